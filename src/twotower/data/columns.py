@@ -1,0 +1,27 @@
+"""Canonical column names: what every reader delivers, whatever the source calls them."""
+
+from typing import Final
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+RATING: Final = "rating"
+TIMESTAMP: Final = "timestamp"
+"""Milliseconds since 1970-01-01 UTC, int64."""
+ORDER: Final = "order"
+"""A position within the user's history, for logs that have an order and no time."""
+LINE: Final = "line"
+"""The line (1-based) or row of the source file, kept for the rejects file."""
+
+TITLE: Final = "title"
+DESCRIPTION: Final = "description"
+PRICE: Final = "price"
+CATEGORY: Final = "category"
+AVERAGE_RATING: Final = "average_rating"
+RATING_COUNT: Final = "rating_count"
+IMAGE: Final = "image"
+"""URL or path of the main picture."""
+
+CATALOGUE: Final = (
+    ITEM_ID, TITLE, DESCRIPTION, PRICE, CATEGORY, AVERAGE_RATING, RATING_COUNT, IMAGE,
+)  # fmt: skip
+"""Columns of a catalogue, in this order; all but the id may be null throughout."""

@@ -1,0 +1,190 @@
+"""`Dataset`: the frozen result of `prepare`, as Parquet files plus a manifest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.atomic import atomic_folder
+from twotower.data.histories import Histories, Queries
+from twotower.data.ids import IdMap
+from twotower.errors import ArtefactError, InputError
+from twotower.types import Array
+
+SCHEMA_VERSION = 1
+
+
+class Part(IntEnum):
+    """Which part of the split an interaction belongs to."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Interactions, catalogue, id maps and split. Row ``i`` of the catalogue is item ``i``.
+
+    Attributes
+    ----------
+    name
+        Short name, as results files use it.
+    users, items
+        Id maps; every catalogue item has an index, bought or not.
+    catalogue
+        One row per item, columns `twotower.data.columns.CATALOGUE`.
+    interactions
+        Every kept interaction, one row per user, oldest first.
+    split
+        ``(events,)`` uint8, a `Part` for each interaction.
+    summary
+        What preparation did: counts read, rejected (by reason), reduced, kept; the settings.
+    """
+
+    name: str
+    users: IdMap
+    items: IdMap
+    catalogue: pl.DataFrame
+    interactions: Histories
+    split: Array
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = (len(self.users), len(self.items), len(self.interactions.items))
+        got = (len(self.interactions), self.catalogue.height, len(self.split))
+        if expected != got:
+            raise InputError(
+                f"users, items and interactions must agree: id maps and log have {expected}, "
+                f"histories, catalogue and split have {got}"
+            )
+
+    def part(self, *parts: Part) -> Histories:
+        """Histories of the given parts only; one row per user, empty where there is none."""
+        return self.interactions.keep(np.isin(self.split, [int(part) for part in parts]))
+
+    @property
+    def train(self) -> Histories:
+        """The training part: the only one that models, features and graphs may be fitted on."""
+        return self.part(Part.TRAIN)
+
+    def held_out(self, part: Part) -> tuple[Queries, Histories]:
+        """Queries and targets of an evaluation part.
+
+        Returns
+        -------
+        queries
+            One per user with a held-out item. Histories hold every earlier part: train for
+            validation, train + validation for test.
+        targets
+            One row per query: the items to find.
+        """
+        if part is Part.TRAIN:
+            raise InputError("part must be VALIDATION or TEST, got TRAIN")
+        targets = self.part(part)
+        users = np.flatnonzero(targets.lengths)
+        earlier = self.part(*(p for p in Part if p < part))
+        queries = Queries(users.astype(np.int32), earlier.select(users))
+        return queries, targets.select(users)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for ids in (self.users.ids, self.items.ids):
+            digest.update("\0".join(ids).encode())
+        log = self.interactions
+        for array in (log.indptr, log.items, log.ratings, log.timestamps, self.split):
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        digest.update(self.catalogue.write_json().encode())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> Path:
+        """Write Parquet files and `manifest.json` to ``folder``, all or nothing."""
+        log = self.interactions
+        table = pl.DataFrame(
+            {
+                "user_index": log.rows.astype(np.int32),
+                "item_index": log.items,
+                "part": np.asarray(self.split, dtype=np.uint8),
+            }
+        )
+        if log.ratings is not None:
+            table = table.with_columns(pl.Series(columns.RATING, log.ratings))
+        if log.timestamps is not None:
+            table = table.with_columns(pl.Series(columns.TIMESTAMP, log.timestamps))
+        with atomic_folder(folder) as temporary:
+            table.write_parquet(temporary / "interactions.parquet")
+            self.catalogue.write_parquet(temporary / "catalogue.parquet")
+            pl.DataFrame({columns.USER_ID: self.users.ids}).write_parquet(
+                temporary / "users.parquet"
+            )
+            manifest = {
+                "schema_version": SCHEMA_VERSION,
+                "name": self.name,
+                "fingerprint": self.fingerprint,
+                "users": len(self.users),
+                "items": len(self.items),
+                "interactions": len(log.items),
+                "summary": dict(self.summary),
+            }
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ArtefactError
+            Where a file is missing, broken, of another schema, or does not match the
+            fingerprint.
+        """
+        folder = Path(folder)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            version = manifest["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise ArtefactError(
+                    f"{folder / 'manifest.json'} has schema version {version}, this release "
+                    f"reads {SCHEMA_VERSION}; run 'twotower prepare' again"
+                )
+            table = pl.read_parquet(folder / "interactions.parquet")
+            catalogue = pl.read_parquet(folder / "catalogue.parquet")
+            users = pl.read_parquet(folder / "users.parquet")[columns.USER_ID]
+        except (OSError, KeyError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
+            raise ArtefactError(
+                f"{folder} is not a readable prepared data set ({error}); "
+                "run 'twotower prepare' again"
+            ) from error
+        indptr = np.zeros(len(users) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=len(users)), out=indptr[1:])
+        log = Histories(
+            indptr,
+            table["item_index"].to_numpy(),
+            table[columns.RATING].to_numpy() if columns.RATING in table.columns else None,
+            table[columns.TIMESTAMP].to_numpy() if columns.TIMESTAMP in table.columns else None,
+        )
+        dataset = cls(
+            manifest["name"],
+            IdMap(users.to_list(), "user"),
+            IdMap(catalogue[columns.ITEM_ID].to_list(), "item"),
+            catalogue,
+            log,
+            table["part"].to_numpy(),
+            manifest["summary"],
+        )
+        if dataset.fingerprint != manifest["fingerprint"]:
+            raise ArtefactError(
+                f"{folder} does not match its fingerprint: a file was changed or mixed with "
+                "another data set; run 'twotower prepare' again"
+            )
+        return dataset

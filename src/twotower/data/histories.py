@@ -1,0 +1,147 @@
+"""Users' items in time order, as compressed rows of NumPy arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from twotower.errors import InputError
+from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """One row of items per user, oldest first.
+
+    Attributes
+    ----------
+    indptr
+        ``(rows + 1,)`` int64; row ``r`` is ``items[indptr[r]:indptr[r + 1]]``.
+    items
+        ``(events,)`` int32 item indices.
+    ratings
+        ``(events,)`` float32, or None where the log has no ratings.
+    timestamps
+        ``(events,)`` int64 milliseconds since 1970, or None where the log has only an order.
+    """
+
+    indptr: OffsetArray
+    items: IndexArray
+    ratings: FloatArray | None = None
+    timestamps: OffsetArray | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.items):
+            raise InputError(
+                f"indptr must end at the number of events {len(self.items)}, "
+                f"got {self.indptr[-1:].tolist()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @property
+    def lengths(self) -> OffsetArray:
+        """``(rows,)`` number of events of each row."""
+        return np.diff(self.indptr)
+
+    @property
+    def rows(self) -> OffsetArray:
+        """``(events,)`` the row that each event belongs to."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
+
+    def row(self, row: int) -> IndexArray:
+        """Items of one row, oldest first."""
+        return self.items[self.indptr[row] : self.indptr[row + 1]]
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[int]]) -> Self:
+        """Build from Python lists of item indices, without ratings or times."""
+        indptr = np.zeros(len(lists) + 1, dtype=np.int64)
+        np.cumsum([len(items) for items in lists], out=indptr[1:])
+        flat = [item for items in lists for item in items]
+        return cls(indptr, np.asarray(flat, dtype=np.int32))
+
+    def keep(self, mask: BoolArray) -> Self:
+        """The same rows with only the events where ``mask`` (events,) is true."""
+        counts = np.zeros(len(self.items) + 1, dtype=np.int64)
+        np.cumsum(mask, out=counts[1:])
+        return type(self)(
+            counts[self.indptr],
+            self.items[mask],
+            None if self.ratings is None else self.ratings[mask],
+            None if self.timestamps is None else self.timestamps[mask],
+        )
+
+    def select(self, rows: Array) -> Self:
+        """The given rows, in the given order (repeats allowed)."""
+        lengths = self.lengths[rows]
+        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        position = np.arange(indptr[-1], dtype=np.int64)
+        position += np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths)
+        return type(self)(
+            indptr,
+            self.items[position],
+            None if self.ratings is None else self.ratings[position],
+            None if self.timestamps is None else self.timestamps[position],
+        )
+
+    def last(self, n: int) -> Self:
+        """The newest ``n`` events of every row."""
+        from_end = np.repeat(self.indptr[1:], self.lengths) - np.arange(len(self.items))
+        return self.keep(from_end <= n)
+
+    def padded(self, length: int) -> tuple[IndexArray, OffsetArray]:
+        """The newest ``length`` items of each row, left-aligned, and how many there are.
+
+        Returns
+        -------
+        items
+            ``(rows, length)`` int32 **item index + 1**, oldest first, 0 behind the last.
+        lengths
+            ``(rows,)`` int64, at most ``length``.
+        """
+        recent = self.last(length)
+        lengths = recent.lengths
+        items = np.zeros((len(self), length), dtype=np.int32)
+        column = np.arange(len(recent.items)) - np.repeat(recent.indptr[:-1], lengths)
+        items[recent.rows, column] = recent.items + 1
+        return items, lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """A batch of requests: who asks, and what they have had so far.
+
+    Attributes
+    ----------
+    users
+        ``(queries,)`` int32 user index, or -1 for a user that training never saw.
+    histories
+        One row per query. What it holds is the caller's choice and the caller's
+        responsibility: at test time it is train + validation, never the target.
+    """
+
+    users: IndexArray
+    histories: Histories
+
+    def __post_init__(self) -> None:
+        if len(self.users) != len(self.histories):
+            raise InputError(
+                f"users and histories must have one row per query, "
+                f"got {len(self.users)} and {len(self.histories)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def select(self, rows: Array) -> Self:
+        """The given queries, in the given order."""
+        return type(self)(self.users[rows], self.histories.select(rows))
+
+    @classmethod
+    def anonymous(cls, histories: Histories) -> Self:
+        """Requests from people without an account."""
+        return cls(np.full(len(histories), -1, dtype=np.int32), histories)

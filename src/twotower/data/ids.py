@@ -1,0 +1,51 @@
+"""The frozen map between external ids (strings) and internal indices (0 … n-1)."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from twotower.errors import InputError
+from twotower.types import IndexArray
+
+
+class IdMap:
+    """Two-way map of unique external ids; the order given is the index."""
+
+    def __init__(self, ids: Sequence[str], kind: str = "id") -> None:
+        self.ids: tuple[str, ...] = tuple(ids)
+        self.kind = kind
+        if len(self._index) != len(self.ids):
+            raise InputError(
+                f"{kind} values must be unique, got {len(self.ids) - len(self._index)} repeats"
+            )
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {external: index for index, external in enumerate(self.ids)}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, external: object) -> bool:
+        return external in self._index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IdMap) and self.ids == other.ids
+
+    def __hash__(self) -> int:
+        return hash(self.ids)
+
+    def index(self, external: str) -> int:
+        """Index of one external id; `InputError` where it is unknown."""
+        try:
+            return self._index[external]
+        except KeyError:
+            raise InputError(
+                f"unknown {self.kind} {external!r}",
+                f"pass one of the {len(self.ids):,} known, for example {self.ids[:3]}",
+            ) from None
+
+    def indices(self, external: Iterable[str]) -> IndexArray:
+        """Indices of many ids, in the order given; `InputError` at the first unknown."""
+        return np.asarray([self.index(one) for one in external], dtype=np.int32)
