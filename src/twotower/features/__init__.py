@@ -1,1 +1,23 @@
-"""features stage."""
+"""What a model knows of users and items beyond their ids. Everything is fitted on train only."""
+
+from twotower.features.cache import cached_embeddings
+from twotower.features.declared import ITEM_FEATURES, USER_FEATURES, Feature
+from twotower.features.inputs import UserInputs, user_inputs
+from twotower.features.item import ItemFeatures
+from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encoder
+from twotower.features.user import UserFeatures
+
+__all__ = [
+    "ITEM_FEATURES",
+    "USER_FEATURES",
+    "Feature",
+    "HashingText",
+    "ItemFeatures",
+    "MiniLM",
+    "TextEncoder",
+    "UserFeatures",
+    "UserInputs",
+    "cached_embeddings",
+    "text_encoder",
+    "user_inputs",
+]

@@ -1,0 +1,108 @@
+"""Text vectors are computed once: a cache keyed by the encoder's name and the text's hash."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from twotower.data.atomic import atomic_file
+from twotower.features.text import TextEncoder
+from twotower.types import Array, FloatArray
+
+logger = logging.getLogger(__name__)
+
+CHUNK: Final = 512
+"""Texts encoded between two calls of ``progress``."""
+MAX_VECTORS: Final = 1_000_000
+"""A file keeps at most this many vectors (1.6 GB at 384 dimensions), the newest."""
+KEY_BYTES: Final = 16
+"""Of the sha256 of a text: no two texts of any catalogue share them."""
+
+
+def cache_folder() -> Path:
+    """``$TWOTOWER_CACHE``, else ``~/.cache/twotower``."""
+    return Path(os.environ.get("TWOTOWER_CACHE") or Path.home() / ".cache" / "twotower")
+
+
+def cached_embeddings(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FloatArray:
+    """``(texts, dim)`` vectors; only texts that the cache lacks are encoded.
+
+    What was encoded is kept also when the work is interrupted. Two processes may share a
+    folder: each writes a whole file, the later one wins, and nothing is ever half written.
+
+    Parameters
+    ----------
+    encoder
+        Its name names the file, so a change of weights needs a change of name.
+    texts
+        Repeats are encoded once.
+    folder
+        Where the cache lies, one file per encoder; None for `cache_folder`.
+    progress
+        Called with the number of texts encoded so far and the number to encode.
+    """
+    path = (folder or cache_folder()) / f"{quote(encoder.name, safe='')}.safetensors"
+    vectors = _read(path, encoder.dim)
+    keys = [_key(text) for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+    # Equal lengths meet in a chunk, so that little of a batch is padding.
+    todo = sorted(missing.items(), key=lambda pair: len(pair[1]))
+    try:
+        for start in range(0, len(todo), CHUNK):
+            chunk = todo[start : start + CHUNK]
+            encoded = encoder.encode([text for _, text in chunk])
+            vectors.update(zip((key for key, _ in chunk), encoded, strict=True))
+            if progress is not None:
+                progress(start + len(chunk), len(todo))
+    finally:
+        if todo:
+            _write(path, vectors, encoder.dim)
+    result = np.zeros((len(texts), encoder.dim), dtype=np.float32)
+    for row, key in enumerate(keys):
+        result[row] = vectors[key]
+    return result
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
+
+
+def _read(path: Path, dim: int) -> dict[bytes, FloatArray]:
+    if not path.exists():
+        return {}
+    try:
+        stored = load_file(path)
+        keys, vectors = stored["keys"], stored["vectors"]
+        if keys.shape != (len(vectors), KEY_BYTES) or vectors.shape != (len(keys), dim):
+            raise ValueError(f"keys {keys.shape} and vectors {vectors.shape} do not fit dim {dim}")
+        # Bits that changed on disk would otherwise go unnoticed: the format has no checksum.
+        norms = np.linalg.norm(vectors, axis=1)
+        if not np.all((np.abs(norms - 1) < 1e-3) | (norms == 0)):
+            raise ValueError("vectors are not normalised")
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        logger.warning("the text cache %s is broken (%s) and is rebuilt", path, error)
+        return {}
+    return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
+
+
+def _write(path: Path, vectors: dict[bytes, FloatArray], dim: int) -> None:
+    newest = list(vectors.items())[-MAX_VECTORS:]
+    keys = np.frombuffer(b"".join(key for key, _ in newest), dtype=np.uint8)
+    arrays: dict[str, Array] = {
+        "keys": keys.reshape(-1, KEY_BYTES),
+        "vectors": np.asarray([vector for _, vector in newest], np.float32).reshape(-1, dim),
+    }
+    with atomic_file(path) as temporary:
+        save_file(arrays, temporary)

@@ -1,0 +1,57 @@
+"""Raw item columns, before standardisation. NaN stands for unknown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from twotower.data import Histories, columns
+from twotower.features.declared import NUM_CATEGORIES
+from twotower.types import Array, DoubleArray
+
+
+def numbers(rows: pl.DataFrame, column: str) -> DoubleArray:
+    """``(rows,)`` float64 of a column that may be null or absent; negative is unknown."""
+    if column not in rows.columns:
+        return np.full(rows.height, np.nan)
+    values = rows[column].cast(pl.Float64).to_numpy().copy()
+    values[~(np.isfinite(values) & (values >= 0))] = np.nan
+    return values
+
+
+def log_prices(rows: pl.DataFrame) -> DoubleArray:
+    """``(rows,)`` log(1 + price)."""
+    return np.log1p(numbers(rows, columns.PRICE))
+
+
+def log_popularity(train: Histories, num_items: int) -> DoubleArray:
+    """``(num_items,)`` log(1 + training events); unknown for an item that has none.
+
+    An item without a training event is one that training never saw, and no different from one
+    that enters the catalogue tomorrow: to call it unpopular would be a guess.
+    """
+    counts = np.bincount(train.items, minlength=num_items)
+    return np.where(counts > 0, np.log1p(counts), np.nan)
+
+
+def frequent_categories(catalogue: pl.DataFrame) -> tuple[str, ...]:
+    """The most frequent categories, at most seven; equal counts in alphabetical order."""
+    named = _categories(catalogue).drop_nulls()
+    counts = named.to_frame("category").group_by("category").len()
+    ordered = counts.sort(["len", "category"], descending=[True, False])
+    return tuple(ordered["category"].head(NUM_CATEGORIES - 1).to_list())
+
+
+def category_indicators(rows: pl.DataFrame, categories: Sequence[str]) -> DoubleArray:
+    """``(rows, 8)`` one-hot; the last column is every other category, or none given."""
+    rank = {category: index for index, category in enumerate(categories)}
+    other = NUM_CATEGORIES - 1
+    codes = [rank.get(category, other) for category in _categories(rows).to_list()]
+    one_hot: Array = np.eye(NUM_CATEGORIES)
+    return one_hot[np.asarray(codes, dtype=np.int64)]
+
+
+def _categories(rows: pl.DataFrame) -> pl.Series:
+    if columns.CATEGORY not in rows.columns:
+        return pl.Series(columns.CATEGORY, [None] * rows.height, dtype=pl.String)
+    return rows[columns.CATEGORY].cast(pl.String)

@@ -1,0 +1,64 @@
+"""The features, declared as data: names in column order, what each needs, what it is."""
+
+from dataclasses import dataclass
+from typing import Final
+
+NUM_CATEGORIES: Final = 8
+"""The seven most frequent categories of the catalogue, and one for all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of a feature matrix.
+
+    Attributes
+    ----------
+    name
+        Column name.
+    needs
+        The part of the source without which the column is constant.
+    doc
+        Formula in one line.
+    indicator
+        True where the column is 0 or 1 and is not standardised.
+    """
+
+    name: str
+    needs: str
+    doc: str
+    indicator: bool = False
+
+
+_EVENTS: Final = "training interactions"
+_RATINGS: Final = "ratings"
+_TIMES: Final = "timestamps"
+_PRICES: Final = "prices"
+_CATEGORIES: Final = "categories"
+
+ITEM_FEATURES: Final = (
+    Feature("log_price", _PRICES, "log(1 + price)"),
+    Feature("price_missing", _PRICES, "1 where the price is unknown", indicator=True),
+    Feature("average_rating", _RATINGS, "mean rating in train, else the catalogue's average"),
+    Feature("log_rating_count", _RATINGS, "log(1 + ratings in train), else the catalogue's count"),
+    Feature("log_popularity", _EVENTS, "log(1 + events in train)"),
+    Feature("age", _TIMES, "log(1 + days from the first event to the end of training)"),
+    Feature("recent_share", _TIMES, "share of the item's events in the newest tenth of train"),
+    *(
+        Feature(f"category_{rank}", _CATEGORIES, f"1 in category number {rank} by frequency", True)
+        for rank in range(1, NUM_CATEGORIES)
+    ),
+    Feature("category_other", _CATEGORIES, "1 in any other category or in none", True),
+)
+"""The 15 item features."""
+
+USER_FEATURES: Final = (
+    Feature("log_activity", _EVENTS, "log(1 + events)"),
+    Feature("mean_rating", _RATINGS, "mean rating given"),
+    Feature("rating_spread", _RATINGS, "population standard deviation of the ratings given"),
+    Feature("recency", _TIMES, "log(1 + days from the last event to the end of training)"),
+    Feature("tenure", _TIMES, "log(1 + days from the first event to the last)"),
+    Feature("mean_log_price", _PRICES, "mean log(1 + price) over events with a known price"),
+    Feature("mean_log_popularity", _EVENTS, "mean log(1 + events in train) over known items"),
+    Feature("category_entropy", _CATEGORIES, "entropy of the 8 category shares, in nats"),
+)
+"""The 8 user features."""

@@ -1,0 +1,139 @@
+"""The 8 user features, of whole histories or of every prefix."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+import polars as pl
+
+from twotower.data import Histories
+from twotower.features.catalogue import (
+    category_indicators,
+    frequent_categories,
+    log_popularity,
+    log_prices,
+)
+from twotower.features.declared import USER_FEATURES
+from twotower.features.standard import Standardiser
+from twotower.types import Array, DoubleArray, FloatArray, OffsetArray
+
+DAY: Final = 86_400_000
+"""Milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserFeatures:
+    """Standardised features of histories. They depend on no user id, so a newcomer has them too.
+
+    Attributes
+    ----------
+    item_table
+        ``(num_items, 12)`` float32, what an event adds to its row's sums: log price (0 where
+        unknown), 1 where it is known, the same two for log popularity, and the one-hot category.
+    standardiser
+        Fitted on the features of every prefix of every training history.
+    end
+        The newest training event, milliseconds since 1970; 0 where the log has no timestamps.
+    """
+
+    item_table: FloatArray
+    standardiser: Standardiser
+    end: int
+
+    @classmethod
+    def fit(cls, train: Histories, catalogue: pl.DataFrame) -> Self:
+        """Fit on the training interactions and the catalogue, whose row ``i`` is item ``i``.
+
+        What the source lacks altogether is logged, once per feature, and is 0 throughout.
+        """
+        item_table = np.column_stack(
+            [
+                *_value_and_known(log_prices(catalogue)),
+                *_value_and_known(log_popularity(train, catalogue.height)),
+                category_indicators(catalogue, frequent_categories(catalogue)),
+            ]
+        ).astype(np.float32)
+        end = 0 if train.timestamps is None else int(train.timestamps.max(initial=0))
+        raw = _running(train, item_table, end)
+        return cls(item_table, Standardiser.fit(raw, USER_FEATURES), end)
+
+    @property
+    def empty(self) -> FloatArray:
+        """``(8,)`` features of an empty history: activity of no events, all else the mean."""
+        raw = np.full((1, len(USER_FEATURES)), np.nan)
+        raw[0, 0] = 0.0
+        return self.standardiser.apply(raw).reshape(-1)
+
+    def running(self, histories: Histories) -> FloatArray:
+        """``(events, 8)`` features of each row's prefix up to and including each event.
+
+        The example that predicts event ``t`` of a row uses the features after event ``t - 1``
+        (`empty` for the first), so that no target is counted in its own query.
+        """
+        return self.standardiser.apply(_running(histories, self.item_table, self.end))
+
+    def transform(self, histories: Histories) -> FloatArray:
+        """``(rows, 8)`` features of whole histories: the last of `running`, or `empty`."""
+        features = np.tile(self.empty, (len(histories), 1))
+        filled = histories.lengths > 0
+        features[filled] = self.running(histories)[histories.indptr[1:][filled] - 1]
+        return features
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Everything as NumPy arrays, for a safetensors file."""
+        return {
+            "item_table": self.item_table,
+            "mean": self.standardiser.mean,
+            "weight": self.standardiser.weight,
+            "end": np.asarray([self.end], dtype=np.int64),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `to_arrays`."""
+        standardiser = Standardiser(arrays["mean"], arrays["weight"])
+        return cls(arrays["item_table"], standardiser, int(arrays["end"][0]))
+
+
+def _value_and_known(values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    known = np.isfinite(values)
+    return np.where(known, values, 0.0), known.astype(np.float64)
+
+
+def _running(histories: Histories, item_table: FloatArray, end: int) -> DoubleArray:
+    """``(events, 8)`` raw features, NaN where unknown; one pass of cumulative sums."""
+    lengths = histories.lengths
+    starts = np.repeat(histories.indptr[:-1], lengths)  # (events,) where the event's row begins
+    count = np.arange(1, len(starts) + 1) - starts  # (events,) events so far
+    sums = _prefix_sums(item_table[histories.items], starts)  # (events, 12)
+    categories = sums[:, 4:]
+
+    raw = np.full((len(starts), len(USER_FEATURES)), np.nan)
+    raw[:, 0] = np.log1p(count)
+    if histories.ratings is not None:
+        # Shifted by the row's first rating, which leaves the spread of equal ratings exactly 0.
+        first = histories.ratings[starts].astype(np.float64)
+        shifted = histories.ratings - first
+        moments = _prefix_sums(np.column_stack([shifted, shifted**2]), starts) / count[:, None]
+        raw[:, 1] = first + moments[:, 0]
+        raw[:, 2] = np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0))
+    if histories.timestamps is not None:
+        times = histories.timestamps
+        raw[:, 3] = np.log1p(np.maximum(end - times, 0) / DAY)
+        raw[:, 4] = np.log1p(np.maximum(times - times[starts], 0) / DAY)
+    for column, total in ((5, 0), (6, 2)):
+        known = sums[:, total + 1]
+        np.divide(sums[:, total], known, out=raw[:, column], where=known > 0)
+    # -sum(p log p) with p = c / n is log n - sum(c log c) / n.
+    weighted = np.einsum("ec,ec->e", categories, np.log(np.maximum(categories, 1.0)))
+    raw[:, 7] = np.log(count) - weighted / count
+    return raw
+
+
+def _prefix_sums(values: Array, starts: OffsetArray) -> DoubleArray:
+    """``(events, columns)`` sums of each row's values up to and including each event."""
+    totals = np.zeros((len(values) + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=totals[1:])
+    sums: DoubleArray = totals[1:] - totals[starts]
+    return sums
