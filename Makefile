@@ -1,0 +1,56 @@
+# Every task of the project. `make help` lists them; CI calls the same ones.
+# With a virtual environment active that one is used, otherwise .venv is made and used.
+
+PYTHON ?= python3
+WORKERS ?= 2
+EXTRAS := text,image,serve,demo,bench,dev
+VENV := $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.twotower-installed
+
+# One thread per process: parallel tests do not compete, and sums keep their order.
+test docs: export OMP_NUM_THREADS := 1
+
+.PHONY: help install quickstart check test bench docs clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(INSTALLED) ## Install the package with all it needs for development (once)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}; run make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+quickstart: install ## Train, evaluate and recommend on the bundled sample
+	$(BIN)/twotower run --dataset sample --out runs/sample
+
+check: install ## Lint, format, types, and the import contract
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: install ## Run the tests and the doctests
+	$(BIN)/pytest --numprocesses $(WORKERS)
+
+bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the real data
+	$(BIN)/python benchmarks/evaluation_speed.py
+	$(BIN)/python benchmarks/lightgcn_speed.py
+	$(BIN)/python benchmarks/mf_speed.py
+	$(BIN)/python benchmarks/prepare_memory.py
+	$(BIN)/python benchmarks/gowalla.py
+	$(BIN)/twotower run --dataset video-games --out runs/video-games-2023
+
+docs: install ## Check the documents: doctests, links, and tables against the results files
+	$(BIN)/pytest src tests/test_docs.py
+	$(BIN)/python -m twotower.evaluation.report --check
+
+clean: ## Remove caches and build products; .venv and runs stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
