@@ -1,0 +1,80 @@
+"""What importing the package costs and does, and how its modules are named and sized."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+MODULES = sorted((SOURCE / "twotower").rglob("*.py"))
+HEAVY = (
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "faiss",
+    "onnxruntime",
+    "lightning_fabric",
+)
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def run(code: str) -> str:
+    """Output of a fresh interpreter, both streams."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def heavy_after(code: str) -> set[str]:
+    output = run(f"{code}\nimport sys\nprint()\nprint(*(m for m in {HEAVY} if m in sys.modules))")
+    return set(output.splitlines()[-1].split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert heavy_after("import twotower, twotower.data") == set()
+
+
+def test_serving_never_loads_torch() -> None:
+    names = [dotted(path) for path in MODULES if path.parts[-2] in ("serving", "index")]
+    assert heavy_after(f"import {', '.join(names)}") <= {"faiss", "onnxruntime"}
+
+
+def test_importing_every_module_says_nothing() -> None:
+    assert run(f"import {', '.join(dotted(p) for p in MODULES if p.stem != '__main__')}") == ""
+
+
+DECLARATIONS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.ClassDef)
+
+
+def is_declaration(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.If):  # if TYPE_CHECKING, if __name__ == "__main__"
+        return any(isinstance(part, ast.Name) for part in ast.walk(node.test))
+    return isinstance(node, (*DECLARATIONS, ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_a_module_only_declares(path: Path) -> None:
+    statements = ast.parse(path.read_text()).body
+    assert [node.lineno for node in statements if not is_declaration(node)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_a_module_is_small_and_named_for_what_it_holds(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+    assert not {"utils", "util", "helpers", "helper", "common", "misc"} & {
+        path.stem,
+        path.parent.name,
+    }
