@@ -1,1 +1,26 @@
-"""index stage."""
+"""One protocol for finding an item by its vector: exact search and FAISS indexes."""
+
+from twotower.index.base import ItemIndex
+from twotower.index.build import IndexConfig, build_index, load_index, save_index
+from twotower.index.compare import Measurement, compare
+from twotower.index.exact import ExactConfig, ExactIndex
+from twotower.index.exclude import search_excluding
+from twotower.index.flat import FlatConfig
+from twotower.index.hnsw import HnswConfig
+from twotower.index.ivf import IvfConfig
+
+__all__ = [
+    "ExactConfig",
+    "ExactIndex",
+    "FlatConfig",
+    "HnswConfig",
+    "IndexConfig",
+    "ItemIndex",
+    "IvfConfig",
+    "Measurement",
+    "build_index",
+    "compare",
+    "load_index",
+    "save_index",
+    "search_excluding",
+]

@@ -1,0 +1,78 @@
+"""Build an index from a configuration, save it, and load it again."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import Field, TypeAdapter
+
+from twotower.errors import ArtefactError
+from twotower.index.base import ItemIndex, check_vectors
+from twotower.index.exact import ExactConfig
+from twotower.index.flat import FlatConfig
+from twotower.index.hnsw import HnswConfig
+from twotower.index.ivf import IvfConfig
+from twotower.types import FloatArray
+
+IndexConfig: TypeAlias = Annotated[
+    ExactConfig | FlatConfig | HnswConfig | IvfConfig, Field(discriminator="kind")
+]
+"""Every index configuration; a new one is one file and one name here."""
+
+CONFIG_FILE: Final = "index.json"
+_ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
+
+
+def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:
+    """Index item vectors by inner product.
+
+    Parameters
+    ----------
+    vectors
+        ``(items, dim)`` float32, row ``i`` for item index ``i``.
+    config
+        Which index, and its parameters.
+
+    Raises
+    ------
+    InputError
+        Where there are no vectors, they are not two-dimensional, or hold NaN or infinity.
+    """
+    return config.build(check_vectors(vectors))
+
+
+def save_index(index: ItemIndex, folder: Path) -> None:
+    """Write ``index.json`` (configuration, size) and the index's own file into ``folder``.
+
+    Not atomic by itself: a bundle writes the whole folder under a temporary name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    index.save(folder)
+    about = {"config": index.config.model_dump(), "dim": index.dim, "size": index.size}
+    (folder / CONFIG_FILE).write_text(json.dumps(about, indent=2))
+
+
+def load_index(folder: Path) -> ItemIndex:
+    """Read what `save_index` wrote.
+
+    Raises
+    ------
+    ArtefactError
+        Where a file is missing, broken, or does not fit the other.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        about = json.loads(path.read_text())
+        expected = (about["size"], about["dim"])
+        config = _ADAPTER.validate_python(about["config"])
+        index = config.read(folder)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(
+            f"{folder} holds no readable index ({error}); build it again"
+        ) from error
+    if (index.size, index.dim) != expected:
+        raise ArtefactError(
+            f"{path} says {expected[0]} items of {expected[1]} dimensions, the index has "
+            f"{index.size} of {index.dim}; build it again"
+        )
+    return index

@@ -1,0 +1,113 @@
+"""Exact search by one matrix product (BLAS) and a partial sort."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from twotower.index.base import (
+    PADDING_ITEM,
+    PADDING_SCORE,
+    IndexSettings,
+    ItemIndex,
+    check_search,
+    check_vectors,
+)
+from twotower.types import FloatArray, OffsetArray
+
+VECTORS_FILE = "index.npy"
+_BLOCK_SCORES = 1 << 24  # scores held at once: 64 MiB of float32
+
+
+class ExactConfig(IndexSettings):
+    """NumPy/BLAS search: exact, nothing to train, the yardstick for the others."""
+
+    kind: Literal["exact"] = "exact"
+
+    def build(self, vectors: FloatArray) -> "ExactIndex":
+        """Keep the vectors as they are."""
+        return ExactIndex(vectors, self)
+
+    def read(self, folder: Path) -> "ExactIndex":
+        """Read the vectors from ``index.npy``."""
+        return ExactIndex(np.load(folder / VECTORS_FILE, allow_pickle=False), self)
+
+
+class ExactIndex:
+    """Scores every item for every query; ties rank by item index.
+
+    Parameters
+    ----------
+    vectors
+        ``(items, dim)`` float32; kept, not copied.
+    """
+
+    is_exact = True
+
+    def __init__(self, vectors: FloatArray, config: IndexSettings | None = None) -> None:
+        self.config = ExactConfig() if config is None else config
+        self._vectors = check_vectors(vectors)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return int(self._vectors.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Number of items."""
+        return int(self._vectors.shape[0])
+
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
+        """See `ItemIndex.search`."""
+        queries = check_search(queries, k, self.dim)
+        scores = np.full((len(queries), k), PADDING_SCORE, dtype=np.float32)
+        items = np.full((len(queries), k), PADDING_ITEM, dtype=np.int64)
+        found = min(k, self.size)
+        block = max(1, _BLOCK_SCORES // self.size)
+        for start in range(0, len(queries), block):
+            rows = slice(start, start + block)
+            scores[rows, :found], items[rows, :found] = top_k(
+                queries[rows] @ self._vectors.T, found
+            )
+        return scores, items
+
+    def exact(self) -> ItemIndex:
+        """Itself."""
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Write ``index.npy``."""
+        np.save(folder / VECTORS_FILE, self._vectors, allow_pickle=False)
+
+
+def top_k(scores: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
+    """Largest ``k`` of each row, largest first, equal scores by column.
+
+    Parameters
+    ----------
+    scores
+        ``(rows, columns)`` float32.
+    k
+        At most the number of columns.
+
+    Returns
+    -------
+    values
+        ``(rows, k)`` float32.
+    columns
+        ``(rows, k)`` int64.
+
+    Examples
+    --------
+    >>> values, columns = top_k(np.array([[0.1, 0.9, 0.5]], dtype=np.float32), 2)
+    >>> columns.tolist()
+    [[1, 2]]
+    """
+    if k < scores.shape[1]:
+        columns = np.argpartition(scores, -k, axis=1)[:, -k:]
+    else:
+        columns = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    values = np.take_along_axis(scores, columns, axis=1)
+    order = np.lexsort((columns, -values), axis=-1)
+    return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from twotower.errors import ArtefactError, InputError
+from twotower.index import (
+    HnswConfig,
+    IndexConfig,
+    IvfConfig,
+    build_index,
+    load_index,
+    save_index,
+)
+
+FILES = {
+    "exact": "index.npy",
+    "flat": "index.faiss",
+    "hnsw": "index.faiss",
+    "ivf": "index.faiss",
+}
+
+
+@pytest.fixture
+def folder(config, vectors, tmp_path):
+    save_index(build_index(vectors[:200], config), tmp_path)
+    return tmp_path
+
+
+def test_config_is_told_by_its_kind(config):
+    adapter = TypeAdapter(IndexConfig)
+    assert adapter.validate_json(adapter.dump_json(config)) == config
+
+
+def test_config_refuses_unknown_names_and_kinds():
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        HnswConfig(neighbours=3)
+    with pytest.raises(ValidationError, match="'exact', 'flat', 'hnsw', 'ivf'"):
+        TypeAdapter(IndexConfig).validate_python({"kind": "annoy"})
+
+
+def test_ivf_probes_at_most_its_cells(vectors):
+    with pytest.raises(ValidationError, match="probes must be at most cells 8, got 9"):
+        IvfConfig(cells=8, probes=9)
+    with pytest.raises(InputError, match="cells must be at most the number of items 5, got 6"):
+        build_index(vectors[:5], IvfConfig(cells=6, probes=2))
+
+
+def test_more_probes_find_more(vectors, queries):
+    true = build_index(vectors, IvfConfig(cells=50, probes=50)).search(queries, 10)[1]
+    few = build_index(vectors, IvfConfig(cells=50, probes=1)).search(queries, 10)[1]
+    assert (few == true).mean() < 0.95
+
+
+def test_hnsw_seed_draws_the_graph(vectors, tmp_path):
+    for seed in (1, 2):
+        config = HnswConfig(links=8, seed=seed)
+        save_index(build_index(vectors, config), tmp_path / f"{seed}")
+        save_index(build_index(vectors, config), tmp_path / f"{seed}-again")
+    first, second = ((tmp_path / name / "index.faiss").read_bytes() for name in ("1", "2"))
+    assert first == (tmp_path / "1-again" / "index.faiss").read_bytes()
+    assert first != second
+
+
+@pytest.mark.parametrize("name", ["index.json", "data"])
+@pytest.mark.parametrize("fault", ["missing", "truncated", "empty"])
+def test_refuses_a_broken_file(folder, config, name, fault):
+    path = folder / (FILES[config.kind] if name == "data" else name)
+    content = path.read_bytes()
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if fault == "truncated" else b"")
+    with pytest.raises(ArtefactError, match=r"holds no readable index .*; build it again"):
+        load_index(folder)
+
+
+def test_refuses_files_of_two_indexes(folder, config, vectors, tmp_path):
+    other = tmp_path / "other"
+    save_index(build_index(vectors[:100], config), other)
+    (other / FILES[config.kind]).rename(folder / FILES[config.kind])
+    with pytest.raises(ArtefactError, match=r"says 200 items .* has 100 of 24; build it again"):
+        load_index(folder)
+
+
+def test_refuses_an_approximate_index_that_claims_to_be_exact(vectors, tmp_path):
+    save_index(build_index(vectors[:200], HnswConfig()), tmp_path)
+    about = json.loads((tmp_path / "index.json").read_text())
+    (tmp_path / "index.json").write_text(json.dumps({**about, "config": {"kind": "flat"}}))
+    with pytest.raises(ArtefactError, match="must hold IndexFlatIP by inner product, got IndexHN"):
+        load_index(tmp_path)
