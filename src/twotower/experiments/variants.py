@@ -1,0 +1,50 @@
+"""Every variant as data. `VARIANTS["v5"]` differs from `VARIANTS["v4"]` just as it says here."""
+
+from typing import Final
+
+from twotower.models.history import GRUConfig
+from twotower.models.lightgcn import LightGCNConfig
+from twotower.models.mf import MFConfig
+from twotower.models.towers import ItemTowerConfig, UserTowerConfig
+from twotower.models.two_tower import TwoTowerConfig
+from twotower.training.losses import BPR, InfoNCE
+from twotower.training.negatives import InBatch, Popularity
+from twotower.training.trainer import TrainingConfig
+from twotower.training.variant import Variant
+
+MF: Final = Variant(
+    model=MFConfig(init_std=0.01),
+    loss=BPR(regularisation=1e-3),
+    negatives=Popularity(count=4),
+    training=TrainingConfig(epochs=20, batch_size=2048, learning_rate=1e-3),
+)
+"""Matrix factorisation with BPR; `docs/models.md` says what small initial tables and negatives
+in proportion to popularity are worth."""
+
+LIGHTGCN: Final = Variant(
+    model=LightGCNConfig(layers=3),
+    loss=BPR(regularisation=1e-4),
+    negatives=Popularity(),
+    training=TrainingConfig(epochs=40, batch_size=8192, learning_rate=5e-3),
+)
+
+_ITEM: Final = ItemTowerConfig()
+_ITEM_WITH_TEXT: Final = _ITEM.vary(text_dim=64)
+_USER: Final = UserTowerConfig()
+_USER_WITH_HISTORY: Final = _USER.vary(history=GRUConfig(length=20, hidden_dim=64))
+
+V1: Final = Variant(
+    model=TwoTowerConfig(user_tower=_USER, item_tower=_ITEM),
+    loss=InfoNCE(temperature=0.2),
+    negatives=InBatch(),
+    training=TrainingConfig(epochs=8, batch_size=256, learning_rate=1e-3),
+)
+"""Ids and features in both towers."""
+
+V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
+"""v1 with title text in the item tower."""
+
+V5: Final = V4.vary(model=V4.model.vary(user_tower=_USER_WITH_HISTORY))
+"""v4 with a GRU over the text of the last 20 items in the user tower."""
+
+VARIANTS: Final = {"mf": MF, "lightgcn": LIGHTGCN, "v1": V1, "v4": V4, "v5": V5}

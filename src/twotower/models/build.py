@@ -1,0 +1,49 @@
+"""From a model's config and a data set to an untrained module."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from twotower.data import Dataset
+from twotower.errors import InputError
+from twotower.features import ItemFeatures, UserFeatures
+from twotower.models.base import RetrievalModule
+from twotower.models.lightgcn import LightGCN, LightGCNConfig
+from twotower.models.mf import MatrixFactorisation, MFConfig
+from twotower.models.two_tower import ItemData, TwoTower, TwoTowerConfig
+from twotower.types import FloatArray
+
+ModelConfig = Annotated[MFConfig | LightGCNConfig | TwoTowerConfig, Field(discriminator="kind")]
+"""Every model family; a new one is a module in this folder, a name here and a case below."""
+
+
+def needs_text(config: ModelConfig) -> bool:
+    """Whether `build_model` wants text embeddings of the items."""
+    return isinstance(config, TwoTowerConfig) and config.needs_text
+
+
+def build_model(
+    config: ModelConfig, dataset: Dataset, text: FloatArray | None = None
+) -> RetrievalModule:
+    """Make the module; whatever it is fitted on is the training part alone.
+
+    Parameters
+    ----------
+    text
+        ``(num_items, t)`` text embeddings, where `needs_text` says so.
+    """
+    train, num_items = dataset.train, len(dataset.items)
+    match config:
+        case MFConfig():
+            return MatrixFactorisation(config, len(train), num_items)
+        case LightGCNConfig():
+            return LightGCN(config, train, num_items)
+        case TwoTowerConfig():
+            if config.needs_text and text is None:
+                raise InputError("this model reads item text, got none", "pass text=...")
+            return TwoTower(
+                config,
+                len(train),
+                ItemData(ItemFeatures.fit(train, dataset.catalogue).values, text),
+                UserFeatures.fit(train, dataset.catalogue),
+            )

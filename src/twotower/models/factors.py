@@ -1,0 +1,53 @@
+"""Scoring with one vector per user and one per item."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from twotower.data import Histories, Queries
+from twotower.types import FloatArray
+
+
+@dataclass(frozen=True)
+class FactorScorer:
+    """Dot products of user vectors, made per query, and a fixed item table.
+
+    Attributes
+    ----------
+    items
+        ``(num_items, dim)`` float32.
+    encode
+        Makes ``(queries, dim)`` float32 user vectors; it captures a model's frozen weights.
+    """
+
+    items: FloatArray
+    encode: Callable[[Queries], FloatArray]
+
+    @property
+    def num_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.items)
+
+    def user_vectors(self, queries: Queries) -> FloatArray:
+        """``(queries, dim)`` float32."""
+        return self.encode(queries)
+
+    def item_vectors(self) -> FloatArray:
+        """``(num_items, dim)`` float32."""
+        return self.items
+
+    def scores(self, queries: Queries) -> FloatArray:
+        """``(queries, num_items)`` float32 dot products."""
+        scores: FloatArray = self.user_vectors(queries) @ self.items.T
+        return scores
+
+
+def history_sums(histories: Histories, table: FloatArray) -> FloatArray:
+    """Sum of the table rows of each history's items: ``(rows, dim)``, 0 for an empty one."""
+    sums = np.zeros((len(histories), table.shape[1]), dtype=np.float32)
+    filled = np.flatnonzero(histories.lengths)
+    if len(filled):
+        starts = histories.indptr[:-1][filled]
+        sums[filled] = np.add.reduceat(table[histories.items], starts, axis=0)
+    return sums

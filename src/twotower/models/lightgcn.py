@@ -1,0 +1,89 @@
+"""LightGCN: embeddings smoothed over the user-item graph."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from twotower.config import Config
+from twotower.data import Histories, Queries
+from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
+from twotower.models.factors import FactorScorer, history_sums
+from twotower.models.graph import BipartiteGraph, inverse_sqrt
+from twotower.types import FloatArray
+
+
+class LightGCNConfig(Config):
+    """LightGCN (He et al., SIGIR 2020): no transformation, no non-linearity, mean of layers."""
+
+    kind: Literal["lightgcn"] = "lightgcn"
+    embedding_dim: int = Field(64, ge=1)
+    """Length of a node vector."""
+    layers: int = Field(3, ge=1)
+    """Propagation steps."""
+    init_std: float = Field(0.1, gt=0)
+    """Standard deviation of the initial table."""
+
+
+class LightGCN(RetrievalModule):
+    """One table of node vectors, propagated over the training graph at every step."""
+
+    def __init__(self, config: LightGCNConfig, train: Histories, num_items: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_users = len(train)
+        self.graph = BipartiteGraph.fit(train, num_items)
+        self.node_embedding = nn.Embedding(self.num_users + num_items, config.embedding_dim)
+        nn.init.normal_(self.node_embedding.weight, std=config.init_std)
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Propagate the whole graph, then look up the batch."""
+        wanted = torch.cat(
+            [
+                batch.users[:, None],
+                self.num_users + batch.positives[:, None],
+                self.num_users + batch.negatives,
+            ],
+            dim=1,
+        )  # (B, 2 + M)
+        nodes = self.graph.propagate(self.node_embedding.weight, self.config.layers)
+        rows = nodes[wanted]  # (B, 2 + M, d)
+        return Embeddings(
+            rows[:, 0],
+            rows[:, 1],
+            rows[:, 2:],
+            batch.positives,
+            half_squared_norm(self.node_embedding(wanted)),
+        )
+
+    @torch.no_grad()
+    def scorer(self) -> FactorScorer:
+        """Users from the history of the query, items from the training graph.
+
+        A user's propagated vector is a sum over the items of the history, so the query's own
+        history is used, exactly as the graph would: with the training history this *is* the
+        trained vector, with one more purchase it takes that purchase in, and a user without
+        an id is the same sum without the id's term.
+        """
+        layers = [self.node_embedding.weight]
+        for _ in range(self.config.layers):
+            layers.append(self.graph.multiply(layers[-1]))
+        stack = torch.stack(layers).cpu().numpy() / np.float32(len(layers))
+        own = stack[0, : self.num_users]
+        item_layers = stack[:, self.num_users :]  # (layers + 1, I, d)
+        items: FloatArray = item_layers.sum(axis=0)
+        degrees = np.diff(self.graph.indptr.cpu().numpy())[self.num_users :]
+        # What one item of a history adds, but for the user's own 1 / sqrt(degree).
+        adds: FloatArray = item_layers[:-1].sum(axis=0)
+        adds *= inverse_sqrt(degrees.astype(np.float32))[:, None]
+
+        def encode(queries: Queries) -> FloatArray:
+            vectors = history_sums(queries.histories, adds)
+            vectors *= inverse_sqrt(queries.histories.lengths.astype(np.float32))[:, None]
+            known = np.flatnonzero(queries.users >= 0)
+            vectors[known] += own[queries.users[known]]
+            return vectors
+
+        return FactorScorer(items, encode)

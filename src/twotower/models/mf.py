@@ -1,0 +1,70 @@
+"""Matrix factorisation: one table of user vectors, one of item vectors."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from twotower.config import Config
+from twotower.data import Queries
+from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
+from twotower.models.factors import FactorScorer, history_sums
+from twotower.types import FloatArray
+
+
+class MFConfig(Config):
+    """Matrix factorisation (Rendle et al., *BPR*, UAI 2009)."""
+
+    kind: Literal["mf"] = "mf"
+    embedding_dim: int = Field(64, ge=1)
+    """Length of a user or item vector."""
+    init_std: float = Field(0.1, gt=0)
+    """Standard deviation of the initial tables."""
+
+
+class MatrixFactorisation(RetrievalModule):
+    """Score of user u and item i: ``p_u . q_i``."""
+
+    def __init__(self, config: MFConfig, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.user_embedding = nn.Embedding(num_users, config.embedding_dim)
+        self.item_embedding = nn.Embedding(num_items, config.embedding_dim)
+        for table in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(table.weight, std=config.init_std)
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Look up the rows of a batch."""
+        # One look-up for positives and negatives: each costs a pass over the whole gradient.
+        wanted = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
+        query = self.user_embedding(batch.users)  # (B, d)
+        items = self.item_embedding(wanted)  # (B, 1 + M, d)
+        return Embeddings(
+            query,
+            items[:, 0],
+            items[:, 1:],
+            batch.positives,
+            half_squared_norm(query, items),
+        )
+
+    def scorer(self) -> FactorScorer:
+        """Known users by their row; unknown ones by the mean of their items' centred rows.
+
+        The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first
+        gradient step from ``p = 0``, so it is the cheapest fold-in that ranks.
+        """
+        users = self.user_embedding.weight.detach().cpu().numpy().copy()
+        items = self.item_embedding.weight.detach().cpu().numpy().copy()
+        centred = items - items.mean(axis=0)
+
+        def encode(queries: Queries) -> FloatArray:
+            vectors = users[np.maximum(queries.users, 0)]
+            unknown = np.flatnonzero(queries.users < 0)
+            if len(unknown):
+                histories = queries.histories.select(unknown)
+                lengths = np.maximum(histories.lengths, 1)[:, None].astype(np.float32)
+                vectors[unknown] = history_sums(histories, centred) / lengths
+            return vectors
+
+        return FactorScorer(items, encode)

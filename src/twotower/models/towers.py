@@ -1,0 +1,122 @@
+"""The user tower and the item tower: parts in, one unit vector out.
+
+Towers see vectors, not tables: the caller looks ids up. So the same module trains, exports to
+ONNX, and embeds an item that arrives after training.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from twotower.config import Config
+from twotower.features.declared import ITEM_FEATURES, USER_FEATURES
+from twotower.models.fusion import ConcatMLPConfig, Fusion
+from twotower.models.history import HistoryEncoder
+
+
+class UserTowerConfig(Config):
+    """What the user tower reads."""
+
+    id_dim: int = Field(64, ge=1)
+    """Width of the id embedding."""
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of examples whose id is hidden in training, so that the unknown id is learned."""
+    features: bool = True
+    """Whether the 8 user features are read."""
+    history: HistoryEncoder | None = None
+    """How the newest items are read, or None."""
+    fusion: Fusion = ConcatMLPConfig()
+    """How the parts become one vector."""
+
+
+class ItemTowerConfig(Config):
+    """What the item tower reads."""
+
+    id_dim: int = Field(64, ge=1)
+    """Width of the id embedding."""
+    id_dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of examples whose id is hidden in training, so that the unknown id is learned."""
+    features: bool = True
+    """Whether the 15 item features are read."""
+    text_dim: int | None = Field(None, ge=1)
+    """Width that text embeddings are projected to, or None for a tower without text."""
+    fusion: Fusion = ConcatMLPConfig()
+    """How the parts become one vector."""
+
+
+class UserTower(nn.Module):
+    """Id, history and features to a unit vector."""
+
+    def __init__(self, config: UserTowerConfig, out_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        parts = [config.id_dim]
+        if config.history is not None:
+            self.history = config.history.build()
+            parts.append(config.history.hidden_dim)
+        if config.features:
+            parts.append(len(USER_FEATURES))
+        self.fusion = config.fusion.build(parts, out_dim)
+
+    def forward(self, user: Tensor, history: Tensor, lengths: Tensor, features: Tensor) -> Tensor:
+        """Unit vectors ``(B, d)``.
+
+        Parameters
+        ----------
+        user
+            ``(B, id_dim)`` id embeddings, that of the unknown user where there is no id.
+        history
+            ``(B, L, h)`` history vectors of items, oldest first, anything behind ``lengths``.
+        lengths
+            ``(B,)`` int64.
+        features
+            ``(B, 8)`` standardised user features.
+        """
+        parts = [user]
+        if self.config.history is not None:
+            parts.append(self.history(history, lengths))
+        if self.config.features:
+            parts.append(features)
+        return F.normalize(self.fusion(parts), dim=-1)
+
+
+class ItemTower(nn.Module):
+    """Id, text and features to a unit vector."""
+
+    def __init__(self, config: ItemTowerConfig, text_input_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        parts = [config.id_dim]
+        if config.text_dim is not None:
+            self.text = nn.Linear(text_input_dim, config.text_dim)
+            parts.append(config.text_dim)
+        if config.features:
+            parts.append(len(ITEM_FEATURES))
+        self.fusion = config.fusion.build(parts, out_dim)
+
+    def forward(self, item: Tensor, text: Tensor, features: Tensor) -> Tensor:
+        """Unit vectors ``(B, d)``.
+
+        Parameters
+        ----------
+        item
+            ``(B, id_dim)`` id embeddings, that of the unknown item where there is no id.
+        text
+            ``(B, t)`` unit text embeddings, zero where there is no text.
+        features
+            ``(B, 15)`` standardised item features.
+        """
+        parts = [item]
+        if self.config.text_dim is not None:
+            parts.append(self.text(text))
+        if self.config.features:
+            parts.append(features)
+        return F.normalize(self.fusion(parts), dim=-1)
+
+
+def hide_ids(ids: Tensor, share: float, training: bool) -> Tensor:
+    """Replace a random share of 1-based ids by 0, the unknown id, while training."""
+    if not training or share == 0:
+        return ids
+    return ids * (torch.rand(len(ids), device=ids.device) >= share)

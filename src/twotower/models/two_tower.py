@@ -1,0 +1,155 @@
+"""The two-tower model: tables, towers and the item data that they read."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from twotower.config import Config
+from twotower.data import Queries
+from twotower.features import UserFeatures, user_inputs
+from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
+from twotower.models.factors import FactorScorer
+from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
+from twotower.types import FloatArray
+
+
+class TwoTowerConfig(Config):
+    """A user tower and an item tower that meet in one space (Yi et al., RecSys 2019)."""
+
+    kind: Literal["two_tower"] = "two_tower"
+    embedding_dim: int = Field(64, ge=1)
+    """Length of a user or item vector."""
+    init_std: float = Field(0.05, gt=0)
+    """Standard deviation of the initial id tables."""
+    user_tower: UserTowerConfig = UserTowerConfig()
+    item_tower: ItemTowerConfig = ItemTowerConfig()
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether text embeddings of the items are read, by either tower."""
+        return self.item_tower.text_dim is not None or self.user_tower.history is not None
+
+    @property
+    def history_length(self) -> int:
+        """Newest items that the user tower reads; 0 where it reads none."""
+        return 0 if self.user_tower.history is None else self.user_tower.history.length
+
+    @model_validator(mode="after")
+    def _history_reads_text(self) -> "TwoTowerConfig":
+        if self.user_tower.history is not None and self.item_tower.text_dim is None:
+            raise ValueError(
+                "user_tower.history reads item text, but item_tower.text_dim is None; "
+                "set item_tower.text_dim, for example 64"
+            )
+        return self
+
+
+class ItemData(NamedTuple):
+    """What is known of the items, row ``i`` for item index ``i``."""
+
+    features: FloatArray
+    """``(num_items, 15)`` standardised item features."""
+    text: FloatArray | None
+    """``(num_items, t)`` unit text embeddings, or None for a model without text."""
+
+
+class TwoTower(RetrievalModule):
+    """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
+
+    item_features: Tensor
+    item_text: Tensor
+
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        num_users: int,
+        items: ItemData,
+        user_features: UserFeatures,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.user_features = user_features
+        self.num_items = len(items.features)
+        text = items.text if items.text is not None else np.zeros((self.num_items, 0), np.float32)
+        self.user_embedding = nn.Embedding(num_users + 1, config.user_tower.id_dim)
+        self.item_embedding = nn.Embedding(self.num_items + 1, config.item_tower.id_dim)
+        for table in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(table.weight, std=config.init_std)
+        # Known data, not weights: it is the data set's, and stays out of the checkpoints.
+        self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
+        self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
+        self.user_tower = UserTower(config.user_tower, config.embedding_dim)
+        self.item_tower = ItemTower(config.item_tower, text.shape[1], config.embedding_dim)
+        if config.user_tower.history is not None:
+            width = config.user_tower.history.hidden_dim
+            self.history_text = nn.Linear(text.shape[1], width, bias=False)
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Run both towers over a batch."""
+        hidden = hide_ids(batch.users + 1, self.config.user_tower.id_dropout, self.training)
+        user = self.user_embedding(hidden)
+        query = self.user_tower(
+            user, self._history_vectors(batch.histories), batch.lengths, batch.features
+        )
+        wanted = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + 1  # (B, 1 + M)
+        items = self.embed_items(wanted.flatten()).reshape(*wanted.shape, -1)
+        return Embeddings(
+            query, items[:, 0], items[:, 1:], batch.positives, half_squared_norm(user)
+        )
+
+    def embed_items(self, rows: Tensor) -> Tensor:
+        """Vectors ``(n, d)`` of 1-based item rows ``(n,)``; ids are hidden at random in training."""
+        hidden = hide_ids(rows, self.config.item_tower.id_dropout, self.training)
+        vectors: Tensor = self.item_tower(
+            self.item_embedding(hidden), self.item_text[rows], self.item_features[rows]
+        )
+        return vectors
+
+    def history_table(self) -> Tensor:
+        """``(num_items + 1, h)`` what the history encoder reads of each item; row 0 is padding."""
+        table: Tensor = self.history_text(self.item_text)
+        return table
+
+    def _history_vectors(self, histories: Tensor) -> Tensor:
+        """``(B, L)`` 1-based items to ``(B, L, h)``, projecting only what is not padding."""
+        if self.config.user_tower.history is None:
+            return self.item_text.new_zeros(*histories.shape, 0)
+        used = histories > 0
+        width = self.config.user_tower.history.hidden_dim
+        vectors = self.item_text.new_zeros(*histories.shape, width)
+        vectors[used] = self.history_text(self.item_text[histories[used]])
+        return vectors
+
+    @torch.no_grad()
+    def scorer(self) -> FactorScorer:
+        """Every item through the item tower once; users through the user tower per query."""
+        was_training = self.training
+        self.eval()
+        rows = torch.arange(1, self.num_items + 1, device=self.item_text.device)
+        items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
+        self.train(was_training)
+        return FactorScorer(items.cpu().numpy(), self.encode_users)
+
+    @torch.no_grad()
+    def encode_users(self, queries: Queries) -> FloatArray:
+        """``(queries, d)`` user vectors with the current weights."""
+        was_training = self.training
+        self.eval()
+        inputs = user_inputs(queries, self.user_features, max(self.config.history_length, 1))
+        users, items, lengths, features = (
+            torch.from_numpy(array).to(self.item_text.device) for array in inputs
+        )
+        width = max(int(lengths.max()), 1)
+        vectors: Tensor = self.user_tower(
+            self.user_embedding(users), self._history_vectors(items[:, :width]), lengths, features
+        )
+        self.train(was_training)
+        encoded: FloatArray = vectors.cpu().numpy()
+        return encoded
+
+
+def _behind_zero_row(values: FloatArray) -> Tensor:
+    return torch.from_numpy(np.vstack([np.zeros((1, values.shape[1]), np.float32), values]))

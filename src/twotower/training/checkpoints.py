@@ -1,0 +1,59 @@
+"""Checkpoints without pickle: tensors in safetensors, the rest in JSON, all or nothing."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from twotower.data.atomic import atomic_folder
+from twotower.errors import ArtefactError
+
+
+def save_checkpoint(
+    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> None:
+    """Write weights, optimiser state and a JSON-able ``state`` to ``folder``."""
+    slots = optimiser.state_dict()["state"]
+    moments = {
+        f"{parameter}.{name}": value
+        for parameter, values in slots.items()
+        for name, value in values.items()
+    }
+    with atomic_folder(folder) as temporary:
+        save_file(_contiguous(module.state_dict()), temporary / "module.safetensors")
+        save_file(_contiguous(moments), temporary / "optimiser.safetensors")
+        (temporary / "state.json").write_text(json.dumps(dict(state)))
+
+
+def load_checkpoint(
+    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Restore weights and optimiser in place and return the state.
+
+    Raises
+    ------
+    ArtefactError
+        Where a file is missing, broken, or of another model.
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        module.load_state_dict(load_file(folder / "module.safetensors"))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(folder / "optimiser.safetensors").items():
+            parameter, name = key.split(".", 1)
+            slots.setdefault(int(parameter), {})[name] = value
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ArtefactError(
+            f"checkpoint {folder} cannot be read ({error}); delete it to train afresh"
+        ) from error
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+    return state
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

@@ -1,0 +1,128 @@
+"""Training examples: which batch comes at which step, as a pure function of the position."""
+
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from twotower.data import Histories
+from twotower.models.base import Batch
+from twotower.training.negatives import NegativeSampler
+from twotower.types import Array, FloatArray
+
+Sampling = Literal["interactions", "users"]
+
+
+class ContextBuilder(Protocol):
+    """Makes the history side of examples: what a user had before each event."""
+
+    def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
+        """Histories ``(B, L)``, lengths ``(B,)`` and features ``(B, F)`` before each event."""
+        ...
+
+
+def no_context(events: Array) -> tuple[Array, Array, FloatArray]:
+    """The context of a model that knows a user by id alone."""
+    size = len(events)
+    empty = np.zeros((size, 0), dtype=np.int64)
+    return empty, np.zeros(size, dtype=np.int64), np.zeros((size, 0), dtype=np.float32)
+
+
+class HistoryContext:
+    """The items before each event, and the user features after the event before it.
+
+    An example never sees its own target: event ``e`` is predicted from the events of the same
+    user strictly before ``e``.
+    """
+
+    def __init__(
+        self, train: Histories, length: int, running: FloatArray, empty: FloatArray
+    ) -> None:
+        self._items = train.items.astype(np.int64) + 1
+        self._starts = np.repeat(train.indptr[:-1], train.lengths)
+        self._length = length
+        self._running, self._empty = running, empty
+
+    def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
+        """Histories, lengths and features before each event."""
+        starts = self._starts[events]
+        lengths = np.minimum(events - starts, self._length)
+        width = int(lengths.max(initial=1))  # no wider than this batch needs
+        column = np.arange(width)
+        used = column < lengths[:, None]
+        position = (events - lengths)[:, None] + column
+        histories = np.where(used, self._items[np.where(used, position, 0)], 0)
+        first = events == starts
+        features = np.where(first[:, None], self._empty, self._running[events - 1])
+        return histories, lengths, features
+
+
+class Examples:
+    """Every training interaction once an epoch, in an order that the seed decides.
+
+    A batch depends on nothing but the seed, the epoch and the step, so that a run that was
+    killed goes on with the very batches that it would have seen.
+
+    Parameters
+    ----------
+    sampling
+        ``interactions``: a shuffled pass over the log. ``users``: as many draws, each of a
+        uniform user and a uniform interaction of that user (as LightGCN's published code).
+    """
+
+    def __init__(
+        self,
+        train: Histories,
+        negatives: NegativeSampler,
+        batch_size: int,
+        seed: int,
+        *,
+        context: ContextBuilder = no_context,
+        sampling: Sampling = "interactions",
+    ) -> None:
+        self._train = train
+        self._users = train.rows
+        self._negatives = negatives
+        self._context = context
+        self._sampling = sampling
+        self._seed = seed
+        self.batch_size = batch_size
+        self._order: tuple[int, Array] = (-1, np.empty(0, dtype=np.int64))
+
+    @property
+    def size(self) -> int:
+        """Examples in an epoch."""
+        return len(self._train.items)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-self.size // self.batch_size)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """The batch at a position, the same at every call."""
+        if self._order[0] != epoch:
+            self._order = (epoch, self._epoch_order(epoch))
+        events = self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
+        users = self._users[events]
+        rng = np.random.default_rng((self._seed, epoch, step))
+        negatives = self._negatives.sample(users, rng)
+        histories, lengths, features = self._context(events)
+        return Batch(
+            torch.from_numpy(users),
+            torch.from_numpy(self._train.items[events].astype(np.int64)),
+            torch.from_numpy(negatives),
+            torch.from_numpy(histories),
+            torch.from_numpy(lengths),
+            torch.from_numpy(features),
+        )
+
+    def _epoch_order(self, epoch: int) -> Array:
+        rng = np.random.default_rng((self._seed, epoch))
+        total = len(self._train.items)
+        if self._sampling == "interactions":
+            return rng.permutation(total)
+        active = np.flatnonzero(self._train.lengths)
+        users = active[rng.integers(len(active), size=total)]
+        within = rng.random(total) * self._train.lengths[users]
+        return self._train.indptr[users] + within.astype(np.int64)

@@ -1,0 +1,90 @@
+"""From a variant and a data set to a trained model."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from twotower.data import Dataset
+from twotower.models.base import RetrievalModule
+from twotower.models.build import build_model
+from twotower.models.two_tower import TwoTower
+from twotower.training.examples import ContextBuilder, Examples, HistoryContext, no_context
+from twotower.training.trainer import Progress, TrainingState, train
+from twotower.training.variant import Variant
+from twotower.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with the weights of its best validation, and how it got there."""
+
+    variant: Variant
+    seed: int
+    module: RetrievalModule
+    state: TrainingState
+
+
+def fit(
+    variant: Variant,
+    dataset: Dataset,
+    *,
+    validate: Callable[[RetrievalModule], float],
+    text: FloatArray | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a variant on the training part of a data set.
+
+    Parameters
+    ----------
+    validate
+        Metric of a module on the validation part, higher is better.
+    text
+        ``(num_items, t)`` text embeddings of the items, for models that read text.
+    seed
+        Decides initial weights, batches, negatives and dropout.
+    checkpoint
+        Folder of checkpoints; a run that was killed goes on from there.
+    """
+    torch.manual_seed(seed)
+    module = build_model(variant.model, dataset, text)
+    interactions = dataset.train
+    context: ContextBuilder = no_context
+    if isinstance(module, TwoTower):
+        features = module.user_features
+        context = HistoryContext(
+            interactions,
+            module.config.history_length,
+            features.running(interactions),
+            features.empty,
+        )
+    examples = Examples(
+        interactions,
+        variant.negatives.fit(interactions, len(dataset.items)),
+        variant.training.batch_size,
+        seed,
+        context=context,
+        sampling=variant.training.sampling,
+    )
+    state = train(
+        module,
+        examples,
+        variant.loss,
+        variant.training,
+        validate=validate,
+        seed=seed,
+        fingerprint=run_fingerprint(variant, dataset, seed),
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return Trained(variant, seed, module, state)
+
+
+def run_fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:
+    """sha256 of what a run depends on: data, variant and seed."""
+    parts = (dataset.fingerprint, variant.model_dump_json(), str(seed))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
