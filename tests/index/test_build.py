@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,6 +51,12 @@ def test_more_probes_find_more(vectors, queries):
     true = build_index(vectors, IvfConfig(cells=50, probes=50)).search(queries, 10)[1]
     few = build_index(vectors, IvfConfig(cells=50, probes=1)).search(queries, 10)[1]
     assert (few == true).mean() < 0.95
+
+
+def test_hnsw_keeps_its_recall_beyond_ef_search(vectors, queries):
+    narrow = build_index(vectors, HnswConfig(ef_search=4)).search(queries, 60)
+    wide = build_index(vectors, HnswConfig(ef_search=60)).search(queries, 60)
+    np.testing.assert_array_equal(narrow[1], wide[1])
 
 
 def test_hnsw_seed_draws_the_graph(vectors, tmp_path):

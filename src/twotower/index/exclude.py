@@ -1,5 +1,6 @@
 """Search without the items that each query must not get, such as those already bought."""
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -69,7 +70,7 @@ def search_excluding(
             f"got {entries.min()} to {entries.max()}"
         )
     rows = np.arange(len(queries))
-    blocked = np.unique(np.repeat(rows, lengths) * index.size + entries)
+    blocked = np.sort(np.repeat(rows, lengths) * index.size + entries)
     return _search(index, queries, k, rows, lengths, blocked)
 
 
@@ -85,7 +86,9 @@ def _search(
     scores = np.full((len(queries), k), PADDING_SCORE, dtype=np.float32)
     items = np.full((len(queries), k), PADDING_ITEM, dtype=np.int64)
     short = np.arange(len(queries))
-    depth = k + (int(np.quantile(lengths, _USUAL_SHARE, method="higher")) if len(lengths) else 0)
+    if not len(short):
+        return scores, items
+    depth = k + int(np.sort(lengths)[math.ceil(_USUAL_SHARE * (len(lengths) - 1))])
     while len(short):
         depth = min(depth, index.size)
         found_scores, found_items = index.search(queries[short], depth)

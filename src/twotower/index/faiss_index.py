@@ -34,6 +34,10 @@ class FaissSettings(IndexSettings):
     def tune(self, index: Any) -> None:
         """Set what decides between speed and recall at search time."""
 
+    def search_parameters(self, k: int) -> Any:  # noqa: ARG002
+        """FAISS parameters of one search for ``k`` items; None for what `tune` has set."""
+        return None
+
     def build(self, vectors: FloatArray) -> "FaissIndex":
         """Train and fill the FAISS index."""
         return FaissIndex(self.create(vectors), self)
@@ -82,7 +86,9 @@ class FaissIndex:
         """See `ItemIndex.search`."""
         queries = check_search(queries, k, self.dim)
         found = min(k, self.size)
-        scores, items = self._index.search(queries, found)
+        scores, items = self._index.search(
+            queries, found, params=self.config.search_parameters(found)
+        )
         scores[items == PADDING_ITEM] = PADDING_SCORE  # FAISS pads with the lowest float
         if found < k:
             wider = ((0, 0), (0, k - found))

@@ -25,7 +25,7 @@ class HnswConfig(FaissSettings):
     ef_construction: int = Field(default=80, ge=1)
     """Candidates kept while a node is linked: higher builds slower and finds more."""
     ef_search: int = Field(default=64, ge=1)
-    """Candidates kept while searching; a search for more than this keeps ``k``."""
+    """Candidates kept while searching; ``k`` of them where ``k`` is larger."""
     seed: int = Field(default=0, ge=0)
     """Draws each node's layer."""
     build_threads: int = Field(default=1, ge=1)
@@ -43,6 +43,12 @@ class HnswConfig(FaissSettings):
     def tune(self, index: Any) -> None:
         """Set ``ef_search``."""
         index.hnsw.efSearch = self.ef_search
+
+    def search_parameters(self, k: int) -> Any:
+        """Raise ``ef_search`` to ``k``: FAISS by itself would stop after ``ef_search`` steps."""
+        if k <= self.ef_search:
+            return None
+        return faiss.SearchParametersHNSW(efSearch=k)  # type: ignore[attr-defined]
 
 
 @contextmanager
