@@ -57,8 +57,10 @@ def cached_embeddings(
     vectors = _read(path, encoder.dim)
     keys = [_key(text) for text in texts]
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
-    # Equal lengths meet in a chunk, so that little of a batch is padding.
-    todo = sorted(missing.items(), key=lambda pair: len(pair[1]))
+    # Equal lengths meet in a chunk, so that little of a batch is padding; the longest come
+    # first, so that what is left never takes longer than it looks.
+    todo = sorted(missing.items(), key=lambda pair: len(pair[1]), reverse=True)
+    known = len(vectors)
     try:
         for start in range(0, len(todo), CHUNK):
             chunk = todo[start : start + CHUNK]
@@ -67,7 +69,7 @@ def cached_embeddings(
             if progress is not None:
                 progress(start + len(chunk), len(todo))
     finally:
-        if todo:
+        if len(vectors) > known:
             _write(path, vectors, encoder.dim)
     result = np.zeros((len(texts), encoder.dim), dtype=np.float32)
     for row, key in enumerate(keys):
@@ -104,5 +106,8 @@ def _write(path: Path, vectors: dict[bytes, FloatArray], dim: int) -> None:
         "keys": keys.reshape(-1, KEY_BYTES),
         "vectors": np.asarray([vector for _, vector in newest], np.float32).reshape(-1, dim),
     }
-    with atomic_file(path) as temporary:
-        save_file(arrays, temporary)
+    try:
+        with atomic_file(path) as temporary:
+            save_file(arrays, temporary)
+    except OSError as error:  # a full or read-only disk costs the next run time, not this one
+        logger.warning("the text cache %s could not be written (%s)", path, error)

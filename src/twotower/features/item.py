@@ -10,21 +10,20 @@ import numpy as np
 import polars as pl
 
 from twotower.data import Histories, columns
-from twotower.features.catalogue import (
+from twotower.features.declared import ITEM_FEATURES
+from twotower.features.raw import (
     category_indicators,
     frequent_categories,
+    log_days,
     log_popularity,
     log_prices,
     numbers,
 )
-from twotower.features.declared import ITEM_FEATURES
 from twotower.features.standard import Standardiser
 from twotower.types import Array, DoubleArray, FloatArray
 
 logger = logging.getLogger(__name__)
 
-DAY: Final = 86_400_000
-"""Milliseconds."""
 RECENT: Final = 0.1
 """The newest tenth of the training events counts as recent."""
 
@@ -61,30 +60,20 @@ class ItemFeatures:
         What the source lacks altogether is logged, once per feature, and is 0 throughout.
         """
         categories = frequent_categories(catalogue)
-        if train.ratings is None:
-            average, count = _catalogue_ratings(catalogue)
-            if np.isfinite(average).any():
-                logger.warning(
-                    "no ratings in the training log: average rating and rating count are the "
-                    "catalogue's, a snapshot that may be later than the training period"
-                )
-        else:
-            average, count = _log_ratings(train, catalogue.height)
-        age, recent_share = _times(train, catalogue.height)
+        if not categories:
+            logger.warning("the source has no categories: every item is in category_other")
         raw = np.column_stack(
             [
                 *_price(catalogue),
-                average,
-                count,
+                *_ratings(train, catalogue),
                 log_popularity(train, catalogue.height),
-                age,
-                recent_share,
+                *_times(train, catalogue.height),
                 category_indicators(catalogue, categories),
             ]
         )
         standardiser = Standardiser.fit(raw, ITEM_FEATURES)
-        in_log = train.ratings is not None
-        return cls(standardiser.apply(raw), standardiser, categories, in_log)
+        values = standardiser.apply(raw)
+        return cls(values, standardiser, categories, ratings_in_log=train.ratings is not None)
 
     def transform_new(self, rows: pl.DataFrame) -> FloatArray:
         """``(rows, 15)`` features of items that training never saw.
@@ -134,10 +123,18 @@ def _catalogue_ratings(rows: pl.DataFrame) -> tuple[DoubleArray, DoubleArray]:
     return average, np.log1p(numbers(rows, columns.RATING_COUNT))
 
 
-def _log_ratings(train: Histories, num_items: int) -> tuple[DoubleArray, DoubleArray]:
-    assert train.ratings is not None
-    counts = np.bincount(train.items, minlength=num_items)
-    totals = np.bincount(train.items, weights=train.ratings, minlength=num_items)
+def _ratings(train: Histories, catalogue: pl.DataFrame) -> tuple[DoubleArray, DoubleArray]:
+    """Average rating and log rating count: the log's where it has ratings."""
+    if train.ratings is None:
+        average, count = _catalogue_ratings(catalogue)
+        if np.isfinite(average).any() or np.isfinite(count).any():
+            logger.warning(
+                "the training log has no ratings: average_rating and log_rating_count are the "
+                "catalogue's, a snapshot that may be later than the training period"
+            )
+        return average, count
+    counts = np.bincount(train.items, minlength=catalogue.height)
+    totals = np.bincount(train.items, weights=train.ratings, minlength=catalogue.height)
     seen = counts > 0
     average = np.where(seen, totals / np.maximum(counts, 1), np.nan)
     return average, np.where(seen, np.log1p(counts), np.nan)
@@ -153,7 +150,7 @@ def _times(train: Histories, num_items: int) -> tuple[DoubleArray, DoubleArray]:
     counts = np.bincount(train.items, minlength=num_items)
     seen = counts > 0
     age = np.full(num_items, np.nan)
-    age[seen] = np.log1p((times.max() - first[seen]) / DAY)
+    age[seen] = log_days(times.max() - first[seen])
     # A share of events, not of the calendar: one stray old timestamp must not stretch the window.
     place = int((1 - RECENT) * len(times))
     recent = times >= np.partition(times, place)[place]

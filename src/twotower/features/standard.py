@@ -36,18 +36,17 @@ class Standardiser:
     @classmethod
     def fit(cls, raw: DoubleArray, declared: Sequence[Feature]) -> Self:
         """Fit on ``(rows, columns)`` raw values; log a notice for what the source lacks."""
-        known = np.isfinite(raw)
-        counts = known.sum(axis=0)
-        filled = np.where(known, raw, 0.0)
-        mean = filled.sum(axis=0) / np.maximum(counts, 1)
-        squares = np.where(known, (raw - mean) ** 2, 0.0).sum(axis=0)
-        spread = np.sqrt(squares / np.maximum(counts, 1))
-        varies = spread > SMALLEST_SPREAD
-        weight = np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0)
+        mean, weight = np.zeros(len(declared)), np.zeros(len(declared))
+        absent = []
         for column, feature in enumerate(declared):
+            known = raw[np.isfinite(raw[:, column]), column]
             if feature.indicator:
-                mean[column], weight[column] = 0.0, 1.0
-        absent = [feature for feature, count in zip(declared, counts, strict=True) if count == 0]
+                weight[column] = 1.0
+            elif len(known) == 0:
+                absent.append(feature)
+            else:
+                mean[column], spread = known.mean(), known.std()
+                weight[column] = 1.0 / spread if spread > SMALLEST_SPREAD else 0.0
         for needs in dict.fromkeys(feature.needs for feature in absent):
             names = ", ".join(feature.name for feature in absent if feature.needs == needs)
             logger.warning("the source has no %s: constant 0 for %s", needs, names)

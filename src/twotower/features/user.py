@@ -2,24 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Self
 
 import numpy as np
 import polars as pl
 
 from twotower.data import Histories
-from twotower.features.catalogue import (
+from twotower.features.declared import USER_FEATURES
+from twotower.features.raw import (
     category_indicators,
     frequent_categories,
+    log_days,
     log_popularity,
     log_prices,
 )
-from twotower.features.declared import USER_FEATURES
 from twotower.features.standard import Standardiser
 from twotower.types import Array, DoubleArray, FloatArray, OffsetArray
 
-DAY: Final = 86_400_000
-"""Milliseconds."""
+BLOCK: Final = 1_000_000
+"""Events whose sums are held in memory at a time, about 300 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,21 @@ def _value_and_known(values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
 
 
 def _running(histories: Histories, item_table: FloatArray, end: int) -> DoubleArray:
-    """``(events, 8)`` raw features, NaN where unknown; one pass of cumulative sums."""
+    """``(events, 8)`` raw features of every prefix, NaN where unknown."""
+    if len(histories.items) <= BLOCK:
+        return _running_block(histories, item_table, end)
+    marks = np.arange(0, len(histories.items), BLOCK)
+    cuts = np.unique([*np.searchsorted(histories.indptr, marks), len(histories)])
+    return np.concatenate(
+        [
+            _running_block(histories.select(np.arange(start, stop)), item_table, end)
+            for start, stop in pairwise(cuts)
+        ]
+    )
+
+
+def _running_block(histories: Histories, item_table: FloatArray, end: int) -> DoubleArray:
+    """One pass of cumulative sums, from which each row's earlier rows are taken away."""
     lengths = histories.lengths
     starts = np.repeat(histories.indptr[:-1], lengths)  # (events,) where the event's row begins
     count = np.arange(1, len(starts) + 1) - starts  # (events,) events so far
@@ -120,8 +136,8 @@ def _running(histories: Histories, item_table: FloatArray, end: int) -> DoubleAr
         raw[:, 2] = np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0))
     if histories.timestamps is not None:
         times = histories.timestamps
-        raw[:, 3] = np.log1p(np.maximum(end - times, 0) / DAY)
-        raw[:, 4] = np.log1p(np.maximum(times - times[starts], 0) / DAY)
+        raw[:, 3] = log_days(end - times)
+        raw[:, 4] = log_days(times - times[starts])
     for column, total in ((5, 0), (6, 2)):
         known = sums[:, total + 1]
         np.divide(sums[:, total], known, out=raw[:, column], where=known > 0)

@@ -1,6 +1,7 @@
-"""Raw item columns, before standardisation. NaN stands for unknown."""
+"""Raw columns, before standardisation. NaN stands for unknown."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,15 @@ import polars as pl
 from twotower.data import Histories, columns
 from twotower.features.declared import NUM_CATEGORIES
 from twotower.types import Array, DoubleArray
+
+DAY: Final = 86_400_000
+"""Milliseconds."""
+
+
+def log_days(milliseconds: Array) -> DoubleArray:
+    """log(1 + days) of spans in milliseconds; a negative span counts as none."""
+    days: DoubleArray = np.log1p(np.maximum(milliseconds, 0) / DAY)
+    return days
 
 
 def numbers(rows: pl.DataFrame, column: str) -> DoubleArray:
