@@ -52,3 +52,12 @@ def test_every_direct_dependency_is_pinned() -> None:
         needed |= {normal(r) for r in extra}
     pins = re.findall(r"^([^#\s=]+)==\S+$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert needed <= {normal(pin) for pin in pins}
+
+
+def test_examples_for_contributors_run() -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S
+    )
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "example"})
