@@ -90,7 +90,8 @@ def _read(path: Path, dim: int) -> dict[bytes, FloatArray]:
         if keys.shape != (len(vectors), KEY_BYTES) or vectors.shape != (len(keys), dim):
             raise ValueError(f"keys {keys.shape} and vectors {vectors.shape} do not fit dim {dim}")
         # Bits that changed on disk would otherwise go unnoticed: the format has no checksum.
-        norms = np.linalg.norm(vectors, axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.linalg.norm(vectors, axis=1)
         if not np.all((np.abs(norms - 1) < 1e-3) | (norms == 0)):
             raise ValueError("vectors are not normalised")
     except (OSError, KeyError, ValueError, SafetensorError) as error:

@@ -130,18 +130,12 @@ class HashingText:
 
 
 def _hashed(word: str, dim: int) -> list[tuple[int, float]]:
-    """Column and signed value of a word (1) and of its trigrams (together 1)."""
+    """Column and signed value of a word (1) and of its trigrams (norm 1 together)."""
     framed = f"^{word}$"
     trigrams = [framed[start : start + 3] for start in range(len(framed) - 2)]
-    return [
-        _signed_column(gram, dim, value)
-        for gram, value in [(word, 1.0), *((gram, len(trigrams) ** -0.5) for gram in trigrams)]
-    ]
-
-
-def _signed_column(gram: str, dim: int, value: float) -> tuple[int, float]:
-    code = zlib.crc32(gram.encode())
-    return (code >> 1) % dim, value if code & 1 else -value
+    weighted = [(framed, 1.0), *((trigram, len(trigrams) ** -0.5) for trigram in trigrams)]
+    codes = [(zlib.crc32(gram.encode()), value) for gram, value in weighted]
+    return [((code >> 1) % dim, value if code & 1 else -value) for code, value in codes]
 
 
 TEXT_ENCODERS: Final = {"minilm": MiniLM, "hashing": HashingText}
