@@ -1,0 +1,160 @@
+"""Results files: one tidy shape for every figure that this project reports."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from twotower.data.atomic import atomic_file
+from twotower.errors import ArtefactError, InputError
+
+
+def _six_digits(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"must be finite, got {value}")
+    return float(f"{value:.6g}")
+
+
+Figure = Annotated[float, AfterValidator(_six_digits)]
+"""A finite number, kept to six significant digits."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Strict):
+    """One figure."""
+
+    dataset: str = Field(min_length=1)
+    """Name of the data set: its folder."""
+    split: str = Field(min_length=1)
+    """How the data set was split, or the part, such as ``leave-last-two``."""
+    model: str = Field(min_length=1)
+    """``popularity``, ``item-knn``, ``mf``, ``lightgcn``, ``v1`` …"""
+    protocol: str = Field(min_length=1)
+    """``full``, ``full-unmasked``, ``sampled-100``, ``timing`` …"""
+    metric: str = Field(min_length=1)
+    """``HR@10``, ``NDCG@10``, ``MRR`` …, with the unit where it has one."""
+    value: Figure
+    low: Figure | None = None
+    """Lower end of the 95% interval, or of the repeats of a timing."""
+    high: Figure | None = None
+    seeds: list[int] = Field(default_factory=list)
+    """Training seeds averaged over; empty where nothing is random."""
+    users: int = Field(ge=0)
+    """Queries that the figure is a mean over."""
+
+    @model_validator(mode="after")
+    def _interval(self) -> "Row":
+        if (self.low is None) != (self.high is None):
+            raise ValueError("low and high must be given together")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low must not be above high, got {self.low} and {self.high}")
+        return self
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What the figure is of; a results file holds each once."""
+        return self.dataset, self.split, self.model, self.protocol, self.metric
+
+
+class Meta(_Strict):
+    """Where the figures come from."""
+
+    command: str
+    commit: str | None
+    """Short hash, ``+dirty`` where tracked files were changed, None outside a checkout."""
+    machine: str
+    threads: int = Field(ge=1)
+    started: str
+    """UTC, ISO 8601, to the second."""
+    wall_seconds: Figure = Field(ge=0)
+    peak_memory_mb: Figure = Field(ge=0)
+    packages: dict[str, str]
+
+
+class Results(_Strict):
+    """A results file."""
+
+    meta: Meta
+    rows: list[Row]
+
+    @model_validator(mode="after")
+    def _once(self) -> "Results":
+        seen = set()
+        for row in self.rows:
+            if row.key in seen:
+                raise ValueError(f"two rows are of {' / '.join(row.key)}")
+            seen.add(row.key)
+        return self
+
+
+def write_results(path: Path, meta: Meta, rows: Sequence[Row]) -> None:
+    """Write a results file whole or not at all; one row a line, so that changes read well."""
+    try:
+        results = Results(meta=meta, rows=list(rows))
+    except ValidationError as error:
+        raise InputError(f"results for {path} are not valid: {_reason(error)}") from error
+    lines = ",\n".join("    " + orjson.dumps(row.model_dump()).decode() for row in results.rows)
+    head = orjson.dumps(results.meta.model_dump(), option=orjson.OPT_INDENT_2).decode()
+    head = head.replace("\n", "\n  ")
+    with atomic_file(path) as temporary:
+        temporary.write_text(f'{{\n  "meta": {head},\n  "rows": [\n{lines}\n  ]\n}}\n', "utf-8")
+
+
+def read_results(path: Path) -> Results:
+    """Read and validate a results file; `ArtefactError` where it is missing or malformed."""
+    try:
+        return Results.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise ArtefactError(f"{path} is not a results file: {_reason(error)}") from error
+
+
+def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """``old`` with each row of ``new`` in the place of the one with the same key, or behind."""
+    merged = {row.key: row for row in old}
+    merged.update((row.key, row) for row in new)
+    return list(merged.values())
+
+
+def markdown_table(
+    rows: Iterable[Row], metrics: Sequence[str], *, intervals: bool = False, digits: int = 4
+) -> str:
+    """A table with one line per model and one column per metric, in the order of ``rows``.
+
+    Raises
+    ------
+    InputError
+        Two rows for one cell (select a data set, split and protocol first), or a metric that
+        no row has.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row.metric not in metrics:
+            continue
+        line = cells.setdefault(row.model, {})
+        if row.metric in line:
+            raise InputError(f"two figures for {row.metric} of {row.model}", "select one protocol")
+        line[row.metric] = f"{row.value:.{digits}f}"
+        if intervals and row.low is not None:
+            line[row.metric] += f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    for metric in metrics:
+        if not any(metric in line for line in cells.values()):
+            raise InputError(f"no row has the metric {metric!r}", "check its name and the protocol")
+    table = [["model", *metrics], ["---", *["---:"] * len(metrics)]]
+    table += [
+        [model, *[line.get(metric, "–") for metric in metrics]] for model, line in cells.items()
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
