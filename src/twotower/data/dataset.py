@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -106,8 +107,16 @@ class Dataset:
         digest.update(self.catalogue.write_json().encode())
         return digest.hexdigest()
 
-    def save(self, folder: Path) -> Path:
-        """Write Parquet files and `manifest.json` to ``folder``, all or nothing."""
+    def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
+        """Write Parquet files and `manifest.json` to ``folder``, all or nothing.
+
+        Parameters
+        ----------
+        folder
+            Replaced where it exists.
+        extra
+            Files to copy into it, such as the rows that preparation rejected.
+        """
         log = self.interactions
         table = pl.DataFrame(
             {
@@ -136,6 +145,8 @@ class Dataset:
                 "summary": dict(self.summary),
             }
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
+            for path in extra:
+                shutil.copyfile(path, temporary / path.name)
         return folder
 
     @classmethod

@@ -1,1 +1,17 @@
-"""readers stage."""
+"""Readers: each delivers the canonical columns of a log or catalogue, chunk by chunk."""
+
+from twotower.data.readers.chunk import Check, Chunk, Reject, set_aside
+from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.source import CatalogueFile, LogFile, Source, read_source
+
+__all__ = [
+    "CatalogueFile",
+    "Check",
+    "Chunk",
+    "ColumnMapping",
+    "LogFile",
+    "Reject",
+    "Source",
+    "read_source",
+    "set_aside",
+]

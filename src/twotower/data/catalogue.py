@@ -1,0 +1,151 @@
+"""The catalogue: read whole, one row an item, every canonical column typed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.readers import CatalogueFile, Check, set_aside
+from twotower.data.readers.values import as_number, as_text
+from twotower.data.rejects import RejectLog
+from twotower.data.validation import id_checks
+from twotower.data.vocabulary import Vocabulary
+from twotower.errors import InputError
+
+CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        columns.ITEM_ID: pl.String,
+        columns.TITLE: pl.String,
+        columns.DESCRIPTION: pl.String,
+        columns.PRICE: pl.Float32,
+        columns.CATEGORY: pl.String,
+        columns.AVERAGE_RATING: pl.Float32,
+        columns.RATING_COUNT: pl.Int64,
+        columns.IMAGE: pl.String,
+    }
+)
+"""Type of each column of a prepared catalogue."""
+
+_THOUSANDS: Final = r"^\d{1,3}(,\d{3})+(\.\d*)?$"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items in the order of their file.
+
+    Attributes
+    ----------
+    rows
+        Columns of `CATALOGUE_SCHEMA`.
+    items
+        Code of each id: its row.
+    read
+        Rows of the file, good and bad.
+    repaired
+        Values that were replaced by null, counted by column and reason.
+    """
+
+    rows: pl.DataFrame
+    items: Vocabulary
+    read: int
+    repaired: Mapping[str, int]
+
+
+def read_catalogue(
+    file: CatalogueFile, rejects: RejectLog, rating_range: tuple[float, float]
+) -> Catalogue:
+    """Read and validate a catalogue.
+
+    Rows without an id, and all but the first of an id, are set aside. A number that is none
+    (``from 12.99``) or that cannot be (a price below 0, an average rating outside
+    ``rating_range``) becomes null; so does blank text.
+
+    Raises
+    ------
+    InputError
+        Where no item is left.
+    """
+    items = Vocabulary()
+    repaired: Counter[str] = Counter()
+    tables = []
+    read = 0
+    for chunk in file.chunks():
+        read += chunk.height
+        rows, faults = _typed(chunk.rows, rating_range)
+        repaired.update(faults)
+        again = pl.Series(items.find(rows[columns.ITEM_ID]) >= 0)
+        again |= ~rows[columns.ITEM_ID].is_first_distinct()
+        checks = [*id_checks(columns.ITEM_ID), Check(columns.ITEM_ID, "repeated", pl.lit(again))]
+        checked = set_aside(replace(chunk, rows=rows), checks)
+        rejects.add(file.path, checked.rejects)
+        items.add(checked.rows[columns.ITEM_ID])
+        tables.append(checked.rows.drop(columns.LINE))
+    if not len(items):
+        counts = rejects.counts([file.path])
+        raise InputError(
+            f"the catalogue {file.path} has no usable item: {read} rows read, rejected {counts}",
+            f"first: {rejects.first}" if counts else "give a catalogue with rows",
+        )
+    return Catalogue(pl.concat(tables), items, read, dict(repaired))
+
+
+def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
+    """A catalogue of which only the ids are known."""
+    rows = pl.DataFrame({columns.ITEM_ID: item_ids}, schema={columns.ITEM_ID: pl.String})
+    return rows.with_columns(
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in CATALOGUE_SCHEMA.items()
+        if name != columns.ITEM_ID
+    )
+
+
+def _typed(
+    rows: pl.DataFrame, rating_range: tuple[float, float]
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    faults: dict[str, int] = {}
+    result = [as_text(rows[columns.ITEM_ID]), rows[columns.LINE]]
+    for name, dtype in CATALOGUE_SCHEMA.items():
+        if name == columns.ITEM_ID:
+            continue
+        if name not in rows.columns:
+            result.append(pl.repeat(None, rows.height, dtype=dtype, eager=True).alias(name))
+        elif dtype == pl.String:
+            result.append(_blank_to_null(_as_prose(rows[name])).alias(name))
+        else:
+            bounds = rating_range if name == columns.AVERAGE_RATING else (0.0, float("inf"))
+            numbers, counts = _measure(rows[name], bounds)
+            result.append(numbers.cast(dtype).alias(name))
+            faults |= {f"{name}: {what}": count for what, count in counts.items() if count}
+    return pl.DataFrame(result).select(*CATALOGUE_SCHEMA, columns.LINE), faults
+
+
+def _measure(values: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, dict[str, int]]:
+    """Numbers within bounds, else null, and how many were not; NaN is a missing value."""
+    if values.dtype == pl.String:
+        values = _blank_to_null(values).str.strip_prefix("$")
+        grouped = values.str.contains(_THOUSANDS)
+        values = values.zip_with(~grouped.fill_null(False), values.str.replace_all(",", ""))
+    numbers = as_number(values)
+    unread = int((values.is_not_null() & numbers.is_null()).sum())
+    numbers = numbers.fill_nan(None)
+    possible = numbers.is_between(*bounds) & numbers.is_finite()
+    impossible = int((~possible).sum())
+    numbers = numbers.set(~possible.fill_null(False), None)
+    return numbers, {"not a number": unread, "out of range": impossible}
+
+
+def _as_prose(values: pl.Series) -> pl.Series:
+    if isinstance(values.dtype, pl.List):
+        return values.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
+    if values.dtype.is_nested():
+        return pl.repeat(None, len(values), dtype=pl.String, eager=True)
+    return values.cast(pl.String)
+
+
+def _blank_to_null(values: pl.Series) -> pl.Series:
+    values = values.str.strip_chars()
+    return values.set((values == "").fill_null(False), None)

@@ -1,0 +1,232 @@
+"""`prepare`: from files to a `Dataset`. Read, validate, reduce, index, split."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue
+from twotower.data.dataset import Dataset, Part
+from twotower.data.histories import Histories
+from twotower.data.ids import IdMap
+from twotower.data.kcore import k_core
+from twotower.data.log import EventLog, Progress, read_log
+from twotower.data.readers import ColumnMapping, Source, read_source
+from twotower.data.rejects import REJECTS_FILE, RejectLog
+from twotower.data.settings import PrepareSettings
+from twotower.data.splits import (
+    Given,
+    GlobalTime,
+    LeaveLastTwo,
+    PartArray,
+    global_time,
+    leave_last_two,
+)
+from twotower.data.validation import Rules
+from twotower.errors import InputError
+from twotower.types import IndexArray
+
+
+def prepare(
+    path: Path,
+    *,
+    name: str | None = None,
+    settings: PrepareSettings | None = None,
+    mapping: ColumnMapping | None = None,
+    catalogue: Path | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Turn a log and its catalogue into a data set.
+
+    Parameters
+    ----------
+    path
+        Folder or file, see `twotower.data.readers.read_source`.
+    name
+        Name of the data set; by default that of the folder, or the file's up to its first dot.
+    settings
+        What to keep and how to split.
+    mapping
+        Names of the columns, where they are not the usual ones.
+    catalogue
+        The catalogue file, where it is not beside the log.
+    out
+        Folder to write, whole or not at all: what `Dataset.save` writes, and
+        ``rejects.jsonl`` where a row was set aside.
+    progress
+        Called as the log is read.
+
+    Returns
+    -------
+    Dataset
+        Users in the order of their ids; items in that of the catalogue, or of their ids
+        where there is none. ``summary`` says what was read, rejected, reduced and kept.
+
+    Raises
+    ------
+    InputError
+        Where the source is not recognised or nothing usable is left; with ``strict`` at the
+        first bad row.
+    """
+    path = Path(path)
+    settings = settings or PrepareSettings()
+    source = read_source(path, mapping, catalogue)
+    split = _chosen_split(source, settings)
+    rules = Rules(settings.rating_range, now=time.time_ns() // 1_000_000)
+    with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
+        rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=settings.strict)
+        known: Catalogue | None = None
+        with rejects:
+            if source.catalogue is not None:
+                known = read_catalogue(source.catalogue, rejects, settings.rating_range)
+            items = None if known is None else known.items
+            log, users, items, read = read_log(source, rules, rejects, items, progress)
+        summary = _read_summary(source, rejects, read, known)
+        log, reduction = _reduce(log.by_user_and_time(), settings)
+        log, user_ids = _indexed_users(log, users.ids)
+        log, rows = _indexed_items(log, items.ids, known, keep_all=settings.k_core == 0)
+        parts = _parts(log, len(user_ids), split)
+        summary |= reduction | {
+            "users": len(user_ids),
+            "items": rows.height,
+            "interactions": len(log),
+            "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
+            "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
+        }
+        dataset = Dataset(
+            name or path.name.split(".")[0] or path.resolve().name,
+            IdMap(user_ids, "user"),
+            IdMap(rows[columns.ITEM_ID].to_list(), "item"),
+            rows,
+            Histories(_indptr(log.users, len(user_ids)), log.items, log.ratings, log.timestamps),
+            parts,
+            summary,
+        )
+        if out is not None:
+            dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
+    return dataset
+
+
+def _chosen_split(source: Source, settings: PrepareSettings) -> LeaveLastTwo | GlobalTime | Given:
+    split = settings.split or (Given() if source.has_parts else LeaveLastTwo())
+    log = source.logs[0].path
+    if isinstance(split, Given) and not source.has_parts:
+        raise InputError(
+            f"split is 'given', but {log} is one file and does not say the parts",
+            "give a folder with train and test files, or choose 'leave-last-two'",
+        )
+    if isinstance(split, GlobalTime) and columns.TIMESTAMP not in source.columns:
+        raise InputError(
+            f"split is 'global-time', but {log} has no times",
+            "choose 'leave-last-two', or name the time column",
+        )
+    if isinstance(split, LeaveLastTwo) and not {columns.TIMESTAMP, columns.ORDER} & source.columns:
+        raise InputError(
+            f"split is 'leave-last-two', but {log} has neither times nor an order",
+            "choose 'given', or name a time or an order column",
+        )
+    return split
+
+
+def _read_summary(
+    source: Source, rejects: RejectLog, read: int, known: Catalogue | None
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "source": source.kind,
+        "files": [file.path.name for file in source.logs],
+        "read": read,
+        "rejected": rejects.counts([file.path for file in source.logs]),
+    }
+    if known is not None and source.catalogue is not None:
+        summary["catalogue"] = {
+            "file": source.catalogue.path.name,
+            "read": known.read,
+            "rejected": rejects.counts([source.catalogue.path]),
+            "repaired": dict(known.repaired),
+        }
+    return summary
+
+
+def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[str, Any]]:
+    """Drop repeats, then what lies outside the k-core; and say how much that was."""
+    repeats = 0
+    if not settings.keep_repeats:
+        first = log.first_of_pairs()
+        repeats = int(len(first) - first.sum())
+        log = log.select(first)
+    before = _size(log)
+    core = k_core(log.users, log.items, settings.k_core)
+    kept = log.select(core.kept)
+    if not len(kept):
+        raise InputError(
+            f"no interaction is left in the {settings.k_core}-core, of {len(log):,} by "
+            f"{before['users']:,} users of {before['items']:,} items",
+            "choose a smaller k_core; 0 turns it off",
+        )
+    after = _size(kept)
+    removed = {f"{what}_removed": count - after[what] for what, count in before.items()}
+    return kept, {
+        "repeats": repeats,
+        "k_core": {"k": settings.k_core, "rounds": core.rounds, **removed},
+    }
+
+
+def _size(log: EventLog) -> dict[str, int]:
+    return {
+        "users": int(np.count_nonzero(np.bincount(log.users))),
+        "items": int(np.count_nonzero(np.bincount(log.items))),
+        "interactions": len(log),
+    }
+
+
+def _indexed_users(log: EventLog, ids: Sequence[str]) -> tuple[EventLog, list[str]]:
+    users, kept = _by_id(log.users, ids)
+    log = log.replace(users=users)
+    return log.select(np.argsort(users, kind="stable")), kept
+
+
+def _indexed_items(
+    log: EventLog, ids: Sequence[str], known: Catalogue | None, *, keep_all: bool
+) -> tuple[EventLog, pl.DataFrame]:
+    if known is None:
+        items, kept = _by_id(log.items, ids)
+        return log.replace(items=items), bare_catalogue(kept)
+    if keep_all:
+        return log, known.rows
+    codes, places = np.unique(log.items, return_inverse=True)
+    return log.replace(items=places.astype(np.int32)), known.rows[codes]
+
+
+def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]]:
+    """Indices in the order of the ids that occur, and those ids."""
+    present = np.flatnonzero(np.bincount(codes)).tolist()
+    present.sort(key=ids.__getitem__)
+    index = np.full(len(ids), -1, dtype=np.int32)
+    index[present] = np.arange(len(present), dtype=np.int32)
+    return index[codes], [ids[code] for code in present]
+
+
+def _parts(log: EventLog, users: int, split: LeaveLastTwo | GlobalTime | Given) -> PartArray:
+    if isinstance(split, Given) and log.parts is not None:
+        parts = log.parts
+    elif isinstance(split, GlobalTime) and log.timestamps is not None:
+        parts = global_time(log.timestamps, split)
+    else:
+        parts = leave_last_two(_indptr(log.users, users))
+    if not (parts == Part.TRAIN).any():
+        raise InputError(
+            "no interaction is left in the training part", "check the training file or the split"
+        )
+    return parts
+
+
+def _indptr(users: IndexArray, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    indptr = np.zeros(count + 1, dtype=np.int64)
+    np.cumsum(np.bincount(users, minlength=count), out=indptr[1:])
+    return indptr

@@ -1,0 +1,47 @@
+"""The catalogue rows of Amazon Reviews 2023 (``meta_<Category>.jsonl``)."""
+
+from typing import Any
+
+from twotower.data import columns
+
+META_COLUMNS = columns.CATALOGUE
+
+
+def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    """The canonical catalogue values of one product, in the order of `META_COLUMNS`.
+
+    The category is the second of ``categories`` (the first is that of the whole file), else
+    ``main_category``. The description is its paragraphs, else the bullet points of
+    ``features``. The image is the main one, as large as there is.
+    """
+    return (
+        row.get("parent_asin"),
+        row.get("title"),
+        _paragraphs(row.get("description")) or _paragraphs(row.get("features")),
+        row.get("price"),
+        _category(row),
+        row.get("average_rating"),
+        row.get("rating_number"),
+        _image(row.get("images")),
+    )
+
+
+def _paragraphs(value: Any) -> str | None:
+    if isinstance(value, list):
+        return "\n".join(part for part in value if isinstance(part, str)) or None
+    return value if isinstance(value, str) else None
+
+
+def _category(row: dict[str, Any]) -> str | None:
+    levels = row.get("categories")
+    if isinstance(levels, list) and len(levels) > 1 and isinstance(levels[1], str):
+        return levels[1]
+    main = row.get("main_category")
+    return main if isinstance(main, str) else None
+
+
+def _image(value: Any) -> str | None:
+    images = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    images.sort(key=lambda one: one.get("variant") != "MAIN")
+    links = (one.get(size) for one in images for size in ("hi_res", "large", "thumb"))
+    return next((link for link in links if isinstance(link, str) and link), None)

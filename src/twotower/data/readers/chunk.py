@@ -1,0 +1,92 @@
+"""What a reader delivers: rows that could be read, and the lines that could not."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+
+from twotower.data import columns
+
+CHUNK_ROWS: Final = 50_000
+"""Rows read at a time: large enough for vectorised checks, small enough to forget."""
+
+EXCERPT: Final = 200
+"""Characters of a rejected row that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row that was set aside.
+
+    Attributes
+    ----------
+    line
+        Line of the source file, from 1; row number for Parquet.
+    reason
+        ``column: what``, or what is wrong with the whole line. Counted as it stands.
+    value
+        The value at fault.
+    row
+        The beginning of the row as the file has it.
+    """
+
+    line: int
+    reason: str
+    value: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A fault that a row can have: where ``failing`` is true, the row is set aside."""
+
+    column: str
+    what: str
+    failing: pl.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some consecutive rows of a source file.
+
+    Attributes
+    ----------
+    rows
+        Canonical columns of `twotower.data.columns`, and `LINE` (int64, ascending).
+    rejects
+        Rows that were set aside so far.
+    row_text
+        Gives the text of a row, by its line.
+    fraction
+        How much of the file has been read by the end of the chunk, 0 to 1.
+    """
+
+    rows: pl.DataFrame
+    rejects: Sequence[Reject]
+    row_text: Callable[[int], str]
+    fraction: float
+
+    @property
+    def height(self) -> int:
+        """Rows that the chunk had in the file, good and bad."""
+        return self.rows.height + len(self.rejects)
+
+
+def set_aside(chunk: Chunk, checks: Sequence[Check]) -> Chunk:
+    """Move the rows that fail a check to the rejects, each under the first that it fails."""
+    if not checks or chunk.rows.is_empty():
+        return chunk
+    first = pl.coalesce(
+        pl.when(check.failing).then(pl.lit(number, pl.Int32)) for number, check in enumerate(checks)
+    )
+    failed = chunk.rows.select(first.alias("check"))["check"]
+    if failed.null_count() == len(failed):
+        return chunk
+    bad = chunk.rows.filter(failed.is_not_null())
+    rejects = list(chunk.rejects)
+    for number, row in zip(failed.drop_nulls(), bad.iter_rows(named=True), strict=True):
+        check, line = checks[number], row[columns.LINE]
+        reason = f"{check.column}: {check.what}"
+        rejects.append(Reject(line, reason, str(row[check.column]), chunk.row_text(line)[:EXCERPT]))
+    return replace(chunk, rows=chunk.rows.filter(failed.is_null()), rejects=rejects)

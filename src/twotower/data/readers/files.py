@@ -1,0 +1,118 @@
+"""Which files of a folder are the log, its parts, and the catalogue: by their names alone."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from twotower.data.dataset import Part
+from twotower.data.readers.tables import table_suffix
+from twotower.errors import InputError
+
+_PARTS: Final = {
+    "train": Part.TRAIN,
+    "valid": Part.VALIDATION,
+    "validation": Part.VALIDATION,
+    "val": Part.VALIDATION,
+    "test": Part.TEST,
+}
+_PART = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})$")
+_CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
+_BESIDE: Final = ("user", "users")
+"""Tables that stand beside a log and are none: what is known about the users."""
+
+
+def find_logs(path: Path) -> list[tuple[Path, Part | None]]:
+    """The log's files, each with the part of the split that its name says.
+
+    Parameters
+    ----------
+    path
+        A file, a folder, or the common beginning of files' names. A single log has no part,
+        whatever its name.
+
+    Raises
+    ------
+    InputError
+        Where there is no log, or more than one that are not the parts of one.
+    """
+    if path.is_file():
+        return [(path, None)]
+    if path.is_dir():
+        logs = _logs(path) or _logs(path / "review_categories")
+    else:
+        logs = [file for file in _logs(path.parent) if _base(file) == path.name]
+    if not logs:
+        raise InputError(
+            _nothing_found(path),
+            "give a folder with reviews.jsonl and meta.jsonl, interactions.parquet and "
+            "items.parquet, a RecBole .inter file, or train and test files; or give the path of "
+            "one CSV, Parquet or JSONL file, with a ColumnMapping where its names are unusual",
+        )
+    if len(logs) == 1:
+        return [(logs[0], None)]
+    parts = [_part(file) for file in logs]
+    one_each = len(set(parts)) == len(parts) and None not in parts
+    if not (one_each and len({_base(file) for file in logs}) == 1 and Part.TRAIN in parts):
+        raise InputError(
+            f"{path} holds more than one log: {', '.join(file.name for file in logs[:10])}",
+            "give the path of one, or what the names of its parts begin with",
+        )
+    return sorted(zip(logs, parts, strict=True), key=lambda pair: pair[1] or Part.TRAIN)
+
+
+def find_catalogue(log: Path) -> Path | None:
+    """The catalogue that stands beside a log: of the same name, or of a general one."""
+    candidates = [file for file in _tables(log.parent) if _is_catalogue(file)]
+    candidates += _tables(log.parent.parent / "meta_categories")
+    base = _base(log)
+    own = [file for file in candidates if _base(file) in (base, f"meta_{base}")]
+    general = [file for file in candidates if _base(file) in _CATALOGUES]
+    return next(iter(own or general), None)
+
+
+def _nothing_found(path: Path) -> str:
+    if not path.is_dir():
+        return f"{path} does not exist"
+    names = sorted(one.name for one in path.iterdir())
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return (
+        f"no interaction log recognised in {path}, "
+        f"it holds {', '.join(names[:10]) or 'nothing'}{more}"
+    )
+
+
+def _logs(folder: Path) -> list[Path]:
+    return [file for file in _tables(folder) if not _is_catalogue(file)]
+
+
+def _tables(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if table_suffix(file)
+        and file.is_file()
+        and not file.name.startswith(".")
+        and _base(file) not in _BESIDE
+    )
+
+
+def _is_catalogue(file: Path) -> bool:
+    stem = _stem(file)
+    return table_suffix(file) == ".item" or stem in _CATALOGUES or stem.startswith("meta_")
+
+
+def _part(file: Path) -> Part | None:
+    found = _PART.search(_stem(file))
+    return _PARTS[found.group(1)] if found else None
+
+
+def _base(file: Path) -> str:
+    """The name without its endings and part: ``Video_Games`` of ``Video_Games.train.csv.gz``."""
+    return _PART.sub("", _stem(file))
+
+
+def _stem(file: Path) -> str:
+    name = file.name.removesuffix(".gz")
+    return name[: len(name) - len(table_suffix(file) or "")]

@@ -1,0 +1,42 @@
+"""`PrepareSettings`: how a log becomes a data set."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from twotower.data.splits import Split
+
+
+class PrepareSettings(BaseModel):
+    """What is kept, and how it is split.
+
+    Attributes
+    ----------
+    k_core
+        Users and items below this many interactions are removed, until none is; 0 keeps
+        every user, and every item of the catalogue.
+    keep_repeats
+        Keep every interaction of a user with an item, not only the earliest.
+    split
+        Which interactions are held out. None follows the files where they say it, else
+        leaves the last two.
+    rating_range
+        Lowest and highest rating; others are rejected.
+    strict
+        Stop at the first bad row instead of setting it aside.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    k_core: int = Field(default=5, ge=0)
+    keep_repeats: bool = False
+    split: Split | None = None
+    rating_range: tuple[float, float] = (0.0, 5.0)
+    strict: bool = False
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> Self:
+        low, high = self.rating_range
+        if not low < high:
+            raise ValueError(f"rating_range must be lowest, highest, got {low}, {high}")
+        return self

@@ -1,0 +1,32 @@
+"""Integer codes for ids as they stream by, so that a long log is held as numbers."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from twotower.types import IndexArray
+
+
+class Vocabulary:
+    """Growing map from id to code, in order of first appearance."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    @property
+    def ids(self) -> list[str]:
+        """Every id, at the place of its code."""
+        return list(self._codes)
+
+    def add(self, ids: Iterable[str]) -> IndexArray:
+        """Codes of the ids, new ones where they are new."""
+        codes = self._codes
+        return np.fromiter((codes.setdefault(one, len(codes)) for one in ids), dtype=np.int32)
+
+    def find(self, ids: Iterable[str | None]) -> IndexArray:
+        """Codes of the ids, -1 where there is none yet."""
+        codes = self._codes
+        return np.fromiter((codes.get(one, -1) for one in ids), dtype=np.int32)  # type: ignore[arg-type]
