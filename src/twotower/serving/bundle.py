@@ -1,0 +1,167 @@
+"""The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from twotower.data import Histories, IdMap, columns
+from twotower.data.atomic import atomic_folder
+from twotower.errors import ArtefactError, InputError
+from twotower.features import UserFeatures
+from twotower.index import load_index, save_index
+from twotower.serving.contents import BundleContents
+from twotower.serving.manifest import Manifest, verify, write_manifest
+from twotower.serving.rerank import RerankVectors
+from twotower.types import Array
+
+TOWERS: Final = "towers.safetensors"
+USER_TOWER: Final = "user_tower.onnx"
+USER_TABLES: Final = "user_tables.safetensors"
+USER_FEATURES: Final = "user_features.safetensors"
+ITEM_VECTORS: Final = "item_vectors.safetensors"
+USERS: Final = "users.parquet"
+CATALOGUE: Final = "catalogue.parquet"
+HISTORIES: Final = "histories.safetensors"
+INDEX: Final = "index.json"
+RERANKER: Final = "reranker.safetensors"
+REQUIRED: Final = (
+    TOWERS, USER_TOWER, USER_TABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
+    INDEX,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes
+    ----------
+    folder
+        Where it was read from.
+    manifest
+        What it is.
+    contents
+        What serving reads.
+    """
+
+    folder: Path
+    manifest: Manifest
+    contents: BundleContents
+
+    def weights(self) -> dict[str, Array]:
+        """Trained weights of both towers, read (and verified) only when asked for."""
+        self.manifest.check(self.folder, TOWERS)
+        return load_file(self.folder / TOWERS)
+
+
+def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Array]) -> Manifest:
+    """Write a bundle to ``folder``, all or nothing; an older one there is replaced.
+
+    Parameters
+    ----------
+    folder
+        The bundle's folder.
+    contents
+        What serving reads.
+    weights
+        Trained weights of both towers, by name, for whoever trains on.
+
+    Returns
+    -------
+    Manifest
+        What was written.
+    """
+    tables = {"user_table": contents.user_table}
+    if contents.history_table is not None:
+        tables["history_table"] = contents.history_table
+    log = contents.histories
+    events: dict[str, Array | None] = {
+        "indptr": log.indptr,
+        "items": log.items,
+        "ratings": log.ratings,
+        "timestamps": log.timestamps,
+    }
+    with atomic_folder(folder) as temporary:
+        _save(temporary / TOWERS, weights)
+        (temporary / USER_TOWER).write_bytes(contents.user_tower)
+        _save(temporary / USER_TABLES, tables)
+        _save(temporary / USER_FEATURES, contents.user_features.to_arrays())
+        _save(temporary / ITEM_VECTORS, {"item_vectors": contents.item_vectors})
+        pl.DataFrame({columns.USER_ID: contents.users.ids}).write_parquet(temporary / USERS)
+        contents.catalogue.write_parquet(temporary / CATALOGUE)
+        _save(
+            temporary / HISTORIES,
+            {name: array for name, array in events.items() if array is not None},
+        )
+        save_index(contents.index, temporary)
+        if contents.reranker is not None:
+            _save(temporary / RERANKER, vars(contents.reranker))
+        return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle, after every file's size and sha256 were found right.
+
+    Raises
+    ------
+    ArtefactError
+        Naming the file that is missing, truncated, corrupt, from another bundle, of another
+        schema version, or does not fit the others.
+    """
+    folder = Path(folder)
+    manifest = verify(folder, REQUIRED)
+    with _reading(folder / USER_TABLES) as path:
+        tables = load_file(path)
+        user_table = tables["user_table"]
+    with _reading(folder / USER_FEATURES) as path:
+        user_features = UserFeatures.from_arrays(load_file(path))
+    with _reading(folder / ITEM_VECTORS) as path:
+        item_vectors = load_file(path)["item_vectors"]
+    with _reading(folder / USERS) as path:
+        users = IdMap(pl.read_parquet(path)[columns.USER_ID].to_list(), "user")
+    with _reading(folder / CATALOGUE) as path:
+        catalogue = pl.read_parquet(path)
+    with _reading(folder / HISTORIES) as path:
+        histories = Histories(**load_file(path))
+    reranker = None
+    if RERANKER in manifest.files:
+        with _reading(folder / RERANKER) as path:
+            reranker = RerankVectors(**load_file(path))
+    try:
+        contents = BundleContents(
+            info=manifest.info,
+            user_tower=(folder / USER_TOWER).read_bytes(),
+            user_table=user_table,
+            history_table=tables.get("history_table"),
+            user_features=user_features,
+            item_vectors=item_vectors,
+            users=users,
+            catalogue=catalogue,
+            histories=histories,
+            index=load_index(folder),
+            reranker=reranker,
+        )
+    except InputError as error:
+        raise ArtefactError(f"{folder} does not fit together: {error}") from error
+    return Bundle(folder, manifest, contents)
+
+
+def _save(path: Path, arrays: Mapping[str, Array]) -> None:
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """A file that matches its sha256 and still cannot be read was written wrong."""
+    try:
+        yield path
+    except (OSError, SafetensorError, PolarsError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{path} cannot be read ({error}); save the bundle again") from error

@@ -1,0 +1,83 @@
+"""The user tower in onnxruntime: queries in, vectors out, no torch."""
+
+from typing import Final
+
+import numpy as np
+import onnxruntime
+
+from twotower.data import Histories, Queries
+from twotower.errors import ArtefactError, InputError
+from twotower.features import user_inputs
+from twotower.serving.contents import BundleContents
+from twotower.types import FloatArray
+
+INPUTS: Final = ("user", "history", "lengths", "features")
+OUTPUT: Final = "vector"
+_BATCH: Final = 2048
+_ONLY_FATAL: Final = 4
+
+
+class UserTower:
+    """Looks up what the ONNX model reads, and runs it.
+
+    The model declares some or all of these inputs: ``user`` (B, id_dim) float32, ``history``
+    (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
+    int64, and ``features`` (B, 8) float32. Its output is ``vector`` (B, dim) float32.
+
+    Parameters
+    ----------
+    contents
+        The bundle's contents.
+    threads
+        Threads that one call may use. A server that answers many requests at once wants 1.
+
+    Raises
+    ------
+    ArtefactError
+        Where the model cannot be run, or does not fit the tables.
+    """
+
+    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, got {threads}")
+        self._contents = contents
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ONLY_FATAL  # errors are raised
+        try:
+            self._session = onnxruntime.InferenceSession(
+                contents.user_tower, options, providers=["CPUExecutionProvider"]
+            )
+            self._inputs = tuple(one.name for one in self._session.get_inputs())
+            nobody = Queries.anonymous(Histories.from_lists([[]]))
+            self.dim = self._run(nobody).shape[1]
+        except Exception as error:  # onnxruntime's errors share no narrower class
+            raise ArtefactError(
+                f"the bundle's user_tower.onnx cannot be run ({error}); save the bundle again"
+            ) from error
+        if self.dim != contents.index.dim:
+            raise ArtefactError(
+                f"user_tower.onnx gives vectors of {self.dim} dimensions, the index holds "
+                f"{contents.index.dim}; save the bundle again"
+            )
+
+    def encode(self, queries: Queries) -> FloatArray:
+        """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user."""
+        vectors = np.empty((len(queries), self.dim), dtype=np.float32)
+        for start in range(0, len(queries), _BATCH):
+            rows = np.arange(start, min(start + _BATCH, len(queries)))
+            vectors[rows] = self._run(queries.select(rows))
+        return vectors
+
+    def _run(self, queries: Queries) -> FloatArray:
+        contents = self._contents
+        length = max(contents.info.history_length, 1)
+        users, items, lengths, features = user_inputs(queries, contents.user_features, length)
+        feed = {"user": contents.user_table[users], "lengths": lengths, "features": features}
+        if contents.history_table is not None:
+            width = max(int(lengths.max()), 1)  # no longer than the longest history here
+            feed["history"] = contents.history_table[items[:, :width]]
+        (vectors,) = self._session.run([OUTPUT], {name: feed[name] for name in self._inputs})
+        encoded: FloatArray = vectors
+        return encoded

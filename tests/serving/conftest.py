@@ -1,0 +1,125 @@
+"""A small bundle whose user tower is linear, so that its vectors can be worked out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import polars as pl
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from twotower.data import Histories, IdMap, columns
+from twotower.features import UserFeatures
+from twotower.index import ExactConfig, build_index
+from twotower.serving import BundleContents, ModelInfo, RerankVectors, save_bundle
+
+USERS, ITEMS, DIM, ID_DIM, WIDTH, LENGTH = 12, 60, 8, 5, 4, 6
+
+
+def build_tower(weights, inputs=("user", "history", "features"), dim=DIM) -> bytes:
+    """``vector`` = user @ W + (sum over the history) @ W + features @ W, of the inputs named."""
+    shapes = {
+        "user": ["B", ID_DIM],
+        "history": ["B", "L", WIDTH],
+        "lengths": ["B"],
+        "features": ["B", 8],
+    }
+    types = dict.fromkeys(shapes, TensorProto.FLOAT) | {"lengths": TensorProto.INT64}
+    nodes, parts = [], []
+    for name in inputs:
+        rows = name
+        if name == "history":
+            nodes.append(helper.make_node("ReduceSum", ["history", "axis"], ["sum"], keepdims=0))
+            rows = "sum"
+        nodes.append(helper.make_node("MatMul", [rows, f"w_{name}"], [f"part_{name}"]))
+        parts.append(f"part_{name}")
+    nodes.append(helper.make_node("Sum", parts, ["vector"]))
+    constants = [numpy_helper.from_array(weights[name], f"w_{name}") for name in inputs]
+    if "history" in inputs:
+        constants.append(numpy_helper.from_array(np.array([1]), "axis"))
+    graph = helper.make_graph(
+        nodes,
+        "user_tower",
+        [helper.make_tensor_value_info(name, types[name], shapes[name]) for name in inputs],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["B", dim])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def linear_tower():
+    return build_tower
+
+
+@pytest.fixture(scope="session")
+def tower_weights():
+    rng = np.random.default_rng(5)
+    rows = {"user": ID_DIM, "history": WIDTH, "features": 8}
+    return {name: rng.normal(size=(n, DIM)).astype(np.float32) for name, n in rows.items()}
+
+
+@pytest.fixture(scope="session")
+def contents(tower_weights) -> BundleContents:
+    rng = np.random.default_rng(7)
+
+    def random(*shape):
+        return rng.normal(size=shape).astype(np.float32)
+
+    lists = [rng.permutation(ITEMS)[: 3 + user].tolist() for user in range(USERS)]
+    plain = Histories.from_lists(lists)
+    events = len(plain.items)
+    histories = replace(
+        plain,
+        ratings=rng.integers(1, 6, size=events).astype(np.float32),
+        timestamps=np.sort(rng.integers(10**12, 2 * 10**12, size=events)),
+    )
+    names = [f"item-{item:02}" for item in range(ITEMS)]
+    titles = [None if item == 59 else f"Game {item}" for item in range(ITEMS)]
+    catalogue = pl.DataFrame(
+        {
+            columns.ITEM_ID: names,
+            columns.TITLE: titles,
+            columns.PRICE: rng.uniform(1, 60, size=ITEMS),
+            columns.CATEGORY: [f"genre-{item % 4}" for item in range(ITEMS)],
+        }
+    )
+    vectors = random(ITEMS, DIM)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    history_table = random(ITEMS + 1, WIDTH)
+    history_table[0] = 0
+    return BundleContents(
+        info=ModelInfo(
+            model="v5",
+            config={"embedding_dim": DIM},
+            dataset="toy",
+            dataset_fingerprint="ab" * 32,
+            metrics={"NDCG@10": 0.25},
+            text_encoder="all-MiniLM-L6-v2",
+            history_length=LENGTH,
+        ),
+        user_tower=build_tower(tower_weights),
+        user_table=random(USERS + 1, ID_DIM),
+        history_table=history_table,
+        user_features=UserFeatures.fit(histories, catalogue),
+        item_vectors=vectors,
+        users=IdMap([f"user-{user:02}" for user in range(USERS)], "user"),
+        catalogue=catalogue,
+        histories=histories,
+        index=build_index(vectors, ExactConfig()),
+        reranker=RerankVectors(random(USERS, 3), random(ITEMS, 3)),
+    )
+
+
+@pytest.fixture(scope="session")
+def weights():
+    rng = np.random.default_rng(9)
+    return {"item_tower.weight": rng.normal(size=(3, 4)).astype(np.float32)}
+
+
+@pytest.fixture
+def folder(contents, weights, tmp_path):
+    save_bundle(tmp_path / "bundle", contents, weights)
+    return tmp_path / "bundle"
