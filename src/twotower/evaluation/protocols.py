@@ -9,15 +9,10 @@ import numpy as np
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
 from twotower.evaluation.bootstrap import bootstrap_interval
+from twotower.evaluation.counting import Candidates
 from twotower.evaluation.metrics import metric_values, ndcg_at_k
 from twotower.evaluation.negatives import sample_negatives
-from twotower.evaluation.ranking import (
-    BATCH_SIZE,
-    Candidates,
-    Progress,
-    full_ranks,
-    rank_targets,
-)
+from twotower.evaluation.ranking import BATCH_SIZE, Progress, full_ranks, rank_targets
 from twotower.evaluation.results import Row
 from twotower.models.base import Scorer
 from twotower.types import DoubleArray, IndexArray

@@ -1,19 +1,16 @@
 """The rank of every target among the candidates of its query, by counting, without sorting."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError, TwoTowerError
+from twotower.evaluation.counting import Block, Candidates
+from twotower.evaluation.ranks import Ranks
 from twotower.models.base import Scorer, VectorScorer
-from twotower.types import Array, DoubleArray, FloatArray, IndexArray, OffsetArray
-
-Candidates: TypeAlias = Literal["unseen", "all"] | IndexArray
-"""What a target is ranked among: the catalogue without the query's history, the whole
-catalogue, or a ``(queries, count)`` array of sampled negatives."""
+from twotower.types import Array, FloatArray, IndexArray
 
 Progress: TypeAlias = Callable[[int], object]
 """Called after each batch with the number of queries that it held."""
@@ -25,42 +22,6 @@ _BLOCK_VALUES = 1 << 22
 
 class ScoreError(TwoTowerError):
     """A model's scores cannot be ranked: NaN, or an array of the wrong shape."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """Where each target stands in its query's ranking.
-
-    Attributes
-    ----------
-    ranks
-        ``(pairs,)`` float64, 1 is best. Where scores tie, the rank is the expectation under
-        random tie-breaking and may be fractional.
-    indptr
-        ``(queries + 1,)`` int64; the targets of query ``q`` are
-        ``ranks[indptr[q]:indptr[q + 1]]``, at least one.
-    """
-
-    ranks: DoubleArray
-    indptr: OffsetArray
-
-    def __post_init__(self) -> None:
-        if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.ranks):
-            raise InputError(
-                f"indptr must end at the number of ranks {len(self.ranks)}, "
-                f"got {self.indptr[-1:].tolist()}"
-            )
-        empty = np.flatnonzero(np.diff(self.indptr) < 1)
-        if len(empty):
-            raise InputError(f"every query needs a target, query {empty[0]} has none")
-
-    def __len__(self) -> int:
-        return len(self.indptr) - 1
-
-    @classmethod
-    def single(cls, ranks: Array) -> "Ranks":
-        """One target per query."""
-        return cls(np.asarray(ranks, dtype=np.float64), np.arange(len(ranks) + 1, dtype=np.int64))
 
 
 def full_ranks(
@@ -153,88 +114,17 @@ def rank_targets(
     num_items = scorer.num_items
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    _check_rows(queries, targets, candidates)
+    _check(queries, targets, candidates, num_items)
     wanted = _distinct(targets, num_items)
     seen = _distinct(queries.histories, num_items)
     found = {name: np.empty(len(wanted.items)) for name in candidates}
     for start, scores in _blocks(scorer, queries, batch_size):
-        block = _Block(scores, start, wanted, seen)
+        block = Block(scores, start, wanted, seen)
         for name, what in candidates.items():
             found[name][block.pairs] = block.ranks(what)
         if progress is not None:
             progress(len(scores))
     return {name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}
-
-
-class _Block:
-    """Scores of consecutive queries, with their targets."""
-
-    def __init__(self, scores: Array, start: int, wanted: Histories, seen: Histories) -> None:
-        stop = start + len(scores)
-        self.scores = scores  # (B, N)
-        self.queries = slice(start, stop)
-        self.wanted = wanted.select(np.arange(start, stop))
-        self.seen = seen.select(np.arange(start, stop))
-        self.rows = self.wanted.rows  # (P,)
-        self.targets = scores[self.rows, self.wanted.items]  # (P,)
-        self.pairs = slice(int(wanted.indptr[start]), int(wanted.indptr[stop]))
-        self._catalogue: tuple[OffsetArray, OffsetArray] | None = None
-
-    def ranks(self, candidates: Candidates) -> DoubleArray:
-        """``(P,)`` expected ranks of the block's targets."""
-        if isinstance(candidates, str):
-            greater, equal = self._count_catalogue()
-            out = self.wanted if candidates == "all" else _union(self.wanted, self.seen)
-            out_greater, out_equal = self._count_rows(out)
-            return self._place(greater - out_greater, equal - out_equal)
-        scores = np.take_along_axis(self.scores, candidates[self.queries], axis=1)
-        negatives, targets = scores[self.rows], self.targets[:, None]  # (P, count), (P, 1)
-        return self._place((negatives > targets).sum(axis=1), (negatives == targets).sum(axis=1))
-
-    def _count_catalogue(self) -> tuple[OffsetArray, OffsetArray]:
-        """``(P,)`` items with a greater and with an equal score, the target among them."""
-        if self._catalogue is None:
-            greater = np.empty(len(self.rows), dtype=np.int64)
-            equal = np.empty(len(self.rows), dtype=np.int64)
-            hits = np.empty(self.scores.shape[1], dtype=bool)
-            # Pair by pair: one row of scores and its mask stay in cache, and counting a
-            # contiguous mask is vectorised, which a count along an axis of a matrix is not.
-            for pair, (row, target) in enumerate(zip(self.rows, self.targets, strict=True)):
-                scores = self.scores[row]
-                greater[pair] = np.count_nonzero(np.greater(scores, target, out=hits))
-                equal[pair] = np.count_nonzero(np.equal(scores, target, out=hits))
-            self._catalogue = greater, equal
-        return self._catalogue
-
-    def _count_rows(self, items: Histories) -> tuple[OffsetArray, OffsetArray]:
-        """``(P,)`` items of the target's row of ``items`` with a greater and an equal score."""
-        per_pair = items.select(self.rows)
-        pair = per_pair.rows
-        scores, targets = self.scores[self.rows[pair], per_pair.items], self.targets[pair]
-        return (
-            np.bincount(pair[scores > targets], minlength=len(self.rows)),
-            np.bincount(pair[scores == targets], minlength=len(self.rows)),
-        )
-
-    def _place(self, greater: OffsetArray, equal: OffsetArray) -> DoubleArray:
-        """Ranks from counts over the candidates that are not targets of the same query.
-
-        ``T`` targets among ``equal`` others with the same score take, in expectation, the
-        places ``j * (equal + T + 1) / (T + 1)`` of the group; for ``T = 1`` that is the
-        middle, ``1 + equal / 2``.
-        """
-        order = np.lexsort((-self.targets, self.rows))
-        rows, targets = self.rows[order], self.targets[order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (rows[1:] != rows[:-1]) | (targets[1:] != targets[:-1])
-        group = np.cumsum(first) - 1
-        starts = np.flatnonzero(first)
-        tied = np.bincount(group)[group]
-        j = np.arange(len(order)) - starts[group] + 1
-        better_targets = starts[group] - self.wanted.indptr[rows]
-        ranks = np.empty(len(order))
-        ranks[order] = greater[order] + better_targets + j * (equal[order] + tied + 1) / (tied + 1)
-        return ranks
 
 
 def _blocks(scorer: Scorer, queries: Queries, batch_size: int) -> Iterator[tuple[int, Array]]:
@@ -268,26 +158,16 @@ def _checked(scores: Array, start: int, shape: tuple[int, int]) -> Array:
 
 def _distinct(rows: Histories, num_items: int) -> Histories:
     """The same rows with each item once, at its first position."""
-    if len(rows.items) and not 0 <= rows.items.min() <= rows.items.max() < num_items:
-        raise InputError(
-            f"item indices must be from 0 to {num_items - 1}, "
-            f"got {rows.items.min()} to {rows.items.max()}"
-        )
+    _check_items(rows.items, num_items)
     keys = rows.rows * num_items + rows.items
     first = np.zeros(len(keys), dtype=bool)
     first[np.unique(keys, return_index=True)[1]] = True
     return rows.keep(first)
 
 
-def _union(left: Histories, right: Histories) -> Histories:
-    """Row by row, the items of either, each once."""
-    bound = 1 + max((int(rows.items.max()) for rows in (left, right) if len(rows.items)), default=0)
-    keys = np.unique(np.r_[left.rows * bound + left.items, right.rows * bound + right.items])
-    indptr = np.searchsorted(keys, np.arange(len(left) + 1) * bound)
-    return Histories(indptr.astype(np.int64), (keys % bound).astype(np.int32))
-
-
-def _check_rows(queries: Queries, targets: Histories, candidates: Mapping[str, Candidates]) -> None:
+def _check(
+    queries: Queries, targets: Histories, candidates: Mapping[str, Candidates], num_items: int
+) -> None:
     if len(queries) == 0:
         raise InputError("no queries to evaluate", "hold out at least one interaction")
     if len(targets) != len(queries):
@@ -295,8 +175,18 @@ def _check_rows(queries: Queries, targets: Histories, candidates: Mapping[str, C
             f"targets must have one row per query, got {len(targets)} for {len(queries)} queries"
         )
     for name, what in candidates.items():
-        if not isinstance(what, str) and len(what) != len(queries):
+        if isinstance(what, str):
+            continue
+        if what.ndim != 2 or len(what) != len(queries):
             raise InputError(
-                f"negatives of {name!r} must have one row per query, "
-                f"got {len(what)} for {len(queries)} queries"
+                f"negatives of {name!r} must be (queries, count), "
+                f"got {what.shape} for {len(queries)} queries"
             )
+        _check_items(what, num_items)
+
+
+def _check_items(items: IndexArray, num_items: int) -> None:
+    if items.size and not 0 <= items.min() <= items.max() < num_items:
+        raise InputError(
+            f"item indices must be from 0 to {num_items - 1}, got {items.min()} to {items.max()}"
+        )
