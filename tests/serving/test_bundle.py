@@ -40,6 +40,12 @@ def test_holds_exactly_the_documented_files(folder):
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
 
 
+def test_files_are_as_readable_as_any_other(folder):
+    (folder.parent / "any").write_text("")
+    usual = (folder.parent / "any").stat().st_mode & 0o777
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {usual}
+
+
 def test_loads_what_was_saved(folder, contents, weights):
     bundle = load_bundle(folder)
     loaded = bundle.contents

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
@@ -155,7 +155,8 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    # Not `save_file`, which makes files that only their owner may read.
+    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 @contextmanager
