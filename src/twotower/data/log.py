@@ -52,11 +52,12 @@ class EventLog:
 
     def select(self, which: BoolArray | OffsetArray) -> "EventLog":
         """The interactions that a mask or places choose."""
-        chosen = {}
+        chosen: dict[str, Array] = {}
         for field in fields(self):
             array = getattr(self, field.name)
-            chosen[field.name] = None if array is None else array[which]
-        return EventLog(**chosen)
+            if array is not None:
+                chosen[field.name] = array[which]
+        return self.replace(**chosen)
 
     def by_user_and_time(self) -> "EventLog":
         """Sorted by user, then time or order; equal times stay in the order of the files."""

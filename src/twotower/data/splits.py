@@ -125,11 +125,12 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
         shares = np.asarray([split.validation + split.test, split.test])
         places = np.floor(len(ordered) * (1 - shares) + 1e-9).astype(np.int64)
         cuts = ordered[np.minimum(places, len(ordered) - 1)]
-    parts = (timestamps >= cuts[0]).astype(np.uint8) + (timestamps >= cuts[1])
+    parts: PartArray = (timestamps >= cuts[0]).astype(np.uint8)
+    parts += timestamps >= cuts[1]
     if not (parts == Part.TRAIN).any():
         raise InputError(
             f"no interaction lies before {int(cuts[0])} ms, where validation begins: "
             "there is nothing to train on",
             "choose a later validation_from, or smaller shares",
         )
-    return parts.astype(np.uint8)
+    return parts

@@ -41,7 +41,8 @@ def read_delimited(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
     with LineFile(path) as lines:
         table = _Table(path, lines)
         places = {name: table.header.index(source) for name, source in wanted.items()}
-        while block := list(islice(table, CHUNK_ROWS)):
+        rows = iter(table)
+        while block := list(islice(rows, CHUNK_ROWS)):
             yield _chunk(block, table, places)
 
 

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from twotower.data import Part
+from twotower.data.splits import GlobalTime, global_time, leave_last_two
+from twotower.errors import InputError
+
+LENGTHS = st.lists(st.integers(0, 9), max_size=20)
+
+
+@given(LENGTHS)
+def test_leave_last_two_holds_out_the_last_two(lengths: list[int]) -> None:
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    parts = leave_last_two(indptr)
+    assert len(parts) == sum(lengths)
+    for user, length in enumerate(lengths):
+        mine = parts[indptr[user] : indptr[user + 1]].tolist()
+        if length < 3:
+            assert mine == [Part.TRAIN] * length
+        else:
+            assert mine == [Part.TRAIN] * (length - 2) + [Part.VALIDATION, Part.TEST]
+
+
+TIMES = st.lists(st.integers(0, 50), min_size=5, max_size=60)
+SHARES = st.floats(0.05, 0.4)
+
+
+@given(TIMES, SHARES, SHARES)
+def test_global_time_never_trains_on_the_future(
+    times: list[int], validation: float, test: float
+) -> None:
+    stamps = np.asarray(times, dtype=np.int64)
+    try:
+        parts = global_time(stamps, GlobalTime(validation=validation, test=test))
+    except InputError:
+        first = sorted(times)[int(np.floor(len(times) * (1 - validation - test) + 1e-9))]
+        assert first == min(times)
+        return
+    for earlier, later in ((Part.TRAIN, Part.VALIDATION), (Part.VALIDATION, Part.TEST)):
+        before, after = stamps[parts <= earlier], stamps[parts >= later]
+        assert before.max() < after.min()
+
+
+@given(st.permutations(range(40)), SHARES, SHARES)
+def test_global_time_meets_the_shares(times: list[int], validation: float, test: float) -> None:
+    parts = global_time(np.asarray(times), GlobalTime(validation=validation, test=test))
+    held_out = int((parts == Part.TEST).sum())
+    assert held_out == pytest.approx(40 * test, abs=1)
+    assert int((parts != Part.TRAIN).sum()) == pytest.approx(40 * (validation + test), abs=1)
+
+
+def test_global_time_keeps_one_moment_together() -> None:
+    parts = global_time(np.array([1, 1, 1, 2, 2, 2, 2, 3, 3, 3]), GlobalTime())
+    assert parts.tolist() == [0, 0, 0, 0, 0, 0, 0, 2, 2, 2]
+
+
+def test_global_time_takes_moments() -> None:
+    split = GlobalTime(validation_from=10, test_from=20)
+    assert global_time(np.array([9, 10, 19, 20, 5]), split).tolist() == [0, 1, 1, 2, 0]
+
+
+def test_global_time_needs_something_to_train_on() -> None:
+    with pytest.raises(InputError, match="no interaction lies before 5 ms.*later validation_from"):
+        global_time(np.array([5, 6]), GlobalTime(validation_from=5, test_from=6))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"validation_from": 5}, "go together, got 5 and None"),
+        ({"validation_from": 5, "test_from": 4}, "must not lie after test_from, got 5 and 4"),
+        ({"validation": 0.5, "test": 0.5}, "leave something to train on, got 0.5 and 0.5"),
+        ({"test": 0}, "greater than 0"),
+        ({"tests": 0.1}, "Extra inputs"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, float], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        GlobalTime(**values)
