@@ -159,7 +159,7 @@ def _choose(
     market: Market,
     draws: Draws,
 ) -> int:
-    """The next purchase: a sequel (in 22% where one is out), a whim (in 15% of the rest), or by taste."""
+    """The next purchase: a sequel (in 22% where one is out), a whim (15% of the rest), or taste."""
     out = [sequel for sequel in waiting if demand[sequel]]
     if out and draws.chance(220):
         return out[draws.pick(np.arange(1, len(out) + 1) ** 2)]

@@ -1,0 +1,23 @@
+"""Fetch public data sets over HTTP: resumed where cut, whole or not at all."""
+
+from twotower.data.download.amazon import (
+    BASE_URL_VARIABLE,
+    CATEGORIES,
+    KINDS,
+    download,
+    find_category,
+    slug,
+)
+from twotower.data.download.fetch import Fetched, Progress, download_file
+
+__all__ = [
+    "BASE_URL_VARIABLE",
+    "CATEGORIES",
+    "KINDS",
+    "Fetched",
+    "Progress",
+    "download",
+    "download_file",
+    "find_category",
+    "slug",
+]
