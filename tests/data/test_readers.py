@@ -52,7 +52,8 @@ def test_bad_json_lines_are_named(tmp_path: Path, line: bytes, reason: str) -> N
 def test_json_numbers_may_be_text_and_ids_numbers(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_text(
-        '{"user_id": 7, "parent_asin": "B1", "rating": "4.5", "timestamp": "1616156351887"}\n' + GOOD
+        '{"user_id": 7, "parent_asin": "B1", "rating": "4.5", "timestamp": "1616156351887"}\n'
+        + GOOD
     )
     rows, rejects = read(path)
     assert not rejects

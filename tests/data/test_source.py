@@ -66,7 +66,7 @@ def test_amazon_benchmark_parts_of_one_category(tmp_path: Path) -> None:
         ("Video_Games.valid.csv.gz", Part.VALIDATION),
         ("Video_Games.test.csv.gz", Part.TEST),
     ]
-    with pytest.raises(InputError, match="more than one log: Books.test.csv.gz.*path of one"):
+    with pytest.raises(InputError, match=r"more than one log: Books.test.csv.gz.*path of one"):
         read_source(folder)
 
 
@@ -82,12 +82,10 @@ def test_histories_that_have_an_order_and_no_time(tmp_path: Path) -> None:
 def test_recbole_atomic_files(tmp_path: Path) -> None:
     write(
         tmp_path,
-        **{
-            "ml__inter": "user_id:token\titem_id:token\ttimestamp:float\n1\t2\t3\n",
-            "ml__item": "item_id:token\tmovie_title:token_seq\n2\tToy\n",
-            "ml__user": "user_id:token\tage:token\n1\t24\n",
-            "README__md": "hello",
-        },
+        ml__inter="user_id:token\titem_id:token\ttimestamp:float\n1\t2\t3\n",
+        ml__item="item_id:token\tmovie_title:token_seq\n2\tToy\n",
+        ml__user="user_id:token\tage:token\n1\t24\n",
+        README__md="hello",
     )
     source = read_source(tmp_path)
     assert source.kind == "recbole"
@@ -179,17 +177,17 @@ def test_nothing_recognised(tmp_path: Path) -> None:
 
 def test_two_logs_are_one_too_many(tmp_path: Path) -> None:
     write(tmp_path, a__csv="user,item,time\n", b__csv="user,item,time\n")
-    with pytest.raises(InputError, match="more than one log: a.csv, b.csv; give the path of one"):
+    with pytest.raises(InputError, match=r"more than one log: a.csv, b.csv; give the path of one"):
         read_source(tmp_path)
 
 
 def test_parts_with_different_columns(tmp_path: Path) -> None:
     write(tmp_path, train__csv="user,item,time\nu,i,1\n", test__csv="user,item\nu,i\n")
-    with pytest.raises(InputError, match="test.csv has .*; give every part the same columns"):
+    with pytest.raises(InputError, match=r"test.csv has .*; give every part the same columns"):
         read_source(tmp_path)
 
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     write(tmp_path, log__parquet="user,item\n")
-    with pytest.raises(InputError, match="log.parquet is not a readable Parquet file"):
+    with pytest.raises(InputError, match=r"log.parquet is not a readable Parquet file"):
         read_source(tmp_path)

@@ -63,7 +63,7 @@ def test_global_time_takes_moments() -> None:
 
 
 def test_global_time_needs_something_to_train_on() -> None:
-    with pytest.raises(InputError, match="no interaction lies before 5 ms.*later validation_from"):
+    with pytest.raises(InputError, match=r"no interaction lies before 5 ms.*later validation_from"):
         global_time(np.array([5, 6]), GlobalTime(validation_from=5, test_from=6))
 
 

@@ -45,8 +45,8 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
     catalogue
         Known items; an interaction with another is set aside.
     """
-    rows = chunk.rows
-    present = set(rows.columns)
+    present = set(chunk.rows.columns)
+    time = _milliseconds(pl.col(columns.TIMESTAMP))
     checks = id_checks(columns.USER_ID) + id_checks(columns.ITEM_ID)
     if columns.RATING in present:
         low, high = rules.rating_range
@@ -54,10 +54,6 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
         checks += _number_checks(columns.RATING)
         checks.append(Check(columns.RATING, "out of range", ~within))
     if columns.TIMESTAMP in present:
-        time = pl.col(columns.TIMESTAMP)
-        rows = rows.with_columns(
-            pl.when(time.abs() < SECONDS_BELOW).then(time * 1000).otherwise(time).round()
-        )
         checks += _number_checks(columns.TIMESTAMP)
         checks.append(Check(columns.TIMESTAMP, "negative", time < 0))
         checks.append(Check(columns.TIMESTAMP, "in the future", time > rules.now))
@@ -65,13 +61,16 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
         checks += _number_checks(columns.ORDER)
         checks.append(Check(columns.ORDER, "infinite", pl.col(columns.ORDER).is_infinite()))
     if catalogue is not None:
-        unknown = pl.Series(catalogue.find(rows[columns.ITEM_ID]) < 0)
+        unknown = pl.Series(catalogue.find(chunk.rows[columns.ITEM_ID]) < 0)
         checks.append(Check(columns.ITEM_ID, "not in the catalogue", pl.lit(unknown)))
-    checked = set_aside(replace(chunk, rows=rows), checks)
+    checked = set_aside(chunk, checks)
     if columns.TIMESTAMP in present:
-        times = checked.rows[columns.TIMESTAMP].cast(pl.Int64)
-        checked = replace(checked, rows=checked.rows.with_columns(times))
+        checked = replace(checked, rows=checked.rows.with_columns(time.cast(pl.Int64)))
     return checked
+
+
+def _milliseconds(time: pl.Expr) -> pl.Expr:
+    return pl.when(time.abs() < SECONDS_BELOW).then(time * 1000).otherwise(time).round()
 
 
 def id_checks(name: str) -> list[Check]:

@@ -88,5 +88,12 @@ def set_aside(chunk: Chunk, checks: Sequence[Check]) -> Chunk:
     for number, row in zip(failed.drop_nulls(), bad.iter_rows(named=True), strict=True):
         check, line = checks[number], row[columns.LINE]
         reason = f"{check.column}: {check.what}"
-        rejects.append(Reject(line, reason, str(row[check.column]), chunk.row_text(line)[:EXCERPT]))
+        text = chunk.row_text(line)[:EXCERPT]
+        rejects.append(Reject(line, reason, _shown(row[check.column]), text))
     return replace(chunk, rows=chunk.rows.filter(failed.is_null()), rejects=rejects)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)[:EXCERPT]
