@@ -70,6 +70,20 @@ def test_amazon_benchmark_parts_of_one_category(tmp_path: Path) -> None:
         read_source(folder)
 
 
+@pytest.mark.parametrize("kind", ["rating_only", "last_out"])
+def test_a_folder_as_the_download_leaves_it(tmp_path: Path, kind: str) -> None:
+    parts = ["train__", "valid__", "test__"] if kind == "last_out" else [""]
+    files = {f"{kind}___Video_Games__{part}csv__gz": BENCHMARK for part in parts}
+    folder = write(tmp_path, **files, meta_categories___meta_Video_Games__jsonl__gz=META)
+    source = read_source(folder)
+    assert source.has_parts == (kind == "last_out")
+    assert names(source)[1] == "meta_Video_Games.jsonl.gz"
+    write(tmp_path, review_categories___Video_Games__jsonl__gz=REVIEW)
+    said = rf"more than one kind of log: review_categories, {kind}; give the path of one"
+    with pytest.raises(InputError, match=said):
+        read_source(folder)
+
+
 def test_histories_that_have_an_order_and_no_time(tmp_path: Path) -> None:
     log = pl.DataFrame({"user_id": ["u"], "parent_asin": ["B1"], "position": [0]})
     log.write_parquet(tmp_path / "interactions.parquet")

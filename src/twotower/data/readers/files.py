@@ -19,6 +19,8 @@ _PART = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})$")
 _CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
 _BESIDE: Final = ("user", "users")
 """Tables that stand beside a log and are none: what is known about the users."""
+_PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w_his")
+"""Folders of Amazon Reviews 2023, as published and as downloaded."""
 
 
 def find_logs(path: Path) -> list[tuple[Path, Part | None]]:
@@ -38,7 +40,7 @@ def find_logs(path: Path) -> list[tuple[Path, Part | None]]:
     if path.is_file():
         return [(path, None)]
     if path.is_dir():
-        logs = _logs(path) or _logs(path / "review_categories")
+        logs = _logs(path) or _published(path)
     else:
         logs = [file for file in _logs(path.parent) if _base(file) == path.name]
     if not logs:
@@ -83,6 +85,15 @@ def _nothing_found(path: Path) -> str:
 
 def _logs(folder: Path) -> list[Path]:
     return [file for file in _tables(folder) if not _is_catalogue(file)]
+
+
+def _published(folder: Path) -> list[Path]:
+    found = {kind: logs for kind in _PUBLISHED if (logs := _logs(folder / kind))}
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} holds more than one kind of log: {', '.join(found)}", "give the path of one"
+        )
+    return next(iter(found.values()), [])
 
 
 def _tables(folder: Path) -> list[Path]:
