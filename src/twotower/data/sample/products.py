@@ -37,7 +37,7 @@ class Product:
     released
         Day of release, counted from 2016-01-01.
     appeal
-        Hidden: how many want it, 4 to 350, heavy-tailed.
+        Hidden: how many want it, 5 to 350, heavy-tailed.
     quality
         Hidden: what buyers think of it, 0 to 100.
     """
@@ -98,7 +98,7 @@ def _franchise(number: int, taken: set[str], draws: Draws) -> list[Product]:
     released = draws.below(LAST_DAY - 300)
     subtitles = draws.shuffled(len(SUBTITLES))
     products: list[Product] = []
-    for entry in range(1, draws.between(1, 8) + 1):
+    for entry in range(1, draws.between(1, 4) + 1):
         title = name if entry == 1 else f"{name} {entry}"
         if entry > 1 and draws.chance(600):
             title = f"{title}: {SUBTITLES[subtitles[entry]]}"
@@ -113,7 +113,7 @@ def _franchise(number: int, taken: set[str], draws: Draws) -> list[Product]:
                 setting,
                 _platform_on(family, released),
                 released,
-                max(4, appeal * draws.between(60, 140) // 100),
+                appeal * draws.between(60, 140) // 100,
                 entry_quality,
             )
             for family in families
@@ -135,8 +135,8 @@ def _new_name(genre: int, setting: int, taken: set[str], draws: Draws) -> str:
 
 
 def _heavy_tailed(draws: Draws) -> int:
-    """4 to 250: a Pareto tail with exponent 1, in integers."""
-    return 5000 // (20 + draws.below(1200))
+    """9 to 250: a Pareto tail with exponent 1, in integers."""
+    return 6000 // (24 + draws.below(600))
 
 
 def _platform_on(family: int, day: int) -> int:

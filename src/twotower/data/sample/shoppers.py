@@ -17,7 +17,7 @@ MONTH = 30
 FEWEST, MOST = 5, 60
 """Purchases per user."""
 
-FRESHNESS = (64, 52, 42, 34, 28, 24, 20, 17, 15, 13, 12, 11) + (8,) * 12 + (4,) * 12 + (2,)
+FRESHNESS = (64, 52, 42, 34, 28, 24, 20, 17, 15, 13, 12, 11) + (9,) * 12 + (6,) * 12 + (4,)
 """Demand by months since release: a launch, a decline, and a long tail."""
 
 
@@ -159,9 +159,9 @@ def _choose(
     market: Market,
     draws: Draws,
 ) -> int:
-    """The next purchase: a sequel (in 22% where one is out), a whim (15% of the rest), or taste."""
+    """The next purchase: a sequel (in 30% where one is out), a whim (15% of the rest), or taste."""
     out = [sequel for sequel in waiting if demand[sequel]]
-    if out and draws.chance(220):
+    if out and draws.chance(300):
         return out[draws.pick(np.arange(1, len(out) + 1) ** 2)]
     if draws.chance(150):
         return draws.pick(demand * open_to)
