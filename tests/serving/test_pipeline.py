@@ -19,7 +19,7 @@ def bundle(folder) -> Bundle:
 
 @pytest.fixture
 def pipeline(bundle) -> Pipeline:
-    return Pipeline(bundle)
+    return Pipeline(bundle.contents)
 
 
 def ids(recommendations):
@@ -134,7 +134,7 @@ def test_batch_beyond_one_block(pipeline):
 
 def test_always_k_items_from_a_poor_index(bundle, contents):
     poor = build_index(contents.item_vectors, HnswConfig(links=2, ef_search=1, ef_construction=1))
-    pipeline = Pipeline(replace(bundle, contents=replace(contents, index=poor)))
+    pipeline = Pipeline(replace(contents, index=poor))
     for user in contents.users.ids:
         for exclude_seen in (True, False):
             assert len(pipeline.recommend(user, k=40, exclude_seen=exclude_seen)) == 40
@@ -177,8 +177,8 @@ def test_refuses_fewer_candidates_than_items(pipeline):
 
 
 def test_refuses_to_rerank_without_vectors(bundle, contents):
-    pipeline = Pipeline(replace(bundle, contents=replace(contents, reranker=None)))
-    with pytest.raises(InputError, match=r"bundle v5-[0-9a-f]{12} has no re-ranker; pass rerank"):
+    pipeline = Pipeline(replace(contents, reranker=None))
+    with pytest.raises(InputError, match=r"bundle of v5 has no re-ranker; pass rerank"):
         pipeline.recommend("user-00", rerank=True)
 
 

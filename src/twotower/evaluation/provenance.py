@@ -69,7 +69,7 @@ def _portable(word: str) -> str:
     option, equals, value = word.partition("=")
     if equals and option.startswith("-"):
         return f"{option}={_portable(value)}"
-    if os.sep not in word:
+    if os.sep not in word or "://" in word:
         return word
     path = Path(word).expanduser().resolve()
     data = os.environ.get("TWOTOWER_DATA")

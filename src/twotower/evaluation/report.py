@@ -28,6 +28,7 @@ _BLOCK = re.compile(
 _START = re.compile(r"^<!-- results:", re.MULTILINE)
 _SELECT = ("dataset", "split", "protocol")
 _OPTIONS = (*_SELECT, "models", "metrics", "intervals", "digits")
+_INTERVALS = {"yes": True, "no": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, help="default: README.md and docs/*.md")
     parser.add_argument("--check", action="store_true", help="change nothing, fail if out of date")
     given = parser.parse_args(arguments)
-    files = given.files or [p for p in (Path("README.md"), *sorted(Path("docs").glob("*.md")))]
+    files = given.files or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
     stale = []
     for path in files:
         try:
@@ -104,15 +105,20 @@ def _table(what: str, root: Path) -> str:
         if missing:
             raise InputError(f"results block {what!r}: no figures of {', '.join(missing)}")
         rows = sorted((r for r in rows if r.model in wanted), key=lambda r: wanted.index(r.model))
+    intervals, digits = options.get("intervals", "no"), options.get("digits", "4")
+    if intervals not in _INTERVALS or not digits.isdecimal():
+        raise InputError(
+            f"results block {what!r} needs intervals=yes or no, and a number of digits"
+        )
     try:
         return markdown_table(
             rows,
             options["metrics"].split(","),
-            intervals=options.get("intervals") == "yes",
-            digits=int(options.get("digits", "4")),
+            intervals=_INTERVALS[intervals],
+            digits=int(digits),
         )
-    except ValueError as error:
-        raise InputError(f"results block {what!r}: {error}") from error
+    except InputError as error:
+        raise InputError(f"results block {what!r}: {error.what}", error.fix) from error
 
 
 if __name__ == "__main__":

@@ -14,18 +14,18 @@ from twotower.training.variant import Variant
 
 MF: Final = Variant(
     model=MFConfig(init_std=0.01),
-    loss=BPR(regularisation=1e-3),
-    negatives=Popularity(count=4),
+    loss=BPR(regularisation=1e-2),
+    negatives=Popularity(count=4, power=0.75),
     training=TrainingConfig(epochs=20, batch_size=2048, learning_rate=1e-3),
 )
 """Matrix factorisation with BPR; `docs/models.md` says what small initial tables and negatives
 in proportion to popularity are worth."""
 
 LIGHTGCN: Final = Variant(
-    model=LightGCNConfig(layers=3),
-    loss=BPR(regularisation=1e-4),
-    negatives=Popularity(),
-    training=TrainingConfig(epochs=40, batch_size=8192, learning_rate=5e-3),
+    model=LightGCNConfig(layers=3, init_std=0.01),
+    loss=BPR(regularisation=1e-3),
+    negatives=Popularity(count=4, power=0.5),
+    training=TrainingConfig(epochs=100, batch_size=8192, learning_rate=5e-3),
 )
 
 _ITEM: Final = ItemTowerConfig()
@@ -35,11 +35,12 @@ _USER_WITH_HISTORY: Final = _USER.vary(history=GRUConfig(length=20, hidden_dim=6
 
 V1: Final = Variant(
     model=TwoTowerConfig(user_tower=_USER, item_tower=_ITEM),
-    loss=InfoNCE(temperature=0.2),
+    loss=InfoNCE(temperature=0.2, log_q=True),
     negatives=InBatch(),
     training=TrainingConfig(epochs=8, batch_size=256, learning_rate=1e-3),
 )
-"""Ids and features in both towers."""
+"""Ids and features in both towers. The log-q correction is in every variant but those that say
+so: without it in-batch negatives hold popular items back, and the model ends near popularity."""
 
 V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
 """v1 with title text in the item tower."""
@@ -47,4 +48,15 @@ V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
 V5: Final = V4.vary(model=V4.model.vary(user_tower=_USER_WITH_HISTORY))
 """v4 with a GRU over the text of the last 20 items in the user tower."""
 
-VARIANTS: Final = {"mf": MF, "lightgcn": LIGHTGCN, "v1": V1, "v4": V4, "v5": V5}
+V5_NO_LOG_Q: Final = V5.vary(loss=InfoNCE(temperature=0.2, log_q=False))
+"""v5 without the log-q correction, as the public reference trains it."""
+
+VARIANTS: Final = {
+    "mf": MF,
+    "lightgcn": LIGHTGCN,
+    "v1": V1,
+    "v4": V4,
+    "v5": V5,
+    "v5-no-log-q": V5_NO_LOG_Q,
+}
+"""Name → variant, in the order of the study."""

@@ -1,7 +1,7 @@
 """One protocol for finding an item by its vector: exact search and FAISS indexes."""
 
 from twotower.index.base import ItemIndex
-from twotower.index.build import IndexConfig, build_index, load_index, save_index
+from twotower.index.build import IndexConfig, build_index, load_index, named_index, save_index
 from twotower.index.compare import Measurement, compare
 from twotower.index.exact import ExactConfig, ExactIndex
 from twotower.index.exclude import search_excluding
@@ -21,6 +21,7 @@ __all__ = [
     "build_index",
     "compare",
     "load_index",
+    "named_index",
     "save_index",
     "search_excluding",
 ]

@@ -23,6 +23,11 @@ CONFIG_FILE: Final = "index.json"
 _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
 
 
+def named_index(kind: str) -> IndexConfig:
+    """The default configuration of one kind: ``exact``, ``flat``, ``hnsw`` or ``ivf``."""
+    return _ADAPTER.validate_python({"kind": kind})
+
+
 def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:
     """Index item vectors by inner product.
 

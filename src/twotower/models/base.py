@@ -46,6 +46,8 @@ class Batch(NamedTuple):
     """``(B,)`` int64 user index."""
     positives: Tensor
     """``(B,)`` int64 item index."""
+    log_q: Tensor
+    """``(B,)`` float32 log of each positive's share of the training interactions."""
     negatives: Tensor
     """``(B, M)`` int64 item index."""
     histories: Tensor
@@ -67,6 +69,8 @@ class Embeddings(NamedTuple):
     """``(B, M, d)``"""
     positive_ids: Tensor
     """``(B,)`` int64 item index of each positive, to recognise the same item in a batch."""
+    log_q: Tensor
+    """``(B,)`` log of the chance that a random training interaction is of that item."""
     squared_norm: Tensor
     """Scalar: half the squared norm of the looked-up table rows, a mean over examples."""
 

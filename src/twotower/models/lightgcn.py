@@ -55,6 +55,7 @@ class LightGCN(RetrievalModule):
             rows[:, 1],
             rows[:, 2:],
             batch.positives,
+            batch.log_q,
             half_squared_norm(self.node_embedding(wanted)),
         )
 

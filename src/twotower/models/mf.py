@@ -45,6 +45,7 @@ class MatrixFactorisation(RetrievalModule):
             items[:, 0],
             items[:, 1:],
             batch.positives,
+            batch.log_q,
             half_squared_norm(query, items),
         )
 

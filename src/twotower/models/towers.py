@@ -20,7 +20,7 @@ class UserTowerConfig(Config):
 
     id_dim: int = Field(64, ge=1)
     """Width of the id embedding."""
-    id_dropout: float = Field(0.1, ge=0, lt=1)
+    id_dropout: float = Field(0.5, ge=0, lt=1)
     """Share of examples whose id is hidden in training, so that the unknown id is learned."""
     features: bool = True
     """Whether the 8 user features are read."""

@@ -97,11 +97,16 @@ class TwoTower(RetrievalModule):
         wanted = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + 1  # (B, 1 + M)
         items = self.embed_items(wanted.flatten()).reshape(*wanted.shape, -1)
         return Embeddings(
-            query, items[:, 0], items[:, 1:], batch.positives, half_squared_norm(user)
+            query,
+            items[:, 0],
+            items[:, 1:],
+            batch.positives,
+            batch.log_q,
+            half_squared_norm(user),
         )
 
     def embed_items(self, rows: Tensor) -> Tensor:
-        """Vectors ``(n, d)`` of 1-based item rows ``(n,)``; ids are hidden at random in training."""
+        """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
         hidden = hide_ids(rows, self.config.item_tower.id_dropout, self.training)
         vectors: Tensor = self.item_tower(
             self.item_embedding(hidden), self.item_text[rows], self.item_features[rows]

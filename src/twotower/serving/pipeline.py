@@ -11,7 +11,8 @@ from twotower.data import Histories, Queries, columns
 from twotower.errors import InputError
 from twotower.index import search_excluding
 from twotower.index.exact import top_k
-from twotower.serving.bundle import Bundle, load_bundle
+from twotower.serving.bundle import load_bundle
+from twotower.serving.contents import BundleContents
 from twotower.serving.requests import Request, RequestReader
 from twotower.serving.rerank import Reranker
 from twotower.serving.user_tower import UserTower
@@ -43,19 +44,18 @@ class Recommendation:
 
 
 class Pipeline:
-    """Answers requests from one bundle. It keeps no state between requests.
+    """Answers requests from one bundle's contents. It keeps no state between requests.
 
     Parameters
     ----------
-    bundle
-        A loaded bundle.
+    contents
+        A bundle's contents, loaded or just made.
     threads
         Threads that one run of the user tower may use.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        self.bundle = bundle
-        contents = bundle.contents
+    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
+        self.contents = contents
         self._tower = UserTower(contents, threads)
         self._reader = RequestReader(contents.users, contents.items, contents.histories)
         self._titles: list[str | None] = contents.catalogue[columns.TITLE].to_list()
@@ -63,7 +63,7 @@ class Pipeline:
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:
         """From a bundle's folder; `ArtefactError` where it is broken."""
-        return cls(load_bundle(folder), threads)
+        return cls(load_bundle(folder).contents, threads)
 
     def recommend(
         self,
@@ -139,17 +139,17 @@ class Pipeline:
         InputError
             At an unknown item, or ``k`` below 1.
         """
-        contents = self.bundle.contents
+        contents = self.contents
         item = contents.items.index(item_id)
         itself = Histories.from_lists([[item]])
         found = search_excluding(contents.index, contents.item_vectors[[item]], k, itself)
         return self._present(*found)[0]
 
     def _reranker(self, k: int, candidates: int) -> Reranker:
-        reranker = self.bundle.contents.reranker
+        reranker = self.contents.reranker
         if reranker is None:
             raise InputError(
-                f"bundle {self.bundle.manifest.model_version} has no re-ranker",
+                f"bundle of {self.contents.info.model} has no re-ranker",
                 "pass rerank=False, or save a bundle with re-ranker vectors",
             )
         if candidates < k:
@@ -159,12 +159,10 @@ class Pipeline:
     def _retrieve(
         self, queries: Queries, k: int, excluded: Histories
     ) -> tuple[FloatArray, OffsetArray]:
-        return search_excluding(
-            self.bundle.contents.index, self._tower.encode(queries), k, excluded
-        )
+        return search_excluding(self.contents.index, self._tower.encode(queries), k, excluded)
 
     def _present(self, scores: FloatArray, items: OffsetArray) -> list[list[Recommendation]]:
-        ids, titles = self.bundle.contents.items.ids, self._titles
+        ids, titles = self.contents.items.ids, self._titles
         return [
             [
                 Recommendation(ids[item], titles[item], score, rank)

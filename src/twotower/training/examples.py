@@ -82,6 +82,8 @@ class Examples:
     ) -> None:
         self._train = train
         self._users = train.rows
+        counts = np.bincount(train.items)
+        self._log_q = np.log(np.maximum(counts, 1) / max(len(train.items), 1)).astype(np.float32)
         self._negatives = negatives
         self._context = context
         self._sampling = sampling
@@ -105,12 +107,14 @@ class Examples:
             self._order = (epoch, self._epoch_order(epoch))
         events = self._order[1][step * self.batch_size : (step + 1) * self.batch_size]
         users = self._users[events]
+        positives = self._train.items[events].astype(np.int64)
         rng = np.random.default_rng((self._seed, epoch, step))
         negatives = self._negatives.sample(users, rng)
         histories, lengths, features = self._context(events)
         return Batch(
             torch.from_numpy(users),
-            torch.from_numpy(self._train.items[events].astype(np.int64)),
+            torch.from_numpy(positives),
+            torch.from_numpy(self._log_q[positives]),
             torch.from_numpy(negatives),
             torch.from_numpy(histories),
             torch.from_numpy(lengths),

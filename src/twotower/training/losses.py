@@ -27,11 +27,11 @@ class BPR(Config):
 
         The mean runs over examples and, where there are several, over their negatives.
         """
-        query, positive, negative, _, squared_norm = embeddings
+        query, positive, negative = embeddings.query, embeddings.positive, embeddings.negative
         positive_scores = (query * positive).sum(-1, keepdim=True)  # (B, 1)
         negative_scores = (negative @ query[:, :, None]).squeeze(-1)  # (B, M)
         loss = F.softplus(negative_scores - positive_scores).mean()
-        return loss + self.regularisation * squared_norm
+        return loss + self.regularisation * embeddings.squared_norm
 
 
 class InfoNCE(Config):
@@ -44,17 +44,38 @@ class InfoNCE(Config):
     kind: Literal["info_nce"] = "info_nce"
     temperature: float = Field(0.2, gt=0)
     """What cosines are divided by; smaller means a sharper softmax."""
+    log_q: bool = False
+    """Whether logits are corrected for popular items being in a batch more often."""
 
     def __call__(self, embeddings: Embeddings) -> Tensor:
         """Cross-entropy of each query's positive among all positives of the batch."""
-        query, positive, _, positive_ids, _ = embeddings
+        query, positive = embeddings.query, embeddings.positive
+        ids = embeddings.positive_ids
         logits = query @ positive.T / self.temperature  # (B, B)
-        logits = mask_accidental_hits(logits, positive_ids, positive_ids)
+        if self.log_q:
+            logits = subtract_log_q(logits, embeddings.log_q)
+        logits = mask_accidental_hits(logits, ids, ids)
         return F.cross_entropy(logits, torch.arange(len(query), device=query.device))
 
 
 Loss = Annotated[BPR | InfoNCE, Field(discriminator="kind")]
 """Every loss there is; a new one is a class in this file and a name here."""
+
+
+def subtract_log_q(logits: Tensor, log_q: Tensor) -> Tensor:
+    """Correct for candidates that are sampled in proportion to ``q`` (Bengio & Senécal, 2008).
+
+    Without it a softmax over sampled candidates learns ``log p(i | u) - log q(i)``, which
+    holds the popular items back; with it, ``log p(i | u)``.
+
+    Parameters
+    ----------
+    logits
+        ``(B, C)``.
+    log_q
+        ``(C,)`` log chance of each candidate to be drawn.
+    """
+    return logits - log_q[None, :]
 
 
 def mask_accidental_hits(logits: Tensor, positive_ids: Tensor, candidate_ids: Tensor) -> Tensor:

@@ -32,8 +32,9 @@ class TrainingConfig(Config):
     """What an epoch draws from: see `Examples`."""
     patience: int = Field(3, ge=1)
     """Validations without a better metric before training stops."""
-    validate_every: int = Field(1, ge=1)
-    """Epochs between validations."""
+    validate_steps: int = Field(50, ge=1)
+    """Least steps between validations, which come at the ends of epochs: on a small log an
+    epoch is too little to judge by."""
     checkpoint_seconds: float = Field(60.0, ge=0)
     """Least time between two checkpoints within an epoch; every epoch ends with one."""
     accelerator: str = "cpu"
@@ -64,6 +65,7 @@ class TrainingState:
     seconds: float = 0.0
     best_metric: float | None = None
     best_epoch: int | None = None
+    validated_epoch: int = 0
     bad_validations: int = 0
     finished: bool = False
     epochs: list[EpochRecord] = field(default_factory=list)
@@ -100,8 +102,8 @@ def train(
     Parameters
     ----------
     validate
-        Higher is better; called with the module in eval mode after every
-        ``validate_every``-th epoch. Early stopping and the choice of weights rest on it.
+        Higher is better; called with the module in eval mode at the end of an
+        epoch, once ``validate_steps`` steps have gone since the last time. Early stopping and the choice of weights rest on it.
     seed
         Batches and dropout are functions of the seed and the position alone.
     fingerprint
@@ -154,7 +156,10 @@ def train(
         )
         state.epochs.append(record)
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
-        if state.epoch % config.validate_every == 0 or state.epoch == config.epochs:
+        unvalidated = state.epoch - state.validated_epoch
+        enough = unvalidated * examples.steps >= config.validate_steps
+        if enough or state.epoch == config.epochs:
+            state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad():
                 record.metric = validate(module)

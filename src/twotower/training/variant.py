@@ -20,6 +20,8 @@ class Variant(Config):
     """Where negatives come from."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, batches, step size, stopping."""
+    text_encoder: str = "minilm"
+    """Encoder of item texts, for models that read text: see `twotower.features.text`."""
 
     @model_validator(mode="after")
     def _loss_fits_negatives(self) -> "Variant":

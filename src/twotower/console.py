@@ -1,0 +1,146 @@
+"""What the command line shows: progress bars and tables."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from twotower.evaluation.results import Row
+from twotower.experiments.progress import Reporter
+from twotower.serving.pipeline import Recommendation
+from twotower.training.trainer import Progress as TrainingProgress
+from twotower.training.trainer import TrainingState
+
+SHOWN_METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10", "MRR")
+
+
+class ConsoleReporter:
+    """Draws one bar for each piece of work; finished facts stay above the bars."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def note(self, text: str) -> None:
+        """Print a finished fact."""
+        self._progress.console.print(f"[green]✓[/] {text}", highlight=False)
+
+    def training(self, label: str, epochs: int) -> TrainingProgress:
+        """A bar over all steps of all epochs, with loss, speed and the validation metric."""
+        task = self._progress.add_task(f"train {label}", total=None, detail="")
+
+        def report(state: TrainingState, steps: int, examples_per_second: float) -> None:
+            metric = state.epochs[-1].metric if state.epochs else None
+            done = state.epoch * steps + state.step
+            mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
+            ended = state.finished or state.epoch == epochs
+            self._progress.update(
+                task,
+                total=done if ended else epochs * steps,
+                completed=done,
+                detail=f"loss {mean_loss:.4f}  {examples_per_second:,.0f} examples/s"
+                + (f"  validation NDCG@10 {metric:.4f}" if metric is not None else ""),
+                visible=not ended,
+            )
+
+        return report
+
+    def counting(self, label: str, total: int) -> Callable[[int], None]:
+        """A bar over ``total`` things."""
+        task = self._progress.add_task(label, total=total, detail="")
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self._progress.update(task, completed=done, visible=done < total)
+
+        return advance
+
+    def reading(self) -> Callable[[int, int], None]:
+        """A bar over the bytes of a log."""
+        task = self._progress.add_task("read the log", total=None, detail="")
+
+        def report(done: int, total: int) -> None:
+            self._progress.update(task, completed=done, total=total, visible=done < total)
+
+        return report
+
+
+@contextmanager
+def reporting(console: Console) -> Iterator[Reporter]:
+    """A reporter whose bars are drawn while the block runs."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=console,
+    ) as progress:
+        yield ConsoleReporter(progress)
+
+
+@contextmanager
+def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A download callback with one bar a file."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(file: str, received: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = progress.add_task(file, total=total)
+            progress.update(tasks[file], completed=received, total=total)
+
+        yield report
+
+
+def results_table(rows: Sequence[Row], protocol: str) -> Table:
+    """One line a model, one column a metric, with 95% intervals for NDCG@10."""
+    chosen = [row for row in rows if row.protocol == protocol]
+    users = max((row.users for row in chosen), default=0)
+    table = Table(title=f"test, {protocol}, {users:,} users", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for metric in SHOWN_METRICS:
+        table.add_column(metric, justify="right")
+    table.add_column("95% of NDCG@10", justify="right", no_wrap=True)
+    for model in dict.fromkeys(row.model for row in chosen):
+        cells = {row.metric: row for row in chosen if row.model == model}
+        ndcg = cells["NDCG@10"]
+        table.add_row(
+            model,
+            *(f"{cells[metric].value:.4f}" for metric in SHOWN_METRICS),
+            f"{ndcg.low:.4f}-{ndcg.high:.4f}",
+        )
+    return table
+
+
+def recommendations_table(title: str, items: Sequence[Recommendation]) -> Table:
+    """One line an item."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("item")
+    table.add_column("title", overflow="fold")
+    table.add_column("score", justify="right")
+    for item in items:
+        table.add_row(str(item.rank), item.item_id, item.title or "(no title)", f"{item.score:.4f}")
+    return table

@@ -1,0 +1,111 @@
+"""From a trained two-tower to the bundle that serving reads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from twotower.data import Dataset, Histories, Queries
+from twotower.errors import InputError
+from twotower.experiments.models import item_text
+from twotower.experiments.progress import Reporter, Silent
+from twotower.index import HnswConfig, IndexConfig, build_index
+from twotower.models.export import export_user_tower
+from twotower.models.two_tower import TwoTower
+from twotower.serving.bundle import save_bundle
+from twotower.serving.contents import BundleContents
+from twotower.serving.manifest import Manifest, ModelInfo
+from twotower.serving.rerank import RerankVectors
+from twotower.training.fit import Trained
+from twotower.training.storage import load_trained, read_description, read_variant
+
+
+def bundle_contents(
+    name: str,
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    index: IndexConfig | None = None,
+    metrics: Mapping[str, float] | None = None,
+    reranker: Trained | None = None,
+) -> BundleContents:
+    """Everything that serving reads.
+
+    Known users get their whole history, held-out interactions included: serving is the future.
+
+    Parameters
+    ----------
+    index
+        How items are searched; by default HNSW.
+    metrics
+        What was measured, for the manifest.
+    reranker
+        A trained model whose vectors re-rank candidates, for example LightGCN.
+
+    Raises
+    ------
+    InputError
+        Where the model is not a two-tower: it has no towers to serve.
+    """
+    module = trained.module
+    if not isinstance(module, TwoTower):
+        raise InputError(
+            f"model {name!r} has no towers to serve", "bundle a two-tower, for example v5"
+        )
+    has_history = module.config.user_tower.history is not None
+    item_vectors = module.scorer().item_vectors()
+    return BundleContents(
+        info=ModelInfo(
+            model=name,
+            config=trained.variant.model_dump(mode="json"),
+            dataset=dataset.name,
+            dataset_fingerprint=dataset.fingerprint,
+            metrics=dict(metrics or {}),
+            text_encoder=trained.variant.text_encoder if module.config.needs_text else None,
+            history_length=module.config.history_length,
+        ),
+        user_tower=export_user_tower(module),
+        user_table=module.user_embedding.weight.detach().cpu().numpy(),
+        history_table=module.history_table().detach().cpu().numpy() if has_history else None,
+        user_features=module.user_features,
+        item_vectors=item_vectors,
+        users=dataset.users,
+        catalogue=dataset.catalogue,
+        histories=dataset.interactions,
+        index=build_index(item_vectors, index or HnswConfig()),
+        reranker=None if reranker is None else _rerank_vectors(reranker, dataset.interactions),
+    )
+
+
+def write_bundle(folder: Path, contents: BundleContents, trained: Trained) -> Manifest:
+    """Write a bundle, all or nothing."""
+    weights = {name: value.cpu().numpy() for name, value in trained.module.state_dict().items()}
+    return save_bundle(folder, contents, weights)
+
+
+def bundle_model(
+    model: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    index: IndexConfig | None = None,
+    reranker: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Manifest:
+    """Bundle a saved model, with a saved re-ranker if one is given."""
+    reporter = reporter or Silent()
+    trained = load_trained(model, dataset, item_text(read_variant(model), dataset, reporter))
+    contents = bundle_contents(
+        read_description(model)["name"],
+        trained,
+        dataset,
+        index=index,
+        reranker=None if reranker is None else load_trained(reranker, dataset),
+    )
+    return write_bundle(out, contents, trained)
+
+
+def _rerank_vectors(trained: Trained, histories: Histories) -> RerankVectors:
+    scorer = trained.module.scorer()
+    users = Queries(np.arange(len(histories), dtype=np.int32), histories)
+    return RerankVectors(scorer.user_vectors(users), scorer.item_vectors())

@@ -1,0 +1,63 @@
+"""Data sets by name: where they are, and how they are prepared."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from twotower.data.sample import sample_folder
+from twotower.data.settings import PrepareSettings
+from twotower.errors import InputError
+
+DATA_VARIABLE: Final = "TWOTOWER_DATA"
+"""Environment variable that names the folder with data sets."""
+
+
+@dataclass(frozen=True)
+class KnownDataset:
+    """A data set with a name of its own."""
+
+    folder: Callable[[], Path]
+    settings: PrepareSettings
+
+
+def _in_data_folder(name: str) -> Path:
+    root = os.environ.get(DATA_VARIABLE)
+    if not root:
+        raise InputError(
+            f"data set {name!r} is looked for in the folder that {DATA_VARIABLE} names, "
+            "which is not set",
+            f"set {DATA_VARIABLE}, or pass the path of the data set itself",
+        )
+    return Path(root) / name
+
+
+KNOWN: Final = {
+    "sample": KnownDataset(sample_folder, PrepareSettings()),
+    # The public training histories are filtered already, and lack each user's last two.
+    "video-games": KnownDataset(
+        lambda: _in_data_folder("video-games-2023"), PrepareSettings(k_core=0)
+    ),
+    "ml-100k": KnownDataset(lambda: _in_data_folder("ml-100k"), PrepareSettings()),
+    "gowalla": KnownDataset(lambda: _in_data_folder("gowalla"), PrepareSettings(k_core=0)),
+}
+
+
+def find_dataset(name_or_path: str) -> tuple[Path, PrepareSettings]:
+    """Folder or file of a data set, and the settings that suit it.
+
+    Raises
+    ------
+    InputError
+        Where there is neither such a name nor such a path.
+    """
+    known = KNOWN.get(name_or_path)
+    path = known.folder() if known else Path(name_or_path)
+    if not path.exists():
+        names = ", ".join(KNOWN)
+        raise InputError(
+            f"data set {name_or_path!r} not found: {path} does not exist",
+            f"pass a path, or one of {names}",
+        )
+    return path, known.settings if known else PrepareSettings()

@@ -1,0 +1,128 @@
+"""Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
+
+import shutil
+from pathlib import Path
+
+from twotower.data import Dataset, Part, columns
+from twotower.errors import ArtefactError, InputError
+from twotower.evaluation.protocols import validation_ndcg
+from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.variants import VARIANTS
+from twotower.features import cached_embeddings, text_encoder
+from twotower.models.base import RetrievalModule
+from twotower.models.build import needs_text
+from twotower.training.fit import Trained, fit
+from twotower.training.storage import load_trained, read_variant, save_trained
+from twotower.training.variant import Variant
+from twotower.types import FloatArray
+
+
+def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
+    """A variant by name; `InputError` where there is none."""
+    if name not in VARIANTS:
+        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(VARIANTS)}")
+    return VARIANTS[name].vary(text_encoder=text_encoder)
+
+
+def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
+    """``(num_items, t)`` unit embeddings of the titles, or None for a model without text."""
+    if not needs_text(variant.model):
+        return None
+    encoder = text_encoder(variant.text_encoder)
+    titles = dataset.catalogue[columns.TITLE].fill_null("").to_list()
+    advance = reporter.counting(f"encode titles with {encoder.name}", len(titles))
+    done = 0
+
+    def progress(now: int, _: int) -> None:
+        nonlocal done
+        advance(now - done)
+        done = now
+
+    vectors = cached_embeddings(encoder, titles, progress=progress)
+    advance(len(titles) - done)  # what the cache had
+    return vectors
+
+
+def train_variant(
+    variant: Variant,
+    dataset: Dataset,
+    *,
+    name: str = "model",
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Train with early stopping on full-ranking validation NDCG@10.
+
+    Raises
+    ------
+    InputError
+        Where the data set has no validation part.
+    """
+    reporter = reporter or Silent()
+    if not (dataset.split == Part.VALIDATION).any():
+        raise InputError(
+            f"data set {dataset.name!r} has no validation part, which early stopping needs",
+            "prepare it with another split, for example leave-last-two",
+        )
+
+    def validate(module: RetrievalModule) -> float:
+        return validation_ndcg(module.scorer(), dataset)
+
+    return fit(
+        variant,
+        dataset,
+        validate=validate,
+        text=item_text(variant, dataset, reporter),
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=reporter.training(f"{name} seed {seed}", variant.training.epochs),
+    )
+
+
+def trained_model(
+    variant: Variant,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    name: str = "model",
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Train and save to ``folder``, or read the model that is there.
+
+    While it trains, checkpoints lie beside the folder; a run that was killed goes on from them.
+
+    Raises
+    ------
+    ArtefactError
+        Where the folder holds a model of another data set, seed or settings.
+    """
+    reporter = reporter or Silent()
+    if folder.exists():
+        if read_variant(folder) != variant:
+            raise ArtefactError(
+                f"{folder} holds a model with other settings than {name!r} has now; "
+                "delete it, or choose another output folder"
+            )
+        found = load_trained(folder, dataset, item_text(variant, dataset, reporter))
+        if found.seed != seed:
+            raise ArtefactError(
+                f"{folder} holds a model of seed {found.seed}, wanted seed {seed}; "
+                "delete it, or choose another output folder"
+            )
+        reporter.note(f"{name} seed {seed} found trained")
+        return found
+    checkpoint = folder.parent / f".{folder.name}-checkpoint"
+    trained = train_variant(
+        variant, dataset, name=name, seed=seed, checkpoint=checkpoint, reporter=reporter
+    )
+    save_trained(folder, name, trained, dataset)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    state = trained.state
+    best = 0 if state.best_epoch is None else state.best_epoch + 1
+    reporter.note(
+        f"{name} seed {seed}: validation NDCG@10 {state.best_metric:.4f} in epoch {best} "
+        f"of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
+    )
+    return trained

@@ -1,0 +1,149 @@
+"""The whole job: prepare, train, evaluate, bundle. What is finished is not done again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from twotower.data import Dataset, Part
+from twotower.data.prepare import prepare
+from twotower.data.settings import PrepareSettings
+from twotower.errors import InputError
+from twotower.evaluation.protocols import FULL, Evaluation
+from twotower.evaluation.results import Row
+from twotower.experiments.bundling import bundle_contents, write_bundle
+from twotower.experiments.models import named_variant, trained_model
+from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.scoring import BASELINES, Evaluator
+from twotower.index import IndexConfig
+from twotower.models.two_tower import TwoTower
+from twotower.training.fit import Trained
+
+DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v5")
+RERANKER: Final = "lightgcn"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `run` made; ``bundle`` is None where no two-tower was among the models."""
+
+    dataset: Dataset
+    rows: list[Row]
+    bundle: Path | None
+
+    @property
+    def example_user(self) -> str:
+        """A user with a history of middling length, to show recommendations for."""
+        lengths = self.dataset.interactions.lengths
+        middle = int(np.argsort(lengths, kind="stable")[len(lengths) // 2])
+        return self.dataset.users.ids[middle]
+
+    @property
+    def example_history(self) -> list[str]:
+        """Three items that one user had in a row, for somebody new."""
+        lengths = self.dataset.interactions.lengths
+        first = int(np.argmax(lengths >= min(3, int(lengths.max()))))
+        return [self.dataset.items.ids[item] for item in self.dataset.interactions.row(first)[:3]]
+
+
+def run(
+    source: Path,
+    out: Path,
+    *,
+    settings: PrepareSettings | None = None,
+    models: Sequence[str] = DEFAULT_MODELS,
+    seeds: Sequence[int] = (0,),
+    text_encoder: str = "minilm",
+    index: IndexConfig | None = None,
+    on_rows: Callable[[list[Row]], None] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Do the whole job; called again with the same ``out``, it goes on where it stopped.
+
+    Parameters
+    ----------
+    source
+        What `prepare` reads.
+    out
+        Folder for ``dataset``, ``models/<name>/seed-<n>``, and ``bundle``.
+    settings
+        How ``source`` is prepared.
+    models
+        Names of baselines and variants; the last two-tower among them is bundled.
+    seeds
+        Training seeds; the first one's model is bundled.
+    on_rows
+        Called with all result rows so far after each model, so that they can be written.
+    """
+    reporter = reporter or Silent()
+    variants = {name: named_variant(name, text_encoder) for name in models if name not in BASELINES}
+    if not seeds:
+        raise InputError("seeds must not be empty", "pass at least one, for example 0")
+    dataset = _dataset(source, out / "dataset", settings, reporter)
+    evaluator = Evaluator(dataset, reporter=reporter)
+    rows: list[Row] = []
+    trained: dict[str, Trained] = {}
+    for name in models:
+        if name in BASELINES:
+            rows += evaluator.baseline(name)
+        else:
+            runs: dict[int, Evaluation] = {}
+            for seed in seeds:
+                folder = out / "models" / name / f"seed-{seed}"
+                model = trained_model(
+                    variants[name], dataset, folder, name=name, seed=seed, reporter=reporter
+                )
+                trained.setdefault(name, model)
+                runs[seed] = evaluator(f"{name} seed {seed}", model.module.scorer())
+            rows += evaluator.rows(name, runs)
+        if on_rows is not None:
+            on_rows(rows)
+    towers = [name for name, model in trained.items() if isinstance(model.module, TwoTower)]
+    if not towers:
+        return RunResult(dataset, rows, None)
+    name = towers[-1]
+    contents = bundle_contents(
+        name,
+        trained[name],
+        dataset,
+        index=index,
+        metrics={
+            row.metric: row.value for row in rows if (row.model, row.protocol) == (name, FULL)
+        },
+        reranker=trained.get(RERANKER),
+    )
+    manifest = write_bundle(out / "bundle", contents, trained[name])
+    reporter.note(f"bundle {manifest.model_version} written")
+    return RunResult(dataset, rows, out / "bundle")
+
+
+def _dataset(
+    source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
+) -> Dataset:
+    if folder.exists():
+        dataset = Dataset.load(folder)
+        if settings is not None and not _prepared_with(dataset, settings):
+            raise InputError(
+                f"{folder} was prepared with other settings than wanted now",
+                "delete it, or choose another output folder",
+            )
+        reporter.note(f"data set {dataset.name} found prepared")
+        return dataset
+    dataset = prepare(source, settings=settings, out=folder, progress=reporter.reading())
+    reporter.note(
+        f"data set {dataset.name} prepared: {len(dataset.users):,} users, "
+        f"{len(dataset.items):,} items, {len(dataset.interactions.items):,} interactions, "
+        f"{int((dataset.split == Part.TEST).sum()):,} held out for test"
+    )
+    return dataset
+
+
+def _prepared_with(dataset: Dataset, settings: PrepareSettings) -> bool:
+    """Whether the settings that were recorded are these, but for a split that was left open."""
+    recorded = dict(dataset.summary["settings"])
+    wanted = settings.model_dump(mode="json")
+    if wanted["split"] is None:
+        recorded["split"] = None
+    return recorded == wanted

@@ -1,0 +1,97 @@
+"""Evaluate baselines and trained models alike, with one set of sampled negatives."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from twotower.data import Dataset, Histories, Part
+from twotower.evaluation.negatives import sample_negatives
+from twotower.evaluation.protocols import PROTOCOLS, SAMPLED, Evaluation, evaluate, result_rows
+from twotower.evaluation.results import Row
+from twotower.experiments.models import item_text
+from twotower.experiments.progress import Reporter, Silent
+from twotower.models.base import Scorer
+from twotower.models.item_knn import ItemKNN
+from twotower.models.popularity import Popularity
+from twotower.training.storage import load_trained, read_description, read_variant
+from twotower.types import IndexArray
+
+BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
+    "popularity": Popularity.fit,
+    "item-knn": ItemKNN.fit,
+}
+"""Models without a training loop: name → fit(train, num_items)."""
+
+
+class Evaluator:
+    """Evaluates scorers on one part of a data set; every model meets the same negatives."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        part: Part = Part.TEST,
+        protocols: Sequence[str] = PROTOCOLS,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self._dataset, self._part, self._protocols = dataset, part, protocols
+        self._reporter = reporter or Silent()
+        queries, targets = dataset.held_out(part)
+        self._users = len(queries)
+        self._negatives: IndexArray | None = None
+        if SAMPLED in protocols:
+            self._negatives = sample_negatives(queries, targets, len(dataset.items))
+
+    def __call__(self, label: str, scorer: Scorer) -> Evaluation:
+        """Evaluate one model of one seed."""
+        found = evaluate(
+            scorer,
+            self._dataset,
+            part=self._part,
+            protocols=self._protocols,
+            negatives=self._negatives,
+            progress=self._reporter.counting(f"evaluate {label}", self._users),
+        )
+        first = self._protocols[0]
+        self._reporter.note(
+            f"{label}: {self._part.name.lower()} HR@10 {found.mean(first, 'HR@10'):.4f}, "
+            f"NDCG@10 {found.mean(first, 'NDCG@10'):.4f} ({first})"
+        )
+        return found
+
+    def baseline(self, name: str) -> list[Row]:
+        """Rows of a baseline, fitted on the training part."""
+        scorer = BASELINES[name](self._dataset.train, len(self._dataset.items))
+        rows = self.rows(name, {0: self(name, scorer)})
+        return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
+
+    def rows(self, model: str, runs: Mapping[int, Evaluation]) -> list[Row]:
+        """Rows of a model from its runs by seed."""
+        split = self._dataset.summary["settings"]["split"]["kind"]
+        if self._part is Part.VALIDATION:
+            split += ", validation"
+        return result_rows(runs, dataset=self._dataset.name, split=split, model=model)
+
+
+def evaluate_models(
+    dataset: Dataset,
+    folders: Sequence[Path],
+    *,
+    baselines: bool = True,
+    part: Part = Part.TEST,
+    protocols: Sequence[str] = PROTOCOLS,
+    reporter: Reporter | None = None,
+) -> list[Row]:
+    """Rows of the baselines and of saved models; folders with one name are seeds of one model."""
+    reporter = reporter or Silent()
+    evaluator = Evaluator(dataset, part=part, protocols=protocols, reporter=reporter)
+    rows = [row for name in BASELINES if baselines for row in evaluator.baseline(name)]
+    runs: dict[str, dict[int, Evaluation]] = {}
+    for folder in folders:
+        name = read_description(folder)["name"]
+        trained = load_trained(folder, dataset, item_text(read_variant(folder), dataset, reporter))
+        scorer = trained.module.scorer()
+        runs.setdefault(name, {})[trained.seed] = evaluator(f"{name} seed {trained.seed}", scorer)
+    for name, found in runs.items():
+        rows += evaluator.rows(name, found)
+    return rows
