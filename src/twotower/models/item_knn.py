@@ -72,6 +72,7 @@ def _binary_matrix(histories: Histories, num_items: int) -> sparse.csr_array:
     matrix = sparse.csr_array(
         (np.ones(len(histories.items), dtype=np.float32), histories.items, histories.indptr),
         shape=(len(histories), num_items),
+        copy=True,  # summing duplicates sorts and shortens these arrays in place
     )
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
