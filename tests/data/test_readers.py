@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from twotower.data.readers import Reject, chunk, delimited, jsonl, parquet, read_source
+from twotower.data.readers import Reject, chunk, delimited, jsonl, parquet, read_source, text
 from twotower.errors import InputError
 
 
@@ -198,3 +198,20 @@ def test_excerpts_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_text(GOOD + "\n" + "x" * 10_000)
     assert [len(reject.row) for reject in read(path)[1]] == [chunk.EXCERPT]
+
+
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read: Is a directory"):
+        text.LineFile(tmp_path)
+
+
+def test_a_parquet_file_damaged_inside_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user": [f"u{n}" for n in range(5000)], "item": "a", "time": 1}).write_parquet(
+        path
+    )
+    data = bytearray(path.read_bytes())
+    data[4:2000] = bytes(1996)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"log\.parquet is not a readable Parquet file"):
+        read(path)

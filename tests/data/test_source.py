@@ -205,3 +205,8 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     write(tmp_path, log__parquet="user,item\n")
     with pytest.raises(InputError, match=r"log.parquet is not a readable Parquet file"):
         read_source(tmp_path)
+
+
+def test_a_log_named_like_a_catalogue_is_not_its_own(tmp_path: Path) -> None:
+    write(tmp_path, products__csv="user,item,time\nu,i,1\n")
+    assert read_source(tmp_path / "products.csv").catalogue is None

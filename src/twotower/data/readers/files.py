@@ -64,7 +64,7 @@ def find_logs(path: Path) -> list[tuple[Path, Part | None]]:
 
 def find_catalogue(log: Path) -> Path | None:
     """The catalogue that stands beside a log: of the same name, or of a general one."""
-    candidates = [file for file in _tables(log.parent) if _is_catalogue(file)]
+    candidates = [file for file in _tables(log.parent) if _is_catalogue(file) and file != log]
     candidates += _tables(log.parent.parent / "meta_categories")
     base = _base(log)
     own = [file for file in candidates if _base(file) in (base, f"meta_{base}")]

@@ -1,6 +1,7 @@
 """Parquet tables, a batch of rows at a time."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,8 @@ from twotower.errors import InputError
 
 def parquet_columns(path: Path) -> list[str]:
     """Column names of the schema."""
-    return list(_open(path).schema_arrow.names)
+    with _opened(path) as file:
+        return list(file.schema_arrow.names)
 
 
 def read_parquet(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
@@ -29,17 +31,17 @@ def read_parquet(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
     wanted
         The file's column for each canonical name.
     """
-    file = _open(path)
-    total = max(file.metadata.num_rows, 1)
-    first = 1
     sources = list(dict.fromkeys(wanted.values()))
-    for batch in file.iter_batches(CHUNK_ROWS, columns=sources):
-        table = cast(pl.DataFrame, pl.from_arrow(batch))
-        rows = table.select(pl.col(source).alias(name) for name, source in wanted.items())
-        lines = pl.int_range(first, first + len(table), dtype=pl.Int64, eager=True)
-        rows = rows.with_columns(lines.alias(columns.LINE))
-        first += len(table)
-        yield Chunk(rows, (), _RowText(rows), (first - 1) / total)
+    with _opened(path) as file:
+        total = max(file.metadata.num_rows, 1)
+        first = 1
+        for batch in file.iter_batches(CHUNK_ROWS, columns=sources):
+            table = cast(pl.DataFrame, pl.from_arrow(batch))
+            rows = table.select(pl.col(source).alias(name) for name, source in wanted.items())
+            lines = pl.int_range(first, first + len(table), dtype=pl.Int64, eager=True)
+            rows = rows.with_columns(lines.alias(columns.LINE))
+            first += len(table)
+            yield Chunk(rows, (), _RowText(rows), (first - 1) / total)
 
 
 class _RowText:
@@ -54,8 +56,10 @@ class _RowText:
         return orjson.dumps(row, default=str).decode()
 
 
-def _open(path: Path) -> "pq.ParquetFile":
+@contextmanager
+def _opened(path: Path) -> Iterator["pq.ParquetFile"]:
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({error})") from error

@@ -16,13 +16,17 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class LineFile:
     """An open text file: iterates over its lines and knows how far it has come.
 
-    gzip is told by the first bytes, not by the name. A byte order mark is dropped.
+    gzip is told by the first bytes, not by the name. A byte order mark is dropped. A file
+    that cannot be opened is an `InputError`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        try:
+            self._raw = path.open("rb")
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
         self._size = max(path.stat().st_size, 1)
-        self._raw = path.open("rb")
         magic = self._raw.read(len(_GZIP_MAGIC))
         self._raw.seek(0)
         lines = gzip.GzipFile(fileobj=self._raw) if magic == _GZIP_MAGIC else self._raw
