@@ -102,8 +102,9 @@ def train(
     Parameters
     ----------
     validate
-        Higher is better; called with the module in eval mode at the end of an
-        epoch, once ``validate_steps`` steps have gone since the last time. Early stopping and the choice of weights rest on it.
+        Higher is better; called with the module in eval mode at the end of an epoch, once
+        ``validate_steps`` steps have gone since the last time. Early stopping and the choice
+        of weights rest on it.
     seed
         Batches and dropout are functions of the seed and the position alone.
     fingerprint
