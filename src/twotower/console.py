@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -134,13 +135,15 @@ def results_table(rows: Sequence[Row], protocol: str) -> Table:
     return table
 
 
-def recommendations_table(title: str, items: Sequence[Recommendation]) -> Table:
+def recommendations_table(items: Sequence[Recommendation]) -> Table:
     """One line an item."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("#", justify="right")
     table.add_column("item")
     table.add_column("title", overflow="fold")
     table.add_column("score", justify="right")
     for item in items:
-        table.add_row(str(item.rank), item.item_id, item.title or "(no title)", f"{item.score:.4f}")
+        table.add_row(
+            str(item.rank), item.item_id, escape(item.title or "(no title)"), f"{item.score:.4f}"
+        )
     return table

@@ -145,6 +145,10 @@ class Pipeline:
         found = search_excluding(contents.index, contents.item_vectors[[item]], k, itself)
         return self._present(*found)[0]
 
+    def title(self, item_id: str) -> str | None:
+        """The catalogue's title of an item; `InputError` where the item is unknown."""
+        return self._titles[self.contents.items.index(item_id)]
+
     def _reranker(self, k: int, candidates: int) -> Reranker:
         reranker = self.contents.reranker
         if reranker is None:

@@ -1,0 +1,48 @@
+"""The command line: parse, call, print. Heavy imports happen inside the commands."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from twotower import __version__
+from twotower.cli.data import download, prepare
+from twotower.cli.models import evaluate, index, train
+from twotower.cli.recommend import info, recommend
+from twotower.cli.run import run
+from twotower.errors import TwoTowerError
+
+app = typer.Typer(
+    name="twotower",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except TwoTowerError as error:
+        print(f"twotower: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("twotower: interrupted; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """From an interaction log and a catalogue to a served recommender."""
+    if show:
+        print(__version__)
+        raise typer.Exit
+
+
+for command in (run, download, prepare, train, evaluate, index, recommend, info):
+    app.command()(command)

@@ -1,0 +1,118 @@
+"""Commands that make and measure models: train, evaluate, index."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from twotower.cli.options import (
+    DataFolder,
+    IndexKind,
+    JsonFile,
+    TextEncoderName,
+    console,
+    write_json,
+    write_rows,
+)
+
+
+def train(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
+    model: Annotated[str, typer.Option("--model", help="mf, lightgcn, v1, v4, v5 …")] = "v5",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
+    text_encoder: TextEncoderName = "minilm",
+    json_file: JsonFile = None,
+) -> None:
+    """Train one model. An interrupted training goes on from its checkpoint.
+
+    Example: `twotower train --data data/shop --model v5 --out models/v5`
+    """
+    from twotower.console import reporting
+    from twotower.data import Dataset
+    from twotower.experiments.models import named_variant, trained_model
+
+    variant = named_variant(model, text_encoder)
+    if epochs is not None:
+        variant = variant.vary(training=variant.training.vary(epochs=epochs))
+    with reporting(console) as reporter:
+        trained = trained_model(
+            variant,
+            Dataset.load(data),
+            out,
+            name=model,
+            seed=seed,
+            reporter=reporter,
+        )
+    console.print(f"model written to {out}", highlight=False)
+    write_json(json_file, asdict(trained.state))
+
+
+def evaluate(
+    data: DataFolder,
+    folders: Annotated[list[Path] | None, typer.Argument(help="Folders of trained models.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Also popularity and item-kNN.")] = True,
+    part: Annotated[Literal["validation", "test"], typer.Option("--part")] = "test",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", help="full, full-unmasked, sampled-100; may be repeated."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Evaluate trained models on the held-out part.
+
+    Example: `twotower evaluate --data data/shop models/v5 models/mf --json results.json`
+    """
+    from twotower.console import reporting, results_table
+    from twotower.data import Dataset, Part
+    from twotower.evaluation.protocols import PROTOCOLS
+    from twotower.experiments.scoring import evaluate_models
+
+    started = datetime.now(UTC)
+    with reporting(console) as reporter:
+        rows = evaluate_models(
+            Dataset.load(data),
+            folders or [],
+            baselines=baselines,
+            part=Part[part.upper()],
+            protocols=protocol or PROTOCOLS,
+            reporter=reporter,
+        )
+    for name in dict.fromkeys(row.protocol for row in rows):
+        console.print(results_table(rows, name))
+    write_rows(json_file, rows, started)
+
+
+def index(
+    data: DataFolder,
+    model: Annotated[Path, typer.Argument(help="Folder of a trained two-tower.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
+    kind: IndexKind = "hnsw",
+    reranker: Annotated[
+        Path | None, typer.Option("--reranker", help="Folder of a trained LightGCN.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Index a trained two-tower's items and write the bundle that serving reads.
+
+    Example: `twotower index models/v5 --data data/shop --out bundle`
+    """
+    from twotower.console import reporting
+    from twotower.data import Dataset
+    from twotower.experiments.bundling import bundle_model
+    from twotower.index import named_index
+
+    with reporting(console) as reporter:
+        manifest = bundle_model(
+            model,
+            Dataset.load(data),
+            out,
+            index=named_index(kind),
+            reranker=reranker,
+            reporter=reporter,
+        )
+    console.print(f"bundle {manifest.model_version} written to {out}", highlight=False)
+    write_json(json_file, manifest.model_dump(mode="json"))

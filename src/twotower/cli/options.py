@@ -1,0 +1,69 @@
+"""Options that several commands share, and how their results are written."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+
+from twotower.data.atomic import atomic_file
+from twotower.errors import InputError
+
+if TYPE_CHECKING:
+    from twotower.data.settings import PrepareSettings
+    from twotower.evaluation.results import Row
+
+console = Console()
+
+DataFolder: TypeAlias = Annotated[
+    Path, typer.Option("--data", help="A folder that 'prepare' wrote.")
+]
+JsonFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result here, for machines.")
+]
+TextEncoderName: TypeAlias = Annotated[
+    str, typer.Option("--text-encoder", help="minilm (extra 'text') or hashing.")
+]
+IndexKind: TypeAlias = Annotated[
+    Literal["exact", "flat", "hnsw", "ivf"], typer.Option("--kind", help="Kind of index.")
+]
+KCore: TypeAlias = Annotated[
+    int | None, typer.Option("--k-core", help="Least interactions of a user and an item.")
+]
+
+
+def changed_settings(settings: "PrepareSettings", **changes: object) -> "PrepareSettings":
+    """The settings with what the user asked for; None leaves a value as it is."""
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    changed: PrepareSettings = validated(type(settings), {**settings.model_dump(), **wanted})
+    return changed
+
+
+def validated(kind: type[BaseModel], values: dict[str, Any]) -> Any:
+    """Build settings from options; an `InputError` names the option that does not fit."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{name}: {first['msg']}, got {first['input']!r}") from None
+
+
+def write_json(path: Path | None, value: object) -> None:
+    """Write a command's result, where ``--json`` asked for it."""
+    if path is not None:
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def write_rows(path: Path | None, rows: Sequence["Row"], started: datetime) -> None:
+    """Write a results file, where ``--json`` asked for it."""
+    from twotower.evaluation.provenance import collect_meta
+    from twotower.evaluation.results import write_results
+
+    if path is not None:
+        write_results(path, collect_meta(started), rows)

@@ -1,0 +1,92 @@
+"""Commands that use what was made: recommend and info."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from twotower.cli.options import JsonFile, console, write_json
+from twotower.errors import InputError
+
+if TYPE_CHECKING:
+    from twotower.serving import Pipeline, Recommendation
+
+
+def recommend(
+    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a bundle.")],
+    user: Annotated[str | None, typer.Option("--user", help="Id of a known user.")] = None,
+    history: Annotated[
+        list[str] | None,
+        typer.Option("--history", help="Items just browsed, oldest first: --history ID ID ID."),
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    k: Annotated[int, typer.Option("-k", help="Items to recommend.")] = 10,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank 1,000 candidates.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Recommend for a known user, or for somebody new who just looked at some items.
+
+    Example: `twotower recommend --bundle bundle --history ID ID ID`
+    """
+    from twotower.serving import Pipeline
+
+    if more and not history:
+        raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
+    items = [*(history or []), *(more or [])]
+    found = show_recommendations(Pipeline.load(bundle), user, items, k, rerank=rerank)
+    write_json(json_file, [asdict(item) for item in found])
+
+
+def info(
+    folder: Annotated[Path, typer.Argument(help="A data set, trained model or bundle.")],
+    json_file: JsonFile = None,
+) -> None:
+    """Say what a folder holds.
+
+    Example: `twotower info bundle`
+    """
+    for name in ("manifest.json", "model.json"):
+        file = folder / name
+        if file.exists():
+            described = json.loads(file.read_text())
+            console.print_json(data=_shortened(described))
+            write_json(json_file, described)
+            return
+    raise InputError(
+        f"{folder} holds neither manifest.json nor model.json",
+        "pass a folder that prepare, train or index wrote",
+    )
+
+
+def show_recommendations(
+    pipeline: "Pipeline",
+    user: str | None,
+    history: Sequence[str],
+    k: int = 10,
+    *,
+    rerank: bool = False,
+) -> list["Recommendation"]:
+    """Recommend and print the table, under a line that says for whom."""
+    from twotower.console import recommendations_table
+
+    found = pipeline.recommend(user, history, k, rerank=rerank)
+    looked_at = ", ".join(pipeline.title(item) or item for item in history)
+    who = "somebody new" if user is None else f"user {user}"
+    if history:
+        who += f" who looked at {looked_at}"
+    console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)
+    console.print(recommendations_table(found))
+    return found
+
+
+def _shortened(value: Any, longest: int = 8) -> Any:
+    """The same with long lists cut, for reading."""
+    if isinstance(value, dict):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list) and len(value) > longest:
+        return [*(_shortened(inner) for inner in value[:longest]), f"… {len(value)} in all"]
+    return value

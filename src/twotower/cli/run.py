@@ -1,0 +1,76 @@
+"""The command that does the whole job."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twotower.cli.options import (
+    IndexKind,
+    JsonFile,
+    KCore,
+    TextEncoderName,
+    changed_settings,
+    console,
+    write_rows,
+)
+from twotower.cli.recommend import show_recommendations
+
+
+def run(
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="sample, video-games, ml-100k, or a path.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Name of a model; may be given again. Default: all."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per model.")] = 1,
+    k_core: KCore = None,
+    kind: IndexKind = "hnsw",
+    text_encoder: TextEncoderName = "minilm",
+    json_file: JsonFile = None,
+) -> None:
+    """Do the whole job: prepare, train, evaluate, bundle, recommend. Run again, it goes on.
+
+    Example: `twotower run --dataset sample --out runs/sample`
+    """
+    from twotower.console import reporting, results_table
+    from twotower.evaluation.protocols import FULL, SAMPLED
+    from twotower.experiments.datasets import find_dataset
+    from twotower.experiments.run import DEFAULT_MODELS
+    from twotower.experiments.run import run as whole_job
+    from twotower.index import named_index
+    from twotower.serving import Pipeline
+
+    started = datetime.now(UTC)
+    source, settings = find_dataset(dataset)
+    results_file = json_file or out / "results.json"
+    with reporting(console) as reporter:
+        result = whole_job(
+            source,
+            out,
+            settings=changed_settings(settings, k_core=k_core),
+            models=models or DEFAULT_MODELS,
+            seeds=range(seeds),
+            text_encoder=text_encoder,
+            index=named_index(kind),
+            on_rows=lambda rows: write_rows(results_file, rows, started),
+            reporter=reporter,
+        )
+    for protocol in (FULL, SAMPLED):
+        console.print(results_table(result.rows, protocol))
+    if result.bundle is None:
+        return
+    pipeline = Pipeline.load(result.bundle)
+    user, items = result.example_user, result.example_history
+    show_recommendations(pipeline, user, [])
+    show_recommendations(pipeline, None, items)
+    console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
+    bundle = f"twotower recommend --bundle {result.bundle}"
+    console.print(f"a known user:   {bundle} --user {user}", highlight=False, soft_wrap=True)
+    console.print(
+        f"somebody new:   {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
+    )
