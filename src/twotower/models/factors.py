@@ -51,3 +51,13 @@ def history_sums(histories: Histories, table: FloatArray) -> FloatArray:
         starts = histories.indptr[:-1][filled]
         sums[filled] = np.add.reduceat(table[histories.items], starts, axis=0)
     return sums
+
+
+def distinct(histories: Histories) -> Histories:
+    """The same rows with only the first event of each item."""
+    if not len(histories.items):
+        return histories
+    keys = histories.rows * (int(histories.items.max()) + 1) + histories.items
+    first = np.zeros(len(keys), dtype=np.bool_)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return histories.keep(first)

@@ -10,7 +10,7 @@ from torch import nn
 from twotower.config import Config
 from twotower.data import Histories, Queries
 from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
-from twotower.models.factors import FactorScorer, history_sums
+from twotower.models.factors import FactorScorer, distinct, history_sums
 from twotower.models.graph import BipartiteGraph, inverse_sqrt
 from twotower.types import FloatArray
 
@@ -81,8 +81,9 @@ class LightGCN(RetrievalModule):
         adds *= inverse_sqrt(degrees.astype(np.float32))[:, None]
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = history_sums(queries.histories, adds)
-            vectors *= inverse_sqrt(queries.histories.lengths.astype(np.float32))[:, None]
+            histories = distinct(queries.histories)  # as in the graph, a repeat weighs once
+            vectors = history_sums(histories, adds)
+            vectors *= inverse_sqrt(histories.lengths.astype(np.float32))[:, None]
             known = np.flatnonzero(queries.users >= 0)
             vectors[known] += own[queries.users[known]]
             return vectors

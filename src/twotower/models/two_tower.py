@@ -147,7 +147,7 @@ class TwoTower(RetrievalModule):
         users, items, lengths, features = (
             torch.from_numpy(array).to(self.item_text.device) for array in inputs
         )
-        width = max(int(lengths.max()), 1)
+        width = int(inputs.lengths.max(initial=1))
         vectors: Tensor = self.user_tower(
             self.user_embedding(users), self._history_vectors(items[:, :width]), lengths, features
         )
