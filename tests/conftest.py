@@ -1,12 +1,15 @@
-"""Fixtures that every test sees: the real data where there is some, and no network."""
+"""Fixtures that every test sees: real data where there is some, toy data, and no network."""
 
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from twotower.data import Dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,3 +60,119 @@ def _no_network() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded("connect"))
         patch.setattr(socket.socket, "connect_ex", guarded("connect_ex"))
         yield
+
+
+@pytest.fixture(scope="session")
+def blocks() -> "Dataset":
+    """60 users and 40 items in two blocks that never meet: even users have even items only.
+
+    Twelve items a user, the last two held out; ratings, times, titles and categories, so that
+    every feature has something to say.
+    """
+    import numpy as np
+    import polars as pl
+
+    from twotower.data import Dataset, Histories, IdMap, columns
+
+    users, items, length = 60, 40, 12
+    rng = np.random.default_rng(3)
+    lists = [2 * rng.permutation(items // 2)[:length] + user % 2 for user in range(users)]
+    events = users * length
+    times = 1_600_000_000_000 + np.sort(rng.integers(0, 10**10, (users, length)), axis=1)
+    log = Histories(
+        np.arange(users + 1, dtype=np.int64) * length,
+        np.concatenate(lists).astype(np.int32),
+        rng.integers(1, 6, events).astype(np.float32),
+        times.ravel(),
+    )
+    ids = [f"i{item:02}" for item in range(items)]
+    catalogue = pl.DataFrame(
+        {
+            columns.ITEM_ID: ids,
+            columns.TITLE: [f"{('Dragon', 'Racing')[i % 2]} Saga {i // 2}" for i in range(items)],
+            columns.DESCRIPTION: [None] * items,
+            columns.PRICE: rng.uniform(5, 60, items).astype(np.float32),
+            columns.CATEGORY: [("role-playing", "sport")[i % 2] for i in range(items)],
+            columns.AVERAGE_RATING: [None] * items,
+            columns.RATING_COUNT: [None] * items,
+            columns.IMAGE: [None] * items,
+        }
+    )
+    return Dataset(
+        "blocks",
+        IdMap([f"u{user:02}" for user in range(users)], "user"),
+        IdMap(ids, "item"),
+        catalogue,
+        log,
+        np.tile([0] * (length - 2) + [1, 2], users).astype(np.uint8),
+        {"settings": {"split": {"kind": "leave-last-two"}}},
+    )
+
+
+@pytest.fixture(scope="session")
+def block_text(blocks: "Dataset") -> Any:
+    """Hashed titles of ``blocks``."""
+    from twotower.data import columns
+    from twotower.features.text import HashingText
+
+    return HashingText().encode(blocks.catalogue[columns.TITLE].to_list())
+
+
+@pytest.fixture(scope="session")
+def small_variants() -> dict[str, Any]:
+    """Every named variant, made small: 8 dimensions, 2 epochs, hashed text."""
+    from twotower.experiments.variants import VARIANTS
+
+    def small(variant: Any) -> Any:
+        model = variant.model.vary(embedding_dim=8)
+        if model.kind == "two_tower":
+            user, item = model.user_tower, model.item_tower
+            history = user.history and user.history.vary(length=4, hidden_dim=8)
+            fusion = user.fusion.vary(hidden_dim=16)
+            model = model.vary(
+                user_tower=user.vary(id_dim=8, history=history, fusion=fusion),
+                item_tower=item.vary(
+                    id_dim=8, text_dim=item.text_dim and 8, fusion=item.fusion.vary(hidden_dim=16)
+                ),
+            )
+        training = variant.training.vary(
+            epochs=2, batch_size=64, learning_rate=1e-2, validate_steps=1
+        )
+        return variant.vary(model=model, training=training, text_encoder="hashing")
+
+    return {name: small(variant) for name, variant in VARIANTS.items()}
+
+
+@pytest.fixture
+def small_models(
+    small_variants: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The small variants under the names of the full ones, and a text cache of the test's own."""
+    from twotower.experiments.variants import VARIANTS
+
+    for name, variant in small_variants.items():
+        monkeypatch.setitem(VARIANTS, name, variant)
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def shop(blocks: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``blocks`` as a stranger's folder: a log and a catalogue, both CSV."""
+    import polars as pl
+
+    from twotower.data import columns
+
+    log, folder = blocks.interactions, tmp_path_factory.mktemp("source") / "shop"
+    folder.mkdir()
+    pl.DataFrame(
+        {
+            "user_id": [blocks.users.ids[user] for user in log.rows],
+            "item_id": [blocks.items.ids[item] for item in log.items],
+            "rating": log.ratings,
+            "timestamp": log.timestamps,
+        }
+    ).write_csv(folder / "interactions.csv")
+    blocks.catalogue.select(
+        columns.ITEM_ID, columns.TITLE, columns.PRICE, columns.CATEGORY
+    ).write_csv(folder / "items.csv")
+    return folder

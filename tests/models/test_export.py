@@ -1,0 +1,91 @@
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from twotower.data import Dataset
+from twotower.models.build import build_model
+from twotower.models.export import export_user_tower
+from twotower.models.two_tower import TwoTower
+
+
+def made(variant: Any, blocks: Dataset, text: Any) -> TwoTower:
+    torch.manual_seed(0)
+    module = build_model(variant.model, blocks, text)
+    assert isinstance(module, TwoTower)
+    return module
+
+
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def v5(blocks: Dataset, block_text: Any, small_variants: Any) -> TwoTower:
+    return made(small_variants["v5"], blocks, block_text)
+
+
+@pytest.fixture(scope="module")
+def exported(v5: TwoTower) -> onnxruntime.InferenceSession:
+    return session(export_user_tower(v5))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("length", [0, 1, 7, 20])
+def test_onnx_gives_what_torch_gives(
+    v5: TwoTower, exported: onnxruntime.InferenceSession, batch: int, length: int
+) -> None:
+    rng = np.random.default_rng(length)
+    width = max(length, 1)
+    lengths = np.full(batch, length)
+    lengths[1:] = rng.integers(0, length + 1, batch - 1)
+    inputs = {
+        "user": rng.normal(size=(batch, 8)).astype(np.float32),
+        "history": rng.normal(size=(batch, width, 8)).astype(np.float32),
+        "lengths": lengths,
+        "features": rng.normal(size=(batch, 8)).astype(np.float32),
+    }
+    (found,) = exported.run(["vector"], inputs)
+    v5.eval()
+    with torch.no_grad():
+        expected = v5.user_tower(*map(torch.from_numpy, inputs.values())).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["v1", "v4"])
+def test_a_tower_without_history_declares_none(
+    name: str, blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    module = made(small_variants[name], blocks, block_text)
+    exported = session(export_user_tower(module))
+    assert [one.name for one in exported.get_inputs()] == ["user", "features"]
+    user, features = (np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32),) * 2
+    (found,) = exported.run(None, {"user": user, "features": features})
+    module.eval()
+    with torch.no_grad():
+        expected = module.user_tower(
+            torch.from_numpy(user),
+            torch.zeros(5, 1, 0),
+            torch.zeros(5, dtype=torch.int64),
+            torch.from_numpy(features),
+        )
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+def test_a_tower_without_features_exports(
+    blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    variant = small_variants["v5"]
+    user_tower = variant.model.user_tower.vary(features=False)
+    module = made(variant.vary(model=variant.model.vary(user_tower=user_tower)), blocks, block_text)
+    names = [one.name for one in session(export_user_tower(module)).get_inputs()]
+    assert names == ["user", "history", "lengths"]
+
+
+def test_export_leaves_the_mode_as_it_was(v5: TwoTower) -> None:
+    v5.train()
+    export_user_tower(v5)
+    assert v5.training
