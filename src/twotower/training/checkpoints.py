@@ -30,10 +30,17 @@ def save_checkpoint(
         (temporary / "state.json").write_text(json.dumps(dict(state)))
 
 
-def load_checkpoint(
-    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer
-) -> dict[str, Any]:
-    """Restore weights and optimiser in place and return the state.
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state alone; `ArtefactError` where it is missing or broken."""
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+    return state
+
+
+def load_tensors(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Restore weights and optimiser in place.
 
     Raises
     ------
@@ -41,18 +48,18 @@ def load_checkpoint(
         Where a file is missing, broken, or of another model.
     """
     try:
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         module.load_state_dict(load_file(folder / "module.safetensors"))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "optimiser.safetensors").items():
             parameter, name = key.split(".", 1)
             slots.setdefault(int(parameter), {})[name] = value
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise ArtefactError(
-            f"checkpoint {folder} cannot be read ({error}); delete it to train afresh"
-        ) from error
+        raise _unreadable(folder, error) from error
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
-    return state
+
+
+def _unreadable(folder: Path, error: Exception) -> ArtefactError:
+    return ArtefactError(f"checkpoint {folder} cannot be read ({error}); delete it to train afresh")
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from twotower.config import Config
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.models.base import Embeddings, RetrievalModule
-from twotower.training.checkpoints import load_checkpoint, save_checkpoint
+from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
 from twotower.training.examples import Examples, Sampling
 
 
@@ -177,7 +177,7 @@ def train(
         save("last")
         saved = time.monotonic()
     if checkpoint is not None and (checkpoint / "best").exists():
-        load_checkpoint(checkpoint / "best", module, optimiser)
+        load_tensors(checkpoint / "best", module, optimiser)
     else:
         module.load_state_dict(best)
     module.eval()
@@ -187,13 +187,15 @@ def train(
 def _resume(
     checkpoint: Path, module: RetrievalModule, optimiser: torch.optim.Optimizer, fingerprint: str
 ) -> TrainingState:
-    state = TrainingState.from_json(load_checkpoint(checkpoint / "last", module, optimiser))
+    # Whose it is comes first: the tensors of another run need not fit.
+    state = TrainingState.from_json(read_state(checkpoint / "last"))
     if state.fingerprint != fingerprint:
         raise ArtefactError(
             f"checkpoint {checkpoint} belongs to another run (fingerprint "
             f"{state.fingerprint[:12]!r}, this run has {fingerprint[:12]!r}); "
             "delete it, or choose another folder"
         )
+    load_tensors(checkpoint / "last", module, optimiser)
     return state
 
 
