@@ -1,0 +1,89 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twotower.data import Histories
+from twotower.training.negatives import InBatch, PairSet, Popularity, Uniform
+
+LOGS = st.lists(st.lists(st.integers(0, 7), max_size=5), min_size=1, max_size=6)
+
+
+@given(LOGS, st.integers(0, 2**32), st.sampled_from([Uniform(count=3), Popularity(count=3)]))
+def test_a_negative_is_never_a_training_item(rows: Any, seed: int, config: Any) -> None:
+    train = Histories.from_lists(rows)
+    bought = {item for row in rows for item in row}
+    free = {
+        user: (bought if isinstance(config, Popularity) else set(range(8))) - set(row)
+        for user, row in enumerate(rows)
+    }
+    users = np.array([user for user, items in free.items() if items] * 4, dtype=np.int64)
+    if not len(users) or not bought:
+        return
+    drawn = config.fit(train, 8).sample(users, np.random.default_rng(seed))
+    assert drawn.shape == (len(users), 3)
+    assert drawn.dtype == np.int64
+    for user, items in zip(users, drawn.tolist(), strict=True):
+        assert set(items) <= free[user]
+
+
+def shares(config: Any, train: Histories, num_items: int) -> Any:
+    """Shares of the items among 40,000 draws for a user without history (user 0)."""
+    users = np.zeros(10_000, dtype=np.int64)
+    drawn = config.fit(train, num_items).sample(users, np.random.default_rng(1))
+    return np.bincount(drawn.ravel(), minlength=num_items) / drawn.size
+
+
+COUNTS = (16, 4, 1, 0)
+LOG = Histories.from_lists([[], *([item] for item, n in enumerate(COUNTS) for _ in range(n))])
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 0.75, 1.0])
+def test_popularity_draws_in_proportion_to_a_power_of_the_count(power: float) -> None:
+    weights = np.array([16**power, 4**power, 1, 0])
+    expected = weights / weights.sum()
+    found = shares(Popularity(count=4, power=power), LOG, 4)
+    # Chi-square over 40,000 draws; 3 items can be drawn, so 13.8 is passed once in a thousand.
+    chi_square = 40_000 * ((found[:3] - expected[:3]) ** 2 / expected[:3]).sum()
+    assert chi_square < 13.8
+    assert found[3] == 0
+
+
+def test_uniform_draws_every_item_alike_bought_or_not() -> None:
+    found = shares(Uniform(count=4), LOG, 4)
+    assert 40_000 * ((found - 0.25) ** 2 / 0.25).sum() < 16.3
+
+
+def test_a_redrawn_negative_keeps_the_proportions() -> None:
+    train = Histories.from_lists(
+        [[0], *([item] for item, n in enumerate(COUNTS) for _ in range(n))]
+    )
+    found = shares(Popularity(count=4), train, 4)
+    np.testing.assert_allclose(found, [0, 0.8, 0.2, 0], atol=0.01)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("config", [Uniform(count=2), Popularity(count=2)], ids=lambda c: c.kind)
+def test_a_user_with_the_whole_catalogue_stalls_nothing(config: Any) -> None:
+    train = Histories.from_lists([list(range(500)), list(range(499)), [3]])
+    users = np.array([0, 1, 2] * 50)
+    drawn = config.fit(train, 500).sample(users, np.random.default_rng(0))
+    assert drawn.shape == (150, 2)
+    assert ((drawn >= 0) & (drawn < 500)).all()
+    assert (drawn[2::3] != 3).all()
+
+
+def test_in_batch_draws_nothing() -> None:
+    drawn = InBatch().fit(LOG, 4).sample(np.arange(3), np.random.default_rng(0))
+    assert drawn.shape == (3, 0)
+    assert drawn.dtype == np.int64
+
+
+@given(LOGS)
+def test_pair_set_is_the_set_of_pairs(rows: list[list[int]]) -> None:
+    pairs = PairSet.fit(Histories.from_lists(rows), 8)
+    users = np.arange(len(rows))[:, None]
+    found = pairs.contains(users, np.arange(8)[None, :])
+    assert found.tolist() == [[item in row for item in range(8)] for row in rows]

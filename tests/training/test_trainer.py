@@ -1,0 +1,131 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from twotower.data import Dataset
+from twotower.errors import TwoTowerError
+from twotower.models.base import RetrievalModule
+from twotower.models.build import build_model
+from twotower.training.examples import Examples
+from twotower.training.fit import fit
+from twotower.training.negatives import Uniform
+from twotower.training.trainer import TrainingConfig, TrainingState, train
+
+
+class Scripted:
+    """Gives one metric after another, and keeps the weights that each was given for."""
+
+    def __init__(self, *metrics: float) -> None:
+        self.metrics = metrics
+        self.weights: list[dict[str, torch.Tensor]] = []
+        self.modes: list[bool] = []
+
+    def __call__(self, module: RetrievalModule) -> float:
+        self.weights.append(copy.deepcopy(module.state_dict()))
+        self.modes.append(module.training)
+        return self.metrics[len(self.weights) - 1]
+
+
+def trained(variant: Any, blocks: Dataset, validate: Any, **given: Any) -> Any:
+    settings = {name: value for name, value in given.items() if name in TrainingConfig.model_fields}
+    rest = {name: value for name, value in given.items() if name not in settings}
+    training = variant.training.vary(**settings)
+    return fit(variant.vary(training=training), blocks, validate=validate, **rest)
+
+
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_early_stopping_keeps_the_best_weights(
+    with_checkpoint: bool, blocks: Dataset, small_variants: Any, tmp_path: Any
+) -> None:
+    validate = Scripted(0.1, 0.3, 0.2, 0.3, 0.25, 0.9)
+    checkpoint = tmp_path / "run" if with_checkpoint else None
+    found = trained(
+        small_variants["mf"], blocks, validate, epochs=20, patience=3, checkpoint=checkpoint
+    )
+    state = found.state
+    assert len(validate.weights) == 5  # an equal metric is not a better one
+    assert not any(validate.modes)
+    assert (state.best_epoch, state.best_metric, state.finished) == (1, 0.3, True)
+    assert [record.metric for record in state.epochs] == [0.1, 0.3, 0.2, 0.3, 0.25]
+    for name, value in found.module.state_dict().items():
+        assert torch.equal(value, validate.weights[1][name])
+        assert not torch.equal(value, validate.weights[4][name])
+
+
+def test_a_better_metric_renews_the_patience(blocks: Dataset, small_variants: Any) -> None:
+    validate = Scripted(0.1, 0.05, 0.2, 0.05, 0.3, 0.2, 0.1)
+    state = trained(small_variants["mf"], blocks, validate, epochs=7, patience=2).state
+    assert len(state.epochs) == 7
+    assert state.best_epoch == 4
+
+
+@pytest.mark.parametrize(
+    ("validate_steps", "expected"),
+    # 600 training events in batches of 64 are 10 steps an epoch.
+    [(1, [0, 1, 2, 3, 4, 5, 6]), (10, [0, 1, 2, 3, 4, 5, 6]), (25, [2, 5, 6]), (1000, [6])],
+)
+def test_validations_come_after_enough_steps_and_at_the_end(
+    validate_steps: int, expected: list[int], blocks: Dataset, small_variants: Any
+) -> None:
+    validate = Scripted(*(step / 10 for step in range(7)))
+    state = trained(
+        small_variants["mf"], blocks, validate, epochs=7, validate_steps=validate_steps
+    ).state
+    assert [record.epoch for record in state.epochs if record.metric is not None] == expected
+    assert state.best_epoch == 6
+
+
+def test_progress_is_told_of_every_step_and_epoch(blocks: Dataset, small_variants: Any) -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(state: TrainingState, steps: int, examples_per_second: float) -> None:
+        assert steps == 10
+        assert examples_per_second > 0
+        told.append((state.epoch, state.step))
+
+    state = trained(small_variants["mf"], blocks, lambda _: 1.0, progress=progress).state
+    expected = [(epoch, step) for epoch in range(2) for step in range(1, 11)]
+    assert [one for one in told if one[1]] == expected
+    assert [one for one in told if not one[1]] == [(1, 0), (2, 0)]
+    assert [record.examples for record in state.epochs] == [600, 600]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_loss_that_is_not_finite_stops_training(
+    value: str, blocks: Dataset, small_variants: Any
+) -> None:
+    module = build_model(small_variants["mf"].model, blocks)
+    examples = Examples(blocks.train, Uniform().fit(blocks.train, 40), 64, 0)
+    steps = iter(range(100))
+
+    def loss(embeddings: Any) -> Any:
+        bad = float(value) if next(steps) == 13 else 1.0
+        return embeddings.query.square().sum() * bad
+
+    with pytest.raises(
+        TwoTowerError,
+        match=rf"^loss is {value} at epoch 2, step 4; "
+        r"lower the learning rate, or check the features for extreme values$",
+    ):
+        train(module, examples, loss, TrainingConfig(epochs=3), validate=lambda _: 1.0)
+
+
+def test_state_survives_json() -> None:
+    import json
+    from dataclasses import asdict
+
+    from twotower.training.trainer import EpochRecord
+
+    state = TrainingState("ab", 3, 1, 0.25, 1.5, 0.1, 2, epochs=[EpochRecord(0, 0.5, 2.0, 64)])
+    assert TrainingState.from_json(json.loads(json.dumps(asdict(state)))) == state
+
+
+def test_the_seed_of_the_caller_does_not_matter(blocks: Dataset, small_variants: Any) -> None:
+    runs = []
+    for outside in (1, 2):
+        torch.manual_seed(outside)
+        runs.append(trained(small_variants["mf"], blocks, lambda _: 1.0).module.state_dict())
+    for name, value in runs[0].items():
+        assert torch.equal(value, runs[1][name])
