@@ -24,8 +24,13 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
             target.rename(retired / target.name)
-            temporary.rename(target)
-            shutil.rmtree(retired)
+            try:
+                temporary.rename(target)
+            except BaseException:
+                (retired / target.name).rename(target)
+                raise
+            finally:
+                shutil.rmtree(retired)
         else:
             temporary.rename(target)
     finally:

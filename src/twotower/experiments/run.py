@@ -90,14 +90,16 @@ def run(
             rows += evaluator.baseline(name)
         else:
             runs: dict[int, Evaluation] = {}
+            by_seed: list[Trained] = []
             for seed in seeds:
                 folder = out / "models" / name / f"seed-{seed}"
                 model = trained_model(
                     variants[name], dataset, folder, name=name, seed=seed, reporter=reporter
                 )
-                trained.setdefault(name, model)
+                by_seed.append(model)
                 runs[seed] = evaluator(f"{name} seed {seed}", model.module.scorer())
-            rows += evaluator.rows(name, runs)
+            rows += evaluator.rows(name, runs) + evaluator.timings(name, by_seed)
+            trained[name] = by_seed[0]
         if on_rows is not None:
             on_rows(rows)
     towers = [name for name, model in trained.items() if isinstance(model.module, TwoTower)]

@@ -13,6 +13,7 @@ from twotower.experiments.progress import Reporter, Silent
 from twotower.models.base import Scorer
 from twotower.models.item_knn import ItemKNN
 from twotower.models.popularity import Popularity
+from twotower.training.fit import Trained
 from twotower.training.storage import load_trained, read_description, read_variant
 from twotower.types import IndexArray
 
@@ -38,6 +39,9 @@ class Evaluator:
         self._reporter = reporter or Silent()
         queries, targets = dataset.held_out(part)
         self._users = len(queries)
+        self._split = dataset.summary["settings"]["split"]["kind"]
+        if part is Part.VALIDATION:
+            self._split += ", validation"
         self._negatives: IndexArray | None = None
         if SAMPLED in protocols:
             self._negatives = sample_negatives(queries, targets, len(dataset.items))
@@ -65,12 +69,32 @@ class Evaluator:
         rows = self.rows(name, {0: self(name, scorer)})
         return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
 
+    def timings(self, model: str, trained: Sequence[Trained]) -> list[Row]:
+        """Training seconds and the best epoch of a model: mean over seeds, smallest, largest."""
+        states = {one.seed: one.state for one in trained}
+        measured = {
+            "training seconds": [sum(e.seconds for e in state.epochs) for state in states.values()],
+            "best epoch": [1.0 + (state.best_epoch or 0) for state in states.values()],
+        }
+        return [
+            Row(
+                dataset=self._dataset.name,
+                split=self._split,
+                model=model,
+                protocol="timing",
+                metric=metric,
+                value=sum(values) / len(values),
+                low=min(values),
+                high=max(values),
+                seeds=sorted(states),
+                users=self._users,
+            )
+            for metric, values in measured.items()
+        ]
+
     def rows(self, model: str, runs: Mapping[int, Evaluation]) -> list[Row]:
         """Rows of a model from its runs by seed."""
-        split = self._dataset.summary["settings"]["split"]["kind"]
-        if self._part is Part.VALIDATION:
-            split += ", validation"
-        return result_rows(runs, dataset=self._dataset.name, split=split, model=model)
+        return result_rows(runs, dataset=self._dataset.name, split=self._split, model=model)
 
 
 def evaluate_models(
