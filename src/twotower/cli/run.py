@@ -60,8 +60,10 @@ def run(
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )
+    measured = {row.protocol for row in result.rows}
     for protocol in (FULL, SAMPLED):
-        console.print(results_table(result.rows, protocol))
+        if protocol in measured:
+            console.print(results_table(result.rows, protocol))
     if result.bundle is None:
         return
     pipeline = Pipeline.load(result.bundle)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from twotower.data import Dataset, Histories, Part
+from twotower.errors import InputError
 from twotower.evaluation.negatives import sample_negatives
 from twotower.evaluation.protocols import PROTOCOLS, SAMPLED, Evaluation, evaluate, result_rows
 from twotower.evaluation.results import Row
@@ -25,7 +26,11 @@ BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
 
 
 class Evaluator:
-    """Evaluates scorers on one part of a data set; every model meets the same negatives."""
+    """Evaluates scorers on one part of a data set; every model meets the same negatives.
+
+    Where some query has fewer than 100 items left to sample, the sampled protocol is left out,
+    with a note; asked for alone, it is an `InputError`.
+    """
 
     def __init__(
         self,
@@ -44,7 +49,14 @@ class Evaluator:
             self._split += ", validation"
         self._negatives: IndexArray | None = None
         if SAMPLED in protocols:
-            self._negatives = sample_negatives(queries, targets, len(dataset.items))
+            try:
+                self._negatives = sample_negatives(queries, targets, len(dataset.items))
+            except InputError as error:
+                if len(protocols) == 1:
+                    raise
+                # Too small a catalogue must not keep the other protocols from being measured.
+                self._protocols = [name for name in protocols if name != SAMPLED]
+                self._reporter.note(f"{SAMPLED} is left out: {error.what}")
 
     def __call__(self, label: str, scorer: Scorer) -> Evaluation:
         """Evaluate one model of one seed."""
