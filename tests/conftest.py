@@ -157,7 +157,7 @@ def small_models(
 
 @pytest.fixture(scope="session")
 def shop(blocks: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``blocks`` as a stranger's folder: a log and a catalogue, both CSV."""
+    """``blocks`` as a stranger's folder, with 110 more items that nobody bought; all CSV."""
     import polars as pl
 
     from twotower.data import columns
@@ -172,7 +172,8 @@ def shop(blocks: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
             "timestamp": log.timestamps,
         }
     ).write_csv(folder / "interactions.csv")
-    blocks.catalogue.select(
-        columns.ITEM_ID, columns.TITLE, columns.PRICE, columns.CATEGORY
-    ).write_csv(folder / "items.csv")
+    chosen = (columns.ITEM_ID, columns.TITLE, columns.PRICE, columns.CATEGORY)
+    unsold = pl.DataFrame({columns.ITEM_ID: [f"new{item}" for item in range(110)]})
+    items = pl.concat([blocks.catalogue.select(chosen), unsold], how="diagonal")
+    items.write_csv(folder / "items.csv")
     return folder

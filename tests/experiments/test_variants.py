@@ -1,0 +1,124 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from twotower.errors import InputError
+from twotower.experiments.models import named_variant
+from twotower.experiments.variants import VARIANTS
+from twotower.models.history import GRUConfig
+from twotower.models.two_tower import TwoTowerConfig
+from twotower.training.losses import BPR, InfoNCE
+from twotower.training.negatives import InBatch, Popularity, Uniform
+from twotower.training.variant import Variant
+
+
+def differences(one: Any, two: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Paths at which two nested dictionaries differ, and the two values."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        keys = one.keys() | two.keys()
+        return {
+            where: values
+            for key in keys
+            for where, values in differences(
+                one.get(key), two.get(key), f"{path}.{key}".lstrip(".")
+            ).items()
+        }
+    return {} if one == two else {path: (one, two)}
+
+
+def between(one: str, two: str) -> dict[str, tuple[Any, Any]]:
+    return differences(VARIANTS[one].model_dump(), VARIANTS[two].model_dump())
+
+
+def test_each_step_of_the_study_changes_one_thing() -> None:
+    assert between("v1", "v4") == {"model.item_tower.text_dim": (None, 64)}
+    gru = {"kind": "gru", "length": 20, "hidden_dim": 64}
+    assert between("v4", "v5") == {"model.user_tower.history": (None, gru)}
+    assert between("v5", "v5-no-log-q") == {"loss.log_q": (True, False)}
+
+
+def test_the_models_have_the_sizes_of_the_study() -> None:
+    assert all(variant.model.embedding_dim == 64 for variant in VARIANTS.values())
+    v5 = VARIANTS["v5"]
+    assert isinstance(v5.model, TwoTowerConfig)
+    assert isinstance(v5.loss, InfoNCE)
+    assert v5.loss.temperature == 0.2
+    assert (v5.training.batch_size, v5.training.epochs, v5.training.learning_rate) == (256, 8, 1e-3)
+    assert v5.model.history_length == 20
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_survives_json(name: str) -> None:
+    variant = VARIANTS[name]
+    assert Variant.model_validate_json(variant.model_dump_json()) == variant
+
+
+def test_variants_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        VARIANTS["v5"].text_encoder = "hashing"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("negatives", [Uniform(), Popularity()], ids=lambda one: one.kind)
+def test_info_nce_refuses_sampled_negatives(negatives: Any) -> None:
+    with pytest.raises(
+        ValidationError,
+        match=rf"loss 'info_nce' takes the batch as negatives, got '{negatives.kind}'; "
+        r"use negatives 'in_batch'",
+    ):
+        VARIANTS["v5"].vary(negatives=negatives)
+
+
+def test_bpr_refuses_the_batch_as_negatives() -> None:
+    with pytest.raises(
+        ValidationError,
+        match=r"loss 'bpr' needs sampled negatives, got negatives 'in_batch'; "
+        r"use negatives 'uniform' or 'popularity'",
+    ):
+        Variant(model=VARIANTS["mf"].model, loss=BPR(), negatives=InBatch())
+
+
+def test_a_history_without_text_is_refused() -> None:
+    model = VARIANTS["v1"].model
+    assert isinstance(model, TwoTowerConfig)
+    with pytest.raises(
+        ValidationError,
+        match=r"user_tower\.history reads item text, but item_tower\.text_dim is None; "
+        r"set item_tower\.text_dim, for example 64",
+    ):
+        model.vary(user_tower=model.user_tower.vary(history=GRUConfig()))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("training", "epochs", 0),
+        ("training", "learning_rate", 0.0),
+        ("training", "learning_rate", float("nan")),
+        ("training", "patience", 0),
+        ("model", "embedding_dim", 0),
+        ("loss", "temperature", -1.0),
+        ("training", "epoch", 3),
+        ("model", "layers", 3),
+    ],
+)
+def test_a_bad_or_unknown_setting_is_refused(part: str, field: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=field):
+        getattr(VARIANTS["v5"], part).vary(**{field: value})
+
+
+def test_varying_leaves_the_original_alone() -> None:
+    before = VARIANTS["v5"].model_dump()
+    changed = VARIANTS["v5"].vary(loss=InfoNCE(temperature=0.1, log_q=True))
+    assert differences(before, changed.model_dump()) == {"loss.temperature": (0.2, 0.1)}
+    assert VARIANTS["v5"].model_dump() == before
+
+
+def test_a_variant_by_name() -> None:
+    assert named_variant("mf") == VARIANTS["mf"]
+    assert named_variant("v5", "hashing").text_encoder == "hashing"
+    with pytest.raises(
+        InputError,
+        match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1, v4, v5, v5-no-log-q$",
+    ):
+        named_variant("v99")
