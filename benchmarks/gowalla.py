@@ -2,12 +2,16 @@
 
     TWOTOWER_DATA=… python benchmarks/gowalla.py
 
-LightGCN (He et al., SIGIR 2020) as its public code trains it: 3 layers, 64 dimensions, learning
-rate 1e-3, decay 1e-4, batch 2048, initial standard deviation 0.1, one uniform negative, users
-drawn uniformly. That code reports Recall@20 0.1071 and NDCG@20 0.0894 after epoch 5; this script
-fails where it is further than 0.004 from either. ``mf`` is this project's variant unaltered, so
-its settings were not chosen on Gowalla. Each test user's targets rank among all items but those
-of the training part. The data set has no validation part: the last epoch's weights count.
+LightGCN (He et al., SIGIR 2020) with the paper's settings: 3 layers, 64 dimensions, Xavier
+initialisation (at the size of these tables a standard deviation of 0.0075), learning rate 1e-3,
+decay 1e-4, batch 2048, one uniform negative, and users drawn uniformly as in the public code.
+That code's log has Recall@20 0.1071 and NDCG@20 0.0894 at epoch 5; this script fails where it is
+further than 0.004 from either. Later versions of the code start with a standard deviation of 0.1,
+which is ahead of the log at that epoch and has a row of its own.
+
+``mf`` is this project's variant unaltered, so nothing about it was chosen on Gowalla. Each test
+user's targets rank among all items but those of the training part. The data set has no
+validation part: the weights of the last epoch count.
 """
 
 import argparse
@@ -37,13 +41,15 @@ RESULTS: Final = Path(__file__).parent / "results" / "gowalla.json"
 LIGHTGCN: Final = "lightgcn-5-epochs"
 PUBLISHED: Final = {"Recall@20": 0.1071, "NDCG@20": 0.0894}
 TOLERANCE: Final = 0.004
+PAPER: Final = Variant(
+    model=LightGCNConfig(embedding_dim=64, layers=3, init_std=0.0075),
+    loss=BPR(regularisation=1e-4),
+    negatives=Uniform(count=1),
+    training=TrainingConfig(epochs=5, batch_size=2048, learning_rate=1e-3, sampling="users"),
+)
 MODELS: Final = {
-    LIGHTGCN: Variant(
-        model=LightGCNConfig(embedding_dim=64, layers=3, init_std=0.1),
-        loss=BPR(regularisation=1e-4),
-        negatives=Uniform(count=1),
-        training=TrainingConfig(epochs=5, batch_size=2048, learning_rate=1e-3, sampling="users"),
-    ),
+    LIGHTGCN: PAPER,
+    f"{LIGHTGCN} std 0.1": PAPER.vary(model=PAPER.model.vary(init_std=0.1)),
     "mf": VARIANTS["mf"],
 }
 
