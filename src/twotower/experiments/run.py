@@ -67,7 +67,8 @@ def run(
     source
         What `prepare` reads.
     out
-        Folder for ``dataset``, ``models/<name>/seed-<n>``, and ``bundle``.
+        Folder for ``dataset``, ``models/<name>/seed-<n>``, ``sampled-negatives.parquet`` and
+        ``bundle``.
     settings
         How ``source`` is prepared.
     models
@@ -82,7 +83,9 @@ def run(
     if not seeds:
         raise InputError("seeds must not be empty", "pass at least one, for example 0")
     dataset = _dataset(source, out / "dataset", settings, reporter)
-    evaluator = Evaluator(dataset, reporter=reporter)
+    evaluator = Evaluator(
+        dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
+    )
     rows: list[Row] = []
     trained: dict[str, Trained] = {}
     for name in models:

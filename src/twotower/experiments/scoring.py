@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from twotower.data import Dataset, Histories, Part
+from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
-from twotower.evaluation.negatives import sample_negatives
+from twotower.evaluation.negatives import load_negatives, sample_negatives, save_negatives
 from twotower.evaluation.protocols import PROTOCOLS, SAMPLED, Evaluation, evaluate, result_rows
 from twotower.evaluation.results import Row
 from twotower.experiments.models import item_text
@@ -28,6 +28,8 @@ BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
 class Evaluator:
     """Evaluates scorers on one part of a data set; every model meets the same negatives.
 
+    With ``negatives_file`` they are kept there, and taken from there the next time.
+
     Where some query has fewer than 100 items left to sample, the sampled protocol is left out,
     with a note; asked for alone, it is an `InputError`.
     """
@@ -38,6 +40,7 @@ class Evaluator:
         *,
         part: Part = Part.TEST,
         protocols: Sequence[str] = PROTOCOLS,
+        negatives_file: Path | None = None,
         reporter: Reporter | None = None,
     ) -> None:
         self._dataset, self._part, self._protocols = dataset, part, protocols
@@ -50,7 +53,7 @@ class Evaluator:
         self._negatives: IndexArray | None = None
         if SAMPLED in protocols:
             try:
-                self._negatives = sample_negatives(queries, targets, len(dataset.items))
+                self._negatives = _negatives(negatives_file, queries, targets, len(dataset.items))
             except InputError as error:
                 if len(protocols) == 1:
                     raise
@@ -107,6 +110,18 @@ class Evaluator:
     def rows(self, model: str, runs: Mapping[int, Evaluation]) -> list[Row]:
         """Rows of a model from its runs by seed."""
         return result_rows(runs, dataset=self._dataset.name, split=self._split, model=model)
+
+
+def _negatives(
+    file: Path | None, queries: Queries, targets: Histories, num_items: int
+) -> IndexArray:
+    """Stored negatives where there are some, else newly sampled ones, which are then stored."""
+    if file is not None and file.exists():
+        return load_negatives(file, queries, targets, num_items)
+    negatives = sample_negatives(queries, targets, num_items)
+    if file is not None:
+        save_negatives(file, queries, negatives)
+    return negatives
 
 
 def evaluate_models(
