@@ -1,8 +1,9 @@
 """The command line: parse, call, print. Heavy imports happen inside the commands."""
 
+import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -12,6 +13,9 @@ from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend
 from twotower.cli.run import run
 from twotower.errors import TwoTowerError
+
+INTERRUPTED: Final = 130
+"""Exit code that typer makes of a `KeyboardInterrupt`."""
 
 app = typer.Typer(
     name="twotower",
@@ -24,14 +28,17 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
     try:
         app(args=None if arguments is None else list(arguments))
-    except TwoTowerError as error:
-        print(f"twotower: {error}", file=sys.stderr)
+    except (TwoTowerError, OSError) as error:
+        # Causes that other libraries word may run over several lines.
+        print("twotower:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("twotower: interrupted; run the same command to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:
+            print("twotower: interrupted; run the same command to go on", file=sys.stderr)
+        raise
 
 
 @app.callback(invoke_without_command=True)

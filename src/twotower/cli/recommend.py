@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from twotower.cli.options import JsonFile, console, write_json
-from twotower.errors import InputError
+from twotower.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from twotower.serving import Pipeline, Recommendation
@@ -52,7 +52,10 @@ def info(
     for name in ("manifest.json", "model.json"):
         file = folder / name
         if file.exists():
-            described = json.loads(file.read_text())
+            try:
+                described = json.loads(file.read_text())
+            except ValueError as error:
+                raise ArtefactError(f"{file} cannot be read ({error})") from error
             console.print_json(data=_shortened(described))
             write_json(json_file, described)
             return
