@@ -6,6 +6,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from twotower.errors import InputError
+
+MARKS: Final = frozenset({"manifest.json", "model.json", "state.json"})
+"""One of these is in every folder that this package writes: of a data set or bundle, a model, or a
+checkpoint."""
 
 
 @contextmanager
@@ -14,8 +21,15 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     An existing ``target`` is replaced in two renames; a failure inside the block leaves it
     as it was and removes the temporary folder.
+
+    Raises
+    ------
+    InputError
+        Where ``target`` holds something that this package did not write: a slip such as
+        ``--out ~/data`` must not delete a user's files.
     """
     target = Path(target)
+    _check_is_ours(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -35,6 +49,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_is_ours(target: Path) -> None:
+    held = {path.name for path in target.iterdir()} if target.exists() else set()
+    if held and not held & MARKS:
+        raise InputError(
+            f"{target} exists and was not written by twotower", "choose another folder"
+        )
 
 
 @contextmanager
