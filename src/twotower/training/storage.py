@@ -20,6 +20,8 @@ from twotower.types import FloatArray
 
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+DESCRIBED = frozenset({"name", "variant", "seed", "dataset", "dataset_fingerprint", "training"})
+"""What every ``model.json`` says."""
 
 
 def save_trained(folder: Path, name: str, trained: Trained, dataset: Dataset) -> Path:
@@ -43,7 +45,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What ``model.json`` says: name, variant, seed, data set, training history."""
     try:
         description: dict[str, Any] = json.loads((folder / MODEL_FILE).read_text())
-    except (OSError, ValueError) as error:
+        missing = DESCRIBED - description.keys()
+        if missing:
+            raise ValueError(f"{MODEL_FILE} lacks {', '.join(sorted(missing))}")
+    except (OSError, ValueError, AttributeError) as error:
         raise ArtefactError(
             f"{folder} is not a readable trained model ({error}); run 'twotower train' again"
         ) from error
@@ -54,7 +59,7 @@ def read_variant(folder: Path) -> Variant:
     """The variant of a saved model, without its weights."""
     try:
         return Variant.model_validate(read_description(folder)["variant"])
-    except (KeyError, ValidationError) as error:
+    except ValidationError as error:
         raise ArtefactError(
             f"{folder / MODEL_FILE} does not describe a variant of this release ({error}); "
             "run 'twotower train' again"
