@@ -1,5 +1,6 @@
 """What every trainable model promises, whatever its family."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,16 @@ def test_broken_weights_are_refused(blocks: Dataset, block_text: Any, folder: Pa
 
 def test_a_broken_description_is_refused(blocks: Dataset, block_text: Any, folder: Path) -> None:
     file = folder / "model.json"
+    description = read_description(folder)
     file.write_text(file.read_text()[:-9])
     with pytest.raises(ArtefactError, match=r"model is not a readable trained model \("):
         load_trained(folder, blocks, block_text)
-    file.write_text('{"variant": {"model": {"kind": "mystery"}}}')
+    file.write_text('{"name": "mf", "seed": 0}')
+    with pytest.raises(
+        ArtefactError,
+        match=r"\(model\.json lacks dataset, dataset_fingerprint, training, variant\)",
+    ):
+        load_trained(folder, blocks, block_text)
+    file.write_text(json.dumps({**description, "variant": {"model": {"kind": "mystery"}}}))
     with pytest.raises(ArtefactError, match=r"does not describe a variant of this release"):
         load_trained(folder, blocks, block_text)

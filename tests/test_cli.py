@@ -1,0 +1,292 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from twotower import __version__
+from twotower.cli import main
+
+COMMANDS = ("download", "prepare", "train", "evaluate", "index", "recommend", "info", "run")
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    error: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run the command line in this process."""
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Done(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(shop: Path, small_variants: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set, models and a bundle, made by the commands themselves."""
+    from twotower.experiments.variants import VARIANTS
+
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWOTOWER_CACHE", str(folder / "cache"))
+        for name, variant in small_variants.items():
+            patch.setitem(VARIANTS, name, variant)
+        data, text = ("--data", folder / "data"), ("--text-encoder", "hashing")
+        for command in (
+            ("prepare", shop, "--k-core", 0, "--out", folder / "data", "--json",
+ folder / "data.json"),
+            *(
+                ("train", *data, "--model", name, *text, "--out", folder / "models" / name)
+                for name in ("mf", "lightgcn", "v5")
+            ),
+            (
+                "evaluate", *data, folder / "models" / "mf", folder / "models" / "v5",
+                "--json", folder / "results.json",
+            ),
+            (
+                "index", *data, folder / "models" / "v5", "--kind", "exact",
+                "--reranker", folder / "models" / "lightgcn",
+                "--out", folder / "bundle", "--json", folder / "bundle.json",
+            ),
+        ):  # fmt: skip
+            with pytest.raises(SystemExit) as stopped:
+                main([str(argument) for argument in command])
+            assert not stopped.value.code, command
+    return folder
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_the_version_is_printed(cli: Any) -> None:
+    assert cli("--version") == Done(0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, cli: Any) -> None:
+    done = cli(command, "--help")
+    assert done.status == 0
+    assert f"Example: twotower {command} " in re.sub(r"\s+", " ", done.out)
+    assert "--json" in done.out
+
+
+def test_all_commands_are_listed(cli: Any) -> None:
+    listed = cli("--help").out
+    assert all(command in listed for command in COMMANDS)
+
+
+def test_importing_the_command_line_loads_no_torch() -> None:
+    code = "import sys, twotower.cli; print({'torch', 'faiss', 'onnxruntime'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_results_are_written_for_machines(made: Path) -> None:
+    summary = read(made / "data.json")
+    assert (summary["users"], summary["items"], summary["interactions"]) == (60, 150, 720)
+    results = read(made / "results.json")
+    assert {row["model"] for row in results["rows"]} == {"popularity", "item-knn", "mf", "v5"}
+    assert results["meta"]["machine"]
+    assert read(made / "bundle.json").items() <= read(made / "bundle" / "manifest.json").items()
+
+
+def test_a_known_user_gets_a_table_and_a_file(made: Path, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "found.json"
+    done = cli("recommend", "--bundle", made / "bundle", "--user", "u04", "-k", 4, "--json", file)
+    assert done.status == 0
+    assert done.error == ""
+    found = read(file)
+    assert [item["rank"] for item in found] == [1, 2, 3, 4]
+    for item in found:
+        assert item["item_id"] in done.out
+    assert "user u04" in done.out
+
+
+def test_somebody_new_names_items_after_one_history_option(
+    made: Path, cli: Any, tmp_path: Path
+) -> None:
+    bundle, files = ("--bundle", made / "bundle"), [tmp_path / f"{i}.json" for i in range(3)]
+    done = cli("recommend", *bundle, "--history", "i00", "i02", "i04", "--json", files[0])
+    assert done.status == 0
+    assert "somebody new" in done.out
+    options = [part for item in ("i00", "i02", "i04") for part in ("--history", item)]
+    assert cli("recommend", *bundle, *options, "--json", files[1]).status == 0
+    assert read(files[0]) == read(files[1])
+    assert not {"i00", "i02", "i04"} & {item["item_id"] for item in read(files[0])}
+    options = ("--history", "i00", "i02", "i04", "--rerank", "--json", files[2])
+    assert cli("recommend", *bundle, *options).status == 0  # options may follow the ids
+    assert len(read(files[2])) == 10
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"), [("data", "shop"), ("models/v5", "two_tower"), ("bundle", "model_version")]
+)
+def test_info_says_what_a_folder_holds(
+    folder: str, told: str, made: Path, cli: Any, tmp_path: Path
+) -> None:
+    done = cli("info", made / folder, "--json", tmp_path / "info.json")
+    assert done.status == 0
+    assert told in done.out
+    assert read(tmp_path / "info.json")
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_trained_model_is_not_trained_again(made: Path, cli: Any) -> None:
+    weights = made / "models" / "mf" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    options = (
+        "--data",
+        made / "data",
+        "--text-encoder",
+        "hashing",
+        "--out",
+        made / "models" / "mf",
+    )
+    done = cli("train", "--model", "mf", *options)
+    assert done.status == 0
+    assert "mf seed 0 found trained" in done.out
+    assert weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("small_models")
+def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--k-core", 0, "--text-encoder", "hashing", "--out", out)
+    models = [part for name in ("popularity", "mf", "v5") for part in ("--model", name)]
+    for _ in range(2):
+        done = cli("run", "--dataset", shop, *models, *options)
+        assert done.status == 0, done.error
+        assert "user u" in done.out
+        assert "somebody new" in done.out
+        rows = read(out / "results.json")["rows"]
+        assert {row["model"] for row in rows} == {"popularity", "mf", "v5"}
+    assert "v5 seed 0 found trained" in done.out
+    command = next(line for line in done.out.splitlines() if line.startswith("somebody new:"))
+    again = cli(*command.split("twotower ")[1].split())  # the command shown is one that works
+    assert again.status == 0
+
+    other = cli("run", "--dataset", shop, *models, *options, "--k-core", 2)
+    assert_mistake(other, "was prepared with other settings than wanted now; delete it, or")
+
+
+def assert_mistake(done: Done, told: str) -> None:
+    """Exit code 2 and one readable line on stderr."""
+    assert done.status == 2, done
+    assert re.fullmatch(r"twotower: [^\n]+\n", done.error), done.error
+    assert told in done.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("prepare nowhere --out {out}", "data set 'nowhere' not found: nowhere does not exist"),
+        ("run --dataset nowhere --out {out}", "data set 'nowhere' not found"),
+        ("run --dataset {shop} --out {out} --model v99", "unknown model 'v99'; pass one of"),
+        ("run --dataset {shop} --out {out} --k-core -1", "k_core: "),
+        ("prepare {shop} --out {out} --column user", "--column must be name=column, got 'user'"),
+        ("prepare {shop} --out {out} --column who=me", "who: "),
+        ("prepare {shop} --out {out} --column user=buyer", "has no column 'buyer'"),
+        ("prepare {shop} --out {out} --k-core 50", "no interaction is left in the 50-core"),
+        ("prepare {shop} --out {out} --catalogue no.csv", "catalogue no.csv does not exist"),
+        ("train --data {made}/data --out {out} --model v99", "unknown model 'v99'"),
+        ("train --data {made}/data --out {out} --text-encoder x", "unknown text encoder 'x'"),
+        (
+            "train --data nowhere --out {out} --model mf",
+            "nowhere is not a readable prepared data set",
+        ),
+        ("train --data {made}/data --out {made}/models/mf --model v1", "holds a model with other"),
+        ("evaluate --data {made}/data nowhere", "nowhere is not a readable trained model"),
+        ("evaluate --data {made}/data --protocol best", "best"),
+        ("index nowhere --data {made}/data --out {out}", "nowhere is not a readable trained model"),
+        ("index {made}/models/mf --data {made}/data --out {out}", "'mf' has no towers to serve"),
+        ("recommend --bundle nowhere --user u00", "nowhere"),
+        ("recommend --bundle {made}/data --user u00", "manifest.json"),
+        ("recommend --bundle {made}/bundle --user nobody", "unknown user 'nobody'; pass history"),
+        ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
+        ("recommend --bundle {made}/bundle --history i00 i99", "unknown item 'i99'; pass one of"),
+        ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
+        ("recommend --bundle {made}/bundle", "a request needs a user id or a history, got neither"),
+        ("info {shop}", "holds neither manifest.json nor model.json; pass a folder that"),
+        ("download toys-and-gems --out {out}", "toys-and-gems"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: str, told: str, made: Path, shop: Path, cli: Any, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = cli(*(word.format(made=made, shop=shop, out=out) for word in arguments.split()))
+    assert_mistake(done, told)
+    assert not out.exists()
+
+
+def test_a_model_of_another_release_is_one_line(made: Path, cli: Any, tmp_path: Path) -> None:
+    description = read(made / "models" / "mf" / "model.json")
+    changed = {**description, "variant": {"model": {"kind": "mystery"}}}
+    (tmp_path / "model.json").write_text(json.dumps(changed))
+    done = cli("evaluate", "--data", made / "data", tmp_path)
+    assert_mistake(done, "does not describe a variant of this release")
+
+
+def test_a_broken_description_is_one_line(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"schema_version": ')
+    assert_mistake(cli("info", tmp_path), "manifest.json cannot be read")
+
+
+def test_files_of_the_users_own_are_never_replaced(shop: Path, cli: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(shop, source)
+    done = cli("prepare", source, "--k-core", 0, "--out", source)
+    assert_mistake(done, "source exists and was not written by twotower; choose another folder")
+    assert sorted(path.name for path in source.iterdir()) == ["interactions.csv", "items.csv"]
+    again = [cli("prepare", source, "--k-core", 0, "--out", tmp_path / "data") for _ in range(2)]
+    assert [done.status for done in again] == [0, 0]  # what prepare wrote, it may replace
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(shop: Path, cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = cli("prepare", shop, "--k-core", 0, "--out", tmp_path / "file" / "data")
+    assert_mistake(done, str(tmp_path / "file"))
+
+
+def test_an_option_that_does_not_exist_is_exit_code_2(cli: Any) -> None:
+    done = cli("recommend", "--bundel", "x")
+    assert done.status == 2
+    assert "--bundel" in done.error
+    assert "Traceback" not in done.error
+
+
+def test_an_interruption_says_how_to_go_on(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import twotower.data.download as downloads
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads, "download", interrupt)
+    done = cli("download", "video-games", "--out", "x")
+    assert done == Done(130, done.out, "twotower: interrupted; run the same command to go on\n")
+
+
+def test_the_installed_command_behaves_alike(made: Path) -> None:
+    command = [sys.executable, "-c", "from twotower.cli import main; main()", "recommend"]
+    done = subprocess.run(
+        [*command, "--bundle", made / "bundle", "--user", "nobody"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert_mistake(Done(done.returncode, done.stdout, done.stderr), "unknown user 'nobody'")

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twotower import Recommender, prepare
+from twotower.data import Dataset
+from twotower.data.settings import PrepareSettings
+from twotower.errors import ArtefactError, InputError
+
+pytestmark = pytest.mark.usefixtures("small_models")
+
+
+@pytest.fixture(scope="module")
+def fitted(blocks: Dataset, small_variants: Any, tmp_path_factory: Any) -> Recommender:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWOTOWER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return Recommender.fit(blocks, small_variants["v5"])
+
+
+def test_six_lines_from_a_log_to_recommendations(shop: Path, tmp_path: Path) -> None:
+    dataset = prepare(shop, settings=PrepareSettings(k_core=0))
+    recommender = Recommender.fit(dataset, "v5", text_encoder="hashing")
+    metrics = recommender.evaluate()
+    known = recommender.recommend("u07")
+    new = recommender.recommend(history=["i03", "i05"], k=3)
+    folder = recommender.save(tmp_path / "bundle")
+
+    assert set(metrics) == {"HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"}
+    assert all(0 <= value <= 1 for value in metrics.values())
+    assert [item.rank for item in known] == list(range(1, 11))
+    assert [item.score for item in known] == sorted((item.score for item in known), reverse=True)
+    seen = {
+        dataset.items.ids[item] for item in dataset.interactions.row(dataset.users.index("u07"))
+    }
+    assert not seen & {item.item_id for item in known}
+    assert len(new) == 3
+    assert not {"i03", "i05"} & {item.item_id for item in new}
+    assert Recommender.load(folder).recommend("u07") == known
+
+
+def test_loaded_it_answers_as_fitted(fitted: Recommender, blocks: Dataset, tmp_path: Path) -> None:
+    loaded = Recommender.load(fitted.save(str(tmp_path / "bundle")))
+    for user in blocks.users.ids[::7]:
+        assert loaded.recommend(user, k=20) == fitted.recommend(user, k=20)
+    history = ["i10", "i12", "i30"]
+    assert loaded.recommend(history=history) == fitted.recommend(history=history)
+    assert loaded.recommend("u01", history) == fitted.recommend("u01", history)
+    assert loaded.similar_items("i04") == fitted.similar_items("i04")
+
+
+def test_seen_items_come_back_only_where_asked_for(fitted: Recommender, blocks: Dataset) -> None:
+    seen = {blocks.items.ids[item] for item in blocks.interactions.row(5)}  # held-out ones too
+    hidden, shown = (
+        {item.item_id for item in fitted.recommend("u05", k=40, exclude_seen=exclude)}
+        for exclude in (True, False)
+    )
+    assert hidden == set(blocks.items.ids) - seen
+    assert shown == set(blocks.items.ids)
+
+
+def test_titles_come_from_the_catalogue(fitted: Recommender, blocks: Dataset) -> None:
+    for item in fitted.recommend("u00"):
+        assert item.title == blocks.catalogue["title"][blocks.items.index(item.item_id)]
+
+
+def test_similar_items_leave_the_item_itself_out(fitted: Recommender) -> None:
+    found = fitted.similar_items("i04", k=5)
+    assert len(found) == 5
+    assert "i04" not in {item.item_id for item in found}
+
+
+def test_an_unknown_user_with_a_history_is_somebody_new(fitted: Recommender) -> None:
+    new = fitted.recommend("nobody", ["i02", "i04"])
+    assert new == fitted.recommend(history=["i02", "i04"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"user_id": "nobody"}, r"^unknown user 'nobody'; pass history="),
+        ({}, r"^a request needs a user id or a history, got neither; pass history="),
+        (
+            {"history": ["i02", "i99"]},
+            r"^unknown item 'i99'; pass one of the 40 known, for example",
+        ),
+        ({"history": "i02"}, r"^history must be a list of item ids, got the text 'i02'; pass "),
+        ({"user_id": "u00", "k": 0}, r"^k must be at least 1, got 0$"),
+    ],
+)
+def test_a_request_that_cannot_be_answered_says_why(
+    arguments: dict[str, Any], text: str, fitted: Recommender
+) -> None:
+    with pytest.raises(InputError, match=text):
+        fitted.recommend(**arguments)
+
+
+def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variants: Any) -> None:
+    with pytest.raises(InputError, match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1"):
+        Recommender.fit(blocks, "v99")
+    text = "^model {!r} has no towers to serve; fit a two-tower, for example v5$"
+    for name in ("mf", "lightgcn"):
+        with pytest.raises(InputError, match=text.format(name)):
+            Recommender.fit(blocks, name)
+    with pytest.raises(InputError, match=text.format("custom")):
+        Recommender.fit(blocks, small_variants["mf"])
+    with pytest.raises(InputError, match=r"^unknown text encoder 'word2vec'; pass one of"):
+        Recommender.fit(blocks, "v5", text_encoder="word2vec")
+
+
+def test_a_loaded_recommender_cannot_evaluate_or_save(fitted: Recommender, tmp_path: Path) -> None:
+    loaded = Recommender.load(fitted.save(tmp_path / "bundle"))
+    with pytest.raises(
+        InputError,
+        match=r"^a loaded bundle holds no test part; evaluate the recommender that was fitted$",
+    ):
+        loaded.evaluate()
+    with pytest.raises(
+        InputError, match=r"^this recommender was loaded from a bundle; copy that folder$"
+    ):
+        loaded.save(tmp_path / "copy")
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=str(tmp_path)):
+        Recommender.load(tmp_path)
+
+
+def test_one_seed_gives_one_recommender(blocks: Dataset) -> None:
+    first, again, other = (
+        Recommender.fit(blocks, "v5", seed=seed, text_encoder="hashing").recommend("u00")
+        for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
