@@ -17,20 +17,12 @@ from twotower.errors import TwoTowerError
 INTERRUPTED: Final = 130
 """Exit code that typer makes of a `KeyboardInterrupt`."""
 
-app = typer.Typer(
-    name="twotower",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
     try:
-        app(args=None if arguments is None else list(arguments))
+        _app()(args=None if arguments is None else list(arguments))
     except (TwoTowerError, OSError) as error:
         # Causes that other libraries word may run over several lines.
         print("twotower:", " ".join(str(error).split()), file=sys.stderr)
@@ -41,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise
 
 
-@app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -51,5 +42,15 @@ def version(
         raise typer.Exit
 
 
-for command in (run, download, prepare, train, evaluate, index, recommend, info):
-    app.command()(command)
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        name="twotower",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    app.callback(invoke_without_command=True)(version)
+    for command in (run, download, prepare, train, evaluate, index, recommend, info):
+        app.command()(command)
+    return app
