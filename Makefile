@@ -46,7 +46,10 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/python benchmarks/mf_speed.py
 	$(BIN)/python benchmarks/prepare_memory.py
 	$(BIN)/python benchmarks/gowalla.py
-	$(BIN)/twotower run --dataset video-games --out runs/video-games-2023
+	$(BIN)/python benchmarks/implicit_bpr.py
+	$(BIN)/twotower run --dataset video-games --seeds 3 --out runs/video-games --json benchmarks/results/video-games-2023.json
+	$(BIN)/python benchmarks/trials.py
+	$(BIN)/python -m twotower.evaluation.report
 
 docs: install ## Check the documents: doctests, links, and tables against the results files
 	$(BIN)/pytest src tests/test_docs.py
