@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import torch
 from implicit.cpu.bpr import BayesianPersonalizedRanking
 from threadpoolctl import threadpool_limits
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from twotower.data import Dataset
 from twotower.data.prepare import prepare
@@ -27,6 +27,7 @@ from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.experiments.datasets import find_dataset
 from twotower.experiments.variants import VARIANTS
+from twotower.models.base import Batch
 from twotower.models.build import build_model
 from twotower.training.examples import Examples
 from twotower.training.trainer import train
@@ -51,6 +52,11 @@ class FirstSteps(Examples):
         """Batches that are trained on, all of them whole."""
         return min(self.limit, self.size // self.batch_size)
 
+    def batch(self, epoch: int, step: int) -> Batch:
+        """The batch at a position; its drawing is named in a profile."""
+        with record_function("draw-batch"):
+            return super().batch(epoch, step)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -64,7 +70,7 @@ def main() -> None:
     path, settings = find_dataset(given.dataset)
     dataset = prepare(path, settings=settings)
     variants = {
-        f"{name} batch {size}": variant.vary(
+        f"{name}-batch-{size}": variant.vary(
             training=variant.training.vary(epochs=1, batch_size=size)
         )
         for name, variant in (("mf", MF), ("mf-1-negative", ONE_NEGATIVE))
@@ -77,7 +83,7 @@ def main() -> None:
             for name, variant in variants.items():
                 rates[name].append(our_rate(dataset, variant, given.steps))
             print(f"repeat {repeat + 1}: { ({n: round(r[-1]) for n, r in rates.items()}) }")
-        shares = operator_shares(dataset, variants["mf batch 2048"], given.steps)
+        shares = operator_shares(dataset, variants["mf-batch-2048"], given.steps)
 
     def row(model: str, protocol: str, metric: str, values: list[float]) -> Row:
         return Row(
@@ -96,9 +102,9 @@ def main() -> None:
     rows = [row(name, "timing", "examples/s", found) for name, found in rates.items()]
     for name in variants:
         ratios = [ours / peer for ours, peer in zip(rates[name], rates[PEER], strict=True)]
-        rows.append(row(name, "timing", f"of the speed of {PEER}", ratios))
+        rows.append(row(name, "timing", f"ratio-to-{PEER}", ratios))
     rows += [
-        row("mf batch 2048", "profile", f"share of {name}", [share])
+        row("mf-batch-2048", "profile", f"share-of-{name}", [share])
         for name, share in shares.items()
     ]
     for each in rows:
