@@ -127,10 +127,10 @@ def main() -> None:
     rows = []
     for name, times in seconds.items():
         rate = given.users / np.array(times)
-        ratio = np.array(times) / np.array(seconds["counting"])  # within a repeat
+        ratio = np.array(times) / np.array(seconds["counting"])  # to counting, within a repeat
         rows.append(_row(name, "users/s", rate, given.users))
-        rows.append(_row(name, "times as long as counting", ratio, given.users))
-    rows.append(_row("counting", "seconds for all users", np.array(whole), USERS))
+        rows.append(_row(name, "time-ratio", ratio, given.users))
+    rows.append(_row("counting", "all-users-seconds", np.array(whole), USERS))
     for row in rows:
         print(f"{row.model:20s} {row.metric:28s} {row.value:10.2f} [{row.low:.2f}, {row.high:.2f}]")
     if given.json:
