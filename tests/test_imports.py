@@ -45,6 +45,19 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert heavy_after("import twotower, twotower.data") == set()
 
 
+def test_command_line_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from twotower.cli import main\n"
+        "sys.argv = ['twotower', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code"
+    )
+    assert heavy_after(code) == set()
+
+
 def test_serving_never_loads_torch() -> None:
     names = [dotted(path) for path in MODULES if path.parts[-2] in ("serving", "index")]
     assert heavy_after(f"import {', '.join(names)}") <= {"faiss", "onnxruntime"}
