@@ -201,6 +201,15 @@ def test_scores_of_the_wrong_shape_are_an_error() -> None:
         full_ranks(scorer, queries([], []), Histories.from_lists([[0], [0]]))
 
 
+def test_a_user_vector_is_needed_for_every_query() -> None:
+    class Short(Vectors):
+        def user_vectors(self, queries: Queries) -> Any:
+            return self.users[:1]
+
+    with pytest.raises(ScoreError, match=r"^user_vectors must have 2 rows, got 1$"):
+        full_ranks(Short(np.eye(2), np.eye(2)), queries([], []), Histories.from_lists([[0], [0]]))
+
+
 @pytest.mark.parametrize(
     ("histories", "wanted", "options", "message"),
     [
@@ -212,13 +221,13 @@ def test_scores_of_the_wrong_shape_are_an_error() -> None:
         ([[]], [[0]], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
-def test_bad_input_is_refused(
+def test_bad_input_is_refused_before_anything_is_scored(
     histories: list[list[int]], wanted: list[list[int]], options: dict[str, int], message: str
 ) -> None:
+    scorer = Table(np.zeros((2, 3)))
     with pytest.raises(InputError, match=f"^{message}$"):
-        full_ranks(
-            Table(np.zeros((2, 3))), queries(*histories), Histories.from_lists(wanted), **options
-        )
+        full_ranks(scorer, queries(*histories), Histories.from_lists(wanted), **options)
+    assert scorer.batches == []
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def rank_targets(
         No queries, a query without a target, rows that do not match, an item outside the
         catalogue, ``batch_size`` below 1.
     ScoreError
-        A score is NaN, or the scores do not have one column per item.
+        A score is NaN, or the scores do not have one row per query and one column per item.
     """
     num_items = scorer.num_items
     if batch_size < 1:
@@ -137,6 +137,8 @@ def _blocks(scorer: Scorer, queries: Queries, batch_size: int) -> Iterator[tuple
         batch = queries.select(np.arange(start, min(start + batch_size, len(queries))))
         if isinstance(scorer, VectorScorer) and vectors is not None:
             users = scorer.user_vectors(batch)
+            if len(users) != len(batch):
+                raise ScoreError(f"user_vectors must have {len(batch)} rows, got {len(users)}")
             if buffer is None:
                 buffer = np.empty((block_rows, num_items), np.result_type(users, vectors))
             for first in range(0, len(batch), block_rows):
@@ -174,6 +176,9 @@ def _check(
         raise InputError(
             f"targets must have one row per query, got {len(targets)} for {len(queries)} queries"
         )
+    empty = np.flatnonzero(targets.lengths == 0)
+    if len(empty):
+        raise InputError(f"every query needs a target, query {empty[0]} has none")
     for name, what in candidates.items():
         if isinstance(what, str):
             continue
