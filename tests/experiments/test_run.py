@@ -46,7 +46,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
         for metric in METRICS
     )
     assert [(row.model, row.metric) for row in timed] == [
-        (model, metric) for model in trained for metric in ("training seconds", "best epoch")
+        (model, metric) for model in trained for metric in ("training-seconds", "best-epoch")
     ]
     assert written == [18, 36, 56, 76, 96]  # all rows so far, after each of the five models
     for row in result.rows:

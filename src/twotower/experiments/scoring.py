@@ -88,8 +88,8 @@ class Evaluator:
         """Training seconds and the best epoch of a model: mean over seeds, smallest, largest."""
         states = {one.seed: one.state for one in trained}
         measured = {
-            "training seconds": [sum(e.seconds for e in state.epochs) for state in states.values()],
-            "best epoch": [1.0 + (state.best_epoch or 0) for state in states.values()],
+            "training-seconds": [sum(e.seconds for e in state.epochs) for state in states.values()],
+            "best-epoch": [1.0 + (state.best_epoch or 0) for state in states.values()],
         }
         return [
             Row(
