@@ -30,9 +30,9 @@ from twotower.models.factors import FactorScorer
 
 RESULTS: Final = Path(__file__).parent / "results" / "implicit-bpr.json"
 FACTORS: Final = 64
-LEARNING_RATES: Final = (0.05, 0.1)
-REGULARISATIONS: Final = (0.01, 0.03)
-EPOCHS: Final = (100, 200, 400, 800)
+LEARNING_RATES: Final = (0.01, 0.05)
+REGULARISATIONS: Final = (0.003, 0.01, 0.03)
+EPOCHS: Final = (50, 100, 200)
 
 
 class Trial(NamedTuple):
