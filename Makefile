@@ -8,8 +8,9 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed
 
-# One thread per process: parallel tests do not compete, and sums keep their order.
-test docs: export OMP_NUM_THREADS := 1
+# One thread per process where the work is small: parallel tests do not compete, threads do not
+# spin waiting for each other on a busy machine, and sums keep their order.
+quickstart test docs: export OMP_NUM_THREADS := 1
 
 .PHONY: help install quickstart check test bench docs clean
 .DEFAULT_GOAL := help
