@@ -44,8 +44,8 @@ class BipartiteGraph(nn.Module):
     def multiply(self, nodes: Tensor) -> Tensor:
         """``A @ nodes`` for ``(U + I, d)`` node vectors.
 
-        As a weighted embedding bag: on a CPU its kernel is about ten times as fast as
-        ``torch.sparse.mm`` and twice as fast as a CSR product (`benchmarks/lightgcn_speed.py`).
+        As a weighted embedding bag: on a CPU its kernel is several times as fast as
+        ``torch.sparse.mm`` on COO or CSR (`benchmarks/lightgcn_speed.py`).
         """
         return F.embedding_bag(
             self.indices,
