@@ -37,10 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m twotower.evaluation.report",
         description="Write tables of results into Markdown files.",
     )
-    parser.add_argument("files", nargs="*", type=Path, help="default: README.md and docs/*.md")
+    parser.add_argument(
+        "files", nargs="*", type=Path, help="default: README.md, docs/*.md and benchmarks/*.md"
+    )
     parser.add_argument("--check", action="store_true", help="change nothing, fail if out of date")
     given = parser.parse_args(arguments)
-    files = given.files or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+    documents = (
+        path for name in ("docs", "benchmarks") for path in sorted(Path(name).glob("*.md"))
+    )
+    files = given.files or [Path("README.md"), *documents]
     stale = []
     for path in files:
         try:
