@@ -32,11 +32,12 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 quickstart: install ## Train, evaluate and recommend on the bundled sample
 	$(BIN)/twotower run --dataset sample --out runs/sample
 
-check: install ## Lint, format, types, and the import contract
+check: install ## Lint, format, types, the import contract, tables against results files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m twotower.evaluation.report --check
 
 test: install ## Run the tests and the doctests
 	$(BIN)/pytest --numprocesses $(WORKERS)
