@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,7 +96,7 @@ class Dataset:
         queries = Queries(users.astype(np.int32), earlier.select(users))
         return queries, targets.select(users)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint."""
         digest = hashlib.sha256()

@@ -7,7 +7,7 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
-from twotower.experiments.models import item_text
+from twotower.experiments.models import saved_model
 from twotower.experiments.progress import Reporter, Silent
 from twotower.index import HnswConfig, IndexConfig, build_index
 from twotower.models.export import export_user_tower
@@ -17,7 +17,7 @@ from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, ModelInfo
 from twotower.serving.rerank import RerankVectors
 from twotower.training.fit import Trained
-from twotower.training.storage import load_trained, read_description, read_variant
+from twotower.training.storage import read_description
 
 
 def bundle_contents(
@@ -94,13 +94,13 @@ def bundle_model(
 ) -> Manifest:
     """Bundle a saved model, with a saved re-ranker if one is given."""
     reporter = reporter or Silent()
-    trained = load_trained(model, dataset, item_text(read_variant(model), dataset, reporter))
+    trained = saved_model(model, dataset, reporter)
     contents = bundle_contents(
         read_description(model)["name"],
         trained,
         dataset,
         index=index,
-        reranker=None if reranker is None else load_trained(reranker, dataset),
+        reranker=None if reranker is None else saved_model(reranker, dataset, reporter),
     )
     return write_bundle(out, contents, trained)
 

@@ -80,6 +80,11 @@ def train_variant(
     )
 
 
+def saved_model(folder: Path, dataset: Dataset, reporter: Reporter) -> Trained:
+    """Read a trained model, with the item texts that its variant asks for."""
+    return load_trained(folder, dataset, item_text(read_variant(folder), dataset, reporter))
+
+
 def trained_model(
     variant: Variant,
     dataset: Dataset,
@@ -105,7 +110,7 @@ def trained_model(
                 f"{folder} holds a model with other settings than {name!r} has now; "
                 "delete it, or choose another output folder"
             )
-        found = load_trained(folder, dataset, item_text(variant, dataset, reporter))
+        found = saved_model(folder, dataset, reporter)
         if found.seed != seed:
             raise ArtefactError(
                 f"{folder} holds a model of seed {found.seed}, wanted seed {seed}; "

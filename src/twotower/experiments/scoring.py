@@ -9,13 +9,13 @@ from twotower.errors import InputError
 from twotower.evaluation.negatives import load_negatives, sample_negatives, save_negatives
 from twotower.evaluation.protocols import PROTOCOLS, SAMPLED, Evaluation, evaluate, result_rows
 from twotower.evaluation.results import Row
-from twotower.experiments.models import item_text
+from twotower.experiments.models import saved_model
 from twotower.experiments.progress import Reporter, Silent
 from twotower.models.base import Scorer
 from twotower.models.item_knn import ItemKNN
 from twotower.models.popularity import Popularity
 from twotower.training.fit import Trained
-from twotower.training.storage import load_trained, read_description, read_variant
+from twotower.training.storage import read_description
 from twotower.types import IndexArray
 
 BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
@@ -140,7 +140,7 @@ def evaluate_models(
     runs: dict[str, dict[int, Evaluation]] = {}
     for folder in folders:
         name = read_description(folder)["name"]
-        trained = load_trained(folder, dataset, item_text(read_variant(folder), dataset, reporter))
+        trained = saved_model(folder, dataset, reporter)
         scorer = trained.module.scorer()
         runs.setdefault(name, {})[trained.seed] = evaluator(f"{name} seed {trained.seed}", scorer)
     for name, found in runs.items():

@@ -27,7 +27,7 @@ DESCRIBED = frozenset({"name", "variant", "seed", "dataset", "dataset_fingerprin
 def save_trained(folder: Path, name: str, trained: Trained, dataset: Dataset) -> Path:
     """Write a trained model to ``folder``, all or nothing; ``name`` is for results files."""
     with atomic_folder(folder) as temporary:
-        weights = {name: value.contiguous() for name, value in trained.module.state_dict().items()}
+        weights = {key: value.contiguous() for key, value in trained.module.state_dict().items()}
         save_file(weights, temporary / WEIGHTS_FILE)
         description = {
             "name": name,
