@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from twotower import __version__
-from twotower.cli.data import download, prepare
+from twotower.cli.data import download, hold_out, prepare
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend
 from twotower.cli.run import run
@@ -51,6 +51,6 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(version)
-    for command in (run, download, prepare, train, evaluate, index, recommend, info):
+    for command in (run, download, prepare, hold_out, train, evaluate, index, recommend, info):
         app.command()(command)
     return app

@@ -1,4 +1,4 @@
-"""Commands that make data: download and prepare."""
+"""Commands that make data: download, prepare and hold-out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import JsonFile, KCore, changed_settings, console, validated, write_json
+from twotower.cli.options import (
+    DataFolder,
+    JsonFile,
+    KCore,
+    changed_settings,
+    console,
+    validated,
+    write_json,
+)
 from twotower.errors import InputError
 
 
@@ -89,6 +97,34 @@ def prepare(
             progress=reporter.reading(),
         )
     _print_summary(dataset.name, dict(dataset.summary))
+    console.print(f"data set written to {out}", highlight=False)
+    write_json(json_file, dict(dataset.summary))
+
+
+def hold_out(
+    data: DataFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the data set to train on.")],
+    users: Annotated[float, typer.Option("--users", help="Share of users held out.")] = 0.05,
+    items: Annotated[float, typer.Option("--items", help="Share of items held out.")] = 0.02,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which ones.")] = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Hold users and items out of a prepared data set, to be new to what is trained on it.
+
+    Example: `twotower hold-out --data data/shop --out data/shop-cold`
+    """
+    from twotower.data import Dataset
+    from twotower.data.holdouts import SUMMARY
+    from twotower.data.holdouts import hold_out as without
+
+    dataset = without(Dataset.load(data), users=users, items=items, seed=seed)
+    dataset.save(out)
+    record = dataset.summary[SUMMARY]
+    console.print(
+        f"held out: {record['held_out_users']:,} users, {record['held_out_items']:,} items, "
+        f"{record['held_out_interactions']:,} interactions",
+        highlight=False,
+    )
     console.print(f"data set written to {out}", highlight=False)
     write_json(json_file, dict(dataset.summary))
 
