@@ -6,6 +6,8 @@ import pytest
 
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.results import (
+    Absent,
+    Difference,
     Meta,
     Row,
     markdown_table,
@@ -120,3 +122,37 @@ def test_a_table_refuses_what_it_cannot_show() -> None:
         markdown_table([row(), row(protocol="full-unmasked")], ["HR@10"])
     with pytest.raises(InputError, match=r"^no row has the metric 'HR@11'; check its name"):
         markdown_table([row()], ["HR@10", "HR@11"])
+
+
+def difference(**given: Any) -> Difference:
+    fields = {
+        "dataset": "toy", "split": "s", "model": "v4", "parent": "v1", "protocol": "full",
+        "metric": "NDCG@10", "value": 0.01, "low": 0.005, "high": 0.015, "p": 0.001,
+        "p_corrected": 0.004, "verdict": "helps", "seeds": [0, 1], "parent_seeds": [0], "users": 9,
+    }  # fmt: skip
+    return Difference(**{**fields, **given})
+
+
+def test_differences_and_absent_models_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    differences = [difference(), difference(metric="HR@10", seed_error=0.002)]
+    absent = [Absent(dataset="toy", model="v7", reason="no images in this data set")]
+    write_results(path, META, [row()], differences=differences, absent=absent)
+    results = read_results(path)
+    assert (results.rows, results.differences, results.absent) == ([row()], differences, absent)
+    assert list(json.loads(path.read_text())) == ["meta", "rows", "differences", "absent"]
+    with pytest.raises(InputError, match="two differences are of toy / s / v4 / full / NDCG@10"):
+        write_results(path, META, [], differences=[difference(), difference()])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"p_corrected": 0.2}, "verdict must be 'no difference shown', got 'helps'"),
+        ({"value": -0.01}, "verdict must be 'hurts', got 'helps'"),
+        ({"p": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_a_verdict_follows_from_the_figures(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        difference(**fields)

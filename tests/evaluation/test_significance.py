@@ -11,7 +11,7 @@ from twotower.evaluation.significance import holm_bonferroni, sign_flip_test
 
 
 def test_it_agrees_with_all_sign_vectors_counted() -> None:
-    differences = np.random.default_rng(0).standard_normal((10, 3)) + [0.0, 0.4, 1.0]
+    differences = np.random.default_rng(0).standard_normal((10, 3)) + np.array([0.0, 0.4, 1.0])
     signs = np.array(list(itertools.product([-1, 1], repeat=10)))
     exact = (np.abs(signs @ differences) >= np.abs(differences.sum(axis=0)) - 1e-9).mean(axis=0)
     np.testing.assert_allclose(sign_flip_test(differences), exact, atol=0.01)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -62,6 +62,72 @@ class Row(_Strict):
         return self.dataset, self.split, self.model, self.protocol, self.metric
 
 
+ALPHA: Final = 0.05
+"""Chance of one false call or more in a study that 'helps' and 'hurts' allow for."""
+
+Verdict = Literal["helps", "hurts", "no difference shown"]
+
+
+class Difference(_Strict):
+    """What a model gains over its parent, on the same queries."""
+
+    dataset: str = Field(min_length=1)
+    split: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    parent: str = Field(min_length=1)
+    protocol: str = Field(min_length=1)
+    metric: str = Field(min_length=1)
+    value: Figure
+    """Mean of the model minus mean of the parent."""
+    low: Figure
+    """Lower end of the paired 95% bootstrap interval over queries."""
+    high: Figure
+    p: Figure = Field(ge=0, le=1)
+    """Of the sign-flip test over queries, not corrected."""
+    p_corrected: Figure = Field(ge=0, le=1)
+    """After Holm, over all differences of the study."""
+    seed_error: Figure | None = Field(None, ge=0)
+    """Standard error of the difference over training seeds; None where one of the two models
+    has a single seed."""
+    verdict: Verdict
+    """From ``p_corrected``: what `verdict` says."""
+    seeds: list[int]
+    parent_seeds: list[int]
+    users: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _verdict_follows(self) -> "Difference":
+        expected = verdict(self.value, self.p_corrected)
+        if self.verdict != expected:
+            raise ValueError(f"verdict must be {expected!r}, got {self.verdict!r}")
+        return self
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What is compared; a results file holds each once."""
+        return self.dataset, self.split, self.model, self.protocol, self.metric
+
+
+def verdict(value: float, p_corrected: float) -> Verdict:
+    """Say 'helps' or 'hurts' only where the corrected p-value is below `ALPHA`.
+
+    >>> verdict(0.01, 0.002), verdict(-0.01, 0.002), verdict(0.01, 0.4)
+    ('helps', 'hurts', 'no difference shown')
+    """
+    if p_corrected >= ALPHA or value == 0:
+        return "no difference shown"
+    return "helps" if value > 0 else "hurts"
+
+
+class Absent(_Strict):
+    """A model without figures, and why."""
+
+    dataset: str = Field(min_length=1)
+    model: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    """Such as ``no images in this data set``."""
+
+
 class Meta(_Strict):
     """Where the figures come from."""
 
@@ -82,28 +148,44 @@ class Results(_Strict):
 
     meta: Meta
     rows: list[Row]
+    differences: list[Difference] = Field(default_factory=list)
+    """Of an ablation study: models against their parents."""
+    absent: list[Absent] = Field(default_factory=list)
+    """Models of a study that the data set does not allow."""
 
     @model_validator(mode="after")
     def _once(self) -> "Results":
-        seen = set()
-        for row in self.rows:
-            if row.key in seen:
-                raise ValueError(f"two rows are of {' / '.join(row.key)}")
-            seen.add(row.key)
+        for kind, figures in (("rows", self.rows), ("differences", self.differences)):
+            seen = set()
+            for figure in figures:
+                if figure.key in seen:
+                    raise ValueError(f"two {kind} are of {' / '.join(figure.key)}")
+                seen.add(figure.key)
         return self
 
 
-def write_results(path: Path, meta: Meta, rows: Sequence[Row]) -> None:
+def write_results(
+    path: Path,
+    meta: Meta,
+    rows: Sequence[Row],
+    *,
+    differences: Sequence[Difference] = (),
+    absent: Sequence[Absent] = (),
+) -> None:
     """Write a results file whole or not at all; one row a line, so that changes read well."""
     try:
-        results = Results(meta=meta, rows=list(rows))
+        results = Results(
+            meta=meta, rows=list(rows), differences=list(differences), absent=list(absent)
+        )
     except ValidationError as error:
         raise InputError(f"results for {path} are not valid: {_reason(error)}") from error
-    lines = ",\n".join("    " + orjson.dumps(row.model_dump()).decode() for row in results.rows)
     head = orjson.dumps(results.meta.model_dump(), option=orjson.OPT_INDENT_2).decode()
     head = head.replace("\n", "\n  ")
+    lists = [_lines("rows", results.rows)]
+    lists += [_lines("differences", results.differences)] if differences else []
+    lists += [_lines("absent", results.absent)] if absent else []
     with atomic_file(path) as temporary:
-        temporary.write_text(f'{{\n  "meta": {head},\n  "rows": [\n{lines}\n  ]\n}}\n', "utf-8")
+        temporary.write_text(f'{{\n  "meta": {head},\n{",".join(lists)}}}\n', "utf-8")
 
 
 def read_results(path: Path) -> Results:
@@ -152,6 +234,11 @@ def markdown_table(
         [model, *[line.get(metric, "–") for metric in metrics]] for model, line in cells.items()
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+def _lines(name: str, figures: Sequence[_Strict]) -> str:
+    lines = ",\n".join("    " + orjson.dumps(figure.model_dump()).decode() for figure in figures)
+    return f'  "{name}": [\n{lines}\n  ]\n'
 
 
 def _reason(error: ValidationError) -> str:
