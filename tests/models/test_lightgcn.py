@@ -87,7 +87,9 @@ def test_with_the_training_history_folding_in_gives_the_trained_vector() -> None
     scorer = model.scorer()
     known = Queries(np.arange(USERS, dtype=np.int32), TRAIN)
     np.testing.assert_allclose(scorer.user_vectors(known), propagated[:USERS], atol=1e-5)
-    np.testing.assert_allclose(scorer.item_vectors(), propagated[USERS:], atol=1e-5)
+    items = propagated[USERS:]
+    items[5] = 0  # without an edge it has nothing but its random start
+    np.testing.assert_allclose(scorer.item_vectors(), items, atol=1e-5)
     np.testing.assert_allclose(
         scorer.scores(known), propagated[:USERS] @ propagated[USERS:].T, atol=1e-4
     )
@@ -135,3 +137,10 @@ def test_forward_reads_the_propagated_rows_and_penalises_the_table() -> None:
     torch.testing.assert_close(found.negative.detach(), propagated[USERS + negatives])
     looked_up = table[[0, 2, USERS + 1, USERS + 4, USERS + 3, USERS + 5]]
     torch.testing.assert_close(found.squared_norm.detach(), looked_up.square().sum() / (2 * 2))
+
+
+def test_an_item_without_an_edge_scores_zero() -> None:
+    scorer = module().scorer()
+    queries = Queries(np.array([0, -1], np.int32), Histories.from_lists([[0], [1]]))
+    np.testing.assert_array_equal(scorer.scores(queries)[:, 5], 0)
+    assert (scorer.scores(queries)[:, :5] != 0).all()

@@ -6,11 +6,20 @@ from twotower.models.base import Batch
 from twotower.models.mf import MatrixFactorisation, MFConfig
 
 USERS, ITEMS, DIM = 4, 6, 3
+TRAIN = Histories.from_lists([[0, 1], [2, 3], [4, 5], []])
 
 
-def module() -> MatrixFactorisation:
+def module(train: Histories = TRAIN) -> MatrixFactorisation:
     torch.manual_seed(0)
-    return MatrixFactorisation(MFConfig(embedding_dim=DIM), USERS, ITEMS)
+    return MatrixFactorisation(MFConfig(embedding_dim=DIM), train, ITEMS)
+
+
+def test_an_item_that_training_never_saw_scores_zero_and_says_nothing() -> None:
+    scorer = module(Histories.from_lists([[0, 1], [2, 3], [4], []])).scorer()
+    queries = Queries(np.array([2, -1, -1], np.int32), Histories.from_lists([[], [5], [1, 3]]))
+    np.testing.assert_array_equal(scorer.scores(queries)[:, 5], 0)
+    np.testing.assert_array_equal(scorer.user_vectors(queries)[1], 0)
+    assert (scorer.scores(queries)[0, :5] != 0).all()
 
 
 def test_a_known_user_scores_by_dot_products_whatever_the_history() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data.holdouts import hold_out, of_new_items
 from twotower.models.base import Batch
 from twotower.models.build import build_model
 from twotower.models.history import GRUConfig
@@ -152,3 +153,19 @@ def test_a_model_that_reads_text_refuses_to_go_without(
         ValueError, match=r"^this model reads item text, got none; pass text=\.\.\.$"
     ):
         build_model(small_variants["v4"].model, blocks)
+
+
+def test_an_item_that_training_never_saw_has_the_unknown_id(
+    blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    cold = hold_out(blocks, users=0, items=0.1)
+    new = np.unique(cold.interactions.items[of_new_items(cold)])
+    module = made("v4", cold, block_text, small_variants)
+    before = module.scorer().item_vectors()
+    with torch.no_grad():
+        module.item_embedding.weight[new + 1] += 1.0  # whatever its own row holds
+    np.testing.assert_array_equal(module.scorer().item_vectors(), before)
+    with torch.no_grad():
+        module.item_embedding.weight[0] += 1.0
+    changed = (module.scorer().item_vectors() != before).any(axis=1)
+    assert np.flatnonzero(changed).tolist() == new.tolist()

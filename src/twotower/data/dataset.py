@@ -42,8 +42,7 @@ class Dataset:
     users, items
         Id maps; every catalogue item has an index, bought or not.
     catalogue
-        One row per item, columns `twotower.data.columns.CATALOGUE`, and those of
-        `CATALOGUE_EXTRA` that the source has.
+        One row per item, columns `twotower.data.columns.CATALOGUE`.
     interactions
         Every kept interaction, one row per user, oldest first.
     split

@@ -10,7 +10,7 @@ import polars as pl
 from twotower.data import columns
 from twotower.data.dataset import Dataset, Part
 from twotower.errors import InputError
-from twotower.types import Array, BoolArray, OffsetArray
+from twotower.types import Array, BoolArray
 
 BY_USER: Final = 16
 """Added to an interaction's part in `Dataset.split` where its user is held out."""
@@ -118,7 +118,7 @@ def of_new_items(dataset: Dataset) -> BoolArray:
     return marked
 
 
-def _chosen(among: OffsetArray, share: float, size: int, seed: tuple[int, int]) -> BoolArray:
+def _chosen(among: Array, share: float, size: int, seed: tuple[int, int]) -> BoolArray:
     """``(size,)`` true for a share of the indices ``among``, at least one where it is not 0."""
     count = max(1, round(share * len(among))) if share else 0
     chosen = np.zeros(size, dtype=np.bool_)

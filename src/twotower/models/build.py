@@ -8,6 +8,7 @@ from twotower.data import Dataset
 from twotower.errors import InputError
 from twotower.features import ItemFeatures, UserFeatures
 from twotower.models.base import RetrievalModule
+from twotower.models.factors import trained_items
 from twotower.models.lightgcn import LightGCN, LightGCNConfig
 from twotower.models.mf import MatrixFactorisation, MFConfig
 from twotower.models.two_tower import ItemData, TwoTower, TwoTowerConfig
@@ -35,7 +36,7 @@ def build_model(
     train, num_items = dataset.train, len(dataset.items)
     match config:
         case MFConfig():
-            return MatrixFactorisation(config, len(train), num_items)
+            return MatrixFactorisation(config, train, num_items)
         case LightGCNConfig():
             return LightGCN(config, train, num_items)
         case TwoTowerConfig():
@@ -44,6 +45,10 @@ def build_model(
             return TwoTower(
                 config,
                 len(train),
-                ItemData(ItemFeatures.fit(train, dataset.catalogue).values, text),
+                ItemData(
+                    ItemFeatures.fit(train, dataset.catalogue).values,
+                    text,
+                    trained_items(train, num_items),
+                ),
                 UserFeatures.fit(train, dataset.catalogue),
             )

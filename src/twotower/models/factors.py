@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twotower.data import Histories, Queries
-from twotower.types import FloatArray
+from twotower.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,16 @@ def history_sums(histories: Histories, table: FloatArray) -> FloatArray:
         starts = histories.indptr[:-1][filled]
         sums[filled] = np.add.reduceat(table[histories.items], starts, axis=0)
     return sums
+
+
+def trained_items(train: Histories, num_items: int) -> BoolArray:
+    """``(num_items,)`` whether training has an event of the item.
+
+    The row of an item that has none is as it was drawn, or pushed about as a negative: it says
+    nothing of the item, and no ranking may rest on it.
+    """
+    found: BoolArray = np.bincount(train.items, minlength=num_items) > 0
+    return found
 
 
 def distinct(histories: Histories) -> Histories:

@@ -76,6 +76,7 @@ class LightGCN(RetrievalModule):
         item_layers = stack[:, self.num_users :]  # (layers + 1, I, d)
         items: FloatArray = item_layers.sum(axis=0)
         degrees = np.diff(self.graph.indptr.cpu().numpy())[self.num_users :]
+        items[degrees == 0] = 0  # no edge, no meaning: its score is 0, not the luck of its start
         # What one item of a history adds, but for the user's own 1 / sqrt(degree).
         adds: FloatArray = item_layers[:-1].sum(axis=0)
         adds *= inverse_sqrt(degrees.astype(np.float32))[:, None]

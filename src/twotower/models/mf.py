@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import nn
 
 from twotower.config import Config
-from twotower.data import Queries
+from twotower.data import Histories, Queries
 from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
-from twotower.models.factors import FactorScorer, history_sums
+from twotower.models.factors import FactorScorer, history_sums, trained_items
 from twotower.types import FloatArray
 
 
@@ -27,12 +27,13 @@ class MFConfig(Config):
 class MatrixFactorisation(RetrievalModule):
     """Score of user u and item i: ``p_u . q_i``."""
 
-    def __init__(self, config: MFConfig, num_users: int, num_items: int) -> None:
+    def __init__(self, config: MFConfig, train: Histories, num_items: int) -> None:
         super().__init__()
-        self.user_embedding = nn.Embedding(num_users, config.embedding_dim)
+        self.user_embedding = nn.Embedding(len(train), config.embedding_dim)
         self.item_embedding = nn.Embedding(num_items, config.embedding_dim)
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
+        self.trained = trained_items(train, num_items)
 
     def forward(self, batch: Batch) -> Embeddings:
         """Look up the rows of a batch."""
@@ -53,11 +54,13 @@ class MatrixFactorisation(RetrievalModule):
         """Known users by their row; unknown ones by the mean of their items' centred rows.
 
         The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first
-        gradient step from ``p = 0``, so it is the cheapest fold-in that ranks.
+        gradient step from ``p = 0``, so it is the cheapest fold-in that ranks. An item that
+        training never saw scores 0, and says nothing of a user who has it.
         """
         users = self.user_embedding.weight.detach().cpu().numpy().copy()
         items = self.item_embedding.weight.detach().cpu().numpy().copy()
-        centred = items - items.mean(axis=0)
+        items[~self.trained] = 0
+        centred = (items - items[self.trained].mean(axis=0)) * self.trained[:, None]
 
         def encode(queries: Queries) -> FloatArray:
             vectors = users[np.maximum(queries.users, 0)]

@@ -13,7 +13,7 @@ from twotower.features import UserFeatures, user_inputs
 from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
 from twotower.models.factors import FactorScorer
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
-from twotower.types import FloatArray
+from twotower.types import BoolArray, FloatArray
 
 
 class TwoTowerConfig(Config):
@@ -54,11 +54,15 @@ class ItemData(NamedTuple):
     """``(num_items, 15)`` standardised item features."""
     text: FloatArray | None
     """``(num_items, t)`` unit text embeddings, or None for a model without text."""
+    trained: BoolArray
+    """``(num_items,)`` false where training has no event: the id's row would be the random one
+    that it began with, so such an item is embedded with the unknown id."""
 
 
 class TwoTower(RetrievalModule):
     """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
 
+    item_ids: Tensor
     item_features: Tensor
     item_text: Tensor
 
@@ -79,6 +83,8 @@ class TwoTower(RetrievalModule):
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
         # Known data, not weights: it is the data set's, and stays out of the checkpoints.
+        ids = np.arange(1, self.num_items + 1) * items.trained
+        self.register_buffer("item_ids", torch.from_numpy(np.append(0, ids)), persistent=False)
         self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
         self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
@@ -107,7 +113,8 @@ class TwoTower(RetrievalModule):
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
-        hidden = hide_ids(rows, self.config.item_tower.id_dropout, self.training)
+        ids = self.item_ids[rows]
+        hidden = hide_ids(ids, self.config.item_tower.id_dropout, self.training)
         vectors: Tensor = self.item_tower(
             self.item_embedding(hidden), self.item_text[rows], self.item_features[rows]
         )
