@@ -8,7 +8,7 @@ import pytest
 from twotower.data import columns
 from twotower.data.catalogue import CATALOGUE_SCHEMA
 from twotower.data.prepare import prepare
-from twotower.data.readers import amazon, jsonl
+from twotower.data.readers import ColumnMapping, amazon, jsonl
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 
@@ -37,6 +37,7 @@ def test_a_raw_product_is_flattened(tmp_path: Path) -> None:
         "average_rating": 4.5,
         "rating_number": 12,
         "features": ["Loud"],
+        "store": "Acme",
         "description": ["First.", "Second."],
         "price": 19.99,
         "images": [
@@ -55,6 +56,8 @@ def test_a_raw_product_is_flattened(tmp_path: Path) -> None:
         "average_rating": 4.5,
         "rating_count": 12,
         "image": "a",
+        "features": "Loud",
+        "store": "Acme",
     }
 
 
@@ -172,4 +175,15 @@ def test_a_log_without_a_catalogue_gets_one_of_ids(tmp_path: Path) -> None:
 
 
 def test_products_have_the_columns_of_a_catalogue() -> None:
-    assert len(amazon.meta_row({})) == len(columns.CATALOGUE)
+    assert len(amazon.meta_row({})) == len(amazon.META_COLUMNS)
+
+
+def test_brand_and_bullet_points_are_kept_where_there_are_columns_for_them(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,1,5\n")
+    (tmp_path / "items.csv").write_text("item,name,Brand,points\n1,One, Acme ,loud\n2,Two,,\n")
+    brand = prepare(tmp_path, settings=ALL).catalogue
+    assert brand.columns == [*columns.CATALOGUE, "store"]
+    assert brand["store"].to_list() == ["Acme", None]
+    both = prepare(tmp_path, settings=ALL, mapping=ColumnMapping(features="points")).catalogue
+    assert both.columns == [*columns.CATALOGUE, "features", "store"]
+    assert both["features"].to_list() == ["loud", None]

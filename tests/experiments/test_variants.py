@@ -35,6 +35,7 @@ def test_each_step_of_the_study_changes_one_thing() -> None:
     assert between("v1", "v4") == {"model.item_tower.text_dim": (None, 64)}
     gru = {"kind": "gru", "length": 20, "hidden_dim": 64}
     assert between("v4", "v5") == {"model.user_tower.history": (None, gru)}
+    assert between("v5", "v5b") == {"text_fields": ("title", "rich")}
     assert between("v5", "v5-no-log-q") == {"loss.log_q": (True, False)}
 
 
@@ -119,6 +120,6 @@ def test_a_variant_by_name() -> None:
     assert named_variant("v5", "hashing").text_encoder == "hashing"
     with pytest.raises(
         InputError,
-        match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1, v4, v5, v5-no-log-q$",
+        match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1, v4, v5, v5b, v5-no-log-q$",
     ):
         named_variant("v99")

@@ -28,7 +28,7 @@ CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(
         columns.IMAGE: pl.String,
     }
 )
-"""Type of each column of a prepared catalogue."""
+"""Type of each column of a prepared catalogue; those of `columns.CATALOGUE_EXTRA` are text."""
 
 _THOUSANDS: Final = r"^\d{1,3}(,\d{3})+(\.\d*)?$"
 
@@ -40,7 +40,7 @@ class Catalogue:
     Attributes
     ----------
     rows
-        Columns of `CATALOGUE_SCHEMA`.
+        Columns of `CATALOGUE_SCHEMA`, then those of `columns.CATALOGUE_EXTRA` that the file has.
     items
         Code of each id: its row.
     read
@@ -107,8 +107,10 @@ def _typed(
     rows: pl.DataFrame, rating_range: tuple[float, float]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     faults: dict[str, int] = {}
+    extra = [name for name in columns.CATALOGUE_EXTRA if name in rows.columns]
+    schema: dict[str, Any] = {**CATALOGUE_SCHEMA, **dict.fromkeys(extra, pl.String)}
     result = [as_text(rows[columns.ITEM_ID]), rows[columns.LINE]]
-    for name, dtype in CATALOGUE_SCHEMA.items():
+    for name, dtype in schema.items():
         if name == columns.ITEM_ID:
             continue
         if name not in rows.columns:
@@ -120,7 +122,7 @@ def _typed(
             numbers, counts = _measure(rows[name], bounds)
             result.append(numbers.cast(dtype).alias(name))
             faults |= {f"{name}: {what}": count for what, count in counts.items() if count}
-    return pl.DataFrame(result).select(*CATALOGUE_SCHEMA, columns.LINE), faults
+    return pl.DataFrame(result).select(*schema, columns.LINE), faults
 
 
 def _measure(values: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, dict[str, int]]:

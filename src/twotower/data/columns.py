@@ -25,3 +25,10 @@ CATALOGUE: Final = (
     ITEM_ID, TITLE, DESCRIPTION, PRICE, CATEGORY, AVERAGE_RATING, RATING_COUNT, IMAGE,
 )  # fmt: skip
 """Columns of a catalogue, in this order; all but the id may be null throughout."""
+
+FEATURES: Final = "features"
+"""Bullet points about the item, one a line."""
+STORE: Final = "store"
+"""Brand or seller."""
+CATALOGUE_EXTRA: Final = (FEATURES, STORE)
+"""Columns that a catalogue has only where its source has them."""

@@ -42,7 +42,8 @@ class Dataset:
     users, items
         Id maps; every catalogue item has an index, bought or not.
     catalogue
-        One row per item, columns `twotower.data.columns.CATALOGUE`.
+        One row per item, columns `twotower.data.columns.CATALOGUE`, and those of
+        `CATALOGUE_EXTRA` that the source has.
     interactions
         Every kept interaction, one row per user, oldest first.
     split

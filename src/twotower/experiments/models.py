@@ -1,20 +1,24 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from twotower.data import Dataset, Part, columns
+from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.variants import VARIANTS
-from twotower.features import cached_embeddings, text_encoder
+from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule
 from twotower.models.build import needs_text
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
+
+TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
@@ -25,12 +29,14 @@ def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
 
 
 def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
-    """``(num_items, t)`` unit embeddings of the titles, or None for a model without text."""
+    """``(num_items, t)`` unit embeddings of the items' text, or None for a model without text."""
     if not needs_text(variant.model):
         return None
     encoder = text_encoder(variant.text_encoder)
-    titles = dataset.catalogue[columns.TITLE].fill_null("").to_list()
-    advance = reporter.counting(f"encode titles with {encoder.name}", len(titles))
+    texts = item_texts(dataset.catalogue, variant.text_fields)
+    advance = reporter.counting(
+        f"encode {TEXTS[variant.text_fields]} with {encoder.name}", len(texts)
+    )
     done = 0
 
     def progress(now: int, _: int) -> None:
@@ -38,8 +44,8 @@ def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatAr
         advance(now - done)
         done = now
 
-    vectors = cached_embeddings(encoder, titles, progress=progress)
-    advance(len(titles) - done)  # what the cache had
+    vectors = cached_embeddings(encoder, texts, progress=progress)
+    advance(len(texts) - done)  # what the cache had
     return vectors
 
 

@@ -48,6 +48,9 @@ V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
 V5: Final = V4.vary(model=V4.model.vary(user_tower=_USER_WITH_HISTORY))
 """v4 with a GRU over the text of the last 20 items in the user tower."""
 
+V5B: Final = V5.vary(text_fields="rich")
+"""v5 with rich text: title, store, category, bullet points and description."""
+
 V5_NO_LOG_Q: Final = V5.vary(loss=InfoNCE(temperature=0.2, log_q=False))
 """v5 without the log-q correction, as the public reference trains it."""
 
@@ -57,6 +60,7 @@ VARIANTS: Final = {
     "v1": V1,
     "v4": V4,
     "v5": V5,
+    "v5b": V5B,
     "v5-no-log-q": V5_NO_LOG_Q,
 }
 """Name → variant, in the order of the study."""

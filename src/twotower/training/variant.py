@@ -3,6 +3,7 @@
 from pydantic import model_validator
 
 from twotower.config import Config
+from twotower.features import TextFields
 from twotower.models.build import ModelConfig
 from twotower.training.losses import BPR, InfoNCE, Loss
 from twotower.training.negatives import InBatch, Negatives
@@ -22,6 +23,8 @@ class Variant(Config):
     """Epochs, batches, step size, stopping."""
     text_encoder: str = "minilm"
     """Encoder of item texts, for models that read text: see `twotower.features.text`."""
+    text_fields: TextFields = "title"
+    """What that text is, the title or all fields in words: see `twotower.features.item_text`."""
 
     @model_validator(mode="after")
     def _loss_fits_negatives(self) -> "Variant":

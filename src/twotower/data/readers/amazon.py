@@ -4,7 +4,7 @@ from typing import Any
 
 from twotower.data import columns
 
-META_COLUMNS = columns.CATALOGUE
+META_COLUMNS = (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
 
 
 def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -12,7 +12,8 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
 
     The category is the second of ``categories`` (the first is that of the whole file), else
     ``main_category``. The description is its paragraphs, else the bullet points of
-    ``features``. The image is the main one, as large as there is.
+    ``features``, which stand in a column of their own too. The image is the main one, as large
+    as there is.
     """
     return (
         row.get("parent_asin"),
@@ -23,6 +24,8 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
         row.get("average_rating"),
         row.get("rating_number"),
         _image(row.get("images")),
+        _paragraphs(row.get("features")),
+        row.get("store"),
     )
 
 

@@ -30,6 +30,8 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.AVERAGE_RATING: ("average_rating", "avg_rating", "stars"),
     columns.RATING_COUNT: ("rating_count", "rating_number", "num_ratings", "review_count"),
     columns.IMAGE: ("image", "image_url", "img_url"),
+    columns.FEATURES: ("features", "bullet_points"),
+    columns.STORE: ("store", "brand"),
 }
 """Usual names of a catalogue's columns."""
 
@@ -44,6 +46,8 @@ class ColumnMapping(BaseModel):
         the order of a user's interactions and not their time.
     catalogue_item, title, description, price, category, average_rating, rating_count, image
         Columns of the catalogue.
+    features, store
+        More of its text: bullet points, and the brand or seller.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +65,8 @@ class ColumnMapping(BaseModel):
     average_rating: str | None = None
     rating_count: str | None = None
     image: str | None = None
+    features: str | None = None
+    store: str | None = None
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:
@@ -99,7 +105,9 @@ class ColumnMapping(BaseModel):
             Where a named column is absent, or the item column cannot be told.
         """
         named = {columns.ITEM_ID: self.catalogue_item} | {
-            name: getattr(self, name) for name in columns.CATALOGUE if name != columns.ITEM_ID
+            name: getattr(self, name)
+            for name in (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
+            if name != columns.ITEM_ID
         }
         found = _resolve(path, present, named, CATALOGUE_NAMES)
         _require(columns.ITEM_ID in found, path, present, "catalogue_item")

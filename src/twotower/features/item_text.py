@@ -1,0 +1,55 @@
+"""What an item's text is: its title alone, or everything that the catalogue says of it in words."""
+
+from typing import Final, Literal
+
+import polars as pl
+
+from twotower.data import columns
+
+TextFields = Literal["title", "rich"]
+
+RICH_FIELDS: Final = (
+    columns.TITLE,
+    columns.STORE,
+    columns.CATEGORY,
+    columns.FEATURES,
+    columns.DESCRIPTION,
+)
+"""In this order. An encoder cuts at the end, so the short and telling fields stand first."""
+MAX_CHARACTERS: Final = 4000
+"""Longest rich text; no word piece of English is so long that 256 of them need more."""
+
+
+def item_texts(rows: pl.DataFrame, fields: TextFields = "title") -> list[str]:
+    """One text an item, empty where nothing is known.
+
+    Parameters
+    ----------
+    rows
+        Catalogue columns; any may be null or absent.
+    fields
+        ``title``: the title as it is. ``rich``: the fields `RICH_FIELDS` that there are, joined
+        by a full stop, each with its white space made single; a field that repeats an earlier
+        one is left out. With titles alone, that is the title.
+
+    Examples
+    --------
+    >>> item_texts(pl.DataFrame({"title": ["Kart 8"], "category": ["Racing"]}), "rich")
+    ['Kart 8. Racing']
+    """
+    if fields == "title":
+        return _column(rows, columns.TITLE)
+    described = zip(*(_column(rows, name) for name in RICH_FIELDS), strict=True)
+    return [_joined(parts) for parts in described]
+
+
+def _column(rows: pl.DataFrame, name: str) -> list[str]:
+    if name not in rows.columns:
+        return [""] * rows.height
+    texts: list[str] = rows[name].cast(pl.String).fill_null("").to_list()
+    return texts
+
+
+def _joined(parts: tuple[str, ...]) -> str:
+    single = dict.fromkeys(" ".join(part.split()) for part in parts)
+    return ". ".join(part.rstrip(".") for part in single if part)[:MAX_CHARACTERS]
