@@ -11,6 +11,7 @@ from twotower.errors import InputError
 from twotower.evaluation.ranking import (
     ScoreError,
     full_ranks,
+    rank_and_list,
     rank_targets,
     sampled_ranks,
 )
@@ -62,6 +63,29 @@ def test_seen_items_are_no_candidates_unless_asked_for() -> None:
     scorer, asked, wanted = Table([[5, 4, 3, 2]]), queries([0, 0, 3]), Histories.from_lists([[2]])
     assert full_ranks(scorer, asked, wanted).ranks.tolist() == [2]
     assert full_ranks(scorer, asked, wanted, exclude_seen=False).ranks.tolist() == [3]
+
+
+def test_more_can_be_taken_out_than_the_history_holds() -> None:
+    asked, wanted = queries([3]), Histories.from_lists([[2]])
+    seen = Histories.from_lists([[0, 0, 3]])
+    found = rank_and_list(
+        Table([[5, 4, 3, 2]]), asked, wanted, {"unseen": "unseen"}, seen=seen, lists=2
+    )
+    assert found.ranks["unseen"].ranks.tolist() == [2]
+    assert found.lists is not None
+    assert found.lists.tolist() == [[1, 2]]
+    with pytest.raises(InputError, match=r"^seen must have one row per query, got 2 for 1 quer"):
+        rank_targets(Table([[5, 4, 3, 2]]), asked, wanted, {}, seen=Histories.from_lists([[], []]))
+
+
+def test_lists_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    scorer = Vectors(rng.standard_normal((20, 4)), rng.standard_normal((30, 4)))
+    asked, wanted = queries(*[[1, 2]] * 20), Histories.from_lists([[3]] * 20)
+    whole = rank_and_list(scorer, asked, wanted, {}, lists=5).lists
+    monkeypatch.setattr("twotower.evaluation.ranking._BLOCK_VALUES", 100)
+    again = rank_and_list(scorer, asked, wanted, {}, lists=5, batch_size=7).lists
+    np.testing.assert_array_equal(again, whole)
 
 
 def test_a_target_in_the_history_stays_a_candidate() -> None:

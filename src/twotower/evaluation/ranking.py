@@ -1,12 +1,13 @@
 """The rank of every target among the candidates of its query, by counting, without sorting."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError, TwoTowerError
+from twotower.evaluation.best import best_items, check_lists
 from twotower.evaluation.counting import Block, Candidates
 from twotower.evaluation.ranks import Ranks
 from twotower.models.base import Scorer, VectorScorer
@@ -22,6 +23,15 @@ _BLOCK_VALUES = 1 << 23
 
 class ScoreError(TwoTowerError):
     """A model's scores cannot be ranked: NaN, or an array of the wrong shape."""
+
+
+class Ranked(NamedTuple):
+    """What one pass over the scores found."""
+
+    ranks: dict[str, Ranks]
+    """Name of the candidates → ranks, one per distinct target, in the order of the targets."""
+    lists: IndexArray | None
+    """``(queries, k)`` the best items that were not seen, best first, where lists were wanted."""
 
 
 def full_ranks(
@@ -70,9 +80,27 @@ def rank_targets(
     targets: Histories,
     candidates: Mapping[str, Candidates],
     *,
+    seen: Histories | None = None,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> dict[str, Ranks]:
+    """Ranks alone, see `rank_and_list`."""
+    return rank_and_list(
+        scorer, queries, targets, candidates, seen=seen, batch_size=batch_size, progress=progress
+    ).ranks
+
+
+def rank_and_list(
+    scorer: Scorer,
+    queries: Queries,
+    targets: Histories,
+    candidates: Mapping[str, Candidates],
+    *,
+    seen: Histories | None = None,
+    lists: int = 0,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
+) -> Ranked:
     """Rank targets under several sets of candidates in one pass over the scores.
 
     A target ranks behind every candidate with a greater score: ``1 + greater + equal / 2``,
@@ -92,22 +120,22 @@ def rank_targets(
         One row each per query; a target listed twice counts once.
     candidates
         Name → what to rank among.
+    seen
+        ``(queries,)`` rows of items that "unseen" takes out; None for the histories. More than
+        these where a history was cut short to see what a model makes of less.
+    lists
+        Also list this many of the best unseen items of each query, see `best_items`.
     batch_size
         Queries scored at a time: memory is ``batch_size * num_items`` scores, and 32 MiB for
         a `VectorScorer`.
     progress
         Called with the number of queries of each finished batch.
 
-    Returns
-    -------
-    dict
-        Name → ranks, one per distinct target, in the order of ``targets``.
-
     Raises
     ------
     InputError
         No queries, a query without a target, rows that do not match, an item outside the
-        catalogue, ``batch_size`` below 1.
+        catalogue, ``batch_size`` below 1, too few items left for a list.
     ScoreError
         A score is NaN, or the scores do not have one row per query and one column per item.
     """
@@ -116,15 +144,25 @@ def rank_targets(
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     _check(queries, targets, candidates, num_items)
     wanted = _distinct(targets, num_items)
-    seen = _distinct(queries.histories, num_items)
+    seen = _distinct(queries.histories if seen is None else seen, num_items)
+    if len(seen) != len(queries):
+        raise InputError(
+            f"seen must have one row per query, got {len(seen)} for {len(queries)} queries"
+        )
     found = {name: np.empty(len(wanted.items)) for name in candidates}
+    best: IndexArray | None = None
+    if lists:
+        check_lists(seen, num_items, lists)
+        best = np.empty((len(queries), lists), dtype=np.int32)
     for start, scores in _blocks(scorer, queries, batch_size):
         block = Block(scores, start, wanted, seen)
         for name, what in candidates.items():
             found[name][block.pairs] = block.ranks(what)
+        if best is not None:
+            best[block.queries] = best_items(scores, block.seen, lists)
         if progress is not None:
             progress(len(scores))
-    return {name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}
+    return Ranked({name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}, best)
 
 
 def _blocks(scorer: Scorer, queries: Queries, batch_size: int) -> Iterator[tuple[int, Array]]:
