@@ -19,15 +19,13 @@ from rich.progress import (
 from rich.table import Table
 
 from twotower.evaluation.results import Row
-from twotower.experiments.progress import Reporter
+from twotower.experiments.progress import Bar, BarReporter, Reporter
 from twotower.serving.pipeline import Recommendation
-from twotower.training.trainer import Progress as TrainingProgress
-from twotower.training.trainer import TrainingState
 
 SHOWN_METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10", "MRR")
 
 
-class ConsoleReporter:
+class ConsoleReporter(BarReporter):
     """Draws one bar for each piece of work; finished facts stay above the bars."""
 
     def __init__(self, progress: Progress) -> None:
@@ -35,46 +33,20 @@ class ConsoleReporter:
 
     def note(self, text: str) -> None:
         """Print a finished fact."""
-        self._progress.console.print(f"[green]✓[/] {text}", highlight=False)
+        self._progress.console.print(f"[green]✓[/] {escape(text)}", highlight=False)
 
-    def training(self, label: str, epochs: int) -> TrainingProgress:
-        """A bar over all steps of all epochs, with loss, speed and the validation metric."""
-        task = self._progress.add_task(f"train {label}", total=None, detail="")
+    def failure(self, text: str) -> None:
+        """Print what did not work."""
+        self._progress.console.print(f"[red]✗[/] {escape(text)}", highlight=False)
 
-        def report(state: TrainingState, steps: int, examples_per_second: float) -> None:
-            metric = state.epochs[-1].metric if state.epochs else None
-            done = state.epoch * steps + state.step
-            mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
-            ended = state.finished or state.epoch == epochs
+    def bar(self, label: str) -> Bar:
+        """One bar, drawn until all is done."""
+        task = self._progress.add_task(label, total=None, detail="")
+
+        def report(done: int, total: int | None, detail: str) -> None:
             self._progress.update(
-                task,
-                total=done if ended else epochs * steps,
-                completed=done,
-                detail=f"loss {mean_loss:.4f}  {examples_per_second:,.0f} examples/s"
-                + (f"  validation NDCG@10 {metric:.4f}" if metric is not None else ""),
-                visible=not ended,
+                task, total=total, completed=done, detail=detail, visible=done != total
             )
-
-        return report
-
-    def counting(self, label: str, total: int) -> Callable[[int], None]:
-        """A bar over ``total`` things."""
-        task = self._progress.add_task(label, total=total, detail="")
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            self._progress.update(task, completed=done, visible=done < total)
-
-        return advance
-
-    def reading(self) -> Callable[[int, int], None]:
-        """A bar over the bytes of a log."""
-        task = self._progress.add_task("read the log", total=None, detail="")
-
-        def report(done: int, total: int) -> None:
-            self._progress.update(task, completed=done, total=total, visible=done < total)
 
         return report
 

@@ -1,9 +1,13 @@
 """What a long job tells about itself; the command line draws it, a library call need not."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from twotower.training.trainer import Progress, TrainingState
+
+Bar: TypeAlias = Callable[[int, int | None, str], None]
+"""Told how much is done, out of how much (None: not known), and a detail such as a speed."""
 
 
 class Reporter(Protocol):
@@ -11,6 +15,14 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """One finished fact."""
+        ...
+
+    def failure(self, text: str) -> None:
+        """Something that did not work, where the rest goes on."""
+        ...
+
+    def bar(self, label: str) -> Bar:
+        """A callback for any piece of work; it is over once all is done."""
         ...
 
     def training(self, label: str, epochs: int) -> Progress:
@@ -26,11 +38,70 @@ class Reporter(Protocol):
         ...
 
 
+class BarReporter(ABC):
+    """Reports every kind of work as a bar; how a bar and a fact are shown is left open."""
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """One finished fact."""
+
+    @abstractmethod
+    def failure(self, text: str) -> None:
+        """Something that did not work, where the rest goes on."""
+
+    @abstractmethod
+    def bar(self, label: str) -> Bar:
+        """A callback that shows one piece of work."""
+
+    def training(self, label: str, epochs: int) -> Progress:
+        """A bar over all steps of all epochs, with loss, speed and the validation metric."""
+        bar = self.bar(f"train {label}")
+
+        def report(state: TrainingState, steps: int, examples_per_second: float) -> None:
+            metric = state.epochs[-1].metric if state.epochs else None
+            done = state.epoch * steps + state.step
+            mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
+            ended = state.finished or state.epoch == epochs
+            bar(
+                done,
+                done if ended else epochs * steps,
+                f"loss {mean_loss:.4f}  {examples_per_second:,.0f} examples/s"
+                + (f"  validation NDCG@10 {metric:.4f}" if metric is not None else ""),
+            )
+
+        return report
+
+    def counting(self, label: str, total: int) -> Callable[[int], None]:
+        """A bar over ``total`` things."""
+        bar = self.bar(label)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar(done, total, "")
+
+        return advance
+
+    def reading(self) -> Callable[[int, int], None]:
+        """A bar over the bytes of a log."""
+        bar = self.bar("read the log")
+        return lambda done, total: bar(done, total, "")
+
+
 class Silent:
     """Says nothing."""
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+    def failure(self, text: str) -> None:
+        """Ignore."""
+
+    def bar(self, label: str) -> Bar:
+        """Ignore every report."""
+        del label
+        return _ignore
 
     def training(self, label: str, epochs: int) -> Progress:
         """Ignore every step."""
