@@ -1,6 +1,15 @@
 """A small bundle whose user tower is linear, so that its vectors can be worked out by hand."""
 
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -123,3 +132,74 @@ def weights():
 def folder(contents, weights, tmp_path):
     save_bundle(tmp_path / "bundle", contents, weights)
     return tmp_path / "bundle"
+
+
+class Postgres:
+    """A PostgreSQL server of the tests' own, on a free port of this machine."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries, self.folder = binaries, folder
+        # The server refuses to run as root; Debian's package makes a user for it.
+        root = os.geteuid() == 0
+        self._user = {"user": "postgres", "group": "postgres"} if root else {}
+        if root:
+            shutil.chown(folder, "postgres", "postgres")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._do("initdb", "-D", "data", "-U", "twotower", "-A", "trust", "--no-sync")
+        self.start()
+
+    def _do(self, command: str, *arguments: str) -> None:
+        with (self.folder / "log").open("a") as log:
+            subprocess.run(
+                [self._binaries / command, *arguments],
+                cwd=self.folder, check=True, stdout=log, stderr=log, timeout=60, **self._user,
+            )  # fmt: skip
+
+    def start(self) -> None:
+        options = f"-F -p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        self._do("pg_ctl", "-D", "data", "-w", "-l", "server.log", "-o", options, "start")
+
+    def stop(self) -> None:
+        self._do("pg_ctl", "-D", "data", "-w", "-m", "immediate", "stop")
+
+    def new_database(self) -> str:
+        """The URL of an empty database."""
+        import psycopg
+
+        name = f"test_{uuid.uuid4().hex}"
+        address = f"postgresql://twotower@127.0.0.1:{self.port}"
+        with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"{address}/{name}"
+
+
+def _postgres_binaries() -> Path | None:
+    on_path = shutil.which("pg_ctl")
+    found = [Path(on_path).resolve().parent] if on_path else []
+    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((one for one in found if (one / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running server; skips where PostgreSQL is not installed."""
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    if os.geteuid() == 0 and "postgres" not in {one.pw_name for one in pwd.getpwall()}:
+        pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres'")
+    folder = Path(tempfile.mkdtemp(prefix="twotower-postgres-"))
+    server = Postgres(binaries, folder)
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty state database, on each backend."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state.sqlite3'}"
+    return request.getfixturevalue("postgres").new_database()

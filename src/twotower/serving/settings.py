@@ -1,0 +1,90 @@
+"""How the service runs: environment variables that begin with ``TWOTOWER_``, or arguments."""
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServeSettings(BaseSettings):
+    """Settings of the service. The defaults are safe: loopback only, and writing needs a key."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TWOTOWER_", frozen=True, extra="forbid", allow_inf_nan=False
+    )
+
+    bundle: Path
+    """Folder of the bundle. A reload reads it again, or a folder beside it."""
+    state_url: SecretStr | None = None
+    """``postgresql://user:password@host/database`` or ``sqlite:///file``; by default the SQLite
+    file ``state.sqlite3`` beside the bundle."""
+    keys_file: Path | None = None
+    """API keys, one a line: name, scope and hash, as ``twotower key`` prints them."""
+    anonymous_read: bool | None = None
+    """Whether reading needs no key. By default so long as no keys are given."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    threads: int = Field(1, ge=1)
+    """Threads that one run of the user tower may use."""
+    workers: int = Field(4, ge=1)
+    """Threads for what takes longer than a millisecond: batches, text, the database."""
+    rerank: bool = False
+    """Whether requests that do not say so are re-ranked."""
+    candidates: int = Field(1000, ge=1)
+    """Items that the index hands to the re-ranker."""
+    max_k: int = Field(1000, ge=1)
+    """Most items of one answer."""
+    max_history: int = Field(200, ge=1)
+    """Most items of a history in a request, and events kept of a user."""
+    max_batch: int = Field(1000, ge=1)
+    """Most requests of a batch, and events of one call."""
+    max_body_bytes: int = Field(1 << 20, ge=1024)
+    """Longest request body."""
+    timeout_s: float = Field(10.0, gt=0)
+    """After so many seconds a request is answered with 504."""
+    rate_limit: float | None = Field(None, gt=0)
+    """Requests per second of one key, or of one address where no key is given; None for any."""
+    rate_burst: int = Field(100, ge=1)
+    """Requests that may come at once before the rate counts."""
+    drain_s: float = Field(10.0, gt=0)
+    """Seconds that requests in progress get after SIGTERM."""
+    poll_s: float = Field(1.0, gt=0)
+    """Seconds between looks for what other processes wrote to the database."""
+    rebuild_share: float = Field(0.05, gt=0)
+    """The index is rebuilt when more than this share of the items stands outside it."""
+    events_in_memory: int = Field(1_000_000, ge=0)
+    """Newest events of the database that are read at the start."""
+    log_requests: bool = True
+    """Whether every request is logged."""
+
+    @model_validator(mode="after")
+    def _open_to_the_network_needs_keys(self) -> Self:
+        if self.keys_file is None and self.anonymous_read is None and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} is open to the network, but there are no API keys; set "
+                "keys_file, or anonymous_read where everybody may read"
+            )
+        return self
+
+    @property
+    def reading_is_free(self) -> bool:
+        """Whether reading needs no key."""
+        return self.keys_file is None if self.anonymous_read is None else self.anonymous_read
+
+    @property
+    def database(self) -> str:
+        """URL of the state database."""
+        if self.state_url is not None:
+            return self.state_url.get_secret_value()
+        return f"sqlite:///{self.bundle.absolute().parent / 'state.sqlite3'}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

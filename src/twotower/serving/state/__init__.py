@@ -1,0 +1,23 @@
+"""What changes while a bundle is served: items added, availability, and events."""
+
+from twotower.serving.state.records import (
+    Changes,
+    Cursor,
+    Event,
+    EventKind,
+    ItemFields,
+    StoredItem,
+)
+from twotower.serving.state.store import StateConflictError, StateStore, StateUnavailableError
+
+__all__ = [
+    "Changes",
+    "Cursor",
+    "Event",
+    "EventKind",
+    "ItemFields",
+    "StateConflictError",
+    "StateStore",
+    "StateUnavailableError",
+    "StoredItem",
+]

@@ -1,0 +1,257 @@
+"""The state store: every write is on disk before its method returns."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from twotower.errors import ArtefactError, TwoTowerError
+from twotower.serving.state import tables
+from twotower.serving.state.engine import WRITING, open_engine
+from twotower.serving.state.records import Changes, Cursor, Event, ItemFields, StoredItem
+
+
+class StateUnavailableError(TwoTowerError):
+    """The database cannot be reached, or cannot be written; nothing was acknowledged."""
+
+
+class StateConflictError(TwoTowerError):
+    """An id is taken by something else."""
+
+    def __init__(self, what: str, fix: str) -> None:
+        self.what = what
+        self.fix = fix
+        super().__init__(f"{what}; {fix}")
+
+
+class StateStore:
+    """Items added, availability and events in one database. Safe to use from several threads.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///file`` or ``postgresql://…``. Tables are created where there are none.
+
+    Raises
+    ------
+    InputError
+        Where the URL names no known database.
+    ArtefactError
+        Where the tables are of another release.
+    StateUnavailableError
+        Where the database cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url)
+        try:
+            self._create_tables()
+        except TwoTowerError:
+            self.close()
+            raise
+
+    def create_item(self, item: StoredItem) -> bool:
+        """Add an item. False where the very same one is there already, as after a retry.
+
+        Raises
+        ------
+        StateConflictError
+            Where another item has the id.
+        """
+        item_id = item.fields.item_id
+        with self._writing() as connection:
+            row = connection.execute(
+                sa.select(tables.items).where(tables.items.c.item_id == item_id)
+            ).first()
+            if row is not None and not row.deleted:
+                if _item(row).fields == item.fields:
+                    return False
+                raise StateConflictError(
+                    f"item {item_id!r} exists", "choose another id, or PUT to replace it"
+                )
+            self._put(connection, item)
+        return True
+
+    def put_item(self, item: StoredItem) -> None:
+        """Add or replace an item; with ``deleted`` set, record that it is gone."""
+        with self._writing() as connection:
+            self._put(connection, item)
+
+    def set_availability(self, item_id: str, available: bool) -> None:
+        """Record whether an item can be had."""
+        with self._writing() as connection:
+            row = {
+                "item_id": item_id,
+                "available": available,
+                "revision": _next(connection, tables.availability.c.revision),
+            }
+            connection.execute(_upsert(connection, tables.availability, row))
+
+    def add_events(self, events: Sequence[Event]) -> list[bool]:
+        """Record events, all or none. False for each that was recorded before.
+
+        Raises
+        ------
+        StateConflictError
+            Where an event id was used for something else.
+        """
+        recorded = []
+        with self._writing() as connection:
+            for one in events:
+                values = _event_row(one)
+                statement = _insert(connection, tables.events).values(values)
+                result = connection.execute(
+                    statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(
+                        tables.events.c.seq
+                    )
+                )
+                new = result.first() is not None
+                if not new and self._event(connection, one.event_id) != one:
+                    raise StateConflictError(
+                        f"event id {one.event_id!r} was used for another event",
+                        "give every event an id of its own",
+                    )
+                recorded.append(new)
+        return recorded
+
+    def changes(self, since: Cursor, events: int = 10_000) -> Changes:
+        """What was written after ``since``, at most that many ``events``."""
+        with self._reading() as connection:
+            items = connection.execute(_after(tables.items, "revision", since.items)).all()
+            available = connection.execute(
+                _after(tables.availability, "revision", since.availability)
+            ).all()
+            log = connection.execute(_after(tables.events, "seq", since.events).limit(events)).all()
+        return Changes(
+            [_item(row) for row in items],
+            [(row.item_id, row.available) for row in available],
+            [_event(row) for row in log],
+            Cursor(
+                items[-1].revision if items else since.items,
+                available[-1].revision if available else since.availability,
+                log[-1].seq if log else since.events,
+            ),
+        )
+
+    def start(self, newest_events: int) -> Cursor:
+        """The cursor from which `changes` gives all items and about the newest events."""
+        with self._reading() as connection:
+            last = connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0
+        return Cursor(events=max(0, last - newest_events))
+
+    def ping(self) -> None:
+        """`StateUnavailableError` where the database does not answer."""
+        with self._reading() as connection:
+            connection.execute(sa.select(1))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _create_tables(self) -> None:
+        with self._writing() as connection:
+            tables.metadata.create_all(connection)
+            found = connection.scalar(sa.select(tables.about.c.schema_version))
+            if found is None:
+                connection.execute(tables.about.insert(), {"schema_version": tables.SCHEMA_VERSION})
+        if found not in (None, tables.SCHEMA_VERSION):
+            raise ArtefactError(
+                f"the state database has schema version {found}, this release reads "
+                f"{tables.SCHEMA_VERSION}; run the release that wrote it, or use another database"
+            )
+
+    def _put(self, connection: sa.Connection, item: StoredItem) -> None:
+        row = {
+            **item.fields.model_dump(),
+            "deleted": item.deleted,
+            "text_encoder": item.text_encoder,
+            "text_vector": item.text_vector,
+            "revision": _next(connection, tables.items.c.revision),
+        }
+        connection.execute(_upsert(connection, tables.items, row))
+
+    @staticmethod
+    def _event(connection: sa.Connection, event_id: str) -> Event:
+        statement = sa.select(tables.events).where(tables.events.c.event_id == event_id)
+        return _event(connection.execute(statement).one())
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with _translated(), self.engine.connect() as plain:
+            connection = plain.execution_options(**{WRITING: True})
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with _translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The driver's errors hold statements and addresses, which must not reach an answer."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeout) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        reason = "the disk is full" if "full" in str(cause) else type(cause).__name__
+        raise StateUnavailableError(
+            f"the state database does not answer ({reason}); nothing was written, "
+            "try again when it is back"
+        ) from error
+    except SQLAlchemyError as error:
+        raise StateUnavailableError(
+            f"the state database cannot be used ({type(error).__name__})"
+        ) from error
+
+
+def _after(table: sa.Table, column: str, value: int) -> sa.Select[Any]:
+    return sa.select(table).where(table.c[column] > value).order_by(table.c[column])
+
+
+def _next(connection: sa.Connection, revision: sa.Column[Any]) -> int:
+    return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(revision), 0) + 1)) or 1)
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """Both databases spell ``ON CONFLICT`` alike; SQLAlchemy has a function for each."""
+    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    return dialects[connection.dialect.name](table)
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> Any:
+    changed = {name: value for name, value in row.items() if name != "item_id"}
+    return (
+        _insert(connection, table)
+        .values(row)
+        .on_conflict_do_update(index_elements=["item_id"], set_=changed)
+    )
+
+
+def _item(row: Any) -> StoredItem:
+    fields = {name: getattr(row, name) for name in ItemFields.model_fields}
+    return StoredItem(
+        ItemFields.model_construct(**fields), row.deleted, row.text_encoder, row.text_vector
+    )
+
+
+def _event(row: Any) -> Event:
+    return Event.model_construct(
+        event_id=row.event_id,
+        user_id=row.user_id,
+        item_id=row.item_id,
+        kind=row.kind,
+        rating=row.rating,
+        occurred_at=row.timestamp,
+    )
+
+
+def _event_row(event: Event) -> dict[str, Any]:
+    values = event.model_dump()
+    values["timestamp"] = values.pop("occurred_at")
+    return values

@@ -1,0 +1,71 @@
+"""The tables, the same on SQLite and PostgreSQL."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION: Final = 1
+
+metadata: Final = MetaData()
+
+_SEQUENCE = BigInteger().with_variant(Integer, "sqlite")  # what SQLite numbers by itself
+
+about: Final = Table(
+    "twotower_state",
+    metadata,
+    Column("schema_version", Integer, primary_key=True),
+)
+
+items: Final = Table(
+    "items",
+    metadata,
+    Column("item_id", String(200), primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("description", Text),
+    Column("price", Float(53)),
+    Column("category", Text),
+    Column("average_rating", Float(53)),
+    Column("rating_count", BigInteger),
+    Column("image", Text),
+    Column("deleted", Boolean, nullable=False),
+    Column("text_encoder", Text),
+    Column("text_vector", LargeBinary),
+    # Counts writes to the table: a reader asks for what is newer than it has.
+    Column("revision", BigInteger, nullable=False),
+    Index("items_revision", "revision", unique=True),
+)
+
+availability: Final = Table(
+    "availability",
+    metadata,
+    Column("item_id", String(200), primary_key=True),
+    Column("available", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("availability_revision", "revision", unique=True),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
+    Column("event_id", String(200), nullable=False, unique=True),
+    Column("user_id", String(200), nullable=False),
+    Column("item_id", String(200), nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("rating", Float(53)),
+    Column("timestamp", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""The columns are named as `prepare` expects those of a log."""
