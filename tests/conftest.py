@@ -119,6 +119,17 @@ def block_text(blocks: "Dataset") -> Any:
 
 
 @pytest.fixture(scope="session")
+def block_image(blocks: "Dataset") -> Any:
+    """Image vectors of ``blocks``: any 12 numbers, and no image of items 3, 17 and 18."""
+    import numpy as np
+
+    vectors = np.random.default_rng(5).normal(size=(len(blocks.items), 12)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[[3, 17, 18]] = 0
+    return vectors
+
+
+@pytest.fixture(scope="session")
 def small_variants() -> dict[str, Any]:
     """Every named variant, made small: 8 dimensions, 2 epochs, hashed text."""
     from twotower.experiments.variants import VARIANTS
@@ -132,7 +143,10 @@ def small_variants() -> dict[str, Any]:
             model = model.vary(
                 user_tower=user.vary(id_dim=8, history=history, fusion=fusion),
                 item_tower=item.vary(
-                    id_dim=8, text_dim=item.text_dim and 8, fusion=item.fusion.vary(hidden_dim=16)
+                    id_dim=8,
+                    text_dim=item.text_dim and 8,
+                    image_dim=item.image_dim and 8,
+                    fusion=item.fusion.vary(hidden_dim=16),
                 ),
             )
         training = variant.training.vary(

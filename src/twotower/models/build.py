@@ -23,8 +23,16 @@ def needs_text(config: ModelConfig) -> bool:
     return isinstance(config, TwoTowerConfig) and config.needs_text
 
 
+def needs_image(config: ModelConfig) -> bool:
+    """Whether `build_model` wants image embeddings of the items."""
+    return isinstance(config, TwoTowerConfig) and config.needs_image
+
+
 def build_model(
-    config: ModelConfig, dataset: Dataset, text: FloatArray | None = None
+    config: ModelConfig,
+    dataset: Dataset,
+    text: FloatArray | None = None,
+    image: FloatArray | None = None,
 ) -> RetrievalModule:
     """Make the module; whatever it is fitted on is the training part alone.
 
@@ -32,6 +40,8 @@ def build_model(
     ----------
     text
         ``(num_items, t)`` text embeddings, where `needs_text` says so.
+    image
+        ``(num_items, m)`` image embeddings, zero where there is none, where `needs_image` says so.
     """
     train, num_items = dataset.train, len(dataset.items)
     match config:
@@ -42,6 +52,8 @@ def build_model(
         case TwoTowerConfig():
             if config.needs_text and text is None:
                 raise InputError("this model reads item text, got none", "pass text=...")
+            if config.needs_image and image is None:
+                raise InputError("this model reads item images, got none", "pass image=...")
             return TwoTower(
                 config,
                 len(train),
@@ -49,6 +61,7 @@ def build_model(
                     ItemFeatures.fit(train, dataset.catalogue).values,
                     text,
                     trained_items(train, num_items),
+                    image,
                 ),
                 UserFeatures.fit(train, dataset.catalogue),
             )

@@ -41,6 +41,8 @@ class ItemTowerConfig(Config):
     """Whether the 15 item features are read."""
     text_dim: int | None = Field(None, ge=1)
     """Width that text embeddings are projected to, or None for a tower without text."""
+    image_dim: int | None = Field(None, ge=1)
+    """Width that image embeddings are projected to, or None for a tower without images."""
     fusion: Fusion = ConcatMLPConfig()
     """How the parts become one vector."""
 
@@ -82,20 +84,30 @@ class UserTower(nn.Module):
 
 
 class ItemTower(nn.Module):
-    """Id, text and features to a unit vector."""
+    """Id, text, image and features to a unit vector.
 
-    def __init__(self, config: ItemTowerConfig, text_input_dim: int, out_dim: int) -> None:
+    An item without an image gets a learned vector in the image's place: its zeros would
+    otherwise be taken for a picture of their own.
+    """
+
+    def __init__(
+        self, config: ItemTowerConfig, text_input_dim: int, image_input_dim: int, out_dim: int
+    ) -> None:
         super().__init__()
         self.config = config
         parts = [config.id_dim]
         if config.text_dim is not None:
             self.text = nn.Linear(text_input_dim, config.text_dim)
             parts.append(config.text_dim)
+        if config.image_dim is not None:
+            self.image = nn.Linear(image_input_dim, config.image_dim)
+            self.missing_image = nn.Parameter(torch.zeros(config.image_dim))
+            parts.append(config.image_dim)
         if config.features:
             parts.append(len(ITEM_FEATURES))
         self.fusion = config.fusion.build(parts, out_dim)
 
-    def forward(self, item: Tensor, text: Tensor, features: Tensor) -> Tensor:
+    def forward(self, item: Tensor, text: Tensor, image: Tensor, features: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.
 
         Parameters
@@ -104,12 +116,17 @@ class ItemTower(nn.Module):
             ``(B, id_dim)`` id embeddings, that of the unknown item where there is no id.
         text
             ``(B, t)`` unit text embeddings, zero where there is no text.
+        image
+            ``(B, m)`` unit image embeddings, zero where there is no image.
         features
             ``(B, 15)`` standardised item features.
         """
         parts = [item]
         if self.config.text_dim is not None:
             parts.append(self.text(text))
+        if self.config.image_dim is not None:
+            pictured = image.any(-1, keepdim=True)  # (B, 1)
+            parts.append(torch.where(pictured, self.image(image), self.missing_image))
         if self.config.features:
             parts.append(features)
         return F.normalize(self.fusion(parts), dim=-1)

@@ -33,6 +33,11 @@ class TwoTowerConfig(Config):
         return self.item_tower.text_dim is not None or self.user_tower.history is not None
 
     @property
+    def needs_image(self) -> bool:
+        """Whether image embeddings of the items are read."""
+        return self.item_tower.image_dim is not None
+
+    @property
     def history_length(self) -> int:
         """Newest items that the user tower reads; 0 where it reads none."""
         return 0 if self.user_tower.history is None else self.user_tower.history.length
@@ -57,6 +62,9 @@ class ItemData(NamedTuple):
     trained: BoolArray
     """``(num_items,)`` false where training has no event: the id's row would be the random one
     that it began with, so such an item is embedded with the unknown id."""
+    image: FloatArray | None = None
+    """``(num_items, m)`` unit image embeddings, zero where an item has no image, or None for a
+    model without images."""
 
 
 class TwoTower(RetrievalModule):
@@ -65,6 +73,7 @@ class TwoTower(RetrievalModule):
     item_ids: Tensor
     item_features: Tensor
     item_text: Tensor
+    item_image: Tensor
 
     def __init__(
         self,
@@ -77,7 +86,9 @@ class TwoTower(RetrievalModule):
         self.config = config
         self.user_features = user_features
         self.num_items = len(items.features)
-        text = items.text if items.text is not None else np.zeros((self.num_items, 0), np.float32)
+        nothing = np.zeros((self.num_items, 0), np.float32)
+        text = nothing if items.text is None else items.text
+        image = nothing if items.image is None else items.image
         self.user_embedding = nn.Embedding(num_users + 1, config.user_tower.id_dim)
         self.item_embedding = nn.Embedding(self.num_items + 1, config.item_tower.id_dim)
         for table in (self.user_embedding, self.item_embedding):
@@ -87,8 +98,11 @@ class TwoTower(RetrievalModule):
         self.register_buffer("item_ids", torch.from_numpy(np.append(0, ids)), persistent=False)
         self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
         self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
+        self.register_buffer("item_image", _behind_zero_row(image), persistent=False)
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
-        self.item_tower = ItemTower(config.item_tower, text.shape[1], config.embedding_dim)
+        self.item_tower = ItemTower(
+            config.item_tower, text.shape[1], image.shape[1], config.embedding_dim
+        )
         if config.user_tower.history is not None:
             width = config.user_tower.history.hidden_dim
             self.history_text = nn.Linear(text.shape[1], width, bias=False)
@@ -116,7 +130,10 @@ class TwoTower(RetrievalModule):
         ids = self.item_ids[rows]
         hidden = hide_ids(ids, self.config.item_tower.id_dropout, self.training)
         vectors: Tensor = self.item_tower(
-            self.item_embedding(hidden), self.item_text[rows], self.item_features[rows]
+            self.item_embedding(hidden),
+            self.item_text[rows],
+            self.item_image[rows],
+            self.item_features[rows],
         )
         return vectors
 

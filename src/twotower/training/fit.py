@@ -33,6 +33,7 @@ def fit(
     *,
     validate: Callable[[RetrievalModule], float],
     text: FloatArray | None = None,
+    image: FloatArray | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -45,13 +46,15 @@ def fit(
         Metric of a module on the validation part, higher is better.
     text
         ``(num_items, t)`` text embeddings of the items, for models that read text.
+    image
+        ``(num_items, m)`` image embeddings of the items, for models that read images.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
         Folder of checkpoints; a run that was killed goes on from there.
     """
     torch.manual_seed(seed)
-    module = build_model(variant.model, dataset, text)
+    module = build_model(variant.model, dataset, text, image)
     interactions = dataset.train
     context: ContextBuilder = no_context
     if isinstance(module, TwoTower):

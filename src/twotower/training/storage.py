@@ -66,7 +66,12 @@ def read_variant(folder: Path) -> Variant:
         ) from error
 
 
-def load_trained(folder: Path, dataset: Dataset, text: FloatArray | None = None) -> Trained:
+def load_trained(
+    folder: Path,
+    dataset: Dataset,
+    text: FloatArray | None = None,
+    image: FloatArray | None = None,
+) -> Trained:
     """Read what `save_trained` wrote, for the data set that it was trained on.
 
     Raises
@@ -81,7 +86,7 @@ def load_trained(folder: Path, dataset: Dataset, text: FloatArray | None = None)
             f"{folder} was trained on data set {description['dataset']!r} with another "
             f"fingerprint than {dataset.name!r} has; pass the data set that it was trained on"
         )
-    module = build_model(variant.model, dataset, text)
+    module = build_model(variant.model, dataset, text, image)
     try:
         module.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -25,6 +25,8 @@ class Variant(Config):
     """Encoder of item texts, for models that read text: see `twotower.features.text`."""
     text_fields: TextFields = "title"
     """What that text is, the title or all fields in words: see `twotower.features.item_text`."""
+    image_encoder: str = "efficientnet-lite0"
+    """Encoder of item images, for models that read them: see `twotower.features.image`."""
 
     @model_validator(mode="after")
     def _loss_fits_negatives(self) -> "Variant":
