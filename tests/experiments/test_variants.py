@@ -5,11 +5,10 @@ from pydantic import ValidationError
 
 from twotower.errors import InputError
 from twotower.experiments.models import named_variant
-from twotower.experiments.variants import VARIANTS
+from twotower.experiments.variants import STUDY, VARIANTS, Step
 from twotower.models.history import GRUConfig
 from twotower.models.two_tower import TwoTowerConfig
-from twotower.training.losses import BPR, InfoNCE
-from twotower.training.negatives import InBatch, Popularity, Uniform
+from twotower.training.losses import InfoNCE
 from twotower.training.variant import Variant
 
 
@@ -31,12 +30,32 @@ def between(one: str, two: str) -> dict[str, tuple[Any, Any]]:
     return differences(VARIANTS[one].model_dump(), VARIANTS[two].model_dump())
 
 
-def test_each_step_of_the_study_changes_one_thing() -> None:
-    assert between("v1", "v4") == {"model.item_tower.text_dim": (None, 64)}
-    gru = {"kind": "gru", "length": 20, "hidden_dim": 64}
-    assert between("v4", "v5") == {"model.user_tower.history": (None, gru)}
-    assert between("v5", "v5b") == {"text_fields": ("title", "rich")}
-    assert between("v5", "v5-no-log-q") == {"loss.log_q": (True, False)}
+GRU = {"kind": "gru", "length": 20, "hidden_dim": 64}
+CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
+    "v4": {"model.item_tower.text_dim": (None, 64)},
+    "v4b": {"training.batch_size": (256, 1024)},
+    "v4c": {"training.learning_rate": (1e-3, 3e-4)},
+    "v5": {"model.user_tower.history": (None, GRU)},
+    "v5b": {"text_fields": ("title", "rich")},
+    "v5-no-log-q": {"loss.log_q": (True, False)},
+}
+"""Child → fields that differ from the parent's, and the two values."""
+
+
+@pytest.mark.parametrize("step", STUDY, ids=lambda step: step.name)
+def test_each_step_of_the_study_changes_what_it_says(step: Step) -> None:
+    if step.parent is None:
+        assert step.name not in CHANGES
+    else:
+        assert between(step.parent, step.name) == CHANGES[step.name]
+
+
+def test_the_study_is_all_variants_in_order_parents_first() -> None:
+    names = [step.name for step in STUDY]
+    assert names == list(VARIANTS)
+    for place, step in enumerate(STUDY):
+        assert step.parent is None or step.parent in names[:place]
+        assert step.change
 
 
 def test_the_models_have_the_sizes_of_the_study() -> None:
@@ -58,25 +77,6 @@ def test_a_variant_survives_json(name: str) -> None:
 def test_variants_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         VARIANTS["v5"].text_encoder = "hashing"  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("negatives", [Uniform(), Popularity()], ids=lambda one: one.kind)
-def test_info_nce_refuses_sampled_negatives(negatives: Any) -> None:
-    with pytest.raises(
-        ValidationError,
-        match=rf"loss 'info_nce' takes the batch as negatives, got '{negatives.kind}'; "
-        r"use negatives 'in_batch'",
-    ):
-        VARIANTS["v5"].vary(negatives=negatives)
-
-
-def test_bpr_refuses_the_batch_as_negatives() -> None:
-    with pytest.raises(
-        ValidationError,
-        match=r"loss 'bpr' needs sampled negatives, got negatives 'in_batch'; "
-        r"use negatives 'uniform' or 'popularity'",
-    ):
-        Variant(model=VARIANTS["mf"].model, loss=BPR(), negatives=InBatch())
 
 
 def test_a_history_without_text_is_refused() -> None:
@@ -120,6 +120,6 @@ def test_a_variant_by_name() -> None:
     assert named_variant("v5", "hashing").text_encoder == "hashing"
     with pytest.raises(
         InputError,
-        match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1, v4, v5, v5b, v5-no-log-q$",
+        match=rf"^unknown model 'v99'; pass one of {', '.join(VARIANTS)}$",
     ):
         named_variant("v99")

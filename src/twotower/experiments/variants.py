@@ -1,6 +1,6 @@
 """Every variant as data. `VARIANTS["v5"]` differs from `VARIANTS["v4"]` just as it says here."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from twotower.models.history import GRUConfig
 from twotower.models.lightgcn import LightGCNConfig
@@ -45,6 +45,12 @@ so: without it in-batch negatives hold popular items back, and the model ends ne
 V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
 """v1 with title text in the item tower."""
 
+V4B: Final = V4.vary(training=V4.training.vary(batch_size=1024))
+"""v4 with four times the batch, and so four times the negatives."""
+
+V4C: Final = V4.vary(training=V4.training.vary(learning_rate=3e-4))
+"""v4 with a third of the step size."""
+
 V5: Final = V4.vary(model=V4.model.vary(user_tower=_USER_WITH_HISTORY))
 """v4 with a GRU over the text of the last 20 items in the user tower."""
 
@@ -59,8 +65,35 @@ VARIANTS: Final = {
     "lightgcn": LIGHTGCN,
     "v1": V1,
     "v4": V4,
+    "v4b": V4B,
+    "v4c": V4C,
     "v5": V5,
     "v5b": V5B,
     "v5-no-log-q": V5_NO_LOG_Q,
 }
 """Name → variant, in the order of the study."""
+
+
+class Step(NamedTuple):
+    """One row of the ablation study."""
+
+    name: str
+    """A name in `VARIANTS`."""
+    parent: str | None
+    """The variant that it is compared with, or None for a model that stands for itself."""
+    change: str
+    """How it differs from its parent, for the report."""
+
+
+STUDY: Final = (
+    Step("mf", None, "matrix factorisation with BPR"),
+    Step("lightgcn", None, "LightGCN with BPR"),
+    Step("v1", None, "id and features in both towers, InfoNCE, batch 256, temperature 0.2"),
+    Step("v4", "v1", "title text in the item tower"),
+    Step("v4b", "v4", "batch 1024"),
+    Step("v4c", "v4", "learning rate 3e-4"),
+    Step("v5", "v4", "GRU over the text of the last 20 items"),
+    Step("v5b", "v5", "rich text: title, store, category, bullet points and description"),
+    Step("v5-no-log-q", "v5", "no log-q correction"),
+)
+"""The ablation study, parents before children; each row differs from its parent in one thing."""
