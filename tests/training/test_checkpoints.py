@@ -25,9 +25,9 @@ def stepped(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
 
 def test_weights_moments_and_state_come_back(tmp_path: Path) -> None:
     module, optimiser = stepped(0)
-    save_checkpoint(tmp_path / "last", module, optimiser, {"epoch": 3, "loss": 0.1})
+    save_checkpoint(tmp_path / "last", {"module": module}, optimiser, {"epoch": 3, "loss": 0.1})
     other, others = stepped(1)
-    load_tensors(tmp_path / "last", other, others)
+    load_tensors(tmp_path / "last", {"module": other}, others)
     assert read_state(tmp_path / "last") == {"epoch": 3, "loss": 0.1}
     for name, value in module.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
@@ -40,14 +40,14 @@ def test_weights_moments_and_state_come_back(tmp_path: Path) -> None:
 
 def load(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     read_state(folder)
-    load_tensors(folder, module, optimiser)
+    load_tensors(folder, {"module": module}, optimiser)
 
 
 @pytest.mark.parametrize("file", ["module.safetensors", "optimiser.safetensors", "state.json"])
 @pytest.mark.parametrize("break_it", ["truncate", "empty", "delete"])
 def test_a_broken_checkpoint_is_refused(file: str, break_it: str, tmp_path: Path) -> None:
     module, optimiser = stepped(0)
-    save_checkpoint(tmp_path / "last", module, optimiser, {"epoch": 3})
+    save_checkpoint(tmp_path / "last", {"module": module}, optimiser, {"epoch": 3})
     path = tmp_path / "last" / file
     if break_it == "delete":
         path.unlink()

@@ -41,7 +41,7 @@ def test_an_epoch_holds_every_event_once(batch_size: int) -> None:
 
 
 def same(one: Any, other: Any) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_a_batch_is_a_function_of_its_position() -> None:
@@ -64,7 +64,8 @@ def test_batches_have_the_documented_types() -> None:
 
 
 def test_log_q_is_the_log_share_of_the_positive() -> None:
-    batch = examples(8).batch(0, 0)
+    batch = Examples(TRAIN, InBatch().fit(TRAIN, 5), 8, 0).batch(0, 0)
+    assert batch.in_batch
     counts = np.bincount(TRAIN.items)
     expected = np.log(counts[batch.positives.numpy()] / 8)
     np.testing.assert_allclose(batch.log_q.numpy(), expected, rtol=1e-6)

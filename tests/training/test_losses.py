@@ -7,20 +7,32 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
-from twotower.models.base import Embeddings
-from twotower.training.losses import BPR, InfoNCE, mask_accidental_hits, subtract_log_q
+from twotower.models.base import Batch, Embeddings
+from twotower.training.losses import BPR, InfoNCE, is_negative, subtract_log_q
 
 
 def embeddings(query: Any, positive: Any, negative: Any = None, **given: Any) -> Embeddings:
+    """In a batch of its own, unless there are negatives; the items are 0, 1, 2 … by default."""
     query, positive = torch.tensor(query), torch.tensor(positive)
-    return Embeddings(
-        query,
-        positive,
-        torch.zeros(len(query), 0, query.shape[1]) if negative is None else torch.tensor(negative),
-        torch.tensor(given.get("ids", list(range(len(query))))),
-        torch.tensor(given.get("log_q", [0.0] * len(query))),
-        torch.tensor(given.get("squared_norm", 0.0)),
+    size, dim = query.shape
+    negative = torch.zeros(size, 0, dim) if negative is None else torch.tensor(negative)
+    count = negative.shape[1]
+    shared = torch.tensor(given.get("shared", [])).reshape(-1, dim)
+    batch = Batch(
+        torch.arange(size),
+        torch.tensor(given.get("ids", list(range(size)))),
+        torch.tensor(given.get("log_q", [0.0] * size)),
+        torch.tensor(given.get("negative_ids", [[100] * count] * size)).reshape(size, count),
+        torch.zeros(size, 0, dtype=torch.int64),
+        torch.zeros(size, dtype=torch.int64),
+        torch.zeros(size, 0),
+        torch.tensor(given.get("negative_log_q", [[0.0] * count] * size)).reshape(size, count),
+        torch.tensor(given.get("shared_ids", [200] * len(shared)), dtype=torch.int64),
+        torch.tensor(given.get("shared_log_q", [0.0] * len(shared))),
+        given.get("in_batch", count + len(shared) == 0),
     )
+    squared_norm = torch.tensor(given.get("squared_norm", 0.0))
+    return Embeddings.of(batch, query, positive, negative, shared, squared_norm)
 
 
 def softplus(value: float) -> float:
@@ -90,21 +102,77 @@ def test_a_batch_of_one_item_has_nothing_to_tell_apart() -> None:
     assert found.item() == pytest.approx(0.0, abs=1e-6)
 
 
-def test_masking_keeps_the_diagonal_and_everything_that_differs() -> None:
-    logits = torch.arange(16.0).reshape(4, 4)
+def test_a_negative_is_an_item_and_not_the_positive() -> None:
     ids = torch.tensor([5, 9, 5, 5])
-    masked = mask_accidental_hits(logits, ids, ids)
-    hidden = torch.isinf(masked)
-    assert hidden.int().tolist() == [[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 1, 0]]
-    assert torch.equal(masked[~hidden], logits[~hidden])
-    assert torch.equal(logits, torch.arange(16.0).reshape(4, 4))
+    found = is_negative(ids, ids)
+    assert found.int().tolist() == [[0, 1, 0, 0], [1, 0, 1, 1], [0, 1, 0, 0], [0, 1, 0, 0]]
+    found = is_negative(torch.tensor([1, 2]), torch.tensor([1, 2, -1, 3]))
+    assert found.int().tolist() == [[0, 1, 0, 1], [1, 0, 0, 1]]
+    found = is_negative(torch.tensor([1, 2]), torch.tensor([[1, 4], [1, -1]]))
+    assert found.int().tolist() == [[0, 1], [1, 0]]
 
 
-def test_masking_takes_candidates_beyond_the_batch() -> None:
-    masked = mask_accidental_hits(
-        torch.zeros(2, 4), torch.tensor([1, 2]), torch.tensor([1, 2, 2, 3])
+NEGATIVE = [[[0.0, 1.0]], [[1.0, 0.0]], [[0.6, 0.8]]]  # q.n = 0, 0.6, 0.8
+SHARED = [[1.0, 0.0], [0.0, 1.0]]  # q.s = (1, 0), (0.6, 0.8), (0, 1)
+
+
+def test_info_nce_takes_negatives_beside_the_batch() -> None:
+    found = InfoNCE(temperature=0.5)(
+        embeddings(QUERY, POSITIVE, NEGATIVE, shared=SHARED, in_batch=True)
     )
-    assert torch.isinf(masked).int().tolist() == [[0, 0, 0, 0], [0, 0, 1, 0]]
+    extra = [[0.0, 1.0, 0.0], [0.6, 0.6, 0.8], [0.8, 0.0, 1.0]]
+    logits = [[c / 0.5 for c in (*row, *more)] for row, more in zip(COSINES, extra, strict=True)]
+    assert found.item() == pytest.approx(by_hand(logits, [list(range(6))] * 3), rel=1e-5)
+
+
+def test_info_nce_takes_negatives_instead_of_the_batch() -> None:
+    found = InfoNCE(temperature=0.5, log_q=True)(
+        embeddings(
+            QUERY,
+            POSITIVE,
+            NEGATIVE,
+            log_q=[-1.0, -2.0, -3.0],
+            negative_log_q=[[-4.0], [-5.0], [-6.0]],
+        )
+    )
+    losses = [
+        softplus((negative / 0.5 - negative_log_q) - (positive / 0.5 - log_q))
+        for positive, negative, log_q, negative_log_q in zip(
+            (0.8, 0.8, 0.0), (0.0, 0.6, 0.8), (-1, -2, -3), (-4, -5, -6), strict=True
+        )
+    ]
+    assert found.item() == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [BPR(), InfoNCE(log_q=True)], ids=lambda one: one.kind)
+def test_what_is_no_negative_weighs_nothing(loss: Any) -> None:
+    plain = embeddings(QUERY, POSITIVE, [[[0.5, 0.5]], [[0.1, 0.2]], [[0.3, 0.4]]])
+    padded = embeddings(
+        QUERY,
+        POSITIVE,
+        [[[0.5, 0.5], [9.0, 9.0]], [[9.0, 9.0], [0.1, 0.2]], [[0.3, 0.4], [9.0, 9.0]]],
+        negative_ids=[[7, -1], [1, 8], [9, 2]],  # none; the positives of rows 1 and 2
+        shared=[[9.0, 9.0]],
+        shared_ids=[-1],
+    )
+    assert loss(padded).item() == pytest.approx(loss(plain).item(), rel=1e-6)
+
+
+def test_an_example_without_negatives_weighs_nothing_in_bpr() -> None:
+    given = embeddings([[1.0]], [[0.5]], [[[3.0]]], negative_ids=[[-1]])
+    assert BPR()(given).item() == 0
+
+
+def test_bpr_divides_differences_by_its_temperature() -> None:
+    given = embeddings([[1.0, 0.0]], [[0.5, 0.0]], [[[0.9, 0.0]]])
+    assert BPR(temperature=0.1)(given).item() == pytest.approx(softplus(0.4 / 0.1), rel=1e-5)
+
+
+def test_bpr_takes_the_batch() -> None:
+    found = BPR()(embeddings(QUERY, POSITIVE, ids=[7, 4, 7]))
+    # Rows 0 and 2 have the same positive: neither is the other's negative.
+    differences = [0.0 - 0.8, 0.96 - 0.8, 0.6 - 0.8, 1.0 - 0.0]
+    assert found.item() == pytest.approx(sum(map(softplus, differences)) / 4, rel=1e-5)
 
 
 def test_the_log_q_correction_recovers_the_full_softmax_over_samples() -> None:
@@ -122,19 +190,30 @@ def test_the_log_q_correction_recovers_the_full_softmax_over_samples() -> None:
     )
 
 
+@pytest.mark.parametrize("in_batch", [True, False])
 @pytest.mark.parametrize("loss", [BPR(), InfoNCE(), InfoNCE(log_q=True)], ids=str)
-def test_gradients_reach_what_the_loss_reads(loss: Any) -> None:
+def test_gradients_reach_what_the_loss_reads(loss: Any, in_batch: bool) -> None:
     torch.manual_seed(0)
     parts: list[Tensor] = [
         F.normalize(torch.randn(*shape), dim=-1).requires_grad_()
-        for shape in ((5, 3), (5, 3), (5, 2, 3))
+        for shape in ((5, 3), (5, 3), (5, 2, 3), (4, 3))
     ]
-    loss(Embeddings(*parts, torch.arange(5), torch.zeros(5), torch.zeros(()))).backward()
-    assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in parts[:2])
-    assert (parts[2].grad is None) == isinstance(loss, InfoNCE)
+    template = embeddings(
+        [[0.0] * 3] * 5,
+        [[0.0] * 3] * 5,
+        [[[0.0] * 3] * 2] * 5,
+        shared=[[0.0] * 3] * 4,
+        in_batch=in_batch,
+    )
+    names = ("query", "positive", "negative", "shared")
+    loss(template._replace(**dict(zip(names, parts, strict=True)))).backward()
+    assert all(part.grad is not None and part.grad.abs().sum() > 0 for part in parts)
 
 
-@pytest.mark.parametrize("make", [lambda: InfoNCE(temperature=0), lambda: BPR(regularisation=-1)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: InfoNCE(temperature=0), lambda: BPR(regularisation=-1), lambda: BPR(temperature=0)],
+)
 def test_impossible_settings_are_refused(make: Any) -> None:
     with pytest.raises(ValidationError, match=r"greater than"):
         make()

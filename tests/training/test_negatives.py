@@ -8,6 +8,13 @@ from hypothesis import strategies as st
 from twotower.data import Histories
 from twotower.training.negatives import InBatch, PairSet, Popularity, Uniform
 
+
+def draw(config: Any, train: Histories, num_items: int, users: Any, seed: int = 0) -> Any:
+    positives = np.zeros(len(users), dtype=np.int64)
+    sampler = config.fit(train, num_items)
+    return sampler.sample(users, positives, np.random.default_rng(seed), 0)
+
+
 LOGS = st.lists(st.lists(st.integers(0, 7), max_size=5), min_size=1, max_size=6)
 
 
@@ -22,7 +29,7 @@ def test_a_negative_is_never_a_training_item(rows: Any, seed: int, config: Any) 
     users = np.array([user for user, items in free.items() if items] * 4, dtype=np.int64)
     if not len(users) or not bought:
         return
-    drawn = config.fit(train, 8).sample(users, np.random.default_rng(seed))
+    drawn = draw(config, train, 8, users, seed).negatives
     assert drawn.shape == (len(users), 3)
     assert drawn.dtype == np.int64
     for user, items in zip(users, drawn.tolist(), strict=True):
@@ -32,7 +39,7 @@ def test_a_negative_is_never_a_training_item(rows: Any, seed: int, config: Any) 
 def shares(config: Any, train: Histories, num_items: int) -> Any:
     """Shares of the items among 40,000 draws for a user without history (user 0)."""
     users = np.zeros(10_000, dtype=np.int64)
-    drawn = config.fit(train, num_items).sample(users, np.random.default_rng(1))
+    drawn = draw(config, train, num_items, users, 1).negatives
     return np.bincount(drawn.ravel(), minlength=num_items) / drawn.size
 
 
@@ -69,16 +76,18 @@ def test_a_redrawn_negative_keeps_the_proportions() -> None:
 def test_a_user_with_the_whole_catalogue_stalls_nothing(config: Any) -> None:
     train = Histories.from_lists([list(range(500)), list(range(499)), [3]])
     users = np.array([0, 1, 2] * 50)
-    drawn = config.fit(train, 500).sample(users, np.random.default_rng(0))
+    drawn = draw(config, train, 500, users).negatives
     assert drawn.shape == (150, 2)
     assert ((drawn >= 0) & (drawn < 500)).all()
     assert (drawn[2::3] != 3).all()
 
 
 def test_in_batch_draws_nothing() -> None:
-    drawn = InBatch().fit(LOG, 4).sample(np.arange(3), np.random.default_rng(0))
-    assert drawn.shape == (3, 0)
-    assert drawn.dtype == np.int64
+    drawn = draw(InBatch(), LOG, 4, np.arange(3))
+    assert drawn.in_batch
+    assert drawn.negatives.shape == drawn.negative_log_q.shape == (3, 0)
+    assert drawn.negatives.dtype == drawn.shared.dtype == np.int64
+    assert len(drawn.shared) == len(drawn.shared_log_q) == 0
 
 
 @given(LOGS)

@@ -1,7 +1,8 @@
 """What the training loop and evaluation expect of a model, and what a batch holds."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from twotower.data import Queries
@@ -35,11 +36,15 @@ class VectorScorer(Scorer, Protocol):
         ...
 
 
+_NO_IDS = torch.empty(0, dtype=torch.int64)
+_NO_VALUES = torch.empty(0)
+
+
 class Batch(NamedTuple):
     """Training examples: who, what came before, what came next, and what did not.
 
-    ``B`` examples, ``M`` sampled negatives (0 where the loss uses none), ``L`` history
-    positions (0 where the model reads none), ``F`` user features.
+    ``B`` examples, ``M`` negatives of each and ``S`` of all of them together (0 where there are
+    none), ``L`` history positions (0 where the model reads none), ``F`` user features.
     """
 
     users: Tensor
@@ -47,15 +52,24 @@ class Batch(NamedTuple):
     positives: Tensor
     """``(B,)`` int64 item index."""
     log_q: Tensor
-    """``(B,)`` float32 log of each positive's share of the training interactions."""
+    """``(B,)`` float32 log of how often each positive is a candidate of another example, in
+    units of the batch size: see `twotower.training.negatives.base`."""
     negatives: Tensor
-    """``(B, M)`` int64 item index."""
+    """``(B, M)`` int64 item index, -1 where an example has fewer."""
     histories: Tensor
     """``(B, L)`` int64 item index + 1, oldest first, 0 behind the last."""
     lengths: Tensor
     """``(B,)`` int64 number of history positions in use."""
     features: Tensor
     """``(B, F)`` float32 user features of the history, never of the positive."""
+    negative_log_q: Tensor = _NO_VALUES
+    """``(B, M)`` float32, as ``log_q``."""
+    shared: Tensor = _NO_IDS
+    """``(S,)`` int64 item index of the negatives that all examples share."""
+    shared_log_q: Tensor = _NO_VALUES
+    """``(S,)`` float32, as ``log_q``."""
+    in_batch: bool = False
+    """Whether the other positives of the batch are negatives too."""
 
 
 class Embeddings(NamedTuple):
@@ -66,13 +80,54 @@ class Embeddings(NamedTuple):
     positive: Tensor
     """``(B, d)``"""
     negative: Tensor
-    """``(B, M, d)``"""
+    """``(B, M, d)``, anything where ``negative_ids`` is -1."""
+    shared: Tensor
+    """``(S, d)``"""
+    users: Tensor
+    """``(B,)`` int64 user index."""
     positive_ids: Tensor
     """``(B,)`` int64 item index of each positive, to recognise the same item in a batch."""
+    negative_ids: Tensor
+    """``(B, M)`` int64 item index, -1 for no item."""
+    shared_ids: Tensor
+    """``(S,)`` int64 item index."""
     log_q: Tensor
-    """``(B,)`` log of the chance that a random training interaction is of that item."""
+    """``(B,)`` as `Batch.log_q`."""
+    negative_log_q: Tensor
+    """``(B, M)`` as `Batch.negative_log_q`."""
+    shared_log_q: Tensor
+    """``(S,)`` as `Batch.shared_log_q`."""
+    in_batch: bool
+    """Whether the other positives of the batch are negatives too."""
     squared_norm: Tensor
     """Scalar: half the squared norm of the looked-up table rows, a mean over examples."""
+
+    @classmethod
+    def of(
+        cls,
+        batch: Batch,
+        query: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        shared: Tensor,
+        squared_norm: Tensor,
+    ) -> Self:
+        """Vectors, with what the batch says about them."""
+        return cls(
+            query,
+            positive,
+            negative,
+            shared,
+            batch.users,
+            batch.positives,
+            batch.negatives,
+            batch.shared,
+            batch.log_q,
+            batch.negative_log_q,
+            batch.shared_log_q,
+            batch.in_batch,
+            squared_norm,
+        )
 
 
 class RetrievalModule(nn.Module):
@@ -87,7 +142,6 @@ class RetrievalModule(nn.Module):
         raise NotImplementedError
 
 
-def half_squared_norm(*rows: Tensor) -> Tensor:
-    """``sum(rows ** 2) / (2 B)`` with ``B`` the examples of the first: LightGCN's penalty."""
-    total = sum((one.square().sum() for one in rows), start=rows[0].new_zeros(()))
-    return total / (2 * len(rows[0]))
+def half_squared_norm(examples: int, *rows: Tensor) -> Tensor:
+    """``sum(rows ** 2) / (2 * examples)``: LightGCN's penalty."""
+    return torch.stack([one.square().sum() for one in rows]).sum() / (2 * examples)

@@ -40,23 +40,16 @@ class LightGCN(RetrievalModule):
 
     def forward(self, batch: Batch) -> Embeddings:
         """Propagate the whole graph, then look up the batch."""
-        wanted = torch.cat(
-            [
-                batch.users[:, None],
-                self.num_users + batch.positives[:, None],
-                self.num_users + batch.negatives,
-            ],
-            dim=1,
-        )  # (B, 2 + M)
+        # An example with fewer negatives than others has -1 there: any row does.
+        items = torch.cat([batch.positives[:, None], batch.negatives.clamp(min=0)], dim=1)
+        own = torch.cat([batch.users[:, None], self.num_users + items], dim=1)  # (B, 2 + M)
+        wanted = torch.cat([own.flatten(), self.num_users + batch.shared])
         nodes = self.graph.propagate(self.node_embedding.weight, self.config.layers)
-        rows = nodes[wanted]  # (B, 2 + M, d)
-        return Embeddings(
-            rows[:, 0],
-            rows[:, 1],
-            rows[:, 2:],
-            batch.positives,
-            batch.log_q,
-            half_squared_norm(self.node_embedding(wanted)),
+        looked_up = nodes[wanted]
+        rows = looked_up[: own.numel()].reshape(*own.shape, -1)  # (B, 2 + M, d)
+        penalty = half_squared_norm(len(own), self.node_embedding(wanted))
+        return Embeddings.of(
+            batch, rows[:, 0], rows[:, 1], rows[:, 2:], looked_up[own.numel() :], penalty
         )
 
     @torch.no_grad()

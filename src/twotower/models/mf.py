@@ -38,16 +38,19 @@ class MatrixFactorisation(RetrievalModule):
     def forward(self, batch: Batch) -> Embeddings:
         """Look up the rows of a batch."""
         # One look-up for positives and negatives: each costs a pass over the whole gradient.
-        wanted = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
+        # An example with fewer negatives than others has -1 there: any row does.
+        own = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
+        wanted = torch.cat([own.flatten(), batch.shared]).clamp(min=0)
         query = self.user_embedding(batch.users)  # (B, d)
-        items = self.item_embedding(wanted)  # (B, 1 + M, d)
-        return Embeddings(
+        looked_up = self.item_embedding(wanted)
+        items = looked_up[: own.numel()].reshape(*own.shape, -1)  # (B, 1 + M, d)
+        return Embeddings.of(
+            batch,
             query,
             items[:, 0],
             items[:, 1:],
-            batch.positives,
-            batch.log_q,
-            half_squared_norm(query, items),
+            looked_up[own.numel() :],
+            half_squared_norm(len(query), query, looked_up),
         )
 
     def scorer(self) -> FactorScorer:

@@ -114,15 +114,16 @@ class TwoTower(RetrievalModule):
         query = self.user_tower(
             user, self._history_vectors(batch.histories), batch.lengths, batch.features
         )
-        wanted = torch.cat([batch.positives[:, None], batch.negatives], dim=1) + 1  # (B, 1 + M)
-        items = self.embed_items(wanted.flatten()).reshape(*wanted.shape, -1)
-        return Embeddings(
+        own = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
+        vectors = self.embed_items(torch.cat([own.flatten(), batch.shared]) + 1)
+        items = vectors[: own.numel()].reshape(*own.shape, -1)  # (B, 1 + M, d)
+        return Embeddings.of(
+            batch,
             query,
             items[:, 0],
             items[:, 1:],
-            batch.positives,
-            batch.log_q,
-            half_squared_norm(user),
+            vectors[own.numel() :],
+            half_squared_norm(len(user), user),
         )
 
     def embed_items(self, rows: Tensor) -> Tensor:

@@ -15,9 +15,12 @@ from twotower.errors import ArtefactError
 
 
 def save_checkpoint(
-    folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
+    folder: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    state: Mapping[str, Any],
 ) -> None:
-    """Write weights, optimiser state and a JSON-able ``state`` to ``folder``."""
+    """Write modules, each to a file of its name, optimiser and a JSON-able ``state``."""
     slots = optimiser.state_dict()["state"]
     moments = {
         f"{parameter}.{name}": value
@@ -25,7 +28,8 @@ def save_checkpoint(
         for name, value in values.items()
     }
     with atomic_folder(folder) as temporary:
-        save_file(_contiguous(module.state_dict()), temporary / "module.safetensors")
+        for name, module in modules.items():
+            save_file(_contiguous(module.state_dict()), temporary / f"{name}.safetensors")
         save_file(_contiguous(moments), temporary / "optimiser.safetensors")
         (temporary / "state.json").write_text(json.dumps(dict(state)))
 
@@ -39,8 +43,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def load_tensors(folder: Path, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Restore weights and optimiser in place.
+def load_tensors(
+    folder: Path, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> None:
+    """Restore modules and optimiser in place.
 
     Raises
     ------
@@ -48,7 +54,8 @@ def load_tensors(folder: Path, module: nn.Module, optimiser: torch.optim.Optimiz
         Where a file is missing, broken, or of another model.
     """
     try:
-        module.load_state_dict(load_file(folder / "module.safetensors"))
+        for name, module in modules.items():
+            module.load_state_dict(load_file(folder / f"{name}.safetensors"))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in load_file(folder / "optimiser.safetensors").items():
             parameter, name = key.split(".", 1)

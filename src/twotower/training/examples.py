@@ -82,8 +82,6 @@ class Examples:
     ) -> None:
         self._train = train
         self._users = train.rows
-        counts = np.bincount(train.items)
-        self._log_q = np.log(np.maximum(counts, 1) / max(len(train.items), 1)).astype(np.float32)
         self._negatives = negatives
         self._context = context
         self._sampling = sampling
@@ -109,16 +107,20 @@ class Examples:
         users = self._users[events]
         positives = self._train.items[events].astype(np.int64)
         rng = np.random.default_rng((self._seed, epoch, step))
-        negatives = self._negatives.sample(users, rng)
+        drawn = self._negatives.sample(users, positives, rng, epoch)
         histories, lengths, features = self._context(events)
         return Batch(
             torch.from_numpy(users),
             torch.from_numpy(positives),
-            torch.from_numpy(self._log_q[positives]),
-            torch.from_numpy(negatives),
+            torch.from_numpy(drawn.log_q),
+            torch.from_numpy(drawn.negatives),
             torch.from_numpy(histories),
             torch.from_numpy(lengths),
             torch.from_numpy(features),
+            torch.from_numpy(drawn.negative_log_q),
+            torch.from_numpy(drawn.shared),
+            torch.from_numpy(drawn.shared_log_q),
+            drawn.in_batch,
         )
 
     def _epoch_order(self, epoch: int) -> Array:

@@ -79,6 +79,9 @@ def fit(
         variant.loss,
         variant.training,
         validate=validate,
+        negatives=variant.negatives.live(
+            interactions, len(dataset.items), variant.model.embedding_dim, seed
+        ),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,

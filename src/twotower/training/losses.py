@@ -1,10 +1,10 @@
 """Losses see embeddings, not models.
 
-A loss takes `Embeddings` and returns a scalar. Logit corrections are small functions with one
-argument order: ``(logits, query_or_positive_information, candidate_information)``.
+A loss takes `Embeddings` and returns a scalar. Which negatives it meets is decided by the
+embeddings, so that every loss works with every source of negatives.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -21,45 +21,103 @@ class BPR(Config):
     kind: Literal["bpr"] = "bpr"
     regularisation: float = Field(1e-4, ge=0)
     """Weight of half the squared norm of the looked-up rows, a mean over the batch."""
+    temperature: float = Field(1.0, gt=0)
+    """What score differences are divided by. Cosines need a small one: without, a difference is
+    2 at most, where the logistic function has hardly begun to bend."""
 
     def __call__(self, embeddings: Embeddings) -> Tensor:
-        """``mean softplus(q.n - q.p) + regularisation * squared_norm``.
+        """``mean softplus((q.n - q.p) / temperature) + regularisation * squared_norm``.
 
-        The mean runs over examples and, where there are several, over their negatives.
+        The mean runs over all pairs of a positive and a negative.
         """
-        query, positive, negative = embeddings.query, embeddings.positive, embeddings.negative
+        query, positive = embeddings.query, embeddings.positive
         positive_scores = (query * positive).sum(-1, keepdim=True)  # (B, 1)
-        negative_scores = (negative @ query[:, :, None]).squeeze(-1)  # (B, M)
-        loss = F.softplus(negative_scores - positive_scores).mean()
+        total, pairs = query.new_zeros(()), query.new_zeros(())
+        for block in negative_blocks(embeddings):
+            losses = F.softplus((block.scores - positive_scores) / self.temperature)
+            total = total + losses.masked_fill(~block.usable, 0).sum()
+            pairs = pairs + block.usable.sum()
+        loss = total / pairs.clamp(min=1)
         return loss + self.regularisation * embeddings.squared_norm
 
 
 class InfoNCE(Config):
-    """Softmax over the positives of the batch (van den Oord et al., 2018).
+    """Softmax over the positive and its negatives (van den Oord et al., 2018).
 
-    With unit vectors and the ``temperature``, this is the in-batch sampled softmax of
-    two-tower retrieval models.
+    With unit vectors, the ``temperature`` and the batch as negatives, this is the in-batch
+    sampled softmax of two-tower retrieval models.
     """
 
     kind: Literal["info_nce"] = "info_nce"
     temperature: float = Field(0.2, gt=0)
     """What cosines are divided by; smaller means a sharper softmax."""
     log_q: bool = False
-    """Whether logits are corrected for popular items being in a batch more often."""
+    """Whether logits are corrected for some items being candidates more often."""
 
     def __call__(self, embeddings: Embeddings) -> Tensor:
-        """Cross-entropy of each query's positive among all positives of the batch."""
+        """Cross-entropy of each query's positive among all its candidates."""
         query, positive = embeddings.query, embeddings.positive
-        ids = embeddings.positive_ids
-        logits = query @ positive.T / self.temperature  # (B, B)
-        if self.log_q:
-            logits = subtract_log_q(logits, embeddings.log_q)
-        logits = mask_accidental_hits(logits, ids, ids)
-        return F.cross_entropy(logits, torch.arange(len(query), device=query.device))
+        own = (query * positive).sum(-1, keepdim=True)  # (B, 1)
+        always = torch.ones_like(own, dtype=torch.bool)
+        everything = [Block(own, embeddings.log_q[:, None], always), *negative_blocks(embeddings)]
+        blocks = []
+        for block in everything:
+            logits = block.scores / self.temperature
+            if self.log_q:
+                logits = subtract_log_q(logits, block.log_q)
+            blocks.append(logits.masked_fill(~block.usable, float("-inf")))
+        logits = torch.cat(blocks, dim=1)  # (B, 1 + C)
+        return F.cross_entropy(logits, torch.zeros_like(embeddings.positive_ids))
 
 
 Loss = Annotated[BPR | InfoNCE, Field(discriminator="kind")]
 """Every loss there is; a new one is a class in this file and a name here."""
+
+
+class Block(NamedTuple):
+    """Negatives from one place, against every query of a batch."""
+
+    scores: Tensor
+    """``(B, C)`` dot products."""
+    log_q: Tensor
+    """``(C,)`` or ``(B, C)``."""
+    usable: Tensor
+    """``(B, C)`` bool: see `is_negative`."""
+
+
+def negative_blocks(embeddings: Embeddings) -> list[Block]:
+    """The negatives that there are: the batch, each example's own, those that all share."""
+    query, positive_ids = embeddings.query, embeddings.positive_ids
+    blocks = []
+    if embeddings.in_batch:
+        scores = query @ embeddings.positive.T  # (B, B)
+        usable = is_negative(positive_ids, positive_ids)
+        blocks.append(Block(scores, embeddings.log_q, usable))
+    if embeddings.negative_ids.shape[1]:
+        # Not a batched matrix product: for one row and a few columns its overhead is the cost.
+        scores = (embeddings.negative * query[:, None]).sum(-1)  # (B, M)
+        usable = is_negative(positive_ids, embeddings.negative_ids)
+        blocks.append(Block(scores, embeddings.negative_log_q, usable))
+    if len(embeddings.shared_ids):
+        scores = query @ embeddings.shared.T  # (B, S)
+        usable = is_negative(positive_ids, embeddings.shared_ids)
+        blocks.append(Block(scores, embeddings.shared_log_q, usable))
+    return blocks
+
+
+def is_negative(positive_ids: Tensor, candidate_ids: Tensor) -> Tensor:
+    """``(B, C)`` bool: whether a candidate is an item, and another than the query's positive.
+
+    A candidate that happens to be the positive is an accidental hit, no negative.
+
+    Parameters
+    ----------
+    positive_ids
+        ``(B,)`` item of each row's positive.
+    candidate_ids
+        ``(C,)`` item of each column or ``(B, C)`` of each place, -1 for no item.
+    """
+    return (candidate_ids != positive_ids[:, None]) & (candidate_ids >= 0)
 
 
 def subtract_log_q(logits: Tensor, log_q: Tensor) -> Tensor:
@@ -73,23 +131,6 @@ def subtract_log_q(logits: Tensor, log_q: Tensor) -> Tensor:
     logits
         ``(B, C)``.
     log_q
-        ``(C,)`` log chance of each candidate to be drawn.
+        ``(C,)`` or ``(B, C)`` log of how often each candidate is one.
     """
-    return logits - log_q[None, :]
-
-
-def mask_accidental_hits(logits: Tensor, positive_ids: Tensor, candidate_ids: Tensor) -> Tensor:
-    """Set a candidate that is the same item as the query's positive to ``-inf``.
-
-    Parameters
-    ----------
-    logits
-        ``(B, C)``, the positive of row ``b`` in column ``b``, which stays.
-    positive_ids
-        ``(B,)`` item of each row's positive.
-    candidate_ids
-        ``(C,)`` item of each column.
-    """
-    same = positive_ids[:, None] == candidate_ids[None, :]
-    same.fill_diagonal_(False)
-    return logits.masked_fill(same, float("-inf"))
+    return logits - log_q

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from twotower.config import Config
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.models.base import Embeddings, RetrievalModule
 from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
 from twotower.training.examples import Examples, Sampling
+from twotower.training.negatives import LiveNegatives
 
 
 class TrainingConfig(Config):
@@ -92,6 +93,7 @@ def train(
     config: TrainingConfig,
     *,
     validate: Callable[[RetrievalModule], float],
+    negatives: LiveNegatives | None = None,
     seed: int = 0,
     fingerprint: str = "",
     checkpoint: Path | None = None,
@@ -105,6 +107,8 @@ def train(
         Higher is better; called with the module in eval mode at the end of an epoch, once
         ``validate_steps`` steps have gone since the last time. Early stopping and the choice
         of weights rest on it.
+    negatives
+        What the model itself adds to the negatives of the examples.
     seed
         Batches and dropout are functions of the seed and the position alone.
     fingerprint
@@ -123,15 +127,18 @@ def train(
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
     # The fused step walks each parameter once; the default takes about four times as long.
     optimiser = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
+    negatives = negatives or LiveNegatives()
+    modules = {"module": module, "negatives": negatives}
     state = TrainingState(fingerprint)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
-        state = _resume(checkpoint, module, optimiser, fingerprint)
+        state = _resume(checkpoint, modules, optimiser, fingerprint)
     wrapped, optimiser = fabric.setup(module, optimiser)
+    negatives.to(fabric.device)
 
     def save(name: str) -> None:
         if checkpoint is not None:
-            save_checkpoint(checkpoint / name, module, optimiser, asdict(state))
+            save_checkpoint(checkpoint / name, modules, optimiser, asdict(state))
 
     saved = time.monotonic()
     while state.epoch < config.epochs and not state.finished:
@@ -140,7 +147,8 @@ def train(
             begun = time.perf_counter()
             torch.manual_seed(_position_seed(seed, state.epoch, state.step))  # dropout
             batch = fabric.to_device(examples.batch(state.epoch, state.step))
-            value = loss(wrapped(batch))
+            batch = negatives.before(batch, module, state.epoch, state.step)
+            value = loss(negatives.after(wrapped(batch), state.epoch))
             optimiser.zero_grad()
             fabric.backward(value)
             optimiser.step()
@@ -177,7 +185,7 @@ def train(
         save("last")
         saved = time.monotonic()
     if checkpoint is not None and (checkpoint / "best").exists():
-        load_tensors(checkpoint / "best", module, optimiser)
+        load_tensors(checkpoint / "best", modules, optimiser)
     else:
         module.load_state_dict(best)
     module.eval()
@@ -185,7 +193,10 @@ def train(
 
 
 def _resume(
-    checkpoint: Path, module: RetrievalModule, optimiser: torch.optim.Optimizer, fingerprint: str
+    checkpoint: Path,
+    modules: Mapping[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    fingerprint: str,
 ) -> TrainingState:
     # Whose it is comes first: the tensors of another run need not fit.
     state = TrainingState.from_json(read_state(checkpoint / "last"))
@@ -195,7 +206,7 @@ def _resume(
             f"{state.fingerprint[:12]!r}, this run has {fingerprint[:12]!r}); "
             "delete it, or choose another folder"
         )
-    load_tensors(checkpoint / "last", module, optimiser)
+    load_tensors(checkpoint / "last", modules, optimiser)
     return state
 
 

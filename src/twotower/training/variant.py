@@ -1,12 +1,10 @@
 """A variant as data: model, loss, negatives and training settings, checked together."""
 
-from pydantic import model_validator
-
 from twotower.config import Config
 from twotower.features import TextFields
 from twotower.models.build import ModelConfig
-from twotower.training.losses import BPR, InfoNCE, Loss
-from twotower.training.negatives import InBatch, Negatives
+from twotower.training.losses import Loss
+from twotower.training.negatives import Negatives
 from twotower.training.trainer import TrainingConfig
 
 
@@ -27,18 +25,3 @@ class Variant(Config):
     """What that text is, the title or all fields in words: see `twotower.features.item_text`."""
     image_encoder: str = "efficientnet-lite0"
     """Encoder of item images, for models that read them: see `twotower.features.image`."""
-
-    @model_validator(mode="after")
-    def _loss_fits_negatives(self) -> "Variant":
-        in_batch = isinstance(self.negatives, InBatch)
-        if isinstance(self.loss, BPR) and in_batch:
-            raise ValueError(
-                "loss 'bpr' needs sampled negatives, got negatives 'in_batch'; "
-                "use negatives 'uniform' or 'popularity'"
-            )
-        if isinstance(self.loss, InfoNCE) and not in_batch:
-            raise ValueError(
-                f"loss 'info_nce' takes the batch as negatives, got {self.negatives.kind!r}; "
-                "use negatives 'in_batch'"
-            )
-        return self

@@ -1,0 +1,130 @@
+"""Negatives that the model itself finds hard to tell from a positive."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from twotower.config import Config
+from twotower.data import Histories
+from twotower.models.base import Batch, RetrievalModule
+from twotower.training.negatives.base import (
+    Drawn,
+    LiveNegatives,
+    NegativeSampler,
+    none_drawn,
+    train_shares,
+)
+from twotower.types import Array, FloatArray
+
+
+class Hard(Config):
+    """The items that the current model scores highest, out of a random part of the catalogue.
+
+    Item vectors come from the model as it was at the last refresh, the user's vector from the
+    model as it is. As in ANCE (Xiong et al., ICLR 2021) the vectors are a little old; as in
+    dynamic negative sampling (Zhang et al., SIGIR 2013) the size of the random part says how hard
+    the hardest of it is.
+
+    The items that the user has in the training part are never negatives. Nor, with a ``margin``,
+    is what scores nearly as high as the positive, or higher: on sparse data, that is what the
+    user would have bought next. An example without enough hard negatives left has fewer.
+    """
+
+    kind: Literal["hard"] = "hard"
+    count: int = Field(4, ge=1)
+    """Negatives for each example, at most."""
+    pool: int = Field(1000, ge=1)
+    """Random items of which the hardest are taken, anew for each batch; the larger, the harder.
+    Where it is not below the catalogue's size, it is the catalogue."""
+    margin: float | None = Field(None, ge=0)
+    """By how much a negative must score below the positive; None leaves that out."""
+    refresh_steps: int = Field(100, ge=1)
+    """Item vectors are made anew at the start of an epoch and every so many steps."""
+    in_batch: bool = False
+    """Whether the other positives of the batch are negatives too."""
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Count the training interactions, for the log-q correction."""
+        return _HardSampler(self, train, num_items)
+
+    def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
+        """A miner that has no item vectors yet."""
+        return HardMiner(self, train, num_items, dim, seed)
+
+    def often(self, num_items: int) -> float:
+        """How often one of the hardest items is a candidate: whenever the pool has it."""
+        return min(self.pool / num_items, 1.0)
+
+
+class _HardSampler:
+    """Draws nothing, and knows the log-q of positives."""
+
+    def __init__(self, config: Hard, train: Histories, num_items: int) -> None:
+        self._in_batch = config.in_batch
+        self._log_q = np.log(train_shares(train, num_items)).astype(np.float32)
+        self._often = config.often(num_items)
+
+    def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
+        """No negatives yet: they are mined when the model is at hand."""
+        del rng, epoch
+        alone = np.full(len(users), np.log(self._often / len(users)), dtype=np.float32)
+        log_q = self._log_q[positives] if self._in_batch else alone
+        return none_drawn(log_q, in_batch=self._in_batch)
+
+
+class HardMiner(LiveNegatives):
+    """Finds hard negatives with the item vectors of the last refresh."""
+
+    item_vectors: Tensor
+
+    def __init__(self, config: Hard, train: Histories, num_items: int, dim: int, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self._train = train
+        self._seed = seed
+        self.register_buffer("item_vectors", torch.zeros(num_items, dim))
+
+    def before(self, batch: Batch, module: RetrievalModule, epoch: int, step: int) -> Batch:
+        """The batch with ``(B, count)`` mined negatives, -1 where none is left."""
+        if step % self.config.refresh_steps == 0:
+            items = torch.from_numpy(module.scorer().item_vectors())
+            self.item_vectors = items.to(self.item_vectors.device)
+        was_training = module.training
+        module.eval()
+        with torch.no_grad():
+            query = module(batch).query.cpu().numpy()
+        module.train(was_training)
+        rng = np.random.default_rng((self._seed, epoch, step, 1))
+        mined = torch.from_numpy(self.mine(query, batch, rng)).to(batch.users.device)
+        num_items = len(self.item_vectors)
+        log_q = np.log(self.config.often(num_items) / len(mined))
+        return batch._replace(
+            negatives=mined,
+            negative_log_q=torch.full(mined.shape, log_q, device=mined.device),
+        )
+
+    def mine(self, query: FloatArray, batch: Batch, rng: np.random.Generator) -> Array:
+        """``(B, count)`` int64 items for ``(B, d)`` user vectors, hardest first."""
+        table = self.item_vectors.cpu().numpy()
+        num_items, rows = len(table), np.arange(len(query))
+        pool = np.arange(num_items)
+        if self.config.pool < num_items:
+            pool = rng.choice(num_items, self.config.pool, replace=False)
+        scores = query @ table[pool].T  # (B, P)
+        if self.config.margin is not None:
+            positive = (query * table[batch.positives.cpu().numpy()]).sum(axis=1)
+            scores[scores > (positive - self.config.margin)[:, None]] = -np.inf
+        place = np.full(num_items, -1)
+        place[pool] = np.arange(len(pool))
+        own = self._train.select(batch.users.cpu().numpy())
+        inside = place[own.items] >= 0
+        scores[own.rows[inside], place[own.items[inside]]] = -np.inf
+        count = min(self.config.count, len(pool))
+        hardest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+        found = scores[rows[:, None], hardest]
+        order = np.argsort(-found, axis=1, kind="stable")
+        hardest, found = (np.take_along_axis(one, order, axis=1) for one in (hardest, found))
+        return np.where(np.isfinite(found), pool[hardest], -1)

@@ -1,0 +1,68 @@
+"""Negatives from the batches before this one."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from twotower.config import Config
+from twotower.data import Histories
+from twotower.models.base import Embeddings
+from twotower.training.negatives.base import LiveNegatives, NegativeSampler
+from twotower.training.negatives.sampled import InBatch
+
+
+class Queue(Config):
+    """The batch, and item vectors of the batches before it (Wang et al., *Cross-batch negative
+    sampling*, SIGIR 2021).
+
+    Item vectors move slowly, so that those of recent batches are nearly current: many more
+    negatives, and no item is embedded for them.
+    """
+
+    kind: Literal["queue"] = "queue"
+    size: int = Field(1024, ge=1)
+    """Item vectors that are kept; the oldest leave first."""
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """As for the batch alone: what is in the queue was drawn as a positive is."""
+        return InBatch().fit(train, num_items)
+
+    def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
+        """An empty queue of ``dim`` wide vectors."""
+        del train, num_items, seed
+        return VectorQueue(self.size, dim)
+
+
+class VectorQueue(LiveNegatives):
+    """First in, first out; the vectors are detached, so that no gradient reaches old batches."""
+
+    vectors: Tensor
+    ids: Tensor
+    log_q: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("vectors", torch.zeros(size, dim))
+        self.register_buffer("ids", torch.full((size,), -1))  # -1: not filled yet
+        self.register_buffer("log_q", torch.zeros(size))
+
+    def after(self, embeddings: Embeddings, epoch: int) -> Embeddings:
+        """Put the queue among the shared negatives, then the batch's positives in the queue."""
+        del epoch
+        ready = self.ids >= 0
+        extended = embeddings._replace(
+            shared=torch.cat([embeddings.shared, self.vectors[ready]]),
+            shared_ids=torch.cat([embeddings.shared_ids, self.ids[ready]]),
+            shared_log_q=torch.cat([embeddings.shared_log_q, self.log_q[ready]]),
+        )
+        for name, new in (
+            ("vectors", embeddings.positive.detach()),
+            ("ids", embeddings.positive_ids),
+            ("log_q", embeddings.log_q),
+        ):
+            old = self.get_buffer(name)
+            setattr(self, name, torch.cat([old, new.to(old.dtype)])[-self.size :])
+        return extended

@@ -1,0 +1,179 @@
+"""Negatives drawn by chance: the batch itself, uniform, by popularity, and mixtures of these."""
+
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from twotower.config import Config
+from twotower.data import Histories
+from twotower.training.negatives.base import (
+    Drawn,
+    LiveNegatives,
+    NegativeSampler,
+    none_drawn,
+    train_shares,
+)
+from twotower.training.negatives.pairs import PairSet
+from twotower.types import Array, DoubleArray, FloatArray
+
+MOST_REDRAWS: Final = 100
+
+
+class ChanceNegatives(Config):
+    """What negatives that are drawn by chance have in common: the model has no part in them."""
+
+    def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
+        """Nothing that the model changes."""
+        del train, num_items, dim, seed
+        return LiveNegatives()
+
+
+class InBatch(ChanceNegatives):
+    """No sampling: the other positives of the batch."""
+
+    kind: Literal["in_batch"] = "in_batch"
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Count the training interactions, for the log-q correction."""
+        return BatchAlone(np.log(train_shares(train, num_items)).astype(np.float32))
+
+
+class Uniform(ChanceNegatives):
+    """Uniform over the catalogue without the user's own training items."""
+
+    kind: Literal["uniform"] = "uniform"
+    count: int = Field(1, ge=1)
+    """Negatives for each example; with ``shared``, for all examples of a batch together."""
+    shared: bool = False
+    """Whether one draw serves the whole batch. A user's own items can then be among it."""
+
+    def weights(self, train: Histories, num_items: int) -> DoubleArray:
+        """``(num_items,)`` what an item's chance to be drawn is in proportion to."""
+        del train
+        return np.ones(num_items)
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Remember who has what."""
+        return ByChance(self, train, num_items)
+
+
+class Popularity(ChanceNegatives):
+    """In proportion to ``train count ** power``, without the user's own training items.
+
+    ``power=1`` is what implicit's BPR does; 0.75 is word2vec's (Mikolov et al., 2013).
+    """
+
+    kind: Literal["popularity"] = "popularity"
+    count: int = Field(1, ge=1)
+    """Negatives for each example; with ``shared``, for all examples of a batch together."""
+    power: float = Field(1.0, ge=0, le=1)
+    """Exponent of the count; 0 is uniform over the items that were bought."""
+    shared: bool = False
+    """Whether one draw serves the whole batch. A user's own items can then be among it."""
+
+    def weights(self, train: Histories, num_items: int) -> DoubleArray:
+        """``(num_items,)`` what an item's chance to be drawn is in proportion to."""
+        counts = np.bincount(train.items, minlength=num_items).astype(np.float64)
+        weights: DoubleArray = np.where(counts > 0, counts**self.power, 0.0)
+        return weights
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Count the training interactions of each item."""
+        return ByChance(self, train, num_items)
+
+
+Chance = Annotated[Uniform | Popularity, Field(discriminator="kind")]
+
+
+class Mixed(ChanceNegatives):
+    """The batch and sampled negatives beside it (Yang et al., *Mixed negative sampling*, 2020).
+
+    The batch alone never shows an item that nobody in it bought, and shows the popular ones
+    most; uniform negatives beside it reach the whole catalogue.
+    """
+
+    kind: Literal["mixed"] = "mixed"
+    sampled: Chance = Uniform(count=256, shared=True)
+    """What is drawn beside the batch."""
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Fit what is drawn, and count the training interactions."""
+        return ByChance(self.sampled, train, num_items, batch=train_shares(train, num_items))
+
+
+class BatchAlone:
+    """Sampler of nothing; ``log_q`` is that of each item of the catalogue."""
+
+    def __init__(self, log_q: FloatArray) -> None:
+        self._log_q = log_q
+
+    def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
+        """Nothing but the batch."""
+        del users, rng, epoch
+        return none_drawn(self._log_q[positives], in_batch=True)
+
+
+class ByChance:
+    """Draw by cumulative share, then draw again where a draw hit the user's own items.
+
+    Parameters
+    ----------
+    batch
+        ``(num_items,)`` chance of each item to be a positive, where the other positives of the
+        batch are negatives too.
+    """
+
+    def __init__(
+        self,
+        config: Uniform | Popularity,
+        train: Histories,
+        num_items: int,
+        batch: DoubleArray | None = None,
+    ) -> None:
+        weights = config.weights(train, num_items)
+        cumulated = np.cumsum(weights)
+        self._cumulated = cumulated / cumulated[-1]
+        self._chances = weights / cumulated[-1]
+        self._batch = np.zeros(num_items) if batch is None else batch
+        self._in_batch = batch is not None
+        self._count, self._shared = config.count, config.shared
+        self._pairs = PairSet.fit(train, num_items)
+        self._log_q: tuple[int, FloatArray] = (0, np.empty(0, dtype=np.float32))
+
+    def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
+        """Negatives of each example, or of all of them together."""
+        del epoch
+        log_q = self._table(len(users))
+        drawn = none_drawn(log_q[positives], in_batch=self._in_batch)
+        if self._shared:
+            shared = self._draw(rng, self._count)
+            return drawn._replace(shared=shared, shared_log_q=log_q[shared])
+        items = self._for_users(users, rng)
+        return drawn._replace(negatives=items, negative_log_q=log_q[items])
+
+    def _table(self, size: int) -> FloatArray:
+        """``(num_items,)`` log-q for a batch of the given size; kept, as only the last differs."""
+        if self._log_q[0] != size:
+            often = self._batch + self._count / size * self._chances
+            # What is never drawn can still be a positive: the least chance keeps its log finite.
+            often = np.maximum(often, np.finfo(np.float32).tiny)
+            self._log_q = (size, np.log(often).astype(np.float32))
+        return self._log_q[1]
+
+    def _for_users(self, users: Array, rng: np.random.Generator) -> Array:
+        items = self._draw(rng, (len(users), self._count))
+        row, column = np.nonzero(self._pairs.contains(users[:, None], items))
+        # Bounded: a user who has (nearly) the whole catalogue must not stall training.
+        for _ in range(MOST_REDRAWS):
+            if not len(row):
+                break
+            again = self._draw(rng, len(row))
+            items[row, column] = again
+            hit = self._pairs.contains(users[row], again)
+            row, column = row[hit], column[hit]
+        return items
+
+    def _draw(self, rng: np.random.Generator, size: int | tuple[int, ...]) -> Array:
+        items: Array = np.searchsorted(self._cumulated, rng.random(size), side="right")
+        return items
