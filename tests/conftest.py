@@ -134,25 +134,33 @@ def small_variants() -> dict[str, Any]:
     """Every named variant, made small: 8 dimensions, 2 epochs, hashed text."""
     from twotower.experiments.variants import VARIANTS
 
+    def narrow(fusion: Any) -> Any:
+        return fusion.vary(hidden_dim=16) if fusion.kind == "concat_mlp" else fusion
+
     def small(variant: Any) -> Any:
         model = variant.model.vary(embedding_dim=8)
         if model.kind == "two_tower":
             user, item = model.user_tower, model.item_tower
             history = user.history and user.history.vary(length=4, hidden_dim=8)
-            fusion = user.fusion.vary(hidden_dim=16)
             model = model.vary(
-                user_tower=user.vary(id_dim=8, history=history, fusion=fusion),
+                user_tower=user.vary(id_dim=8, history=history, fusion=narrow(user.fusion)),
                 item_tower=item.vary(
                     id_dim=8,
                     text_dim=item.text_dim and 8,
                     image_dim=item.image_dim and 8,
-                    fusion=item.fusion.vary(hidden_dim=16),
+                    fusion=narrow(item.fusion),
                 ),
             )
         training = variant.training.vary(
             epochs=2, batch_size=64, learning_rate=1e-2, validate_steps=1
         )
-        return variant.vary(model=model, training=training, text_encoder="hashing")
+        negatives = variant.negatives
+        if negatives.kind == "curriculum":  # one epoch a stage
+            stages = [one.vary(from_epoch=epoch) for epoch, one in enumerate(negatives.stages)]
+            negatives = negatives.vary(stages=stages)
+        return variant.vary(
+            model=model, training=training, negatives=negatives, text_encoder="hashing"
+        )
 
     return {name: small(variant) for name, variant in VARIANTS.items()}
 

@@ -13,8 +13,11 @@ from twotower.training.variant import Variant
 
 
 def differences(one: Any, two: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """Paths at which two nested dictionaries differ, and the two values."""
-    if isinstance(one, dict) and isinstance(two, dict):
+    """Paths at which two nested dictionaries differ, and the two values.
+
+    Settings of another kind differ as a whole.
+    """
+    if isinstance(one, dict) and isinstance(two, dict) and one.get("kind") == two.get("kind"):
         keys = one.keys() | two.keys()
         return {
             where: values
@@ -31,12 +34,45 @@ def between(one: str, two: str) -> dict[str, tuple[Any, Any]]:
 
 
 GRU = {"kind": "gru", "length": 20, "hidden_dim": 64}
+CONCAT = {"kind": "concat_mlp", "hidden_dim": 128, "dropout": 0.0}
+HARD = {"kind": "hard", "count": 4, "margin": 0.1, "refresh_steps": 100, "in_batch": True}
+CURRICULUM = {
+    "kind": "curriculum",
+    "stages": (
+        {"from_epoch": 0, "negatives": {"kind": "in_batch"}},
+        {"from_epoch": 2, "negatives": {**HARD, "pool": 100}},
+        {"from_epoch": 4, "negatives": {**HARD, "pool": 1000}},
+    ),
+}
 CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "v4": {"model.item_tower.text_dim": (None, 64)},
     "v4b": {"training.batch_size": (256, 1024)},
     "v4c": {"training.learning_rate": (1e-3, 3e-4)},
+    "v4-bpr": {
+        "loss": (
+            {"kind": "info_nce", "temperature": 0.2, "log_q": True},
+            {"kind": "bpr", "regularisation": 1e-4, "temperature": 1.0},
+        ),
+        "negatives": (
+            {"kind": "in_batch"},
+            {
+                "kind": "hard",
+                "count": 4,
+                "pool": 1000,
+                "margin": None,
+                "refresh_steps": 100,
+                "in_batch": False,
+            },
+        ),
+    },
+    "v4-bpr-fixed": {"loss.temperature": (1.0, 0.1), "negatives.margin": (None, 0.1)},
     "v5": {"model.user_tower.history": (None, GRU)},
     "v5b": {"text_fields": ("title", "rich")},
+    "v6": {"negatives": ({"kind": "in_batch"}, CURRICULUM)},
+    "v8": {
+        "model.user_tower.fusion": (CONCAT, {"kind": "fm_gates"}),
+        "model.item_tower.fusion": (CONCAT, {"kind": "fm_gates"}),
+    },
     "v5-no-log-q": {"loss.log_q": (True, False)},
 }
 """Child → fields that differ from the parent's, and the two values."""

@@ -18,7 +18,7 @@ from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_description, save_trained
 
 
-@pytest.fixture(scope="module", params=["mf", "lightgcn", "v1", "v4", "v5"])
+@pytest.fixture(scope="module", params=["mf", "lightgcn", "v1", "v4", "v4-bpr", "v5", "v6", "v8"])
 def variant(request: Any, small_variants: Any) -> Any:
     return small_variants[request.param]
 

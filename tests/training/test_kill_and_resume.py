@@ -10,15 +10,27 @@ import torch
 from safetensors.torch import load_file
 
 from twotower.data import Dataset
+from twotower.training.negatives import Curriculum, Hard, Queue, Stage
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 
 
-@pytest.mark.parametrize("name", ["mf", "lightgcn", "v5"])
+QUEUE_THEN_HARD = Curriculum(
+    stages=(
+        Stage(from_epoch=0, negatives=Queue(size=200)),
+        Stage(from_epoch=5, negatives=Hard(pool=20, refresh_steps=3, in_batch=True)),
+    )
+)
+"""Negatives of which the model has a part in every one."""
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "v5", "v5 with live negatives"])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     name: str, blocks: Dataset, block_text: Any, small_variants: Any, tmp_path: Path
 ) -> None:
+    name, *live = name.split(" with ")
     small = small_variants[name]
+    negatives = QUEUE_THEN_HARD if live else small.negatives
     training = small.training.vary(
         epochs=12, checkpoint_seconds=0, validate_steps=15, patience=4, batch_size=96
     )
@@ -31,7 +43,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
         )
     blocks.save(tmp_path / "data")
     np.save(tmp_path / "text.npy", block_text)
-    variant = small.vary(model=model, training=training)
+    variant = small.vary(model=model, training=training, negatives=negatives)
     (tmp_path / "variant.json").write_text(variant.model_dump_json())
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path)], capture_output=True, text=True, timeout=90

@@ -2,13 +2,14 @@
 
 from typing import Final, NamedTuple
 
+from twotower.models.fusion import FMGatesConfig
 from twotower.models.history import GRUConfig
 from twotower.models.lightgcn import LightGCNConfig
 from twotower.models.mf import MFConfig
 from twotower.models.towers import ItemTowerConfig, UserTowerConfig
 from twotower.models.two_tower import TwoTowerConfig
 from twotower.training.losses import BPR, InfoNCE
-from twotower.training.negatives import InBatch, Popularity
+from twotower.training.negatives import Curriculum, Hard, InBatch, Popularity, Stage
 from twotower.training.trainer import TrainingConfig
 from twotower.training.variant import Variant
 
@@ -51,11 +52,42 @@ V4B: Final = V4.vary(training=V4.training.vary(batch_size=1024))
 V4C: Final = V4.vary(training=V4.training.vary(learning_rate=3e-4))
 """v4 with a third of the step size."""
 
+V4_BPR: Final = V4.vary(
+    loss=BPR(regularisation=1e-4), negatives=Hard(count=4, pool=1000, margin=None)
+)
+"""v4 with BPR on plain cosines and the hardest negatives, as the public reference has it, which
+collapsed: see `docs/models.md`."""
+
+V4_BPR_FIXED: Final = V4_BPR.vary(
+    loss=BPR(regularisation=1e-4, temperature=0.1),
+    negatives=Hard(count=4, pool=1000, margin=0.1),
+)
+"""v4-bpr with differences of cosines scaled, and likely false negatives left out."""
+
 V5: Final = V4.vary(model=V4.model.vary(user_tower=_USER_WITH_HISTORY))
 """v4 with a GRU over the text of the last 20 items in the user tower."""
 
 V5B: Final = V5.vary(text_fields="rich")
 """v5 with rich text: title, store, category, bullet points and description."""
+
+V6: Final = V5.vary(
+    negatives=Curriculum(
+        stages=(
+            Stage(from_epoch=0, negatives=InBatch()),
+            Stage(from_epoch=2, negatives=Hard(pool=100, margin=0.1, in_batch=True)),
+            Stage(from_epoch=4, negatives=Hard(pool=1000, margin=0.1, in_batch=True)),
+        )
+    )
+)
+"""v5 with a curriculum: the batch, then also hard negatives, then harder ones."""
+
+V8: Final = V5.vary(
+    model=V5.model.vary(
+        user_tower=_USER_WITH_HISTORY.vary(fusion=FMGatesConfig()),
+        item_tower=_ITEM_WITH_TEXT.vary(fusion=FMGatesConfig()),
+    )
+)
+"""v5 with the parts of each tower summed by learned gates."""
 
 V5_NO_LOG_Q: Final = V5.vary(loss=InfoNCE(temperature=0.2, log_q=False))
 """v5 without the log-q correction, as the public reference trains it."""
@@ -67,8 +99,12 @@ VARIANTS: Final = {
     "v4": V4,
     "v4b": V4B,
     "v4c": V4C,
+    "v4-bpr": V4_BPR,
+    "v4-bpr-fixed": V4_BPR_FIXED,
     "v5": V5,
     "v5b": V5B,
+    "v6": V6,
+    "v8": V8,
     "v5-no-log-q": V5_NO_LOG_Q,
 }
 """Name → variant, in the order of the study."""
@@ -92,8 +128,12 @@ STUDY: Final = (
     Step("v4", "v1", "title text in the item tower"),
     Step("v4b", "v4", "batch 1024"),
     Step("v4c", "v4", "learning rate 3e-4"),
+    Step("v4-bpr", "v4", "BPR on cosines and hard negatives"),
+    Step("v4-bpr-fixed", "v4-bpr", "cosines divided by 0.1, no negatives near the positive"),
     Step("v5", "v4", "GRU over the text of the last 20 items"),
     Step("v5b", "v5", "rich text: title, store, category, bullet points and description"),
+    Step("v6", "v5", "curriculum: the batch, then hard negatives, then harder ones"),
+    Step("v8", "v5", "parts summed by learned gates instead of the concat-MLP"),
     Step("v5-no-log-q", "v5", "no log-q correction"),
 )
 """The ablation study, parents before children; each row differs from its parent in one thing."""

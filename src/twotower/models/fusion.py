@@ -1,11 +1,12 @@
 """How the parts of a tower become one vector."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from twotower.config import Config
 
@@ -43,5 +44,42 @@ class ConcatMLP(nn.Module):
         return fused
 
 
-Fusion = ConcatMLPConfig
+class FMGatesConfig(Config):
+    """Sum the parts, each weighed by a learned gate.
+
+    The score of a user and an item is then a weighted sum of the dot products of each part of
+    the one with each part of the other: the pairwise interactions of a factorisation machine
+    (Rendle, ICDM 2010), between parts instead of single features.
+    """
+
+    kind: Literal["fm_gates"] = "fm_gates"
+
+    def build(self, part_dims: Sequence[int], out_dim: int) -> nn.Module:
+        """Make the module for parts of the given widths."""
+        return FMGates(part_dims, out_dim)
+
+
+class FMGates(nn.Module):
+    """``sum_k softmax(gates)_k * unit(linear_k(part_k))``.
+
+    Every projected part has length one, so that its gate is all there is to its weight.
+    """
+
+    def __init__(self, part_dims: Sequence[int], out_dim: int) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Linear(dim, out_dim) for dim in part_dims)
+        self.gates = nn.Parameter(torch.zeros(len(part_dims)))
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """``(B, p_1) … (B, p_n)`` to ``(B, out_dim)``, not yet normalised."""
+        projected = [project(part) for project, part in zip(self.projections, parts, strict=True)]
+        stacked = F.normalize(torch.stack(projected, dim=1), dim=-1)  # (B, n, d)
+        return (stacked * self.gate_weights()[None, :, None]).sum(dim=1)
+
+    def gate_weights(self) -> Tensor:
+        """``(n,)`` weights of the parts, in their order; they sum to 1."""
+        return self.gates.softmax(dim=0)
+
+
+Fusion = Annotated[ConcatMLPConfig | FMGatesConfig, Field(discriminator="kind")]
 """Every fusion there is; a new one is a class in this file and a name here."""

@@ -53,13 +53,14 @@ class UserTower(nn.Module):
     def __init__(self, config: UserTowerConfig, out_dim: int) -> None:
         super().__init__()
         self.config = config
-        parts = [config.id_dim]
+        parts = {"id": config.id_dim}
         if config.history is not None:
             self.history = config.history.build()
-            parts.append(config.history.hidden_dim)
+            parts["history"] = config.history.hidden_dim
         if config.features:
-            parts.append(len(USER_FEATURES))
-        self.fusion = config.fusion.build(parts, out_dim)
+            parts["features"] = len(USER_FEATURES)
+        self.parts = tuple(parts)
+        self.fusion = config.fusion.build(list(parts.values()), out_dim)
 
     def forward(self, user: Tensor, history: Tensor, lengths: Tensor, features: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.
@@ -95,17 +96,18 @@ class ItemTower(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        parts = [config.id_dim]
+        parts = {"id": config.id_dim}
         if config.text_dim is not None:
             self.text = nn.Linear(text_input_dim, config.text_dim)
-            parts.append(config.text_dim)
+            parts["text"] = config.text_dim
         if config.image_dim is not None:
             self.image = nn.Linear(image_input_dim, config.image_dim)
             self.missing_image = nn.Parameter(torch.zeros(config.image_dim))
-            parts.append(config.image_dim)
+            parts["image"] = config.image_dim
         if config.features:
-            parts.append(len(ITEM_FEATURES))
-        self.fusion = config.fusion.build(parts, out_dim)
+            parts["features"] = len(ITEM_FEATURES)
+        self.parts = tuple(parts)
+        self.fusion = config.fusion.build(list(parts.values()), out_dim)
 
     def forward(self, item: Tensor, text: Tensor, image: Tensor, features: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.

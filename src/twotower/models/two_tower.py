@@ -12,6 +12,7 @@ from twotower.data import Queries
 from twotower.features import UserFeatures, user_inputs
 from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
 from twotower.models.factors import FactorScorer
+from twotower.models.fusion import FMGates
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
 from twotower.types import BoolArray, FloatArray
 
@@ -142,6 +143,18 @@ class TwoTower(RetrievalModule):
         """``(num_items + 1, h)`` what the history encoder reads of each item; row 0 is padding."""
         table: Tensor = self.history_text(self.item_text)
         return table
+
+    def gate_weights(self) -> dict[str, dict[str, float]]:
+        """What each part weighs in its tower, ``{"user": {"id": 0.5, …}, "item": {…}}``.
+
+        A tower whose fusion has no gates is left out.
+        """
+        towers = {"user": self.user_tower, "item": self.item_tower}
+        return {
+            name: dict(zip(tower.parts, tower.fusion.gate_weights().tolist(), strict=True))
+            for name, tower in towers.items()
+            if isinstance(tower.fusion, FMGates)
+        }
 
     def _history_vectors(self, histories: Tensor) -> Tensor:
         """``(B, L)`` 1-based items to ``(B, L, h)``, projecting only what is not padding."""
