@@ -45,6 +45,8 @@ CURRICULUM = {
     ),
 }
 CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
+    "v2": {"distillation": ((), ({"kind": "mse", "teacher": "lightgcn", "weight": 0.5},))},
+    "v3": {"distillation": ((), ({"kind": "cosine", "teacher": "lightgcn", "weight": 0.9},))},
     "v4": {"model.item_tower.text_dim": (None, 64)},
     "v4b": {"training.batch_size": (256, 1024)},
     "v4c": {"training.learning_rate": (1e-3, 3e-4)},
@@ -68,6 +70,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "v4-bpr-fixed": {"loss.temperature": (1.0, 0.1), "negatives.margin": (None, 0.1)},
     "v5": {"model.user_tower.history": (None, GRU)},
     "v5b": {"text_fields": ("title", "rich")},
+    "v5c": {"model.init_from": (None, "lightgcn")},
     "v6": {"negatives": ({"kind": "in_batch"}, CURRICULUM)},
     "v8": {
         "model.user_tower.fusion": (CONCAT, {"kind": "fm_gates"}),

@@ -8,10 +8,11 @@ from typing import Final
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
+from twotower.experiments.baselines import BASELINES
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.variants import VARIANTS
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
-from twotower.models.base import RetrievalModule
+from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import needs_text
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_variant, save_trained
@@ -32,11 +33,16 @@ def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatAr
     """``(num_items, t)`` unit embeddings of the items' text, or None for a model without text."""
     if not needs_text(variant.model):
         return None
-    encoder = text_encoder(variant.text_encoder)
-    texts = item_texts(dataset.catalogue, variant.text_fields)
-    advance = reporter.counting(
-        f"encode {TEXTS[variant.text_fields]} with {encoder.name}", len(texts)
-    )
+    return text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
+
+
+def text_vectors(
+    dataset: Dataset, encoder_name: str, fields: TextFields, reporter: Reporter
+) -> FloatArray:
+    """``(num_items, t)`` unit embeddings of the items' text, from the cache where it has them."""
+    encoder = text_encoder(encoder_name)
+    texts = item_texts(dataset.catalogue, fields)
+    advance = reporter.counting(f"encode {TEXTS[fields]} with {encoder.name}", len(texts))
     done = 0
 
     def progress(now: int, _: int) -> None:
@@ -56,9 +62,16 @@ def train_variant(
     name: str = "model",
     seed: int = 0,
     checkpoint: Path | None = None,
+    models: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Trained:
     """Train with early stopping on full-ranking validation NDCG@10.
+
+    Parameters
+    ----------
+    models
+        Folder where the variant's teachers are found or put, as ``<name>/seed-<n>``; without
+        one they are trained and not kept.
 
     Raises
     ------
@@ -80,10 +93,36 @@ def train_variant(
         dataset,
         validate=validate,
         text=item_text(variant, dataset, reporter),
+        teachers={
+            teacher: _teacher(teacher, variant, dataset, seed, models, reporter)
+            for teacher in variant.teachers
+        },
         seed=seed,
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}", variant.training.epochs),
     )
+
+
+def _teacher(
+    name: str,
+    student: Variant,
+    dataset: Dataset,
+    seed: int,
+    models: Path | None,
+    reporter: Reporter,
+) -> Scorer:
+    """A teacher by name, of the student's seed and text encoder."""
+    if name in BASELINES:
+        return BASELINES[name](dataset.train, len(dataset.items))
+    variant = named_variant(name, student.text_encoder)
+    if models is None:
+        trained = train_variant(variant, dataset, name=name, seed=seed, reporter=reporter)
+    else:
+        folder = models / name / f"seed-{seed}"
+        trained = trained_model(
+            variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
+        )
+    return trained.module.scorer()
 
 
 def saved_model(folder: Path, dataset: Dataset, reporter: Reporter) -> Trained:
@@ -98,11 +137,14 @@ def trained_model(
     *,
     name: str = "model",
     seed: int = 0,
+    models: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Trained:
     """Train and save to ``folder``, or read the model that is there.
 
     While it trains, checkpoints lie beside the folder; a run that was killed goes on from them.
+    Teachers that the variant names are found or put in ``models``; without it, they are put with
+    the checkpoints, and gone with them.
 
     Raises
     ------
@@ -126,7 +168,13 @@ def trained_model(
         return found
     checkpoint = folder.parent / f".{folder.name}-checkpoint"
     trained = train_variant(
-        variant, dataset, name=name, seed=seed, checkpoint=checkpoint, reporter=reporter
+        variant,
+        dataset,
+        name=name,
+        seed=seed,
+        checkpoint=checkpoint,
+        models=models or checkpoint / "teachers",
+        reporter=reporter,
     )
     save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -82,7 +82,7 @@ def run(
     variants = {name: named_variant(name, text_encoder) for name in models if name not in BASELINES}
     if not seeds:
         raise InputError("seeds must not be empty", "pass at least one, for example 0")
-    dataset = _dataset(source, out / "dataset", settings, reporter)
+    dataset = prepared_dataset(source, out / "dataset", settings, reporter)
     evaluator = Evaluator(
         dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
     )
@@ -97,7 +97,13 @@ def run(
             for seed in seeds:
                 folder = out / "models" / name / f"seed-{seed}"
                 model = trained_model(
-                    variants[name], dataset, folder, name=name, seed=seed, reporter=reporter
+                    variants[name],
+                    dataset,
+                    folder,
+                    name=name,
+                    seed=seed,
+                    models=out / "models",
+                    reporter=reporter,
                 )
                 by_seed.append(model)
                 runs[seed] = evaluator(f"{name} seed {seed}", model.module.scorer())
@@ -124,9 +130,10 @@ def run(
     return RunResult(dataset, rows, out / "bundle")
 
 
-def _dataset(
+def prepared_dataset(
     source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
 ) -> Dataset:
+    """Prepare a data set, or read the one that is there if it was prepared with ``settings``."""
     if folder.exists():
         dataset = Dataset.load(folder)
         if settings is not None and not _prepared_with(dataset, settings):

@@ -8,6 +8,7 @@ from twotower.models.lightgcn import LightGCNConfig
 from twotower.models.mf import MFConfig
 from twotower.models.towers import ItemTowerConfig, UserTowerConfig
 from twotower.models.two_tower import TwoTowerConfig
+from twotower.training.distillation import MSE, Cosine
 from twotower.training.losses import BPR, InfoNCE
 from twotower.training.negatives import Curriculum, Hard, InBatch, Popularity, Stage
 from twotower.training.trainer import TrainingConfig
@@ -43,6 +44,12 @@ V1: Final = Variant(
 """Ids and features in both towers. The log-q correction is in every variant but those that say
 so: without it in-batch negatives hold popular items back, and the model ends near popularity."""
 
+V2: Final = V1.vary(distillation=(MSE(teacher="lightgcn", weight=0.5),))
+"""v1 that also learns to be where LightGCN has its users and items, by squared distance."""
+
+V3: Final = V1.vary(distillation=(Cosine(teacher="lightgcn", weight=0.9),))
+"""v1 that also learns to be where LightGCN has its users and items, by cosine."""
+
 V4: Final = V1.vary(model=V1.model.vary(item_tower=_ITEM_WITH_TEXT))
 """v1 with title text in the item tower."""
 
@@ -70,6 +77,9 @@ V5: Final = V4.vary(model=V4.model.vary(user_tower=_USER_WITH_HISTORY))
 V5B: Final = V5.vary(text_fields="rich")
 """v5 with rich text: title, store, category, bullet points and description."""
 
+V5C: Final = V5.vary(model=V5.model.vary(init_from="lightgcn"))
+"""v5 whose id tables start as LightGCN's vectors."""
+
 V6: Final = V5.vary(
     negatives=Curriculum(
         stages=(
@@ -96,6 +106,8 @@ VARIANTS: Final = {
     "mf": MF,
     "lightgcn": LIGHTGCN,
     "v1": V1,
+    "v2": V2,
+    "v3": V3,
     "v4": V4,
     "v4b": V4B,
     "v4c": V4C,
@@ -103,6 +115,7 @@ VARIANTS: Final = {
     "v4-bpr-fixed": V4_BPR_FIXED,
     "v5": V5,
     "v5b": V5B,
+    "v5c": V5C,
     "v6": V6,
     "v8": V8,
     "v5-no-log-q": V5_NO_LOG_Q,
@@ -125,6 +138,8 @@ STUDY: Final = (
     Step("mf", None, "matrix factorisation with BPR"),
     Step("lightgcn", None, "LightGCN with BPR"),
     Step("v1", None, "id and features in both towers, InfoNCE, batch 256, temperature 0.2"),
+    Step("v2", "v1", "MSE distillation from LightGCN, weight 0.5"),
+    Step("v3", "v1", "cosine distillation from LightGCN, weight 0.9"),
     Step("v4", "v1", "title text in the item tower"),
     Step("v4b", "v4", "batch 1024"),
     Step("v4c", "v4", "learning rate 3e-4"),
@@ -132,6 +147,7 @@ STUDY: Final = (
     Step("v4-bpr-fixed", "v4-bpr", "cosines divided by 0.1, no negatives near the positive"),
     Step("v5", "v4", "GRU over the text of the last 20 items"),
     Step("v5b", "v5", "rich text: title, store, category, bullet points and description"),
+    Step("v5c", "v5", "id tables start as LightGCN's vectors"),
     Step("v6", "v5", "curriculum: the batch, then hard negatives, then harder ones"),
     Step("v8", "v5", "parts summed by learned gates instead of the concat-MLP"),
     Step("v5-no-log-q", "v5", "no log-q correction"),

@@ -45,7 +45,7 @@ class ItemKNN:
         """
         if neighbours is not None and neighbours < 1:
             raise InputError(f"neighbours must be at least 1, got {neighbours}")
-        bought = _binary_matrix(train, num_items)
+        bought = binary_matrix(train, num_items)
         users = np.bincount(bought.indices, minlength=num_items)
         scale = sparse.diags_array(1 / np.sqrt(np.maximum(users, 1)), dtype=np.float32)
         normalised = (bought @ scale).tocsr()
@@ -62,12 +62,12 @@ class ItemKNN:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32; 0 where no item of the history is a neighbour."""
-        product = _binary_matrix(queries.histories, self.num_items) @ self.similarity
+        product = binary_matrix(queries.histories, self.num_items) @ self.similarity
         scores: FloatArray = product.toarray()
         return scores
 
 
-def _binary_matrix(histories: Histories, num_items: int) -> sparse.csr_array:
+def binary_matrix(histories: Histories, num_items: int) -> sparse.csr_array:
     """``(rows, num_items)`` float32, 1 where the row holds the item, however often."""
     matrix = sparse.csr_array(
         (np.ones(len(histories.items), dtype=np.float32), histories.items, histories.indptr),

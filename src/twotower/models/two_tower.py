@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from twotower.config import Config
 from twotower.data import Queries
+from twotower.errors import InputError
 from twotower.features import UserFeatures, user_inputs
 from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
 from twotower.models.factors import FactorScorer
@@ -25,6 +26,9 @@ class TwoTowerConfig(Config):
     """Length of a user or item vector."""
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id tables."""
+    init_from: str | None = None
+    """Name of a trained model whose vectors the id tables start from, or None. It must have
+    vectors of as many dimensions as the tables."""
     user_tower: UserTowerConfig = UserTowerConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
 
@@ -127,6 +131,30 @@ class TwoTower(RetrievalModule):
             half_squared_norm(len(user), user),
         )
 
+    @torch.no_grad()
+    def start_from(self, users: FloatArray, items: FloatArray) -> None:
+        """Set the id tables to ``(num_users, id_dim)`` and ``(num_items, id_dim)`` vectors.
+
+        The unknown user and the unknown item start from the mean.
+
+        Raises
+        ------
+        InputError
+            Where the vectors are not as wide as the tables.
+        """
+        for side, table, vectors in (
+            ("user", self.user_embedding, users),
+            ("item", self.item_embedding, items),
+        ):
+            if vectors.shape[1] != table.embedding_dim:
+                raise InputError(
+                    f"init_from {self.config.init_from!r} has vectors of {vectors.shape[1]} "
+                    f"dimensions, {side}_tower.id_dim is {table.embedding_dim}",
+                    "give both the same number",
+                )
+            table.weight[1:] = torch.from_numpy(vectors)
+            table.weight[0] = table.weight[1:].mean(dim=0)
+
     def embed_items(self, rows: Tensor) -> Tensor:
         """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
         ids = self.item_ids[rows]
@@ -149,6 +177,7 @@ class TwoTower(RetrievalModule):
 
         A tower whose fusion has no gates is left out.
         """
+        towers: dict[str, UserTower | ItemTower]
         towers = {"user": self.user_tower, "item": self.item_tower}
         return {
             name: dict(zip(tower.parts, tower.fusion.gate_weights().tolist(), strict=True))

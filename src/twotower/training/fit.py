@@ -1,16 +1,18 @@
 """From a variant and a data set to a trained model."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from twotower.data import Dataset
-from twotower.models.base import RetrievalModule
+from twotower.data import Dataset, Histories
+from twotower.errors import InputError
+from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
 from twotower.models.two_tower import TwoTower
+from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import ContextBuilder, Examples, HistoryContext, no_context
 from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
@@ -34,6 +36,7 @@ def fit(
     validate: Callable[[RetrievalModule], float],
     text: FloatArray | None = None,
     image: FloatArray | None = None,
+    teachers: Mapping[str, Scorer] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -48,14 +51,25 @@ def fit(
         ``(num_items, t)`` text embeddings of the items, for models that read text.
     image
         ``(num_items, m)`` image embeddings of the items, for models that read images.
+    teachers
+        Trained models by name, for a variant that names `Variant.teachers`.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
         Folder of checkpoints; a run that was killed goes on from there.
+
+    Raises
+    ------
+    InputError
+        Where a teacher is missing, or is of another kind or width than the variant needs.
     """
+    found = _teachers(variant, teachers or {}, dataset.train)
     torch.manual_seed(seed)
     module = build_model(variant.model, dataset, text, image)
     interactions = dataset.train
+    if isinstance(module, TwoTower) and module.config.init_from is not None:
+        module.start_from(*found[module.config.init_from].own_vectors)
+    loss = Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation])
     context: ContextBuilder = no_context
     if isinstance(module, TwoTower):
         features = module.user_features
@@ -76,7 +90,7 @@ def fit(
     state = train(
         module,
         examples,
-        variant.loss,
+        loss,
         variant.training,
         validate=validate,
         negatives=variant.negatives.live(
@@ -88,6 +102,18 @@ def fit(
         progress=progress,
     )
     return Trained(variant, seed, module, state)
+
+
+def _teachers(
+    variant: Variant, given: Mapping[str, Scorer], train: Histories
+) -> dict[str, Teacher]:
+    for name in variant.teachers:
+        if name not in given:
+            raise InputError(
+                f"this variant learns from {name!r}, which was not given",
+                f"pass teachers={{{name!r}: …}}, or train it with train_variant, which does",
+            )
+    return {name: Teacher(given[name], train, name) for name in variant.teachers}
 
 
 def run_fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:

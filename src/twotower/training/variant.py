@@ -3,6 +3,8 @@
 from twotower.config import Config
 from twotower.features import TextFields
 from twotower.models.build import ModelConfig
+from twotower.models.two_tower import TwoTowerConfig
+from twotower.training.distillation import Distillation
 from twotower.training.losses import Loss
 from twotower.training.negatives import Negatives
 from twotower.training.trainer import TrainingConfig
@@ -17,6 +19,8 @@ class Variant(Config):
     """What is minimised."""
     negatives: Negatives
     """Where negatives come from."""
+    distillation: tuple[Distillation, ...] = ()
+    """What is learned from other models, beside the interactions."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, batches, step size, stopping."""
     text_encoder: str = "minilm"
@@ -25,3 +29,11 @@ class Variant(Config):
     """What that text is, the title or all fields in words: see `twotower.features.item_text`."""
     image_encoder: str = "efficientnet-lite0"
     """Encoder of item images, for models that read them: see `twotower.features.image`."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the models that must be trained before this one."""
+        names = [term.teacher for term in self.distillation]
+        if isinstance(self.model, TwoTowerConfig) and self.model.init_from is not None:
+            names.append(self.model.init_from)
+        return tuple(dict.fromkeys(names))

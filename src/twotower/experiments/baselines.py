@@ -1,0 +1,17 @@
+"""Models without a training loop, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from twotower.data import Histories
+from twotower.models.base import Scorer
+from twotower.models.ease import EASE
+from twotower.models.item_knn import ItemKNN
+from twotower.models.popularity import Popularity
+
+BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
+    "popularity": Popularity.fit,
+    "item-knn": ItemKNN.fit,
+    "ease": EASE.fit,
+}
+"""Name → fit(train, num_items)."""
