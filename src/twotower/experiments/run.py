@@ -13,10 +13,11 @@ from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 from twotower.evaluation.protocols import FULL, Evaluation
 from twotower.evaluation.results import Row
+from twotower.experiments.baselines import BASELINES
 from twotower.experiments.bundling import bundle_contents, write_bundle
 from twotower.experiments.models import named_variant, trained_model
 from twotower.experiments.progress import Reporter, Silent
-from twotower.experiments.scoring import BASELINES, Evaluator
+from twotower.experiments.scoring import Evaluator
 from twotower.index import IndexConfig
 from twotower.models.two_tower import TwoTower
 from twotower.training.fit import Trained
