@@ -165,6 +165,15 @@ def small_variants() -> dict[str, Any]:
     return {name: small(variant) for name, variant in VARIANTS.items()}
 
 
+@pytest.fixture(scope="session")
+def block_teachers(blocks: "Dataset", small_variants: dict[str, Any]) -> dict[str, Any]:
+    """What the small variants learn from: a small LightGCN of ``blocks``."""
+    from twotower.training.fit import fit
+
+    trained = fit(small_variants["lightgcn"], blocks, validate=lambda _: 1.0)
+    return {"lightgcn": trained.module.scorer()}
+
+
 @pytest.fixture
 def small_models(
     small_variants: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import torch
 from twotower.data import Dataset, Part
 from twotower.experiments.models import train_variant
 from twotower.features import ItemFeatures, UserFeatures
+from twotower.models.ease import EASE
 from twotower.models.graph import BipartiteGraph
 from twotower.models.item_knn import ItemKNN
 from twotower.models.popularity import Popularity
@@ -57,6 +58,7 @@ def test_graph_and_baselines_do_not_change(blocks: Dataset, other: Dataset) -> N
     assert_same(*([graph.indptr, graph.indices, graph.weights] for graph in graphs))
     assert_same(*([Popularity.fit(data.train, 40).counts] for data in (blocks, other)))
     assert_same(*(ItemKNN.fit(data.train, 40).similarity.toarray() for data in (blocks, other)))
+    assert_same(*(EASE.fit(data.train, 40).weights for data in (blocks, other)))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_examples_do_not_change(blocks: Dataset, other: Dataset) -> None:
     assert_same(*batches)
 
 
-@pytest.mark.parametrize("name", ["mf", "lightgcn", "v1", "v4", "v5"])
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "v1", "v4", "v4-bpr", "v5", "v6"])
 def test_weights_do_not_change(
     name: str, blocks: Dataset, other: Dataset, block_text: Any, small_variants: Any
 ) -> None:

@@ -9,6 +9,7 @@ from twotower.data import Dataset
 from twotower.errors import ArtefactError, InputError
 from twotower.experiments.models import item_text, train_variant, trained_model
 from twotower.experiments.progress import Silent
+from twotower.training.distillation import Listwise
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -107,3 +108,51 @@ def test_titles_are_encoded_where_the_model_reads_them(
         ("encode titles with hashing-1", 40)
     ] * 2
     assert [sum(advances) for *_, advances in notes.counts] == [40, 40]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
+
+
+def test_a_teacher_is_trained_once_and_kept_where_the_run_has_its_models(
+    blocks: Dataset, small_variants: Any, tmp_path: Path
+) -> None:
+    notes = Notes()
+
+    def trained(name: str, seed: int) -> Any:
+        folder = tmp_path / name / f"seed-{seed}"
+        return trained_model(
+            small_variants[name], blocks, folder, name=name, seed=seed, models=tmp_path,
+            reporter=notes,
+        )  # fmt: skip
+
+    trained("v2", 1)
+    assert files(tmp_path) == ["lightgcn/seed-1", "v2/seed-1"]
+    trained("v3", 1)
+    trained("lightgcn", 1)
+    told = [text.split(":")[0] for text in notes.texts]
+    found = "lightgcn seed 1 found trained"
+    assert told == ["lightgcn seed 1", "v2 seed 1", found, "v3 seed 1", found]
+
+
+def test_without_a_place_for_them_teachers_are_not_kept(
+    blocks: Dataset, small_variants: Any, tmp_path: Path
+) -> None:
+    kept = trained_model(small_variants["v3"], blocks, tmp_path / "a" / "v3", name="v3")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["v3"]
+    in_memory = train_variant(small_variants["v3"], blocks)
+    for name, value in kept.module.state_dict().items():
+        assert value.equal(in_memory.module.state_dict()[name])
+
+
+def test_a_baseline_teaches_by_its_name(blocks: Dataset, small_variants: Any) -> None:
+    terms = tuple(Listwise(teacher=name, weight=1.0) for name in ("item-knn", "ease", "mf"))
+    variant = small_variants["v1"].vary(distillation=terms)
+    assert variant.teachers == ("item-knn", "ease", "mf")
+    plain, taught = (
+        train_variant(one, blocks).state.epochs[0].loss for one in (small_variants["v1"], variant)
+    )
+    assert taught > plain
+    unknown = small_variants["v1"].vary(distillation=(Listwise(teacher="bert", weight=1.0),))
+    with pytest.raises(InputError, match=r"^unknown model 'bert'; pass one of mf, lightgcn, "):
+        train_variant(unknown, blocks)

@@ -1,7 +1,9 @@
 """What every trainable model promises, whatever its family."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,31 @@ from twotower.models.base import RetrievalModule, VectorScorer
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_description, save_trained
 
+NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v8"]
 
-@pytest.fixture(scope="module", params=["mf", "lightgcn", "v1", "v4", "v4-bpr", "v5", "v6", "v8"])
+
+@pytest.fixture(scope="module", params=NAMES)
 def variant(request: Any, small_variants: Any) -> Any:
     return small_variants[request.param]
 
 
-def trained(variant: Any, data: Dataset, text: Any, seed: int = 0) -> Trained:
-    def validate(module: RetrievalModule) -> float:
-        return validation_ndcg(module.scorer(), data)
+@pytest.fixture(scope="module")
+def train(
+    variant: Any, blocks: Dataset, block_text: Any, block_teachers: Any
+) -> Callable[[int], Trained]:
+    """Train the variant with a seed."""
 
-    return fit(variant, data, validate=validate, text=text, seed=seed)
+    def validate(module: RetrievalModule) -> float:
+        return validation_ndcg(module.scorer(), blocks)
+
+    return partial(
+        fit, variant, blocks, validate=validate, text=block_text, teachers=block_teachers
+    )
 
 
 @pytest.fixture(scope="module")
-def model(variant: Any, blocks: Dataset, block_text: Any) -> Trained:
-    return trained(variant, blocks, block_text)
+def model(train: Any) -> Trained:
+    return train(seed=0)
 
 
 @pytest.fixture
@@ -47,18 +58,14 @@ def test_fitting_lowers_the_loss_and_ends_in_eval_mode(model: Trained) -> None:
     assert not model.module.training
 
 
-def test_one_seed_gives_one_model(
-    model: Trained, variant: Any, blocks: Dataset, block_text: Any
-) -> None:
-    again = trained(variant, blocks, block_text).module.state_dict()
+def test_one_seed_gives_one_model(model: Trained, train: Any) -> None:
+    again = train(seed=0).module.state_dict()
     for name, value in model.module.state_dict().items():
         assert torch.equal(value, again[name]), name
 
 
-def test_another_seed_gives_another_model(
-    model: Trained, variant: Any, blocks: Dataset, block_text: Any
-) -> None:
-    other = trained(variant, blocks, block_text, seed=1).module.state_dict()
+def test_another_seed_gives_another_model(model: Trained, train: Any) -> None:
+    other = train(seed=1).module.state_dict()
     same = [torch.equal(value, other[name]) for name, value in model.module.state_dict().items()]
     assert not any(same)
 
@@ -110,7 +117,9 @@ def test_saved_and_loaded_it_scores_alike(
     loaded = load_trained(folder, blocks, block_text)
     assert loaded.variant == model.variant
     assert loaded.state == model.state
-    assert read_description(folder)["name"] == "a name"
+    described = read_description(folder)
+    assert described["name"] == "a name"
+    assert described["gates"] == getattr(model.module, "gate_weights", dict)()
     found = loaded.module.scorer().scores(queries)
     np.testing.assert_array_equal(found, model.module.scorer().scores(queries))
 

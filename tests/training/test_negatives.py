@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twotower.data import Histories
-from twotower.training.negatives import InBatch, PairSet, Popularity, Uniform
+from twotower.training.negatives import InBatch, Mixed, PairSet, Popularity, Uniform
 
 
 def draw(config: Any, train: Histories, num_items: int, users: Any, seed: int = 0) -> Any:
@@ -96,3 +96,50 @@ def test_pair_set_is_the_set_of_pairs(rows: list[list[int]]) -> None:
     users = np.arange(len(rows))[:, None]
     found = pairs.contains(users, np.arange(8)[None, :])
     assert found.tolist() == [[item in row for item in range(8)] for row in rows]
+
+
+@pytest.mark.parametrize("sampled", [Uniform(count=3), Popularity(count=3, power=0.5)], ids=str)
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_log_q_of_a_mixture_is_the_closed_form(sampled: Any, shared: bool) -> None:
+    """Yang et al.: log of ``(B q_batch + B' q_sampled) / (B + B')``, up to ``log (1 + B' / B)``."""
+    train = Histories.from_lists([[0, 1, 2], [0, 1], [0], []])
+    size, count = 10, 3
+    users, positives = np.full(size, 3), np.resize([0, 1, 2], size)
+    mixed = Mixed(sampled=sampled.vary(shared=shared))
+    drawn = mixed.fit(train, 4).sample(users, positives, np.random.default_rng(0), 0)
+    in_batch = np.array([3, 2, 1, 1]) / 6  # an unseen item counts as seen once
+    weights = np.ones(4) if sampled.kind == "uniform" else np.sqrt([3, 2, 1, 0])
+    mixture = (size * in_batch + count * weights / weights.sum()) / (size + count)
+    expected = np.log(mixture) + np.log((size + count) / size)
+    assert drawn.in_batch
+    np.testing.assert_allclose(drawn.log_q, expected[positives], rtol=1e-5)
+    np.testing.assert_allclose(drawn.negative_log_q, expected[drawn.negatives], rtol=1e-5)
+    np.testing.assert_allclose(drawn.shared_log_q, expected[drawn.shared], rtol=1e-5)
+    assert drawn.negatives.shape == ((size, 0) if shared else (size, count))
+    assert drawn.shared.shape == ((count,) if shared else (0,))
+
+
+def test_without_the_batch_the_log_q_is_that_of_what_is_drawn() -> None:
+    train = Histories.from_lists([[0, 0, 1], [2]])
+    sampler = Popularity(count=2).fit(train, 4)
+    for size in (5, 2, 5):  # the last batch of an epoch is smaller
+        positives = np.zeros(size, np.int64)
+        drawn = sampler.sample(positives, positives, np.random.default_rng(0), 0)
+        assert not drawn.in_batch
+        expected = np.log(2 / size * np.array([0.5, 0.25, 0.25]))
+        np.testing.assert_allclose(drawn.log_q, np.full(size, expected[0]), rtol=1e-5)
+        np.testing.assert_allclose(drawn.negative_log_q, expected[drawn.negatives], rtol=1e-5)
+
+
+def test_a_sampled_softmax_over_a_mixture_recovers_the_full_one() -> None:
+    """Corrected, the sum over many candidates nears the sum over the catalogue."""
+    rng = np.random.default_rng(0)
+    train = Histories.from_lists([rng.integers(0, 20, 5).tolist() for _ in range(200)] + [[]])
+    scores, size = rng.normal(size=20), 4000
+    counts = np.maximum(np.bincount(train.items, minlength=20), 1)
+    positives = rng.choice(20, size, p=counts / counts.sum())
+    mixed = Mixed(sampled=Uniform(count=2000, shared=True)).fit(train, 20)
+    drawn = mixed.sample(np.full(size, 200), positives, rng, 0)
+    estimate = np.exp(scores[positives] - drawn.log_q).sum()
+    estimate += np.exp(scores[drawn.shared] - drawn.shared_log_q).sum()
+    assert estimate / size == pytest.approx(np.exp(scores).sum(), rel=0.03)
