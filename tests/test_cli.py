@@ -12,7 +12,18 @@ import pytest
 from twotower import __version__
 from twotower.cli import main
 
-COMMANDS = ("download", "prepare", "hold-out", "train", "evaluate", "index", "recommend", "info", "run")
+COMMANDS = (
+    "download",
+    "prepare",
+    "hold-out",
+    "train",
+    "evaluate",
+    "ablate",
+    "index",
+    "recommend",
+    "info",
+    "run",
+)
 
 
 class Done(NamedTuple):

@@ -18,11 +18,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from twotower.evaluation.results import Row
+from twotower.evaluation.results import Difference, Row
 from twotower.experiments.progress import Bar, BarReporter, Reporter
 from twotower.serving.pipeline import Recommendation
 
-SHOWN_METRICS = ("HR@5", "HR@10", "HR@20", "NDCG@10", "MRR")
+SHOWN_METRICS = ("HR@5", "HR@10", "HR@50", "NDCG@10", "MRR")
+INTERVAL_OF = "NDCG@10"
 
 
 class ConsoleReporter(BarReporter):
@@ -88,22 +89,51 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
 
 
 def results_table(rows: Sequence[Row], protocol: str) -> Table:
-    """One line a model, one column a metric, with 95% intervals for NDCG@10."""
+    """One line a model, one column a metric, with 95% intervals for NDCG@10.
+
+    Rows that hold none of the usual metrics, as those that describe lists, are shown whole.
+    """
     chosen = [row for row in rows if row.protocol == protocol]
+    measured = list(dict.fromkeys(row.metric for row in chosen))
+    metrics = [metric for metric in SHOWN_METRICS if metric in measured] or measured
     users = max((row.users for row in chosen), default=0)
-    table = Table(title=f"test, {protocol}, {users:,} users", title_justify="left")
+    splits = ", ".join(dict.fromkeys(row.split for row in chosen))
+    table = Table(title=f"{protocol}, {users:,} users, {splits}", title_justify="left")
     table.add_column("model", no_wrap=True)
-    for metric in SHOWN_METRICS:
+    for metric in metrics:
         table.add_column(metric, justify="right")
-    table.add_column("95% of NDCG@10", justify="right", no_wrap=True)
+    if INTERVAL_OF in metrics:
+        table.add_column(f"95% of {INTERVAL_OF}", justify="right", no_wrap=True)
     for model in dict.fromkeys(row.model for row in chosen):
         cells = {row.metric: row for row in chosen if row.model == model}
-        ndcg = cells["NDCG@10"]
-        table.add_row(
-            model,
-            *(f"{cells[metric].value:.4f}" for metric in SHOWN_METRICS),
-            f"{ndcg.low:.4f}-{ndcg.high:.4f}",
-        )
+        values = [f"{cells[metric].value:.4f}" for metric in metrics]
+        if INTERVAL_OF in metrics:
+            values.append(f"{cells[INTERVAL_OF].low:.4f}-{cells[INTERVAL_OF].high:.4f}")
+        table.add_row(model, *values)
+    return table
+
+
+COLOURS = {"helps": "green", "hurts": "red", "no difference shown": "dim"}
+
+
+def differences_table(differences: Sequence[Difference], protocol: str, metric: str) -> Table:
+    """One line a model: what it gains over its parent, and whether that is more than chance."""
+    table = Table(title=f"{metric}, {protocol}, against the parent", title_justify="left")
+    for name in ("model", "parent"):
+        table.add_column(name, no_wrap=True)
+    for name in ("difference", "95%", "p corrected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for one in differences:
+        if (one.protocol, one.metric) == (protocol, metric):
+            table.add_row(
+                one.model,
+                one.parent,
+                f"{one.value:+.4f}",
+                f"{one.low:+.4f} to {one.high:+.4f}",
+                f"{one.p_corrected:.4f}",
+                f"[{COLOURS[one.verdict]}]{one.verdict}[/]",
+            )
     return table
 
 

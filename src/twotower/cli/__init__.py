@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from twotower import __version__
+from twotower.cli.ablate import ablate
 from twotower.cli.data import download, hold_out, prepare
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend
@@ -51,6 +52,8 @@ def _app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(version)
-    for command in (run, download, prepare, hold_out, train, evaluate, index, recommend, info):
+    for command in (
+        run, download, prepare, hold_out, train, evaluate, ablate, index, recommend, info
+    ):  # fmt: skip
         app.command()(command)
     return app

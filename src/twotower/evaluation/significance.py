@@ -66,8 +66,7 @@ def sign_flip_test(
         flipped = np.unpackbits(bits, axis=1, count=len(moving)).astype(np.float64) @ moving
         # A sign is 2 * bit - 1, and so the sum under the signs is 2 * flipped - total.
         as_extreme += (np.abs(2 * flipped - total) >= threshold).sum(axis=0)
-    p: DoubleArray = (1.0 + as_extreme) / (resamples + 1.0)
-    return p
+    return np.asarray((1.0 + as_extreme) / (resamples + 1.0), dtype=np.float64)
 
 
 def holm_bonferroni(p: Sequence[float] | DoubleArray) -> DoubleArray:

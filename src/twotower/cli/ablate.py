@@ -1,0 +1,109 @@
+"""The command that runs the ablation study."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twotower.cli.options import (
+    JsonFile,
+    KCore,
+    TextEncoderName,
+    changed_settings,
+    console,
+)
+from twotower.errors import InputError
+
+
+def ablate(
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="sample, video-games, ml-100k, or a path.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            help="Variant or baseline, or NAME=SEEDS; may be given again. Default: all.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per variant.")] = 1,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", help="As for evaluate; may be given again. Default: all."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Cells at a time. Default: cores.")
+    ] = None,
+    k_core: KCore = None,
+    text_encoder: TextEncoderName = "minilm",
+    json_file: JsonFile = None,
+) -> None:
+    """Train a grid of variants and seeds, and say what helps. Run again, it goes on.
+
+    Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
+    """
+    from twotower.console import differences_table, reporting, results_table
+    from twotower.evaluation.protocols import PROTOCOLS
+    from twotower.evaluation.provenance import collect_meta
+    from twotower.evaluation.results import write_results
+    from twotower.experiments.ablation.grid import default_models
+    from twotower.experiments.ablation.study import ablate as run_study
+    from twotower.experiments.ablation.summary import TESTED_METRICS, TESTED_PROTOCOLS
+    from twotower.experiments.datasets import find_dataset
+
+    started = datetime.now(UTC)
+    source, settings = find_dataset(dataset)
+    with reporting(console) as reporter:
+        study = run_study(
+            source,
+            out,
+            settings=changed_settings(settings, k_core=k_core),
+            seeds=_seeds(variants or default_models(), seeds),
+            protocols=protocol or PROTOCOLS,
+            text_encoder=text_encoder,
+            jobs=jobs,
+            reporter=reporter,
+        )
+    results_file = json_file or out / "results.json"
+    write_results(
+        results_file,
+        collect_meta(started, threads=study.threads),
+        study.rows,
+        differences=study.differences,
+        absent=study.absent,
+    )
+    compared = {one.protocol for one in study.differences}
+    for name in TESTED_PROTOCOLS:
+        if any(row.protocol == name for row in study.rows):
+            console.print(results_table(study.rows, name))
+        if name in compared:
+            console.print(differences_table(study.differences, name, TESTED_METRICS[-1]))
+    for one in study.absent:
+        console.print(f"{one.model}: {one.reason}", highlight=False)
+    console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
+    if study.failures:
+        count = len(study.failures)
+        console.print(
+            f"[red]{count} cell{'s' * (count > 1)} failed[/]: {', '.join(study.failures)}; "
+            "run the same command to try again",
+            highlight=False,
+        )
+        raise typer.Exit(1)
+
+
+def _seeds(options: Sequence[str], default: int) -> dict[str, int]:
+    """``v1=3`` asks for three seeds of v1, ``v1`` for the default."""
+    seeds: dict[str, int] = {}
+    for option in options:
+        name, equals, count = option.partition("=")
+        if equals and not (count.isdecimal() and int(count) > 0):
+            raise InputError(
+                f"--variant must be NAME or NAME=SEEDS, got {option!r}", "such as v1=3"
+            )
+        if name in seeds:
+            raise InputError(f"--variant {name} is given twice", f"pass --variant {name}=SEEDS")
+        seeds[name] = int(count) if equals else default
+    return seeds

@@ -1,0 +1,1 @@
+"""The ablation study: a grid of variants and seeds, its statistics and its results."""

@@ -1,0 +1,183 @@
+"""One cell of the grid: a model of one seed, trained and evaluated, or found finished."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, ValidationError, model_validator
+
+from twotower.config import Config
+from twotower.data import Dataset
+from twotower.data.atomic import atomic_folder
+from twotower.errors import ArtefactError, InputError
+from twotower.evaluation.protocols import Evaluation
+from twotower.experiments.baselines import BASELINES
+from twotower.experiments.models import trained_model
+from twotower.experiments.progress import Reporter
+from twotower.experiments.scoring import Evaluator
+from twotower.training.variant import Variant
+from twotower.types import DoubleArray
+
+MANIFEST: Final = "manifest.json"
+
+
+class Cell(Config):
+    """What is trained and evaluated."""
+
+    model: str
+    """Name of a variant or baseline."""
+    seed: int = Field(0, ge=0)
+    """Training seed; 0 for a baseline."""
+    variant: Variant | None = None
+    """What is trained; None for a baseline, which is fitted without a training loop."""
+
+    @model_validator(mode="after")
+    def _baseline_is_known(self) -> Self:
+        if self.variant is None and self.model not in BASELINES:
+            raise ValueError(f"model {self.model!r} is no baseline, and has no variant")
+        return self
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.seed))
+
+    @property
+    def label(self) -> str:
+        """How progress and errors name it."""
+        return self.model if self.variant is None else f"{self.model} seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Where its values are."""
+        return out / "cells" / self.model / f"seed-{self.seed}"
+
+    def model_folder(self, out: Path) -> Path:
+        """Where its trained model is, as `twotower.experiments.run` lays it out."""
+        return out / "models" / self.model / f"seed-{self.seed}"
+
+
+class CellRecord(Config):
+    """What the manifest of a finished cell says; the values lie beside it, a file a protocol."""
+
+    cell: Cell
+    dataset: str
+    dataset_fingerprint: str
+    asked: tuple[str, ...]
+    """Protocols that were asked for; one that the data do not allow has no values."""
+    metrics: tuple[str, ...]
+    means: dict[str, dict[str, float]]
+    """Protocol → metric → mean over the queries."""
+    training: dict[str, Any] | None = None
+    """The `TrainingState` of the run, None for a baseline."""
+    gates: dict[str, float] | None = None
+    """Gate → mean weight, read from the trained model; None where it has no gates."""
+
+
+def run_cell(
+    cell: Cell, dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
+) -> CellRecord:
+    """Train, evaluate and write a cell; what an earlier call finished is not done again.
+
+    The model and its checkpoints lie in ``cell.model_folder(out)``: training that was killed
+    goes on from there.
+
+    Raises
+    ------
+    ArtefactError
+        Where a folder holds another data set's or another setting's cell or model.
+    """
+    found = finished_cell(cell, dataset.fingerprint, out)
+    asked = found.asked if found else ()
+    missing = [protocol for protocol in protocols if protocol not in asked]
+    if found and not missing:
+        return found
+    training, gates = None, None
+    if cell.variant is None:
+        scorer = BASELINES[cell.model](dataset.train, len(dataset.items))
+    else:
+        trained = trained_model(
+            cell.variant,
+            dataset,
+            cell.model_folder(out),
+            name=cell.model,
+            seed=cell.seed,
+            reporter=reporter,
+        )
+        scorer = trained.module.scorer()
+        training = asdict(trained.state)
+    negatives = out / "sampled-negatives.parquet"
+    evaluator = Evaluator(dataset, protocols=missing, negatives_file=negatives, reporter=reporter)
+    evaluation = evaluator(cell.label, scorer)
+    values = {**(read_evaluation(found, out).values if found else {}), **evaluation.values}
+    record = CellRecord(
+        cell=cell,
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint,
+        asked=(*asked, *missing),
+        metrics=evaluation.metrics,
+        means={
+            protocol: dict(zip(evaluation.metrics, of.mean(axis=0).tolist(), strict=True))
+            for protocol, of in values.items()
+        },
+        training=training,
+        gates=gates,
+    )
+    _write(record, values, out)
+    return record
+
+
+def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord | None:
+    """The record of a cell that is there, or None.
+
+    Raises
+    ------
+    ArtefactError
+        Where it cannot be read, or is of another data set or of other settings.
+    """
+    file = cell.folder(out) / MANIFEST
+    if not file.exists():
+        return None
+    try:
+        record = CellRecord.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ArtefactError(f"{file} cannot be read ({error}); delete its folder") from error
+    for what, differs in (
+        ("other settings than", record.cell != cell),
+        ("another data set than", record.dataset_fingerprint != dataset_fingerprint),
+    ):
+        if differs:
+            raise ArtefactError(
+                f"{file.parent} holds {what} the cell {cell.label!r} has now; "
+                "delete it, or choose another output folder"
+            )
+    return record
+
+
+def read_evaluation(record: CellRecord, out: Path) -> Evaluation:
+    """The values of a finished cell, query by query."""
+    values = {}
+    for protocol in record.means:
+        file = record.cell.folder(out) / _file_name(protocol)
+        try:
+            table = pl.read_parquet(file)
+            values[protocol] = np.ascontiguousarray(table.select(record.metrics).to_numpy())
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ArtefactError(f"{file} cannot be read ({error}); delete its folder") from error
+    return Evaluation(record.metrics, values)
+
+
+def _write(record: CellRecord, values: Mapping[str, DoubleArray], out: Path) -> None:
+    with atomic_folder(record.cell.folder(out)) as temporary:
+        for protocol, of in values.items():
+            table = pl.DataFrame(of, schema=list(record.metrics), orient="row")
+            table.write_parquet(temporary / _file_name(protocol))
+        (temporary / MANIFEST).write_text(json.dumps(record.model_dump(mode="json"), indent=2))
+
+
+def _file_name(protocol: str) -> str:
+    if not re.fullmatch(r"[\w+-]+", protocol):
+        raise InputError(f"protocol {protocol!r} cannot name a file")
+    return f"{protocol}.parquet"

@@ -1,0 +1,183 @@
+"""`ablate`: run the grid, compare every variant with its parent, write the results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from twotower.data import Dataset
+from twotower.data.atomic import atomic_file
+from twotower.data.settings import PrepareSettings
+from twotower.errors import InputError
+from twotower.evaluation.protocols import PROTOCOLS
+from twotower.evaluation.results import Absent, Difference, Row
+from twotower.experiments.ablation.cell import Cell, CellRecord, finished_cell
+from twotower.experiments.ablation.grid import PARENTS, Grid, default_models, make_grid
+from twotower.experiments.ablation.pool import run_cells, usable_cores
+from twotower.experiments.ablation.summary import ModelFigures, differences, model_figures
+from twotower.experiments.models import item_text
+from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.run import prepared_dataset
+from twotower.experiments.scoring import Evaluator
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `ablate` found."""
+
+    dataset: str
+    rows: list[Row]
+    differences: list[Difference]
+    absent: list[Absent]
+    failures: Mapping[str, str]
+    """Cell → why it failed; figures are of the others."""
+    threads: int
+    """Threads that each cell had."""
+
+
+def ablate(
+    source: Path,
+    out: Path,
+    *,
+    settings: PrepareSettings | None = None,
+    seeds: Mapping[str, int] | None = None,
+    protocols: Sequence[str] = PROTOCOLS,
+    text_encoder: str = "minilm",
+    jobs: int | None = None,
+    reporter: Reporter | None = None,
+) -> Study:
+    """Train and evaluate a grid of models and seeds, and compare each with its parent.
+
+    Called again with the same ``out``, it goes on where it stopped: a finished cell is read, a
+    half-trained model goes on from its checkpoint. ``out`` may be a folder of `run`, whose
+    models are then taken as they are.
+
+    Parameters
+    ----------
+    source
+        What `prepare` reads, or a folder that `prepare` or `hold_out` wrote.
+    out
+        Folder for ``dataset``, ``models``, ``cells``, ``logs``, ``sampled-negatives.parquet``
+        and ``cells.parquet``, the means of all cells.
+    settings
+        How ``source`` is prepared.
+    seeds
+        Model → number of training seeds; None takes the baselines and the whole study once.
+    jobs
+        Cells at a time; None takes as many as there are cores.
+
+    Raises
+    ------
+    InputError
+        An unknown model or protocol, or numbers below 1.
+    ArtefactError
+        Where ``out`` holds cells of other settings or data.
+    """
+    reporter = reporter or Silent()
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be at least 1, got {jobs}")
+    seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
+    dataset = _study_dataset(source, out / "dataset", settings, reporter)
+    grid = make_grid(seeds, dataset, text_encoder=text_encoder)
+    for model, reason in grid.absent.items():
+        reporter.note(f"{model}: {reason}")
+    finished = {cell: _finished(cell, dataset, out, protocols) for cell in grid.cells}
+    open_cells = [cell for cell, record in finished.items() if record is None]
+    jobs = jobs or max(1, min(usable_cores(), len(open_cells)))
+    if open_cells:
+        done = len(grid.cells) - len(open_cells)
+        reporter.note(f"{len(grid.cells)} cells, {done} of them found finished; {jobs} at a time")
+        _share_inputs(open_cells, dataset, out, protocols, reporter)
+    failures = run_cells(open_cells, grid.needs, out, protocols, jobs=jobs, reporter=reporter)
+    figures = _figures(grid, dataset, out, protocols, reporter)
+    return Study(
+        dataset=dataset.name,
+        rows=[row for found in figures.values() for row in found.rows],
+        differences=_differences(figures, reporter),
+        absent=[
+            Absent(dataset=dataset.name, model=model, reason=reason)
+            for model, reason in grid.absent.items()
+        ],
+        failures={cell.label: reason for cell, reason in failures.items()},
+        threads=max(1, usable_cores() // jobs),
+    )
+
+
+def _study_dataset(
+    source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
+) -> Dataset:
+    """Prepare ``source`` to ``folder``; what is prepared already is copied there."""
+    if not (source / "manifest.json").exists():
+        return prepared_dataset(source, folder, settings, reporter)
+    dataset = Dataset.load(source)
+    if not folder.exists():
+        dataset.save(folder)
+    elif Dataset.load(folder).fingerprint != dataset.fingerprint:
+        raise InputError(
+            f"{folder} is another data set than {source}",
+            "delete it, or choose another output folder",
+        )
+    return dataset
+
+
+def _finished(
+    cell: Cell, dataset: Dataset, out: Path, protocols: Sequence[str]
+) -> CellRecord | None:
+    record = finished_cell(cell, dataset.fingerprint, out)
+    return record if record and set(protocols) <= set(record.asked) else None
+
+
+def _share_inputs(
+    cells: Sequence[Cell], dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
+) -> None:
+    """Make once what several cells would each make for themselves: negatives, text vectors."""
+    negatives = out / "sampled-negatives.parquet"
+    Evaluator(dataset, protocols=protocols, negatives_file=negatives, reporter=reporter)
+    for variant in {cell.model: cell.variant for cell in cells if cell.variant}.values():
+        item_text(variant, dataset, reporter)
+
+
+def _figures(
+    grid: Grid, dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
+) -> dict[str, ModelFigures]:
+    split = dataset.summary["settings"]["split"]["kind"]
+    figures: dict[str, ModelFigures] = {}
+    means: list[dict[str, object]] = []
+    advance = reporter.counting("intervals", len(grid.models))
+    for model in grid.models:
+        records = [
+            record
+            for cell in grid.of(model)
+            if (record := _finished(cell, dataset, out, protocols)) is not None
+        ]
+        if records:
+            figures[model] = model_figures(records, out, split)
+            means += [row for record in records for row in _means(record)]
+        advance(1)
+    with atomic_file(out / "cells.parquet") as temporary:
+        pl.DataFrame(means).write_parquet(temporary)
+    return figures
+
+
+def _means(record: CellRecord) -> list[dict[str, object]]:
+    return [
+        {
+            "dataset": record.dataset,
+            "model": record.cell.model,
+            "seed": record.cell.seed,
+            "protocol": protocol,
+            "metric": metric,
+            "value": value,
+        }
+        for protocol, by_metric in record.means.items()
+        for metric, value in by_metric.items()
+    ]
+
+
+def _differences(figures: Mapping[str, ModelFigures], reporter: Reporter) -> list[Difference]:
+    for model in figures:
+        parent = PARENTS.get(model)
+        if parent is not None and parent not in figures:
+            reporter.note(f"{model} is not compared: its parent {parent} has no figures")
+    return differences(figures, PARENTS)
