@@ -7,7 +7,7 @@ import torch
 
 from twotower.data import Dataset
 from twotower.models.build import build_model
-from twotower.models.export import export_user_tower
+from twotower.models.export import export_item_tower, export_user_tower
 from twotower.models.two_tower import TwoTower
 
 
@@ -89,3 +89,24 @@ def test_export_leaves_the_mode_as_it_was(v5: TwoTower) -> None:
     v5.train()
     export_user_tower(v5)
     assert v5.training
+
+
+@pytest.mark.parametrize("name", ["v1", "v4", "v5"])
+def test_the_item_tower_gives_what_torch_gives(
+    name: str, blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    module = made(small_variants[name], blocks, block_text)
+    exported = session(export_item_tower(module))
+    rows = torch.tensor([1, 7, 40])
+    inputs = {
+        "item": module.item_embedding(rows),
+        "text": module.item_text[rows],
+        "features": module.item_features[rows],
+    }
+    names = [one.name for one in exported.get_inputs()]
+    assert names == (["item", "features"] if name == "v1" else ["item", "text", "features"])
+    (found,) = exported.run(["vector"], {name: inputs[name].detach().numpy() for name in names})
+    module.eval()
+    with torch.no_grad():
+        expected = module.embed_items(rows).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -18,9 +18,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from twotower.data import Histories, IdMap, columns
-from twotower.features import UserFeatures
+from twotower.features import HashingText, ItemFeatures, UserFeatures, item_texts
 from twotower.index import ExactConfig, build_index
 from twotower.serving import BundleContents, ModelInfo, RerankVectors, save_bundle
+from twotower.serving.new_items import NewItems
 
 USERS, ITEMS, DIM, ID_DIM, WIDTH, LENGTH = 12, 60, 8, 5, 4, 6
 
@@ -122,6 +123,56 @@ def contents(tower_weights) -> BundleContents:
     )
 
 
+def build_item_tower(weights) -> bytes:
+    """``vector`` = item @ W + text @ W + features @ W."""
+    parts = [f"part_{name}" for name in weights]
+    nodes = [helper.make_node("MatMul", [name, f"w_{name}"], [f"part_{name}"]) for name in weights]
+    nodes += [helper.make_node("Sum", parts, ["vector"])]
+    graph = helper.make_graph(
+        nodes,
+        "item_tower",
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", len(weight)])
+            for name, weight in weights.items()
+        ],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["B", DIM])],
+        [numpy_helper.from_array(weight, f"w_{name}") for name, weight in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def item_weights():
+    """Texts decide most of a new item's vector, so that its title's siblings are near."""
+    rng = np.random.default_rng(11)
+    rows = {"item": (ID_DIM, 0.1), "text": (384, 1.0), "features": (15, 0.05)}
+    return {
+        name: (scale * rng.normal(size=(n, DIM))).astype(np.float32)
+        for name, (n, scale) in rows.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def open_contents(contents, item_weights) -> BundleContents:
+    """The same with all that new items and texts need; the texts are hashed titles."""
+    rng = np.random.default_rng(13)
+    text = HashingText().encode(item_texts(contents.catalogue))
+    projection = rng.normal(size=(384, WIDTH)).astype(np.float32)
+    return replace(
+        contents,
+        info=contents.info.vary(text_encoder="hashing"),
+        new_items=NewItems(
+            tower=build_item_tower(item_weights),
+            unknown_id=rng.normal(size=ID_DIM).astype(np.float32),
+            features=ItemFeatures.fit(contents.histories, contents.catalogue),
+            history_projection=projection,
+            text=text,
+        ),
+    )
+
+
 @pytest.fixture(scope="session")
 def weights():
     rng = np.random.default_rng(9)
@@ -131,6 +182,13 @@ def weights():
 @pytest.fixture
 def folder(contents, weights, tmp_path):
     save_bundle(tmp_path / "bundle", contents, weights)
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def open_folder(open_contents, weights, tmp_path):
+    """A bundle that takes new items."""
+    save_bundle(tmp_path / "bundle", open_contents, weights)
     return tmp_path / "bundle"
 
 

@@ -9,6 +9,8 @@ from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.index import HnswConfig, build_index
 from twotower.serving import Bundle, Pipeline, Request, load_bundle
+from twotower.serving.filters import Filters
+from twotower.serving.requests import Past
 from twotower.serving.user_tower import UserTower
 
 
@@ -195,3 +197,92 @@ def test_recommends_without_torch(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def test_filters_and_always_as_many_as_exist(pipeline, contents):
+    genres = dict(contents.catalogue.select("item_id", "category").iter_rows())
+    prices = dict(contents.catalogue.select("item_id", "price").iter_rows())
+    narrow = Filters(categories=("genre-2",), max_price=30)
+    exist = [
+        item
+        for item in genres
+        if genres[item] == "genre-2" and prices[item] <= 30 and item not in stored(contents, 3)
+    ]
+    found = pipeline.recommend("user-03", k=60, filters=narrow)
+    assert sorted(ids(found)) == sorted(exist)
+    plain = [item for item in ids(pipeline.recommend("user-03", k=60)) if item in exist]
+    assert ids(found) == plain
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+def test_at_most_so_many_of_a_category(pipeline, contents, rerank):
+    genres = dict(contents.catalogue.select("item_id", "category").iter_rows())
+    found = ids(
+        pipeline.recommend(
+            "user-03", k=10, filters=Filters(max_per_category=2), candidates=10, rerank=rerank
+        )
+    )
+    assert sorted(genres[item] for item in found) == sorted(
+        f"genre-{number}" for number in range(4) for _ in range(2)
+    )
+    if not rerank:
+        order, taken = [], dict.fromkeys(genres.values(), 0)
+        for item in ids(pipeline.recommend("user-03", k=60)):
+            taken[genres[item]] += 1
+            if taken[genres[item]] <= 2:
+                order.append(item)
+        assert found == order
+
+
+def test_the_franchise_is_told_from_the_title(pipeline):
+    found = pipeline.recommend("user-03", k=10, filters=Filters(max_per_franchise=3))
+    titles = [one.title for one in found]
+    assert sum(title is not None and title.startswith("Game") for title in titles) == 3
+
+
+def test_unavailable_and_deleted_items_do_not_appear(pipeline):
+    first, second = ids(pipeline.recommend("user-03", k=2))
+    changed = pipeline.with_items(
+        pipeline.items.with_availability({first: False}).without([second])
+    )
+    assert not {first, second} & set(ids(changed.recommend("user-03", k=60)))
+    assert first in ids(pipeline.recommend("user-03", k=2))
+
+
+def test_the_reason_is_the_nearest_item_of_the_history(pipeline, contents):
+    for one in pipeline.recommend("user-03", ["item-41"], k=5):
+        history = [*stored(contents, 3), "item-41"]
+        rows = [int(item[-2:]) for item in history]
+        similarity = contents.item_vectors[rows] @ contents.item_vectors[int(one.item_id[-2:])]
+        best = history[int(similarity.argmax())]
+        assert one.reason.item_id == best
+        assert one.reason.similarity == pytest.approx(float(similarity.max()), abs=1e-5)
+        verb = "looked at" if best == "item-41" else "bought"
+        assert one.reason.text == f"because you {verb} {one.reason.title or best}"
+
+
+def test_stage_scores(pipeline):
+    one = pipeline.recommend("user-03", k=1)[0]
+    assert (one.retrieval_score, one.rerank_score) == (one.score, None)
+    two = pipeline.recommend("user-03", k=1, rerank=True)[0]
+    assert two.rerank_score == two.score != two.retrieval_score
+
+
+def test_timings_and_reasons_are_asked_for(pipeline):
+    timings = {}
+    answers = pipeline.recommend_batch(
+        [Request("user-01"), Request(history=["item-01"])],
+        rerank=True, reasons=False, timings=timings,
+    )  # fmt: skip
+    assert {one.reason for answer in answers for one in answer} == {None}
+    assert set(timings) == {"encode", "search", "rerank", "present"}
+    assert all(seconds > 0 for seconds in timings.values())
+
+
+def test_past_events_change_a_known_user(pipeline):
+    past = [Past("item-50", "cart", None, 2 * 10**12), Past("gone", "buy", None, 2 * 10**12)]
+    (answer,) = pipeline.recommend_batch([Request("user-01", past=past)], k=60)
+    assert "item-50" not in ids(answer)
+    kinds = {one.reason.kind for one in answer}
+    assert kinds <= {"stored", "cart"}
+    assert "cart" in kinds

@@ -4,7 +4,7 @@ import pytest
 from twotower.data import Histories, IdMap
 from twotower.errors import InputError
 from twotower.serving import Request
-from twotower.serving.requests import RequestReader
+from twotower.serving.requests import Past, RequestReader
 
 USERS = IdMap(["ann", "bob", "eve"], "user")
 ITEMS = IdMap(["a", "b", "c", "d"], "item")
@@ -82,3 +82,35 @@ def test_refuses_neither_user_nor_history(reader, history):
 def test_refuses_a_history_that_is_one_text(reader):
     with pytest.raises(InputError, match=r"list of item ids, got the text 'abc'; pass \['abc'\]"):
         reader.queries([Request(None, "abc")])
+
+
+def test_past_events_come_between_what_is_stored_and_what_is_given(reader):
+    past = [
+        Past("c", "rating", 4.0, 150),
+        Past("gone", "buy", None, 160),
+        Past("d", "buy", None, 500),
+    ]
+    reading = reader.read([Request("ann", ["a"], past=past), Request("bob")])
+    histories = reading.queries.histories
+    assert lists(histories.items, histories) == [[0, 1, 2, 3, 0], [2]]
+    assert lists(histories.ratings, histories) == [[5, 3, 4, 4, 4], [1]]
+    assert lists(histories.timestamps, histories) == [[100, 300, 150, 500, 500], [200]]
+    assert reading.kinds(0) == ["stored", "stored", "rating", "buy", "given"]
+    assert reading.kinds(1) == ["stored"]
+    assert reading.seen(0).tolist() == [0, 1, 2, 3, 0]
+
+
+def test_what_words_describe_is_read_last_and_not_seen(reader):
+    described = [np.array([2, 3], dtype=np.int32), np.zeros(0, dtype=np.int32)]
+    requests = [Request(None, ["a"], "c or d"), Request("ann")]
+    reading = reader.read(requests, described)
+    histories = reading.queries.histories
+    assert lists(histories.items, histories) == [[0, 2, 3], [0, 1]]
+    assert reading.kinds(0) == ["given", "described", "described"]
+    assert reading.seen(0).tolist() == [0]
+    assert reading.seen(1).tolist() == [0, 1]
+
+
+def test_somebody_who_did_something_is_not_unknown(reader):
+    queries = reader.queries([Request("mallory", past=[Past("a", "view", None, 400)])])
+    assert queries.users.tolist() == [-1]

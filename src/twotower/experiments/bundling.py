@@ -9,12 +9,15 @@ from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
 from twotower.experiments.models import saved_model
 from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.text_export import text_model
+from twotower.features import ItemFeatures
 from twotower.index import HnswConfig, IndexConfig, build_index
-from twotower.models.export import export_user_tower
+from twotower.models.export import export_item_tower, export_user_tower
 from twotower.models.two_tower import TwoTower
 from twotower.serving.bundle import save_bundle
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, ModelInfo
+from twotower.serving.new_items import NewItems
 from twotower.serving.rerank import RerankVectors
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
@@ -28,6 +31,7 @@ def bundle_contents(
     index: IndexConfig | None = None,
     metrics: Mapping[str, float] | None = None,
     reranker: Trained | None = None,
+    new_items: bool = True,
 ) -> BundleContents:
     """Everything that serving reads.
 
@@ -41,6 +45,9 @@ def bundle_contents(
         What was measured, for the manifest.
     reranker
         A trained model whose vectors re-rank candidates, for example LightGCN.
+    new_items
+        Whether items and texts that training never saw can be encoded: adds the item tower, the
+        items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
 
     Raises
     ------
@@ -74,6 +81,7 @@ def bundle_contents(
         histories=dataset.interactions,
         index=build_index(item_vectors, index or HnswConfig()),
         reranker=None if reranker is None else _rerank_vectors(reranker, dataset.interactions),
+        new_items=_new_items(trained, module, dataset) if new_items else None,
     )
 
 
@@ -90,6 +98,7 @@ def bundle_model(
     *,
     index: IndexConfig | None = None,
     reranker: Path | None = None,
+    new_items: bool = True,
     reporter: Reporter | None = None,
 ) -> Manifest:
     """Bundle a saved model, with a saved re-ranker if one is given."""
@@ -101,8 +110,25 @@ def bundle_model(
         dataset,
         index=index,
         reranker=None if reranker is None else saved_model(reranker, dataset, reporter),
+        new_items=new_items,
     )
     return write_bundle(out, contents, trained)
+
+
+def _new_items(trained: Trained, module: TwoTower, dataset: Dataset) -> NewItems:
+    variant, config = trained.variant, module.config
+    weights = module.state_dict()
+    return NewItems(
+        tower=export_item_tower(module),
+        unknown_id=weights["item_embedding.weight"][0].cpu().numpy(),
+        features=ItemFeatures.fit(dataset.train, dataset.catalogue),
+        text_fields=variant.text_fields,
+        history_projection=(
+            weights["history_text.weight"].T.cpu().numpy() if config.history_length else None
+        ),
+        text=module.item_text[1:].cpu().numpy() if config.needs_text else None,
+        text_model=text_model(variant.text_encoder) if config.needs_text else None,
+    )
 
 
 def _rerank_vectors(trained: Trained, histories: Histories) -> RerankVectors:

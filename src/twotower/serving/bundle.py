@@ -1,5 +1,6 @@
 """The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from safetensors.numpy import load_file, save
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
-from twotower.features import UserFeatures
+from twotower.features import ItemFeatures, UserFeatures
 from twotower.index import load_index, save_index
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, verify, write_manifest
+from twotower.serving.new_items import NewItems, TextModel
 from twotower.serving.rerank import RerankVectors
 from twotower.types import Array
 
@@ -32,6 +34,11 @@ CATALOGUE: Final = "catalogue.parquet"
 HISTORIES: Final = "histories.safetensors"
 INDEX: Final = "index.json"
 RERANKER: Final = "reranker.safetensors"
+ITEM_TOWER: Final = "item_tower.onnx"
+ITEM_ENCODER: Final = "item_encoder.safetensors"
+ITEM_TEXT: Final = "item_text.safetensors"
+TEXT_MODEL: Final = "text_model.onnx"
+TEXT_TOKENIZER: Final = "text_tokenizer.json"
 REQUIRED: Final = (
     TOWERS, USER_TOWER, USER_TABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
     INDEX,
@@ -104,6 +111,8 @@ def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Ar
         save_index(contents.index, temporary)
         if contents.reranker is not None:
             _save(temporary / RERANKER, vars(contents.reranker))
+        if contents.new_items is not None:
+            _save_new_items(temporary, contents.new_items)
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
 
 
@@ -148,10 +157,56 @@ def load_bundle(folder: Path) -> Bundle:
             histories=histories,
             index=load_index(folder),
             reranker=reranker,
+            new_items=_load_new_items(folder, manifest),
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error
     return Bundle(folder, manifest, contents)
+
+
+def _save_new_items(folder: Path, new: NewItems) -> None:
+    (folder / ITEM_TOWER).write_bytes(new.tower)
+    arrays = {"unknown_id": new.unknown_id, **new.features.to_arrays()}
+    if new.history_projection is not None:
+        arrays["history_projection"] = new.history_projection
+    text: dict[str, str] = {"fields": new.text_fields}
+    if new.text is not None:
+        _save(folder / ITEM_TEXT, {"text": new.text.astype(np.float16)})
+    if new.text_model is not None:
+        (folder / TEXT_MODEL).write_bytes(new.text_model.onnx)
+        (folder / TEXT_TOKENIZER).write_bytes(new.text_model.tokenizer)
+        text["model"] = new.text_model.name
+    arrays["text"] = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
+    _save(folder / ITEM_ENCODER, arrays)
+
+
+def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
+    if ITEM_TOWER not in manifest.files:
+        return None
+    with _reading(folder / ITEM_ENCODER) as path:
+        arrays = load_file(path)
+        about = json.loads(arrays["text"].tobytes())
+        features = ItemFeatures.from_arrays(arrays)
+        unknown_id = arrays["unknown_id"]
+    text = None
+    if ITEM_TEXT in manifest.files:
+        with _reading(folder / ITEM_TEXT) as path:
+            text = load_file(path)["text"].astype(np.float32)
+    model = None
+    if "model" in about:
+        with _reading(folder / TEXT_MODEL) as path:
+            model = TextModel(
+                about["model"], path.read_bytes(), (folder / TEXT_TOKENIZER).read_bytes()
+            )
+    return NewItems(
+        tower=(folder / ITEM_TOWER).read_bytes(),
+        unknown_id=unknown_id,
+        features=features,
+        text_fields=about["fields"],
+        history_projection=arrays.get("history_projection"),
+        text=text,
+        text_model=model,
+    )
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:

@@ -10,6 +10,7 @@ from twotower.errors import InputError
 from twotower.features import UserFeatures
 from twotower.index import ItemIndex
 from twotower.serving.manifest import ModelInfo
+from twotower.serving.new_items import NewItems
 from twotower.serving.rerank import RerankVectors
 from twotower.types import FloatArray
 
@@ -44,6 +45,8 @@ class BundleContents:
         Index of ``item_vectors``.
     reranker
         Vectors of the second stage, or None.
+    new_items
+        What encodes items and texts that training never saw, or None.
     """
 
     info: ModelInfo
@@ -57,6 +60,7 @@ class BundleContents:
     histories: Histories
     index: ItemIndex
     reranker: RerankVectors | None = None
+    new_items: NewItems | None = None
 
     def __post_init__(self) -> None:
         missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)
@@ -75,6 +79,8 @@ class BundleContents:
         if self.reranker is not None:
             rows["reranker user_vectors"] = (len(self.reranker.user_vectors), users)
             rows["reranker item_vectors"] = (len(self.reranker.item_vectors), items)
+        if self.new_items is not None and self.new_items.text is not None:
+            rows["item text"] = (len(self.new_items.text), items)
         for name, (got, expected) in rows.items():
             if got != expected:
                 raise InputError(
@@ -90,6 +96,12 @@ class BundleContents:
                 f"{'absent' if self.history_table is None else 'present'}; "
                 "a tower without history has neither"
             )
+        if self.new_items is not None:
+            projects = self.new_items.history_projection is not None
+            if projects != (self.history_table is not None):
+                raise InputError(
+                    "new items need a history_projection exactly where there is a history_table"
+                )
         known = self.histories.items
         if len(known) and not 0 <= known.min() <= known.max() < items:
             raise InputError(

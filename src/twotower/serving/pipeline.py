@@ -1,50 +1,41 @@
-"""From a request to its items: user tower, index, re-ranking, seen items left out."""
+"""From a request to its items: user tower, index, re-ranking, filters, reasons."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from functools import cached_property, partial
 from pathlib import Path
+from time import perf_counter
 from typing import Final, Self
 
 import numpy as np
 
-from twotower.data import Histories, Queries, columns
 from twotower.errors import InputError
-from twotower.index import search_excluding
-from twotower.index.exact import top_k
+from twotower.index import ItemIndex
+from twotower.serving.answers import Recommendation, reasons_for, recommendations
 from twotower.serving.bundle import load_bundle
 from twotower.serving.contents import BundleContents
+from twotower.serving.filters import ANY, Filters
+from twotower.serving.item_encoder import ItemEncoder
+from twotower.serving.item_table import ItemTable
+from twotower.serving.ranking import Ranked, filled
 from twotower.serving.requests import Request, RequestReader
 from twotower.serving.rerank import Reranker
+from twotower.serving.retrieve import nearest, search_block
+from twotower.serving.search import TextSearch, positive
+from twotower.serving.stages import Stages, Timings, add_time
 from twotower.serving.user_tower import UserTower
-from twotower.types import FloatArray, OffsetArray
+
+__all__ = ["Pipeline", "Recommendation"]
 
 _BLOCK: Final = 1024  # requests held at once
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """One recommended item.
-
-    Attributes
-    ----------
-    item_id
-        External id.
-    title
-        The catalogue's title, where it has one.
-    score
-        What ranked it: of the last stage, comparable only within one answer.
-    rank
-        From 1.
-    """
-
-    item_id: str
-    title: str | None
-    score: float
-    rank: int
+_NOTHING: Final = np.zeros(0, dtype=np.int32)
 
 
 class Pipeline:
     """Answers requests from one bundle's contents. It keeps no state between requests.
+
+    A value: `with_items` and `with_index` give another pipeline, which shares all that did not
+    change. A request is answered by the pipeline that it began with.
 
     Parameters
     ----------
@@ -56,14 +47,41 @@ class Pipeline:
 
     def __init__(self, contents: BundleContents, threads: int = 1) -> None:
         self.contents = contents
+        self.items = ItemTable.of(contents)
+        self.index: ItemIndex = contents.index
+        self._threads = threads
         self._tower = UserTower(contents, threads)
-        self._reader = RequestReader(contents.users, contents.items, contents.histories)
-        self._titles: list[str | None] = contents.catalogue[columns.TITLE].to_list()
+        self._reader = RequestReader(contents.users, self.items, contents.histories)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:
         """From a bundle's folder; `ArtefactError` where it is broken."""
         return cls(load_bundle(folder).contents, threads)
+
+    def with_items(self, items: ItemTable) -> Self:
+        """The same over a changed table of items. Rows that the index lacks are searched too."""
+        self._text.follow(self.items, items)
+        other = copy(self)
+        other.items = items
+        history = None if items.history is None else items.history.rows
+        other._tower = self._tower.reading(history, items.user_features.rows)
+        other._reader = self._reader.over(items)
+        return other
+
+    def with_index(self, index: ItemIndex) -> Self:
+        """The same with another index, of the first rows of the table."""
+        other = copy(self)
+        other.index = index
+        return other
+
+    @property
+    def outside_index(self) -> int:
+        """Items that the index does not hold yet."""
+        return len(self.items) - self.index.size
+
+    def new_index(self) -> ItemIndex:
+        """An index of every row that there is now, of the kind that the bundle has."""
+        return self.contents.index.config.build(self.items.vectors.rows.copy())
 
     def recommend(
         self,
@@ -71,7 +89,9 @@ class Pipeline:
         history: Sequence[str] = (),
         k: int = 10,
         *,
+        text: str | None = None,
         exclude_seen: bool = True,
+        filters: Filters = ANY,
         candidates: int = 1000,
         rerank: bool = False,
     ) -> list[Recommendation]:
@@ -86,8 +106,12 @@ class Pipeline:
             The tower reads the newest `ModelInfo.history_length`, the features all.
         k
             Items to return, fewer only where fewer exist.
+        text
+            What is wanted, in words. It is read as the items whose titles it describes best.
         exclude_seen
             Leave out items of the history, stored or given.
+        filters
+            Which items may be recommended.
         candidates
             Items that the index hands to the re-ranker, at least ``k``.
         rerank
@@ -96,12 +120,18 @@ class Pipeline:
         Raises
         ------
         InputError
-            At an unknown user without a history, an unknown item, an empty request, ``k`` below
-            1, fewer candidates than ``k``, or ``rerank`` where the bundle has no re-ranker.
+            At an unknown user without a history, an unknown item, words that describe no item,
+            an empty request, ``k`` below 1, fewer candidates than ``k``, or ``rerank`` where
+            the bundle has no re-ranker.
         """
-        request = Request(user_id, history)
+        request = Request(user_id, history, text)
         (answer,) = self.recommend_batch(
-            [request], k, exclude_seen=exclude_seen, candidates=candidates, rerank=rerank
+            [request],
+            k,
+            exclude_seen=exclude_seen,
+            filters=filters,
+            candidates=candidates,
+            rerank=rerank,
         )
         return answer
 
@@ -111,25 +141,67 @@ class Pipeline:
         k: int = 10,
         *,
         exclude_seen: bool = True,
+        filters: Filters = ANY,
         candidates: int = 1000,
         rerank: bool = False,
+        reasons: bool = True,
+        timings: Timings | None = None,
     ) -> list[list[Recommendation]]:
-        """One answer per request, in their order; parameters and errors as `recommend`."""
-        if k < 1:
-            raise InputError(f"k must be at least 1, got {k}")
+        """One answer per request, in their order; parameters and errors as `recommend`.
+
+        Parameters
+        ----------
+        reasons
+            Whether each item is given its reason.
+        timings
+            Where to add the seconds that each stage took.
+        """
+        _check_k(k)
         reranker = self._reranker(k, candidates) if rerank else None
+        clock: Timings = {} if timings is None else timings
         answers = []
         for start in range(0, len(requests), _BLOCK):
-            queries = self._reader.queries(requests[start : start + _BLOCK])
-            excluded = queries.histories if exclude_seen else _nothing(len(queries))
-            scores, items = self._retrieve(queries, candidates if reranker else k, excluded)
-            if reranker is not None:
-                scores, order = top_k(reranker.scores(queries, items), k)
-                items = np.take_along_axis(items, order, axis=1)
-            answers += self._present(scores, items)
+            block = requests[start : start + _BLOCK]
+            began = perf_counter()
+            described = [
+                _NOTHING if one.text is None else self._text.described(one.text, self.items)
+                for one in block
+            ]
+            reading = self._reader.read(block, described)
+            vectors = self._tower.encode(reading.queries)
+            began = add_time(clock, "encode", began)
+            seen = [reading.seen(row) if exclude_seen else _NOTHING for row in range(len(block))]
+            passing = self.items.passing(filters)
+            wanted = candidates if reranker else k
+            found = search_block(self.index, vectors, wanted, passing, seen)
+            began = add_time(clock, "search", began)
+            for row in range(len(block)):
+                open_items = passing
+                if len(seen[row]):
+                    open_items = passing.copy()
+                    open_items[seen[row]] = False
+                stages = Stages(
+                    self.index, self.items.vectors.rows, vectors[row], open_items, clock
+                )
+                first = found[0][row], found[1][row]
+                if reranker is None:
+                    ranked = filled(partial(stages.retrieve, first), k, filters, self.items)
+                else:
+                    query = reading.queries.select(np.asarray([row]))
+                    best = partial(stages.rerank, reranker, query, candidates, first)
+                    ranked = filled(best, k, filters, self.items)
+                began = perf_counter()
+                because = None
+                if reasons:
+                    history = reading.queries.histories.row(row)
+                    because = reasons_for(self.items, ranked.items, history, reading.kinds(row))
+                answers.append(recommendations(self.items, ranked, because))
+                began = add_time(clock, "present", began)
         return answers
 
-    def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
+    def similar_items(
+        self, item_id: str, k: int = 10, *, filters: Filters = ANY
+    ) -> list[Recommendation]:
         """Items whose vectors have the largest inner product with that of ``item_id``.
 
         Two-tower vectors have length 1, so this is their cosine.
@@ -139,15 +211,52 @@ class Pipeline:
         InputError
             At an unknown item, or ``k`` below 1.
         """
-        contents = self.contents
-        item = contents.items.index(item_id)
-        itself = Histories.from_lists([[item]])
-        found = search_excluding(contents.index, contents.item_vectors[[item]], k, itself)
-        return self._present(*found)[0]
+        _check_k(k)
+        row = self.items.row(item_id)
+        passing = self.items.passing(filters)
+        passing[row] = False
+        vectors = self.items.vectors.rows
+
+        def best(count: int) -> Ranked:
+            scores, items = nearest(self.index, vectors, vectors[row], count, passing)
+            return Ranked(items, scores, retrieval=scores)
+
+        return recommendations(self.items, filled(best, k, filters, self.items))
+
+    def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
+        """Items whose titles hold the words of ``text`` or, where the bundle can tell, mean it.
+
+        The score is the share of the words that the title holds, weighted by their rarity; with
+        a text encoder, the mean of that and of the cosine of text and item. Fewer than ``k``
+        come back where fewer have a score above 0.
+
+        Raises
+        ------
+        InputError
+            Where ``k`` is below 1.
+        """
+        _check_k(k)
+        scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
+
+        def best(count: int) -> Ranked:
+            items = positive(scores, count)
+            return Ranked(items, scores[items])
+
+        return recommendations(self.items, filled(best, k, filters, self.items))
 
     def title(self, item_id: str) -> str | None:
         """The catalogue's title of an item; `InputError` where the item is unknown."""
-        return self._titles[self.contents.items.index(item_id)]
+        title: str | None = self.items.titles.rows[self.items.row(item_id)]
+        return title
+
+    @cached_property
+    def item_encoder(self) -> ItemEncoder:
+        """What encodes new items; `InputError` where the bundle holds nothing for that."""
+        return ItemEncoder(self.contents, self._threads)
+
+    @cached_property
+    def _text(self) -> TextSearch:
+        return TextSearch(self.contents, self.items, self._threads)
 
     def _reranker(self, k: int, candidates: int) -> Reranker:
         reranker = self.contents.reranker
@@ -160,22 +269,7 @@ class Pipeline:
             raise InputError(f"candidates must be at least k {k}, got {candidates}")
         return reranker
 
-    def _retrieve(
-        self, queries: Queries, k: int, excluded: Histories
-    ) -> tuple[FloatArray, OffsetArray]:
-        return search_excluding(self.contents.index, self._tower.encode(queries), k, excluded)
 
-    def _present(self, scores: FloatArray, items: OffsetArray) -> list[list[Recommendation]]:
-        ids, titles = self.contents.items.ids, self._titles
-        return [
-            [
-                Recommendation(ids[item], titles[item], score, rank)
-                for rank, (item, score) in enumerate(zip(*row, strict=True), start=1)
-                if item >= 0  # padding
-            ]
-            for row in zip(items.tolist(), scores.tolist(), strict=True)
-        ]
-
-
-def _nothing(rows: int) -> Histories:
-    return Histories.from_lists([[]] * rows)
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")

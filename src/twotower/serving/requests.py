@@ -1,7 +1,9 @@
 """From external ids to queries: who asks, and for which history."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -11,8 +13,30 @@ from twotower.types import Array, IndexArray
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """Something that a user did after the bundle was made.
+
+    Attributes
+    ----------
+    item_id
+        External id. An item that is not known any more is passed over.
+    kind
+        ``view``, ``cart``, ``buy`` or ``rating``.
+    rating
+        The rating given, or None.
+    time
+        Milliseconds since 1970-01-01 UTC.
+    """
+
+    item_id: str
+    kind: str
+    rating: float | None
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One request: a user, the items just browsed, or both.
+    """One request: a user, the items just browsed, words, or any of these together.
 
     Attributes
     ----------
@@ -20,18 +44,70 @@ class Request:
         External id, or None. An unknown id with a history is somebody new.
     history
         External item ids, oldest first, repeats allowed. They follow what is known of the user.
+    text
+        What is wanted, in words, or None.
+    past
+        What the user did since the bundle was made, oldest first; before ``history``.
     """
 
     user_id: str | None = None
     history: Sequence[str] = field(default=())
+    text: str | None = None
+    past: Sequence[Past] = field(default=())
+
+
+class Items(Protocol):
+    """Rows of items by external id: `twotower.data.IdMap` is one."""
+
+    def __contains__(self, external: object) -> bool: ...
+
+    def indices(self, external: Iterable[str]) -> IndexArray:
+        """Rows of many ids; `InputError` at the first unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Queries, and what must be told apart in their histories.
+
+    Attributes
+    ----------
+    queries
+        What the tower reads: stored events, past events, the request's history, and the items
+        that its words describe.
+    stored
+        ``(queries,)`` how many events of each history are the bundle's.
+    past
+        For each query, the kinds of the events that follow those.
+    described
+        ``(queries,)`` how many items at the end of each history only the words describe: the
+        user has not seen those.
+    """
+
+    queries: Queries
+    stored: IndexArray
+    past: Sequence[Sequence[str]]
+    described: IndexArray
+
+    def seen(self, row: int) -> IndexArray:
+        """Items of one history that the user has seen."""
+        history = self.queries.histories.row(row)
+        return history[: len(history) - int(self.described[row])]
+
+    def kinds(self, row: int) -> list[str]:
+        """How each item of one history got there."""
+        stored, described = int(self.stored[row]), int(self.described[row])
+        past = self.past[row]
+        given = len(self.queries.histories.row(row)) - stored - len(past) - described
+        return ["stored"] * stored + [*past] + ["given"] * given + ["described"] * described
 
 
 class RequestReader:
     """Turns requests into queries.
 
     Items named in a request have neither rating nor time. Where the log has them, the rating is
-    the user's mean (everybody's, for somebody new) and the time is the newest in the log, so
-    that the user counts as active now.
+    the user's mean (everybody's, for somebody new) and the time is the newest known, so that
+    the user counts as active now.
 
     Parameters
     ----------
@@ -41,7 +117,7 @@ class RequestReader:
         One row per user: what is known of them.
     """
 
-    def __init__(self, users: IdMap, items: IdMap, stored: Histories) -> None:
+    def __init__(self, users: IdMap, items: Items, stored: Histories) -> None:
         self._users = users
         self._items = items
         self._stored = stored
@@ -49,17 +125,48 @@ class RequestReader:
         self._mean_rating = 0.0 if ratings is None or not len(ratings) else float(ratings.mean())
         self._newest = 0 if stored.timestamps is None else int(stored.timestamps.max(initial=0))
 
+    def over(self, items: Items) -> Self:
+        """The same reader over more items."""
+        other = copy(self)
+        other._items = items
+        return other
+
     def queries(self, requests: Sequence[Request]) -> Queries:
+        """One query per request; see `read`."""
+        return self.read(requests).queries
+
+    def read(self, requests: Sequence[Request], described: Sequence[IndexArray] = ()) -> Reading:
         """One query per request.
+
+        Parameters
+        ----------
+        described
+            Rows of the items that each request's words describe; empty for no words at all.
 
         Raises
         ------
         InputError
-            At an unknown user without a history, an unknown item, or neither user nor history.
+            At an unknown user without a history, an unknown item, or where a request has
+            neither user, history nor words.
         """
+        words = described or [np.zeros(0, dtype=np.int32)] * len(requests)
         users = np.asarray([self._user(request) for request in requests], dtype=np.int32)
-        given = [self._items.indices(request.history) for request in requests]
-        return Queries(users, self._extend(users, given))
+        past = [[one for one in request.past if one.item_id in self._items] for request in requests]
+        given = [
+            np.concatenate(
+                [
+                    self._items.indices(one.item_id for one in before),
+                    self._items.indices(request.history),
+                    rows,
+                ]
+            )
+            for request, before, rows in zip(requests, past, words, strict=True)
+        ]
+        queries = Queries(users, self._extend(users, given, past))
+        counts = np.asarray([len(rows) for rows in words], dtype=np.int32)
+        stored = queries.histories.lengths - [len(rows) for rows in given]
+        kinds = [[one.kind for one in before] for before in past]
+        return Reading(queries, stored.astype(np.int32), kinds, counts)
 
     def _user(self, request: Request) -> int:
         if isinstance(request.history, str):
@@ -70,7 +177,7 @@ class RequestReader:
         user_id = request.user_id
         if user_id is not None and user_id in self._users:
             return self._users.index(user_id)
-        if not request.history:
+        if not (request.history or request.text or request.past):
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
@@ -82,8 +189,14 @@ class RequestReader:
             )
         return -1
 
-    def _extend(self, users: IndexArray, given: Sequence[IndexArray]) -> Histories:
-        """Stored histories of ``users``, none for -1, each followed by its ``given`` items."""
+    def _extend(
+        self, users: IndexArray, given: Sequence[IndexArray], past: Sequence[Sequence[Past]]
+    ) -> Histories:
+        """Stored histories of ``users``, none for -1, each followed by its ``given`` items.
+
+        The first of the given items are the ``past`` events, which have times and may have
+        ratings of their own.
+        """
         known = users >= 0
         stored = self._stored.select(users[known])
         lengths = np.zeros(len(users), dtype=np.int64)
@@ -91,6 +204,7 @@ class RequestReader:
         added = np.asarray([len(items) for items in given], dtype=np.int64)
         ends = np.cumsum(lengths)
         places = np.repeat(ends, added)  # where in the stored events each given item goes
+        starts = np.cumsum(added) - added
         indptr = np.concatenate([[0], ends + np.cumsum(added)])
 
         items = np.insert(stored.items, places, np.concatenate([*given, stored.items[:0]]))
@@ -99,8 +213,19 @@ class RequestReader:
             rows = np.repeat(np.arange(len(users)), lengths)
             sums = np.bincount(rows, weights=stored.ratings, minlength=len(users))
             means = np.where(lengths > 0, sums / np.maximum(lengths, 1), self._mean_rating)
-            ratings = np.insert(stored.ratings, places, np.repeat(means, added))
+            values = np.repeat(means, added)
+            for start, before in zip(starts, past, strict=True):
+                for place, one in enumerate(before, start=int(start)):
+                    if one.rating is not None:
+                        values[place] = one.rating
+            ratings = np.insert(stored.ratings, places, values)
         timestamps: Array | None = None
         if stored.timestamps is not None:
-            timestamps = np.insert(stored.timestamps, places, self._newest)
+            times = np.full(len(places), self._newest, dtype=np.int64)
+            for start, count, before in zip(starts, added, past, strict=True):
+                if before:
+                    times[start : start + len(before)] = [one.time for one in before]
+                    newest = max(self._newest, before[-1].time)
+                    times[start + len(before) : start + count] = newest
+            timestamps = np.insert(stored.timestamps, places, times)
         return Histories(indptr, items, ratings, timestamps)

@@ -16,9 +16,39 @@ class Reranker(Protocol):
     def scores(self, queries: Queries, items: OffsetArray) -> FloatArray:
         """``(queries, candidates)`` float32 for item indices of that shape; higher is better.
 
-        Where the item is -1 (padding) the score is ``-inf``.
+        Where the item is -1 (padding) the score is ``-inf``; where the re-ranker does not know
+        the item, which was added later, it is NaN: see `placed`.
         """
         ...
+
+
+def placed(scores: FloatArray) -> FloatArray:
+    """Give candidates of one query, best first, that have no score one that fits their place.
+
+    A candidate at a share of the way down the first stage's list gets the score at the same
+    share of the way down the sorted scores of the second stage: it is taken to be as good by
+    the second stage as it is by the first.
+
+    Parameters
+    ----------
+    scores
+        ``(candidates,)`` NaN where unknown.
+
+    Examples
+    --------
+    >>> placed(np.array([1.0, np.nan, 3.0], dtype=np.float32))
+    array([1., 2., 3.], dtype=float32)
+    """
+    unknown = np.isnan(scores)
+    if not unknown.any():
+        return scores
+    known = -np.sort(-scores[~unknown])
+    if not len(known):
+        return np.linspace(1, 0, len(scores), dtype=np.float32)
+    share = np.flatnonzero(unknown) / max(len(scores) - 1, 1)
+    filled = scores.copy()
+    filled[unknown] = np.interp(share, np.linspace(0, 1, len(known)), known)
+    return filled
 
 
 @dataclass(frozen=True)
@@ -48,14 +78,18 @@ class RerankVectors:
     def scores(self, queries: Queries, items: OffsetArray) -> FloatArray:
         """See `Reranker.scores`."""
         scores = np.empty(items.shape, dtype=np.float32)
+        known = items < len(self.item_vectors)
+        rows = np.where(known, items, 0)
         for row, user in enumerate(queries.users):
             vector = self.user_vectors[user] if user >= 0 else self._of_history(queries, row)
-            scores[row] = self.item_vectors[items[row]] @ vector
+            scores[row] = self.item_vectors[rows[row]] @ vector
         scores[items < 0] = -np.inf
+        scores[~known] = np.nan
         return scores
 
     def _of_history(self, queries: Queries, row: int) -> FloatArray:
         history = queries.histories.row(row)
+        history = history[history < len(self.item_vectors)]
         if not len(history):
             return np.zeros(self.item_vectors.shape[1], dtype=np.float32)
         mean: FloatArray = self.item_vectors[history].mean(axis=0)

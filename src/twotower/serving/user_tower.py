@@ -1,20 +1,21 @@
 """The user tower in onnxruntime: queries in, vectors out, no torch."""
 
-from typing import Final
+from copy import copy
+from dataclasses import replace
+from typing import Final, Self
 
 import numpy as np
-import onnxruntime
 
 from twotower.data import Histories, Queries
 from twotower.errors import ArtefactError, InputError
 from twotower.features import user_inputs
 from twotower.serving.contents import BundleContents
+from twotower.serving.onnx_session import open_session
 from twotower.types import FloatArray
 
 INPUTS: Final = ("user", "history", "lengths", "features")
 OUTPUT: Final = "vector"
 _BATCH: Final = 2048
-_ONLY_FATAL: Final = 4
 
 
 class UserTower:
@@ -38,20 +39,16 @@ class UserTower:
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1) -> None:
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, got {threads}")
         self._contents = contents
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _ONLY_FATAL  # errors are raised
+        self._history_table = contents.history_table
+        self._user_features = contents.user_features
         try:
-            self._session = onnxruntime.InferenceSession(
-                contents.user_tower, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_session(contents.user_tower, threads)
             self._inputs = tuple(one.name for one in self._session.get_inputs())
             nobody = Queries.anonymous(Histories.from_lists([[]]))
             self.dim = self._run(nobody).shape[1]
+        except InputError:
+            raise
         except Exception as error:  # onnxruntime's errors share no narrower class
             raise ArtefactError(
                 f"the bundle's user_tower.onnx cannot be run ({error}); save the bundle again"
@@ -61,6 +58,13 @@ class UserTower:
                 f"user_tower.onnx gives vectors of {self.dim} dimensions, the index holds "
                 f"{contents.index.dim}; save the bundle again"
             )
+
+    def reading(self, history_table: FloatArray | None, item_table: FloatArray) -> Self:
+        """The same tower over tables with more items: those of the bundle, and others behind."""
+        other = copy(self)
+        other._history_table = history_table
+        other._user_features = replace(self._user_features, item_table=item_table)
+        return other
 
     def encode(self, queries: Queries) -> FloatArray:
         """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user."""
@@ -73,11 +77,11 @@ class UserTower:
     def _run(self, queries: Queries) -> FloatArray:
         contents = self._contents
         length = max(contents.info.history_length, 1)
-        users, items, lengths, features = user_inputs(queries, contents.user_features, length)
+        users, items, lengths, features = user_inputs(queries, self._user_features, length)
         feed = {"user": contents.user_table[users], "lengths": lengths, "features": features}
-        if contents.history_table is not None:
+        if self._history_table is not None:
             width = max(int(lengths.max()), 1)  # no longer than the longest history here
-            feed["history"] = contents.history_table[items[:, :width]]
+            feed["history"] = self._history_table[items[:, :width]]
         (vectors,) = self._session.run([OUTPUT], {name: feed[name] for name in self._inputs})
         encoded: FloatArray = vectors
         return encoded

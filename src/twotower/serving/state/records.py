@@ -25,9 +25,13 @@ class ItemFields(Config):
     item_id: Id
     title: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
     description: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
+    features: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
+    """Bullet points, in one text."""
     price: float | None = Field(None, ge=0, le=1e9)
     """In the catalogue's currency."""
     category: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
+    store: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    """Who makes or sells it."""
     average_rating: float | None = Field(None, ge=0, le=1e3)
     rating_count: int | None = Field(None, ge=0, le=2**53)
     image: Annotated[Text, StringConstraints(max_length=2000)] | None = None
@@ -61,7 +65,7 @@ class StoredItem:
     text_encoder
         Name of the encoder of ``text_vector``, or None.
     text_vector
-        float32 bytes of the title's unit vector, kept so that a restart need not encode again.
+        float32 bytes of the unit vector of the item's text, so that a restart need not encode it.
     """
 
     fields: ItemFields

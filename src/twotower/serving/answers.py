@@ -1,0 +1,128 @@
+"""What a request is answered with, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+
+from twotower.serving.item_table import ItemTable
+from twotower.serving.ranking import Ranked
+from twotower.types import Array, IndexArray
+
+_PHRASES: Final = {
+    "stored": "because you bought {}",
+    "buy": "because you bought {}",
+    "rating": "because you rated {}",
+    "cart": "because you put {} in the cart",
+    "view": "because you looked at {}",
+    "given": "because you looked at {}",
+    "described": "because your words fit {}",
+}
+_NEWEST: Final = 200
+"""Items of a history among which a reason is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The item of the history that a recommended item is most like.
+
+    Attributes
+    ----------
+    kind
+        How that item got into the history: ``stored`` (known when the bundle was made), ``view``,
+        ``cart``, ``buy``, ``rating``, ``given`` (by the request) or ``described`` (by its words).
+    item_id, title
+        That item.
+    similarity
+        Inner product of the two items' vectors; two-tower vectors have length 1, so a cosine.
+    text
+        The reason in words.
+    """
+
+    kind: str
+    item_id: str
+    title: str | None
+    similarity: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes
+    ----------
+    item_id
+        External id.
+    title
+        The catalogue's title, where it has one.
+    score
+        What ranked it: of the last stage, comparable only within one answer.
+    rank
+        From 1.
+    retrieval_score
+        The first stage's score, the inner product of user and item vector; None where the
+        item was found otherwise.
+    rerank_score
+        The second stage's score, or None where there was none.
+    reason
+        Why, or None where nothing is known of the user, or reasons were not asked for.
+    """
+
+    item_id: str
+    title: str | None
+    score: float
+    rank: int
+    retrieval_score: float | None = None
+    rerank_score: float | None = None
+    reason: Reason | None = None
+
+
+def recommendations(
+    table: ItemTable, ranked: Ranked, reasons: Sequence[Reason] | None = None
+) -> list[Recommendation]:
+    """A ranked list of the table's rows as it is shown."""
+    columns = (
+        table.ids.rows[ranked.items].tolist(),
+        table.titles.rows[ranked.items].tolist(),
+        ranked.scores.tolist(),
+        range(1, len(ranked.items) + 1),
+        repeat(None) if ranked.retrieval is None else ranked.retrieval.tolist(),
+        repeat(None) if ranked.rerank is None else ranked.rerank.tolist(),
+        repeat(None) if reasons is None else reasons,
+    )
+    return [Recommendation(*row) for row in zip(*columns, strict=False)]
+
+
+def reasons_for(
+    table: ItemTable, items: Array, history: IndexArray, kinds: list[str]
+) -> list[Reason] | None:
+    """For each item the one of the history that its vector is nearest to; None without history.
+
+    Parameters
+    ----------
+    items, history
+        Rows of the table.
+    kinds
+        How each item of the history got there.
+    """
+    history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
+    if not len(history) or not len(items):
+        return None
+    vectors = table.vectors.rows
+    similarity = vectors[items] @ vectors[history].T  # (items, history)
+    nearest = similarity.argmax(axis=1)
+    causes = history[nearest]
+    found = zip(
+        nearest.tolist(),
+        table.ids.rows[causes].tolist(),
+        table.titles.rows[causes].tolist(),
+        similarity[np.arange(len(items)), nearest].tolist(),
+        strict=True,
+    )
+    return [
+        Reason(kinds[place], item_id, title, value, _PHRASES[kinds[place]].format(title or item_id))
+        for place, item_id, title, value in found
+    ]

@@ -1,0 +1,109 @@
+"""The item tower in onnxruntime: a description in, an item that can be recommended out."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.catalogue import CATALOGUE_SCHEMA
+from twotower.errors import ArtefactError, InputError
+from twotower.features import TextEncoder, item_texts
+from twotower.serving.contents import BundleContents
+from twotower.serving.item_table import EncodedItems
+from twotower.serving.new_items import NewItems
+from twotower.serving.onnx_session import open_session
+from twotower.serving.text import text_encoder_of
+from twotower.types import FloatArray
+
+
+class ItemEncoder:
+    """Encodes items that training never saw, by the statistics and weights of the training.
+
+    Parameters
+    ----------
+    contents
+        A bundle's contents, with `BundleContents.new_items`.
+    threads
+        Threads that one run may use.
+
+    Raises
+    ------
+    InputError
+        Where the bundle holds no item tower.
+    ArtefactError
+        Where the tower or the text encoder cannot be run, or does not fit.
+    """
+
+    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
+        if contents.new_items is None:
+            raise InputError(
+                f"bundle of {contents.info.model} holds no item tower",
+                "bundle the model again with new items",
+            )
+        self._new: NewItems = contents.new_items
+        self._contents = contents
+        self._threads = threads
+        try:
+            self._session = open_session(self._new.tower, threads)
+        except Exception as error:  # onnxruntime's errors share no narrower class
+            raise ArtefactError(
+                f"the bundle's item_tower.onnx cannot be run ({error}); save the bundle again"
+            ) from error
+        self._inputs = {one.name: one.shape[-1] for one in self._session.get_inputs()}
+        if self.reads_text and self.text_encoder is None:
+            raise InputError(
+                f"bundle of {contents.info.model} lacks the text encoder that its item tower needs",
+                "bundle the model again with the text encoder",
+            )
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether texts are needed, by the item tower or for what users read of an item."""
+        return "text" in self._inputs or self._new.history_projection is not None
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder | None:
+        """The encoder of the item texts, or None."""
+        return text_encoder_of(self._new, self._contents.info.text_encoder, self._threads)
+
+    def texts(self, rows: pl.DataFrame) -> FloatArray | None:
+        """``(rows, t)`` text vectors; None where no text is read."""
+        if self.text_encoder is None:
+            return None
+        return self.text_encoder.encode(item_texts(rows, self._new.text_fields))
+
+    def encode(self, rows: pl.DataFrame, text: FloatArray | None) -> EncodedItems:
+        """Encode items.
+
+        Parameters
+        ----------
+        rows
+            Catalogue columns; any but the id may be null or absent.
+        text
+            Their `texts`.
+        """
+        new, count = self._new, rows.height
+        feed = {
+            "item": np.tile(new.unknown_id, (count, 1)),
+            "features": new.features.transform_new(rows),
+        }
+        if text is not None:
+            feed["text"] = text
+        if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
+            feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
+        vectors = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
+        projection = new.history_projection
+        return EncodedItems(
+            vectors=vectors,
+            user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
+            history=None if projection is None or text is None else text @ projection,
+            text=None if new.text is None else text,
+        )
+
+
+def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:
+    """Descriptions as rows of a catalogue."""
+    extra = dict.fromkeys(columns.CATALOGUE_EXTRA, pl.String)
+    return pl.DataFrame(described, schema={**CATALOGUE_SCHEMA, **extra})

@@ -1,0 +1,72 @@
+"""What a bundle holds for items and texts that training never saw. It is optional."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from twotower.errors import InputError
+from twotower.features import ItemFeatures, TextFields
+from twotower.types import FloatArray
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A sentence encoder for onnxruntime.
+
+    Attributes
+    ----------
+    name
+        Names the encoder and its weights: equal names give equal vectors.
+    onnx
+        Inputs ``ids`` and ``mask`` (B, L) int64; output ``vector`` (B, t), unit vectors.
+    tokenizer
+        A ``tokenizer.json`` of the tokenizers library.
+    """
+
+    name: str
+    onnx: bytes
+    tokenizer: bytes
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """The item tower and what it reads.
+
+    Attributes
+    ----------
+    tower
+        ONNX model; inputs ``item`` (B, id_dim), ``text`` (B, t), ``image`` (B, m) and
+        ``features`` (B, 15), those that it reads; output ``vector`` (B, d). A new item has no
+        image vector: its image is zeros, which the tower has learned to read as none.
+    unknown_id
+        ``(id_dim,)`` the learned row of the unknown id.
+    features
+        The fitted statistics; its ``values`` are empty.
+    text_fields
+        What an item's text is.
+    history_projection
+        ``(t, h)`` from an item's text to what the user tower reads of it, or None.
+    text
+        ``(items, t)`` text vectors of the bundle's items, for search, or None.
+    text_model
+        The encoder where it is one that needs weights, or None.
+    """
+
+    tower: bytes
+    unknown_id: FloatArray
+    features: ItemFeatures
+    text_fields: TextFields = "title"
+    history_projection: FloatArray | None = None
+    text: FloatArray | None = None
+    text_model: TextModel | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.features.values):
+            empty = np.zeros((0, self.features.values.shape[1]), dtype=np.float32)
+            object.__setattr__(self, "features", replace(self.features, values=empty))
+        projection, text = self.history_projection, self.text
+        if projection is not None and text is not None and len(projection) != text.shape[1]:
+            raise InputError(
+                f"history_projection must have as many rows as a text vector has dimensions, "
+                f"{text.shape[1]}, got {len(projection)}"
+            )

