@@ -26,7 +26,7 @@ def test_six_lines_from_a_log_to_recommendations(shop: Path, tmp_path: Path) -> 
     new = recommender.recommend(history=["i03", "i05"], k=3)
     folder = recommender.save(tmp_path / "bundle")
 
-    assert set(metrics) == {"HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"}
+    assert set(metrics) == {"HR@5", "HR@10", "HR@20", "HR@50", "NDCG@10", "NDCG@20", "MRR"}
     assert all(0 <= value <= 1 for value in metrics.values())
     assert [item.rank for item in known] == list(range(1, 11))
     assert [item.score for item in known] == sorted((item.score for item in known), reverse=True)

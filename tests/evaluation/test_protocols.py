@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from twotower.data import Dataset, Histories, IdMap, Part, columns
 from twotower.errors import InputError
 from twotower.evaluation.negatives import sample_negatives
+from twotower.evaluation.passes import plan
 from twotower.evaluation.protocols import (
     METRICS,
     METRICS_OF_SEVERAL,
@@ -16,6 +18,7 @@ from twotower.evaluation.protocols import (
     result_rows,
     validation_ndcg,
 )
+from twotower.models.item_knn import ItemKNN
 from twotower.models.popularity import Popularity
 
 USERS, ITEMS = 40, 150
@@ -95,9 +98,113 @@ def test_negatives_are_the_same_for_every_model_and_may_be_given() -> None:
     assert (evaluate(scorer, data, negatives=other, **options).values["sampled-100"] != drawn).any()
 
 
+class Counting(Oracle):
+    """An oracle that counts the queries it scored."""
+
+    scored = 0
+
+    def scores(self, queries: Any) -> Any:
+        self.scored += len(queries)
+        return super().scores(queries)
+
+
+def test_protocols_that_ask_the_same_share_a_pass_over_the_scores() -> None:
+    data = dataset()
+    scorer = Counting(data, Part.TEST)
+    evaluate(scorer, data, protocols=[*PROTOCOLS, "by-activity", "beyond-accuracy"])
+    assert scorer.scored == USERS - 1
+    evaluate(scorer, data, protocols=["cold-start-all", "full"])
+    assert scorer.scored == (USERS - 1) * (1 + 5 + 1)
+
+
+def uneven() -> Dataset:
+    """`dataset` with histories of 2 to 40 items before the held-out one."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(2, 41, USERS) + 1
+    lists = [rng.permutation(ITEMS)[:length].tolist() for length in lengths]
+    base = dataset()
+    split = np.concatenate([[0] * (length - 2) + [1, 2] for length in lengths]).astype(np.uint8)
+    return replace(base, interactions=Histories.from_lists(lists), split=split)
+
+
+def test_activity_parts_the_users_of_the_full_protocol() -> None:
+    data = uneven()
+    queries, _ = data.held_out(Part.TEST)
+    found = evaluate(ItemKNN.fit(data.train, ITEMS), data, protocols=["by-activity", "full"])
+    segments = [name for name in found.values if name != "full"]
+    assert segments == [f"activity-{s}" for s in ("0-4", "5-7", "8-15", "16-30", "31+")]
+    assert sum(len(found.values[name]) for name in segments) == USERS
+    lengths = queries.histories.lengths
+    inside = (lengths >= 8) & (lengths <= 15)
+    np.testing.assert_array_equal(found.values["activity-8-15"], found.values["full"][inside])
+    only = evaluate(ItemKNN.fit(data.train, ITEMS), data, protocols=["by-activity"])
+    assert list(only.values) == segments
+
+
+def test_a_history_cut_to_more_than_there_is_changes_nothing() -> None:
+    data = uneven()
+    scorer = ItemKNN.fit(data.train, ITEMS)  # knows a user by the history alone
+    found = evaluate(scorer, data, protocols=["full", "cold-start-all"])
+    np.testing.assert_array_equal(found.values["history-full-all"], found.values["full"])
+    short = data.held_out(Part.TEST)[0].histories.lengths <= 5
+    np.testing.assert_array_equal(found.values["history-5-all"][short], found.values["full"][short])
+    assert (found.values["history-3-all"] != found.values["full"]).any()
+
+
+def test_a_shorter_history_does_not_change_what_is_ranked() -> None:
+    data = uneven()
+    found = evaluate(Popularity.fit(data.train, ITEMS), data, protocols=["cold-start"])
+    long = (data.held_out(Part.TEST)[0].histories.lengths >= 20).sum()
+    assert list(found.values) == [f"history-{size}" for size in (3, 5, 10, 20, "full")]
+    for values in found.values.values():  # popularity reads no history, so only candidates could
+        np.testing.assert_array_equal(values, found.values["history-full"])
+        assert len(values) == long
+
+
+def test_lists_are_described_and_counted_together() -> None:
+    data = dataset()
+    found = evaluate(Popularity.fit(data.train, ITEMS), data, protocols=["beyond-accuracy"])
+    assert not found.values
+    described = found.lists["beyond-accuracy"]
+    assert described.metrics == ("log-popularity@10", "popularity-percentile@10", "novelty@10")
+    rows = result_rows({0: found, 1: found}, dataset="toy", split="s", model="popularity")
+    by_metric = {row.metric: row for row in rows}
+    assert set(by_metric) == {*described.metrics, "coverage@10", "gini@10"}
+    assert by_metric["novelty@10"].low is not None
+    assert by_metric["coverage@10"].low is None
+    assert by_metric["coverage@10"].value == pytest.approx(described.totals["coverage@10"])
+    assert by_metric["gini@10"].value > 0.8  # everybody gets nearly the same ten
+    assert {row.protocol for row in rows} == {"beyond-accuracy"}
+
+
+def test_a_protocol_that_cannot_be_answered_is_an_error_or_left_out() -> None:
+    data = dataset()
+    scorer = Popularity.fit(data.train, ITEMS)
+    with pytest.raises(InputError, match=r"^no user of 'toy' has 20 items before the held-out"):
+        evaluate(scorer, data, protocols=["full", "history-3"])
+    told = []
+    passes = plan(data, ["full", "history-3"], leave_out=lambda name, _: told.append(name))
+    assert told == ["history-3"]
+    assert [report.name for one in passes for report in one.reports] == ["full"]
+    with pytest.raises(InputError, match=r"^no user of 'toy' has 20 items before the held-out"):
+        plan(data, ["history-3"], leave_out=lambda *_: None)
+
+
+def test_lists_need_enough_items() -> None:
+    data = dataset()
+    full = Histories.from_lists([list(range(145))] * USERS)
+    split = np.tile([0] * 143 + [1, 2], USERS).astype(np.uint8)
+    with pytest.raises(
+        InputError, match=r"^lists of 10 items cannot be made: a query has 6 of 150"
+    ):
+        plan(replace(data, interactions=full, split=split), ["beyond-accuracy"])
+
+
 def test_an_unknown_protocol_is_refused() -> None:
     data = dataset()
-    with pytest.raises(InputError, match=r"^unknown protocol 'fill'; pass one of full, full-un"):
+    with pytest.raises(
+        InputError, match=r"^unknown protocol 'fill'; pass one of full, .*cold-start"
+    ):
         evaluate(Popularity.fit(data.train, ITEMS), data, protocols=["fill"])
 
 

@@ -54,12 +54,26 @@ def train(
 def evaluate(
     data: DataFolder,
     folders: Annotated[list[Path] | None, typer.Argument(help="Folders of trained models.")] = None,
-    baselines: Annotated[bool, typer.Option(help="Also popularity and item-kNN.")] = True,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            help="popularity, item-knn, ease, content; may be repeated. Default: the first two.",
+        ),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Whether baselines that were not named are evaluated.")
+    ] = True,
     part: Annotated[Literal["validation", "test"], typer.Option("--part")] = "test",
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", help="full, full-unmasked, sampled-100; may be repeated."),
+        typer.Option(
+            "--protocol",
+            help="full, full-unmasked, sampled-100, by-activity, beyond-accuracy, cold-start, "
+            "hold-outs …; may be repeated. Default: the first three.",
+        ),
     ] = None,
+    text_encoder: TextEncoderName = "minilm",
     json_file: JsonFile = None,
 ) -> None:
     """Evaluate trained models on the held-out part.
@@ -68,7 +82,8 @@ def evaluate(
     """
     from twotower.console import reporting, results_table
     from twotower.data import Dataset, Part
-    from twotower.evaluation.protocols import PROTOCOLS
+    from twotower.evaluation.registry import PROTOCOLS
+    from twotower.experiments.baselines import DEFAULT_BASELINES
     from twotower.experiments.scoring import evaluate_models
 
     started = datetime.now(UTC)
@@ -76,9 +91,10 @@ def evaluate(
         rows = evaluate_models(
             Dataset.load(data),
             folders or [],
-            baselines=baselines,
+            baselines=baseline or (DEFAULT_BASELINES if baselines else ()),
             part=Part[part.upper()],
             protocols=protocol or PROTOCOLS,
+            text_encoder=text_encoder,
             reporter=reporter,
         )
     for name in dict.fromkeys(row.protocol for row in rows):

@@ -1,54 +1,43 @@
-"""How a model is evaluated on a prepared data set, and the rows that come of it."""
+"""How a model is evaluated on a prepared data set: protocols in, values per query out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
-from twotower.evaluation.bootstrap import bootstrap_interval
 from twotower.evaluation.counting import Candidates
+from twotower.evaluation.figures import Evaluation, result_rows
+from twotower.evaluation.lists import LIST_LENGTH, ListFacts, ListFigures
 from twotower.evaluation.metrics import metric_values, ndcg_at_k
 from twotower.evaluation.negatives import sample_negatives
-from twotower.evaluation.ranking import BATCH_SIZE, Progress, full_ranks, rank_targets
-from twotower.evaluation.results import Row
+from twotower.evaluation.passes import Pass, Report, plan
+from twotower.evaluation.questions import Questions
+from twotower.evaluation.ranking import BATCH_SIZE, Progress, full_ranks, rank_and_list
+from twotower.evaluation.registry import FULL, FULL_UNMASKED, PROTOCOLS, SAMPLED
 from twotower.models.base import Scorer
 from twotower.types import DoubleArray, IndexArray
 
-FULL: Final = "full"
-"""Rank among the whole catalogue without the query's history."""
-FULL_UNMASKED: Final = "full-unmasked"
-"""Rank among the whole catalogue, what the query has seen included."""
-SAMPLED: Final = "sampled-100"
-"""Rank among 100 sampled negatives."""
-PROTOCOLS: Final = (FULL, FULL_UNMASKED, SAMPLED)
-
-METRICS: Final = ("HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR")
+METRICS: Final = ("HR@5", "HR@10", "HR@20", "HR@50", "NDCG@10", "NDCG@20", "MRR")
 """What is reported where a query has one target."""
 METRICS_OF_SEVERAL: Final = (*METRICS, "Recall@20")
 """What is reported where a query has several; with one, Recall@20 equals HR@20."""
 
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Per-query values of one model, trained with one seed.
-
-    Attributes
-    ----------
-    metrics
-        Names of the columns.
-    values
-        Protocol → ``(queries, metrics)`` float64.
-    """
-
-    metrics: tuple[str, ...]
-    values: Mapping[str, DoubleArray]
-
-    def mean(self, protocol: str, metric: str) -> float:
-        """Mean over the queries."""
-        return float(self.values[protocol][:, self.metrics.index(metric)].mean())
+__all__ = [
+    "FULL",
+    "FULL_UNMASKED",
+    "METRICS",
+    "METRICS_OF_SEVERAL",
+    "PROTOCOLS",
+    "SAMPLED",
+    "Evaluation",
+    "evaluate",
+    "evaluate_passes",
+    "evaluate_queries",
+    "result_rows",
+    "validation_ndcg",
+]
 
 
 def evaluate(
@@ -59,32 +48,83 @@ def evaluate(
     protocols: Sequence[str] = PROTOCOLS,
     metrics: Sequence[str] | None = None,
     negatives: IndexArray | None = None,
+    facts: ListFacts | None = None,
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate on every user of ``part``, all protocols in one pass over the scores.
+    """Evaluate on ``part``; protocols that ask the same share one pass over the scores.
 
     Parameters
     ----------
+    protocols
+        Names of `twotower.evaluation.registry`, of protocols or of groups.
+    metrics
+        None reports `METRICS`, and Recall@20 too where a query has several targets.
     negatives
         ``(queries, 100)`` for the protocol ``sampled-100``, for example stored ones; None
         draws them from seed 0, which gives every model the same.
-    metrics
-        None reports `METRICS`, and Recall@20 too where a query has several targets.
+    facts
+        What ``beyond-accuracy`` knows of the items; None knows no titles.
 
-    See `evaluate_queries` for the rest.
+    Raises
+    ------
+    InputError
+        An unknown protocol or metric, a protocol that the data set cannot answer, or what
+        `rank_and_list` refuses.
+    ScoreError
+        A score is NaN.
     """
-    queries, targets = dataset.held_out(part)
-    return evaluate_queries(
-        scorer,
-        queries,
-        targets,
-        protocols=protocols,
-        metrics=metrics,
-        negatives=negatives,
-        batch_size=batch_size,
-        progress=progress,
+    passes = plan(
+        dataset,
+        protocols,
+        part=part,
+        negatives=sample_negatives if negatives is None else lambda *_: negatives,
     )
+    if facts is None and any(one.lists for one in passes):
+        facts = ListFacts.fit(dataset.train, dataset.catalogue, None)
+    return evaluate_passes(
+        scorer, passes, metrics=metrics, facts=facts, batch_size=batch_size, progress=progress
+    )
+
+
+def evaluate_passes(
+    scorer: Scorer,
+    passes: Sequence[Pass],
+    *,
+    metrics: Sequence[str] | None = None,
+    facts: ListFacts | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate one model on passes that were planned, for many models, by `plan`.
+
+    ``facts`` are needed where a pass describes its lists; `evaluate` has the rest.
+    """
+    if metrics is None:
+        most = max(int(one.questions.targets.lengths.max(initial=1)) for one in passes)
+        metrics = METRICS_OF_SEVERAL if most > 1 else METRICS
+    values: dict[str, DoubleArray] = {}
+    lists: dict[str, ListFigures] = {}
+    for one in passes:
+        asked = one.questions
+        ranked = rank_and_list(
+            scorer,
+            asked.queries,
+            asked.targets,
+            one.candidates,
+            seen=asked.seen,
+            lists=LIST_LENGTH if one.lists else 0,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        by_query = {among: metric_values(of, metrics) for among, of in ranked.ranks.items()}
+        values.update((report.name, by_query[report.among][report.rows]) for report in one.reports)
+        if ranked.lists is not None:
+            if facts is None:
+                raise InputError("facts of the items are needed to describe lists", "pass facts")
+            figures = facts.describe(ranked.lists, asked.queries.histories)
+            lists.update((name, figures) for name in one.lists)
+    return Evaluation(tuple(metrics), values, lists)
 
 
 def evaluate_queries(
@@ -98,12 +138,12 @@ def evaluate_queries(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate on the given queries: a segment of the users, or histories cut short.
+    """Evaluate on queries of your own, under the protocols of `PROTOCOLS`.
 
     Raises
     ------
     InputError
-        An unknown protocol or metric, or what `rank_targets` refuses.
+        An unknown protocol or metric, or what `rank_and_list` refuses.
     ScoreError
         A score is NaN.
     """
@@ -119,59 +159,14 @@ def evaluate_queries(
             candidates[protocol] = negatives
         else:
             candidates[protocol] = sample_negatives(queries, targets, scorer.num_items)
-    ranks = rank_targets(
-        scorer, queries, targets, candidates, batch_size=batch_size, progress=progress
+    rows = np.arange(len(queries))
+    one = Pass(
+        Questions(queries, targets, queries.histories),
+        candidates,
+        tuple(Report(name, name, rows) for name in candidates),
+        (),
     )
-    if metrics is None:
-        metrics = METRICS_OF_SEVERAL if int(targets.lengths.max()) > 1 else METRICS
-    return Evaluation(
-        tuple(metrics), {name: metric_values(found, metrics) for name, found in ranks.items()}
-    )
-
-
-def result_rows(
-    runs: Mapping[int, Evaluation], *, dataset: str, split: str, model: str, resamples: int = 1000
-) -> list[Row]:
-    """Rows of a results file from the runs of one model, by training seed.
-
-    Values are averaged over the seeds query by query; the interval is the 95% percentile
-    bootstrap over queries of that average.
-
-    Raises
-    ------
-    InputError
-        No runs, or runs with different metrics, protocols or numbers of queries.
-    """
-    if not runs:
-        raise InputError(f"no runs of {model!r} to report", "evaluate at least one seed")
-    first = next(iter(runs.values()))
-    for seed, run in runs.items():
-        if _shape(run) != _shape(first):
-            raise InputError(
-                f"runs of {model!r} must agree in metrics, protocols and queries, "
-                f"got {_shape(first)} and, for seed {seed}, {_shape(run)}"
-            )
-    rows = []
-    for protocol in first.values:
-        values = np.mean([run.values[protocol] for run in runs.values()], axis=0)
-        low, high = bootstrap_interval(values, resamples=resamples)
-        means = values.mean(axis=0)
-        rows += [
-            Row(
-                dataset=dataset,
-                split=split,
-                model=model,
-                protocol=protocol,
-                metric=metric,
-                value=float(means[column]),
-                low=float(low[column]),
-                high=float(high[column]),
-                seeds=sorted(runs),
-                users=len(values),
-            )
-            for column, metric in enumerate(first.metrics)
-        ]
-    return rows
+    return evaluate_passes(scorer, [one], metrics=metrics, batch_size=batch_size, progress=progress)
 
 
 def validation_ndcg(
@@ -194,7 +189,3 @@ def validation_ndcg(
         rows = np.sort(chosen)
         queries, targets = queries.select(rows), targets.select(rows)
     return float(ndcg_at_k(full_ranks(scorer, queries, targets, batch_size=batch_size), k).mean())
-
-
-def _shape(run: Evaluation) -> dict[str, tuple[tuple[str, ...], int]]:
-    return {protocol: (run.metrics, len(values)) for protocol, values in run.values.items()}

@@ -5,9 +5,11 @@ from typing import Final
 
 from twotower.data import Histories
 from twotower.models.base import Scorer
+from twotower.models.content import ContentSearch
 from twotower.models.ease import EASE
 from twotower.models.item_knn import ItemKNN
 from twotower.models.popularity import Popularity
+from twotower.types import FloatArray
 
 BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
     "popularity": Popularity.fit,
@@ -15,3 +17,9 @@ BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
     "ease": EASE.fit,
 }
 """Name → fit(train, num_items)."""
+
+TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": ContentSearch}
+"""Models that read titles and no interactions: name → of ``(num_items, t)`` title vectors."""
+
+DEFAULT_BASELINES: Final = ("popularity", "item-knn")
+"""What models are shown beside, unless others are named."""

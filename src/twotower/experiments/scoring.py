@@ -1,37 +1,37 @@
-"""Evaluate baselines and trained models alike, with one set of sampled negatives."""
+"""Evaluate baselines and trained models alike, by the same questions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
 
-from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data import Dataset, Histories, Part, Queries, columns
+from twotower.data.holdouts import SUMMARY
 from twotower.errors import InputError
+from twotower.evaluation.figures import Evaluation, result_rows
+from twotower.evaluation.lists import ListFacts
 from twotower.evaluation.negatives import load_negatives, sample_negatives, save_negatives
-from twotower.evaluation.protocols import PROTOCOLS, SAMPLED, Evaluation, evaluate, result_rows
+from twotower.evaluation.passes import plan
+from twotower.evaluation.protocols import PROTOCOLS, evaluate_passes
 from twotower.evaluation.results import Row
-from twotower.experiments.models import saved_model
+from twotower.experiments.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
+from twotower.experiments.models import saved_model, text_vectors
 from twotower.experiments.progress import Reporter, Silent
 from twotower.models.base import Scorer
-from twotower.models.item_knn import ItemKNN
-from twotower.models.popularity import Popularity
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
-from twotower.types import IndexArray
-
-BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
-    "popularity": Popularity.fit,
-    "item-knn": ItemKNN.fit,
-}
-"""Models without a training loop: name → fit(train, num_items)."""
+from twotower.types import FloatArray, IndexArray
 
 
 class Evaluator:
-    """Evaluates scorers on one part of a data set; every model meets the same negatives.
+    """Evaluates scorers on one part of a data set; every model meets the same questions.
 
-    With ``negatives_file`` they are kept there, and taken from there the next time.
+    ``protocols`` are names of `twotower.evaluation.registry`, of protocols or groups. One that
+    the data set cannot answer (a query with fewer than 100 items left to sample, nobody with
+    20 items, no hold-out) is left out, with a note; where none is left, it is an `InputError`.
 
-    Where some query has fewer than 100 items left to sample, the sampled protocol is left out,
-    with a note; asked for alone, it is an `InputError`.
+    With ``negatives_file`` the sampled negatives are kept there, and taken from there the next
+    time. ``text_encoder`` is that of the titles, where lists are described by them or the
+    baseline ``content`` is asked for.
     """
 
     def __init__(
@@ -41,48 +41,63 @@ class Evaluator:
         part: Part = Part.TEST,
         protocols: Sequence[str] = PROTOCOLS,
         negatives_file: Path | None = None,
+        text_encoder: str = "minilm",
         reporter: Reporter | None = None,
     ) -> None:
-        self._dataset, self._part, self._protocols = dataset, part, protocols
+        self._dataset, self._part = dataset, part
         self._reporter = reporter or Silent()
-        queries, targets = dataset.held_out(part)
-        self._users = len(queries)
-        self._split = dataset.summary["settings"]["split"]["kind"]
-        if part is Part.VALIDATION:
-            self._split += ", validation"
-        self._negatives: IndexArray | None = None
-        if SAMPLED in protocols:
-            try:
-                self._negatives = _negatives(negatives_file, queries, targets, len(dataset.items))
-            except InputError as error:
-                if len(protocols) == 1:
-                    raise
-                # Too small a catalogue must not keep the other protocols from being measured.
-                self._protocols = [name for name in protocols if name != SAMPLED]
-                self._reporter.note(f"{SAMPLED} is left out: {error.what}")
+        self._text_encoder = text_encoder
+        self._split = split_name(dataset, part)
+        self._passes = plan(
+            dataset,
+            protocols,
+            part=part,
+            negatives=partial(_negatives, negatives_file),
+            leave_out=lambda name, error: self._reporter.note(f"{name} is left out: {error.what}"),
+        )
+        self._users = max(len(one.questions.queries) for one in self._passes)
+        self._queries = sum(len(one.questions.queries) for one in self._passes)
+        self._facts = self._described() if any(one.lists for one in self._passes) else None
 
     def __call__(self, label: str, scorer: Scorer) -> Evaluation:
         """Evaluate one model of one seed."""
-        found = evaluate(
+        found = evaluate_passes(
             scorer,
-            self._dataset,
-            part=self._part,
-            protocols=self._protocols,
-            negatives=self._negatives,
-            progress=self._reporter.counting(f"evaluate {label}", self._users),
+            self._passes,
+            facts=self._facts,
+            progress=self._reporter.counting(f"evaluate {label}", self._queries),
         )
-        first = self._protocols[0]
-        self._reporter.note(
-            f"{label}: {self._part.name.lower()} HR@10 {found.mean(first, 'HR@10'):.4f}, "
-            f"NDCG@10 {found.mean(first, 'NDCG@10'):.4f} ({first})"
-        )
+        for first in list(found.values)[:1]:
+            self._reporter.note(
+                f"{label}: {self._part.name.lower()} HR@10 {found.mean(first, 'HR@10'):.4f}, "
+                f"NDCG@10 {found.mean(first, 'NDCG@10'):.4f} ({first})"
+            )
         return found
 
     def baseline(self, name: str) -> list[Row]:
         """Rows of a baseline, fitted on the training part."""
-        scorer = BASELINES[name](self._dataset.train, len(self._dataset.items))
+        if name in TEXT_BASELINES:
+            scorer = TEXT_BASELINES[name](self._titles())
+        else:
+            scorer = BASELINES[name](self._dataset.train, len(self._dataset.items))
         rows = self.rows(name, {0: self(name, scorer)})
         return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
+
+    def _titles(self) -> FloatArray:
+        if self._dataset.catalogue[columns.TITLE].is_null().all():
+            raise InputError(
+                f"the catalogue of {self._dataset.name!r} has no titles", "choose another baseline"
+            )
+        return text_vectors(self._dataset, self._text_encoder, "title", self._reporter)
+
+    def _described(self) -> ListFacts:
+        """Facts for the description of lists; what the catalogue lacks is noted."""
+        catalogue = self._dataset.catalogue
+        for name in (columns.TITLE, columns.CATEGORY):
+            if catalogue[name].is_null().all():
+                self._reporter.note(f"lists are described without {name}: the catalogue has none")
+        titled = not catalogue[columns.TITLE].is_null().all()
+        return ListFacts.fit(self._dataset.train, catalogue, self._titles() if titled else None)
 
     def timings(self, model: str, trained: Sequence[Trained]) -> list[Row]:
         """Training seconds and the best epoch of a model: mean over seeds, smallest, largest."""
@@ -112,6 +127,14 @@ class Evaluator:
         return result_rows(runs, dataset=self._dataset.name, split=self._split, model=model)
 
 
+def split_name(dataset: Dataset, part: Part = Part.TEST) -> str:
+    """How results files name the split: a hold-out and the validation part are said."""
+    name: str = dataset.summary["settings"]["split"]["kind"]
+    if SUMMARY in dataset.summary:
+        name += "+hold-out"
+    return name + ", validation" if part is Part.VALIDATION else name
+
+
 def _negatives(
     file: Path | None, queries: Queries, targets: Histories, num_items: int
 ) -> IndexArray:
@@ -128,21 +151,55 @@ def evaluate_models(
     dataset: Dataset,
     folders: Sequence[Path],
     *,
-    baselines: bool = True,
+    baselines: Sequence[str] = DEFAULT_BASELINES,
     part: Part = Part.TEST,
     protocols: Sequence[str] = PROTOCOLS,
+    text_encoder: str = "minilm",
     reporter: Reporter | None = None,
 ) -> list[Row]:
-    """Rows of the baselines and of saved models; folders with one name are seeds of one model."""
+    """Rows of baselines and of saved models; folders with one name are seeds of one model.
+
+    Raises
+    ------
+    InputError
+        Nothing to evaluate, an unknown baseline or protocol, or two folders that hold one
+        model of one seed.
+    ArtefactError
+        A folder holds no model, or one of another data set; of another hold-out, for example.
+    """
     reporter = reporter or Silent()
-    evaluator = Evaluator(dataset, part=part, protocols=protocols, reporter=reporter)
-    rows = [row for name in BASELINES if baselines for row in evaluator.baseline(name)]
-    runs: dict[str, dict[int, Evaluation]] = {}
-    for folder in folders:
-        name = read_description(folder)["name"]
-        trained = saved_model(folder, dataset, reporter)
-        scorer = trained.module.scorer()
-        runs.setdefault(name, {})[trained.seed] = evaluator(f"{name} seed {trained.seed}", scorer)
-    for name, found in runs.items():
-        rows += evaluator.rows(name, found)
+    for name in baselines:
+        if name not in (*BASELINES, *TEXT_BASELINES):
+            raise InputError(
+                f"unknown baseline {name!r}",
+                f"pass one of {', '.join((*BASELINES, *TEXT_BASELINES))}",
+            )
+    if not folders and not baselines:
+        raise InputError("nothing to evaluate", "pass a trained model's folder or a baseline")
+    models = _by_name_and_seed(folders)
+    evaluator = Evaluator(
+        dataset, part=part, protocols=protocols, text_encoder=text_encoder, reporter=reporter
+    )
+    rows = [row for name in dict.fromkeys(baselines) for row in evaluator.baseline(name)]
+    for name, seeds in models.items():
+        runs: dict[int, Evaluation] = {}
+        for seed, folder in seeds.items():
+            scorer = saved_model(folder, dataset, reporter).module.scorer()
+            runs[seed] = evaluator(f"{name} seed {seed}", scorer)
+        rows += evaluator.rows(name, runs)
     return rows
+
+
+def _by_name_and_seed(folders: Sequence[Path]) -> dict[str, dict[int, Path]]:
+    models: dict[str, dict[int, Path]] = {}
+    for folder in folders:
+        described = read_description(folder)
+        name, seed = described["name"], described["seed"]
+        seeds = models.setdefault(name, {})
+        if seed in seeds:
+            raise InputError(
+                f"{seeds[seed]} and {folder} both hold {name!r} of seed {seed}",
+                "pass one of them, or train with another seed",
+            )
+        seeds[seed] = folder
+    return models
