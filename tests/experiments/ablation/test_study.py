@@ -13,7 +13,6 @@ import pytest
 from twotower.data import Dataset
 from twotower.data.settings import PrepareSettings
 from twotower.errors import ArtefactError, InputError
-from twotower.experiments.ablation.grid import default_models, make_grid
 from twotower.experiments.ablation.study import ablate
 from twotower.experiments.variants import VARIANTS
 
@@ -120,16 +119,6 @@ def test_what_failed_costs_its_own_figures_only(
         protocols=("full",), jobs=1, reporter=told,
     )  # fmt: skip
     assert mended.failures == {}
-
-
-def test_the_whole_study_is_the_default(blocks: Dataset) -> None:
-    models = default_models()
-    assert models[:2] == ("popularity", "item-knn")
-    assert set(models[2:]) <= set(VARIANTS)
-    grid = make_grid(dict.fromkeys(models, 2), blocks, text_encoder="hashing")
-    assert len(grid.of("v1")) == 2
-    assert len(grid.of("popularity")) == 1  # nothing random in it
-    assert set(grid.models) | set(grid.absent) == set(models)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from twotower.experiments.baselines import BASELINES
 from twotower.experiments.models import trained_model
 from twotower.experiments.progress import Reporter
 from twotower.experiments.scoring import Evaluator
+from twotower.training.storage import gate_weights
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray
 
@@ -71,9 +72,9 @@ class CellRecord(Config):
     means: dict[str, dict[str, float]]
     """Protocol → metric → mean over the queries."""
     training: dict[str, Any] | None = None
-    """The `TrainingState` of the run, None for a baseline."""
-    gates: dict[str, float] | None = None
-    """Gate → mean weight, read from the trained model; None where it has no gates."""
+    """The `twotower.training.trainer.TrainingState` of the run, None for a baseline."""
+    gates: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Tower → part → weight, read from the trained model; empty where it has no gates."""
 
 
 def run_cell(
@@ -94,7 +95,7 @@ def run_cell(
     missing = [protocol for protocol in protocols if protocol not in asked]
     if found and not missing:
         return found
-    training, gates = None, None
+    training, gates = None, {}
     if cell.variant is None:
         scorer = BASELINES[cell.model](dataset.train, len(dataset.items))
     else:
@@ -104,10 +105,11 @@ def run_cell(
             cell.model_folder(out),
             name=cell.model,
             seed=cell.seed,
+            models=out / "models",
             reporter=reporter,
         )
         scorer = trained.module.scorer()
-        training = asdict(trained.state)
+        training, gates = asdict(trained.state), gate_weights(trained)
     negatives = out / "sampled-negatives.parquet"
     evaluator = Evaluator(dataset, protocols=missing, negatives_file=negatives, reporter=reporter)
     evaluation = evaluator(cell.label, scorer)

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twotower.data import Dataset
+from twotower.data import Dataset, columns
 from twotower.errors import InputError
 from twotower.experiments.ablation.cell import Cell
 from twotower.experiments.baselines import BASELINES
 from twotower.experiments.models import named_variant
 from twotower.experiments.variants import STUDY
+from twotower.features import item_texts
+from twotower.models.build import needs_image, needs_text
 from twotower.training.variant import Variant
 
 PARENTS: Mapping[str, str | None] = {step.name: step.parent for step in STUDY}
@@ -36,12 +38,12 @@ class Grid:
 
 
 def default_models() -> tuple[str, ...]:
-    """The baselines, then the whole study."""
-    return (*BASELINES, *PARENTS)
+    """The usual baselines, then the whole study."""
+    return ("popularity", "item-knn", *PARENTS)
 
 
 def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) -> Grid:
-    """The grid of some models.
+    """The grid of some models, and of the models that they learn from.
 
     Parameters
     ----------
@@ -54,24 +56,51 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
     InputError
         An unknown name, or fewer than one seed.
     """
-    cells: list[Cell] = []
+    cells: dict[Cell, tuple[Cell, ...]] = {}
     absent: dict[str, str] = {}
     for model, count in seeds.items():
         if count < 1:
             raise InputError(f"seeds of {model!r} must be at least 1, got {count}")
         if model in BASELINES:
-            cells.append(Cell(model=model))
+            cells[Cell(model=model)] = ()
             continue
         variant = named_variant(model, text_encoder)
         reason = unavailable(variant, dataset)
         if reason is not None:
             absent[model] = reason
             continue
-        cells += [Cell(model=model, seed=seed, variant=variant) for seed in range(count)]
-    return Grid(tuple(cells), {}, absent)
+        for seed in range(count):
+            _add(Cell(model=model, seed=seed, variant=variant), cells)
+    return Grid(tuple(cells), cells, absent)
+
+
+def _add(cell: Cell, cells: dict[Cell, tuple[Cell, ...]]) -> None:
+    """Add a cell behind those of its teachers, which have its seed."""
+    if cell.variant is None or cell in cells:
+        return
+    teachers = tuple(
+        Cell(
+            model=name,
+            seed=cell.seed,
+            variant=named_variant(name, cell.variant.text_encoder),
+        )
+        for name in cell.variant.teachers
+        if name not in BASELINES  # fitted where it is needed, in no time
+    )
+    for teacher in teachers:
+        _add(teacher, cells)
+    cells[cell] = teachers
 
 
 def unavailable(variant: Variant, dataset: Dataset) -> str | None:
     """Why a data set does not allow a variant, or None where it does."""
-    del variant, dataset
+    catalogue = dataset.catalogue
+    if needs_image(variant.model) and catalogue[columns.IMAGE].is_null().all():
+        return "no images in this data set"
+    if needs_text(variant.model):
+        titles = item_texts(catalogue)
+        if not any(titles):
+            return "no titles in this data set"
+        if variant.text_fields != "title" and item_texts(catalogue, variant.text_fields) == titles:
+            return "no text but titles in this data set"
     return None

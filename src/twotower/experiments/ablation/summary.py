@@ -156,8 +156,10 @@ def _training(like: Row, records: Sequence[CellRecord]) -> Iterator[Row]:
 
 def _gates(like: Row, records: Sequence[CellRecord]) -> Iterator[Row]:
     """Weights of the fusion gates of both towers, read from the trained models."""
-    for gate in records[0].gates or {}:
-        yield _derived(like, "gates", gate, [(record.gates or {})[gate] for record in records])
+    for tower, parts in records[0].gates.items():
+        for part in parts:
+            weights = [record.gates[tower][part] for record in records]
+            yield _derived(like, "gates", f"{tower}-{part}", weights)
 
 
 def _derived(like: Row, protocol: str, metric: str, values: Sequence[float]) -> Row:
