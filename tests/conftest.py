@@ -159,7 +159,11 @@ def small_variants() -> dict[str, Any]:
             stages = [one.vary(from_epoch=epoch) for epoch, one in enumerate(negatives.stages)]
             negatives = negatives.vary(stages=stages)
         return variant.vary(
-            model=model, training=training, negatives=negatives, text_encoder="hashing"
+            model=model,
+            training=training,
+            negatives=negatives,
+            text_encoder="hashing",
+            image_encoder="thumbnail",
         )
 
     return {name: small(variant) for name, variant in VARIANTS.items()}

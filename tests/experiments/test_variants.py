@@ -72,6 +72,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "v5b": {"text_fields": ("title", "rich")},
     "v5c": {"model.init_from": (None, "lightgcn")},
     "v6": {"negatives": ({"kind": "in_batch"}, CURRICULUM)},
+    "v7": {"model.item_tower.image_dim": (None, 64)},
     "v8": {
         "model.user_tower.fusion": (CONCAT, {"kind": "fm_gates"}),
         "model.item_tower.fusion": (CONCAT, {"kind": "fm_gates"}),

@@ -105,7 +105,7 @@ def test_a_broken_file_is_rebuilt_and_that_is_logged(
         vectors = cached_embeddings(Counting(), ["mario"], tmp_path)
     np.testing.assert_array_equal(vectors, HashingText().encode(["mario"]))
     (message,) = caplog.messages
-    assert message.startswith(f"the text cache {only_file(tmp_path)} is broken (")
+    assert message.startswith(f"the cache {only_file(tmp_path)} is broken (")
     encoder = Counting()
     cached_embeddings(encoder, ["mario"], tmp_path)
     assert encoder.seen == []

@@ -19,7 +19,7 @@ from twotower.models.base import RetrievalModule, VectorScorer
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_description, save_trained
 
-NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v8"]
+NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v7", "v8"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -28,17 +28,21 @@ def variant(request: Any, small_variants: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
+def inputs(block_text: Any, block_image: Any) -> dict[str, Any]:
+    """What models may read of the items."""
+    return {"text": block_text, "image": block_image}
+
+
+@pytest.fixture(scope="module")
 def train(
-    variant: Any, blocks: Dataset, block_text: Any, block_teachers: Any
+    variant: Any, blocks: Dataset, inputs: Any, block_teachers: Any
 ) -> Callable[[int], Trained]:
     """Train the variant with a seed."""
 
     def validate(module: RetrievalModule) -> float:
         return validation_ndcg(module.scorer(), blocks)
 
-    return partial(
-        fit, variant, blocks, validate=validate, text=block_text, teachers=block_teachers
-    )
+    return partial(fit, variant, blocks, validate=validate, **inputs, teachers=block_teachers)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +115,10 @@ def test_seen_items_are_no_candidates(model: Trained, blocks: Dataset) -> None:
 
 
 def test_saved_and_loaded_it_scores_alike(
-    model: Trained, blocks: Dataset, block_text: Any, folder: Path
+    model: Trained, blocks: Dataset, inputs: Any, folder: Path
 ) -> None:
     queries, _ = blocks.held_out(Part.TEST)
-    loaded = load_trained(folder, blocks, block_text)
+    loaded = load_trained(folder, blocks, **inputs)
     assert loaded.variant == model.variant
     assert loaded.state == model.state
     described = read_description(folder)
@@ -124,9 +128,7 @@ def test_saved_and_loaded_it_scores_alike(
     np.testing.assert_array_equal(found, model.module.scorer().scores(queries))
 
 
-def test_a_model_of_another_data_set_is_refused(
-    blocks: Dataset, block_text: Any, folder: Path
-) -> None:
+def test_a_model_of_another_data_set_is_refused(blocks: Dataset, inputs: Any, folder: Path) -> None:
     items = blocks.interactions.items.copy()
     items[:2] = items[1::-1]
     other = replace(blocks, name="other", interactions=replace(blocks.interactions, items=items))
@@ -135,30 +137,30 @@ def test_a_model_of_another_data_set_is_refused(
         match=r"was trained on data set 'blocks' with another fingerprint than 'other' has; "
         r"pass the data set that it was trained on$",
     ):
-        load_trained(folder, other, block_text)
+        load_trained(folder, other, **inputs)
 
 
-def test_broken_weights_are_refused(blocks: Dataset, block_text: Any, folder: Path) -> None:
+def test_broken_weights_are_refused(blocks: Dataset, inputs: Any, folder: Path) -> None:
     weights = folder / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-7])
     with pytest.raises(
         ArtefactError, match=r"weights\.safetensors cannot be read \(.*train' again"
     ):
-        load_trained(folder, blocks, block_text)
+        load_trained(folder, blocks, **inputs)
 
 
-def test_a_broken_description_is_refused(blocks: Dataset, block_text: Any, folder: Path) -> None:
+def test_a_broken_description_is_refused(blocks: Dataset, inputs: Any, folder: Path) -> None:
     file = folder / "model.json"
     description = read_description(folder)
     file.write_text(file.read_text()[:-9])
     with pytest.raises(ArtefactError, match=r"model is not a readable trained model \("):
-        load_trained(folder, blocks, block_text)
+        load_trained(folder, blocks, **inputs)
     file.write_text('{"name": "mf", "seed": 0}')
     with pytest.raises(
         ArtefactError,
         match=r"\(model\.json lacks dataset, dataset_fingerprint, training, variant\)",
     ):
-        load_trained(folder, blocks, block_text)
+        load_trained(folder, blocks, **inputs)
     file.write_text(json.dumps({**description, "variant": {"model": {"kind": "mystery"}}}))
     with pytest.raises(ArtefactError, match=r"does not describe a variant of this release"):
-        load_trained(folder, blocks, block_text)
+        load_trained(folder, blocks, **inputs)

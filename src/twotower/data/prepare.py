@@ -14,6 +14,7 @@ from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue
 from twotower.data.dataset import Dataset, Part
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
+from twotower.data.images import WEB
 from twotower.data.kcore import k_core
 from twotower.data.log import EventLog, Progress, read_log
 from twotower.data.readers import ColumnMapping, Source, read_source
@@ -150,6 +151,10 @@ def _read_summary(
             "rejected": rejects.counts([source.catalogue.path]),
             "repaired": dict(known.repaired),
         }
+        images = known.rows[columns.IMAGE].drop_nulls()
+        if any(not image.startswith(WEB) for image in images):
+            # Paths mean something beside the catalogue only, which the data set leaves.
+            summary["image_folder"] = str(source.catalogue.path.parent.resolve())
     return summary
 
 

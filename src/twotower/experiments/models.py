@@ -9,6 +9,7 @@ from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.experiments.baselines import BASELINES
+from twotower.experiments.images import item_image
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.variants import VARIANTS
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
@@ -92,6 +93,7 @@ def train_variant(
         variant,
         dataset,
         validate=validate,
+        image=item_image(variant, dataset, reporter),  # first: it may find that there are none
         text=item_text(variant, dataset, reporter),
         teachers={
             teacher: _teacher(teacher, variant, dataset, seed, models, reporter)
@@ -126,8 +128,14 @@ def _teacher(
 
 
 def saved_model(folder: Path, dataset: Dataset, reporter: Reporter) -> Trained:
-    """Read a trained model, with the item texts that its variant asks for."""
-    return load_trained(folder, dataset, item_text(read_variant(folder), dataset, reporter))
+    """Read a trained model, with the item texts and images that its variant asks for."""
+    variant = read_variant(folder)
+    return load_trained(
+        folder,
+        dataset,
+        item_text(variant, dataset, reporter),
+        item_image(variant, dataset, reporter),
+    )
 
 
 def trained_model(

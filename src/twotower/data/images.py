@@ -1,0 +1,101 @@
+"""Where the picture of each item lies on this disk: fetched, found below a folder, or nowhere."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.atomic import atomic_file
+from twotower.data.download.images import FetchedImage
+
+WEB: Final = ("http://", "https://")
+"""Beginnings of an address; anything else is a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReject:
+    """An image that an item names and that cannot be used."""
+
+    item: str
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LocatedImages:
+    """The images of a catalogue.
+
+    Attributes
+    ----------
+    names
+        What each item's ``image`` says, None where it names none.
+    paths
+        The file of each item, None where there is none.
+    rejects
+        Item → why what it names is not there.
+    """
+
+    names: Sequence[str | None]
+    paths: Sequence[Path | None]
+    rejects: dict[int, str]
+
+
+def locate_images(
+    catalogue: pl.DataFrame,
+    folder: Path | None,
+    fetch: Callable[[Sequence[str]], Mapping[str, FetchedImage]],
+) -> LocatedImages:
+    """Find the image of every item; addresses are fetched, paths are looked up.
+
+    Parameters
+    ----------
+    catalogue
+        Its column ``image`` holds addresses and paths, mixed or not.
+    folder
+        What paths are relative to; None where there is no such folder. A path that leads out
+        of it is refused: a catalogue may come from anywhere.
+    fetch
+        Fetches addresses, as `twotower.data.download.images.fetch_images` does; called where
+        there are any.
+    """
+    names: list[str | None] = catalogue[columns.IMAGE].to_list()
+    urls = [name for name in names if name is not None and name.startswith(WEB)]
+    fetched = fetch(urls) if urls else {}
+    paths: list[Path | None] = []
+    rejects: dict[int, str] = {}
+    for row, name in enumerate(names):
+        path: Path | None = None
+        reason: str | None = None
+        if name is not None and name in fetched:
+            path, reason = fetched[name].path, fetched[name].reason
+        elif name is not None:
+            path, reason = _below(folder, name)
+        if reason is not None:
+            rejects[row] = reason
+        paths.append(path)
+    return LocatedImages(names, paths, rejects)
+
+
+def write_image_rejects(path: Path, rejects: Iterable[ImageReject]) -> None:
+    """JSON lines with ``item``, ``image`` and ``reason``, whole or not at all."""
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for reject in rejects:
+            row = {"item": reject.item, "image": reject.image, "reason": reject.reason}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _below(folder: Path | None, name: str) -> tuple[Path | None, str | None]:
+    """The file of a path, or the reason why there is none."""
+    if folder is None:
+        return None, "a path, and no folder of images is known"
+    try:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            return None, "leads out of the folder of images"
+        return (path, None) if path.is_file() else (None, "no such file")
+    except (OSError, ValueError):  # too long, or with a null byte
+        return None, "not a path"
