@@ -19,7 +19,7 @@ from twotower.errors import InputError
 
 def ablate(
     dataset: Annotated[
-        str, typer.Option("--dataset", help="sample, video-games, ml-100k, or a path.")
+        str, typer.Option("--dataset", help="sample, video-games, ml-100k, or a path, also of a prepared one.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
     variants: Annotated[
@@ -32,7 +32,10 @@ def ablate(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per variant.")] = 1,
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", help="As for evaluate; may be given again. Default: all."),
+        typer.Option(
+            "--protocol",
+            help="As for evaluate; may be given again. Default: full, full-unmasked, sampled-100.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Cells at a time. Default: cores.")
@@ -46,8 +49,8 @@ def ablate(
     Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
     """
     from twotower.console import differences_table, reporting, results_table
-    from twotower.evaluation.protocols import PROTOCOLS
     from twotower.evaluation.provenance import collect_meta
+    from twotower.evaluation.registry import PROTOCOLS
     from twotower.evaluation.results import write_results
     from twotower.experiments.ablation.grid import default_models
     from twotower.experiments.ablation.study import ablate as run_study

@@ -96,7 +96,12 @@ def test_values_are_written_exactly(blocks: Dataset, out: Path, told: Any) -> No
         read_evaluation(record, out).values["full"][:, record.metrics.index("HR@10")],
     )
     written = json.loads((out / "cells/popularity/seed-0/manifest.json").read_text())
-    assert written["cell"] == {"model": "popularity", "seed": 0, "variant": None}
+    assert written["cell"] == {
+        "model": "popularity",
+        "seed": 0,
+        "variant": None,
+        "text_encoder": "minilm",
+    }
 
 
 def test_a_name_without_a_variant_must_be_a_baseline() -> None:
@@ -104,3 +109,17 @@ def test_a_name_without_a_variant_must_be_a_baseline() -> None:
         ValueError, match=re.escape("model 'v1' is no baseline, and has no variant")
     ):
         Cell(model="v1")
+
+
+def test_lists_and_segments_are_kept_too(blocks: Dataset, out: Path, told: Any) -> None:
+    cell = Cell(model="content", text_encoder="hashing")
+    record = run_cell(cell, blocks, out, ("by-activity", "beyond-accuracy"), told)
+    assert record.asked == ("by-activity", "beyond-accuracy")
+    assert set(record.means) == {"activity-8-15", "beyond-accuracy"}
+    found = read_evaluation(record, out)
+    assert set(found.values) == {"activity-8-15"}
+    described = found.lists["beyond-accuracy"]
+    assert described.metrics == tuple(record.means["beyond-accuracy"])
+    assert described.values.shape == (60, len(described.metrics))
+    assert set(described.totals) == {"coverage@10", "gini@10"}
+    assert described.totals == record.lists["beyond-accuracy"]

@@ -127,6 +127,7 @@ def test_what_failed_costs_its_own_figures_only(
         ({"seeds": {"v99": 1}}, "unknown model 'v99'; pass one of "),
         ({"seeds": {"v1": 0}}, "seeds of 'v1' must be at least 1, got 0"),
         ({"seeds": {"mf": 1}, "jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"seeds": {"mf": 1}, "protocols": ["no"]}, "unknown protocol 'no'"),
     ],
 )
 def test_mistakes_are_found_before_a_cell_starts(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,16 +15,20 @@ from twotower.config import Config
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
-from twotower.evaluation.protocols import Evaluation
-from twotower.experiments.baselines import BASELINES
-from twotower.experiments.models import trained_model
+from twotower.evaluation.figures import Evaluation
+from twotower.evaluation.lists import ListFigures
+from twotower.experiments.baselines import BASELINES, TEXT_BASELINES
+from twotower.experiments.models import text_vectors, trained_model
 from twotower.experiments.progress import Reporter
 from twotower.experiments.scoring import Evaluator
+from twotower.models.base import Scorer
 from twotower.training.storage import gate_weights
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray
 
 MANIFEST: Final = "manifest.json"
+NEGATIVES: Final = "sampled-negatives.parquet"
+"""File of the sampled negatives in a study's folder, as `twotower.experiments.run` has it."""
 
 
 class Cell(Config):
@@ -36,10 +40,12 @@ class Cell(Config):
     """Training seed; 0 for a baseline."""
     variant: Variant | None = None
     """What is trained; None for a baseline, which is fitted without a training loop."""
+    text_encoder: str = "minilm"
+    """Encoder of titles, for a baseline that reads them and to describe lists."""
 
     @model_validator(mode="after")
     def _baseline_is_known(self) -> Self:
-        if self.variant is None and self.model not in BASELINES:
+        if self.variant is None and self.model not in {**BASELINES, **TEXT_BASELINES}:
             raise ValueError(f"model {self.model!r} is no baseline, and has no variant")
         return self
 
@@ -71,6 +77,8 @@ class CellRecord(Config):
     metrics: tuple[str, ...]
     means: dict[str, dict[str, float]]
     """Protocol → metric → mean over the queries."""
+    lists: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Protocol that describes lists → figures of all lists together, such as coverage."""
     training: dict[str, Any] | None = None
     """The `twotower.training.trainer.TrainingState` of the run, None for a baseline."""
     gates: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -95,10 +103,46 @@ def run_cell(
     missing = [protocol for protocol in protocols if protocol not in asked]
     if found and not missing:
         return found
-    training, gates = None, {}
-    if cell.variant is None:
-        scorer = BASELINES[cell.model](dataset.train, len(dataset.items))
-    else:
+    scorer, training, gates = _scorer(cell, dataset, out, reporter)
+    evaluator = Evaluator(
+        dataset,
+        protocols=missing,
+        negatives_file=out / NEGATIVES,
+        text_encoder=cell.text_encoder,
+        reporter=reporter,
+    )
+    evaluation = evaluator(cell.label, scorer)
+    if found:
+        before = read_evaluation(found, out)
+        evaluation = Evaluation(
+            evaluation.metrics,
+            {**before.values, **evaluation.values},
+            {**before.lists, **evaluation.lists},
+        )
+    record = CellRecord(
+        cell=cell,
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint,
+        asked=(*asked, *missing),
+        metrics=evaluation.metrics,
+        means={name: _means(*table) for name, table in _tables(evaluation).items()},
+        lists={name: of.totals for name, of in evaluation.lists.items()},
+        training=training,
+        gates=gates,
+    )
+    with atomic_folder(cell.folder(out)) as temporary:
+        for name, (metrics, values) in _tables(evaluation).items():
+            table = pl.DataFrame(values, schema=list(metrics), orient="row")
+            table.write_parquet(temporary / _file_name(name))
+        (temporary / MANIFEST).write_text(json.dumps(record.model_dump(mode="json"), indent=2))
+    return record
+
+
+def _scorer(
+    cell: Cell, dataset: Dataset, out: Path, reporter: Reporter
+) -> tuple[Scorer, dict[str, Any] | None, dict[str, dict[str, float]]]:
+    """The model, with its training history and gates where it has some."""
+    if cell.variant is not None:
         trained = trained_model(
             cell.variant,
             dataset,
@@ -108,27 +152,11 @@ def run_cell(
             models=out / "models",
             reporter=reporter,
         )
-        scorer = trained.module.scorer()
-        training, gates = asdict(trained.state), gate_weights(trained)
-    negatives = out / "sampled-negatives.parquet"
-    evaluator = Evaluator(dataset, protocols=missing, negatives_file=negatives, reporter=reporter)
-    evaluation = evaluator(cell.label, scorer)
-    values = {**(read_evaluation(found, out).values if found else {}), **evaluation.values}
-    record = CellRecord(
-        cell=cell,
-        dataset=dataset.name,
-        dataset_fingerprint=dataset.fingerprint,
-        asked=(*asked, *missing),
-        metrics=evaluation.metrics,
-        means={
-            protocol: dict(zip(evaluation.metrics, of.mean(axis=0).tolist(), strict=True))
-            for protocol, of in values.items()
-        },
-        training=training,
-        gates=gates,
-    )
-    _write(record, values, out)
-    return record
+        return trained.module.scorer(), asdict(trained.state), gate_weights(trained)
+    if cell.model in TEXT_BASELINES:
+        titles = text_vectors(dataset, cell.text_encoder, "title", reporter)
+        return TEXT_BASELINES[cell.model](titles), None, {}
+    return BASELINES[cell.model](dataset.train, len(dataset.items)), None, {}
 
 
 def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord | None:
@@ -160,23 +188,32 @@ def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord
 
 def read_evaluation(record: CellRecord, out: Path) -> Evaluation:
     """The values of a finished cell, query by query."""
-    values = {}
-    for protocol in record.means:
-        file = record.cell.folder(out) / _file_name(protocol)
+    values: dict[str, DoubleArray] = {}
+    lists: dict[str, ListFigures] = {}
+    for name in record.means:
+        file = record.cell.folder(out) / _file_name(name)
         try:
             table = pl.read_parquet(file)
-            values[protocol] = np.ascontiguousarray(table.select(record.metrics).to_numpy())
+            if name in record.lists:
+                found = np.ascontiguousarray(table.to_numpy())
+                lists[name] = ListFigures(tuple(table.columns), found, record.lists[name])
+            else:
+                values[name] = np.ascontiguousarray(table.select(record.metrics).to_numpy())
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ArtefactError(f"{file} cannot be read ({error}); delete its folder") from error
-    return Evaluation(record.metrics, values)
+    return Evaluation(record.metrics, values, lists)
 
 
-def _write(record: CellRecord, values: Mapping[str, DoubleArray], out: Path) -> None:
-    with atomic_folder(record.cell.folder(out)) as temporary:
-        for protocol, of in values.items():
-            table = pl.DataFrame(of, schema=list(record.metrics), orient="row")
-            table.write_parquet(temporary / _file_name(protocol))
-        (temporary / MANIFEST).write_text(json.dumps(record.model_dump(mode="json"), indent=2))
+def _tables(evaluation: Evaluation) -> dict[str, tuple[tuple[str, ...], DoubleArray]]:
+    """Name of a protocol or segment → metrics, and ``(queries, metrics)`` values."""
+    return {
+        **{name: (evaluation.metrics, of) for name, of in evaluation.values.items()},
+        **{name: (of.metrics, of.values) for name, of in evaluation.lists.items()},
+    }
+
+
+def _means(metrics: Sequence[str], values: DoubleArray) -> dict[str, float]:
+    return dict(zip(metrics, values.mean(axis=0).tolist(), strict=True))
 
 
 def _file_name(protocol: str) -> str:

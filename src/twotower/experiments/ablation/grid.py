@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from twotower.data import Dataset, columns
 from twotower.errors import InputError
 from twotower.experiments.ablation.cell import Cell
-from twotower.experiments.baselines import BASELINES
+from twotower.experiments.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
 from twotower.experiments.models import named_variant
 from twotower.experiments.variants import STUDY
 from twotower.features import item_texts
@@ -39,7 +39,7 @@ class Grid:
 
 def default_models() -> tuple[str, ...]:
     """The usual baselines, then the whole study."""
-    return ("popularity", "item-knn", *PARENTS)
+    return (*DEFAULT_BASELINES, *PARENTS)
 
 
 def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) -> Grid:
@@ -61,8 +61,8 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
     for model, count in seeds.items():
         if count < 1:
             raise InputError(f"seeds of {model!r} must be at least 1, got {count}")
-        if model in BASELINES:
-            cells[Cell(model=model)] = ()
+        if model in BASELINES or model in TEXT_BASELINES:
+            cells[Cell(model=model, text_encoder=text_encoder)] = ()
             continue
         variant = named_variant(model, text_encoder)
         reason = unavailable(variant, dataset)
@@ -70,7 +70,8 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
             absent[model] = reason
             continue
         for seed in range(count):
-            _add(Cell(model=model, seed=seed, variant=variant), cells)
+            cell = Cell(model=model, seed=seed, variant=variant, text_encoder=text_encoder)
+            _add(cell, cells)
     return Grid(tuple(cells), cells, absent)
 
 
@@ -79,11 +80,7 @@ def _add(cell: Cell, cells: dict[Cell, tuple[Cell, ...]]) -> None:
     if cell.variant is None or cell in cells:
         return
     teachers = tuple(
-        Cell(
-            model=name,
-            seed=cell.seed,
-            variant=named_variant(name, cell.variant.text_encoder),
-        )
+        cell.vary(model=name, variant=named_variant(name, cell.text_encoder))
         for name in cell.variant.teachers
         if name not in BASELINES  # fitted where it is needed, in no time
     )

@@ -10,16 +10,16 @@ from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
-from twotower.evaluation.protocols import PROTOCOLS
+from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
-from twotower.experiments.ablation.cell import Cell, CellRecord, finished_cell
+from twotower.experiments.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
 from twotower.experiments.ablation.grid import PARENTS, Grid, default_models, make_grid
 from twotower.experiments.ablation.pool import run_cells, usable_cores
 from twotower.experiments.ablation.summary import ModelFigures, differences, model_figures
 from twotower.experiments.models import item_text
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.run import prepared_dataset
-from twotower.experiments.scoring import Evaluator
+from twotower.experiments.scoring import Evaluator, split_name
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def ablate(
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
+    by_name(protocols)  # an unknown name is no reason to prepare anything
     dataset = _study_dataset(source, out / "dataset", settings, reporter)
     grid = make_grid(seeds, dataset, text_encoder=text_encoder)
     for model, reason in grid.absent.items():
@@ -132,8 +133,13 @@ def _share_inputs(
     cells: Sequence[Cell], dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
 ) -> None:
     """Make once what several cells would each make for themselves: negatives, text vectors."""
-    negatives = out / "sampled-negatives.parquet"
-    Evaluator(dataset, protocols=protocols, negatives_file=negatives, reporter=reporter)
+    Evaluator(
+        dataset,
+        protocols=protocols,
+        negatives_file=out / NEGATIVES,
+        text_encoder=cells[0].text_encoder,
+        reporter=reporter,
+    )
     for variant in {cell.model: cell.variant for cell in cells if cell.variant}.values():
         item_text(variant, dataset, reporter)
 
@@ -141,7 +147,7 @@ def _share_inputs(
 def _figures(
     grid: Grid, dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
 ) -> dict[str, ModelFigures]:
-    split = dataset.summary["settings"]["split"]["kind"]
+    split = split_name(dataset)
     figures: dict[str, ModelFigures] = {}
     means: list[dict[str, object]] = []
     advance = reporter.counting("intervals", len(grid.models))

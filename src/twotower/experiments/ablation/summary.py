@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from twotower.evaluation.bootstrap import bootstrap_interval
-from twotower.evaluation.protocols import FULL, SAMPLED, Evaluation, result_rows
+from twotower.evaluation.figures import Evaluation, result_rows
+from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.evaluation.results import Difference, Row, verdict
 from twotower.evaluation.significance import holm_bonferroni, sign_flip_test
 from twotower.experiments.ablation.cell import CellRecord, read_evaluation
@@ -124,7 +125,11 @@ def _seed_errors(own: DoubleArray, other: DoubleArray) -> DoubleArray | None:
 
 def _chosen(record: CellRecord, out: Path, protocols: set[str]) -> Evaluation:
     found = read_evaluation(record, out)
-    return Evaluation(found.metrics, {p: v for p, v in found.values.items() if p in protocols})
+    return Evaluation(
+        found.metrics,
+        {name: of for name, of in found.values.items() if name in protocols},
+        {name: of for name, of in found.lists.items() if name in protocols},
+    )
 
 
 def _seed_spread(rows: Sequence[Row], records: Sequence[CellRecord]) -> Iterator[Row]:
@@ -132,8 +137,9 @@ def _seed_spread(rows: Sequence[Row], records: Sequence[CellRecord]) -> Iterator
     if len(records) < 2:
         return
     for row in rows:
-        values = [record.means[row.protocol][row.metric] for record in records]
-        yield _derived(row, row.protocol, f"seed-sd-{row.metric}", [stdev(values)])
+        if row.low is not None:  # a figure of all lists together has no value per query
+            values = [record.means[row.protocol][row.metric] for record in records]
+            yield _derived(row, row.protocol, f"seed-sd-{row.metric}", [stdev(values)])
 
 
 def _training(like: Row, records: Sequence[CellRecord]) -> Iterator[Row]:
