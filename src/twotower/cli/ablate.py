@@ -19,7 +19,7 @@ from twotower.errors import InputError
 
 def ablate(
     dataset: Annotated[
-        str, typer.Option("--dataset", help="sample, video-games, ml-100k, or a path, also of a prepared one.")
+        str, typer.Option("--dataset", help="A name, or a path, also of a prepared data set.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
     variants: Annotated[
