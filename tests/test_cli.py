@@ -116,6 +116,34 @@ def test_results_are_written_for_machines(made: Path) -> None:
     assert read(made / "bundle.json").items() <= read(made / "bundle" / "manifest.json").items()
 
 
+@pytest.mark.usefixtures("small_models")
+def test_one_training_serves_the_tables_of_new_users_and_new_items(
+    made: Path, cli: Any, tmp_path: Path
+) -> None:
+    cold, text = tmp_path / "cold", ("--text-encoder", "hashing")
+    shares = ("--users", 0.2, "--items", 0.3)
+    done = cli("hold-out", "--data", made / "data", "--out", cold, *shares)
+    assert done.status == 0, done.error
+    assert "held out: 12 users, 12 items" in done.out
+    model, file = tmp_path / "v5", tmp_path / "rows.json"
+    assert cli("train", "--data", cold, "--model", "v5", *text, "--out", model).status == 0
+    names = ("full", "by-activity", "beyond-accuracy", "hold-outs", "history-5-all")
+    options = [part for name in names for part in ("--protocol", name)]
+    options += ["--baseline", "popularity", "--baseline", "content", *text, "--json", file]
+    done = cli("evaluate", "--data", cold, model, *options)
+    assert done.status == 0, done.error
+    rows = read(file)["rows"]
+    assert {row["model"] for row in rows} == {"popularity", "content", "v5"}
+    protocols = {row["protocol"] for row in rows}
+    assert {"new-users", "known-users", "new-items", "activity-8-15"} <= protocols
+    for protocol in protocols:
+        assert protocol in done.out
+    assert_mistake(
+        cli("evaluate", "--data", made / "data", model, "--protocol", "full"),
+        "was trained on data set 'shop' with another fingerprint than 'shop' has",
+    )
+
+
 def test_a_known_user_gets_a_table_and_a_file(made: Path, cli: Any, tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     done = cli("recommend", "--bundle", made / "bundle", "--user", "u04", "-k", 4, "--json", file)
@@ -222,7 +250,15 @@ def assert_mistake(done: Done, told: str) -> None:
         ),
         ("train --data {made}/data --out {made}/models/mf --model v1", "holds a model with other"),
         ("evaluate --data {made}/data nowhere", "nowhere is not a readable trained model"),
-        ("evaluate --data {made}/data --protocol best", "best"),
+        ("evaluate --data {made}/data --protocol best", "unknown protocol 'best'; pass one of"),
+        ("evaluate --data {made}/data --protocol new-users", "no users of 'shop' were held out"),
+        ("evaluate --data {made}/data --baseline best", "unknown baseline 'best'; pass one of"),
+        ("evaluate --data {made}/data --no-baselines", "nothing to evaluate; pass a trained"),
+        (
+            "evaluate --data {made}/data {made}/models/mf {made}/models/mf",
+            "models/mf both hold 'mf' of seed 0; pass one of them",
+        ),
+        ("hold-out --data {made}/data --out {out} --users 2", "users must be a share from 0 to"),
         ("index nowhere --data {made}/data --out {out}", "nowhere is not a readable trained model"),
         ("index {made}/models/mf --data {made}/data --out {out}", "'mf' has no towers to serve"),
         ("recommend --bundle nowhere --user u00", "nowhere"),

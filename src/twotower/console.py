@@ -91,25 +91,30 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
 def results_table(rows: Sequence[Row], protocol: str) -> Table:
     """One line a model, one column a metric, with 95% intervals for NDCG@10.
 
-    Rows that hold none of the usual metrics, as those that describe lists, are shown whole.
+    Rows that hold none of the usual metrics, as those that describe lists, are shown whole:
+    one line a metric, one column a model.
     """
     chosen = [row for row in rows if row.protocol == protocol]
+    cells = {(row.model, row.metric): row for row in chosen}
+    models = list(dict.fromkeys(row.model for row in chosen))
     measured = list(dict.fromkeys(row.metric for row in chosen))
-    metrics = [metric for metric in SHOWN_METRICS if metric in measured] or measured
+    metrics = [metric for metric in SHOWN_METRICS if metric in measured]
     users = max((row.users for row in chosen), default=0)
     splits = ", ".join(dict.fromkeys(row.split for row in chosen))
     table = Table(title=f"{protocol}, {users:,} users, {splits}", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    for metric in metrics:
-        table.add_column(metric, justify="right")
+    lines, names = (models, metrics) if metrics else (measured, models)
+    table.add_column("model" if metrics else "metric", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
     if INTERVAL_OF in metrics:
         table.add_column(f"95% of {INTERVAL_OF}", justify="right", no_wrap=True)
-    for model in dict.fromkeys(row.model for row in chosen):
-        cells = {row.metric: row for row in chosen if row.model == model}
-        values = [f"{cells[metric].value:.4f}" for metric in metrics]
+    for line in lines:
+        keys = [(line, name) if metrics else (name, line) for name in names]
+        values = [f"{cells[key].value:.4f}" if key in cells else "–" for key in keys]
         if INTERVAL_OF in metrics:
-            values.append(f"{cells[INTERVAL_OF].low:.4f}-{cells[INTERVAL_OF].high:.4f}")
-        table.add_row(model, *values)
+            ndcg = cells[line, INTERVAL_OF]
+            values.append(f"{ndcg.low:.4f}-{ndcg.high:.4f}")
+        table.add_row(line, *values)
     return table
 
 

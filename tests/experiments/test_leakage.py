@@ -4,18 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from twotower.data import Dataset, Part
+from twotower.data import Dataset, Part, columns
+from twotower.data.holdouts import hold_out, of_new_items, of_new_users
+from twotower.evaluation.protocols import validation_ndcg
 from twotower.experiments.models import train_variant
-from twotower.features import ItemFeatures, UserFeatures
+from twotower.features import ITEM_FEATURES, ItemFeatures, UserFeatures
 from twotower.models.ease import EASE
 from twotower.models.graph import BipartiteGraph
 from twotower.models.item_knn import ItemKNN
 from twotower.models.popularity import Popularity
 from twotower.training.examples import Examples, HistoryContext
-from twotower.training.fit import fit
+from twotower.training.fit import Trained, fit
 from twotower.training.negatives import Popularity as PopularNegatives
 from twotower.training.negatives import Uniform
 
@@ -118,3 +121,63 @@ def test_validation_items_do_reach_early_stopping(blocks: Dataset, small_variant
         for data in (blocks, with_others(blocks, Part.VALIDATION))
     )
     assert one.best_metric != two.best_metric
+
+
+def with_other_new_events(cold: Dataset) -> Dataset:
+    """The same data set with every held-out interaction's rating and time replaced, and the
+    items of the new users."""
+    held = cold.split > Part.TEST
+    log = cold.interactions
+    assert log.ratings is not None
+    assert log.timestamps is not None
+    items, ratings, times = log.items.copy(), log.ratings.copy(), log.timestamps.copy()
+    items[of_new_users(cold)] = (items[of_new_users(cold)] + 7) % len(cold.items)
+    ratings[held] = 5 - ratings[held]
+    times[held] += 10**11
+    return replace(cold, interactions=replace(log, items=items, ratings=ratings, timestamps=times))
+
+
+@pytest.fixture
+def cold(blocks: Dataset) -> Dataset:
+    rated = blocks.catalogue.with_columns(
+        pl.Series(columns.AVERAGE_RATING, np.linspace(1, 5, 40), pl.Float32),
+        pl.Series(columns.RATING_COUNT, np.arange(40)),
+    )
+    return hold_out(replace(blocks, catalogue=rated), users=0.2, items=0.2)
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "v5"])
+def test_new_users_and_items_do_not_reach_the_weights(
+    name: str, cold: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    def trained(data: Dataset) -> Trained:
+        return fit(
+            small_variants[name],
+            data,
+            validate=lambda module: validation_ndcg(module.scorer(), data),
+            text=block_text,
+        )
+
+    one, two = trained(cold), trained(with_other_new_events(cold))
+    assert one.state.epochs[-1].metric == two.state.epochs[-1].metric
+    for key, value in one.module.state_dict().items():
+        assert torch.equal(value, two.module.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("with_ratings", [True, False])
+def test_a_new_item_has_the_features_of_an_item_without_interactions(
+    with_ratings: bool, cold: Dataset
+) -> None:
+    train = cold.train if with_ratings else replace(cold.train, ratings=None)
+    fitted = ItemFeatures.fit(train, cold.catalogue)
+    new = np.unique(cold.interactions.items[of_new_items(cold)])
+    rows = cold.catalogue[new]
+    np.testing.assert_array_equal(fitted.values[new], fitted.transform_new(rows))
+    counted = [
+        index
+        for index, feature in enumerate(ITEM_FEATURES)
+        if feature.needs in ("training interactions", "ratings", "timestamps")
+    ]
+    np.testing.assert_array_equal(fitted.values[np.ix_(new, counted)], 0)  # as the unknown is
+    assert (Popularity.fit(train, 40).counts[new] == 0).all()
+    assert ItemKNN.fit(train, 40).similarity[:, new].nnz == 0
