@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from twotower.data import Dataset, columns
+from twotower.data.download import FetchedImage
 from twotower.data.prepare import prepare
 from twotower.data.sample import sample_folder
 from twotower.data.settings import PrepareSettings
@@ -88,6 +90,33 @@ def test_what_cannot_be_used_is_counted_logged_and_listed(
     (message,) = caplog.messages
     assert message.startswith("3 of 39 images of blocks cannot be used (1 no such file, 1 not")
     assert message.endswith(f"they are listed in {listed}")
+
+
+def test_addresses_are_fetched_into_the_cache(
+    blocks: Dataset,
+    small_variants: Any,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "red.png")
+    good, bad = "https://shop.test/good", "https://shop.test/bad"
+
+    def fetch(urls: Sequence[str], folder: Path, progress: Any) -> dict[str, FetchedImage]:
+        assert (set(urls), folder) == ({good, bad}, cache / "images")
+        progress(2, 2)
+        return {
+            good: FetchedImage(good, tmp_path / "red.png"),
+            bad: FetchedImage(bad, None, "the server answered 404 Not Found"),
+        }
+
+    monkeypatch.setattr("twotower.experiments.images.fetch_images", fetch)
+    catalogue = blocks.catalogue.with_columns(pl.Series(columns.IMAGE, [good, bad] * 20))
+    notes = Notes()
+    vectors = item_image(small_variants["v7"], replace(blocks, catalogue=catalogue), notes)
+    assert vectors is not None
+    assert vectors.any(axis=1).tolist() == [True, False] * 20
+    assert notes.notes == ["20 of 40 items have an image, 0 name none, 20 cannot be used"]
 
 
 def test_the_list_is_of_the_last_run(

@@ -35,7 +35,8 @@ def test_rich_text_is_every_field_in_words() -> None:
         (one(title="Kart"), "Kart"),
         (one(title=None, category="Racing"), "Racing"),
         (one(title=" ", description=None), ""),
-        (one(title="Kart.", description="Kart."), "Kart"),
+        (one(title="Kart.", description="Kart."), "Kart."),
+        (one(title="Kart  8.", category=None), "Kart  8."),
         (one(title="Kart", features="Loud\nFast", description="Loud\nFast"), "Kart. Loud Fast"),
     ],
 )

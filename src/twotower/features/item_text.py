@@ -30,7 +30,8 @@ def item_texts(rows: pl.DataFrame, fields: TextFields = "title") -> list[str]:
     fields
         ``title``: the title as it is. ``rich``: the fields `RICH_FIELDS` that there are, joined
         by a full stop, each with its white space made single; a field that repeats an earlier
-        one is left out. With titles alone, that is the title.
+        one is left out. One field alone is taken as it is, so that with titles alone rich text
+        is the title.
 
     Examples
     --------
@@ -51,5 +52,7 @@ def _column(rows: pl.DataFrame, name: str) -> list[str]:
 
 
 def _joined(parts: tuple[str, ...]) -> str:
-    single = dict.fromkeys(" ".join(part.split()) for part in parts)
-    return ". ".join(part.rstrip(".") for part in single if part)[:MAX_CHARACTERS]
+    single = [part for part in dict.fromkeys(" ".join(part.split()) for part in parts) if part]
+    if len(single) < 2:
+        return next((part for part in parts if part.strip()), "")[:MAX_CHARACTERS]
+    return ". ".join(part.rstrip(".") for part in single)[:MAX_CHARACTERS]
