@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from twotower.data import Histories
+from twotower.models.als import ALS
 from twotower.models.base import Scorer
 from twotower.models.content import ContentSearch
 from twotower.models.ease import EASE
@@ -15,6 +16,7 @@ BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
     "popularity": Popularity.fit,
     "item-knn": ItemKNN.fit,
     "ease": EASE.fit,
+    "als": ALS.fit,
 }
 """Name → fit(train, num_items)."""
 

@@ -4,6 +4,7 @@ from twotower.features.cache import cached_embeddings
 from twotower.features.clip import CLIP
 from twotower.features.declared import ITEM_FEATURES, USER_FEATURES, Feature
 from twotower.features.efficientnet import EfficientNetLite0
+from twotower.features.fold_in import FoldIn, principal_basis, solve_rows
 from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
 from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddings
 from twotower.features.inputs import UserInputs, user_inputs
@@ -18,6 +19,7 @@ __all__ = [
     "USER_FEATURES",
     "EfficientNetLite0",
     "Feature",
+    "FoldIn",
     "HashingText",
     "ImageEmbeddings",
     "ImageEncoder",
@@ -32,6 +34,8 @@ __all__ = [
     "cached_image_embeddings",
     "image_encoder",
     "item_texts",
+    "principal_basis",
+    "solve_rows",
     "text_encoder",
     "user_inputs",
 ]
