@@ -52,8 +52,9 @@ def test_words_alone_are_enough_for_a_recommendation(contents) -> None:
     pipeline = Pipeline(contents)
     found = pipeline.recommend(text="game 17", k=5)
     assert len(found) == 5
-    assert {one.reason.kind for one in found} == {"described"}
-    assert all(one.reason.text.startswith("because your words fit Game ") for one in found)
+    reasons = [one.reason for one in found if one.reason is not None]
+    assert {one.kind for one in reasons} == {"described"}
+    assert all(one.text.startswith("because your words fit Game ") for one in reasons)
     both = pipeline.recommend(history=["item-02"], text="game 17", k=59)
     assert "item-02" not in [one.item_id for one in both]
     assert "item-17" in [one.item_id for one in both]  # described, but not seen

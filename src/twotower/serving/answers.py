@@ -68,7 +68,7 @@ class Recommendation:
     rerank_score
         The second stage's score, or None where there was none.
     reason
-        Why, or None where nothing is known of the user, or reasons were not asked for.
+        Why, or None where nothing in the user's history is like it, or reasons were not asked for.
     """
 
     item_id: str
@@ -81,7 +81,7 @@ class Recommendation:
 
 
 def recommendations(
-    table: ItemTable, ranked: Ranked, reasons: Sequence[Reason] | None = None
+    table: ItemTable, ranked: Ranked, reasons: Sequence[Reason | None] | None = None
 ) -> list[Recommendation]:
     """A ranked list of the table's rows as it is shown."""
     columns = (
@@ -98,8 +98,8 @@ def recommendations(
 
 def reasons_for(
     table: ItemTable, items: Array, history: IndexArray, kinds: list[str]
-) -> list[Reason] | None:
-    """For each item the one of the history that its vector is nearest to; None without history.
+) -> list[Reason | None] | None:
+    """For each item the one of the history that its vector is nearest to, if it is near at all.
 
     Parameters
     ----------
@@ -107,6 +107,11 @@ def reasons_for(
         Rows of the table.
     kinds
         How each item of the history got there.
+
+    Returns
+    -------
+    list or None
+        None for an item that points away from the whole history, and where there is no history.
     """
     history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
     if not len(history) or not len(items):
@@ -116,13 +121,15 @@ def reasons_for(
     nearest = similarity.argmax(axis=1)
     causes = history[nearest]
     found = zip(
-        nearest.tolist(),
+        [kinds[place] for place in nearest.tolist()],
         table.ids.rows[causes].tolist(),
         table.titles.rows[causes].tolist(),
         similarity[np.arange(len(items)), nearest].tolist(),
         strict=True,
     )
     return [
-        Reason(kinds[place], item_id, title, value, _PHRASES[kinds[place]].format(title or item_id))
-        for place, item_id, title, value in found
+        Reason(kind, item_id, title, value, _PHRASES[kind].format(title or item_id))
+        if value > 0
+        else None
+        for kind, item_id, title, value in found
     ]

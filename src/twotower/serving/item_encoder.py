@@ -1,7 +1,6 @@
 """The item tower in onnxruntime: a description in, an item that can be recommended out."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -14,7 +13,6 @@ from twotower.serving.contents import BundleContents
 from twotower.serving.item_table import EncodedItems
 from twotower.serving.new_items import NewItems
 from twotower.serving.onnx_session import open_session
-from twotower.serving.text import text_encoder_of
 from twotower.types import FloatArray
 
 
@@ -25,6 +23,8 @@ class ItemEncoder:
     ----------
     contents
         A bundle's contents, with `BundleContents.new_items`.
+    text_encoder
+        The encoder of its texts, `twotower.serving.text.text_encoder_of`, or None.
     threads
         Threads that one run may use.
 
@@ -33,10 +33,12 @@ class ItemEncoder:
     InputError
         Where the bundle holds no item tower.
     ArtefactError
-        Where the tower or the text encoder cannot be run, or does not fit.
+        Where the tower cannot be run.
     """
 
-    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
+    def __init__(
+        self, contents: BundleContents, text_encoder: TextEncoder | None, threads: int = 1
+    ) -> None:
         if contents.new_items is None:
             raise InputError(
                 f"bundle of {contents.info.model} holds no item tower",
@@ -44,7 +46,7 @@ class ItemEncoder:
             )
         self._new: NewItems = contents.new_items
         self._contents = contents
-        self._threads = threads
+        self.text_encoder = text_encoder
         try:
             self._session = open_session(self._new.tower, threads)
         except Exception as error:  # onnxruntime's errors share no narrower class
@@ -62,11 +64,6 @@ class ItemEncoder:
     def reads_text(self) -> bool:
         """Whether texts are needed, by the item tower or for what users read of an item."""
         return "text" in self._inputs or self._new.history_projection is not None
-
-    @cached_property
-    def text_encoder(self) -> TextEncoder | None:
-        """The encoder of the item texts, or None."""
-        return text_encoder_of(self._new, self._contents.info.text_encoder, self._threads)
 
     def texts(self, rows: pl.DataFrame) -> FloatArray | None:
         """``(rows, t)`` text vectors; None where no text is read."""

@@ -1,6 +1,7 @@
 """From a request to its items: user tower, index, re-ranking, filters, reasons."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final, Self
 import numpy as np
 
 from twotower.errors import InputError
+from twotower.features import TextEncoder
 from twotower.index import ItemIndex
 from twotower.serving.answers import Recommendation, reasons_for, recommendations
 from twotower.serving.bundle import load_bundle
@@ -23,6 +25,7 @@ from twotower.serving.rerank import Reranker
 from twotower.serving.retrieve import nearest, search_block
 from twotower.serving.search import TextSearch, positive
 from twotower.serving.stages import Stages, Timings, add_time
+from twotower.serving.text import text_encoder_of
 from twotower.serving.user_tower import UserTower
 
 __all__ = ["Pipeline", "Recommendation"]
@@ -252,11 +255,27 @@ class Pipeline:
     @cached_property
     def item_encoder(self) -> ItemEncoder:
         """What encodes new items; `InputError` where the bundle holds nothing for that."""
-        return ItemEncoder(self.contents, self._threads)
+        return ItemEncoder(self.contents, self._text_encoder, self._threads)
+
+    def warm(self) -> None:
+        """Load what is otherwise loaded when it is first asked for.
+
+        Raises
+        ------
+        ArtefactError
+            Where a part of the bundle cannot be run.
+        """
+        _ = self._text
+        with suppress(InputError):  # a bundle need not take new items
+            _ = self.item_encoder
 
     @cached_property
     def _text(self) -> TextSearch:
-        return TextSearch(self.contents, self.items, self._threads)
+        return TextSearch(self.items, self._text_encoder)
+
+    @cached_property
+    def _text_encoder(self) -> TextEncoder | None:
+        return text_encoder_of(self.contents, self._threads)
 
     def _reranker(self, k: int, candidates: int) -> Reranker:
         reranker = self.contents.reranker

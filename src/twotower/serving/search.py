@@ -10,9 +10,7 @@ import numpy as np
 
 from twotower.errors import InputError
 from twotower.features import TextEncoder
-from twotower.serving.contents import BundleContents
 from twotower.serving.item_table import ItemTable
-from twotower.serving.text import text_encoder_of
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
 _WORD: Final = re.compile(r"\w+")
@@ -67,19 +65,15 @@ class TextSearch:
 
     Parameters
     ----------
-    contents
-        The bundle's; where it holds an encoder and the items' text vectors, meaning counts too.
     items
         The items.
-    threads
-        Threads that one run of the encoder may use.
+    encoder
+        The encoder of their text vectors, so that meaning counts too; or None.
     """
 
-    def __init__(self, contents: BundleContents, items: ItemTable, threads: int = 1) -> None:
+    def __init__(self, items: ItemTable, encoder: TextEncoder | None) -> None:
         self._titles = TitleWords(items.titles.rows.tolist())
-        self._encoder: TextEncoder | None = None
-        if contents.new_items is not None and items.text is not None:
-            self._encoder = text_encoder_of(contents.new_items, contents.info.text_encoder, threads)
+        self._encoder = encoder
 
     def follow(self, before: ItemTable, now: ItemTable) -> None:
         """Learn the titles that changed from one table to the next.

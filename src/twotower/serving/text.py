@@ -7,7 +7,8 @@ import numpy as np
 
 from twotower.errors import ArtefactError
 from twotower.features import HashingText, TextEncoder
-from twotower.serving.new_items import NewItems, TextModel
+from twotower.serving.contents import BundleContents
+from twotower.serving.new_items import TextModel
 from twotower.serving.onnx_session import open_session
 from twotower.types import FloatArray
 
@@ -67,14 +68,24 @@ class OnnxText:
         return vectors
 
 
-def text_encoder_of(new: NewItems, named: str | None, threads: int = 1) -> TextEncoder | None:
-    """The encoder of the item texts, or None where the bundle does not hold it.
+def text_encoder_of(contents: BundleContents, threads: int = 1) -> TextEncoder | None:
+    """The encoder of a bundle's item texts, or None where the bundle does not hold it.
 
     Parameters
     ----------
-    named
-        What the model was trained with, `ModelInfo.text_encoder`.
+    contents
+        The bundle's contents.
+    threads
+        Threads that one run may use.
+
+    Raises
+    ------
+    ArtefactError
+        Where it cannot be run.
     """
+    new = contents.new_items
+    if new is None or new.text is None:
+        return None
     if new.text_model is not None:
         return OnnxText(new.text_model, threads)
-    return HashingText() if named == "hashing" else None
+    return HashingText() if contents.info.text_encoder == "hashing" else None

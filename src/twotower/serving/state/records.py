@@ -19,10 +19,9 @@ LARGEST_TIME = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
 
-class ItemFields(Config):
+class Description(Config):
     """An item as its owner describes it."""
 
-    item_id: Id
     title: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
     description: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
     features: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
@@ -36,6 +35,12 @@ class ItemFields(Config):
     rating_count: int | None = Field(None, ge=0, le=2**53)
     image: Annotated[Text, StringConstraints(max_length=2000)] | None = None
     """URL of the main picture."""
+
+
+class ItemFields(Description):
+    """A description, and the id of the item that it is of."""
+
+    item_id: Id
 
 
 class Event(Config):

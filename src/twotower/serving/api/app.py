@@ -1,0 +1,117 @@
+"""The app: routes, what surrounds them, and what happens at start and end."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from twotower import __version__
+from twotower.errors import TwoTowerError
+from twotower.serving.api import items, operations, recommend
+from twotower.serving.api.auth import read_keys
+from twotower.serving.api.context import Context
+from twotower.serving.api.envelope import Envelope
+from twotower.serving.api.limits import BodyLimit
+from twotower.serving.api.metrics import Metrics
+from twotower.serving.api.problems import (
+    Problem,
+    on_http_error,
+    on_our_error,
+    on_validation_error,
+)
+from twotower.serving.api.routes import RefusedError, on_refused
+from twotower.serving.service import Service
+from twotower.serving.settings import ServeSettings
+from twotower.serving.state import StateUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: ServeSettings) -> FastAPI:
+    """The service over HTTP. The bundle is loaded when the app starts, not before.
+
+    Raises
+    ------
+    InputError
+        Where the keys file cannot be used.
+    """
+    shared = Context(settings, Metrics())
+    keys = [] if settings.keys_file is None else read_keys(settings.keys_file)
+    app = FastAPI(
+        title="twotower",
+        version=__version__,
+        summary="Recommendations from a two-tower model.",
+        lifespan=_lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.context = shared
+    for routes in (recommend, items, operations):
+        app.include_router(routes.router)
+    for kind, handler in (
+        (RequestValidationError, on_validation_error),
+        (HTTPException, on_http_error),
+        (TwoTowerError, on_our_error),
+        (RefusedError, on_refused),
+    ):
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(Envelope, context=shared, keys=keys)
+    _describe_problems(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    shared: Context = app.state.context
+    shared.workers = anyio.CapacityLimiter(shared.settings.workers)
+    shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
+    logger.info("serving %s", shared.service.manifest.model_version)
+    stopping = asyncio.Event()
+    following = asyncio.create_task(_follow(shared.service, shared.settings.poll_s, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()  # not cancelled: a thread of it may be reading the database
+        await following
+        shared.service.close()
+        shared.service = None
+        logger.info("stopped")
+
+
+async def _follow(service: Service, every: float, stopping: asyncio.Event) -> None:
+    """Take over what other processes write, and notice when the database goes and comes."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), every)
+        if stopping.is_set():
+            return
+        before = service.state_answers
+        try:
+            await anyio.to_thread.run_sync(service.catch_up)
+        except StateUnavailableError as error:
+            if before:
+                logger.error("writes are refused: %s", error)
+        except Exception as error:
+            logger.error("could not follow the database", exc_info=error)
+        else:
+            if not before:
+                logger.info("the database answers again")
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema of problems into the OpenAPI document."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = plain()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("Problem", schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,71 @@
+"""What is counted, for Prometheus."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS: Final = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+)  # fmt: skip
+_STAGE_SECONDS: Final = (
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """The metrics of one app, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "twotower_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "twotower_request_seconds", "Time to answer a request.", ["route"],
+            buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.stage_seconds = Histogram(
+            "twotower_stage_seconds", "Time of one stage of a call.", ["stage"],
+            buckets=_STAGE_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self.users = Counter(
+            "twotower_recommended_users",
+            "Users recommended for: known to the bundle, or new (cold start).",
+            ["kind"], registry=self.registry,
+        )  # fmt: skip
+        self.items_returned = Histogram(
+            "twotower_items_returned", "Items of an answer.",
+            buckets=(0, 1, 5, 9, 10, 20, 50, 100, 1000), registry=self.registry,
+        )  # fmt: skip
+        self.candidates = Histogram(
+            "twotower_candidates", "Items open to a recommendation.",
+            buckets=(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000), registry=self.registry,
+        )  # fmt: skip
+        self.errors = Counter(
+            "twotower_errors", "Requests that failed unexpectedly.", ["kind"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.events = Counter(
+            "twotower_events", "Events received: new, or sent before.", ["recorded"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.reloads = Counter(
+            "twotower_reloads", "Bundles swapped in, or refused.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.items = Gauge("twotower_items", "Items listed.", registry=self.registry)
+        self.outside_index = Gauge(
+            "twotower_items_outside_index", "Items that the index does not hold yet.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.state_up = Gauge(
+            "twotower_state_up", "1 while the database answers.", registry=self.registry
+        )
+        self.model = Gauge(
+            "twotower_model", "1 for the model version that is served.", ["version"],
+            registry=self.registry,
+        )  # fmt: skip
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)

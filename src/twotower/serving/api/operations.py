@@ -1,0 +1,103 @@
+"""Routes for whoever runs the service: health, readiness, model, metrics, reload."""
+
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Depends
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from twotower.errors import TwoTowerError
+from twotower.serving.api.auth import Scope
+from twotower.serving.api.context import Context
+from twotower.serving.api.problems import responses
+from twotower.serving.api.routes import context, fast, needs, service
+from twotower.serving.api.schemas import Health, ModelAnswer, Ready, ReloadRequest
+from twotower.serving.service import Service
+
+router = APIRouter(tags=["operations"])
+
+One = Annotated[Service, Depends(service)]
+Shared = Annotated[Context, Depends(context)]
+
+
+@router.get("/health", response_model=Health)
+async def health() -> Response:
+    """Whether the process answers."""
+    return fast({"status": "ok"})
+
+
+@router.get(
+    "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "Starting."}}
+)
+async def ready(shared: Shared) -> Response:
+    """Whether requests can be answered."""
+    one = shared.service
+    if one is None:
+        return fast({"status": "starting", "state": "down", "model_version": None}, 503)
+    state = "up" if one.state_answers else "down"
+    version = one.manifest.model_version
+    return fast({"status": "ready", "state": state, "model_version": version})
+
+
+@router.get(
+    "/v1/model",
+    response_model=ModelAnswer,
+    responses=responses(),
+    dependencies=[needs(Scope.READ)],
+)
+async def model(one: One) -> Response:
+    """What is served."""
+    return fast(_described(one))
+
+
+@router.get("/metrics", responses=responses(), dependencies=[needs(Scope.READ)])
+async def metrics(shared: Shared) -> Response:
+    """Everything that is counted, in Prometheus' text format."""
+    one, counted = shared.service, shared.metrics
+    if one is not None:
+        items = one.pipeline.items
+        counted.items.set(int(np.count_nonzero(items.listed)))
+        counted.outside_index.set(one.pipeline.outside_index)
+        counted.state_up.set(one.state_answers)
+        counted.model.clear()
+        counted.model.labels(one.manifest.model_version).set(1)
+    return Response(counted.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.post(
+    "/v1/models/reload",
+    response_model=ModelAnswer,
+    responses=responses(409),
+    dependencies=[needs(Scope.ADMIN)],
+)
+async def reload(wanted: ReloadRequest, one: One, shared: Shared) -> Response:
+    """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers."""
+    try:
+        await shared.in_thread(one.reload, wanted.bundle)
+    except TwoTowerError:
+        shared.metrics.reloads.labels("refused").inc()
+        raise
+    shared.metrics.reloads.labels("swapped").inc()
+    return fast(_described(one))
+
+
+def _described(one: Service) -> dict[str, object]:
+    snapshot = one.current
+    pipeline, manifest = snapshot.pipeline, snapshot.manifest
+    contents, items = pipeline.contents, pipeline.items
+    return {
+        "model_version": manifest.model_version,
+        "model": manifest.info.model,
+        "dataset": manifest.info.dataset,
+        "created": manifest.created.isoformat(),
+        "embedding_dim": manifest.embedding_dim,
+        "metrics": manifest.info.metrics,
+        "users": len(contents.users),
+        "items": int(np.count_nonzero(items.listed)),
+        "items_added": int(np.count_nonzero(items.listed[items.bundled :])),
+        "items_outside_index": pipeline.outside_index,
+        "index": contents.index.config.model_dump(),
+        "reranks": one.settings.rerank,
+        "takes_new_items": contents.new_items is not None,
+    }

@@ -1,0 +1,149 @@
+"""Routes that read: recommendations, similar items, search."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Path, Query
+from starlette.responses import Response
+
+from twotower.serving.answers import Recommendation
+from twotower.serving.api.auth import Scope
+from twotower.serving.api.context import Context
+from twotower.serving.api.problems import responses
+from twotower.serving.api.routes import context, fast, needs, not_found, service, within
+from twotower.serving.api.schemas import (
+    Asker,
+    BatchAnswer,
+    BatchRequest,
+    ItemsAnswer,
+    RecommendAnswer,
+    RecommendRequest,
+    Words,
+)
+from twotower.serving.requests import Request
+from twotower.serving.service import Service
+from twotower.serving.stages import Timings
+from twotower.serving.state.records import Id
+
+router = APIRouter(prefix="/v1", tags=["recommend"], dependencies=[needs(Scope.READ)])
+
+K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
+One = Annotated[Service, Depends(service)]
+Shared = Annotated[Context, Depends(context)]
+
+
+@router.get(
+    "/users/{user_id}/recommendations",
+    response_model=RecommendAnswer,
+    responses=responses(404),
+)
+async def recommend_for_user(
+    user_id: Annotated[Id, Path(examples=["U0047"])],
+    one: One,
+    shared: Shared,
+    k: K = 10,
+    rerank: bool | None = None,
+) -> Response:
+    """Items for a known user: one of the bundle, or one who did something since."""
+    within("k", k, shared.settings.max_k)
+    if not one.knows(user_id):
+        raise not_found(
+            f"unknown user {user_id!r}", "POST /v1/recommendations with a history or words"
+        )
+    return _answer(one, shared, Asker(user_id=user_id), k, {"rerank": rerank})
+
+
+@router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
+async def recommend(wanted: RecommendRequest, one: One, shared: Shared) -> Response:
+    """Items for a user, for somebody who just browsed some items, for words, or all of these."""
+    within("k", wanted.k, shared.settings.max_k)
+    within("items of history", len(wanted.history), shared.settings.max_history)
+    options = _options(wanted)
+    if wanted.text is not None:  # an encoder may take milliseconds
+        return await shared.in_thread(_answer, one, shared, wanted, wanted.k, options)
+    return _answer(one, shared, wanted, wanted.k, options)
+
+
+@router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
+async def recommend_batch(wanted: BatchRequest, one: One, shared: Shared) -> Response:
+    """Items for many users at once. One that cannot be answered refuses all."""
+    within("k", wanted.k, shared.settings.max_k)
+    within("requests", len(wanted.requests), shared.settings.max_batch)
+    for asker in wanted.requests:
+        within("items of history", len(asker.history), shared.settings.max_history)
+
+    def work() -> Response:
+        answers = _recommend(one, shared, wanted.requests, wanted.k, _options(wanted))
+        return fast({"model_version": one.manifest.model_version, "answers": answers})
+
+    return await shared.in_thread(work)
+
+
+@router.get("/items/{item_id}/similar", response_model=ItemsAnswer, responses=responses(404))
+async def similar_items(
+    item_id: Annotated[Id, Path(examples=["G0885"])], one: One, shared: Shared, k: K = 10
+) -> Response:
+    """Items whose vectors are nearest to that of an item."""
+    within("k", k, shared.settings.max_k)
+    pipeline = one.pipeline
+    row = pipeline.items.find(item_id)
+    if row is None or not pipeline.items.listed[row]:
+        raise not_found(f"unknown item {item_id!r}", "search for it: /v1/search?q=title")
+    found = pipeline.similar_items(item_id, k)
+    return fast({"model_version": one.manifest.model_version, "items": found})
+
+
+@router.get("/search", response_model=ItemsAnswer, responses=responses())
+async def search(
+    q: Annotated[Words, Query(description="Words of a title, or what is wanted.")],
+    one: One,
+    shared: Shared,
+    k: K = 10,
+) -> Response:
+    """Items by their titles: the words, and what they mean where the bundle can tell."""
+    within("k", k, shared.settings.max_k)
+    found = await shared.in_thread(one.pipeline.search, q, k)
+    return fast({"model_version": one.manifest.model_version, "items": found})
+
+
+def _options(wanted: RecommendRequest | BatchRequest) -> dict[str, Any]:
+    return {
+        "exclude_seen": wanted.exclude_seen,
+        "filters": wanted.filters,
+        "rerank": wanted.rerank,
+        "reasons": wanted.reasons,
+    }
+
+
+def _answer(
+    one: Service, shared: Context, asker: Asker, k: int, options: dict[str, Any]
+) -> Response:
+    (items,) = _recommend(one, shared, [asker], k, options)
+    known = asker.user_id is not None and asker.user_id in one.pipeline.contents.users
+    return fast(
+        {
+            "model_version": one.manifest.model_version,
+            "user": "known" if known else "new",
+            "items": items,
+        }
+    )
+
+
+def _recommend(
+    one: Service, shared: Context, askers: Sequence[Asker], k: int, options: dict[str, Any]
+) -> list[list[Recommendation]]:
+    timings: Timings = {}
+    requests = [Request(asker.user_id, asker.history, asker.text) for asker in askers]
+    answers = one.recommend(requests, k, timings=timings, **options)
+    metrics = shared.metrics
+    for stage, seconds in timings.items():
+        metrics.stage_seconds.labels(stage).observe(seconds)
+    users = one.pipeline.contents.users
+    known = sum(asker.user_id in users for asker in askers)
+    metrics.users.labels("known").inc(known)
+    metrics.users.labels("new").inc(len(askers) - known)
+    metrics.candidates.observe(int(np.count_nonzero(one.pipeline.items.open)))
+    for items in answers:
+        metrics.items_returned.observe(len(items))
+    return answers

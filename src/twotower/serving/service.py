@@ -1,0 +1,256 @@
+"""The service without HTTP: one bundle, its database, and what answers requests."""
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from twotower.errors import ArtefactError, InputError
+from twotower.serving.filters import ANY, Filters
+from twotower.serving.item_encoder import catalogue_rows
+from twotower.serving.manifest import Manifest
+from twotower.serving.pipeline import Pipeline, Recommendation
+from twotower.serving.requests import Request
+from twotower.serving.settings import ServeSettings
+from twotower.serving.snapshot import Snapshot
+from twotower.serving.stages import Timings
+from twotower.serving.state import (
+    Event,
+    ItemFields,
+    StateConflictError,
+    StateStore,
+    StateUnavailableError,
+    StoredItem,
+)
+
+logger = logging.getLogger(__name__)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+
+
+class Service:
+    """Answers from a snapshot in memory; writes to the database, then to the snapshot.
+
+    A write is on disk before its method returns, and in every answer that begins after that.
+    While the database is gone, requests are answered as before, and writes are refused.
+
+    Parameters
+    ----------
+    settings
+        Where the bundle and the database are, and the limits.
+
+    Raises
+    ------
+    ArtefactError
+        Where the bundle is broken.
+    StateUnavailableError
+        Where the database cannot be reached.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        self.store = StateStore(settings.database)
+        self.state_answers = True
+        self._changing = threading.Lock()
+        self._reloading = threading.Lock()
+        self._rebuilding = threading.Lock()
+        try:
+            self.current = self._load(settings.bundle)
+        except Exception:
+            self.store.close()
+            raise
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What answers requests now."""
+        return self.current.pipeline
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's that answers requests now."""
+        return self.current.manifest
+
+    def knows(self, user_id: str) -> bool:
+        """Whether anything is known of a user."""
+        snapshot = self.current
+        return user_id in snapshot.pipeline.contents.users or bool(snapshot.past.of(user_id))
+
+    def recommend(
+        self,
+        requests: Sequence[Request],
+        k: int,
+        *,
+        exclude_seen: bool = True,
+        filters: Filters = ANY,
+        rerank: bool | None = None,
+        reasons: bool = True,
+        timings: Timings | None = None,
+    ) -> list[list[Recommendation]]:
+        """As `Pipeline.recommend_batch`, with what the users did lately."""
+        snapshot = self.current
+        followed = [
+            request
+            if request.user_id is None
+            else replace(request, past=snapshot.past.of(request.user_id))
+            for request in requests
+        ]
+        return snapshot.pipeline.recommend_batch(
+            followed,
+            k,
+            exclude_seen=exclude_seen,
+            filters=filters,
+            candidates=max(self.settings.candidates, k),
+            rerank=self.settings.rerank if rerank is None else rerank,
+            reasons=reasons,
+            timings=timings,
+        )
+
+    def create_item(self, fields: ItemFields) -> bool:
+        """Add an item; False where the very same one was added before.
+
+        Raises
+        ------
+        StateConflictError
+            Where the id is another item's.
+        InputError
+            Where the bundle cannot encode new items.
+        """
+        if fields.item_id in self.pipeline.contents.items:
+            row = self.pipeline.items.find(fields.item_id)
+            if row is not None and self.pipeline.items.listed[row]:
+                raise StateConflictError(
+                    f"item {fields.item_id!r} exists", "choose another id, or PUT to replace it"
+                )
+        created = self.store.create_item(self._encoded(fields))
+        self.catch_up()
+        return created
+
+    def put_item(self, fields: ItemFields) -> None:
+        """Add an item or describe it anew. One of the bundle keeps its trained vector."""
+        self.store.put_item(self._encoded(fields))
+        self.catch_up()
+
+    def delete_item(self, item_id: str) -> None:
+        """Take an item out of the catalogue; `InputError` where there is none."""
+        table = self.pipeline.items
+        shown = table.describe(table.row(item_id))
+        fields = ItemFields.model_construct(item_id=item_id, title=shown.titles[0] or item_id)
+        self.store.put_item(StoredItem(fields, deleted=True))
+        self.catch_up()
+
+    def set_availability(self, item_id: str, available: bool) -> None:
+        """Say whether an item can be had; `InputError` where there is no such item."""
+        self.pipeline.items.row(item_id)
+        self.store.set_availability(item_id, available)
+        self.catch_up()
+
+    def add_events(self, events: Sequence[Event]) -> list[bool]:
+        """Record events, all or none; False for each that was recorded before."""
+        recorded = self.store.add_events(events)
+        self.catch_up()
+        return recorded
+
+    def catch_up(self) -> None:
+        """Take over what this or another process wrote to the database."""
+        with self._changing:
+            try:
+                self.current = self._caught_up(self.current)
+            except StateUnavailableError:
+                self.state_answers = False
+                raise
+            self.state_answers = True
+        self._rebuild_if_due()
+
+    def reload(self, name: str | None = None) -> Manifest:
+        """Swap in a bundle, after it was verified and tried. The old one answers until then.
+
+        Parameters
+        ----------
+        name
+            Of a folder beside the configured bundle; None reads the configured one again.
+
+        Raises
+        ------
+        ArtefactError
+            Where it is broken: the old one goes on.
+        InputError
+            At a name that is none.
+        StateConflictError
+            While another reload is under way.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise InputError(
+                f"bundle must be the name of a folder beside the served one, got {name[:100]!r}",
+                "use letters, digits, '.', '_' and '-'",
+            )
+        folder = self.settings.bundle if name is None else self.settings.bundle.parent / name
+        if not self._reloading.acquire(blocking=False):
+            raise StateConflictError("a reload is under way", "wait until it has ended")
+        try:
+            loaded = self._load(folder)
+            with self._changing:
+                self.current = self._caught_up(loaded)
+        except ArtefactError as error:
+            raise ArtefactError(without_paths(str(error), folder)) from None
+        finally:
+            self._reloading.release()
+        logger.info("now serving %s", self.manifest.model_version)
+        return self.manifest
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        self.store.close()
+
+    def _load(self, folder: Path) -> Snapshot:
+        settings = self.settings
+        snapshot = Snapshot.of_bundle(folder, settings.threads, settings.max_history)
+        start = self.store.start(settings.events_in_memory)
+        return self._caught_up(replace(snapshot, cursor=start))
+
+    def _caught_up(self, snapshot: Snapshot) -> Snapshot:
+        while changes := self.store.changes(snapshot.cursor):
+            snapshot = snapshot.advanced(changes)
+        return snapshot
+
+    def _encoded(self, fields: ItemFields) -> StoredItem:
+        """An item with its text's vector, so that nobody needs to encode it again."""
+        if fields.item_id in self.pipeline.contents.items:
+            return StoredItem(fields)
+        encoder = self.pipeline.item_encoder
+        vectors = encoder.texts(catalogue_rows([fields.model_dump()]))
+        if vectors is None or encoder.text_encoder is None:
+            return StoredItem(fields)
+        vector = np.ascontiguousarray(vectors[0], dtype=np.float32).tobytes()
+        return StoredItem(fields, False, encoder.text_encoder.name, vector)
+
+    def _rebuild_if_due(self) -> None:
+        pipeline = self.pipeline
+        due = pipeline.outside_index > self.settings.rebuild_share * len(pipeline.items)
+        if due and self._rebuilding.acquire(blocking=False):
+            _in_background(self._rebuild, "twotower-rebuild")
+
+    def _rebuild(self) -> None:
+        try:
+            before = self.current
+            index = before.pipeline.new_index()
+            with self._changing:
+                now = self.current
+                if now.pipeline.contents is before.pipeline.contents:
+                    self.current = replace(now, pipeline=now.pipeline.with_index(index))
+            logger.info("index rebuilt over %d items", index.size)
+        finally:
+            self._rebuilding.release()
+
+
+def without_paths(message: str, folder: Path) -> str:
+    """An error's text with the bundle's folder named by its last part alone."""
+    return message.replace(str(folder), folder.name)
+
+
+def _in_background(work: Callable[[], None], name: str) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()
