@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from twotower.data import Dataset
+from twotower.data import Dataset, columns
 from twotower.data.settings import PrepareSettings
 from twotower.errors import ArtefactError, InputError
 from twotower.experiments.ablation.study import ablate
@@ -151,3 +151,21 @@ def test_cells_of_other_settings_are_refused(
     monkeypatch.setitem(VARIANTS, "mf", changed)
     with pytest.raises(ArtefactError, match="holds other settings than the cell 'mf seed 0'"):
         ablate(tmp_path / "data", tmp_path / "out", **given)
+
+
+@pytest.mark.usefixtures("small_models", "in_process")
+def test_images_that_cannot_be_had_leave_the_variant_out(
+    blocks: Dataset, tmp_path: Path, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = pl.Series(columns.IMAGE, [f"{item}.png" for item in range(len(blocks.items))])
+    replace(blocks, catalogue=blocks.catalogue.with_columns(named)).save(tmp_path / "data")
+    monkeypatch.setenv("TWOTOWER_IMAGES", str(tmp_path))  # where there is none
+    study = ablate(
+        tmp_path / "data", tmp_path / "out", seeds={"v7": 1, "popularity": 1},
+        protocols=("full",), text_encoder="hashing", reporter=told,
+    )  # fmt: skip
+    (one,) = study.absent
+    assert one.model == "v7"
+    assert one.reason.startswith("no images in this data set")
+    assert {row.model for row in study.rows} == {"popularity"}
+    assert not study.failures

@@ -7,6 +7,7 @@ from twotower.data import Dataset, columns
 from twotower.errors import InputError
 from twotower.experiments.ablation.cell import Cell
 from twotower.experiments.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
+from twotower.experiments.images import NO_IMAGES
 from twotower.experiments.models import named_variant
 from twotower.experiments.variants import STUDY
 from twotower.features import item_texts
@@ -35,6 +36,11 @@ class Grid:
     def models(self) -> tuple[str, ...]:
         """Names of the models that have cells, in order."""
         return tuple(dict.fromkeys(cell.model for cell in self.cells))
+
+    def without(self, absent: Mapping[str, str]) -> "Grid":
+        """The grid without some models: name → reason."""
+        cells = tuple(cell for cell in self.cells if cell.model not in absent)
+        return Grid(cells, self.needs, {**self.absent, **absent})
 
 
 def default_models() -> tuple[str, ...]:
@@ -93,7 +99,7 @@ def unavailable(variant: Variant, dataset: Dataset) -> str | None:
     """Why a data set does not allow a variant, or None where it does."""
     catalogue = dataset.catalogue
     if needs_image(variant.model) and catalogue[columns.IMAGE].is_null().all():
-        return "no images in this data set"
+        return NO_IMAGES
     if needs_text(variant.model):
         titles = item_texts(catalogue)
         if not any(titles):

@@ -16,6 +16,7 @@ from twotower.experiments.ablation.cell import NEGATIVES, Cell, CellRecord, fini
 from twotower.experiments.ablation.grid import PARENTS, Grid, default_models, make_grid
 from twotower.experiments.ablation.pool import run_cells, usable_cores
 from twotower.experiments.ablation.summary import ModelFigures, differences, model_figures
+from twotower.experiments.images import NO_IMAGES, item_image
 from twotower.experiments.models import item_text
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.run import prepared_dataset
@@ -81,15 +82,17 @@ def ablate(
     by_name(protocols)  # an unknown name is no reason to prepare anything
     dataset = _study_dataset(source, out / "dataset", settings, reporter)
     grid = make_grid(seeds, dataset, text_encoder=text_encoder)
-    for model, reason in grid.absent.items():
-        reporter.note(f"{model}: {reason}")
     finished = {cell: _finished(cell, dataset, out, protocols) for cell in grid.cells}
     open_cells = [cell for cell, record in finished.items() if record is None]
+    if open_cells:
+        grid = grid.without(_share_inputs(open_cells, dataset, out, protocols, reporter))
+        open_cells = [cell for cell in open_cells if cell in grid.cells]
+    for model, reason in grid.absent.items():
+        reporter.note(f"{model} is left out: {reason}")
     jobs = jobs or max(1, min(usable_cores(), len(open_cells)))
     if open_cells:
         done = len(grid.cells) - len(open_cells)
         reporter.note(f"{len(grid.cells)} cells, {done} of them found finished; {jobs} at a time")
-        _share_inputs(open_cells, dataset, out, protocols, reporter)
     failures = run_cells(open_cells, grid.needs, out, protocols, jobs=jobs, reporter=reporter)
     figures = _figures(grid, dataset, out, protocols, reporter)
     return Study(
@@ -131,8 +134,12 @@ def _finished(
 
 def _share_inputs(
     cells: Sequence[Cell], dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
-) -> None:
-    """Make once what several cells would each make for themselves: negatives, text vectors."""
+) -> dict[str, str]:
+    """Make once what several cells would each make for themselves.
+
+    That is the sampled negatives and the vectors of texts and images. Returned are the models
+    for which no image can be had.
+    """
     Evaluator(
         dataset,
         protocols=protocols,
@@ -140,8 +147,16 @@ def _share_inputs(
         text_encoder=cells[0].text_encoder,
         reporter=reporter,
     )
-    for variant in {cell.model: cell.variant for cell in cells if cell.variant}.values():
+    without_images: dict[str, str] = {}
+    for model, variant in {cell.model: cell.variant for cell in cells if cell.variant}.items():
         item_text(variant, dataset, reporter)
+        try:
+            item_image(variant, dataset, reporter)
+        except InputError as error:
+            if not error.what.startswith(NO_IMAGES):
+                raise
+            without_images[model] = error.what
+    return without_images
 
 
 def _figures(
