@@ -145,3 +145,20 @@ class RetrievalModule(nn.Module):
 def half_squared_norm(examples: int, *rows: Tensor) -> Tensor:
     """``sum(rows ** 2) / (2 * examples)``: LightGCN's penalty."""
     return torch.stack([one.square().sum() for one in rows]).sum() / (2 * examples)
+
+
+def split_items(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors ``(B * (1 + M) + S, d)`` as positives, negatives and shared negatives.
+
+    A split, not three slices: the gradient of a slice is a table of zeros of the whole's size.
+    """
+    size, count = batch.negatives.shape
+    own, shared = rows.split([size * (1 + count), len(batch.shared)])
+    positive, negative = own.reshape(size, 1 + count, -1).split([1, count], dim=1)
+    return positive.squeeze(1), negative, shared
+
+
+def wanted_items(batch: Batch) -> Tensor:
+    """``(B * (1 + M) + S,)`` items of a batch, -1 for no item, as `split_items` takes them."""
+    own = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
+    return torch.cat([own.flatten(), batch.shared])

@@ -9,7 +9,14 @@ from torch import nn
 
 from twotower.config import Config
 from twotower.data import Histories, Queries
-from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
+from twotower.models.base import (
+    Batch,
+    Embeddings,
+    RetrievalModule,
+    half_squared_norm,
+    split_items,
+    wanted_items,
+)
 from twotower.models.factors import FactorScorer, distinct, history_sums
 from twotower.models.graph import BipartiteGraph, inverse_sqrt
 from twotower.types import FloatArray
@@ -41,16 +48,12 @@ class LightGCN(RetrievalModule):
     def forward(self, batch: Batch) -> Embeddings:
         """Propagate the whole graph, then look up the batch."""
         # An example with fewer negatives than others has -1 there: any row does.
-        items = torch.cat([batch.positives[:, None], batch.negatives.clamp(min=0)], dim=1)
-        own = torch.cat([batch.users[:, None], self.num_users + items], dim=1)  # (B, 2 + M)
-        wanted = torch.cat([own.flatten(), self.num_users + batch.shared])
+        items = self.num_users + wanted_items(batch).clamp(min=0)
+        wanted = torch.cat([batch.users, items])
         nodes = self.graph.propagate(self.node_embedding.weight, self.config.layers)
-        looked_up = nodes[wanted]
-        rows = looked_up[: own.numel()].reshape(*own.shape, -1)  # (B, 2 + M, d)
-        penalty = half_squared_norm(len(own), self.node_embedding(wanted))
-        return Embeddings.of(
-            batch, rows[:, 0], rows[:, 1], rows[:, 2:], looked_up[own.numel() :], penalty
-        )
+        query, looked_up = nodes[wanted].split([len(batch.users), len(items)])
+        penalty = half_squared_norm(len(query), self.node_embedding(wanted))
+        return Embeddings.of(batch, query, *split_items(looked_up, batch), penalty)
 
     @torch.no_grad()
     def scorer(self) -> FactorScorer:

@@ -3,13 +3,19 @@
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import nn
 
 from twotower.config import Config
 from twotower.data import Histories, Queries
-from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
+from twotower.models.base import (
+    Batch,
+    Embeddings,
+    RetrievalModule,
+    half_squared_norm,
+    split_items,
+    wanted_items,
+)
 from twotower.models.factors import FactorScorer, history_sums, trained_items
 from twotower.types import FloatArray
 
@@ -39,19 +45,10 @@ class MatrixFactorisation(RetrievalModule):
         """Look up the rows of a batch."""
         # One look-up for positives and negatives: each costs a pass over the whole gradient.
         # An example with fewer negatives than others has -1 there: any row does.
-        own = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
-        wanted = torch.cat([own.flatten(), batch.shared]).clamp(min=0)
         query = self.user_embedding(batch.users)  # (B, d)
-        looked_up = self.item_embedding(wanted)
-        items = looked_up[: own.numel()].reshape(*own.shape, -1)  # (B, 1 + M, d)
-        return Embeddings.of(
-            batch,
-            query,
-            items[:, 0],
-            items[:, 1:],
-            looked_up[own.numel() :],
-            half_squared_norm(len(query), query, looked_up),
-        )
+        items = self.item_embedding(wanted_items(batch).clamp(min=0))
+        penalty = half_squared_norm(len(query), query, items)
+        return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
     def scorer(self) -> FactorScorer:
         """Known users by their row; unknown ones by the mean of their items' centred rows.

@@ -11,7 +11,14 @@ from twotower.config import Config
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.features import UserFeatures, user_inputs
-from twotower.models.base import Batch, Embeddings, RetrievalModule, half_squared_norm
+from twotower.models.base import (
+    Batch,
+    Embeddings,
+    RetrievalModule,
+    half_squared_norm,
+    split_items,
+    wanted_items,
+)
 from twotower.models.factors import FactorScorer
 from twotower.models.fusion import FMGates
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
@@ -119,17 +126,9 @@ class TwoTower(RetrievalModule):
         query = self.user_tower(
             user, self._history_vectors(batch.histories), batch.lengths, batch.features
         )
-        own = torch.cat([batch.positives[:, None], batch.negatives], dim=1)  # (B, 1 + M)
-        vectors = self.embed_items(torch.cat([own.flatten(), batch.shared]) + 1)
-        items = vectors[: own.numel()].reshape(*own.shape, -1)  # (B, 1 + M, d)
-        return Embeddings.of(
-            batch,
-            query,
-            items[:, 0],
-            items[:, 1:],
-            vectors[own.numel() :],
-            half_squared_norm(len(user), user),
-        )
+        items = self.embed_items(wanted_items(batch) + 1)
+        penalty = half_squared_norm(len(user), user)
+        return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
     @torch.no_grad()
     def start_from(self, users: FloatArray, items: FloatArray) -> None:
