@@ -50,3 +50,12 @@ def test_gowalla(tmp_path: Path) -> None:
     small = ("--epochs", "1", "--models", "lightgcn-5-epochs", "mf")
     results = run_small("gowalla.py", tmp_path / "r.json", *small)
     assert {row.model for row in results.rows} == {"lightgcn-5-epochs", "mf"}
+
+
+def test_bpr_collapse(tmp_path: Path) -> None:
+    results = run_small("bpr_collapse.py", tmp_path / "r.json", "--epochs", "1", "--models", "v4")
+    assert [(row.model, row.metric) for row in results.rows] == [
+        ("v4", "HR@10"),
+        ("v4", "NDCG@10"),
+        ("v4", "item-mean-norm"),
+    ]
