@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from twotower.models.base import Batch, Embeddings
-from twotower.training.losses import BPR, InfoNCE, is_negative, subtract_log_q
+from twotower.training.losses import BPR, InfoNCE, SampledSoftmax, is_negative, subtract_log_q
 
 
 def embeddings(query: Any, positive: Any, negative: Any = None, **given: Any) -> Embeddings:
@@ -217,3 +217,34 @@ def test_gradients_reach_what_the_loss_reads(loss: Any, in_batch: bool) -> None:
 def test_impossible_settings_are_refused(make: Any) -> None:
     with pytest.raises(ValidationError, match=r"greater than"):
         make()
+
+
+def test_sampled_softmax_over_the_whole_catalogue_is_cross_entropy() -> None:
+    """Known answer: where every item is a candidate once, nothing is estimated."""
+    items = F.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    query = F.normalize(torch.randn(2, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
+    given = embeddings(
+        query.tolist(),
+        items[[3, 1]].tolist(),
+        ids=[3, 1],
+        shared=items.tolist(),
+        shared_ids=list(range(5)),
+        shared_log_q=[-math.log(2)] * 5,  # once for the batch of two
+        in_batch=False,
+    )
+    expected = F.cross_entropy(query @ items.T / 0.1, torch.tensor([3, 1]))
+    torch.testing.assert_close(SampledSoftmax(temperature=0.1)(given), expected)
+
+
+def test_sampled_softmax_estimates_the_full_one() -> None:
+    """A candidate that is drawn half of the time counts twice when it is."""
+    given = embeddings(
+        [[1.0, 0.0]],
+        [[1.0, 0.0]],
+        shared=[[0.0, 1.0]],
+        shared_ids=[7],
+        shared_log_q=[math.log(0.5)],
+        in_batch=False,
+    )
+    expected = math.log(math.exp(1 / 0.5) + 2 * math.exp(0.0)) - 1 / 0.5
+    assert SampledSoftmax(temperature=0.5)(given).item() == pytest.approx(expected)

@@ -70,6 +70,10 @@ class Batch(NamedTuple):
     """``(S,)`` float32, as ``log_q``."""
     in_batch: bool = False
     """Whether the other positives of the batch are negatives too."""
+    positions: Tensor = _NO_IDS
+    """``(B,)`` int64 where all places of ``S`` histories ``(S, L)`` are examples: the place, in
+    row-major order, after which each example asks. ``histories`` and ``lengths`` then have
+    ``S`` rows."""
 
 
 class Embeddings(NamedTuple):
@@ -153,8 +157,8 @@ def split_items(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     A split, not three slices: the gradient of a slice is a table of zeros of the whole's size.
     """
     size, count = batch.negatives.shape
-    own, shared = rows.split([size * (1 + count), len(batch.shared)])
-    positive, negative = own.reshape(size, 1 + count, -1).split([1, count], dim=1)
+    own, shared = torch.split(rows, [size * (1 + count), len(batch.shared)])
+    positive, negative = torch.split(own.reshape(size, 1 + count, -1), [1, count], dim=1)
     return positive.squeeze(1), negative, shared
 
 

@@ -1,8 +1,9 @@
 """History encoders: a padded sequence of item vectors becomes one vector."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from twotower.config import Config
@@ -17,29 +18,123 @@ class GRUConfig(Config):
     hidden_dim: int = Field(64, ge=1)
     """Width of the state, and of the item vectors that it reads."""
 
-    def build(self) -> nn.Module:
+    def build(self) -> "HistoryModule":
         """Make the encoder."""
         return GRUEncoder(self)
 
 
-class GRUEncoder(nn.Module):
-    """The state after the last item; zero for an empty history."""
+class TransformerConfig(Config):
+    """Causal self-attention over the newest items (Kang and McAuley, *SASRec*, ICDM 2018)."""
 
-    def __init__(self, config: GRUConfig) -> None:
-        super().__init__()
-        self.gru = nn.GRU(config.hidden_dim, config.hidden_dim, batch_first=True)
+    kind: Literal["transformer"] = "transformer"
+    length: int = Field(50, ge=1)
+    """Newest items that are read."""
+    hidden_dim: int = Field(64, ge=2)
+    """Width of the state, and of the item vectors that it reads."""
+    layers: int = Field(1, ge=1)
+    """Blocks of attention and feed-forward layers."""
+    heads: int = Field(2, ge=1)
+    """Parts that attention is split into."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of inputs and activations that are hidden in training."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TransformerConfig":
+        if self.hidden_dim % self.heads:
+            raise ValueError(
+                f"hidden_dim must be a multiple of heads, got {self.hidden_dim} and {self.heads}"
+            )
+        return self
+
+    def build(self) -> "HistoryModule":
+        """Make the encoder."""
+        return TransformerEncoder(self)
+
+
+HistoryEncoder = Annotated[GRUConfig | TransformerConfig, Field(discriminator="kind")]
+"""Every history encoder there is; a new one is two classes in this file and a name here."""
+
+
+class HistoryModule(nn.Module):
+    """Reads from the oldest item to the newest: no state knows what comes after it."""
+
+    def states(self, history: Tensor) -> Tensor:
+        """``(B, L, h)`` vectors, oldest first, to ``(B, L, h)``: what is known after each."""
+        raise NotImplementedError
 
     def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
         """``(B, L, h)`` vectors, L at least 1, oldest first, and ``(B,)`` lengths to ``(B, h)``.
 
         What stands behind ``lengths`` is never read: the state is taken at the last item, so
-        padding needs no mask and no packing, and the same graph exports to ONNX.
+        padding needs no mask and no packing, and the same graph exports to ONNX. It is zero for
+        an empty history.
         """
-        states, _ = self.gru(history)  # (B, L, h)
+        states = self.states(history)
         last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
-        state: Tensor = states.gather(1, last).squeeze(1)  # (B, h)
+        state = states.gather(1, last).squeeze(1)  # (B, h)
         return state * (lengths > 0)[:, None]
 
 
-HistoryEncoder = GRUConfig
-"""Every history encoder there is; a new one is a class in this file and a name here."""
+class GRUEncoder(HistoryModule):
+    """The states of a GRU."""
+
+    def __init__(self, config: GRUConfig) -> None:
+        super().__init__()
+        self.gru = nn.GRU(config.hidden_dim, config.hidden_dim, batch_first=True)
+
+    def states(self, history: Tensor) -> Tensor:
+        """``(B, L, h)`` to ``(B, L, h)``."""
+        states: Tensor = self.gru(history)[0]
+        return states
+
+
+class TransformerEncoder(HistoryModule):
+    """Positions, then blocks that look back, then a normalisation."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(0.05 * torch.randn(config.length, config.hidden_dim))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(*(_Block(config) for _ in range(config.layers)))
+        self.norm = nn.LayerNorm(config.hidden_dim)
+
+    def states(self, history: Tensor) -> Tensor:
+        """``(B, L, h)`` to ``(B, L, h)``."""
+        placed = history + self.positions[: history.shape[1]]
+        states: Tensor = self.norm(self.blocks(self.dropout(placed)))
+        return states
+
+
+class _Block(nn.Module):
+    """Attention to what came before and a feed-forward layer, each normalised first."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width = config.hidden_dim
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention_in = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * width, width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self._attend(self.attention_norm(x)))
+        states: Tensor = x + self.dropout(self.feed_forward(x))
+        return states
+
+    def _attend(self, x: Tensor) -> Tensor:
+        rows, length, width = x.shape
+        split = self.attention_in(x).reshape(rows, length, 3, self.heads, width // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4)  # each (B, heads, L, width / heads)
+        scores = query @ key.transpose(-2, -1) * (width // self.heads) ** -0.5
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        weights = scores.masked_fill(later, float("-inf")).softmax(-1)  # (B, heads, L, L)
+        mixed: Tensor = self.attention_out((weights @ value).transpose(1, 2).flatten(2))
+        return mixed

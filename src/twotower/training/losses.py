@@ -4,6 +4,7 @@ A loss takes `Embeddings` and returns a scalar. Which negatives it meets is deci
 embeddings, so that every loss works with every source of negatives.
 """
 
+import math
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from twotower.config import Config
 from twotower.models.base import Embeddings
+from twotower.training.softmax import log_partition, same_item
 
 
 class BPR(Config):
@@ -70,7 +72,36 @@ class InfoNCE(Config):
         return F.cross_entropy(logits, torch.zeros_like(embeddings.positive_ids))
 
 
-Loss = Annotated[BPR | InfoNCE, Field(discriminator="kind")]
+class SampledSoftmax(Config):
+    r"""The softmax over the whole catalogue, estimated from candidates that all queries share.
+
+    .. math:: -\log \frac{e^{s_+}}{e^{s_+} + \sum_{c \ne +} e^{s_c} / E[n_c]}
+
+    with ``s`` cosines over the temperature and ``E[n_c]`` the expected number of times that an
+    item is a candidate, so that the sum is an unbiased estimate of that over all other items
+    (Bengio and Senécal, *Adaptive importance sampling to accelerate training of a neural
+    probabilistic language model*, 2008). The positive is there always, and is not corrected.
+    """
+
+    kind: Literal["sampled_softmax"] = "sampled_softmax"
+    temperature: float = Field(0.05, ge=0.02)
+    """What cosines are divided by; smaller means a sharper softmax."""
+
+    def __call__(self, embeddings: Embeddings) -> Tensor:
+        """Cross-entropy of each query's positive, in one pass over the candidates."""
+        query, size = embeddings.query, len(embeddings.query)
+        own = torch.linalg.vecdot(query, embeddings.positive) / self.temperature  # (B,)
+        others = log_partition(
+            query,
+            embeddings.shared,
+            -(embeddings.shared_log_q + math.log(size)),
+            self.temperature,
+            same_item(embeddings.positive_ids, embeddings.shared_ids),
+        )
+        return (torch.logaddexp(own, others) - own).mean()
+
+
+Loss = Annotated[BPR | InfoNCE | SampledSoftmax, Field(discriminator="kind")]
 """Every loss there is; a new one is a class in this file and a name here."""
 
 

@@ -1,0 +1,217 @@
+"""A two-tower without a user table: the history is the user, and least squares has a say.
+
+The item tower makes one unit vector of an item's id and text. The user tower reads the vectors
+of the history and predicts the next item at every position of it. Beside it stands the item's
+least-squares factor, and for the user the fold-in of the same history: both are dot products,
+and so is their sum. One vector per item, one per user, one index.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from twotower.config import Config
+from twotower.data import Histories, Queries
+from twotower.features import FoldIn
+from twotower.models.als import ALSConfig, fit_factors, fold_in
+from twotower.models.base import (
+    Batch,
+    Embeddings,
+    RetrievalModule,
+    half_squared_norm,
+    split_items,
+    wanted_items,
+)
+from twotower.models.factors import FactorScorer
+from twotower.models.history import HistoryEncoder, TransformerConfig
+from twotower.models.text_components import TextComponents
+from twotower.models.towers import hide_ids
+from twotower.types import BoolArray, FloatArray
+
+_ENCODE_ROWS = 1024
+
+
+class SequenceConfig(Config):
+    """Item tower, history encoder, and factors beside them."""
+
+    kind: Literal["sequence"] = "sequence"
+    embedding_dim: int = Field(64, ge=2)
+    """Length of the trained part of a vector."""
+    init_std: float = Field(0.05, gt=0)
+    """Standard deviation of the initial id table."""
+    id_dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of items whose id is hidden in training, so that text alone is learned too."""
+    text_components: int = Field(128, ge=1)
+    """Principal components of the text vectors that are read."""
+    text_hidden_dim: int = Field(128, ge=1)
+    """Width of the layer between text and vector."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Share of that layer that is hidden in training."""
+    history: HistoryEncoder = TransformerConfig()
+    """How the newest items are read."""
+    factors: ALSConfig | None = ALSConfig()
+    """The least-squares part of the vectors, or None."""
+
+    @model_validator(mode="after")
+    def _widths_agree(self) -> "SequenceConfig":
+        if self.history.hidden_dim != self.embedding_dim:
+            raise ValueError(
+                f"history.hidden_dim must be embedding_dim {self.embedding_dim}, since the "
+                f"history is read as item vectors, got {self.history.hidden_dim}"
+            )
+        return self
+
+    @property
+    def history_length(self) -> int:
+        """Newest items that the user tower reads."""
+        return self.history.length
+
+
+class SequenceItemTower(nn.Module):
+    """Id and text to a unit vector."""
+
+    def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
+        super().__init__()
+        self.text = text
+        self.mlp = nn.Sequential(
+            nn.Linear(text.components, config.text_hidden_dim),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.text_hidden_dim, config.embedding_dim),
+        )
+
+    def forward(self, item: Tensor, text: Tensor) -> Tensor:
+        """Unit vectors ``(B, d)`` of ids' embeddings ``(B, d)`` and text vectors ``(B, t)``."""
+        return self.from_components(item, self.text(text))
+
+    def from_components(self, item: Tensor, components: Tensor) -> Tensor:
+        """The same, of text that has been projected already."""
+        return F.normalize(item + self.mlp(components), dim=-1)
+
+
+class SequenceUserTower(nn.Module):
+    """The unit vectors of a history's items to the unit vector of the user."""
+
+    def __init__(self, config: SequenceConfig) -> None:
+        super().__init__()
+        self.encoder = config.history.build()
+        # Entries of about half: beside them the positions, smaller at first, can be learned.
+        self.scale = 0.5 * config.embedding_dim**0.5
+
+    def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, L, d)`` item vectors, oldest first, and ``(B,)`` lengths to ``(B, d)``.
+
+        An empty history gives zeros.
+        """
+        return F.normalize(self.encoder(history * self.scale, lengths), dim=-1)
+
+    def states(self, history: Tensor) -> Tensor:
+        """``(B, L, d)`` to ``(B, L, d)``: the user after each item."""
+        return F.normalize(self.encoder.states(history * self.scale), dim=-1)
+
+
+class SequenceTower(RetrievalModule):
+    """Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
+
+    item_ids: Tensor
+    item_text: Tensor
+    factors: Tensor
+    factor_weight: Tensor
+
+    def __init__(self, config: SequenceConfig, text: FloatArray, trained: BoolArray) -> None:
+        """Make an untrained model.
+
+        Parameters
+        ----------
+        text
+            ``(num_items, t)`` unit text vectors.
+        trained
+            ``(num_items,)`` whether training has an event of the item. The others are embedded
+            with the unknown id, and the text's components do not rest on them.
+        """
+        super().__init__()
+        self.config = config
+        self.num_items = len(text)
+        self.item_embedding = nn.Embedding(self.num_items + 1, config.embedding_dim)
+        nn.init.normal_(self.item_embedding.weight, std=config.init_std)
+        components = TextComponents.fit(text[trained], config.text_components)
+        self.item_tower = SequenceItemTower(config, components)
+        self.user_tower = SequenceUserTower(config)
+        ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
+        self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
+        padded = np.vstack([np.zeros((1, text.shape[1]), np.float32), text])
+        self.register_buffer("item_text", components(torch.from_numpy(padded)), persistent=False)
+        width = 0 if config.factors is None else config.factors.embedding_dim
+        self.register_buffer("factors", torch.zeros(self.num_items, width))
+        self.register_buffer("factor_weight", torch.ones(()))
+
+    def fit_factors(self, train: Histories, seed: int) -> None:
+        """Factorise the training interactions, where the model has a least-squares part."""
+        if self.config.factors is not None:
+            fitted = fit_factors(train, self.num_items, self.config.factors, seed)
+            self.factors.copy_(torch.from_numpy(fitted))
+
+    def forward(self, batch: Batch) -> Embeddings:
+        """Embed every item of the batch once, then run the user tower over the histories."""
+        read = batch.histories.flatten()
+        wanted = torch.cat([read, wanted_items(batch) + 1])
+        rows, places = wanted.unique(return_inverse=True)
+        history, items = self.embed_items(rows)[places].split([len(read), len(wanted) - len(read)])
+        states = self.user_tower.states(history.reshape(*batch.histories.shape, -1))
+        return Embeddings.of(
+            batch,
+            states.flatten(0, 1)[batch.positions],  # (B, d)
+            *split_items(items, batch),
+            half_squared_norm(len(rows), self.item_embedding(self.item_ids[rows])),
+        )
+
+    def embed_items(self, rows: Tensor) -> Tensor:
+        """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
+        ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
+        return self.item_tower.from_components(self.item_embedding(ids), self.item_text[rows])
+
+    def fold_in(self) -> FoldIn | None:
+        """What makes the least-squares part of user vectors, weight not counted."""
+        if self.config.factors is None:
+            return None
+        return fold_in(self.factors.cpu().numpy(), self.config.factors)
+
+    @torch.no_grad()
+    def scorer(self) -> FactorScorer:
+        """``(num_items, d + f)`` item vectors, and user vectors to match."""
+        was_training = self.training
+        self.eval()
+        rows = torch.arange(self.num_items + 1, device=self.item_text.device)
+        towers = torch.cat([self.embed_items(part) for part in rows.split(4096)])
+        maker, weight = self.fold_in(), float(self.factor_weight)
+
+        def encode(queries: Queries) -> FloatArray:
+            vectors = self._encode(queries.histories, towers)
+            if maker is None:
+                return vectors
+            return np.hstack([vectors, weight * maker(queries.histories)])
+
+        self.train(was_training)
+        items = torch.cat([towers[1:], self.factors], dim=1)
+        return FactorScorer(items.cpu().numpy(), encode)
+
+    @torch.no_grad()
+    def _encode(self, histories: Histories, towers: Tensor) -> FloatArray:
+        was_training = self.training
+        self.eval()
+        vectors = np.empty((len(histories), towers.shape[1]), dtype=np.float32)
+        # Rows of like length together: a batch is as wide as its longest history.
+        order = np.argsort(histories.lengths, kind="stable")
+        for start in range(0, len(order), _ENCODE_ROWS):
+            rows = order[start : start + _ENCODE_ROWS]
+            items, lengths = histories.select(rows).padded(self.config.history_length)
+            width = max(int(lengths.max()), 1)
+            history = towers[torch.from_numpy(items[:, :width]).long().to(towers.device)]
+            encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
+            vectors[rows] = encoded.cpu().numpy()
+        self.train(was_training)
+        return vectors

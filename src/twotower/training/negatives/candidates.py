@@ -1,0 +1,56 @@
+"""One list of candidates for a whole batch: its distinct positives, and a draw beside them."""
+
+from typing import Literal
+
+import numpy as np
+
+from twotower.data import Histories
+from twotower.training.negatives.base import Drawn, NegativeSampler, none_drawn, train_shares
+from twotower.training.negatives.sampled import Chance, ChanceNegatives, Uniform
+from twotower.types import Array, DoubleArray
+
+
+class Candidates(ChanceNegatives):
+    """As `Mixed`, but each item of the batch once, however many examples it is the positive of.
+
+    With many positives in a batch the popular ones would stand in it over and over: their
+    copies cost time and say nothing.
+    """
+
+    kind: Literal["candidates"] = "candidates"
+    sampled: Chance = Uniform(count=2048, shared=True)
+    """What is drawn beside the batch; ``shared`` is implied."""
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Fit what is drawn, and count the training interactions."""
+        weights = self.sampled.weights(train, num_items)
+        return DistinctCandidates(
+            train_shares(train, num_items), weights / weights.sum(), self.sampled.count
+        )
+
+
+class DistinctCandidates:
+    """Shared candidates whose log-q is that of their expected number.
+
+    Of ``B`` positives an item of share ``p`` is one with a chance of ``1 - (1 - p)^B``, and it
+    is drawn ``n q`` times in the mean.
+    """
+
+    def __init__(self, shares: DoubleArray, chances: DoubleArray, count: int) -> None:
+        self._shares, self._chances, self._count = shares, chances, count
+        self._cumulated = np.cumsum(chances) / chances.sum()
+
+    def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
+        """Candidates of the whole batch."""
+        del users, epoch
+        size = len(positives)
+        drawn = np.searchsorted(self._cumulated, rng.random(self._count), side="right")
+        shared = np.concatenate([np.unique(positives), drawn])
+        return none_drawn(self._log_q(positives, size), in_batch=False)._replace(
+            shared=shared, shared_log_q=self._log_q(shared, size)
+        )
+
+    def _log_q(self, items: Array, size: int) -> Array:
+        in_batch = -np.expm1(size * np.log1p(-np.minimum(self._shares[items], 0.5)))
+        expected = in_batch + self._count * self._chances[items]
+        return np.log(expected / size).astype(np.float32)
