@@ -19,6 +19,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "ablate",
+    "report",
     "index",
     "recommend",
     "info",

@@ -38,6 +38,7 @@ def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -
     }
     assert ndcg["v1"] > ndcg["popularity"] > 0
     assert results["meta"]["command"]
+    assert results["models"]["v1"].startswith("id and features in both towers")
 
     status, said, error = run(*options, "--variant", "popularity", "--variant", "v1=1")
     assert (status, error) == (0, "")

@@ -6,7 +6,7 @@ import pytest
 from twotower.errors import InputError
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.report import main, render
-from twotower.evaluation.results import Row, write_results
+from twotower.evaluation.results import Results, Row, write_results
 
 DOCUMENT = """# Title
 
@@ -123,3 +123,15 @@ def test_a_block_that_cannot_be_rendered_is_refused(folder: Path, block: str, me
 def test_a_block_without_an_end_is_refused(folder: Path, second: str) -> None:
     with pytest.raises(InputError, match="a results block has no end; close it with a line"):
         render(f"<!-- results: toy.json metrics=MRR -->\ntext\n{second}", folder)
+
+
+def test_a_block_can_show_a_study(study_results: Results, tmp_path: Path) -> None:
+    write_results(
+        tmp_path / "study.json", study_results.meta, study_results.rows,
+        differences=study_results.differences, absent=study_results.absent,
+        models=study_results.models,
+    )  # fmt: skip
+    block = "<!-- results: study.json table=study -->\n<!-- end -->\n"
+    shown = render(block, tmp_path)
+    assert "| v7 | image embeddings | no images in this data set |" in shown
+    assert render(shown, tmp_path) == shown

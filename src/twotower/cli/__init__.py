@@ -12,6 +12,7 @@ from twotower.cli.ablate import ablate
 from twotower.cli.data import download, hold_out, prepare
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend
+from twotower.cli.report import report
 from twotower.cli.run import run
 from twotower.errors import TwoTowerError
 
@@ -53,7 +54,7 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(version)
     for command in (
-        run, download, prepare, hold_out, train, evaluate, ablate, index, recommend, info
+        run, download, prepare, hold_out, train, evaluate, ablate, report, index, recommend, info
     ):  # fmt: skip
         app.command()(command)
     return app

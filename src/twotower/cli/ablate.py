@@ -77,6 +77,7 @@ def ablate(
         study.rows,
         differences=study.differences,
         absent=study.absent,
+        models=study.models,
     )
     compared = {one.protocol for one in study.differences}
     for name in TESTED_PROTOCOLS:

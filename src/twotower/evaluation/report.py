@@ -7,6 +7,9 @@ A block in a document says what its table shows, and the table is made from a re
     ...
     <!-- end -->
 
+With ``table=study`` it is the table of an ablation study, with what ``reference=FILE`` publishes
+in brackets.
+
 Run ``python -m twotower.evaluation.report [--check] [FILES]`` in the folder that the paths of
 results files start from. A marker counts at the start of a line only, so that an indented one
 is an example.
@@ -20,6 +23,8 @@ from pathlib import Path
 
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError, TwoTowerError
+from twotower.evaluation.report_data import StudyFigures
+from twotower.evaluation.report_table import study_markdown
 from twotower.evaluation.results import markdown_table, read_results
 
 _BLOCK = re.compile(
@@ -27,7 +32,7 @@ _BLOCK = re.compile(
 )
 _START = re.compile(r"^<!-- results:", re.MULTILINE)
 _SELECT = ("dataset", "split", "protocol")
-_OPTIONS = (*_SELECT, "models", "metrics", "intervals", "digits")
+_OPTIONS = (*_SELECT, "models", "metrics", "intervals", "digits", "table", "reference")
 _INTERVALS = {"yes": True, "no": False}
 
 
@@ -97,6 +102,9 @@ def _table(what: str, root: Path) -> str:
                 f"pass name=value with one of {', '.join(_OPTIONS)}",
             )
         options[name] = value
+    if options.get("table") == "study":
+        reference = root / options["reference"] if "reference" in options else None
+        return study_markdown(StudyFigures.read([root / file], reference=reference))
     if "metrics" not in options:
         raise InputError(f"results block {what!r} names no metrics", "add metrics=HR@10,NDCG@10")
     rows = [

@@ -1,7 +1,7 @@
 """Results files: one tidy shape for every figure that this project reports."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -152,6 +152,8 @@ class Results(_Strict):
     """Of an ablation study: models against their parents."""
     absent: list[Absent] = Field(default_factory=list)
     """Models of a study that the data set does not allow."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Models of a study → what each is, or how it differs from its parent, in words."""
 
     @model_validator(mode="after")
     def _once(self) -> "Results":
@@ -171,19 +173,24 @@ def write_results(
     *,
     differences: Sequence[Difference] = (),
     absent: Sequence[Absent] = (),
+    models: Mapping[str, str] | None = None,
 ) -> None:
     """Write a results file whole or not at all; one row a line, so that changes read well."""
     try:
         results = Results(
-            meta=meta, rows=list(rows), differences=list(differences), absent=list(absent)
+            meta=meta,
+            rows=list(rows),
+            differences=list(differences),
+            absent=list(absent),
+            models=dict(models or {}),
         )
     except ValidationError as error:
         raise InputError(f"results for {path} are not valid: {_reason(error)}") from error
-    head = orjson.dumps(results.meta.model_dump(), option=orjson.OPT_INDENT_2).decode()
-    head = head.replace("\n", "\n  ")
+    head = _indented(results.meta.model_dump())
     lists = [_lines("rows", results.rows)]
     lists += [_lines("differences", results.differences)] if differences else []
     lists += [_lines("absent", results.absent)] if absent else []
+    lists += [f'  "models": {_indented(results.models)}\n'] if models else []
     with atomic_file(path) as temporary:
         temporary.write_text(f'{{\n  "meta": {head},\n{",".join(lists)}}}\n', "utf-8")
 
@@ -234,6 +241,10 @@ def markdown_table(
         [model, *[line.get(metric, "–") for metric in metrics]] for model, line in cells.items()
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+def _indented(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode().replace("\n", "\n  ")
 
 
 def _lines(name: str, figures: Sequence[_Strict]) -> str:

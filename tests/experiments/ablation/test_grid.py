@@ -48,7 +48,7 @@ def test_what_the_data_do_not_allow_is_absent_with_the_reason(blocks: Dataset) -
         patch.setitem(VARIANTS, "v7", variant)
         grid = make_grid({"v7": 1, "v5b": 1, "v5": 1}, blocks, text_encoder="hashing")
     assert grid.absent == {"v7": "no images in this data set"}
-    assert grid.models == ("v5b", "v5")
+    assert grid.models == ("v5", "v5b")
 
     plain = blocks.catalogue.with_columns(pl.lit(None, pl.String).alias(columns.CATEGORY))
     grid = make_grid({"v5b": 1}, replace(blocks, catalogue=plain), text_encoder="hashing")

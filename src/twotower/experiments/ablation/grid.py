@@ -16,6 +16,8 @@ from twotower.training.variant import Variant
 
 PARENTS: Mapping[str, str | None] = {step.name: step.parent for step in STUDY}
 """Name → the model that it is compared with."""
+CHANGES: Mapping[str, str] = {step.name: step.change for step in STUDY}
+"""Name → what is done otherwise, in words."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
     ----------
     seeds
         Name of a variant or baseline → number of training seeds, from 0; a baseline has one
-        cell whatever is asked.
+        cell whatever is asked. The grid is in the order of the study, baselines first.
 
     Raises
     ------
@@ -64,7 +66,8 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
     """
     cells: dict[Cell, tuple[Cell, ...]] = {}
     absent: dict[str, str] = {}
-    for model, count in seeds.items():
+    place = {name: number for number, name in enumerate(PARENTS)}
+    for model, count in sorted(seeds.items(), key=lambda asked: place.get(asked[0], -1)):
         if count < 1:
             raise InputError(f"seeds of {model!r} must be at least 1, got {count}")
         if model in BASELINES or model in TEXT_BASELINES:

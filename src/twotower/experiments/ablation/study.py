@@ -13,7 +13,7 @@ from twotower.errors import InputError
 from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
 from twotower.experiments.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
-from twotower.experiments.ablation.grid import PARENTS, Grid, default_models, make_grid
+from twotower.experiments.ablation.grid import CHANGES, PARENTS, Grid, default_models, make_grid
 from twotower.experiments.ablation.pool import run_cells, usable_cores
 from twotower.experiments.ablation.summary import ModelFigures, differences, model_figures
 from twotower.experiments.images import NO_IMAGES, item_image
@@ -33,6 +33,8 @@ class Study:
     absent: list[Absent]
     failures: Mapping[str, str]
     """Cell → why it failed; figures are of the others."""
+    models: Mapping[str, str]
+    """Models that are compared or left out → how each differs from its parent, in words."""
     threads: int
     """Threads that each cell had."""
 
@@ -103,6 +105,7 @@ def ablate(
             Absent(dataset=dataset.name, model=model, reason=reason)
             for model, reason in grid.absent.items()
         ],
+        models={model: CHANGES[model] for model in (*figures, *grid.absent) if model in CHANGES},
         failures={cell.label: reason for cell, reason in failures.items()},
         threads=max(1, usable_cores() // jobs),
     )
