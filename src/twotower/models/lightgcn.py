@@ -51,7 +51,7 @@ class LightGCN(RetrievalModule):
         items = self.num_users + wanted_items(batch).clamp(min=0)
         wanted = torch.cat([batch.users, items])
         nodes = self.graph.propagate(self.node_embedding.weight, self.config.layers)
-        query, looked_up = nodes[wanted].split([len(batch.users), len(items)])
+        query, looked_up = torch.split(nodes[wanted], [len(batch.users), len(items)])
         penalty = half_squared_norm(len(query), self.node_embedding(wanted))
         return Embeddings.of(batch, query, *split_items(looked_up, batch), penalty)
 
