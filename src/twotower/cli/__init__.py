@@ -14,6 +14,7 @@ from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend
 from twotower.cli.report import report
 from twotower.cli.run import run
+from twotower.cli.serve import events, key, serve
 from twotower.errors import TwoTowerError
 
 INTERRUPTED: Final = 130
@@ -54,7 +55,8 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(version)
     for command in (
-        run, download, prepare, hold_out, train, evaluate, ablate, report, index, recommend, info
+        run, download, prepare, hold_out, train, evaluate, ablate, report, index, recommend, info,
+        serve, key, events,
     ):  # fmt: skip
         app.command()(command)
     return app

@@ -26,18 +26,38 @@ def recommend(
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     k: Annotated[int, typer.Option("-k", help="Items to recommend.")] = 10,
     rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank 1,000 candidates.")] = False,
+    text: Annotated[str | None, typer.Option("--text", help="What is wanted, in words.")] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option("--batch", help="Parquet file with a column user_id, or 'all' users."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Parquet file to write, with --batch.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Recommend for a known user, or for somebody new who just looked at some items.
+
+    With `--batch` and `--out`, for many known users at once, searched exactly.
 
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
     from twotower.serving import Pipeline
 
+    if (batch is None) != (out is None):
+        raise InputError(
+            "--batch and --out go together", "name the file of users, and one to write"
+        )
+    if batch is not None and out is not None:
+        if user or history or more or text:
+            raise InputError("--batch takes its users from the file", "leave out everything else")
+        write_json(json_file, _recommend_batch(bundle, batch, out, k, rerank=rerank))
+        return
+
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
-    found = show_recommendations(Pipeline.load(bundle), user, items, k, rerank=rerank)
+    found = show_recommendations(Pipeline.load(bundle), user, items, k, rerank=rerank, text=text)
     write_json(json_file, [asdict(item) for item in found])
 
 
@@ -72,18 +92,38 @@ def show_recommendations(
     k: int = 10,
     *,
     rerank: bool = False,
+    text: str | None = None,
 ) -> list["Recommendation"]:
     """Recommend and print the table, under a line that says for whom."""
     from twotower.console import recommendations_table
 
-    found = pipeline.recommend(user, history, k, rerank=rerank)
+    found = pipeline.recommend(user, history, k, rerank=rerank, text=text)
     looked_at = ", ".join(pipeline.title(item) or item for item in history)
     who = "somebody new" if user is None else f"user {user}"
     if history:
         who += f" who looked at {looked_at}"
+    if text is not None:
+        who += f" who wants {text}"
     console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)
     console.print(recommendations_table(found))
     return found
+
+
+def _recommend_batch(
+    bundle: Path, users: Path, out: Path, k: int, *, rerank: bool
+) -> dict[str, object]:
+    from twotower.console import reporting
+    from twotower.serving import Pipeline
+    from twotower.serving.batch import read_users, recommend_to_file
+
+    pipeline = Pipeline.load(bundle)
+    known = pipeline.contents.users.ids
+    wanted = known if str(users) == "all" else read_users(users)
+    with reporting(console) as reporter:
+        advance = reporter.counting("recommend", len(wanted))
+        recommend_to_file(pipeline, wanted, out, k, rerank=rerank, progress=advance)
+    console.print(f"{k} items for {len(wanted):,} users written to {out}", highlight=False)
+    return {"users": len(wanted), "k": k, "out": str(out)}
 
 
 def _shortened(value: Any, longest: int = 8) -> Any:

@@ -1,9 +1,9 @@
 """From a request to its items: user tower, index, re-ranking, filters, reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import copy
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Self
@@ -20,11 +20,10 @@ from twotower.serving.filters import ANY, Filters
 from twotower.serving.item_encoder import ItemEncoder
 from twotower.serving.item_table import ItemTable
 from twotower.serving.ranking import Ranked, filled
-from twotower.serving.requests import Request, RequestReader
-from twotower.serving.rerank import Reranker
+from twotower.serving.requests import Reading, Request, RequestReader
 from twotower.serving.retrieve import nearest, search_block
 from twotower.serving.search import TextSearch, positive
-from twotower.serving.stages import Stages, Timings, add_time
+from twotower.serving.stages import Stages, Timings, add_time, second_stage
 from twotower.serving.text import text_encoder_of
 from twotower.serving.user_tower import UserTower
 
@@ -159,10 +158,49 @@ class Pipeline:
         timings
             Where to add the seconds that each stage took.
         """
-        _check_k(k)
-        reranker = self._reranker(k, candidates) if rerank else None
         clock: Timings = {} if timings is None else timings
         answers = []
+        for reading, rows in self._ranked(
+            requests, k, exclude_seen, filters, candidates if rerank else None, clock
+        ):
+            began = perf_counter()
+            for row, ranked in enumerate(rows):
+                because = None
+                if reasons:
+                    history = reading.queries.histories.row(row)
+                    because = reasons_for(self.items, ranked.items, history, reading.kinds(row))
+                answers.append(recommendations(self.items, ranked, because))
+            add_time(clock, "present", began)
+        return answers
+
+    def rank(
+        self,
+        requests: Sequence[Request],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        filters: Filters = ANY,
+        candidates: int = 1000,
+        rerank: bool = False,
+    ) -> list[Ranked]:
+        """As `recommend_batch`, as rows of `items` and scores alone: for very many requests."""
+        blocks = self._ranked(
+            requests, k, exclude_seen, filters, candidates if rerank else None, {}
+        )
+        return [ranked for _, rows in blocks for ranked in rows]
+
+    def _ranked(
+        self,
+        requests: Sequence[Request],
+        k: int,
+        exclude_seen: bool,
+        filters: Filters,
+        candidates: int | None,
+        clock: Timings,
+    ) -> Iterator[tuple[Reading, list[Ranked]]]:
+        """Block by block; ``candidates`` is None where there is no second stage."""
+        _check_k(k)
+        second = None if candidates is None else second_stage(self.contents, k, candidates)
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
             began = perf_counter()
@@ -175,32 +213,18 @@ class Pipeline:
             began = add_time(clock, "encode", began)
             seen = [reading.seen(row) if exclude_seen else _NOTHING for row in range(len(block))]
             passing = self.items.passing(filters)
-            wanted = candidates if reranker else k
-            found = search_block(self.index, vectors, wanted, passing, seen)
-            began = add_time(clock, "search", began)
-            for row in range(len(block)):
-                open_items = passing
-                if len(seen[row]):
-                    open_items = passing.copy()
-                    open_items[seen[row]] = False
-                stages = Stages(
-                    self.index, self.items.vectors.rows, vectors[row], open_items, clock
-                )
-                first = found[0][row], found[1][row]
-                if reranker is None:
-                    ranked = filled(partial(stages.retrieve, first), k, filters, self.items)
-                else:
-                    query = reading.queries.select(np.asarray([row]))
-                    best = partial(stages.rerank, reranker, query, candidates, first)
-                    ranked = filled(best, k, filters, self.items)
-                began = perf_counter()
-                because = None
-                if reasons:
-                    history = reading.queries.histories.row(row)
-                    because = reasons_for(self.items, ranked.items, history, reading.kinds(row))
-                answers.append(recommendations(self.items, ranked, because))
-                began = add_time(clock, "present", began)
-        return answers
+            found = search_block(self.index, vectors, candidates or k, passing, seen)
+            add_time(clock, "search", began)
+            per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
+            stages = [
+                Stages(self.index, self.items, vector, passing, had, first, clock)
+                for vector, had, first in per_row
+            ]
+            rows = [
+                filled(one.best(second, reading.queries, row), k, filters, self.items)
+                for row, one in enumerate(stages)
+            ]
+            yield reading, rows
 
     def similar_items(
         self, item_id: str, k: int = 10, *, filters: Filters = ANY
@@ -233,10 +257,6 @@ class Pipeline:
         a text encoder, the mean of that and of the cosine of text and item. Fewer than ``k``
         come back where fewer have a score above 0.
 
-        Raises
-        ------
-        InputError
-            Where ``k`` is below 1.
         """
         _check_k(k)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
@@ -258,13 +278,7 @@ class Pipeline:
         return ItemEncoder(self.contents, self._text_encoder, self._threads)
 
     def warm(self) -> None:
-        """Load what is otherwise loaded when it is first asked for.
-
-        Raises
-        ------
-        ArtefactError
-            Where a part of the bundle cannot be run.
-        """
+        """Load what is otherwise loaded at first use; `ArtefactError` where it is broken."""
         _ = self._text
         with suppress(InputError):  # a bundle need not take new items
             _ = self.item_encoder
@@ -276,17 +290,6 @@ class Pipeline:
     @cached_property
     def _text_encoder(self) -> TextEncoder | None:
         return text_encoder_of(self.contents, self._threads)
-
-    def _reranker(self, k: int, candidates: int) -> Reranker:
-        reranker = self.contents.reranker
-        if reranker is None:
-            raise InputError(
-                f"bundle of {self.contents.info.model} has no re-ranker",
-                "pass rerank=False, or save a bundle with re-ranker vectors",
-            )
-        if candidates < k:
-            raise InputError(f"candidates must be at least k {k}, got {candidates}")
-        return reranker
 
 
 def _check_k(k: int) -> None:

@@ -1,15 +1,21 @@
 """The stages of one request, timed."""
 
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from twotower.data import Queries
+from twotower.errors import InputError
 from twotower.index import ItemIndex
+from twotower.serving.contents import BundleContents
+from twotower.serving.item_table import ItemTable
 from twotower.serving.ranking import Ranked
 from twotower.serving.rerank import Reranker, placed
 from twotower.serving.retrieve import nearest
-from twotower.types import BoolArray, FloatArray, OffsetArray
+from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
 
 Timings = dict[str, float]
 """Seconds by stage, added to what is there: ``encode``, ``search``, ``rerank``, ``present``."""
@@ -24,17 +30,42 @@ def add_time(clock: Timings, stage: str, began: float) -> float:
     return now
 
 
+class SecondStage(NamedTuple):
+    """A re-ranker, and how many candidates it orders."""
+
+    reranker: Reranker
+    candidates: int
+
+
+def second_stage(contents: BundleContents, k: int, candidates: int) -> SecondStage:
+    """The bundle's; `InputError` where it has none, or gets fewer candidates than ``k``."""
+    if contents.reranker is None:
+        raise InputError(
+            f"bundle of {contents.info.model} has no re-ranker",
+            "pass rerank=False, or save a bundle with re-ranker vectors",
+        )
+    if candidates < k:
+        raise InputError(f"candidates must be at least k {k}, got {candidates}")
+    return SecondStage(contents.reranker, candidates)
+
+
 class Stages:
-    """The two stages for one request, each giving as many of its best items as are wanted.
+    """The stages of one request, each giving as many of its best items as are wanted.
 
     Parameters
     ----------
-    index, vectors
-        As `nearest` takes them.
+    index
+        Finds items.
+    table
+        The items.
     vector
         ``(d,)`` the user's vector.
-    open_items
-        ``(items,)`` which items may be recommended.
+    passing
+        ``(items,)`` which items may be recommended to anybody.
+    seen
+        Items that this user must not get.
+    found
+        What the index found for the request already.
     clock
         Where to add the seconds taken.
     """
@@ -42,28 +73,41 @@ class Stages:
     def __init__(
         self,
         index: ItemIndex,
-        vectors: FloatArray,
+        table: ItemTable,
         vector: FloatArray,
-        open_items: BoolArray,
+        passing: BoolArray,
+        seen: IndexArray,
+        found: Found,
         clock: Timings,
     ) -> None:
-        self._index, self._vectors, self._vector = index, vectors, vector
-        self._open, self._clock = open_items, clock
+        self._index, self._table, self._vector = index, table, vector
+        self._open = passing
+        if len(seen):
+            self._open = passing.copy()
+            self._open[seen] = False
+        self._found, self._clock = found, clock
 
-    def retrieve(self, found: Found, count: int) -> Ranked:
-        """The nearest items; ``found`` is what the index gave already."""
+    def best(
+        self, second: SecondStage | None, queries: Queries, row: int
+    ) -> Callable[[int], Ranked]:
+        """What gives the best items of the last stage; ``row`` is the request's query."""
+        if second is None:
+            return self.retrieve
+        return partial(self.rerank, second, queries.select(np.asarray([row])))
+
+    def retrieve(self, count: int) -> Ranked:
+        """The nearest items."""
         began = perf_counter()
-        scores, items = nearest(self._index, self._vectors, self._vector, count, self._open, found)
+        vectors = self._table.vectors.rows
+        scores, items = nearest(self._index, vectors, self._vector, count, self._open, self._found)
         add_time(self._clock, "search", began)
         return Ranked(items, scores, retrieval=scores)
 
-    def rerank(
-        self, reranker: Reranker, query: Queries, candidates: int, found: Found, count: int
-    ) -> Ranked:
-        """The best of ``candidates`` nearest items, or of more where more are wanted."""
-        retrieved = self.retrieve(found, max(candidates, count))
+    def rerank(self, second: SecondStage, query: Queries, count: int) -> Ranked:
+        """The best of the nearest items, in the second stage's order."""
+        retrieved = self.retrieve(max(second.candidates, count))
         began = perf_counter()
-        scores = placed(reranker.scores(query, retrieved.items[None])[0])
+        scores = placed(second.reranker.scores(query, retrieved.items[None])[0])
         order = np.argsort(-scores, kind="stable")[:count]
         add_time(self._clock, "rerank", began)
         return Ranked(retrieved.items, scores, retrieved.scores, scores).take(order)

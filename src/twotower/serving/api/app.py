@@ -33,15 +33,22 @@ from twotower.serving.state import StateUnavailableError
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: ServeSettings) -> FastAPI:
-    """The service over HTTP. The bundle is loaded when the app starts, not before.
+def create_app(settings: ServeSettings, service: Service | None = None) -> FastAPI:
+    """The service over HTTP.
+
+    Parameters
+    ----------
+    settings
+        How it runs.
+    service
+        What answers; by default it is loaded when the app starts. The app closes it at its end.
 
     Raises
     ------
     InputError
         Where the keys file cannot be used.
     """
-    shared = Context(settings, Metrics())
+    shared = Context(settings, Metrics(), service)
     keys = [] if settings.keys_file is None else read_keys(settings.keys_file)
     app = FastAPI(
         title="twotower",
@@ -70,7 +77,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Context = app.state.context
     shared.workers = anyio.CapacityLimiter(shared.settings.workers)
-    shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
+    if shared.service is None:
+        shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
     logger.info("serving %s", shared.service.manifest.model_version)
     stopping = asyncio.Event()
     following = asyncio.create_task(_follow(shared.service, shared.settings.poll_s, stopping))

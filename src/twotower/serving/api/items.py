@@ -30,7 +30,7 @@ WRITE = [needs(Scope.WRITE)]
 
 
 @router.get(
-    "/items/{item_id}",
+    "/items/{item_id:path}",
     response_model=ItemAnswer,
     responses=responses(404),
     dependencies=[needs(Scope.READ)],
@@ -53,28 +53,9 @@ async def create_item(item: NewItem, one: One, shared: Shared) -> Response:
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
+# Ids may hold slashes, so what follows an id must be looked for before the id alone.
 @router.put(
-    "/items/{item_id}",
-    response_model=ItemAnswer,
-    responses=responses(),
-    dependencies=WRITE,
-)
-async def put_item(item_id: ItemId, item: ReplacedItem, one: One, shared: Shared) -> Response:
-    """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
-    await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
-    return fast(_shown(one, item_id))
-
-
-@router.delete("/items/{item_id}", status_code=204, responses=responses(404), dependencies=WRITE)
-async def delete_item(item_id: ItemId, one: One, shared: Shared) -> Response:
-    """Take an item out of the catalogue. Histories that hold it still count it."""
-    _shown(one, item_id)
-    await shared.in_thread(one.delete_item, item_id)
-    return Response(status_code=204)
-
-
-@router.put(
-    "/items/{item_id}/availability",
+    "/items/{item_id:path}/availability",
     response_model=ItemAnswer,
     responses=responses(404),
     dependencies=WRITE,
@@ -86,6 +67,28 @@ async def set_availability(
     _shown(one, item_id)
     await shared.in_thread(one.set_availability, item_id, state.available)
     return fast(_shown(one, item_id))
+
+
+@router.put(
+    "/items/{item_id:path}",
+    response_model=ItemAnswer,
+    responses=responses(404),
+    dependencies=WRITE,
+)
+async def put_item(item_id: ItemId, item: ReplacedItem, one: One, shared: Shared) -> Response:
+    """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
+    await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    return fast(_shown(one, item_id))
+
+
+@router.delete(
+    "/items/{item_id:path}", status_code=204, responses=responses(404), dependencies=WRITE
+)
+async def delete_item(item_id: ItemId, one: One, shared: Shared) -> Response:
+    """Take an item out of the catalogue. Histories that hold it still count it."""
+    _shown(one, item_id)
+    await shared.in_thread(one.delete_item, item_id)
+    return Response(status_code=204)
 
 
 @router.post(

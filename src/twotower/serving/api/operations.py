@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from twotower.errors import TwoTowerError
 from twotower.serving.api.auth import Scope
@@ -51,7 +51,12 @@ async def model(one: One) -> Response:
     return fast(_described(one))
 
 
-@router.get("/metrics", responses=responses(), dependencies=[needs(Scope.READ)])
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=responses(),
+    dependencies=[needs(Scope.READ)],
+)
 async def metrics(shared: Shared) -> Response:
     """Everything that is counted, in Prometheus' text format."""
     one, counted = shared.service, shared.metrics

@@ -34,7 +34,7 @@ Shared = Annotated[Context, Depends(context)]
 
 
 @router.get(
-    "/users/{user_id}/recommendations",
+    "/users/{user_id:path}/recommendations",
     response_model=RecommendAnswer,
     responses=responses(404),
 )
@@ -80,7 +80,7 @@ async def recommend_batch(wanted: BatchRequest, one: One, shared: Shared) -> Res
     return await shared.in_thread(work)
 
 
-@router.get("/items/{item_id}/similar", response_model=ItemsAnswer, responses=responses(404))
+@router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
 async def similar_items(
     item_id: Annotated[Id, Path(examples=["G0885"])], one: One, shared: Shared, k: K = 10
 ) -> Response:

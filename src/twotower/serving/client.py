@@ -1,0 +1,194 @@
+"""A thin client of the service's API, over httpx."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from twotower.errors import TwoTowerError
+
+
+class ServiceError(TwoTowerError):
+    """The service answered with a problem.
+
+    Attributes
+    ----------
+    status
+        The response's status code.
+    problem
+        The problem details (RFC 9457); empty where the answer was something else.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.problem = dict(problem)
+        what = problem.get("detail") or "no answer that can be read"
+        fix = problem.get("fix")
+        super().__init__(f"{status}: {what}" + (f"; {fix}" if fix else ""))
+
+
+class Client:
+    """Calls the service. Answers are the API's JSON.
+
+    Parameters
+    ----------
+    address
+        Such as ``http://127.0.0.1:8000``.
+    key
+        An API key, or None.
+    timeout
+        Seconds that a call may take.
+    transport
+        How requests are sent, for tests.
+
+    Examples
+    --------
+    ::
+
+        with Client("http://127.0.0.1:8000", key="tt_...") as client:
+            client.recommend(user_id="U0047", k=5)
+            client.add_item(item_id="N1", title="Dragon Saga 4", price=39.99)
+    """
+
+    def __init__(
+        self,
+        address: str,
+        key: str | None = None,
+        *,
+        timeout: float = 10.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(
+            base_url=address, headers=headers, timeout=timeout, transport=transport
+        )
+
+    def recommend(
+        self,
+        user_id: str | None = None,
+        history: Sequence[str] = (),
+        text: str | None = None,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Items for a user, a history or words; ``options`` such as ``k``, ``filters``."""
+        wanted = {"user_id": user_id, "history": list(history), "text": text, **options}
+        items: list[dict[str, Any]] = self._call("POST", "recommendations", wanted)["items"]
+        return items
+
+    def recommend_batch(
+        self, requests: Sequence[Mapping[str, Any]], **options: Any
+    ) -> list[list[dict[str, Any]]]:
+        """One answer per request."""
+        wanted = {"requests": [dict(one) for one in requests], **options}
+        answers: list[list[dict[str, Any]]]
+        answers = self._call("POST", "recommendations/batch", wanted)["answers"]
+        return answers
+
+    def similar_items(self, item_id: str, k: int = 10) -> list[dict[str, Any]]:
+        """Items nearest to an item."""
+        items: list[dict[str, Any]]
+        items = self._call("GET", f"items/{_part(item_id)}/similar", params={"k": k})["items"]
+        return items
+
+    def search(self, text: str, k: int = 10) -> list[dict[str, Any]]:
+        """Items by their titles."""
+        items: list[dict[str, Any]]
+        items = self._call("GET", "search", params={"q": text, "k": k})["items"]
+        return items
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """An item as it is served now."""
+        return self._call("GET", f"items/{_part(item_id)}")
+
+    def add_item(self, item_id: str, title: str, **fields: Any) -> bool:
+        """Add an item; False where the very same was there already."""
+        body = {"item_id": item_id, "title": title, **fields}
+        return bool(self._call("POST", "items", body)["created"])
+
+    def put_item(self, item_id: str, title: str, **fields: Any) -> dict[str, Any]:
+        """Add an item or describe it anew."""
+        return self._call("PUT", f"items/{_part(item_id)}", {"title": title, **fields})
+
+    def delete_item(self, item_id: str) -> None:
+        """Take an item out of the catalogue."""
+        self._call("DELETE", f"items/{_part(item_id)}")
+
+    def set_availability(self, item_id: str, available: bool) -> dict[str, Any]:
+        """Say whether an item can be had."""
+        path = f"items/{_part(item_id)}/availability"
+        return self._call("PUT", path, {"available": available})
+
+    def record(
+        self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
+        rating: float | None = None, occurred_at: int | None = None,
+    ) -> bool:  # fmt: skip
+        """Record one event, now unless said; False where its id was recorded before.
+
+        Where a call may be repeated, give the event an id of its own: it counts once.
+        """
+        event = {
+            "event_id": event_id or uuid.uuid4().hex,
+            "user_id": user_id,
+            "item_id": item_id,
+            "kind": kind,
+            "rating": rating,
+            "occurred_at": time.time_ns() // 1_000_000 if occurred_at is None else occurred_at,
+        }
+        return bool(self.record_all([event])[0]["recorded"])
+
+    def record_all(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Record events, all or none."""
+        outcomes: list[dict[str, Any]]
+        outcomes = self._call("POST", "events", {"events": [dict(one) for one in events]})["events"]
+        return outcomes
+
+    def model(self) -> dict[str, Any]:
+        """What is served."""
+        return self._call("GET", "model")
+
+    def reload(self, bundle: str | None = None) -> dict[str, Any]:
+        """Swap in a bundle."""
+        return self._call("POST", "models/reload", {"bundle": bundle})
+
+    def ready(self) -> bool:
+        """Whether the service answers requests."""
+        try:
+            return self._http.get("/ready").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(
+        self, method: str, path: str, body: object = None, params: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        answer = self._http.request(method, f"/v1/{path}", json=body, params=params)
+        try:
+            content = answer.json() if answer.content else {}
+        except ValueError:
+            content = {}
+        if not answer.is_success:
+            raise ServiceError(answer.status_code, content)
+        found: dict[str, Any] = content
+        return found
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
