@@ -138,7 +138,14 @@ def small_variants() -> dict[str, Any]:
         return fusion.vary(hidden_dim=16) if fusion.kind == "concat_mlp" else fusion
 
     def small(variant: Any) -> Any:
-        model = variant.model.vary(embedding_dim=8)
+        model = variant.model.model_copy(update={"embedding_dim": 8})
+        if model.kind == "sequence":
+            model = model.vary(
+                history=model.history.vary(hidden_dim=8),
+                text_components=8,
+                text_hidden_dim=16,
+                factors=model.factors.vary(embedding_dim=4),
+            )
         if model.kind == "two_tower":
             user, item = model.user_tower, model.item_tower
             history = user.history and user.history.vary(length=4, hidden_dim=8)

@@ -19,7 +19,7 @@ from twotower.models.base import RetrievalModule, VectorScorer
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_description, save_trained
 
-NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v7", "v8"]
+NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v7", "v8", "v9"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -69,8 +69,8 @@ def test_one_seed_gives_one_model(model: Trained, train: Any) -> None:
 
 
 def test_another_seed_gives_another_model(model: Trained, train: Any) -> None:
-    other = train(seed=1).module.state_dict()
-    same = [torch.equal(value, other[name]) for name, value in model.module.state_dict().items()]
+    other = dict(train(seed=1).module.named_parameters())
+    same = [torch.equal(value, other[name]) for name, value in model.module.named_parameters()]
     assert not any(same)
 
 

@@ -87,7 +87,9 @@ def train_variant(
         )
 
     def validate(module: RetrievalModule) -> float:
-        return validation_ndcg(module.scorer(), dataset)
+        return validation_ndcg(
+            module.scorer(), dataset, max_queries=variant.training.validation_users
+        )
 
     return fit(
         variant,

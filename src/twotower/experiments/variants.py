@@ -6,11 +6,20 @@ from twotower.models.fusion import FMGatesConfig
 from twotower.models.history import GRUConfig
 from twotower.models.lightgcn import LightGCNConfig
 from twotower.models.mf import MFConfig
+from twotower.models.sequence import SequenceConfig
 from twotower.models.towers import ItemTowerConfig, UserTowerConfig
 from twotower.models.two_tower import TwoTowerConfig
 from twotower.training.distillation import MSE, Cosine
-from twotower.training.losses import BPR, InfoNCE
-from twotower.training.negatives import Curriculum, Hard, InBatch, Popularity, Stage
+from twotower.training.losses import BPR, InfoNCE, SampledSoftmax
+from twotower.training.negatives import (
+    Candidates,
+    Curriculum,
+    Hard,
+    InBatch,
+    Popularity,
+    Stage,
+    Uniform,
+)
 from twotower.training.trainer import TrainingConfig
 from twotower.training.variant import Variant
 
@@ -105,6 +114,21 @@ V8: Final = V5.vary(
 V5_NO_LOG_Q: Final = V5.vary(loss=InfoNCE(temperature=0.2, log_q=False))
 """v5 without the log-q correction, as the public reference trains it."""
 
+V9: Final = Variant(
+    model=SequenceConfig(),
+    loss=SampledSoftmax(temperature=0.05),
+    negatives=Candidates(sampled=Uniform(count=2048)),
+    training=TrainingConfig(
+        epochs=10,
+        batch_size=256,
+        learning_rate=2e-3,
+        schedule="cosine",
+        validation_users=20_000,
+    ),
+)
+"""The product's default: no user table, a transformer over the history, trained at every position
+of it, beside least-squares factors; `docs/v9.md` says how it came about."""
+
 VARIANTS: Final = {
     "mf": MF,
     "lightgcn": LIGHTGCN,
@@ -123,6 +147,7 @@ VARIANTS: Final = {
     "v7": V7,
     "v8": V8,
     "v5-no-log-q": V5_NO_LOG_Q,
+    "v9": V9,
 }
 """Name → variant, in the order of the study."""
 
@@ -156,5 +181,6 @@ STUDY: Final = (
     Step("v7", "v5", "image embeddings in the item tower"),
     Step("v8", "v5", "parts summed by learned gates instead of the concat-MLP"),
     Step("v5-no-log-q", "v5", "no log-q correction"),
+    Step("v9", None, "a transformer over the history beside least squares, no user table"),
 )
 """The ablation study, parents before children; each row differs from its parent in one thing."""

@@ -2,7 +2,7 @@
 
 from twotower.features.cache import cached_embeddings
 from twotower.features.clip import CLIP
-from twotower.features.declared import ITEM_FEATURES, USER_FEATURES, Feature
+from twotower.features.declared import ITEM_FEATURES, LAUNCH_FEATURES, USER_FEATURES, Feature
 from twotower.features.efficientnet import EfficientNetLite0
 from twotower.features.fold_in import FoldIn, principal_basis, solve_rows
 from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
@@ -16,6 +16,7 @@ from twotower.features.user import UserFeatures
 __all__ = [
     "CLIP",
     "ITEM_FEATURES",
+    "LAUNCH_FEATURES",
     "USER_FEATURES",
     "EfficientNetLite0",
     "Feature",

@@ -51,6 +51,11 @@ ITEM_FEATURES: Final = (
 )
 """The 15 item features."""
 
+LAUNCH_FEATURES: Final = tuple(
+    column for column, one in enumerate(ITEM_FEATURES) if one.needs in (_PRICES, _CATEGORIES)
+)
+"""Columns of `ITEM_FEATURES` that are known before anybody has bought an item."""
+
 USER_FEATURES: Final = (
     Feature("log_activity", _EVENTS, "log(1 + events)"),
     Feature("mean_rating", _RATINGS, "mean rating given"),

@@ -73,8 +73,8 @@ def solve_rows(
             inverse = 1 / (spectrum + regularisation[rows][:, None])  # (R, d)
             vectors[rows] = _few_events(table[events[places]], inverse, weights[places])
     for row in np.flatnonzero(lengths > _DIRECT):
-        places = slice(indptr[row], indptr[row + 1])
-        own, weight = table[events[places]], weights[places]
+        span = slice(indptr[row], indptr[row + 1])
+        own, weight = table[events[span]], weights[span]
         matrix = np.diag(spectrum + regularisation[row]) + (own.T * weight) @ own
         vectors[row] = np.linalg.solve(matrix, own.T @ (1 + weight))
     return vectors

@@ -11,16 +11,21 @@ from twotower.models.base import RetrievalModule
 from twotower.models.factors import trained_items
 from twotower.models.lightgcn import LightGCN, LightGCNConfig
 from twotower.models.mf import MatrixFactorisation, MFConfig
+from twotower.models.sequence import SequenceConfig, SequenceTower
 from twotower.models.two_tower import ItemData, TwoTower, TwoTowerConfig
 from twotower.types import FloatArray
 
-ModelConfig = Annotated[MFConfig | LightGCNConfig | TwoTowerConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    MFConfig | LightGCNConfig | TwoTowerConfig | SequenceConfig, Field(discriminator="kind")
+]
 """Every model family; a new one is a module in this folder, a name here and a case below."""
 
 
 def needs_text(config: ModelConfig) -> bool:
     """Whether `build_model` wants text embeddings of the items."""
-    return isinstance(config, TwoTowerConfig) and config.needs_text
+    return isinstance(config, SequenceConfig) or (
+        isinstance(config, TwoTowerConfig) and config.needs_text
+    )
 
 
 def needs_image(config: ModelConfig) -> bool:
@@ -49,9 +54,12 @@ def build_model(
             return MatrixFactorisation(config, train, num_items)
         case LightGCNConfig():
             return LightGCN(config, train, num_items)
+        case SequenceConfig():
+            features = ItemFeatures.fit(train, dataset.catalogue)
+            return SequenceTower(config, _given(text), features, trained_items(train, num_items))
         case TwoTowerConfig():
-            if config.needs_text and text is None:
-                raise InputError("this model reads item text, got none", "pass text=...")
+            if config.needs_text:
+                text = _given(text)
             if config.needs_image and image is None:
                 raise InputError("this model reads item images, got none", "pass image=...")
             return TwoTower(
@@ -65,3 +73,9 @@ def build_model(
                 ),
                 UserFeatures.fit(train, dataset.catalogue),
             )
+
+
+def _given(text: FloatArray | None) -> FloatArray:
+    if text is None:
+        raise InputError("this model reads item text, got none", "pass text=...")
+    return text

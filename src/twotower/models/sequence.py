@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from twotower.config import Config
 from twotower.data import Histories, Queries
-from twotower.features import FoldIn
+from twotower.features import LAUNCH_FEATURES, FoldIn, ItemFeatures
 from twotower.models.als import ALSConfig, fit_factors, fold_in
 from twotower.models.base import (
     Batch,
@@ -72,25 +72,40 @@ class SequenceConfig(Config):
 
 
 class SequenceItemTower(nn.Module):
-    """Id and text to a unit vector."""
+    """Id, text and features to a unit vector."""
 
     def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
         super().__init__()
         self.text = text
         self.mlp = nn.Sequential(
-            nn.Linear(text.components, config.text_hidden_dim),
+            nn.Linear(text.components + len(LAUNCH_FEATURES), config.text_hidden_dim),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.text_hidden_dim, config.embedding_dim),
         )
 
-    def forward(self, item: Tensor, text: Tensor) -> Tensor:
-        """Unit vectors ``(B, d)`` of ids' embeddings ``(B, d)`` and text vectors ``(B, t)``."""
-        return self.from_components(item, self.text(text))
+    def forward(self, item: Tensor, text: Tensor, features: Tensor) -> Tensor:
+        """Unit vectors ``(B, d)``.
 
-    def from_components(self, item: Tensor, components: Tensor) -> Tensor:
-        """The same, of text that has been projected already."""
-        return F.normalize(item + self.mlp(components), dim=-1)
+        Parameters
+        ----------
+        item
+            ``(B, d)`` id embeddings, that of the unknown item where there is no id.
+        text
+            ``(B, t)`` unit text embeddings, zero where there is no text.
+        features
+            ``(B, 15)`` standardised item features, of which `LAUNCH_FEATURES` are read: what is
+            counted in training would tell a new item from the others, and not to its good.
+        """
+        return self.from_content(item, self.content(text, features))
+
+    def content(self, text: Tensor, features: Tensor) -> Tensor:
+        """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
+        return torch.cat([self.text(text), features[:, LAUNCH_FEATURES]], dim=1)
+
+    def from_content(self, item: Tensor, content: Tensor) -> Tensor:
+        """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""
+        return F.normalize(item + self.mlp(content), dim=-1)
 
 
 class SequenceUserTower(nn.Module):
@@ -118,17 +133,25 @@ class SequenceTower(RetrievalModule):
     """Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
 
     item_ids: Tensor
-    item_text: Tensor
+    item_content: Tensor
     factors: Tensor
     factor_weight: Tensor
 
-    def __init__(self, config: SequenceConfig, text: FloatArray, trained: BoolArray) -> None:
+    def __init__(
+        self,
+        config: SequenceConfig,
+        text: FloatArray,
+        features: ItemFeatures,
+        trained: BoolArray,
+    ) -> None:
         """Make an untrained model.
 
         Parameters
         ----------
         text
             ``(num_items, t)`` unit text vectors.
+        features
+            Fitted item features.
         trained
             ``(num_items,)`` whether training has an event of the item. The others are embedded
             with the unknown id, and the text's components do not rest on them.
@@ -143,8 +166,9 @@ class SequenceTower(RetrievalModule):
         self.user_tower = SequenceUserTower(config)
         ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
         self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
-        padded = np.vstack([np.zeros((1, text.shape[1]), np.float32), text])
-        self.register_buffer("item_text", components(torch.from_numpy(padded)), persistent=False)
+        content = self.item_tower.content(torch.from_numpy(text), torch.from_numpy(features.values))
+        padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
+        self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
@@ -159,8 +183,9 @@ class SequenceTower(RetrievalModule):
         """Embed every item of the batch once, then run the user tower over the histories."""
         read = batch.histories.flatten()
         wanted = torch.cat([read, wanted_items(batch) + 1])
-        rows, places = wanted.unique(return_inverse=True)
-        history, items = self.embed_items(rows)[places].split([len(read), len(wanted) - len(read)])
+        rows, places = torch.unique(wanted, return_inverse=True)
+        vectors = self.embed_items(rows)[places]
+        history, items = torch.split(vectors, [len(read), len(wanted) - len(read)])
         states = self.user_tower.states(history.reshape(*batch.histories.shape, -1))
         return Embeddings.of(
             batch,
@@ -172,7 +197,7 @@ class SequenceTower(RetrievalModule):
     def embed_items(self, rows: Tensor) -> Tensor:
         """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
         ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
-        return self.item_tower.from_components(self.item_embedding(ids), self.item_text[rows])
+        return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
 
     def fold_in(self) -> FoldIn | None:
         """What makes the least-squares part of user vectors, weight not counted."""
@@ -185,8 +210,8 @@ class SequenceTower(RetrievalModule):
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         was_training = self.training
         self.eval()
-        rows = torch.arange(self.num_items + 1, device=self.item_text.device)
-        towers = torch.cat([self.embed_items(part) for part in rows.split(4096)])
+        rows = torch.arange(self.num_items + 1, device=self.item_content.device)
+        towers = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
         maker, weight = self.fold_in(), float(self.factor_weight)
 
         def encode(queries: Queries) -> FloatArray:

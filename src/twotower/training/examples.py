@@ -13,6 +13,26 @@ from twotower.types import Array, FloatArray
 Sampling = Literal["interactions", "users"]
 
 
+class ExampleSource(Protocol):
+    """Batches for the training loop, each a pure function of its position."""
+
+    batch_size: int
+
+    @property
+    def size(self) -> int:
+        """Examples in an epoch."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """The batch at a position, the same at every call."""
+        ...
+
+
 class ContextBuilder(Protocol):
     """Makes the history side of examples: what a user had before each event."""
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -11,12 +12,23 @@ from twotower.data import Dataset, Histories
 from twotower.errors import InputError
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
+from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
 from twotower.training.distillation import Distilled, Teacher
-from twotower.training.examples import ContextBuilder, Examples, HistoryContext, no_context
+from twotower.training.examples import (
+    ContextBuilder,
+    Examples,
+    ExampleSource,
+    HistoryContext,
+    no_context,
+)
+from twotower.training.sequences import SequenceExamples
 from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
+
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
+"""Weights of the least-squares part that are tried."""
 
 
 @dataclass(frozen=True)
@@ -70,23 +82,9 @@ def fit(
     if isinstance(module, TwoTower) and module.config.init_from is not None:
         module.start_from(*found[module.config.init_from].own_vectors)
     loss = Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation])
-    context: ContextBuilder = no_context
-    if isinstance(module, TwoTower):
-        features = module.user_features
-        context = HistoryContext(
-            interactions,
-            module.config.history_length,
-            features.running(interactions),
-            features.empty,
-        )
-    examples = Examples(
-        interactions,
-        variant.negatives.fit(interactions, len(dataset.items)),
-        variant.training.batch_size,
-        seed,
-        context=context,
-        sampling=variant.training.sampling,
-    )
+    if isinstance(module, SequenceTower):
+        module.fit_factors(interactions, seed)
+    examples = _examples(variant, module, interactions, len(dataset.items), seed)
     state = train(
         module,
         examples,
@@ -101,7 +99,38 @@ def fit(
         checkpoint=checkpoint,
         progress=progress,
     )
+    if isinstance(module, SequenceTower):
+        weigh_factors(module, validate)
     return Trained(variant, seed, module, state)
+
+
+def weigh_factors(module: SequenceTower, validate: Callable[[RetrievalModule], float]) -> None:
+    """Set the weight of the least-squares part to the one that validates best."""
+    if module.config.factors is None:
+        return
+    found = {}
+    for weight in FACTOR_WEIGHTS:
+        module.factor_weight.fill_(weight)
+        found[weight] = validate(module)
+    module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
+
+
+def _examples(
+    variant: Variant, module: RetrievalModule, train: Histories, num_items: int, seed: int
+) -> ExampleSource:
+    negatives, batch_size = variant.negatives.fit(train, num_items), variant.training.batch_size
+    if isinstance(module, SequenceTower):
+        length = module.config.history_length
+        return SequenceExamples(train, negatives, batch_size, seed, length=length)
+    context: ContextBuilder = no_context
+    if isinstance(module, TwoTower):
+        features = module.user_features
+        context = HistoryContext(
+            train, module.config.history_length, features.running(train), features.empty
+        )
+    return Examples(
+        train, negatives, batch_size, seed, context=context, sampling=variant.training.sampling
+    )
 
 
 def _teachers(

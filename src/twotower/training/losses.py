@@ -98,7 +98,8 @@ class SampledSoftmax(Config):
             self.temperature,
             same_item(embeddings.positive_ids, embeddings.shared_ids),
         )
-        return (torch.logaddexp(own, others) - own).mean()
+        loss: Tensor = (torch.logaddexp(own, others) - own).mean()
+        return loss
 
 
 Loss = Annotated[BPR | InfoNCE | SampledSoftmax, Field(discriminator="kind")]

@@ -27,7 +27,9 @@ def log_partition(
     excluded
         ``(n, 2)`` int64 pairs of a row and a column that do not count.
     """
-    value: Tensor = _LogPartition.apply(query, candidates, offsets, temperature, excluded)
+    value: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
+        query, candidates, offsets, temperature, excluded
+    )
     return value
 
 

@@ -1,11 +1,12 @@
 """The one training loop. Nothing else calls `backward`, `step` or `zero_grad`."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -16,8 +17,10 @@ from twotower.config import Config
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.models.base import Embeddings, RetrievalModule
 from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
-from twotower.training.examples import Examples, Sampling
+from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
+
+Schedule = Literal["constant", "cosine"]
 
 
 class TrainingConfig(Config):
@@ -29,10 +32,15 @@ class TrainingConfig(Config):
     """Examples in a step."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size."""
+    schedule: Schedule = "constant"
+    """How the step size runs over all epochs: ``constant``, or ``cosine``, from the whole down to
+    nothing (Loshchilov and Hutter, *SGDR*, ICLR 2017)."""
     sampling: Sampling = "interactions"
     """What an epoch draws from: see `Examples`."""
     patience: int = Field(3, ge=1)
     """Validations without a better metric before training stops."""
+    validation_users: int | None = Field(None, ge=1)
+    """Most users that a validation ranks for, always the same ones; None ranks for all."""
     validate_steps: int = Field(50, ge=1)
     """Least steps between validations, which come at the ends of epochs: on a small log an
     epoch is too little to judge by."""
@@ -88,7 +96,7 @@ class Progress(Protocol):
 
 def train(
     module: RetrievalModule,
-    examples: Examples,
+    examples: ExampleSource,
     loss: Callable[[Embeddings], Tensor],
     config: TrainingConfig,
     *,
@@ -149,6 +157,8 @@ def train(
             batch = fabric.to_device(examples.batch(state.epoch, state.step))
             batch = negatives.before(batch, module, state.epoch, state.step)
             value = loss(negatives.after(wrapped(batch), state.epoch))
+            for group in optimiser.param_groups:
+                group["lr"] = _step_size(config, state, examples.steps)
             optimiser.zero_grad()
             fabric.backward(value)
             optimiser.step()
@@ -208,6 +218,14 @@ def _resume(
         )
     load_tensors(checkpoint / "last", modules, optimiser)
     return state
+
+
+def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:
+    """Step size at a position; a function of nothing else."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (state.epoch * steps + state.step) / (config.epochs * steps)
+    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
 def _position_seed(seed: int, epoch: int, step: int) -> int:

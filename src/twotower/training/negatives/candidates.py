@@ -7,7 +7,7 @@ import numpy as np
 from twotower.data import Histories
 from twotower.training.negatives.base import Drawn, NegativeSampler, none_drawn, train_shares
 from twotower.training.negatives.sampled import Chance, ChanceNegatives, Uniform
-from twotower.types import Array, DoubleArray
+from twotower.types import Array, DoubleArray, FloatArray
 
 
 class Candidates(ChanceNegatives):
@@ -50,7 +50,8 @@ class DistinctCandidates:
             shared=shared, shared_log_q=self._log_q(shared, size)
         )
 
-    def _log_q(self, items: Array, size: int) -> Array:
+    def _log_q(self, items: Array, size: int) -> FloatArray:
         in_batch = -np.expm1(size * np.log1p(-np.minimum(self._shares[items], 0.5)))
         expected = in_batch + self._count * self._chances[items]
-        return np.log(expected / size).astype(np.float32)
+        log_q: FloatArray = np.log(expected / size).astype(np.float32)
+        return log_q
