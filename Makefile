@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
-EXTRAS := text,image,serve,demo,report,tune,track,bench,dev
+EXTRAS := train,text,image,serve,demo,report,tune,track,bench,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed

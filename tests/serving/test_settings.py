@@ -1,7 +1,13 @@
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from twotower.serving.settings import ServeSettings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_environment_says_what_arguments_do_not(monkeypatch) -> None:
@@ -33,3 +39,22 @@ def test_loopback_reads_freely_until_there_are_keys(host, tmp_path) -> None:
     assert ServeSettings(bundle="b", host=host).reading_is_free
     assert not ServeSettings(bundle="b", host=host, keys_file=tmp_path / "keys").reading_is_free
     assert not ServeSettings(bundle="b", host=host, anonymous_read=False).reading_is_free
+
+
+def test_every_setting_is_documented_and_every_variable_is_a_setting() -> None:
+    fields = set(ServeSettings.model_fields)
+    table = (ROOT / "docs" / "serving.md").read_text().split("## Settings")[1].split("##")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == fields
+    for name in ("Dockerfile", "compose.yaml"):
+        named = re.findall(r"TWOTOWER_([A-Z_]+)", (ROOT / name).read_text())
+        assert {one.lower() for one in named} <= fields
+
+
+def test_the_image_runs_as_nobody_special_and_without_torch() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert "USER twotower" in lines
+    assert "'.[serve]'" in " ".join(lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    serving = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+    assert not [one for one in serving if re.match(r"torch|lightning|sentence|transformers", one)]

@@ -30,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Causes that other libraries word may run over several lines.
         print("twotower:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("twotower"):
+            raise
+        fix = "pip install 'twotower[train,text]' to train, 'twotower[serve]' to serve"
+        print(f"twotower: the package {error.name} is not installed; run {fix}", file=sys.stderr)
+        raise SystemExit(2) from None
     except SystemExit as stopped:
         if stopped.code == INTERRUPTED:
             print("twotower: interrupted; run the same command to go on", file=sys.stderr)

@@ -110,6 +110,7 @@ def index(
     reranker: Annotated[
         Path | None, typer.Option("--reranker", help="Folder of a trained LightGCN.")
     ] = None,
+    new_items: Annotated[bool, typer.Option(help="Also what encodes new items and texts.")] = True,
     json_file: JsonFile = None,
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.
@@ -128,6 +129,7 @@ def index(
             out,
             index=named_index(kind),
             reranker=reranker,
+            new_items=new_items,
             reporter=reporter,
         )
     console.print(f"bundle {manifest.model_version} written to {out}", highlight=False)
