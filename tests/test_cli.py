@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "ablate",
     "report",
+    "tune",
     "index",
     "recommend",
     "info",

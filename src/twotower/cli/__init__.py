@@ -15,6 +15,7 @@ from twotower.cli.recommend import info, recommend
 from twotower.cli.report import report
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
+from twotower.cli.tune import tune
 from twotower.errors import TwoTowerError
 
 INTERRUPTED: Final = 130
@@ -61,8 +62,8 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(version)
     for command in (
-        run, download, prepare, hold_out, train, evaluate, ablate, report, index, recommend, info,
-        serve, key, events,
+        run, download, prepare, hold_out, train, evaluate, ablate, tune, report, index,
+        recommend, info, serve, key, events,
     ):  # fmt: skip
         app.command()(command)
     return app

@@ -11,6 +11,7 @@ from twotower.cli.options import (
     JsonFile,
     KCore,
     TextEncoderName,
+    Track,
     changed_settings,
     console,
 )
@@ -42,6 +43,7 @@ def ablate(
     ] = None,
     k_core: KCore = None,
     text_encoder: TextEncoderName = "minilm",
+    track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
     """Train a grid of variants and seeds, and say what helps. Run again, it goes on.
@@ -54,10 +56,14 @@ def ablate(
     from twotower.evaluation.results import write_results
     from twotower.experiments.ablation.grid import default_models
     from twotower.experiments.ablation.study import ablate as run_study
+    from twotower.experiments.ablation.study import cell_figures
     from twotower.experiments.ablation.summary import TESTED_METRICS, TESTED_PROTOCOLS
     from twotower.experiments.datasets import find_dataset
+    from twotower.experiments.tracking import check_tracking, track_models
 
     started = datetime.now(UTC)
+    if track:
+        check_tracking()
     source, settings = find_dataset(dataset)
     with reporting(console) as reporter:
         study = run_study(
@@ -79,6 +85,9 @@ def ablate(
         absent=study.absent,
         models=study.models,
     )
+    if track:
+        uri = track_models(out, study.dataset, cell_figures(out))
+        console.print(f"tracked in {uri}", highlight=False, soft_wrap=True)
     compared = {one.protocol for one in study.differences}
     for name in TESTED_PROTOCOLS:
         if any(row.protocol == name for row in study.rows):

@@ -12,6 +12,7 @@ from twotower.cli.options import (
     IndexKind,
     JsonFile,
     TextEncoderName,
+    Track,
     console,
     write_json,
     write_rows,
@@ -21,10 +22,16 @@ from twotower.cli.options import (
 def train(
     data: DataFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
-    model: Annotated[str, typer.Option("--model", help="mf, lightgcn, v1, v4, v5 …")] = "v5",
+    model: Annotated[
+        str | None, typer.Option("--model", help="mf, lightgcn, v1, v4 … Default: v5.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="A variant as JSON, such as 'tune' writes.")
+    ] = None,
     text_encoder: TextEncoderName = "minilm",
+    track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
     """Train one model. An interrupted training goes on from its checkpoint.
@@ -34,20 +41,34 @@ def train(
     from twotower.console import reporting
     from twotower.data import Dataset
     from twotower.experiments.models import named_variant, trained_model
+    from twotower.experiments.search import read_settings
+    from twotower.experiments.tracking import Tracker, check_tracking
 
-    variant = named_variant(model, text_encoder)
+    if track:
+        check_tracking()
+    if settings is None:
+        name = model or "v5"
+        variant = named_variant(name, text_encoder)
+    else:
+        name = model or settings.stem
+        variant = read_settings(settings)
     if epochs is not None:
         variant = variant.vary(training=variant.training.vary(epochs=epochs))
+    dataset = Dataset.load(data)
     with reporting(console) as reporter:
         trained = trained_model(
             variant,
-            Dataset.load(data),
+            dataset,
             out,
-            name=model,
+            name=name,
             seed=seed,
             reporter=reporter,
         )
     console.print(f"model written to {out}", highlight=False)
+    if track:
+        tracker = Tracker(out.parent, dataset.name)
+        tracker.track(out)
+        console.print(f"tracked in {tracker.uri}", highlight=False, soft_wrap=True)
     write_json(json_file, asdict(trained.state))
 
 

@@ -28,6 +28,9 @@ JsonFile: TypeAlias = Annotated[
 TextEncoderName: TypeAlias = Annotated[
     str, typer.Option("--text-encoder", help="minilm (extra 'text') or hashing.")
 ]
+Track: TypeAlias = Annotated[
+    bool, typer.Option("--track", help="Also write the models to MLflow (extra 'track').")
+]
 IndexKind: TypeAlias = Annotated[
     Literal["exact", "flat", "hnsw", "ivf"], typer.Option("--kind", help="Kind of index.")
 ]

@@ -11,6 +11,7 @@ from twotower.cli.options import (
     JsonFile,
     KCore,
     TextEncoderName,
+    Track,
     changed_settings,
     console,
     write_rows,
@@ -31,6 +32,7 @@ def run(
     k_core: KCore = None,
     kind: IndexKind = "hnsw",
     text_encoder: TextEncoderName = "minilm",
+    track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
     """Do the whole job: prepare, train, evaluate, bundle, recommend. Run again, it goes on.
@@ -42,10 +44,13 @@ def run(
     from twotower.experiments.datasets import find_dataset
     from twotower.experiments.run import DEFAULT_MODELS
     from twotower.experiments.run import run as whole_job
+    from twotower.experiments.tracking import check_tracking, track_models
     from twotower.index import named_index
     from twotower.serving import Pipeline
 
     started = datetime.now(UTC)
+    if track:
+        check_tracking()
     source, settings = find_dataset(dataset)
     results_file = json_file or out / "results.json"
     with reporting(console) as reporter:
@@ -60,6 +65,14 @@ def run(
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )
+    if track:
+        figures: dict[tuple[str, int], dict[str, float]] = {}
+        for row in result.rows:
+            if len(row.seeds) == 1:  # a mean over several is no figure of one run
+                of = figures.setdefault((row.model, row.seeds[0]), {})
+                of[f"{row.protocol}.{row.metric}"] = row.value
+        uri = track_models(out, result.dataset.name, figures)
+        console.print(f"tracked in {uri}", highlight=False, soft_wrap=True)
     measured = {row.protocol for row in result.rows}
     for protocol in (FULL, SAMPLED):
         if protocol in measured:

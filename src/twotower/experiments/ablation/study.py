@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -21,6 +22,9 @@ from twotower.experiments.models import item_text
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.run import prepared_dataset
 from twotower.experiments.scoring import Evaluator, split_name
+
+MEANS: Final = "cells.parquet"
+"""File with the mean of every cell, protocol and metric."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def ablate(
         raise InputError(f"jobs must be at least 1, got {jobs}")
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
     by_name(protocols)  # an unknown name is no reason to prepare anything
-    dataset = _study_dataset(source, out / "dataset", settings, reporter)
+    dataset = study_dataset(source, out / "dataset", settings, reporter)
     grid = make_grid(seeds, dataset, text_encoder=text_encoder)
     finished = {cell: _finished(cell, dataset, out, protocols) for cell in grid.cells}
     open_cells = [cell for cell, record in finished.items() if record is None]
@@ -111,7 +115,16 @@ def ablate(
     )
 
 
-def _study_dataset(
+def cell_figures(out: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """What `ablate` measured, cell by cell: model and seed → ``protocol.metric`` → mean."""
+    figures: dict[tuple[str, int], dict[str, float]] = {}
+    for row in pl.read_parquet(out / MEANS).iter_rows(named=True):
+        name = f"{row['protocol']}.{row['metric']}"
+        figures.setdefault((row["model"], row["seed"]), {})[name] = row["value"]
+    return figures
+
+
+def study_dataset(
     source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
 ) -> Dataset:
     """Prepare ``source`` to ``folder``; what is prepared already is copied there."""
@@ -179,7 +192,7 @@ def _figures(
             figures[model] = model_figures(records, out, split)
             means += [row for record in records for row in _means(record)]
         advance(1)
-    with atomic_file(out / "cells.parquet") as temporary:
+    with atomic_file(out / MEANS) as temporary:
         pl.DataFrame(means).write_parquet(temporary)
     return figures
 
