@@ -6,14 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from twotower.data import Dataset, Histories, Queries
-from twotower.errors import InputError
-from twotower.experiments.models import saved_model
+from twotower.experiments.models import item_text, saved_model
 from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.served import ServedTowers, served_towers
 from twotower.experiments.text_export import text_model
-from twotower.features import ItemFeatures
+from twotower.features import ItemFeatures, UserFeatures
 from twotower.index import HnswConfig, IndexConfig, build_index
-from twotower.models.export import export_item_tower, export_user_tower
-from twotower.models.two_tower import TwoTower
 from twotower.serving.bundle import save_bundle
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, ModelInfo
@@ -21,6 +19,7 @@ from twotower.serving.new_items import NewItems
 from twotower.serving.rerank import RerankVectors
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
+from twotower.types import FloatArray
 
 
 def bundle_contents(
@@ -54,13 +53,9 @@ def bundle_contents(
     InputError
         Where the model is not a two-tower: it has no towers to serve.
     """
-    module = trained.module
-    if not isinstance(module, TwoTower):
-        raise InputError(
-            f"model {name!r} has no towers to serve", "bundle a two-tower, for example v5"
-        )
-    has_history = module.config.user_tower.history is not None
-    item_vectors = module.scorer().item_vectors()
+    towers = served_towers(trained.module, len(dataset.users), name)
+    text = item_text(trained.variant, dataset, Silent())
+    item_vectors = trained.module.scorer().item_vectors()
     return BundleContents(
         info=ModelInfo(
             model=name,
@@ -68,20 +63,21 @@ def bundle_contents(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
             metrics=dict(metrics or {}),
-            text_encoder=trained.variant.text_encoder if module.config.needs_text else None,
-            history_length=module.config.history_length,
+            text_encoder=None if text is None else trained.variant.text_encoder,
+            history_length=towers.history_length,
+            fold_in=towers.fold_in,
         ),
-        user_tower=export_user_tower(module),
-        user_table=module.user_embedding.weight.detach().cpu().numpy(),
-        history_table=module.history_table().detach().cpu().numpy() if has_history else None,
-        user_features=module.user_features,
+        user_tower=towers.user_tower,
+        user_table=towers.user_table,
+        history_table=towers.history_table,
+        user_features=UserFeatures.fit(dataset.train, dataset.catalogue),
         item_vectors=item_vectors,
         users=dataset.users,
         catalogue=dataset.catalogue,
         histories=dataset.interactions,
         index=build_index(item_vectors, index or HnswConfig()),
         reranker=None if reranker is None else _rerank_vectors(reranker, dataset.interactions),
-        new_items=_new_items(trained, module, dataset) if new_items else None,
+        new_items=_new_items(trained, towers, dataset, text) if new_items else None,
     )
 
 
@@ -115,19 +111,19 @@ def bundle_model(
     return write_bundle(out, contents, trained)
 
 
-def _new_items(trained: Trained, module: TwoTower, dataset: Dataset) -> NewItems:
-    variant, config = trained.variant, module.config
-    weights = module.state_dict()
+def _new_items(
+    trained: Trained, towers: ServedTowers, dataset: Dataset, text: FloatArray | None
+) -> NewItems:
+    variant = trained.variant
     return NewItems(
-        tower=export_item_tower(module),
-        unknown_id=weights["item_embedding.weight"][0].cpu().numpy(),
+        tower=towers.item_tower,
+        unknown_id=towers.unknown_id,
         features=ItemFeatures.fit(dataset.train, dataset.catalogue),
         text_fields=variant.text_fields,
-        history_projection=(
-            weights["history_text.weight"].T.cpu().numpy() if config.history_length else None
-        ),
-        text=module.item_text[1:].cpu().numpy() if config.needs_text else None,
-        text_model=text_model(variant.text_encoder) if config.needs_text else None,
+        history_projection=towers.history_projection,
+        history_is_vector=towers.history_is_vector,
+        text=text,
+        text_model=None if text is None else text_model(variant.text_encoder),
     )
 
 

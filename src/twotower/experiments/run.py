@@ -18,8 +18,8 @@ from twotower.experiments.bundling import bundle_contents, write_bundle
 from twotower.experiments.models import named_variant, trained_model
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.scoring import Evaluator
+from twotower.experiments.served import has_towers
 from twotower.index import IndexConfig
-from twotower.models.two_tower import TwoTower
 from twotower.training.fit import Trained
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v5")
@@ -112,7 +112,7 @@ def run(
             trained[name] = by_seed[0]
         if on_rows is not None:
             on_rows(rows)
-    towers = [name for name, model in trained.items() if isinstance(model.module, TwoTower)]
+    towers = [name for name, model in trained.items() if has_towers(model.module)]
     if not towers:
         return RunResult(dataset, rows, None)
     name = towers[-1]

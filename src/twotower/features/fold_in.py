@@ -4,7 +4,8 @@ Training (`twotower.models.als`) and serving solve the same small systems here, 
 """
 
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 
@@ -28,12 +29,19 @@ def principal_basis(table: FloatArray) -> FloatArray:
     return turned
 
 
+def column_norms(table: FloatArray) -> FloatArray:
+    """Squared norms of the columns: the diagonal of the Gram matrix."""
+    norms: FloatArray = np.square(table, dtype=np.float64).sum(axis=0).astype(np.float32)
+    return norms
+
+
 def solve_rows(
     table: FloatArray,
     indptr: OffsetArray,
     events: Array,
     weights: FloatArray,
     regularisation: FloatArray,
+    spectrum: FloatArray | None = None,
 ) -> FloatArray:
     r"""Least-squares vector of every row of events against a table in its principal basis.
 
@@ -56,12 +64,16 @@ def solve_rows(
         ``(events,)`` float32, positive.
     regularisation
         ``(rows,)`` float32, positive.
+    spectrum
+        `column_norms` of the table, where they are at hand: over a large table they take longer
+        than a row.
 
     Returns
     -------
     ``(rows, d)`` float32; zero for a row without events.
     """
-    spectrum = np.square(table, dtype=np.float64).sum(axis=0).astype(np.float32)
+    if spectrum is None:
+        spectrum = column_norms(table)
     lengths = np.diff(indptr)
     vectors = np.zeros((len(lengths), table.shape[1]), dtype=np.float32)
     for length in np.unique(lengths[(lengths > 0) & (lengths <= _DIRECT)]):
@@ -70,7 +82,7 @@ def solve_rows(
         for start in range(0, len(same), step):
             rows = same[start : start + step]
             places = indptr[rows][:, None] + np.arange(length)
-            inverse = 1 / (spectrum + regularisation[rows][:, None])  # (R, d)
+            inverse = np.reciprocal(spectrum + regularisation[rows][:, None])  # (R, d)
             vectors[rows] = _few_events(table[events[places]], inverse, weights[places])
     for row in np.flatnonzero(lengths > _DIRECT):
         span = slice(indptr[row], indptr[row + 1])
@@ -115,6 +127,11 @@ class FoldIn:
     regularisation: float
     length: int = 200
 
+    @cached_property
+    def spectrum(self) -> FloatArray:
+        """`column_norms` of the table."""
+        return column_norms(self.table)
+
     def __call__(self, histories: Histories) -> FloatArray:
         """``(rows, d)`` float32; zero for an empty history."""
         recent = histories.last(self.length)
@@ -122,8 +139,4 @@ class FoldIn:
         # Never quite 0: a weight is divided by.
         weights = np.maximum(self.confidence * self.recency**age, 1e-6).astype(np.float32)
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)
-        return solve_rows(self.table, recent.indptr, recent.items, weights, penalty)
-
-    def with_table(self, table: FloatArray) -> Self:
-        """The same settings over another table."""
-        return type(self)(table, self.confidence, self.recency, self.regularisation, self.length)
+        return solve_rows(self.table, recent.indptr, recent.items, weights, penalty, self.spectrum)

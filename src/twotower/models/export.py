@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from twotower.features import ITEM_FEATURES, USER_FEATURES
+from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
 
 OPSET = 17
@@ -48,6 +49,26 @@ def export_item_tower(module: TwoTower) -> bytes:
         torch.zeros(1, len(ITEM_FEATURES)),
     )
     names = ("item", "text", "image", "features")
+    axes = {name: {0: "batch"} for name in (*names, "vector")}
+    return _exported(module.item_tower, example, names, axes)
+
+
+def export_sequence_user_tower(module: SequenceTower) -> bytes:
+    """The user tower of a sequence model: inputs ``history (B, L, d)`` and ``lengths (B,)``."""
+    example = (torch.zeros(1, 2, module.config.embedding_dim), torch.ones(1, dtype=torch.int64))
+    axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in ("lengths", "vector")}
+    axes["history"] = {0: "batch", 1: "positions"}
+    return _exported(module.user_tower, example, ("history", "lengths"), axes)
+
+
+def export_sequence_item_tower(module: SequenceTower) -> bytes:
+    """The item tower of a sequence model: inputs ``item (B, d)``, ``text`` and ``features``."""
+    example = (
+        torch.zeros(1, module.config.embedding_dim),
+        torch.zeros(1, module.item_tower.text.input_dim),
+        torch.zeros(1, len(ITEM_FEATURES)),
+    )
+    names = ("item", "text", "features")
     axes = {name: {0: "batch"} for name in (*names, "vector")}
     return _exported(module.item_tower, example, names, axes)
 

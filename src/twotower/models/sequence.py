@@ -199,6 +199,16 @@ class SequenceTower(RetrievalModule):
         ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
         return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
 
+    @torch.no_grad()
+    def history_table(self) -> Tensor:
+        """``(num_items + 1, d)`` what the user tower reads of each item; row 0 is padding."""
+        was_training = self.training
+        self.eval()
+        rows = torch.arange(self.num_items + 1, device=self.item_content.device)
+        table = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
+        self.train(was_training)
+        return table
+
     def fold_in(self) -> FoldIn | None:
         """What makes the least-squares part of user vectors, weight not counted."""
         if self.config.factors is None:
@@ -208,10 +218,7 @@ class SequenceTower(RetrievalModule):
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
-        was_training = self.training
-        self.eval()
-        rows = torch.arange(self.num_items + 1, device=self.item_content.device)
-        towers = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
+        towers = self.history_table()
         maker, weight = self.fold_in(), float(self.factor_weight)
 
         def encode(queries: Queries) -> FloatArray:
@@ -220,7 +227,6 @@ class SequenceTower(RetrievalModule):
                 return vectors
             return np.hstack([vectors, weight * maker(queries.histories)])
 
-        self.train(was_training)
         items = torch.cat([towers[1:], self.factors], dim=1)
         return FactorScorer(items.cpu().numpy(), encode)
 

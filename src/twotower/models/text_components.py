@@ -34,6 +34,11 @@ class TextComponents(nn.Module):
         return cls(mean.float(), basis.flip(1)[:, :components].float())
 
     @property
+    def input_dim(self) -> int:
+        """Dimensions of the text vectors that are read."""
+        return int(self.basis.shape[0])
+
+    @property
     def components(self) -> int:
         """Directions that are kept."""
         return int(self.basis.shape[1])

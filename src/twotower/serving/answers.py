@@ -116,7 +116,7 @@ def reasons_for(
     history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
     if not len(history) or not len(items):
         return None
-    vectors = table.vectors.rows
+    vectors = table.vectors.rows[:, : table.contents.tower_dim]
     similarity = vectors[items] @ vectors[history].T  # (items, history)
     nearest = similarity.argmax(axis=1)
     causes = history[nearest]

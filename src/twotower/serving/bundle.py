@@ -169,7 +169,10 @@ def _save_new_items(folder: Path, new: NewItems) -> None:
     arrays = {"unknown_id": new.unknown_id, **new.features.to_arrays()}
     if new.history_projection is not None:
         arrays["history_projection"] = new.history_projection
-    text: dict[str, str] = {"fields": new.text_fields}
+    text: dict[str, str | bool] = {
+        "fields": new.text_fields,
+        "history_is_vector": new.history_is_vector,
+    }
     if new.text is not None:
         _save(folder / ITEM_TEXT, {"text": new.text.astype(np.float16)})
     if new.text_model is not None:
@@ -204,6 +207,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         features=features,
         text_fields=about["fields"],
         history_projection=arrays.get("history_projection"),
+        history_is_vector=about["history_is_vector"],
         text=text,
         text_model=model,
     )

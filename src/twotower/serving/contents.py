@@ -97,10 +97,12 @@ class BundleContents:
                 "a tower without history has neither"
             )
         if self.new_items is not None:
-            projects = self.new_items.history_projection is not None
-            if projects != (self.history_table is not None):
+            new = self.new_items
+            reads = new.history_projection is not None or new.history_is_vector
+            if reads != (self.history_table is not None):
                 raise InputError(
-                    "new items need a history_projection exactly where there is a history_table"
+                    "new items need a history_projection, or history_is_vector, exactly where "
+                    "there is a history_table"
                 )
         known = self.histories.items
         if len(known) and not 0 <= known.min() <= known.max() < items:
@@ -108,6 +110,12 @@ class BundleContents:
                 f"histories must hold items from 0 to {items - 1}, "
                 f"got {known.min()} to {known.max()}"
             )
+
+    @property
+    def tower_dim(self) -> int:
+        """Columns of the vectors that the towers make; least-squares factors stand behind."""
+        fold_in = self.info.fold_in
+        return int(self.item_vectors.shape[1]) - (0 if fold_in is None else fold_in.dim)
 
     @cached_property
     def items(self) -> IdMap:

@@ -90,12 +90,16 @@ class ItemEncoder:
             feed["text"] = text
         if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
             feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
-        vectors = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
-        projection = new.history_projection
+        towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
+        history = towers if new.history_is_vector else None
+        if new.history_projection is not None and text is not None:
+            history = text @ new.history_projection
+        vectors = np.zeros((count, self._contents.item_vectors.shape[1]), dtype=np.float32)
+        vectors[:, : towers.shape[1]] = towers  # nobody had it: least squares has no factor
         return EncodedItems(
             vectors=vectors,
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
-            history=None if projection is None or text is None else text @ projection,
+            history=history,
             text=None if new.text is None else text,
         )
 

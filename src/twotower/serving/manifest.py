@@ -21,6 +21,21 @@ FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class FoldInInfo(Config):
+    """The least-squares part of the vectors: their last columns, and how a history folds in."""
+
+    dim: int = Field(ge=1)
+    """Columns that are factors."""
+    weight: float = Field(gt=0)
+    """What the user's part is multiplied by."""
+    confidence: float = Field(gt=0)
+    """As `twotower.features.FoldIn`."""
+    recency: float = Field(gt=0, le=1)
+    """As `twotower.features.FoldIn`."""
+    regularisation: float = Field(gt=0)
+    """As `twotower.features.FoldIn`."""
+
+
 class ModelInfo(Config):
     """What a model is and where it comes from."""
 
@@ -38,6 +53,8 @@ class ModelInfo(Config):
     """Name of the encoder behind the item texts, or None where the model reads no text."""
     history_length: int = Field(ge=0)
     """Newest items of a history that the user tower reads; 0 where it reads none."""
+    fold_in: FoldInInfo | None = None
+    """The part of the vectors that is no tower's, or None where there is none."""
 
 
 class FileEntry(Config):

@@ -46,6 +46,8 @@ class NewItems:
         What an item's text is.
     history_projection
         ``(t, h)`` from an item's text to what the user tower reads of it, or None.
+    history_is_vector
+        Whether what the user tower reads of an item is the item tower's vector of it.
     text
         ``(items, t)`` text vectors of the bundle's items, for search, or None.
     text_model
@@ -57,6 +59,7 @@ class NewItems:
     features: ItemFeatures
     text_fields: TextFields = "title"
     history_projection: FloatArray | None = None
+    history_is_vector: bool = False
     text: FloatArray | None = None
     text_model: TextModel | None = None
 
@@ -65,6 +68,8 @@ class NewItems:
             empty = np.zeros((0, self.features.values.shape[1]), dtype=np.float32)
             object.__setattr__(self, "features", replace(self.features, values=empty))
         projection, text = self.history_projection, self.text
+        if projection is not None and self.history_is_vector:
+            raise InputError("history_projection must be None where history_is_vector")
         if projection is not None and text is not None and len(projection) != text.shape[1]:
             raise InputError(
                 f"history_projection must have as many rows as a text vector has dimensions, "

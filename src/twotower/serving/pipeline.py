@@ -229,9 +229,10 @@ class Pipeline:
     def similar_items(
         self, item_id: str, k: int = 10, *, filters: Filters = ANY
     ) -> list[Recommendation]:
-        """Items whose vectors have the largest inner product with that of ``item_id``.
+        """Items whose item-tower vectors have the largest cosine with that of ``item_id``.
 
-        Two-tower vectors have length 1, so this is their cosine.
+        Tower vectors have length 1, so an inner product is their cosine. A least-squares part is
+        left out: its inner products favour popular items, and a new item has none.
 
         Raises
         ------
@@ -243,9 +244,11 @@ class Pipeline:
         passing = self.items.passing(filters)
         passing[row] = False
         vectors = self.items.vectors.rows
+        query = vectors[row].copy()
+        query[self.contents.tower_dim :] = 0
 
         def best(count: int) -> Ranked:
-            scores, items = nearest(self.index, vectors, vectors[row], count, passing)
+            scores, items = nearest(self.index, vectors, query, count, passing)
             return Ranked(items, scores, retrieval=scores)
 
         return recommendations(self.items, filled(best, k, filters, self.items))

@@ -8,7 +8,7 @@ import numpy as np
 
 from twotower.data import Histories, Queries
 from twotower.errors import ArtefactError, InputError
-from twotower.features import user_inputs
+from twotower.features import FoldIn, user_inputs
 from twotower.serving.contents import BundleContents
 from twotower.serving.onnx_session import open_session
 from twotower.types import FloatArray
@@ -23,7 +23,8 @@ class UserTower:
 
     The model declares some or all of these inputs: ``user`` (B, id_dim) float32, ``history``
     (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
-    int64, and ``features`` (B, 8) float32. Its output is ``vector`` (B, dim) float32.
+    int64, and ``features`` (B, 8) float32. Its output is ``vector`` (B, dim) float32. Where the
+    bundle's vectors have a least-squares part, the fold-in of the history stands behind it.
 
     Parameters
     ----------
@@ -42,6 +43,7 @@ class UserTower:
         self._contents = contents
         self._history_table = contents.history_table
         self._user_features = contents.user_features
+        self._fold_in, self._factor_weight = _fold_in(contents)
         try:
             self._session = open_session(contents.user_tower, threads)
             self._inputs = tuple(one.name for one in self._session.get_inputs())
@@ -84,4 +86,16 @@ class UserTower:
             feed["history"] = self._history_table[items[:, :width]]
         (vectors,) = self._session.run([OUTPUT], {name: feed[name] for name in self._inputs})
         encoded: FloatArray = vectors
-        return encoded
+        if self._fold_in is None:
+            return encoded
+        histories = queries.histories
+        factored = histories.keep(histories.items < len(self._fold_in.table))
+        return np.hstack([encoded, self._factor_weight * self._fold_in(factored)])
+
+
+def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
+    info = contents.info.fold_in
+    if info is None:
+        return None, 0.0
+    factors = np.ascontiguousarray(contents.item_vectors[:, contents.tower_dim :])
+    return FoldIn(factors, info.confidence, info.recency, info.regularisation), info.weight
