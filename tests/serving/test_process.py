@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -45,11 +46,11 @@ class Process:
 
     def _port(self) -> int:
         while self.process.poll() is None and time.monotonic() < self.began + 60:
-            for line in self.log.read_text().splitlines():
-                entry = json.loads(line)
-                if entry["message"] == "listening":
-                    return int(entry["port"])
+            listening = re.search(r'"listening".*"port": (\d+)', self.log.read_text())
+            if listening:
+                return int(listening.group(1))
             time.sleep(0.02)
+        self.stop()
         raise AssertionError(self.log.read_text())
 
     def client(self) -> Client:
@@ -116,6 +117,42 @@ def test_it_does_not_start_with_what_it_cannot_use(folder, damage) -> None:
     assert done.stderr.startswith("twotower: ")
     assert done.stderr.count("\n") == 1
     assert "hunter2" not in done.stderr
+
+
+def test_reloading_and_adding_items_drops_no_request(folder, open_contents, weights) -> None:
+    for number in range(2):
+        other = {name: array + number + 1 for name, array in weights.items()}
+        save_bundle(folder / f"next-{number}", open_contents, other)
+    service = Process(folder)
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def ask(client: Client) -> None:
+        while not done.is_set():
+            try:
+                assert len(client.recommend("user-03")) == 10
+            except (httpx.TransportError, ServiceError, AssertionError) as error:
+                failures.append(error)
+
+    try:
+        with service.client() as client:
+            askers = [threading.Thread(target=ask, args=(client,)) for _ in range(3)]
+            for thread in askers:
+                thread.start()
+            versions = set()
+            for number in range(6):
+                client.add_item(f"n{number}", f"Game {100 + number}")
+                versions.add(client.reload(f"next-{number % 2}")["model_version"])
+                assert client.item(f"n{number}")["source"] == "added"
+            done.set()
+            for thread in askers:
+                thread.join()
+            assert client.model()["items_added"] == 6
+    finally:
+        done.set()
+        service.stop()
+    assert failures == []
+    assert len(versions) == 2
 
 
 def write(service: Process, writer: str, events: list[str], items: list[str]) -> None:

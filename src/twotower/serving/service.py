@@ -243,6 +243,8 @@ class Service:
                 if now.pipeline.contents is before.pipeline.contents:
                     self.current = replace(now, pipeline=now.pipeline.with_index(index))
             logger.info("index rebuilt over %d items", index.size)
+        except Exception as error:  # the old index goes on, and items outside it are found too
+            logger.error("the index could not be rebuilt", exc_info=error)
         finally:
             self._rebuilding.release()
 
