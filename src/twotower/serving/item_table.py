@@ -167,6 +167,8 @@ class ItemTable:
 
     def indices(self, item_ids: Iterable[str]) -> IndexArray:
         """Rows of many ids, listed or not any more: what was browsed stays known."""
+        if not self.late:
+            return self.contents.items.indices(item_ids)
         rows = []
         for item_id in item_ids:
             row = self.find(item_id)

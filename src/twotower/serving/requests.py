@@ -9,7 +9,7 @@ import numpy as np
 
 from twotower.data import Histories, IdMap, Queries
 from twotower.errors import InputError
-from twotower.types import Array, IndexArray
+from twotower.types import Array, IndexArray, OffsetArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +85,18 @@ class Reading:
     """
 
     queries: Queries
-    stored: IndexArray
+    stored: OffsetArray
     past: Sequence[Sequence[str]]
-    described: IndexArray
+    described: Sequence[int]
 
     def seen(self, row: int) -> IndexArray:
         """Items of one history that the user has seen."""
         history = self.queries.histories.row(row)
-        return history[: len(history) - int(self.described[row])]
+        return history[: len(history) - self.described[row]]
 
     def kinds(self, row: int) -> list[str]:
         """How each item of one history got there."""
-        stored, described = int(self.stored[row]), int(self.described[row])
+        stored, described = int(self.stored[row]), self.described[row]
         past = self.past[row]
         given = len(self.queries.histories.row(row)) - stored - len(past) - described
         return ["stored"] * stored + [*past] + ["given"] * given + ["described"] * described
@@ -149,24 +149,19 @@ class RequestReader:
             At an unknown user without a history, an unknown item, or where a request has
             neither user, history nor words.
         """
-        words = described or [np.zeros(0, dtype=np.int32)] * len(requests)
         users = np.asarray([self._user(request) for request in requests], dtype=np.int32)
         past = [[one for one in request.past if one.item_id in self._items] for request in requests]
         given = [
-            np.concatenate(
-                [
-                    self._items.indices(one.item_id for one in before),
-                    self._items.indices(request.history),
-                    rows,
-                ]
-            )
-            for request, before, rows in zip(requests, past, words, strict=True)
+            self._items.indices([*(one.item_id for one in before), *request.history])
+            for request, before in zip(requests, past, strict=True)
         ]
+        if described:
+            given = [np.concatenate(both) for both in zip(given, described, strict=True)]
+        counts = [len(rows) for rows in described] or [0] * len(requests)
         queries = Queries(users, self._extend(users, given, past))
-        counts = np.asarray([len(rows) for rows in words], dtype=np.int32)
-        stored = queries.histories.lengths - [len(rows) for rows in given]
+        added = np.asarray([len(rows) for rows in given], dtype=np.int64)
         kinds = [[one.kind for one in before] for before in past]
-        return Reading(queries, stored.astype(np.int32), kinds, counts)
+        return Reading(queries, queries.histories.lengths - added, kinds, counts)
 
     def _user(self, request: Request) -> int:
         if isinstance(request.history, str):
@@ -197,35 +192,40 @@ class RequestReader:
         The first of the given items are the ``past`` events, which have times and may have
         ratings of their own.
         """
-        known = users >= 0
-        stored = self._stored.select(users[known])
-        lengths = np.zeros(len(users), dtype=np.int64)
-        lengths[known] = stored.lengths
-        added = np.asarray([len(items) for items in given], dtype=np.int64)
-        ends = np.cumsum(lengths)
-        places = np.repeat(ends, added)  # where in the stored events each given item goes
-        starts = np.cumsum(added) - added
-        indptr = np.concatenate([[0], ends + np.cumsum(added)])
+        log = self._stored
+        items, ratings, timestamps = [], [], []
+        lengths = []
+        for user, rows, before in zip(users.tolist(), given, past, strict=True):
+            row = slice(*log.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
+            items += [log.items[row], rows]
+            lengths.append(row.stop - row.start + len(rows))
+            if log.ratings is not None:
+                ratings += [log.ratings[row], self._ratings(log.ratings[row], len(rows), before)]
+            if log.timestamps is not None:
+                timestamps += [log.timestamps[row], self._times(len(rows), before)]
+        return Histories(
+            np.cumsum([0, *lengths], dtype=np.int64),
+            _joined(items, log.items),
+            None if log.ratings is None else _joined(ratings, log.ratings),
+            None if log.timestamps is None else _joined(timestamps, log.timestamps),
+        )
 
-        items = np.insert(stored.items, places, np.concatenate([*given, stored.items[:0]]))
-        ratings: Array | None = None
-        if stored.ratings is not None:
-            rows = np.repeat(np.arange(len(users)), lengths)
-            sums = np.bincount(rows, weights=stored.ratings, minlength=len(users))
-            means = np.where(lengths > 0, sums / np.maximum(lengths, 1), self._mean_rating)
-            values = np.repeat(means, added)
-            for start, before in zip(starts, past, strict=True):
-                for place, one in enumerate(before, start=int(start)):
-                    if one.rating is not None:
-                        values[place] = one.rating
-            ratings = np.insert(stored.ratings, places, values)
-        timestamps: Array | None = None
-        if stored.timestamps is not None:
-            times = np.full(len(places), self._newest, dtype=np.int64)
-            for start, count, before in zip(starts, added, past, strict=True):
-                if before:
-                    times[start : start + len(before)] = [one.time for one in before]
-                    newest = max(self._newest, before[-1].time)
-                    times[start + len(before) : start + count] = newest
-            timestamps = np.insert(stored.timestamps, places, times)
-        return Histories(indptr, items, ratings, timestamps)
+    def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
+        """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
+        mean = float(stored.mean()) if len(stored) else self._mean_rating
+        ratings = np.full(count, mean)
+        for place, one in enumerate(past):
+            if one.rating is not None:
+                ratings[place] = one.rating
+        return ratings
+
+    def _times(self, count: int, past: Sequence[Past]) -> Array:
+        """Times of ``count`` items, ``past`` events first; the others are as new as can be."""
+        newest = max(self._newest, past[-1].time) if past else self._newest
+        times = np.full(count, newest, dtype=np.int64)
+        times[: len(past)] = [one.time for one in past]
+        return times
+
+
+def _joined(parts: Sequence[Array], like: Array) -> Array:
+    return np.concatenate([like[:0], *parts], dtype=like.dtype, casting="same_kind")
