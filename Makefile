@@ -8,6 +8,8 @@ VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed
 
+SHELL := bash  # braces in the recipe of bench
+
 # One thread per process where the work is small: parallel tests do not compete, threads do not
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test docs: export OMP_NUM_THREADS := 1
@@ -51,6 +53,10 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/python benchmarks/implicit_bpr.py
 	$(BIN)/twotower run --dataset video-games --seeds 2 --out runs/video-games --json benchmarks/results/video-games-2023.json
 	$(BIN)/python benchmarks/trials.py
+	$(BIN)/twotower ablate --dataset video-games --out runs/video-games --variant={popularity,item-knn,mf,lightgcn} --variant={v1,v4,v5,v8}=3 --variant={v2,v3,v4b,v4c,v4-bpr,v4-bpr-fixed,v5b,v5c,v6,v7,v5-no-log-q,v9} --protocol={full,full-unmasked,sampled-100,cold-start,by-activity,beyond-accuracy} --json benchmarks/results/ablation-video-games-2023.json
+	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
+	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,mf,lightgcn,v5} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
+	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
 	$(BIN)/python -m twotower.evaluation.report
 
 docs: install ## Check the documents: doctests, links, and tables against the results files

@@ -66,3 +66,4 @@ def test_every_model_of_a_folder_is_tracked_with_its_figures(
     client = MlflowClient(tracking_uri=uri)
     (run,) = client.search_runs([client.get_experiment_by_name("blocks").experiment_id])
     assert run.data.metrics["full.HR-10"] == 0.5
+    assert (tmp_path / "mlflow-artifacts").is_dir()

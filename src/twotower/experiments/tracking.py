@@ -44,8 +44,8 @@ class Tracker:
     Parameters
     ----------
     folder
-        Where the store is made, as ``mlflow.db``, with files in ``mlflow-artifacts``, unless
-        ``MLFLOW_TRACKING_URI`` names another.
+        Where the store is made, as ``mlflow.db``, unless ``MLFLOW_TRACKING_URI`` names another;
+        files lie beside it in ``mlflow-artifacts``, unless that is a server.
     experiment
         Name of the experiment, for example that of the data set.
 
@@ -70,7 +70,9 @@ class Tracker:
         if found is not None:
             self._experiment: str = found.experiment_id
         else:
-            local = None if os.environ.get(URI_VARIABLE) else folder.resolve() / "mlflow-artifacts"
+            # A server keeps files as it likes; a file store would put them where we stand.
+            served = self.uri.startswith(("http://", "https://", "databricks"))
+            local = None if served else folder.resolve() / "mlflow-artifacts"
             self._experiment = self._client.create_experiment(
                 experiment, artifact_location=None if local is None else local.as_uri()
             )
