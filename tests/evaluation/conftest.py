@@ -40,7 +40,7 @@ def study_results() -> Results:
     """A made-up study in which v4 helps, v8 shows nothing, and v7 lacks images."""
     protocols = {
         "full": 1.0, "sampled-100": 9.0, "history-3": 0.5, "history-10": 0.8, "history-full": 1.1,
-        "activity-5-7": 0.9, "activity-8-15": 1.1, "new-users-5-7": 0.7, "new-users-8-15": 0.8,
+        "activity-5-7": 0.9, "activity-8-15": 1.1, "new-users": 0.6, "known-users": 0.8,
         "new-items": 0.3,
     }  # fmt: skip
     rows = [

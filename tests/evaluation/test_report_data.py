@@ -6,7 +6,11 @@ import pytest
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.report_data import Reference, StudyFigures, within_seeds
 from twotower.evaluation.report_table import study_markdown
-from twotower.evaluation.report_words import agreement_in_words, extremes_in_words
+from twotower.evaluation.report_words import (
+    agreement_in_words,
+    extremes_in_words,
+    newcomers_in_words,
+)
 from twotower.evaluation.results import Results
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "reference.json"
@@ -68,6 +72,10 @@ def test_words_are_made_from_the_figures(study_figures: StudyFigures) -> None:
     assert agreement_in_words(study_figures) == (
         "The two order 6 of 6 pairs of models alike. v4 is best under both."
     )
-    assert extremes_in_words(study_figures, "new-items") == (
-        "Best is v4 with NDCG@10 0.0090 [0.0081, 0.0099], 3.0 times popularity; 500 queries."
+    assert extremes_in_words(study_figures, "new-items", "Of these") == (
+        "Of these v4 is best, with NDCG@10 0.0090 [0.0081, 0.0099], 3.0 times popularity, "
+        "over 500 queries."
+    )
+    assert newcomers_in_words(study_figures) == (
+        "Of the quality for known users, new ones get: popularity 75%, v1 75%, v4 75%, v8 75%."
     )

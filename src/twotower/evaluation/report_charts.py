@@ -103,31 +103,46 @@ def sampled_against_full_chart(figures: StudyFigures) -> Any:
 
 def reference_chart(figures: StudyFigures, protocol: str = SAMPLED, metric: str = "HR@10") -> Any:
     """The published figures beside ours."""
-    ours, theirs = figures.by_model(protocol, metric), figures.published(protocol, metric)
-    models = [model for model in theirs if model in ours]
+    ours = {model: row.value for model, row in figures.by_model(protocol, metric).items()}
+    named = {"reference": figures.published(protocol, metric), "this study": ours}
+    return _pairs_chart(named, f"{metric} ({protocol})")
+
+
+def newcomers_chart(figures: StudyFigures, metric: str = QUALITY) -> Any:
+    """Users that training never saw beside users that it knows."""
+    named = {
+        name: {model: row.value for model, row in figures.by_model(protocol, metric).items()}
+        for name, protocol in (("known users", "known-users"), ("new users", "new-users"))
+    }
+    return _pairs_chart(named, f"{metric}, full ranking")
+
+
+def _pairs_chart(named: Mapping[str, Mapping[str, float]], axis: str) -> Any:
+    """Two points a model, joined by a line: name → model → value."""
+    first, second = named.values()
+    models = [model for model in second if model in first]
     chart = _chart(height=110 + 30 * len(models))
     for model in models:
         chart.add_scatter(
-            x=[theirs[model], ours[model].value],
+            x=[first[model], second[model]],
             y=[model, model],
             mode="lines",
             line={"color": "#CBD2D9", "width": 3},
             hoverinfo="skip",
             showlegend=False,
         )
-    for name, values, colour, symbol in (
-        ("reference", [theirs[model] for model in models], COLOURS[4], "diamond"),
-        ("this study", [ours[model].value for model in models], COLOURS[0], "circle"),
+    for (name, values), colour, symbol in zip(
+        named.items(), (COLOURS[4], COLOURS[0]), ("diamond", "circle"), strict=True
     ):
         chart.add_scatter(
-            x=values,
+            x=[values[model] for model in models],
             y=models,
             mode="markers",
             name=name,
             marker={"color": colour, "symbol": symbol, "size": 12},
             hovertemplate="%{y}: %{x:.4f}<extra>" + name + "</extra>",
         )
-    chart.update_xaxes(title=f"{metric} ({protocol})")
+    chart.update_xaxes(title=axis)
     chart.update_yaxes(autorange="reversed")
     return chart
 
@@ -179,7 +194,7 @@ def gates_chart(figures: StudyFigures) -> Any:
             name=part,
             marker={
                 "color": COLOURS[number],
-                "pattern": {"shape": ["", "/", ".", "x"][number % 4]},
+                "pattern": {"shape": ["", "/", ".", "x"][number % 4], "fgopacity": 0.3},
             },
             texttemplate="%{x:.0%}",
             hovertemplate="%{y}, " + part + ": %{x:.1%}<extra></extra>",
@@ -231,7 +246,7 @@ def time_chart(figures: StudyFigures) -> Any:
         marker={"color": COLOURS[2], "size": 11},
         hovertemplate="%{text}: %{x:.0f} s, %{y:.4f}<extra></extra>",
     )
-    chart.update_xaxes(title="seconds of training (logarithmic)", type="log")
+    chart.update_xaxes(title="seconds of training (logarithmic)", type="log", dtick="D2")
     chart.update_yaxes(title=f"{QUALITY}, full ranking")
     return chart
 

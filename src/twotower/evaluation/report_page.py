@@ -19,6 +19,7 @@ from twotower.evaluation.report_table import study_table
 from twotower.evaluation.report_words import (
     agreement_in_words,
     extremes_in_words,
+    newcomers_in_words,
     verdicts_in_words,
 )
 
@@ -134,31 +135,33 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
     ask(
         len(sizes) > 1,
         "How much history does a model need?",
-        extremes_in_words(figures, next(iter(sizes))) + " (shortest history)" if sizes else "",
+        extremes_in_words(figures, next(iter(sizes)), "With the shortest history") if sizes else "",
         "The same users in every column, told to the model with only so many of their newest "
         f"items. {READING_INTERVALS}",
         lambda: charts.lines_chart(figures, sizes, "items of history"),
     )
-    for prefix, question, reading in (
-        ("activity", "Who is served well: users with little or much history?",
-         "Users in groups by the length of their history."),
-        ("new-users", "And people that training never saw?",
-         "Users held out of training altogether, by the length of the history they come with."),
-    ):  # fmt: skip
-        steps = {
-            name: name.removeprefix(f"{prefix}-")
-            for name in segment_names(prefix)
-            if name in measured
-        }
-        ask(
-            len(steps) > 1,
-            question,
-            extremes_in_words(figures, next(iter(steps))) + " (shortest histories)"
-            if steps
-            else "",
-            f"{reading} {READING_INTERVALS}",
-            lambda steps=steps: charts.lines_chart(figures, steps, "items of history"),  # type: ignore[misc]
-        )
+    segments = {
+        name: name.removeprefix("activity-")
+        for name in segment_names("activity")
+        if name in measured
+    }
+    ask(
+        len(segments) > 1,
+        "Who is served well: users with little or much history?",
+        extremes_in_words(figures, next(iter(segments)), "For the shortest histories")
+        if segments
+        else "",
+        f"Users in groups by the length of their history. {READING_INTERVALS}",
+        lambda: charts.lines_chart(figures, segments, "items of history"),
+    )
+    ask(
+        {"new-users", "known-users"} <= measured,
+        "And people that training never saw?",
+        newcomers_in_words(figures),
+        "New users were held out of training altogether, and come with their history. They are "
+        "other people than the known ones, so that a small difference may be theirs.",
+        lambda: charts.newcomers_chart(figures),
+    )
     ask(
         "new-items" in measured,
         "Can an item be found that nobody has bought?",

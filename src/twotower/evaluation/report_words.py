@@ -56,17 +56,28 @@ def agreement_in_words(figures: StudyFigures) -> str:
     )
 
 
-def extremes_in_words(figures: StudyFigures, protocol: str, metric: str = QUALITY) -> str:
+def extremes_in_words(figures: StudyFigures, protocol: str, when: str = "") -> str:
     """The best model of a protocol, and how it stands to popularity."""
-    rows = figures.by_model(protocol, metric)
+    rows = figures.by_model(protocol, QUALITY)
     best = max(rows.values(), key=lambda row: row.value)
-    said = f"Best is {best.model} with {metric} {best.value:.4f}"
+    said = f"{when} {best.model} is best".strip() + f", with {QUALITY} {best.value:.4f}"
     if best.low is not None:
         said += f" [{best.low:.4f}, {best.high:.4f}]"
     popular = rows.get("popularity")
     if popular is not None and popular.value > 0 and best.model != "popularity":
         said += f", {best.value / popular.value:.1f} times popularity"
-    return f"{said}; {_things(best.users, 'query', 'queries')}."
+    return f"{said}, over {_things(best.users, 'query', 'queries')}."
+
+
+def newcomers_in_words(figures: StudyFigures) -> str:
+    """What each model keeps of its quality for people that training never saw."""
+    known, new = (figures.by_model(name, QUALITY) for name in ("known-users", "new-users"))
+    kept = [
+        f"{model} {new[model].value / known[model].value:.0%}"
+        for model in new
+        if model in known and known[model].value > 0
+    ]
+    return f"Of the quality for known users, new ones get: {', '.join(kept)}."
 
 
 def _named(figures: StudyFigures, one: Difference) -> str:

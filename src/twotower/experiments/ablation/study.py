@@ -15,6 +15,7 @@ from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
 from twotower.experiments.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
 from twotower.experiments.ablation.grid import CHANGES, PARENTS, Grid, default_models, make_grid
+from twotower.experiments.ablation.lock import only_one
 from twotower.experiments.ablation.pool import run_cells, usable_cores
 from twotower.experiments.ablation.summary import ModelFigures, differences, model_figures
 from twotower.experiments.images import NO_IMAGES, item_image
@@ -77,7 +78,7 @@ def ablate(
     Raises
     ------
     InputError
-        An unknown model or protocol, or numbers below 1.
+        An unknown model or protocol, numbers below 1, or another study running in ``out``.
     ArtefactError
         Where ``out`` holds cells of other settings or data.
     """
@@ -86,8 +87,20 @@ def ablate(
         raise InputError(f"jobs must be at least 1, got {jobs}")
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
     by_name(protocols)  # an unknown name is no reason to prepare anything
-    dataset = study_dataset(source, out / "dataset", settings, reporter)
-    grid = make_grid(seeds, dataset, text_encoder=text_encoder)
+    with only_one(out):
+        dataset = study_dataset(source, out / "dataset", settings, reporter)
+        grid = make_grid(seeds, dataset, text_encoder=text_encoder)
+        return _run(grid, dataset, out, protocols, jobs, reporter)
+
+
+def _run(
+    grid: Grid,
+    dataset: Dataset,
+    out: Path,
+    protocols: Sequence[str],
+    jobs: int | None,
+    reporter: Reporter,
+) -> Study:
     finished = {cell: _finished(cell, dataset, out, protocols) for cell in grid.cells}
     open_cells = [cell for cell, record in finished.items() if record is None]
     if open_cells:
