@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from twotower.data import Dataset
+from twotower.data import Dataset, Queries
 from twotower.experiments import text_export
 from twotower.experiments.bundling import bundle_contents, write_bundle
 from twotower.experiments.models import train_variant
@@ -12,6 +12,8 @@ from twotower.experiments.text_export import text_model
 from twotower.features import HashingText
 from twotower.serving import Pipeline
 from twotower.serving.item_encoder import catalogue_rows
+from twotower.serving.item_table import Descriptions
+from twotower.serving.user_tower import UserTower
 from twotower.training.fit import Trained
 
 NEW = {"item_id": "new", "title": "Dragon Saga 99", "price": 20.0, "category": "role-playing"}
@@ -45,6 +47,44 @@ def test_a_new_item_is_encoded_as_the_trained_tower_would(
         history = module.history_text(text)
     np.testing.assert_allclose(encoded.vectors, vector.numpy(), atol=1e-5)
     np.testing.assert_allclose(encoded.history, history.numpy(), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def v9(blocks: Dataset, small_variants: Any) -> Trained:
+    return train_variant(small_variants["v9"], blocks)
+
+
+def test_v9_serves_the_vectors_that_it_was_evaluated_with(
+    v9: Trained, blocks: Dataset, tmp_path: Any
+) -> None:
+    write_bundle(tmp_path / "bundle", bundle_contents("v9", v9, blocks), v9)
+    pipeline = Pipeline.load(tmp_path / "bundle")
+    scorer = v9.module.scorer()
+    histories = blocks.interactions.select(np.arange(20))
+    short = histories.keep(histories.rows != 3)  # one of them has no history
+    for queries in (Queries.anonymous(short), Queries(np.arange(20, dtype=np.int32), histories)):
+        found = UserTower(pipeline.contents).encode(queries)
+        np.testing.assert_allclose(found, scorer.user_vectors(queries), atol=1e-5)
+    np.testing.assert_array_equal(pipeline.contents.item_vectors, scorer.item_vectors())
+    assert pipeline.contents.tower_dim == 8
+    assert found.shape == (20, 8 + 4)
+
+
+def test_v9_recommends_a_new_item_and_reads_it_in_a_history(v9: Trained, blocks: Dataset) -> None:
+    pipeline = Pipeline(bundle_contents("v9", v9, blocks))
+    encoder = pipeline.item_encoder
+    rows = catalogue_rows([NEW])
+    encoded = encoder.encode(rows, encoder.texts(rows))
+    assert encoded.vectors.shape == (1, 12)
+    assert not encoded.vectors[0, 8:].any()
+    np.testing.assert_allclose(np.linalg.norm(encoded.vectors[0, :8]), 1, atol=1e-5)
+    described = Descriptions(["new"], [str(NEW["title"])], [str(NEW["category"])], [20.0])
+    grown = pipeline.with_items(pipeline.items.with_items(described, encoded))
+    known = blocks.items.ids[0]
+    similar = grown.similar_items(known, k=len(blocks.items))
+    assert "new" in [one.item_id for one in similar]
+    assert similar[0].score <= 1 + 1e-5
+    assert len(grown.recommend(history=[known, "new"], k=5)) == 5
 
 
 def test_the_parts_for_new_items_may_be_left_out(trained: Trained, blocks: Dataset) -> None:

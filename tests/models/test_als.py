@@ -6,7 +6,7 @@ import pytest
 from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
 from twotower.evaluation.protocols import validation_ndcg
-from twotower.models.als import ALS, ALSConfig, fit_factors
+from twotower.models.als import ALS, ALSConfig, fit_factors, fit_next_factors, fold_in
 from twotower.models.popularity import Popularity
 
 SMALL = ALSConfig(embedding_dim=4, iterations=6)
@@ -59,3 +59,51 @@ def test_it_beats_popularity_on_blocks(blocks: Dataset) -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises((InputError, ValueError), match="recency"):
         ALSConfig(recency=0)
+
+
+def test_next_factors_score_what_came_next_and_not_what_came_before() -> None:
+    chains = Histories.from_lists([[0, 1, 2, 3], [0, 1, 2], [1, 2, 3]] * 5)
+    config = ALSConfig(embedding_dim=4, next_share=0.0, next_regularisation=0.1)
+    queries = Queries.anonymous(Histories.from_lists([[1]]))
+
+    both_ways = ALS.fit(chains, 4, config).scores(queries)[0]
+    forwards = ALS.fit(chains, 4, config.vary(next_item=True)).scores(queries)[0]
+    assert both_ways[[0, 2]].min() > 0.2
+    assert forwards[0] < 0.05
+    assert forwards[2] > 0.5
+
+
+def test_next_factors_solve_the_normal_equations() -> None:
+    config = ALSConfig(
+        embedding_dim=3, next_share=0.25, frequency_power=0.0, popularity_discount=0.0
+    )
+    factors = fit_factors(TRAIN, 6, config)
+    found = fit_next_factors(TRAIN, factors, config)
+    fold = fold_in(factors, config)
+    prefixes = [[0], [1], [1, 0], [3], [4], [2]]
+    following = np.array([1, 0, 2, 4, 3, 1])
+    users = fold(Histories.from_lists(prefixes)).astype(np.float64)
+    for item in range(6):
+        weight = 40.0 * (following == item)
+        matrix = users.T @ users + 10 * np.eye(3) + (users.T * weight) @ users
+        expected = np.linalg.solve(matrix, users.T @ ((1 + weight) * (following == item)))
+        np.testing.assert_allclose(found[item], expected + 0.25 * factors[item], atol=1e-4)
+
+
+def test_the_scoring_factors_of_popular_items_are_shortened() -> None:
+    factors = fit_factors(TRAIN, 6, SMALL)
+    plain = fit_next_factors(TRAIN, factors, SMALL.vary(popularity_discount=0.0))
+    discounted = fit_next_factors(TRAIN, factors, SMALL.vary(popularity_discount=0.5))
+    counts = np.array([2, 3, 2, 2, 2, 0])
+    shares = np.maximum(counts, 1)
+    scale = (shares / shares.mean()) ** -0.5
+    np.testing.assert_allclose(discounted, plain * scale[:, None], rtol=1e-5)
+
+
+def test_only_the_newest_items_of_a_prefix_are_read() -> None:
+    long = Histories.from_lists([[0, 1, 2, 3, 4, 5]])
+    plain = SMALL.vary(popularity_discount=0.0)
+    factors = fit_factors(TRAIN, 6, plain)
+    short = fit_next_factors(long, factors, plain.vary(history_length=1))
+    pairs = Histories.from_lists([[item, item + 1] for item in range(5)])
+    np.testing.assert_allclose(short, fit_next_factors(pairs, factors, plain), atol=1e-5)

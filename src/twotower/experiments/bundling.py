@@ -70,6 +70,7 @@ def bundle_contents(
         user_tower=towers.user_tower,
         user_table=towers.user_table,
         history_table=towers.history_table,
+        factors=towers.factors,
         user_features=UserFeatures.fit(dataset.train, dataset.catalogue),
         item_vectors=item_vectors,
         users=dataset.users,

@@ -4,7 +4,7 @@ from twotower.features.cache import cached_embeddings
 from twotower.features.clip import CLIP
 from twotower.features.declared import ITEM_FEATURES, LAUNCH_FEATURES, USER_FEATURES, Feature
 from twotower.features.efficientnet import EfficientNetLite0
-from twotower.features.fold_in import FoldIn, principal_basis, solve_rows
+from twotower.features.fold_in import FoldIn, principal_basis, principal_directions, solve_rows
 from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
 from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddings
 from twotower.features.inputs import UserInputs, user_inputs
@@ -36,6 +36,7 @@ __all__ = [
     "image_encoder",
     "item_texts",
     "principal_basis",
+    "principal_directions",
     "solve_rows",
     "text_encoder",
     "user_inputs",

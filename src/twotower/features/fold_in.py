@@ -24,9 +24,14 @@ def principal_basis(table: FloatArray) -> FloatArray:
     Dot products stay as they are, the columns come in falling order of their squared norm, and
     solving against all items costs a division by it.
     """
-    _, basis = np.linalg.eigh(table.T.astype(np.float64) @ table)
-    turned: FloatArray = table @ basis[:, ::-1].astype(np.float32)
+    turned: FloatArray = table @ principal_directions(table)
     return turned
+
+
+def principal_directions(table: FloatArray) -> FloatArray:
+    """``(d, d)`` float32 the orthogonal matrix that turns a table to its `principal_basis`."""
+    _, basis = np.linalg.eigh(table.T.astype(np.float64) @ table)
+    return np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
 
 
 def column_norms(table: FloatArray) -> FloatArray:

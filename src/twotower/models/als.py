@@ -8,7 +8,7 @@ from pydantic import Field
 
 from twotower.config import Config
 from twotower.data import Histories
-from twotower.features import FoldIn, principal_basis, solve_rows
+from twotower.features import FoldIn, principal_basis, principal_directions, solve_rows
 from twotower.models.factors import FactorScorer
 from twotower.models.item_knn import binary_matrix
 from twotower.types import Array, FloatArray
@@ -30,8 +30,19 @@ class ALSConfig(Config):
     """Rounds of solving for users, then for items."""
     fold_in_confidence: float = Field(20.0, gt=0)
     """Extra weight of the newest item when a history is folded in."""
-    recency: float = Field(0.5, gt=0, le=1)
+    recency: float = Field(0.4, gt=0, le=1)
     """What that weight is multiplied by for each newer item; 1 forgets the order."""
+    next_item: bool = False
+    """Whether items are also fitted as what comes next after a history that is folded in."""
+    next_regularisation: float = Field(10.0, gt=0)
+    """As ``regularisation``, for these second factors."""
+    next_share: float = Field(0.6, ge=0)
+    """How much of the factor that a history is read with is added to the one that scores."""
+    popularity_discount: float = Field(0.1, ge=0)
+    """The factors that score are multiplied by the item's share of interactions to minus this
+    power: squared errors over everything favour popular items more than a ranking should."""
+    history_length: int = Field(50, ge=1)
+    """Newest items of a history that are folded in, when second factors are fitted."""
 
 
 def fit_factors(train: Histories, num_items: int, config: ALSConfig, seed: int = 0) -> FloatArray:
@@ -58,6 +69,48 @@ def _solved(table: FloatArray, indptr: Array, events: Array, config: ALSConfig) 
     return solve_rows(table, indptr.astype(np.int64), events, weights, penalty)
 
 
+def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -> FloatArray:
+    r"""Item factors that score what comes next, ``(num_items, d)`` in the basis of ``factors``.
+
+    Least squares as it is fitted puts an item near those who have it, whenever they got it. Here
+    every prefix ``h`` of every history is folded in, as it will be at serving time, and item
+    ``i`` gets one more least-squares solution against these vectors :math:`f(h)`,
+
+    .. math:: w_i = \arg\min_w \sum_{h \to i} (1 + \alpha)(1 - f(h)^T w)^2
+              + \sum_{h \not\to i} (f(h)^T w)^2 + \lambda_i \lVert w \rVert^2
+
+    with :math:`h \to i` where ``i`` came right after ``h``. What comes next after a game is not
+    what came before it. The share ``next_share`` of the item's own factor is added, and
+    the sum is discounted by ``popularity_discount``.
+    """
+    users, items = _prefixes(train, factors, config)
+    basis = principal_directions(users)
+    order = np.argsort(items, kind="stable")
+    counts = np.bincount(items, minlength=len(factors))
+    indptr = np.append(0, np.cumsum(counts))
+    share = np.maximum(counts, 1) / max(float(counts.mean()), 1e-9)
+    penalty = (config.next_regularisation * share**config.frequency_power).astype(np.float32)
+    weights = np.full(len(order), config.confidence, dtype=np.float32)
+    solved = solve_rows(users @ basis, indptr, order, weights, penalty)
+    following = solved @ basis.T + np.float32(config.next_share) * factors
+    popularity = np.maximum(np.bincount(train.items, minlength=len(factors)), 1)
+    discount = (popularity / popularity.mean()) ** -config.popularity_discount
+    discounted: FloatArray = following * discount[:, None].astype(np.float32)
+    return discounted
+
+
+def _prefixes(train: Histories, factors: FloatArray, config: ALSConfig) -> tuple[FloatArray, Array]:
+    """The folded-in vector of every prefix, ``(prefixes, d)``, and the item that came next."""
+    starts = np.repeat(train.indptr[:-1], train.lengths)
+    ends = np.repeat(train.indptr[1:], train.lengths)
+    last = np.flatnonzero(np.arange(len(train.items)) + 1 < ends)  # the prefix's last event
+    lengths = np.minimum(last - starts[last] + 1, config.history_length)
+    indptr = np.append(0, np.cumsum(lengths))
+    places = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - (last + 1 - lengths), lengths)
+    fold = fold_in(factors, config)
+    return fold(Histories(indptr, train.items[places])), train.items[last + 1]
+
+
 def fold_in(factors: FloatArray, config: ALSConfig) -> FoldIn:
     """What makes user vectors against these factors."""
     return FoldIn(factors, config.fold_in_confidence, config.recency, config.regularisation)
@@ -75,4 +128,5 @@ class ALS(FactorScorer):
         config = config or ALSConfig()
         factors = fit_factors(train, num_items, config, seed)
         maker = fold_in(factors, config)
-        return cls(factors, lambda queries: maker(queries.histories))
+        scoring = fit_next_factors(train, factors, config) if config.next_item else factors
+        return cls(scoring, lambda queries: maker(queries.histories))

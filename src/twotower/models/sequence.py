@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from twotower.config import Config
 from twotower.data import Histories, Queries
 from twotower.features import LAUNCH_FEATURES, FoldIn, ItemFeatures
-from twotower.models.als import ALSConfig, fit_factors, fold_in
+from twotower.models.als import ALSConfig, fit_factors, fit_next_factors, fold_in
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -53,7 +53,7 @@ class SequenceConfig(Config):
     """Share of that layer that is hidden in training."""
     history: HistoryEncoder = TransformerConfig()
     """How the newest items are read."""
-    factors: ALSConfig | None = ALSConfig()
+    factors: ALSConfig | None = ALSConfig(next_item=True)
     """The least-squares part of the vectors, or None."""
 
     @model_validator(mode="after")
@@ -135,6 +135,7 @@ class SequenceTower(RetrievalModule):
     item_ids: Tensor
     item_content: Tensor
     factors: Tensor
+    next_factors: Tensor
     factor_weight: Tensor
 
     def __init__(
@@ -170,14 +171,19 @@ class SequenceTower(RetrievalModule):
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
+        # A history is read with the first table and scored with the second.
         self.register_buffer("factors", torch.zeros(self.num_items, width))
+        self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
-        if self.config.factors is not None:
-            fitted = fit_factors(train, self.num_items, self.config.factors, seed)
-            self.factors.copy_(torch.from_numpy(fitted))
+        config = self.config.factors
+        if config is not None:
+            read = fit_factors(train, self.num_items, config, seed)
+            scored = fit_next_factors(train, read, config) if config.next_item else read
+            self.factors.copy_(torch.from_numpy(read))
+            self.next_factors.copy_(torch.from_numpy(scored))
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed every item of the batch once, then run the user tower over the histories."""
@@ -227,7 +233,7 @@ class SequenceTower(RetrievalModule):
                 return vectors
             return np.hstack([vectors, weight * maker(queries.histories)])
 
-        items = torch.cat([towers[1:], self.factors], dim=1)
+        items = torch.cat([towers[1:], self.next_factors], dim=1)
         return FactorScorer(items.cpu().numpy(), encode)
 
     @torch.no_grad()

@@ -89,6 +89,8 @@ def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Ar
     tables = {"user_table": contents.user_table}
     if contents.history_table is not None:
         tables["history_table"] = contents.history_table
+    if contents.factors is not None:
+        tables["factors"] = contents.factors
     log = contents.histories
     events: dict[str, Array | None] = {
         "indptr": log.indptr,
@@ -150,6 +152,7 @@ def load_bundle(folder: Path) -> Bundle:
             user_tower=(folder / USER_TOWER).read_bytes(),
             user_table=user_table,
             history_table=tables.get("history_table"),
+            factors=tables.get("factors"),
             user_features=user_features,
             item_vectors=item_vectors,
             users=users,

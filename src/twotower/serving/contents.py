@@ -34,7 +34,8 @@ class BundleContents:
     user_features
         Fitted user features.
     item_vectors
-        ``(items, embedding_dim)`` float32 outputs of the item tower.
+        ``(items, embedding_dim)`` float32: outputs of the item tower, and behind them factors
+        where the model has a least-squares part.
     users
         External user ids.
     catalogue
@@ -43,6 +44,9 @@ class BundleContents:
         One row per user: all that is known of them, oldest first.
     index
         Index of ``item_vectors``.
+    factors
+        ``(items, f)`` float32, what a history is folded in with, or None where the vectors have
+        no least-squares part.
     reranker
         Vectors of the second stage, or None.
     new_items
@@ -59,6 +63,7 @@ class BundleContents:
     catalogue: pl.DataFrame
     histories: Histories
     index: ItemIndex
+    factors: FloatArray | None = None
     reranker: RerankVectors | None = None
     new_items: NewItems | None = None
 
@@ -76,6 +81,8 @@ class BundleContents:
         }
         if self.history_table is not None:
             rows["history_table"] = (len(self.history_table), items + 1)
+        if self.factors is not None:
+            rows["factors"] = (len(self.factors), items)
         if self.reranker is not None:
             rows["reranker user_vectors"] = (len(self.reranker.user_vectors), users)
             rows["reranker item_vectors"] = (len(self.reranker.item_vectors), items)
@@ -90,6 +97,9 @@ class BundleContents:
         dim = self.item_vectors.shape[1]
         if self.index.dim != dim:
             raise InputError(f"index must have the item vectors' dim {dim}, got {self.index.dim}")
+        given = 0 if self.factors is None else self.factors.shape[1]
+        if given != (0 if self.info.fold_in is None else self.info.fold_in.dim):
+            raise InputError(f"factors must have the columns that info.fold_in says, got {given}")
         if (self.history_table is None) != (self.info.history_length == 0):
             raise InputError(
                 f"history_length is {self.info.history_length}, but history_table is "

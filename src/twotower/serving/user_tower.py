@@ -95,7 +95,6 @@ class UserTower:
 
 def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
     info = contents.info.fold_in
-    if info is None:
+    if info is None or contents.factors is None:
         return None, 0.0
-    factors = np.ascontiguousarray(contents.item_vectors[:, contents.tower_dim :])
-    return FoldIn(factors, info.confidence, info.recency, info.regularisation), info.weight
+    return FoldIn(contents.factors, info.confidence, info.recency, info.regularisation), info.weight
