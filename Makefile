@@ -53,6 +53,7 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/python benchmarks/implicit_bpr.py
 	$(BIN)/twotower run --dataset video-games --seeds 2 --out runs/video-games --json benchmarks/results/video-games-2023.json
 	$(BIN)/python benchmarks/trials.py
+	$(BIN)/python benchmarks/bpr_collapse.py
 	$(BIN)/twotower ablate --dataset video-games --out runs/video-games --variant={popularity,item-knn,mf,lightgcn} --variant={v1,v4,v5,v8}=3 --variant={v2,v3,v4b,v4c,v4-bpr,v4-bpr-fixed,v5b,v5c,v6,v7,v5-no-log-q,v9} --protocol={full,full-unmasked,sampled-100,cold-start,by-activity,beyond-accuracy} --json benchmarks/results/ablation-video-games-2023.json
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,mf,lightgcn,v5} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
