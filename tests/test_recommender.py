@@ -98,7 +98,7 @@ def test_a_request_that_cannot_be_answered_says_why(
 def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variants: Any) -> None:
     with pytest.raises(InputError, match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1"):
         Recommender.fit(blocks, "v99")
-    text = "^model {!r} has no towers to serve; fit a two-tower, for example v5$"
+    text = "^model {!r} has no towers to serve; fit a two-tower, for example v9$"
     for name in ("mf", "lightgcn"):
         with pytest.raises(InputError, match=text.format(name)):
             Recommender.fit(blocks, name)

@@ -35,7 +35,7 @@ class Recommender:
     def fit(
         cls,
         dataset: Dataset,
-        model: str | Variant = "v5",
+        model: str | Variant = "v9",
         *,
         seed: int = 0,
         text_encoder: str = "minilm",
@@ -70,7 +70,7 @@ class Recommender:
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
         if not isinstance(variant.model, TwoTowerConfig):
             raise InputError(
-                f"model {name!r} has no towers to serve", "fit a two-tower, for example v5"
+                f"model {name!r} has no towers to serve", "fit a two-tower, for example v9"
             )
         trained = train_variant(variant, dataset, name=name, seed=seed, checkpoint=checkpoint)
         return cls(Pipeline(bundle_contents(name, trained, dataset)), trained, dataset)

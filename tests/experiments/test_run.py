@@ -36,7 +36,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
 
     assert result.dataset.name == "shop"
     assert [int((result.dataset.split == part).sum()) for part in Part] == [600, 60, 60]
-    trained = ("mf", "lightgcn", "v5")
+    trained = ("mf", "lightgcn", "v9")
     measured = [row for row in result.rows if row.protocol != "timing"]
     timed = [row for row in result.rows if row.protocol == "timing"]
     assert sorted((row.model, row.protocol, row.metric) for row in measured) == sorted(
@@ -57,7 +57,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
         assert row.low <= row.value <= row.high
     assert all(0 <= row.value <= 1 for row in measured)
 
-    assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v5"]
+    assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v9"]
     assert result.bundle == out / "bundle"
     pipeline = Pipeline.load(out / "bundle")
     assert len(pipeline.recommend(result.example_user, k=5, rerank=True)) == 5
@@ -66,7 +66,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
     (ndcg,) = (
         row
         for row in result.rows
-        if (row.model, row.protocol, row.metric) == ("v5", "full", "NDCG@10")
+        if (row.model, row.protocol, row.metric) == ("v9", "full", "NDCG@10")
     )
     assert pipeline.contents.info.metrics["NDCG@10"] == ndcg.value
 

@@ -23,7 +23,7 @@ def train(
     data: DataFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="mf, lightgcn, v1, v4 … Default: v5.")
+        str | None, typer.Option("--model", help="mf, lightgcn, v1 … v9. Default: v9.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
@@ -36,7 +36,7 @@ def train(
 ) -> None:
     """Train one model. An interrupted training goes on from its checkpoint.
 
-    Example: `twotower train --data data/shop --model v5 --out models/v5`
+    Example: `twotower train --data data/shop --model v9 --out models/v9`
     """
     from twotower.console import reporting
     from twotower.data import Dataset
@@ -47,7 +47,7 @@ def train(
     if track:
         check_tracking()
     if settings is None:
-        name = model or "v5"
+        name = model or "v9"
         variant = named_variant(name, text_encoder)
     else:
         name = model or settings.stem
@@ -99,7 +99,7 @@ def evaluate(
 ) -> None:
     """Evaluate trained models on the held-out part.
 
-    Example: `twotower evaluate --data data/shop models/v5 models/mf --json results.json`
+    Example: `twotower evaluate --data data/shop models/v9 models/mf --json results.json`
     """
     from twotower.console import reporting, results_table
     from twotower.data import Dataset, Part
@@ -136,7 +136,7 @@ def index(
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.
 
-    Example: `twotower index models/v5 --data data/shop --out bundle`
+    Example: `twotower index models/v9 --data data/shop --out bundle`
     """
     from twotower.console import reporting
     from twotower.data import Dataset

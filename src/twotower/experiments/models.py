@@ -103,7 +103,7 @@ def train_variant(
         },
         seed=seed,
         checkpoint=checkpoint,
-        progress=reporter.training(f"{name} seed {seed}", variant.training.epochs),
+        progress=reporter.training(f"{name} seed {seed}"),
     )
 
 

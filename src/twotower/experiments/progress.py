@@ -25,7 +25,7 @@ class Reporter(Protocol):
         """A callback for any piece of work; it is over once all is done."""
         ...
 
-    def training(self, label: str, epochs: int) -> Progress:
+    def training(self, label: str) -> Progress:
         """A callback for `twotower.training.trainer.train`."""
         ...
 
@@ -53,7 +53,7 @@ class BarReporter(ABC):
     def bar(self, label: str) -> Bar:
         """A callback that shows one piece of work."""
 
-    def training(self, label: str, epochs: int) -> Progress:
+    def training(self, label: str) -> Progress:
         """A bar over all steps of all epochs, with loss, speed and the validation metric."""
         bar = self.bar(f"train {label}")
 
@@ -61,10 +61,10 @@ class BarReporter(ABC):
             metric = state.epochs[-1].metric if state.epochs else None
             done = state.epoch * steps + state.step
             mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
-            ended = state.finished or state.epoch == epochs
+            ended = state.finished or state.epoch == state.planned_epochs
             bar(
                 done,
-                done if ended else epochs * steps,
+                done if ended else state.planned_epochs * steps,
                 f"loss {mean_loss:.4f}  {examples_per_second:,.0f} examples/s"
                 + (f"  validation NDCG@10 {metric:.4f}" if metric is not None else ""),
             )
@@ -103,9 +103,9 @@ class Silent:
         del label
         return _ignore
 
-    def training(self, label: str, epochs: int) -> Progress:
+    def training(self, label: str) -> Progress:
         """Ignore every step."""
-        del label, epochs
+        del label
         return _unwatched
 
     def counting(self, label: str, total: int) -> Callable[[int], None]:

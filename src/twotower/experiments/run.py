@@ -22,7 +22,7 @@ from twotower.experiments.served import has_towers
 from twotower.index import IndexConfig
 from twotower.training.fit import Trained
 
-DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v5")
+DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
 RERANKER: Final = "lightgcn"
 
 

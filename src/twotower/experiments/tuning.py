@@ -70,8 +70,8 @@ class _Watched(BarReporter):
     def bar(self, label: str) -> Bar:
         return self._reporter.bar(label)
 
-    def training(self, label: str, epochs: int) -> Progress:
-        shown = super().training(label, epochs)
+    def training(self, label: str) -> Progress:
+        shown = super().training(label)
         if label != self._label:  # a teacher, which is nobody's trial
             return shown
 

@@ -120,6 +120,7 @@ V9: Final = Variant(
     negatives=Candidates(sampled=Uniform(count=2048)),
     training=TrainingConfig(
         epochs=10,
+        least_steps=600,
         batch_size=256,
         learning_rate=2e-3,
         schedule="cosine",

@@ -40,7 +40,7 @@ class ModelInfo(Config):
     """What a model is and where it comes from."""
 
     model: str = Field(min_length=1)
-    """Short name, as results files use it: ``v5``."""
+    """Short name, as results files use it: ``v9``."""
     config: dict[str, Any]
     """The configuration that the model was trained with."""
     dataset: str

@@ -28,6 +28,8 @@ class TrainingConfig(Config):
 
     epochs: int = Field(20, ge=1)
     """Most passes over the training part."""
+    least_steps: int = Field(0, ge=0)
+    """A small log is passed over more often than that, until so many steps are planned."""
     batch_size: int = Field(2048, ge=1)
     """Examples in a step."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -68,6 +70,7 @@ class TrainingState:
     """Where a run is, apart from its tensors: everything that a checkpoint's JSON holds."""
 
     fingerprint: str
+    planned_epochs: int = 0
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
@@ -137,7 +140,8 @@ def train(
     optimiser = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
     negatives = negatives or LiveNegatives()
     modules = {"module": module, "negatives": negatives}
-    state = TrainingState(fingerprint)
+    epochs = max(config.epochs, math.ceil(config.least_steps / max(examples.steps, 1)))
+    state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
         state = _resume(checkpoint, modules, optimiser, fingerprint)
@@ -149,7 +153,7 @@ def train(
             save_checkpoint(checkpoint / name, modules, optimiser, asdict(state))
 
     saved = time.monotonic()
-    while state.epoch < config.epochs and not state.finished:
+    while state.epoch < epochs and not state.finished:
         module.train()
         while state.step < examples.steps:
             begun = time.perf_counter()
@@ -177,7 +181,7 @@ def train(
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         unvalidated = state.epoch - state.validated_epoch
         enough = unvalidated * examples.steps >= config.validate_steps
-        if enough or state.epoch == config.epochs:
+        if enough or state.epoch == epochs:
             state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad():
@@ -224,7 +228,7 @@ def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> floa
     """Step size at a position; a function of nothing else."""
     if config.schedule == "constant":
         return config.learning_rate
-    done = (state.epoch * steps + state.step) / (config.epochs * steps)
+    done = (state.epoch * steps + state.step) / (state.planned_epochs * steps)
     return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
