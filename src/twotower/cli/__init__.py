@@ -10,6 +10,7 @@ import typer
 from twotower import __version__
 from twotower.cli.ablate import ablate
 from twotower.cli.data import download, hold_out, prepare
+from twotower.cli.demo import demo
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend
 from twotower.cli.report import report
@@ -63,7 +64,7 @@ def _app() -> typer.Typer:
     app.callback(invoke_without_command=True)(version)
     for command in (
         run, download, prepare, hold_out, train, evaluate, ablate, tune, report, index,
-        recommend, info, serve, key, events,
+        recommend, info, serve, key, events, demo,
     ):  # fmt: skip
         app.command()(command)
     return app

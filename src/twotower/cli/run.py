@@ -89,3 +89,5 @@ def run(
     console.print(
         f"somebody new:   {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
     )
+    demo = f"twotower demo --bundle {result.bundle}"
+    console.print(f"see it all:     {demo}", highlight=False, soft_wrap=True)

@@ -1,0 +1,56 @@
+"""The command that opens the demo."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twotower.cli.options import console
+from twotower.errors import InputError
+
+
+def demo(
+    bundle: Annotated[
+        str, typer.Option("--bundle", help="Folder of a bundle, or the address of one.")
+    ],
+    api: Annotated[
+        str | None,
+        typer.Option("--api", help="A running service that answers; key: TWOTOWER_API_KEY."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--results", help="Results file, or folder of them; may be given again."),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port.")] = 8501,
+) -> None:
+    """Open a page in the browser that shows what a bundle recommends. Needs the extra 'demo'.
+
+    Example: `twotower demo --bundle runs/sample/bundle`
+    """
+    try:
+        from streamlit.web.cli import main as streamlit
+
+        from twotower.demo.source import find_bundle, version_of
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the demo needs the package {error.name}, which is not installed",
+            "run pip install 'twotower[demo]'",
+        ) from error
+    from twotower.console import downloading
+
+    with downloading(console) as progress:
+        folder = find_bundle(bundle, progress=progress)
+    version_of(folder)
+    app = Path(sys.modules["twotower.demo"].__file__ or "").with_name("app.py")
+    told = ["--bundle", str(folder)]
+    told += [] if api is None else ["--api", api]
+    for path in results or []:
+        told += ["--results", str(path)]
+    console.print(f"demo: http://{host}:{port}  (Ctrl+C ends it)", highlight=False)
+    streamlit(
+        ["run", str(app), "--server.address", host, "--server.port", str(port), "--", *told],
+        prog_name="streamlit",
+        standalone_mode=False,
+    )

@@ -1,0 +1,107 @@
+"""The demo's entry point: ``streamlit run app.py -- --bundle B``, or ``twotower demo``."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Final
+
+import streamlit as st
+
+from twotower.demo import cards
+from twotower.demo.opened import Opened
+from twotower.demo.pages import about_data, for_you, item, known_user, models, serving
+from twotower.demo.settings import DemoSettings
+from twotower.demo.source import find_bundle, version_of
+from twotower.demo.state import GO
+from twotower.demo.style import CSS
+from twotower.errors import TwoTowerError
+
+ICON: Final = Path(__file__).with_name("icon.svg")
+Show = Callable[[Opened, DemoSettings], None]
+PAGES: Final[dict[str, tuple[str, str, Show]]] = {
+    "for-you": ("For you", ":material/favorite:", for_you.show),
+    "known-user": ("Known user", ":material/person:", known_user.show),
+    "item": ("Item", ":material/category:", item.show),
+    "models": ("Models", ":material/leaderboard:", models.show),
+    "serving": ("Serving", ":material/speed:", serving.show),
+    "data": ("About the data", ":material/database:", about_data.show),
+}
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Draw the page that was asked for."""
+    st.set_page_config(
+        page_title="twotower", page_icon=str(ICON), layout="wide",
+        initial_sidebar_state="auto",
+    )  # fmt: skip
+    st.html(f"<style>{CSS}</style>")
+    settings = DemoSettings.read(sys.argv[1:], os.environ)
+    pages = {
+        name: st.Page(
+            partial(draw, name, settings), title=title, icon=icon, url_path=name,
+            default=name == "for-you",
+        )
+        for name, (title, icon, _) in PAGES.items()
+    }  # fmt: skip
+    page = st.navigation(list(pages.values()), position="top")
+    wanted = st.session_state.pop(GO, None)
+    if wanted is not None and pages[wanted].url_path != page.url_path:
+        st.switch_page(pages[wanted])
+    page.run()
+
+
+def draw(page: str, settings: DemoSettings) -> None:
+    """One of `PAGES`; what goes wrong is said in words, and its traceback is logged."""
+    try:
+        folder = find_bundle(settings.bundle)
+        opened = _opened(str(folder), version_of(folder), settings.api, settings.api_key)
+        if opened.served != opened.manifest.model_version:
+            st.warning(
+                f"The service answers with {opened.served}; titles and maps are those of "
+                f"{opened.manifest.model_version}."
+            )
+        PAGES[page][2](opened, settings)
+        _footer(opened, settings)
+    except TwoTowerError as error:
+        st.error(f"This cannot be shown: {cards.plain(str(error))}", icon=":material/error:")
+        st.info(
+            "Make a bundle with `make quickstart`, and open it with "
+            "`twotower demo --bundle runs/sample/bundle`.",
+            icon=":material/lightbulb:",
+        )
+    except Exception:
+        _log.exception("a page failed")
+        st.error(
+            "Something went wrong on this page. The server's log says what; the other pages "
+            "still work.",
+            icon=":material/error:",
+        )
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading the bundle …")
+def _opened(folder: str, version: str, api: str | None, api_key: str | None) -> Opened:
+    """A bundle by its version: another one saved to the same folder is read again."""
+    del version
+    opened = Opened.of(Path(folder), api, api_key)
+    _ = opened.finder, opened.scenarios, opened.rivals
+    return opened
+
+
+def _footer(opened: Opened, settings: DemoSettings) -> None:
+    info = opened.manifest.info
+    answers = "this process" if settings.api is None else settings.api
+    st.html(
+        f'<div class="tt-foot">Model {escape(opened.served)}, trained on '
+        f"{escape(info.dataset)}, saved {opened.manifest.created:%d %B %Y}. "
+        f"Answered by {escape(answers)}.</div>"
+    )
+
+
+if __name__ == "__main__":
+    main()

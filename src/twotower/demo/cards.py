@@ -1,0 +1,134 @@
+"""Items and figures as HTML. Whatever comes from data is escaped here."""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import islice
+from typing import Final
+
+from twotower.demo.opened import Item
+from twotower.demo.style import COLOURS, INKS, OTHER, colour_number
+
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:-])")
+
+
+def plain(text: str) -> str:
+    r"""A text for where Streamlit reads Markdown: labels and messages.
+
+    Examples
+    --------
+    >>> print(plain("*Rock* :star: [a](b)"))
+    \*Rock\* \:star\: \[a\]\(b\)
+    """
+    return _MARKS.sub(r"\\\1", " ".join(text.split()))
+
+
+def hero(title: str, text: str) -> str:
+    """The head of a page."""
+    return f'<div class="tt-hero"><h1>{escape(title)}</h1><p>{escape(text)}</p></div>'
+
+
+def step(number: int, text: str) -> str:
+    """The head of a step, with its number."""
+    return f'<div class="tt-step" role="heading" aria-level="2"><b>{number}</b>{escape(text)}</div>'
+
+
+def tile(
+    item: Item, categories: Sequence[str], *, rank: int | None = None, why: str | None = None,
+    note: str | None = None, small: bool = False,
+) -> str:  # fmt: skip
+    """An item: a cover in its category's colour, title, category, price, and why it is here."""
+    number = colour_number(item.category, categories)
+    back, ink = (OTHER, "#fff") if number is None else (COLOURS[number], INKS[number])
+    place = "" if rank is None else f'<span class="tt-rank">{rank}.</span> '
+    facts = [item.category, None if item.price is None else f"{item.price:,.2f}", note]
+    meta = " · ".join(escape(one) for one in facts if one)
+    because = f'<div class="tt-why">{escape(why)}</div>' if why else ""
+    return (
+        f'<div class="tt-item{" tt-small" * small}">'
+        f'<div class="tt-cover" aria-hidden="true" style="background-color:{back};color:{ink}">'
+        f"{escape(initials(item.title))}</div>"
+        f'<div class="tt-text"><div class="tt-title" title="{escape(item.title)}">{place}'
+        f'{escape(item.title)}</div><div class="tt-meta">{meta}</div>{because}</div></div>'
+    )
+
+
+def initials(title: str) -> str:
+    """Two letters for a cover.
+
+    Examples
+    --------
+    >>> initials("Dragon saga 3"), initials("2048"), initials("<b>"), initials("")
+    ('DS', '20', 'B', '?')
+    """
+    words = ["".join(filter(str.isalnum, word)) for word in title[:80].split()]
+    words = [word for word in words if word]
+    if not words:
+        return "?"
+    letters = words[0][:2] if words[0].isdigit() else "".join(islice((w[0] for w in words), 2))
+    return letters.upper()
+
+
+def ranked_list(
+    name: str, note: str, items: Sequence[Item], shared: frozenset[str], found: str | None = None
+) -> str:
+    """A list of titles, with what other lists have too, and what was looked for, marked."""
+    rows = []
+    for rank, item in enumerate(items, start=1):
+        is_found, is_shared = item.item_id == found, item.item_id in shared
+        kind = "tt-found" if is_found else "tt-shared" if is_shared else ""
+        mark = " ← bought next" if is_found else ""
+        rows.append(
+            f'<li class="{kind}"><span class="tt-rank">{rank}</span>'
+            f"<span>{escape(item.title)}{mark}</span></li>"
+        )
+    body = "".join(rows) or "<li>Nothing to say.</li>"
+    return (
+        f'<div class="tt-list"><h3>{escape(name)}</h3>'
+        f'<div class="tt-meta">{escape(note)}</div><ol>{body}</ol></div>'
+    )
+
+
+def lists(parts: Sequence[str]) -> str:
+    """Lists side by side, below each other where there is no room."""
+    return f'<div class="tt-lists">{"".join(parts)}</div>'
+
+
+def facts(values: Mapping[str, str]) -> str:
+    """Figures with their names."""
+    pairs = (f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in values.items())
+    return f'<dl class="tt-facts">{"".join(pairs)}</dl>'
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], best: frozenset[tuple[int, int]]
+) -> str:
+    """A table of texts; ``best`` are the cells, by row and column, that stand out."""
+    top = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
+    body = "".join(
+        "<tr>"
+        + "".join(_cell(text, (at, column) in best) for column, text in enumerate(row))
+        + "</tr>"
+        for at, row in enumerate(rows)
+    )
+    return (
+        f'<div class="tt-scroll" tabindex="0"><table class="tt-table"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(text: str, stands_out: bool) -> str:
+    value, _, interval = text.partition(" [")
+    more = f" <small>[{escape(interval)}</small>" if interval else ""
+    return f'<td class="{"tt-best" if stands_out else ""}">{escape(value)}{more}</td>'
+
+
+def lead(text: str) -> str:
+    """A sentence that stands out."""
+    return f'<p class="tt-lead">{escape(text)}</p>'
+
+
+def short(title: str, most: int = 60) -> str:
+    """A title for a chart, which reads a little HTML itself."""
+    cut = title if len(title) <= most else title[: most - 1].rstrip() + "…"
+    return escape(cut)

@@ -1,0 +1,201 @@
+"""Charts of the demo, made to follow the theme: no colour of text, axis or ground is set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from twotower.demo.style import COLOURS, HIDDEN, OTHER, SYMBOLS
+from twotower.types import Array, FloatArray
+
+_MANY: Final = 3000
+"""From here on points are drawn by WebGL."""
+
+
+def draw(chart: Any, key: str, *, what: str, reading: str) -> None:
+    """Show a chart with a name for those who cannot see it, and how to read it for those who can.
+
+    Parameters
+    ----------
+    what
+        What the chart shows, for screen readers.
+    reading
+        How to read it, in plain words.
+    """
+    st.plotly_chart(chart, key=key, alt=what, config={"displaylogo": False, "scrollZoom": False,
+                                                     "displayModeBar": False})  # fmt: skip
+    st.caption(reading)
+
+
+def adapted(chart: Any) -> Any:
+    """A chart of the report, without the colours that fit a light page only."""
+    chart.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hoverlabel=None,
+        margin={"l": 8, "r": 8, "t": 16, "b": 48},
+    )  # fmt: skip
+    chart.layout.font = None
+    for axis in (chart.layout.xaxis, chart.layout.yaxis):
+        axis.gridcolor = axis.tickcolor = axis.dtick = None
+    chart.update_shapes(line_color=OTHER)
+    return chart
+
+
+def bars(
+    labels: Sequence[str], values: Sequence[float], *, axis: str, pattern: str = "%{x:,.0f}"
+) -> Any:
+    """Horizontal bars, the first on top."""
+    chart = _chart(90 + 30 * len(labels))
+    chart.add_bar(
+        x=list(values), y=list(labels), orientation="h", marker={"color": COLOURS[0]},
+        texttemplate=pattern, textposition="auto",
+        hovertemplate="%{y}: " + pattern + "<extra></extra>",
+    )  # fmt: skip
+    chart.update_xaxes(title=axis)
+    chart.update_yaxes(autorange="reversed", type="category")
+    return chart
+
+
+def columns(
+    labels: Sequence[str],
+    values: Sequence[float],
+    *,
+    axis: str,
+    count: str,
+    logarithmic: bool = False,
+) -> Any:
+    """Columns from left to right."""
+    chart = _chart(300)
+    chart.add_bar(
+        x=list(labels), y=list(values), marker={"color": COLOURS[0]},
+        hovertemplate="%{x}: %{y:,}<extra></extra>",
+    )  # fmt: skip
+    chart.update_xaxes(title=axis, type="category", automargin=True)
+    chart.update_yaxes(title=count, type="log" if logarithmic else "linear")
+    return chart
+
+
+def stages(milliseconds: Mapping[str, float]) -> Any:
+    """One bar, cut into stages."""
+    chart = _chart(190)
+    for number, (stage, value) in enumerate(milliseconds.items()):
+        chart.add_bar(
+            x=[value], y=["one request"], orientation="h", name=stage,
+            marker={"color": COLOURS[number], "pattern": {
+                "shape": ["", "/", ".", "x"][number % 4], "fillmode": "overlay",
+                "fgcolor": "#fff", "fgopacity": 0.5}},
+            hovertemplate=stage + ": %{x:.2f} ms<extra></extra>",
+        )  # fmt: skip
+    chart.update_layout(barmode="stack", showlegend=True, legend={**_TOP, "traceorder": "normal"})
+    chart.update_xaxes(title="milliseconds, mean")
+    chart.update_yaxes(showticklabels=False)
+    return chart
+
+
+def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str) -> Any:
+    """A line a name, told apart by colour, symbol and dash; both axes logarithmic."""
+    chart = _chart(340)
+    for number, (name, (places, values)) in enumerate(series.items()):
+        chart.add_scatter(
+            x=list(places), y=list(values), name=name, mode="lines+markers",
+            line={"color": COLOURS[number], "dash": ("solid", "dash", "dot")[number % 3]},
+            marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+        )  # fmt: skip
+    chart.update_layout(showlegend=True, legend=_TOP)
+    chart.update_xaxes(title=x, type="log")
+    chart.update_yaxes(title=y, type="log")
+    return chart
+
+
+def points(named: Mapping[str, tuple[float, float]], *, x: str, y: str) -> Any:
+    """Named points."""
+    chart = _chart(340)
+    for number, (name, (across, up)) in enumerate(named.items()):
+        chart.add_scatter(
+            x=[across], y=[up], name=name, mode="markers",
+            marker={"color": COLOURS[number % len(COLOURS)], "size": 13,
+                    "symbol": SYMBOLS[number % len(SYMBOLS)]},
+            hovertemplate=name + ": %{x:.3g}, %{y:.1%}<extra></extra>",
+        )  # fmt: skip
+    chart.update_layout(showlegend=True, legend=_TOP)
+    chart.update_xaxes(title=x, type="log")
+    chart.update_yaxes(title=y, tickformat=".0%")
+    return chart
+
+
+def timeline(times: Sequence[Any], rows: Sequence[str], titles: Sequence[str], hidden: bool) -> Any:
+    """Events by time and category; the last one marked where it is hidden from the models."""
+    chart = _chart(120 + 26 * len(set(rows)))
+    colours = [COLOURS[0]] * len(rows)
+    symbols = ["circle"] * len(rows)
+    if hidden:
+        colours[-1], symbols[-1] = HIDDEN, "star"
+    chart.add_scatter(
+        x=list(times), y=list(rows), text=list(titles), mode="markers",
+        marker={"color": colours, "symbol": symbols, "size": 13, "line": _EDGE},
+        hovertemplate="%{text}<br>%{x|%d %b %Y}<extra></extra>",
+    )  # fmt: skip
+    chart.update_yaxes(type="category", automargin=True)
+    return chart
+
+
+def catalogue_map(
+    places: FloatArray,
+    groups: Array,
+    names: Sequence[str],
+    texts: Sequence[str],
+    marked: Mapping[str, tuple[str, FloatArray]],
+) -> Any:
+    """The catalogue in two dimensions.
+
+    Parameters
+    ----------
+    places
+        ``(items, 2)``.
+    groups
+        ``(items,)`` position of each in ``names``, or -1.
+    names
+        What the groups are called; each has a colour and a symbol.
+    texts
+        What is shown over each point.
+    marked
+        Name → symbol and ``(n, 2)`` places of what stands out.
+    """
+    chart = _chart(520)
+    scatter = go.Scattergl if len(places) > _MANY else go.Scatter
+    chosen = np.asarray(texts, dtype=object)
+    for code in [-1, *range(len(names))]:
+        rows = np.flatnonzero(groups == code)
+        if len(rows):
+            chart.add_trace(
+                scatter(
+                    x=places[rows, 0], y=places[rows, 1], text=chosen[rows], mode="markers",
+                    name="others" if code < 0 else names[code],
+                    marker={"color": OTHER if code < 0 else COLOURS[code], "size": 6,
+                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.65},
+                    hovertemplate="%{text}<extra></extra>",
+                )
+            )  # fmt: skip
+    for name, (symbol, where) in marked.items():
+        chart.add_scatter(
+            x=where[:, 0], y=where[:, 1], mode="markers", name=name,
+            marker={"symbol": symbol, "size": 17, "color": HIDDEN, "line": _EDGE},
+            hovertemplate=name + "<extra></extra>",
+        )  # fmt: skip
+    chart.update_layout(showlegend=True, legend={**_TOP, "itemsizing": "constant"})
+    chart.update_xaxes(showticklabels=False, title="first direction", zeroline=False)
+    chart.update_yaxes(showticklabels=False, title="second direction", zeroline=False)
+    return chart
+
+
+_EDGE: Final = {"width": 1.5, "color": "#fff"}
+_TOP: Final = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+
+
+def _chart(height: int) -> Any:
+    chart = go.Figure()
+    chart.update_layout(height=height, margin={"l": 8, "r": 8, "t": 16, "b": 8}, showlegend=False)
+    chart.update_xaxes(automargin=True)
+    chart.update_yaxes(automargin=True)
+    return chart

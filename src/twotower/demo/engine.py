@@ -1,0 +1,114 @@
+"""Who answers the demo's requests: the bundle in this process, or a running service."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import httpx
+
+from twotower.errors import InputError
+from twotower.serving.answers import Reason, Recommendation
+from twotower.serving.client import Client
+from twotower.serving.filters import ANY, Filters
+from twotower.serving.pipeline import Pipeline
+from twotower.serving.requests import Request
+
+Answer = TypeVar("Answer")
+
+
+class Engine(Protocol):
+    """Answers requests."""
+
+    def recommend(
+        self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
+    ) -> list[Recommendation]:
+        """Items for a request, as `Pipeline.recommend`."""
+        ...
+
+    def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
+        """Items like one, as `Pipeline.similar_items`."""
+        ...
+
+
+class InProcess:
+    """The bundle answers, here.
+
+    Parameters
+    ----------
+    pipeline
+        Of the bundle.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def recommend(
+        self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
+    ) -> list[Recommendation]:
+        """See `Engine.recommend`."""
+        (answer,) = self._pipeline.recommend_batch([request], k, filters=filters, rerank=rerank)
+        return answer
+
+    def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
+        """See `Engine.similar_items`."""
+        return self._pipeline.similar_items(item_id, k)
+
+
+class OverHttp:
+    """A running service answers.
+
+    Parameters
+    ----------
+    address
+        Such as ``http://127.0.0.1:8000``.
+    key
+        An API key, or None.
+    transport
+        How requests are sent, for tests.
+    """
+
+    def __init__(
+        self, address: str, key: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._address = address
+        self._client = Client(address, key, transport=transport)
+
+    def model_version(self) -> str:
+        """Of the bundle that the service answers from."""
+        return str(self._ask(self._client.model)["model_version"])
+
+    def recommend(
+        self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
+    ) -> list[Recommendation]:
+        """See `Engine.recommend`."""
+        found = self._ask(
+            lambda: self._client.recommend(
+                request.user_id,
+                request.history,
+                request.text,
+                k=k,
+                filters=filters.model_dump(mode="json"),
+                rerank=rerank,
+            )
+        )
+        return [_recommendation(one) for one in found]
+
+    def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
+        """See `Engine.similar_items`."""
+        return [
+            _recommendation(one)
+            for one in self._ask(lambda: self._client.similar_items(item_id, k))
+        ]
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise InputError(
+                f"the service at {self._address} does not answer ({error})",
+                "start it with 'twotower serve', or leave out --api",
+            ) from error
+
+
+def _recommendation(fields: dict[str, Any]) -> Recommendation:
+    reason = fields.get("reason")
+    return Recommendation(**{**fields, "reason": None if reason is None else Reason(**reason)})

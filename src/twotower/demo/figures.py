@@ -1,0 +1,104 @@
+"""Finds the results files that belong to a bundle. No figure is written anywhere else."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import orjson
+
+from twotower.errors import TwoTowerError
+from twotower.evaluation.results import Difference, Results, Row, read_results
+
+Figure = TypeVar("Figure", Row, Difference)
+_COMMITTED: Final = Path("benchmarks") / "results"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Results files that could be read, and what was passed over.
+
+    Attributes
+    ----------
+    files
+        The results by file, in order.
+    broken
+        Files that look like results and cannot be read, with the reason.
+    """
+
+    files: dict[Path, Results]
+    broken: dict[Path, str]
+
+    def studies(self) -> list[tuple[str, str]]:
+        """Pairs of data set and split that have figures: only these can be compared."""
+        return list(
+            dict.fromkeys(
+                (row.dataset, row.split) for results in self.files.values() for row in results.rows
+            )
+        )
+
+    def of(self, dataset: str, split: str) -> list[Results]:
+        """What the files say of one data set and split."""
+        cut = [
+            results.model_copy(
+                update={
+                    "rows": _only(results.rows, dataset, split),
+                    "differences": _only(results.differences, dataset, split),
+                    "absent": [one for one in results.absent if one.dataset == dataset],
+                }
+            )
+            for results in self.files.values()
+        ]
+        return [results for results in cut if results.rows]
+
+
+def places(bundle: Path, given: Sequence[Path]) -> list[Path]:
+    """Where to look: what was given, else beside the bundle and the committed results.
+
+    The committed results lie below the working folder or, in a checkout, below its root.
+    """
+    if given:
+        return list(given)
+    checkout = Path(__file__).resolve().parents[3]
+    return [bundle.resolve().parent / "results.json", _COMMITTED, checkout / _COMMITTED]
+
+
+def find_figures(where: Iterable[Path]) -> Figures:
+    """Read every results file of these files and folders, each once."""
+    paths = dict.fromkeys(
+        path.resolve()
+        for place in where
+        for path in (sorted(place.glob("*.json")) if place.is_dir() else [place])
+    )
+    files: dict[Path, Results] = {}
+    broken: dict[Path, str] = {}
+    for path in paths:
+        if not path.is_file() or not _looks_like_results(path):
+            continue
+        try:
+            files[path] = read_results(path)
+        except TwoTowerError as error:
+            broken[path] = str(error)
+    return Figures(files, broken)
+
+
+def stamp(where: Iterable[Path]) -> tuple[tuple[str, int], ...]:
+    """What changes when a results file does: a key for a cache."""
+    found = (
+        path
+        for place in where
+        for path in ([place, *place.glob("*.json")] if place.is_dir() else [place])
+    )
+    return tuple((str(path), path.stat().st_mtime_ns) for path in found if path.exists())
+
+
+def _only(figures: Sequence[Figure], dataset: str, split: str) -> list[Figure]:
+    return [one for one in figures if (one.dataset, one.split) == (dataset, split)]
+
+
+def _looks_like_results(path: Path) -> bool:
+    try:
+        content = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return True  # and `read_results` says what is wrong
+    return isinstance(content, dict) and {"meta", "rows"} <= set(content)

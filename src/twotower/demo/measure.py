@@ -1,0 +1,147 @@
+"""Measures the pipeline on the machine where the demo runs."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from twotower.errors import InputError
+from twotower.index import named_index
+from twotower.index.compare import Measurement, compare
+from twotower.serving.pipeline import Pipeline
+from twotower.serving.requests import Request, RequestReader
+from twotower.serving.user_tower import UserTower
+from twotower.types import FloatArray
+
+KINDS: Final = ("exact", "flat", "hnsw", "ivf")
+GROWTH: Final = ("exact", "hnsw")
+_WARM: Final = 5
+_SHARES: Final = (1 / 8, 1 / 4, 1 / 2, 1)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Requests of one user each, one after the other.
+
+    Attributes
+    ----------
+    milliseconds
+        ``(requests,)`` of each whole request.
+    stages
+        Stage → mean milliseconds.
+    """
+
+    milliseconds: FloatArray
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """How far down the stages the item that was bought next is found.
+
+    Attributes
+    ----------
+    users
+        How many were asked for.
+    shares
+        Stage → share of the users, from 0 to 1.
+    """
+
+    users: int
+    shares: dict[str, float]
+
+
+def sampled_users(pipeline: Pipeline, most: int) -> list[list[str]]:
+    """Histories of at most so many users with two items or more, spread over all of them."""
+    contents = pipeline.contents
+    lengths = contents.histories.lengths
+    fit = np.flatnonzero(lengths >= 2)
+    rows = (
+        fit[np.linspace(0, len(fit) - 1, min(most, len(fit))).astype(np.int64)] if len(fit) else fit
+    )
+    ids = contents.items.ids
+    return [[ids[item] for item in contents.histories.row(row).tolist()] for row in rows.tolist()]
+
+
+def latency(pipeline: Pipeline, *, rerank: bool, seconds: float = 0.5) -> Latency:
+    """Ask for ten items for one user after the other, for about so many seconds.
+
+    Raises
+    ------
+    InputError
+        Where no user has two items.
+    """
+    histories = sampled_users(pipeline, 1000)
+    if not histories:
+        raise InputError("no user has two items, so that there is nothing to ask for")
+    clock: dict[str, float] = {}
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    for turn in range(_WARM + 1000):
+        began = time.perf_counter()
+        if began > end and len(times) >= _WARM:
+            break
+        stages = clock if turn >= _WARM else {}
+        request = Request(history=histories[turn % len(histories)])
+        pipeline.recommend_batch([request], 10, rerank=rerank, timings=stages)
+        if turn >= _WARM:
+            times.append(time.perf_counter() - began)
+    return Latency(
+        np.asarray(times, dtype=np.float32) * 1000,
+        {stage: 1000 * spent / len(times) for stage, spent in clock.items()},
+    )
+
+
+def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
+    """Hide the last item of some users, and see at which stage it is still there."""
+    told = [one for one in sampled_users(pipeline, most) if one[-1] not in one[:-1]]
+    targets = [one[-1] for one in told]
+    requests = [Request(history=one[:-1]) for one in told]
+    depth = min(candidates, len(pipeline.items))
+    rows = pipeline.items.indices(targets)
+    places = [
+        np.flatnonzero(ranked.items == row)
+        for ranked, row in zip(pipeline.rank(requests, depth), rows, strict=True)
+    ]
+    shares = {
+        f"among {depth:,} candidates": _share(places, depth),
+        "among the first 10": _share(places, 10),
+    }
+    if pipeline.contents.reranker is not None:
+        reranked = pipeline.rank(requests, 10, rerank=True)
+        found = [np.flatnonzero(of.items == row) for of, row in zip(reranked, rows, strict=True)]
+        shares["among the first 10, re-ranked"] = _share(found, 10)
+    return Hits(len(told), shares)
+
+
+def indexes(pipeline: Pipeline, queries: int = 100) -> list[Measurement]:
+    """Each kind of index on the bundle's own vectors, asked by its own users."""
+    asked = _user_vectors(pipeline, queries)
+    return compare(pipeline.contents.item_vectors, asked, [named_index(kind) for kind in KINDS])
+
+
+def growth(pipeline: Pipeline, queries: int = 50) -> dict[str, tuple[list[int], list[float]]]:
+    """Kind of index → numbers of items, and microseconds a search among so many takes."""
+    vectors, asked = pipeline.contents.item_vectors, _user_vectors(pipeline, queries)
+    sizes = sorted({max(10, int(len(vectors) * share)) for share in _SHARES})
+    found: dict[str, tuple[list[int], list[float]]] = {kind: ([], []) for kind in GROWTH}
+    for size in sizes:
+        measured = compare(vectors[:size], asked, [named_index(kind) for kind in GROWTH])
+        for kind, one in zip(GROWTH, measured, strict=True):
+            found[kind][0].append(min(size, len(vectors)))
+            found[kind][1].append(one.latency_us)
+    return found
+
+
+def _user_vectors(pipeline: Pipeline, most: int) -> FloatArray:
+    contents = pipeline.contents
+    reader = RequestReader(contents.users, contents.items, contents.histories)
+    requests = [Request(history=one[:-1]) for one in sampled_users(pipeline, most)]
+    if not requests:
+        raise InputError("no user has two items, so that there is nothing to ask for")
+    return UserTower(contents, 1).encode(reader.queries(requests))
+
+
+def _share(places: "list[np.ndarray[tuple[int], np.dtype[np.int64]]]", within: int) -> float:
+    return sum(len(of) > 0 and int(of[0]) < within for of in places) / max(len(places), 1)

@@ -1,0 +1,145 @@
+"""A bundle that is being shown, and what is worked out from it once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from twotower.demo.engine import Engine, InProcess, OverHttp
+from twotower.demo.finder import TitleFinder
+from twotower.demo.projection import Projection
+from twotower.demo.rivals import Rivals
+from twotower.demo.scenarios import Scenario, scenarios
+from twotower.errors import ArtefactError
+from twotower.serving.bundle import load_bundle
+from twotower.serving.item_table import ItemTable
+from twotower.serving.manifest import Manifest
+from twotower.serving.pipeline import Pipeline
+from twotower.types import BoolArray, OffsetArray
+
+
+@dataclass(frozen=True)
+class Item:
+    """What is shown of an item; None where the catalogue does not say."""
+
+    item_id: str
+    title: str
+    category: str | None
+    price: float | None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bundle, ready to be shown. What costs something is worked out at first use, and kept.
+
+    Attributes
+    ----------
+    folder
+        Of the bundle.
+    manifest
+        Its manifest.
+    pipeline
+        Over its contents.
+    engine
+        Who answers.
+    served
+        The model version that answers.
+    """
+
+    folder: Path
+    manifest: Manifest
+    pipeline: Pipeline
+    engine: Engine
+    served: str
+
+    @classmethod
+    def of(cls, folder: Path, api: str | None = None, api_key: str | None = None) -> Self:
+        """Load a bundle; `ArtefactError` where it is broken or holds no items."""
+        bundle = load_bundle(folder)
+        if not len(bundle.contents.items):
+            raise ArtefactError(f"{folder} holds no items; save a bundle with a catalogue")
+        pipeline = Pipeline(bundle.contents)
+        if api is None:
+            version = bundle.manifest.model_version
+            return cls(folder, bundle.manifest, pipeline, InProcess(pipeline), version)
+        service = OverHttp(api, api_key)
+        return cls(folder, bundle.manifest, pipeline, service, service.model_version())
+
+    @property
+    def items(self) -> ItemTable:
+        """The items by row."""
+        return self.pipeline.items
+
+    @cached_property
+    def counts(self) -> OffsetArray:
+        """``(items,)`` interactions of each item."""
+        counts: OffsetArray = np.bincount(
+            self.pipeline.contents.histories.items, minlength=len(self.items)
+        )
+        return counts
+
+    @cached_property
+    def finder(self) -> TitleFinder:
+        """Finds titles."""
+        return TitleFinder(self.items.titles.rows.tolist(), self.counts)
+
+    @cached_property
+    def scenarios(self) -> list[Scenario]:
+        """First picks."""
+        return scenarios(self.items, self.counts)
+
+    @cached_property
+    def rivals(self) -> Rivals:
+        """Simpler models."""
+        return Rivals(self.pipeline.contents)
+
+    @cached_property
+    def projection(self) -> Projection:
+        """The map of the items' tower vectors."""
+        return Projection.of(self.items.vectors.rows[:, : self.pipeline.contents.tower_dim])
+
+    @cached_property
+    def by_popularity(self) -> OffsetArray:
+        """Rows, most bought first."""
+        order: OffsetArray = np.argsort(-self.counts, kind="stable")
+        return order
+
+    @cached_property
+    def categories(self) -> list[str]:
+        """Names, most items first."""
+        codes = self.items.categories.rows
+        sizes = np.bincount(codes[codes >= 0], minlength=len(self.items.names))
+        return [self.items.names[code] for code in np.argsort(-sizes, kind="stable").tolist()]
+
+    @cached_property
+    def prices(self) -> list[float]:
+        """Steps for a price limit: round numbers at five shares of the catalogue."""
+        known = self.items.prices.rows[np.isfinite(self.items.prices.rows)]
+        if not len(known):
+            return []
+        steps = np.quantile(known, [0.1, 0.3, 0.5, 0.7, 0.9])
+        return sorted({float(f"{step:.1g}") for step in steps.tolist() if step > 0})
+
+    def item(self, row: int) -> Item:
+        """What is shown of a row."""
+        code, price = int(self.items.categories.rows[row]), float(self.items.prices.rows[row])
+        item_id = self.items.ids.rows[row]
+        return Item(
+            item_id,
+            self.items.titles.rows[row] or f"Item {item_id}, without a title",
+            self.items.names[code] if code >= 0 else None,
+            None if np.isnan(price) else price,
+        )
+
+    def shown(self, item_id: str, title: str | None = None) -> Item:
+        """What is shown of an id, also of one that a service has and the bundle has not."""
+        row = self.items.find(item_id)
+        return self.item(row) if row is not None else Item(item_id, title or item_id, None, None)
+
+    def without(self, item_ids: list[str]) -> BoolArray:
+        """``(items,)`` all open items but these."""
+        passing = self.items.open.copy()
+        passing[self.items.indices(item_ids)] = False
+        return passing

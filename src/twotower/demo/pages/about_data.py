@@ -1,0 +1,161 @@
+"""What the model was made from: how much, how it is spread, and what was left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import streamlit as st
+
+from twotower.demo import cards, charts
+from twotower.demo.opened import Opened
+from twotower.demo.settings import DemoSettings
+from twotower.types import Array
+
+_LENGTHS: Final = (1, 2, 3, 5, 8, 12, 20, 50, 100)
+_COUNTS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 500, 1000)
+
+
+def show(opened: Opened, _: DemoSettings) -> None:
+    """Draw the page."""
+    contents = opened.pipeline.contents
+    log = contents.histories
+    users, items, events = len(contents.users), len(contents.items), len(log.items)
+    cells = max(users * items, 1)
+    st.html(
+        cards.hero(
+            "What it learned from",
+            f"The data set “{contents.info.dataset}”: who bought what, and what is known of it.",
+        )
+    )
+    st.html(
+        cards.facts(
+            {
+                "users": f"{users:,}",
+                "items": f"{items:,}",
+                "interactions": f"{events:,}",
+                "of all pairs, unknown": f"{1 - events / cells:.4%}",
+                "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
+                "the top 1% of items get": _top_share(opened.counts),
+            }
+        )
+    )
+    st.caption(
+        "Nearly every pair of a user and an item is unknown: a recommender fills in this table."
+    )
+    if events:
+        _spread(opened)
+    _catalogue(opened)
+    _left_out(opened)
+
+
+def _top_share(counts: Array) -> str:
+    total = int(counts.sum())
+    top = np.sort(counts)[::-1][: max(len(counts) // 100, 1)]
+    return f"{int(top.sum()) / total:.0%}" if total else "–"
+
+
+def _spread(opened: Opened) -> None:
+    log = opened.pipeline.contents.histories
+    first, second = st.columns(2)
+    with first:
+        st.subheader("How long are histories?")
+        labels, sizes = _binned(log.lengths, _LENGTHS)
+        charts.draw(
+            charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
+            what="Number of users by the length of their history",
+            reading="Most people bought little: the model has to guess from few items.",
+        )  # fmt: skip
+    with second:
+        st.subheader("How often is an item bought?")
+        labels, sizes = _binned(opened.counts, _COUNTS)
+        charts.draw(
+            charts.columns(labels, sizes, axis="purchases of an item", count="items"), "tail",
+            what="Number of items by how often they were bought",
+            reading="A few items are bought by many, most by few: the long tail.",
+        )  # fmt: skip
+    if log.timestamps is not None:
+        st.subheader("When?")
+        years = log.timestamps.astype("datetime64[ms]").astype("datetime64[Y]").astype(int) + 1970
+        values, counts = np.unique(years, return_counts=True)
+        charts.draw(
+            charts.columns([str(one) for one in values], counts.tolist(), axis="year",
+                           count="interactions"),
+            "years", what="Interactions by year",
+            reading="Models are trained on what came first, and asked for what came last.",
+        )  # fmt: skip
+
+
+def _catalogue(opened: Opened) -> None:
+    codes = opened.items.categories.rows
+    if opened.categories:
+        st.subheader("What is in the catalogue?")
+        sizes = np.bincount(codes[codes >= 0], minlength=len(opened.items.names))
+        names = opened.categories[:12]
+        values = [int(sizes[opened.items.names.index(name)]) for name in names]
+        charts.draw(
+            charts.bars([cards.short(name) for name in names], values, axis="items"), "categories",
+            what="Items by category",
+            reading=f"{len(opened.categories):,} categories; "
+            f"{int((codes < 0).sum()):,} items have none.",
+        )  # fmt: skip
+    titles, prices = opened.items.titles.rows, opened.items.prices.rows
+    st.html(
+        cards.facts(
+            {
+                "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
+                "items without a price": f"{int(np.isnan(prices).sum()):,}",
+                "items nobody bought": f"{int((opened.counts == 0).sum()):,}",
+            }
+        )
+    )
+
+
+def _left_out(opened: Opened) -> None:
+    st.subheader("What was left out, and why?")
+    summary = _summary(opened.folder, opened.manifest.info.dataset_fingerprint)
+    if summary is None:
+        st.info(
+            "The prepared data set does not lie beside the bundle, so that what was rejected is "
+            "not known here. `twotower run` puts it there.",
+            icon=":material/folder_off:",
+        )
+        return
+    rows: list[Sequence[str]] = [["rows read", f"{summary.get('read', 0):,}"]]
+    rejected: Mapping[str, int] = summary.get("rejected") or {}
+    rows += [[f"rejected: {reason}", f"{count:,}"] for reason, count in rejected.items()]
+    rows.append(["repeats of a pair, of which the first stays", f"{summary.get('repeats', 0):,}"])
+    core = summary.get("k_core")
+    if core:
+        why = f"with fewer than {core['k']} interactions"
+        for what in ("users", "items", "interactions"):
+            if f"{what}_removed" in core:
+                of = why if what != "interactions" else "of such users and items"
+                rows.append([f"{what} {of}", f"{core[f'{what}_removed']:,}"])
+    rows += [[f"left for {part}", f"{count:,}"] for part, count in summary.get("parts", {}).items()]
+    st.html(cards.table(["what", "how many"], rows, frozenset()))
+    if not rejected:
+        st.caption("No row was malformed.")
+
+
+def _summary(bundle: Path, fingerprint: str) -> Any:
+    """What `prepare` counted, where it lies beside the bundle and is of the same data."""
+    try:
+        found = json.loads((bundle.resolve().parent / "dataset" / "manifest.json").read_bytes())
+        return found["summary"] if found["fingerprint"] == fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _binned(values: Array, edges: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Counts between edges, the last open; empty ends are left out."""
+    ends = [*edges[1:], int(max(values.max(initial=0) + 1, edges[-1] + 1))]
+    sizes = np.histogram(values, bins=[*edges, ends[-1]])[0].tolist()
+    labels = [
+        str(low) if high == low + 1 else f"{low:,}–{high - 1:,}"
+        for low, high in zip(edges, ends, strict=True)
+    ]
+    filled = [place for place, size in enumerate(sizes) if size]
+    kept = slice(filled[0], filled[-1] + 1) if filled else slice(0)
+    return labels[kept], sizes[kept]

@@ -1,0 +1,165 @@
+"""What an answer costs, measured here and now."""
+
+from typing import Final
+
+import numpy as np
+import streamlit as st
+
+from twotower.demo import cards, charts, measure
+from twotower.demo.opened import Opened
+from twotower.demo.settings import DemoSettings
+from twotower.index.compare import Measurement
+
+_STAGES: Final = {
+    "encode": "user tower",
+    "search": "index",
+    "rerank": "re-rank",
+    "present": "reasons and titles",
+}
+
+
+def show(opened: Opened, _: DemoSettings) -> None:
+    """Draw the page."""
+    st.html(
+        cards.hero(
+            "What does an answer cost?",
+            "From the request to ten titles with reasons, on this machine, one request at a time, "
+            "in this process.",
+        )
+    )
+    _latency(opened)
+    _stages(opened)
+    _indexes(opened)
+
+
+def _latency(opened: Opened) -> None:
+    rerank = opened.pipeline.contents.reranker is not None and st.toggle(
+        "With re-ranking", key="measure-rerank"
+    )
+    st.button("Measure again", icon=":material/replay:")
+    with st.spinner("Measuring …"):
+        found = measure.latency(opened.pipeline, rerank=rerank)
+    times = found.milliseconds
+    st.html(
+        cards.facts(
+            {
+                "requests": f"{len(times):,}",
+                "median": f"{np.median(times):.2f} ms",
+                "95% are faster than": f"{np.quantile(times, 0.95):.2f} ms",
+                "a second, one thread": f"{1000 / times.mean():,.0f}",
+                "items in the index": f"{opened.pipeline.index.size:,}",
+            }
+        )
+    )
+    named = {_STAGES.get(stage, stage): spent for stage, spent in found.stages.items()}
+    charts.draw(
+        charts.stages(named),
+        "stages",
+        what="Mean milliseconds of a request by stage: "
+        + ", ".join(f"{stage} {spent:.2f}" for stage, spent in named.items()),
+        reading="The user tower turns the history into a vector, the index finds the items nearest "
+        "to it, and the best ten get titles and reasons. Other work on this machine makes all of "
+        "it slower.",
+    )
+
+
+def _stages(opened: Opened) -> None:
+    st.subheader("Which stage loses what?")
+    st.markdown(
+        "A second stage can only order what the first one found. Here the last item of some users "
+        "is hidden, and looked for after each stage."
+    )
+    version = opened.manifest.model_version
+    if not _asked("stage-recall", version):
+        return
+    with st.spinner("Asking for 200 users …"):
+        found = _hits(opened, version)
+    charts.draw(
+        charts.bars(
+            list(found.shares), [100 * share for share in found.shares.values()],
+            axis=f"percent of {found.users:,} users whose hidden item is found",
+            pattern="%{x:.1f}%",
+        ),
+        "stage-recall-chart",
+        what="Share of users whose hidden item is found: "
+        + ", ".join(f"{stage} {share:.1%}" for stage, share in found.shares.items()),
+        reading="What is not among the candidates is lost for good; the step from the candidates "
+        "to the first ten is what ranking has to win. A sample, asked as for new users: for the "
+        "measured quality see Models.",
+    )  # fmt: skip
+
+
+def _indexes(opened: Opened) -> None:
+    st.subheader("Which index?")
+    st.markdown(
+        "An exact index compares with every item. Approximate ones look at a part of them, and may "
+        "miss some."
+    )
+    version = opened.manifest.model_version
+    if not _asked("indexes", version):
+        return
+    with st.spinner("Building and searching four kinds of index …"):
+        found = _compared(opened, version)
+    served = opened.pipeline.index.config.model_dump()["kind"]
+    named = {
+        f"{one.config.kind}{' (this bundle)' * (one.config.kind == served)}": (
+            one.latency_us,
+            one.recall,
+        )
+        for one in found
+    }
+    charts.draw(
+        charts.points(named, x="microseconds a search", y="recall of the true ten"),
+        "index-chart",
+        what="Latency against recall of each index: "
+        + ", ".join(f"{name} {us:.0f} µs, {recall:.1%}" for name, (us, recall) in named.items()),
+        reading="Left is faster, up is truer.",
+    )  # fmt: skip
+    rows = [
+        [
+            one.config.kind,
+            f"{one.latency_us:,.0f} µs",
+            f"{one.recall:.1%}",
+            f"{one.build_seconds:.2f} s",
+        ]
+        for one in found
+    ]
+    st.html(
+        cards.table(["index", "a search", "recall of the true ten", "to build"], rows, frozenset())
+    )
+    st.subheader("And with more items?")
+    with st.spinner("Measuring at four sizes …"):
+        grown = _grown(opened, version)
+    charts.draw(
+        charts.lines(grown, x="items", y="microseconds a search"),
+        "growth-chart",
+        what="Time of a search by number of items, exact and HNSW",
+        reading="Both axes are logarithmic. Comparing with every item takes longer with every "
+        "item; a graph (HNSW) is walked in few more steps.",
+    )
+
+
+def _asked(name: str, version: str) -> bool:
+    """Whether the measurement was asked for: it takes a while, and starts by a button."""
+    key = f"asked-{name}-{version}"
+    if st.button("Measure", key=f"measure-{name}", icon=":material/play_arrow:"):
+        st.session_state[key] = True
+    return bool(st.session_state.get(key))
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _hits(_opened: Opened, version: str) -> measure.Hits:
+    del version  # a key of the cache
+    return measure.hits(_opened.pipeline)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _compared(_opened: Opened, version: str) -> list[Measurement]:
+    del version
+    return measure.indexes(_opened.pipeline)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _grown(_opened: Opened, version: str) -> dict[str, tuple[list[int], list[float]]]:
+    del version
+    return measure.growth(_opened.pipeline)

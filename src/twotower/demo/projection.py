@@ -1,0 +1,41 @@
+"""The catalogue as a map: vectors in two dimensions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twotower.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components (Pearson, 1901): the two directions in which vectors differ most.
+
+    Attributes
+    ----------
+    mean
+        ``(d,)``.
+    directions
+        ``(d, 2)`` of length 1.
+    kept
+        Share of the variance that the two dimensions show, from 0 to 1.
+    """
+
+    mean: FloatArray
+    directions: FloatArray
+    kept: float
+
+    @classmethod
+    def of(cls, vectors: FloatArray) -> "Projection":
+        """Fit to ``(n, d)`` vectors, ``d`` at least 2."""
+        mean = vectors.mean(axis=0)
+        centred = vectors - mean
+        values, directions = np.linalg.eigh(centred.T @ centred)
+        total = float(values.sum())
+        kept = float(values[-2:].sum()) / total if total > 0 else 1.0
+        return cls(mean, directions[:, :-3:-1].astype(np.float32), kept)
+
+    def points(self, vectors: FloatArray) -> FloatArray:
+        """``(n, 2)`` where vectors lie on the map."""
+        places: FloatArray = np.matmul(vectors - self.mean, self.directions, dtype=np.float32)
+        return places

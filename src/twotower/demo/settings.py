@@ -1,0 +1,44 @@
+"""What the demo is told when it is started."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+BUNDLE: Final = "TWOTOWER_BUNDLE"
+API_KEY: Final = "TWOTOWER_API_KEY"
+DEFAULT_BUNDLE: Final = "runs/sample/bundle"
+"""What ``make quickstart`` writes."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What to show, and who answers.
+
+    Attributes
+    ----------
+    bundle
+        A folder, or the address of an archive or a manifest.
+    api
+        Address of a running service that answers instead of the bundle, or None.
+    api_key
+        Its key, or None. It is read from the environment alone: arguments can be seen by others.
+    results
+        Results files, and folders of them.
+    """
+
+    bundle: str
+    api: str | None = None
+    api_key: str | None = None
+    results: tuple[Path, ...] = ()
+
+    @classmethod
+    def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
+        """From ``--bundle B --api URL --results PATH``; other arguments are not for us."""
+        parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+        parser.add_argument("--bundle", default=environment.get(BUNDLE, DEFAULT_BUNDLE))
+        parser.add_argument("--api")
+        parser.add_argument("--results", action="append", type=Path, default=[])
+        given, _ = parser.parse_known_args(arguments)
+        return cls(given.bundle, given.api, environment.get(API_KEY), tuple(given.results))

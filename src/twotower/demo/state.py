@@ -1,0 +1,41 @@
+"""What one visitor has chosen: it lives in Streamlit's session."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import streamlit as st
+
+MOST_PICKS: Final = 50
+"""Further picks push out the oldest."""
+PICKS: Final = "picks"
+ITEM: Final = "item"
+GO: Final = "go"
+SEARCH: Final = "search"
+
+
+def picks() -> list[str]:
+    """Ids of the picked items, oldest first."""
+    chosen: list[str] = st.session_state.setdefault(PICKS, [])
+    return chosen
+
+
+def pick(item_id: str) -> None:
+    """Add an item to the picks, and empty the search for the next one."""
+    st.session_state[PICKS] = [*(one for one in picks() if one != item_id), item_id][-MOST_PICKS:]
+    st.session_state[SEARCH] = ""
+
+
+def unpick(item_id: str) -> None:
+    """Take an item out of the picks."""
+    st.session_state[PICKS] = [one for one in picks() if one != item_id]
+
+
+def pick_all(item_ids: Sequence[str]) -> None:
+    """Make these the picks."""
+    st.session_state[PICKS] = list(item_ids)
+
+
+def open_item(item_id: str) -> None:
+    """Go to the page of an item."""
+    st.session_state[ITEM] = item_id
+    st.session_state[GO] = "item"

@@ -1,0 +1,281 @@
+"""Every page as Streamlit draws it, without a browser."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+import twotower.demo
+from twotower.demo.opened import Opened
+from twotower.demo.pages.for_you import SHOWN, VARIETY
+
+APP = Path(twotower.demo.__file__).with_name("app.py")
+ALONE = """
+import os, sys
+from twotower.demo.app import draw
+from twotower.demo.settings import DemoSettings
+draw({!r}, DemoSettings.read(sys.argv[1:], os.environ))
+"""
+PAGES = ("for-you", "known-user", "item", "models", "serving", "data")
+Start = Callable[..., AppTest]
+
+
+@pytest.fixture
+def start(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Open a page; further values go into the visitor's session."""
+
+    def begin(page: str = "for-you", bundle: Path = bundle_folder, **session: Any) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app.py", "--bundle", str(bundle)])
+        # AppTest does not stay on a page that is a function, so that one is drawn alone.
+        test = AppTest.from_string(ALONE.format(page), default_timeout=20)
+        if page == "for-you":
+            test = AppTest.from_file(str(APP), default_timeout=20)
+        for key, value in session.items():
+            test.session_state[key] = value
+        return test.run()
+
+    st.cache_resource.clear()
+    return begin
+
+
+def html(test: AppTest) -> str:
+    return "\n".join(one.proto.body for one in test.main.get("html"))
+
+
+def said(test: AppTest) -> str:
+    """The error shown, without the marks that keep it from being read as Markdown."""
+    return test.error[0].value.replace("\\", "")
+
+
+def recommended(test: AppTest) -> list[str]:
+    return [
+        one.key.removeprefix("more-") for one in test.button if str(one.key).startswith("more-")
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_is_drawn_whole(start: Start, page: str) -> None:
+    test = start(page)
+    assert not test.exception
+    assert not test.error
+    assert "tt-hero" in html(test)
+    assert "tt-foot" in html(test)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_menu_leads_to_every_page(start: Start, page: str) -> None:
+    assert html(start(go=page)).count("<h1>") == 1
+    assert "tt-foot" in html(start(go=page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_chart_has_words_for_those_who_do_not_see_it(start: Start, page: str) -> None:
+    for chart in start(page).get("plotly_chart"):
+        assert len(chart.proto.alt) > 10
+
+
+def test_nothing_picked_shows_what_many_buy_and_where_to_begin(
+    start: Start, opened: Opened
+) -> None:
+    test = start()
+    assert recommended(test) == []
+    assert escape(opened.item(int(opened.rivals.popularity.argmax())).title) in html(test)
+    assert [one.label for one in test.button if "scenario" in str(one.key)]
+
+
+def test_a_scenario_fills_the_picks_and_recommends(start: Start) -> None:
+    test = start()
+    next(one for one in test.button if str(one.key).startswith("scenario-series")).click().run()
+    picks = test.session_state["picks"]
+    assert len(picks) == 3
+    assert len(recommended(test)) == SHOWN
+    assert not set(picks) & set(recommended(test))
+
+
+def test_each_pick_changes_the_answer_and_can_be_taken_back(start: Start) -> None:
+    test = start(picks=["i02"])
+    first = recommended(test)
+    test.button(key=f"more-{first[0]}").click().run()
+    assert test.session_state["picks"] == ["i02", first[0]]
+    assert recommended(test) != first
+    test.button(key=f"remove-{first[0]}").click().run()
+    assert recommended(test) == first
+
+
+def test_search_finds_and_picks(start: Start) -> None:
+    test = start()
+    test.text_input(key="search").set_value("racng saga 7").run()
+    test.button(key="pick-i15").click().run()
+    assert test.session_state["picks"] == ["i15"]
+    assert test.text_input(key="search").value == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["zzzzqqqq", "x" * 10_000, "<script>", "🐉🐉", "%s{}\\", "*a* [b](c)"]
+)
+def test_any_search_is_safe(start: Start, text: str) -> None:
+    test = start()
+    test.text_input(key="search").set_value(text).run()
+    assert not test.exception
+    assert not test.error
+    hits = [one for one in test.button if str(one.key).startswith("pick-")]
+    assert hits or any("No title is like that" in one.value for one in test.info)
+
+
+def test_titles_are_escaped(start: Start) -> None:
+    test = start(picks=["i04", "i06", "i08", "i10"])
+    assert "<script>" not in html(test)
+    assert "&lt;script&gt;" in html(test)
+    assert "Item i08, without a title" in html(test)
+
+
+def test_filters_and_variety_narrow_the_answer(start: Start, opened: Opened) -> None:
+    test = start(picks=["i02", "i04"])
+    test.multiselect(key="categories").set_value(["sport"]).run()
+    shown = [opened.shown(one) for one in recommended(test)]
+    assert {one.category for one in shown} == {"sport"}
+    test.select_slider(key="variety").set_value("Balanced").run()
+    assert len(recommended(test)) == VARIETY["Balanced"][0]  # one series is all of sport
+    assert any("pass these filters" in one.value for one in test.caption)
+
+
+def test_a_price_limit_holds(start: Start, opened: Opened) -> None:
+    test = start(picks=["i02"])
+    test.selectbox(key="price").select_index(2).run()
+    limit = opened.prices[1]
+    shown = [opened.shown(one) for one in recommended(test)]
+    assert shown
+    assert all(one.price is not None and one.price <= limit for one in shown)
+
+
+def test_a_wish_is_enough(start: Start) -> None:
+    test = start()
+    test.text_input(key="wish").set_value("racing").run()
+    assert len(recommended(test)) == SHOWN
+    test.text_input(key="wish").set_value("ξψω").run()
+    assert not test.exception
+    assert not test.error
+
+
+def test_simpler_models_stand_beside(start: Start) -> None:
+    test = start(picks=["i02", "i04"])
+    test.toggle(key="compare").set_value(True).run()
+    assert "Item-kNN" in html(test)
+    assert "Popularity" in html(test)
+
+
+def test_looking_closer_opens_the_item(start: Start, opened: Opened) -> None:
+    test = start(picks=["i02"])
+    wanted = recommended(test)[0]
+    test.button(key=f"open-{wanted}").click().run()
+    assert "What is like it" in [one.value for one in test.subheader]
+    assert opened.shown(wanted).title in html(test)
+    assert "By co-purchase" in html(test)
+
+
+def test_an_item_that_is_gone_is_said_to_be(start: Start) -> None:
+    test = start("item", item="no-such-item")
+    assert "unknown item 'no-such-item'" in said(test)
+
+
+def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
+    test = start("known-user", user="u03")
+    assert "bought next" in html(test).lower()
+    for name in ("Served", "After re-ranking", "Matrix factorisation", "LightGCN", "Popularity"):
+        assert f"<h3>{name}</h3>" in html(test)
+    test.toggle(key="hide").set_value(False).run()
+    assert "Hidden item" not in html(test)
+
+
+def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:
+    test = start("known-user", user="nobody")
+    assert "No user has this id" in test.info[0].value
+    next(one for one in test.button if one.label == "Somebody else").click().run()
+    assert not test.info
+
+
+def test_models_shows_the_figures_of_the_file(start: Start) -> None:
+    shown = html(start("models"))
+    assert "0.1234" in shown
+    assert "[0.1134, 0.1334]" in shown
+
+
+def test_models_without_results_says_how_to_get_some(
+    start: Start, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("twotower.demo.pages.models.places", lambda *_: [tmp_path])
+    assert "No results were found" in start("models").info[0].value
+
+
+def test_serving_measures_on_demand(start: Start) -> None:
+    test = start("serving")
+    for key in ("measure-stage-recall", "measure-indexes"):
+        test.button(key=key).click().run()
+    assert not test.exception
+    assert not test.error
+    assert "hnsw" in html(test)
+    assert len(test.get("plotly_chart")) == 4
+
+
+def test_data_says_what_was_rejected(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
+    assert "rejected: a rating that is no number" in html(start("data"))
+    shutil.copytree(bundle_folder, tmp_path / "bundle")
+    alone = start("data", bundle=tmp_path / "bundle")
+    assert "does not lie beside the bundle" in alone.info[0].value
+
+
+def test_a_missing_bundle_is_said_in_words(start: Start, tmp_path: Path) -> None:
+    test = start(bundle=tmp_path)
+    assert "is not a bundle" in said(test)
+    assert "make quickstart" in test.info[0].value
+
+
+def test_a_broken_bundle_names_the_file(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
+    broken = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, broken)
+    (broken / "catalogue.parquet").write_bytes(b"cut")
+    assert "catalogue.parquet" in said(start(bundle=broken))
+
+
+def test_another_bundle_in_the_same_folder_is_read(
+    start: Start, tmp_path: Path, bundle_folder: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, folder)
+    test = start(bundle=folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model_version"] = "v9-another"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "does not match its own sha256" in said(test.run())
+
+
+def test_an_unforeseen_error_shows_no_traceback(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr("twotower.demo.pages.item._near", fail)
+    test = start("item")
+    assert not test.exception
+    assert "Something went wrong" in test.error[0].value
+    assert "secret" not in test.error[0].value
+
+
+def test_a_service_that_is_away_is_said_in_words(
+    start: Start, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+    monkeypatch.setattr(
+        sys, "argv", ["app.py", "--bundle", str(bundle_folder), "--api", "http://127.0.0.1:9"]
+    )
+    test = AppTest.from_file(str(APP), default_timeout=20).run()
+    assert "http://127.0.0.1:9 does not answer" in said(test)

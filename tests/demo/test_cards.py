@@ -1,0 +1,45 @@
+import pytest
+
+from twotower.demo import cards
+from twotower.demo.opened import Item
+
+EVIL = "<img src=x onerror=alert(1)>\"'&"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        cards.tile(Item("1", EVIL, EVIL, 3.0), [EVIL], rank=1, why=EVIL, note=EVIL),
+        cards.ranked_list(EVIL, EVIL, [Item("1", EVIL, None, None)], frozenset(), "1"),
+        cards.facts({EVIL: EVIL}),
+        cards.table([EVIL], [[EVIL]], frozenset()),
+        cards.hero(EVIL, EVIL),
+        cards.step(1, EVIL),
+        cards.lead(EVIL),
+        cards.short(EVIL),
+    ],
+)
+def test_what_comes_from_data_is_escaped(html: str) -> None:
+    assert "<img" not in html
+    assert "&lt;" in html
+
+
+def test_a_tile_says_what_is_known_only() -> None:
+    html = cards.tile(Item("1", "Dragon", None, None), [])
+    assert "None" not in html
+    assert "nan" not in html
+
+
+def test_marks_what_is_shared_and_what_was_found() -> None:
+    items = [Item(str(one), f"T{one}", None, None) for one in range(3)]
+    html = cards.ranked_list("Name", "note", items, frozenset("0"), "1")
+    assert html.count("tt-shared") == 1
+    assert html.count("bought next") == 1
+
+
+def test_an_empty_list_says_so() -> None:
+    assert "Nothing to say" in cards.ranked_list("Name", "", [], frozenset())
+
+
+def test_a_long_title_is_cut_for_charts() -> None:
+    assert cards.short("x" * 80) == "x" * 59 + "…"

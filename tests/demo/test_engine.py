@@ -1,0 +1,58 @@
+import json
+from dataclasses import asdict
+
+import httpx
+import pytest
+
+from twotower.demo.engine import InProcess, OverHttp
+from twotower.demo.opened import Opened
+from twotower.errors import InputError, TwoTowerError
+from twotower.serving import Request
+from twotower.serving.filters import Filters
+
+
+def service(opened: Opened, seen: list[dict]) -> httpx.MockTransport:
+    """Answers as the service does, from the bundle."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/model":
+            return httpx.Response(200, json={"model_version": "v9-other"})
+        if request.url.path.endswith("/similar"):
+            items = opened.pipeline.similar_items("i02", 3)
+            return httpx.Response(200, json={"items": [asdict(one) for one in items]})
+        body = json.loads(request.content)
+        seen.append(body)
+        items = opened.pipeline.recommend(history=body["history"], k=body["k"])
+        return httpx.Response(200, json={"items": [asdict(one) for one in items]})
+
+    return httpx.MockTransport(answer)
+
+
+def test_a_service_answers_as_the_bundle_does(opened: Opened) -> None:
+    seen: list[dict] = []
+    there, here = (
+        OverHttp("http://service", "key", service(opened, seen)),
+        InProcess(opened.pipeline),
+    )
+    request = Request(history=["i02", "i04"])
+    assert there.recommend(request, 4) == here.recommend(request, 4)
+    assert there.similar_items("i02", 3) == here.similar_items("i02", 3)
+    assert there.model_version() == "v9-other"
+    there.recommend(request, 4, filters=Filters(max_price=20.0, categories=("sport",)))
+    assert seen[-1]["filters"]["max_price"] == 20
+    assert Filters(**seen[-1]["filters"]).categories == ("sport",)
+
+
+def test_a_service_that_is_away_is_named() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    there = OverHttp("http://service", transport=httpx.MockTransport(refuse))
+    with pytest.raises(InputError, match=r"http://service does not answer \(refused\); start it"):
+        there.recommend(Request(history=["i02"]), 3)
+
+
+def test_a_problem_is_a_twotower_error() -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(401, json={"detail": "no key"}))
+    with pytest.raises(TwoTowerError, match="401: no key"):
+        OverHttp("http://service", transport=transport).model_version()

@@ -1,0 +1,29 @@
+import json
+from pathlib import Path
+
+from twotower.demo.figures import find_figures, places, stamp
+
+
+def test_reads_results_and_passes_over_other_files(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text((run_folder / "results.json").read_text())
+    (tmp_path / "published.json").write_text(json.dumps({"source": "a paper", "rows": []}))
+    (tmp_path / "cut.json").write_text('{"meta": {')
+    (tmp_path / "wrong.json").write_text(json.dumps({"meta": {}, "rows": []}))
+    found = find_figures([tmp_path, tmp_path / "a.json", tmp_path / "missing.json"])
+    assert [path.name for path in found.files] == ["a.json"]
+    assert {path.name for path in found.broken} == {"cut.json", "wrong.json"}
+    assert found.studies() == [("blocks", "leave-last-two")]
+    assert len(found.of("blocks", "leave-last-two")[0].rows) == 8
+    assert found.of("blocks", "another split") == []
+
+
+def test_what_is_given_counts_alone(tmp_path: Path) -> None:
+    assert places(tmp_path / "bundle", [Path("mine.json")]) == [Path("mine.json")]
+    assert places(tmp_path / "bundle", [])[0] == tmp_path / "results.json"
+
+
+def test_the_stamp_changes_with_the_files(tmp_path: Path) -> None:
+    before = stamp([tmp_path])
+    (tmp_path / "new.json").write_text("{}")
+    assert stamp([tmp_path]) != before
+    assert stamp([tmp_path / "missing.json"]) == ()
