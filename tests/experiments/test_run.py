@@ -15,6 +15,7 @@ from twotower.experiments.scoring import Evaluator
 from twotower.experiments.variants import VARIANTS
 from twotower.index import ExactConfig
 from twotower.serving import Pipeline
+from twotower.serving.blend import Blend
 
 SETTINGS = PrepareSettings(k_core=0)
 
@@ -41,17 +42,17 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
     timed = [row for row in result.rows if row.protocol == "timing"]
     assert sorted((row.model, row.protocol, row.metric) for row in measured) == sorted(
         (model, protocol, metric)
-        for model in DEFAULT_MODELS
+        for model in (*DEFAULT_MODELS, "v9+rerank")
         for protocol in PROTOCOLS
         for metric in METRICS
     )
     assert [(row.model, row.metric) for row in timed] == [
         (model, metric) for model in trained for metric in ("training-seconds", "best-epoch")
     ]
-    assert written == [21, 42, 65, 88, 111]  # all rows so far, after each of the five models
+    assert written == [21, 42, 65, 88, 132]  # all rows so far, after each of the five models
     for row in result.rows:
         assert (row.dataset, row.split, row.users) == ("shop", "leave-last-two", 60)
-        assert row.seeds == ([0] if row.model in trained else [])
+        assert row.seeds == ([0] if row.model.removesuffix("+rerank") in trained else [])
         assert row.low is not None
         assert row.high is not None
         assert row.low <= row.value <= row.high
@@ -99,7 +100,7 @@ def test_the_last_two_tower_is_bundled(shop: Path, tmp_path: Path) -> None:
     contents = Pipeline.load(result.bundle).contents
     assert contents.info.model == "v1"
     assert contents.info.text_encoder is None
-    assert contents.reranker is None
+    assert isinstance(contents.reranker, Blend)
     assert contents.index.is_exact
 
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from twotower.data import Dataset, Histories, Queries
-from twotower.experiments.models import item_text, saved_model
+from twotower.data import Dataset, Histories, Part, Queries
+from twotower.experiments.models import item_text, saved_model, text_vectors
 from twotower.experiments.progress import Reporter, Silent
-from twotower.experiments.served import ServedTowers, served_towers
+from twotower.experiments.reranking import fit_blend
+from twotower.experiments.served import ServedTowers, has_towers, served_towers
 from twotower.experiments.text_export import text_model
 from twotower.features import ItemFeatures, UserFeatures
 from twotower.index import HnswConfig, IndexConfig, build_index
+from twotower.serving.blend import Blend
 from twotower.serving.bundle import save_bundle
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, ModelInfo
@@ -29,7 +31,7 @@ def bundle_contents(
     *,
     index: IndexConfig | None = None,
     metrics: Mapping[str, float] | None = None,
-    reranker: Trained | None = None,
+    reranker: Trained | Blend | None = None,
     new_items: bool = True,
 ) -> BundleContents:
     """Everything that serving reads.
@@ -43,7 +45,8 @@ def bundle_contents(
     metrics
         What was measured, for the manifest.
     reranker
-        A trained model whose vectors re-rank candidates, for example LightGCN.
+        What re-ranks candidates: a fitted blend, or a trained model for its vectors, for example
+        LightGCN.
     new_items
         Whether items and texts that training never saw can be encoded: adds the item tower, the
         items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
@@ -77,7 +80,11 @@ def bundle_contents(
         catalogue=dataset.catalogue,
         histories=dataset.interactions,
         index=build_index(item_vectors, index or HnswConfig()),
-        reranker=None if reranker is None else _rerank_vectors(reranker, dataset.interactions),
+        reranker=(
+            _rerank_vectors(reranker, dataset.interactions)
+            if isinstance(reranker, Trained)
+            else reranker
+        ),
         new_items=_new_items(trained, towers, dataset, text) if new_items else None,
     )
 
@@ -95,21 +102,37 @@ def bundle_model(
     *,
     index: IndexConfig | None = None,
     reranker: Path | None = None,
+    blend: bool = True,
     new_items: bool = True,
     reporter: Reporter | None = None,
 ) -> Manifest:
-    """Bundle a saved model, with a saved re-ranker if one is given."""
+    """Bundle a saved model, with a saved re-ranker if one is given, else a fitted blend.
+
+    Where there is no validation part, or ``blend`` is False, there is no second stage then.
+    """
     reporter = reporter or Silent()
     trained = saved_model(model, dataset, reporter)
+    second: Trained | Blend | None = None
+    if reranker is not None:
+        second = saved_model(reranker, dataset, reporter)
+    elif blend and has_towers(trained.module) and (dataset.split == Part.VALIDATION).any():
+        second = fitted_blend(trained, dataset, reporter)
     contents = bundle_contents(
         read_description(model)["name"],
         trained,
         dataset,
         index=index,
-        reranker=None if reranker is None else saved_model(reranker, dataset, reporter),
+        reranker=second,
         new_items=new_items,
     )
     return write_bundle(out, contents, trained)
+
+
+def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None = None) -> Blend:
+    """A second stage for a trained two-tower, fitted on validation."""
+    variant = trained.variant
+    text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
+    return fit_blend(trained.module.scorer(), dataset, text)
 
 
 def _new_items(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -14,16 +14,20 @@ from twotower.errors import InputError
 from twotower.evaluation.protocols import FULL, Evaluation
 from twotower.evaluation.results import Row
 from twotower.experiments.baselines import BASELINES
-from twotower.experiments.bundling import bundle_contents, write_bundle
+from twotower.experiments.bundling import bundle_contents, fitted_blend, write_bundle
 from twotower.experiments.models import named_variant, trained_model
 from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.reranking import TwoStages
 from twotower.experiments.scoring import Evaluator
 from twotower.experiments.served import has_towers
 from twotower.index import IndexConfig
+from twotower.serving.blend import Blend
 from twotower.training.fit import Trained
+from twotower.training.variant import Variant
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
-RERANKER: Final = "lightgcn"
+RERANKED: Final = "+rerank"
+"""What the name of a model gets behind it where the second stage has ordered its candidates."""
 
 
 @dataclass(frozen=True)
@@ -88,47 +92,74 @@ def run(
         dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
     )
     rows: list[Row] = []
-    trained: dict[str, Trained] = {}
+    servable: dict[str, tuple[Trained, Blend]] = {}
     for name in models:
         if name in BASELINES:
             rows += evaluator.baseline(name)
         else:
-            runs: dict[int, Evaluation] = {}
-            by_seed: list[Trained] = []
-            for seed in seeds:
-                folder = out / "models" / name / f"seed-{seed}"
-                model = trained_model(
-                    variants[name],
-                    dataset,
-                    folder,
-                    name=name,
-                    seed=seed,
-                    models=out / "models",
-                    reporter=reporter,
-                )
-                by_seed.append(model)
-                runs[seed] = evaluator(f"{name} seed {seed}", model.module.scorer())
-            rows += evaluator.rows(name, runs) + evaluator.timings(name, by_seed)
-            trained[name] = by_seed[0]
+            measured = _measured(name, variants[name], seeds, dataset, out, evaluator, reporter)
+            rows += measured.rows
+            if measured.blend is not None:
+                servable[name] = measured.first, measured.blend
         if on_rows is not None:
             on_rows(rows)
-    towers = [name for name, model in trained.items() if has_towers(model.module)]
-    if not towers:
+    if not servable:
         return RunResult(dataset, rows, None)
-    name = towers[-1]
+    name, (model, blend) = list(servable.items())[-1]
     contents = bundle_contents(
         name,
-        trained[name],
+        model,
         dataset,
         index=index,
         metrics={
             row.metric: row.value for row in rows if (row.model, row.protocol) == (name, FULL)
         },
-        reranker=trained.get(RERANKER),
+        reranker=blend,
     )
-    manifest = write_bundle(out / "bundle", contents, trained[name])
+    manifest = write_bundle(out / "bundle", contents, model)
     reporter.note(f"bundle {manifest.model_version} written")
     return RunResult(dataset, rows, out / "bundle")
+
+
+class _Measured(NamedTuple):
+    """One model of the job; ``blend`` is the first seed's second stage, where it has towers."""
+
+    rows: list[Row]
+    first: Trained
+    blend: Blend | None
+
+
+def _measured(
+    name: str,
+    variant: Variant,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    out: Path,
+    evaluator: Evaluator,
+    reporter: Reporter,
+) -> _Measured:
+    """Train and evaluate every seed of a model and, where it has towers, of both stages."""
+    models = out / "models"
+    trained: list[Trained] = []
+    blends: list[Blend] = []
+    one_stage: dict[int, Evaluation] = {}
+    two_stages: dict[int, Evaluation] = {}
+    for seed in seeds:
+        folder, label = models / name / f"seed-{seed}", f"seed {seed}"
+        model = trained_model(
+            variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
+        )
+        trained.append(model)
+        scorer = model.module.scorer()
+        one_stage[seed] = evaluator(f"{name} {label}", scorer)
+        if has_towers(model.module):
+            blends.append(fitted_blend(model, dataset, reporter))
+            both = TwoStages(scorer, blends[-1])
+            two_stages[seed] = evaluator(f"{name}{RERANKED} {label}", both)
+    rows = evaluator.rows(name, one_stage) + evaluator.timings(name, trained)
+    if two_stages:
+        rows += evaluator.rows(name + RERANKED, two_stages)
+    return _Measured(rows, trained[0], blends[0] if blends else None)
 
 
 def prepared_dataset(

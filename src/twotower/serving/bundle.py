@@ -18,6 +18,7 @@ from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
 from twotower.features import ItemFeatures, UserFeatures
 from twotower.index import load_index, save_index
+from twotower.serving.blend import Blend
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, verify, write_manifest
 from twotower.serving.new_items import NewItems, TextModel
@@ -34,6 +35,7 @@ CATALOGUE: Final = "catalogue.parquet"
 HISTORIES: Final = "histories.safetensors"
 INDEX: Final = "index.json"
 RERANKER: Final = "reranker.safetensors"
+BLEND: Final = "blend.safetensors"
 ITEM_TOWER: Final = "item_tower.onnx"
 ITEM_ENCODER: Final = "item_encoder.safetensors"
 ITEM_TEXT: Final = "item_text.safetensors"
@@ -111,7 +113,9 @@ def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Ar
             {name: array for name, array in events.items() if array is not None},
         )
         save_index(contents.index, temporary)
-        if contents.reranker is not None:
+        if isinstance(contents.reranker, Blend):
+            _save(temporary / BLEND, contents.reranker.to_arrays())
+        elif contents.reranker is not None:
             _save(temporary / RERANKER, vars(contents.reranker))
         if contents.new_items is not None:
             _save_new_items(temporary, contents.new_items)
@@ -142,10 +146,13 @@ def load_bundle(folder: Path) -> Bundle:
         catalogue = pl.read_parquet(path)
     with _reading(folder / HISTORIES) as path:
         histories = Histories(**load_file(path))
-    reranker = None
+    reranker: RerankVectors | Blend | None = None
     if RERANKER in manifest.files:
         with _reading(folder / RERANKER) as path:
             reranker = RerankVectors(**load_file(path))
+    elif BLEND in manifest.files:
+        with _reading(folder / BLEND) as path:
+            reranker = Blend.from_arrays(load_file(path))
     try:
         contents = BundleContents(
             info=manifest.info,

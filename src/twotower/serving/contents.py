@@ -9,6 +9,7 @@ from twotower.data import Histories, IdMap, columns
 from twotower.errors import InputError
 from twotower.features import UserFeatures
 from twotower.index import ItemIndex
+from twotower.serving.blend import Blend
 from twotower.serving.manifest import ModelInfo
 from twotower.serving.new_items import NewItems
 from twotower.serving.rerank import RerankVectors
@@ -48,7 +49,7 @@ class BundleContents:
         ``(items, f)`` float32, what a history is folded in with, or None where the vectors have
         no least-squares part.
     reranker
-        Vectors of the second stage, or None.
+        The second stage, or None.
     new_items
         What encodes items and texts that training never saw, or None.
     """
@@ -64,7 +65,7 @@ class BundleContents:
     histories: Histories
     index: ItemIndex
     factors: FloatArray | None = None
-    reranker: RerankVectors | None = None
+    reranker: RerankVectors | Blend | None = None
     new_items: NewItems | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +84,9 @@ class BundleContents:
             rows["history_table"] = (len(self.history_table), items + 1)
         if self.factors is not None:
             rows["factors"] = (len(self.factors), items)
-        if self.reranker is not None:
+        if isinstance(self.reranker, Blend):
+            rows["blend"] = (self.reranker.num_items, items)
+        if isinstance(self.reranker, RerankVectors):
             rows["reranker user_vectors"] = (len(self.reranker.user_vectors), users)
             rows["reranker item_vectors"] = (len(self.reranker.item_vectors), items)
         if self.new_items is not None and self.new_items.text is not None:

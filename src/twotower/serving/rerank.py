@@ -13,8 +13,10 @@ from twotower.types import FloatArray, OffsetArray
 class Reranker(Protocol):
     """Scores given candidates for given queries."""
 
-    def scores(self, queries: Queries, items: OffsetArray) -> FloatArray:
+    def scores(self, queries: Queries, items: OffsetArray, retrieval: FloatArray) -> FloatArray:
         """``(queries, candidates)`` float32 for item indices of that shape; higher is better.
+
+        ``retrieval`` has the first stage's scores of the same shape.
 
         Where the item is -1 (padding) the score is ``-inf``; where the re-ranker does not know
         the item, which was added later, it is NaN: see `placed`.
@@ -75,8 +77,9 @@ class RerankVectors:
                 f"and {self.item_vectors.shape[1]}"
             )
 
-    def scores(self, queries: Queries, items: OffsetArray) -> FloatArray:
+    def scores(self, queries: Queries, items: OffsetArray, retrieval: FloatArray) -> FloatArray:
         """See `Reranker.scores`."""
+        del retrieval
         scores = np.empty(items.shape, dtype=np.float32)
         known = items < len(self.item_vectors)
         rows = np.where(known, items, 0)

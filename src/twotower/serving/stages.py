@@ -107,7 +107,9 @@ class Stages:
         """The best of the nearest items, in the second stage's order."""
         retrieved = self.retrieve(max(second.candidates, count))
         began = perf_counter()
-        scores = placed(second.reranker.scores(query, retrieved.items[None])[0])
+        scores = placed(
+            second.reranker.scores(query, retrieved.items[None], retrieved.scores[None])[0]
+        )
         order = np.argsort(-scores, kind="stable")[:count]
         add_time(self._clock, "rerank", began)
         return Ranked(retrieved.items, scores, retrieved.scores, scores).take(order)

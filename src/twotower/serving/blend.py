@@ -1,0 +1,99 @@
+"""A second stage that knows what one vector cannot hold: who bought what with what, in detail."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from twotower.data import Queries
+from twotower.errors import InputError
+from twotower.types import Array, FloatArray, IndexArray, OffsetArray
+
+SIGNALS: Final = ("retrieval", "neighbours", "text", "popularity")
+"""What is blended, in the order of the weights."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    r"""Scores a candidate by a weighted sum of four signals.
+
+    ``retrieval`` is the first stage's score. With :math:`r^a` the recency of the history's item
+    ``h`` after which ``a`` others came, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)`
+    over item-kNN's similarities (which items were bought together exactly, of which a short
+    vector keeps only the outline), ``text`` the cosine of the candidate's text and
+    :math:`\sum_h r^a t_h`, and ``popularity`` the log of 1 + the item's training interactions.
+    The weights are fitted on validation: see `twotower.experiments.reranking`.
+
+    Attributes
+    ----------
+    weights
+        ``(4,)`` float32, of `SIGNALS`.
+    recency
+        What an event's say is multiplied by for each event that came after it.
+    indptr, neighbours, similarity
+        Compressed rows: item ``i`` is like ``neighbours[indptr[i]:indptr[i + 1]]``, by as much as
+        ``similarity`` has there.
+    text
+        ``(items, t)`` float32 unit vectors, zero for no text.
+    popularity
+        ``(items,)`` float32.
+    """
+
+    weights: FloatArray
+    recency: float
+    indptr: OffsetArray
+    neighbours: IndexArray
+    similarity: FloatArray
+    text: FloatArray
+    popularity: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.weights.shape != (len(SIGNALS),):
+            raise InputError(f"weights must have shape (4,), got {self.weights.shape}")
+        items = len(self.popularity)
+        if (len(self.text), len(self.indptr)) != (items, items + 1):
+            raise InputError(
+                f"text and indptr must have rows for {items} items, "
+                f"got {len(self.text)} and {len(self.indptr) - 1}"
+            )
+
+    @property
+    def num_items(self) -> int:
+        """Items that are known; later ones have no score."""
+        return len(self.popularity)
+
+    def scores(self, queries: Queries, items: OffsetArray, retrieval: FloatArray) -> FloatArray:
+        """See `twotower.serving.rerank.Reranker.scores`."""
+        known = (items >= 0) & (items < self.num_items)
+        rows = np.where(known, items, 0)
+        scores = np.empty(items.shape, dtype=np.float32)
+        for row in range(len(queries)):
+            history = queries.histories.row(row)
+            scores[row] = self.signals(history, rows[row], retrieval[row]) @ self.weights
+        scores[~known] = np.nan
+        scores[items < 0] = -np.inf
+        return scores
+
+    def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
+        """``(candidates, 4)`` for the candidates of one query."""
+        age = np.arange(len(history))[::-1]
+        say = (self.recency**age).astype(np.float32)
+        known = history < self.num_items
+        history, say = history[known], say[known]
+        near = np.zeros(self.num_items, dtype=np.float32)
+        for item, weight in zip(history, say, strict=True):
+            span = slice(self.indptr[item], self.indptr[item + 1])
+            near[self.neighbours[span]] += weight * self.similarity[span]
+        wanted = say @ self.text[history]
+        length = float(np.linalg.norm(wanted))
+        about = self.text[items] @ (wanted / max(length, 1e-6))
+        return np.stack([retrieval, near[items], about, self.popularity[items]], axis=1)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Everything as NumPy arrays, for a safetensors file."""
+        return {**vars(self), "recency": np.asarray([self.recency])}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Array]) -> "Blend":
+        """The inverse of `to_arrays`."""
+        return cls(**{**arrays, "recency": float(arrays["recency"][0])})  # type: ignore[arg-type]
