@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+DATASET ?= video-games
 EXTRAS := train,text,image,serve,demo,report,tune,track,bench,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -14,11 +15,11 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test bench docs clean
+.PHONY: help install quickstart check test bench bench-peers docs clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 install: $(INSTALLED) ## Install the package with all it needs for development (once)
 
@@ -59,6 +60,9 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,mf,lightgcn,v5} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
 	$(BIN)/python -m twotower.evaluation.report
+
+bench-peers: install ## Other libraries' models on the same split; DATASET=ml-100k for another
+	$(BIN)/python benchmarks/peers/run.py --dataset $(DATASET)
 
 docs: install ## Check the documents: doctests, links, and tables against the results files
 	$(BIN)/pytest src tests/test_docs.py

@@ -1,15 +1,24 @@
 """The benchmark scripts run, small, and write valid results files."""
 
+import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
+from twotower.data.prepare import prepare
+from twotower.evaluation.protocols import FULL, evaluate
 from twotower.evaluation.results import Results, read_results
+from twotower.experiments.datasets import find_dataset
+from twotower.models.item_knn import ItemKNN
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+PEERS = BENCHMARKS / "peers"
 
 needs_implicit = pytest.mark.skipif(
     importlib.util.find_spec("implicit") is None, reason="implicit comes with the extra 'bench'"
@@ -59,3 +68,132 @@ def test_bpr_collapse(tmp_path: Path) -> None:
         ("v4", "NDCG@10"),
         ("v4", "item-mean-norm"),
     ]
+
+
+def peers_module(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(PEERS)
+    return importlib.import_module(name)
+
+
+def run_peers(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Results:
+    command = ["run.py", "--dataset", "sample", "--settings", "1", *options]
+    command += ["--out", str(folder / "runs"), "--json", str(folder / "r.json")]
+    monkeypatch.setattr(sys, "argv", command)
+    peers_module("run", monkeypatch).main()
+    return read_results(folder / "r.json")
+
+
+def test_peers_give_the_figures_of_full_scores_and_are_not_run_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = run_peers(tmp_path, monkeypatch, "--peer", "item-knn")
+    source, settings = find_dataset("sample")
+    dataset = prepare(source, settings=settings)
+    knn = ItemKNN.fit(dataset.train, len(dataset.items))
+    whole = evaluate(knn, dataset, protocols=[FULL])
+    found = {row.metric: row for row in results.rows if row.protocol == FULL and row.low}
+    assert set(found) == {"HR@5", "HR@10", "HR@20", "NDCG@10", "NDCG@20"}
+    for metric, row in found.items():
+        assert row.value == pytest.approx(whole.mean(FULL, metric), rel=1e-5)
+    costs = {row.metric: row.value for row in results.rows if row.protocol == "timing"}
+    assert costs["training-seconds"] > 0
+    assert costs["peak-memory-mb"] > 50
+    again = run_peers(tmp_path, monkeypatch, "--peer", "item-knn")
+    assert "item-knn: found finished" in capsys.readouterr().out
+    assert again.rows == results.rows
+
+
+def test_a_peer_that_fails_is_in_the_results_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = run_peers(tmp_path, monkeypatch, "--peer", "item-knn", "--limit", "0")
+    assert results.rows == []
+    assert [(one.model, one.reason) for one in results.absent] == [
+        ("item-knn", "not done after 0 seconds")
+    ]
+
+
+def test_peers_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = peers_module("catalogue", monkeypatch)
+    for name, peer in catalogue.PEERS.items():
+        script, model = peer.adapter
+        assert f'"{model}": ' in (PEERS / script).read_text(), name
+        assert 1 <= len(peer.grid) <= catalogue.MOST_SETTINGS
+        assert len({catalogue.in_words(settings) for settings in peer.grid}) == len(peer.grid)
+        if peer.environment is not None:
+            pins = (PEERS / "requirements" / f"{peer.environment}.txt").read_text().splitlines()
+            assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), peer.environment
+    assert catalogue.in_words({"alpha": 40.0, "neighbours": None}) == "alpha=40 neighbours=None"
+
+
+def test_an_environment_that_cannot_be_made_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments = peers_module("environments", monkeypatch)
+    monkeypatch.setattr(environments, "REQUIREMENTS", tmp_path)
+    (tmp_path / "broken.txt").write_text("no requirement at all\n")
+    with pytest.raises(environments.InstallError, match=r"cannot be installed: .*nvalid"):
+        environments.interpreter("broken", tmp_path / "environments")
+    assert environments.interpreter(None, tmp_path) == Path(sys.executable)
+
+
+def test_lists_of_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = peers_module("exchange", monkeypatch)
+    monkeypatch.setattr(exchange, "LIST_LENGTH", 2)
+    asked = exchange.Rows(np.array([7, 9]), np.array([0, 1, 4]), np.array([3, 0, 1, 2]))
+    scores = np.array([[0.1, 0.5, 0.2, 0.9], [1.0, 1.0, 1.0, 0.3]], np.float32)
+    items, values = exchange.by_scores(lambda batch: scores)(asked)
+    assert items.tolist() == [[1, 2], [3, -1]]
+    assert values[0].tolist() == pytest.approx([0.5, 0.2])
+    newest, lengths = asked.newest(2)
+    assert newest.tolist() == [[3, -1], [1, 2]]
+    assert lengths.tolist() == [1, 2]
+    rows, listed = np.array([1, 0, 1, 1]), np.array([5, 6, 7, 8])
+    items, _ = exchange.by_table(rows, listed, np.array([3.0, 9.0, 2.0, 1.0]), 2)
+    assert items.tolist() == [[6, -1], [5, 7]]
+
+
+def test_the_best_epoch_of_a_peer_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = peers_module("exchange", monkeypatch)
+    one = exchange.Rows(np.array([0]), np.array([0, 1]), np.array([4]))
+    for name in ("train", "validation", "validation-targets"):
+        one.write(tmp_path / f"{name}.npz")
+    (tmp_path / "about.json").write_text('{"users": 1, "items": 5}')
+
+    class Weights:
+        place = np.array(9)
+
+        def state_dict(self) -> dict[str, "Copied"]:
+            return {"place": Copied(self.place)}
+
+        def load_state_dict(self, weights: dict[str, np.ndarray]) -> None:
+            self.place = weights["place"]
+
+    class Copied:
+        def __init__(self, value: np.ndarray) -> None:
+            self.value = value
+
+        def clone(self) -> np.ndarray:
+            return self.value.copy()
+
+    module = Weights()
+    places = [5, 2, 0, 3] + [4] * 20
+
+    def epoch(number: int) -> None:
+        module.place = np.array(places[number])
+
+    def answer(asked: object) -> tuple[np.ndarray, np.ndarray]:
+        items, scores = exchange.empty_lists(1)
+        items[0, module.place] = 4
+        return items, scores
+
+    task = exchange.Task(tmp_path, {}, seed=0, seconds=60)
+    task.train_by_epoch(epoch, lambda: module, answer)
+    assert module.place == 0
+    assert task.best_epoch == 3
+
+
+def test_v9_trials(tmp_path: Path) -> None:
+    results = run_small("v9_trials.py", tmp_path / "r.json", "--data", str(tmp_path / "data"))
+    assert len({row.model for row in results.rows}) == 9
+    assert {row.metric for row in results.rows} == {"HR@10", "HR@50", "NDCG@10"}
