@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -101,6 +102,7 @@ def test_peers_give_the_figures_of_full_scores_and_are_not_run_twice(
     again = run_peers(tmp_path, monkeypatch, "--peer", "item-knn")
     assert "item-knn: found finished" in capsys.readouterr().out
     assert again.rows == results.rows
+    assert "item-knn" in (tmp_path / "r.svg").read_text()
 
 
 def test_a_peer_that_fails_is_in_the_results_with_the_reason(
@@ -135,6 +137,22 @@ def test_an_environment_that_cannot_be_made_says_why(
     with pytest.raises(environments.InstallError, match=r"cannot be installed: .*nvalid"):
         environments.interpreter("broken", tmp_path / "environments")
     assert environments.interpreter(None, tmp_path) == Path(sys.executable)
+
+
+def test_the_picture_of_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = peers_module("picture", monkeypatch)
+    found = [
+        picture.Point("als", 9.0, 0.05, 0.04, 0.06),
+        picture.Point("v9", 900.0, 0.07, 0.06, 0.08),
+    ]
+    drawn = ElementTree.fromstring(picture.render(found, "games & more"))
+    words = [element.text for element in drawn.iter() if element.text and element.text.strip()]
+    assert {"als", "v9", "1", "10", "1000", "seconds of training"} <= set(words)
+    circles = [e for e in drawn.iter() if e.tag.endswith("circle")]
+    assert float(circles[0].get("cx", 0)) < float(circles[1].get("cx", 0))
+    assert float(circles[0].get("cy", 0)) > float(circles[1].get("cy", 0))
+    assert picture.apart([100.0, 98.0, 40.0]) == [113.0, 98.0, 40.0]
+    assert picture.ticks(0.0712) == [0.0, 0.02, 0.04, 0.06]
 
 
 def test_lists_of_peers(monkeypatch: pytest.MonkeyPatch) -> None:

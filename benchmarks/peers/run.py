@@ -15,6 +15,7 @@ on validation is evaluated on test.
 
 A trial that is finished is kept in ``--out``, so that a run that was stopped goes on. ``--again``
 forgets those of the peers that are named. A peer that fails is in the results with the reason.
+Beside the results file there is a picture of quality against training time.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import Any, Final
 
 from catalogue import MOST_SETTINGS, PEERS, in_words
 from environments import InstallError, interpreter
+from picture import write_picture
 from trials import METRICS, Budget, Questions, Trial, slug, try_setting
 
 from twotower.data import Part
@@ -160,7 +162,7 @@ def figures(name: str, best: Trial, trials: Sequence[Trial], asked: Questions) -
 
 
 def report(out: Path, path: Path, dataset: str, started: datetime, threads: int) -> None:
-    """Write what all finished peers of a folder found, in the order of the catalogue."""
+    """Write and draw what all finished peers of a folder found, in the order of the catalogue."""
     outcomes = {
         name: json.loads((out / name / OUTCOME).read_text())
         for name in PEERS
@@ -170,11 +172,12 @@ def report(out: Path, path: Path, dataset: str, started: datetime, threads: int)
     versions: dict[str, str] = {}
     for one in found.values():
         versions |= one["packages"]
+    rows = [Row.model_validate(row) for one in found.values() for row in one["rows"]]
     meta = collect_meta(started, threads=threads)
     write_results(
         path,
         meta.model_copy(update={"packages": versions | meta.packages}),
-        [Row.model_validate(row) for one in found.values() for row in one["rows"]],
+        rows,
         absent=[
             Absent(dataset=dataset, model=name, reason=one["absent"])
             for name, one in outcomes.items()
@@ -182,6 +185,7 @@ def report(out: Path, path: Path, dataset: str, started: datetime, threads: int)
         ],
         models={name: one["words"] for name, one in found.items()},
     )
+    write_picture(path.with_suffix(".svg"), rows, dataset)
 
 
 if __name__ == "__main__":
