@@ -1,0 +1,96 @@
+"""What the parts of v9 are worth, on 20,000 validation users of Video Games 2023.
+
+::
+
+    TWOTOWER_DATA=… python benchmarks/v9_trials.py --model runs/video-games/models/v9/seed-0
+
+writes ``benchmarks/results/v9-trials.json``: the least-squares part in steps from the published
+method to ours, at several lengths of a factor, and the trained model's parts alone and together.
+The test part is not looked at.
+"""
+
+import argparse
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from twotower.data import Dataset, Part
+from twotower.data.prepare import prepare
+from twotower.evaluation.figures import result_rows
+from twotower.evaluation.protocols import FULL, evaluate_queries
+from twotower.evaluation.provenance import collect_meta
+from twotower.evaluation.results import Row, write_results
+from twotower.experiments.datasets import find_dataset
+from twotower.experiments.models import saved_model
+from twotower.experiments.progress import Silent
+from twotower.models.als import ALS, ALSConfig
+from twotower.models.base import Scorer
+from twotower.models.sequence import SequenceTower
+
+USERS = 20_000
+OURS = ALSConfig(next_item=True)
+PUBLISHED = ALSConfig(frequency_power=0.0, recency=1.0, fold_in_confidence=40.0)
+LEAST_SQUARES = {
+    "als as published": PUBLISHED,
+    "als, penalty by frequency": PUBLISHED.vary(frequency_power=1.0),
+    "als, and newer items weigh more": ALSConfig(),
+    "als, and what comes next": OURS.vary(next_share=0.0, popularity_discount=0.0),
+    "als, and a share of the own factor": OURS.vary(popularity_discount=0.0),
+    "als, and popularity discounted": OURS,
+    "als, all of it, 64 dimensions": OURS.vary(embedding_dim=64),
+    "als, all of it, 128 dimensions": OURS.vary(embedding_dim=128),
+    "als, all of it, 256 dimensions": OURS.vary(embedding_dim=256),
+}
+
+
+def scorers(dataset: Dataset, model: Path | None) -> Iterator[tuple[str, Scorer]]:
+    """Every trial's model, made when it is asked for."""
+    for name, config in LEAST_SQUARES.items():
+        yield name, ALS.fit(dataset.train, len(dataset.items), config)
+    if model is None:
+        return
+    module = saved_model(model, dataset, Silent()).module
+    if not isinstance(module, SequenceTower):
+        raise SystemExit(f"{model} is no sequence model")
+    yield "v9", module.scorer()
+    module.factor_weight.fill_(0.0)
+    yield "v9, tower alone", module.scorer()
+    module.factor_weight.fill_(1000.0)
+    yield "v9, least squares alone", module.scorer()
+
+
+def main() -> None:
+    """Run the trials and write the results file after each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="video-games", help="name or path")
+    parser.add_argument("--data", type=Path, default=Path("runs/video-games/dataset"))
+    parser.add_argument("--model", type=Path, help="folder of a trained v9")
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/v9-trials.json"), help="results file"
+    )
+    given = parser.parse_args()
+    started = datetime.now(UTC)
+    source, settings = find_dataset(given.dataset)
+    dataset = (
+        Dataset.load(given.data)
+        if given.data.exists()
+        else prepare(source, settings=settings, out=given.data)
+    )
+    queries, targets = dataset.held_out(Part.VALIDATION)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(queries))[:USERS])
+    queries, targets = queries.select(chosen), targets.select(chosen)
+    rows: list[Row] = []
+    for name, scorer in scorers(dataset, given.model):
+        found = evaluate_queries(
+            scorer, queries, targets, protocols=[FULL], metrics=["HR@10", "HR@50", "NDCG@10"]
+        )
+        split = "leave-last-two, validation"
+        rows += result_rows({0: found}, dataset=dataset.name, split=split, model=name)
+        print(name, round(found.mean(FULL, "HR@10"), 4), round(found.mean(FULL, "NDCG@10"), 4))
+        write_results(given.out, collect_meta(started), rows)
+
+
+if __name__ == "__main__":
+    main()
