@@ -10,8 +10,8 @@ which up to a cut-off of 50 is what it would be anyway. Test histories are train
 
 Tuning is the same for all: at most 4 settings (see ``catalogue.py``), of which none is begun after
 20 minutes, and training ends with the epoch in which 20 minutes are over. What trains epoch by
-epoch keeps the best one, and stops after 10 that are no better. The setting with the best NDCG@10
-on validation is evaluated on test.
+epoch keeps the best one, and stops after 10 that are no better; variants of this project train as
+they do elsewhere. The setting with the best NDCG@10 on validation is evaluated on test.
 
 A trial that is finished is kept in ``--out``, so that a run that was stopped goes on. ``--again``
 forgets those of the peers that are named. A peer that fails is in the results with the reason.

@@ -13,7 +13,9 @@ from threadpoolctl import threadpool_limits
 def matrix(rows: Rows, num_items: int) -> sp.csr_matrix:
     """``(rows, num_items)``, 1 where a row has the item."""
     ones = np.ones(len(rows.items), np.float32)
-    pairs = sp.csr_matrix((ones, rows.items, rows.indptr), shape=(len(rows), num_items))
+    shape = len(rows), num_items
+    # A copy: summing duplicates sorts the items in place, and their order is the rows'.
+    pairs = sp.csr_matrix((ones, rows.items, rows.indptr), shape=shape, copy=True)
     pairs.sum_duplicates()
     pairs.data[:] = 1
     return pairs
