@@ -12,6 +12,7 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards
+from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
 from twotower.demo.pages import about_data, for_you, item, known_user, models, serving
 from twotower.demo.settings import DemoSettings
@@ -60,7 +61,7 @@ def draw(page: str, settings: DemoSettings) -> None:
     """One of `PAGES`; what goes wrong is said in words, and its traceback is logged."""
     try:
         folder = find_bundle(settings.bundle)
-        opened = _opened(str(folder), version_of(folder), settings.api, settings.api_key)
+        opened = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
         if opened.served != opened.manifest.model_version:
             st.warning(
                 f"The service answers with {opened.served}; titles and maps are those of "
@@ -82,15 +83,6 @@ def draw(page: str, settings: DemoSettings) -> None:
             "still work.",
             icon=":material/error:",
         )
-
-
-@st.cache_resource(max_entries=2, show_spinner="Reading the bundle …")
-def _opened(folder: str, version: str, api: str | None, api_key: str | None) -> Opened:
-    """A bundle by its version: another one saved to the same folder is read again."""
-    del version
-    opened = Opened.of(Path(folder), api, api_key)
-    _ = opened.finder, opened.scenarios, opened.rivals
-    return opened
 
 
 def _footer(opened: Opened, settings: DemoSettings) -> None:

@@ -18,8 +18,13 @@ MOST_CHARACTERS: Final = 200
 _MOST_WORDS: Final = 8
 _MOST_ALIKE: Final = 40
 """Words that one typed word may stand for."""
-_BEGUN: Final = np.float32(0.9)
+_BEGUN: Final = np.float32(0.8)
 _MISTYPED: Final = np.float32(0.7)
+"""For each edit."""
+_WEIGHTY: Final = 0.2
+"""What the weightiest title gains."""
+_LENGTHY: Final = 0.02
+"""What a title loses for each of its words: few words around those that were meant."""
 _WORD: Final = re.compile(r"\w+")
 
 
@@ -28,9 +33,10 @@ class TitleFinder:
 
     A word finds the titles that hold it; the last one also those with a longer word that begins
     like it; and a word that no title holds those with a word at one or two edits (optimal string
-    alignment: a letter added, lost, changed, or two swapped). A title's score is the sum over the
-    words of their rarity, ``log(1 + titles / titles with the word)``, less where the word was
-    completed or corrected. Among equal scores the weightier title comes first.
+    alignment: a letter added, lost, changed, or two swapped). Case and accents do not count. A
+    title's score is the sum over the typed words of their rarity, ``log(1 + titles / titles
+    found)``, less where the word was completed or corrected. Weighty titles get a little more,
+    long ones a little less.
 
     Parameters
     ----------
@@ -42,13 +48,10 @@ class TitleFinder:
 
     def __init__(self, titles: Sequence[str | None], weights: Array) -> None:
         self._size = len(titles)
-        heaviest = float(weights.max(initial=0)) or 1.0
-        # Below any difference of two scores that matters, and in the order of the weights.
-        self._tie = (weights / heaviest * 1e-3).astype(np.float32)
         words = (
             pl.DataFrame({"title": pl.Series(titles, dtype=pl.String)})
             .with_row_index("row")
-            .select("row", pl.col("title").str.to_lowercase().str.extract_all(r"\w+").alias("word"))
+            .select("row", _folded(pl.col("title")).str.extract_all(r"\w+").alias("word"))
             .explode("word")
             .drop_nulls()
             .unique()
@@ -58,6 +61,9 @@ class TitleFinder:
         self._words: list[str] = counted["word"].to_list()
         self._rows = words["row"].to_numpy()
         self._starts = np.concatenate([[0], counted["len"].to_numpy().cumsum()]).astype(np.int64)
+        lengths = np.bincount(self._rows, minlength=self._size)
+        weight = np.log1p(weights) / max(float(np.log1p(weights).max(initial=0)), 1.0)
+        self._favour = ((1 + _WEIGHTY * weight) / (1 + _LENGTHY * lengths)).astype(np.float32)
         by_length: dict[int, list[str]] = {}
         for word in self._words:
             if not word.isdigit():
@@ -72,12 +78,13 @@ class TitleFinder:
         text
             What was typed. Only its first `MOST_CHARACTERS` characters are read.
         """
-        typed = list(dict.fromkeys(_WORD.findall(text[:MOST_CHARACTERS].lower())))[:_MOST_WORDS]
+        folded = pl.select(_folded(pl.lit(text[:MOST_CHARACTERS]))).item()
+        typed = list(dict.fromkeys(_WORD.findall(folded)))[:_MOST_WORDS]
         scores = np.zeros(self._size, dtype=np.float32)
         for place, word in enumerate(typed):
             self._add(scores, self._stands_for(word, last=place == len(typed) - 1))
         found = np.flatnonzero(scores)
-        ranks = scores[found] + self._tie[found]
+        ranks = scores[found] * self._favour[found]
         if k < len(found):
             best = np.argpartition(-ranks, k - 1)[:k]
             found, ranks = found[best], ranks[best]
@@ -99,10 +106,10 @@ class TitleFinder:
         if found or len(word) < 3 or word.isdigit():
             return found
         edits = 1 if len(word) < 6 else 2
-        near = [
-            alike
+        return [
+            (bisect_left(self._words, alike), _MISTYPED ** np.float32(distance))
             for length in range(len(word) - edits, len(word) + edits + 1)
-            for alike, _, _ in process.extract(
+            for alike, distance, _ in process.extract(
                 word,
                 self._by_length.get(length, ()),
                 scorer=OSA.distance,
@@ -110,7 +117,6 @@ class TitleFinder:
                 limit=_MOST_ALIKE,
             )
         ]
-        return [(bisect_left(self._words, alike), _MISTYPED) for alike in near]
 
     def _counts(self, words: OffsetArray) -> OffsetArray:
         counts: OffsetArray = self._starts[words + 1] - self._starts[words]
@@ -121,10 +127,9 @@ class TitleFinder:
         if not words:
             return
         parts = [self._rows[self._starts[one] : self._starts[one + 1]] for one, _ in words]
-        gains = [
-            fit * np.float32(math.log1p(self._size / len(part)))
-            for part, (_, fit) in zip(parts, words, strict=True)
-        ]
+        total = sum(map(len, parts))
+        rarity = np.float32(math.log1p(self._size / total))
+        gains = [fit * rarity for _, fit in words]
         if len(parts) == 1:
             scores[parts[0]] += gains[0]
             return
@@ -136,3 +141,8 @@ class TitleFinder:
         rows, gain = best["row"][order], best["gain"][order]
         last = np.append(rows[1:] != rows[:-1], True)
         scores[rows[last]] += gain[last]
+
+
+def _folded(texts: pl.Expr) -> pl.Expr:
+    """In lower case, without accents."""
+    return texts.str.to_lowercase().str.normalize("NFKD").str.replace_all(r"\p{M}", "")

@@ -1,5 +1,6 @@
 """A bundle that is being shown, and what is worked out from it once."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from twotower.demo.finder import TitleFinder
 from twotower.demo.projection import Projection
 from twotower.demo.rivals import Rivals
 from twotower.demo.scenarios import Scenario, scenarios
-from twotower.errors import ArtefactError
+from twotower.errors import ArtefactError, TwoTowerError
 from twotower.serving.bundle import load_bundle
 from twotower.serving.item_table import ItemTable
 from twotower.serving.manifest import Manifest
@@ -121,6 +122,12 @@ class Opened:
             return []
         steps = np.quantile(known, [0.1, 0.3, 0.5, 0.7, 0.9])
         return sorted({float(f"{step:.1g}") for step in steps.tolist() if step > 0})
+
+    def warm(self) -> None:
+        """Make ready what is otherwise made at first use; what is broken is said then."""
+        with suppress(TwoTowerError):
+            self.pipeline.warm()
+        _ = self.items.franchises, self.projection
 
     def item(self, row: int) -> Item:
         """What is shown of a row."""

@@ -15,6 +15,8 @@ from twotower.types import Array
 
 PICKS: Final = 3
 """Items of a scenario."""
+_READ: Final = 5000
+"""Of the most bought items, so many are read: enough for what is bought most."""
 _FEWEST: Final = 3
 _LONGEST: Final = 28
 _KINDS: Final = (("series", 4), ("brand", 2), ("category", 4))
@@ -54,25 +56,29 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     counts
         ``(items,)`` how often each was bought.
     """
-    bundled = slice(items.bundled)
-    titles = items.titles.rows[bundled]
+    rows = np.argsort(-counts[: items.bundled], kind="stable")[:_READ]
+    titles = items.titles.rows[rows].tolist()
     catalogue = items.contents.catalogue
-    brands: Sequence[str | None] = [None] * len(titles)
+    brands: Sequence[str | None] = [None] * len(rows)
     if columns.STORE in catalogue.columns:
-        brands = catalogue[columns.STORE].cast(pl.String).to_list()
-    codes = items.categories.rows[bundled].tolist()
-    series = items.franchises[bundled].tolist()
+        brands = catalogue[columns.STORE].cast(pl.String)[rows].to_list()
+    codes = items.categories.rows[rows].tolist()
+    begun = [franchise(title) for title in titles]
     named = {
-        "series": _series(series, titles),
+        "series": _series(begun, titles),
         "brand": brands,
         "category": [items.names[code] if code >= 0 else None for code in codes],
     }
     # Of a brand or a category, three different series say more than three of one.
-    alike = {"series": range(len(titles)), "brand": series, "category": series}
+    alike: dict[str, Sequence[str | None]] = {
+        "series": [None] * len(rows),
+        "brand": begun,
+        "category": begun,
+    }
     found = [
-        scenario
+        Scenario(kind, name, tuple(rows[list(places)].tolist()))
         for kind, most in _KINDS
-        for scenario in _most_bought(kind, named[kind], counts, most, alike[kind])
+        for name, places in _most_bought(kind, named[kind], counts[rows], most, alike[kind])
     ]
     named_once: dict[str, Scenario] = {}
     for one in found:
@@ -81,37 +87,35 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
 
 
 def _most_bought(
-    kind: str, names: Iterable[str | None], counts: Array, most: int, alike: Sequence[int]
-) -> list[Scenario]:
+    kind: str, names: Iterable[str | None], counts: Array, most: int, alike: Sequence[str | None]
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Names with the places of their first items; places are in the order of the counts."""
     members: defaultdict[str, list[int]] = defaultdict(list)
-    for row, name in enumerate(names):
+    for place, name in enumerate(names):
         if name and len(name) <= _LONGEST:
-            members[name].append(row)
+            members[name].append(place)
     totals = {
-        name: int(counts[rows].sum())
-        for name, rows in members.items()
-        if len(rows) >= _FEWEST and (kind == "category" or 2 * len(rows) <= len(counts))
+        name: int(counts[places].sum())
+        for name, places in members.items()
+        if len(places) >= _FEWEST and (kind == "category" or 2 * len(places) <= len(counts))
     }
     chosen = sorted(totals, key=lambda name: (-totals[name], name))[:most]
-    return [Scenario(kind, name, _first(members[name], counts, alike)) for name in chosen]
+    return [(name, _first(members[name], alike)) for name in chosen]
 
 
-def _first(rows: Sequence[int], counts: Array, alike: Sequence[int]) -> tuple[int, ...]:
-    """The most bought rows, no two alike as far as there are others."""
-    ranked = [rows[place] for place in np.argsort(-counts[list(rows)], kind="stable").tolist()]
-    firsts: dict[int, int] = {}
-    for row in ranked:
-        firsts.setdefault(alike[row] if alike[row] >= 0 else -2 - row, row)
+def _first(places: Sequence[int], alike: Sequence[str | None]) -> tuple[int, ...]:
+    """The first places, no two alike as far as there are others."""
+    firsts: dict[str | int, int] = {}
+    for place in places:
+        firsts.setdefault(alike[place] or place, place)
     chosen = list(firsts.values())
-    return tuple([*chosen, *(row for row in ranked if row not in chosen)][:PICKS])
+    return tuple([*chosen, *(place for place in places if place not in chosen)][:PICKS])
 
 
-def _series(codes: Sequence[int], titles: Array) -> list[str | None]:
-    """A name for each number of a series: the beginning that the first of its titles has."""
-    names: dict[int, str] = {}
-    for code, title in zip(codes, titles, strict=True):
-        if code >= 0 and code not in names:
-            names[code] = title
-    whole = {code: franchise(title) or "" for code, title in names.items()}
-    shown = {code: " ".join(names[code].split())[: len(name)] for code, name in whole.items()}
-    return [shown.get(code) for code in codes]
+def _series(begun: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:
+    """The name of each title's series, written as the most bought of its titles has it."""
+    shown: dict[str, str] = {}
+    for name, title in zip(begun, titles, strict=True):
+        if name is not None and title is not None:
+            shown.setdefault(name, " ".join(title.split())[: len(name)])
+    return [None if name is None else shown[name] for name in begun]
