@@ -59,7 +59,7 @@ def test_an_interrupted_training_goes_on(
     blocks: Dataset, small_variants: Any, tmp_path: Path
 ) -> None:
     class Interrupting(Silent):
-        def training(self, label: str, epochs: int) -> Any:
+        def training(self, label: str) -> Any:
             def progress(state: Any, steps: int, speed: float) -> None:
                 if (state.epoch, state.step) == (1, 4):
                     raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def test_an_interrupted_training_goes_on(
         def __init__(self) -> None:
             self.seen: list[tuple[int, int]] = []
 
-        def training(self, label: str, epochs: int) -> Any:
+        def training(self, label: str) -> Any:
             return lambda state, *_: self.seen.append((state.epoch, state.step))
 
     variant, folder = small_variants["mf"], tmp_path / "mf"

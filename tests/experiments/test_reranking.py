@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from twotower.data import Dataset, Histories, Part, Queries
-from twotower.experiments.bundling import bundle_contents, fitted_blend
+from twotower.experiments.bundling import bundle_contents
 from twotower.experiments.models import train_variant
 from twotower.experiments.reranking import (
     TwoStages,
     best_candidates,
     fit_blend,
+    fitted_blend,
     fitted_weights,
     unfitted_blend,
 )

@@ -95,6 +95,9 @@ def evaluate(
         ),
     ] = None,
     text_encoder: TextEncoderName = "minilm",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Measure two-towers with the second stage too.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Evaluate trained models on the held-out part.
@@ -116,6 +119,7 @@ def evaluate(
             part=Part[part.upper()],
             protocols=protocol or PROTOCOLS,
             text_encoder=text_encoder,
+            rerank=rerank,
             reporter=reporter,
         )
     for name in dict.fromkeys(row.protocol for row in rows):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
-from twotower.experiments.models import item_text, saved_model, text_vectors
+from twotower.experiments.models import item_text, saved_model
 from twotower.experiments.progress import Reporter, Silent
-from twotower.experiments.reranking import fit_blend
+from twotower.experiments.reranking import fitted_blend
 from twotower.experiments.served import ServedTowers, has_towers, served_towers
 from twotower.experiments.text_export import text_model
 from twotower.features import ItemFeatures, UserFeatures
@@ -126,13 +126,6 @@ def bundle_model(
         new_items=new_items,
     )
     return write_bundle(out, contents, trained)
-
-
-def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None = None) -> Blend:
-    """A second stage for a trained two-tower, fitted on validation."""
-    variant = trained.variant
-    text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
-    return fit_blend(trained.module.scorer(), dataset, text)
 
 
 def _new_items(

@@ -9,11 +9,14 @@ from torch.nn import functional as F
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
+from twotower.experiments.models import text_vectors
+from twotower.experiments.progress import Reporter, Silent
 from twotower.models.base import VectorScorer
 from twotower.models.factors import trained_items
 from twotower.models.item_knn import ItemKNN
 from twotower.models.text_components import TextComponents
 from twotower.serving.blend import SIGNALS, Blend
+from twotower.training.fit import Trained
 from twotower.types import Array, FloatArray
 
 RECENCY: Final = 0.5
@@ -21,6 +24,8 @@ TEXT_COMPONENTS: Final = 128
 CANDIDATES: Final = 1000
 MOST_QUERIES: Final = 10_000
 """Validation users that weights are fitted on: four numbers need no more."""
+RERANKED: Final = "+rerank"
+"""What the name of a model gets behind it where the second stage has ordered its candidates."""
 _BATCH: Final = 256
 
 
@@ -89,6 +94,13 @@ def fit_blend(
     signals = np.stack(examples)
     weights = fitted_weights(signals, np.asarray(positives))
     return Blend(**{**vars(blend), "weights": weights})
+
+
+def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None = None) -> Blend:
+    """A second stage for a trained two-tower, fitted on validation."""
+    variant = trained.variant
+    text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
+    return fit_blend(trained.module.scorer(), dataset, text)
 
 
 def fitted_weights(signals: FloatArray, positives: Array) -> FloatArray:

@@ -14,10 +14,10 @@ from twotower.errors import InputError
 from twotower.evaluation.protocols import FULL, Evaluation
 from twotower.evaluation.results import Row
 from twotower.experiments.baselines import BASELINES
-from twotower.experiments.bundling import bundle_contents, fitted_blend, write_bundle
+from twotower.experiments.bundling import bundle_contents, write_bundle
 from twotower.experiments.models import named_variant, trained_model
 from twotower.experiments.progress import Reporter, Silent
-from twotower.experiments.reranking import TwoStages
+from twotower.experiments.reranking import RERANKED, TwoStages, fitted_blend
 from twotower.experiments.scoring import Evaluator
 from twotower.experiments.served import has_towers
 from twotower.index import IndexConfig
@@ -26,8 +26,6 @@ from twotower.training.fit import Trained
 from twotower.training.variant import Variant
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
-RERANKED: Final = "+rerank"
-"""What the name of a model gets behind it where the second stage has ordered its candidates."""
 
 
 @dataclass(frozen=True)

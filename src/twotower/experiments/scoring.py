@@ -16,6 +16,8 @@ from twotower.evaluation.results import Row
 from twotower.experiments.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
 from twotower.experiments.models import saved_model, text_vectors
 from twotower.experiments.progress import Reporter, Silent
+from twotower.experiments.reranking import RERANKED, TwoStages, fitted_blend
+from twotower.experiments.served import has_towers
 from twotower.models.base import Scorer
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
@@ -155,9 +157,16 @@ def evaluate_models(
     part: Part = Part.TEST,
     protocols: Sequence[str] = PROTOCOLS,
     text_encoder: str = "minilm",
+    rerank: bool = False,
     reporter: Reporter | None = None,
 ) -> list[Row]:
     """Rows of baselines and of saved models; folders with one name are seeds of one model.
+
+    Parameters
+    ----------
+    rerank
+        Whether models with towers are also evaluated with the second stage behind them, fitted
+        on validation for each seed, under their name and ``+rerank``.
 
     Raises
     ------
@@ -182,11 +191,18 @@ def evaluate_models(
     )
     rows = [row for name in dict.fromkeys(baselines) for row in evaluator.baseline(name)]
     for name, seeds in models.items():
-        runs: dict[int, Evaluation] = {}
+        one_stage: dict[int, Evaluation] = {}
+        two_stages: dict[int, Evaluation] = {}
         for seed, folder in seeds.items():
-            scorer = saved_model(folder, dataset, reporter).module.scorer()
-            runs[seed] = evaluator(f"{name} seed {seed}", scorer)
-        rows += evaluator.rows(name, runs)
+            trained = saved_model(folder, dataset, reporter)
+            scorer = trained.module.scorer()
+            one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
+            if rerank and has_towers(trained.module):
+                both = TwoStages(scorer, fitted_blend(trained, dataset, reporter))
+                two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
+        rows += evaluator.rows(name, one_stage)
+        if two_stages:
+            rows += evaluator.rows(name + RERANKED, two_stages)
     return rows
 
 
