@@ -120,7 +120,7 @@ def points(named: Mapping[str, tuple[float, float]], *, x: str, y: str) -> Any:
         )  # fmt: skip
     chart.update_layout(showlegend=True, legend=_TOP)
     chart.update_xaxes(title=x, type="log")
-    chart.update_yaxes(title=y, tickformat=".0%")
+    chart.update_yaxes(title=y, tickformat=".1%")
     return chart
 
 
@@ -173,7 +173,7 @@ def catalogue_map(
                     x=places[rows, 0], y=places[rows, 1], text=chosen[rows], mode="markers",
                     name="others" if code < 0 else names[code],
                     marker={"color": OTHER if code < 0 else COLOURS[code], "size": 6,
-                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.65},
+                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.8},
                     hovertemplate="%{text}<extra></extra>",
                 )
             )  # fmt: skip

@@ -54,8 +54,8 @@ CSS: Final = """
 .tt-list li.tt-shared { background: color-mix(in srgb, #56B4E9 20%, transparent); }
 .tt-list li.tt-found { outline: 2px solid #D55E00;
   background: color-mix(in srgb, #D55E00 16%, transparent); font-weight: 650; }
-.tt-facts { padding: 0; display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr));
-  gap: .7rem;
+.tt-facts { padding: 0 !important; display: grid; gap: .7rem;
+  grid-template-columns: repeat(auto-fit, minmax(130px, 1fr));
   margin: .2rem 0 .4rem !important; }
 .tt-facts div { border: 1px solid color-mix(in srgb, currentColor 16%, transparent);
   border-radius: .75rem; padding: .65rem .9rem; }

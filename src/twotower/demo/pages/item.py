@@ -131,6 +131,7 @@ def _map(opened: Opened, item: Item, row: int) -> None:
     if picks:
         marked["you, by your picks"] = ("diamond-wide", _me(opened, picks, dim))
     chart = charts.catalogue_map(shown, groups, names, texts, marked)
+    hint = "" if picks else " Pick items on the first page to see yourself on the map."
     few = "" if len(rows) == opened.items.bundled else f" The {len(rows):,} most bought are drawn."
     charts.draw(
         chart,
@@ -138,8 +139,7 @@ def _map(opened: Opened, item: Item, row: int) -> None:
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
         reading="Every point is an item, placed by the two directions in which item vectors differ "
         f"most (PCA). They hold {opened.projection.kept:.0%} of all differences, so that what is "
-        f"near on the map need not be near in truth.{few} Pick items on the first page to see "
-        "yourself on the map.",
+        f"near on the map need not be near in truth.{few}{hint}",
     )
 
 
