@@ -13,6 +13,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(
         "streamlit.web.cli.main", lambda arguments, **_: calls.append(list(arguments))
     )
+    monkeypatch.setattr("twotower.demo.cache.open_once", lambda *_: None)
     return calls
 
 

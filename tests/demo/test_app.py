@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import twotower.demo
+from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
 from twotower.demo.pages.for_you import SHOWN, VARIETY
 
@@ -42,6 +43,7 @@ def start(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         return test.run()
 
     st.cache_resource.clear()
+    open_once.cache_clear()
     return begin
 
 

@@ -1,5 +1,6 @@
 """The command that opens the demo."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,8 @@ def demo(
     try:
         from streamlit.web.cli import main as streamlit
 
+        from twotower.demo.cache import open_once
+        from twotower.demo.settings import API_KEY
         from twotower.demo.source import find_bundle, version_of
     except ModuleNotFoundError as error:
         raise InputError(
@@ -42,7 +45,8 @@ def demo(
 
     with downloading(console) as progress:
         folder = find_bundle(bundle, progress=progress)
-    version_of(folder)
+    # Before the server is up, so that the first page does not wait and mistakes are said here.
+    open_once(str(folder), version_of(folder), api, os.environ.get(API_KEY))
     app = Path(sys.modules["twotower.demo"].__file__ or "").with_name("app.py")
     told = ["--bundle", str(folder)]
     told += [] if api is None else ["--api", api]

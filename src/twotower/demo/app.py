@@ -61,7 +61,8 @@ def draw(page: str, settings: DemoSettings) -> None:
     """One of `PAGES`; what goes wrong is said in words, and its traceback is logged."""
     try:
         folder = find_bundle(settings.bundle)
-        opened = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
+        with st.spinner("Reading the bundle …"):
+            opened = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
         if opened.served != opened.manifest.model_version:
             st.warning(
                 f"The service answers with {opened.served}; titles and maps are those of "

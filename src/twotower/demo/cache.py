@@ -1,14 +1,13 @@
 """Keeps the bundles that are being shown: one memory for all visitors."""
 
+from functools import lru_cache
 from pathlib import Path
 from threading import Thread
-
-import streamlit as st
 
 from twotower.demo.opened import Opened
 
 
-@st.cache_resource(max_entries=2, show_spinner="Reading the bundle …")
+@lru_cache(maxsize=2)
 def open_once(folder: str, version: str, api: str | None, api_key: str | None) -> Opened:
     """A bundle by its version: another one saved to the same folder is read again.
 

@@ -134,7 +134,7 @@ def timeline(times: Sequence[Any], rows: Sequence[str], titles: Sequence[str], h
     chart.add_scatter(
         x=list(times), y=list(rows), text=list(titles), mode="markers",
         marker={"color": colours, "symbol": symbols, "size": 13, "line": _EDGE},
-        hovertemplate="%{text}<br>%{x|%d %b %Y}<extra></extra>",
+        hovertemplate="%{text}<br>%{x}<extra></extra>",
     )  # fmt: skip
     chart.update_yaxes(type="category", automargin=True)
     return chart

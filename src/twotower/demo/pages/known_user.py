@@ -92,19 +92,22 @@ def _history(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None
     st.subheader(f"{len(rows)} items, oldest first")
     log = opened.pipeline.contents.histories
     items = [opened.item(row) for row in rows]
+    times: list[datetime] | list[int] = list(range(1, len(rows) + 1))
+    placed = "its place in the history"
     if log.timestamps is not None:
         stamps = log.timestamps[log.indptr[user] : log.indptr[user + 1]].tolist()
         times = [datetime.fromtimestamp(stamp / 1000, UTC) for stamp in stamps]
-        charts.draw(
-            charts.timeline(
-                times, [item.category or "no category" for item in items],
-                [cards.short(item.title) for item in items], hide,
-            ),
-            "timeline",
-            what=f"Timeline of {len(rows)} purchases by category",
-            reading="Each point is an item, placed by when it was bought and its category."
-            + " The star is the hidden one." * hide,
-        )  # fmt: skip
+        placed = "when it was bought"
+    charts.draw(
+        charts.timeline(
+            times, [item.category or "no category" for item in items],
+            [cards.short(item.title) for item in items], hide,
+        ),
+        "timeline",
+        what=f"Timeline of {len(rows)} purchases by category",
+        reading=f"Each point is an item, placed by {placed} and its category."
+        + " The star is the hidden one." * hide,
+    )  # fmt: skip
     with st.expander("The whole history", icon=":material/history:"):
         for item in reversed(items[-50:]):
             st.html(cards.tile(item, opened.categories, small=True))
