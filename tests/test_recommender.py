@@ -11,16 +11,18 @@ from twotower.errors import ArtefactError, InputError
 pytestmark = pytest.mark.usefixtures("small_models")
 
 
-@pytest.fixture(scope="module")
-def fitted(blocks: Dataset, small_variants: Any, tmp_path_factory: Any) -> Recommender:
+@pytest.fixture(scope="module", params=["v5", "v9"])
+def fitted(
+    request: Any, blocks: Dataset, small_variants: Any, tmp_path_factory: Any
+) -> Recommender:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWOTOWER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return Recommender.fit(blocks, small_variants["v5"])
+        return Recommender.fit(blocks, small_variants[request.param])
 
 
 def test_six_lines_from_a_log_to_recommendations(shop: Path, tmp_path: Path) -> None:
     dataset = prepare(shop, settings=PrepareSettings(k_core=0))
-    recommender = Recommender.fit(dataset, "v5", text_encoder="hashing")
+    recommender = Recommender.fit(dataset, text_encoder="hashing")
     metrics = recommender.evaluate()
     known = recommender.recommend("u07")
     new = recommender.recommend(history=["i03", "i05"], k=3)

@@ -64,16 +64,20 @@ class Recommender:
         """
         from twotower.experiments.bundling import bundle_contents
         from twotower.experiments.models import named_variant, train_variant
+        from twotower.experiments.reranking import fitted_blend
+        from twotower.models.sequence import SequenceConfig
         from twotower.models.two_tower import TwoTowerConfig
 
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
-        if not isinstance(variant.model, TwoTowerConfig):
+        if not isinstance(variant.model, TwoTowerConfig | SequenceConfig):
             raise InputError(
                 f"model {name!r} has no towers to serve", "fit a two-tower, for example v9"
             )
         trained = train_variant(variant, dataset, name=name, seed=seed, checkpoint=checkpoint)
-        return cls(Pipeline(bundle_contents(name, trained, dataset)), trained, dataset)
+        blend = fitted_blend(trained, dataset)
+        contents = bundle_contents(name, trained, dataset, reranker=blend)
+        return cls(Pipeline(contents), trained, dataset)
 
     def evaluate(self) -> dict[str, float]:
         """Full-ranking test metrics, ``{"HR@10": …, "NDCG@10": …}``.
