@@ -159,7 +159,7 @@ def small_variants() -> dict[str, Any]:
                 ),
             )
         training = variant.training.vary(
-            epochs=2, batch_size=64, learning_rate=1e-2, validate_steps=1
+            epochs=2, least_steps=0, batch_size=64, learning_rate=1e-2, validate_steps=1
         )
         negatives = variant.negatives
         if negatives.kind == "curriculum":  # one epoch a stage
