@@ -17,13 +17,13 @@ from rich.console import Console
 
 from twotower.console import reporting
 from twotower.data import Dataset, Part
-from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.experiments.datasets import find_dataset
 from twotower.experiments.models import trained_model
 from twotower.experiments.progress import Reporter
+from twotower.experiments.run import prepared_dataset
 from twotower.experiments.scoring import Evaluator
 from twotower.experiments.variants import LIGHTGCN, MF, V5, V5_NO_LOG_Q
 from twotower.training.negatives import Uniform
@@ -62,12 +62,9 @@ def main() -> None:
     given = parser.parse_args()
     started = datetime.now(UTC)
     source, settings = find_dataset(given.dataset)
-    folder = given.out / "dataset"
-    dataset = (
-        Dataset.load(folder) if folder.exists() else prepare(source, settings=settings, out=folder)
-    )
     rows: list[Row] = []
     with reporting(Console()) as reporter:
+        dataset = prepared_dataset(source, given.out / "dataset", settings, reporter)
         evaluator = Evaluator(dataset, part=Part.VALIDATION, protocols=(FULL,), reporter=reporter)
         for name, variant in TRIALS.items():
             rows += trial(name, variant, dataset, given.out, evaluator, reporter)

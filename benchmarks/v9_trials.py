@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from twotower.data import Dataset, Part
-from twotower.data.prepare import prepare
 from twotower.evaluation.figures import result_rows
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
@@ -25,6 +24,7 @@ from twotower.evaluation.results import Row, write_results
 from twotower.experiments.datasets import find_dataset
 from twotower.experiments.models import saved_model
 from twotower.experiments.progress import Silent
+from twotower.experiments.run import prepared_dataset
 from twotower.models.als import ALS, ALSConfig
 from twotower.models.base import Scorer
 from twotower.models.sequence import SequenceTower
@@ -73,11 +73,7 @@ def main() -> None:
     given = parser.parse_args()
     started = datetime.now(UTC)
     source, settings = find_dataset(given.dataset)
-    dataset = (
-        Dataset.load(given.data)
-        if given.data.exists()
-        else prepare(source, settings=settings, out=given.data)
-    )
+    dataset = prepared_dataset(source, given.data, settings, Silent())
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.sort(np.random.default_rng(0).permutation(len(queries))[:USERS])
     queries, targets = queries.select(chosen), targets.select(chosen)

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Final
 
 from twotower.data.atomic import atomic_file
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
+from twotower.evaluation.svg import document, line, round_numbers, text
 
 QUALITY: Final = "NDCG@10"
 OURS: Final = "v9"
@@ -91,13 +91,7 @@ def render(found: Sequence[Point], dataset: str) -> str:
         parts.append(line(x, y_of(point.value), x + 14, height, "#9AA5B1", 1))
         weight = 650 if ours else 400
         parts.append(text(x + 17, height + 4, point.model, size=12, weight=weight))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'width="{WIDTH}" role="img" font-family="Inter, system-ui, Segoe UI, sans-serif">\n'
-        f"<title>{QUALITY} against training time on {escape(dataset)}</title>\n"
-        + "\n".join(parts)
-        + "\n</svg>\n"
-    )
+    return document(f"{QUALITY} against training time on {dataset}", WIDTH, HEIGHT, parts)
 
 
 def apart(heights: Sequence[float]) -> list[float]:
@@ -119,33 +113,4 @@ def ticks(most: float) -> list[float]:
     >>> ticks(0.0712)
     [0.0, 0.02, 0.04, 0.06]
     """
-    step = next(
-        step
-        for power in range(-6, 2)
-        for step in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
-        if most / step <= 6
-    )
-    return [round(step * number, 6) for number in range(int(most / step) + 1)]
-
-
-def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
-        f'stroke-width="{width}"/>'
-    )
-
-
-def text(
-    x: float,
-    y: float,
-    words: str,
-    *,
-    size: int = 13,
-    weight: int = 400,
-    fill: str = "#1F2933",
-    anchor: str = "start",
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" '
-        f'fill="{fill}" text-anchor="{anchor}">{escape(words)}</text>'
-    )
+    return round_numbers(0.0, most, 6)

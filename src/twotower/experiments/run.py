@@ -1,6 +1,6 @@
 """The whole job: prepare, train, evaluate, bundle. What is finished is not done again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,15 +11,13 @@ from twotower.data import Dataset, Part
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
-from twotower.evaluation.protocols import FULL, Evaluation
+from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
 from twotower.experiments.baselines import BASELINES
 from twotower.experiments.bundling import bundle_contents, write_bundle
 from twotower.experiments.models import named_variant, trained_model
 from twotower.experiments.progress import Reporter, Silent
-from twotower.experiments.reranking import RERANKED, TwoStages, fitted_blend
-from twotower.experiments.scoring import Evaluator
-from twotower.experiments.served import has_towers
+from twotower.experiments.scoring import Evaluator, evaluate_seeds
 from twotower.index import IndexConfig
 from twotower.serving.blend import Blend
 from twotower.training.fit import Trained
@@ -119,7 +117,7 @@ def run(
     return RunResult(dataset, rows, out / "bundle")
 
 
-class _Measured(NamedTuple):
+class _Outcome(NamedTuple):
     """One model of the job; ``blend`` is the first seed's second stage, where it has towers."""
 
     rows: list[Row]
@@ -135,29 +133,23 @@ def _measured(
     out: Path,
     evaluator: Evaluator,
     reporter: Reporter,
-) -> _Measured:
+) -> _Outcome:
     """Train and evaluate every seed of a model and, where it has towers, of both stages."""
     models = out / "models"
     trained: list[Trained] = []
-    blends: list[Blend] = []
-    one_stage: dict[int, Evaluation] = {}
-    two_stages: dict[int, Evaluation] = {}
-    for seed in seeds:
-        folder, label = models / name / f"seed-{seed}", f"seed {seed}"
-        model = trained_model(
-            variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
-        )
-        trained.append(model)
-        scorer = model.module.scorer()
-        one_stage[seed] = evaluator(f"{name} {label}", scorer)
-        if has_towers(model.module):
-            blends.append(fitted_blend(model, dataset, reporter))
-            both = TwoStages(scorer, blends[-1])
-            two_stages[seed] = evaluator(f"{name}{RERANKED} {label}", both)
-    rows = evaluator.rows(name, one_stage) + evaluator.timings(name, trained)
-    if two_stages:
-        rows += evaluator.rows(name + RERANKED, two_stages)
-    return _Measured(rows, trained[0], blends[0] if blends else None)
+
+    def in_turn() -> Iterator[Trained]:
+        for seed in seeds:
+            folder = models / name / f"seed-{seed}"
+            model = trained_model(
+                variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
+            )
+            trained.append(model)
+            yield model
+
+    found = evaluate_seeds(name, in_turn(), dataset, evaluator, rerank=True, reporter=reporter)
+    rows = found.one_stage + evaluator.timings(name, trained) + found.two_stages
+    return _Outcome(rows, trained[0], found.blends[0] if found.blends else None)
 
 
 def prepared_dataset(

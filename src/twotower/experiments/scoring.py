@@ -1,8 +1,9 @@
 """Evaluate baselines and trained models alike, by the same questions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from twotower.data import Dataset, Histories, Part, Queries, columns
 from twotower.data.holdouts import SUMMARY
@@ -19,6 +20,7 @@ from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.reranking import RERANKED, TwoStages, fitted_blend
 from twotower.experiments.served import has_towers
 from twotower.models.base import Scorer
+from twotower.serving.blend import Blend
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
 from twotower.types import FloatArray, IndexArray
@@ -191,19 +193,48 @@ def evaluate_models(
     )
     rows = [row for name in dict.fromkeys(baselines) for row in evaluator.baseline(name)]
     for name, seeds in models.items():
-        one_stage: dict[int, Evaluation] = {}
-        two_stages: dict[int, Evaluation] = {}
-        for seed, folder in seeds.items():
-            trained = saved_model(folder, dataset, reporter)
-            scorer = trained.module.scorer()
-            one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
-            if rerank and has_towers(trained.module):
-                both = TwoStages(scorer, fitted_blend(trained, dataset, reporter))
-                two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
-        rows += evaluator.rows(name, one_stage)
-        if two_stages:
-            rows += evaluator.rows(name + RERANKED, two_stages)
+        found = evaluate_seeds(
+            name,
+            (saved_model(folder, dataset, reporter) for folder in seeds.values()),
+            dataset,
+            evaluator,
+            rerank=rerank,
+            reporter=reporter,
+        )
+        rows += found.one_stage + found.two_stages
     return rows
+
+
+class Measured(NamedTuple):
+    """Rows of one model's seeds; the second stages and their rows where there are any."""
+
+    one_stage: list[Row]
+    two_stages: list[Row]
+    blends: list[Blend]
+
+
+def evaluate_seeds(
+    name: str,
+    models: Iterable[Trained],
+    dataset: Dataset,
+    evaluator: Evaluator,
+    *,
+    rerank: bool,
+    reporter: Reporter,
+) -> Measured:
+    """Evaluate each seed of a model as it comes and, with ``rerank``, both stages of towers."""
+    one_stage: dict[int, Evaluation] = {}
+    two_stages: dict[int, Evaluation] = {}
+    blends: list[Blend] = []
+    for trained in models:
+        scorer, seed = trained.module.scorer(), trained.seed
+        one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
+        if rerank and has_towers(trained.module):
+            blends.append(fitted_blend(trained, dataset, reporter))
+            both = TwoStages(scorer, blends[-1])
+            two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
+    again = evaluator.rows(name + RERANKED, two_stages) if two_stages else []
+    return Measured(evaluator.rows(name, one_stage), again, blends)
 
 
 def _by_name_and_seed(folders: Sequence[Path]) -> dict[str, dict[int, Path]]:

@@ -55,16 +55,20 @@ def fit_factors(train: Histories, num_items: int, config: ALSConfig, seed: int =
     rng = np.random.default_rng(seed)
     # Near zero: the first round must not trust the random start.
     items = rng.normal(0, 0.01, (num_items, config.embedding_dim)).astype(np.float32)
+    penalty = config.regularisation
     for _ in range(config.iterations):
-        users = _solved(principal_basis(items), by_user.indptr, by_user.indices, config)
-        items = _solved(principal_basis(users), by_item.indptr, by_item.indices, config)
+        users = _solved(principal_basis(items), by_user.indptr, by_user.indices, penalty, config)
+        items = _solved(principal_basis(users), by_item.indptr, by_item.indices, penalty, config)
     return principal_basis(items)
 
 
-def _solved(table: FloatArray, indptr: Array, events: Array, config: ALSConfig) -> FloatArray:
+def _solved(
+    table: FloatArray, indptr: Array, events: Array, regularisation: float, config: ALSConfig
+) -> FloatArray:
+    """Rows with one confidence, each with a penalty that grows with its events."""
     counts = np.diff(indptr)
     share = np.maximum(counts, 1) / max(float(counts.mean()), 1e-9)
-    penalty = (config.regularisation * share**config.frequency_power).astype(np.float32)
+    penalty = (regularisation * share**config.frequency_power).astype(np.float32)
     weights = np.full(len(events), config.confidence, dtype=np.float32)
     return solve_rows(table, indptr.astype(np.int64), events, weights, penalty)
 
@@ -86,12 +90,8 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
     users, items = _prefixes(train, factors, config)
     basis = principal_directions(users)
     order = np.argsort(items, kind="stable")
-    counts = np.bincount(items, minlength=len(factors))
-    indptr = np.append(0, np.cumsum(counts))
-    share = np.maximum(counts, 1) / max(float(counts.mean()), 1e-9)
-    penalty = (config.next_regularisation * share**config.frequency_power).astype(np.float32)
-    weights = np.full(len(order), config.confidence, dtype=np.float32)
-    solved = solve_rows(users @ basis, indptr, order, weights, penalty)
+    indptr = np.append(0, np.cumsum(np.bincount(items, minlength=len(factors))))
+    solved = _solved(users @ basis, indptr, order, config.next_regularisation, config)
     following = solved @ basis.T + np.float32(config.next_share) * factors
     popularity = np.maximum(np.bincount(train.items, minlength=len(factors)), 1)
     discount = (popularity / popularity.mean()) ** -config.popularity_discount

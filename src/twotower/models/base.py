@@ -1,5 +1,7 @@
 """What the training loop and evaluation expect of a model, and what a batch holds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
@@ -144,6 +146,17 @@ class RetrievalModule(nn.Module):
     def scorer(self) -> VectorScorer:
         """A frozen snapshot of the current weights that scores queries."""
         raise NotImplementedError
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode within, and the mode that it was in afterwards."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def half_squared_norm(examples: int, *rows: Tensor) -> Tensor:

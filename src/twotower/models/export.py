@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from twotower.features import ITEM_FEATURES, USER_FEATURES
+from twotower.models.base import evaluating
 from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
 
@@ -80,9 +81,7 @@ def _exported(
     axes: dict[str, dict[int, str]],
 ) -> bytes:
     buffer = io.BytesIO()
-    was_training = tower.training
-    tower.eval()
-    with warnings.catch_warnings():
+    with evaluating(tower), warnings.catch_warnings():
         # The tracing exporter is deprecated but needs no further package; the new one does.
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -95,5 +94,4 @@ def _exported(
             opset_version=OPSET,
             dynamo=False,
         )
-    tower.train(was_training)
     return buffer.getvalue()

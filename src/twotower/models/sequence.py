@@ -22,6 +22,7 @@ from twotower.models.base import (
     Batch,
     Embeddings,
     RetrievalModule,
+    evaluating,
     half_squared_norm,
     split_items,
     wanted_items,
@@ -208,12 +209,9 @@ class SequenceTower(RetrievalModule):
     @torch.no_grad()
     def history_table(self) -> Tensor:
         """``(num_items + 1, d)`` what the user tower reads of each item; row 0 is padding."""
-        was_training = self.training
-        self.eval()
         rows = torch.arange(self.num_items + 1, device=self.item_content.device)
-        table = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
-        self.train(was_training)
-        return table
+        with evaluating(self):
+            return torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
 
     def fold_in(self) -> FoldIn | None:
         """What makes the least-squares part of user vectors, weight not counted."""
@@ -238,8 +236,6 @@ class SequenceTower(RetrievalModule):
 
     @torch.no_grad()
     def _encode(self, histories: Histories, towers: Tensor) -> FloatArray:
-        was_training = self.training
-        self.eval()
         vectors = np.empty((len(histories), towers.shape[1]), dtype=np.float32)
         # Rows of like length together: a batch is as wide as its longest history.
         order = np.argsort(histories.lengths, kind="stable")
@@ -248,7 +244,7 @@ class SequenceTower(RetrievalModule):
             items, lengths = histories.select(rows).padded(self.config.history_length)
             width = max(int(lengths.max()), 1)
             history = towers[torch.from_numpy(items[:, :width]).long().to(towers.device)]
-            encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
+            with evaluating(self):
+                encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
             vectors[rows] = encoded.cpu().numpy()
-        self.train(was_training)
         return vectors

@@ -15,6 +15,7 @@ from twotower.models.base import (
     Batch,
     Embeddings,
     RetrievalModule,
+    evaluating,
     half_squared_norm,
     split_items,
     wanted_items,
@@ -197,27 +198,24 @@ class TwoTower(RetrievalModule):
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """Every item through the item tower once; users through the user tower per query."""
-        was_training = self.training
-        self.eval()
         rows = torch.arange(1, self.num_items + 1, device=self.item_text.device)
-        items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
-        self.train(was_training)
+        with evaluating(self):
+            items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
         return FactorScorer(items.cpu().numpy(), self.encode_users)
 
     @torch.no_grad()
     def encode_users(self, queries: Queries) -> FloatArray:
         """``(queries, d)`` user vectors with the current weights."""
-        was_training = self.training
-        self.eval()
         inputs = user_inputs(queries, self.user_features, max(self.config.history_length, 1))
         users, items, lengths, features = (
             torch.from_numpy(array).to(self.item_text.device) for array in inputs
         )
         width = int(inputs.lengths.max(initial=1))
-        vectors: Tensor = self.user_tower(
-            self.user_embedding(users), self._history_vectors(items[:, :width]), lengths, features
-        )
-        self.train(was_training)
+        with evaluating(self):
+            history = self._history_vectors(items[:, :width])
+            vectors: Tensor = self.user_tower(
+                self.user_embedding(users), history, lengths, features
+            )
         encoded: FloatArray = vectors.cpu().numpy()
         return encoded
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from twotower.config import Config
 from twotower.data import Histories
-from twotower.models.base import Batch, RetrievalModule
+from twotower.models.base import Batch, RetrievalModule, evaluating
 from twotower.training.negatives.base import (
     Drawn,
     LiveNegatives,
@@ -92,11 +92,8 @@ class HardMiner(LiveNegatives):
         if step % self.config.refresh_steps == 0:
             items = torch.from_numpy(module.scorer().item_vectors())
             self.item_vectors = items.to(self.item_vectors.device)
-        was_training = module.training
-        module.eval()
-        with torch.no_grad():
+        with evaluating(module), torch.no_grad():
             query = module(batch).query.cpu().numpy()
-        module.train(was_training)
         rng = np.random.default_rng((self._seed, epoch, step, 1))
         mined = torch.from_numpy(self.mine(query, batch, rng)).to(batch.users.device)
         num_items = len(self.item_vectors)
