@@ -39,6 +39,12 @@ def test_nobody_is_told_by_retrieval_and_popularity() -> None:
     np.testing.assert_array_equal(found, [[0, 0, 0, 3], [1, 0, 0, 2]])
 
 
+def test_what_is_lost_in_rounding_is_left_out() -> None:
+    found = signals([2, *[1] * 40], [0])  # item 2 counts 2 ** -40
+    assert found[0, 1] == pytest.approx(1.0, abs=2e-7)
+    assert found[0, 2] == 0
+
+
 def test_scores_weigh_the_signals_and_know_what_they_do_not_know() -> None:
     queries = Queries.anonymous(Histories.from_lists([[1, 0], [7]]))  # item 7 came later
     items = np.array([[2, 3, 9], [0, 1, -1]])

@@ -44,7 +44,7 @@ class Histories:
     @property
     def lengths(self) -> OffsetArray:
         """``(rows,)`` number of events of each row."""
-        return np.diff(self.indptr)
+        return self.indptr[1:] - self.indptr[:-1]  # np.diff takes 3 times as long for a few
 
     @property
     def rows(self) -> OffsetArray:
@@ -90,6 +90,8 @@ class Histories:
 
     def last(self, n: int) -> Self:
         """The newest ``n`` events of every row."""
+        if len(self.items) <= n:  # no row can be longer
+            return self
         from_end = np.repeat(self.indptr[1:], self.lengths) - np.arange(len(self.items))
         return self.keep(from_end <= n)
 
@@ -106,8 +108,7 @@ class Histories:
         recent = self.last(length)
         lengths = recent.lengths
         items = np.zeros((len(self), length), dtype=np.int32)
-        column = np.arange(len(recent.items)) - np.repeat(recent.indptr[:-1], lengths)
-        items[recent.rows, column] = recent.items + 1
+        items[np.arange(length) < lengths[:, None]] = recent.items + 1
         return items, lengths
 
 

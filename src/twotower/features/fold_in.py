@@ -79,9 +79,10 @@ def solve_rows(
     """
     if spectrum is None:
         spectrum = column_norms(table)
-    lengths = np.diff(indptr)
+    lengths = indptr[1:] - indptr[:-1]
     vectors = np.zeros((len(lengths), table.shape[1]), dtype=np.float32)
-    for length in np.unique(lengths[(lengths > 0) & (lengths <= _DIRECT)]):
+    short = lengths[(lengths > 0) & (lengths <= _DIRECT)]
+    for length in sorted(set(short.tolist())):
         same = np.flatnonzero(lengths == length)
         step = max(1, int(_BLOCK // (length * table.shape[1])))
         for start in range(0, len(same), step):

@@ -11,6 +11,7 @@ from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
 SIGNALS: Final = ("retrieval", "neighbours", "text", "popularity")
 """What is blended, in the order of the weights."""
+_EPSILON: Final = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,18 @@ class Blend:
 
     def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
         """``(candidates, 4)`` for the candidates of one query."""
-        age = np.arange(len(history))[::-1]
-        say = (self.recency**age).astype(np.float32)
-        known = history < self.num_items
-        history, say = history[known], say[known]
+        say = np.power(self.recency, np.arange(len(history))[::-1], dtype=np.float32)
+        # Beside the newest event one that says so little is lost in rounding.
+        told = (history < self.num_items) & (say > _EPSILON)
+        history, say = history[told], say[told]
         near = np.zeros(self.num_items, dtype=np.float32)
-        for item, weight in zip(history, say, strict=True):
-            span = slice(self.indptr[item], self.indptr[item + 1])
-            near[self.neighbours[span]] += weight * self.similarity[span]
+        spans = [slice(*self.indptr[item : item + 2].tolist()) for item in history.tolist()]
+        if spans:
+            alike = [
+                weight * self.similarity[span] for weight, span in zip(say, spans, strict=True)
+            ]
+            like = np.concatenate([self.neighbours[span] for span in spans])
+            np.add.at(near, like, np.concatenate(alike))
         wanted = say @ self.text[history]
         length = float(np.linalg.norm(wanted))
         about = self.text[items] @ (wanted / max(length, 1e-6))

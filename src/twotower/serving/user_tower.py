@@ -8,10 +8,10 @@ import numpy as np
 
 from twotower.data import Histories, Queries
 from twotower.errors import ArtefactError, InputError
-from twotower.features import FoldIn, user_inputs
+from twotower.features import FoldIn
 from twotower.serving.contents import BundleContents
 from twotower.serving.onnx_session import open_session
-from twotower.types import FloatArray
+from twotower.types import Array, FloatArray
 
 INPUTS: Final = ("user", "history", "lengths", "features")
 OUTPUT: Final = "vector"
@@ -46,7 +46,7 @@ class UserTower:
         self._fold_in, self._factor_weight = _fold_in(contents)
         try:
             self._session = open_session(contents.user_tower, threads)
-            self._inputs = tuple(one.name for one in self._session.get_inputs())
+            self._inputs = frozenset(one.name for one in self._session.get_inputs())
             nobody = Queries.anonymous(Histories.from_lists([[]]))
             self.dim = self._run(nobody).shape[1]
         except InputError:
@@ -70,6 +70,8 @@ class UserTower:
 
     def encode(self, queries: Queries) -> FloatArray:
         """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user."""
+        if 0 < len(queries) <= _BATCH:
+            return self._run(queries)
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
         for start in range(0, len(queries), _BATCH):
             rows = np.arange(start, min(start + _BATCH, len(queries)))
@@ -77,20 +79,34 @@ class UserTower:
         return vectors
 
     def _run(self, queries: Queries) -> FloatArray:
-        contents = self._contents
-        length = max(contents.info.history_length, 1)
-        users, items, lengths, features = user_inputs(queries, self._user_features, length)
-        feed = {"user": contents.user_table[users], "lengths": lengths, "features": features}
-        if self._history_table is not None:
-            width = max(int(lengths.max()), 1)  # no longer than the longest history here
-            feed["history"] = self._history_table[items[:, :width]]
-        (vectors,) = self._session.run([OUTPUT], {name: feed[name] for name in self._inputs})
+        (vectors,) = self._session.run([OUTPUT], self._feed(queries))
         encoded: FloatArray = vectors
         if self._fold_in is None:
             return encoded
         histories = queries.histories
-        factored = histories.keep(histories.items < len(self._fold_in.table))
-        return np.hstack([encoded, self._factor_weight * self._fold_in(factored)])
+        known = histories.items < len(self._fold_in.table)
+        factored = histories if known.all() else histories.keep(known)
+        return np.concatenate([encoded, self._factor_weight * self._fold_in(factored)], axis=1)
+
+    def _feed(self, queries: Queries) -> dict[str, Array]:
+        """What the model reads, as `twotower.features.user_inputs` has it for training.
+
+        What it does not read is not made: for one request the features alone would take as long
+        as the tower.
+        """
+        feed: dict[str, Array] = {}
+        if "user" in self._inputs:
+            feed["user"] = self._contents.user_table[queries.users.astype(np.int64) + 1]
+        if "features" in self._inputs:
+            feed["features"] = self._user_features.transform(queries.histories)
+        if not self._inputs.isdisjoint(("history", "lengths")):
+            items, lengths = queries.histories.padded(max(self._contents.info.history_length, 1))
+            if "lengths" in self._inputs:
+                feed["lengths"] = lengths
+            if "history" in self._inputs and self._history_table is not None:
+                width = max(int(lengths.max()), 1)  # no longer than the longest history here
+                feed["history"] = self._history_table[items[:, :width]]
+        return feed
 
 
 def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
