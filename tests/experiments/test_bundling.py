@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from twotower.data import Dataset, Queries
+from twotower.data import Dataset, Part, Queries
 from twotower.experiments import text_export
-from twotower.experiments.bundling import bundle_contents, write_bundle
+from twotower.experiments.bundling import bundle_contents, bundle_model, peer, write_bundle
 from twotower.experiments.models import train_variant
 from twotower.experiments.text_export import text_model
 from twotower.features import HashingText
-from twotower.serving import Pipeline
+from twotower.serving import Pipeline, load_bundle
 from twotower.serving.item_encoder import catalogue_rows
 from twotower.serving.item_table import Descriptions
 from twotower.serving.user_tower import UserTower
 from twotower.training.fit import Trained
+from twotower.training.storage import save_trained
 
 NEW = {"item_id": "new", "title": "Dragon Saga 99", "price": 20.0, "category": "role-playing"}
 
@@ -120,3 +121,32 @@ def test_the_exported_sentence_encoder_is_near_the_full_one(
     assert (ours * full).sum(axis=1)[[0, 2, 3]].min() > 0.97
     alone = np.concatenate([OnnxText(model).encode([text]) for text in texts])
     assert np.abs(alone - ours).max() < 0.1  # 8-bit activations are scaled by the batch
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn"])
+def test_a_peer_says_what_its_model_was_evaluated_with(
+    name: str, blocks: Dataset, small_variants: Any
+) -> None:
+    trained = train_variant(small_variants[name], blocks)
+    made, scorer = peer(trained, blocks.interactions), trained.module.scorer()
+    queries, _ = blocks.held_out(Part.TEST)
+    for row, user in enumerate(queries.users.tolist()):
+        expected = scorer.scores(queries.select(np.asarray([row])))[0]
+        np.testing.assert_allclose(made.scores(user, earlier=True), expected, atol=1e-5)
+    everything = Queries(
+        np.asarray([7], dtype=np.int32), blocks.interactions.select(np.asarray([7]))
+    )
+    np.testing.assert_allclose(
+        made.scores(7, earlier=False), scorer.scores(everything)[0], atol=1e-5
+    )
+
+
+def test_a_bundle_takes_saved_models_as_peers(
+    trained: Trained, blocks: Dataset, small_variants: Any, tmp_path: Any
+) -> None:
+    save_trained(tmp_path / "v5", "v5", trained, blocks)
+    save_trained(tmp_path / "any", "mf", train_variant(small_variants["mf"], blocks), blocks)
+    bundle_model(
+        tmp_path / "v5", blocks, tmp_path / "bundle", blend=False, peers=[tmp_path / "any"]
+    )
+    assert list(load_bundle(tmp_path / "bundle").peers()) == ["mf"]

@@ -14,7 +14,7 @@ from twotower.experiments.run import DEFAULT_MODELS, RunResult, run
 from twotower.experiments.scoring import Evaluator
 from twotower.experiments.variants import VARIANTS
 from twotower.index import ExactConfig
-from twotower.serving import Pipeline
+from twotower.serving import Pipeline, load_bundle
 from twotower.serving.blend import Blend
 
 SETTINGS = PrepareSettings(k_core=0)
@@ -60,6 +60,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
 
     assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v9"]
     assert result.bundle == out / "bundle"
+    assert list(load_bundle(out / "bundle").peers()) == ["lightgcn", "mf"]
     pipeline = Pipeline.load(out / "bundle")
     assert len(pipeline.recommend(result.example_user, k=5, rerank=True)) == 5
     assert len(result.example_history) == 3

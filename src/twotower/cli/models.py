@@ -135,6 +135,13 @@ def index(
     reranker: Annotated[
         Path | None, typer.Option("--reranker", help="Folder of a trained LightGCN.")
     ] = None,
+    peer: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--peer",
+            help="Folder of a trained MF or LightGCN that the demo compares with; may be repeated.",
+        ),
+    ] = None,
     new_items: Annotated[bool, typer.Option(help="Also what encodes new items and texts.")] = True,
     json_file: JsonFile = None,
 ) -> None:
@@ -154,6 +161,7 @@ def index(
             out,
             index=named_index(kind),
             reranker=reranker,
+            peers=peer or (),
             new_items=new_items,
             reporter=reporter,
         )

@@ -1,6 +1,6 @@
 """From a trained two-tower to the bundle that serving reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from twotower.serving.bundle import save_bundle
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, ModelInfo
 from twotower.serving.new_items import NewItems
+from twotower.serving.peers import Peer
 from twotower.serving.rerank import RerankVectors
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
@@ -89,10 +90,30 @@ def bundle_contents(
     )
 
 
-def write_bundle(folder: Path, contents: BundleContents, trained: Trained) -> Manifest:
-    """Write a bundle, all or nothing."""
+def write_bundle(
+    folder: Path,
+    contents: BundleContents,
+    trained: Trained,
+    peers: Mapping[str, Trained] | None = None,
+) -> Manifest:
+    """Write a bundle, all or nothing; ``peers`` are other models by name, see `peer`."""
     weights = {name: value.cpu().numpy() for name, value in trained.module.state_dict().items()}
-    return save_bundle(folder, contents, weights)
+    histories = contents.histories
+    others = {name: peer(model, histories) for name, model in (peers or {}).items()}
+    return save_bundle(folder, contents, weights, others)
+
+
+def peer(trained: Trained, histories: Histories) -> Peer:
+    """What a trained model would say to each user, now and before their newest event."""
+    scorer = trained.module.scorer()
+    newest = np.zeros(len(histories.items), dtype=np.bool_)
+    newest[histories.indptr[1:][histories.lengths > 0] - 1] = True
+    users = np.arange(len(histories), dtype=np.int32)
+    return Peer(
+        scorer.item_vectors(),
+        scorer.user_vectors(Queries(users, histories)),
+        scorer.user_vectors(Queries(users, histories.keep(~newest))),
+    )
 
 
 def bundle_model(
@@ -103,12 +124,14 @@ def bundle_model(
     index: IndexConfig | None = None,
     reranker: Path | None = None,
     blend: bool = True,
+    peers: Sequence[Path] = (),
     new_items: bool = True,
     reporter: Reporter | None = None,
 ) -> Manifest:
     """Bundle a saved model, with a saved re-ranker if one is given, else a fitted blend.
 
     Where there is no validation part, or ``blend`` is False, there is no second stage then.
+    ``peers`` are folders of other saved models, which the demo compares with.
     """
     reporter = reporter or Silent()
     trained = saved_model(model, dataset, reporter)
@@ -125,7 +148,8 @@ def bundle_model(
         reranker=second,
         new_items=new_items,
     )
-    return write_bundle(out, contents, trained)
+    others = {read_description(one)["name"]: saved_model(one, dataset, reporter) for one in peers}
+    return write_bundle(out, contents, trained, others)
 
 
 def _new_items(

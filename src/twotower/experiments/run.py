@@ -73,7 +73,8 @@ def run(
     settings
         How ``source`` is prepared.
     models
-        Names of baselines and variants; the last two-tower among them is bundled.
+        Names of baselines and variants; the last two-tower among them is bundled, and beside it
+        the vectors of those that are no two-towers, for the demo to compare with.
     seeds
         Training seeds; the first one's model is bundled.
     on_rows
@@ -89,6 +90,7 @@ def run(
     )
     rows: list[Row] = []
     servable: dict[str, tuple[Trained, Blend]] = {}
+    peers: dict[str, Trained] = {}
     for name in models:
         if name in BASELINES:
             rows += evaluator.baseline(name)
@@ -97,6 +99,8 @@ def run(
             rows += measured.rows
             if measured.blend is not None:
                 servable[name] = measured.first, measured.blend
+            else:
+                peers[name] = measured.first
         if on_rows is not None:
             on_rows(rows)
     if not servable:
@@ -112,7 +116,7 @@ def run(
         },
         reranker=blend,
     )
-    manifest = write_bundle(out / "bundle", contents, model)
+    manifest = write_bundle(out / "bundle", contents, model, peers)
     reporter.note(f"bundle {manifest.model_version} written")
     return RunResult(dataset, rows, out / "bundle")
 

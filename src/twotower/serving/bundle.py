@@ -22,6 +22,7 @@ from twotower.serving.blend import Blend
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, verify, write_manifest
 from twotower.serving.new_items import NewItems, TextModel
+from twotower.serving.peers import Peer, from_arrays, to_arrays
 from twotower.serving.rerank import RerankVectors
 from twotower.types import Array
 
@@ -41,6 +42,7 @@ ITEM_ENCODER: Final = "item_encoder.safetensors"
 ITEM_TEXT: Final = "item_text.safetensors"
 TEXT_MODEL: Final = "text_model.onnx"
 TEXT_TOKENIZER: Final = "text_tokenizer.json"
+PEERS: Final = "peers.safetensors"
 REQUIRED: Final = (
     TOWERS, USER_TOWER, USER_TABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
     INDEX,
@@ -70,8 +72,24 @@ class Bundle:
         self.manifest.check(self.folder, TOWERS)
         return load_file(self.folder / TOWERS)
 
+    def peers(self) -> dict[str, Peer]:
+        """Other models by name, read (and verified) only when asked for; empty without any."""
+        if PEERS not in self.manifest.files:
+            return {}
+        self.manifest.check(self.folder, PEERS)
+        with _reading(self.folder / PEERS) as path:
+            peers = from_arrays(load_file(path))
+            for name, peer in peers.items():
+                peer.check(name, len(self.contents.users), len(self.contents.items))
+        return peers
 
-def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Array]) -> Manifest:
+
+def save_bundle(
+    folder: Path,
+    contents: BundleContents,
+    weights: Mapping[str, Array],
+    peers: Mapping[str, Peer] | None = None,
+) -> Manifest:
     """Write a bundle to ``folder``, all or nothing; an older one there is replaced.
 
     Parameters
@@ -82,6 +100,8 @@ def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Ar
         What serving reads.
     weights
         Trained weights of both towers, by name, for whoever trains on.
+    peers
+        Other models by name, for the demo to compare with; their rows are those of ``contents``.
 
     Returns
     -------
@@ -93,6 +113,8 @@ def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Ar
         tables["history_table"] = contents.history_table
     if contents.factors is not None:
         tables["factors"] = contents.factors
+    for name, peer in (peers or {}).items():
+        peer.check(name, len(contents.users), len(contents.items))
     log = contents.histories
     events: dict[str, Array | None] = {
         "indptr": log.indptr,
@@ -119,6 +141,8 @@ def save_bundle(folder: Path, contents: BundleContents, weights: Mapping[str, Ar
             _save(temporary / RERANKER, vars(contents.reranker))
         if contents.new_items is not None:
             _save_new_items(temporary, contents.new_items)
+        if peers:
+            _save(temporary / PEERS, to_arrays(peers))
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
 
 
