@@ -6,13 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 from twotower.data import Dataset, columns
 from twotower.demo.opened import Opened
-from twotower.serving import RerankVectors
 
 HTML = "<b>Bold</b><script>window.broken = true</script> & Sons"
 TITLES = {4: HTML, 6: "🐉 Dragon Émoji", 8: None, 10: "Pokémon " + "x" * 300}
@@ -27,6 +25,8 @@ def run_folder(
     from twotower.evaluation.results import Row, write_results
     from twotower.experiments.bundling import bundle_contents, write_bundle
     from twotower.experiments.models import train_variant
+    from twotower.experiments.progress import Silent
+    from twotower.experiments.reranking import fitted_blend
 
     folder = tmp_path_factory.mktemp("demo")
     titles = [
@@ -36,13 +36,10 @@ def run_folder(
     catalogue = blocks.catalogue.with_columns(pl.Series(columns.TITLE, titles, dtype=pl.String))
     dataset = replace(blocks, catalogue=catalogue)
     trained = train_variant(small_variants["v9"], dataset)
-    rng = np.random.default_rng(1)
-    graph = RerankVectors(
-        rng.normal(size=(len(dataset.users), 3)).astype(np.float32),
-        rng.normal(size=(len(dataset.items), 3)).astype(np.float32),
-    )
-    contents = replace(bundle_contents("v9", trained, dataset), reranker=graph)
-    write_bundle(folder / "bundle", contents, trained)
+    peers = {name: train_variant(small_variants[name], dataset) for name in ("mf", "lightgcn")}
+    blend = fitted_blend(trained, dataset, Silent())
+    contents = bundle_contents("v9", trained, dataset, reranker=blend)
+    write_bundle(folder / "bundle", contents, trained, peers)
     (folder / "dataset").mkdir()
     summary = {
         "read": 800, "rejected": {"a rating that is no number": 3}, "repeats": 2,

@@ -1,6 +1,7 @@
 """Every page as Streamlit draws it, without a browser."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -16,6 +18,7 @@ import twotower.demo
 from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
 from twotower.demo.pages.for_you import SHOWN, VARIETY
+from twotower.serving import load_bundle, save_bundle
 
 APP = Path(twotower.demo.__file__).with_name("app.py")
 ALONE = """
@@ -190,10 +193,39 @@ def test_an_item_that_is_gone_is_said_to_be(start: Start) -> None:
 def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
     test = start("known-user", user="u03")
     assert "bought next" in html(test).lower()
-    for name in ("Served", "After re-ranking", "Matrix factorisation", "LightGCN", "Popularity"):
-        assert f"<h3>{name}</h3>" in html(test)
+    heads = ["Two-tower", "Two-tower, re-ranked", "LightGCN", "Matrix factorisation"]
+    assert re.findall("<h3>(.*?)</h3>", html(test)) == heads
+    assert html(test).count("tt-found") >= 1
+    assert "tt-badge" in html(test)
+    test.toggle(key="parts").set_value(True).run()
+    parts = ["Towers alone", "Least squares alone", "Item-kNN", "Popularity"]
+    assert re.findall("<h3>(.*?)</h3>", html(test)) == heads + parts
     test.toggle(key="hide").set_value(False).run()
     assert "Hidden item" not in html(test)
+
+
+def test_peers_are_asked_with_what_was_hidden_from_them(start: Start, opened: Opened) -> None:
+    row = opened.pipeline.contents.users.index("u03")
+    told = [opened.item(one).item_id for one in opened.pipeline.contents.histories.row(row)[:-1]]
+    scores = opened.peers["mf"].scores(row, earlier=True)
+    first = next(
+        opened.item(one)
+        for one in np.argsort(-scores, kind="stable").tolist()
+        if opened.item(one).item_id not in told
+    )
+    shown = html(start("known-user", user="u03"))
+    mf = shown.partition("<h3>Matrix factorisation</h3>")[2]
+    assert mf.partition("</li>")[0].count(escape(first.title)) >= 1
+
+
+def test_a_bundle_without_peers_says_how_to_add_some(
+    start: Start, bundle_folder: Path, tmp_path: Path
+) -> None:
+    bundle = load_bundle(bundle_folder)
+    save_bundle(tmp_path / "bundle", bundle.contents, bundle.weights())
+    test = start("known-user", bundle=tmp_path / "bundle", user="u03")
+    assert "<h3>LightGCN</h3>" not in html(test)
+    assert any("carries no other models" in one.value for one in test.caption)
 
 
 def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:

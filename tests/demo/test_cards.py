@@ -10,7 +10,7 @@ EVIL = "<img src=x onerror=alert(1)>\"'&"
     "html",
     [
         cards.tile(Item("1", EVIL, EVIL, 3.0), [EVIL], rank=1, why=EVIL, note=EVIL),
-        cards.ranked_list(EVIL, EVIL, [Item("1", EVIL, None, None)], frozenset(), "1"),
+        cards.ranked_list(EVIL, EVIL, [Item("1", EVIL, None, None)], {"1": 2}, "1", {"1": EVIL}),
         cards.facts({EVIL: EVIL}),
         cards.table([EVIL], [[EVIL]], frozenset()),
         cards.hero(EVIL, EVIL),
@@ -32,13 +32,15 @@ def test_a_tile_says_what_is_known_only() -> None:
 
 def test_marks_what_is_shared_and_what_was_found() -> None:
     items = [Item(str(one), f"T{one}", None, None) for one in range(3)]
-    html = cards.ranked_list("Name", "note", items, frozenset("0"), "1")
+    html = cards.ranked_list("Name", "note", items, {"0": 3, "2": 1}, "1", {"2": "↑ from 7"})
     assert html.count("tt-shared") == 1
+    assert html.count("×3") == html.count("tt-badge") == 1
     assert html.count("bought next") == 1
+    assert html.count("↑ from 7") == 1
 
 
 def test_an_empty_list_says_so() -> None:
-    assert "Nothing to say" in cards.ranked_list("Name", "", [], frozenset())
+    assert "Nothing to say" in cards.ranked_list("Name", "", [], {})
 
 
 def test_a_long_title_is_cut_for_charts() -> None:

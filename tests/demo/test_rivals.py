@@ -1,7 +1,7 @@
 import numpy as np
 
 from twotower.demo.opened import Opened
-from twotower.demo.rivals import FACTORS, GRAPH, ITEM_KNN, POPULARITY, TOWERS, best
+from twotower.demo.rivals import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.serving import Request
 
 
@@ -29,7 +29,7 @@ def test_together_adds_up_cosines(opened: Opened) -> None:
 def test_towers_and_factors_make_what_is_served(opened: Opened) -> None:
     history = opened.items.ids.rows[[2, 4]].tolist()
     scores = opened.rivals.all_scores(history)
-    assert list(scores) == [TOWERS, FACTORS, GRAPH, ITEM_KNN, POPULARITY]
+    assert list(scores) == [TOWERS, FACTORS, ITEM_KNN, POPULARITY]
     (served,) = opened.pipeline.recommend_batch([Request(history=history)], 3)
     rows = best(scores[TOWERS] + scores[FACTORS], 3, opened.without(history))
     assert [one.item_id for one in served] == opened.items.ids.rows[rows].tolist()

@@ -1,7 +1,8 @@
 """Items and figures as HTML. Whatever comes from data is escaped here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import islice
 from typing import Final
@@ -70,23 +71,53 @@ def initials(title: str) -> str:
 
 
 def ranked_list(
-    name: str, note: str, items: Sequence[Item], shared: frozenset[str], found: str | None = None
+    name: str,
+    note: str,
+    items: Sequence[Item],
+    shared: Mapping[str, int],
+    found: str | None = None,
+    marks: Mapping[str, str] | None = None,
 ) -> str:
-    """A list of titles, with what other lists have too, and what was looked for, marked."""
+    """A list of titles.
+
+    Parameters
+    ----------
+    shared
+        Item id → in how many of the lists beside it, this one included, it is. Those in two or
+        more are shaded, and say in how many.
+    found
+        What was looked for.
+    marks
+        Item id → what else is said of it.
+    """
     rows = []
     for rank, item in enumerate(items, start=1):
-        is_found, is_shared = item.item_id == found, item.item_id in shared
-        kind = "tt-found" if is_found else "tt-shared" if is_shared else ""
-        mark = " ← bought next" if is_found else ""
+        is_found, lists = item.item_id == found, shared.get(item.item_id, 1)
+        kind = "tt-found" if is_found else "tt-shared" if lists > 1 else ""
+        said = ["bought next"] * is_found + [(marks or {}).get(item.item_id, "")]
+        more = "".join(f"<small>{escape(one)}</small>" for one in said if one)
+        badge = f'<b class="tt-badge" title="In {lists} of these lists">×{lists}</b>'
         rows.append(
             f'<li class="{kind}"><span class="tt-rank">{rank}</span>'
-            f"<span>{escape(item.title)}{mark}</span></li>"
+            f'<span class="tt-name"><span title="{escape(item.title)}">{escape(item.title)}</span>'
+            f"{more}</span>{badge * (lists > 1)}</li>"
         )
     body = "".join(rows) or "<li>Nothing to say.</li>"
     return (
         f'<div class="tt-list"><h3>{escape(name)}</h3>'
         f'<div class="tt-meta">{escape(note)}</div><ol>{body}</ol></div>'
     )
+
+
+def in_how_many(lists: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Item id → how many of the lists hold it.
+
+    Examples
+    --------
+    >>> in_how_many([["a", "b"], ["b", "b"]])
+    {'a': 1, 'b': 2}
+    """
+    return dict(Counter(one for ids in lists for one in dict.fromkeys(ids)))
 
 
 def lists(parts: Sequence[str]) -> str:

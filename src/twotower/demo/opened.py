@@ -14,9 +14,10 @@ from twotower.demo.projection import Projection
 from twotower.demo.rivals import Rivals
 from twotower.demo.scenarios import Scenario, scenarios
 from twotower.errors import ArtefactError, TwoTowerError
-from twotower.serving.bundle import load_bundle
+from twotower.serving.bundle import Bundle, load_bundle
 from twotower.serving.item_table import ItemTable
 from twotower.serving.manifest import Manifest
+from twotower.serving.peers import Peer
 from twotower.serving.pipeline import Pipeline
 from twotower.types import BoolArray, OffsetArray
 
@@ -97,6 +98,11 @@ class Opened:
         return Rivals(self.pipeline.contents)
 
     @cached_property
+    def peers(self) -> dict[str, Peer]:
+        """Other models by name that the bundle carries to be compared with."""
+        return Bundle(self.folder, self.manifest, self.pipeline.contents).peers()
+
+    @cached_property
     def projection(self) -> Projection:
         """The map of the items' tower vectors."""
         return Projection.of(self.items.vectors.rows[:, : self.pipeline.contents.tower_dim])
@@ -127,6 +133,8 @@ class Opened:
         """Make ready what is otherwise made at first use; what is broken is said then."""
         with suppress(TwoTowerError):
             self.pipeline.warm()
+        with suppress(TwoTowerError):
+            _ = self.peers
         _ = self.items.franchises, self.projection
 
     def item(self, row: int) -> Item:

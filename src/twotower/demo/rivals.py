@@ -1,4 +1,4 @@
-"""What simpler models would say, worked out from a bundle alone."""
+"""What simpler models, and single parts of the one served, would say."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,15 +9,13 @@ from scipy import sparse
 
 from twotower.serving.contents import BundleContents
 from twotower.serving.requests import Request, RequestReader
-from twotower.serving.rerank import RerankVectors
 from twotower.serving.user_tower import UserTower
 from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
 
 POPULARITY: Final = "Popularity"
 ITEM_KNN: Final = "Item-kNN"
 TOWERS: Final = "Towers alone"
-FACTORS: Final = "Matrix factorisation"
-GRAPH: Final = "LightGCN"
+FACTORS: Final = "Least squares alone"
 
 
 class Rivals:
@@ -79,17 +77,13 @@ class Rivals:
     def all_scores(self, history: Sequence[str]) -> dict[str, FloatArray]:
         """Every rival's scores of all items for somebody new with this history, by name.
 
-        Matrix factorisation is the least-squares part of the bundle's vectors, LightGCN the
-        vectors of its re-ranker; they are missing where the bundle has none. ``history`` is not
+        The two parts of the served vectors are missing where there is but one. ``history`` is not
         empty.
         """
         contents = self._contents
         rows = contents.items.indices(history)
         vector, dim = self.user_vector(history), contents.tower_dim
         parts = {ITEM_KNN: self.together(rows), POPULARITY: self.popularity}
-        if isinstance(contents.reranker, RerankVectors):
-            graph = contents.reranker.item_vectors
-            parts = {GRAPH: graph @ graph[rows].mean(axis=0), **parts}
         if len(vector) > dim:
             parts = {
                 TOWERS: contents.item_vectors[:, :dim] @ vector[:dim],

@@ -54,6 +54,14 @@ CSS: Final = """
 .tt-list li.tt-shared { background: color-mix(in srgb, #56B4E9 20%, transparent); }
 .tt-list li.tt-found { outline: 2px solid #D55E00;
   background: color-mix(in srgb, #D55E00 16%, transparent); font-weight: 650; }
+.tt-name { flex: 1; min-width: 0; }
+.tt-name > span { display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical;
+  overflow: hidden; }
+.tt-name small { display: block; font-weight: 500; font-size: .78rem;
+  color: color-mix(in srgb, currentColor 78%, transparent); }
+.tt-badge { flex: none; align-self: center; font-size: .74rem; font-weight: 650;
+  font-variant-numeric: tabular-nums; padding: .05rem .35rem; border-radius: 1rem;
+  background: color-mix(in srgb, #56B4E9 32%, transparent); }
 .tt-facts { padding: 0 !important; display: grid; gap: .7rem;
   grid-template-columns: repeat(auto-fit, minmax(130px, 1fr));
   margin: .2rem 0 .4rem !important; }

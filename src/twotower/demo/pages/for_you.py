@@ -210,14 +210,19 @@ def _compare(
         ITEM_KNN: "What people bought together with your picks.",
         POPULARITY: "What most people buy, whoever you are.",
     }
-    ours = frozenset(one.item_id for one in answer)
-    parts = []
-    for name, of in scores.items():
-        rows = best(of, SHOWN, passing[: len(of)] & (of > 0))
-        items = [opened.item(row) for row in rows.tolist()]
-        parts.append(cards.ranked_list(name, notes[name], items, ours))
-    st.html(cards.lists(parts))
+    said = {
+        name: [opened.item(row) for row in best(of, SHOWN, passing[: len(of)] & (of > 0)).tolist()]
+        for name, of in scores.items()
+    }
+    ours = [one.item_id for one in answer]
+    lists = {name: [item.item_id for item in items] for name, items in said.items()}
+    shared = cards.in_how_many([ours, *lists.values()])
+    st.html(
+        cards.lists(
+            [cards.ranked_list(name, notes[name], items, shared) for name, items in said.items()]
+        )
+    )
     st.caption(
-        "Shaded titles are in the recommendations above too. Popularity says the same to "
-        "everybody; item-kNN needs items that were bought together often."
+        "Shaded titles are in more than one list, the recommendations included. Popularity says "
+        "the same to everybody; item-kNN needs items that were bought together often."
     )

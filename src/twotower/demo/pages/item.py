@@ -91,8 +91,7 @@ def _near(opened: Opened, item: Item, row: int | None) -> None:
             "Bought most often by the same people, for how often each is bought.",
             _items(opened, best(scores, _NEAR, _others(opened, row) & (scores > 0))),
         )
-    ids = [one.item_id for _, items in found.values() for one in items]
-    shared = frozenset(one for one in ids if ids.count(one) > 1)
+    shared = cards.in_how_many([[one.item_id for one in items] for _, items in found.values()])
     st.subheader("What is like it")
     st.html(
         cards.lists(

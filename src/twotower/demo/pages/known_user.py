@@ -1,6 +1,6 @@
 """A user the bundle knows: the history, what each model would say, and whether it is right."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -8,25 +8,30 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.opened import Item, Opened
-from twotower.demo.rivals import FACTORS, GRAPH, ITEM_KNN, POPULARITY, TOWERS, best
+from twotower.demo.opened import Opened
+from twotower.demo.rivals import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.demo.settings import DemoSettings
 from twotower.serving.requests import Request
+from twotower.types import FloatArray
 
 _SHOWN: Final = 10
 _DEPTH: Final = 1000
 """How far down a list the hidden item is looked for."""
-_SERVED: Final = "Served"
-_RERANKED: Final = "After re-ranking"
+_SERVED: Final = "Two-tower"
+_RERANKED: Final = "Two-tower, re-ranked"
 _NOTES: Final = {
-    _SERVED: "What the bundle's vectors find, all parts together.",
+    _SERVED: "One vector of the history, and the items nearest to it.",
     _RERANKED: "The same candidates in the second stage's order.",
     TOWERS: "The user tower and the item tower, nothing else.",
-    FACTORS: "The least-squares part of the vectors.",
-    GRAPH: "Vectors spread over who bought what.",
+    FACTORS: "The least-squares part of the served vectors.",
     ITEM_KNN: "Bought together with the history.",
     POPULARITY: "What most people buy.",
 }
+_PEERS: Final = {
+    "mf": ("Matrix factorisation", "One vector learned for each user, one for each item."),
+    "lightgcn": ("LightGCN", "Such vectors, spread over who bought what."),
+}
+_PEER_NOTE: Final = "Another model on the same data."
 
 
 def show(opened: Opened, _: DemoSettings) -> None:
@@ -52,7 +57,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
         return
     hide = len(rows) > 1 and st.toggle("Hide the last item from the models", value=True, key="hide")
     _history(opened, users.index(user), rows.tolist(), hide)
-    _compare(opened, rows.tolist(), hide)
+    _compare(opened, users.index(user), rows.tolist(), hide)
 
 
 def _choose(opened: Opened) -> str | None:
@@ -113,60 +118,101 @@ def _history(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None
             st.html(cards.tile(item, opened.categories, small=True))
 
 
-def _compare(opened: Opened, rows: Sequence[int], hide: bool) -> None:
+def _compare(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None:
     told = [opened.item(row).item_id for row in (rows[:-1] if hide else rows)]
     target = opened.item(rows[-1]).item_id if hide and rows[-1] not in rows[:-1] else None
-    lists = _lists(opened, told)
-    served = frozenset(lists[_SERVED][:_SHOWN])
+    lists = _served(opened, told)
+    notes = dict(_NOTES)
+    for name, peer in opened.peers.items():
+        title, notes[title] = _PEERS.get(name, (name, _PEER_NOTE))
+        lists[title] = _ranked(opened, told, peer.scores(user, earlier=hide))
     st.subheader("What each would recommend")
-    if target is not None:
-        st.html(_verdict(opened, target, lists))
-    parts = []
-    for name, ids in lists.items():
-        items: list[Item] = [opened.shown(one) for one in ids[:_SHOWN]]
-        note = _NOTES[name]
-        if name != _SERVED:
-            note += f" {len(served & set(ids[:_SHOWN]))} of {_SHOWN} are served too."
-        if target is not None:
-            note += f" Hidden item: {_place(ids, target)}."
-        shared = frozenset() if name == _SERVED else served
-        parts.append(cards.ranked_list(name, note, items, shared, target))
-    st.html(cards.lists(parts))
+    verdict = st.empty()
+    _side_by_side(opened, lists, notes, target)
     st.caption(
-        "Shaded titles are in the served list too; the outlined one is what was bought next. All "
-        "models "
-        "are asked as for somebody new with this history, so that none of them can have the answer "
-        "in a vector of the user's own. Popularity and item-kNN were counted without anybody's "
-        "last item. One user proves nothing: the page Models has the figures over all of them."
+        "Shaded titles are in several lists (×3: in three of them); the outlined one is what was "
+        "bought next. The two-tower is asked by the history alone, as for somebody new. "
+        + (
+            "The others bring the vector that they learned for this user in training. "
+            if opened.peers
+            else "This bundle carries no other models: `twotower run` and `twotower index --peer` "
+            "add some. "
+        )
+        + "One user proves nothing: the page Models has the figures over all of them."
     )
+    if st.toggle("Parts of the model, and simpler ones", key="parts"):
+        parts = {
+            name: _ranked(opened, told, scores)
+            for name, scores in opened.rivals.all_scores(told).items()
+        }
+        _side_by_side(opened, parts, notes, target)
+        st.caption(
+            "Popularity and item-kNN were counted without anybody's last item, so that they do "
+            "not know what is hidden."
+        )
+        lists |= parts
+    if target is not None:
+        verdict.html(_verdict(opened, target, lists))
 
 
-def _lists(opened: Opened, told: list[str]) -> dict[str, list[str]]:
-    """Item ids by model, best first."""
+def _side_by_side(
+    opened: Opened, lists: Mapping[str, list[str]], notes: Mapping[str, str], target: str | None
+) -> None:
+    shown = {name: ids[:_SHOWN] for name, ids in lists.items()}
+    shared = cards.in_how_many(shown.values())
+    parts = []
+    for name, ids in shown.items():
+        note = notes[name]
+        if target is not None:
+            note += f" Hidden item: {_place(lists[name], target)}."
+        marks = _moves(lists[_SERVED], ids) if name == _RERANKED else None
+        items = [opened.shown(one) for one in ids]
+        parts.append(cards.ranked_list(name, note, items, shared, target, marks))
+    st.html(cards.lists(parts))
+
+
+def _moves(before: list[str], after: list[str]) -> dict[str, str]:
+    """What re-ranking did to each item, in words."""
+    places = {one: place for place, one in enumerate(before, start=1)}
+    moves = {}
+    for place, one in enumerate(after, start=1):
+        was = places.get(one)
+        if was is None:
+            moves[one] = f"↑ from below {len(before):,}"
+        elif was != place:
+            moves[one] = f"{'↑' if place < was else '↓'} from {was:,}"
+    return moves
+
+
+def _served(opened: Opened, told: list[str]) -> dict[str, list[str]]:
+    """Item ids as the two-tower has them, best first, without and with the second stage."""
     depth = min(_DEPTH, len(opened.items))
     request = Request(history=told)
     found = {_SERVED: opened.engine.recommend(request, depth)}
     if opened.pipeline.contents.reranker is not None:
         found[_RERANKED] = opened.engine.recommend(request, depth, rerank=True)
-    lists = {name: [one.item_id for one in of] for name, of in found.items()}
+    return {name: [one.item_id for one in of] for name, of in found.items()}
+
+
+def _ranked(opened: Opened, told: list[str], scores: FloatArray) -> list[str]:
+    """Item ids by score, best first, without those that the model was told."""
     passing = opened.without(told)[: opened.items.bundled]
-    for name, scores in opened.rivals.all_scores(told).items():
-        ranked = best(scores, depth, passing & np.isfinite(scores))
-        lists[name] = opened.items.ids.rows[ranked].tolist()
-    return lists
+    rows = best(scores, min(_DEPTH, len(scores)), passing & np.isfinite(scores))
+    ids: list[str] = opened.items.ids.rows[rows].tolist()
+    return ids
 
 
 def _place(ids: Sequence[str], target: str) -> str:
     return f"place {ids.index(target) + 1:,}" if target in ids else f"not in the first {len(ids):,}"
 
 
-def _verdict(opened: Opened, target: str, lists: dict[str, list[str]]) -> str:
+def _verdict(opened: Opened, target: str, lists: Mapping[str, list[str]]) -> str:
+    title = opened.shown(target).title
     places = {name: ids.index(target) + 1 for name, ids in lists.items() if target in ids}
     if not places:
-        return cards.lead(f"Nobody found “{opened.shown(target).title}”.")
+        return cards.lead(f"Bought next: “{title}”. No model has it near the top.")
     first = min(places.values())
     names = [name for name, place in places.items() if place == first]
     return cards.lead(
-        f"Bought next: “{opened.shown(target).title}”. Nearest to the top, at place {first:,}: "
-        f"{', '.join(names)}."
+        f"Bought next: “{title}”. Nearest to the top, at place {first:,}: {', '.join(names)}."
     )
