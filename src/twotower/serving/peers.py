@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray
 
@@ -17,22 +19,22 @@ class Peer:
     Attributes
     ----------
     item_vectors
-        ``(items, d)`` float32.
+        ``(items, d)``.
     user_vectors
-        ``(users, d)`` float32, made of each user's whole history.
+        ``(users, d)``, made of each user's whole history.
     earlier_vectors
-        ``(users, d)`` float32, made of each user's history without its newest event: what the
-        model says when that is hidden from it.
+        ``(users, d)``, made of each user's history without its newest event: what the model says
+        when that is hidden from it.
     """
 
-    item_vectors: FloatArray
-    user_vectors: FloatArray
-    earlier_vectors: FloatArray
+    item_vectors: Array
+    user_vectors: Array
+    earlier_vectors: Array
 
     def scores(self, user: int, *, earlier: bool) -> FloatArray:
         """``(items,)`` for a user index, with or without what the newest event told."""
         users = self.earlier_vectors if earlier else self.user_vectors
-        scores: FloatArray = self.item_vectors @ users[user]
+        scores: FloatArray = self.item_vectors @ users[user].astype(np.float32)
         return scores
 
     def check(self, name: str, users: int, items: int) -> None:
@@ -46,24 +48,35 @@ class Peer:
 
 
 def to_arrays(peers: Mapping[str, Peer]) -> dict[str, Array]:
-    """Peers by name as arrays by ``name/field``, for a safetensors file."""
-    return {
-        f"{name}/{field}": array
-        for name, peer in peers.items()
-        for field, array in vars(peer).items()
-    }
+    """Peers by name as float16 arrays by ``name/field``, for a safetensors file.
+
+    ``earlier_vectors`` are left out where the newest event makes no difference, as in MF, whose
+    users have a vector of their own.
+    """
+    arrays: dict[str, Array] = {}
+    for name, peer in peers.items():
+        fields = dict(vars(peer))
+        if np.array_equal(peer.earlier_vectors, peer.user_vectors):
+            del fields["earlier_vectors"]
+        arrays |= {f"{name}/{field}": array.astype(np.float16) for field, array in fields.items()}
+    return arrays
 
 
 def from_arrays(arrays: Mapping[str, Array]) -> dict[str, Peer]:
-    """The inverse of `to_arrays`; names come in alphabetical order.
+    """The inverse of `to_arrays`, but for the digits; names come in alphabetical order.
 
     Raises
     ------
-    TypeError
+    KeyError, TypeError
         Where a peer lacks a field, or has another one.
     """
     fields: dict[str, dict[str, Array]] = {}
     for key in sorted(arrays):
         name, _, field = key.rpartition("/")
         fields.setdefault(name, {})[field] = arrays[key]
-    return {name: Peer(**of) for name, of in fields.items()}
+    peers = {}
+    for name, of in fields.items():
+        items = of.pop("item_vectors").astype(np.float32)
+        users = of.pop("user_vectors")
+        peers[name] = Peer(items, users, **{"earlier_vectors": users, **of})
+    return peers
