@@ -1,10 +1,19 @@
 import numpy as np
 import pytest
 
-from twotower.index import ExactConfig, FlatConfig, HnswConfig, IvfConfig
+from twotower.index import ExactConfig, FlatConfig, HnswConfig, IvfConfig, PqConfig
 from twotower.types import FloatArray
 
-CONFIGS = (ExactConfig(), FlatConfig(), HnswConfig(links=16), IvfConfig(probes=12))
+CONFIGS = (
+    ExactConfig(),
+    FlatConfig(),
+    HnswConfig(links=16),
+    HnswConfig(links=16, numbers="float16"),
+    IvfConfig(probes=12),
+    IvfConfig(probes=12, numbers="float16"),
+    IvfConfig(probes=12, numbers="int8"),
+    PqConfig(),
+)
 
 
 def clustered(rows: int, seed: int, dim: int = 24) -> FloatArray:
@@ -25,6 +34,10 @@ def queries() -> FloatArray:
     return clustered(50, seed=2)
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda config: config.kind, scope="session")
+@pytest.fixture(
+    params=CONFIGS,
+    ids=lambda config: f"{config.kind}-{getattr(config, 'numbers', '')}".rstrip("-"),
+    scope="session",
+)
 def config(request):
     return request.param

@@ -6,19 +6,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from twotower.errors import ArtefactError, InputError
 from twotower.index import (
+    ExactConfig,
     HnswConfig,
     IndexConfig,
     IvfConfig,
+    PqConfig,
     build_index,
     load_index,
+    named_index,
     save_index,
 )
+from twotower.index.build import NAMED
 
 FILES = {
     "exact": "index.npy",
     "flat": "index.faiss",
     "hnsw": "index.faiss",
     "ivf": "index.faiss",
+    "pq": "index.faiss",
 }
 
 
@@ -36,7 +41,7 @@ def test_config_is_told_by_its_kind(config):
 def test_config_refuses_unknown_names_and_kinds():
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         HnswConfig(neighbours=3)
-    with pytest.raises(ValidationError, match="'exact', 'flat', 'hnsw', 'ivf'"):
+    with pytest.raises(ValidationError, match="'exact', 'flat', 'hnsw', 'ivf', 'pq'"):
         TypeAdapter(IndexConfig).validate_python({"kind": "annoy"})
 
 
@@ -49,8 +54,43 @@ def test_ivf_probes_at_most_its_cells(vectors):
 
 def test_more_probes_find_more(vectors, queries):
     true = build_index(vectors, IvfConfig(cells=50, probes=50)).search(queries, 10)[1]
-    few = build_index(vectors, IvfConfig(cells=50, probes=1)).search(queries, 10)[1]
+    few = build_index(vectors, IvfConfig(cells=50, probes=1, reach=0)).search(queries, 10)[1]
     assert (few == true).mean() < 0.95
+
+
+def test_ivf_visits_more_cells_for_a_large_k(vectors, queries):
+    index = build_index(vectors, IvfConfig(cells=50, probes=1, reach=2))
+    blind = IvfConfig(cells=50, probes=1, reach=0).retuned(index)
+    assert (blind.search(queries, 500)[1] == -1).any()
+    assert (index.search(queries, 500)[1] >= 0).all()
+
+
+def test_pq_codes_divide_the_vector(vectors):
+    with pytest.raises(InputError, match="sub_dim must divide the length of a vector 24, got 7"):
+        build_index(vectors, PqConfig(sub_dim=7))
+
+
+def test_pq_finds_more_the_more_it_scores(vectors, queries):
+    true = build_index(vectors, ExactConfig()).search(queries, 10)[1]
+    shares = []
+    for least in (10, 40, 2000):
+        config = PqConfig(sub_dim=4, scored=1, least_scored=least)
+        found = build_index(vectors, config).search(queries, 10)[1]
+        shares.append(np.mean([np.isin(f, t).mean() for f, t in zip(found, true, strict=True)]))
+    assert shares == sorted(shares)
+    assert shares[0] < 0.9 < shares[2] == 1.0
+
+
+def test_pq_holds_items_that_are_all_alike(vectors, queries):
+    scores, items = build_index(np.repeat(vectors[:1], 3, axis=0), PqConfig()).search(queries, 3)
+    assert sorted(items[0]) == [0, 1, 2]
+    np.testing.assert_allclose(scores[:, 0], queries @ vectors[0], atol=1e-6)
+
+
+def test_names(vectors):
+    assert all(named_index(name) == config for name, config in NAMED.items())
+    with pytest.raises(InputError, match=r"unknown kind of index 'annoy'; choose from exact, flat"):
+        named_index("annoy")
 
 
 def test_hnsw_keeps_its_recall_beyond_ef_search(vectors, queries):

@@ -6,7 +6,7 @@ from twotower.index import ExactConfig, FlatConfig, HnswConfig, IvfConfig, compa
 
 
 def test_measures_every_index_at_every_k(vectors, queries):
-    configs = [FlatConfig(), HnswConfig(), IvfConfig(cells=40, probes=1)]
+    configs = [FlatConfig(), HnswConfig(), IvfConfig(cells=40, probes=1, reach=0)]
     rows = compare(vectors, queries, configs, ks=(5, 100))
     assert [(row.config, row.k) for row in rows] == [(c, k) for c in configs for k in (5, 100)]
     assert [row.recall for row in rows[:2]] == [1.0, 1.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from twotower.errors import InputError
-from twotower.index import ItemIndex, build_index, load_index, save_index
+from twotower.index import ExactConfig, ItemIndex, build_index, load_index, save_index
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,11 @@ def brute_force(vectors, queries, k):
     scores = queries.astype(np.float64) @ vectors.T.astype(np.float64)
     items = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, items, axis=1), items
+
+
+def rounding(config) -> float:
+    """How far the scores of unit vectors may be off where the stored numbers are rounded."""
+    return {"float16": 1e-3, "int8": 2e-2}.get(getattr(config, "numbers", "float32"), 1e-5)
 
 
 def recall(found, true):
@@ -43,13 +48,13 @@ def test_finds_what_brute_force_finds(index, vectors, queries, k):
         assert recall(items, true_items) >= 0.95
 
 
-def test_scores_are_inner_products_best_first(index, vectors, queries):
+def test_scores_are_inner_products_best_first(index, config, vectors, queries):
     scores, items = index.search(queries, 20)
     assert scores.dtype == np.float32
     assert items.dtype == np.int64
     assert scores.shape == items.shape == (len(queries), 20)
     expected = np.einsum("qd,qkd->qk", queries, vectors[items])
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_allclose(scores, expected, atol=rounding(config))
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
@@ -123,12 +128,37 @@ def test_saves_and_loads_alike(index, tmp_path, queries):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_knows_its_exact_equal(index, vectors, queries):
+def test_knows_its_exact_equal(index, config, vectors, queries):
     exact = index.exact()
     assert exact.is_exact
     assert (exact is index) == index.is_exact
-    _, items = exact.search(queries, 10)
-    np.testing.assert_array_equal(items, brute_force(vectors, queries, 10)[1])
+    scores, items = exact.search(queries, 10)
+    true_scores, true_items = brute_force(vectors, queries, 10)
+    np.testing.assert_allclose(scores, true_scores, atol=rounding(config))
+    if getattr(config, "numbers", "float32") == "float32":
+        np.testing.assert_array_equal(items, true_items)
+    else:
+        assert recall(items, true_items) >= 0.97
+
+
+def test_says_what_it_takes_in_memory(index, vectors):
+    numbers = getattr(index.config, "numbers", "float32")
+    least = vectors.nbytes / {"float32": 1, "float16": 2, "int8": 4}[numbers]
+    assert least <= index.nbytes < 3 * vectors.nbytes
+
+
+def test_is_retuned_without_building_again(index, config, vectors, queries):
+    assert ExactConfig().retuned(index) is None
+    searching = getattr(config, "searching", frozenset())
+    if not searching:
+        return
+    other = config.vary(seed=7)
+    assert other.retuned(index) is None
+    deeper = config.vary(**dict.fromkeys(searching, 40))
+    retuned = deeper.retuned(index)
+    assert (retuned.config, index.config) == (deeper, config)
+    built = build_index(vectors, deeper)
+    np.testing.assert_array_equal(retuned.search(queries, 20)[1], built.search(queries, 20)[1])
 
 
 def test_searches_from_several_threads(index, queries):

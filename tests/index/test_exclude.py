@@ -56,7 +56,11 @@ def test_gives_all_that_remain(config, vectors, queries):
 
 
 @pytest.mark.parametrize(
-    "config", [HnswConfig(links=2, ef_construction=2, ef_search=1), IvfConfig(cells=40, probes=1)]
+    "config",
+    [
+        HnswConfig(links=2, ef_construction=2, ef_search=1),
+        IvfConfig(cells=40, probes=1, reach=0),
+    ],
 )
 def test_poor_index_falls_back_to_exact(config, vectors, queries):
     excluded = best_items(vectors, queries, [100] * len(queries))

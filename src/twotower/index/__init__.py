@@ -2,14 +2,18 @@
 
 from twotower.index.base import ItemIndex
 from twotower.index.build import IndexConfig, build_index, load_index, named_index, save_index
+from twotower.index.choice import AutoConfig, Choice, load_choice, named_choice
 from twotower.index.compare import Measurement, compare
 from twotower.index.exact import ExactConfig, ExactIndex
 from twotower.index.exclude import search_excluding
 from twotower.index.flat import FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
+from twotower.index.pq import PqConfig
 
 __all__ = [
+    "AutoConfig",
+    "Choice",
     "ExactConfig",
     "ExactIndex",
     "FlatConfig",
@@ -18,9 +22,12 @@ __all__ = [
     "ItemIndex",
     "IvfConfig",
     "Measurement",
+    "PqConfig",
     "build_index",
     "compare",
+    "load_choice",
     "load_index",
+    "named_choice",
     "named_index",
     "save_index",
     "search_excluding",

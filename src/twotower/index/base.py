@@ -40,6 +40,11 @@ class ItemIndex(Protocol):
         """Number of items."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that its vectors and structure take."""
+        ...
+
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """Best ``k`` items of each query, best first.
 
@@ -56,7 +61,8 @@ class ItemIndex(Protocol):
         Returns
         -------
         scores
-            ``(queries, k)`` float32 inner products, ``-inf`` behind the last found.
+            ``(queries, k)`` float32 inner products, ``-inf`` behind the last found. Where the
+            index keeps rounded vectors alone, they are those of the rounded vectors.
         items
             ``(queries, k)`` int64 item indices, ``-1`` behind the last found.
 
@@ -68,7 +74,7 @@ class ItemIndex(Protocol):
         ...
 
     def exact(self) -> "ItemIndex":
-        """An exact index of the same vectors; itself where `is_exact`."""
+        """An exact index of the vectors as they are stored; itself where `is_exact`."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -88,6 +94,10 @@ class IndexSettings(Config):
         where that fails.
         """
         raise NotImplementedError
+
+    def retuned(self, index: ItemIndex) -> ItemIndex | None:  # noqa: ARG002
+        """``index`` searched as configured here, where no more than that differs; else None."""
+        return None
 
 
 def check_vectors(vectors: FloatArray) -> FloatArray:

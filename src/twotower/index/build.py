@@ -2,30 +2,49 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
-from twotower.errors import ArtefactError
+from twotower.config import Config
+from twotower.errors import ArtefactError, InputError
 from twotower.index.base import ItemIndex, check_vectors
 from twotower.index.exact import ExactConfig
 from twotower.index.flat import FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
+from twotower.index.pq import PqConfig
 from twotower.types import FloatArray
 
 IndexConfig: TypeAlias = Annotated[
-    ExactConfig | FlatConfig | HnswConfig | IvfConfig, Field(discriminator="kind")
+    ExactConfig | FlatConfig | HnswConfig | IvfConfig | PqConfig, Field(discriminator="kind")
 ]
 """Every index configuration; a new one is one file and one name here."""
+
+NAMED: Final[dict[str, IndexConfig]] = {
+    "exact": ExactConfig(),
+    "flat": FlatConfig(),
+    "hnsw": HnswConfig(),
+    "hnsw-float16": HnswConfig(numbers="float16"),
+    "ivf": IvfConfig(),
+    "ivf-float16": IvfConfig(numbers="float16"),
+    "ivf-int8": IvfConfig(numbers="int8"),
+    "pq": PqConfig(),
+}
+"""Configurations that can be asked for by name."""
 
 CONFIG_FILE: Final = "index.json"
 _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
 
 
-def named_index(kind: str) -> IndexConfig:
-    """The default configuration of one kind: ``exact``, ``flat``, ``hnsw`` or ``ivf``."""
-    return _ADAPTER.validate_python({"kind": kind})
+def named_index(name: str) -> IndexConfig:
+    """One of `NAMED`; `InputError` where there is none of that name."""
+    try:
+        return NAMED[name]
+    except KeyError:
+        raise InputError(
+            f"unknown kind of index {name!r}", f"choose from {', '.join(NAMED)}"
+        ) from None
 
 
 def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:
@@ -46,14 +65,25 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:
     return config.build(check_vectors(vectors))
 
 
-def save_index(index: ItemIndex, folder: Path) -> None:
+def save_index(index: ItemIndex, folder: Path, choice: Config | None = None) -> None:
     """Write ``index.json`` (configuration, size) and the index's own file into ``folder``.
 
     Not atomic by itself: a bundle writes the whole folder under a temporary name.
+
+    Parameters
+    ----------
+    choice
+        Why it is this index: what was measured (`twotower.index.choice.Choice`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     index.save(folder)
-    about = {"config": index.config.model_dump(), "dim": index.dim, "size": index.size}
+    about: dict[str, Any] = {
+        "config": index.config.model_dump(),
+        "dim": index.dim,
+        "size": index.size,
+    }
+    if choice is not None:
+        about["choice"] = choice.model_dump(mode="json")
     (folder / CONFIG_FILE).write_text(json.dumps(about, indent=2))
 
 

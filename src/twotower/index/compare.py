@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from twotower.errors import InputError
 from twotower.index.base import PADDING_ITEM, ItemIndex, check_search, check_vectors
 from twotower.index.build import IndexConfig, build_index
 from twotower.index.exact import ExactIndex
-from twotower.types import FloatArray, OffsetArray
+from twotower.types import DoubleArray, FloatArray, OffsetArray
 
 _WARM_UP = 10
 _ROUNDING = 1e-5
@@ -30,15 +31,22 @@ class Measurement:
         Share of the true best ``k`` items that were found, from 0 to 1.
     latency_us
         Median time of a search for one query, in microseconds, on the calling thread.
+    p99_us
+        99th percentile of the same.
     build_seconds
-        Time to build the index.
+        Time to build the structure. Configurations that stand beside each other and differ in
+        how they search alone share one.
+    nbytes
+        Bytes of memory that the index takes.
     """
 
     config: IndexConfig
     k: int
     recall: float
     latency_us: float
+    p99_us: float
     build_seconds: float
+    nbytes: int
 
 
 def compare(
@@ -66,48 +74,117 @@ def compare(
     InputError
         Where vectors, queries or a ``k`` cannot be used.
     """
-    vectors = check_vectors(vectors)
-    for k in ks:
-        queries = check_search(queries, k, vectors.shape[1])
-    if len(queries) == 0:
-        raise InputError("a comparison needs at least one query, got 0")
-    best = ExactIndex(vectors).search(queries, min(max(ks), len(vectors)))[0]
+    truth = Truth(vectors, queries, ks)
     measurements = []
+    index: ItemIndex | None = None
+    build_seconds = 0.0
     for config in configs:
-        started = time.perf_counter()
-        index = build_index(vectors, config)
-        build_seconds = time.perf_counter() - started
+        retuned = None if index is None else config.retuned(index)
+        if retuned is None:
+            started = time.perf_counter()
+            index = build_index(truth.vectors, config)
+            build_seconds = time.perf_counter() - started
+        else:
+            index = retuned
         for k in ks:
-            found, latency_us = _search_one_by_one(index, queries, k)
-            share = _recall(vectors, queries, found, best[:, min(k, len(vectors)) - 1])
-            measurements.append(Measurement(config, k, share, latency_us, build_seconds))
+            found, seconds = search_one_by_one(index, truth.queries, k)
+            median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1e6
+            share = truth.recall(found)
+            measurements.append(
+                Measurement(
+                    config, k, share, float(median), float(p99), build_seconds, index.nbytes
+                )
+            )
     return measurements
 
 
-def _search_one_by_one(index: ItemIndex, queries: FloatArray, k: int) -> tuple[OffsetArray, float]:
+class Truth:
+    """What the best items of some queries are.
+
+    Parameters
+    ----------
+    vectors
+        ``(items, dim)`` float32.
+    queries
+        ``(queries, dim)`` float32, at least one.
+    ks
+        Numbers of items that are going to be asked for.
+
+    Raises
+    ------
+    InputError
+        Where vectors, queries or a ``k`` cannot be used.
+    """
+
+    def __init__(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> None:
+        self.vectors = check_vectors(vectors)
+        for k in ks:
+            queries = check_search(queries, k, self.vectors.shape[1])
+        if len(queries) == 0:
+            raise InputError("a comparison needs at least one query, got 0")
+        self.queries = queries
+        self._best = ExactIndex(self.vectors).search(queries, min(max(ks), len(vectors)))[0]
+
+    def recall(self, found: OffsetArray) -> float:
+        """Share of the true best items of the first queries that are among ``found``.
+
+        An item counts by its true score: any with at least that of the last of the true best,
+        up to rounding, since of several equal ones any will do.
+
+        Parameters
+        ----------
+        found
+            ``(first queries, k)`` items.
+        """
+        existing = min(found.shape[1], len(self.vectors))
+        lowest = self._best[: len(found), existing - 1]
+        good = 0
+        for query, items, score in zip(self.queries, found, lowest, strict=False):
+            true = self.vectors[items[items != PADDING_ITEM]] @ query
+            good += int((true >= score - _ROUNDING * max(1.0, abs(score))).sum())
+        return good / float(len(found) * existing)
+
+
+class Searches(NamedTuple):
+    """Searches for one query each.
+
+    Attributes
+    ----------
+    found
+        ``(queries, k)`` items.
+    seconds
+        ``(queries,)`` that each took.
+    """
+
+    found: OffsetArray
+    seconds: DoubleArray
+
+
+def search_one_by_one(
+    index: ItemIndex, queries: FloatArray, k: int, *, most_seconds: float = np.inf
+) -> Searches:
+    """Search for each query by itself, after a few that do not count.
+
+    Parameters
+    ----------
+    most_seconds
+        No other query is begun after so long: the first ones are what was measured.
+    """
+    end = time.perf_counter() + most_seconds
     for row in range(min(_WARM_UP, len(queries))):
         index.search(queries[row : row + 1], k)
+        if time.perf_counter() > end:
+            break
     found = np.empty((len(queries), k), dtype=np.int64)
     seconds = np.empty(len(queries))
+    done = 0
     for row in range(len(queries)):
         started = time.perf_counter()
         _, items = index.search(queries[row : row + 1], k)
-        seconds[row] = time.perf_counter() - started
+        now = time.perf_counter()
+        seconds[row] = now - started
         found[row] = items[0]
-    return found, float(np.median(seconds) * 1e6)
-
-
-def _recall(
-    vectors: FloatArray, queries: FloatArray, found: OffsetArray, lowest: FloatArray
-) -> float:
-    """Share of each query's true best items that were ``found`` (queries, k).
-
-    An item counts by its true score: any with at least ``lowest`` (queries,), the score of
-    the last of the true best, up to rounding, since of several equal ones any will do.
-    """
-    good = 0
-    for query, items, score in zip(queries, found, lowest, strict=True):
-        true = vectors[items[items != PADDING_ITEM]] @ query
-        good += int((true >= score - _ROUNDING * max(1.0, abs(score))).sum())
-    existing = min(found.shape[1], len(vectors))
-    return good / float(len(found) * existing)
+        done += 1
+        if now > end:
+            break
+    return Searches(found[:done], seconds[:done])

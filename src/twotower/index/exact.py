@@ -58,6 +58,11 @@ class ExactIndex:
         """Number of items."""
         return int(self._vectors.shape[0])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return int(self._vectors.nbytes)
+
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """See `ItemIndex.search`."""
         queries = check_search(queries, k, self.dim)

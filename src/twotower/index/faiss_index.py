@@ -1,8 +1,8 @@
-"""What the FAISS indexes share: search, padding, files."""
+"""What the FAISS indexes share: search, padding, files, stored numbers."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import faiss
 import numpy as np
@@ -18,24 +18,38 @@ from twotower.index.exact import ExactIndex
 from twotower.types import FloatArray, OffsetArray
 
 FAISS_FILE = "index.faiss"
+FAISS: Final[Any] = faiss
+"""FAISS for what its type stubs lack."""
+
+Numbers: TypeAlias = Literal["float32", "float16", "int8"]
+"""How an index stores the numbers of a vector."""
+QUANTIZERS: Final[dict[Numbers, int]] = {
+    "float16": faiss.ScalarQuantizer.QT_fp16,
+    "int8": faiss.ScalarQuantizer.QT_8bit,
+}
+"""What FAISS calls those that are rounded."""
 
 
 class FaissSettings(IndexSettings):
-    """Base of the FAISS configurations. One supplies `create`, and `tune` where it has to."""
+    """Base of the FAISS configurations. One supplies `create`, and `search_parameters` where
+    there is something to choose when searching.
+    """
 
-    structure: ClassVar[str]
-    """Name of the FAISS class that `create` returns, checked when a file is read."""
+    searching: ClassVar[frozenset[str]] = frozenset()
+    """Fields that no more than a search depends on: to change them takes no new structure."""
     is_exact: ClassVar[bool] = False
+
+    @property
+    def structure(self) -> str:
+        """Name of the FAISS class that `create` returns, checked when a file is read."""
+        raise NotImplementedError
 
     def create(self, vectors: FloatArray) -> Any:
         """A FAISS index by inner product, holding ``vectors`` (items, dim)."""
         raise NotImplementedError
 
-    def tune(self, index: Any) -> None:
-        """Set what decides between speed and recall at search time."""
-
-    def search_parameters(self, k: int) -> Any:  # noqa: ARG002
-        """FAISS parameters of one search for ``k`` items; None for what `tune` has set."""
+    def search_parameters(self, index: Any, k: int) -> Any:  # noqa: ARG002
+        """FAISS parameters of one search for ``k`` items; None where there are none."""
         return None
 
     def build(self, vectors: FloatArray) -> "FaissIndex":
@@ -58,6 +72,13 @@ class FaissSettings(IndexSettings):
             )
         return FaissIndex(index, self)
 
+    def retuned(self, index: ItemIndex) -> "FaissIndex | None":
+        """``index`` searched as configured here, where no more than that differs; else None."""
+        if not isinstance(index, FaissIndex) or type(index.config) is not type(self):
+            return None
+        same = {name: getattr(index.config, name) for name in self.searching}
+        return index.searched_as(self) if self.vary(**same) == index.config else None
+
 
 class FaissIndex:
     """A FAISS index behind the `ItemIndex` protocol."""
@@ -65,7 +86,6 @@ class FaissIndex:
     def __init__(self, index: Any, config: FaissSettings) -> None:
         self.config = config
         self._index = index
-        config.tune(index)
 
     @property
     def is_exact(self) -> bool:
@@ -82,12 +102,24 @@ class FaissIndex:
         """Number of items."""
         return int(self._index.ntotal)
 
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the index as it is saved, which is what it takes in memory."""
+        count = 0
+
+        def add(block: bytes) -> None:
+            nonlocal count
+            count += len(block)
+
+        faiss.write_index(self._index, FAISS.PyCallbackIOWriter(add))
+        return count
+
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """See `ItemIndex.search`."""
         queries = check_search(queries, k, self.dim)
         found = min(k, self.size)
         scores, items = self._index.search(
-            queries, found, params=self.config.search_parameters(found)
+            queries, found, params=self.config.search_parameters(self._index, found)
         )
         scores[items == PADDING_ITEM] = PADDING_SCORE  # FAISS pads with the lowest float
         if found < k:
@@ -95,6 +127,10 @@ class FaissIndex:
             scores = np.pad(scores, wider, constant_values=PADDING_SCORE)
             items = np.pad(items, wider, constant_values=PADDING_ITEM)
         return scores, items
+
+    def searched_as(self, config: FaissSettings) -> Self:
+        """The same structure under another configuration; both may be searched."""
+        return type(self)(self._index, config)
 
     def exact(self) -> ItemIndex:
         """Itself, or an `ExactIndex` of the stored vectors (a copy, made once)."""

@@ -12,8 +12,12 @@ class FlatConfig(FaissSettings):
     """FAISS ``IndexFlatIP``: exact, nothing to train or tune."""
 
     kind: Literal["flat"] = "flat"
-    structure: ClassVar[str] = "IndexFlatIP"
     is_exact: ClassVar[bool] = True
+
+    @property
+    def structure(self) -> str:
+        """``IndexFlatIP``."""
+        return "IndexFlatIP"
 
     def create(self, vectors: FloatArray) -> Any:
         """Store the vectors."""

@@ -7,48 +7,56 @@ from typing import Any, ClassVar, Literal
 import faiss
 from pydantic import Field
 
-from twotower.index.faiss_index import FaissSettings
+from twotower.index.faiss_index import FAISS, QUANTIZERS, FaissSettings, Numbers
 from twotower.types import FloatArray
 
 
 class HnswConfig(FaissSettings):
     """Hierarchical navigable small world graph (Malkov and Yashunin, 2018, arXiv:1603.09320).
 
-    Made for vectors of one length, as the two-tower's are. Vectors of very different lengths
+    Made for vectors of one length, as the towers' are. Vectors of very different lengths
     give a graph with items that no walk reaches: measure (`twotower.index.compare`) first.
     """
 
     kind: Literal["hnsw"] = "hnsw"
-    structure: ClassVar[str] = "IndexHNSWFlat"
+    searching: ClassVar[frozenset[str]] = frozenset({"ef_search"})
     links: int = Field(default=32, ge=2, le=512)
     """Neighbours of a node on the upper layers (M); twice as many on the lowest."""
     ef_construction: int = Field(default=80, ge=1)
     """Candidates kept while a node is linked: higher builds slower and finds more."""
     ef_search: int = Field(default=64, ge=1)
     """Candidates kept while searching; ``k`` of them where ``k`` is larger."""
+    numbers: Numbers = "float32"
+    """``float16`` halves the vectors and changes next to nothing; ``int8`` quarters them, and
+    loses items whose scores are near each other."""
     seed: int = Field(default=0, ge=0)
     """Draws each node's layer."""
     build_threads: int = Field(default=1, ge=1)
     """Threads that build the graph. With more than one, two builds differ slightly."""
 
+    @property
+    def structure(self) -> str:
+        """``IndexHNSWFlat``, or ``IndexHNSWSQ`` for rounded numbers."""
+        return "IndexHNSWFlat" if self.numbers == "float32" else "IndexHNSWSQ"
+
     def create(self, vectors: FloatArray) -> Any:
         """Link the vectors one by one."""
-        index: Any = faiss.IndexHNSWFlat(vectors.shape[1], self.links, faiss.METRIC_INNER_PRODUCT)
+        dim, metric = vectors.shape[1], faiss.METRIC_INNER_PRODUCT
+        index: Any
+        if self.numbers == "float32":
+            index = faiss.IndexHNSWFlat(dim, self.links, metric)
+        else:
+            index = FAISS.IndexHNSWSQ(dim, QUANTIZERS[self.numbers], self.links, metric)
         index.hnsw.efConstruction = self.ef_construction
-        index.hnsw.rng = faiss.RandomGenerator(self.seed)  # type: ignore[attr-defined]
+        index.hnsw.rng = FAISS.RandomGenerator(self.seed)
         with _faiss_threads(self.build_threads):
+            index.train(vectors)
             index.add(vectors)
         return index
 
-    def tune(self, index: Any) -> None:
-        """Set ``ef_search``."""
-        index.hnsw.efSearch = self.ef_search
-
-    def search_parameters(self, k: int) -> Any:
+    def search_parameters(self, index: Any, k: int) -> Any:  # noqa: ARG002
         """Raise ``ef_search`` to ``k``: FAISS by itself would stop after ``ef_search`` steps."""
-        if k <= self.ef_search:
-            return None
-        return faiss.SearchParametersHNSW(efSearch=k)  # type: ignore[attr-defined]
+        return FAISS.SearchParametersHNSW(efSearch=max(self.ef_search, k))
 
 
 @contextmanager
