@@ -39,6 +39,8 @@ def test_rows_solve_the_normal_equations(length: int) -> None:
     )
     np.testing.assert_array_equal(found[0], 0)
     np.testing.assert_allclose(found[1], solved(list(events), weights, 2.0), rtol=1e-3, atol=1e-5)
+    alone = solve_rows(TABLE, np.array([0, length]), events, weights, np.array([2.0], np.float32))
+    np.testing.assert_allclose(alone, found[1:], rtol=1e-3, atol=1e-5)
 
 
 @given(st.lists(st.lists(st.integers(0, 299), max_size=12), max_size=6))

@@ -62,8 +62,9 @@ def test_feeds_only_what_the_model_declares(contents, tower_weights, linear_towe
     )
     used = {n: w if n in inputs else np.zeros_like(w) for n, w in tower_weights.items()}
     queries = Queries(np.array([2, -1], np.int32), Histories.from_lists([[1, 2], [3]]))
-    vectors = UserTower(bare).encode(queries)
-    np.testing.assert_allclose(vectors, expected(contents, used, queries), atol=1e-5)
+    tower = UserTower(bare)
+    np.testing.assert_allclose(tower.encode(queries), expected(contents, used, queries), atol=1e-5)
+    assert tower.reads_features == ("features" in inputs)
 
 
 def test_refuses_bytes_that_are_no_model(contents):

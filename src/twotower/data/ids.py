@@ -41,11 +41,17 @@ class IdMap:
         try:
             return self._index[external]
         except KeyError:
-            raise InputError(
-                f"unknown {self.kind} {external!r}",
-                f"pass one of the {len(self.ids):,} known, for example {self.ids[:3]}",
-            ) from None
+            raise self._unknown(external) from None
 
     def indices(self, external: Iterable[str]) -> IndexArray:
         """Indices of many ids, in the order given; `InputError` at the first unknown."""
-        return np.asarray([self.index(one) for one in external], dtype=np.int32)
+        try:
+            return np.asarray([self._index[one] for one in external], dtype=np.int32)
+        except KeyError as error:
+            raise self._unknown(error.args[0]) from None
+
+    def _unknown(self, external: str) -> InputError:
+        return InputError(
+            f"unknown {self.kind} {external!r}",
+            f"pass one of the {len(self.ids):,} known, for example {self.ids[:3]}",
+        )

@@ -80,6 +80,8 @@ def solve_rows(
     if spectrum is None:
         spectrum = column_norms(table)
     lengths = indptr[1:] - indptr[:-1]
+    if len(lengths) == 1 and 0 < len(events) <= _DIRECT:
+        return _one_row(table[events], spectrum + regularisation, weights)[None]
     vectors = np.zeros((len(lengths), table.shape[1]), dtype=np.float32)
     short = lengths[(lengths > 0) & (lengths <= _DIRECT)]
     for length in sorted(set(short.tolist())):
@@ -106,6 +108,17 @@ def _few_events(own: FloatArray, inverse: FloatArray, weights: FloatArray) -> Fl
     system = kernel + np.eye(own.shape[1], dtype=np.float32) / weights[:, :, None]
     taken = np.linalg.solve(system, kernel @ wanted[..., None])[..., 0]
     solved: FloatArray = ((wanted - taken)[:, None] @ scaled)[:, 0]
+    return solved
+
+
+def _one_row(own: FloatArray, diagonal: FloatArray, weights: FloatArray) -> FloatArray:
+    """As `_few_events` for ``own`` (L, d): for one request what NumPy's calls cost counts."""
+    scaled = own / diagonal
+    kernel = scaled @ own.T
+    wanted = 1 + weights
+    aim = kernel @ wanted
+    kernel.ravel()[:: len(own) + 1] += 1 / weights
+    solved: FloatArray = (wanted - np.linalg.solve(kernel, aim)) @ scaled
     return solved
 
 
@@ -138,11 +151,18 @@ class FoldIn:
         """`column_norms` of the table."""
         return column_norms(self.table)
 
+    @cached_property
+    def weights(self) -> FloatArray:
+        """``(length,)`` extra weight of the newest event, the one before it, and so on."""
+        falling = self.confidence * self.recency ** np.arange(self.length)
+        # Never quite 0: a weight is divided by.
+        weights: FloatArray = np.maximum(falling, 1e-6).astype(np.float32)
+        return weights
+
     def __call__(self, histories: Histories) -> FloatArray:
         """``(rows, d)`` float32; zero for an empty history."""
         recent = histories.last(self.length)
         age = np.repeat(recent.indptr[1:], recent.lengths) - 1 - np.arange(len(recent.items))
-        # Never quite 0: a weight is divided by.
-        weights = np.maximum(self.confidence * self.recency**age, 1e-6).astype(np.float32)
+        weights = self.weights[age]
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)
         return solve_rows(self.table, recent.indptr, recent.items, weights, penalty, self.spectrum)

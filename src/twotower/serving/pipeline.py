@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -21,9 +22,9 @@ from twotower.serving.item_encoder import ItemEncoder
 from twotower.serving.item_table import ItemTable
 from twotower.serving.ranking import Ranked, filled
 from twotower.serving.requests import Reading, Request, RequestReader
-from twotower.serving.retrieve import nearest, search_block
+from twotower.serving.retrieve import search_block
 from twotower.serving.search import TextSearch, positive
-from twotower.serving.stages import Stages, Timings, add_time, second_stage
+from twotower.serving.stages import Stages, Timings, add_time, second_stage, similar
 from twotower.serving.text import text_encoder_of
 from twotower.serving.user_tower import UserTower
 
@@ -53,7 +54,10 @@ class Pipeline:
         self.index: ItemIndex = contents.index
         self._threads = threads
         self._tower = UserTower(contents, threads)
-        self._reader = RequestReader(contents.users, self.items, contents.histories)
+        stored = contents.histories
+        if not self._tower.reads_features:
+            stored = replace(stored, ratings=None, timestamps=None)
+        self._reader = RequestReader(contents.users, self.items, stored)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:
@@ -231,9 +235,6 @@ class Pipeline:
     ) -> list[Recommendation]:
         """Items whose item-tower vectors have the largest cosine with that of ``item_id``.
 
-        Tower vectors have length 1, so an inner product is their cosine. A least-squares part is
-        left out: its inner products favour popular items, and a new item has none.
-
         Raises
         ------
         InputError
@@ -241,17 +242,7 @@ class Pipeline:
         """
         _check_k(k)
         row = self.items.row(item_id)
-        passing = self.items.passing(filters)
-        passing[row] = False
-        vectors = self.items.vectors.rows
-        query = vectors[row].copy()
-        query[self.contents.tower_dim :] = 0
-
-        def best(count: int) -> Ranked:
-            scores, items = nearest(self.index, vectors, query, count, passing)
-            return Ranked(items, scores, retrieval=scores)
-
-        return recommendations(self.items, filled(best, k, filters, self.items))
+        return recommendations(self.items, similar(self.index, self.items, row, k, filters))
 
     def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """Items whose titles hold the words of ``text`` or, where the bundle can tell, mean it.

@@ -84,8 +84,8 @@ def search_block(
     seen
         For each query the items that it must not get.
     """
-    lengths = np.sort([len(rows) for rows in seen])
-    usual = int(lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))])
+    lengths = sorted(map(len, seen))
+    usual = lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))]
     closed = len(open_items) - int(np.count_nonzero(open_items))
     return index.search(queries, min(depth(k + usual, len(open_items), closed), index.size))
 
@@ -110,8 +110,8 @@ def _with_late(
     items: OffsetArray,
 ) -> tuple[FloatArray, OffsetArray]:
     """Merge what the index does not hold yet; at most ``k`` of either can be among the best."""
-    late = np.flatnonzero(open_items[index.size :]) + index.size
-    if len(late):
+    if len(open_items) > index.size:
+        late = np.flatnonzero(open_items[index.size :]) + index.size
         scores = np.concatenate([scores[:k], vectors[late] @ query])
         items = np.concatenate([items[:k], late])
         order = np.argsort(-scores, kind="stable")

@@ -11,8 +11,9 @@ from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.index import ItemIndex
 from twotower.serving.contents import BundleContents
+from twotower.serving.filters import Filters
 from twotower.serving.item_table import ItemTable
-from twotower.serving.ranking import Ranked
+from twotower.serving.ranking import Ranked, filled
 from twotower.serving.rerank import Reranker, placed
 from twotower.serving.retrieve import nearest
 from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
@@ -113,3 +114,22 @@ class Stages:
         order = np.argsort(-scores, kind="stable")[:count]
         add_time(self._clock, "rerank", began)
         return Ranked(retrieved.items, scores, retrieved.scores, scores).take(order)
+
+
+def similar(index: ItemIndex, table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
+    """The ``k`` items whose tower vectors have the largest cosine with that of one item.
+
+    Tower vectors have length 1, so an inner product is their cosine. A least-squares part is
+    left out: its inner products favour popular items, and a new item has none.
+    """
+    passing = table.passing(filters)
+    passing[row] = False
+    vectors = table.vectors.rows
+    query = vectors[row].copy()
+    query[table.contents.tower_dim :] = 0
+
+    def best(count: int) -> Ranked:
+        scores, items = nearest(index, vectors, query, count, passing)
+        return Ranked(items, scores, retrieval=scores)
+
+    return filled(best, k, filters, table)

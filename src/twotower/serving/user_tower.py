@@ -61,6 +61,11 @@ class UserTower:
                 f"{contents.index.dim}; save the bundle again"
             )
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether ratings and times of a history make a difference."""
+        return "features" in self._inputs
+
     def reading(self, history_table: FloatArray | None, item_table: FloatArray) -> Self:
         """The same tower over tables with more items: those of the bundle, and others behind."""
         other = copy(self)
@@ -79,7 +84,7 @@ class UserTower:
         return vectors
 
     def _run(self, queries: Queries) -> FloatArray:
-        (vectors,) = self._session.run([OUTPUT], self._feed(queries))
+        (vectors,) = self._session.run([OUTPUT], self.feed(queries))
         encoded: FloatArray = vectors
         if self._fold_in is None:
             return encoded
@@ -88,7 +93,7 @@ class UserTower:
         factored = histories if known.all() else histories.keep(known)
         return np.concatenate([encoded, self._factor_weight * self._fold_in(factored)], axis=1)
 
-    def _feed(self, queries: Queries) -> dict[str, Array]:
+    def feed(self, queries: Queries) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
 
         What it does not read is not made: for one request the features alone would take as long
