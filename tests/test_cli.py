@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
 from twotower import __version__
 from twotower.cli import main
+from twotower.cli.options import IndexKind
+from twotower.index.build import NAMED
 
 COMMANDS = (
     "download",
@@ -96,6 +98,11 @@ def test_every_command_has_help_with_an_example(command: str, cli: Any) -> None:
     assert done.status == 0
     assert f"Example: twotower {command} " in re.sub(r"\s+", " ", done.out)
     assert "--json" in done.out
+
+
+def test_every_kind_of_index_can_be_asked_for() -> None:
+    kinds = get_args(get_args(IndexKind)[0])
+    assert kinds == ("auto", *NAMED)
 
 
 def test_all_commands_are_listed(cli: Any) -> None:

@@ -10,6 +10,7 @@ from twotower.experiments.bundling import bundle_contents, bundle_model, peer, w
 from twotower.experiments.models import train_variant
 from twotower.experiments.text_export import text_model
 from twotower.features import HashingText
+from twotower.index import AutoConfig, FlatConfig, PqConfig
 from twotower.serving import Pipeline, load_bundle
 from twotower.serving.item_encoder import catalogue_rows
 from twotower.serving.item_table import Descriptions
@@ -150,3 +151,25 @@ def test_a_bundle_takes_saved_models_as_peers(
         tmp_path / "v5", blocks, tmp_path / "bundle", blend=False, peers=[tmp_path / "any"]
     )
     assert list(load_bundle(tmp_path / "bundle").peers()) == ["mf"]
+
+
+def test_the_index_is_chosen_and_the_bundle_says_why(
+    v9: Trained, blocks: Dataset, tmp_path: Any
+) -> None:
+    candidates = (FlatConfig(), PqConfig(sub_dim=4))
+    auto = AutoConfig(least_items=10, queries=5, candidates=candidates)
+    contents = bundle_contents("v9", v9, blocks, index=auto)
+    write_bundle(tmp_path / "bundle", contents, v9)
+    choice = load_bundle(tmp_path / "bundle").contents.index_choice
+    assert choice is not None
+    assert choice == contents.index_choice
+    assert [(one.config.kind, one.k) for one in choice.measured] == [
+        ("exact", 10), ("flat", 10), ("pq", 10)
+    ]  # fmt: skip
+    assert contents.index.config == choice.config
+
+    default = bundle_contents("v9", v9, blocks)
+    assert default.index.is_exact
+    assert default.index_choice is not None
+    assert default.index_choice.reason == f"{len(blocks.items)} items: exact"
+    assert bundle_contents("v9", v9, blocks, index=PqConfig()).index_choice is None

@@ -131,7 +131,7 @@ def index(
     data: DataFolder,
     model: Annotated[Path, typer.Argument(help="Folder of a trained two-tower.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.")],
-    kind: IndexKind = "hnsw",
+    kind: IndexKind = "auto",
     reranker: Annotated[
         Path | None, typer.Option("--reranker", help="Folder of a trained LightGCN.")
     ] = None,
@@ -152,14 +152,14 @@ def index(
     from twotower.console import reporting
     from twotower.data import Dataset
     from twotower.experiments.bundling import bundle_model
-    from twotower.index import named_index
+    from twotower.index import named_choice
 
     with reporting(console) as reporter:
         manifest = bundle_model(
             model,
             Dataset.load(data),
             out,
-            index=named_index(kind),
+            index=named_choice(kind),
             reranker=reranker,
             peers=peer or (),
             new_items=new_items,

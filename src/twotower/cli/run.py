@@ -30,7 +30,7 @@ def run(
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per model.")] = 1,
     k_core: KCore = None,
-    kind: IndexKind = "hnsw",
+    kind: IndexKind = "auto",
     text_encoder: TextEncoderName = "minilm",
     track: Track = False,
     json_file: JsonFile = None,
@@ -45,7 +45,7 @@ def run(
     from twotower.experiments.run import DEFAULT_MODELS
     from twotower.experiments.run import run as whole_job
     from twotower.experiments.tracking import check_tracking, track_models
-    from twotower.index import named_index
+    from twotower.index import named_choice
     from twotower.serving import Pipeline
 
     started = datetime.now(UTC)
@@ -61,7 +61,7 @@ def run(
             models=models or DEFAULT_MODELS,
             seeds=range(seeds),
             text_encoder=text_encoder,
-            index=named_index(kind),
+            index=named_choice(kind),
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from twotower.experiments.reranking import fitted_blend
 from twotower.experiments.served import ServedTowers, has_towers, served_towers
 from twotower.experiments.text_export import text_model
 from twotower.features import ItemFeatures, UserFeatures
-from twotower.index import HnswConfig, IndexConfig, build_index
+from twotower.index import AutoConfig, Choice, IndexConfig, ItemIndex, build_index
+from twotower.models.base import VectorScorer
 from twotower.serving.blend import Blend
 from twotower.serving.bundle import save_bundle
 from twotower.serving.contents import BundleContents
@@ -24,13 +26,16 @@ from twotower.training.fit import Trained
 from twotower.training.storage import read_description
 from twotower.types import FloatArray
 
+USUAL_KS: Final = (10, 1000)
+"""Items that requests ask the index for: an answer's, and a second stage's candidates."""
+
 
 def bundle_contents(
     name: str,
     trained: Trained,
     dataset: Dataset,
     *,
-    index: IndexConfig | None = None,
+    index: IndexConfig | AutoConfig | None = None,
     metrics: Mapping[str, float] | None = None,
     reranker: Trained | Blend | None = None,
     new_items: bool = True,
@@ -42,7 +47,7 @@ def bundle_contents(
     Parameters
     ----------
     index
-        How items are searched; by default HNSW.
+        How items are searched; by default what `AutoConfig` chooses by measuring.
     metrics
         What was measured, for the manifest.
     reranker
@@ -59,7 +64,10 @@ def bundle_contents(
     """
     towers = served_towers(trained.module, len(dataset.users), name)
     text = item_text(trained.variant, dataset, Silent())
-    item_vectors = trained.module.scorer().item_vectors()
+    scorer = trained.module.scorer()
+    item_vectors = scorer.item_vectors()
+    ks = USUAL_KS if reranker is not None else USUAL_KS[:1]
+    built, choice = chosen_index(scorer, dataset.interactions, index or AutoConfig(), ks)
     return BundleContents(
         info=ModelInfo(
             model=name,
@@ -80,7 +88,8 @@ def bundle_contents(
         users=dataset.users,
         catalogue=dataset.catalogue,
         histories=dataset.interactions,
-        index=build_index(item_vectors, index or HnswConfig()),
+        index=built,
+        index_choice=choice,
         reranker=(
             _rerank_vectors(reranker, dataset.interactions)
             if isinstance(reranker, Trained)
@@ -88,6 +97,27 @@ def bundle_contents(
         ),
         new_items=_new_items(trained, towers, dataset, text) if new_items else None,
     )
+
+
+def chosen_index(
+    scorer: VectorScorer,
+    histories: Histories,
+    index: IndexConfig | AutoConfig,
+    ks: Sequence[int] = USUAL_KS,
+) -> tuple[ItemIndex, Choice | None]:
+    """The index of a model's items and, where it is to be chosen, what was measured.
+
+    It is asked by vectors of users drawn from those with a history, for ``ks`` items.
+    """
+    vectors = scorer.item_vectors()
+    if not isinstance(index, AutoConfig):
+        return build_index(vectors, index), None
+    known = np.flatnonzero(histories.lengths).astype(np.int32)
+    draw = np.random.default_rng(0)
+    users = np.sort(draw.choice(known, min(index.queries, len(known)), replace=False))
+    queries = scorer.user_vectors(Queries(users, histories.select(users)))
+    choice = index.choose(vectors, queries, [min(k, len(vectors)) for k in ks])
+    return build_index(vectors, choice.config), choice
 
 
 def write_bundle(
@@ -121,7 +151,7 @@ def bundle_model(
     dataset: Dataset,
     out: Path,
     *,
-    index: IndexConfig | None = None,
+    index: IndexConfig | AutoConfig | None = None,
     reranker: Path | None = None,
     blend: bool = True,
     peers: Sequence[Path] = (),
@@ -148,6 +178,8 @@ def bundle_model(
         reranker=second,
         new_items=new_items,
     )
+    if contents.index_choice is not None:
+        reporter.note(f"index: {contents.index_choice.reason}")
     others = {read_description(one)["name"]: saved_model(one, dataset, reporter) for one in peers}
     return write_bundle(out, contents, trained, others)
 

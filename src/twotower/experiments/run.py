@@ -18,7 +18,7 @@ from twotower.experiments.bundling import bundle_contents, write_bundle
 from twotower.experiments.models import named_variant, trained_model
 from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.scoring import Evaluator, evaluate_seeds
-from twotower.index import IndexConfig
+from twotower.index import AutoConfig, IndexConfig
 from twotower.serving.blend import Blend
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
@@ -57,7 +57,7 @@ def run(
     models: Sequence[str] = DEFAULT_MODELS,
     seeds: Sequence[int] = (0,),
     text_encoder: str = "minilm",
-    index: IndexConfig | None = None,
+    index: IndexConfig | AutoConfig | None = None,
     on_rows: Callable[[list[Row]], None] | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -116,6 +116,8 @@ def run(
         },
         reranker=blend,
     )
+    if contents.index_choice is not None:
+        reporter.note(f"index: {contents.index_choice.reason}")
     manifest = write_bundle(out / "bundle", contents, model, peers)
     reporter.note(f"bundle {manifest.model_version} written")
     return RunResult(dataset, rows, out / "bundle")

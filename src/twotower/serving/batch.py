@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
+from twotower.index import ExactIndex
+from twotower.index import FlatConfig, build_index
 from twotower.serving.filters import ANY, Filters
 from twotower.serving.pipeline import Pipeline
 from twotower.serving.requests import Request
@@ -78,7 +80,7 @@ def recommend_to_file(
     InputError
         At an unknown user, and as `Pipeline.recommend`.
     """
-    exact = pipeline.with_index(pipeline.index.exact())
+    exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
     with atomic_file(out) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
         for start in range(0, len(users), _USERS_AT_ONCE):
             part = users[start : start + _USERS_AT_ONCE]

@@ -17,7 +17,7 @@ from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
 from twotower.features import ItemFeatures, UserFeatures
-from twotower.index import load_index, save_index
+from twotower.index import load_choice, load_index, save_index
 from twotower.serving.blend import Blend
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, verify, write_manifest
@@ -134,7 +134,7 @@ def save_bundle(
             temporary / HISTORIES,
             {name: array for name, array in events.items() if array is not None},
         )
-        save_index(contents.index, temporary)
+        save_index(contents.index, temporary, contents.index_choice)
         if isinstance(contents.reranker, Blend):
             _save(temporary / BLEND, contents.reranker.to_arrays())
         elif contents.reranker is not None:
@@ -190,6 +190,7 @@ def load_bundle(folder: Path) -> Bundle:
             catalogue=catalogue,
             histories=histories,
             index=load_index(folder),
+            index_choice=load_choice(folder),
             reranker=reranker,
             new_items=_load_new_items(folder, manifest),
         )

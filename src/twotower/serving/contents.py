@@ -8,7 +8,7 @@ import polars as pl
 from twotower.data import Histories, IdMap, columns
 from twotower.errors import InputError
 from twotower.features import UserFeatures
-from twotower.index import ItemIndex
+from twotower.index import Choice, ItemIndex
 from twotower.serving.blend import Blend
 from twotower.serving.manifest import ModelInfo
 from twotower.serving.new_items import NewItems
@@ -52,6 +52,8 @@ class BundleContents:
         The second stage, or None.
     new_items
         What encodes items and texts that training never saw, or None.
+    index_choice
+        What was measured to choose the index, or None where it was given.
     """
 
     info: ModelInfo
@@ -67,6 +69,7 @@ class BundleContents:
     factors: FloatArray | None = None
     reranker: RerankVectors | Blend | None = None
     new_items: NewItems | None = None
+    index_choice: Choice | None = None
 
     def __post_init__(self) -> None:
         missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)
