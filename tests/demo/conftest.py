@@ -66,3 +66,43 @@ def bundle_folder(run_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def opened(bundle_folder: Path) -> Opened:
     return Opened.of(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def study_file(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``twotower ablate`` writes: all protocols, gates, epochs and differences, made up."""
+    from twotower.evaluation.provenance import collect_meta
+    from twotower.evaluation.results import Absent, Difference, Row, write_results
+
+    models = [f"v{number}" for number in range(1, 9)]
+    like = Row(dataset="blocks", split="leave-last-two", model="v1", protocol="full",
+               metric="NDCG@10", value=0.1, low=0.05, high=0.2, users=60)  # fmt: skip
+
+    def row(number: int, protocol: str, metric: str) -> Row:
+        return like.model_copy(
+            update={"model": models[number], "protocol": protocol, "metric": metric,
+                    "value": 0.1 + number / 100}
+        )  # fmt: skip
+
+    steps = ("history-3", "history-full", "activity-0-4", "activity-5-7", "new-users-0-4",
+             "new-users-5-7")  # fmt: skip
+    wanted = [
+        *((name, "NDCG@10") for name in ("full", "sampled-100", *steps)),
+        *((name, "NDCG@10") for name in ("new-users", "known-users", "new-items")),
+        ("full", "seed-sd-NDCG@10"),
+        ("timing", "training-seconds"),
+        *((f"epoch-{number}", "validation-NDCG@10") for number in (1, 2)),
+    ]
+    rows = [row(number, *name) for number in range(len(models)) for name in wanted]
+    rows += [row(7, "gates", name) for name in ("user-id", "user-history", "item-id")]
+    difference = Difference(
+        dataset="blocks", split="leave-last-two", model="v2", parent="v1", protocol="full",
+        metric="NDCG@10", value=0.01, low=0.005, high=0.02, p=0.001, p_corrected=0.002,
+        verdict="helps", seeds=[0], parent_seeds=[0], users=60,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("study") / "ablation.json"
+    absent = Absent(dataset="blocks", model="v9", reason="no images in this data set")
+    write_results(
+        path, collect_meta(datetime.now(UTC)), rows, differences=[difference], absent=[absent]
+    )
+    return path

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,14 @@ Start = Callable[..., AppTest]
 def start(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Open a page; further values go into the visitor's session."""
 
-    def begin(page: str = "for-you", bundle: Path = bundle_folder, **session: Any) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app.py", "--bundle", str(bundle)])
+    def begin(
+        page: str = "for-you",
+        bundle: Path = bundle_folder,
+        results: Path | None = None,
+        **session: Any,
+    ) -> AppTest:
+        given = [] if results is None else ["--results", str(results)]
+        monkeypatch.setattr(sys, "argv", ["app.py", "--bundle", str(bundle), *given])
         # AppTest does not stay on a page that is a function, so that one is drawn alone.
         test = AppTest.from_string(ALONE.format(page), default_timeout=20)
         if page == "for-you":
@@ -55,8 +62,13 @@ def html(test: AppTest) -> str:
 
 
 def said(test: AppTest) -> str:
-    """The error shown, without the marks that keep it from being read as Markdown."""
-    return test.error[0].value.replace("\\", "")
+    """The error shown."""
+    return plainly(test.error[0].value)
+
+
+def plainly(text: str) -> str:
+    """Without the marks that keep a text from being read as Markdown."""
+    return text.replace("\\", "")
 
 
 def recommended(test: AppTest) -> list[str]:
@@ -228,6 +240,16 @@ def test_a_bundle_without_peers_says_how_to_add_some(
     assert any("carries no other models" in one.value for one in test.caption)
 
 
+def test_users_that_were_got_right_have_the_item_marked(start: Start, opened: Opened) -> None:
+    assert opened.found_users
+    assert set(opened.found_users) <= set(opened.example_users)
+    test = start("known-user")
+    next(one for one in test.button if one.label == "One it got right").click().run()
+    assert test.session_state["user"] in opened.found_users
+    served = html(test).partition("<h3>Two-tower</h3>")[2].partition("</ol>")[0]
+    assert "tt-found" in served
+
+
 def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:
     test = start("known-user", user="nobody")
     assert "No user has this id" in test.info[0].value
@@ -236,9 +258,49 @@ def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:
 
 
 def test_models_shows_the_figures_of_the_file(start: Start) -> None:
-    shown = html(start("models"))
+    test = start("models")
+    shown = html(test)
     assert "0.1234" in shown
     assert "[0.1134, 0.1334]" in shown
+    assert shown.index(">v9<") < shown.index(">popularity<")  # the best first
+    assert [one.value for one in test.subheader] == ["Do easy questions flatter?"]
+
+
+def test_models_shows_a_whole_study(start: Start, study_file: Path) -> None:
+    test = start("models", results=study_file)
+    assert not test.error
+    assert [one.value for one in test.subheader] == [
+        "Cold start", "By activity", "New users, by history", "People that training never saw",
+        "What each part is worth", "What the towers listen to", "How they learned",
+        "What they cost", "Do easy questions flatter?",
+    ]  # fmt: skip
+    assert [one.label for one in test.tabs] == [
+        "Full ranking", "Among 100 sampled items", "New items", "New users", "Known users",
+    ]  # fmt: skip
+    assert "seed-sd" not in html(test)
+    assert "[0.0500, 0.2000]" in html(test)
+    assert any("v9 was not measured: no images" in plainly(one.value) for one in test.caption)
+
+
+def test_models_draws_the_lines_that_are_chosen(start: Start, study_file: Path) -> None:
+    test = start("models", results=study_file)
+    chosen = test.multiselect(key="study-0-of")
+    assert chosen.value == ["v8", "v7", "v6", "v5", "v4", "v1"]
+    chosen.set_value(["v1", "v2"]).run()
+    specs = [json.loads(one.proto.spec) for one in test.get("plotly_chart")]
+    named = [[trace.get("name") for trace in spec["data"]] for spec in specs]
+    assert named.count(["v2", "v1"]) == 4  # three scales and the epochs
+
+
+def test_other_splits_of_the_data_set_stand_apart(
+    start: Start, study_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one.json").write_text(study_file.read_text())
+    other = study_file.read_text().replace("leave-last-two", "leave-last-two+hold-out")
+    (tmp_path / "two.json").write_text(other)
+    test = start("models", results=tmp_path)
+    assert not test.error
+    assert ["hold" in plainly(one.value) for one in test.header] == [True]
 
 
 def test_models_without_results_says_how_to_get_some(
@@ -270,6 +332,28 @@ def test_a_missing_bundle_is_said_in_words(start: Start, tmp_path: Path) -> None
     test = start(bundle=tmp_path)
     assert "is not a bundle" in said(test)
     assert "make quickstart" in test.info[0].value
+
+
+def test_a_bundle_without_items_is_said_in_words(
+    start: Start, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = load_bundle(bundle_folder)
+    empty = SimpleNamespace(manifest=bundle.manifest, contents=SimpleNamespace(items=()))
+    monkeypatch.setattr("twotower.demo.opened.load_bundle", lambda _: empty)
+    assert "holds no items" in said(start())
+
+
+def test_filters_stay_while_another_page_is_looked_at(start: Start) -> None:
+    test = start(picks=["i02"])
+    test.multiselect(key="categories").set_value(["sport"]).run()
+    test.button(key=f"open-{recommended(test)[0]}").click().run()
+    assert test.session_state["categories"] == ["sport"]
+
+
+def test_a_filter_of_another_bundle_is_forgotten(start: Start) -> None:
+    test = start(picks=["i02"], categories=["no such"], price="Up to 7")
+    assert not test.error
+    assert len(recommended(test)) == SHOWN
 
 
 def test_a_broken_bundle_names_the_file(start: Start, tmp_path: Path, bundle_folder: Path) -> None:

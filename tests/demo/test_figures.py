@@ -19,7 +19,14 @@ def test_reads_results_and_passes_over_other_files(run_folder: Path, tmp_path: P
 
 def test_what_is_given_counts_alone(tmp_path: Path) -> None:
     assert places(tmp_path / "bundle", [Path("mine.json")]) == [Path("mine.json")]
-    assert places(tmp_path / "bundle", [])[0] == tmp_path / "results.json"
+
+
+def test_what_comes_with_the_bundle_is_found_and_counts_last(tmp_path: Path) -> None:
+    own = [
+        tmp_path / "results.json",
+        *(tmp_path / "bundle" / name for name in ("results.json", "results")),
+    ]
+    assert places(tmp_path / "bundle", [])[-3:] == own
 
 
 def test_the_stamp_changes_with_the_files(tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ from typing import Final
 
 import streamlit as st
 
-from twotower.demo import cards
+from twotower.demo import cards, state
 from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
 from twotower.demo.pages import about_data, for_you, item, known_user, models, serving
 from twotower.demo.settings import DemoSettings
 from twotower.demo.source import find_bundle, version_of
-from twotower.demo.state import GO
 from twotower.demo.style import CSS
 from twotower.errors import TwoTowerError
 
@@ -42,6 +41,7 @@ def main() -> None:
         initial_sidebar_state="auto",
     )  # fmt: skip
     st.html(f"<style>{CSS}</style>")
+    state.keep()
     settings = DemoSettings.read(sys.argv[1:], os.environ)
     pages = {
         name: st.Page(
@@ -51,7 +51,7 @@ def main() -> None:
         for name, (title, icon, _) in PAGES.items()
     }  # fmt: skip
     page = st.navigation(list(pages.values()), position="top")
-    wanted = st.session_state.pop(GO, None)
+    wanted = st.session_state.pop(state.GO, None)
     if wanted is not None and pages[wanted].url_path != page.url_path:
         st.switch_page(pages[wanted])
     page.run()

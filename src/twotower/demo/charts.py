@@ -7,8 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from twotower.demo.style import COLOURS, HIDDEN, OTHER, SYMBOLS
-from twotower.types import Array, FloatArray
+from twotower.demo.cards import short
+from twotower.demo.projection import CatalogueMap
+from twotower.demo.style import COLOURS, HIDDEN, MARKED, OTHER, SYMBOLS
+from twotower.types import FloatArray
 
 _MANY: Final = 3000
 """From here on points are drawn by WebGL."""
@@ -71,7 +73,7 @@ def columns(
         x=list(labels), y=list(values), marker={"color": COLOURS[0]},
         hovertemplate="%{x}: %{y:,}<extra></extra>",
     )  # fmt: skip
-    chart.update_xaxes(title=axis, type="category", automargin=True)
+    chart.update_xaxes(title=axis, type="category", tickangle=-35, automargin=True)
     chart.update_yaxes(title=count, type="log" if logarithmic else "linear")
     return chart
 
@@ -140,47 +142,36 @@ def timeline(times: Sequence[Any], rows: Sequence[str], titles: Sequence[str], h
     return chart
 
 
-def catalogue_map(
-    places: FloatArray,
-    groups: Array,
-    names: Sequence[str],
-    texts: Sequence[str],
-    marked: Mapping[str, tuple[str, FloatArray]],
-) -> Any:
-    """The catalogue in two dimensions.
+def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]) -> Any:
+    """The catalogue in two dimensions, each group in a colour and a symbol of its own.
 
     Parameters
     ----------
-    places
-        ``(items, 2)``.
-    groups
-        ``(items,)`` position of each in ``names``, or -1.
-    names
-        What the groups are called; each has a colour and a symbol.
-    texts
-        What is shown over each point.
     marked
-        Name → symbol and ``(n, 2)`` places of what stands out.
+        Name → symbol and ``(1, 2)`` place of what stands out.
     """
     chart = _chart(520)
-    scatter = go.Scattergl if len(places) > _MANY else go.Scatter
-    chosen = np.asarray(texts, dtype=object)
-    for code in [-1, *range(len(names))]:
-        rows = np.flatnonzero(groups == code)
+    scatter = go.Scattergl if len(of.places) > _MANY else go.Scatter
+    texts = np.asarray([short(title) for title in of.titles], dtype=object)
+    places = of.places.round(4)
+    for code in [-1, *range(len(of.names))]:
+        rows = np.flatnonzero(of.groups == code)
         if len(rows):
             chart.add_trace(
                 scatter(
-                    x=places[rows, 0], y=places[rows, 1], text=chosen[rows], mode="markers",
-                    name="others" if code < 0 else names[code],
-                    marker={"color": OTHER if code < 0 else COLOURS[code], "size": 6,
-                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.8},
+                    x=places[rows, 0], y=places[rows, 1], text=texts[rows], mode="markers",
+                    name="others" if code < 0 else of.names[code],
+                    marker={"color": OTHER if code < 0 else COLOURS[code], "size": 5,
+                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.6},
                     hovertemplate="%{text}<extra></extra>",
                 )
             )  # fmt: skip
     for name, (symbol, where) in marked.items():
         chart.add_scatter(
-            x=where[:, 0], y=where[:, 1], mode="markers", name=name,
-            marker={"symbol": symbol, "size": 17, "color": HIDDEN, "line": _EDGE},
+            x=where[:, 0], y=where[:, 1], mode="markers+text", name=name, text=[f"<b>{name}</b>"],
+            textposition="top center", textfont={"size": 14},
+            marker={"symbol": symbol, "size": 20, "color": MARKED,
+                    "line": {"width": 2, "color": "#000"}},
             hovertemplate=name + "<extra></extra>",
         )  # fmt: skip
     chart.update_layout(showlegend=True, legend={**_TOP, "itemsizing": "constant"})

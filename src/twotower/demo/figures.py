@@ -1,13 +1,16 @@
 """Finds the results files that belong to a bundle. No figure is written anywhere else."""
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import orjson
 
 from twotower.errors import TwoTowerError
+from twotower.evaluation.registry import FULL
+from twotower.evaluation.report_data import QUALITY, StudyFigures
 from twotower.evaluation.results import Difference, Results, Row, read_results
 
 Figure = TypeVar("Figure", Row, Difference)
@@ -53,14 +56,17 @@ class Figures:
 
 
 def places(bundle: Path, given: Sequence[Path]) -> list[Path]:
-    """Where to look: what was given, else beside the bundle and the committed results.
+    """Where to look: what was given, else the committed results and what comes with the bundle.
 
-    The committed results lie below the working folder or, in a checkout, below its root.
+    The committed results lie below the working folder or, in a checkout, below its root; a
+    bundle's own are in its folder or beside it, and count where both have a figure.
     """
     if given:
         return list(given)
     checkout = Path(__file__).resolve().parents[3]
-    return [bundle.resolve().parent / "results.json", _COMMITTED, checkout / _COMMITTED]
+    bundle = bundle.resolve()
+    own = [bundle.parent / "results.json", bundle / "results.json", bundle / "results"]
+    return [_COMMITTED, checkout / _COMMITTED, *own]
 
 
 def find_figures(where: Iterable[Path]) -> Figures:
@@ -80,6 +86,17 @@ def find_figures(where: Iterable[Path]) -> Figures:
         except TwoTowerError as error:
             broken[path] = str(error)
     return Figures(files, broken)
+
+
+def best_first(figures: StudyFigures) -> StudyFigures:
+    """The same with the rows of the best model first, by full ranking where it was measured."""
+    rows = [row for row in figures.rows if row.metric == QUALITY]
+    protocols = [row.protocol for row in rows]
+    name = FULL if FULL in protocols else next(iter(protocols), FULL)
+    quality = {row.model: row.value for row in rows if row.protocol == name}
+    return replace(
+        figures, rows=sorted(figures.rows, key=lambda row: -quality.get(row.model, -math.inf))
+    )
 
 
 def stamp(where: Iterable[Path]) -> tuple[tuple[str, int], ...]:

@@ -4,22 +4,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
 from twotower.demo.engine import Engine, InProcess, OverHttp
 from twotower.demo.finder import TitleFinder
-from twotower.demo.projection import Projection
+from twotower.demo.projection import CatalogueMap, Projection
 from twotower.demo.rivals import Rivals
 from twotower.demo.scenarios import Scenario, scenarios
+from twotower.demo.style import COLOURS
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.serving.bundle import Bundle, load_bundle
 from twotower.serving.item_table import ItemTable
 from twotower.serving.manifest import Manifest
 from twotower.serving.peers import Peer
 from twotower.serving.pipeline import Pipeline
+from twotower.serving.requests import Request
 from twotower.types import BoolArray, OffsetArray
+
+MAPPED: Final = 6000
+"""Points that a browser draws without a pause."""
+_EXAMPLES: Final = 50
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,48 @@ class Opened:
         return order
 
     @cached_property
+    def example_users(self) -> list[str]:
+        """Users with histories long enough to tell something, short enough to read."""
+        contents = self.pipeline.contents
+        lengths = contents.histories.lengths
+        fit = np.flatnonzero((lengths >= 8) & (lengths <= 20))
+        rows = fit if len(fit) else np.argsort(-lengths, kind="stable")[:_EXAMPLES]
+        spread = rows[:: max(len(rows) // _EXAMPLES, 1)][:_EXAMPLES]
+        return [contents.users.ids[row] for row in spread.tolist()]
+
+    @cached_property
+    def found_users(self) -> list[str]:
+        """Those of the examples whose last item is among ten that their other items lead to."""
+        users = [self.pipeline.contents.users.index(one) for one in self.example_users]
+        asked = [self.pipeline.contents.histories.row(user).tolist() for user in users]
+        fit = [
+            place for place, rows in enumerate(asked) if len(rows) > 1 and rows[-1] not in rows[:-1]
+        ]
+        requests = [
+            Request(history=[self.item(row).item_id for row in asked[place][:-1]]) for place in fit
+        ]
+        ranked = self.pipeline.rank(requests, 10) if requests else []
+        return [
+            self.example_users[place]
+            for place, of in zip(fit, ranked, strict=True)
+            if asked[place][-1] in of.items.tolist()
+        ]
+
+    @cached_property
+    def map(self) -> CatalogueMap:
+        """The most bought items on the map, in the colours of the largest categories."""
+        rows = np.sort(self.by_popularity[:MAPPED])
+        names = self.categories[: len(COLOURS)]
+        of = {self.items.names.index(name): number for number, name in enumerate(names)}
+        dim = self.pipeline.contents.tower_dim
+        return CatalogueMap(
+            self.projection.points(self.items.vectors.rows[rows, :dim]),
+            np.asarray([of.get(code, -1) for code in self.items.categories.rows[rows].tolist()]),
+            names,
+            [self.item(row).title for row in rows.tolist()],
+        )
+
+    @cached_property
     def categories(self) -> list[str]:
         """Names, most items first."""
         codes = self.items.categories.rows
@@ -135,7 +183,7 @@ class Opened:
             self.pipeline.warm()
         with suppress(TwoTowerError):
             _ = self.peers
-        _ = self.items.franchises, self.projection
+        _ = self.items.franchises, self.map, self.found_users
 
     def item(self, row: int) -> Item:
         """What is shown of a row."""

@@ -1,10 +1,11 @@
 """The catalogue as a map: vectors in two dimensions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from twotower.types import FloatArray
+from twotower.types import Array, FloatArray
 
 
 @dataclass(frozen=True)
@@ -39,3 +40,25 @@ class Projection:
         """``(n, 2)`` where vectors lie on the map."""
         places: FloatArray = np.matmul(vectors - self.mean, self.directions, dtype=np.float32)
         return places
+
+
+@dataclass(frozen=True)
+class CatalogueMap:
+    """Items in two dimensions.
+
+    Attributes
+    ----------
+    places
+        ``(items, 2)``.
+    groups
+        ``(items,)`` position of each in ``names``, or -1.
+    names
+        What the groups are called.
+    titles
+        Of each item.
+    """
+
+    places: FloatArray
+    groups: Array
+    names: Sequence[str]
+    titles: Sequence[str]

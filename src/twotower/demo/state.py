@@ -11,6 +11,19 @@ PICKS: Final = "picks"
 ITEM: Final = "item"
 GO: Final = "go"
 SEARCH: Final = "search"
+WISH: Final = "wish"
+VARIETY: Final = "variety"
+CATEGORIES: Final = "categories"
+PRICE: Final = "price"
+USER: Final = "user"
+_KEPT: Final = (WISH, VARIETY, CATEGORIES, PRICE, USER)
+
+
+def keep() -> None:
+    """Keep what was chosen while other pages are shown: Streamlit forgets undrawn widgets."""
+    for key in _KEPT:
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
 
 
 def picks() -> list[str]:

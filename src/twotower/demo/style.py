@@ -15,6 +15,8 @@ INKS: Final = ("#fff", "#000", "#000", "#000", "#000", "#000", "#fff", "#fff")
 """Text upon each of the colours, with a contrast of at least 4.5."""
 OTHER: Final = "#6E7B88"
 HIDDEN: Final = "#D55E00"
+MARKED: Final = "#F0E442"
+"""Okabe and Ito's yellow: no category has it. With a black edge it is seen on any ground."""
 
 CSS: Final = """
 .stMainBlockContainer { max-width: 1180px; padding-top: 4.5rem; padding-bottom: 4rem; }
@@ -49,6 +51,7 @@ CSS: Final = """
   border-radius: .75rem; padding: .8rem .9rem; min-width: 0; }
 .tt-list h3 { font-size: 1rem; margin: 0; padding: 0; letter-spacing: 0; }
 .tt-list ol { list-style: none; margin: .5rem 0 0; padding: 0; }
+.tt-list .tt-rank { min-width: 1.15rem; text-align: right; }
 .tt-list li { margin: 0; padding: .32rem .4rem; border-radius: .4rem; font-size: .88rem;
   line-height: 1.35; overflow-wrap: anywhere; display: flex; gap: .45rem; }
 .tt-list li.tt-shared { background: color-mix(in srgb, #56B4E9 20%, transparent); }
@@ -79,7 +82,8 @@ CSS: Final = """
 .tt-table th:first-child, .tt-table td:first-child { text-align: left; }
 .tt-table th { font-weight: 600; color: color-mix(in srgb, currentColor 75%, transparent); }
 .tt-table td.tt-best { font-weight: 750; }
-.tt-table small { color: color-mix(in srgb, currentColor 68%, transparent); }
+.tt-table small { display: block; font-size: .74rem;
+  color: color-mix(in srgb, currentColor 68%, transparent); }
 .tt-foot { margin-top: 2rem; font-size: .82rem;
   color: color-mix(in srgb, currentColor 68%, transparent); overflow-wrap: anywhere; }
 @media (max-width: 640px) {

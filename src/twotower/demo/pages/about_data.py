@@ -127,7 +127,7 @@ def _left_out(opened: Opened) -> None:
     rows += [[f"rejected: {reason}", f"{count:,}"] for reason, count in rejected.items()]
     rows.append(["repeats of a pair, of which the first stays", f"{summary.get('repeats', 0):,}"])
     core = summary.get("k_core")
-    if core:
+    if core and core["k"] > 0:
         why = f"with fewer than {core['k']} interactions"
         for what in ("users", "items", "interactions"):
             if f"{what}_removed" in core:

@@ -101,23 +101,26 @@ def _wish(opened: Opened) -> str:
     if opened.pipeline.contents.new_items is None:
         return ""
     return st.text_input(
-        "Or say what you wish for", key="wish", live="600ms", max_chars=_WISH,
+        "Or say what you wish for", key=state.WISH, live="600ms", max_chars=_WISH,
         placeholder="For example: relaxed, for two players", icon=":material/chat:",
     ).strip()  # fmt: skip
 
 
 def _filters(opened: Opened) -> Filters:
+    kept = st.session_state.get(state.CATEGORIES, [])
+    if not set(kept) <= set(opened.categories):
+        st.session_state[state.CATEGORIES] = [one for one in kept if one in opened.categories]
     with st.expander("Filters and variety", icon=":material/tune:", expanded=True):
         variety = st.select_slider(
             "From familiar to adventurous",
             list(VARIETY),
-            key="variety",
+            key=state.VARIETY,
             help="Limits how many items of one series, and of one category, may be shown.",
         )
         first, second = st.columns(2)
         with first:
             categories = st.multiselect(
-                "Only these categories", opened.categories, key="categories", placeholder="All"
+                "Only these categories", opened.categories, key=state.CATEGORIES, placeholder="All"
             )
         with second:
             dearest = _price(opened)
@@ -137,8 +140,10 @@ def _price(opened: Opened) -> float | None:
     if not len(prices):
         return None
     choices = ["Any price", *(f"Up to {price:,.0f}" for price in prices)]
+    if st.session_state.get(state.PRICE, choices[0]) not in choices:
+        del st.session_state[state.PRICE]  # of a bundle that was there before
     chosen = st.selectbox(
-        "Price", choices, key="price", help="Items without a price pass 'Any' only."
+        "Price", choices, key=state.PRICE, help="Items without a price pass 'Any' only."
     )
     return None if chosen == choices[0] else prices[choices.index(chosen) - 1]
 

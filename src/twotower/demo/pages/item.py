@@ -9,12 +9,9 @@ from twotower.demo import cards, charts, state
 from twotower.demo.opened import Item, Opened
 from twotower.demo.rivals import best
 from twotower.demo.settings import DemoSettings
-from twotower.demo.style import COLOURS
 from twotower.types import BoolArray, FloatArray, OffsetArray
 
 _NEAR: Final = 8
-_MAPPED: Final = 6000
-"""Points that a browser draws without a pause."""
 
 
 def show(opened: Opened, _: DemoSettings) -> None:
@@ -118,22 +115,16 @@ def _items(opened: Opened, rows: OffsetArray) -> list[Item]:
 def _map(opened: Opened, item: Item, row: int) -> None:
     st.subheader("Where it lies")
     dim = opened.pipeline.contents.tower_dim
-    rows = np.sort(opened.by_popularity[:_MAPPED])
-    vectors = opened.items.vectors.rows[: opened.items.bundled, :dim]
-    shown = opened.projection.points(vectors[rows])
-    names = opened.categories[: len(COLOURS)]
-    of = {opened.items.names.index(name): number for number, name in enumerate(names)}
-    groups = np.asarray([of.get(code, -1) for code in opened.items.categories.rows[rows].tolist()])
-    texts = [cards.short(opened.item(one).title) for one in rows.tolist()]
-    marked = {"this item": ("star", opened.projection.points(vectors[row][None]))}
+    vector = opened.items.vectors.rows[row, :dim]
+    marked = {"this item": ("star", opened.projection.points(vector[None]))}
     picks = [one for one in state.picks() if one in opened.pipeline.contents.items]
     if picks:
         marked["you, by your picks"] = ("diamond-wide", _me(opened, picks, dim))
-    chart = charts.catalogue_map(shown, groups, names, texts, marked)
     hint = "" if picks else " Pick items on the first page to see yourself on the map."
-    few = "" if len(rows) == opened.items.bundled else f" The {len(rows):,} most bought are drawn."
+    drawn = len(opened.map.titles)
+    few = "" if drawn == opened.items.bundled else f" The {drawn:,} most bought are drawn."
     charts.draw(
-        chart,
+        charts.catalogue_map(opened.map, marked),
         "map",
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
         reading="Every point is an item, placed by the two directions in which item vectors differ "

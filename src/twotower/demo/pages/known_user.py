@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import streamlit as st
 
-from twotower.demo import cards, charts
+from twotower.demo import cards, charts, state
 from twotower.demo.opened import Opened
 from twotower.demo.rivals import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.demo.settings import DemoSettings
@@ -64,33 +64,33 @@ def _choose(opened: Opened) -> str | None:
     users = opened.pipeline.contents.users
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         wanted = st.text_input(
-            "User id", key="user", placeholder=_examples(opened)[0], width=280,
+            "User id", key=state.USER, placeholder=opened.example_users[0], width=280,
             icon=":material/person:",
         ).strip()  # fmt: skip
         st.button("Somebody else", on_click=_surprise, args=(opened,), icon=":material/shuffle:")
+        found = opened.found_users
+        if found:
+            st.button(
+                "One it got right", on_click=_surprise, args=(opened, found),
+                icon=":material/target:",
+                help=f"Of {len(opened.example_users)} users, the two-tower has the hidden item of "
+                f"{len(found)} among its first ten.",
+            )  # fmt: skip
     if wanted and wanted not in users:
         st.info(
-            f"No user has this id. One that exists is {_examples(opened)[0]}.",
+            f"No user has this id. One that exists is {opened.example_users[0]}.",
             icon=":material/person_search:",
         )
         return None
-    return wanted or _examples(opened)[0]
+    return wanted or opened.example_users[0]
 
 
-def _examples(opened: Opened) -> list[str]:
-    """Users with histories long enough to tell something, short enough to read."""
-    contents = opened.pipeline.contents
-    lengths = contents.histories.lengths
-    fit = np.flatnonzero((lengths >= 8) & (lengths <= 20))
-    rows = fit if len(fit) else np.argsort(-lengths, kind="stable")[:50]
-    return [contents.users.ids[row] for row in rows[:: max(len(rows) // 50, 1)].tolist()]
-
-
-def _surprise(opened: Opened) -> None:
-    examples = _examples(opened)
-    now = st.session_state.get("user", "")
-    place = examples.index(now) + 1 if now in examples else 1
-    st.session_state["user"] = examples[place % len(examples)]
+def _surprise(opened: Opened, users: Sequence[str] | None = None) -> None:
+    """Go to the next of these users, or of the examples."""
+    users = users or opened.example_users
+    now = st.session_state.get(state.USER) or opened.example_users[0]
+    place = users.index(now) + 1 if now in users else int(users is opened.example_users)
+    st.session_state[state.USER] = users[place % len(users)]
 
 
 def _history(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None:
@@ -130,8 +130,9 @@ def _compare(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None
     verdict = st.empty()
     _side_by_side(opened, lists, notes, target)
     st.caption(
-        "Shaded titles are in several lists (×3: in three of them); the outlined one is what was "
-        "bought next. The two-tower is asked by the history alone, as for somebody new. "
+        "Shaded titles are what several models say (×3: three of them; the two-tower counts once); "
+        "the outlined one is what was bought next. The two-tower is asked by the history alone, "
+        "as for somebody new. "
         + (
             "The others bring the vector that they learned for this user in training. "
             if opened.peers
@@ -159,7 +160,10 @@ def _side_by_side(
     opened: Opened, lists: Mapping[str, list[str]], notes: Mapping[str, str], target: str | None
 ) -> None:
     shown = {name: ids[:_SHOWN] for name, ids in lists.items()}
-    shared = cards.in_how_many(shown.values())
+    # One model with and without its second stage is one voice.
+    ours = [one for name in (_SERVED, _RERANKED) for one in shown.get(name, [])]
+    others = [ids for name, ids in shown.items() if name not in (_SERVED, _RERANKED)]
+    shared = cards.in_how_many([ours, *others])
     parts = []
     for name, ids in shown.items():
         note = notes[name]

@@ -7,22 +7,22 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.figures import Figures, find_figures, places, stamp
+from twotower.demo.figures import Figures, best_first, find_figures, places, stamp
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
+from twotower.demo.study import draw_steps, drawn_lines, models_by
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.evaluation.report_charts import (
     curves_chart,
     differences_chart,
     gates_chart,
-    lines_chart,
     models_chart,
+    newcomers_chart,
     sampled_against_full_chart,
     time_chart,
 )
 from twotower.evaluation.report_data import QUALITY, StudyFigures
 from twotower.evaluation.report_words import extremes_in_words, verdicts_in_words
-from twotower.evaluation.results import Row
 
 _TABLES: Final = {
     FULL: (
@@ -39,18 +39,6 @@ _TABLES: Final = {
     "new-items": ("New items", "Only items that training never saw."),
     "new-users": ("New users", "Only people that training never saw."),
     "known-users": ("Known users", "The same question for people that training knows."),
-}
-_STEPS: Final = {
-    "cold-start": (
-        "Cold start",
-        "newest items of the history that the model is told",
-        "How much each model makes of one, three or ten items: the left end is somebody new.",
-    ),
-    "by-activity": (
-        "By activity",
-        "items in the history",
-        "Quality for people with few and with many purchases.",
-    ),
 }
 
 
@@ -78,21 +66,39 @@ def show(opened: Opened, settings: DemoSettings) -> None:
             icon=":material/folder_off:",
         )
         return
-    ours = [study[0] for study in studies]
+    datasets = list(dict.fromkeys(dataset for dataset, _ in studies))
     name = opened.manifest.info.dataset
-    study = st.selectbox(
-        "Data set and split",
-        studies,
-        index=ours.index(name) if name in ours else 0,
-        format_func=", ".join,
+    dataset = st.selectbox(
+        "Data set",
+        datasets,
+        index=datasets.index(name) if name in datasets else 0,
         key="study",
         help="The bundle's own data set comes first where it was measured.",
     )
-    figures = StudyFigures.of(found.of(*study))
-    _tables(figures)
-    _steps(figures)
-    _study(figures)
-    _training(figures)
+    for number, study in enumerate(one for one in studies if one[0] == dataset):
+        if number:
+            st.divider()
+            st.header(f"Split: {cards.plain(study[1])}")
+            st.markdown("Another training, so that these figures compare with each other alone.")
+        _show_study(best_first(StudyFigures.of(found.of(*study))), f"study-{number}")
+
+
+def _show_study(figures: StudyFigures, key: str) -> None:
+    _tables(figures, key)
+    drawn = drawn_lines(figures, key)
+    draw_steps(figures, drawn, key)
+    if {"new-users", "known-users"} <= set(figures.protocols("")):
+        st.subheader("People that training never saw")
+        charts.draw(
+            charts.adapted(newcomers_chart(figures)), f"{key}-newcomers",
+            what=f"{QUALITY} of each model for known and for new users",
+            reading="New users come with their history, and are other people than the known ones: "
+            "a small difference may be theirs.",
+        )  # fmt: skip
+    _study(figures, key)
+    _training(figures, drawn, key)
+    for one in figures.absent:
+        st.caption(cards.plain(f"{one.model} was not measured: {one.reason}."))
     _sources(figures)
 
 
@@ -106,11 +112,8 @@ def _read(where: tuple[str, ...], changed: tuple[tuple[str, int], ...]) -> Figur
     return find_figures(Path(path) for path in where)
 
 
-def _tables(figures: StudyFigures) -> None:
+def _tables(figures: StudyFigures, key: str) -> None:
     shown = {name: words for name, words in _TABLES.items() if figures.protocols(name)}
-    if not shown:
-        st.info("This data set has no ranking figures.", icon=":material/leaderboard:")
-        return
     for tab, (protocol, (_, words)) in zip(
         st.tabs([title for title, _ in shown.values()]), shown.items(), strict=True
     ):
@@ -120,57 +123,31 @@ def _tables(figures: StudyFigures) -> None:
                 st.html(cards.lead(extremes_in_words(figures, protocol, "Here")))
                 charts.draw(
                     charts.adapted(models_chart(figures, protocol)),
-                    f"models-{protocol}",
+                    f"{key}-models-{protocol}",
                     what=f"{QUALITY} of each model with its 95% interval, {protocol}",
                     reading="A point is a model, its line the 95% interval. Where two lines do not "
                     "overlap, the difference is more than chance.",
                 )
             st.html(_table(figures, protocol))
-            st.caption("In brackets the 95% interval over users; bold is the best of a column.")
+            st.caption("Below each figure its 95% interval over users; bold is the best.")
 
 
 def _table(figures: StudyFigures, protocol: str) -> str:
-    rows = [row for row in figures.rows if row.protocol == protocol]
-    metrics = list(dict.fromkeys(row.metric for row in rows))
-    models = list(dict.fromkeys(row.model for row in rows))
-    by_key = {(row.model, row.metric): row for row in rows}
-    best = frozenset(
-        (models.index(first.model), column)
-        for column, metric in enumerate(metrics, start=1)
-        for first in [max((row for row in rows if row.metric == metric), key=lambda row: row.value)]
+    metrics = dict.fromkeys(
+        row.metric
+        for row in figures.rows
+        if row.protocol == protocol and not row.metric.startswith("seed-sd-")
     )
-    body = [
-        [model, *(_cell(by_key.get((model, metric))) for metric in metrics)] for model in models
-    ]
-    return cards.table(["model", *metrics], body, best)
+    return models_by({metric: figures.by_model(protocol, metric) for metric in metrics})
 
 
-def _cell(row: Row | None) -> str:
-    if row is None:
-        return "–"
-    interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
-    return f"{row.value:.4f}{interval}"
-
-
-def _steps(figures: StudyFigures) -> None:
-    for prefix, (title, axis, reading) in _STEPS.items():
-        names = [name for name in figures.protocols(prefix) if figures.by_model(name, QUALITY)]
-        if names:
-            st.subheader(title)
-            labels = {name: name.removeprefix(prefix).strip("-") or name for name in names}
-            charts.draw(
-                charts.adapted(lines_chart(figures, labels, axis)), f"steps-{prefix}",
-                what=f"{QUALITY} of each model by {axis}", reading=reading,
-            )  # fmt: skip
-
-
-def _study(figures: StudyFigures) -> None:
+def _study(figures: StudyFigures, key: str) -> None:
     differences = figures.compared()
     if differences:
         st.subheader("What each part is worth")
         st.html(cards.lead(verdicts_in_words(figures, differences)))
         charts.draw(
-            charts.adapted(differences_chart(figures)), "ablation",
+            charts.adapted(differences_chart(figures)), f"{key}-ablation",
             what="Difference of each variant to its parent, with its 95% interval",
             reading="Each line is a model against the one that it was made from. Right of zero it "
             "is better; a hollow point means that chance alone may explain the difference.",
@@ -178,17 +155,17 @@ def _study(figures: StudyFigures) -> None:
     if any(row.protocol == "gates" for row in figures.rows):
         st.subheader("What the towers listen to")
         charts.draw(
-            charts.adapted(gates_chart(figures)), "gates",
+            charts.adapted(gates_chart(figures)), f"{key}-gates",
             what="Weights of the parts of each tower",
             reading="A gate says how much of a tower's vector comes from each part, on average.",
         )  # fmt: skip
 
 
-def _training(figures: StudyFigures) -> None:
+def _training(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
     if any(name.startswith("epoch-") for name in figures.protocols("epoch-")):
         st.subheader("How they learned")
         charts.draw(
-            charts.adapted(curves_chart(figures)), "curves",
+            charts.adapted(curves_chart(drawn)), f"{key}-curves",
             what="Validation quality by epoch, a line a model",
             reading="Quality on validation after each pass over the data. Training stops where it "
             "no longer rises.",
@@ -197,7 +174,7 @@ def _training(figures: StudyFigures) -> None:
     if timed and figures.by_model(FULL, QUALITY):
         st.subheader("What they cost")
         charts.draw(
-            charts.adapted(time_chart(figures)), "cost",
+            charts.adapted(time_chart(figures)), f"{key}-cost",
             what="Quality of each model against its seconds of training",
             reading="Up is better, left is cheaper.",
         )  # fmt: skip
@@ -205,7 +182,7 @@ def _training(figures: StudyFigures) -> None:
     if len(both[0].keys() & both[1].keys()) > 1:
         st.subheader("Do easy questions flatter?")
         charts.draw(
-            charts.adapted(sampled_against_full_chart(figures)), "sampled-against-full",
+            charts.adapted(sampled_against_full_chart(figures)), f"{key}-sampled-against-full",
             what="Quality under sampled ranking against quality under full ranking",
             reading="A model that stands further right than up looks better among 100 sampled "
             "items than it is among all.",

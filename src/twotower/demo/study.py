@@ -1,0 +1,101 @@
+"""Figures of one study over the steps of a scale, and as tables with intervals."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import streamlit as st
+
+from twotower.demo import cards, charts
+from twotower.evaluation.registry import GROUPS, segment_names
+from twotower.evaluation.report_charts import lines_chart
+from twotower.evaluation.report_data import QUALITY, StudyFigures
+from twotower.evaluation.results import Row
+
+_MOST_LINES: Final = 6
+"""Models that a chart of lines begins with."""
+
+
+class _Steps(NamedTuple):
+    """Protocols that are steps of one scale."""
+
+    title: str
+    axis: str
+    labels: dict[str, str]
+    """Protocol → its place on the axis."""
+    reading: str
+
+
+_STEPS: Final = (
+    _Steps(
+        "Cold start",
+        "newest items of the history that the model is told",
+        {name: name.removeprefix("history-") for name in GROUPS["cold-start"]},
+        "How much each model makes of one, three or ten items, of the same users: the left end is "
+        "somebody new.",
+    ),
+    _Steps(
+        "By activity",
+        "items in the history",
+        {name: name.removeprefix("activity-") for name in segment_names("activity")},
+        "Quality for people with few and with many purchases.",
+    ),
+    _Steps(
+        "New users, by history",
+        "items in the history",
+        {name: name.removeprefix("new-users-") for name in segment_names("new-users")},
+        "People that training never saw, who come with their history.",
+    ),
+)
+
+
+def drawn_lines(figures: StudyFigures, key: str) -> StudyFigures:
+    """The models that are drawn as lines, at first the best ones and the weakest."""
+    lines = [name for steps in _STEPS for name in steps.labels] + figures.protocols("epoch-")
+    there = {row.model for row in figures.rows if row.protocol in set(lines)}
+    models = [model for model in dict.fromkeys(row.model for row in figures.rows) if model in there]
+    if len(models) <= _MOST_LINES:
+        return figures
+    chosen = st.multiselect(
+        "Models drawn as lines", models, [*models[: _MOST_LINES - 1], models[-1]], key=f"{key}-of",
+        help="In the charts below that have a line a model.",
+    )  # fmt: skip
+    return replace(figures, rows=[row for row in figures.rows if row.model in chosen])
+
+
+def draw_steps(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
+    """A chart and a table for each scale that was measured."""
+    for steps in _STEPS:
+        labels = {
+            name: label for name, label in steps.labels.items() if figures.by_model(name, QUALITY)
+        }
+        if len(labels) < 2:
+            continue
+        st.subheader(steps.title)
+        charts.draw(
+            charts.adapted(lines_chart(drawn, labels, steps.axis)), f"{key}-{steps.title}",
+            what=f"{QUALITY} of each model by {steps.axis}", reading=steps.reading,
+        )  # fmt: skip
+        with st.expander(f"{steps.title}: the figures", icon=":material/table:"):
+            columns = {label: figures.by_model(name, QUALITY) for name, label in labels.items()}
+            st.html(models_by(columns))
+            st.caption(f"{QUALITY}; below each figure its 95% interval.")
+
+
+def models_by(columns: Mapping[str, Mapping[str, Row]]) -> str:
+    """A line a model, a column for each of these, the best of each in bold."""
+    models = list(dict.fromkeys(model for rows in columns.values() for model in rows))
+    best = frozenset(
+        (models.index(max(rows, key=lambda model: rows[model].value)), at)
+        for at, rows in enumerate(columns.values(), start=1)
+        if rows
+    )
+    body = [[model, *(_cell(rows.get(model)) for rows in columns.values())] for model in models]
+    return cards.table(["model", *columns], body, best)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
+    return f"{row.value:.4f}{interval}"
