@@ -16,7 +16,8 @@ from twotower.index.base import (
 from twotower.types import FloatArray, OffsetArray
 
 VECTORS_FILE = "index.npy"
-_BLOCK_SCORES = 1 << 24  # scores held at once: 64 MiB of float32
+_BLOCK_SCORES = 1 << 24  # scores held at once, at most: 64 MiB of float32
+_BLOCK_QUERIES = 128  # more share a product no better, and their scores fall out of the cache
 
 
 class ExactConfig(IndexSettings):
@@ -69,12 +70,14 @@ class ExactIndex:
         scores = np.full((len(queries), k), PADDING_SCORE, dtype=np.float32)
         items = np.full((len(queries), k), PADDING_ITEM, dtype=np.int64)
         found = min(k, self.size)
-        block = max(1, _BLOCK_SCORES // self.size)
+        block = max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // self.size))
+        # Used again and again: fresh memory for each block would cost more than the products.
+        memory = np.empty((min(block, len(queries)), self.size), dtype=np.float32)
         for start in range(0, len(queries), block):
+            part = queries[start : start + block]
             rows = slice(start, start + block)
-            scores[rows, :found], items[rows, :found] = top_k(
-                queries[rows] @ self._vectors.T, found
-            )
+            products = np.matmul(part, self._vectors.T, out=memory[: len(part)])
+            scores[rows, :found], items[rows, :found] = top_k(products, found)
         return scores, items
 
     def exact(self) -> ItemIndex:

@@ -220,14 +220,11 @@ class Pipeline:
             found = search_block(self.index, vectors, candidates or k, passing, seen)
             add_time(clock, "search", began)
             per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
-            stages = [
-                Stages(self.index, self.items, vector, passing, had, first, clock)
-                for vector, had, first in per_row
-            ]
-            rows = [
-                filled(one.best(second, reading.queries, row), k, filters, self.items)
-                for row, one in enumerate(stages)
-            ]
+            rows = []
+            for row, (vector, had, first) in enumerate(per_row):
+                one = Stages(self.index, self.items, vector, passing, had, first, clock)
+                best = one.best(second, reading.queries, row)
+                rows.append(filled(best, k, filters, self.items))
             yield reading, rows
 
     def similar_items(

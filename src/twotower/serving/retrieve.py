@@ -111,9 +111,10 @@ def _with_late(
 ) -> tuple[FloatArray, OffsetArray]:
     """Merge what the index does not hold yet; at most ``k`` of either can be among the best."""
     if len(open_items) > index.size:
-        late = np.flatnonzero(open_items[index.size :]) + index.size
-        scores = np.concatenate([scores[:k], vectors[late] @ query])
-        items = np.concatenate([items[:k], late])
+        late = np.flatnonzero(open_items[index.size :])
+        beside = vectors[index.size :] @ query  # of all of them: a copy of some takes longer
+        scores = np.concatenate([scores[:k], beside[late]])
+        items = np.concatenate([items[:k], late + index.size])
         order = np.argsort(-scores, kind="stable")
         scores, items = scores[order], items[order]
     return scores[:k], items[:k]

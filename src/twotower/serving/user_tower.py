@@ -15,7 +15,7 @@ from twotower.types import Array, FloatArray
 
 INPUTS: Final = ("user", "history", "lengths", "features")
 OUTPUT: Final = "vector"
-_BATCH: Final = 2048
+_BATCH: Final = 256
 
 
 class UserTower:
@@ -78,8 +78,10 @@ class UserTower:
         if 0 < len(queries) <= _BATCH:
             return self._run(queries)
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
+        # The model computes as much for a short history as for the longest one beside it.
+        order = np.argsort(queries.histories.lengths, kind="stable")
         for start in range(0, len(queries), _BATCH):
-            rows = np.arange(start, min(start + _BATCH, len(queries)))
+            rows = order[start : start + _BATCH]
             vectors[rows] = self._run(queries.select(rows))
         return vectors
 
