@@ -9,6 +9,7 @@ import typer
 
 from twotower import __version__
 from twotower.cli.ablate import ablate
+from twotower.cli.bench import bench
 from twotower.cli.data import download, hold_out, prepare
 from twotower.cli.demo import demo
 from twotower.cli.models import evaluate, index, train
@@ -67,4 +68,5 @@ def _app() -> typer.Typer:
         recommend, info, serve, key, events, demo,
     ):  # fmt: skip
         app.command()(command)
+    app.add_typer(bench, name="bench")
     return app

@@ -12,7 +12,6 @@ from twotower.data import columns
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
 from twotower.index import ExactIndex
-from twotower.index import FlatConfig, build_index
 from twotower.serving.filters import ANY, Filters
 from twotower.serving.pipeline import Pipeline
 from twotower.serving.requests import Request
