@@ -19,6 +19,7 @@ import twotower.demo
 from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
 from twotower.demo.pages.for_you import SHOWN, VARIETY
+from twotower.evaluation.results import read_results, write_results
 from twotower.serving import load_bundle, save_bundle
 
 APP = Path(twotower.demo.__file__).with_name("app.py")
@@ -307,7 +308,7 @@ def test_models_without_results_says_how_to_get_some(
     start: Start, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("twotower.demo.pages.models.places", lambda *_: [tmp_path])
+    monkeypatch.setattr("twotower.demo.cache.places", lambda *_: [tmp_path])
     assert "No results were found" in start("models").info[0].value
 
 
@@ -319,6 +320,28 @@ def test_serving_measures_on_demand(start: Start) -> None:
     assert not test.error
     assert "hnsw" in html(test)
     assert len(test.get("plotly_chart")) == 4
+
+
+def test_serving_shows_larger_catalogues_that_were_measured(
+    start: Start, run_folder: Path, tmp_path: Path
+) -> None:
+    results = read_results(run_folder / "results.json")
+    like = results.rows[0].model_copy(update={"low": None, "high": None, "split": "all-users"})
+    rows = [
+        like.model_copy(
+            update={"model": kind, "protocol": f"index-{size}x12", "metric": metric, "value": 7.25}
+        )
+        for kind in ("exact", "pq")
+        for size in (1000, 2000000)
+        for metric in ("us@10", "recall@10", "build-seconds", "memory-mb")
+    ]
+    write_results(tmp_path / "index-blocks.json", results.meta, rows)
+    test = start("serving", results=tmp_path)
+    assert "7.25 MB" in html(test)
+    assert any("2,000,000" in one.value for one in test.markdown)
+    other = [row.model_copy(update={"dataset": "others"}) for row in rows]
+    write_results(tmp_path / "index-blocks.json", results.meta, other)
+    assert "7.25 MB" not in html(start("serving", results=tmp_path))
 
 
 def test_data_says_what_was_rejected(start: Start, tmp_path: Path, bundle_folder: Path) -> None:

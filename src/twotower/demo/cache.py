@@ -4,7 +4,9 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Thread
 
+from twotower.demo.figures import Figures, find_figures, places, stamp
 from twotower.demo.opened import Opened
+from twotower.demo.settings import DemoSettings
 
 
 @lru_cache(maxsize=2)
@@ -18,3 +20,15 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
     _ = opened.finder, opened.scenarios, opened.rivals.popularity
     Thread(target=opened.warm, daemon=True).start()
     return opened
+
+
+def figures_of(opened: Opened, settings: DemoSettings) -> Figures:
+    """The results files that belong to a bundle, read again when one of them changes."""
+    where = places(opened.folder, settings.results)
+    return _figures(tuple(where), stamp(where))
+
+
+@lru_cache(maxsize=4)
+def _figures(where: tuple[Path, ...], changed: tuple[tuple[str, int], ...]) -> Figures:
+    del changed
+    return find_figures(where)

@@ -101,7 +101,8 @@ def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: s
     for number, (name, (places, values)) in enumerate(series.items()):
         chart.add_scatter(
             x=list(places), y=list(values), name=name, mode="lines+markers",
-            line={"color": COLOURS[number], "dash": ("solid", "dash", "dot")[number % 3]},
+            line={"color": COLOURS[number % len(COLOURS)],
+                  "dash": ("solid", "dash", "dot")[number % 3]},
             marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
         )  # fmt: skip
     chart.update_layout(showlegend=True, legend=_TOP)

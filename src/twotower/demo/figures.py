@@ -1,6 +1,7 @@
 """Finds the results files that belong to a bundle. No figure is written anywhere else."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from twotower.evaluation.report_data import QUALITY, StudyFigures
 from twotower.evaluation.results import Difference, Results, Row, read_results
 
 Figure = TypeVar("Figure", Row, Difference)
+_SIZE: Final = re.compile(r"index-(?P<items>\d+)x(?P<width>\d+)")
 _COMMITTED: Final = Path("benchmarks") / "results"
 
 
@@ -97,6 +99,40 @@ def best_first(figures: StudyFigures) -> StudyFigures:
     return replace(
         figures, rows=sorted(figures.rows, key=lambda row: -quality.get(row.model, -math.inf))
     )
+
+
+@dataclass(frozen=True)
+class Size:
+    """What was measured of indexes of one size.
+
+    Attributes
+    ----------
+    items
+        In the index.
+    width
+        Length of a vector.
+    rows
+        Of all kinds and metrics.
+    """
+
+    items: int
+    width: int
+    rows: Sequence[Row]
+
+    def of(self, metric: str) -> dict[str, Row]:
+        """Kind of index → its figure."""
+        return {row.model: row for row in self.rows if row.metric == metric}
+
+
+def sizes(figures: Figures, dataset: str) -> list[Size]:
+    """What ``twotower bench index`` measured on a data set, narrow and small ones first."""
+    rows: dict[tuple[int, int], list[Row]] = {}
+    for results in figures.files.values():
+        for row in results.rows:
+            size = _SIZE.fullmatch(row.protocol)
+            if size and row.dataset == dataset:
+                rows.setdefault((int(size["width"]), int(size["items"])), []).append(row)
+    return [Size(items, width, rows[width, items]) for width, items in sorted(rows)]
 
 
 def stamp(where: Iterable[Path]) -> tuple[tuple[str, int], ...]:

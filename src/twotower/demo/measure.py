@@ -116,9 +116,14 @@ def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
 
 
 def indexes(pipeline: Pipeline, queries: int = 100) -> list[Measurement]:
-    """Each kind of index on the bundle's own vectors, asked by its own users."""
-    asked = _user_vectors(pipeline, queries)
-    return compare(pipeline.contents.item_vectors, asked, [named_index(kind) for kind in KINDS])
+    """Each kind of index on the bundle's own vectors, asked by its own users.
+
+    The kind that the bundle has is measured as the bundle has it.
+    """
+    served = pipeline.index.config.model_dump()
+    named = [named_index(kind) for kind in dict.fromkeys((*KINDS, str(served["kind"])))]
+    configs = [one.model_validate(served) if one.kind == served["kind"] else one for one in named]
+    return compare(pipeline.contents.item_vectors, _user_vectors(pipeline, queries), configs)
 
 
 def growth(pipeline: Pipeline, queries: int = 50) -> dict[str, tuple[list[int], list[float]]]:

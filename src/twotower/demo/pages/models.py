@@ -1,13 +1,13 @@
 """What was measured: every figure comes from a results file."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.figures import Figures, best_first, find_figures, places, stamp
+from twotower.demo.cache import figures_of
+from twotower.demo.figures import Figures, best_first
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
 from twotower.demo.study import draw_steps, drawn_lines, models_by
@@ -51,8 +51,7 @@ def show(opened: Opened, settings: DemoSettings) -> None:
             "saw. All figures on this page are read from results files.",
         )
     )
-    where = places(opened.folder, settings.results)
-    found = _read(tuple(str(path) for path in where), stamp(where))
+    found = figures_of(opened, settings)
     for path, reason in found.broken.items():
         st.warning(
             f"{cards.plain(f'{path.name} cannot be read and is left out: {reason}')}",
@@ -104,12 +103,6 @@ def _show_study(figures: StudyFigures, key: str) -> None:
 
 def _ranked(found: Figures, study: tuple[str, str]) -> bool:
     return any(row.protocol in _TABLES for of in found.of(*study) for row in of.rows)
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading results …")
-def _read(where: tuple[str, ...], changed: tuple[tuple[str, int], ...]) -> Figures:
-    del changed
-    return find_figures(Path(path) for path in where)
 
 
 def _tables(figures: StudyFigures, key: str) -> None:

@@ -6,8 +6,11 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, measure
+from twotower.demo.cache import figures_of
+from twotower.demo.figures import sizes
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
+from twotower.evaluation.results import Row
 from twotower.index.compare import Measurement
 
 _STAGES: Final = {
@@ -18,7 +21,7 @@ _STAGES: Final = {
 }
 
 
-def show(opened: Opened, _: DemoSettings) -> None:
+def show(opened: Opened, settings: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
@@ -30,6 +33,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
     _latency(opened)
     _stages(opened)
     _indexes(opened)
+    _larger(opened, settings)
 
 
 def _latency(opened: Opened) -> None:
@@ -137,6 +141,66 @@ def _indexes(opened: Opened) -> None:
         reading="Both axes are logarithmic. Comparing with every item takes longer with every "
         "item; a graph (HNSW) is walked in few more steps.",
     )
+
+
+def _larger(opened: Opened, settings: DemoSettings) -> None:
+    st.subheader("In catalogues that are larger than this one")
+    found = sizes(figures_of(opened, settings), opened.manifest.info.dataset)
+    if not found:
+        st.caption(
+            "Nothing was measured yet. `twotower bench index --bundle BUNDLE --sizes 100000 "
+            "--sizes 1000000 --json benchmarks/results/index-NAME.json` does, and this page then "
+            "shows it."
+        )
+        return
+    widths = list(dict.fromkeys(one.width for one in found))
+    width = widths[-1]
+    if len(widths) > 1:
+        width = st.selectbox(
+            "Numbers in a vector", widths, index=len(widths) - 1, key="index-width",
+            help="The towers' part of the vectors alone, or all of it.",
+        )  # fmt: skip
+    found = [one for one in found if one.width == width]
+    kinds = list(dict.fromkeys(kind for one in found for kind in one.of("us@10")))
+    series = {
+        kind: (
+            [one.items for one in found if kind in one.of("us@10")],
+            [one.of("us@10")[kind].value for one in found if kind in one.of("us@10")],
+        )
+        for kind in kinds
+    }
+    largest = found[-1]
+    st.markdown(
+        f"Recorded, not live: up to {largest.items:,} items, the real ones and others drawn around "
+        "them."
+    )
+    charts.draw(
+        charts.lines(series, x="items", y="microseconds a search"), "larger-chart",
+        what=f"Time of a search for ten items by number of items, {', '.join(kinds)}",
+        reading="Both axes are logarithmic. A straight line that rises one step up for each step "
+        "to the right takes twice as long for twice the items.",
+    )  # fmt: skip
+    rows = [
+        [
+            kind,
+            *(
+                _figure(largest.of(metric).get(kind), unit)
+                for metric, unit in (
+                    ("us@10", "µs"), ("recall@10", "%"), ("build-seconds", "s"),
+                    ("memory-mb", "MB"),
+                )
+            ),
+        ]
+        for kind in kinds
+    ]  # fmt: skip
+    head = [f"{largest.items:,} items", "a search", "recall of the true ten", "to build", "memory"]
+    st.html(cards.table(head, rows, frozenset()))
+
+
+def _figure(row: Row | None, unit: str) -> str:
+    if row is None:
+        return "–"
+    return f"{row.value:.1%}" if unit == "%" else f"{row.value:,.4g} {unit}"
 
 
 def _asked(name: str, version: str) -> bool:
