@@ -35,7 +35,9 @@ class MatrixFactorisation(RetrievalModule):
 
     def __init__(self, config: MFConfig, train: Histories, num_items: int) -> None:
         super().__init__()
-        self.user_embedding = nn.Embedding(len(train), config.embedding_dim)
+        # Sparse: a batch reads few users, and `RowAdam` pays for these alone; of the items it
+        # reads so many that this would cost more.
+        self.user_embedding = nn.Embedding(len(train), config.embedding_dim, sparse=True)
         self.item_embedding = nn.Embedding(num_items, config.embedding_dim)
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)

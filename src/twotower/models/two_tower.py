@@ -102,8 +102,11 @@ class TwoTower(RetrievalModule):
         nothing = np.zeros((self.num_items, 0), np.float32)
         text = nothing if items.text is None else items.text
         image = nothing if items.image is None else items.image
-        self.user_embedding = nn.Embedding(num_users + 1, config.user_tower.id_dim)
-        self.item_embedding = nn.Embedding(self.num_items + 1, config.item_tower.id_dim)
+        # Sparse: a batch reads few rows, and `RowAdam` pays for these alone.
+        self.user_embedding = nn.Embedding(num_users + 1, config.user_tower.id_dim, sparse=True)
+        self.item_embedding = nn.Embedding(
+            self.num_items + 1, config.item_tower.id_dim, sparse=True
+        )
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
         # Known data, not weights: it is the data set's, and stays out of the checkpoints.

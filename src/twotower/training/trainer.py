@@ -19,6 +19,7 @@ from twotower.models.base import Embeddings, RetrievalModule
 from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
 from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
+from twotower.training.row_adam import RowAdam
 
 Schedule = Literal["constant", "cosine"]
 
@@ -39,8 +40,9 @@ class TrainingConfig(Config):
     nothing (Loshchilov and Hutter, *SGDR*, ICLR 2017)."""
     sampling: Sampling = "interactions"
     """What an epoch draws from: see `Examples`."""
-    patience: int = Field(3, ge=1)
-    """Validations without a better metric before training stops."""
+    patience: int | None = Field(3, ge=1)
+    """Validations without a better metric before training stops; None never stops early, as a
+    schedule that goes down to nothing needs: its last epochs are its best."""
     validation_users: int | None = Field(None, ge=1)
     """Most users that a validation ranks for, always the same ones; None ranks for all."""
     validate_steps: int = Field(50, ge=1)
@@ -136,21 +138,20 @@ def train(
         Where the checkpoint is broken or of another run.
     """
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
-    # The fused step walks each parameter once; the default takes about four times as long.
-    optimiser = torch.optim.Adam(module.parameters(), lr=config.learning_rate, fused=True)
+    adam = RowAdam(module, config.learning_rate)
     negatives = negatives or LiveNegatives()
     modules = {"module": module, "negatives": negatives}
     epochs = max(config.epochs, math.ceil(config.least_steps / max(examples.steps, 1)))
     state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
-        state = _resume(checkpoint, modules, optimiser, fingerprint)
-    wrapped, optimiser = fabric.setup(module, optimiser)
+        state = _resume(checkpoint, modules, adam, fingerprint)
+    wrapped, optimiser = fabric.setup(module, adam)
     negatives.to(fabric.device)
 
     def save(name: str) -> None:
         if checkpoint is not None:
-            save_checkpoint(checkpoint / name, modules, optimiser, asdict(state))
+            save_checkpoint(checkpoint / name, modules, adam, asdict(state))
 
     saved = time.monotonic()
     while state.epoch < epochs and not state.finished:
@@ -174,6 +175,7 @@ def train(
             if time.monotonic() - saved > config.checkpoint_seconds:
                 save("last")
                 saved = time.monotonic()
+        adam.settle()
         record = EpochRecord(
             state.epoch, state.loss_sum / examples.steps, state.seconds, examples.size
         )
@@ -193,13 +195,15 @@ def train(
                 save("best")
             else:
                 state.bad_validations += 1
-                state.finished = state.bad_validations >= config.patience
+                if config.patience is not None:
+                    state.finished = state.bad_validations >= config.patience
         if progress is not None:
             progress(state, examples.steps, examples.size / record.seconds)
         save("last")
         saved = time.monotonic()
+    adam.release()
     if checkpoint is not None and (checkpoint / "best").exists():
-        load_tensors(checkpoint / "best", modules, optimiser)
+        load_tensors(checkpoint / "best", modules, adam)
     else:
         module.load_state_dict(best)
     module.eval()
