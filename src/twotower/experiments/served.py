@@ -92,5 +92,6 @@ def _of_sequence(module: SequenceTower, num_users: int) -> ServedTowers:
             confidence=factors.fold_in_confidence,
             recency=factors.recency,
             regularisation=factors.regularisation,
+            cold_items=module.config.cold_items,
         ),
     )

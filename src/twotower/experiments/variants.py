@@ -124,6 +124,7 @@ V9: Final = Variant(
         batch_size=256,
         learning_rate=2e-3,
         schedule="cosine",
+        patience=None,
         validation_users=20_000,
     ),
 )

@@ -2,6 +2,7 @@
 
 from twotower.features.cache import cached_embeddings
 from twotower.features.clip import CLIP
+from twotower.features.cold_items import ColdItems
 from twotower.features.declared import ITEM_FEATURES, LAUNCH_FEATURES, USER_FEATURES, Feature
 from twotower.features.efficientnet import EfficientNetLite0
 from twotower.features.fold_in import FoldIn, principal_basis, principal_directions, solve_rows
@@ -18,6 +19,7 @@ __all__ = [
     "ITEM_FEATURES",
     "LAUNCH_FEATURES",
     "USER_FEATURES",
+    "ColdItems",
     "EfficientNetLite0",
     "Feature",
     "FoldIn",

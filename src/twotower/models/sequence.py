@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from twotower.config import Config
 from twotower.data import Histories, Queries
-from twotower.features import LAUNCH_FEATURES, FoldIn, ItemFeatures
+from twotower.features import LAUNCH_FEATURES, ColdItems, FoldIn, ItemFeatures
 from twotower.models.als import ALSConfig, fit_factors, fit_next_factors, fold_in
 from twotower.models.base import (
     Batch,
@@ -56,6 +56,8 @@ class SequenceConfig(Config):
     """How the newest items are read."""
     factors: ALSConfig | None = ALSConfig(next_item=True)
     """The least-squares part of the vectors, or None."""
+    cold_items: ColdItems = ColdItems()
+    """What stands for the factor of an item that training has no event of."""
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":
@@ -176,6 +178,8 @@ class SequenceTower(RetrievalModule):
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
+        self._cold = np.flatnonzero(~trained)
+        self._nearest = config.cold_items.nearest(text[self._cold], text, trained)
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
@@ -231,8 +235,12 @@ class SequenceTower(RetrievalModule):
                 return vectors
             return np.hstack([vectors, weight * maker(queries.histories)])
 
-        items = torch.cat([towers[1:], self.next_factors], dim=1)
-        return FactorScorer(items.cpu().numpy(), encode)
+        items = torch.cat([towers[1:], self.next_factors], dim=1).cpu().numpy()
+        if maker is not None:
+            items[self._cold] = self.config.cold_items.vectors(
+                towers[1:].cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
+            )
+        return FactorScorer(items, encode)
 
     @torch.no_grad()
     def _encode(self, histories: Histories, towers: Tensor) -> FloatArray:

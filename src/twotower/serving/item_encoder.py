@@ -1,6 +1,7 @@
 """The item tower in onnxruntime: a description in, an item that can be recommended out."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from twotower.serving.contents import BundleContents
 from twotower.serving.item_table import EncodedItems
 from twotower.serving.new_items import NewItems
 from twotower.serving.onnx_session import open_session
-from twotower.types import FloatArray
+from twotower.types import BoolArray, FloatArray
 
 
 class ItemEncoder:
@@ -94,14 +95,30 @@ class ItemEncoder:
         history = towers if new.history_is_vector else None
         if new.history_projection is not None and text is not None:
             history = text @ new.history_projection
-        vectors = np.zeros((count, self._contents.item_vectors.shape[1]), dtype=np.float32)
-        vectors[:, : towers.shape[1]] = towers  # nobody had it: least squares has no factor
         return EncodedItems(
-            vectors=vectors,
+            vectors=self._vectors(towers, text),
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
             history=history,
             text=None if new.text is None else text,
         )
+
+    def _vectors(self, towers: FloatArray, text: FloatArray | None) -> FloatArray:
+        """``(rows, d + f)``: with what stands for the factors, where the model has factors."""
+        fold_in, known = self._contents.info.fold_in, self._new.text
+        if fold_in is None:
+            return towers
+        if text is None or known is None:
+            known = text = np.zeros((len(towers), 1), dtype=np.float32)
+        cold, trained = fold_in.cold_items, self._trained
+        factors = self._contents.item_vectors[:, -fold_in.dim :]
+        return cold.vectors(towers, cold.nearest(text, known, trained), factors)
+
+    @cached_property
+    def _trained(self) -> BoolArray:
+        """``(items,)`` which of the bundle's items training had events of."""
+        factors = self._contents.factors
+        assert factors is not None, "a bundle with a fold-in holds factors"
+        return np.any(factors != 0, axis=1)  # type: ignore[no-any-return]
 
 
 def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:

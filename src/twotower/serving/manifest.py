@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from twotower.config import Config
 from twotower.errors import ArtefactError
+from twotower.features import ColdItems
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
@@ -34,6 +35,8 @@ class FoldInInfo(Config):
     """As `twotower.features.FoldIn`."""
     regularisation: float = Field(gt=0)
     """As `twotower.features.FoldIn`."""
+    cold_items: ColdItems = ColdItems()
+    """What stands for the factor of a new item."""
 
 
 class ModelInfo(Config):

@@ -119,17 +119,23 @@ class Stages:
 def similar(index: ItemIndex, table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
     """The ``k`` items whose tower vectors have the largest cosine with that of one item.
 
-    Tower vectors have length 1, so an inner product is their cosine. A least-squares part is
-    left out: its inner products favour popular items, and a new item has none.
+    A least-squares part is left out: its inner products favour popular items. Tower vectors have
+    length 1, so an inner product is their cosine, save those of items that nobody had yet
+    (`twotower.features.ColdItems`): these come too early, and are put in their places.
     """
     passing = table.passing(filters)
     passing[row] = False
-    vectors = table.vectors.rows
+    vectors, dim = table.vectors.rows, table.contents.tower_dim
     query = vectors[row].copy()
-    query[table.contents.tower_dim :] = 0
+    query[dim:] = 0
+    query /= max(float(np.linalg.norm(query)), 1e-6)
 
     def best(count: int) -> Ranked:
-        scores, items = nearest(index, vectors, query, count, passing)
-        return Ranked(items, scores, retrieval=scores)
+        products, items = nearest(index, vectors, query, 2 * count, passing)
+        lengths = np.linalg.norm(vectors[items, :dim], axis=1)
+        scores = (products / np.maximum(lengths, 1e-6)).astype(np.float32)
+        return Ranked(items, scores, retrieval=scores).take(
+            np.argsort(-scores, kind="stable")[:count]
+        )
 
     return filled(best, k, filters, table)
