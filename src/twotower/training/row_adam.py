@@ -19,7 +19,8 @@ class RowAdam(torch.optim.Adam):
     :math:`\beta_1^i m` and :math:`\beta_2^i v` after :math:`i` steps, it has moved by
 
     .. math:: \frac{m}{\sqrt v + \epsilon'} \sum_i c_{s + i}
-              \Big(\frac{\beta_1}{\sqrt{\beta_2}}\Big)^i, \qquad c_t = \alpha_t \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
+              \Big(\frac{\beta_1}{\sqrt{\beta_2}}\Big)^i, \qquad
+              c_t = \alpha_t \frac{\sqrt{1 - \beta_2^t}}{1 - \beta_1^t}
 
     since its last step :math:`s`. So a row is moved when it is next read, by a hook on the table,
     and all rows by `settle`. The result is Adam's but for rounding and for :math:`\epsilon`, whose
