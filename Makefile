@@ -4,6 +4,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 DATASET ?= video-games
+BUNDLE ?= runs/video-games/bundle
 EXTRAS := train,text,image,serve,demo,report,tune,track,bench,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test bench bench-peers docs clean
+.PHONY: help install quickstart check test bench bench-peers bench-serving docs clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -69,6 +70,13 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 
 bench-peers: install ## Other libraries' models on the same split; DATASET=ml-100k for another
 	$(BIN)/python benchmarks/peers/run.py --dataset $(DATASET)
+
+bench-serving: install ## The service's speed, load, memory and new items; BUNDLE names the bundle
+	$(BIN)/python benchmarks/serving_latency.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/serving_load.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/serving_batch.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/serving_start.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/serving_new_items.py --bundle $(BUNDLE)
 
 docs: install ## Check the documents: doctests, links, and tables against the results files
 	$(BIN)/pytest src tests/test_docs.py

@@ -1,0 +1,106 @@
+"""The pipeline of `serving_latency.py`, written plainly: PyTorch, FAISS Flat, loops."""
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+import torch
+from scipy import sparse
+
+from twotower.errors import InputError
+from twotower.models.sequence import SequenceConfig, SequenceUserTower
+from twotower.serving.blend import Blend
+from twotower.serving.bundle import Bundle
+from twotower.types import FloatArray
+
+
+class PlainPipeline:
+    """Answers histories with item ids. It shares the bundle's numbers and none of its code.
+
+    Parameters
+    ----------
+    bundle
+        Of a model with a sequence tower, such as v9.
+    candidates
+        Items that are filtered, and re-ranked.
+    """
+
+    def __init__(self, bundle: Bundle, candidates: int) -> None:
+        contents = bundle.contents
+        config = contents.info.config["model"]
+        if config["kind"] != "sequence" or contents.history_table is None:
+            raise InputError(
+                f"the plain pipeline knows sequence towers, got {config['kind']}", "bundle a v9"
+            )
+        torch.set_num_threads(1)
+        self.tower = SequenceUserTower(SequenceConfig.model_validate(config))
+        prefix = "user_tower."
+        self.tower.load_state_dict(
+            {
+                name.removeprefix(prefix): torch.from_numpy(value)
+                for name, value in bundle.weights().items()
+                if name.startswith(prefix)
+            }
+        )
+        self.tower.eval()
+        self.length = contents.info.history_length
+        self.history_table = torch.from_numpy(contents.history_table)
+        self.fold_in = contents.info.fold_in
+        self.factors = contents.factors
+        if self.factors is not None:
+            self.gram = self.factors.T @ self.factors
+        self.index = faiss.IndexFlatIP(contents.item_vectors.shape[1])
+        self.index.add(contents.item_vectors)
+        self.candidates = candidates
+        self.row_of = {item_id: row for row, item_id in enumerate(contents.items.ids)}
+        self.catalogue = contents.catalogue.select("item_id", "title").to_dicts()
+        self.available = [True] * len(self.catalogue)
+        blend = contents.reranker
+        if isinstance(blend, Blend):
+            self.blend = blend
+            parts = (blend.similarity, blend.neighbours, blend.indptr)
+            self.similarity = sparse.csr_matrix(parts, shape=(blend.num_items, blend.num_items))
+
+    def recommend(self, history: Sequence[str], k: int, *, rerank: bool) -> list[str]:
+        """The best ``k`` items that are not in the history."""
+        rows = [self.row_of[item_id] for item_id in history]
+        scores, items = self.index.search(self.encode(rows), self.candidates + len(rows))
+        seen = set(rows)
+        kept = []
+        for score, item in zip(scores[0], items[0], strict=True):
+            if item < 0 or item in seen or not self.available[item]:
+                continue
+            kept.append((float(score), int(item)))
+            if len(kept) == self.candidates:
+                break
+        if rerank:
+            kept = self.rerank(rows, kept)
+        return [self.catalogue[item]["item_id"] for _, item in kept[:k]]
+
+    def encode(self, rows: list[int]) -> FloatArray:
+        """``(1, d)`` the user's vector: the tower's, and the fold-in behind it."""
+        newest = torch.tensor(rows[-self.length :]) + 1
+        with torch.no_grad():
+            vector = self.tower(self.history_table[newest][None], torch.tensor([len(newest)]))
+        if self.fold_in is None or self.factors is None:
+            return vector.numpy()
+        own = self.factors[rows]
+        age = np.arange(len(rows))[::-1]
+        weight = self.fold_in.confidence * self.fold_in.recency**age
+        penalty = self.fold_in.regularisation * np.eye(len(self.gram))
+        matrix = self.gram + penalty + (own.T * weight) @ own
+        folded = np.linalg.solve(matrix, own.T @ (1 + weight))
+        whole = np.concatenate([vector.numpy()[0], self.fold_in.weight * folded])
+        return whole[None].astype(np.float32)
+
+    def rerank(self, rows: list[int], kept: list[tuple[float, int]]) -> list[tuple[float, int]]:
+        """The candidates by the blend's formula, best first."""
+        blend = self.blend
+        say = blend.recency ** np.arange(len(rows))[::-1]
+        near = np.asarray(say @ self.similarity[rows]).ravel()
+        wanted = say @ blend.text[rows]
+        wanted = wanted / max(np.linalg.norm(wanted), 1e-6)
+        items = [item for _, item in kept]
+        signals = [[score for score, _ in kept], near[items], blend.text[items] @ wanted]
+        scores = np.transpose([*signals, blend.popularity[items]]) @ blend.weights
+        return sorted(zip(scores.tolist(), items, strict=True), reverse=True)

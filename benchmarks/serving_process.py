@@ -1,0 +1,111 @@
+"""A `twotower serve` of a benchmark's own, on a free port of this machine."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from twotower.serving.api.auth import Scope, new_key
+from twotower.serving.client import Client
+
+_PATIENCE_S: Final = 120
+
+
+class Served:
+    """Runs while the block that it is opened in does; its database and log are temporary.
+
+    Attributes
+    ----------
+    address
+        Where it listens.
+    key
+        An API key that may do everything.
+    seconds_to_ready
+        From the start of the process until ``/ready`` said so.
+    """
+
+    def __init__(self, bundle: Path, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        self.key, line = new_key("benchmark", Scope.ADMIN)
+        (folder / "keys").write_text(line)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self._log = folder / "log"
+        state = f"sqlite:///{folder / 'state.sqlite3'}"
+        began = time.perf_counter()
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, "-c", "from twotower.cli import main; main()", "serve",
+                    "--bundle", str(bundle), "--keys", str(folder / "keys"), "--state", state,
+                    "--port", str(port), *options,
+                ],
+                stderr=log,
+            )  # fmt: skip
+        self.seconds_to_ready = self._wait(began)
+
+    def _wait(self, began: float) -> float:
+        while time.perf_counter() < began + _PATIENCE_S:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.address}/ready").status_code == 200:
+                    return time.perf_counter() - began
+            except httpx.TransportError:
+                time.sleep(0.005)
+        self.close()
+        raise RuntimeError(f"twotower serve did not start: {self._log.read_text()}")
+
+    def client(self) -> Client:
+        """A client with the key."""
+        return Client(self.address, self.key, timeout=60)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Resident memory, or with ``VmHWM`` the most that there was."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == what:
+                return int(value.split()[0]) / 1024
+        raise RuntimeError(f"/proc does not say {what}")
+
+    @property
+    def maps_torch(self) -> bool:
+        """Whether a library of torch is loaded; ``import torch`` always loads some."""
+        return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
+
+    def close(self) -> None:
+        """Stop it as an operator would."""
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

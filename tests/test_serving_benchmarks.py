@@ -1,0 +1,95 @@
+"""The serving benchmarks run on a small bundle, and write what they say they measure."""
+
+import importlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twotower.evaluation.results import read_results
+from twotower.experiments.bundling import bundle_contents, write_bundle
+from twotower.experiments.models import train_variant
+from twotower.experiments.reranking import fitted_blend
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+Figures = dict[tuple[str, str], float]
+Run = Callable[..., Figures]
+
+
+@pytest.fixture(scope="module")
+def bundle(blocks: Any, small_variants: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    trained = train_variant(small_variants["v9"], blocks)
+    contents = bundle_contents("v9", trained, blocks, reranker=fitted_blend(trained, blocks))
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    write_bundle(folder, contents, trained)
+    return folder
+
+
+@pytest.fixture
+def run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def run(script: str, *options: str) -> Figures:
+        out = tmp_path / "results.json"
+        command = [f"{script}.py", "--bundle", str(bundle), *options, "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", command)
+        importlib.import_module(script).main()
+        rows = read_results(out).rows
+        assert {row.split for row in rows} == {"bundle"}
+        return {(row.model, row.metric): row.value for row in rows}
+
+    return run
+
+
+def test_latency_of_both_stages(run: Run) -> None:
+    small = ("--requests", "4", "--repeats", "2", "--history", "3", "--candidates", "12")
+    found = run("serving_latency", *small)
+    for end in ("", "+rerank"):
+        assert found[f"twotower{end}", "ratio-to-native"] > 0
+        assert found[f"plain{end}", "ratio-to-twotower"] > 0
+        # The same items, found by other code.
+        assert found[f"plain{end}", "overlap@10"] == 1
+        for stage in ("encode", "search", "present"):
+            assert found[f"twotower{end}", f"mean-{stage}-ms"] > 0
+    assert ("twotower", "mean-rerank-ms") not in found
+    assert found["twotower+rerank", "mean-rerank-ms"] > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("implicit") is None, reason="needs the extra 'bench'")
+def test_batches_find_what_implicit_finds(run: Run) -> None:
+    found = run("serving_batch", "--users", "20", "-k", "5", "--repeats", "1", "--threads", "1")
+    assert found["twotower-search", "agreement"] == 1
+    assert found["twotower", "seconds"] > 0
+    assert found["implicit", "seconds"] > 0
+
+
+def test_new_users_and_items(run: Run) -> None:
+    found = run("serving_new_items", "--franchises", "3")
+    assert {model for model, _ in found} == {"v9", "v9+rerank", "popularity", "item-knn"}
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found["v9", "franchises@10"] >= found["v9", "siblings@10"]
+
+
+def test_the_start_of_the_service(run: Run) -> None:
+    found = run("serving_start", "--repeats", "1", "--history", "3")
+    assert found["twotower serve", "ready-seconds"] > 0
+    assert found["twotower serve", "ready-memory-mb"] > 50
+    assert found["twotower serve", "torch-loaded"] == 0
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_load_with_writes(run: Run) -> None:
+    found = run(
+        "serving_load", "--seconds", "1", "--history", "3", "--requests", "5",
+        "--connections", "2", "--reloads", "1", "--items-per-second", "3",
+    )  # fmt: skip
+    for part in ("reads", "reads-and-writes"):
+        assert found[part, "requests/s"] > 0
+        assert found[part, "errors"] == 0
+    assert found["reads-and-writes", "failed-writes"] == 0
+    assert found["reads-and-writes", "items"] == 3
+    assert found["reads-and-writes", "reloads"] == 1
