@@ -7,7 +7,8 @@ for ten items over ``--connections`` connections, each of which sends its next r
 last one is answered. ``reads`` is that alone. In ``reads-and-writes`` the bundle is reloaded ten
 times meanwhile, evenly, and 50 new items a second are added. Errors count every answer that is not
 200, every connection that broke, and every write that failed. ``service-cores`` and
-``generator-cores`` say how much of the machine each took: seconds of processor time a second.
+``generator-cores`` say how much of the machine each took: seconds of processor time a second;
+``service-ms-per-request`` is the service's share of one request, writes included.
 """
 
 import argparse
@@ -122,6 +123,7 @@ def loaded(
         "requests": told["requests"],
         "service-cores": cpu / seconds,
         "generator-cores": generator / seconds,
+        "service-ms-per-request": 1e3 * cpu / told["requests"],
         "memory-mb": served.memory_mb(),
     }
 

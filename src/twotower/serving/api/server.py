@@ -1,5 +1,6 @@
 """Run the app until it is told to stop."""
 
+import gc
 import importlib.util
 import logging
 import math
@@ -27,6 +28,8 @@ def serve(settings: ServeSettings) -> None:
         Where the bundle, the database or the keys cannot be used: before anything listens.
     """
     app = create_app(settings, Service(settings))
+    gc.collect()
+    gc.freeze()  # what was loaded stays: to walk through it again would hold up a request
     configure_logging()
     config = uvicorn.Config(
         app,
