@@ -29,7 +29,8 @@ def test_indexes_are_compared_on_the_bundles_own_vectors(opened: Opened) -> None
 
 
 def test_growth_ends_at_the_whole_catalogue(opened: Opened) -> None:
-    for sizes, times in measure.growth(opened.pipeline, queries=3).values():
+    whole = measure.indexes(opened.pipeline, queries=3)
+    for sizes, times in measure.growth(opened.pipeline, whole, queries=3).values():
         assert sizes[-1] == len(opened.items)
         assert sizes == sorted(sizes)
         assert np.all(np.asarray(times) > 0)

@@ -163,17 +163,24 @@ def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]
                     x=places[rows, 0], y=places[rows, 1], text=texts[rows], mode="markers",
                     name="others" if code < 0 else of.names[code],
                     marker={"color": OTHER if code < 0 else COLOURS[code], "size": 5,
-                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.6},
+                            "symbol": "circle" if code < 0 else SYMBOLS[code], "opacity": 0.75},
                     hovertemplate="%{text}<extra></extra>",
                 )
             )  # fmt: skip
-    for name, (symbol, where) in marked.items():
-        chart.add_scatter(
-            x=where[:, 0], y=where[:, 1], mode="markers+text", name=name, text=[f"<b>{name}</b>"],
-            textposition="top center", textfont={"size": 14},
-            marker={"symbol": symbol, "size": 20, "color": MARKED,
-                    "line": {"width": 2, "color": "#000"}},
-            hovertemplate=name + "<extra></extra>",
+    for number, (name, (symbol, where)) in enumerate(marked.items()):
+        # Of the same kind as the points: WebGL covers everything else.
+        chart.add_trace(
+            scatter(
+                x=where[:, 0], y=where[:, 1], mode="markers", name=name,
+                marker={"symbol": symbol, "size": 20, "color": MARKED,
+                        "line": {"width": 2, "color": "#000"}},
+                hovertemplate=name + "<extra></extra>",
+            )
+        )  # fmt: skip
+        chart.add_annotation(
+            x=float(where[0, 0]), y=float(where[0, 1]), text=f"<b>{name}</b>", ax=0,
+            ay=(-44, 44)[number % 2], standoff=10, arrowwidth=2, arrowcolor=MARKED,
+            bgcolor=MARKED, borderpad=3, font={"color": "#000", "size": 13},
         )  # fmt: skip
     chart.update_layout(showlegend=True, legend={**_TOP, "itemsizing": "constant"})
     chart.update_xaxes(showticklabels=False, title="first direction", zeroline=False)

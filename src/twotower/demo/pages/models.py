@@ -58,6 +58,8 @@ def show(opened: Opened, settings: DemoSettings) -> None:
             icon=":material/warning:",
         )
     studies = [study for study in found.studies() if _ranked(found, study)]
+    # What was tried on validation is no result, where there are results.
+    studies = [study for study in studies if "validation" not in study[1]] or studies
     if not studies:
         st.info(
             "No results were found beside the bundle or in benchmarks/results. "

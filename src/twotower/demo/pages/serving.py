@@ -225,5 +225,4 @@ def _compared(_opened: Opened, version: str) -> list[Measurement]:
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _grown(_opened: Opened, version: str) -> dict[str, tuple[list[int], list[float]]]:
-    del version
-    return measure.growth(_opened.pipeline)
+    return measure.growth(_opened.pipeline, _compared(_opened, version))
