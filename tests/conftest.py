@@ -142,6 +142,7 @@ def small_variants() -> dict[str, Any]:
         if model.kind == "sequence":
             model = model.vary(
                 history=model.history.vary(hidden_dim=8),
+                index_dim=6,
                 text_components=8,
                 text_hidden_dim=16,
                 factors=model.factors.vary(embedding_dim=4),

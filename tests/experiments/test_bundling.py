@@ -68,8 +68,8 @@ def test_v9_serves_the_vectors_that_it_was_evaluated_with(
         found = UserTower(pipeline.contents).encode(queries)
         np.testing.assert_allclose(found, scorer.user_vectors(queries), atol=1e-5)
     np.testing.assert_array_equal(pipeline.contents.item_vectors, scorer.item_vectors())
-    assert pipeline.contents.tower_dim == 8
-    assert found.shape == (20, 8 + 4)
+    assert pipeline.contents.tower_dim == 6
+    assert found.shape == (20, 6 + 4)
 
 
 def test_v9_recommends_a_new_item_and_reads_it_in_a_history(v9: Trained, blocks: Dataset) -> None:
@@ -77,9 +77,13 @@ def test_v9_recommends_a_new_item_and_reads_it_in_a_history(v9: Trained, blocks:
     encoder = pipeline.item_encoder
     rows = catalogue_rows([NEW])
     encoded = encoder.encode(rows, encoder.texts(rows))
-    assert encoded.vectors.shape == (1, 12)
-    np.testing.assert_allclose(np.linalg.norm(encoded.vectors[0, :8]), 1.2, atol=1e-5)
-    assert encoded.vectors[0, 8:].any()  # borrowed from the items with the nearest titles
+    assert encoded.vectors.shape == (1, 10)
+    np.testing.assert_allclose(np.linalg.norm(encoded.history[0]), 1, atol=1e-5)
+    projection = v9.module.item_map.numpy()
+    np.testing.assert_allclose(
+        encoded.vectors[0, :6], 1.2 * encoded.history[0] @ projection, atol=1e-5
+    )
+    assert encoded.vectors[0, 6:].any()  # borrowed from the items with the nearest titles
     described = Descriptions(["new"], [str(NEW["title"])], [str(NEW["category"])], [20.0])
     grown = pipeline.with_items(pipeline.items.with_items(described, encoded))
     known = blocks.items.ids[0]
@@ -156,7 +160,7 @@ def test_a_bundle_takes_saved_models_as_peers(
 def test_the_index_is_chosen_and_the_bundle_says_why(
     v9: Trained, blocks: Dataset, tmp_path: Any
 ) -> None:
-    candidates = (FlatConfig(), PqConfig(sub_dim=4))
+    candidates = (FlatConfig(), PqConfig(sub_dim=2))
     auto = AutoConfig(least_items=10, queries=5, candidates=candidates)
     contents = bundle_contents("v9", v9, blocks, index=auto)
     write_bundle(tmp_path / "bundle", contents, v9)

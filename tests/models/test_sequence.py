@@ -29,7 +29,8 @@ def test_an_item_without_events_has_the_vector_that_serving_would_give_it(
     assert len(cold)
     vectors, factors = module.scorer().item_vectors(), module.next_factors.numpy()
     assert not factors[cold].any()
-    towers = module.history_table().numpy()[1:]
+    assert module.projected
+    towers = module.history_table().numpy()[1:] @ module.item_map.numpy()
     np.testing.assert_array_equal(vectors[trained], np.hstack([towers, factors])[trained])
     for item in cold:
         alike = np.where(trained, block_text @ block_text[item], -np.inf)
@@ -49,3 +50,33 @@ def test_nothing_of_a_held_out_item_reaches_the_model(
     # In a history it is read by its title alone, and the least-squares part passes over it.
     queries = Queries.anonymous(blocks.interactions.select(np.arange(3)))
     assert np.isfinite(module.scorer().user_vectors(queries)).all()
+
+
+def test_training_and_its_validations_are_without_the_projection(
+    cold_blocks: Dataset, small_variants: Any, block_text: Any
+) -> None:
+    seen: list[bool] = []
+
+    def validate(module: Any) -> float:
+        seen.append(module.projected)
+        return 0.0
+
+    fit(small_variants["v9"], cold_blocks, validate=validate, text=block_text)
+    assert seen[:2] == [False, False]
+    assert all(seen[2:])  # the weight of the factors is chosen with it
+
+
+def test_without_a_projection_the_whole_tower_is_compared(
+    cold_blocks: Dataset, small_variants: Any, block_text: Any
+) -> None:
+    small = small_variants["v9"]
+    whole = small.vary(model=small.model.vary(index_dim=None))
+    module = fit(whole, cold_blocks, validate=lambda _: 0.0, text=block_text).module
+    assert isinstance(module, SequenceTower)
+    assert not module.projected
+    assert module.scorer().item_vectors().shape[1] == 8 + 4
+
+
+def test_a_projection_is_not_longer_than_the_towers(small_variants: Any) -> None:
+    with pytest.raises(ValueError, match="index_dim must be at most embedding_dim 8, got 9"):
+        small_variants["v9"].model.vary(index_dim=9)

@@ -195,6 +195,7 @@ def _new_items(
         text_fields=variant.text_fields,
         history_projection=towers.history_projection,
         history_is_vector=towers.history_is_vector,
+        vector_projection=towers.vector_projection,
         text=text,
         text_model=None if text is None else text_model(variant.text_encoder),
     )

@@ -29,6 +29,7 @@ class ServedTowers(NamedTuple):
     unknown_id: FloatArray
     history_projection: FloatArray | None
     history_is_vector: bool
+    vector_projection: FloatArray | None
     factors: FloatArray | None
     fold_in: FoldInInfo | None
 
@@ -65,6 +66,7 @@ def _of_two_tower(module: TwoTower) -> ServedTowers:
         unknown_id=weights["item_embedding.weight"][0],
         history_projection=weights["history_text.weight"].T if has_history else None,
         history_is_vector=False,
+        vector_projection=None,
         factors=None,
         fold_in=None,
     )
@@ -83,6 +85,7 @@ def _of_sequence(module: SequenceTower, num_users: int) -> ServedTowers:
         unknown_id=module.item_embedding.weight[0].detach().cpu().numpy(),
         history_projection=None,
         history_is_vector=True,
+        vector_projection=module.item_map.cpu().numpy() if module.projected else None,
         factors=None if factors is None else module.factors.cpu().numpy(),
         fold_in=None
         if factors is None

@@ -55,15 +55,24 @@ def export_item_tower(module: TwoTower) -> bytes:
 
 
 def export_sequence_user_tower(module: SequenceTower) -> bytes:
-    """The user tower of a sequence model: inputs ``history (B, L, d)`` and ``lengths (B,)``."""
+    """The user tower of a sequence model: inputs ``history (B, L, d)`` and ``lengths (B,)``.
+
+    Where the model has a projection, it is the last step.
+    """
     example = (torch.zeros(1, 2, module.config.embedding_dim), torch.ones(1, dtype=torch.int64))
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in ("lengths", "vector")}
     axes["history"] = {0: "batch", 1: "positions"}
-    return _exported(module.user_tower, example, ("history", "lengths"), axes)
+    tower = (
+        _Projected(module.user_tower, module.user_map) if module.projected else module.user_tower
+    )
+    return _exported(tower, example, ("history", "lengths"), axes)
 
 
 def export_sequence_item_tower(module: SequenceTower) -> bytes:
-    """The item tower of a sequence model: inputs ``item (B, d)``, ``text`` and ``features``."""
+    """The item tower of a sequence model: inputs ``item (B, d)``, ``text`` and ``features``.
+
+    Its vectors are what the user tower reads; a projection comes after it.
+    """
     example = (
         torch.zeros(1, module.config.embedding_dim),
         torch.zeros(1, module.item_tower.text.input_dim),
@@ -72,6 +81,19 @@ def export_sequence_item_tower(module: SequenceTower) -> bytes:
     names = ("item", "text", "features")
     axes = {name: {0: "batch"} for name in (*names, "vector")}
     return _exported(module.item_tower, example, names, axes)
+
+
+class _Projected(nn.Module):
+    projection: Tensor
+
+    def __init__(self, tower: nn.Module, projection: Tensor) -> None:
+        super().__init__()
+        self.tower = tower
+        self.register_buffer("projection", projection)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        vectors: Tensor = self.tower(*inputs)
+        return vectors @ self.projection
 
 
 def _exported(

@@ -29,11 +29,13 @@ from twotower.models.base import (
 )
 from twotower.models.factors import FactorScorer
 from twotower.models.history import HistoryEncoder, TransformerConfig
+from twotower.models.projection import score_projections
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
 from twotower.types import BoolArray, FloatArray
 
 _ENCODE_ROWS = 1024
+_PROJECTION_USERS = 20_000
 
 
 class SequenceConfig(Config):
@@ -41,7 +43,10 @@ class SequenceConfig(Config):
 
     kind: Literal["sequence"] = "sequence"
     embedding_dim: int = Field(64, ge=2)
-    """Length of the trained part of a vector."""
+    """Width of the towers."""
+    index_dim: int | None = Field(32, ge=1)
+    """Length of the towers' part of a vector: after training they are projected onto so many
+    dimensions, which leaves more of an index to the factors. None keeps all."""
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
@@ -54,7 +59,7 @@ class SequenceConfig(Config):
     """Share of that layer that is hidden in training."""
     history: HistoryEncoder = TransformerConfig()
     """How the newest items are read."""
-    factors: ALSConfig | None = ALSConfig(next_item=True)
+    factors: ALSConfig | None = ALSConfig(embedding_dim=224, next_item=True)
     """The least-squares part of the vectors, or None."""
     cold_items: ColdItems = ColdItems()
     """What stands for the factor of an item that training has no event of."""
@@ -65,6 +70,11 @@ class SequenceConfig(Config):
             raise ValueError(
                 f"history.hidden_dim must be embedding_dim {self.embedding_dim}, since the "
                 f"history is read as item vectors, got {self.history.hidden_dim}"
+            )
+        if self.index_dim is not None and self.index_dim > self.embedding_dim:
+            raise ValueError(
+                f"index_dim must be at most embedding_dim {self.embedding_dim}, "
+                f"got {self.index_dim}"
             )
         return self
 
@@ -140,6 +150,8 @@ class SequenceTower(RetrievalModule):
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
+    user_map: Tensor
+    item_map: Tensor
 
     def __init__(
         self,
@@ -178,6 +190,10 @@ class SequenceTower(RetrievalModule):
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
+        # Zero until they are fitted: training and its validations are without them.
+        shape = (config.embedding_dim, config.index_dim or 0)
+        self.register_buffer("user_map", torch.zeros(shape))
+        self.register_buffer("item_map", torch.zeros(shape))
         self._cold = np.flatnonzero(~trained)
         self._nearest = config.cold_items.nearest(text[self._cold], text, trained)
 
@@ -189,6 +205,23 @@ class SequenceTower(RetrievalModule):
             scored = fit_next_factors(train, read, config) if config.next_item else read
             self.factors.copy_(torch.from_numpy(read))
             self.next_factors.copy_(torch.from_numpy(scored))
+
+    @property
+    def projected(self) -> bool:
+        """Whether the towers' vectors are projected before they are compared."""
+        return bool(self.item_map.any())
+
+    @torch.no_grad()
+    def fit_projection(self, train: Histories) -> None:
+        """Fit the projection to the users of the training part, where there is to be one."""
+        if self.config.index_dim is None:
+            return
+        rows = np.random.default_rng(0).permutation(len(train))[:_PROJECTION_USERS]
+        towers = self.history_table()
+        users = self._encode(train.select(np.sort(rows)), towers)
+        fitted = score_projections(users, towers[1:].cpu().numpy(), self.config.index_dim)
+        self.user_map.copy_(torch.from_numpy(fitted.user))
+        self.item_map.copy_(torch.from_numpy(fitted.item))
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed every item of the batch once, then run the user tower over the histories."""
@@ -228,17 +261,21 @@ class SequenceTower(RetrievalModule):
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         towers = self.history_table()
         maker, weight = self.fold_in(), float(self.factor_weight)
+        user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
             vectors = self._encode(queries.histories, towers)
+            if user_map is not None:
+                vectors = vectors @ user_map
             if maker is None:
                 return vectors
             return np.hstack([vectors, weight * maker(queries.histories)])
 
-        items = torch.cat([towers[1:], self.next_factors], dim=1).cpu().numpy()
+        compared = towers[1:] @ self.item_map if self.projected else towers[1:]
+        items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
         if maker is not None:
             items[self._cold] = self.config.cold_items.vectors(
-                towers[1:].cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
+                compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )
         return FactorScorer(items, encode)
 

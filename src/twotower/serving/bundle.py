@@ -204,6 +204,8 @@ def _save_new_items(folder: Path, new: NewItems) -> None:
     arrays = {"unknown_id": new.unknown_id, **new.features.to_arrays()}
     if new.history_projection is not None:
         arrays["history_projection"] = new.history_projection
+    if new.vector_projection is not None:
+        arrays["vector_projection"] = new.vector_projection
     text: dict[str, str | bool] = {
         "fields": new.text_fields,
         "history_is_vector": new.history_is_vector,
@@ -243,6 +245,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         text_fields=about["fields"],
         history_projection=arrays.get("history_projection"),
         history_is_vector=about["history_is_vector"],
+        vector_projection=arrays.get("vector_projection"),
         text=text,
         text_model=model,
     )

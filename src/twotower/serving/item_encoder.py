@@ -95,6 +95,8 @@ class ItemEncoder:
         history = towers if new.history_is_vector else None
         if new.history_projection is not None and text is not None:
             history = text @ new.history_projection
+        if new.vector_projection is not None:
+            towers = towers @ new.vector_projection
         return EncodedItems(
             vectors=self._vectors(towers, text),
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),

@@ -48,6 +48,9 @@ class NewItems:
         ``(t, h)`` from an item's text to what the user tower reads of it, or None.
     history_is_vector
         Whether what the user tower reads of an item is the item tower's vector of it.
+    vector_projection
+        ``(d, k)`` from the item tower's vector to what stands in the index, or None where it is
+        that itself.
     text
         ``(items, t)`` text vectors of the bundle's items, for search, or None.
     text_model
@@ -60,6 +63,7 @@ class NewItems:
     text_fields: TextFields = "title"
     history_projection: FloatArray | None = None
     history_is_vector: bool = False
+    vector_projection: FloatArray | None = None
     text: FloatArray | None = None
     text_model: TextModel | None = None
 

@@ -100,6 +100,7 @@ def fit(
         progress=progress,
     )
     if isinstance(module, SequenceTower):
+        module.fit_projection(interactions)
         weigh_factors(module, validate)
     return Trained(variant, seed, module, state)
 
