@@ -35,17 +35,22 @@ def bundle(blocks: Dataset, small_variants: Any, tmp_path_factory: pytest.TempPa
 
 def test_measures_both_widths_at_every_size(bundle: Path, blocks: Dataset) -> None:
     settings = IndexBench(
-        kinds=("exact", "flat", "brute-force"), ks=(5,), sizes=(100, 200), queries=10, rounds=2
+        short=6,
+        kinds=("exact", "flat", "brute-force"),
+        ks=(5,),
+        sizes=(100, 200),
+        queries=10,
+        rounds=2,
     )
     done: list[str] = []
     found = bench_index(bundle, settings, note=done.append)
     assert found.absent == []
     assert list(dict.fromkeys(row.protocol for row in found.rows)) == [
-        "index-100x8", "index-200x8", "index-100x12", "index-200x12"
+        "index-100x6", "index-200x6", "index-100x10", "index-200x10"
     ]  # fmt: skip
     assert len(done) == 12
     values = {(row.protocol, row.model, row.metric): row for row in found.rows}
-    for where in ("index-100x8", "index-200x12"):
+    for where in ("index-100x6", "index-200x10"):
         for kind in settings.kinds:
             assert values[where, kind, "recall@5"].value == 1
             for metric in ("us@5", "p99-us@5", "queries/s@5", "build-seconds", "memory-mb"):
@@ -54,17 +59,17 @@ def test_measures_both_widths_at_every_size(bundle: Path, blocks: Dataset) -> No
         ratio = values[where, "flat", "times-as-fast-as-exact@5"]
         assert ratio.low is not None
         assert ratio.low <= ratio.value
-    megabytes = values["index-100x8", "exact", "memory-mb"].value
-    assert megabytes == pytest.approx(100 * 8 * 4 / 2**20, rel=1e-4)
+    megabytes = values["index-100x6", "exact", "memory-mb"].value
+    assert megabytes == pytest.approx(100 * 6 * 4 / 2**20, rel=1e-4)
     assert found.models["brute-force"].startswith("matrix product and top-k in PyTorch, on ")
 
 
-def test_published_figures_stand_beside_the_towers_own_size(bundle: Path, blocks: Dataset) -> None:
-    settings = IndexBench(kinds=("exact", "flat"), ks=(5,), queries=5, rounds=1)
+def test_published_figures_stand_beside_the_shorter_vectors(bundle: Path, blocks: Dataset) -> None:
+    settings = IndexBench(short=6, kinds=("exact", "flat"), ks=(5,), queries=5, rounds=1)
     rows = bench_index(bundle, settings, reference=REFERENCE).rows
     (published,) = [row for row in rows if row.metric.startswith("published")]
     assert (published.model, published.metric, published.value) == ("flat", "published-us@5", 310)
-    assert published.protocol == protocol(len(blocks.items), 8)
+    assert published.protocol == protocol(len(blocks.items), 6)
     assert published.low is None
 
 
@@ -72,11 +77,17 @@ def test_what_takes_too_long_or_too_much_is_left_out(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = IndexBench(
-        kinds=("exact", "hnsw"), ks=(5,), sizes=(50, 100), queries=5, rounds=1, build_limit=1e-9
+        short=6,
+        kinds=("exact", "hnsw"),
+        ks=(5,),
+        sizes=(50, 100),
+        queries=5,
+        rounds=1,
+        build_limit=1e-9,
     )
     found = bench_index(bundle, settings)
     assert {(one.model, one.reason.split(":")[0]) for one in found.absent} == {
-        (kind, f"index-100x{width}") for kind in ("exact", "hnsw") for width in (8, 12)
+        (kind, f"index-100x{width}") for kind in ("exact", "hnsw") for width in (6, 10)
     }
     assert all("to build it would take" in one.reason for one in found.absent)
 

@@ -42,6 +42,8 @@ class IndexBench(Config):
     """Items asked for."""
     sizes: tuple[int, ...] = ()
     """Sizes of the catalogue; by default the bundle's own."""
+    short: int = Field(default=64, ge=1)
+    """Columns of the shorter vectors that are measured beside the whole ones."""
     queries: int = Field(default=200, ge=1)
     """User vectors to ask with."""
     rounds: int = Field(default=5, ge=1)
@@ -92,7 +94,7 @@ def bench_index(
     reference: Reference | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Figures:
-    """Measure index kinds, one thread, at the towers' width and at that of the whole vectors.
+    """Measure index kinds, one thread, over whole vectors and over their first columns.
 
     Sizes beyond the bundle's are made by `grown`; queries are vectors of users drawn from the
     bundle's. What a size takes too much time or memory for is reported as absent.
@@ -120,15 +122,15 @@ def bench_index(
     queries = user_vectors(contents, settings.queries)
     figures = Figures([], [], {})
     with one_thread():
-        for width in sorted({contents.tower_dim, queries.shape[1]}):
-            # The first columns alone are the towers' vectors.
+        for width in sorted({_short(settings, queries), queries.shape[1]}):
             real = np.ascontiguousarray(contents.item_vectors[:, :width])
             asked = np.ascontiguousarray(queries[:, :width])
             bench = _Bench(settings, contents.info.dataset, asked, figures, note)
             for size in sorted(set(settings.sizes)) or [len(real)]:
                 bench.measure(real, size)
     if reference is not None:
-        figures.rows.extend(_published(reference, contents, figures.rows))
+        where = protocol(len(contents.item_vectors), _short(settings, queries))
+        figures.rows.extend(_published(reference, where, figures.rows))
     return figures
 
 
@@ -273,9 +275,12 @@ def _lacking(needed: float) -> str | None:
     return f"it needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free"
 
 
-def _published(reference: Reference, contents: BundleContents, rows: Sequence[Row]) -> list[Row]:
-    """Published figures of kinds that were measured, at the towers' width."""
-    where = protocol(len(contents.item_vectors), contents.tower_dim)
+def _short(settings: IndexBench, queries: FloatArray) -> int:
+    return min(settings.short, queries.shape[1])
+
+
+def _published(reference: Reference, where: str, rows: Sequence[Row]) -> list[Row]:
+    """Published figures of kinds that were measured, beside a protocol's."""
     measured = {row.model: row for row in rows if row.protocol == where}
     return [
         measured[one.model].model_copy(
