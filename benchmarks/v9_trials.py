@@ -41,7 +41,9 @@ LEAST_SQUARES = {
     "als, and popularity discounted": OURS,
     "als, all of it, 64 dimensions": OURS.vary(embedding_dim=64),
     "als, all of it, 128 dimensions": OURS.vary(embedding_dim=128),
-    "als, all of it, 256 dimensions": OURS.vary(embedding_dim=256),
+    "als, all of it, 224 dimensions": OURS.vary(embedding_dim=224),
+    "als, all of it, 384 dimensions": OURS.vary(embedding_dim=384),
+    "als, all of it, 512 dimensions": OURS.vary(embedding_dim=512),
 }
 
 
@@ -55,10 +57,13 @@ def scorers(dataset: Dataset, model: Path | None) -> Iterator[tuple[str, Scorer]
     if not isinstance(module, SequenceTower):
         raise SystemExit(f"{model} is no sequence model")
     yield "v9", module.scorer()
+    weight = float(module.factor_weight)
     module.factor_weight.fill_(0.0)
-    yield "v9, tower alone", module.scorer()
-    module.factor_weight.fill_(1000.0)
-    yield "v9, least squares alone", module.scorer()
+    yield "v9, towers alone", module.scorer()
+    module.item_map.zero_()
+    yield "v9, towers alone, not projected", module.scorer()
+    module.factor_weight.fill_(weight)
+    yield "v9, towers not projected", module.scorer()
 
 
 def main() -> None:
