@@ -276,7 +276,7 @@ def _lacking(needed: float) -> str | None:
 
 
 def _short(settings: IndexBench, queries: FloatArray) -> int:
-    return min(settings.short, queries.shape[1])
+    return min(settings.short, int(queries.shape[1]))
 
 
 def _published(reference: Reference, where: str, rows: Sequence[Row]) -> list[Row]:
