@@ -143,7 +143,7 @@ def searcher(index: ItemIndex) -> Search:
 
     def search(queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         if k not in parameters:
-            parameters[k] = index.config.search_parameters(k)
+            parameters[k] = index.config.search_parameters(faiss_index, k)
         found: tuple[FloatArray, OffsetArray] = faiss_index.search(queries, k, params=parameters[k])
         return found
 
