@@ -22,6 +22,9 @@ from twotower.types import Array, FloatArray
 RECENCY: Final = 0.5
 TEXT_COMPONENTS: Final = 128
 CANDIDATES: Final = 1000
+FITTED_CANDIDATES: Final = 300
+"""Candidates that weights are fitted on: an item further down is rarely one of the best ten, and
+a thousand would have the weights mind how it is ordered there."""
 MOST_QUERIES: Final = 10_000
 """Validation users that weights are fitted on: four numbers need no more."""
 RERANKED: Final = "+rerank"
@@ -56,7 +59,7 @@ def fit_blend(
     dataset: Dataset,
     text: FloatArray,
     *,
-    candidates: int = CANDIDATES,
+    candidates: int = FITTED_CANDIDATES,
     max_queries: int = MOST_QUERIES,
 ) -> Blend:
     """Fit the weights so that the validation items come first among the candidates.
