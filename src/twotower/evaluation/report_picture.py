@@ -1,6 +1,7 @@
 """The study's main chart as a small SVG picture, for documents: no script, no extra package."""
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Final
 
 from twotower.data.atomic import atomic_file
@@ -9,10 +10,10 @@ from twotower.evaluation.registry import FULL
 from twotower.evaluation.report_data import QUALITY, StudyFigures, within_seeds
 from twotower.evaluation.svg import document, line, round_numbers, text
 
-WIDTH: Final = 920
-LABELS: Final = 420
+WIDTH: Final = 1000
+LABELS: Final = 500
 """Pixels for what stands left of the axis."""
-ROW: Final = 34
+ROW: Final = 40
 TOP: Final = 84
 COLOURS: Final = {"helps": "#0072B2", "hurts": "#D55E00", "no difference shown": "#6B7280"}
 
@@ -64,8 +65,10 @@ def render_picture(figures: StudyFigures, protocol: str = FULL) -> str:
         colour = COLOURS[one.verdict]
         label = f"{one.model} vs {one.parent}{' †' * within_seeds(one)}"
         parts.append(text(24, y + 5, label, weight=650))
-        change = _shortened(figures.changes.get(one.model, ""))
-        parts.append(text(172, y + 5, change, fill="#52606D", size=12))
+        lines = wrap(figures.changes.get(one.model, ""), 46)[:2]
+        for place_in, words in enumerate(lines):
+            down = y + 5 + 15 * place_in - (7 if len(lines) == 2 else 0)
+            parts.append(text(190, down, words, fill="#52606D", size=12))
         parts.append(line(place(one.low), y, place(one.high), y, colour, 3, cap="round"))
         parts.append(_mark(place(one.value), y, one.verdict))
     title = f"What each change adds to {QUALITY} on {figures.dataset}"
@@ -73,7 +76,7 @@ def render_picture(figures: StudyFigures, protocol: str = FULL) -> str:
 
 
 def _legend() -> str:
-    x, parts = 560, []
+    x, parts = 640, []
     for verdict, width in (("helps", 70), ("hurts", 70), ("no difference shown", 160)):
         parts += [_mark(x, 30, verdict), text(x + 12, 35, verdict, fill="#52606D")]
         x += width
@@ -87,7 +90,3 @@ def _mark(x: float, y: float, verdict: str) -> str:
         return f'<path d="M{x} {y - 8} l8 8 l-8 8 l-8 -8 z" fill="{colour}"/>'
     fill = colour if verdict == "helps" else "#fff"
     return f'<circle cx="{x}" cy="{y}" r="6.5" fill="{fill}" stroke="{colour}" stroke-width="2.5"/>'
-
-
-def _shortened(words: str, longest: int = 40) -> str:
-    return words if len(words) <= longest else f"{words[: longest - 1].rstrip()}…"
