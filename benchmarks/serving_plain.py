@@ -34,14 +34,18 @@ class PlainPipeline:
             )
         torch.set_num_threads(1)
         self.tower = SequenceUserTower(SequenceConfig.model_validate(config))
+        weights = bundle.weights()
         prefix = "user_tower."
         self.tower.load_state_dict(
             {
                 name.removeprefix(prefix): torch.from_numpy(value)
-                for name, value in bundle.weights().items()
+                for name, value in weights.items()
                 if name.startswith(prefix)
             }
         )
+        projection = weights.get("user_map")
+        projected = projection is not None and projection.any()
+        self.projection = torch.from_numpy(projection) if projected else None
         self.tower.eval()
         self.length = contents.info.history_length
         self.history_table = torch.from_numpy(contents.history_table)
@@ -82,6 +86,8 @@ class PlainPipeline:
         newest = torch.tensor(rows[-self.length :]) + 1
         with torch.no_grad():
             vector = self.tower(self.history_table[newest][None], torch.tensor([len(newest)]))
+            if self.projection is not None:
+                vector = vector @ self.projection
         if self.fold_in is None or self.factors is None:
             return vector.numpy()
         own = self.factors[rows]
