@@ -52,6 +52,7 @@ def main() -> None:
                     page = browser.new_page(
                         viewport={"width": width, "height": 900}, color_scheme=theme
                     )
+                    page.set_default_timeout(120_000)
                     _visit(page, address, size, theme, given.out)
             browser.close()
     finally:

@@ -79,7 +79,8 @@ CSS: Final = """
   font-variant-numeric: tabular-nums; }
 .tt-table th, .tt-table td { padding: .45rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid color-mix(in srgb, currentColor 16%, transparent); }
-.tt-table th:first-child, .tt-table td:first-child { text-align: left; }
+.tt-table th:first-child, .tt-table td:first-child { text-align: left; white-space: normal;
+  min-width: 6.5rem; }
 .tt-table th { font-weight: 600; color: color-mix(in srgb, currentColor 75%, transparent); }
 .tt-table td.tt-best { font-weight: 750; }
 .tt-table small { display: block; font-size: .74rem;
