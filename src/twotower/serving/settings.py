@@ -46,6 +46,8 @@ class ServeSettings(BaseSettings):
     """Longest request body."""
     timeout_s: float = Field(10.0, gt=0)
     """After so many seconds a request is answered with 504."""
+    reload_timeout_s: float = Field(120.0, gt=0)
+    """The same for a reload, which reads and checks a whole bundle beside the traffic."""
     rate_limit: float | None = Field(None, gt=0)
     """Requests per second of one key, or of one address where no key is given; None for any."""
     rate_burst: int = Field(100, ge=1)

@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 
@@ -48,3 +49,20 @@ def test_what_takes_too_long_is_given_up(served, monkeypatch) -> None:
         assert answer.json()["detail"] == "not answered within 0.2 s"
         assert client.get("/v1/users/user-03/recommendations").status_code == 200
         released.set()
+
+
+def test_a_reload_may_take_longer(served, monkeypatch) -> None:
+    with served(timeout_s=0.05, reload_timeout_s=0.3) as client:
+        service = client.app.state.context.service
+        whole = service.reload
+
+        def slow(name: str | None) -> object:
+            time.sleep(0.1)
+            return whole(name)
+
+        monkeypatch.setattr(service, "reload", slow)
+        asked = {"url": "/v1/models/reload", "json": {}}
+        assert client.post(**asked).status_code == 200
+        monkeypatch.setattr(service, "reload", lambda _: time.sleep(1))
+        answer = client.post(**asked)
+        assert (answer.status_code, answer.json()["detail"]) == (504, "not answered within 0.3 s")

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _ID: Final = re.compile(r"[\w.-]{1,64}")
 OPEN_TO_ALL: Final = frozenset({"/health", "/ready"})
 """Neither keys nor rates count here: what runs the service must always get an answer."""
+RELOAD: Final = "/v1/models/reload"
+"""It may take longer than other requests."""
 
 
 class Envelope:
@@ -70,10 +72,10 @@ class Envelope:
             if refused is not None:
                 await refused(scope, receive, answer)
             else:
-                async with asyncio.timeout(self._context.settings.timeout_s):
+                async with asyncio.timeout(self._limit(request)):
                     await self._app(scope, receive, answer)
         except Exception as error:
-            response = self._failed(error)
+            response = self._failed(error, self._limit(request))
             if not status:
                 await response(scope, receive, answer)
         finally:
@@ -106,13 +108,17 @@ class Envelope:
             )  # fmt: skip
         return None
 
-    def _failed(self, error: Exception) -> Response:
+    def _limit(self, request: Request) -> float:
+        settings = self._context.settings
+        return settings.reload_timeout_s if request.url.path == RELOAD else settings.timeout_s
+
+    def _failed(self, error: Exception, limit: float) -> Response:
         kind = type(error).__name__
         if isinstance(error, TimeoutError):
             logger.warning("a request took too long")
             self._context.metrics.errors.labels("timeout").inc()
             return problem(
-                504, f"not answered within {self._context.settings.timeout_s:g} s",
+                504, f"not answered within {limit:g} s",
                 fix="ask for less at once, or try again",
             )  # fmt: skip
         logger.error("a request failed", exc_info=error)

@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 from twotower.errors import TwoTowerError
 from twotower.serving.api.auth import Scope
 from twotower.serving.api.context import Context
+from twotower.serving.api.envelope import RELOAD
 from twotower.serving.api.problems import responses
 from twotower.serving.api.routes import context, fast, needs, service
 from twotower.serving.api.schemas import Health, ModelAnswer, Ready, ReloadRequest
@@ -71,7 +72,7 @@ async def metrics(shared: Shared) -> Response:
 
 
 @router.post(
-    "/v1/models/reload",
+    RELOAD,
     response_model=ModelAnswer,
     responses=responses(409),
     dependencies=[needs(Scope.ADMIN)],
