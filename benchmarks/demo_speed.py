@@ -68,7 +68,7 @@ class Visit:
         self.page.evaluate(f"await_change(() => {seen})")
         act()
         try:
-            self.page.wait_for_function("window.changed !== null", timeout=10_000)
+            self.page.wait_for_function("window.changed !== null", timeout=60_000)
         except TimeoutError:
             sys.exit(f"{kind}: never seen: {seen}")
         spent = self.page.evaluate("changed - acted") / 1000
@@ -104,6 +104,7 @@ def main() -> None:
         for start in range(given.starts):
             with served(given.bundle) as address:
                 page = browser.new_page(viewport={"width": 1280, "height": 900})
+                page.set_default_timeout(120_000)
                 page.add_init_script(WATCH)
                 first.append(first_page(page, address))
                 if start == given.starts - 1:
@@ -178,7 +179,8 @@ def interactions(visit: Visit, searches: list[str]) -> dict[str, list[float]]:
     page = visit.page
     button = page.get_by_role("button")
     for number, text in enumerate(searches):
-        scenario = page.locator("[class*=st-key-scenario] button").nth(number)
+        scenarios = page.locator("[class*=st-key-scenario]")
+        scenario = scenarios.nth(number % scenarios.count()).get_by_role("button").first
         visit.changes("scenario", scenario.click)
         box = page.get_by_label("Search titles")
         box.press_sequentially(text[:-2], delay=20)
@@ -223,7 +225,7 @@ def interactions(visit: Visit, searches: list[str]) -> dict[str, list[float]]:
             f"(document.querySelector('.tt-lists')?.innerText ?? {before!r}) !== {before!r}",
         )
         to_page(visit, "models", "document.querySelector('.js-plotly-plot, .stAlert')")
-        to_page(visit, "data", "document.querySelector('.js-plotly-plot .plot')")
+        to_page(visit, "data", "document.querySelector('.js-plotly-plot .main-svg')")
         to_page(visit, "", f"{CARDS}.length > 0")
         visit.settle()
         button.get_by_text("Start over").click()
@@ -234,10 +236,13 @@ def interactions(visit: Visit, searches: list[str]) -> dict[str, list[float]]:
 def category(visit: Visit) -> None:
     """Choose a category that not all that is shown has, and take it back."""
     page = visit.page
+    page.wait_for_timeout(1000)  # until what was done before has begun to be drawn
     visit.settle()
     box = page.get_by_label("Only these categories")
-    box.click()
+    box.focus()
+    box.press("ArrowDown")  # a click upon a box that has the focus already closes it
     option = page.get_by_role("option").nth(1)
+    option.wait_for()
     name = option.inner_text()
     visit.timed(
         "category",
