@@ -29,7 +29,7 @@ class ServeSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     threads: int = Field(1, ge=1)
-    """Threads that one run of the user tower may use."""
+    """Threads that the native code of one request may use."""
     workers: int = Field(4, ge=1)
     """Threads for what takes longer than a millisecond: batches, text, the database."""
     rerank: bool = False

@@ -7,6 +7,7 @@ import math
 import socket
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from twotower.serving.api.app import create_app
 from twotower.serving.api.logs import configure_logging
@@ -43,7 +44,10 @@ def serve(settings: ServeSettings) -> None:
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
         timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )
-    _Announced(config).run()
+    # A request is too small to share out: threads that wait for each other would take the cores
+    # from other requests.
+    with threadpool_limits(settings.threads):
+        _Announced(config).run()
 
 
 class _Announced(uvicorn.Server):
