@@ -46,7 +46,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
 def _pick(opened: Opened) -> None:
     st.html(cards.step(1, "Choose"))
     text = st.text_input(
-        "Search titles", key=state.SEARCH, type="search", live=True,
+        "Search titles", key=state.SEARCH, type="search", live="100ms",
         placeholder="Begin to type, errors are fine", icon=":material/search:",
     )  # fmt: skip
     chosen = state.picks()

@@ -24,7 +24,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
         )
     )
     text = st.text_input(
-        "Look for another item", key="item-search", type="search", live=True,
+        "Look for another item", key="item-search", type="search", live="100ms",
         placeholder="Begin to type", icon=":material/search:",
     )  # fmt: skip
     if text.strip():
