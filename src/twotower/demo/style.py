@@ -35,6 +35,12 @@ CSS: Final = """
   background-image: linear-gradient(155deg, rgb(255 255 255 / .16), transparent 55%);
   overflow: hidden; }
 .tt-small .tt-cover { width: 2rem; height: 2.5rem; font-size: .72rem; border-radius: .4rem; }
+[class*="st-key-tt-rows-"] { display: grid; grid-template-columns: minmax(0, 1fr) auto;
+  align-items: center; gap: .6rem .5rem; }
+.st-key-recommendations { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr));
+  gap: 1rem; }
+.st-key-recommendations > div > div { height: 100%; }
+.st-key-recommendations .stElementContainer:has(.tt-item) { flex: 1 1 100%; }
 .tt-text { min-width: 0; flex: 1; }
 .tt-title { font-weight: 620; line-height: 1.3; overflow-wrap: anywhere; display: -webkit-box;
   -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
@@ -88,6 +94,7 @@ CSS: Final = """
 .tt-foot { margin-top: 2rem; font-size: .82rem;
   color: color-mix(in srgb, currentColor 68%, transparent); overflow-wrap: anywhere; }
 @media (max-width: 640px) {
+  .st-key-recommendations { grid-template-columns: minmax(0, 1fr); }
   .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; }
 }
 """

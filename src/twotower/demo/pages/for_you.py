@@ -72,8 +72,8 @@ def _found(opened: Opened, text: str, chosen: list[str]) -> None:
     items = [item for item in items if item.item_id not in chosen][:_FOUND]
     if not items:
         st.info("No title is like that. Try fewer or other words.", icon=":material/search_off:")
-    for item in items:
-        with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+    with st.container(key="tt-rows-found"):
+        for item in items:
             st.html(cards.tile(item, opened.categories, small=True))
             st.button(
                 "Pick", key=f"pick-{item.item_id}", icon=":material/add:",
@@ -88,8 +88,8 @@ def _picked(opened: Opened, chosen: list[str]) -> None:
         st.markdown(f"**Your picks** ({len(chosen)})")
         st.button("Start over", on_click=state.pick_all, args=([],), type="tertiary",
                   icon=":material/restart_alt:")  # fmt: skip
-    for item_id in reversed(chosen):
-        with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+    with st.container(key="tt-rows-picked"):
+        for item_id in reversed(chosen):
             st.html(cards.tile(opened.shown(item_id), opened.categories, small=True))
             st.button(
                 "Remove", key=f"remove-{item_id}", icon=":material/close:", type="tertiary",
@@ -179,11 +179,11 @@ def _recommend(opened: Opened, wish: str) -> None:
 
 
 def _grid(opened: Opened, answer: list[Recommendation]) -> None:
+    # Placed by style: each container more is a message more to the browser, at each click.
     with st.container(key="recommendations"):
-        for start in range(0, len(answer), 2):
-            for column, one in zip(st.columns(2), answer[start : start + 2], strict=False):
-                with column, st.container(border=True, height="stretch"):
-                    _card(opened, one)
+        for one in answer:
+            with st.container(border=True, height="stretch", horizontal=True, gap="small"):
+                _card(opened, one)
 
 
 def _card(opened: Opened, one: Recommendation) -> None:
@@ -193,12 +193,11 @@ def _card(opened: Opened, one: Recommendation) -> None:
     st.html(
         cards.tile(opened.shown(one.item_id, one.title), opened.categories, rank=one.rank, why=why)
     )
-    with st.container(horizontal=True, gap="small"):
-        st.button("Like it too", key=f"more-{one.item_id}", icon=":material/add:",
-                  on_click=state.pick, args=(one.item_id,))  # fmt: skip
-        st.button("Look closer", key=f"open-{one.item_id}", type="tertiary",
-                  icon=":material/travel_explore:", on_click=state.open_item,
-                  args=(one.item_id,))  # fmt: skip
+    st.button("Like it too", key=f"more-{one.item_id}", icon=":material/add:",
+              on_click=state.pick, args=(one.item_id,))  # fmt: skip
+    st.button("Look closer", key=f"open-{one.item_id}", type="tertiary",
+              icon=":material/travel_explore:", on_click=state.open_item,
+              args=(one.item_id,))  # fmt: skip
 
 
 def _compare(

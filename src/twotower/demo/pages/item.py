@@ -55,9 +55,9 @@ def _choices(opened: Opened, text: str) -> None:
     rows = opened.finder.find(text, 5).tolist()
     if not rows:
         st.info("No title is like that. Try fewer or other words.", icon=":material/search_off:")
-    for row in rows:
-        item = opened.item(row)
-        with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+    with st.container(key="tt-rows-choices"):
+        for row in rows:
+            item = opened.item(row)
             st.html(cards.tile(item, opened.categories, small=True))
             st.button("Look", key=f"look-{item.item_id}", on_click=_look, args=(item.item_id,))
 
