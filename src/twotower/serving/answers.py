@@ -6,6 +6,7 @@ from itertools import repeat
 from typing import Final
 
 from twotower.serving.item_table import ItemTable
+from twotower.serving.likeness import likeness, part_lengths
 from twotower.serving.ranking import Ranked
 from twotower.types import Array, IndexArray
 
@@ -115,8 +116,9 @@ def reasons_for(
     history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
     if not len(history) or not len(items):
         return None
-    vectors = table.vectors.rows[:, : table.contents.tower_dim]
-    similarity = vectors[items] @ vectors[history].T  # (items, history)
+    vectors, dim = table.vectors.rows, table.contents.tower_dim
+    own = vectors[items]
+    similarity = likeness(own, part_lengths(own, dim), vectors[history], dim)  # (items, history)
     nearest = similarity.argmax(axis=1)
     causes = history[nearest]
     found = zip(

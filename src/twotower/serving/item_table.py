@@ -13,6 +13,7 @@ from twotower.serving.contents import BundleContents
 from twotower.serving.filters import Filters, passing
 from twotower.serving.franchise import franchise
 from twotower.serving.growing import GrowingRows
+from twotower.serving.likeness import part_lengths
 from twotower.types import Array, BoolArray, FloatArray, IndexArray
 
 
@@ -98,6 +99,11 @@ class ItemTable:
     listed: BoolArray
     unavailable: frozenset[str]
     late: Mapping[str, int]
+
+    @cached_property
+    def lengths(self) -> FloatArray:
+        """``(items, 2)``, see `part_lengths`."""
+        return part_lengths(self.vectors.rows, self.contents.tower_dim)
 
     @classmethod
     def of(cls, contents: BundleContents) -> Self:

@@ -230,7 +230,7 @@ class Pipeline:
     def similar_items(
         self, item_id: str, k: int = 10, *, filters: Filters = ANY
     ) -> list[Recommendation]:
-        """Items whose item-tower vectors have the largest cosine with that of ``item_id``.
+        """Items that are most like ``item_id``: by the mean cosine of the vectors' parts.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class Pipeline:
         """
         _check_k(k)
         row = self.items.row(item_id)
-        return recommendations(self.items, similar(self.index, self.items, row, k, filters))
+        return recommendations(self.items, similar(self.items, row, k, filters))
 
     def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """Items whose titles hold the words of ``text`` or, where the bundle can tell, mean it.

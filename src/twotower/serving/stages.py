@@ -13,6 +13,7 @@ from twotower.index import ItemIndex
 from twotower.serving.contents import BundleContents
 from twotower.serving.filters import Filters
 from twotower.serving.item_table import ItemTable
+from twotower.serving.likeness import likeness
 from twotower.serving.ranking import Ranked, filled
 from twotower.serving.rerank import Reranker, placed
 from twotower.serving.retrieve import nearest
@@ -116,26 +117,17 @@ class Stages:
         return Ranked(retrieved.items, scores, retrieved.scores, scores).take(order)
 
 
-def similar(index: ItemIndex, table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
-    """The ``k`` items whose tower vectors have the largest cosine with that of one item.
-
-    A least-squares part is left out: its inner products favour popular items. Tower vectors have
-    length 1, so an inner product is their cosine, save those of items that nobody had yet
-    (`twotower.features.ColdItems`): these come too early, and are put in their places.
-    """
+def similar(table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
+    """The ``k`` items that are most like one, exactly: see `likeness`."""
     passing = table.passing(filters)
     passing[row] = False
     vectors, dim = table.vectors.rows, table.contents.tower_dim
-    query = vectors[row].copy()
-    query[dim:] = 0
-    query /= max(float(np.linalg.norm(query)), 1e-6)
+    alike = likeness(vectors, table.lengths, vectors[[row]], dim)[:, 0]
+    order = np.flatnonzero(passing)
+    order = order[np.argsort(-alike[order], kind="stable")]
 
     def best(count: int) -> Ranked:
-        products, items = nearest(index, vectors, query, 2 * count, passing)
-        lengths = np.linalg.norm(vectors[items, :dim], axis=1)
-        scores = (products / np.maximum(lengths, 1e-6)).astype(np.float32)
-        return Ranked(items, scores, retrieval=scores).take(
-            np.argsort(-scores, kind="stable")[:count]
-        )
+        items = order[:count]
+        return Ranked(items, alike[items], retrieval=alike[items])
 
     return filled(best, k, filters, table)
