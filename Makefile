@@ -55,16 +55,14 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/python benchmarks/implicit_bpr.py
 	$(BIN)/twotower run --dataset video-games --seeds 2 --out runs/video-games --json benchmarks/results/video-games-2023.json
 	$(BIN)/python benchmarks/trials.py
-	$(BIN)/twotower run --dataset video-games --model v9 --seeds 2 --out runs/video-games
-	$(BIN)/twotower evaluate --data runs/video-games/dataset runs/video-games/models/v9/seed-0 runs/video-games/models/v9/seed-1 --rerank --baseline popularity --baseline item-knn --baseline als --protocol full --protocol sampled-100 --json benchmarks/results/v9-video-games-2023.json
+	$(BIN)/twotower run --dataset video-games --model v9 --seeds 3 --out runs/video-games
+	$(BIN)/twotower evaluate --data runs/video-games/dataset runs/video-games/models/v9/seed-0 runs/video-games/models/v9/seed-1 runs/video-games/models/v9/seed-2 --rerank --baseline popularity --baseline item-knn --baseline als --protocol full --protocol sampled-100 --json benchmarks/results/v9-video-games-2023.json
 	$(BIN)/python benchmarks/v9_trials.py --model runs/video-games/models/v9/seed-0
 	$(BIN)/twotower bench index --bundle runs/video-games/bundle --k 10 --k 1000 --sizes 26354 --sizes 100000 --sizes 1000000 --sizes 10000000 --reference benchmarks/results/reference.json --json benchmarks/results/index.json
 	$(BIN)/python benchmarks/bpr_collapse.py
-	$(BIN)/twotower ablate --dataset video-games --out runs/video-games --variant={popularity,item-knn,mf,lightgcn} --variant={v1,v4,v5,v8}=3 --variant={v2,v3,v4b,v4c,v4-bpr,v4-bpr-fixed,v5b,v5c,v6,v7,v5-no-log-q,v9} --protocol={full,full-unmasked,sampled-100,cold-start,by-activity,beyond-accuracy} --json benchmarks/results/ablation-video-games-2023.json
+	$(BIN)/twotower ablate --dataset video-games --out runs/video-games --variant={popularity,item-knn,mf,lightgcn} --variant={v1,v4,v5,v8,v9}=3 --variant={v2,v3,v4b,v4c,v4-bpr,v4-bpr-fixed,v5b,v5c,v6,v7} --protocol={full,full-unmasked,sampled-100,cold-start,by-activity,beyond-accuracy} --json benchmarks/results/ablation-video-games-2023.json
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
-	$(BIN)/twotower train --data runs/video-games-new/data --model v9 --out runs/video-games-new/v9
-	$(BIN)/twotower evaluate --data runs/video-games-new/data runs/video-games-new/v9 --baseline popularity --baseline item-knn --baseline content --baseline als --protocol hold-outs --json benchmarks/results/v9-hold-outs.json
-	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,mf,lightgcn,v5} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
+	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
 	$(BIN)/python -m twotower.evaluation.report
 

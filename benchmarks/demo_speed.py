@@ -49,7 +49,7 @@ IDLE: Final = (
     "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
 )
 CARDS: Final = "[...document.querySelectorAll('.st-key-recommendations .tt-title')]"
-TITLES: Final = f"{CARDS}.map(one => one.innerText).join()"
+TITLES: Final = f"{CARDS}.map(one => one.textContent).join()"
 Act = Callable[[], None]
 
 
@@ -213,11 +213,11 @@ def interactions(visit: Visit, searches: list[str]) -> dict[str, list[float]]:
             "&& document.querySelectorAll('.tt-list').length > 1",
         )
         to_page(visit, "known-user", "document.querySelectorAll('.tt-list').length > 1")
-        before = page.evaluate("document.querySelector('.tt-lists').innerText")
+        before = page.evaluate("document.querySelector('.tt-lists').textContent")
         visit.timed(
             "another-user",
             button.get_by_text("Somebody else").click,
-            f"(document.querySelector('.tt-lists')?.innerText ?? {before!r}) !== {before!r}",
+            f"(document.querySelector('.tt-lists')?.textContent ?? {before!r}) !== {before!r}",
         )
         to_page(visit, "models", "document.querySelector('.js-plotly-plot, .stAlert')")
         to_page(visit, "data", "document.querySelector('.js-plotly-plot .main-svg')")
@@ -243,7 +243,7 @@ def category(visit: Visit) -> None:
         "category",
         option.click,
         "[...document.querySelectorAll('.st-key-recommendations .tt-meta')]"
-        f".every(one => one.innerText.startsWith({name!r}))",
+        f".every(one => one.textContent.startsWith({name!r}))",
     )
     page.keyboard.press("Escape")
     visit.settle()
@@ -254,11 +254,11 @@ def category(visit: Visit) -> None:
 def to_page(visit: Visit, name: str, seen: str) -> None:
     """Open a page by the menu."""
     link = visit.page.locator(f"a[href='{visit.address}/{name}']").first
-    heading = visit.page.evaluate("document.querySelector('h1').innerText")
+    heading = visit.page.evaluate("document.querySelector('h1').textContent")
     visit.timed(
         f"page-{name or 'for-you'}",
         link.click,
-        f"document.querySelector('h1')?.innerText !== {heading!r} && !!({seen})",
+        f"document.querySelector('h1')?.textContent !== {heading!r} && !!({seen})",
     )
 
 
