@@ -41,6 +41,10 @@ def adapted(chart: Any) -> Any:
     for axis in (chart.layout.xaxis, chart.layout.yaxis):
         axis.gridcolor = axis.tickcolor = axis.dtick = None
     chart.update_shapes(line_color=OTHER)
+    chart.update_traces(
+        marker_pattern_fillmode="overlay", marker_pattern_fgcolor="#fff",
+        selector={"type": "bar"},
+    )  # fmt: skip
     return chart
 
 

@@ -31,7 +31,7 @@ _STEPS: Final = (
         "Cold start",
         "newest items of the history that the model is told",
         {name: name.removeprefix("history-") for name in GROUPS["cold-start"]},
-        "How much each model makes of one, three or ten items, of the same users: the left end is "
+        "How much each model makes of few items, of the same users: the left end is nearest to "
         "somebody new.",
     ),
     _Steps(
