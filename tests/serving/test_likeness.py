@@ -1,17 +1,25 @@
 import numpy as np
 
-from twotower.serving.likeness import likeness, part_lengths
+from twotower.serving.likeness import alike, part_lengths, unit_parts
 
 VECTORS = np.array([[3, 4, 10, 0], [6, 8, 0, 1], [4, -3, 2, 0], [3, 4, 0, 0]], np.float32)
 
 
 def test_parts_are_asked_alike() -> None:
-    found = likeness(VECTORS, part_lengths(VECTORS, 2), VECTORS[:1], 2)[:, 0]
+    found = alike(VECTORS, part_lengths(VECTORS, 2), VECTORS[0], 2)
     # The same; one towers' direction of two; one factors' direction of two; no factors at all.
     np.testing.assert_allclose(found, [1, 0.5, 0.5, 0.5], atol=1e-6)
 
 
 def test_without_factors_it_is_the_cosine() -> None:
     towers = VECTORS[:, :2]
-    found = likeness(towers, part_lengths(towers, 2), towers[[0, 2]], 2)
-    np.testing.assert_allclose(found, [[1, 0], [1, 0], [0, 1], [1, 0]], atol=1e-6)
+    assert part_lengths(towers, 2).shape == (4, 1)
+    found = alike(towers, part_lengths(towers, 2), towers[2], 2)
+    np.testing.assert_allclose(found, [0, 0, 1, 0], atol=1e-6)
+
+
+def test_products_of_unit_parts_are_the_same() -> None:
+    units = unit_parts(VECTORS, 2)
+    expected = [alike(VECTORS, part_lengths(VECTORS, 2), one, 2) for one in VECTORS]
+    np.testing.assert_allclose(units @ units.T, expected, atol=1e-6)
+    assert not unit_parts(np.zeros((1, 4), np.float32), 2).any()

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
+import numpy as np
+
 from twotower.serving.item_table import ItemTable
-from twotower.serving.likeness import likeness, part_lengths
+from twotower.serving.likeness import unit_parts
 from twotower.serving.ranking import Ranked
 from twotower.types import Array, IndexArray
 
@@ -116,9 +118,9 @@ def reasons_for(
     history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
     if not len(history) or not len(items):
         return None
-    vectors, dim = table.vectors.rows, table.contents.tower_dim
-    own = vectors[items]
-    similarity = likeness(own, part_lengths(own, dim), vectors[history], dim)  # (items, history)
+    rows = np.concatenate([items, history])
+    units = unit_parts(table.vectors.rows[rows], table.contents.tower_dim)
+    similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest = similarity.argmax(axis=1)
     causes = history[nearest]
     found = zip(

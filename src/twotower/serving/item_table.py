@@ -102,7 +102,7 @@ class ItemTable:
 
     @cached_property
     def lengths(self) -> FloatArray:
-        """``(items, 2)``, see `part_lengths`."""
+        """``(items, parts)``, see `part_lengths`."""
         return part_lengths(self.vectors.rows, self.contents.tower_dim)
 
     @classmethod

@@ -4,38 +4,46 @@ import numpy as np
 
 from twotower.types import FloatArray
 
+_LEAST = np.float32(1e-12)
+
 
 def part_lengths(vectors: FloatArray, tower_dim: int) -> FloatArray:
-    """``(items, 2)`` lengths of the towers' part of vectors ``(items, d)`` and of their factors."""
-    parts = (vectors[:, :tower_dim], vectors[:, tower_dim:])
+    """``(items, parts)`` lengths of the towers' part of ``(items, d)``, and of the factors'."""
+    parts = _parts(vectors, tower_dim)
     squares = [np.einsum("id,id->i", part, part) for part in parts]
     lengths: FloatArray = np.sqrt(np.stack(squares, axis=1))
     return lengths
 
 
-def likeness(
-    vectors: FloatArray, lengths: FloatArray, others: FloatArray, tower_dim: int
-) -> FloatArray:
-    """``(items, others)`` mean cosine of the parts: neither length nor popularity counts.
+def alike(vectors: FloatArray, lengths: FloatArray, one: FloatArray, tower_dim: int) -> FloatArray:
+    """``(items,)`` mean cosine of the parts of vectors ``(items, d)`` with those of ``one`` (d,).
 
-    What the towers know of two items and what their buyers say are asked alike. A model without
-    factors has one part.
+    What the towers know of two items and what their buyers say are asked alike; neither length
+    nor popularity counts. A model without factors has one part.
 
     Parameters
     ----------
-    vectors
-        ``(items, d)``.
     lengths
-        Their `part_lengths`.
-    others
-        ``(others, d)``.
+        `part_lengths` of the vectors: over a whole catalogue they take longer than the rest.
     """
-    parts = [slice(0, tower_dim)]
-    if vectors.shape[1] > tower_dim:
-        parts.append(slice(tower_dim, None))
-    own = part_lengths(others, tower_dim)
-    total = np.zeros((len(vectors), len(others)), dtype=np.float32)
-    for place, part in enumerate(parts):
-        scale = np.maximum(np.outer(lengths[:, place], own[:, place]), 1e-12)
-        total += vectors[:, part] @ others[:, part].T / scale
-    return total / np.float32(len(parts))
+    parts = _parts(vectors, tower_dim)
+    total = np.zeros(len(vectors), dtype=np.float32)
+    for place, wanted in enumerate(_parts(unit_parts(one[None], tower_dim), tower_dim)):
+        total += parts[place] @ wanted[0] / np.maximum(lengths[:, place], _LEAST)
+    return total / np.float32(len(parts) ** 0.5)
+
+
+def unit_parts(vectors: FloatArray, tower_dim: int) -> FloatArray:
+    """Vectors ``(n, d)`` whose dot products are the mean cosines of `alike`."""
+    units = np.empty_like(vectors)
+    parts = _parts(vectors, tower_dim)
+    for part, unit in zip(parts, _parts(units, tower_dim), strict=True):
+        length = np.sqrt(np.einsum("id,id->i", part, part) * np.float32(len(parts)))
+        np.divide(part, np.maximum(length, _LEAST)[:, None], out=unit)
+    return units
+
+
+def _parts(vectors: FloatArray, tower_dim: int) -> list[FloatArray]:
+    if vectors.shape[1] == tower_dim:
+        return [vectors]
+    return [vectors[:, :tower_dim], vectors[:, tower_dim:]]

@@ -13,7 +13,7 @@ from twotower.index import ItemIndex
 from twotower.serving.contents import BundleContents
 from twotower.serving.filters import Filters
 from twotower.serving.item_table import ItemTable
-from twotower.serving.likeness import likeness
+from twotower.serving.likeness import alike
 from twotower.serving.ranking import Ranked, filled
 from twotower.serving.rerank import Reranker, placed
 from twotower.serving.retrieve import nearest
@@ -118,16 +118,16 @@ class Stages:
 
 
 def similar(table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
-    """The ``k`` items that are most like one, exactly: see `likeness`."""
+    """The ``k`` items that are most like one, exactly: see `alike`."""
     passing = table.passing(filters)
     passing[row] = False
-    vectors, dim = table.vectors.rows, table.contents.tower_dim
-    alike = likeness(vectors, table.lengths, vectors[[row]], dim)[:, 0]
+    vectors = table.vectors.rows
+    scores = alike(vectors, table.lengths, vectors[row], table.contents.tower_dim)
     order = np.flatnonzero(passing)
-    order = order[np.argsort(-alike[order], kind="stable")]
+    order = order[np.argsort(-scores[order], kind="stable")]
 
     def best(count: int) -> Ranked:
         items = order[:count]
-        return Ranked(items, alike[items], retrieval=alike[items])
+        return Ranked(items, scores[items], retrieval=scores[items])
 
     return filled(best, k, filters, table)
