@@ -75,6 +75,7 @@ bench-serving: install ## The service's speed, load, memory and new items; BUNDL
 	$(BIN)/python benchmarks/serving_batch.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_start.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_new_items.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/demo_speed.py --bundle $(BUNDLE)
 
 docs: install ## Check the documents: doctests, links, and tables against the results files
 	$(BIN)/pytest src tests/test_docs.py
