@@ -33,9 +33,8 @@ def bundle(blocks: Dataset, small_variants: Any, tmp_path_factory: pytest.TempPa
     return folder
 
 
-def test_measures_both_widths_at_every_size(bundle: Path, blocks: Dataset) -> None:
+def test_measures_every_kind_at_every_size(bundle: Path, blocks: Dataset) -> None:
     settings = IndexBench(
-        short=6,
         kinds=("exact", "flat", "brute-force"),
         ks=(5,),
         sizes=(100, 200),
@@ -46,11 +45,11 @@ def test_measures_both_widths_at_every_size(bundle: Path, blocks: Dataset) -> No
     found = bench_index(bundle, settings, note=done.append)
     assert found.absent == []
     assert list(dict.fromkeys(row.protocol for row in found.rows)) == [
-        "index-100x6", "index-200x6", "index-100x10", "index-200x10"
+        "index-100x10", "index-200x10"
     ]  # fmt: skip
-    assert len(done) == 12
+    assert len(done) == 6
     values = {(row.protocol, row.model, row.metric): row for row in found.rows}
-    for where in ("index-100x6", "index-200x10"):
+    for where in ("index-100x10", "index-200x10"):
         for kind in settings.kinds:
             assert values[where, kind, "recall@5"].value == 1
             for metric in ("us@5", "p99-us@5", "queries/s@5", "build-seconds", "memory-mb"):
@@ -59,17 +58,17 @@ def test_measures_both_widths_at_every_size(bundle: Path, blocks: Dataset) -> No
         ratio = values[where, "flat", "times-as-fast-as-exact@5"]
         assert ratio.low is not None
         assert ratio.low <= ratio.value
-    megabytes = values["index-100x6", "exact", "memory-mb"].value
-    assert megabytes == pytest.approx(100 * 6 * 4 / 2**20, rel=1e-4)
+    megabytes = values["index-100x10", "exact", "memory-mb"].value
+    assert megabytes == pytest.approx(100 * 10 * 4 / 2**20, rel=1e-4)
     assert found.models["brute-force"].startswith("matrix product and top-k in PyTorch, on ")
 
 
-def test_published_figures_stand_beside_the_shorter_vectors(bundle: Path, blocks: Dataset) -> None:
-    settings = IndexBench(short=6, kinds=("exact", "flat"), ks=(5,), queries=5, rounds=1)
+def test_published_figures_stand_beside_the_bundles_own_size(bundle: Path, blocks: Dataset) -> None:
+    settings = IndexBench(kinds=("exact", "flat"), ks=(5,), queries=5, rounds=1)
     rows = bench_index(bundle, settings, reference=REFERENCE).rows
     (published,) = [row for row in rows if row.metric.startswith("published")]
     assert (published.model, published.metric, published.value) == ("flat", "published-us@5", 310)
-    assert published.protocol == protocol(len(blocks.items), 6)
+    assert published.protocol == protocol(len(blocks.items), 10)
     assert published.low is None
 
 
@@ -77,7 +76,6 @@ def test_what_takes_too_long_or_too_much_is_left_out(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = IndexBench(
-        short=6,
         kinds=("exact", "hnsw"),
         ks=(5,),
         sizes=(50, 100),
@@ -87,14 +85,14 @@ def test_what_takes_too_long_or_too_much_is_left_out(
     )
     found = bench_index(bundle, settings)
     assert {(one.model, one.reason.split(":")[0]) for one in found.absent} == {
-        (kind, f"index-100x{width}") for kind in ("exact", "hnsw") for width in (6, 10)
+        (kind, "index-100x10") for kind in ("exact", "hnsw")
     }
     assert all("to build it would take" in one.reason for one in found.absent)
 
     monkeypatch.setattr(index_bench, "available_bytes", lambda: 1000)
     found = bench_index(bundle, settings.vary(build_limit=60))
     assert found.rows == []
-    assert len(found.absent) == 8
+    assert len(found.absent) == 4
     assert "GiB of memory, 0.0 are free" in found.absent[0].reason
 
 

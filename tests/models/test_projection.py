@@ -11,6 +11,8 @@ def test_scores_are_the_best_of_their_rank(dim: int) -> None:
     items = (rng.normal(size=(30, 6)) * [0.1, 1, 4, 1, 3, 9]).astype(np.float32)
     maps = score_projections(users, items, dim)
     assert maps.user.shape == maps.item.shape == (6, dim)
+    lengths = [np.square(one).mean(axis=0) for one in (users @ maps.user, items @ maps.item)]
+    np.testing.assert_allclose(*lengths, rtol=1e-3)
     scores = users @ items.T
     left, values, right = np.linalg.svd(scores)
     best = (left[:, :dim] * values[:dim]) @ right[:dim]

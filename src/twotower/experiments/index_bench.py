@@ -42,8 +42,6 @@ class IndexBench(Config):
     """Items asked for."""
     sizes: tuple[int, ...] = ()
     """Sizes of the catalogue; by default the bundle's own."""
-    short: int = Field(default=64, ge=1)
-    """Columns of the shorter vectors that are measured beside the whole ones."""
     queries: int = Field(default=200, ge=1)
     """User vectors to ask with."""
     rounds: int = Field(default=5, ge=1)
@@ -94,7 +92,7 @@ def bench_index(
     reference: Reference | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Figures:
-    """Measure index kinds, one thread, over whole vectors and over their first columns.
+    """Measure index kinds, one thread.
 
     Sizes beyond the bundle's are made by `grown`; queries are vectors of users drawn from the
     bundle's. What a size takes too much time or memory for is reported as absent.
@@ -122,14 +120,12 @@ def bench_index(
     queries = user_vectors(contents, settings.queries)
     figures = Figures([], [], {})
     with one_thread():
-        for width in sorted({_short(settings, queries), queries.shape[1]}):
-            real = np.ascontiguousarray(contents.item_vectors[:, :width])
-            asked = np.ascontiguousarray(queries[:, :width])
-            bench = _Bench(settings, contents.info.dataset, asked, figures, note)
-            for size in sorted(set(settings.sizes)) or [len(real)]:
-                bench.measure(real, size)
+        real = np.ascontiguousarray(contents.item_vectors)
+        bench = _Bench(settings, contents.info.dataset, queries, figures, note)
+        for size in sorted(set(settings.sizes)) or [len(real)]:
+            bench.measure(real, size)
     if reference is not None:
-        where = protocol(len(contents.item_vectors), _short(settings, queries))
+        where = protocol(len(contents.item_vectors), queries.shape[1])
         figures.rows.extend(_published(reference, where, figures.rows))
     return figures
 
@@ -144,7 +140,7 @@ def user_vectors(contents: BundleContents, most: int) -> FloatArray:
 
 
 class _Bench:
-    """Measures one width. It remembers what the size before took."""
+    """Measures. It remembers what the size before took."""
 
     def __init__(
         self,
@@ -273,10 +269,6 @@ def _lacking(needed: float) -> str | None:
     if needed <= free:
         return None
     return f"it needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free"
-
-
-def _short(settings: IndexBench, queries: FloatArray) -> int:
-    return min(settings.short, int(queries.shape[1]))
 
 
 def _published(reference: Reference, where: str, rows: Sequence[Row]) -> list[Row]:

@@ -19,8 +19,10 @@ def score_projections(users: FloatArray, items: FloatArray, dim: int) -> Project
 
     With scores :math:`S = U V^T`, the maps give the matrix of that rank which is nearest to ``S``
     in squared error (Eckart and Young, 1936). Only the Gram matrices are needed: with
-    :math:`A = U^T U` and ``P`` the leading eigenvectors of :math:`A^{1/2} V^T V A^{1/2}`, the user
-    is mapped by :math:`A^{-1/2} P` and the item by :math:`A^{1/2} P`.
+    :math:`A = U^T U / n`, and ``P`` the leading eigenvectors of :math:`A^{1/2} B A^{1/2}` and
+    :math:`\sigma^2` their eigenvalues, :math:`B = V^T V / m`, the user is mapped by
+    :math:`A^{-1/2} P \sigma^{1/2}` and the item by :math:`A^{1/2} P \sigma^{-1/2}`. So a dimension
+    is as long on either side, which keeps approximate search easy.
 
     Parameters
     ----------
@@ -36,6 +38,11 @@ def score_projections(users: FloatArray, items: FloatArray, dim: int) -> Project
     # Directions in which no user points would be divided by nothing.
     roots = np.sqrt(np.maximum(values, 1e-8 * max(values[-1], 1e-8)))
     root, inverse = (basis * roots) @ basis.T, (basis / roots) @ basis.T
-    _, directions = np.linalg.eigh(root @ (items.T.astype(np.float64) @ items) @ root)
+    products = items.T.astype(np.float64) @ items / max(len(items), 1)
+    strengths, directions = np.linalg.eigh(root @ products @ root)
     leading = directions[:, ::-1][:, :dim]
-    return Projections((inverse @ leading).astype(np.float32), (root @ leading).astype(np.float32))
+    # Of the scores' singular values half goes to either side.
+    least = 1e-12 * max(strengths[-1], 1e-12)
+    balance = np.maximum(strengths[::-1][:dim], least) ** 0.25
+    user, item = inverse @ leading * balance, root @ leading / balance
+    return Projections(user.astype(np.float32), item.astype(np.float32))
