@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from twotower.serving.item_table import ItemTable
-from twotower.serving.likeness import unit_parts
+from twotower.serving.likeness import scaled
 from twotower.serving.ranking import Ranked
 from twotower.types import Array, IndexArray
 
@@ -38,7 +38,7 @@ class Reason:
     item_id, title
         That item.
     similarity
-        Inner product of the two items' vectors; two-tower vectors have length 1, so a cosine.
+        Mean cosine of the parts of the two items' vectors: see `twotower.serving.likeness`.
     text
         The reason in words.
     """
@@ -119,7 +119,8 @@ def reasons_for(
     if not len(history) or not len(items):
         return None
     rows = np.concatenate([items, history])
-    units = unit_parts(table.vectors.rows[rows], table.contents.tower_dim)
+    vectors, scales = table.vectors.rows[rows], table.scales.rows[rows]
+    units = scaled(vectors, scales, table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest = similarity.argmax(axis=1)
     causes = history[nearest]

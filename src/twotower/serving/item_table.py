@@ -13,7 +13,7 @@ from twotower.serving.contents import BundleContents
 from twotower.serving.filters import Filters, passing
 from twotower.serving.franchise import franchise
 from twotower.serving.growing import GrowingRows
-from twotower.serving.likeness import part_lengths
+from twotower.serving.likeness import part_scales
 from twotower.types import Array, BoolArray, FloatArray, IndexArray
 
 
@@ -76,6 +76,8 @@ class ItemTable:
         Names of the categories.
     vectors, user_features, text
         As `EncodedItems`; ``text`` is None where the bundle holds none.
+    scales
+        `part_scales` of the vectors.
     history
         As the bundle's ``history_table``: one row more than items, row 0 is padding.
     listed
@@ -93,17 +95,13 @@ class ItemTable:
     categories: GrowingRows
     names: tuple[str, ...]
     vectors: GrowingRows
+    scales: GrowingRows
     user_features: GrowingRows
     history: GrowingRows | None
     text: GrowingRows | None
     listed: BoolArray
     unavailable: frozenset[str]
     late: Mapping[str, int]
-
-    @cached_property
-    def lengths(self) -> FloatArray:
-        """``(items, parts)``, see `part_lengths`."""
-        return part_lengths(self.vectors.rows, self.contents.tower_dim)
 
     @classmethod
     def of(cls, contents: BundleContents) -> Self:
@@ -126,6 +124,7 @@ class ItemTable:
             GrowingRows.of(codes),
             names,
             GrowingRows.of(contents.item_vectors),
+            GrowingRows.of(part_scales(contents.item_vectors, contents.tower_dim)),
             GrowingRows.of(contents.user_features.item_table),
             None if history is None else GrowingRows.of(history),
             None if text is None else GrowingRows.of(text),
@@ -218,6 +217,7 @@ class ItemTable:
             categories=self.categories.with_rows(codes),
             names=names,
             vectors=self.vectors.with_rows(encoded.vectors),
+            scales=self.scales.with_rows(part_scales(encoded.vectors, self.contents.tower_dim)),
             user_features=self.user_features.with_rows(encoded.user_features),
             history=_grown(self.history, encoded.history),
             text=_grown(self.text, encoded.text),

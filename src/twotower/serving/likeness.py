@@ -4,43 +4,44 @@ import numpy as np
 
 from twotower.types import FloatArray
 
-_LEAST = np.float32(1e-12)
 
+def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
+    """``(items, parts)`` factors of the towers' part of ``(items, d)``, and of the rest.
 
-def part_lengths(vectors: FloatArray, tower_dim: int) -> FloatArray:
-    """``(items, parts)`` lengths of the towers' part of ``(items, d)``, and of the factors'."""
+    Dot products of the parts times these are mean cosines of the parts: what the towers know of two
+    items and what their buyers say are asked alike, and neither length nor popularity counts. A
+    model without factors has one part. A part of zeros stays so.
+    """
     parts = _parts(vectors, tower_dim)
-    squares = [np.einsum("id,id->i", part, part) for part in parts]
-    lengths: FloatArray = np.sqrt(np.stack(squares, axis=1))
-    return lengths
+    squares = np.stack([np.einsum("id,id->i", part, part) for part in parts], axis=1)
+    lengths = np.sqrt(squares * np.float32(len(parts)))
+    scales: FloatArray = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return scales
 
 
-def alike(vectors: FloatArray, lengths: FloatArray, one: FloatArray, tower_dim: int) -> FloatArray:
-    """``(items,)`` mean cosine of the parts of vectors ``(items, d)`` with those of ``one`` (d,).
+def scaled(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> FloatArray:
+    """``(n, d)`` vectors whose dot products are mean cosines, given their `part_scales`."""
+    units = np.empty_like(vectors)
+    parts = zip(_parts(vectors, tower_dim), _parts(units, tower_dim), strict=True)
+    for place, (part, unit) in enumerate(parts):
+        np.multiply(part, scales[:, place : place + 1], out=unit)
+    return units
 
-    What the towers know of two items and what their buyers say are asked alike; neither length
-    nor popularity counts. A model without factors has one part.
+
+def alike(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
+    """``(items,)`` mean cosine of each of ``(items, d)`` with one of them.
 
     Parameters
     ----------
-    lengths
-        `part_lengths` of the vectors: over a whole catalogue they take longer than the rest.
+    scales
+        `part_scales` of the vectors: over a whole catalogue they take longer than the rest.
     """
-    parts = _parts(vectors, tower_dim)
+    one = scaled(vectors[row : row + 1], scales[row : row + 1], tower_dim)
     total = np.zeros(len(vectors), dtype=np.float32)
-    for place, wanted in enumerate(_parts(unit_parts(one[None], tower_dim), tower_dim)):
-        total += parts[place] @ wanted[0] / np.maximum(lengths[:, place], _LEAST)
-    return total / np.float32(len(parts) ** 0.5)
-
-
-def unit_parts(vectors: FloatArray, tower_dim: int) -> FloatArray:
-    """Vectors ``(n, d)`` whose dot products are the mean cosines of `alike`."""
-    units = np.empty_like(vectors)
-    parts = _parts(vectors, tower_dim)
-    for part, unit in zip(parts, _parts(units, tower_dim), strict=True):
-        length = np.sqrt(np.einsum("id,id->i", part, part) * np.float32(len(parts)))
-        np.divide(part, np.maximum(length, _LEAST)[:, None], out=unit)
-    return units
+    parts = zip(_parts(vectors, tower_dim), _parts(one, tower_dim), strict=True)
+    for place, (part, wanted) in enumerate(parts):
+        total += (part @ wanted[0]) * scales[:, place]
+    return total
 
 
 def _parts(vectors: FloatArray, tower_dim: int) -> list[FloatArray]:

@@ -121,8 +121,7 @@ def similar(table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
     """The ``k`` items that are most like one, exactly: see `alike`."""
     passing = table.passing(filters)
     passing[row] = False
-    vectors = table.vectors.rows
-    scores = alike(vectors, table.lengths, vectors[row], table.contents.tower_dim)
+    scores = alike(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
     order = np.flatnonzero(passing)
     order = order[np.argsort(-scores[order], kind="stable")]
 

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Path
+from starlette.requests import Request
 from starlette.responses import Response
 
 from twotower.serving.api.auth import Scope
-from twotower.serving.api.context import Context
 from twotower.serving.api.problems import responses
-from twotower.serving.api.routes import context, fast, needs, not_found, service, within
+from twotower.serving.api.routes import fast, needs, not_found, served, within
 from twotower.serving.api.schemas import (
     Availability,
     Events,
@@ -23,8 +23,6 @@ from twotower.serving.state.records import Id, ItemFields
 
 router = APIRouter(prefix="/v1", tags=["items and events"])
 
-One = Annotated[Service, Depends(service)]
-Shared = Annotated[Context, Depends(context)]
 ItemId = Annotated[Id, Path(examples=["N0001"])]
 WRITE = [needs(Scope.WRITE)]
 
@@ -35,8 +33,9 @@ WRITE = [needs(Scope.WRITE)]
     responses=responses(404),
     dependencies=[needs(Scope.READ)],
 )
-async def get_item(item_id: ItemId, one: One) -> Response:
+async def get_item(item_id: ItemId, request: Request) -> Response:
     """An item as it is served now."""
+    _, one = served(request)
     return fast(_shown(one, item_id))
 
 
@@ -47,8 +46,9 @@ async def get_item(item_id: ItemId, one: One) -> Response:
     responses={**responses(409), 200: {"description": "The very same item was there already."}},
     dependencies=WRITE,
 )
-async def create_item(item: NewItem, one: One, shared: Shared) -> Response:
+async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
+    shared, one = served(request)
     created = await shared.in_thread(one.create_item, ItemFields(**item.model_dump()))
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
@@ -60,10 +60,9 @@ async def create_item(item: NewItem, one: One, shared: Shared) -> Response:
     responses=responses(404),
     dependencies=WRITE,
 )
-async def set_availability(
-    item_id: ItemId, state: Availability, one: One, shared: Shared
-) -> Response:
+async def set_availability(item_id: ItemId, state: Availability, request: Request) -> Response:
     """Say whether an item can be had. One that cannot is not recommended."""
+    shared, one = served(request)
     _shown(one, item_id)
     await shared.in_thread(one.set_availability, item_id, state.available)
     return fast(_shown(one, item_id))
@@ -75,8 +74,9 @@ async def set_availability(
     responses=responses(404),
     dependencies=WRITE,
 )
-async def put_item(item_id: ItemId, item: ReplacedItem, one: One, shared: Shared) -> Response:
+async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Response:
     """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
+    shared, one = served(request)
     await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
     return fast(_shown(one, item_id))
 
@@ -84,8 +84,9 @@ async def put_item(item_id: ItemId, item: ReplacedItem, one: One, shared: Shared
 @router.delete(
     "/items/{item_id:path}", status_code=204, responses=responses(404), dependencies=WRITE
 )
-async def delete_item(item_id: ItemId, one: One, shared: Shared) -> Response:
+async def delete_item(item_id: ItemId, request: Request) -> Response:
     """Take an item out of the catalogue. Histories that hold it still count it."""
+    shared, one = served(request)
     _shown(one, item_id)
     await shared.in_thread(one.delete_item, item_id)
     return Response(status_code=204)
@@ -97,8 +98,9 @@ async def delete_item(item_id: ItemId, one: One, shared: Shared) -> Response:
     responses=responses(409),
     dependencies=WRITE,
 )
-async def add_events(events: Events, one: One, shared: Shared) -> Response:
+async def add_events(events: Events, request: Request) -> Response:
     """Record what users did, all or nothing. An event id that came before is not counted again."""
+    shared, one = served(request)
     within("events", len(events.events), shared.settings.max_batch)
     recorded = await shared.in_thread(one.add_events, events.events)
     items = one.pipeline.items

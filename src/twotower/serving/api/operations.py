@@ -1,25 +1,20 @@
 """Routes for whoever runs the service: health, readiness, model, metrics, reload."""
 
-from typing import Annotated
-
 import numpy as np
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from twotower.errors import TwoTowerError
 from twotower.serving.api.auth import Scope
-from twotower.serving.api.context import Context
 from twotower.serving.api.envelope import RELOAD
 from twotower.serving.api.problems import responses
-from twotower.serving.api.routes import context, fast, needs, service
+from twotower.serving.api.routes import context, fast, needs, served
 from twotower.serving.api.schemas import Health, ModelAnswer, Ready, ReloadRequest
 from twotower.serving.service import Service
 
 router = APIRouter(tags=["operations"])
-
-One = Annotated[Service, Depends(service)]
-Shared = Annotated[Context, Depends(context)]
 
 
 @router.get("/health", response_model=Health)
@@ -31,8 +26,9 @@ async def health() -> Response:
 @router.get(
     "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "Starting."}}
 )
-async def ready(shared: Shared) -> Response:
+async def ready(request: Request) -> Response:
     """Whether requests can be answered."""
+    shared = context(request)
     one = shared.service
     if one is None:
         return fast({"status": "starting", "state": "down", "model_version": None}, 503)
@@ -47,8 +43,9 @@ async def ready(shared: Shared) -> Response:
     responses=responses(),
     dependencies=[needs(Scope.READ)],
 )
-async def model(one: One) -> Response:
+async def model(request: Request) -> Response:
     """What is served."""
+    _, one = served(request)
     return fast(_described(one))
 
 
@@ -58,8 +55,9 @@ async def model(one: One) -> Response:
     responses=responses(),
     dependencies=[needs(Scope.READ)],
 )
-async def metrics(shared: Shared) -> Response:
+async def metrics(request: Request) -> Response:
     """Everything that is counted, in Prometheus' text format."""
+    shared = context(request)
     one, counted = shared.service, shared.metrics
     if one is not None:
         items = one.pipeline.items
@@ -77,8 +75,9 @@ async def metrics(shared: Shared) -> Response:
     responses=responses(409),
     dependencies=[needs(Scope.ADMIN)],
 )
-async def reload(wanted: ReloadRequest, one: One, shared: Shared) -> Response:
+async def reload(wanted: ReloadRequest, request: Request) -> Response:
     """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers."""
+    shared, one = served(request)
     try:
         await shared.in_thread(one.reload, wanted.bundle)
     except TwoTowerError:

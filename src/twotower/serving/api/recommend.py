@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
 from twotower.serving.answers import Recommendation
 from twotower.serving.api.auth import Scope
 from twotower.serving.api.context import Context
 from twotower.serving.api.problems import responses
-from twotower.serving.api.routes import context, fast, needs, not_found, service, within
+from twotower.serving.api.routes import fast, needs, not_found, served, within
 from twotower.serving.api.schemas import (
     Asker,
     BatchAnswer,
@@ -21,7 +22,7 @@ from twotower.serving.api.schemas import (
     RecommendRequest,
     Words,
 )
-from twotower.serving.requests import Request
+from twotower.serving.requests import Request as Wanted
 from twotower.serving.service import Service
 from twotower.serving.stages import Timings
 from twotower.serving.state.records import Id
@@ -29,8 +30,6 @@ from twotower.serving.state.records import Id
 router = APIRouter(prefix="/v1", tags=["recommend"], dependencies=[needs(Scope.READ)])
 
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
-One = Annotated[Service, Depends(service)]
-Shared = Annotated[Context, Depends(context)]
 
 
 @router.get(
@@ -40,12 +39,12 @@ Shared = Annotated[Context, Depends(context)]
 )
 async def recommend_for_user(
     user_id: Annotated[Id, Path(examples=["U0047"])],
-    one: One,
-    shared: Shared,
+    request: Request,
     k: K = 10,
     rerank: bool | None = None,
 ) -> Response:
     """Items for a known user: one of the bundle, or one who did something since."""
+    shared, one = served(request)
     within("k", k, shared.settings.max_k)
     if not one.knows(user_id):
         raise not_found(
@@ -55,8 +54,9 @@ async def recommend_for_user(
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
-async def recommend(wanted: RecommendRequest, one: One, shared: Shared) -> Response:
+async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     """Items for a user, for somebody who just browsed some items, for words, or all of these."""
+    shared, one = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
     options = _options(wanted)
@@ -66,8 +66,9 @@ async def recommend(wanted: RecommendRequest, one: One, shared: Shared) -> Respo
 
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
-async def recommend_batch(wanted: BatchRequest, one: One, shared: Shared) -> Response:
+async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     """Items for many users at once. One that cannot be answered refuses all."""
+    shared, one = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("requests", len(wanted.requests), shared.settings.max_batch)
     for asker in wanted.requests:
@@ -82,9 +83,10 @@ async def recommend_batch(wanted: BatchRequest, one: One, shared: Shared) -> Res
 
 @router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
 async def similar_items(
-    item_id: Annotated[Id, Path(examples=["G0885"])], one: One, shared: Shared, k: K = 10
+    item_id: Annotated[Id, Path(examples=["G0885"])], request: Request, k: K = 10
 ) -> Response:
     """Items whose vectors are nearest to that of an item."""
+    shared, one = served(request)
     within("k", k, shared.settings.max_k)
     pipeline = one.pipeline
     row = pipeline.items.find(item_id)
@@ -97,11 +99,11 @@ async def similar_items(
 @router.get("/search", response_model=ItemsAnswer, responses=responses())
 async def search(
     q: Annotated[Words, Query(description="Words of a title, or what is wanted.")],
-    one: One,
-    shared: Shared,
+    request: Request,
     k: K = 10,
 ) -> Response:
     """Items by their titles: the words, and what they mean where the bundle can tell."""
+    shared, one = served(request)
     within("k", k, shared.settings.max_k)
     found = await shared.in_thread(one.pipeline.search, q, k)
     return fast({"model_version": one.manifest.model_version, "items": found})
@@ -134,7 +136,7 @@ def _recommend(
     one: Service, shared: Context, askers: Sequence[Asker], k: int, options: dict[str, Any]
 ) -> list[list[Recommendation]]:
     timings: Timings = {}
-    requests = [Request(asker.user_id, asker.history, asker.text) for asker in askers]
+    requests = [Wanted(asker.user_id, asker.history, asker.text) for asker in askers]
     answers = one.recommend(requests, k, timings=timings, **options)
     metrics = shared.metrics
     for stage, seconds in timings.items():

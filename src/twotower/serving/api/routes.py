@@ -1,19 +1,17 @@
 """What the routes share: the app's context, scopes, and answers that are written fast."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import Depends, Security
+from fastapi import Security
 from fastapi.security import HTTPBearer
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from twotower.serving.api.auth import Scope
 from twotower.serving.api.context import Context
 from twotower.serving.api.problems import problem
 from twotower.serving.service import Service
-
-_BEARER = HTTPBearer(auto_error=False, description="An API key.")
 
 
 class RefusedError(Exception):
@@ -30,30 +28,38 @@ async def on_refused(_: Request, error: Exception) -> Response:
     return error.response
 
 
-# Dependencies are coroutines, because the framework runs plain functions in threads.
+# Not dependencies: the framework takes longer to resolve one than a stage takes for a request.
 
 
-async def context(request: Request) -> Context:
+def context(request: Request) -> Context:
     """What the app's routes share."""
     found: Context = request.app.state.context
     return found
 
 
-async def service(request: Request) -> Service:
-    """What answers; 503 until it is loaded."""
-    found: Service | None = request.app.state.context.service
-    if found is None:
+def served(request: Request) -> tuple[Context, Service]:
+    """What the app's routes share, and what answers; 503 until it is loaded."""
+    shared = context(request)
+    if shared.service is None:
         raise RefusedError(problem(503, "the service is starting", fix="wait until /ready says so"))
-    return found
+    return shared, shared.service
 
 
-def needs(scope: Scope) -> Any:
-    """A dependency that lets only keys of at least this scope through."""
+class _Needs(HTTPBearer):
+    """A dependency that lets only keys of at least this scope through.
 
-    async def check(request: Request, _: Annotated[Any, Security(_BEARER)]) -> None:
-        if request.state.scope >= scope:
+    The envelope has found the key already; that it is a scheme of security puts it into the
+    OpenAPI document.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(auto_error=False, description="An API key.", scheme_name="HTTPBearer")
+        self._scope = scope
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        if request.state.scope >= self._scope:
             return
-        name = scope.name.lower()
+        name = self._scope.name.lower()
         if request.state.key is None:
             raise RefusedError(
                 problem(
@@ -69,7 +75,10 @@ def needs(scope: Scope) -> Any:
             )
         )  # fmt: skip
 
-    return Depends(check)
+
+def needs(scope: Scope) -> Any:
+    """A dependency that lets only keys of at least this scope through."""
+    return Security(_Needs(scope))
 
 
 def fast(content: Any, status: int = 200) -> Response:
