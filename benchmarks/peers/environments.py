@@ -32,7 +32,7 @@ def interpreter(name: str | None, folder: Path) -> Path:
     if name is None:
         return Path(sys.executable)
     requirements = REQUIREMENTS / f"{name}.txt"
-    place = folder / name
+    place = folder.absolute() / name  # what it runs may stand in another folder
     python, mark = place / "bin" / "python", place / "requirements.sha256"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if mark.exists() and mark.read_text() == wanted:

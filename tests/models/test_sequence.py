@@ -2,9 +2,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from twotower.data import Dataset, Queries
 from twotower.data.holdouts import hold_out
+from twotower.models.history import TransformerConfig
 from twotower.models.sequence import SequenceTower
 from twotower.training.fit import fit
 
@@ -31,7 +33,8 @@ def test_an_item_without_events_has_the_vector_that_serving_would_give_it(
     assert not factors[cold].any()
     assert module.projected
     towers = module.history_table().numpy()[1:] @ module.item_map.numpy()
-    np.testing.assert_array_equal(vectors[trained], np.hstack([towers, factors])[trained])
+    kept = np.hstack([towers, factors])[trained]
+    np.testing.assert_allclose(vectors[trained], kept, atol=1e-6)
     for item in cold:
         alike = np.where(trained, block_text @ block_text[item], -np.inf)
         lenders = np.argsort(-alike)[:5]
@@ -80,3 +83,16 @@ def test_without_a_projection_the_whole_tower_is_compared(
 def test_a_projection_is_not_longer_than_the_towers(small_variants: Any) -> None:
     with pytest.raises(ValueError, match="index_dim must be at most embedding_dim 8, got 9"):
         small_variants["v9"].model.vary(index_dim=9)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_the_newest_state_is_the_last_of_all_states(layers: int) -> None:
+    torch.manual_seed(0)
+    encoder = TransformerConfig(layers=layers, hidden_dim=8, length=6).build().eval()
+    history, lengths = torch.randn(5, 6, 8), torch.tensor([0, 1, 2, 5, 6])
+    states = encoder.states(history)[torch.arange(5), (lengths - 1).clamp(min=0)]
+    states[0] = 0  # nothing was read
+    torch.testing.assert_close(encoder(history, lengths), states)
+    history[2, 2:] = 7  # what stands behind is not read
+    torch.testing.assert_close(encoder(history, lengths)[2], states[2])

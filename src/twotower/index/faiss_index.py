@@ -1,6 +1,6 @@
 """What the FAISS indexes share: search, padding, files, stored numbers."""
 
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
@@ -86,21 +86,14 @@ class FaissIndex:
     def __init__(self, index: Any, config: FaissSettings) -> None:
         self.config = config
         self._index = index
+        # An index never changes, and to ask FAISS across the language border takes microseconds.
+        self.dim, self.size = int(index.d), int(index.ntotal)
+        self._parameters = lru_cache(maxsize=64)(partial(config.search_parameters, index))
 
     @property
     def is_exact(self) -> bool:
         """Whether `search` always returns the true best items."""
         return self.config.is_exact
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return int(self._index.d)
-
-    @property
-    def size(self) -> int:
-        """Number of items."""
-        return int(self._index.ntotal)
 
     @cached_property
     def nbytes(self) -> int:
@@ -118,9 +111,7 @@ class FaissIndex:
         """See `ItemIndex.search`."""
         queries = check_search(queries, k, self.dim)
         found = min(k, self.size)
-        scores, items = self._index.search(
-            queries, found, params=self.config.search_parameters(self._index, found)
-        )
+        scores, items = self._index.search(queries, found, params=self._parameters(found))
         scores[items == PADDING_ITEM] = PADDING_SCORE  # FAISS pads with the lowest float
         if found < k:
             wider = ((0, 0), (0, k - found))

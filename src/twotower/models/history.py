@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from twotower.config import Config
 
@@ -65,14 +66,10 @@ class HistoryModule(nn.Module):
     def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
         """``(B, L, h)`` vectors, L at least 1, oldest first, and ``(B,)`` lengths to ``(B, h)``.
 
-        What stands behind ``lengths`` is never read: the state is taken at the last item, so
-        padding needs no mask and no packing, and the same graph exports to ONNX. It is zero for
-        an empty history.
+        What stands behind ``lengths`` is never read, so that padding needs no packing, and the
+        same graph exports to ONNX. The state is zero for an empty history.
         """
-        states = self.states(history)
-        last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
-        state = states.gather(1, last).squeeze(1)  # (B, h)
-        return state * (lengths > 0)[:, None]
+        return _newest(self.states(history), lengths) * (lengths > 0)[:, None]
 
 
 class GRUEncoder(HistoryModule):
@@ -104,6 +101,15 @@ class TransformerEncoder(HistoryModule):
         states: Tensor = self.norm(self.blocks(self.dropout(placed)))
         return states
 
+    def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
+        """As `HistoryModule.forward`; the last block is asked for the newest state alone."""
+        states = self.dropout(history + self.positions[: history.shape[1]])
+        *before, last = self.blocks
+        for block in before:
+            states = block(states)
+        newest: Tensor = self.norm(last.newest(states, lengths))  # type: ignore[operator]
+        return newest * (lengths > 0)[:, None]
+
 
 class _Block(nn.Module):
     """Attention to what came before and a feed-forward layer, each normalised first."""
@@ -125,16 +131,46 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self._attend(self.attention_norm(x)))
+        """``(B, L, h)`` to ``(B, L, h)``."""
+        normed = self.attention_norm(x)
+        query, key, value = self._heads(self.attention_in(normed), 3)
+        length = x.shape[1]
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        mixed = _attended(query, key, value, later).transpose(1, 2).flatten(2)
+        return self._fed(x + self.dropout(self.attention_out(mixed)))
+
+    def newest(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, L, h)`` and ``(B,)`` lengths to ``(B, h)``: `forward` at the newest item alone.
+
+        One query instead of L, and one row for the feed-forward layer: what a service waits for.
+        """
+        own, width = _newest(x, lengths), x.shape[-1]
+        weight, bias = self.attention_in.weight, self.attention_in.bias
+        asked = F.linear(self.attention_norm(own)[:, None], weight[:width], bias[:width])
+        offered = F.linear(self.attention_norm(x), weight[width:], bias[width:])
+        (query,), (key, value) = self._heads(asked, 1), self._heads(offered, 2)
+        behind = torch.arange(x.shape[1], device=x.device) >= lengths.clamp(min=1)[:, None]
+        mixed = _attended(query, key, value, behind[:, None, None]).flatten(1)
+        return self._fed(own + self.dropout(self.attention_out(mixed)))
+
+    def _fed(self, x: Tensor) -> Tensor:
         states: Tensor = x + self.dropout(self.feed_forward(x))
         return states
 
-    def _attend(self, x: Tensor) -> Tensor:
-        rows, length, width = x.shape
-        split = self.attention_in(x).reshape(rows, length, 3, self.heads, width // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)  # each (B, heads, L, width / heads)
-        scores = query @ key.transpose(-2, -1) * (width // self.heads) ** -0.5
-        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        weights = scores.masked_fill(later, float("-inf")).softmax(-1)  # (B, heads, L, L)
-        mixed: Tensor = self.attention_out((weights @ value).transpose(1, 2).flatten(2))
-        return mixed
+    def _heads(self, x: Tensor, count: int) -> Tensor:
+        """``(B, L, count * h)`` to ``(count, B, heads, L, h / heads)``."""
+        rows, length, _ = x.shape
+        return x.reshape(rows, length, count, self.heads, -1).permute(2, 0, 3, 1, 4)
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
+    """``(B, heads, Q, w)`` from as many queries and ``(B, heads, L, w)``; ``hidden`` is unseen."""
+    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+    mixed: Tensor = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
+    return mixed
+
+
+def _newest(states: Tensor, lengths: Tensor) -> Tensor:
+    """``(B, L, h)`` at the last of ``(B,)`` lengths: ``(B, h)``; the first where there is none."""
+    last = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
+    return states.gather(1, last).squeeze(1)
