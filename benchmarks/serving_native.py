@@ -113,7 +113,8 @@ class Second(NamedTuple):
         """Gather it for a history and its candidates."""
         blend = contents.reranker
         assert isinstance(blend, Blend)
-        say = (blend.recency ** np.arange(len(rows))[::-1]).astype(np.float32)
+        age = np.arange(len(rows))[::-1]
+        say = (blend.recency**age).astype(np.float32)
         spans = [slice(*blend.indptr[row : row + 2].tolist()) for row in rows.tolist()]
         alike = [weight * blend.similarity[span] for weight, span in zip(say, spans, strict=True)]
         return cls(
@@ -121,7 +122,7 @@ class Second(NamedTuple):
             np.concatenate([blend.neighbours[span] for span in spans]),
             np.concatenate(alike),
             items,
-            say @ blend.text[rows],
+            (blend.text_recency**age).astype(np.float32) @ blend.text[rows],
             blend.signals(rows, items, np.zeros(len(items), np.float32)),
         )
 

@@ -102,9 +102,9 @@ class PlainPipeline:
     def rerank(self, rows: list[int], kept: list[tuple[float, int]]) -> list[tuple[float, int]]:
         """The candidates by the blend's formula, best first."""
         blend = self.blend
-        say = blend.recency ** np.arange(len(rows))[::-1]
-        near = np.asarray(say @ self.similarity[rows]).ravel()
-        wanted = say @ blend.text[rows]
+        age = np.arange(len(rows))[::-1]
+        near = np.asarray(blend.recency**age @ self.similarity[rows]).ravel()
+        wanted = blend.text_recency**age @ blend.text[rows]
         wanted = wanted / max(np.linalg.norm(wanted), 1e-6)
         items = [item for _, item in kept]
         signals = [[score for score, _ in kept], near[items], blend.text[items] @ wanted]

@@ -20,13 +20,15 @@ from twotower.training.fit import Trained
 from twotower.types import Array, FloatArray
 
 RECENCY: Final = 0.5
+TEXT_RECENCY: Final = 0.9
+"""What the titles of a history are about changes more slowly than what is bought next."""
 TEXT_COMPONENTS: Final = 128
 CANDIDATES: Final = 1000
-FITTED_CANDIDATES: Final = 300
+FITTED_CANDIDATES: Final = 30
 """Candidates that weights are fitted on: an item further down is rarely one of the best ten, and
-a thousand would have the weights mind how it is ordered there."""
-MOST_QUERIES: Final = 10_000
-"""Validation users that weights are fitted on: four numbers need no more."""
+with a thousand the weights would mind how it is ordered there."""
+MOST_QUERIES: Final = 20_000
+"""Validation users that weights are fitted on; one in eight has the item among so few."""
 RERANKED: Final = "+rerank"
 """What the name of a model gets behind it where the second stage has ordered its candidates."""
 _BATCH: Final = 256
@@ -46,6 +48,7 @@ def unfitted_blend(train: Histories, text: FloatArray) -> Blend:
     return Blend(
         weights=np.zeros(len(SIGNALS), dtype=np.float32),
         recency=RECENCY,
+        text_recency=TEXT_RECENCY,
         indptr=similarity.indptr.astype(np.int64),
         neighbours=similarity.indices.astype(np.int32),
         similarity=similarity.data.astype(np.float32),

@@ -11,6 +11,7 @@ from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
 SIGNALS: Final = ("retrieval", "neighbours", "text", "popularity")
 """What is blended, in the order of the weights."""
+_NUMBERS: Final = ("recency", "text_recency")
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 
 
@@ -18,19 +19,19 @@ _EPSILON: Final = float(np.finfo(np.float32).eps)
 class Blend:
     r"""Scores a candidate by a weighted sum of four signals.
 
-    ``retrieval`` is the first stage's score. With :math:`r^a` the recency of the history's item
-    ``h`` after which ``a`` others came, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)`
-    over item-kNN's similarities (which items were bought together exactly, of which a short
-    vector keeps only the outline), ``text`` the cosine of the candidate's text and
-    :math:`\sum_h r^a t_h`, and ``popularity`` the log of 1 + the item's training interactions.
+    ``retrieval`` is the first stage's score. With ``a`` the number of items that came after the
+    history's item ``h``, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)` over item-kNN's
+    similarities (which items were bought together exactly, of which a short vector keeps only
+    the outline), ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, and
+    ``popularity`` the log of 1 + the item's training interactions.
     The weights are fitted on validation: see `twotower.experiments.reranking`.
 
     Attributes
     ----------
     weights
         ``(4,)`` float32, of `SIGNALS`.
-    recency
-        What an event's say is multiplied by for each event that came after it.
+    recency, text_recency
+        :math:`r` and :math:`s`, what an event's say is multiplied by for each that came after it.
     indptr, neighbours, similarity
         Compressed rows: item ``i`` is like ``neighbours[indptr[i]:indptr[i + 1]]``, by as much as
         ``similarity`` has there.
@@ -42,6 +43,7 @@ class Blend:
 
     weights: FloatArray
     recency: float
+    text_recency: float
     indptr: OffsetArray
     neighbours: IndexArray
     similarity: FloatArray
@@ -77,9 +79,12 @@ class Blend:
 
     def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
         """``(candidates, 4)`` for the candidates of one query."""
-        say = np.power(self.recency, np.arange(len(history))[::-1], dtype=np.float32)
-        # Beside the newest event one that says so little is lost in rounding.
-        told = (history < self.num_items) & (say > _EPSILON)
+        age = np.arange(len(history))[::-1]
+        known = history < self.num_items
+        history, age = history[known], age[known]
+        wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
+        say = np.power(self.recency, age, dtype=np.float32)
+        told = say > _EPSILON  # beside the newest event one that says less is lost in rounding
         history, say = history[told], say[told]
         near = np.zeros(self.num_items, dtype=np.float32)
         spans = [slice(*self.indptr[item : item + 2].tolist()) for item in history.tolist()]
@@ -89,16 +94,16 @@ class Blend:
             ]
             like = np.concatenate([self.neighbours[span] for span in spans])
             np.add.at(near, like, np.concatenate(alike))
-        wanted = say @ self.text[history]
         length = float(np.linalg.norm(wanted))
         about = self.text[items] @ (wanted / max(length, 1e-6))
         return np.stack([retrieval, near[items], about, self.popularity[items]], axis=1)
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as NumPy arrays, for a safetensors file."""
-        return {**vars(self), "recency": np.asarray([self.recency])}
+        return {**vars(self), **{name: np.asarray([getattr(self, name)]) for name in _NUMBERS}}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> "Blend":
         """The inverse of `to_arrays`."""
-        return cls(**{**arrays, "recency": float(arrays["recency"][0])})  # type: ignore[arg-type]
+        numbers = {name: float(arrays[name][0]) for name in _NUMBERS}
+        return cls(**{**arrays, **numbers})  # type: ignore[arg-type]
