@@ -43,7 +43,8 @@ def download(
 
 def prepare(
     source: Annotated[
-        str, typer.Argument(help="A folder or file, or a name: sample, video-games, ml-100k.")
+        str,
+        typer.Argument(help="A folder or file, or a name: sample, video-games, official, ml-100k."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the prepared data set.")],
     name: Annotated[

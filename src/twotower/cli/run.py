@@ -21,7 +21,7 @@ from twotower.cli.recommend import show_recommendations
 
 def run(
     dataset: Annotated[
-        str, typer.Option("--dataset", help="sample, video-games, ml-100k, or a path.")
+        str, typer.Option("--dataset", help="sample, video-games, official, ml-100k, or a path.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
     models: Annotated[

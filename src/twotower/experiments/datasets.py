@@ -16,10 +16,21 @@ DATA_VARIABLE: Final = "TWOTOWER_DATA"
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """A data set with a name of its own."""
+    """A data set with a name of its own.
+
+    Attributes
+    ----------
+    folder
+        Says where it is.
+    settings
+        How it is prepared.
+    fetch
+        The command that brings it, followed by the folder, where there is one.
+    """
 
     folder: Callable[[], Path]
     settings: PrepareSettings
+    fetch: str | None = None
 
 
 def _in_data_folder(name: str) -> Path:
@@ -39,6 +50,12 @@ KNOWN: Final = {
     "video-games": KnownDataset(
         lambda: _in_data_folder("video-games-2023"), PrepareSettings(k_core=0)
     ),
+    # The published 5-core of the same category, of which the files say the three parts.
+    "official": KnownDataset(
+        lambda: _in_data_folder("video-games-official"),
+        PrepareSettings(k_core=0),
+        fetch="twotower download video-games --kind last_out --out",
+    ),
     "ml-100k": KnownDataset(lambda: _in_data_folder("ml-100k"), PrepareSettings()),
     "gowalla": KnownDataset(lambda: _in_data_folder("gowalla"), PrepareSettings(k_core=0)),
 }
@@ -56,8 +73,9 @@ def find_dataset(name_or_path: str) -> tuple[Path, PrepareSettings]:
     path = known.folder() if known else Path(name_or_path)
     if not path.exists():
         names = ", ".join(KNOWN)
+        fetched = known.fetch if known else None
         raise InputError(
             f"data set {name_or_path!r} not found: {path} does not exist",
-            f"pass a path, or one of {names}",
+            f"run {fetched} {path}" if fetched else f"pass a path, or one of {names}",
         )
     return path, known.settings if known else PrepareSettings()
