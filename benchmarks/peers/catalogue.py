@@ -183,9 +183,19 @@ PEERS: Final = {
         "the reference's two-tower, rebuilt",
         ({"variant": "v5-no-log-q"},),
     ),
+    **{
+        f"v9-{epochs}-epochs": Peer(
+            ("with_twotower.py", "variant"),
+            None,
+            f"the default here, stopped after {epochs} of its 10 epochs",
+            ({"variant": "v9", "epochs": epochs},),
+        )
+        for epochs in (2, 5)
+    },
     "v9": Peer(("with_twotower.py", "variant"), None, "the default here", ({"variant": "v9"},)),
 }
-"""Name → peer, in the order of the table; the last is what they are the peers of."""
+"""Name → peer, in the order of the table; the last is what they are the peers of. Its shorter
+trainings before it give the curve of its quality against time."""
 
 
 def in_words(settings: Settings) -> str:

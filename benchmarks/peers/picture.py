@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from twotower.evaluation.svg import document, line, round_numbers, text
 
 QUALITY: Final = "NDCG@10"
 OURS: Final = "v9"
+"""Its point, and those of its shorter trainings, are joined by a line."""
 WIDTH, HEIGHT = 920, 520
 LEFT, RIGHT, TOP, BOTTOM = 74, 760, 84, 452
 """Edges of the plot; labels may stand right of it."""
@@ -79,9 +81,11 @@ def render(found: Sequence[Point], dataset: str) -> str:
         y = y_of(tick)
         parts.append(line(LEFT, y, RIGHT, y, "#E4E7EB", 1))
         parts.append(text(LEFT - 10, y + 4, f"{tick:g}", anchor="end", fill="#52606D"))
+    curve = [(x_of(one.seconds), y_of(one.value)) for one in found if is_ours(one.model)]
+    parts += [line(*before, *after, "#D55E00", 2) for before, after in pairwise(curve)]
     heights = apart([y_of(point.value) for point in found])
     for point, height in zip(found, heights, strict=True):
-        ours = point.model == OURS
+        ours = is_ours(point.model)
         x, colour = x_of(point.seconds), "#D55E00" if ours else "#0072B2"
         parts.append(line(x, y_of(point.low), x, y_of(point.high), colour, 2))
         parts.append(
@@ -92,6 +96,11 @@ def render(found: Sequence[Point], dataset: str) -> str:
         weight = 650 if ours else 400
         parts.append(text(x + 17, height + 4, point.model, size=12, weight=weight))
     return document(f"{QUALITY} against training time on {dataset}", WIDTH, HEIGHT, parts)
+
+
+def is_ours(model: str) -> bool:
+    """Whether it is what the others are peers of, wholly trained or not."""
+    return model == OURS or model.startswith(f"{OURS}-")
 
 
 def apart(heights: Sequence[float]) -> list[float]:

@@ -22,10 +22,15 @@ def item_knn(task: Task) -> Answer:
 
 
 def variant(task: Task) -> Answer:
-    """One of `VARIANTS` as it is: epochs are chosen on validation, which is in the time."""
+    """One of `VARIANTS` as it is: epochs are chosen on validation, which is in the time.
+
+    With ``epochs`` among the settings it is planned for so many.
+    """
     dataset = Dataset.load(task.folder.parent / "dataset")
     name = task.settings["variant"]
     wanted = named_variant(name)
+    if "epochs" in task.settings:
+        wanted = wanted.vary(training=wanted.training.vary(epochs=task.settings["epochs"]))
     item_text(wanted, dataset, Silent())  # into the cache: the time is of training
     task.restart()
     trained = train_variant(wanted, dataset, name=name, seed=task.seed)
