@@ -80,8 +80,6 @@ def solve_rows(
     if spectrum is None:
         spectrum = column_norms(table)
     lengths = indptr[1:] - indptr[:-1]
-    if len(lengths) == 1 and 0 < len(events) <= _DIRECT:
-        return _one_row(table[events], spectrum + regularisation, weights)[None]
     vectors = np.zeros((len(lengths), table.shape[1]), dtype=np.float32)
     short = lengths[(lengths > 0) & (lengths <= _DIRECT)]
     for length in sorted(set(short.tolist())):
@@ -152,6 +150,10 @@ class FoldIn:
         return column_norms(self.table)
 
     @cached_property
+    def _diagonal(self) -> FloatArray:
+        return self.spectrum + np.float32(self.regularisation)
+
+    @cached_property
     def weights(self) -> FloatArray:
         """``(length,)`` extra weight of the newest event, the one before it, and so on."""
         falling = self.confidence * self.recency ** np.arange(self.length)
@@ -162,6 +164,9 @@ class FoldIn:
     def __call__(self, histories: Histories) -> FloatArray:
         """``(rows, d)`` float32; zero for an empty history."""
         recent = histories.last(self.length)
+        if len(recent) == 1 and 0 < len(recent.items) <= _DIRECT:
+            weights = self.weights[: len(recent.items)][::-1]
+            return _one_row(self.table[recent.items], self._diagonal, weights)[None]
         age = np.repeat(recent.indptr[1:], recent.lengths) - 1 - np.arange(len(recent.items))
         weights = self.weights[age]
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)

@@ -121,8 +121,9 @@ def check_search(queries: FloatArray, k: int, dim: int) -> FloatArray:
 
 
 def _finite(vectors: FloatArray, name: str) -> FloatArray:
-    with np.errstate(over="ignore"):  # a float64 too large for float32 is found just below
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.dtype != np.float32 or not vectors.flags.c_contiguous:
+        with np.errstate(over="ignore"):  # a float64 too large for float32 is found just below
+            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     finite = np.isfinite(vectors)
     if not finite.all():
         rows = np.flatnonzero(~finite.all(axis=1))

@@ -27,6 +27,7 @@ from twotower.serving.search import TextSearch, positive
 from twotower.serving.stages import Stages, Timings, add_time, second_stage, similar
 from twotower.serving.text import text_encoder_of
 from twotower.serving.user_tower import UserTower
+from twotower.types import IndexArray
 
 __all__ = ["Pipeline", "Recommendation"]
 
@@ -208,11 +209,7 @@ class Pipeline:
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
             began = perf_counter()
-            described = [
-                _NOTHING if one.text is None else self._text.described(one.text, self.items)
-                for one in block
-            ]
-            reading = self._reader.read(block, described)
+            reading = self._reader.read(block, self._described(block))
             vectors = self._tower.encode(reading.queries)
             began = add_time(clock, "encode", began)
             seen = [reading.seen(row) if exclude_seen else _NOTHING for row in range(len(block))]
@@ -226,6 +223,15 @@ class Pipeline:
                 best = one.best(second, reading.queries, row)
                 rows.append(filled(best, k, filters, self.items))
             yield reading, rows
+
+    def _described(self, block: Sequence[Request]) -> list[IndexArray]:
+        """Rows of the items that each request's words describe; empty where none has words."""
+        if all(one.text is None for one in block):
+            return []
+        return [
+            _NOTHING if one.text is None else self._text.described(one.text, self.items)
+            for one in block
+        ]
 
     def similar_items(
         self, item_id: str, k: int = 10, *, filters: Filters = ANY
