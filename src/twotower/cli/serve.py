@@ -29,6 +29,9 @@ def serve(
     rerank: Annotated[
         bool | None, typer.Option("--rerank/--no-rerank", help="Re-rank where requests do not say.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", help="Processes that answer. Default: 1.")
+    ] = None,
 ) -> None:
     """Answer requests over HTTP, until SIGTERM. Needs the extra 'serve'.
 
@@ -38,8 +41,9 @@ def serve(
     Example: `twotower serve --bundle bundle --keys keys`
     """
     settings = _settings(
-        bundle=bundle, host=host, port=port, state_url=state, keys_file=keys, rerank=rerank
-    )
+        bundle=bundle, host=host, port=port, state_url=state, keys_file=keys, rerank=rerank,
+        processes=processes,
+    )  # fmt: skip
     from twotower.serving.api.server import serve as run
 
     run(settings)

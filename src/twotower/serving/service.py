@@ -27,6 +27,7 @@ from twotower.serving.state import (
     StateUnavailableError,
     StoredItem,
 )
+from twotower.serving.writes import Writes
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,19 @@ class Service:
     ----------
     settings
         Where the bundle and the database are, and the limits.
+    writes
+        Where this service is several processes: what they count their writes with.
+    bundle
+        Name of a folder beside the configured bundle, to begin with that one.
+
+    Attributes
+    ----------
+    current
+        What answers requests now.
+    state_answers
+        Whether the database did when it was last asked.
+    caught_up_with
+        How many of the `written` are taken over, or were tried in vain while the database was gone.
 
     Raises
     ------
@@ -52,15 +66,19 @@ class Service:
         Where the database cannot be reached.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(
+        self, settings: ServeSettings, writes: Writes | None = None, bundle: str | None = None
+    ) -> None:
         self.settings = settings
+        self._writes = writes
+        self.caught_up_with = self.written
         self.store = StateStore(settings.database)
         self.state_answers = True
         self._changing = threading.Lock()
         self._reloading = threading.Lock()
         self._rebuilding = threading.Lock()
         try:
-            self.current = self._load(settings.bundle)
+            self.current = self._load(self._folder(bundle))
         except Exception:
             self.store.close()
             raise
@@ -74,6 +92,11 @@ class Service:
     def manifest(self) -> Manifest:
         """The bundle's that answers requests now."""
         return self.current.manifest
+
+    @property
+    def written(self) -> int:
+        """Writes of all processes of this service so far; of one alone they are not counted."""
+        return 0 if self._writes is None else self._writes.total
 
     def knows(self, user_id: str) -> bool:
         """Whether anything is known of a user."""
@@ -127,13 +150,13 @@ class Service:
                     f"item {fields.item_id!r} exists", "choose another id, or PUT to replace it"
                 )
         created = self.store.create_item(self._encoded(fields))
-        self.catch_up()
+        self._wrote()
         return created
 
     def put_item(self, fields: ItemFields) -> None:
         """Add an item or describe it anew. One of the bundle keeps its trained vector."""
         self.store.put_item(self._encoded(fields))
-        self.catch_up()
+        self._wrote()
 
     def delete_item(self, item_id: str) -> None:
         """Take an item out of the catalogue; `InputError` where there is none."""
@@ -141,28 +164,31 @@ class Service:
         shown = table.describe(table.row(item_id))
         fields = ItemFields.model_construct(item_id=item_id, title=shown.titles[0] or item_id)
         self.store.put_item(StoredItem(fields, deleted=True))
-        self.catch_up()
+        self._wrote()
 
     def set_availability(self, item_id: str, available: bool) -> None:
         """Say whether an item can be had; `InputError` where there is no such item."""
         self.pipeline.items.row(item_id)
         self.store.set_availability(item_id, available)
-        self.catch_up()
+        self._wrote()
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none; False for each that was recorded before."""
         recorded = self.store.add_events(events)
-        self.catch_up()
+        self._wrote()
         return recorded
 
     def catch_up(self) -> None:
         """Take over what this or another process wrote to the database."""
         with self._changing:
+            written = self.written  # before the look: what comes during it may be missed by it
             try:
                 self.current = self._caught_up(self.current)
             except StateUnavailableError:
                 self.state_answers = False
                 raise
+            finally:
+                self.caught_up_with = written
             self.state_answers = True
         self._rebuild_if_due()
 
@@ -183,12 +209,7 @@ class Service:
         StateConflictError
             While another reload is under way.
         """
-        if name is not None and not _NAME.fullmatch(name):
-            raise InputError(
-                f"bundle must be the name of a folder beside the served one, got {name[:100]!r}",
-                "use letters, digits, '.', '_' and '-'",
-            )
-        folder = self.settings.bundle if name is None else self.settings.bundle.parent / name
+        folder = self._folder(name)
         if not self._reloading.acquire(blocking=False):
             raise StateConflictError("a reload is under way", "wait until it has ended")
         try:
@@ -205,6 +226,22 @@ class Service:
     def close(self) -> None:
         """Close the database's connections."""
         self.store.close()
+
+    def _wrote(self) -> None:
+        """Something is committed: the other processes shall know it, and this one takes it over."""
+        if self._writes is not None:
+            self._writes.add()
+        self.catch_up()
+
+    def _folder(self, name: str | None) -> Path:
+        if name is None:
+            return self.settings.bundle
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"bundle must be the name of a folder beside the served one, got {name[:100]!r}",
+                "use letters, digits, '.', '_' and '-'",
+            )
+        return self.settings.bundle.parent / name
 
     def _load(self, folder: Path) -> Snapshot:
         settings = self.settings

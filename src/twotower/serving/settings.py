@@ -28,6 +28,8 @@ class ServeSettings(BaseSettings):
     """Address to listen on."""
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    processes: int = Field(1, ge=1, le=256)
+    """Processes that answer, each with the bundle in its memory; more than one needs Linux."""
     threads: int = Field(1, ge=1)
     """Threads that the native code of one request may use."""
     workers: int = Field(4, ge=1)

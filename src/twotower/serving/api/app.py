@@ -15,6 +15,7 @@ from twotower import __version__
 from twotower.errors import TwoTowerError
 from twotower.serving.api import items, operations, recommend
 from twotower.serving.api.auth import read_keys
+from twotower.serving.api.catching_up import CatchingUp
 from twotower.serving.api.context import Context
 from twotower.serving.api.envelope import Envelope
 from twotower.serving.api.limits import BodyLimit
@@ -26,6 +27,7 @@ from twotower.serving.api.problems import (
     on_validation_error,
 )
 from twotower.serving.api.routes import RefusedError, on_refused
+from twotower.serving.api.siblings import Sibling
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 from twotower.serving.state import StateUnavailableError
@@ -33,7 +35,9 @@ from twotower.serving.state import StateUnavailableError
 logger = logging.getLogger(__name__)
 
 
-def create_app(settings: ServeSettings, service: Service | None = None) -> FastAPI:
+def create_app(
+    settings: ServeSettings, service: Service | None = None, sibling: Sibling | None = None
+) -> FastAPI:
     """The service over HTTP.
 
     Parameters
@@ -42,13 +46,16 @@ def create_app(settings: ServeSettings, service: Service | None = None) -> FastA
         How it runs.
     service
         What answers; by default it is loaded when the app starts. The app closes it at its end.
+    sibling
+        Where several processes are one service: this one of them.
 
     Raises
     ------
     InputError
         Where the keys file cannot be used.
     """
-    shared = Context(settings, Metrics(), service)
+    metrics = Metrics(None if sibling is None else sibling.place.metrics)
+    shared = Context(settings, metrics, service, sibling)
     keys = [] if settings.keys_file is None else read_keys(settings.keys_file)
     app = FastAPI(
         title="twotower",
@@ -68,6 +75,8 @@ def create_app(settings: ServeSettings, service: Service | None = None) -> FastA
     ):
         app.add_exception_handler(kind, handler)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    if sibling is not None:
+        app.add_middleware(CatchingUp, context=shared, number=sibling.place.number)
     app.add_middleware(Envelope, context=shared, keys=keys)
     _describe_problems(app)
     return app
@@ -80,8 +89,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
     logger.info("serving %s", shared.service.manifest.model_version)
+    if shared.sibling is not None:
+        shared.metrics.note(shared.service)
+        shared.sibling.listen(shared.service, shared.metrics)
     stopping = asyncio.Event()
-    following = asyncio.create_task(_follow(shared.service, shared.settings.poll_s, stopping))
+    following = asyncio.create_task(_follow(shared, shared.service, stopping))
     try:
         yield
     finally:
@@ -92,11 +104,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.info("stopped")
 
 
-async def _follow(service: Service, every: float, stopping: asyncio.Event) -> None:
-    """Take over what other processes write, and notice when the database goes and comes."""
+async def _follow(shared: Context, service: Service, stopping: asyncio.Event) -> None:
+    """Take over what other services write, and notice when the database goes and comes."""
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), every)
+            await asyncio.wait_for(stopping.wait(), shared.settings.poll_s)
         if stopping.is_set():
             return
         before = service.state_answers
@@ -110,6 +122,8 @@ async def _follow(service: Service, every: float, stopping: asyncio.Event) -> No
         else:
             if not before:
                 logger.info("the database answers again")
+        if shared.sibling is not None:  # whichever process is asked for the metrics
+            shared.metrics.note(service)
 
 
 def _describe_problems(app: FastAPI) -> None:

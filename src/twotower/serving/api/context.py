@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 
 from twotower.serving.api.metrics import Metrics
+from twotower.serving.api.siblings import Sibling
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 
@@ -32,6 +33,8 @@ class Context:
         What is counted.
     service
         What answers; None until it is loaded.
+    sibling
+        Where several processes are one service: this one of them.
     workers
         Limits the threads for what takes longer than a millisecond.
     """
@@ -39,6 +42,7 @@ class Context:
     settings: ServeSettings
     metrics: Metrics
     service: Service | None = None
+    sibling: Sibling | None = None
     workers: anyio.CapacityLimiter | None = None
 
     async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

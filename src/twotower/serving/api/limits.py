@@ -1,5 +1,6 @@
 """How much may come: request bodies and request rates."""
 
+import math
 import time
 from collections import OrderedDict
 from typing import Final
@@ -8,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twotower.serving.api.problems import problem
+from twotower.serving.settings import ServeSettings
 
 _MOST_CALLERS: Final = 10_000
 
@@ -78,6 +80,17 @@ class RateLimit:
         if len(self._buckets) > _MOST_CALLERS:  # the one that was silent longest is full again
             self._buckets.popitem(last=False)
         return wait
+
+
+def share_of_one(settings: ServeSettings) -> ServeSettings:
+    """The settings of one of the processes: with its share of the rate, and of the burst.
+
+    Connections are spread over the processes, which do not tell each other who has come.
+    """
+    count = settings.processes
+    rate = None if settings.rate_limit is None else settings.rate_limit / count
+    burst = math.ceil(settings.rate_burst / count)
+    return settings.model_copy(update={"rate_limit": rate, "rate_burst": burst})
 
 
 def _too_long(most: int) -> HTTPException:

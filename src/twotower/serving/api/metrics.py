@@ -1,8 +1,13 @@
 """What is counted, for Prometheus."""
 
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from twotower.serving.service import Service
 
 _SECONDS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -13,9 +18,19 @@ _STAGE_SECONDS: Final = (
 
 
 class Metrics:
-    """The metrics of one app, in a registry of their own."""
+    """The metrics of one app, in a registry of their own.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    folder
+        Where several processes are one service: the folder of their metrics, which
+        ``PROMETHEUS_MULTIPROC_DIR`` named when prometheus_client was imported. Counters and
+        histograms are summed over all of them, those that ended too.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._version: str | None = None
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "twotower_requests", "Requests answered.", ["route", "status"], registry=self.registry
@@ -53,19 +68,40 @@ class Metrics:
             "twotower_reloads", "Bundles swapped in, or refused.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
-        self.items = Gauge("twotower_items", "Items listed.", registry=self.registry)
+        self.items = Gauge(
+            "twotower_items", "Items listed.", registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )  # fmt: skip
         self.outside_index = Gauge(
             "twotower_items_outside_index", "Items that the index does not hold yet.",
-            registry=self.registry,
+            registry=self.registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.state_up = Gauge(
-            "twotower_state_up", "1 while the database answers.", registry=self.registry
-        )
-        self.model = Gauge(
-            "twotower_model", "1 for the model version that is served.", ["version"],
-            registry=self.registry,
+            "twotower_state_up", "1 while the database answers.", registry=self.registry,
+            multiprocess_mode="livemin",
         )  # fmt: skip
+        self.model = Gauge(
+            "twotower_model", "Processes that serve a model version.", ["version"],
+            registry=self.registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+
+    def note(self, service: Service) -> None:
+        """Set what is measured rather than counted."""
+        pipeline, version = service.pipeline, service.manifest.model_version
+        self.items.set(int(np.count_nonzero(pipeline.items.listed)))
+        self.outside_index.set(pipeline.outside_index)
+        self.state_up.set(service.state_answers)
+        if self._folder is None:
+            self.model.clear()
+        elif self._version not in (None, version):  # the files of several processes forget nothing
+            self.model.labels(self._version).set(0)
+        self.model.labels(version).set(1)
+        self._version = version
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+        if self._folder is None:
+            return generate_latest(self.registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged, path=str(self._folder))  # type: ignore[no-untyped-call]
+        return generate_latest(merged)

@@ -1,5 +1,7 @@
 """Routes for whoever runs the service: health, readiness, model, metrics, reload."""
 
+from functools import partial
+
 import numpy as np
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -60,12 +62,7 @@ async def metrics(request: Request) -> Response:
     shared = context(request)
     one, counted = shared.service, shared.metrics
     if one is not None:
-        items = one.pipeline.items
-        counted.items.set(int(np.count_nonzero(items.listed)))
-        counted.outside_index.set(one.pipeline.outside_index)
-        counted.state_up.set(one.state_answers)
-        counted.model.clear()
-        counted.model.labels(one.manifest.model_version).set(1)
+        counted.note(one)
     return Response(counted.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -76,14 +73,20 @@ async def metrics(request: Request) -> Response:
     dependencies=[needs(Scope.ADMIN)],
 )
 async def reload(wanted: ReloadRequest, request: Request) -> Response:
-    """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers."""
+    """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers.
+
+    Where several processes are the service, the others follow within seconds.
+    """
     shared, one = served(request)
+    swap = one.reload if shared.sibling is None else partial(shared.sibling.reload, one)
     try:
-        await shared.in_thread(one.reload, wanted.bundle)
+        await shared.in_thread(swap, wanted.bundle)
     except TwoTowerError:
         shared.metrics.reloads.labels("refused").inc()
         raise
     shared.metrics.reloads.labels("swapped").inc()
+    if shared.sibling is not None:
+        shared.metrics.note(one)
     return fast(_described(one))
 
 

@@ -9,8 +9,11 @@ import socket
 import uvicorn
 from threadpoolctl import threadpool_limits
 
+from twotower.errors import TwoTowerError
 from twotower.serving.api.app import create_app
 from twotower.serving.api.logs import configure_logging
+from twotower.serving.api.processes import supervise
+from twotower.serving.api.siblings import Numbered, Place, Sibling
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 
@@ -21,17 +24,42 @@ def serve(settings: ServeSettings) -> None:
     """Load the bundle, listen, and answer until SIGTERM or SIGINT.
 
     Then no connection is accepted any more, and requests in progress get
-    `ServeSettings.drain_s` to end.
+    `ServeSettings.drain_s` to end. With `ServeSettings.processes` there are as many processes that
+    do so, and this one looks after them.
 
     Raises
     ------
     TwoTowerError
         Where the bundle, the database or the keys cannot be used: before anything listens.
     """
-    app = create_app(settings, Service(settings))
+    if settings.processes > 1:
+        supervise(settings, _answer_as_one_of_several)
+    else:
+        _answer(settings)
+
+
+def _answer_as_one_of_several(settings: ServeSettings, place: Place) -> None:
+    """What each process does. It says to the supervisor alone why it cannot start."""
+    configure_logging()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Numbered(place.number))
+    sibling = Sibling(place)
+    try:
+        _answer(settings, sibling)
+    except (TwoTowerError, OSError) as error:
+        sibling.say("failed", str(error))
+        raise SystemExit(2) from None
+
+
+def _answer(settings: ServeSettings, sibling: Sibling | None = None) -> None:
+    if sibling is None:
+        app = create_app(settings, Service(settings))
+    else:
+        app = create_app(settings, Service(settings, sibling.writes, sibling.bundle), sibling)
     gc.collect()
     gc.freeze()  # what was loaded stays: to walk through it again would hold up a request
-    configure_logging()
+    if sibling is None:
+        configure_logging()
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -47,7 +75,10 @@ def serve(settings: ServeSettings) -> None:
     # A request is too small to share out: threads that wait for each other would take the cores
     # from other requests.
     with threadpool_limits(settings.threads):
-        _Announced(config).run()
+        if sibling is None:
+            _Announced(config).run()
+        else:
+            _Reported(config, sibling).run(sibling.sockets())
 
 
 class _Announced(uvicorn.Server):
@@ -61,3 +92,16 @@ class _Announced(uvicorn.Server):
                 host, port = one.getsockname()[:2]
                 fields = {"host": host, "port": port}
                 logger.info("listening", extra={"fields": fields})
+
+
+class _Reported(uvicorn.Server):
+    """Tells the supervisor when it listens."""
+
+    def __init__(self, config: uvicorn.Config, sibling: Sibling) -> None:
+        super().__init__(config)
+        self._sibling = sibling
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        self._sibling.say("ready")
