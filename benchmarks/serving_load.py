@@ -8,7 +8,12 @@ last one is answered. ``reads`` is that alone. In ``reads-and-writes`` the bundl
 times meanwhile, evenly, and 50 new items a second are added. Errors count every answer that is not
 200, every connection that broke, and every write that failed. ``service-cores`` and
 ``generator-cores`` say how much of the machine each took: seconds of processor time a second;
-``service-ms-per-request`` is the service's share of one request, writes included.
+``service-ms-per-request`` is the service's share of one request, writes included. Memory is what
+is resident at the end; ``memory-pss-mb`` counts pages once that several processes share.
+
+With ``--processes N`` both parts are measured again with so many processes, as
+``reads-N-processes`` and ``reads-and-writes-N-processes``; what is of the service is then of all of
+them together.
 """
 
 import argparse
@@ -24,6 +29,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=180, help="of each of the two parts")
+    parser.add_argument("--processes", type=int, default=1, help="2 or more: also with so many")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--requests", type=int, default=5000, help="different ones")
     parser.add_argument("--history", type=int, default=20, help="items of a history")
@@ -68,7 +75,7 @@ def main() -> None:
                     metric=metric, value=value, users=given.requests,
                 )
             )  # fmt: skip
-            print(f"{part:18s} {metric:20s} {value:10.4g}")
+            print(f"{part:30s} {metric:20s} {value:10.4g}")
 
     with tempfile.TemporaryDirectory() as folder:
         bodies = Path(folder) / "bodies"
@@ -79,17 +86,19 @@ def main() -> None:
             "wrk", "-t1", f"-c{given.connections}", f"-d{given.seconds}s", "--timeout", "10s",
             "-s", str(SCRIPT),
         ]  # fmt: skip
-        with Served(given.bundle) as served:
-            add("reads", loaded(served, load, bodies))
-            changes = Changes(served, contents, given.seconds)
-            figures = loaded(
-                served,
-                load,
-                bodies,
-                lambda: changes.reload(given.reloads),
-                lambda: changes.add_items(given.items_per_second),
-            )
-            add("reads-and-writes", figures | changes.figures())
+        for processes in sorted({1, given.processes}):
+            name = "" if processes == 1 else f"-{processes}-processes"
+            with Served(given.bundle, processes=processes) as served:
+                add(f"reads{name}", loaded(served, load, bodies))
+                changes = Changes(served, contents, given.seconds)
+                figures = loaded(
+                    served,
+                    load,
+                    bodies,
+                    partial(changes.reload, given.reloads),
+                    partial(changes.add_items, given.items_per_second),
+                )
+                add(f"reads-and-writes{name}", figures | changes.figures())
     packages = (*PACKAGES, "onnxruntime", "fastapi", "uvicorn", "uvloop")
     write_results(given.out, collect_meta(started, packages=packages), rows)
 
@@ -125,6 +134,8 @@ def loaded(
         "generator-cores": generator / seconds,
         "service-ms-per-request": 1e3 * cpu / told["requests"],
         "memory-mb": served.memory_mb(),
+        "memory-pss-mb": served.memory_mb("Pss"),
+        "peak-memory-mb": served.memory_mb("VmHWM"),
     }
 
 

@@ -21,6 +21,15 @@ _PATIENCE_S: Final = 120
 class Served:
     """Runs while the block that it is opened in does; its database and log are temporary.
 
+    Parameters
+    ----------
+    bundle
+        What is served.
+    options
+        More of `twotower serve`.
+    processes
+        How many answer. What is measured then is of all of them and their supervisor together.
+
     Attributes
     ----------
     address
@@ -28,10 +37,10 @@ class Served:
     key
         An API key that may do everything.
     seconds_to_ready
-        From the start of the process until ``/ready`` said so.
+        From the start of the process until ``/ready`` said so; of several, until all listened.
     """
 
-    def __init__(self, bundle: Path, *options: str) -> None:
+    def __init__(self, bundle: Path, *options: str, processes: int = 1) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         self.key, line = new_key("benchmark", Scope.ADMIN)
@@ -48,18 +57,19 @@ class Served:
                 [
                     sys.executable, "-c", "from twotower.cli import main; main()", "serve",
                     "--bundle", str(bundle), "--keys", str(folder / "keys"), "--state", state,
-                    "--port", str(port), *options,
+                    "--port", str(port), "--processes", str(processes), *options,
                 ],
                 stderr=log,
             )  # fmt: skip
-        self.seconds_to_ready = self._wait(began)
+        self.seconds_to_ready = self._wait(began, processes)
 
-    def _wait(self, began: float) -> float:
+    def _wait(self, began: float, processes: int) -> float:
         while time.perf_counter() < began + _PATIENCE_S:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.address}/ready").status_code == 200:
+                ready = httpx.get(f"{self.address}/ready").status_code == 200
+                if ready and (processes == 1 or '"listening"' in self._log.read_text()):
                     return time.perf_counter() - began
             except httpx.TransportError:
                 time.sleep(0.005)
@@ -71,23 +81,30 @@ class Served:
         return Client(self.address, self.key, timeout=60)
 
     @property
+    def pids(self) -> list[int]:
+        """Of the process that was started, and of those that it started."""
+        pid = self.process.pid
+        return [pid, *(int(one.name) for one in _processes() if int(_stat(one)[1]) == pid)]
+
+    @property
     def cpu_seconds(self) -> float:
         """Processor time that it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        stats = [_stat(Path(f"/proc/{pid}")) for pid in self.pids]
+        return sum(int(one[11]) + int(one[12]) for one in stats) / os.sysconf("SC_CLK_TCK")
 
     def memory_mb(self, what: str = "VmRSS") -> float:
-        """Resident memory, or with ``VmHWM`` the most that there was."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == what:
-                return int(value.split()[0]) / 1024
-        raise RuntimeError(f"/proc does not say {what}")
+        """Resident memory, or with ``VmHWM`` the most that there was.
+
+        Of several processes it is the sum, where pages that they share count for each; with ``Pss``
+        those count once.
+        """
+        file = "smaps_rollup" if what == "Pss" else "status"
+        return sum(_kilobytes(Path(f"/proc/{pid}/{file}"), what) for pid in self.pids) / 1024
 
     @property
     def maps_torch(self) -> bool:
         """Whether a library of torch is loaded; ``import torch`` always loads some."""
-        return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
+        return any("libtorch" in Path(f"/proc/{pid}/maps").read_text() for pid in self.pids)
 
     def close(self) -> None:
         """Stop it as an operator would."""
@@ -109,3 +126,23 @@ class Served:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _processes() -> list[Path]:
+    return [one for one in Path("/proc").iterdir() if one.name.isdigit()]
+
+
+def _stat(process: Path) -> list[str]:
+    """What follows a process's name: its state, its parent and more; zeros of one that is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["0"] * 13
+
+
+def _kilobytes(file: Path, what: str) -> int:
+    for line in file.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == what:
+            return int(value.split()[0])
+    raise RuntimeError(f"{file} does not say {what}")

@@ -85,11 +85,14 @@ def test_the_start_of_the_service(run: Run) -> None:
 def test_load_with_writes(run: Run) -> None:
     found = run(
         "serving_load", "--seconds", "1", "--history", "3", "--requests", "5",
-        "--connections", "2", "--reloads", "1", "--items-per-second", "3",
+        "--connections", "2", "--reloads", "1", "--items-per-second", "3", "--processes", "2",
     )  # fmt: skip
-    for part in ("reads", "reads-and-writes"):
-        assert found[part, "requests/s"] > 0
-        assert found[part, "errors"] == 0
-    assert found["reads-and-writes", "failed-writes"] == 0
-    assert found["reads-and-writes", "items"] == 3
-    assert found["reads-and-writes", "reloads"] == 1
+    for end in ("", "-2-processes"):
+        for part in (f"reads{end}", f"reads-and-writes{end}"):
+            assert found[part, "requests/s"] > 0
+            assert found[part, "errors"] == 0
+        assert found[f"reads-and-writes{end}", "failed-writes"] == 0
+        assert found[f"reads-and-writes{end}", "items"] == 3
+        assert found[f"reads-and-writes{end}", "reloads"] == 1
+    assert found["reads-2-processes", "memory-mb"] > 1.5 * found["reads", "memory-mb"]
+    assert found["reads", "memory-pss-mb"] <= found["reads", "peak-memory-mb"]
