@@ -31,6 +31,7 @@ from twotower.serving.writes import Writes
 
 logger = logging.getLogger(__name__)
 
+_EVENTS_AT_ONCE: Final = 10_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 
@@ -250,9 +251,12 @@ class Service:
         return self._caught_up(replace(snapshot, cursor=start))
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
-        while changes := self.store.changes(snapshot.cursor):
-            snapshot = snapshot.advanced(changes)
-        return snapshot
+        while True:
+            changes = self.store.changes(snapshot.cursor, _EVENTS_AT_ONCE)
+            if changes:
+                snapshot = snapshot.advanced(changes)
+            if len(changes.events) < _EVENTS_AT_ONCE:
+                return snapshot
 
     def _encoded(self, fields: ItemFields) -> StoredItem:
         """An item with its text's vector, so that nobody needs to encode it again."""

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from twotower.errors import ArtefactError
+from twotower.serving import service as service_module
 from twotower.serving.api.catching_up import CatchingUp
 from twotower.serving.api.limits import share_of_one
 from twotower.serving.api.metrics import Metrics
 from twotower.serving.api.siblings import Place, Sibling
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
-from twotower.serving.state import StateConflictError, StateUnavailableError
+from twotower.serving.state import Event, StateConflictError, StateUnavailableError
 from twotower.serving.writes import Writes
 
 
@@ -61,6 +62,26 @@ def test_a_service_counts_what_it_committed_and_knows_what_it_has_seen(
         with pytest.raises(StateUnavailableError):
             other.catch_up()
         assert other.caught_up_with == other.written == 2
+    finally:
+        one.close()
+        other.close()
+
+
+def test_more_events_than_are_read_at_once_are_all_taken_over(open_folder, monkeypatch) -> None:
+    monkeypatch.setattr(service_module, "_EVENTS_AT_ONCE", 3)
+    settings = ServeSettings(bundle=open_folder)
+    one, other = Service(settings), Service(settings)
+    try:
+        for first, last in ((0, 6), (6, 7)):
+            names = [f"item-{number:02}" for number in range(first, last)]
+            one.add_events(
+                [
+                    Event(event_id=name, user_id="bob", item_id=name, kind="view", occurred_at=1)
+                    for name in names
+                ]
+            )
+            other.catch_up()
+        assert len(other.current.past.of("bob")) == 7
     finally:
         one.close()
         other.close()
