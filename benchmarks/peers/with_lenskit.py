@@ -20,11 +20,13 @@ def als(task: Task) -> Answer:
     scorer = ImplicitMFScorer(ImplicitMFConfig(**task.settings))
     scorer.train(data(task), TrainingOptions(rng=task.seed))
     every = ItemList(np.arange(task.num_items))
+    known = np.bincount(task.train.items, minlength=task.num_items) > 0
 
     def score(batch: Rows) -> np.ndarray:
         scores = np.empty((len(batch), task.num_items), dtype=np.float32)
         for row in range(len(batch)):
             history = batch.items[batch.indptr[row] : batch.indptr[row + 1]]
+            history = history[known[history]]  # another item is an error to LensKit
             query = RecQuery(user_id=batch.users[row], history_items=ItemList(history))
             scores[row] = scorer(query, every).scores()
         return np.nan_to_num(scores, copy=False, nan=-np.inf)
