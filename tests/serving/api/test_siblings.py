@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from twotower.errors import ArtefactError
+from twotower.errors import ArtefactError, InputError
 from twotower.serving import service as service_module
 from twotower.serving.api.catching_up import CatchingUp
 from twotower.serving.api.limits import share_of_one
 from twotower.serving.api.metrics import Metrics
-from twotower.serving.api.siblings import Place, Sibling
+from twotower.serving.api.processes import _reserve, supervise
+from twotower.serving.api.siblings import Place, Sibling, bound
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 from twotower.serving.state import Event, StateConflictError, StateUnavailableError
@@ -93,6 +94,27 @@ def test_the_rate_is_shared_out() -> None:
     assert share.rate_limit == pytest.approx(10 / 3)
     assert share.rate_burst == 34
     assert share_of_one(ServeSettings(bundle=Path("b"), processes=2)).rate_limit is None
+
+
+def test_a_database_in_memory_cannot_be_shared() -> None:
+    settings = ServeSettings(bundle=Path("b"), processes=2, state_url="sqlite://")
+    with pytest.raises(InputError, match="cannot share a database in memory; set state_url"):
+        supervise(settings, lambda *_: None)
+
+
+def test_an_address_is_held_and_taken_by_those_that_share_it_alone() -> None:
+    reserved = _reserve("localhost", 0)
+    try:
+        assert len({one.getsockname()[1] for one in reserved}) == 1
+        host, port = reserved[0].getsockname()[:2]
+        address = (reserved[0].family, reserved[0].getsockname())
+        with bound(address, shared=True) as listening:
+            listening.listen()
+            with pytest.raises(InputError, match=f"cannot listen on {host} port {port} "):
+                _reserve(host, port)
+    finally:
+        for one in reserved:
+            one.close()
 
 
 class Reloading:

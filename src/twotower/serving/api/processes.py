@@ -211,7 +211,10 @@ class _Supervisor:
         if child.pipe is not None:
             child.pipe.close()
         mark_process_dead(child.process.pid, str(self._folder))  # type: ignore[no-untyped-call]
-        failure = child.failure or f"a process ended with exit code {code} while it started"
+        failure = child.failure or (
+            f"a process ended with exit code {code} while it started; "
+            "the log may say why, and with -9 it was killed: fewer processes need less memory"
+        )
         if child.ready_at is None:
             self._failed_starts += 1
             answering = any(one.ready_at is not None for one in self._children.values())

@@ -1,5 +1,6 @@
 """One of several processes that answer as one service: what it shares with the others."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -91,8 +92,8 @@ class Sibling:
         return [bound(address, shared=True) for address in self.place.addresses]
 
     def say(self, what: str, value: object = None) -> None:
-        """Tell the supervisor."""
-        with self._sending:
+        """Tell the supervisor. Where it is gone, this process is about to end."""
+        with self._sending, contextlib.suppress(OSError):
             self.place.pipe.send((what, value))
 
     def reload(self, service: Service, name: str | None) -> Manifest:
