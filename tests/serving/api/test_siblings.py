@@ -18,8 +18,8 @@ from twotower.serving import service as service_module
 from twotower.serving.api.catching_up import CatchingUp
 from twotower.serving.api.limits import share_of_one
 from twotower.serving.api.metrics import Metrics
-from twotower.serving.api.processes import _reserve, supervise
-from twotower.serving.api.siblings import Place, Sibling, bound
+from twotower.serving.api.processes import supervise
+from twotower.serving.api.siblings import Place, Sibling, bound, reserve
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 from twotower.serving.state import Event, StateConflictError, StateUnavailableError
@@ -103,7 +103,7 @@ def test_a_database_in_memory_cannot_be_shared() -> None:
 
 
 def test_an_address_is_held_and_taken_by_those_that_share_it_alone() -> None:
-    reserved = _reserve("localhost", 0)
+    reserved = reserve("localhost", 0)
     try:
         assert len({one.getsockname()[1] for one in reserved}) == 1
         host, port = reserved[0].getsockname()[:2]
@@ -111,7 +111,7 @@ def test_an_address_is_held_and_taken_by_those_that_share_it_alone() -> None:
         with bound(address, shared=True) as listening:
             listening.listen()
             with pytest.raises(InputError, match=f"cannot listen on {host} port {port} "):
-                _reserve(host, port)
+                reserve(host, port)
     finally:
         for one in reserved:
             one.close()

@@ -5,13 +5,11 @@ import logging
 import math
 import multiprocessing
 import os
-import signal
 import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +22,8 @@ from twotower.errors import InputError, TwoTowerError
 from twotower.serving.api.auth import read_keys
 from twotower.serving.api.limits import share_of_one
 from twotower.serving.api.logs import configure_logging
-from twotower.serving.api.siblings import Address, Place, Swap, bound
+from twotower.serving.api.siblings import Address, Place, Swap, reserve
+from twotower.serving.api.signals import SIGNALS, signals, spared_from_interrupts
 from twotower.serving.settings import ServeSettings
 from twotower.serving.state import StateStore
 
@@ -34,7 +33,6 @@ Answer: TypeAlias = Callable[[ServeSettings, Place], None]
 """What one process does: load, say ``("ready", None)``, and answer until SIGTERM; or say
 ``("failed", why)`` and end."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE_S: Final = 10
 """What processes get to end beyond the time for their requests."""
 _LONG_LIFE_S: Final = 10
@@ -70,14 +68,14 @@ def supervise(settings: ServeSettings, answer: Answer) -> None:
         read_keys(settings.keys_file)
     configure_logging()
     with contextlib.ExitStack() as stack:
-        reserved = _reserve(settings.host, settings.port)
+        reserved = reserve(settings.host, settings.port)
         for one in reserved:
             stack.enter_context(one)
         addresses = [(one.family, one.getsockname()) for one in reserved]
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twotower-metrics-"))
         stack.enter_context(_environment("PROMETHEUS_MULTIPROC_DIR", folder))
-        signals = stack.enter_context(_signals())
-        _Supervisor(settings, answer, addresses, Path(folder), signals).run()
+        heard = stack.enter_context(signals())
+        _Supervisor(settings, answer, addresses, Path(folder), heard).run()
 
 
 @dataclass
@@ -160,7 +158,7 @@ class _Supervisor:
         process = self._spawning.Process(
             target=self._answer, args=(share_of_one(self._settings), place), daemon=True
         )
-        with _spared_from_interrupts():
+        with spared_from_interrupts():
             process.start()
         theirs.close()  # so that ours ends when the process does
         self._children[number] = _Child(number, process, ours)
@@ -244,7 +242,7 @@ class _Supervisor:
 
     def _told_to_stop(self) -> bool:
         with contextlib.suppress(BlockingIOError):
-            return any(one in _SIGNALS for one in self._signals.recv(64))
+            return any(one in SIGNALS for one in self._signals.recv(64))
         return False
 
     def _stop(self) -> None:
@@ -280,29 +278,6 @@ def _check_state(settings: ServeSettings) -> None:
         )
 
 
-def _reserve(host: str, port: int) -> list[socket.socket]:
-    """Sockets that hold the address while no process has one yet. They take no connection."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    addresses: dict[Address, None] = dict.fromkeys((one[0], one[4]) for one in found)
-    with contextlib.ExitStack() as opened:
-        kept: list[socket.socket] = []
-        for family, place in addresses:
-            if port == 0 and kept:  # the free port that the first one got
-                place = (place[0], kept[0].getsockname()[1], *place[2:])
-            try:
-                # Whoever listens there may share its port, as we do: it must not be with us.
-                bound((family, place), shared=False).close()
-                one = bound((family, place), shared=True)
-            except OSError as error:
-                raise InputError(
-                    f"cannot listen on {place[0]} port {place[1]} ({error.strerror})",
-                    "end what listens there, or choose another host or port",
-                ) from None
-            kept.append(opened.enter_context(one))
-        opened.pop_all()
-    return kept
-
-
 @contextlib.contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)
@@ -314,34 +289,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket that can be read when SIGTERM or SIGINT came."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        handlers = {one: signal.signal(one, lambda *_: None) for one in _SIGNALS}
-        descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        try:
-            yield ours
-        finally:
-            signal.set_wakeup_fd(descriptor)
-            for one, handler in handlers.items():
-                signal.signal(one, handler)
-
-
-@contextlib.contextmanager
-def _spared_from_interrupts() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, which a terminal sends to all of them.
-
-    They end by the SIGTERM that this process sends them, with their requests answered.
-    """
-    resource_tracker.ensure_running()  # else starting it ends the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

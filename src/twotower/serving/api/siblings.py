@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from twotower.errors import InputError
 from twotower.serving.api.metrics import Metrics
 from twotower.serving.manifest import Manifest
 from twotower.serving.service import Service
@@ -175,3 +176,26 @@ def bound(address: Address, *, shared: bool) -> socket.socket:
         one.close()
         raise
     return one
+
+
+def reserve(host: str, port: int) -> list[socket.socket]:
+    """Sockets that hold the address while no process has one yet. They take no connection."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses: dict[Address, None] = dict.fromkeys((one[0], one[4]) for one in found)
+    with contextlib.ExitStack() as opened:
+        kept: list[socket.socket] = []
+        for family, place in addresses:
+            if port == 0 and kept:  # the free port that the first one got
+                place = (place[0], kept[0].getsockname()[1], *place[2:])
+            try:
+                # Whoever listens there may share its port, as we do: it must not be with us.
+                bound((family, place), shared=False).close()
+                one = bound((family, place), shared=True)
+            except OSError as error:
+                raise InputError(
+                    f"cannot listen on {place[0]} port {place[1]} ({error.strerror})",
+                    "end what listens there, or choose another host or port",
+                ) from None
+            kept.append(opened.enter_context(one))
+        opened.pop_all()
+    return kept
