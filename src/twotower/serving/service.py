@@ -14,6 +14,7 @@ from twotower.errors import ArtefactError, InputError
 from twotower.serving.filters import ANY, Filters
 from twotower.serving.item_encoder import catalogue_rows
 from twotower.serving.manifest import Manifest
+from twotower.serving.memory import settle
 from twotower.serving.pipeline import Pipeline, Recommendation
 from twotower.serving.requests import Request
 from twotower.serving.settings import ServeSettings
@@ -217,6 +218,8 @@ class Service:
             loaded = self._load(folder)
             with self._changing:
                 self.current = self._caught_up(loaded)
+            del loaded
+            settle()
         except ArtefactError as error:
             raise ArtefactError(without_paths(str(error), folder)) from None
         finally:

@@ -1,6 +1,5 @@
 """Run the app until it is told to stop."""
 
-import gc
 import importlib.util
 import logging
 import math
@@ -14,6 +13,7 @@ from twotower.serving.api.app import create_app
 from twotower.serving.api.logs import configure_logging
 from twotower.serving.api.processes import supervise
 from twotower.serving.api.siblings import Numbered, Place, Sibling
+from twotower.serving.memory import settle
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 
@@ -56,8 +56,7 @@ def _answer(settings: ServeSettings, sibling: Sibling | None = None) -> None:
         app = create_app(settings, Service(settings))
     else:
         app = create_app(settings, Service(settings, sibling.writes, sibling.bundle), sibling)
-    gc.collect()
-    gc.freeze()  # what was loaded stays: to walk through it again would hold up a request
+    settle()
     if sibling is None:
         configure_logging()
     config = uvicorn.Config(
