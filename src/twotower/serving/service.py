@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -276,7 +276,7 @@ class Service:
         pipeline = self.pipeline
         due = pipeline.outside_index > self.settings.rebuild_share * len(pipeline.items)
         if due and self._rebuilding.acquire(blocking=False):
-            _in_background(self._rebuild, "twotower-rebuild")
+            threading.Thread(target=self._rebuild, name="twotower-rebuild", daemon=True).start()
 
     def _rebuild(self) -> None:
         try:
@@ -296,7 +296,3 @@ class Service:
 def without_paths(message: str, folder: Path) -> str:
     """An error's text with the bundle's folder named by its last part alone."""
     return message.replace(str(folder), folder.name)
-
-
-def _in_background(work: Callable[[], None], name: str) -> None:
-    threading.Thread(target=work, name=name, daemon=True).start()
