@@ -140,12 +140,10 @@ def searcher(index: ItemIndex) -> Search:
     if not isinstance(index, FaissIndex):
         return index.search
     faiss_index = index._index
-    parameters: dict[int, object] = {}
 
     def search(queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
-        if k not in parameters:
-            parameters[k] = index.config.search_parameters(faiss_index, k)
-        found: tuple[FloatArray, OffsetArray] = faiss_index.search(queries, k, params=parameters[k])
+        parameters = index._parameters(k)
+        found: tuple[FloatArray, OffsetArray] = faiss_index.search(queries, k, params=parameters)
         return found
 
     return search

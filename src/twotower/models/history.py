@@ -69,7 +69,11 @@ class HistoryModule(nn.Module):
         What stands behind ``lengths`` is never read, so that padding needs no packing, and the
         same graph exports to ONNX. The state is zero for an empty history.
         """
-        return _newest(self.states(history), lengths) * (lengths > 0)[:, None]
+        return self.newest(history, lengths) * (lengths > 0)[:, None]
+
+    def newest(self, history: Tensor, lengths: Tensor) -> Tensor:
+        """``(B, h)`` of `states` at the newest item; anything for an empty history."""
+        return _newest(self.states(history), lengths)
 
 
 class GRUEncoder(HistoryModule):
@@ -97,18 +101,21 @@ class TransformerEncoder(HistoryModule):
 
     def states(self, history: Tensor) -> Tensor:
         """``(B, L, h)`` to ``(B, L, h)``."""
-        placed = history + self.positions[: history.shape[1]]
-        states: Tensor = self.norm(self.blocks(self.dropout(placed)))
+        states: Tensor = self.norm(self.blocks(self._placed(history)))
         return states
 
-    def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """As `HistoryModule.forward`; the last block is asked for the newest state alone."""
-        states = self.dropout(history + self.positions[: history.shape[1]])
+    def newest(self, history: Tensor, lengths: Tensor) -> Tensor:
+        """The last block is asked for the newest state alone."""
+        states = self._placed(history)
         *before, last = self.blocks
         for block in before:
             states = block(states)
         newest: Tensor = self.norm(last.newest(states, lengths))  # type: ignore[operator]
-        return newest * (lengths > 0)[:, None]
+        return newest
+
+    def _placed(self, history: Tensor) -> Tensor:
+        placed: Tensor = self.dropout(history + self.positions[: history.shape[1]])
+        return placed
 
 
 class _Block(nn.Module):

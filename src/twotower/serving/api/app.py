@@ -15,7 +15,7 @@ from twotower import __version__
 from twotower.errors import TwoTowerError
 from twotower.serving.api import items, operations, recommend
 from twotower.serving.api.auth import read_keys
-from twotower.serving.api.catching_up import CatchingUp
+from twotower.serving.api.catching_up import CatchingUp, look
 from twotower.serving.api.context import Context
 from twotower.serving.api.envelope import Envelope
 from twotower.serving.api.limits import BodyLimit
@@ -30,7 +30,6 @@ from twotower.serving.api.routes import RefusedError, on_refused
 from twotower.serving.api.siblings import Sibling
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
-from twotower.serving.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -105,23 +104,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _follow(shared: Context, service: Service, stopping: asyncio.Event) -> None:
-    """Take over what other services write, and notice when the database goes and comes."""
+    """Take over what other services write, now and then."""
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), shared.settings.poll_s)
         if stopping.is_set():
             return
-        before = service.state_answers
-        try:
-            await anyio.to_thread.run_sync(service.catch_up)
-        except StateUnavailableError as error:
-            if before:
-                logger.error("writes are refused: %s", error)
-        except Exception as error:
-            logger.error("could not follow the database", exc_info=error)
-        else:
-            if not before:
-                logger.info("the database answers again")
+        await look(service)
         if shared.sibling is not None:  # whichever process is asked for the metrics
             shared.metrics.note(service)
 

@@ -56,14 +56,17 @@ class CatchingUp:
         """Wait until so many writes are taken over. Requests that wait share one look."""
         for _ in range(2):  # the look that is under way may have begun too early
             if self._running is None or self._running.done():
-                self._running = asyncio.create_task(_look(service))
+                self._running = asyncio.create_task(look(service))
             await asyncio.shield(self._running)
             if service.caught_up_with >= written:
                 return
 
 
-async def _look(service: Service) -> None:
-    """Not one of the workers that batches may hold: every request may be waiting for this."""
+async def look(service: Service) -> None:
+    """Take over what was written, and log when the database goes and comes.
+
+    Not in one of the workers that batches may hold: every request may be waiting for this.
+    """
     before = service.state_answers
     try:
         await anyio.to_thread.run_sync(service.catch_up)
@@ -72,3 +75,6 @@ async def _look(service: Service) -> None:
             logger.error("writes are refused: %s", error)
     except Exception as error:
         logger.error("could not follow the database", exc_info=error)
+    else:
+        if not before:
+            logger.info("the database answers again")
