@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from twotower.errors import InputError
-from twotower.models.sequence import SequenceConfig, SequenceUserTower
+from twotower.models.sequence_towers import SequenceConfig, SequenceUserTower
 from twotower.serving.blend import Blend
 from twotower.serving.bundle import Bundle
 from twotower.types import FloatArray

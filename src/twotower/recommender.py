@@ -65,7 +65,7 @@ class Recommender:
         from twotower.experiments.bundling import bundle_contents
         from twotower.experiments.models import named_variant, train_variant
         from twotower.experiments.reranking import fitted_blend
-        from twotower.models.sequence import SequenceConfig
+        from twotower.models.sequence_towers import SequenceConfig
         from twotower.models.two_tower import TwoTowerConfig
 
         name = model if isinstance(model, str) else "custom"

@@ -6,7 +6,7 @@ from twotower.models.fusion import FMGatesConfig
 from twotower.models.history import GRUConfig
 from twotower.models.lightgcn import LightGCNConfig
 from twotower.models.mf import MFConfig
-from twotower.models.sequence import SequenceConfig
+from twotower.models.sequence_towers import SequenceConfig
 from twotower.models.towers import ItemTowerConfig, UserTowerConfig
 from twotower.models.two_tower import TwoTowerConfig
 from twotower.training.distillation import MSE, Cosine

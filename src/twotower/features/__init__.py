@@ -12,6 +12,7 @@ from twotower.features.inputs import UserInputs, user_inputs
 from twotower.features.item import ItemFeatures
 from twotower.features.item_text import TextFields, item_texts
 from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encoder
+from twotower.features.text_neighbours import TextSmoothing
 from twotower.features.user import UserFeatures
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "MiniLM",
     "TextEncoder",
     "TextFields",
+    "TextSmoothing",
     "Thumbnail",
     "UserFeatures",
     "UserInputs",

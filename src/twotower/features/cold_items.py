@@ -3,16 +3,12 @@
 Training (`twotower.models.sequence`) and serving make them here, in NumPy.
 """
 
-from typing import Final
-
 import numpy as np
 from pydantic import Field
 
 from twotower.config import Config
+from twotower.features.text_neighbours import mean_of, nearest_texts
 from twotower.types import Array, BoolArray, FloatArray
-
-_BLOCK: Final = 1024
-_NO_ITEM: Final = -1
 
 
 class ColdItems(Config):
@@ -32,22 +28,10 @@ class ColdItems(Config):
     """What the item tower's unit vector is multiplied by."""
 
     def nearest(self, text: FloatArray, table: FloatArray, trained: BoolArray) -> Array:
-        """``(m, neighbours)`` int64: for texts ``(m, t)``, rows of ``table`` ``(n, t)``.
-
-        By cosine among the rows that are ``trained`` ``(n,)``, in no order; -1 throughout where
-        there is no text (a zero vector) or nothing was trained.
-        """
-        count = min(self.neighbours, int(trained.sum()))
-        rows = np.full((len(text), max(count, 1)), _NO_ITEM)
-        has_text = np.flatnonzero(text.any(axis=1)) if count else np.empty(0, dtype=np.int64)
-        for start in range(0, len(has_text), _BLOCK):
-            block = has_text[start : start + _BLOCK]
-            alike = np.where(trained, text[block] @ table.T, -np.inf)
-            rows[block] = np.argpartition(-alike, count - 1)[:, :count]
-        return rows
+        """``(m, neighbours)`` int64: see `nearest_texts`, among the rows that are trained."""
+        return nearest_texts(text, table, trained, self.neighbours)
 
     def vectors(self, towers: FloatArray, nearest: Array, factors: FloatArray) -> FloatArray:
         """``(m, d + f)`` of tower vectors ``(m, d)`` and rows `nearest` of factors ``(n, f)``."""
-        borrowed = sum(factors[rows] for rows in nearest.T) / np.float32(nearest.shape[1])
-        borrowed[nearest[:, 0] == _NO_ITEM] = 0
+        borrowed = mean_of(factors, nearest)
         return np.hstack([self.tower_scale * towers, self.factor_scale * borrowed])

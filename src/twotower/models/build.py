@@ -11,7 +11,8 @@ from twotower.models.base import RetrievalModule
 from twotower.models.factors import trained_items
 from twotower.models.lightgcn import LightGCN, LightGCNConfig
 from twotower.models.mf import MatrixFactorisation, MFConfig
-from twotower.models.sequence import SequenceConfig, SequenceTower
+from twotower.models.sequence import SequenceTower
+from twotower.models.sequence_towers import SequenceConfig
 from twotower.models.two_tower import ItemData, TwoTower, TwoTowerConfig
 from twotower.types import FloatArray
 

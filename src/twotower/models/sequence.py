@@ -6,18 +6,14 @@ least-squares factor, and for the user the fold-in of the same history: both are
 and so is their sum. One vector per item, one per user, one index.
 """
 
-from typing import Literal
-
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twotower.config import Config
 from twotower.data import Histories, Queries
-from twotower.features import LAUNCH_FEATURES, ColdItems, FoldIn, ItemFeatures
-from twotower.models.als import ALSConfig, fit_factors, fit_next_factors, fold_in
+from twotower.features import FoldIn, ItemFeatures, principal_basis
+from twotower.models.als import fit_factors, fit_next_factors, fold_in
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -28,118 +24,18 @@ from twotower.models.base import (
     wanted_items,
 )
 from twotower.models.factors import FactorScorer
-from twotower.models.history import HistoryEncoder, TransformerConfig
 from twotower.models.projection import score_projections
+from twotower.models.sequence_towers import (
+    SequenceConfig,
+    SequenceItemTower,
+    SequenceUserTower,
+)
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
 from twotower.types import BoolArray, FloatArray
 
 _ENCODE_ROWS = 1024
 _PROJECTION_USERS = 20_000
-
-
-class SequenceConfig(Config):
-    """Item tower, history encoder, and factors beside them."""
-
-    kind: Literal["sequence"] = "sequence"
-    embedding_dim: int = Field(64, ge=2)
-    """Width of the towers."""
-    index_dim: int | None = Field(32, ge=1)
-    """Length of the towers' part of a vector: after training they are projected onto so many
-    dimensions, which leaves more of an index to the factors. None keeps all."""
-    init_std: float = Field(0.05, gt=0)
-    """Standard deviation of the initial id table."""
-    id_dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of items whose id is hidden in training, so that text alone is learned too."""
-    text_components: int = Field(128, ge=1)
-    """Principal components of the text vectors that are read."""
-    text_hidden_dim: int = Field(128, ge=1)
-    """Width of the layer between text and vector."""
-    dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of that layer that is hidden in training."""
-    history: HistoryEncoder = TransformerConfig()
-    """How the newest items are read."""
-    factors: ALSConfig | None = ALSConfig(embedding_dim=224, next_item=True)
-    """The least-squares part of the vectors, or None."""
-    cold_items: ColdItems = ColdItems()
-    """What stands for the factor of an item that training has no event of."""
-
-    @model_validator(mode="after")
-    def _widths_agree(self) -> "SequenceConfig":
-        if self.history.hidden_dim != self.embedding_dim:
-            raise ValueError(
-                f"history.hidden_dim must be embedding_dim {self.embedding_dim}, since the "
-                f"history is read as item vectors, got {self.history.hidden_dim}"
-            )
-        if self.index_dim is not None and self.index_dim > self.embedding_dim:
-            raise ValueError(
-                f"index_dim must be at most embedding_dim {self.embedding_dim}, "
-                f"got {self.index_dim}"
-            )
-        return self
-
-    @property
-    def history_length(self) -> int:
-        """Newest items that the user tower reads."""
-        return self.history.length
-
-
-class SequenceItemTower(nn.Module):
-    """Id, text and features to a unit vector."""
-
-    def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
-        super().__init__()
-        self.text = text
-        self.mlp = nn.Sequential(
-            nn.Linear(text.components + len(LAUNCH_FEATURES), config.text_hidden_dim),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.text_hidden_dim, config.embedding_dim),
-        )
-
-    def forward(self, item: Tensor, text: Tensor, features: Tensor) -> Tensor:
-        """Unit vectors ``(B, d)``.
-
-        Parameters
-        ----------
-        item
-            ``(B, d)`` id embeddings, that of the unknown item where there is no id.
-        text
-            ``(B, t)`` unit text embeddings, zero where there is no text.
-        features
-            ``(B, 15)`` standardised item features, of which `LAUNCH_FEATURES` are read: what is
-            counted in training would tell a new item from the others, and not to its good.
-        """
-        return self.from_content(item, self.content(text, features))
-
-    def content(self, text: Tensor, features: Tensor) -> Tensor:
-        """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
-        return torch.cat([self.text(text), features[:, LAUNCH_FEATURES]], dim=1)
-
-    def from_content(self, item: Tensor, content: Tensor) -> Tensor:
-        """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""
-        return F.normalize(item + self.mlp(content), dim=-1)
-
-
-class SequenceUserTower(nn.Module):
-    """The unit vectors of a history's items to the unit vector of the user."""
-
-    def __init__(self, config: SequenceConfig) -> None:
-        super().__init__()
-        self.encoder = config.history.build()
-        # Entries of about half: beside them the positions, smaller at first, can be learned.
-        self.scale = 0.5 * config.embedding_dim**0.5
-
-    def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
-        """``(B, L, d)`` item vectors, oldest first, and ``(B,)`` lengths to ``(B, d)``.
-
-        An empty history gives zeros.
-        """
-        return F.normalize(self.encoder(history * self.scale, lengths), dim=-1)
-
-    def states(self, history: Tensor) -> Tensor:
-        """``(B, L, d)`` to ``(B, L, d)``: the user after each item."""
-        return F.normalize(self.encoder.states(history * self.scale), dim=-1)
 
 
 class SequenceTower(RetrievalModule):
@@ -194,6 +90,7 @@ class SequenceTower(RetrievalModule):
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
+        self._text = text
         self._cold = np.flatnonzero(~trained)
         self._nearest = config.cold_items.nearest(text[self._cold], text, trained)
 
@@ -202,6 +99,10 @@ class SequenceTower(RetrievalModule):
         config = self.config.factors
         if config is not None:
             read = fit_factors(train, self.num_items, config, seed)
+            if self.config.smoothing is not None:
+                events = np.bincount(train.items, minlength=self.num_items)
+                smoothed = self.config.smoothing.smoothed(read, self._text, events)
+                read = principal_basis(smoothed)
             scored = fit_next_factors(train, read, config) if config.next_item else read
             self.factors.copy_(torch.from_numpy(read))
             self.next_factors.copy_(torch.from_numpy(scored))
