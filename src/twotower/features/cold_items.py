@@ -24,7 +24,7 @@ class ColdItems(Config):
     """Items whose factors are averaged."""
     factor_scale: float = Field(1.4, gt=0)
     """What the mean is multiplied by."""
-    tower_scale: float = Field(1.2, gt=0)
+    tower_scale: float = Field(1.24, gt=0)
     """What the item tower's unit vector is multiplied by."""
 
     def nearest(self, text: FloatArray, table: FloatArray, trained: BoolArray) -> Array:
