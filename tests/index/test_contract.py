@@ -128,6 +128,26 @@ def test_saves_and_loads_alike(index, tmp_path, queries):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_takes_in_more_items_and_leaves_the_old_index_alone(config, vectors, queries):
+    first, rest = vectors[:-100], vectors[-100:]
+    index = build_index(first, config)
+    before = index.search(queries, 20)
+    extended = index.extended(rest)
+    assert (extended.size, extended.config) == (len(vectors), index.config)
+    _, items = extended.search(queries, 50)
+    _, true_items = brute_force(vectors, queries, 50)
+    assert recall(items, true_items) >= (1.0 if index.is_exact else 0.95)
+    assert index.size == len(first)
+    np.testing.assert_array_equal(index.search(queries, 20)[1], before[1])
+
+
+@pytest.mark.parametrize("more", [np.zeros((0, 1)), np.zeros((2, 3)), np.full((1, 1), np.nan)])
+def test_takes_in_nothing_that_is_no_vector_of_its_length(index, more):
+    wide = np.resize(more, (len(more), index.dim if more.shape[1] == 1 else 3))
+    with pytest.raises(InputError, match="item vector"):
+        index.extended(wide)
+
+
 def test_knows_its_exact_equal(index, config, vectors, queries):
     exact = index.exact()
     assert exact.is_exact

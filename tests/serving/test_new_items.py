@@ -98,16 +98,16 @@ def test_a_new_item_counts_in_a_history(open_contents) -> None:
     }
 
 
-def test_a_rebuilt_index_answers_the_same(open_contents) -> None:
+def test_an_extended_index_answers_the_same(open_contents) -> None:
     items = [{**NEW, "item_id": f"n{number}", "title": f"Game {number}"} for number in range(9)]
     grown = added(added(Pipeline(open_contents), *items), NEW)
-    rebuilt = grown.with_index(grown.new_index())
+    whole = grown.with_index(grown.whole_index())
     assert grown.outside_index == 10
-    assert rebuilt.outside_index == 0
+    assert whole.outside_index == 0
     for user in ("user-00", "user-07"):
-        one, two = (pipeline.recommend(user, k=60) for pipeline in (grown, rebuilt))
+        one, two = (pipeline.recommend(user, k=60) for pipeline in (grown, whole))
         assert [item.item_id for item in one] == [item.item_id for item in two]
-    later = added(rebuilt, {**NEW, "item_id": "later"})
+    later = added(whole, {**NEW, "item_id": "later"})
     assert later.outside_index == 1
     assert "later" in [one.item_id for one in later.recommend("user-00", k=80)]
 

@@ -77,6 +77,18 @@ class ItemIndex(Protocol):
         """An exact index of the vectors as they are stored; itself where `is_exact`."""
         ...
 
+    def extended(self, vectors: FloatArray) -> "ItemIndex":
+        """An index with the items ``(more, dim)`` behind these, which are as they were.
+
+        What was learned of the first vectors, such as centroids, is not learned again.
+
+        Raises
+        ------
+        InputError
+            Where the vectors have the wrong shape, NaN or infinity, or are none.
+        """
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the index's files (see `twotower.index.load_index`) into ``folder``."""
         ...
@@ -100,11 +112,12 @@ class IndexSettings(Config):
         return None
 
 
-def check_vectors(vectors: FloatArray) -> FloatArray:
-    """Item vectors as C-contiguous float32, or `InputError`."""
+def check_vectors(vectors: FloatArray, dim: int | None = None) -> FloatArray:
+    """Item vectors as C-contiguous float32, of length ``dim`` if given, or `InputError`."""
     vectors = np.asarray(vectors)
-    if vectors.ndim != 2 or vectors.shape[1] == 0:
-        raise InputError(f"item vectors must have the shape (items, dim), got {vectors.shape}")
+    if vectors.ndim != 2 or vectors.shape[1] == 0 or dim not in (None, vectors.shape[1]):
+        wanted = "dim" if dim is None else dim
+        raise InputError(f"item vectors must have the shape (items, {wanted}), got {vectors.shape}")
     if len(vectors) == 0:
         raise InputError("an index needs at least one item vector, got 0")
     return _finite(vectors, "item vectors")

@@ -84,6 +84,11 @@ class ExactIndex:
         """Itself."""
         return self
 
+    def extended(self, vectors: FloatArray) -> "ExactIndex":
+        """See `ItemIndex.extended`."""
+        more = check_vectors(vectors, self.dim)
+        return ExactIndex(np.concatenate([self._vectors, more]), self.config)
+
     def save(self, folder: Path) -> None:
         """Write ``index.npy``."""
         np.save(folder / VECTORS_FILE, self._vectors, allow_pickle=False)

@@ -13,6 +13,7 @@ from twotower.index.base import (
     IndexSettings,
     ItemIndex,
     check_search,
+    check_vectors,
 )
 from twotower.index.exact import ExactIndex
 from twotower.types import FloatArray, OffsetArray
@@ -122,6 +123,13 @@ class FaissIndex:
     def searched_as(self, config: FaissSettings) -> Self:
         """The same structure under another configuration; both may be searched."""
         return type(self)(self._index, config)
+
+    def extended(self, vectors: FloatArray) -> Self:
+        """See `ItemIndex.extended`; the copy takes the index's memory again."""
+        more = check_vectors(vectors, self.dim)
+        index = faiss.clone_index(self._index)
+        index.add(more)
+        return type(self)(index, self.config)
 
     def exact(self) -> ItemIndex:
         """Itself, or an `ExactIndex` of the stored vectors (a copy, made once)."""

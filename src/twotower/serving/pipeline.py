@@ -86,9 +86,9 @@ class Pipeline:
         """Items that the index does not hold yet."""
         return len(self.items) - self.index.size
 
-    def new_index(self) -> ItemIndex:
-        """An index of every row that there is now, of the kind that the bundle has."""
-        return self.contents.index.config.build(self.items.vectors.rows.copy())
+    def whole_index(self) -> ItemIndex:
+        """The index with every row behind it that it lacks now."""
+        return self.index.extended(self.items.vectors.rows[self.index.size :])
 
     def recommend(
         self,

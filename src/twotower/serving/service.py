@@ -78,7 +78,7 @@ class Service:
         self.state_answers = True
         self._changing = threading.Lock()
         self._reloading = threading.Lock()
-        self._rebuilding = threading.Lock()
+        self._extending = threading.Lock()
         try:
             self.current = self._load(self._folder(bundle))
         except Exception:
@@ -192,7 +192,7 @@ class Service:
             finally:
                 self.caught_up_with = written
             self.state_answers = True
-        self._rebuild_if_due()
+        self._extend_if_due()
 
     def reload(self, name: str | None = None) -> Manifest:
         """Swap in a bundle, after it was verified and tried. The old one answers until then.
@@ -272,25 +272,25 @@ class Service:
         vector = np.ascontiguousarray(vectors[0], dtype=np.float32).tobytes()
         return StoredItem(fields, False, encoder.text_encoder.name, vector)
 
-    def _rebuild_if_due(self) -> None:
+    def _extend_if_due(self) -> None:
         pipeline = self.pipeline
-        due = pipeline.outside_index > self.settings.rebuild_share * len(pipeline.items)
-        if due and self._rebuilding.acquire(blocking=False):
-            threading.Thread(target=self._rebuild, name="twotower-rebuild", daemon=True).start()
+        due = pipeline.outside_index > self.settings.extend_share * len(pipeline.items)
+        if due and self._extending.acquire(blocking=False):
+            threading.Thread(target=self._extend_index, name="twotower-index", daemon=True).start()
 
-    def _rebuild(self) -> None:
+    def _extend_index(self) -> None:
         try:
             before = self.current
-            index = before.pipeline.new_index()
+            index = before.pipeline.whole_index()
             with self._changing:
                 now = self.current
                 if now.pipeline.contents is before.pipeline.contents:
                     self.current = replace(now, pipeline=now.pipeline.with_index(index))
-            logger.info("index rebuilt over %d items", index.size)
+            logger.info("index now holds all of %d items", index.size)
         except Exception as error:  # the old index goes on, and items outside it are found too
-            logger.error("the index could not be rebuilt", exc_info=error)
+            logger.error("the index could not be extended", exc_info=error)
         finally:
-            self._rebuilding.release()
+            self._extending.release()
 
 
 def without_paths(message: str, folder: Path) -> str:

@@ -142,15 +142,15 @@ def test_what_another_process_writes_is_taken_over(served) -> None:
         assert recommended(two) == recommended(one)
 
 
-def test_the_index_is_rebuilt_when_enough_stands_outside(served) -> None:
+def test_the_index_takes_in_what_stands_outside_when_it_is_enough(served) -> None:
     import threading
 
-    with served(rebuild_share=0.05) as client:
+    with served(extend_share=0.05) as client:
         for number in range(8):
             item = {"item_id": f"n{number}", "title": f"Game {number}"}
             assert client.post("/v1/items", json=item).status_code == 201
         for thread in threading.enumerate():
-            if thread.name == "twotower-rebuild":
+            if thread.name == "twotower-index":
                 thread.join()
         assert client.get("/v1/model").json()["items_outside_index"] < 8
         assert {f"n{number}" for number in range(8)} < set(recommended(client, k=100))
