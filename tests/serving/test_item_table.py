@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from twotower.errors import InputError
+from twotower.serving.encoded_items import EncodedItems
 from twotower.serving.filters import Filters
 from twotower.serving.growing import GrowingRows
-from twotower.serving.item_table import Descriptions, EncodedItems, ItemTable
+from twotower.serving.item_table import Descriptions, ItemTable
 
 
 def described(*ids, title="Game 100", category="genre-1", price=9.0) -> Descriptions:

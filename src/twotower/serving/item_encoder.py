@@ -11,7 +11,7 @@ from twotower.data.catalogue import CATALOGUE_SCHEMA
 from twotower.errors import ArtefactError, InputError
 from twotower.features import TextEncoder, item_texts
 from twotower.serving.contents import BundleContents
-from twotower.serving.item_table import EncodedItems
+from twotower.serving.encoded_items import EncodedItems
 from twotower.serving.new_items import NewItems
 from twotower.serving.onnx_session import open_session
 from twotower.types import BoolArray, FloatArray
@@ -66,6 +66,11 @@ class ItemEncoder:
         """Whether texts are needed, by the item tower or for what users read of an item."""
         return "text" in self._inputs or self._new.history_projection is not None
 
+    @property
+    def keeps_text(self) -> bool:
+        """Whether the texts of items are searched, so that those of new ones are kept."""
+        return self._new.text is not None
+
     def texts(self, rows: pl.DataFrame) -> FloatArray | None:
         """``(rows, t)`` text vectors; None where no text is read."""
         if self.text_encoder is None:
@@ -101,7 +106,7 @@ class ItemEncoder:
             vectors=self._vectors(towers, text),
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
             history=history,
-            text=None if new.text is None else text,
+            text=text if self.keeps_text else None,
         )
 
     def _vectors(self, towers: FloatArray, text: FloatArray | None) -> FloatArray:

@@ -10,6 +10,7 @@ import numpy as np
 from twotower.data import columns
 from twotower.errors import InputError
 from twotower.serving.contents import BundleContents
+from twotower.serving.encoded_items import EncodedItems
 from twotower.serving.filters import Filters, passing
 from twotower.serving.franchise import franchise
 from twotower.serving.growing import GrowingRows
@@ -33,28 +34,6 @@ class Descriptions:
     titles: Sequence[str | None]
     categories: Sequence[str | None]
     prices: Sequence[float]
-
-
-@dataclass(frozen=True)
-class EncodedItems:
-    """What the model knows of items that training never saw; row ``i`` of each is one item.
-
-    Attributes
-    ----------
-    vectors
-        ``(items, d)`` outputs of the item tower.
-    user_features
-        ``(items, 12)`` what an event with the item adds to its user's features.
-    history
-        ``(items, h)`` what the user tower reads of it in a history, or None.
-    text
-        ``(items, t)`` unit text vectors, or None.
-    """
-
-    vectors: FloatArray
-    user_features: FloatArray
-    history: FloatArray | None
-    text: FloatArray | None
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from twotower.errors import ArtefactError, InputError
 from twotower.serving.filters import ANY, Filters
-from twotower.serving.item_encoder import catalogue_rows
 from twotower.serving.manifest import Manifest
 from twotower.serving.memory import settle
 from twotower.serving.pipeline import Pipeline, Recommendation
 from twotower.serving.requests import Request
 from twotower.serving.settings import ServeSettings
-from twotower.serving.snapshot import Snapshot
+from twotower.serving.snapshot import Snapshot, encoded_item
 from twotower.serving.stages import Timings
 from twotower.serving.state import (
     Event,
@@ -262,15 +259,11 @@ class Service:
                 return snapshot
 
     def _encoded(self, fields: ItemFields) -> StoredItem:
-        """An item with its text's vector, so that nobody needs to encode it again."""
-        if fields.item_id in self.pipeline.contents.items:
+        """An item with what the bundle knows of it, so that nobody needs to encode it again."""
+        snapshot = self.current
+        if fields.item_id in snapshot.pipeline.contents.items:
             return StoredItem(fields)
-        encoder = self.pipeline.item_encoder
-        vectors = encoder.texts(catalogue_rows([fields.model_dump()]))
-        if vectors is None or encoder.text_encoder is None:
-            return StoredItem(fields)
-        vector = np.ascontiguousarray(vectors[0], dtype=np.float32).tobytes()
-        return StoredItem(fields, False, encoder.text_encoder.name, vector)
+        return encoded_item(fields, snapshot.pipeline.item_encoder, snapshot.manifest.model_version)
 
     def _extend_if_due(self) -> None:
         pipeline = self.pipeline

@@ -10,13 +10,14 @@ import numpy as np
 
 from twotower.errors import ArtefactError, InputError
 from twotower.serving.bundle import load_bundle
+from twotower.serving.encoded_items import EncodedItems
 from twotower.serving.item_encoder import ItemEncoder, catalogue_rows
-from twotower.serving.item_table import Descriptions, price_of
+from twotower.serving.item_table import Descriptions, ItemTable, price_of
 from twotower.serving.manifest import Manifest
 from twotower.serving.past_events import PastEvents
 from twotower.serving.pipeline import Pipeline
 from twotower.serving.requests import Request
-from twotower.serving.state import Changes, Cursor, StoredItem
+from twotower.serving.state import Changes, Cursor, ItemFields, StoredItem
 from twotower.types import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -75,9 +76,7 @@ class Snapshot:
                 table = table.redescribed(described(bundled))
             encoder = _encoder(pipeline, len(added)) if added else None
             if encoder is not None:
-                rows = catalogue_rows([one.fields.model_dump() for one in added])
-                encoded = encoder.encode(rows, stored_text(encoder, added))
-                table = table.with_items(described(added), encoded)
+                table = _with_added(table, encoder, added, self.manifest.model_version)
             pipeline = pipeline.with_items(table)
         self.past.add(changes.events)
         return replace(self, pipeline=pipeline, cursor=changes.cursor)
@@ -92,6 +91,36 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
         [one.category for one in fields],
         [price_of(one.price) for one in fields],
     )
+
+
+def encoded_item(fields: ItemFields, encoder: ItemEncoder, model_version: str) -> StoredItem:
+    """An item to store, with its text's vector and what the bundle of that version knows of it."""
+    rows = catalogue_rows([fields.model_dump()])
+    text = encoder.texts(rows)
+    item = StoredItem(
+        fields, model_version=model_version, encoding=encoder.encode(rows, text).to_bytes(0)
+    )
+    if text is None or encoder.text_encoder is None:
+        return item
+    vector = np.ascontiguousarray(text[0], dtype=np.float32).tobytes()
+    return replace(item, text_encoder=encoder.text_encoder.name, text_vector=vector)
+
+
+def _with_added(
+    table: ItemTable, encoder: ItemEncoder, added: Sequence[StoredItem], model_version: str
+) -> ItemTable:
+    """The table and stored items behind it; what another bundle encoded is encoded again."""
+    own = [one for one in added if one.model_version == model_version]
+    kept = [one.encoding for one in own if one.encoding is not None]
+    if kept:
+        text = stored_text(encoder, own) if encoder.keeps_text else None
+        table = table.with_items(described(own), EncodedItems.of_bytes(kept, text, table.contents))
+    others = [one for one in added if one.model_version != model_version]
+    if others:
+        rows = catalogue_rows([one.fields.model_dump() for one in others])
+        encoded = encoder.encode(rows, stored_text(encoder, others))
+        table = table.with_items(described(others), encoded)
+    return table
 
 
 def stored_text(encoder: ItemEncoder, items: Sequence[StoredItem]) -> FloatArray | None:

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -217,3 +218,14 @@ def test_the_database_may_go_and_come_back(postgres) -> None:
 def test_refuses_items_that_no_database_should_hold(changes) -> None:
     with pytest.raises(ValidationError):
         item(**changes)
+
+
+def test_an_encoding_is_of_the_item_as_it_was_encoded(store: StateStore) -> None:
+    encoded = replace(item(), model_version="v9-1", encoding=b"\x00\x00\x80?")
+    store.create_item(encoded)
+    assert list(store.changes(Cursor()).items) == [encoded]
+    again = replace(encoded, model_version="v9-2", encoding=b"\x00\x00\x00@")
+    store.put_item(again)
+    assert list(store.changes(Cursor()).items) == [again]
+    store.put_item(item(title="Darker Saga"))
+    assert list(store.changes(Cursor()).items) == [item(title="Darker Saga")]

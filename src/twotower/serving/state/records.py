@@ -71,12 +71,19 @@ class StoredItem:
         Name of the encoder of ``text_vector``, or None.
     text_vector
         float32 bytes of the unit vector of the item's text, so that a restart need not encode it.
+    model_version
+        Of the bundle whose ``encoding`` it is, or None.
+    encoding
+        What that bundle knows of the item (`twotower.serving.encoded_items`), so that neither a
+        restart nor another process need find it out again.
     """
 
     fields: ItemFields
     deleted: bool = False
     text_encoder: str | None = None
     text_vector: bytes | None = None
+    model_version: str | None = None
+    encoding: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class StateStore:
                 sa.select(tables.items).where(tables.items.c.item_id == item_id)
             ).first()
             if row is not None and not row.deleted:
-                if _item(row).fields == item.fields:
+                if _fields(row) == item.fields:
                     return False
                 raise StateConflictError(
                     f"item {item_id!r} exists", "choose another id, or PUT to replace it"
@@ -121,7 +121,7 @@ class StateStore:
     def changes(self, since: Cursor, events: int = 10_000) -> Changes:
         """What was written after ``since``, at most that many ``events``."""
         with self._reading() as connection:
-            items = connection.execute(_after(tables.items, "revision", since.items)).all()
+            items = connection.execute(_items_after(since.items)).all()
             available = connection.execute(
                 _after(tables.availability, "revision", since.availability)
             ).all()
@@ -173,6 +173,12 @@ class StateStore:
             "revision": _next(connection, tables.items.c.revision),
         }
         connection.execute(_upsert(connection, tables.items, row))
+        if item.encoding is not None:
+            encoding = {name: row[name] for name in ("item_id", "revision")} | {
+                "model_version": item.model_version,
+                "encoding": item.encoding,
+            }
+            connection.execute(_upsert(connection, tables.encodings, encoding))
 
     @staticmethod
     def _event(connection: sa.Connection, event_id: str) -> Event:
@@ -214,6 +220,16 @@ def _after(table: sa.Table, column: str, value: int) -> sa.Select[Any]:
     return sa.select(table).where(table.c[column] > value).order_by(table.c[column])
 
 
+def _items_after(revision: int) -> sa.Select[Any]:
+    items, encodings = tables.items.c, tables.encodings.c
+    own = sa.and_(encodings.item_id == items.item_id, encodings.revision == items.revision)
+    return (
+        _after(tables.items, "revision", revision)
+        .add_columns(encodings.model_version, encodings.encoding)
+        .join_from(tables.items, tables.encodings, own, isouter=True)
+    )
+
+
 def _next(connection: sa.Connection, revision: sa.Column[Any]) -> int:
     return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(revision), 0) + 1)) or 1)
 
@@ -233,10 +249,20 @@ def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> 
     )
 
 
+def _fields(row: Any) -> ItemFields:
+    return ItemFields.model_construct(
+        **{name: getattr(row, name) for name in ItemFields.model_fields}
+    )
+
+
 def _item(row: Any) -> StoredItem:
-    fields = {name: getattr(row, name) for name in ItemFields.model_fields}
     return StoredItem(
-        ItemFields.model_construct(**fields), row.deleted, row.text_encoder, row.text_vector
+        _fields(row),
+        row.deleted,
+        row.text_encoder,
+        row.text_vector,
+        row.model_version,
+        row.encoding,
     )
 
 

@@ -49,6 +49,16 @@ items: Final = Table(
     Index("items_revision", "revision", unique=True),
 )
 
+encodings: Final = Table(
+    "item_encodings",
+    metadata,
+    Column("item_id", String(200), primary_key=True),
+    # That of the item which was encoded: of an item written since, an encoding is out of date.
+    Column("revision", BigInteger, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("encoding", LargeBinary, nullable=False),
+)
+
 availability: Final = Table(
     "availability",
     metadata,
