@@ -24,6 +24,16 @@ def test_whoever_has_nobody_beside_itself_has_no_neighbour() -> None:
     np.testing.assert_array_equal(mean_of(FACTORS, nearest), [[0, 0]])
 
 
+def test_those_who_may_not_lend_are_passed_over_however_many_they_are() -> None:
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(5000, 8)).astype(np.float32)
+    lenders = np.zeros(5000, np.bool_)
+    lenders[[7, 4000, 4999]] = True
+    nearest = nearest_texts(text, text, lenders, 2)
+    alike = np.where(lenders, text @ text.T, -np.inf)
+    np.testing.assert_array_equal(nearest, np.argsort(-alike, axis=1)[:, :2])
+
+
 def test_the_fewer_events_an_item_has_the_more_it_borrows() -> None:
     events = np.array([10, 30, 1, 5, 5])
     smoothed = TextSmoothing(neighbours=1, events=10).smoothed(FACTORS, TEXT, events)

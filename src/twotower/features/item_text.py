@@ -47,8 +47,8 @@ def item_texts(rows: pl.DataFrame, fields: TextFields = "title") -> list[str]:
 def _column(rows: pl.DataFrame, name: str) -> list[str]:
     if name not in rows.columns:
         return [""] * rows.height
-    texts: list[str] = rows[name].cast(pl.String).fill_null("").to_list()
-    return texts
+    texts: list[str | None] = rows[name].cast(pl.String).to_list()
+    return [text or "" for text in texts]
 
 
 def _joined(parts: tuple[str, ...]) -> str:
