@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -26,6 +27,29 @@ class StateConflictError(TwoTowerError):
         self.what = what
         self.fix = fix
         super().__init__(f"{what}; {fix}")
+
+
+def _after(table: sa.Table, column: str) -> sa.Select[Any]:
+    return sa.select(table).where(table.c[column] > sa.bindparam("since")).order_by(table.c[column])
+
+
+# Made once: to put a statement together takes longer than SQLite does to run it.
+_ITEM: Final = sa.select(tables.items).where(tables.items.c.item_id == sa.bindparam("item_id"))
+_ITEMS: Final = (
+    _after(tables.items, "revision")
+    .add_columns(tables.encodings.c.model_version, tables.encodings.c.encoding)
+    .join_from(
+        tables.items,
+        tables.encodings,
+        sa.and_(
+            tables.encodings.c.item_id == tables.items.c.item_id,
+            tables.encodings.c.revision == tables.items.c.revision,
+        ),
+        isouter=True,
+    )
+)
+_AVAILABILITY: Final = _after(tables.availability, "revision")
+_EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
 
 
 class StateStore:
@@ -64,9 +88,7 @@ class StateStore:
         """
         item_id = item.fields.item_id
         with self._writing() as connection:
-            row = connection.execute(
-                sa.select(tables.items).where(tables.items.c.item_id == item_id)
-            ).first()
+            row = connection.execute(_ITEM, {"item_id": item_id}).first()
             if row is not None and not row.deleted:
                 if _fields(row) == item.fields:
                     return False
@@ -89,7 +111,7 @@ class StateStore:
                 "available": available,
                 "revision": _next(connection, tables.availability.c.revision),
             }
-            connection.execute(_upsert(connection, tables.availability, row))
+            connection.execute(_upsert(connection.dialect.name, tables.availability), row)
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none. False for each that was recorded before.
@@ -102,14 +124,8 @@ class StateStore:
         recorded = []
         with self._writing() as connection:
             for one in events:
-                values = _event_row(one)
-                statement = _insert(connection, tables.events).values(values)
-                result = connection.execute(
-                    statement.on_conflict_do_nothing(index_elements=["event_id"]).returning(
-                        tables.events.c.seq
-                    )
-                )
-                new = result.first() is not None
+                statement = _insert_once(connection.dialect.name)
+                new = connection.execute(statement, _event_row(one)).first() is not None
                 if not new and self._event(connection, one.event_id) != one:
                     raise StateConflictError(
                         f"event id {one.event_id!r} was used for another event",
@@ -121,11 +137,9 @@ class StateStore:
     def changes(self, since: Cursor, events: int = 10_000) -> Changes:
         """What was written after ``since``, at most that many ``events``."""
         with self._reading() as connection:
-            items = connection.execute(_items_after(since.items)).all()
-            available = connection.execute(
-                _after(tables.availability, "revision", since.availability)
-            ).all()
-            log = connection.execute(_after(tables.events, "seq", since.events).limit(events)).all()
+            items = connection.execute(_ITEMS, {"since": since.items}).all()
+            available = connection.execute(_AVAILABILITY, {"since": since.availability}).all()
+            log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
         return Changes(
             [_item(row) for row in items],
             [(row.item_id, row.available) for row in available],
@@ -172,13 +186,14 @@ class StateStore:
             "text_vector": item.text_vector,
             "revision": _next(connection, tables.items.c.revision),
         }
-        connection.execute(_upsert(connection, tables.items, row))
+        dialect = connection.dialect.name
+        connection.execute(_upsert(dialect, tables.items), row)
         if item.encoding is not None:
             encoding = {name: row[name] for name in ("item_id", "revision")} | {
                 "model_version": item.model_version,
                 "encoding": item.encoding,
             }
-            connection.execute(_upsert(connection, tables.encodings, encoding))
+            connection.execute(_upsert(dialect, tables.encodings), encoding)
 
     @staticmethod
     def _event(connection: sa.Connection, event_id: str) -> Event:
@@ -216,37 +231,33 @@ def _translated() -> Iterator[None]:
         ) from error
 
 
-def _after(table: sa.Table, column: str, value: int) -> sa.Select[Any]:
-    return sa.select(table).where(table.c[column] > value).order_by(table.c[column])
-
-
-def _items_after(revision: int) -> sa.Select[Any]:
-    items, encodings = tables.items.c, tables.encodings.c
-    own = sa.and_(encodings.item_id == items.item_id, encodings.revision == items.revision)
-    return (
-        _after(tables.items, "revision", revision)
-        .add_columns(encodings.model_version, encodings.encoding)
-        .join_from(tables.items, tables.encodings, own, isouter=True)
-    )
-
-
 def _next(connection: sa.Connection, revision: sa.Column[Any]) -> int:
-    return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(revision), 0) + 1)) or 1)
+    return int(connection.scalar(_next_of(revision)) or 1)
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+@cache
+def _next_of(revision: sa.Column[Any]) -> sa.Select[Any]:
+    return sa.select(sa.func.coalesce(sa.func.max(revision), 0) + 1)
+
+
+def _insert(dialect: str, table: sa.Table) -> Any:
     """Both databases spell ``ON CONFLICT`` alike; SQLAlchemy has a function for each."""
     dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-    return dialects[connection.dialect.name](table)
+    return dialects[dialect](table)
 
 
-def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> Any:
-    changed = {name: value for name, value in row.items() if name != "item_id"}
-    return (
-        _insert(connection, table)
-        .values(row)
-        .on_conflict_do_update(index_elements=["item_id"], set_=changed)
-    )
+@cache
+def _upsert(dialect: str, table: sa.Table) -> Any:
+    statement = _insert(dialect, table)
+    changed = {one.name: statement.excluded[one.name] for one in table.c if one.name != "item_id"}
+    return statement.on_conflict_do_update(index_elements=["item_id"], set_=changed)
+
+
+@cache
+def _insert_once(dialect: str) -> Any:
+    statement = _insert(dialect, tables.events)
+    once = statement.on_conflict_do_nothing(index_elements=["event_id"])
+    return once.returning(tables.events.c.seq)
 
 
 def _fields(row: Any) -> ItemFields:
