@@ -22,35 +22,55 @@ from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.experiments.datasets import find_dataset
-from twotower.experiments.models import saved_model
+from twotower.experiments.models import named_variant, saved_model, text_vectors
 from twotower.experiments.progress import Silent
 from twotower.experiments.run import prepared_dataset
-from twotower.models.als import ALS, ALSConfig
+from twotower.features import TextSmoothing, principal_basis
+from twotower.models.als import ALS, ALSConfig, fit_factors, fit_next_factors, fold_in
 from twotower.models.base import Scorer
 from twotower.models.sequence import SequenceTower
+from twotower.types import FloatArray
 
 USERS = 20_000
-OURS = ALSConfig(next_item=True)
 PUBLISHED = ALSConfig(frequency_power=0.0, recency=1.0, fold_in_confidence=40.0)
-LEAST_SQUARES = {
-    "als as published": PUBLISHED,
-    "als, penalty by frequency": PUBLISHED.vary(frequency_power=1.0),
-    "als, and newer items weigh more": ALSConfig(),
-    "als, and what comes next": OURS.vary(next_share=0.0, popularity_discount=0.0),
-    "als, and a share of the own factor": OURS.vary(popularity_discount=0.0),
-    "als, and popularity discounted": OURS,
-    "als, all of it, 64 dimensions": OURS.vary(embedding_dim=64),
-    "als, all of it, 128 dimensions": OURS.vary(embedding_dim=128),
-    "als, all of it, 224 dimensions": OURS.vary(embedding_dim=224),
-    "als, all of it, 384 dimensions": OURS.vary(embedding_dim=384),
-    "als, all of it, 512 dimensions": OURS.vary(embedding_dim=512),
+NEXT = ALSConfig(next_item=True)
+OURS = NEXT.vary(fold_in_confidence=40.0, next_regularisation=5.0)
+LENDING = TextSmoothing()
+LEAST_SQUARES: dict[str, tuple[ALSConfig, TextSmoothing | None]] = {
+    "als as published": (PUBLISHED, None),
+    "als, penalty by frequency": (PUBLISHED.vary(frequency_power=1.0), None),
+    "als, and newer items weigh more": (ALSConfig(), None),
+    "als, and what comes next": (NEXT.vary(next_share=0.0, popularity_discount=0.0), None),
+    "als, and a share of the own factor": (NEXT.vary(popularity_discount=0.0), None),
+    "als, and popularity discounted": (NEXT, None),
+    "als, and like titles lend": (NEXT, LENDING),
+    "als, and the newest item counts more": (OURS, LENDING),
+    "als, all of it, 64 dimensions": (OURS.vary(embedding_dim=64), LENDING),
+    "als, all of it, 128 dimensions": (OURS.vary(embedding_dim=128), LENDING),
+    "als, all of it, 224 dimensions": (OURS.vary(embedding_dim=224), LENDING),
+    "als, all of it, 384 dimensions": (OURS.vary(embedding_dim=384), LENDING),
 }
+
+
+def least_squares(
+    dataset: Dataset, config: ALSConfig, smoothing: TextSmoothing | None, text: FloatArray
+) -> ALS:
+    """The least-squares part alone, fitted as `SequenceTower.fit_factors` does."""
+    factors = fit_factors(dataset.train, len(dataset.items), config)
+    if smoothing is not None:
+        events = np.bincount(dataset.train.items, minlength=len(factors))
+        factors = principal_basis(smoothing.smoothed(factors, text, events))
+    maker = fold_in(factors, config)
+    scoring = fit_next_factors(dataset.train, factors, config) if config.next_item else factors
+    return ALS(scoring, lambda queries: maker(queries.histories))
 
 
 def scorers(dataset: Dataset, model: Path | None) -> Iterator[tuple[str, Scorer]]:
     """Every trial's model, made when it is asked for."""
-    for name, config in LEAST_SQUARES.items():
-        yield name, ALS.fit(dataset.train, len(dataset.items), config)
+    v9 = named_variant("v9")
+    text = text_vectors(dataset, v9.text_encoder, v9.text_fields, Silent())
+    for name, (config, smoothing) in LEAST_SQUARES.items():
+        yield name, least_squares(dataset, config, smoothing, text)
     if model is None:
         return
     module = saved_model(model, dataset, Silent()).module
