@@ -1,5 +1,6 @@
 """Keeps the bundles that are being shown: one memory for all visitors."""
 
+import gc
 from functools import lru_cache
 from pathlib import Path
 from threading import Thread
@@ -16,10 +17,22 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
     What the first page needs is ready then; what else takes a while is made ready meanwhile.
     """
     del version
+    gc.unfreeze()  # so that a bundle that gives way to this one can be collected whole
     opened = Opened.of(Path(folder), api, api_key)
     _ = opened.finder, opened.scenarios, opened.rivals.popularity
-    Thread(target=opened.warm, daemon=True).start()
+    gc.freeze()
+    Thread(target=_warm, args=(opened,), daemon=True).start()
     return opened
+
+
+def _warm(opened: Opened) -> None:
+    """Make the rest ready, and keep it from being walked through at each click.
+
+    Streamlit collects garbage after each run of the script, before what the run has drawn is all
+    sent. Over everything that a bundle and its libraries hold that takes longer than the answer.
+    """
+    opened.warm()
+    gc.freeze()
 
 
 def figures_of(opened: Opened, settings: DemoSettings) -> Figures:
