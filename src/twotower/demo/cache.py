@@ -26,10 +26,10 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
 
 
 def _warm(opened: Opened) -> None:
-    """Make the rest ready, and keep it from being walked through at each click.
+    """Make the rest ready.
 
-    Streamlit collects garbage after each run of the script, before what the run has drawn is all
-    sent. Over everything that a bundle and its libraries hold that takes longer than the answer.
+    What is there then stays, most likely: the garbage collector is told not to walk through it
+    again, which takes longer than an answer and stops all threads.
     """
     opened.warm()
     gc.freeze()
