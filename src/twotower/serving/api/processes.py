@@ -6,7 +6,6 @@ import math
 import multiprocessing
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from twotower.errors import InputError, TwoTowerError
 from twotower.serving.api.auth import read_keys
 from twotower.serving.api.limits import share_of_one
 from twotower.serving.api.logs import configure_logging
+from twotower.serving.api.metrics_folder import metrics_folder
 from twotower.serving.api.siblings import Address, Place, Swap, reserve
 from twotower.serving.api.signals import SIGNALS, signals, spared_from_interrupts
 from twotower.serving.settings import ServeSettings
@@ -72,10 +72,10 @@ def supervise(settings: ServeSettings, answer: Answer) -> None:
         for one in reserved:
             stack.enter_context(one)
         addresses = [(one.family, one.getsockname()) for one in reserved]
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twotower-metrics-"))
-        stack.enter_context(_environment("PROMETHEUS_MULTIPROC_DIR", folder))
+        folder = stack.enter_context(metrics_folder())
+        stack.enter_context(_environment("PROMETHEUS_MULTIPROC_DIR", str(folder)))
         heard = stack.enter_context(signals())
-        _Supervisor(settings, answer, addresses, Path(folder), heard).run()
+        _Supervisor(settings, answer, addresses, folder, heard).run()
 
 
 @dataclass
