@@ -1,12 +1,11 @@
 """A folder in which processes keep their metrics, which goes when the one that made it is gone."""
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 _PREFIX: Final = "twotower-metrics-"
 _LOCK: Final = "held"
@@ -24,12 +23,19 @@ def metrics_folder() -> Iterator[Path]:
         tempfile.TemporaryDirectory(prefix=_PREFIX) as name,
         (Path(name) / _LOCK).open("w") as lock,
     ):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _hold(lock)
         yield Path(name)
 
 
 def _remove_forsaken(parent: Path) -> None:
     for path in parent.glob(f"{_PREFIX}*/{_LOCK}"):
         with suppress(OSError), path.open("r+") as lock:  # held, somebody else's, or gone by now
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(lock)
             shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _hold(lock: IO[str]) -> None:
+    """`BlockingIOError` where another process holds it."""
+    import fcntl  # Windows has none, and serves by one process
+
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
