@@ -44,6 +44,15 @@ def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -
     assert (status, error) == (0, "")
     assert json.loads(file.read_text())["rows"] == results["rows"]  # nothing was run again
 
+    other = ("--dataset", "sample", "--protocol", "full", "--json", file, "--out", tmp_path / "b")
+    status, said, error = run(*other, "--variant", "item-knn", "--keep")
+    assert (status, error) == (0, "")
+    kept = json.loads(file.read_text())
+    assert kept["rows"][: len(results["rows"])] == results["rows"]
+    assert {one["model"] for one in kept["rows"]} == {"popularity", "v1", "item-knn"}
+    assert kept["earlier"][0]["models"] == ["popularity", "v1"]
+    assert kept["earlier"][0]["meta"]["commit"] == results["meta"]["commit"]
+
 
 @pytest.mark.usefixtures("small_models")
 def test_a_study_that_cannot_be_finished_is_exit_code_1(

@@ -45,15 +45,20 @@ def ablate(
     text_encoder: TextEncoderName = "minilm",
     track: Track = False,
     json_file: JsonFile = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep the results file's figures of models not named here."),
+    ] = False,
 ) -> None:
     """Train a grid of variants and seeds, and say what helps. Run again, it goes on.
 
     Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
     """
     from twotower.console import differences_table, reporting, results_table
+    from twotower.evaluation.kept import kept_of
     from twotower.evaluation.provenance import collect_meta
     from twotower.evaluation.registry import PROTOCOLS
-    from twotower.evaluation.results import write_results
+    from twotower.evaluation.results import read_results, write_results
     from twotower.experiments.ablation.grid import default_models
     from twotower.experiments.ablation.study import ablate as run_study
     from twotower.experiments.ablation.study import cell_figures
@@ -65,6 +70,8 @@ def ablate(
     if track:
         check_tracking()
     source, settings = find_dataset(dataset)
+    results_file = json_file or out / "results.json"
+    old = read_results(results_file) if keep and results_file.exists() else None
     with reporting(console) as reporter:
         study = run_study(
             source,
@@ -76,14 +83,16 @@ def ablate(
             jobs=jobs,
             reporter=reporter,
         )
-    results_file = json_file or out / "results.json"
+    measured = {row.model for row in study.rows} | {one.model for one in study.absent}
+    kept = None if old is None else kept_of(old, study.rows, measured)
     write_results(
         results_file,
         collect_meta(started, threads=study.threads),
-        study.rows,
-        differences=study.differences,
-        absent=study.absent,
-        models=study.models,
+        [*(kept.rows if kept else ()), *study.rows],
+        differences=[*(kept.differences if kept else ()), *study.differences],
+        absent=[*(kept.absent if kept else ()), *study.absent],
+        models={**(kept.models if kept else {}), **study.models},
+        earlier=kept.earlier if kept else (),
     )
     if track:
         uri = track_models(out, study.dataset, cell_figures(out))

@@ -94,7 +94,7 @@ class StudyFigures:
         absent = {one.model: one for of in results for one in of.absent}
         return cls(
             datasets[0],
-            [one.meta for one in results],
+            [meta for one in results for meta in (*(run.meta for run in one.earlier), one.meta)],
             rows,
             list(differences.values()),
             list(absent.values()),

@@ -143,6 +143,14 @@ class Meta(_Strict):
     packages: dict[str, str]
 
 
+class Earlier(_Strict):
+    """A run before the last one, of which a file still holds figures."""
+
+    meta: Meta
+    models: list[str] = Field(min_length=1)
+    """Whose figures are of it."""
+
+
 class Results(_Strict):
     """A results file."""
 
@@ -154,6 +162,8 @@ class Results(_Strict):
     """Models of a study that the data set does not allow."""
     models: dict[str, str] = Field(default_factory=dict)
     """Models of a study → what each is, or how it differs from its parent, in words."""
+    earlier: list[Earlier] = Field(default_factory=list)
+    """Where the figures of some models come from; ``meta`` speaks of the others."""
 
     @model_validator(mode="after")
     def _once(self) -> "Results":
@@ -174,6 +184,7 @@ def write_results(
     differences: Sequence[Difference] = (),
     absent: Sequence[Absent] = (),
     models: Mapping[str, str] | None = None,
+    earlier: Sequence[Earlier] = (),
 ) -> None:
     """Write a results file whole or not at all; one row a line, so that changes read well."""
     try:
@@ -183,6 +194,7 @@ def write_results(
             differences=list(differences),
             absent=list(absent),
             models=dict(models or {}),
+            earlier=list(earlier),
         )
     except ValidationError as error:
         raise InputError(f"results for {path} are not valid: {_reason(error)}") from error
@@ -191,6 +203,7 @@ def write_results(
     lists += [_lines("differences", results.differences)] if differences else []
     lists += [_lines("absent", results.absent)] if absent else []
     lists += [f'  "models": {_indented(results.models)}\n'] if models else []
+    lists += [_lines("earlier", results.earlier)] if earlier else []
     with atomic_file(path) as temporary:
         temporary.write_text(f'{{\n  "meta": {head},\n{",".join(lists)}}}\n', "utf-8")
 
