@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 import twotower.demo
 from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
-from twotower.demo.pages.for_you import SHOWN, VARIETY
+from twotower.demo.views.for_you import SHOWN, VARIETY
 from twotower.evaluation.results import read_results, write_results
 from twotower.serving import load_bundle, save_bundle
 
@@ -76,6 +76,11 @@ def recommended(test: AppTest) -> list[str]:
     return [
         one.key.removeprefix("more-") for one in test.button if str(one.key).startswith("more-")
     ]
+
+
+def test_no_folder_beside_the_app_is_taken_for_pages_of_its_own() -> None:
+    # Streamlit would show those, blank, to the first visitor if that one opens a page by address.
+    assert not APP.with_name("pages").exists()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -404,7 +409,7 @@ def test_an_unforeseen_error_shows_no_traceback(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("twotower.demo.pages.item._near", fail)
+    monkeypatch.setattr("twotower.demo.views.item._near", fail)
     test = start("item")
     assert not test.exception
     assert "Something went wrong" in test.error[0].value

@@ -14,10 +14,10 @@ import streamlit as st
 from twotower.demo import cards, state
 from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
-from twotower.demo.pages import about_data, for_you, item, known_user, models, serving
 from twotower.demo.settings import DemoSettings
 from twotower.demo.source import find_bundle, version_of
 from twotower.demo.style import CSS
+from twotower.demo.views import about_data, for_you, item, known_user, models, serving
 from twotower.errors import TwoTowerError
 
 ICON: Final = Path(__file__).with_name("icon.svg")

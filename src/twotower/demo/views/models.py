@@ -84,6 +84,7 @@ def show(opened: Opened, settings: DemoSettings) -> None:
         _show_study(best_first(StudyFigures.of(found.of(*study))), f"study-{number}")
 
 
+@st.fragment  # so that to choose lines in one study does not draw the others again
 def _show_study(figures: StudyFigures, key: str) -> None:
     _tables(figures, key)
     drawn = drawn_lines(figures, key)

@@ -30,12 +30,14 @@ def show(opened: Opened, settings: DemoSettings) -> None:
             "in this process.",
         )
     )
+    # Fragments: what is asked of one part is not waited for while another is measured again.
     _latency(opened)
     _stages(opened)
     _indexes(opened)
     _larger(opened, settings)
 
 
+@st.fragment
 def _latency(opened: Opened) -> None:
     rerank = opened.pipeline.contents.reranker is not None and st.toggle(
         "With re-ranking", key="measure-rerank"
@@ -67,6 +69,7 @@ def _latency(opened: Opened) -> None:
     )
 
 
+@st.fragment
 def _stages(opened: Opened) -> None:
     st.subheader("Which stage loses what?")
     st.markdown(
@@ -81,7 +84,7 @@ def _stages(opened: Opened) -> None:
     charts.draw(
         charts.bars(
             list(found.shares), [100 * share for share in found.shares.values()],
-            axis=f"percent of {found.users:,} users whose hidden item is found",
+            axis=f"percent of {found.users:,} users: item found",
             pattern="%{x:.1f}%",
         ),
         "stage-recall-chart",
@@ -93,6 +96,7 @@ def _stages(opened: Opened) -> None:
     )  # fmt: skip
 
 
+@st.fragment
 def _indexes(opened: Opened) -> None:
     st.subheader("Which index?")
     st.markdown(
@@ -143,6 +147,7 @@ def _indexes(opened: Opened) -> None:
     )
 
 
+@st.fragment
 def _larger(opened: Opened, settings: DemoSettings) -> None:
     st.subheader("In catalogues that are larger than this one")
     found = sizes(figures_of(opened, settings), opened.manifest.info.dataset)
@@ -200,7 +205,9 @@ def _larger(opened: Opened, settings: DemoSettings) -> None:
 def _figure(row: Row | None, unit: str) -> str:
     if row is None:
         return "–"
-    return f"{row.value:.1%}" if unit == "%" else f"{row.value:,.4g} {unit}"
+    if unit == "%":
+        return f"{row.value:.1%}"
+    return f"{row.value:,.0f} {unit}" if row.value >= 1000 else f"{row.value:.4g} {unit}"
 
 
 def _asked(name: str, version: str) -> bool:
