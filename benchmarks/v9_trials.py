@@ -79,10 +79,14 @@ def scorers(dataset: Dataset, model: Path | None) -> Iterator[tuple[str, Scorer]
     yield "v9", module.scorer()
     weight = float(module.factor_weight)
     module.factor_weight.fill_(0.0)
+    scales = module.config.cold_items
+    # New items are scaled to stand beside factors: without these they would fill every list.
+    module.config = module.config.vary(cold_items=scales.vary(tower_scale=1.0))
     yield "v9, towers alone", module.scorer()
     module.item_map.zero_()
     yield "v9, towers alone, not projected", module.scorer()
     module.factor_weight.fill_(weight)
+    module.config = module.config.vary(cold_items=scales)
     yield "v9, towers not projected", module.scorer()
 
 
