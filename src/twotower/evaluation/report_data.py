@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -122,9 +123,15 @@ class StudyFigures:
 
     def by_model(self, protocol: str, metric: str) -> dict[str, Row]:
         """Model → its row of a protocol and metric, in the order of the study."""
-        return {
-            row.model: row for row in self.rows if (row.protocol, row.metric) == (protocol, metric)
-        }
+        return self._rows_of.get((protocol, metric), {})
+
+    @cached_property
+    def _rows_of(self) -> dict[tuple[str, str], dict[str, Row]]:
+        """Thousands of rows, asked for by hundreds of marks of a chart."""
+        found: dict[tuple[str, str], dict[str, Row]] = {}
+        for row in self.rows:
+            found.setdefault((row.protocol, row.metric), {})[row.model] = row
+        return found
 
     def published(self, protocol: str, metric: str) -> dict[str, float]:
         """Model → the published figure."""
