@@ -8,6 +8,7 @@ from threading import Thread
 from twotower.demo.figures import Figures, find_figures, places, stamp
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
+from twotower.serving.memory import settle
 
 
 @lru_cache(maxsize=2)
@@ -17,22 +18,17 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
     What the first page needs is ready then; what else takes a while is made ready meanwhile.
     """
     del version
-    gc.unfreeze()  # so that a bundle that gives way to this one can be collected whole
     opened = Opened.of(Path(folder), api, api_key)
     _ = opened.finder, opened.scenarios, opened.rivals.popularity
-    gc.freeze()
+    gc.freeze()  # until all is there, the collector shall not walk through this much
     Thread(target=_warm, args=(opened,), daemon=True).start()
     return opened
 
 
 def _warm(opened: Opened) -> None:
-    """Make the rest ready.
-
-    What is there then stays, most likely: the garbage collector is told not to walk through it
-    again, which takes longer than an answer and stops all threads.
-    """
+    """Make the rest ready, and forget a bundle that gave way to this one."""
     opened.warm()
-    gc.freeze()
+    settle()
 
 
 def figures_of(opened: Opened, settings: DemoSettings) -> Figures:
