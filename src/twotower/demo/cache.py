@@ -4,11 +4,15 @@ import gc
 from functools import lru_cache
 from pathlib import Path
 from threading import Thread
+from typing import Final
 
 from twotower.demo.figures import Figures, find_figures, places, stamp
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
 from twotower.serving.memory import settle
+
+WARMING: Final = "twotower-warm"
+"""Name of the thread that makes the rest of a bundle ready."""
 
 
 @lru_cache(maxsize=2)
@@ -21,7 +25,7 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
     opened = Opened.of(Path(folder), api, api_key)
     _ = opened.finder, opened.scenarios, opened.rivals.popularity
     gc.freeze()  # until all is there, the collector shall not walk through this much
-    Thread(target=_warm, args=(opened,), daemon=True).start()
+    Thread(target=_warm, args=(opened,), name=WARMING, daemon=True).start()
     return opened
 
 
