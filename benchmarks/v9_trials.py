@@ -12,15 +12,17 @@ The test part is not looked at.
 import argparse
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from twotower.data import Dataset, Part
 from twotower.evaluation.figures import result_rows
+from twotower.evaluation.kept import kept_of
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
-from twotower.evaluation.results import Row, write_results
+from twotower.evaluation.results import Row, read_results, write_results
 from twotower.experiments.datasets import find_dataset
 from twotower.experiments.models import named_variant, saved_model, text_vectors
 from twotower.experiments.progress import Silent
@@ -65,14 +67,16 @@ def least_squares(
     return ALS(scoring, lambda queries: maker(queries.histories))
 
 
-def scorers(dataset: Dataset, model: Path | None) -> Iterator[tuple[str, Scorer]]:
-    """Every trial's model, made when it is asked for."""
+def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
+    """`LEAST_SQUARES`, each made when it is asked for."""
     v9 = named_variant("v9")
     text = text_vectors(dataset, v9.text_encoder, v9.text_fields, Silent())
     for name, (config, smoothing) in LEAST_SQUARES.items():
         yield name, least_squares(dataset, config, smoothing, text)
-    if model is None:
-        return
+
+
+def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:
+    """A trained v9 and its parts."""
     module = saved_model(model, dataset, Silent()).module
     if not isinstance(module, SequenceTower):
         raise SystemExit(f"{model} is no sequence model")
@@ -99,6 +103,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("benchmarks/results/v9-trials.json"), help="results file"
     )
+    parser.add_argument(
+        "--model-only", action="store_true", help="its trials alone; the file keeps the others"
+    )
     given = parser.parse_args()
     started = datetime.now(UTC)
     source, settings = find_dataset(given.dataset)
@@ -106,15 +113,21 @@ def main() -> None:
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.sort(np.random.default_rng(0).permutation(len(queries))[:USERS])
     queries, targets = queries.select(chosen), targets.select(chosen)
+    trials = model_parts(dataset, given.model) if given.model else iter(())
+    if not given.model_only:
+        trials = chain(least_squares_steps(dataset), trials)
+    old = read_results(given.out) if given.model_only else None
     rows: list[Row] = []
-    for name, scorer in scorers(dataset, given.model):
+    for name, scorer in trials:
         found = evaluate_queries(
             scorer, queries, targets, protocols=[FULL], metrics=["HR@10", "HR@50", "NDCG@10"]
         )
         split = "leave-last-two, validation"
         rows += result_rows({0: found}, dataset=dataset.name, split=split, model=name)
         print(name, round(found.mean(FULL, "HR@10"), 4), round(found.mean(FULL, "NDCG@10"), 4))
-        write_results(given.out, collect_meta(started), rows)
+        kept = None if old is None else kept_of(old, rows, {row.model for row in rows})
+        before, earlier = (kept.rows, kept.earlier) if kept else ([], [])
+        write_results(given.out, collect_meta(started), [*before, *rows], earlier=earlier)
 
 
 if __name__ == "__main__":
