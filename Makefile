@@ -64,6 +64,7 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower ablate --dataset video-games --out runs/video-games --variant={popularity,item-knn,ease,als,mf,lightgcn} --variant={v1,v4,v5,v8,v9}=3 --variant={v2,v3,v4b,v4c,v4-bpr,v4-bpr-fixed,v5b,v5c,v6,v7} --protocol={full,full-unmasked,sampled-100,cold-start,by-activity,beyond-accuracy} --json benchmarks/results/ablation-video-games-2023.json
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
+	$(BIN)/twotower ablate --dataset ml-100k --out runs/ml-100k --variant={popularity,item-knn,ease,als,content,mf,lightgcn,v5} --variant=v9=3 --protocol={full,sampled-100,cold-start} --json benchmarks/results/ml-100k.json
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
 	$(BIN)/python -m twotower.evaluation.report
 
