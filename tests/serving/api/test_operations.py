@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -232,6 +233,9 @@ def test_the_database_goes_and_comes_back(served, postgres) -> None:
             assert refused.status_code == 503
             assert "127.0.0.1" not in refused.text
             assert client.get("/v1/users/bob/recommendations").status_code == 200
+            end = time.monotonic() + 10  # until the next look
+            while client.get("/ready").json()["state"] == "up" and time.monotonic() < end:
+                time.sleep(0.02)
             assert client.get("/ready").json()["state"] == "down"
         finally:
             postgres.start()
