@@ -12,6 +12,7 @@ The test part is not looked at.
 import argparse
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -19,60 +20,53 @@ import numpy as np
 
 from twotower.data import Dataset, Part
 from twotower.evaluation.figures import result_rows
-from twotower.evaluation.kept import kept_of
+from twotower.evaluation.kept import write_continued
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
-from twotower.evaluation.results import Row, read_results, write_results
+from twotower.evaluation.results import Row, read_results
 from twotower.experiments.datasets import find_dataset
 from twotower.experiments.models import named_variant, saved_model, text_vectors
 from twotower.experiments.progress import Silent
 from twotower.experiments.run import prepared_dataset
-from twotower.features import TextSmoothing, principal_basis
-from twotower.models.als import ALS, ALSConfig, fit_factors, fit_next_factors, fold_in
+from twotower.models.als import ALS, ALSConfig
 from twotower.models.base import Scorer
 from twotower.models.sequence import SequenceTower
-from twotower.types import FloatArray
+from twotower.models.sequence_towers import SequenceConfig
 
 USERS = 20_000
 PUBLISHED = ALSConfig(frequency_power=0.0, recency=1.0, fold_in_confidence=40.0)
 NEXT = ALSConfig(next_item=True)
-OURS = NEXT.vary(fold_in_confidence=40.0, next_regularisation=5.0)
-LENDING = TextSmoothing()
-LEAST_SQUARES: dict[str, tuple[ALSConfig, TextSmoothing | None]] = {
-    "als as published": (PUBLISHED, None),
-    "als, penalty by frequency": (PUBLISHED.vary(frequency_power=1.0), None),
-    "als, and newer items weigh more": (ALSConfig(), None),
-    "als, and what comes next": (NEXT.vary(next_share=0.0, popularity_discount=0.0), None),
-    "als, and a share of the own factor": (NEXT.vary(popularity_discount=0.0), None),
-    "als, and popularity discounted": (NEXT, None),
-    "als, and like titles lend": (NEXT, LENDING),
-    "als, and the newest item counts more": (OURS, LENDING),
-    "als, all of it, 64 dimensions": (OURS.vary(embedding_dim=64), LENDING),
-    "als, all of it, 128 dimensions": (OURS.vary(embedding_dim=128), LENDING),
-    "als, all of it, 224 dimensions": (OURS.vary(embedding_dim=224), LENDING),
-    "als, all of it, 384 dimensions": (OURS.vary(embedding_dim=384), LENDING),
+V9 = SequenceConfig()
+LENDING = V9.smoothing
+assert V9.factors is not None
+assert LENDING is not None
+OURS = V9.factors.vary(embedding_dim=NEXT.embedding_dim)
+LEAST_SQUARES: dict[str, tuple[ALSConfig, bool]] = {
+    "als as published": (PUBLISHED, False),
+    "als, penalty by frequency": (PUBLISHED.vary(frequency_power=1.0), False),
+    "als, and newer items weigh more": (ALSConfig(), False),
+    "als, and what comes next": (NEXT.vary(next_share=0.0, popularity_discount=0.0), False),
+    "als, and a share of the own factor": (NEXT.vary(popularity_discount=0.0), False),
+    "als, and popularity discounted": (NEXT, False),
+    "als, and like titles lend": (NEXT, True),
+    "als, and the newest item counts more": (OURS, True),
+    "als, all of it, 64 dimensions": (OURS.vary(embedding_dim=64), True),
+    "als, all of it, 128 dimensions": (OURS.vary(embedding_dim=128), True),
+    "als, all of it, 224 dimensions": (OURS.vary(embedding_dim=224), True),
+    "als, all of it, 384 dimensions": (OURS.vary(embedding_dim=384), True),
 }
-
-
-def least_squares(
-    dataset: Dataset, config: ALSConfig, smoothing: TextSmoothing | None, text: FloatArray
-) -> ALS:
-    """The least-squares part alone, fitted as `SequenceTower.fit_factors` does."""
-    factors = fit_factors(dataset.train, len(dataset.items), config)
-    if smoothing is not None:
-        events = np.bincount(dataset.train.items, minlength=len(factors))
-        factors = principal_basis(smoothing.smoothed(factors, text, events))
-    maker = fold_in(factors, config)
-    scoring = fit_next_factors(dataset.train, factors, config) if config.next_item else factors
-    return ALS(scoring, lambda queries: maker(queries.histories))
+"""Name → settings, and whether items with like titles lend."""
 
 
 def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
     """`LEAST_SQUARES`, each made when it is asked for."""
     v9 = named_variant("v9")
     text = text_vectors(dataset, v9.text_encoder, v9.text_fields, Silent())
-    for name, (config, smoothing) in LEAST_SQUARES.items():
-        yield name, least_squares(dataset, config, smoothing, text)
+    train, size = dataset.train, len(dataset.items)
+    events = np.bincount(train.items, minlength=size)
+    lend = partial(LENDING.smoothed, text=text, events=events)
+    for name, (config, lending) in LEAST_SQUARES.items():
+        yield name, ALS.fit(train, size, config, lend=lend if lending else None)
 
 
 def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:
@@ -125,9 +119,7 @@ def main() -> None:
         split = "leave-last-two, validation"
         rows += result_rows({0: found}, dataset=dataset.name, split=split, model=name)
         print(name, round(found.mean(FULL, "HR@10"), 4), round(found.mean(FULL, "NDCG@10"), 4))
-        kept = None if old is None else kept_of(old, rows, {row.model for row in rows})
-        before, earlier = (kept.rows, kept.earlier) if kept else ([], [])
-        write_results(given.out, collect_meta(started), [*before, *rows], earlier=earlier)
+        write_continued(given.out, old, collect_meta(started), rows)
 
 
 if __name__ == "__main__":

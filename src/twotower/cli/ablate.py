@@ -55,10 +55,10 @@ def ablate(
     Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
     """
     from twotower.console import differences_table, reporting, results_table
-    from twotower.evaluation.kept import kept_of
+    from twotower.evaluation.kept import write_continued
     from twotower.evaluation.provenance import collect_meta
     from twotower.evaluation.registry import PROTOCOLS
-    from twotower.evaluation.results import read_results, write_results
+    from twotower.evaluation.results import read_results
     from twotower.experiments.ablation.grid import default_models
     from twotower.experiments.ablation.study import ablate as run_study
     from twotower.experiments.ablation.study import cell_figures
@@ -83,16 +83,14 @@ def ablate(
             jobs=jobs,
             reporter=reporter,
         )
-    measured = {row.model for row in study.rows} | {one.model for one in study.absent}
-    kept = None if old is None else kept_of(old, study.rows, measured)
-    write_results(
+    write_continued(
         results_file,
+        old,
         collect_meta(started, threads=study.threads),
-        [*(kept.rows if kept else ()), *study.rows],
-        differences=[*(kept.differences if kept else ()), *study.differences],
-        absent=[*(kept.absent if kept else ()), *study.absent],
-        models={**(kept.models if kept else {}), **study.models},
-        earlier=kept.earlier if kept else (),
+        study.rows,
+        differences=study.differences,
+        absent=study.absent,
+        models=study.models,
     )
     if track:
         uri = track_models(out, study.dataset, cell_figures(out))

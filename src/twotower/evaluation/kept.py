@@ -1,10 +1,19 @@
 """What a results file goes on with when some of its models are measured again."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from twotower.errors import InputError
-from twotower.evaluation.results import Earlier, Results, Row
+from twotower.evaluation.results import (
+    Absent,
+    Difference,
+    Earlier,
+    Meta,
+    Results,
+    Row,
+    write_results,
+)
 
 _COMPARED: Final = "HR@10"
 """Every protocol has it: two models were asked the same if there it is of as many queries."""
@@ -53,6 +62,30 @@ def kept_of(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Res
             for run, models in zip(runs, left, strict=True)
             if models
         ],
+    )
+
+
+def write_continued(
+    path: Path,
+    old: Results | None,
+    meta: Meta,
+    rows: Sequence[Row],
+    *,
+    differences: Sequence[Difference] = (),
+    absent: Sequence[Absent] = (),
+    models: Mapping[str, str] | None = None,
+) -> None:
+    """`write_results`, with `kept_of` ``old`` before the new figures where there is an old file."""
+    measured = {one.model for one in rows} | {one.model for one in absent}
+    kept = Results(meta=meta, rows=[]) if old is None else kept_of(old, rows, measured)
+    write_results(
+        path,
+        meta,
+        [*kept.rows, *rows],
+        differences=[*kept.differences, *differences],
+        absent=[*kept.absent, *absent],
+        models={**kept.models, **(models or {})},
+        earlier=kept.earlier,
     )
 
 

@@ -1,7 +1,8 @@
 """Implicit alternating least squares, with users folded in from their histories."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +13,9 @@ from twotower.features import FoldIn, principal_basis, principal_directions, sol
 from twotower.models.factors import FactorScorer
 from twotower.models.item_knn import binary_matrix
 from twotower.types import Array, FloatArray
+
+Lend: TypeAlias = Callable[[FloatArray], FloatArray]
+"""Item factors to item factors that borrow from each other."""
 
 
 class ALSConfig(Config):
@@ -73,6 +77,19 @@ def _solved(
     return solve_rows(table, indptr.astype(np.int64), events, weights, penalty)
 
 
+def fit_both_factors(
+    train: Histories, num_items: int, config: ALSConfig, seed: int = 0, lend: Lend | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """The factors that histories are read with, and those that score; both ``(num_items, d)``.
+
+    ``lend`` changes the first, before anything is read with them.
+    """
+    read = fit_factors(train, num_items, config, seed)
+    if lend is not None:
+        read = principal_basis(lend(read))
+    return read, fit_next_factors(train, read, config) if config.next_item else read
+
+
 def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -> FloatArray:
     r"""Item factors that score what comes next, ``(num_items, d)`` in the basis of ``factors``.
 
@@ -122,11 +139,15 @@ class ALS(FactorScorer):
 
     @classmethod
     def fit(
-        cls, train: Histories, num_items: int, config: ALSConfig | None = None, seed: int = 0
+        cls,
+        train: Histories,
+        num_items: int,
+        config: ALSConfig | None = None,
+        seed: int = 0,
+        lend: Lend | None = None,
     ) -> Self:
-        """Factorise the training interactions."""
+        """Factorise the training interactions: see `fit_both_factors`."""
         config = config or ALSConfig()
-        factors = fit_factors(train, num_items, config, seed)
-        maker = fold_in(factors, config)
-        scoring = fit_next_factors(train, factors, config) if config.next_item else factors
+        read, scoring = fit_both_factors(train, num_items, config, seed, lend)
+        maker = fold_in(read, config)
         return cls(scoring, lambda queries: maker(queries.histories))

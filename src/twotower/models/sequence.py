@@ -6,14 +6,16 @@ least-squares factor, and for the user the fold-in of the same history: both are
 and so is their sum. One vector per item, one per user, one index.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
-from twotower.features import FoldIn, ItemFeatures, principal_basis
-from twotower.models.als import fit_factors, fit_next_factors, fold_in
+from twotower.features import FoldIn, ItemFeatures
+from twotower.models.als import fit_both_factors, fold_in
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -96,16 +98,16 @@ class SequenceTower(RetrievalModule):
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
-        config = self.config.factors
-        if config is not None:
-            read = fit_factors(train, self.num_items, config, seed)
-            if self.config.smoothing is not None:
-                events = np.bincount(train.items, minlength=self.num_items)
-                smoothed = self.config.smoothing.smoothed(read, self._text, events)
-                read = principal_basis(smoothed)
-            scored = fit_next_factors(train, read, config) if config.next_item else read
-            self.factors.copy_(torch.from_numpy(read))
-            self.next_factors.copy_(torch.from_numpy(scored))
+        config, smoothing = self.config.factors, self.config.smoothing
+        if config is None:
+            return
+        events = np.bincount(train.items, minlength=self.num_items)
+        lend = None
+        if smoothing is not None:
+            lend = partial(smoothing.smoothed, text=self._text, events=events)
+        read, scored = fit_both_factors(train, self.num_items, config, seed, lend)
+        self.factors.copy_(torch.from_numpy(read))
+        self.next_factors.copy_(torch.from_numpy(scored))
 
     @property
     def projected(self) -> bool:
