@@ -266,10 +266,13 @@ class Service:
         return encoded_item(fields, snapshot.pipeline.item_encoder, snapshot.manifest.model_version)
 
     def _extend_if_due(self) -> None:
-        pipeline = self.pipeline
-        due = pipeline.outside_index > self.settings.extend_share * len(pipeline.items)
-        if due and self._extending.acquire(blocking=False):
+        if not self._extending.acquire(blocking=False):
+            return
+        pipeline = self.pipeline  # as the last extension left it
+        if pipeline.outside_index > self.settings.extend_share * len(pipeline.items):
             threading.Thread(target=self._extend_index, name="twotower-index", daemon=True).start()
+        else:
+            self._extending.release()
 
     def _extend_index(self) -> None:
         try:

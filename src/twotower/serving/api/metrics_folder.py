@@ -21,9 +21,10 @@ def metrics_folder() -> Iterator[Path]:
     _remove_forsaken(Path(tempfile.gettempdir()))
     with (
         tempfile.TemporaryDirectory(prefix=_PREFIX) as name,
-        (Path(name) / _LOCK).open("w") as lock,
+        (Path(name) / "new").open("w") as lock,
     ):
         _hold(lock)
+        Path(lock.name).rename(Path(name) / _LOCK)  # never there without being held
         yield Path(name)
 
 
