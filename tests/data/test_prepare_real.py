@@ -15,6 +15,7 @@ def test_video_games_histories(real_data: Path) -> None:
     assert (len(dataset.users), len(dataset.items)) == (98_906, 26_354)
     assert len(dataset.interactions.items) == 638_666
     assert dataset.summary["repeats"] == 21_027
+    assert dataset.catalogue["released"].null_count() == 31  # books, and the like
     assert dataset.summary["parts"] == {"train": 445_742, "validation": 96_462, "test": 96_462}
 
 
@@ -30,6 +31,8 @@ def test_movielens(real_data: Path) -> None:
     assert (len(dataset.users), len(dataset.items)) == (943, 1_682)
     assert len(dataset.interactions.items) == 100_000
     assert dataset.catalogue["title"][0] == "Toy Story"
+    assert dataset.catalogue["released"][0] == 1995
+    assert dataset.catalogue["released"].null_count() == 2  # "V", and "unkonwn"
     times = dataset.interactions.timestamps
     assert times is not None
     assert times.min() == 874_724_710_000

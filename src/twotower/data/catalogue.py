@@ -10,7 +10,8 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers import CatalogueFile, Check, set_aside
-from twotower.data.readers.values import as_number, as_text
+from twotower.data.readers.amazon import ASIN_COLUMNS, listing_numbers
+from twotower.data.readers.values import as_number, as_release, as_text
 from twotower.data.rejects import RejectLog
 from twotower.data.validation import id_checks
 from twotower.data.vocabulary import Vocabulary
@@ -28,7 +29,10 @@ CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(
         columns.IMAGE: pl.String,
     }
 )
-"""Type of each column of a prepared catalogue; those of `columns.CATALOGUE_EXTRA` are text."""
+"""Type of each column that every prepared catalogue has.
+
+Those of `columns.CATALOGUE_EXTRA` are text, and `columns.RELEASED` is float64.
+"""
 
 _THOUSANDS: Final = r"^\d{1,3}(,\d{3})+(\.\d*)?$"
 
@@ -40,7 +44,8 @@ class Catalogue:
     Attributes
     ----------
     rows
-        Columns of `CATALOGUE_SCHEMA`, then those of `columns.CATALOGUE_EXTRA` that the file has.
+        Columns of `CATALOGUE_SCHEMA`, then those of `columns.CATALOGUE_EXTRA` that the file has,
+        then `columns.RELEASED` where it is known of an item.
     items
         Code of each id: its row.
     read
@@ -62,7 +67,8 @@ def read_catalogue(
 
     Rows without an id, and all but the first of an id, are set aside. A number that is none
     (``from 12.99``) or that cannot be (a price below 0, an average rating outside
-    ``rating_range``) becomes null; so does blank text.
+    ``rating_range``) becomes null; so does blank text. Where nothing says when items came out
+    and their ids are Amazon's product numbers, these say it (`amazon.listing_numbers`).
 
     Raises
     ------
@@ -90,7 +96,8 @@ def read_catalogue(
             f"the catalogue {file.path} has no usable item: {read} rows read, rejected {counts}",
             f"first: {rejects.first}" if counts else "give a catalogue with rows",
         )
-    return Catalogue(pl.concat(tables), items, read, dict(repaired))
+    known = _with_releases(pl.concat(tables), file)
+    return Catalogue(known, items, read, dict(repaired))
 
 
 def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
@@ -103,12 +110,26 @@ def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
     )
 
 
+def _with_releases(rows: pl.DataFrame, file: CatalogueFile) -> pl.DataFrame:
+    """From the ids where no column says it; the column is left out where it would be empty."""
+    if columns.RELEASED in rows.columns:
+        released = rows[columns.RELEASED]
+        rows = rows.drop(columns.RELEASED)
+    elif file.columns[columns.ITEM_ID].lower() in ASIN_COLUMNS:
+        released = listing_numbers(rows[columns.ITEM_ID])
+    else:
+        return rows
+    return rows if released.is_null().all() else rows.with_columns(released.alias(columns.RELEASED))
+
+
 def _typed(
     rows: pl.DataFrame, rating_range: tuple[float, float]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     faults: dict[str, int] = {}
     extra = [name for name in columns.CATALOGUE_EXTRA if name in rows.columns]
     schema: dict[str, Any] = {**CATALOGUE_SCHEMA, **dict.fromkeys(extra, pl.String)}
+    if columns.RELEASED in rows.columns:
+        schema[columns.RELEASED] = pl.Float64
     result = [as_text(rows[columns.ITEM_ID]), rows[columns.LINE]]
     for name, dtype in schema.items():
         if name == columns.ITEM_ID:
@@ -118,8 +139,11 @@ def _typed(
         elif dtype == pl.String:
             result.append(_blank_to_null(_as_prose(rows[name])).alias(name))
         else:
-            bounds = rating_range if name == columns.AVERAGE_RATING else (0.0, float("inf"))
-            numbers, counts = _measure(rows[name], bounds)
+            if name == columns.RELEASED:
+                numbers, counts = _release(rows[name])
+            else:
+                bounds = rating_range if name == columns.AVERAGE_RATING else (0.0, float("inf"))
+                numbers, counts = _measure(rows[name], bounds)
             result.append(numbers.cast(dtype).alias(name))
             faults |= {f"{name}: {what}": count for what, count in counts.items() if count}
     return pl.DataFrame(result).select(*schema, columns.LINE), faults
@@ -132,12 +156,31 @@ def _measure(values: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series,
         grouped = values.str.contains(_THOUSANDS)
         values = values.zip_with(~grouped.fill_null(False), values.str.replace_all(",", ""))
     numbers = as_number(values)
-    unread = int((values.is_not_null() & numbers.is_null()).sum())
+    unread = _unread(values, numbers)
+    numbers, impossible = _within(numbers, bounds)
+    return numbers, {"not a number": unread, "out of range": impossible}
+
+
+def _release(values: pl.Series) -> tuple[pl.Series, dict[str, int]]:
+    """Finite numbers, and dates as such; else null, and how many were neither."""
+    if values.dtype == pl.String:
+        values = _blank_to_null(values)
+    numbers = as_release(values)
+    unread = _unread(values, numbers)
+    numbers, infinite = _within(numbers, (float("-inf"), float("inf")))
+    return numbers, {"not a number or a date": unread, "out of range": infinite}
+
+
+def _unread(values: pl.Series, numbers: pl.Series) -> int:
+    return int((values.is_not_null() & numbers.is_null()).sum())
+
+
+def _within(numbers: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, int]:
+    """Null for what is infinite or out of bounds, and how many were."""
     numbers = numbers.fill_nan(None)
     possible = numbers.is_between(*bounds) & numbers.is_finite()
     impossible = int((~possible).sum())
-    numbers = numbers.set(~possible.fill_null(False), None)
-    return numbers, {"not a number": unread, "out of range": impossible}
+    return numbers.set(~possible.fill_null(False), None), impossible
 
 
 def _as_prose(values: pl.Series) -> pl.Series:

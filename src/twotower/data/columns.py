@@ -31,4 +31,7 @@ FEATURES: Final = "features"
 STORE: Final = "store"
 """Brand or seller."""
 CATALOGUE_EXTRA: Final = (FEATURES, STORE)
-"""Columns that a catalogue has only where its source has them."""
+"""Columns that a catalogue has only where its source has them; they are text."""
+RELEASED: Final = "released"
+"""When the item came out, float64: a number that grows with time, in whatever unit the source
+has. As of `CATALOGUE_EXTRA`, a catalogue has it only where its source does."""

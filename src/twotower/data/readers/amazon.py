@@ -1,10 +1,14 @@
 """The catalogue rows of Amazon Reviews 2023 (``meta_<Category>.jsonl``)."""
 
-from typing import Any
+from typing import Any, Final
+
+import polars as pl
 
 from twotower.data import columns
 
-META_COLUMNS = (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
+META_COLUMNS: Final = (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
+ASIN_COLUMNS: Final = ("parent_asin", "asin")
+"""Names, in lower case, of item columns that hold Amazon's product numbers."""
 
 
 def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -27,6 +31,28 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
         _paragraphs(row.get("features")),
         row.get("store"),
     )
+
+
+def listing_numbers(ids: pl.Series) -> pl.Series:
+    """When Amazon listed a product, as a running number that its own product numbers give.
+
+    It gives them out in about the order of listing: ``B``, and nine characters that count up in
+    base 36. So a product's number is known before anybody buys it, and it is the only trace of
+    time in a file without dates. A parent that was made later than its variants has the later
+    number. Other ids, such as the ISBNs of books, are no such numbers.
+
+    Returns
+    -------
+    pl.Series
+        float64, exact; null for other ids.
+
+    Examples
+    --------
+    >>> listing_numbers(pl.Series(["B00000000Z", "B000000010", "0375869026"])).to_list()
+    [35.0, 36.0, None]
+    """
+    digits = ids.str.extract("^B([0-9A-Z]{9})$")
+    return digits.str.to_integer(base=36, strict=False).cast(pl.Float64)
 
 
 def _paragraphs(value: Any) -> str | None:

@@ -32,7 +32,11 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.IMAGE: ("image", "image_url", "img_url"),
     columns.FEATURES: ("features", "bullet_points"),
     columns.STORE: ("store", "brand"),
-}
+    columns.RELEASED: (
+        "released", "release_date", "release_year", "released_at", "date_first_available",
+        "listed",
+    ),
+}  # fmt: skip
 """Usual names of a catalogue's columns."""
 
 
@@ -48,6 +52,8 @@ class ColumnMapping(BaseModel):
         Columns of the catalogue.
     features, store
         More of its text: bullet points, and the brand or seller.
+    released
+        When an item came out: a date, or a number that grows with time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +73,7 @@ class ColumnMapping(BaseModel):
     image: str | None = None
     features: str | None = None
     store: str | None = None
+    released: str | None = None
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:
@@ -106,7 +113,7 @@ class ColumnMapping(BaseModel):
         """
         named = {columns.ITEM_ID: self.catalogue_item} | {
             name: getattr(self, name)
-            for name in (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
+            for name in (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA, columns.RELEASED)
             if name != columns.ITEM_ID
         }
         found = _resolve(path, present, named, CATALOGUE_NAMES)

@@ -49,9 +49,16 @@ def read_table(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
 
 def read_catalogue_table(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
     """As `read_table`; products of Amazon Reviews 2023 are flattened by `meta_row`."""
-    if _known_suffix(path) in _JSONL and wanted[columns.ITEM_ID] == "parent_asin":
+    if _known_suffix(path) not in _JSONL or wanted[columns.ITEM_ID] != "parent_asin":
+        return read_table(path, wanted)
+    released = wanted.get(columns.RELEASED)
+    if released is None:
         return read_jsonl(path, META_COLUMNS, meta_row)
-    return read_table(path, wanted)
+
+    def with_release(row: dict[str, Any]) -> tuple[Any, ...]:
+        return (*meta_row(row), row.get(released))
+
+    return read_jsonl(path, (*META_COLUMNS, columns.RELEASED), with_release)
 
 
 def _known_suffix(path: Path) -> str:

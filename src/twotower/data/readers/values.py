@@ -13,7 +13,7 @@ from twotower.data.readers.chunk import Check, Chunk, set_aside
 IDS: Final = (columns.USER_ID, columns.ITEM_ID)
 NUMBERS: Final = (
     columns.RATING, columns.TIMESTAMP, columns.ORDER,
-    columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT,
+    columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
 )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def as_number(values: pl.Series) -> pl.Series:
 
 def as_time(values: pl.Series) -> pl.Series:
     """Numbers as they are; dates, or ISO 8601 text, as seconds since 1970 (UTC where unsaid)."""
-    if values.dtype.is_temporal():
+    if isinstance(values.dtype, pl.Date | pl.Datetime):
         return values.cast(pl.Datetime("ms")).dt.epoch("ms") / 1000
     numbers = as_number(values)
     if values.dtype != pl.String:
@@ -70,6 +70,15 @@ def as_time(values: pl.Series) -> pl.Series:
     unread = numbers.is_null() & values.is_not_null()
     dates = values.set(~unread, None).map_elements(_iso_seconds, return_dtype=pl.Float64)
     return numbers.fill_null(dates)
+
+
+def as_release(values: pl.Series) -> pl.Series:
+    """Numbers as they are; dates, or ISO 8601 text, as milliseconds since 1970.
+
+    >>> as_release(pl.Series(["2017", "1970-01-02", "soon"])).to_list()
+    [2017.0, 86400000.0, None]
+    """
+    return as_number(values).fill_null((as_time(values) * 1000).round())
 
 
 def _iso_seconds(text: str) -> float | None:
