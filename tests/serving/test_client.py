@@ -46,8 +46,8 @@ def test_writing(client) -> None:
     assert client.item("a/b ü")["price"] == 3.5
     assert client.similar_items("a/b ü", k=1)
     assert client.set_availability("a/b ü", False)["available"] is False
-    assert client.add_item("n1", "Game 101") is True
-    assert client.add_item("n1", "Game 101") is False
+    assert client.add_item("n1", "Game 101", released=2017) is True
+    assert client.add_item("n1", "Game 101", released=2017) is False
     assert client.item("n1")["source"] == "added"
     assert client.put_item("n1", "Game 102")["title"] == "Game 102"
     assert client.set_availability("n1", False)["available"] is False

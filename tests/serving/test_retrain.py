@@ -84,3 +84,21 @@ def test_what_came_back_from_training_is_not_doubled(contents, store, tmp_path) 
                   at=int(first.timestamps[first.indptr[3]]))  # fmt: skip
     store.add_events([known])
     assert write_source(contents, store, tmp_path / "s")["interactions_new"] == 3
+
+
+def test_when_items_came_out_is_kept(contents, store, tmp_path) -> None:
+    write_source(contents, store, tmp_path / "none")
+    assert "released" not in pl.read_parquet(tmp_path / "none" / "items.parquet").columns
+    store.create_item(StoredItem(ItemFields(item_id="n2", title="Newer", released=2017)))
+    store.put_item(StoredItem(ItemFields(item_id="item-05", title="Renamed", released=1990)))
+
+    def released(name: str, catalogue: pl.DataFrame) -> dict[str, float | None]:
+        write_source(replace(contents, catalogue=catalogue), store, tmp_path / name)
+        dataset = prepare(tmp_path / name, settings=PrepareSettings(k_core=0))
+        return dict(dataset.catalogue.select("item_id", "released").iter_rows())
+
+    added = released("added", contents.catalogue)
+    assert [added[one] for one in ("n2", "item-05", "n1", "item-06")] == [2017, 1990, None, None]
+    dated = contents.catalogue.with_columns(released=pl.lit(2000.0))
+    kept = released("kept", dated)
+    assert [kept[one] for one in ("n2", "item-05", "n1", "item-06")] == [2017, 1990, None, 2000]

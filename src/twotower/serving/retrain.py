@@ -119,13 +119,12 @@ def _catalogue(contents: BundleContents, changes: Changes) -> pl.DataFrame:
     described = catalogue_rows(
         [one.fields.model_dump() for one in changes.items if not one.deleted]
     )
-    unused = [
-        name
-        for name in columns.CATALOGUE_EXTRA
-        if name not in base.columns and described[name].null_count() == described.height
-    ]
+    lacking = [name for name in described.columns if name not in base.columns]
+    unused = [name for name in lacking if described[name].null_count() == described.height]
     described = described.drop(unused)
-    shared = [name for name in described.columns if name in base.columns]
-    rows = base.update(described.select(shared), on=columns.ITEM_ID)
+    base = base.with_columns(
+        pl.lit(None, described.schema[name]).alias(name) for name in lacking if name not in unused
+    )
+    rows = base.update(described, on=columns.ITEM_ID)
     added = described.join(base.select(columns.ITEM_ID), on=columns.ITEM_ID, how="anti")
     return pl.concat([rows, added], how="diagonal_relaxed")

@@ -159,7 +159,8 @@ def test_the_index_takes_in_what_stands_outside_when_it_is_enough(served) -> Non
 @pytest.mark.parametrize(
     "changes",
     [{"item_id": "a\nb"}, {"title": ""}, {"title": "a\0b"}, {"price": -1}, {"price": "dear"},
-     {"category": ""}, {"rating_count": 10**30}, {"colour": "red"}, {"item_id": None}],
+     {"category": ""}, {"rating_count": 10**30}, {"colour": "red"}, {"item_id": None},
+     {"released": "soon"}],
 )  # fmt: skip
 def test_bad_items_are_refused(client, changes) -> None:
     answer = client.post("/v1/items", json={**NEW, **changes})

@@ -43,7 +43,10 @@ def test_nothing_has_changed_at_first(store: StateStore) -> None:
 
 
 def test_an_item_comes_back_as_it_was_given(store: StateStore) -> None:
-    given = item(description="Bösses ☠", average_rating=4.5, rating_count=2**40, image="http://x/y")
+    given = item(
+        description="Bösses ☠", average_rating=4.5, rating_count=2**40, image="http://x/y",
+        released=1.5e12,
+    )  # fmt: skip
     assert store.create_item(given) is True
     assert list(store.changes(Cursor()).items) == [given]
 
@@ -157,6 +160,19 @@ def test_writers_take_turns_and_readers_miss_nothing(store: StateStore) -> None:
     assert sorted(seen) == sorted(2 * expected)
 
 
+def test_tables_of_an_earlier_release_get_the_columns_that_came_later(
+    store: StateStore, state_url: str
+) -> None:
+    store.create_item(item("a"))
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE items DROP COLUMN released"))
+    StateStore(state_url).close()
+    later = StateStore(state_url)  # there is nothing to add any more
+    later.create_item(item("b", released=2017))
+    assert list(later.changes(Cursor()).items) == [item("a"), item("b", released=2017)]
+    later.close()
+
+
 def test_refuses_tables_of_another_release(store: StateStore, state_url: str) -> None:
     with store.engine.begin() as connection:
         connection.execute(tables.about.update().values(schema_version=99))
@@ -213,7 +229,8 @@ def test_the_database_may_go_and_come_back(postgres) -> None:
 @pytest.mark.parametrize(
     "changes",
     [{"item_id": ""}, {"item_id": "a\nb"}, {"item_id": "x" * 201}, {"title": "a\0b"},
-     {"price": -1}, {"price": float("nan")}, {"rating_count": 2**60}, {"colour": "red"}],
+     {"price": -1}, {"price": float("nan")}, {"rating_count": 2**60}, {"colour": "red"},
+     {"released": float("inf")}],
 )  # fmt: skip
 def test_refuses_items_that_no_database_should_hold(changes) -> None:
     with pytest.raises(ValidationError):

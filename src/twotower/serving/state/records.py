@@ -35,6 +35,9 @@ class Description(Config):
     rating_count: int | None = Field(None, ge=0, le=2**53)
     image: Annotated[Text, StringConstraints(max_length=2000)] | None = None
     """URL of the main picture."""
+    released: float | None = None
+    """When it came out, in the catalogue's unit (see docs/data.md); left out, it counts as newer
+    than all that the catalogue has."""
 
 
 class ItemFields(Description):

@@ -46,6 +46,8 @@ items: Final = Table(
     Column("text_vector", LargeBinary),
     # Counts writes to the table: a reader asks for what is newer than it has.
     Column("revision", BigInteger, nullable=False),
+    # Not in a database that an earlier release made: added when that is opened.
+    Column("released", Float(53)),
     Index("items_revision", "revision", unique=True),
 )
 
