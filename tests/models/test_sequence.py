@@ -35,12 +35,15 @@ def test_an_item_without_events_has_the_vector_that_serving_would_give_it(
     towers = module.history_table().numpy()[1:] @ module.item_map.numpy()
     kept = np.hstack([towers, factors])[trained]
     np.testing.assert_allclose(vectors[trained], kept, atol=1e-6)
+    config = module.config.cold_items
     for item in cold:
         alike = np.where(trained, block_text @ block_text[item], -np.inf)
-        lenders = np.argsort(-alike)[:5]
-        if np.partition(alike, -6)[-6] == alike[lenders[-1]]:
+        order = np.argsort(-alike)
+        lenders, next_one = order[: config.neighbours], order[config.neighbours]
+        if alike[next_one] == alike[lenders[-1]]:
             continue  # titles that tie: either may lend
-        expected = np.hstack([1.24 * towers[item], 1.4 * factors[lenders].mean(axis=0)])
+        borrowed = config.factor_scale * factors[lenders].mean(axis=0)
+        expected = np.hstack([config.tower_scale * towers[item], borrowed])
         np.testing.assert_allclose(vectors[item], expected, atol=1e-5)
 
 

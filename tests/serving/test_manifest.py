@@ -39,9 +39,9 @@ def test_records_size_and_sha256(folder):
 
 
 def test_refuses_another_schema_version(folder):
-    edit(folder, schema_version=2, invented=1)
+    edit(folder, schema_version=3, invented=1)
     with pytest.raises(
-        ArtefactError, match=r"manifest\.json has schema version 2, this release reads 1; save"
+        ArtefactError, match=r"manifest\.json has schema version 3, this release reads 2; save"
     ):
         verify(folder, [])
 
@@ -65,7 +65,7 @@ def test_refuses_a_name_that_leads_out_of_the_folder(folder, name):
         verify(folder, [])
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "{}", '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "null", '"x"', "{}", '{"schema_version": 2}'])
 def test_refuses_what_is_no_manifest(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(ArtefactError, match=r"manifest\.json is not a bundle's manifest"):

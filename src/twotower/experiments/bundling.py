@@ -12,9 +12,10 @@ from twotower.experiments.progress import Reporter, Silent
 from twotower.experiments.reranking import fitted_blend
 from twotower.experiments.served import ServedTowers, has_towers, served_towers
 from twotower.experiments.text_export import text_model
-from twotower.features import ItemFeatures, UserFeatures
+from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.index import AutoConfig, Choice, IndexConfig, ItemIndex, build_index
 from twotower.models.base import VectorScorer
+from twotower.models.factors import trained_items
 from twotower.serving.blend import Blend
 from twotower.serving.bundle import save_bundle
 from twotower.serving.contents import BundleContents
@@ -192,6 +193,9 @@ def _new_items(
         tower=towers.item_tower,
         unknown_id=towers.unknown_id,
         features=ItemFeatures.fit(dataset.train, dataset.catalogue),
+        releases=ReleaseOrder.fit(
+            releases(dataset.catalogue), trained_items(dataset.train, len(dataset.items))
+        ),
         text_fields=variant.text_fields,
         history_projection=towers.history_projection,
         history_is_vector=towers.history_is_vector,

@@ -11,14 +11,16 @@ from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddin
 from twotower.features.inputs import UserInputs, user_inputs
 from twotower.features.item import ItemFeatures
 from twotower.features.item_text import TextFields, item_texts
+from twotower.features.release import RELEASE_WAVES, ReleaseOrder, releases
 from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encoder
-from twotower.features.text_neighbours import TextSmoothing
+from twotower.features.text_neighbours import Nearness, TextSmoothing
 from twotower.features.user import UserFeatures
 
 __all__ = [
     "CLIP",
     "ITEM_FEATURES",
     "LAUNCH_FEATURES",
+    "RELEASE_WAVES",
     "USER_FEATURES",
     "ColdItems",
     "EfficientNetLite0",
@@ -29,6 +31,8 @@ __all__ = [
     "ImageEncoder",
     "ItemFeatures",
     "MiniLM",
+    "Nearness",
+    "ReleaseOrder",
     "TextEncoder",
     "TextFields",
     "TextSmoothing",
@@ -41,6 +45,7 @@ __all__ = [
     "item_texts",
     "principal_basis",
     "principal_directions",
+    "releases",
     "solve_rows",
     "text_encoder",
     "user_inputs",

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from twotower.config import Config
-from twotower.features.text_neighbours import mean_of, nearest_texts
+from twotower.features.text_neighbours import Nearness, mean_of, nearest_texts
 from twotower.types import Array, BoolArray, FloatArray
 
 
@@ -15,21 +15,30 @@ class ColdItems(Config):
     """What an item without interactions has in place of a least-squares factor.
 
     Its own factor is zero, and the factors of the others would keep it out of every list. So it
-    gets the mean factor of the items with the nearest texts, which lends it their buyers. A mean
-    is shorter than what it is a mean of, and an item that is new has no popularity to show; the
-    scales make up for both. They decide how often new items are shown at the cost of the others.
+    gets the mean factor of the items with the nearest texts that came out at about the same time,
+    which lends it their buyers. A mean is shorter than what it is a mean of, and an item that is
+    new has no popularity to show; the scales make up for both. They decide how often new items are
+    shown at the cost of the others.
     """
 
-    neighbours: int = Field(5, ge=1)
+    neighbours: int = Field(10, ge=1)
     """Items whose factors are averaged."""
-    factor_scale: float = Field(1.4, gt=0)
+    release_weight: float = Field(0.2, ge=0)
+    """What nearness of release counts beside the cosine of the texts."""
+    factor_scale: float = Field(1.28, gt=0)
     """What the mean is multiplied by."""
-    tower_scale: float = Field(1.24, gt=0)
+    tower_scale: float = Field(1.3, gt=0)
     """What the item tower's unit vector is multiplied by."""
 
-    def nearest(self, text: FloatArray, table: FloatArray, trained: BoolArray) -> Array:
-        """``(m, neighbours)`` int64: see `nearest_texts`, among the rows that are trained."""
-        return nearest_texts(text, table, trained, self.neighbours)
+    def nearest(
+        self, text: FloatArray, table: FloatArray, trained: BoolArray, released: Nearness
+    ) -> Array:
+        """``(m, neighbours)`` int64: see `nearest_texts`, among the rows that are trained.
+
+        ``released`` are `ReleaseOrder.waves`.
+        """
+        weighed = Nearness(np.float32(self.release_weight) * released.asking, released.table)
+        return nearest_texts(text, table, trained, self.neighbours, nearness=weighed)
 
     def vectors(self, towers: FloatArray, nearest: Array, factors: FloatArray) -> FloatArray:
         """``(m, d + f)`` of tower vectors ``(m, d)`` and rows `nearest` of factors ``(n, f)``."""

@@ -3,7 +3,7 @@
 Training (`twotower.models.sequence`) and serving find them here, in NumPy.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import faiss
 import numpy as np
@@ -13,38 +13,71 @@ from twotower.config import Config
 from twotower.types import Array, BoolArray, FloatArray
 
 _BLOCK: Final = 4096
+_POOL: Final = 200
+"""Nearest texts among which other things may say who is nearest."""
 _SPARE: Final = 8
 """Rows asked for beyond those wanted, since some may not lend."""
 _NO_ITEM: Final = -1
 
 
+class Nearness(NamedTuple):
+    """What counts beside the cosine of two texts: the inner product of other vectors of the two.
+
+    Attributes
+    ----------
+    asking, table
+        ``(m, w)`` of those that ask, and ``(n, w)`` of those that are found.
+    """
+
+    asking: FloatArray
+    table: FloatArray
+
+
 def nearest_texts(
-    text: FloatArray, table: FloatArray, lenders: BoolArray, count: int, own: Array | None = None
+    text: FloatArray,
+    table: FloatArray,
+    lenders: BoolArray,
+    count: int,
+    own: Array | None = None,
+    nearness: Nearness | None = None,
 ) -> Array:
     """``(m, count)`` int64: for texts ``(m, t)``, the nearest rows of ``table`` ``(n, t)``.
 
     By cosine, nearest first, among the rows that are ``lenders`` ``(n,)``, of which a text that
-    is itself row ``own[i]`` of the table ``(m,)`` is none. Fewer columns where there are fewer
+    is itself row ``own[i]`` of the table ``(m,)`` is none. With ``nearness``, that and the cosine
+    say which of the 200 nearest texts are the nearest. Fewer columns where there are fewer
     lenders; -1 throughout where there is no text (a zero vector) or no lender.
     """
     others = int(lenders.sum()) - (own is not None)
     count = max(min(count, others), 0)
+    pool = count if nearness is None else min(max(count, _POOL), others)
     rows = np.full((len(text), max(count, 1)), _NO_ITEM)
     has_text = np.flatnonzero(text.any(axis=1)) if count else np.empty(0, dtype=np.int64)
     for start in range(0, len(has_text), _BLOCK):
-        left, asked = has_text[start : start + _BLOCK], count + _SPARE
+        left, asked = has_text[start : start + _BLOCK], pool + _SPARE
         while len(left):
             # FAISS holds no more than the best, where NumPy would hold all: several times as fast.
             asked = min(asked, len(table))
-            _, near = faiss.knn(text[left], table, asked, metric=faiss.METRIC_INNER_PRODUCT)
+            cosines, near = faiss.knn(text[left], table, asked, metric=faiss.METRIC_INNER_PRODUCT)
             lends = lenders[near]
             if own is not None:
                 lends &= near != own[left][:, None]
-            found = np.argsort(~lends, axis=1, kind="stable")[:, :count]  # lenders first, in order
-            enough = lends.sum(axis=1) >= count
-            rows[left[enough]] = np.take_along_axis(near, found, axis=1)[enough]
+            enough = lends.sum(axis=1) >= pool
+            found = np.argsort(~lends, axis=1, kind="stable")[:, :pool]  # lenders first, in order
+            pooled = np.take_along_axis(near, found, axis=1)
+            if nearness is not None:
+                cosines = np.take_along_axis(cosines, found, axis=1)
+                pooled = _reordered(pooled, cosines, nearness.asking[left], nearness.table)
+            rows[left[enough]] = pooled[enough, :count]
             left, asked = left[~enough], 4 * asked
     return rows
+
+
+def _reordered(near: Array, cosines: FloatArray, asking: FloatArray, table: FloatArray) -> Array:
+    """Rows ``(m, pool)`` in the order of the cosine and what counts beside it."""
+    nearness = np.einsum("mw,mpw->mp", asking, table[near])
+    order = np.argsort(-(cosines + nearness), axis=1, kind="stable")
+    return np.take_along_axis(near, order, axis=1)
 
 
 def mean_of(table: FloatArray, rows: Array) -> FloatArray:
@@ -61,22 +94,39 @@ class TextSmoothing(Config):
 
     .. math:: f_i + \frac{k}{n_i + k} \cdot \frac{1}{|N_i|} \sum_{j \in N_i} f_j
 
-    over the nearest texts :math:`N_i`, which is a prior by text that purchases outweigh.
+    over the nearest texts :math:`N_i` of about the same time, which is a prior by description that
+    purchases outweigh.
     """
 
     neighbours: int = Field(5, ge=1)
     """Items that lend."""
     events: float = Field(30.0, ge=0)
     """:math:`k`: with so many events an item borrows half of the mean."""
+    release_weight: float = Field(0.2, ge=0)
+    """What nearness of release counts beside the cosine of the texts."""
 
-    def smoothed(self, factors: FloatArray, text: FloatArray, events: Array) -> FloatArray:
-        """``(n, d)`` of factors ``(n, d)``, unit texts ``(n, t)`` and numbers of events ``(n,)``.
+    def smoothed(
+        self, factors: FloatArray, text: FloatArray, release: FloatArray, events: Array
+    ) -> FloatArray:
+        """``(n, d)`` smoothed factors; an item without an event neither borrows nor lends.
 
-        An item without an event neither borrows nor lends.
+        Parameters
+        ----------
+        factors
+            ``(n, d)``.
+        text
+            ``(n, t)`` unit texts.
+        release
+            ``(n, w)`` `ReleaseOrder.waves`.
+        events
+            ``(n,)`` number of events of each item.
         """
         trained = events > 0
         rows = np.flatnonzero(trained)
-        nearest = nearest_texts(text[rows], text, trained, self.neighbours, own=rows)
+        nearness = Nearness(np.float32(self.release_weight) * release[rows], release)
+        nearest = nearest_texts(
+            text[rows], text, trained, self.neighbours, own=rows, nearness=nearness
+        )
         share = (self.events / (events[rows] + self.events)).astype(np.float32)
         smoothed = factors.copy()
         smoothed[rows] += share[:, None] * mean_of(factors, nearest)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from twotower.data import Dataset
 from twotower.errors import InputError
-from twotower.features import ItemFeatures, UserFeatures
+from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.models.base import RetrievalModule
 from twotower.models.factors import trained_items
 from twotower.models.lightgcn import LightGCN, LightGCNConfig
@@ -57,7 +57,10 @@ def build_model(
             return LightGCN(config, train, num_items)
         case SequenceConfig():
             features = ItemFeatures.fit(train, dataset.catalogue)
-            return SequenceTower(config, _given(text), features, trained_items(train, num_items))
+            trained = trained_items(train, num_items)
+            released = releases(dataset.catalogue)
+            waves = ReleaseOrder.fit(released, trained).waves(released)
+            return SequenceTower(config, _given(text), features, waves, trained)
         case TwoTowerConfig():
             if config.needs_text:
                 text = _given(text)

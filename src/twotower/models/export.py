@@ -6,7 +6,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from twotower.features import ITEM_FEATURES, USER_FEATURES
+from twotower.features import ITEM_FEATURES, RELEASE_WAVES, USER_FEATURES
 from twotower.models.base import evaluating
 from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
@@ -69,7 +69,7 @@ def export_sequence_user_tower(module: SequenceTower) -> bytes:
 
 
 def export_sequence_item_tower(module: SequenceTower) -> bytes:
-    """The item tower of a sequence model: inputs ``item (B, d)``, ``text`` and ``features``.
+    """The item tower of a sequence model: inputs ``item``, ``text``, ``features``, ``release``.
 
     Its vectors are what the user tower reads; a projection comes after it.
     """
@@ -77,8 +77,9 @@ def export_sequence_item_tower(module: SequenceTower) -> bytes:
         torch.zeros(1, module.config.embedding_dim),
         torch.zeros(1, module.item_tower.text.input_dim),
         torch.zeros(1, len(ITEM_FEATURES)),
+        torch.zeros(1, RELEASE_WAVES),
     )
-    names = ("item", "text", "features")
+    names = ("item", "text", "features", "release")
     axes = {name: {0: "batch"} for name in (*names, "vector")}
     return _exported(module.item_tower, example, names, axes)
 

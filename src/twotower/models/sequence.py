@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
-from twotower.features import FoldIn, ItemFeatures
+from twotower.features import FoldIn, ItemFeatures, Nearness
 from twotower.models.als import fit_both_factors, fold_in
 from twotower.models.base import (
     Batch,
@@ -56,6 +56,7 @@ class SequenceTower(RetrievalModule):
         config: SequenceConfig,
         text: FloatArray,
         features: ItemFeatures,
+        release: FloatArray,
         trained: BoolArray,
     ) -> None:
         """Make an untrained model.
@@ -66,6 +67,8 @@ class SequenceTower(RetrievalModule):
             ``(num_items, t)`` unit text vectors.
         features
             Fitted item features.
+        release
+            ``(num_items, RELEASE_WAVES)`` of a fitted `ReleaseOrder`.
         trained
             ``(num_items,)`` whether training has an event of the item. The others are embedded
             with the unknown id, and the text's components do not rest on them.
@@ -80,7 +83,9 @@ class SequenceTower(RetrievalModule):
         self.user_tower = SequenceUserTower(config)
         ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
         self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
-        content = self.item_tower.content(torch.from_numpy(text), torch.from_numpy(features.values))
+        content = self.item_tower.content(
+            *(torch.from_numpy(one) for one in (text, features.values, release))
+        )
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
@@ -92,9 +97,11 @@ class SequenceTower(RetrievalModule):
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
-        self._text = text
+        self._text, self._release = text, release
         self._cold = np.flatnonzero(~trained)
-        self._nearest = config.cold_items.nearest(text[self._cold], text, trained)
+        self._nearest = config.cold_items.nearest(
+            text[self._cold], text, trained, Nearness(release[self._cold], release)
+        )
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
@@ -104,7 +111,9 @@ class SequenceTower(RetrievalModule):
         events = np.bincount(train.items, minlength=self.num_items)
         lend = None
         if smoothing is not None:
-            lend = partial(smoothing.smoothed, text=self._text, events=events)
+            lend = partial(
+                smoothing.smoothed, text=self._text, release=self._release, events=events
+            )
         read, scored = fit_both_factors(train, self.num_items, config, seed, lend)
         self.factors.copy_(torch.from_numpy(read))
         self.next_factors.copy_(torch.from_numpy(scored))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.config import Config
-from twotower.features import LAUNCH_FEATURES, ColdItems, TextSmoothing
+from twotower.features import LAUNCH_FEATURES, RELEASE_WAVES, ColdItems, TextSmoothing
 from twotower.models.als import ALSConfig
 from twotower.models.history import HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
@@ -65,19 +65,20 @@ class SequenceConfig(Config):
 
 
 class SequenceItemTower(nn.Module):
-    """Id, text and features to a unit vector."""
+    """Id, text, features and release to a unit vector."""
 
     def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
         super().__init__()
         self.text = text
+        read = text.components + len(LAUNCH_FEATURES) + RELEASE_WAVES
         self.mlp = nn.Sequential(
-            nn.Linear(text.components + len(LAUNCH_FEATURES), config.text_hidden_dim),
+            nn.Linear(read, config.text_hidden_dim),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.text_hidden_dim, config.embedding_dim),
         )
 
-    def forward(self, item: Tensor, text: Tensor, features: Tensor) -> Tensor:
+    def forward(self, item: Tensor, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.
 
         Parameters
@@ -89,12 +90,14 @@ class SequenceItemTower(nn.Module):
         features
             ``(B, 15)`` standardised item features, of which `LAUNCH_FEATURES` are read: what is
             counted in training would tell a new item from the others, and not to its good.
+        release
+            ``(B, RELEASE_WAVES)`` of `twotower.features.ReleaseOrder`, zero where unknown.
         """
-        return self.from_content(item, self.content(text, features))
+        return self.from_content(item, self.content(text, features, release))
 
-    def content(self, text: Tensor, features: Tensor) -> Tensor:
+    def content(self, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
-        return torch.cat([self.text(text), features[:, LAUNCH_FEATURES]], dim=1)
+        return torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
 
     def from_content(self, item: Tensor, content: Tensor) -> Tensor:
         """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""

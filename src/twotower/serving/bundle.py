@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
-from twotower.features import ItemFeatures, UserFeatures
+from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures
 from twotower.index import load_choice, load_index, save_index
 from twotower.serving.blend import Blend
 from twotower.serving.contents import BundleContents
@@ -201,7 +201,11 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _save_new_items(folder: Path, new: NewItems) -> None:
     (folder / ITEM_TOWER).write_bytes(new.tower)
-    arrays = {"unknown_id": new.unknown_id, **new.features.to_arrays()}
+    arrays: dict[str, Array] = {
+        "unknown_id": new.unknown_id,
+        "releases": new.releases.known,
+        **new.features.to_arrays(),
+    }
     if new.history_projection is not None:
         arrays["history_projection"] = new.history_projection
     if new.vector_projection is not None:
@@ -228,6 +232,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         about = json.loads(arrays["text"].tobytes())
         features = ItemFeatures.from_arrays(arrays)
         unknown_id = arrays["unknown_id"]
+        releases = ReleaseOrder(arrays["releases"])
     text = None
     if ITEM_TEXT in manifest.files:
         with _reading(folder / ITEM_TEXT) as path:
@@ -242,6 +247,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         tower=(folder / ITEM_TOWER).read_bytes(),
         unknown_id=unknown_id,
         features=features,
+        releases=releases,
         text_fields=about["fields"],
         history_projection=arrays.get("history_projection"),
         history_is_vector=about["history_is_vector"],

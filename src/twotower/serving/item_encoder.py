@@ -9,7 +9,8 @@ import polars as pl
 from twotower.data import columns
 from twotower.data.catalogue import CATALOGUE_SCHEMA
 from twotower.errors import ArtefactError, InputError
-from twotower.features import TextEncoder, item_texts
+from twotower.features import Nearness, TextEncoder, item_texts, releases
+from twotower.features.release import NEWEST
 from twotower.serving.contents import BundleContents
 from twotower.serving.encoded_items import EncodedItems
 from twotower.serving.new_items import NewItems
@@ -83,7 +84,8 @@ class ItemEncoder:
         Parameters
         ----------
         rows
-            Catalogue columns; any but the id may be null or absent.
+            Catalogue columns; any but the id may be null or absent. What does not say when it
+            came out is taken to be newer than the bundle's items.
         text
             Their `texts`.
         """
@@ -91,6 +93,7 @@ class ItemEncoder:
         feed = {
             "item": np.tile(new.unknown_id, (count, 1)),
             "features": new.features.transform_new(rows),
+            "release": new.releases.waves(releases(rows, unknown=NEWEST)),
         }
         if text is not None:
             feed["text"] = text
@@ -103,13 +106,15 @@ class ItemEncoder:
         if new.vector_projection is not None:
             towers = towers @ new.vector_projection
         return EncodedItems(
-            vectors=self._vectors(towers, text),
+            vectors=self._vectors(towers, text, feed["release"]),
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
             history=history,
             text=text if self.keeps_text else None,
         )
 
-    def _vectors(self, towers: FloatArray, text: FloatArray | None) -> FloatArray:
+    def _vectors(
+        self, towers: FloatArray, text: FloatArray | None, release: FloatArray
+    ) -> FloatArray:
         """``(rows, d + f)``: with what stands for the factors, where the model has factors."""
         fold_in, known = self._contents.info.fold_in, self._new.text
         if fold_in is None:
@@ -118,7 +123,13 @@ class ItemEncoder:
             known = text = np.zeros((len(towers), 1), dtype=np.float32)
         cold, trained = fold_in.cold_items, self._trained
         factors = self._contents.item_vectors[:, -fold_in.dim :]
-        return cold.vectors(towers, cold.nearest(text, known, trained), factors)
+        nearest = cold.nearest(text, known, trained, Nearness(release, self._release))
+        return cold.vectors(towers, nearest, factors)
+
+    @cached_property
+    def _release(self) -> FloatArray:
+        """``(items, RELEASE_WAVES)`` when the bundle's items came out."""
+        return self._new.releases.waves(releases(self._contents.catalogue))
 
     @cached_property
     def _trained(self) -> BoolArray:
@@ -131,4 +142,5 @@ class ItemEncoder:
 def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:
     """Descriptions as rows of a catalogue."""
     extra = dict.fromkeys(columns.CATALOGUE_EXTRA, pl.String)
-    return pl.DataFrame(described, schema={**CATALOGUE_SCHEMA, **extra})
+    schema = {**CATALOGUE_SCHEMA, **extra, columns.RELEASED: pl.Float64}
+    return pl.DataFrame(described, schema=schema)

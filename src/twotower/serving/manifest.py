@@ -13,7 +13,7 @@ from twotower.config import Config
 from twotower.errors import ArtefactError
 from twotower.features import ColdItems
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
 _AGAIN: Final = "save the bundle again, or copy it again whole"
 

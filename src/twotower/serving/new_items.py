@@ -1,11 +1,11 @@
 """What a bundle holds for items and texts that training never saw. It is optional."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from twotower.errors import InputError
-from twotower.features import ItemFeatures, TextFields
+from twotower.features import ItemFeatures, ReleaseOrder, TextFields
 from twotower.types import FloatArray
 
 
@@ -35,13 +35,16 @@ class NewItems:
     Attributes
     ----------
     tower
-        ONNX model; inputs ``item`` (B, id_dim), ``text`` (B, t), ``image`` (B, m) and
-        ``features`` (B, 15), those that it reads; output ``vector`` (B, d). A new item has no
-        image vector: its image is zeros, which the tower has learned to read as none.
+        ONNX model; inputs ``item`` (B, id_dim), ``text`` (B, t), ``image`` (B, m), ``features``
+        (B, 15) and ``release`` (B, RELEASE_WAVES), those that it reads; output ``vector`` (B, d).
+        A new item has no image vector: its image is zeros, which the tower has learned to read as
+        none.
     unknown_id
         ``(id_dim,)`` the learned row of the unknown id.
     features
         The fitted statistics; its ``values`` are empty.
+    releases
+        When the items came out that training knows.
     text_fields
         What an item's text is.
     history_projection
@@ -60,6 +63,7 @@ class NewItems:
     tower: bytes
     unknown_id: FloatArray
     features: ItemFeatures
+    releases: ReleaseOrder = field(default_factory=lambda: ReleaseOrder(np.zeros(0)))
     text_fields: TextFields = "title"
     history_projection: FloatArray | None = None
     history_is_vector: bool = False
