@@ -65,9 +65,22 @@ def test_ivf_visits_more_cells_for_a_large_k(vectors, queries):
     assert (index.search(queries, 500)[1] >= 0).all()
 
 
-def test_pq_codes_divide_the_vector(vectors):
-    with pytest.raises(InputError, match="sub_dim must divide the length of a vector 24, got 7"):
-        build_index(vectors, PqConfig(sub_dim=7))
+@pytest.mark.parametrize("sub_dim", [1, 7, 24, 25])
+def test_pq_codes_of_any_number_of_dimensions(vectors, queries, sub_dim):
+    config = PqConfig(sub_dim=sub_dim, least_scored=2000)
+    true = build_index(vectors, ExactConfig()).search(queries, 10)
+    found = build_index(vectors, config).search(queries, 10)
+    np.testing.assert_array_equal(found[1], true[1])
+    np.testing.assert_allclose(found[0], true[0], atol=1e-5)
+
+
+def test_pq_lets_large_and_small_dimensions_share_a_code(vectors, queries):
+    sizes = np.r_[np.full(12, 1.0), np.full(12, 0.05)].astype(np.float32)  # large ones first
+    sized = vectors * sizes
+    true = build_index(sized, ExactConfig()).search(queries, 10)[1]
+    found = build_index(sized, PqConfig(least_scored=10, scored=1)).search(queries, 10)[1]
+    # Coded beside each other, two large ones would have four values each in place of sixteen.
+    assert np.mean([np.isin(f, t).mean() for f, t in zip(found, true, strict=True)]) > 0.65
 
 
 def test_pq_finds_more_the_more_it_scores(vectors, queries):

@@ -36,7 +36,7 @@ def test_the_fastest_that_keeps_the_recall():
     config, reason = fastest(rows, 0.99, 1.2)
     assert config == PqConfig()
     assert reason == (
-        "pq with recall 1.0000 takes 40 us at k = 10, exact 100: 2.50 times as fast, "
+        "pq takes 40 us at k = 10 with recall 1.0000 (exact 100): 2.50 times as fast as exact, "
         "the fastest with a recall of 0.99 or more"
     )
 
@@ -44,18 +44,27 @@ def test_the_fastest_that_keeps_the_recall():
 def test_exact_is_left_only_for_a_clear_gain():
     config, reason = fastest([EXACT, measured(PqConfig(), 90)], 0.99, 1.2)
     assert config == ExactConfig()
-    assert "1.11 times as fast, not 1.2" in reason
+    assert "1.11 times as fast as exact, not 1.2" in reason
     assert fastest([EXACT, measured(PqConfig(), 80)], 0.99, 1.2)[0] == PqConfig()
     slower = fastest([EXACT, measured(PqConfig(), 200)], 0.99, 1.2)
     assert slower[0] == ExactConfig()
     assert slower[1].startswith("exact is the fastest")
 
 
-def test_recall_counts_at_every_k_and_time_at_the_largest():
+def test_recall_counts_at_every_k():
     rows = [EXACT, replace(EXACT, k=1000)]
     rows += [measured(IvfConfig(), 10, 0.5), measured(IvfConfig(), 10, 1.0, k=1000)]
-    rows += [measured(PqConfig(), 300), measured(PqConfig(), 50, k=1000)]
+    rows += [measured(PqConfig(), 50), measured(PqConfig(), 50, k=1000)]
     assert fastest(rows, 0.99, 1.2)[0] == PqConfig()
+
+
+def test_times_at_every_k_count_alike():
+    rows = [EXACT, replace(EXACT, k=1000, latency_us=1000)]
+    rows += [measured(IvfConfig(), 20), measured(IvfConfig(), 800, k=1000)]  # mean 126
+    rows += [measured(PqConfig(), 50), measured(PqConfig(), 500, k=1000)]  # mean 158
+    config, reason = fastest(rows, 0.99, 1.2)
+    assert config == IvfConfig()
+    assert "800 us at k = 1000 with recall 1.0000 (exact 1000): 2.50 times as fast" in reason
 
 
 def test_chooses_by_measuring_every_candidate(vectors, queries):

@@ -6,9 +6,8 @@ import faiss
 import numpy as np
 from pydantic import Field
 
-from twotower.errors import InputError
 from twotower.index.faiss_index import FAISS, FaissSettings
-from twotower.types import FloatArray
+from twotower.types import FloatArray, IndexArray
 
 _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
 
@@ -21,15 +20,20 @@ class PqConfig(FaissSettings):
     on the lengths of the vectors, nor on where they lie. Time grows with the number of items,
     but an item is read as ``dim / sub_dim / 2`` bytes. Scores are those of the whole vectors.
     A query of zeros, to which all items are equal, finds none.
+
+    The dimensions that share a code are dealt out by size, so that a large one stands beside a
+    small one (the allocation of Ge, He, Ke and Sun, Optimized product quantization, CVPR 2013,
+    without its rotation): large dimensions keep most of 16 values each, and small ones, which
+    hardly say who is best, cost nothing to read.
     """
 
     kind: Literal["pq"] = "pq"
     searching: ClassVar[frozenset[str]] = frozenset({"scored", "least_scored"})
-    sub_dim: int = Field(default=1, ge=1)
-    """Dimensions that share a code; must divide the length of a vector."""
-    scored: float = Field(default=1.5, ge=1)
+    sub_dim: int = Field(default=2, ge=1)
+    """Dimensions that share a code."""
+    scored: float = Field(default=2.5, ge=1)
     """Items scored whole, for each item asked for."""
-    least_scored: int = Field(default=100, ge=1)
+    least_scored: int = Field(default=200, ge=1)
     """Items scored whole, at least."""
     iterations: int = Field(default=10, ge=1)
     """Of the k-means that finds the 16 centroids of each code."""
@@ -43,26 +47,43 @@ class PqConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Find the codes by k-means, and store codes and vectors."""
-        size, dim = vectors.shape
-        if dim % self.sub_dim:
-            raise InputError(
-                f"sub_dim must divide the length of a vector {dim}, got {self.sub_dim}"
-            )
-        codes: Any = faiss.IndexPQFastScan(dim, dim // self.sub_dim, 4, faiss.METRIC_INNER_PRODUCT)
+        order = _dealt(np.square(vectors).mean(axis=0), self.sub_dim)
+        codes: Any = FAISS.IndexPQFastScan(
+            len(order), len(order) // self.sub_dim, 4, faiss.METRIC_INNER_PRODUCT
+        )
         codes.pq.cp.seed = self.seed
         codes.pq.cp.niter = self.iterations
         codes.pq.cp.min_points_per_centroid = 1  # small catalogues are fine, so no warning
-        index: Any = faiss.IndexRefineFlat(codes)
-        index.train(vectors if size >= _CENTROIDS else _repeated(vectors))
+        dealt: Any = FAISS.IndexPreTransform(
+            FAISS.RemapDimensionsTransform(vectors.shape[1], len(order), faiss.swig_ptr(order)),
+            codes,
+        )
+        index: Any = faiss.IndexRefineFlat(dealt)
+        index.train(vectors if len(vectors) >= _CENTROIDS else _repeated(vectors))
         index.add(vectors)
-        index.own_fields = True
-        codes.this.disown()
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:
         """Score ``scored`` items whole for each of the ``k``."""
         wanted = min(max(self.scored * k, self.least_scored), index.ntotal)
         return FAISS.IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
+
+
+def _dealt(sizes: FloatArray, sub_dim: int) -> IndexArray:
+    """Dimensions in the order of their codes, ``sub_dim`` for each; -1 stands for none.
+
+    From the largest down they are dealt one to each code, then one more in the opposite order.
+
+    Examples
+    --------
+    >>> _dealt(np.array([1.0, 2.0, 8.0, 4.0, 3.0]), sub_dim=2).tolist()
+    [2, -1, 3, 0, 4, 1]
+    """
+    codes = -(-len(sizes) // sub_dim)
+    dealt = np.full((sub_dim, codes), -1, dtype=np.int32)
+    dealt.ravel()[: len(sizes)] = np.argsort(-sizes, kind="stable")
+    dealt[1::2] = dealt[1::2, ::-1]
+    return np.ascontiguousarray(dealt.T).ravel()
 
 
 def _repeated(vectors: FloatArray) -> FloatArray:
