@@ -109,13 +109,17 @@ def _few_events(own: FloatArray, inverse: FloatArray, weights: FloatArray) -> Fl
     return solved
 
 
-def _one_row(own: FloatArray, diagonal: FloatArray, weights: FloatArray) -> FloatArray:
-    """As `_few_events` for ``own`` (L, d): for one request what NumPy's calls cost counts."""
-    scaled = own / diagonal
+def _one_row(
+    own: FloatArray, inverse: FloatArray, wanted: FloatArray, ridge: FloatArray
+) -> FloatArray:
+    """As `_few_events` for ``own`` (L, d): for one request what NumPy's calls cost counts.
+
+    ``wanted`` are 1 + the weights, ``ridge`` 1 / the weights.
+    """
+    scaled = own * inverse
     kernel = scaled @ own.T
-    wanted = 1 + weights
     aim = kernel @ wanted
-    kernel.ravel()[:: len(own) + 1] += 1 / weights
+    kernel.ravel()[:: len(own) + 1] += ridge
     solved: FloatArray = (wanted - np.linalg.solve(kernel, aim)) @ scaled
     return solved
 
@@ -150,8 +154,15 @@ class FoldIn:
         return column_norms(self.table)
 
     @cached_property
-    def _diagonal(self) -> FloatArray:
-        return self.spectrum + np.float32(self.regularisation)
+    def _inverse(self) -> FloatArray:
+        inverse: FloatArray = np.reciprocal(self.spectrum + np.float32(self.regularisation))
+        return inverse
+
+    @cached_property
+    def _oldest_first(self) -> tuple[FloatArray, FloatArray]:
+        """1 + the weights and 1 / the weights, the newest event's last."""
+        weights = self.weights[::-1]
+        return 1 + weights, np.reciprocal(weights)
 
     @cached_property
     def weights(self) -> FloatArray:
@@ -165,8 +176,9 @@ class FoldIn:
         """``(rows, d)`` float32; zero for an empty history."""
         recent = histories.last(self.length)
         if len(recent) == 1 and 0 < len(recent.items) <= _DIRECT:
-            weights = self.weights[: len(recent.items)][::-1]
-            return _one_row(self.table[recent.items], self._diagonal, weights)[None]
+            own = self.table.take(recent.items, axis=0)
+            wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
+            return _one_row(own, self._inverse, wanted, ridge)[None]
         age = np.repeat(recent.indptr[1:], recent.lengths) - 1 - np.arange(len(recent.items))
         weights = self.weights[age]
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)

@@ -119,21 +119,18 @@ def reasons_for(
     if not len(history) or not len(items):
         return None
     rows = np.concatenate([items, history])
-    vectors, scales = table.vectors.rows[rows], table.scales.rows[rows]
-    units = scaled(vectors, scales, table.contents.tower_dim)
+    units = scaled(
+        table.vectors.rows.take(rows, axis=0),
+        table.scales.rows.take(rows, axis=0),
+        table.contents.tower_dim,
+    )
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest = similarity.argmax(axis=1)
-    causes = history[nearest]
-    found = zip(
-        [kinds[place] for place in nearest.tolist()],
-        table.ids.rows[causes].tolist(),
-        table.titles.rows[causes].tolist(),
-        similarity.max(axis=1).tolist(),
-        strict=True,
-    )
-    return [
-        Reason(kind, item_id, title, value, _PHRASES[kind].format(title or item_id))
-        if value > 0
-        else None
-        for kind, item_id, title, value in found
-    ]
+    places, causes = nearest.tolist(), history[nearest].tolist()
+    ids, titles = table.ids.rows, table.titles.rows
+    reasons: list[Reason | None] = []
+    for place, cause, value in zip(places, causes, similarity.max(axis=1).tolist(), strict=True):
+        kind, item_id, title = kinds[place], ids[cause], titles[cause]
+        text = _PHRASES[kind].format(title or item_id)
+        reasons.append(Reason(kind, item_id, title, value, text) if value > 0 else None)
+    return reasons

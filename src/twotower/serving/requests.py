@@ -9,7 +9,7 @@ import numpy as np
 
 from twotower.data import Histories, IdMap, Queries
 from twotower.errors import InputError
-from twotower.types import Array, IndexArray, OffsetArray
+from twotower.types import Array, IndexArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Reading:
         What the tower reads: stored events, past events, the request's history, and the items
         that its words describe.
     stored
-        ``(queries,)`` how many events of each history are the bundle's.
+        How many events of each history are the bundle's.
     past
         For each query, the kinds of the events that follow those.
     described
@@ -85,7 +85,7 @@ class Reading:
     """
 
     queries: Queries
-    stored: OffsetArray
+    stored: Sequence[int]
     past: Sequence[Sequence[str]]
     described: Sequence[int]
 
@@ -96,7 +96,7 @@ class Reading:
 
     def kinds(self, row: int) -> list[str]:
         """How each item of one history got there."""
-        stored, described = int(self.stored[row]), self.described[row]
+        stored, described = self.stored[row], self.described[row]
         past = self.past[row]
         given = len(self.queries.histories.row(row)) - stored - len(past) - described
         return ["stored"] * stored + [*past] + ["given"] * given + ["described"] * described
@@ -149,19 +149,24 @@ class RequestReader:
             At an unknown user without a history, an unknown item, or where a request has
             neither user, history nor words.
         """
-        users = np.asarray([self._user(request) for request in requests], dtype=np.int32)
+        users = [self._user(request) for request in requests]
         past = [[one for one in request.past if one.item_id in self._items] for request in requests]
         given = [
-            self._items.indices([*(one.item_id for one in before), *request.history])
+            self._items.indices([one.item_id for one in before] + list(request.history))
             for request, before in zip(requests, past, strict=True)
         ]
         if described:
             given = [np.concatenate(both) for both in zip(given, described, strict=True)]
         counts = [len(rows) for rows in described] or [0] * len(requests)
-        queries = Queries(users, self._extend(users, given, past))
-        added = np.asarray([len(rows) for rows in given], dtype=np.int64)
+        stored = [self._stored_rows(user) for user in users]
+        histories = self._extend(stored, given, past)
         kinds = [[one.kind for one in before] for before in past]
-        return Reading(queries, queries.histories.lengths - added, kinds, counts)
+        known = [row.stop - row.start for row in stored]
+        return Reading(Queries(np.array(users, dtype=np.int32), histories), known, kinds, counts)
+
+    def _stored_rows(self, user: int) -> slice:
+        """Where the events of a user index are stored; nowhere for -1."""
+        return slice(*self._stored.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
 
     def _user(self, request: Request) -> int:
         if isinstance(request.history, str):
@@ -185,26 +190,28 @@ class RequestReader:
         return -1
 
     def _extend(
-        self, users: IndexArray, given: Sequence[IndexArray], past: Sequence[Sequence[Past]]
+        self,
+        stored: Sequence[slice],
+        given: Sequence[IndexArray],
+        past: Sequence[Sequence[Past]],
     ) -> Histories:
-        """Stored histories of ``users``, none for -1, each followed by its ``given`` items.
+        """``stored`` histories, each followed by its ``given`` items.
 
         The first of the given items are the ``past`` events, which have times and may have
         ratings of their own.
         """
         log = self._stored
         items, ratings, timestamps = [], [], []
-        lengths = []
-        for user, rows, before in zip(users.tolist(), given, past, strict=True):
-            row = slice(*log.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
+        ends = [0]
+        for row, rows, before in zip(stored, given, past, strict=True):
+            ends.append(ends[-1] + row.stop - row.start + len(rows))
             items += [log.items[row], rows]
-            lengths.append(row.stop - row.start + len(rows))
             if log.ratings is not None:
                 ratings += [log.ratings[row], self._ratings(log.ratings[row], len(rows), before)]
             if log.timestamps is not None:
                 timestamps += [log.timestamps[row], self._times(len(rows), before)]
         return Histories(
-            np.cumsum([0, *lengths], dtype=np.int64),
+            np.array(ends, dtype=np.int64),
             _joined(items, log.items),
             None if log.ratings is None else _joined(ratings, log.ratings),
             None if log.timestamps is None else _joined(timestamps, log.timestamps),
@@ -228,4 +235,7 @@ class RequestReader:
 
 
 def _joined(parts: Sequence[Array], like: Array) -> Array:
-    return np.concatenate([like[:0], *parts], dtype=like.dtype, casting="same_kind")
+    filled = [part for part in parts if len(part)]
+    if len(filled) == 1 and filled[0].dtype == like.dtype:
+        return filled[0]
+    return np.concatenate([like[:0], *filled], dtype=like.dtype, casting="same_kind")

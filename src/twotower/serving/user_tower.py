@@ -91,9 +91,10 @@ class UserTower:
         if self._fold_in is None:
             return encoded
         histories = queries.histories
-        known = histories.items < len(self._fold_in.table)
-        factored = histories if known.all() else histories.keep(known)
-        return np.concatenate([encoded, self._factor_weight * self._fold_in(factored)], axis=1)
+        known = len(self._fold_in.table)
+        if histories.items.max(initial=0) >= known:  # an item added later has no factor
+            histories = histories.keep(histories.items < known)
+        return np.concatenate([encoded, self._factor_weight * self._fold_in(histories)], axis=1)
 
     def feed(self, queries: Queries) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
@@ -107,12 +108,16 @@ class UserTower:
         if "features" in self._inputs:
             feed["features"] = self._user_features.transform(queries.histories)
         if not self._inputs.isdisjoint(("history", "lengths")):
-            items, lengths = queries.histories.padded(max(self._contents.info.history_length, 1))
+            recent = queries.histories.last(max(self._contents.info.history_length, 1))
+            lengths = recent.lengths
             if "lengths" in self._inputs:
                 feed["lengths"] = lengths
             if "history" in self._inputs and self._history_table is not None:
-                width = max(int(lengths.max()), 1)  # no longer than the longest history here
-                feed["history"] = self._history_table[items[:, :width]]
+                if len(recent) == 1 and len(recent.items):  # nothing to pad
+                    rows = recent.items[None] + 1
+                else:
+                    rows, _ = recent.padded(max(int(lengths.max()), 1))
+                feed["history"] = self._history_table.take(rows, axis=0)
         return feed
 
 
