@@ -216,7 +216,7 @@ class Service:
             with self._changing:
                 self.current = self._caught_up(loaded)
             del loaded
-            settle()
+            settle(thorough=False)
         except ArtefactError as error:
             raise ArtefactError(without_paths(str(error), folder)) from None
         finally:

@@ -1,6 +1,7 @@
 """Texts to vectors at serving time, without torch."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -87,5 +88,11 @@ def text_encoder_of(contents: BundleContents, threads: int = 1) -> TextEncoder |
     if new is None or new.text is None:
         return None
     if new.text_model is not None:
-        return OnnxText(new.text_model, threads)
+        return _opened(new.text_model, threads)
     return HashingText() if contents.info.text_encoder == "hashing" else None
+
+
+@lru_cache(maxsize=1)
+def _opened(model: TextModel, threads: int) -> OnnxText:
+    """The last encoder stays: a newer bundle, loaded beside the one that answers, has the same."""
+    return OnnxText(model, threads)

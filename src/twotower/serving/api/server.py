@@ -4,6 +4,8 @@ import importlib.util
 import logging
 import math
 import socket
+import sys
+from typing import Final
 
 import uvicorn
 from threadpoolctl import threadpool_limits
@@ -18,6 +20,11 @@ from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
+
+_SWITCH_S: Final = 0.0005
+"""Python lets a thread run for ten times as long before another may go on. A request lets go of it
+several times, for the tower, the search and the socket, and would wait so long each time while
+another thread loads a bundle or stores an item."""
 
 
 def serve(settings: ServeSettings) -> None:
@@ -52,6 +59,7 @@ def _answer_as_one_of_several(settings: ServeSettings, place: Place) -> None:
 
 
 def _answer(settings: ServeSettings, sibling: Sibling | None = None) -> None:
+    sys.setswitchinterval(_SWITCH_S)
     if sibling is None:
         app = create_app(settings, Service(settings))
     else:
