@@ -1,5 +1,6 @@
 """RecTools: SASRec and BERT4Rec of its torch module, and EASE."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def ease(task: Task) -> Answer:
     model = EASEModel(
         **task.settings, recommend_n_threads=threads(), recommend_use_gpu_ranking=False
     )
-    model.fit(data(task.train, task))
-    return answer_of(model, task)
+    model.fit(whole_matrix(task.train, task))
+    return answer_of(model, task, whole_matrix)
 
 
 def transformer(kind: type, task: Task) -> Answer:
@@ -45,7 +46,7 @@ def transformer(kind: type, task: Task) -> Answer:
     def epoch(_: int) -> None:
         model.fit_partial(dataset, min_epochs=1, max_epochs=1)
 
-    answer = answer_of(model, task)
+    answer = answer_of(model, task, data)
     task.train_by_epoch(epoch, lambda: model.torch_model, answer)
     return answer
 
@@ -66,8 +67,23 @@ def data(rows: Rows, task: Task) -> Dataset:
     return Dataset(user_map, item_map, Interactions(events))
 
 
-def answer_of(model: Any, task: Task) -> Answer:
-    """Recommendations for users whose interactions are those of the histories."""
+def whole_matrix(rows: Rows, task: Task) -> Dataset:
+    """The same where a model reads a matrix of users and items.
+
+    RecTools makes it as wide as the last item that has an event: a user beside the others has
+    had the very last one.
+    """
+    dataset = data(rows, task)
+    user_map = IdMap.from_values(np.arange(task.num_users + 1))
+    last = dataset.interactions.df.iloc[:1].assign(
+        **{Columns.User: task.num_users, Columns.Item: task.num_items - 1}
+    )
+    events = pd.concat([dataset.interactions.df, last], ignore_index=True)
+    return Dataset(user_map, dataset.item_id_map, Interactions(events))
+
+
+def answer_of(model: Any, task: Task, data: Callable[[Rows, Task], Dataset]) -> Answer:
+    """Recommendations for users whose interactions are those of the histories, as ``data``."""
 
     def answer(asked: Rows) -> Lists:
         tables = []
