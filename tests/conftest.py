@@ -66,8 +66,8 @@ def _no_network() -> Iterator[None]:
 def blocks() -> "Dataset":
     """60 users and 40 items in two blocks that never meet: even users have even items only.
 
-    Twelve items a user, the last two held out; ratings, times, titles and categories, so that
-    every feature has something to say.
+    Twelve items a user, the last two held out; ratings, times, titles, categories and years, so
+    that every feature has something to say.
     """
     import numpy as np
     import polars as pl
@@ -96,6 +96,7 @@ def blocks() -> "Dataset":
             columns.AVERAGE_RATING: [None] * items,
             columns.RATING_COUNT: [None] * items,
             columns.IMAGE: [None] * items,
+            columns.RELEASED: [None, *(1990.0 + 7 * i % 30 for i in range(1, items))],
         }
     )
     return Dataset(

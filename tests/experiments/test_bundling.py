@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from twotower.data import Dataset, Part, Queries
+from twotower.data.holdouts import hold_out
 from twotower.experiments import text_export
 from twotower.experiments.bundling import bundle_contents, bundle_model, peer, write_bundle
 from twotower.experiments.models import train_variant
@@ -80,8 +81,9 @@ def test_v9_recommends_a_new_item_and_reads_it_in_a_history(v9: Trained, blocks:
     assert encoded.vectors.shape == (1, 10)
     np.testing.assert_allclose(np.linalg.norm(encoded.history[0]), 1, atol=1e-5)
     projection = v9.module.item_map.numpy()
+    scale = v9.module.config.cold_items.tower_scale
     np.testing.assert_allclose(
-        encoded.vectors[0, :6], 1.24 * encoded.history[0] @ projection, atol=1e-5
+        encoded.vectors[0, :6], scale * encoded.history[0] @ projection, atol=1e-5
     )
     assert encoded.vectors[0, 6:].any()  # borrowed from the items with the nearest titles
     described = Descriptions(["new"], [str(NEW["title"])], [str(NEW["category"])], [20.0])
@@ -91,6 +93,24 @@ def test_v9_recommends_a_new_item_and_reads_it_in_a_history(v9: Trained, blocks:
     assert "new" in [one.item_id for one in similar]
     assert similar[0].score <= 1 + 1e-5
     assert len(grown.recommend(history=[known, "new"], k=5)) == 5
+
+
+def test_the_service_gives_an_item_the_vector_that_training_evaluates(
+    small_variants: Any, blocks: Dataset
+) -> None:
+    cold_blocks = hold_out(blocks, users=0, items=0.2)
+    trained = train_variant(small_variants["v9"], cold_blocks)
+    cold = np.flatnonzero(np.bincount(cold_blocks.train.items, minlength=40) == 0)
+    cold = cold[cold > 0]  # the first item does not say when it came out
+    assert len(cold) > 3
+    rows = cold_blocks.catalogue[cold.tolist()]
+    encoder = Pipeline(bundle_contents("v9", trained, cold_blocks)).item_encoder
+    encoded = encoder.encode(rows, encoder.texts(rows)).vectors
+    np.testing.assert_allclose(encoded, trained.module.scorer().item_vectors()[cold], atol=1e-5)
+    undated = encoder.encode(rows.drop("released"), encoder.texts(rows)).vectors
+    newest = encoder.encode(rows.with_columns(released=1e9), encoder.texts(rows)).vectors
+    np.testing.assert_array_equal(undated, newest)
+    assert np.abs(encoded - undated).max() > 1e-3
 
 
 def test_the_parts_for_new_items_may_be_left_out(trained: Trained, blocks: Dataset) -> None:

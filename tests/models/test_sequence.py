@@ -6,6 +6,7 @@ import torch
 
 from twotower.data import Dataset, Queries
 from twotower.data.holdouts import hold_out
+from twotower.features import ReleaseOrder, releases
 from twotower.models.history import TransformerConfig
 from twotower.models.sequence import SequenceTower
 from twotower.training.fit import fit
@@ -36,8 +37,11 @@ def test_an_item_without_events_has_the_vector_that_serving_would_give_it(
     kept = np.hstack([towers, factors])[trained]
     np.testing.assert_allclose(vectors[trained], kept, atol=1e-6)
     config = module.config.cold_items
+    released = releases(cold_blocks.catalogue)
+    waves = ReleaseOrder.fit(released, trained).waves(released)
     for item in cold:
-        alike = np.where(trained, block_text @ block_text[item], -np.inf)
+        alike = block_text @ block_text[item] + config.release_weight * waves @ waves[item]
+        alike = np.where(trained, alike, -np.inf)
         order = np.argsort(-alike)
         lenders, next_one = order[: config.neighbours], order[config.neighbours]
         if alike[next_one] == alike[lenders[-1]]:
