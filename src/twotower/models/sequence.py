@@ -6,6 +6,8 @@ least-squares factor, and for the user the fold-in of the same history: both are
 and so is their sum. One vector per item, one per user, one index.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -168,6 +170,15 @@ class SequenceTower(RetrievalModule):
             return None
         return fold_in(self.factors.cpu().numpy(), self.config.factors)
 
+    @contextmanager
+    def without_cold_items(self) -> Iterator[None]:
+        """Meanwhile nothing stands for the factors of items without events."""
+        cold, self._cold = self._cold, self._cold[:0]
+        try:
+            yield
+        finally:
+            self._cold = cold
+
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
@@ -185,7 +196,7 @@ class SequenceTower(RetrievalModule):
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
         items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
-        if maker is not None:
+        if maker is not None and len(self._cold):
             items[self._cold] = self.config.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )

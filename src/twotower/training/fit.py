@@ -27,7 +27,7 @@ from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
-FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Weights of the least-squares part that are tried."""
 
 
@@ -106,13 +106,18 @@ def fit(
 
 
 def weigh_factors(module: SequenceTower, validate: Callable[[RetrievalModule], float]) -> None:
-    """Set the weight of the least-squares part to the one that validates best."""
+    """Set the weight of the least-squares part to the one that validates best.
+
+    Items without events are left as they are: a weight that keeps them out of the lists would
+    seem the better one, and how often they are shown is for their own scales to say.
+    """
     if module.config.factors is None:
         return
     found = {}
-    for weight in FACTOR_WEIGHTS:
-        module.factor_weight.fill_(weight)
-        found[weight] = validate(module)
+    with module.without_cold_items():
+        for weight in FACTOR_WEIGHTS:
+            module.factor_weight.fill_(weight)
+            found[weight] = validate(module)
     module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
 
 
