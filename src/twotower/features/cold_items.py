@@ -21,11 +21,11 @@ class ColdItems(Config):
     shown at the cost of the others.
     """
 
-    neighbours: int = Field(10, ge=1)
+    neighbours: int = Field(6, ge=1)
     """Items whose factors are averaged."""
     release_weight: float = Field(0.2, ge=0)
     """What nearness of release counts beside the cosine of the texts."""
-    factor_scale: float = Field(0.95, gt=0)
+    factor_scale: float = Field(0.93, gt=0)
     """What the mean is multiplied by."""
     tower_scale: float = Field(1.33, gt=0)
     """What the item tower's unit vector is multiplied by."""
