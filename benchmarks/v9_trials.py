@@ -28,6 +28,7 @@ from twotower.experiments.datasets import find_dataset
 from twotower.experiments.models import named_variant, saved_model, text_vectors
 from twotower.experiments.progress import Silent
 from twotower.experiments.run import prepared_dataset
+from twotower.features import ReleaseOrder, TextSmoothing, releases
 from twotower.models.als import ALS, ALSConfig
 from twotower.models.base import Scorer
 from twotower.models.sequence import SequenceTower
@@ -41,21 +42,22 @@ LENDING = V9.smoothing
 assert V9.factors is not None
 assert LENDING is not None
 OURS = V9.factors.vary(embedding_dim=NEXT.embedding_dim)
-LEAST_SQUARES: dict[str, tuple[ALSConfig, bool]] = {
-    "als as published": (PUBLISHED, False),
-    "als, penalty by frequency": (PUBLISHED.vary(frequency_power=1.0), False),
-    "als, and newer items weigh more": (ALSConfig(), False),
-    "als, and what comes next": (NEXT.vary(next_share=0.0, popularity_discount=0.0), False),
-    "als, and a share of the own factor": (NEXT.vary(popularity_discount=0.0), False),
-    "als, and popularity discounted": (NEXT, False),
-    "als, and like titles lend": (NEXT, True),
-    "als, and the newest item counts more": (OURS, True),
-    "als, all of it, 64 dimensions": (OURS.vary(embedding_dim=64), True),
-    "als, all of it, 128 dimensions": (OURS.vary(embedding_dim=128), True),
-    "als, all of it, 224 dimensions": (OURS.vary(embedding_dim=224), True),
-    "als, all of it, 384 dimensions": (OURS.vary(embedding_dim=384), True),
+LEAST_SQUARES: dict[str, tuple[ALSConfig, TextSmoothing | None]] = {
+    "als as published": (PUBLISHED, None),
+    "als, penalty by frequency": (PUBLISHED.vary(frequency_power=1.0), None),
+    "als, and newer items weigh more": (ALSConfig(), None),
+    "als, and what comes next": (NEXT.vary(next_share=0.0, popularity_discount=0.0), None),
+    "als, and a share of the own factor": (NEXT.vary(popularity_discount=0.0), None),
+    "als, and popularity discounted": (NEXT, None),
+    "als, and like titles lend": (NEXT, LENDING.vary(release_weight=0.0)),
+    "als, and the newest item counts more": (OURS, LENDING.vary(release_weight=0.0)),
+    "als, and like titles of a time lend": (OURS, LENDING),
+    "als, all of it, 64 dimensions": (OURS.vary(embedding_dim=64), LENDING),
+    "als, all of it, 128 dimensions": (OURS.vary(embedding_dim=128), LENDING),
+    "als, all of it, 224 dimensions": (OURS.vary(embedding_dim=224), LENDING),
+    "als, all of it, 384 dimensions": (OURS.vary(embedding_dim=384), LENDING),
 }
-"""Name → settings, and whether items with like titles lend."""
+"""Name → settings, and what an item borrows of items with like titles."""
 
 
 def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
@@ -64,9 +66,11 @@ def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
     text = text_vectors(dataset, v9.text_encoder, v9.text_fields, Silent())
     train, size = dataset.train, len(dataset.items)
     events = np.bincount(train.items, minlength=size)
-    lend = partial(LENDING.smoothed, text=text, events=events)
+    released = releases(dataset.catalogue)
+    waves = ReleaseOrder.fit(released, events > 0).waves(released)
     for name, (config, lending) in LEAST_SQUARES.items():
-        yield name, ALS.fit(train, size, config, lend=lend if lending else None)
+        lend = lending and partial(lending.smoothed, text=text, release=waves, events=events)
+        yield name, ALS.fit(train, size, config, lend=lend)
 
 
 def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:
