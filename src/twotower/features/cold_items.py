@@ -25,9 +25,9 @@ class ColdItems(Config):
     """Items whose factors are averaged."""
     release_weight: float = Field(0.2, ge=0)
     """What nearness of release counts beside the cosine of the texts."""
-    factor_scale: float = Field(0.93, gt=0)
+    factor_scale: float = Field(0.85, gt=0)
     """What the mean is multiplied by."""
-    tower_scale: float = Field(1.33, gt=0)
+    tower_scale: float = Field(1.34, gt=0)
     """What the item tower's unit vector is multiplied by."""
 
     def nearest(
