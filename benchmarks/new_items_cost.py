@@ -8,7 +8,8 @@ r"""What known items pay for new ones to be shown: v9 on a hold-out, with and wi
 asks every user of the hold-out (see ``docs/evaluation.md``) for an item that training has events
 of, with what stands for the factors of the other items and without it, full ranking, on the
 validation part, by which the scales of `twotower.features.ColdItems` were chosen, and on the test
-part. ``change`` is one over the other, less 1.
+part: protocols ``new-items-shown`` and ``new-items-left-out``. ``change`` is one over the other,
+less 1.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from twotower.models.factors import trained_items
 from twotower.models.sequence import SequenceTower
 
 METRICS = ("HR@10", "HR@50", "NDCG@10")
-SHOWN, HIDDEN = "v9", "v9, new items left out"
+SHOWN, HIDDEN, CHANGE = "new-items-shown", "new-items-left-out", "change"
 
 
 def rows_of(dataset: Dataset, module: SequenceTower, part: Part) -> Iterator[Row]:
@@ -39,20 +40,20 @@ def rows_of(dataset: Dataset, module: SequenceTower, part: Part) -> Iterator[Row
     known = trained_items(dataset.train, len(dataset.items))[targets.items]
     asked = np.flatnonzero(known & (queries.histories.lengths > 0))
     queries, targets = queries.select(asked), targets.select(asked)
-    split = f"hold-out, {part.name.lower()}"
-    values = {}
-    for model, context in ((HIDDEN, module.without_cold_items()), (SHOWN, nullcontext())):
+    name, values = part.name.lower(), {}
+    for protocol, context in ((HIDDEN, module.without_cold_items()), (SHOWN, nullcontext())):
         with context:
             found = evaluate_queries(
                 module.scorer(), queries, targets, protocols=[FULL], metrics=METRICS
             )
-        values[model] = {metric: found.mean(FULL, metric) for metric in METRICS}
-        yield from result_rows({0: found}, dataset=dataset.name, split=split, model=model)
+        values[protocol] = {metric: found.mean(FULL, metric) for metric in METRICS}
+        figures = result_rows({0: found}, dataset=dataset.name, split="hold-out", model=name)
+        yield from (row.model_copy(update={"protocol": protocol}) for row in figures)
     for metric in METRICS:
         change = values[SHOWN][metric] / values[HIDDEN][metric] - 1
-        print(f"{split}: {metric} {values[SHOWN][metric]:.4f}, {change:+.2%}", flush=True)
+        print(f"{name}: {metric} {values[SHOWN][metric]:.4f}, {change:+.2%}", flush=True)
         yield Row(
-            dataset=dataset.name, split=split, model=SHOWN, protocol="change", metric=metric,
+            dataset=dataset.name, split="hold-out", model=name, protocol=CHANGE, metric=metric,
             value=change, users=len(asked),
         )  # fmt: skip
 
