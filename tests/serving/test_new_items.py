@@ -6,6 +6,7 @@ import pytest
 from twotower.errors import ArtefactError, InputError
 from twotower.features import HashingText, item_texts
 from twotower.serving import Pipeline, load_bundle, save_bundle
+from twotower.serving import text as serving_text
 from twotower.serving.filters import Filters
 from twotower.serving.item_encoder import ItemEncoder, catalogue_rows
 from twotower.serving.item_table import Descriptions
@@ -51,6 +52,24 @@ def test_a_text_model_comes_back_from_a_bundle(open_contents, weights, tmp_path)
 def test_a_broken_text_model_is_refused() -> None:
     with pytest.raises(ArtefactError, match="text encoder cannot be run"):
         OnnxText(TextModel("tiny-1", b"onnx", b"{}"))
+
+
+def test_a_newer_bundle_shares_the_text_encoder_of_the_one_before(
+    open_contents, monkeypatch
+) -> None:
+    opened = []
+    monkeypatch.setattr(serving_text, "OnnxText", lambda model, _: opened.append(model) or object())
+    serving_text._opened.cache_clear()
+
+    def encoder(onnx: bytes) -> object:
+        new = replace(open_contents.new_items, text_model=TextModel("tiny", onnx, b"{}"))
+        return text_encoder_of(replace(open_contents, new_items=new))
+
+    first = encoder(b"weights")
+    assert encoder(bytes(bytearray(b"weights"))) is first
+    assert encoder(b"others") is not first
+    assert len(opened) == 2
+    serving_text._opened.cache_clear()
 
 
 def test_an_item_is_encoded_by_the_fitted_statistics(open_contents, item_weights) -> None:

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -78,3 +80,19 @@ def test_what_another_bundle_encoded_is_encoded_again(service, encoded) -> None:
     assert encoded == [1, 1, 1, 1]
     found = {one.item_id for one in first.pipeline.similar_items("item-07", k=70)}
     assert {"n1", "n2"} <= found
+
+
+def test_a_replaced_bundle_is_freed_without_the_collector(service) -> None:
+    one = service()
+    one.create_item(NEW)
+    parts = (one.pipeline, one.pipeline.contents, one.pipeline.items.vectors.buffer)
+    replaced = [weakref.ref(part) for part in parts]
+    del parts
+    gc.collect()
+    gc.disable()
+    try:
+        one.reload()
+        assert [part() for part in replaced] == [None] * 3
+    finally:
+        gc.enable()
+        gc.unfreeze()
