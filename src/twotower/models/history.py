@@ -162,7 +162,7 @@ class _Block(nn.Module):
         weight, bias = self.attention_in.weight, self.attention_in.bias
         asked = F.linear(self.attention_norm(own), weight[:width], bias[:width])
         offered = F.linear(self.attention_norm(x), weight[width:], bias[width:])
-        key, value = offered.split(width, dim=-1)
+        key, value = torch.split(offered, width, dim=-1)
         query = asked[:, None] * self.parts  # (B, heads, h)
         scores = query @ key.transpose(-2, -1) * (width // self.heads) ** -0.5  # (B, heads, L)
         behind = torch.arange(x.shape[1], device=x.device) >= lengths.clamp(min=1)[:, None]
