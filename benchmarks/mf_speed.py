@@ -5,7 +5,7 @@
 ``mf`` is this project's variant as it stands, four negatives to an example; ``mf-1-negative`` has
 one, as implicit has. Both are timed in the training loop at batch 2048 and at larger batches.
 implicit (extra ``bench``) takes a step of plain SGD for every example, in C++; MF takes a step of
-Adam over both whole tables for every batch. What the time of a step of ``mf`` at batch 2048 goes
+Adam over the rows that a batch reads. What the time of a step of ``mf`` at batch 2048 goes
 to is profiled too. The data are the training part of Amazon Video Games 2023.
 """
 
