@@ -9,6 +9,8 @@ sums and products of the second stage. ``plain`` is the same request written pla
 tower in eager mode, the fold-in by its textbook formula, FAISS Flat for 1,000 candidates, a
 Python loop that filters them, SciPy and NumPy for the second stage.
 
+``beside`` is another bundle's pipeline, where one is given, to say what a model costs to serve.
+
 They answer the same requests in turns, a round each. A figure is the median of the rounds, with
 the extremes. ``overlap@10`` is the share of the pipeline's items that the plain one finds too.
 """
@@ -36,6 +38,7 @@ from twotower.serving.stages import Timings
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-latency.json"
 RERANK: Final = "+rerank"
+BESIDE: Final = "beside"
 Method = Callable[[int], object]
 """Answers the request of a number."""
 
@@ -43,6 +46,7 @@ Method = Callable[[int], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--beside", type=Path, help="another model's bundle, for the ratio")
     parser.add_argument("--requests", type=int, default=2000, help="different ones")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--history", type=int, default=20, help="items of a history")
@@ -67,6 +71,9 @@ def main() -> None:
             f"native{end}": native,
             f"plain{end}": _plainly(plain, histories, rerank),
         }
+    if given.beside is not None:
+        other = Pipeline(load_bundle(given.beside).contents)
+        methods[BESIDE] = _served(other, histories, given.candidates, False, {})
     with threadpool_limits(1):
         times = rounds(methods, len(histories), given.repeats, stage_seconds)
     rows = []
@@ -94,6 +101,8 @@ def main() -> None:
         add(f"twotower{end}", "ratio-to-native", ours / medians[f"native{end}"])
         add(f"plain{end}", "ratio-to-twotower", medians[f"plain{end}"] / ours)
         add(f"plain{end}", "overlap@10", [overlap(methods, end, len(histories))])
+    if given.beside is not None:
+        add("twotower", "ratio-to-beside", medians["twotower"] / medians[BESIDE])
     for row in rows:
         print(f"{row.model:18s} {row.metric:18s} {row.value:9.4g} [{row.low:.4g}, {row.high:.4g}]")
     packages = (*PACKAGES, "onnxruntime")
