@@ -213,5 +213,5 @@ def test_the_best_epoch_of_a_peer_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_v9_trials(tmp_path: Path) -> None:
     results = run_small("v9_trials.py", tmp_path / "r.json", "--data", str(tmp_path / "data"))
-    assert len({row.model for row in results.rows}) == 12
+    assert len({row.model for row in results.rows}) == 13
     assert {row.metric for row in results.rows} == {"HR@10", "HR@50", "NDCG@10"}

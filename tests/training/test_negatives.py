@@ -36,6 +36,15 @@ def test_a_negative_is_never_a_training_item(rows: Any, seed: int, config: Any) 
         assert set(items) <= free[user]
 
 
+def test_a_user_who_lacks_one_rare_item_alone_gets_that() -> None:
+    train = Histories.from_lists([[0, 1], *[[0, 1]] * 50_000, [2]])
+    users = np.zeros(200, dtype=np.int64)
+    assert (draw(Popularity(count=3), train, 3, users).negatives == 2).all()
+    # Whoever has all of it still gets something.
+    whole = Histories.from_lists([[0, 1, 2]])
+    assert draw(Uniform(count=3), whole, 3, users).negatives.shape == (200, 3)
+
+
 def shares(config: Any, train: Histories, num_items: int) -> Any:
     """Shares of the items among 40,000 draws for a user without history (user 0)."""
     users = np.zeros(10_000, dtype=np.int64)

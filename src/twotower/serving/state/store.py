@@ -173,7 +173,7 @@ class StateStore:
             if found is None:
                 connection.execute(tables.about.insert(), {"schema_version": tables.SCHEMA_VERSION})
             if found in (None, tables.SCHEMA_VERSION):
-                _add_columns(connection)
+                tables.add_columns(connection)
         if found not in (None, tables.SCHEMA_VERSION):
             raise ArtefactError(
                 f"the state database has schema version {found}, this release reads "
@@ -231,18 +231,6 @@ def _translated() -> Iterator[None]:
         raise StateUnavailableError(
             f"the state database cannot be used ({type(error).__name__})"
         ) from error
-
-
-def _add_columns(connection: sa.Connection) -> None:
-    """Those that the items have now and a database of an earlier release lacks: they may be null.
-
-    The earlier release names its columns, so that it can go on beside this one.
-    """
-    present = {column["name"] for column in sa.inspect(connection).get_columns("items")}
-    for column in tables.items.c:
-        if column.name not in present:
-            kind = column.type.compile(connection.dialect)
-            connection.execute(sa.text(f"ALTER TABLE items ADD COLUMN {column.name} {kind}"))
 
 
 def _next(connection: sa.Connection, revision: sa.Column[Any]) -> int:

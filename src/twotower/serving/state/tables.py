@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     Index,
     Integer,
@@ -14,6 +15,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    inspect,
+    text,
 )
 
 SCHEMA_VERSION: Final = 1
@@ -83,3 +86,15 @@ events: Final = Table(
     sqlite_autoincrement=True,
 )
 """The columns are named as `prepare` expects those of a log."""
+
+
+def add_columns(connection: Connection) -> None:
+    """Add what the items have now and a database of an earlier release lacks: it may be null.
+
+    The earlier release names its columns, so that it can go on beside this one.
+    """
+    present = {column["name"] for column in inspect(connection).get_columns(items.name)}
+    for column in items.c:
+        if column.name not in present:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(text(f"ALTER TABLE {items.name} ADD COLUMN {column.name} {kind}"))

@@ -164,7 +164,7 @@ class ByChance:
     def _for_users(self, users: Array, rng: np.random.Generator) -> Array:
         items = self._draw(rng, (len(users), self._count))
         row, column = np.nonzero(self._pairs.contains(users[:, None], items))
-        # Bounded: a user who has (nearly) the whole catalogue must not stall training.
+        # Bounded: a user who has nearly the whole catalogue must not stall training.
         for _ in range(MOST_REDRAWS):
             if not len(row):
                 break
@@ -172,7 +172,16 @@ class ByChance:
             items[row, column] = again
             hit = self._pairs.contains(users[row], again)
             row, column = row[hit], column[hit]
+        for place in zip(row.tolist(), column.tolist(), strict=True):
+            items[place] = self._draw_free(rng, users[place[0]], items[place])
         return items
+
+    def _draw_free(self, rng: np.random.Generator, user: int, drawn: int) -> int:
+        """One of the items that a user does not have; what was ``drawn`` where there is none."""
+        catalogue = np.arange(len(self._chances))
+        has = self._pairs.contains(np.full(len(catalogue), user), catalogue)
+        free = np.where(has, 0.0, self._chances)
+        return int(rng.choice(catalogue, p=free / free.sum())) if free.any() else drawn
 
     def _draw(self, rng: np.random.Generator, size: int | tuple[int, ...]) -> Array:
         items: Array = np.searchsorted(self._cumulated, rng.random(size), side="right")
