@@ -83,7 +83,8 @@ def render(found: Sequence[Point], dataset: str) -> str:
         parts.append(text(LEFT - 10, y + 4, f"{tick:g}", anchor="end", fill="#52606D"))
     curve = [(x_of(one.seconds), y_of(one.value)) for one in found if is_ours(one.model)]
     parts += [line(*before, *after, "#D55E00", 2) for before, after in pairwise(curve)]
-    heights = apart([y_of(point.value) for point in found])
+    places = [(x_of(point.seconds), y_of(point.value)) for point in found]
+    heights = apart([y for _, y in places])
     for point, height in zip(found, heights, strict=True):
         ours = is_ours(point.model)
         x, colour = x_of(point.seconds), "#D55E00" if ours else "#0072B2"
@@ -92,9 +93,14 @@ def render(found: Sequence[Point], dataset: str) -> str:
             f'<circle cx="{x:.1f}" cy="{y_of(point.value):.1f}" r="{7 if ours else 5}" '
             f'fill="{colour}"/>'
         )
-        parts.append(line(x, y_of(point.value), x + 14, height, "#9AA5B1", 1))
-        weight = 650 if ours else 400
-        parts.append(text(x + 17, height + 4, point.model, size=12, weight=weight))
+        side = side_of(x, height, 7 * len(point.model), places)
+        parts.append(line(x, y_of(point.value), x + 14 * side, height, "#9AA5B1", 1))
+        parts.append(
+            text(
+                x + 17 * side, height + 4, point.model, size=12, weight=650 if ours else 400,
+                anchor="start" if side > 0 else "end",
+            )
+        )  # fmt: skip
     return document(f"{QUALITY} against training time on {dataset}", WIDTH, HEIGHT, parts)
 
 
@@ -114,6 +120,18 @@ def apart(heights: Sequence[float]) -> list[float]:
     for index in sorted(range(len(placed)), key=placed.__getitem__):
         placed[index] = lowest = max(placed[index], lowest + LABEL)
     return placed
+
+
+def side_of(x: float, y: float, width: float, places: Sequence[tuple[float, float]]) -> int:
+    """Where a label of a point at ``x`` stands: 1 right of it; -1 left, where right is a point.
+
+    >>> side_of(100, 50, 60, [(100, 50), (150, 53)]), side_of(100, 50, 60, [(100, 50), (190, 53)])
+    (-1, 1)
+    """
+    hidden = (
+        x + 8 < other < x + 17 + width and abs(y - height) < LABEL for other, height in places
+    )
+    return -1 if any(hidden) else 1
 
 
 def ticks(most: float) -> list[float]:
