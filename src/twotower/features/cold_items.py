@@ -37,8 +37,8 @@ class ColdItems(Config):
 
         ``released`` are `ReleaseOrder.waves`.
         """
-        weighed = Nearness(np.float32(self.release_weight) * released.asking, released.table)
-        return nearest_texts(text, table, trained, self.neighbours, nearness=weighed)
+        nearness = released.weighed(self.release_weight)
+        return nearest_texts(text, table, trained, self.neighbours, nearness=nearness)
 
     def vectors(self, towers: FloatArray, nearest: Array, factors: FloatArray) -> FloatArray:
         """``(m, d + f)`` of tower vectors ``(m, d)`` and rows `nearest` of factors ``(n, f)``."""

@@ -128,6 +128,7 @@ class _Block(nn.Module):
         super().__init__()
         width = config.hidden_dim
         self.width, self.heads = width, config.heads
+        self.scale: float = (width // config.heads) ** -0.5
         parts = torch.eye(config.heads).repeat_interleave(width // config.heads, dim=1)
         self.register_buffer("parts", parts, persistent=False)
         self.attention_norm = nn.LayerNorm(width)
@@ -145,10 +146,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, L, h)`` to ``(B, L, h)``."""
         normed = self.attention_norm(x)
-        query, key, value = self._heads(self.attention_in(normed), 3)
+        query, key, value = self._heads(self.attention_in(normed))
         length = x.shape[1]
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        mixed = _attended(query, key, value, later).transpose(1, 2).flatten(2)
+        mixed = _attended(query, key, value, later, self.scale).transpose(1, 2).flatten(2)
         return self._fed(x + self.dropout(self.attention_out(mixed)))
 
     def newest(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -164,25 +165,24 @@ class _Block(nn.Module):
         offered = F.linear(self.attention_norm(x), weight[width:], bias[width:])
         key, value = torch.split(offered, width, dim=-1)
         query = asked[:, None] * self.parts  # (B, heads, h)
-        scores = query @ key.transpose(-2, -1) * (width // self.heads) ** -0.5  # (B, heads, L)
         behind = torch.arange(x.shape[1], device=x.device) >= lengths.clamp(min=1)[:, None]
-        seen = scores.masked_fill(behind[:, None], float("-inf")).softmax(-1)
-        mixed = (seen @ value * self.parts).sum(dim=1)
+        mixed = _attended(query, key, value, behind[:, None], self.scale)  # (B, heads, h)
+        mixed = (mixed * self.parts).sum(dim=1)
         return self._fed(own + self.dropout(self.attention_out(mixed)))
 
     def _fed(self, x: Tensor) -> Tensor:
         states: Tensor = x + self.dropout(self.feed_forward(x))
         return states
 
-    def _heads(self, x: Tensor, count: int) -> Tensor:
-        """``(B, L, count * h)`` to ``(count, B, heads, L, h / heads)``."""
+    def _heads(self, x: Tensor) -> Tensor:
+        """``(B, L, 3 h)`` to ``(3, B, heads, L, h / heads)``: queries, keys and values."""
         rows, length, _ = x.shape
-        return x.reshape(rows, length, count, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return x.reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
-    """``(B, heads, Q, w)`` from as many queries and ``(B, heads, L, w)``; ``hidden`` is unseen."""
-    scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+def _attended(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float) -> Tensor:
+    """``(…, Q, w)`` from as many queries and ``(…, L, w)``; what is ``hidden`` is unseen."""
+    scores = query @ key.transpose(-2, -1) * scale
     mixed: Tensor = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
     return mixed
 
