@@ -20,8 +20,8 @@ def releases(rows: pl.DataFrame, unknown: float = float("nan")) -> DoubleArray:
     """``(rows,)`` the column `columns.RELEASED`; ``unknown`` where it is null or absent."""
     if columns.RELEASED not in rows.columns:
         return np.full(rows.height, unknown)
-    values = rows[columns.RELEASED].cast(pl.Float64).fill_null(unknown)
-    return values.to_numpy()
+    values = rows[columns.RELEASED].cast(pl.Float64).to_numpy()
+    return np.where(np.isnan(values), unknown, values)
 
 
 @dataclass(frozen=True, slots=True)

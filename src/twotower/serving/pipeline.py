@@ -86,6 +86,11 @@ class Pipeline:
         """Items that the index does not hold yet."""
         return len(self.items) - self.index.size
 
+    @property
+    def outside_share(self) -> float:
+        """The same, as a share of all items."""
+        return self.outside_index / len(self.items)
+
     def whole_index(self) -> ItemIndex:
         """The index with every row behind it that it lacks now."""
         return self.index.extended(self.items.vectors.rows[self.index.size :])

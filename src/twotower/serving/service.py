@@ -1,14 +1,14 @@
 """The service without HTTP: one bundle, its database, and what answers requests."""
 
 import logging
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from twotower.errors import ArtefactError, InputError
+from twotower.errors import ArtefactError
+from twotower.serving.bundle_folder import bundle_folder, without_path
 from twotower.serving.filters import ANY, Filters
 from twotower.serving.manifest import Manifest
 from twotower.serving.memory import settle
@@ -18,6 +18,7 @@ from twotower.serving.settings import ServeSettings
 from twotower.serving.snapshot import Snapshot, encoded_item
 from twotower.serving.stages import Timings
 from twotower.serving.state import (
+    Changes,
     Event,
     ItemFields,
     StateConflictError,
@@ -30,7 +31,6 @@ from twotower.serving.writes import Writes
 logger = logging.getLogger(__name__)
 
 _EVENTS_AT_ONCE: Final = 10_000
-_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 
 class Service:
@@ -77,7 +77,7 @@ class Service:
         self._reloading = threading.Lock()
         self._extending = threading.Lock()
         try:
-            self.current = self._load(self._folder(bundle))
+            self.current = self._load(bundle_folder(settings.bundle, bundle))
         except Exception:
             self.store.close()
             raise
@@ -148,22 +148,22 @@ class Service:
                 raise StateConflictError(
                     f"item {fields.item_id!r} exists", "choose another id, or PUT to replace it"
                 )
-        created = self.store.create_item(self._encoded(fields))
-        self._wrote()
-        return created
+        item = self._encoded(fields)
+        revision = self.store.create_item(item)
+        if revision is not None:
+            self._wrote_item(item, revision)
+        return revision is not None
 
     def put_item(self, fields: ItemFields) -> None:
         """Add an item or describe it anew. One of the bundle keeps its trained vector."""
-        self.store.put_item(self._encoded(fields))
-        self._wrote()
+        self._put(self._encoded(fields))
 
     def delete_item(self, item_id: str) -> None:
         """Take an item out of the catalogue; `InputError` where there is none."""
         table = self.pipeline.items
         shown = table.describe(table.row(item_id))
         fields = ItemFields.model_construct(item_id=item_id, title=shown.titles[0] or item_id)
-        self.store.put_item(StoredItem(fields, deleted=True))
-        self._wrote()
+        self._put(StoredItem(fields, deleted=True))
 
     def set_availability(self, item_id: str, available: bool) -> None:
         """Say whether an item can be had; `InputError` where there is no such item."""
@@ -208,7 +208,7 @@ class Service:
         StateConflictError
             While another reload is under way.
         """
-        folder = self._folder(name)
+        folder = bundle_folder(self.settings.bundle, name)
         if not self._reloading.acquire(blocking=False):
             raise StateConflictError("a reload is under way", "wait until it has ended")
         try:
@@ -218,7 +218,7 @@ class Service:
             del loaded
             settle(thorough=False)
         except ArtefactError as error:
-            raise ArtefactError(without_paths(str(error), folder)) from None
+            raise ArtefactError(without_path(str(error), folder)) from None
         finally:
             self._reloading.release()
         logger.info("now serving %s", self.manifest.model_version)
@@ -228,27 +228,40 @@ class Service:
         """Close the database's connections."""
         self.store.close()
 
+    def _put(self, item: StoredItem) -> None:
+        self._wrote_item(item, self.store.put_item(item))
+
     def _wrote(self) -> None:
         """Something is committed: the other processes shall know it, and this one takes it over."""
         if self._writes is not None:
             self._writes.add()
         self.catch_up()
 
-    def _folder(self, name: str | None) -> Path:
-        if name is None:
-            return self.settings.bundle
-        if not _NAME.fullmatch(name):
-            raise InputError(
-                f"bundle must be the name of a folder beside the served one, got {name[:100]!r}",
-                "use letters, digits, '.', '_' and '-'",
-            )
-        return self.settings.bundle.parent / name
+    def _wrote_item(self, item: StoredItem, revision: int) -> None:
+        """The same for an item, which need not be read again where nothing else is new."""
+        if self._writes is not None:
+            self._writes.add()
+        with self._changing:
+            cursor, behind = self.current.cursor, self.written - self.caught_up_with
+            alone = self.state_answers and behind <= 1 and revision == cursor.items + 1
+            if alone:
+                change = Changes([item], [], [], replace(cursor, items=revision))
+                self.current = self.current.advanced(change)
+                self.caught_up_with += behind
+        if alone:
+            self._extend_if_due()
+        else:
+            self.catch_up()
 
     def _load(self, folder: Path) -> Snapshot:
         settings = self.settings
         snapshot = Snapshot.of_bundle(folder, settings.threads, settings.max_history)
         start = self.store.start(settings.events_in_memory)
-        return self._caught_up(replace(snapshot, cursor=start))
+        snapshot = self._caught_up(replace(snapshot, cursor=start))
+        if snapshot.pipeline.outside_share > settings.extend_share:
+            whole = snapshot.pipeline.whole_index()
+            snapshot = replace(snapshot, pipeline=snapshot.pipeline.with_index(whole))
+        return snapshot
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         while True:
@@ -268,8 +281,7 @@ class Service:
     def _extend_if_due(self) -> None:
         if not self._extending.acquire(blocking=False):
             return
-        pipeline = self.pipeline  # as the last extension left it
-        if pipeline.outside_index > self.settings.extend_share * len(pipeline.items):
+        if self.pipeline.outside_share > self.settings.extend_share:
             threading.Thread(target=self._extend_index, name="twotower-index", daemon=True).start()
         else:
             self._extending.release()
@@ -287,8 +299,3 @@ class Service:
             logger.error("the index could not be extended", exc_info=error)
         finally:
             self._extending.release()
-
-
-def without_paths(message: str, folder: Path) -> str:
-    """An error's text with the bundle's folder named by its last part alone."""
-    return message.replace(str(folder), folder.name)

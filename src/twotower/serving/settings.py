@@ -58,7 +58,7 @@ class ServeSettings(BaseSettings):
     """Seconds that requests in progress get after SIGTERM."""
     poll_s: float = Field(1.0, gt=0)
     """Seconds between looks for what other processes wrote to the database."""
-    extend_share: float = Field(0.05, gt=0)
+    extend_share: float = Field(0.01, gt=0)
     """The index takes in what was added when that is more than this share of the items."""
     events_in_memory: int = Field(1_000_000, ge=0)
     """Newest events of the database that are read at the start."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,13 @@ from twotower.serving.api.processes import supervise
 from twotower.serving.api.siblings import Place, Sibling, bound, reserve
 from twotower.serving.service import Service
 from twotower.serving.settings import ServeSettings
-from twotower.serving.state import Event, StateConflictError, StateUnavailableError
+from twotower.serving.state import (
+    Changes,
+    Event,
+    ItemFields,
+    StateConflictError,
+    StateUnavailableError,
+)
 from twotower.serving.writes import Writes
 
 
@@ -66,6 +73,69 @@ def test_a_service_counts_what_it_committed_and_knows_what_it_has_seen(
     finally:
         one.close()
         other.close()
+
+
+def test_an_own_item_is_not_read_back_where_nothing_else_is_new(open_folder, monkeypatch) -> None:
+    counts = multiprocessing.get_context("spawn").RawArray("Q", 2)
+    settings = ServeSettings(bundle=open_folder)
+    one, other = (Service(settings, Writes(counts, number)) for number in range(2))
+    looks = []
+    changes = one.store.changes
+
+    def counted(*given: Any) -> Changes:
+        looks.append(given)
+        return changes(*given)
+
+    monkeypatch.setattr(one.store, "changes", counted)
+    try:
+        one.create_item(ItemFields(item_id="a", title="A"))
+        one.put_item(ItemFields(item_id="item-01", title="Renamed"))
+        one.delete_item("a")
+        assert not looks
+        other.create_item(ItemFields(item_id="b", title="B"))  # reads the three before it
+        one.create_item(ItemFields(item_id="c", title="C"))
+        assert len(looks) == 1
+        other.set_availability("item-02", False)  # takes over c
+        one.create_item(ItemFields(item_id="d", title="D"))  # items have no gap, but that is new
+        assert len(looks) == 2
+        other.catch_up()
+        for service in (one, other):
+            items = service.pipeline.items
+            assert service.caught_up_with == service.written == 7
+            assert [str(one) for one in items.ids.rows[-3:]] == ["b", "c", "d"]
+            assert items.titles.rows[1] == "Renamed"
+            assert "a" not in {one.item_id for one in service.pipeline.similar_items("d", k=999)}
+            assert not items.open[2]
+        assert one.current.cursor == other.current.cursor
+    finally:
+        one.close()
+        other.close()
+
+
+def test_items_of_many_threads_are_all_taken_over(open_folder) -> None:
+    counts = multiprocessing.get_context("spawn").RawArray("Q", 2)
+    settings = ServeSettings(bundle=open_folder)
+    services = [Service(settings, Writes(counts, number)) for number in range(2)]
+
+    def add(thread: int) -> None:
+        service = services[thread % 2]
+        for number in range(10):
+            service.create_item(ItemFields(item_id=f"{thread}-{number}", title="Game"))
+            assert service.pipeline.items.find(f"{thread}-{number}") is not None
+
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(add, range(6)))
+        rows = []
+        for service in services:
+            if service.caught_up_with < service.written:
+                service.catch_up()
+            rows.append([str(one) for one in service.pipeline.items.ids.rows])
+        assert rows[0] == rows[1]
+        assert len(set(rows[0])) == len(rows[0]) == len(services[0].pipeline.contents.items) + 60
+    finally:
+        for service in services:
+            service.close()
 
 
 def test_more_events_than_are_read_at_once_are_all_taken_over(open_folder, monkeypatch) -> None:

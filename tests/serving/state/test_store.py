@@ -47,14 +47,14 @@ def test_an_item_comes_back_as_it_was_given(store: StateStore) -> None:
         description="Bösses ☠", average_rating=4.5, rating_count=2**40, image="http://x/y",
         released=1.5e12,
     )  # fmt: skip
-    assert store.create_item(given) is True
+    assert store.create_item(given) == 1
     assert list(store.changes(Cursor()).items) == [given]
 
 
 def test_a_retry_adds_nothing_and_another_item_is_refused(store: StateStore) -> None:
     store.create_item(item())
     before = store.changes(Cursor()).cursor
-    assert store.create_item(item()) is False
+    assert store.create_item(item()) is None
     with pytest.raises(StateConflictError, match="item 'n1' exists; choose another id, or PUT"):
         store.create_item(item(title="Other"))
     assert store.changes(Cursor()).cursor == before
@@ -81,7 +81,7 @@ def test_changes_are_read_once_and_in_order(store: StateStore) -> None:
 def test_a_deleted_id_can_be_used_again(store: StateStore) -> None:
     store.create_item(item())
     store.put_item(StoredItem(item().fields, deleted=True))
-    assert store.create_item(item()) is True
+    assert store.create_item(item()) == 3
     assert [one.deleted for one in store.changes(Cursor()).items] == [False]
 
 

@@ -78,8 +78,8 @@ class StateStore:
             self.close()
             raise
 
-    def create_item(self, item: StoredItem) -> bool:
-        """Add an item. False where the very same one is there already, as after a retry.
+    def create_item(self, item: StoredItem) -> int | None:
+        """Add an item; its revision, or None where the very same one is there, as after a retry.
 
         Raises
         ------
@@ -91,17 +91,16 @@ class StateStore:
             row = connection.execute(_ITEM, {"item_id": item_id}).first()
             if row is not None and not row.deleted:
                 if _fields(row) == item.fields:
-                    return False
+                    return None
                 raise StateConflictError(
                     f"item {item_id!r} exists", "choose another id, or PUT to replace it"
                 )
-            self._put(connection, item)
-        return True
+            return self._put(connection, item)
 
-    def put_item(self, item: StoredItem) -> None:
-        """Add or replace an item; with ``deleted`` set, record that it is gone."""
+    def put_item(self, item: StoredItem) -> int:
+        """Add or replace an item; with ``deleted`` set, record that it is gone. Its revision."""
         with self._writing() as connection:
-            self._put(connection, item)
+            return self._put(connection, item)
 
     def set_availability(self, item_id: str, available: bool) -> None:
         """Record whether an item can be had."""
@@ -180,13 +179,14 @@ class StateStore:
                 f"{tables.SCHEMA_VERSION}; run the release that wrote it, or use another database"
             )
 
-    def _put(self, connection: sa.Connection, item: StoredItem) -> None:
+    def _put(self, connection: sa.Connection, item: StoredItem) -> int:
+        revision = _next(connection, tables.items.c.revision)
         row = {
             **item.fields.model_dump(),
             "deleted": item.deleted,
             "text_encoder": item.text_encoder,
             "text_vector": item.text_vector,
-            "revision": _next(connection, tables.items.c.revision),
+            "revision": revision,
         }
         dialect = connection.dialect.name
         connection.execute(_upsert(dialect, tables.items), row)
@@ -196,6 +196,7 @@ class StateStore:
                 "encoding": item.encoding,
             }
             connection.execute(_upsert(dialect, tables.encodings), encoding)
+        return revision
 
     @staticmethod
     def _event(connection: sa.Connection, event_id: str) -> Event:
