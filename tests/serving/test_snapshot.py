@@ -82,6 +82,24 @@ def test_what_another_bundle_encoded_is_encoded_again(service, encoded) -> None:
     assert {"n1", "n2"} <= found
 
 
+def test_the_first_item_finds_room_in_every_large_table(service) -> None:
+    one = service()
+    before, contents = one.pipeline.items, one.pipeline.contents
+    one.create_item(NEW)
+    after = one.pipeline.items
+    assert len(after) == len(before) + 1
+    for name in ("vectors", "user_features", "history", "text"):
+        assert getattr(after, name).buffer is getattr(before, name).buffer
+    for shared, table in (
+        (contents.item_vectors, after.vectors),
+        (contents.user_features.item_table, after.user_features),
+        (contents.history_table, after.history),
+        (contents.new_items.text, after.text),
+    ):
+        assert np.shares_memory(shared, table.buffer)
+        np.testing.assert_array_equal(shared, table.rows[: len(shared)])
+
+
 def test_a_replaced_bundle_is_freed_without_the_collector(service) -> None:
     one = service()
     one.create_item(NEW)

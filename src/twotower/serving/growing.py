@@ -27,9 +27,14 @@ class GrowingRows:
     used: int
 
     @classmethod
-    def of(cls, rows: Array) -> Self:
-        """A table of these rows; they are not copied before it grows."""
-        return cls(rows, len(rows))
+    def of(cls, rows: Array, room: bool = False) -> Self:
+        """A table of these rows.
+
+        They are copied when it grows first, or now where there shall be ``room`` behind them. The
+        room is of a quarter of the rows; until it is used it is no memory of the machine.
+        """
+        table = cls(rows, len(rows))
+        return table._with_room(len(rows)) if room else table
 
     @property
     def rows(self) -> Array:
@@ -39,10 +44,12 @@ class GrowingRows:
     def with_rows(self, more: Array) -> Self:
         """The same rows and ``more`` behind them."""
         used = self.used + len(more)
-        buffer = self.buffer
-        if used > len(buffer):
-            grown = (max(used, len(buffer) + len(buffer) // 4 + 64), *buffer.shape[1:])
-            buffer = np.empty(grown, dtype=self.buffer.dtype)
-            buffer[: self.used] = self.rows
-        buffer[self.used : used] = more
-        return type(self)(buffer, used)
+        table = self if used <= len(self.buffer) else self._with_room(used)
+        table.buffer[self.used : used] = more
+        return type(self)(table.buffer, used)
+
+    def _with_room(self, used: int) -> Self:
+        """The same rows where there is room for ``used``, and for a quarter of them behind."""
+        buffer = np.empty((used + used // 4 + 64, *self.buffer.shape[1:]), self.buffer.dtype)
+        buffer[: self.used] = self.rows
+        return type(self)(buffer, self.used)

@@ -83,8 +83,12 @@ class ItemTable:
     late: Mapping[str, int]
 
     @classmethod
-    def of(cls, contents: BundleContents) -> Self:
-        """The bundle's items."""
+    def of(cls, contents: BundleContents, room: bool = False) -> Self:
+        """The bundle's items.
+
+        With ``room`` the first one that is added need not wait while all tables are copied. The
+        table's ``contents`` are then others, which share its memory.
+        """
         catalogue = contents.catalogue
         categories: list[str | None] = [None] * catalogue.height
         if columns.CATEGORY in catalogue.columns:
@@ -93,8 +97,18 @@ class ItemTable:
         if columns.PRICE in catalogue.columns:
             prices = catalogue[columns.PRICE].cast(float).to_list()
         names, codes = _coded(categories, ())
-        text = None if contents.new_items is None else contents.new_items.text
-        history = contents.history_table
+        vectors = GrowingRows.of(contents.item_vectors, room)
+        user_features = GrowingRows.of(contents.user_features.item_table, room)
+        history, new = _growing(contents.history_table, room), contents.new_items
+        text = None if new is None else _growing(new.text, room)
+        if room:
+            contents = replace(
+                contents,
+                item_vectors=vectors.rows,
+                user_features=replace(contents.user_features, item_table=user_features.rows),
+                history_table=None if history is None else history.rows,
+                new_items=new and replace(new, text=None if text is None else text.rows),
+            )
         return cls(
             contents,
             GrowingRows.of(_objects(contents.items.ids)),
@@ -102,11 +116,11 @@ class ItemTable:
             GrowingRows.of(np.asarray(prices, dtype=np.float64)),
             GrowingRows.of(codes),
             names,
-            GrowingRows.of(contents.item_vectors),
+            vectors,
             GrowingRows.of(part_scales(contents.item_vectors, contents.tower_dim)),
-            GrowingRows.of(contents.user_features.item_table),
-            None if history is None else GrowingRows.of(history),
-            None if text is None else GrowingRows.of(text),
+            user_features,
+            history,
+            text,
             np.ones(catalogue.height, dtype=np.bool_),
             frozenset(),
             {},
@@ -256,6 +270,10 @@ def _objects(values: Sequence[str | None]) -> Array:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+def _growing(rows: FloatArray | None, room: bool) -> GrowingRows | None:
+    return None if rows is None else GrowingRows.of(rows, room)
 
 
 def _grown(table: GrowingRows | None, more: FloatArray | None) -> GrowingRows | None:

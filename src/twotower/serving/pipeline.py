@@ -47,11 +47,13 @@ class Pipeline:
         A bundle's contents, loaded or just made.
     threads
         Threads that one run of the user tower may use.
+    room
+        Whether items are going to be added: see `ItemTable.of`.
     """
 
-    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
-        self.contents = contents
-        self.items = ItemTable.of(contents)
+    def __init__(self, contents: BundleContents, threads: int = 1, room: bool = False) -> None:
+        self.items = ItemTable.of(contents, room)
+        self.contents = contents = self.items.contents
         self.index: ItemIndex = contents.index
         self._threads = threads
         self._tower = UserTower(contents, threads)
@@ -86,10 +88,9 @@ class Pipeline:
         """Items that the index does not hold yet."""
         return len(self.items) - self.index.size
 
-    @property
-    def outside_share(self) -> float:
-        """The same, as a share of all items."""
-        return self.outside_index / len(self.items)
+    def lags(self, share: float) -> bool:
+        """Whether more than this share of the items stands outside the index."""
+        return self.outside_index > share * len(self.items)
 
     def whole_index(self) -> ItemIndex:
         """The index with every row behind it that it lacks now."""
@@ -258,7 +259,6 @@ class Pipeline:
         The score is the share of the words that the title holds, weighted by their rarity; with
         a text encoder, the mean of that and of the cosine of text and item. Fewer than ``k``
         come back where fewer have a score above 0.
-
         """
         _check_k(k)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)

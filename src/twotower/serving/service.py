@@ -149,8 +149,7 @@ class Service:
                     f"item {fields.item_id!r} exists", "choose another id, or PUT to replace it"
                 )
         item = self._encoded(fields)
-        revision = self.store.create_item(item)
-        if revision is not None:
+        if (revision := self.store.create_item(item)) is not None:
             self._wrote_item(item, revision)
         return revision is not None
 
@@ -238,7 +237,7 @@ class Service:
         self.catch_up()
 
     def _wrote_item(self, item: StoredItem, revision: int) -> None:
-        """The same for an item, which need not be read again where nothing else is new."""
+        """The same for an item, which is not read again where nothing else is new."""
         if self._writes is not None:
             self._writes.add()
         with self._changing:
@@ -258,7 +257,7 @@ class Service:
         snapshot = Snapshot.of_bundle(folder, settings.threads, settings.max_history)
         start = self.store.start(settings.events_in_memory)
         snapshot = self._caught_up(replace(snapshot, cursor=start))
-        if snapshot.pipeline.outside_share > settings.extend_share:
+        if snapshot.pipeline.lags(settings.extend_share):
             whole = snapshot.pipeline.whole_index()
             snapshot = replace(snapshot, pipeline=snapshot.pipeline.with_index(whole))
         return snapshot
@@ -281,7 +280,7 @@ class Service:
     def _extend_if_due(self) -> None:
         if not self._extending.acquire(blocking=False):
             return
-        if self.pipeline.outside_share > self.settings.extend_share:
+        if self.pipeline.lags(self.settings.extend_share):
             threading.Thread(target=self._extend_index, name="twotower-index", daemon=True).start()
         else:
             self._extending.release()

@@ -54,10 +54,12 @@ class Snapshot:
             Where it is broken, or does not answer as it should.
         """
         bundle = load_bundle(folder)
-        pipeline = Pipeline(bundle.contents, threads)
+        pipeline = Pipeline(bundle.contents, threads, room=True)
         pipeline.warm()
         _try(pipeline)
-        return cls(pipeline, bundle.manifest, PastEvents(bundle.contents, events_of_user), Cursor())
+        return cls(
+            pipeline, bundle.manifest, PastEvents(pipeline.contents, events_of_user), Cursor()
+        )
 
     def advanced(self, changes: Changes) -> Self:
         """The snapshot after these changes, which follow its cursor."""

@@ -275,9 +275,10 @@ class Behind:
 
     state_answers = True
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, is_local: bool = False) -> None:
         self.written = self.caught_up_with = self.looks = 0
         self.error = error
+        self.store = SimpleNamespace(is_local=is_local)
 
     def catch_up(self) -> None:
         self.looks += 1
@@ -319,6 +320,17 @@ def test_requests_that_wait_share_one_look() -> None:
     assert ask(service, *["/v1/search"] * 10) == [1] * 10
     assert service.looks == 1
     assert ask(service, "/v1/search") == [1]
+    assert service.looks == 1
+
+
+def test_a_file_is_looked_at_at_once() -> None:
+    service = Behind(is_local=True)
+    service.written = 1
+    assert ask(service, *["/v1/search"] * 3) == [1, 1, 1]
+    assert service.looks == 1
+    service = Behind(StateUnavailableError("gone"), is_local=True)
+    service.written = 1
+    assert ask(service, "/v1/search", "/v1/search") == [1, 1]
     assert service.looks == 1
 
 

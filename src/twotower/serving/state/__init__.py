@@ -1,5 +1,6 @@
 """What changes while a bundle is served: items added, availability, and events."""
 
+from twotower.serving.state.errors import StateConflictError, StateUnavailableError
 from twotower.serving.state.records import (
     Changes,
     Cursor,
@@ -8,7 +9,7 @@ from twotower.serving.state.records import (
     ItemFields,
     StoredItem,
 )
-from twotower.serving.state.store import StateConflictError, StateStore, StateUnavailableError
+from twotower.serving.state.store import StateStore
 
 __all__ = [
     "Changes",

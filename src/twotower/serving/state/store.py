@@ -7,26 +7,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.serving.state import tables
 from twotower.serving.state.engine import WRITING, open_engine
+from twotower.serving.state.errors import StateConflictError, translated
 from twotower.serving.state.records import Changes, Cursor, Event, ItemFields, StoredItem
-
-
-class StateUnavailableError(TwoTowerError):
-    """The database cannot be reached, or cannot be written; nothing was acknowledged."""
-
-
-class StateConflictError(TwoTowerError):
-    """An id is taken by something else."""
-
-    def __init__(self, what: str, fix: str) -> None:
-        self.what = what
-        self.fix = fix
-        super().__init__(f"{what}; {fix}")
 
 
 def _after(table: sa.Table, column: str) -> sa.Select[Any]:
@@ -77,6 +63,11 @@ class StateStore:
         except TwoTowerError:
             self.close()
             raise
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a read takes less than a millisecond: a file, no server."""
+        return self.engine.dialect.name == "sqlite"
 
     def create_item(self, item: StoredItem) -> int | None:
         """Add an item; its revision, or None where the very same one is there, as after a retry.
@@ -205,33 +196,15 @@ class StateStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        with _translated(), self.engine.connect() as plain:
+        with translated(), self.engine.connect() as plain:
             connection = plain.execution_options(**{WRITING: True})
             with connection.begin():
                 yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with _translated(), self.engine.connect() as connection, connection.begin():
+        with translated(), self.engine.connect() as connection, connection.begin():
             yield connection
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The driver's errors hold statements and addresses, which must not reach an answer."""
-    try:
-        yield
-    except (DBAPIError, PoolTimeout) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        reason = "the disk is full" if "full" in str(cause) else type(cause).__name__
-        raise StateUnavailableError(
-            f"the state database does not answer ({reason}); nothing was written, "
-            "try again when it is back"
-        ) from error
-    except SQLAlchemyError as error:
-        raise StateUnavailableError(
-            f"the state database cannot be used ({type(error).__name__})"
-        ) from error
 
 
 def _next(connection: sa.Connection, revision: sa.Column[Any]) -> int:
