@@ -150,7 +150,7 @@ class Service:
                 )
         item = self._encoded(fields)
         if (revision := self.store.create_item(item)) is not None:
-            self._wrote_item(item, revision)
+            self._wrote(item, revision)
         return revision is not None
 
     def put_item(self, fields: ItemFields) -> None:
@@ -228,18 +228,19 @@ class Service:
         self.store.close()
 
     def _put(self, item: StoredItem) -> None:
-        self._wrote_item(item, self.store.put_item(item))
+        self._wrote(item, self.store.put_item(item))
 
-    def _wrote(self) -> None:
+    def _wrote(self, item: StoredItem | None = None, revision: int = 0) -> None:
         """Something is committed: the other processes shall know it, and this one takes it over."""
         if self._writes is not None:
             self._writes.add()
-        self.catch_up()
+        if item is not None and self._took_over(item, revision):
+            self._extend_if_due()
+        else:
+            self.catch_up()
 
-    def _wrote_item(self, item: StoredItem, revision: int) -> None:
-        """The same for an item, which is not read again where nothing else is new."""
-        if self._writes is not None:
-            self._writes.add()
+    def _took_over(self, item: StoredItem, revision: int) -> bool:
+        """Take over an item of this process, without reading it back, where nothing else is new."""
         with self._changing:
             cursor, behind = self.current.cursor, self.written - self.caught_up_with
             alone = self.state_answers and behind <= 1 and revision == cursor.items + 1
@@ -247,10 +248,7 @@ class Service:
                 change = Changes([item], [], [], replace(cursor, items=revision))
                 self.current = self.current.advanced(change)
                 self.caught_up_with += behind
-        if alone:
-            self._extend_if_due()
-        else:
-            self.catch_up()
+        return alone
 
     def _load(self, folder: Path) -> Snapshot:
         settings = self.settings
