@@ -25,8 +25,9 @@ _NEWEST: Final = 200
 """Items of a history among which a reason is looked for."""
 
 
-# Not frozen: that would make each of the twenty objects of an answer take six times as long.
-@dataclass(slots=True)
+# Neither frozen nor with slots: to make the twenty objects of an answer would take six times as
+# long, to write them as JSON four times.
+@dataclass
 class Reason:
     """The item of the history that a recommended item is most like.
 
@@ -50,7 +51,7 @@ class Reason:
     text: str
 
 
-@dataclass(slots=True)
+@dataclass
 class Recommendation:
     """One recommended item.
 

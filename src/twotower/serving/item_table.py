@@ -145,6 +145,11 @@ class ItemTable:
         return free
 
     @cached_property
+    def open_count(self) -> int:
+        """How many are open."""
+        return int(np.count_nonzero(self.open))
+
+    @cached_property
     def franchises(self) -> IndexArray:
         """``(rows,)`` a number for each franchise, -1 for none."""
         return _coded([franchise(title) for title in self.titles.rows], ())[1]

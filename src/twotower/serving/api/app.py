@@ -65,7 +65,7 @@ def create_app(
     )
     app.state.context = shared
     for routes in (recommend, items, operations):
-        app.include_router(routes.router)
+        app.router.routes += routes.router.routes  # as `include_router`, which looks twice for each
     for kind, handler in (
         (RequestValidationError, on_validation_error),
         (HTTPException, on_http_error),

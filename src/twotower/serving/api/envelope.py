@@ -72,10 +72,10 @@ class Envelope:
             if refused is not None:
                 await refused(scope, receive, answer)
             else:
-                async with asyncio.timeout(self._limit(request)):
+                async with asyncio.timeout(self._limit(scope["path"])):
                     await self._app(scope, receive, answer)
         except Exception as error:
-            response = self._failed(error, self._limit(request))
+            response = self._failed(error, self._limit(scope["path"]))
             if not status:
                 await response(scope, receive, answer)
         finally:
@@ -84,7 +84,7 @@ class Envelope:
 
     def _refused(self, request: Request) -> Response | None:
         """The answer to a request with a wrong key or at too high a rate, else None."""
-        if request.url.path in OPEN_TO_ALL:
+        if request.scope["path"] in OPEN_TO_ALL:
             return None
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
         caller = request.client.host if request.client else "-"
@@ -108,9 +108,9 @@ class Envelope:
             )  # fmt: skip
         return None
 
-    def _limit(self, request: Request) -> float:
+    def _limit(self, path: str) -> float:
         settings = self._context.settings
-        return settings.reload_timeout_s if request.url.path == RELOAD else settings.timeout_s
+        return settings.reload_timeout_s if path == RELOAD else settings.timeout_s
 
     def _failed(self, error: Exception, limit: float) -> Response:
         kind = type(error).__name__
@@ -127,9 +127,7 @@ class Envelope:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path_format", "none")
-        metrics = self._context.metrics
-        metrics.requests.labels(route, str(status)).inc()
-        metrics.seconds.labels(route).observe(seconds)
+        self._context.metrics.answered(route, status, seconds)
         if self._context.settings.log_requests:
             fields = {
                 "method": scope["method"],

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twotower.serving.api.auth import Scope
+from twotower.serving.api.json_route import JsonRoute
 from twotower.serving.api.problems import responses
 from twotower.serving.api.routes import fast, needs, not_found, served, within
 from twotower.serving.api.schemas import (
@@ -21,7 +22,7 @@ from twotower.serving.api.schemas import (
 from twotower.serving.service import Service
 from twotower.serving.state.records import Id, ItemFields
 
-router = APIRouter(prefix="/v1", tags=["items and events"])
+router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["items and events"])
 
 ItemId = Annotated[Id, Path(examples=["N0001"])]
 WRITE = [needs(Scope.WRITE)]

@@ -5,9 +5,12 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from twotower.serving.api.context import request_id
+
+_ENCODER: Final = json.JSONEncoder(default=str)
+"""Made once: `json.dumps` would make one for each line."""
 
 
 class JsonLines(logging.Formatter):
@@ -29,7 +32,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             entry |= described(record.exc_info[1])
-        return json.dumps(entry, default=str)
+        return _ENCODER.encode(entry)
 
 
 def described(error: BaseException) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """What is counted, for Prometheus."""
 
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -32,27 +34,27 @@ class Metrics:
         self._folder = folder
         self._version: str | None = None
         self.registry = CollectorRegistry()
-        self.requests = Counter(
+        requests = Counter(
             "twotower_requests", "Requests answered.", ["route", "status"], registry=self.registry
         )
-        self.seconds = Histogram(
+        seconds = Histogram(
             "twotower_request_seconds", "Time to answer a request.", ["route"],
             buckets=_SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.stage_seconds = Histogram(
+        stage_seconds = Histogram(
             "twotower_stage_seconds", "Time of one stage of a call.", ["stage"],
             buckets=_STAGE_SECONDS, registry=self.registry,
         )  # fmt: skip
-        self.users = Counter(
+        users = Counter(
             "twotower_recommended_users",
             "Users recommended for: known to the bundle, or new (cold start).",
             ["kind"], registry=self.registry,
         )  # fmt: skip
-        self.items_returned = Histogram(
+        self._items_returned = Histogram(
             "twotower_items_returned", "Items of an answer.",
             buckets=(0, 1, 5, 9, 10, 20, 50, 100, 1000), registry=self.registry,
         )  # fmt: skip
-        self.candidates = Histogram(
+        self._candidates = Histogram(
             "twotower_candidates", "Items open to a recommendation.",
             buckets=(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000), registry=self.registry,
         )  # fmt: skip
@@ -84,6 +86,40 @@ class Metrics:
             "twotower_model", "Processes that serve a model version.", ["version"],
             registry=self.registry, multiprocess_mode="livesum",
         )  # fmt: skip
+        # Found by their labels once: that takes longer than to count.
+        self._requests, self._seconds = cache(requests.labels), cache(seconds.labels)
+        self._stage_seconds, self._users = cache(stage_seconds.labels), cache(users.labels)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests(route, status).inc()
+        self._seconds(route).observe(seconds)
+
+    def recommended(
+        self, stages: Mapping[str, float], known: int, lengths: Iterable[int], candidates: int
+    ) -> None:
+        """Count a call for recommendations.
+
+        Parameters
+        ----------
+        stages
+            Seconds by stage.
+        known
+            Users that the bundle knows.
+        lengths
+            Items of each user's answer.
+        candidates
+            Items open to a recommendation.
+        """
+        for stage, seconds in stages.items():
+            self._stage_seconds(stage).observe(seconds)
+        users = 0
+        for length in lengths:
+            self._items_returned.observe(length)
+            users += 1
+        self._users("known").inc(known)
+        self._users("new").inc(users - known)
+        self._candidates.observe(candidates)
 
     def note(self, service: Service) -> None:
         """Set what is measured rather than counted."""

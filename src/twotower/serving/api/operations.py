@@ -11,12 +11,13 @@ from starlette.responses import PlainTextResponse, Response
 from twotower.errors import TwoTowerError
 from twotower.serving.api.auth import Scope
 from twotower.serving.api.envelope import RELOAD
+from twotower.serving.api.json_route import JsonRoute
 from twotower.serving.api.problems import responses
 from twotower.serving.api.routes import context, fast, needs, served
 from twotower.serving.api.schemas import Health, ModelAnswer, Ready, ReloadRequest
 from twotower.serving.service import Service
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(route_class=JsonRoute, tags=["operations"])
 
 
 @router.get("/health", response_model=Health)

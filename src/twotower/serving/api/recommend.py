@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,6 +10,7 @@ from starlette.responses import Response
 from twotower.serving.answers import Recommendation
 from twotower.serving.api.auth import Scope
 from twotower.serving.api.context import Context
+from twotower.serving.api.json_route import JsonRoute
 from twotower.serving.api.problems import responses
 from twotower.serving.api.routes import fast, needs, not_found, served, within
 from twotower.serving.api.schemas import (
@@ -27,7 +27,9 @@ from twotower.serving.service import Service
 from twotower.serving.stages import Timings
 from twotower.serving.state.records import Id
 
-router = APIRouter(prefix="/v1", tags=["recommend"], dependencies=[needs(Scope.READ)])
+router = APIRouter(
+    route_class=JsonRoute, prefix="/v1", tags=["recommend"], dependencies=[needs(Scope.READ)]
+)
 
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
@@ -138,14 +140,7 @@ def _recommend(
     timings: Timings = {}
     requests = [Wanted(asker.user_id, asker.history, asker.text) for asker in askers]
     answers = one.recommend(requests, k, timings=timings, **options)
-    metrics = shared.metrics
-    for stage, seconds in timings.items():
-        metrics.stage_seconds.labels(stage).observe(seconds)
-    users = one.pipeline.contents.users
-    known = sum(asker.user_id in users for asker in askers)
-    metrics.users.labels("known").inc(known)
-    metrics.users.labels("new").inc(len(askers) - known)
-    metrics.candidates.observe(int(np.count_nonzero(one.pipeline.items.open)))
-    for items in answers:
-        metrics.items_returned.observe(len(items))
+    pipeline = one.pipeline
+    known = sum(asker.user_id in pipeline.contents.users for asker in askers)
+    shared.metrics.recommended(timings, known, map(len, answers), pipeline.items.open_count)
     return answers
