@@ -1,6 +1,6 @@
 import numpy as np
 
-from twotower.serving.likeness import alike, part_scales, scaled
+from twotower.serving.likeness import alike, part_scales, scale
 
 VECTORS = np.array([[3, 4, 10, 0], [6, 8, 0, 1], [4, -3, 2, 0], [3, 4, 0, 0]], np.float32)
 
@@ -20,7 +20,8 @@ def test_without_factors_it_is_the_cosine() -> None:
 
 def test_products_of_scaled_vectors_are_the_same() -> None:
     scales = part_scales(VECTORS, 2)
-    units = scaled(VECTORS, scales, 2)
+    units = VECTORS.copy()
+    scale(units, scales, 2)
     expected = [alike(VECTORS, scales, row, 2) for row in range(len(VECTORS))]
     np.testing.assert_allclose(units @ units.T, expected, atol=1e-6)
 

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twotower.index import ExactConfig, FlatConfig, HnswConfig, IvfConfig, build_index
+from twotower.serving.open_items import OpenItems
 from twotower.serving.retrieve import nearest
 
 RNG = np.random.default_rng(2)
@@ -34,7 +35,10 @@ def test_exact_indexes_give_the_best_open_items(kind, rows, seed, k, share) -> N
     rng = np.random.default_rng(seed)
     mask = rng.random(400) < share
     query = rng.normal(size=8).astype(np.float32)
-    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, mask)
+    seen = rng.integers(400, size=30).astype(np.int32)
+    open_items = OpenItems.of(mask).without(seen)
+    mask[seen] = False
+    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, open_items)
     np.testing.assert_array_equal(items, truth(query, k, mask))
     np.testing.assert_allclose(scores, VECTORS[items] @ query, rtol=1e-4, atol=1e-5)
 
@@ -47,7 +51,7 @@ def test_poor_indexes_still_fill_the_answer(kind, rows, seed, k, share) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random(400) < share
     query = rng.normal(size=8).astype(np.float32)
-    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, mask)
+    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, OpenItems.of(mask))
     assert len(items) == min(k, mask.sum())
     assert len(set(items.tolist())) == len(items)
     assert mask[items].all()
@@ -56,11 +60,11 @@ def test_poor_indexes_still_fill_the_answer(kind, rows, seed, k, share) -> None:
 
 def test_what_the_index_lacks_is_found() -> None:
     query = VECTORS[395]
-    _, items = nearest(INDEXES["hnsw", 380], VECTORS, query, 5, np.ones(400, dtype=bool))
+    everything = OpenItems.of(np.ones(400, dtype=bool))
+    _, items = nearest(INDEXES["hnsw", 380], VECTORS, query, 5, everything)
     assert 395 in items
-    closed = np.ones(400, dtype=bool)
-    closed[395] = False
-    assert 395 not in nearest(INDEXES["hnsw", 380], VECTORS, query, 5, closed)[1]
+    but_one = everything.without(np.array([395], dtype=np.int32))
+    assert 395 not in nearest(INDEXES["hnsw", 380], VECTORS, query, 5, but_one)[1]
 
 
 def test_what_was_found_before_is_used() -> None:
@@ -69,7 +73,8 @@ def test_what_was_found_before_is_used() -> None:
     found = tuple(one[0] for one in index.search(query[None], 30))
     mask = np.ones(400, dtype=bool)
     mask[found[1][:10]] = False
-    _, items = nearest(index, VECTORS, query, 20, mask, found)
+    _, items = nearest(index, VECTORS, query, 20, OpenItems.of(mask), found)
     assert items.tolist() == found[1][10:30].tolist()
     shallow = found[0][:12], found[1][:12]
-    np.testing.assert_array_equal(nearest(index, VECTORS, query, 20, mask, shallow)[1], items)
+    again = nearest(index, VECTORS, query, 20, OpenItems.of(mask), shallow)
+    np.testing.assert_array_equal(again[1], items)

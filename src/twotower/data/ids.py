@@ -36,6 +36,10 @@ class IdMap:
     def __hash__(self) -> int:
         return hash(self.ids)
 
+    def find(self, external: str) -> int | None:
+        """Index of one external id, or None where it is unknown."""
+        return self._index.get(external)
+
     def index(self, external: str) -> int:
         """Index of one external id; `InputError` where it is unknown."""
         try:

@@ -15,8 +15,8 @@ from twotower.types import Array, BoolArray, FloatArray
 _BLOCK: Final = 4096
 _POOL: Final = 200
 """Nearest texts among which other things may say who is nearest."""
-_SPARE: Final = 8
-"""Rows asked for beyond those wanted, since some may not lend."""
+_SPARE: Final = 32
+"""Rows asked for beyond those wanted, since some may not lend: cheaper than to ask again."""
 _NO_ITEM: Final = -1
 
 

@@ -113,7 +113,8 @@ class FaissIndex:
         queries = check_search(queries, k, self.dim)
         found = min(k, self.size)
         scores, items = self._index.search(queries, found, params=self._parameters(found))
-        scores[items == PADDING_ITEM] = PADDING_SCORE  # FAISS pads with the lowest float
+        if (items[:, -1] == PADDING_ITEM).any():  # FAISS pads with the lowest float
+            scores[items == PADDING_ITEM] = PADDING_SCORE
         if found < k:
             wider = ((0, 0), (0, k - found))
             scores = np.pad(scores, wider, constant_values=PADDING_SCORE)

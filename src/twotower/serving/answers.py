@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from twotower.serving.item_table import ItemTable
-from twotower.serving.likeness import scaled
+from twotower.serving.likeness import scale
 from twotower.serving.ranking import Ranked
 from twotower.types import Array, IndexArray
 
@@ -120,11 +120,8 @@ def reasons_for(
     if not len(history) or not len(items):
         return None
     rows = np.concatenate([items, history])
-    units = scaled(
-        table.vectors.rows.take(rows, axis=0),
-        table.scales.rows.take(rows, axis=0),
-        table.contents.tower_dim,
-    )
+    units = table.vectors.rows.take(rows, axis=0)
+    scale(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest = similarity.argmax(axis=1)
     places, causes = nearest.tolist(), history[nearest].tolist()

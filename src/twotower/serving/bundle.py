@@ -11,13 +11,14 @@ import numpy as np
 import polars as pl
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures
 from twotower.index import load_choice, load_index, save_index
+from twotower.serving.arrays import read_arrays
 from twotower.serving.blend import Blend
 from twotower.serving.contents import BundleContents
 from twotower.serving.manifest import Manifest, verify, write_manifest
@@ -70,7 +71,7 @@ class Bundle:
     def weights(self) -> dict[str, Array]:
         """Trained weights of both towers, read (and verified) only when asked for."""
         self.manifest.check(self.folder, TOWERS)
-        return load_file(self.folder / TOWERS)
+        return read_arrays(self.folder / TOWERS)
 
     def peers(self) -> dict[str, Peer]:
         """Other models by name, read (and verified) only when asked for; empty without any."""
@@ -78,7 +79,7 @@ class Bundle:
             return {}
         self.manifest.check(self.folder, PEERS)
         with _reading(self.folder / PEERS) as path:
-            peers = from_arrays(load_file(path))
+            peers = from_arrays(read_arrays(path))
             for name, peer in peers.items():
                 peer.check(name, len(self.contents.users), len(self.contents.items))
         return peers
@@ -158,25 +159,25 @@ def load_bundle(folder: Path) -> Bundle:
     folder = Path(folder)
     manifest = verify(folder, REQUIRED)
     with _reading(folder / USER_TABLES) as path:
-        tables = load_file(path)
+        tables = read_arrays(path)
         user_table = tables["user_table"]
     with _reading(folder / USER_FEATURES) as path:
-        user_features = UserFeatures.from_arrays(load_file(path))
+        user_features = UserFeatures.from_arrays(read_arrays(path))
     with _reading(folder / ITEM_VECTORS) as path:
-        item_vectors = load_file(path)["item_vectors"]
+        item_vectors = read_arrays(path)["item_vectors"]
     with _reading(folder / USERS) as path:
         users = IdMap(pl.read_parquet(path)[columns.USER_ID].to_list(), "user")
     with _reading(folder / CATALOGUE) as path:
         catalogue = pl.read_parquet(path)
     with _reading(folder / HISTORIES) as path:
-        histories = Histories(**load_file(path))
+        histories = Histories(**read_arrays(path))
     reranker: RerankVectors | Blend | None = None
     if RERANKER in manifest.files:
         with _reading(folder / RERANKER) as path:
-            reranker = RerankVectors(**load_file(path))
+            reranker = RerankVectors(**read_arrays(path))
     elif BLEND in manifest.files:
         with _reading(folder / BLEND) as path:
-            reranker = Blend.from_arrays(load_file(path))
+            reranker = Blend.from_arrays(read_arrays(path))
     try:
         contents = BundleContents(
             info=manifest.info,
@@ -228,7 +229,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
     if ITEM_TOWER not in manifest.files:
         return None
     with _reading(folder / ITEM_ENCODER) as path:
-        arrays = load_file(path)
+        arrays = read_arrays(path)
         about = json.loads(arrays["text"].tobytes())
         features = ItemFeatures.from_arrays(arrays)
         unknown_id = arrays["unknown_id"]
@@ -236,7 +237,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
     text = None
     if ITEM_TEXT in manifest.files:
         with _reading(folder / ITEM_TEXT) as path:
-            text = load_file(path)["text"].astype(np.float32)
+            text = read_arrays(path)["text"].astype(np.float32)
     model = None
     if "model" in about:
         with _reading(folder / TEXT_MODEL) as path:

@@ -1,6 +1,6 @@
 """The items that can be recommended now: the bundle's, and what was added, changed or removed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -15,6 +15,7 @@ from twotower.serving.filters import Filters, passing
 from twotower.serving.franchise import franchise
 from twotower.serving.growing import GrowingRows
 from twotower.serving.likeness import part_scales
+from twotower.serving.open_items import OpenItems
 from twotower.types import Array, BoolArray, FloatArray, IndexArray
 
 
@@ -145,9 +146,9 @@ class ItemTable:
         return free
 
     @cached_property
-    def open_count(self) -> int:
-        """How many are open."""
-        return int(np.count_nonzero(self.open))
+    def all_open(self) -> OpenItems:
+        """The same, for who may get any of them."""
+        return OpenItems.of(self.open)
 
     @cached_property
     def franchises(self) -> IndexArray:
@@ -156,10 +157,8 @@ class ItemTable:
 
     def find(self, item_id: str) -> int | None:
         """The row of an id, also of one that is no longer listed; None where it is unknown."""
-        row = self.late.get(item_id)
-        if row is None and item_id in self.contents.items:
-            row = self.contents.items.index(item_id)
-        return row
+        row = self.contents.items.find(item_id)
+        return self.late.get(item_id) if row is None else row
 
     def row(self, item_id: str) -> int:
         """The row of a listed item; `InputError` where there is none."""
@@ -168,9 +167,9 @@ class ItemTable:
             raise _unknown(item_id, self)
         return row
 
-    def indices(self, item_ids: Iterable[str]) -> IndexArray:
+    def indices(self, item_ids: Collection[str]) -> IndexArray:
         """Rows of many ids, listed or not any more: what was browsed stays known."""
-        if not self.late:
+        if self.late.keys().isdisjoint(item_ids):
             return self.contents.items.indices(item_ids)
         rows = []
         for item_id in item_ids:
@@ -188,6 +187,12 @@ class ItemTable:
         blocked = [row for one in filters.block if (row := self.find(one)) is not None]
         mask[blocked] = False
         return mask
+
+    def open_to(self, filters: Filters) -> OpenItems:
+        """As `passing`, without a mask of its own where the filter lets everything through."""
+        if filters.narrows or filters.block:
+            return OpenItems.of(self.passing(filters))
+        return self.all_open
 
     def describe(self, row: int) -> Descriptions:
         """What is known of one row."""

@@ -19,13 +19,16 @@ def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
     return scales
 
 
-def scaled(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> FloatArray:
-    """``(n, d)`` vectors whose dot products are mean cosines, given their `part_scales`."""
-    units = np.empty_like(vectors)
-    parts = zip(_parts(vectors, tower_dim), _parts(units, tower_dim), strict=True)
-    for place, (part, unit) in enumerate(parts):
-        np.multiply(part, scales[:, place : place + 1], out=unit)
-    return units
+def scale(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None:
+    """Change ``(n, d)`` vectors to such whose dot products are mean cosines.
+
+    Parameters
+    ----------
+    scales
+        ``(n, parts)``, their `part_scales`.
+    """
+    for place, part in enumerate(_parts(vectors, tower_dim)):
+        part *= scales[:, place : place + 1]
 
 
 def alike(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
@@ -36,7 +39,8 @@ def alike(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> 
     scales
         `part_scales` of the vectors: over a whole catalogue they take longer than the rest.
     """
-    one = scaled(vectors[row : row + 1], scales[row : row + 1], tower_dim)
+    one = vectors[row : row + 1].copy()
+    scale(one, scales[row : row + 1], tower_dim)
     total = np.zeros(len(vectors), dtype=np.float32)
     parts = zip(_parts(vectors, tower_dim), _parts(one, tower_dim), strict=True)
     for place, (part, wanted) in enumerate(parts):

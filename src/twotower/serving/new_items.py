@@ -24,7 +24,7 @@ class TextModel:
     """
 
     name: str
-    onnx: bytes
+    onnx: bytes = field(hash=False)  # of 23 MB a hash takes longer than to compare them
     tokenizer: bytes
 
 

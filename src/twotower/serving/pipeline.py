@@ -219,13 +219,14 @@ class Pipeline:
             vectors = self._tower.encode(reading.queries)
             began = add_time(clock, "encode", began)
             seen = [reading.seen(row) if exclude_seen else _NOTHING for row in range(len(block))]
-            passing = self.items.passing(filters)
-            found = search_block(self.index, vectors, candidates or k, passing, seen)
+            anybody = self.items.open_to(filters)
+            found = search_block(self.index, vectors, candidates or k, anybody, seen)
             add_time(clock, "search", began)
             per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
             rows = []
             for row, (vector, had, first) in enumerate(per_row):
-                one = Stages(self.index, self.items, vector, passing, had, first, clock)
+                may_get = anybody.without(had) if len(had) else anybody
+                one = Stages(self.index, self.items, vector, may_get, first, clock)
                 best = one.best(second, reading.queries, row)
                 rows.append(filled(best, k, filters, self.items))
             yield reading, rows

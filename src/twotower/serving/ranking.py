@@ -51,7 +51,7 @@ def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemT
         Gives so many of the best items, or fewer where there are no more.
     """
     if not filters.has_caps:
-        return best(k).take(slice(k))
+        return best(k)
     wanted = k * _MARGIN
     while True:
         ranked = best(wanted)

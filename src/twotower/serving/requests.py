@@ -1,6 +1,6 @@
 """From external ids to queries: who asks, and for which history."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -61,7 +61,7 @@ class Items(Protocol):
 
     def __contains__(self, external: object) -> bool: ...
 
-    def indices(self, external: Iterable[str]) -> IndexArray:
+    def indices(self, external: Collection[str], /) -> IndexArray:
         """Rows of many ids; `InputError` at the first unknown."""
         ...
 

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from twotower.index import ItemIndex
-from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
+from twotower.serving.open_items import OpenItems
+from twotower.types import FloatArray, IndexArray, OffsetArray
 
 _SPARSE: Final = 16
 """Where fewer than one item in so many is open, those alone are scored, without the index."""
@@ -22,7 +23,7 @@ def nearest(
     vectors: FloatArray,
     query: FloatArray,
     k: int,
-    open_items: BoolArray,
+    open_items: OpenItems,
     found: tuple[FloatArray, OffsetArray] | None = None,
 ) -> tuple[FloatArray, OffsetArray]:
     """The ``k`` open items with the largest inner product, fewer only where fewer are open.
@@ -41,7 +42,7 @@ def nearest(
     k
         At least 1.
     open_items
-        ``(items,)`` which items may be recommended.
+        Which items may be recommended.
     found
         What the index found for the query already: scores and items, best first.
 
@@ -50,21 +51,24 @@ def nearest(
     scores, items
         ``(found,)`` float32 and int64, best first.
     """
-    usable = int(np.count_nonzero(open_items))
-    if usable <= k or usable * _SPARSE < len(open_items):
-        return _scan(vectors, query, k, open_items)
+    closed = len(open_items) - open_items.at_least
+    if _few(open_items.at_least, k, len(open_items)):
+        rows = open_items.rows()
+        if _few(len(rows), k, len(open_items)):
+            return _scan(vectors, query, k, rows)
     if found is None:
-        found = _search(index, query, depth(k, len(open_items), len(open_items) - usable))
+        found = _search(index, query, depth(k, len(open_items), closed))
     while True:
         scores, items = found
         reached, exhausted = len(items), bool(items[-1] < 0)
-        stays = items >= 0
-        stays[stays] = open_items[items[stays]]
+        stays = open_items.have(items)
+        if exhausted:
+            stays &= items >= 0
         scores, items = scores[stays], items[stays]
         if len(items) >= k or (reached >= index.size and not exhausted):
             return _with_late(index, vectors, query, k, open_items, scores, items)
         if exhausted or reached * _DEEPER * _DEEPER > index.size:
-            return _scan(vectors, query, k, open_items)
+            return _scan(vectors, query, k, open_items.rows())
         found = _search(index, query, reached * _DEEPER)
 
 
@@ -72,7 +76,7 @@ def search_block(
     index: ItemIndex,
     queries: FloatArray,
     k: int,
-    open_items: BoolArray,
+    open_items: OpenItems,
     seen: Sequence[IndexArray],
 ) -> tuple[FloatArray, OffsetArray]:
     """One search for many requests, deep enough that most find ``k`` items to recommend.
@@ -80,14 +84,19 @@ def search_block(
     Parameters
     ----------
     open_items
-        ``(items,)`` which items may be recommended to anybody.
+        Which items may be recommended to anybody.
     seen
         For each query the items that it must not get.
     """
     lengths = sorted(map(len, seen))
     usual = lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))]
-    closed = len(open_items) - int(np.count_nonzero(open_items))
+    closed = len(open_items) - open_items.count
     return index.search(queries, min(depth(k + usual, len(open_items), closed), index.size))
+
+
+def _few(usable: int, k: int, items: int) -> bool:
+    """Whether those alone are scored, without the index."""
+    return usable <= k or usable * _SPARSE < items
 
 
 def depth(k: int, items: int, closed: int) -> int:
@@ -105,27 +114,26 @@ def _with_late(
     vectors: FloatArray,
     query: FloatArray,
     k: int,
-    open_items: BoolArray,
+    open_items: OpenItems,
     scores: FloatArray,
     items: OffsetArray,
 ) -> tuple[FloatArray, OffsetArray]:
     """Merge what the index does not hold yet; at most ``k`` of either can be among the best."""
     if len(open_items) > index.size:
-        late = np.flatnonzero(open_items[index.size :])
+        late = open_items.rows(index.size)
         beside = vectors[index.size :] @ query  # of all of them: a copy of some takes longer
-        scores = np.concatenate([scores[:k], beside[late]])
-        items = np.concatenate([items[:k], late + index.size])
+        scores = np.concatenate([scores[:k], beside[late - index.size]])
+        items = np.concatenate([items[:k], late])
         order = np.argsort(-scores, kind="stable")
         scores, items = scores[order], items[order]
     return scores[:k], items[:k]
 
 
 def _scan(
-    vectors: FloatArray, query: FloatArray, k: int, open_items: BoolArray
+    vectors: FloatArray, query: FloatArray, k: int, items: OffsetArray
 ) -> tuple[FloatArray, OffsetArray]:
-    items = np.flatnonzero(open_items)
     # A copy of most rows costs more than the products that it saves.
-    most = 2 * len(items) > len(open_items)
+    most = 2 * len(items) > len(vectors)
     scores = (vectors @ query)[items] if most else vectors[items] @ query
     if k < len(items):
         best = np.argpartition(-scores, k - 1)[:k]

@@ -14,10 +14,11 @@ from twotower.serving.contents import BundleContents
 from twotower.serving.filters import Filters
 from twotower.serving.item_table import ItemTable
 from twotower.serving.likeness import alike
+from twotower.serving.open_items import OpenItems
 from twotower.serving.ranking import Ranked, filled
 from twotower.serving.rerank import Reranker, placed
 from twotower.serving.retrieve import nearest
-from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
+from twotower.types import FloatArray, OffsetArray
 
 Timings = dict[str, float]
 """Seconds by stage, added to what is there: ``encode``, ``search``, ``rerank``, ``present``."""
@@ -62,10 +63,8 @@ class Stages:
         The items.
     vector
         ``(d,)`` the user's vector.
-    passing
-        ``(items,)`` which items may be recommended to anybody.
-    seen
-        Items that this user must not get.
+    open_items
+        Which items the user may get.
     found
         What the index found for the request already.
     clock
@@ -77,17 +76,12 @@ class Stages:
         index: ItemIndex,
         table: ItemTable,
         vector: FloatArray,
-        passing: BoolArray,
-        seen: IndexArray,
+        open_items: OpenItems,
         found: Found,
         clock: Timings,
     ) -> None:
         self._index, self._table, self._vector = index, table, vector
-        self._open = passing
-        if len(seen):
-            self._open = passing.copy()
-            self._open[seen] = False
-        self._found, self._clock = found, clock
+        self._open, self._found, self._clock = open_items, found, clock
 
     def best(
         self, second: SecondStage | None, queries: Queries, row: int

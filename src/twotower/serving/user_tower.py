@@ -44,6 +44,7 @@ class UserTower:
         self._history_table = contents.history_table
         self._user_features = contents.user_features
         self._fold_in, self._factor_weight = _fold_in(contents)
+        self._has_added = False
         try:
             self._session = open_session(contents.user_tower, threads)
             self._inputs = frozenset(one.name for one in self._session.get_inputs())
@@ -71,6 +72,7 @@ class UserTower:
         other = copy(self)
         other._history_table = history_table
         other._user_features = replace(self._user_features, item_table=item_table)
+        other._has_added = len(item_table) > len(self._contents.item_vectors)
         return other
 
     def encode(self, queries: Queries) -> FloatArray:
@@ -91,9 +93,9 @@ class UserTower:
         if self._fold_in is None:
             return encoded
         histories = queries.histories
-        known = len(self._fold_in.table)
-        if histories.items.max(initial=0) >= known:  # an item added later has no factor
-            histories = histories.keep(histories.items < known)
+        if self._has_added:  # those have no factors
+            factored = histories.items < len(self._fold_in.table)
+            histories = histories if factored.all() else histories.keep(factored)
         return np.concatenate([encoded, self._factor_weight * self._fold_in(histories)], axis=1)
 
     def feed(self, queries: Queries) -> dict[str, Array]:

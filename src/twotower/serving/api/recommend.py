@@ -142,5 +142,5 @@ def _recommend(
     answers = one.recommend(requests, k, timings=timings, **options)
     pipeline = one.pipeline
     known = sum(asker.user_id in pipeline.contents.users for asker in askers)
-    shared.metrics.recommended(timings, known, map(len, answers), pipeline.items.open_count)
+    shared.metrics.recommended(timings, known, map(len, answers), pipeline.items.all_open.count)
     return answers
