@@ -38,17 +38,17 @@ class Reason:
         ``cart``, ``buy``, ``rating``, ``given`` (by the request) or ``described`` (by its words).
     item_id, title
         That item.
-    similarity
-        Mean cosine of the parts of the two items' vectors: see `twotower.serving.likeness`.
     text
         The reason in words.
+    similarity
+        Mean cosine of the parts of the two items' vectors: see `twotower.serving.likeness`.
     """
 
     kind: str
     item_id: str
     title: str | None
-    similarity: float
     text: str
+    similarity: float
 
 
 @dataclass
@@ -123,12 +123,15 @@ def reasons_for(
     units = table.vectors.rows.take(rows, axis=0)
     scale(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
-    nearest = similarity.argmax(axis=1)
-    places, causes = nearest.tolist(), history[nearest].tolist()
-    ids, titles = table.ids.rows, table.titles.rows
-    reasons: list[Reason | None] = []
-    for place, cause, value in zip(places, causes, similarity.max(axis=1).tolist(), strict=True):
-        kind, item_id, title = kinds[place], ids[cause], titles[cause]
-        text = _PHRASES[kind].format(title or item_id)
-        reasons.append(Reason(kind, item_id, title, value, text) if value > 0 else None)
-    return reasons
+    nearest, values = similarity.argmax(axis=1).tolist(), similarity.max(axis=1).tolist()
+    causes = {place: _cause(table, history[place], kinds[place]) for place in set(nearest)}
+    return [
+        Reason(*causes[place], value) if value > 0 else None
+        for place, value in zip(nearest, values, strict=True)
+    ]
+
+
+def _cause(table: ItemTable, row: int, kind: str) -> tuple[str, str, str | None, str]:
+    """What a reason says of an item of the history: kind, id, title and text."""
+    item_id, title = table.ids.rows[row], table.titles.rows[row]
+    return kind, item_id, title, _PHRASES[kind].format(title or item_id)

@@ -21,13 +21,23 @@ class JsonRoute(APIRoute):
     parse it by another parser and resolve dependencies, for a sixth of the time of a whole
     request. What does not fit FastAPI refuses, in its own words. Only for endpoints that take a
     model and the request and answer with a response; the others are FastAPI's alone.
+
+    Attributes
+    ----------
+    checks
+        The route's dependencies, asked before the body is read.
     """
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         model = _body(endpoint)
         self._body = None if model is None else TypeAdapter(model)
-        self._checks = [one.dependency for one in options.get("dependencies") or ()]
+        self.checks = [one.dependency for one in options.get("dependencies") or ()]
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether bodies that fit go straight to the endpoint."""
+        return self._body is not None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -36,7 +46,7 @@ class JsonRoute(APIRoute):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)
-        for check in self._checks:
+        for check in self.checks:
             await check(request)
         body = await request.body()
         try:
