@@ -16,6 +16,7 @@ _DIRECT: Final = 64
 """Rows with more events than this are solved in the dimensions, not in the events."""
 _BLOCK: Final = 4_000_000
 """Numbers held at once: longer gathers would fall out of the cache."""
+_NORM_ROWS: Final = 1024
 
 
 def principal_basis(table: FloatArray) -> FloatArray:
@@ -36,8 +37,10 @@ def principal_directions(table: FloatArray) -> FloatArray:
 
 def column_norms(table: FloatArray) -> FloatArray:
     """Squared norms of the columns: the diagonal of the Gram matrix."""
-    norms: FloatArray = np.square(table, dtype=np.float64).sum(axis=0).astype(np.float32)
-    return norms
+    total = np.zeros(table.shape[1])
+    for start in range(0, len(table), _NORM_ROWS):  # all squares at once fall out of the cache
+        total += np.square(table[start : start + _NORM_ROWS], dtype=np.float64).sum(axis=0)
+    return total.astype(np.float32)
 
 
 def solve_rows(
