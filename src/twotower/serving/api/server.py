@@ -21,8 +21,8 @@ from twotower.serving.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
-_SWITCH_S: Final = 0.0005
-"""Python lets a thread run for ten times as long before another may go on. A request lets go of it
+_SWITCH_S: Final = 0.0002
+"""Python lets a thread run for 25 times as long before another may go on. A request lets go of it
 several times, for the tower, the search and the socket, and would wait so long each time while
 another thread loads a bundle or stores an item."""
 
