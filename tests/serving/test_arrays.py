@@ -28,6 +28,14 @@ def test_what_was_saved_is_read(tmp_path) -> None:
         assert found[name].flags.writeable
 
 
+def test_numbers_of_another_kind_are_asked_for(tmp_path) -> None:
+    halves = np.arange(400_000, dtype=np.float16).reshape(-1, 8)
+    save_file({"halves": halves}, tmp_path / "arrays")
+    found = read_arrays(tmp_path / "arrays", np.float32)["halves"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, halves.astype(np.float32))
+
+
 def test_a_file_that_is_none(tmp_path) -> None:
     (tmp_path / "arrays").write_bytes(b"nothing of the kind")
     with pytest.raises(SafetensorError):

@@ -4,7 +4,7 @@ import pytest
 from twotower.errors import InputError
 from twotower.serving.encoded_items import EncodedItems
 from twotower.serving.filters import Filters
-from twotower.serving.growing import GrowingRows
+from twotower.serving.growing import GrowingRows, roomy
 from twotower.serving.item_table import Descriptions, ItemTable
 
 
@@ -98,3 +98,21 @@ def test_growing_shares_memory_and_older_values_stay(monkeypatch) -> None:
     np.testing.assert_array_equal(grown[50].rows[:3], first.rows)
     np.testing.assert_array_equal(grown[50].rows[3:, 0], np.arange(50))
     assert len({id(one.buffer) for one in grown}) < 8
+
+
+def test_a_table_grows_into_the_room_behind_it() -> None:
+    rows = roomy((8, 3), np.float32)
+    rows[:] = 1
+    table = GrowingRows.of(rows, room=True)
+    grown = table.with_rows(np.full((60, 3), 2, np.float32))
+    assert np.shares_memory(grown.rows, rows)
+    assert grown.rows[:, 0].tolist() == [1] * 8 + [2] * 60
+    assert np.shares_memory(GrowingRows.of(rows).rows, rows)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_stands_behind_other_rows_is_not_written_to(room) -> None:
+    several = np.zeros((8, 3))
+    grown = GrowingRows.of(several[:4], room).with_rows(np.ones((2, 3)))
+    assert len(grown.rows) == 6
+    assert not several.any()

@@ -237,7 +237,7 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
     text = None
     if ITEM_TEXT in manifest.files:
         with _reading(folder / ITEM_TEXT) as path:
-            text = read_arrays(path)["text"].astype(np.float32)
+            text = read_arrays(path, np.float32)["text"]
     model = None
     if "model" in about:
         with _reading(folder / TEXT_MODEL) as path:

@@ -1,11 +1,21 @@
 """Tables that grow at the end while others read them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from twotower.types import Array
+
+
+def roomy(shape: Sequence[int], dtype: DTypeLike) -> Array:
+    """An array that is not filled yet, with room behind it for rows that may come.
+
+    The room is of a quarter of the rows; until it is used it is no memory of the machine.
+    """
+    return np.empty(_capacity(shape), dtype)[: shape[0]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +40,15 @@ class GrowingRows:
     def of(cls, rows: Array, room: bool = False) -> Self:
         """A table of these rows.
 
-        They are copied when it grows first, or now where there shall be ``room`` behind them. The
-        room is of a quarter of the rows; until it is used it is no memory of the machine.
+        They are copied when it grows first, or now where there shall be ``room`` behind them;
+        not if they are `roomy`, and then this table alone may grow there.
         """
-        table = cls(rows, len(rows))
-        return table._with_room(len(rows)) if room else table
+        if not room:
+            return cls(rows, len(rows))
+        behind = rows.base
+        if isinstance(behind, np.ndarray) and behind.shape == _capacity(rows.shape):
+            return cls(behind, len(rows))
+        return cls(rows, len(rows))._with_room(len(rows))
 
     @property
     def rows(self) -> Array:
@@ -50,6 +64,11 @@ class GrowingRows:
 
     def _with_room(self, used: int) -> Self:
         """The same rows where there is room for ``used``, and for a quarter of them behind."""
-        buffer = np.empty((used + used // 4 + 64, *self.buffer.shape[1:]), self.buffer.dtype)
+        buffer = np.empty(_capacity((used, *self.buffer.shape[1:])), self.buffer.dtype)
         buffer[: self.used] = self.rows
         return type(self)(buffer, self.used)
+
+
+def _capacity(shape: Sequence[int]) -> tuple[int, ...]:
+    rows, *width = shape
+    return (rows + rows // 4 + 64, *width)

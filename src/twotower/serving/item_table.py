@@ -88,7 +88,8 @@ class ItemTable:
         """The bundle's items.
 
         With ``room`` the first one that is added need not wait while all tables are copied. The
-        table's ``contents`` are then others, which share its memory.
+        table's ``contents`` are then others, which share its memory; of those given nobody else
+        may make a table with room.
         """
         catalogue = contents.catalogue
         categories: list[str | None] = [None] * catalogue.height

@@ -12,9 +12,11 @@ from pydantic import Field, ValidationError
 from twotower.config import Config
 from twotower.errors import ArtefactError
 from twotower.features import ColdItems
+from twotower.serving.pacing import pause
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
+_BLOCK_BYTES: Final = 1 << 18
 _AGAIN: Final = "save the bundle again, or copy it again whole"
 
 FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
@@ -163,8 +165,12 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            pause()
+    return digest.hexdigest()
 
 
 def _digest(fields: dict[str, Any]) -> str:

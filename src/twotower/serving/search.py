@@ -11,9 +11,11 @@ import numpy as np
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.serving.item_table import ItemTable
+from twotower.serving.pacing import pause
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
 _WORD: Final = re.compile(r"\w+")
+_PAUSE_ROWS: Final = 256
 _DESCRIBED: Final = 5
 """Items that a request's words are read as."""
 
@@ -37,6 +39,8 @@ class TitleWords:
         for row, title in enumerate(titles, start=first):
             for word in words(title or ""):
                 self._rows[word].append(row)
+            if row % _PAUSE_ROWS == 0:
+                pause()
         self._size = max(self._size, first + len(titles))
 
     def scores(self, text: str, rows: int) -> FloatArray:

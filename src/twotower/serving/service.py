@@ -12,6 +12,7 @@ from twotower.serving.bundle_folder import bundle_folder, without_path
 from twotower.serving.filters import ANY, Filters
 from twotower.serving.manifest import Manifest
 from twotower.serving.memory import settle
+from twotower.serving.pacing import paced, pause
 from twotower.serving.pipeline import Pipeline, Recommendation
 from twotower.serving.requests import Request
 from twotower.serving.settings import ServeSettings
@@ -30,7 +31,8 @@ from twotower.serving.writes import Writes
 
 logger = logging.getLogger(__name__)
 
-_EVENTS_AT_ONCE: Final = 10_000
+_AT_ONCE: Final = 500  # items, and events, that are read from the database
+_RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
 
 
 class Service:
@@ -142,12 +144,10 @@ class Service:
         InputError
             Where the bundle cannot encode new items.
         """
-        if fields.item_id in self.pipeline.contents.items:
-            row = self.pipeline.items.find(fields.item_id)
-            if row is not None and self.pipeline.items.listed[row]:
-                raise StateConflictError(
-                    f"item {fields.item_id!r} exists", "choose another id, or PUT to replace it"
-                )
+        items, item_id = self.pipeline.items, fields.item_id
+        if (row := items.contents.items.find(item_id)) is not None and items.listed[row]:
+            exists = f"item {item_id!r} exists"
+            raise StateConflictError(exists, "choose another id, or PUT to replace it")
         item = self._encoded(fields)
         if (revision := self.store.create_item(item)) is not None:
             self._wrote(item, revision)
@@ -211,7 +211,8 @@ class Service:
         if not self._reloading.acquire(blocking=False):
             raise StateConflictError("a reload is under way", "wait until it has ended")
         try:
-            loaded = self._load(folder)
+            with paced(_RELOAD_SHARE):
+                loaded = self._load(folder)
             with self._changing:
                 self.current = self._caught_up(loaded)
             del loaded
@@ -262,11 +263,12 @@ class Service:
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         while True:
-            changes = self.store.changes(snapshot.cursor, _EVENTS_AT_ONCE)
+            changes = self.store.changes(snapshot.cursor, _AT_ONCE, _AT_ONCE)
             if changes:
                 snapshot = snapshot.advanced(changes)
-            if len(changes.events) < _EVENTS_AT_ONCE:
+            if max(len(changes.items), len(changes.events)) < _AT_ONCE:
                 return snapshot
+            pause()
 
     def _encoded(self, fields: ItemFields) -> StoredItem:
         """An item with what the bundle knows of it, so that nobody needs to encode it again."""

@@ -139,7 +139,7 @@ def test_items_of_many_threads_are_all_taken_over(open_folder) -> None:
 
 
 def test_more_events_than_are_read_at_once_are_all_taken_over(open_folder, monkeypatch) -> None:
-    monkeypatch.setattr(service_module, "_EVENTS_AT_ONCE", 3)
+    monkeypatch.setattr(service_module, "_AT_ONCE", 3)
     settings = ServeSettings(bundle=open_folder)
     one, other = Service(settings), Service(settings)
     try:

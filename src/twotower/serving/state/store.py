@@ -14,6 +14,8 @@ from twotower.serving.state.engine import WRITING, open_engine
 from twotower.serving.state.errors import StateConflictError, translated
 from twotower.serving.state.records import Changes, Cursor, Event, ItemFields, StoredItem
 
+_ALL: Final = 2**31 - 1
+
 
 def _after(table: sa.Table, column: str) -> sa.Select[Any]:
     return sa.select(table).where(table.c[column] > sa.bindparam("since")).order_by(table.c[column])
@@ -33,6 +35,7 @@ _ITEMS: Final = (
         ),
         isouter=True,
     )
+    .limit(sa.bindparam("most"))
 )
 _AVAILABILITY: Final = _after(tables.availability, "revision")
 _EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
@@ -124,18 +127,18 @@ class StateStore:
                 recorded.append(new)
         return recorded
 
-    def changes(self, since: Cursor, events: int = 10_000) -> Changes:
-        """What was written after ``since``, at most that many ``events``."""
+    def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
+        """What was written after ``since``, at most so many ``events`` and ``items``."""
         with self._reading() as connection:
-            items = connection.execute(_ITEMS, {"since": since.items}).all()
+            rows = connection.execute(_ITEMS, {"since": since.items, "most": items}).all()
             available = connection.execute(_AVAILABILITY, {"since": since.availability}).all()
             log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
         return Changes(
-            [_item(row) for row in items],
+            [_item(row) for row in rows],
             [(row.item_id, row.available) for row in available],
             [_event(row) for row in log],
             Cursor(
-                items[-1].revision if items else since.items,
+                rows[-1].revision if rows else since.items,
                 available[-1].revision if available else since.availability,
                 log[-1].seq if log else since.events,
             ),
