@@ -61,7 +61,8 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower index runs/video-games/models/v9/seed-0 --data runs/video-games/dataset --out runs/video-games/bundle-v9
 	OMP_NUM_THREADS=1 $(BIN)/twotower bench index --bundle runs/video-games/bundle-v9 --k 10 --k 1000 --sizes 26354 --sizes 100000 --build-limit 60 --reference benchmarks/results/reference.json --json benchmarks/results/index-v9.json
 	$(BIN)/twotower index runs/video-games/models/v5/seed-0 --data runs/video-games/dataset --out runs/video-games/bundle-v5
-	OMP_NUM_THREADS=1 $(BIN)/twotower bench index --bundle runs/video-games/bundle-v5 --k 10 --k 1000 --sizes 26354 --sizes 100000 --sizes 1000000 --build-limit 60 --reference benchmarks/results/reference.json --json benchmarks/results/index-v5.json
+	OMP_NUM_THREADS=1 $(BIN)/twotower bench index --bundle runs/video-games/bundle-v5 --k 10 --k 1000 --sizes 26354 --sizes 100000 --sizes 1000000 --build-limit 600 --reference benchmarks/results/reference.json --json benchmarks/results/index-v5.json
+	OMP_NUM_THREADS=1 $(BIN)/twotower bench index --bundle runs/video-games/bundle-v5 --k 10 --k 1000 --sizes 10000000 --kind exact --kind flat --kind brute-force --kind pq --kind ivf --kind hnsw --build-limit 6000 --json benchmarks/results/index-v5-10m.json
 	$(BIN)/python benchmarks/bpr_collapse.py
 	$(BIN)/twotower ablate --dataset video-games --out runs/video-games --variant={popularity,item-knn,ease,als,mf,lightgcn} --variant={v1,v4,v5,v8,v9}=3 --variant={v2,v3,v4b,v4c,v4-bpr,v4-bpr-fixed,v5b,v5c,v6,v7} --protocol={full,full-unmasked,sampled-100,cold-start,by-activity,beyond-accuracy} --json benchmarks/results/ablation-video-games-2023.json
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data

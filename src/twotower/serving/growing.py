@@ -45,8 +45,8 @@ class GrowingRows:
         """
         if not room:
             return cls(rows, len(rows))
-        behind = rows.base
-        if isinstance(behind, np.ndarray) and behind.shape == _capacity(rows.shape):
+        behind, wanted = rows.base, (_capacity(rows.shape), rows.dtype)
+        if isinstance(behind, np.ndarray) and (behind.shape, behind.dtype) == wanted:
             return cls(behind, len(rows))
         return cls(rows, len(rows))._with_room(len(rows))
 
