@@ -13,7 +13,7 @@ from twotower.types import Array
 def roomy(shape: Sequence[int], dtype: DTypeLike) -> Array:
     """An array that is not filled yet, with room behind it for rows that may come.
 
-    The room is of a quarter of the rows; until it is used it is no memory of the machine.
+    The room is of half the rows; until it is used it is no memory of the machine.
     """
     return np.empty(_capacity(shape), dtype)[: shape[0]]
 
@@ -63,7 +63,7 @@ class GrowingRows:
         return type(self)(table.buffer, used)
 
     def _with_room(self, used: int) -> Self:
-        """The same rows where there is room for ``used``, and for a quarter of them behind."""
+        """The same rows where there is room for ``used``, and for half of them behind."""
         buffer = np.empty(_capacity((used, *self.buffer.shape[1:])), self.buffer.dtype)
         buffer[: self.used] = self.rows
         return type(self)(buffer, self.used)
@@ -71,4 +71,4 @@ class GrowingRows:
 
 def _capacity(shape: Sequence[int]) -> tuple[int, ...]:
     rows, *width = shape
-    return (rows + rows // 4 + 64, *width)
+    return (rows + rows // 2 + 64, *width)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +16,9 @@ from twotower.serving.state.errors import StateConflictError, translated
 from twotower.serving.state.records import Changes, Cursor, Event, ItemFields, StoredItem
 
 _ALL: Final = 2**31 - 1
+_FIELDS: Final = tuple(ItemFields.model_fields)
+# By place: a service reads every item that was added whenever it loads a bundle.
+_values: Final = itemgetter(*map(tables.items.c.keys().index, _FIELDS))
 
 
 def _after(table: sa.Table, column: str) -> sa.Select[Any]:
@@ -240,9 +244,8 @@ def _insert_once(dialect: str) -> Any:
 
 
 def _fields(row: Any) -> ItemFields:
-    return ItemFields.model_construct(
-        **{name: getattr(row, name) for name in ItemFields.model_fields}
-    )
+    """Of a row that begins with the columns of an item."""
+    return ItemFields.model_construct(**dict(zip(_FIELDS, _values(row), strict=True)))
 
 
 def _item(row: Any) -> StoredItem:
