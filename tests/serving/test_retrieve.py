@@ -36,7 +36,7 @@ def test_exact_indexes_give_the_best_open_items(kind, rows, seed, k, share) -> N
     mask = rng.random(400) < share
     query = rng.normal(size=8).astype(np.float32)
     seen = rng.integers(400, size=30).astype(np.int32)
-    open_items = OpenItems.of(mask).without(seen)
+    open_items = OpenItems.of(mask.copy()).without(seen)
     mask[seen] = False
     scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, open_items)
     np.testing.assert_array_equal(items, truth(query, k, mask))
