@@ -33,6 +33,8 @@ class OpenItems:
 
     def without(self, seen: IndexArray) -> Self:
         """The same for somebody who has seen these."""
+        if not len(seen):
+            return self
         return type(self)(self.mask, self.count, np.sort(seen.astype(np.int64)))
 
     def __len__(self) -> int:

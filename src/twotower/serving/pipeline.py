@@ -225,7 +225,7 @@ class Pipeline:
             per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
             rows = []
             for row, (vector, had, first) in enumerate(per_row):
-                may_get = anybody.without(had) if len(had) else anybody
+                may_get = anybody.without(had)
                 one = Stages(self.index, self.items, vector, may_get, first, clock)
                 best = one.best(second, reading.queries, row)
                 rows.append(filled(best, k, filters, self.items))
