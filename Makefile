@@ -41,7 +41,7 @@ check: install ## Lint, format, types, the import contract, tables against resul
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m twotower.evaluation.report --check
+	$(BIN)/python -m twotower.reporting.markdown --check
 
 test: install ## Run the tests and the doctests
 	$(BIN)/pytest --numprocesses $(WORKERS)
@@ -69,7 +69,7 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower ablate --dataset ml-100k --out runs/ml-100k --variant={popularity,item-knn,ease,als,content,mf,lightgcn,v5} --variant=v9=3 --protocol={full,sampled-100,cold-start} --json benchmarks/results/ml-100k.json
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
-	$(BIN)/python -m twotower.evaluation.report
+	$(BIN)/python -m twotower.reporting.markdown
 
 bench-peers: install ## Other libraries' models on the same split; DATASET=ml-100k for another
 	$(BIN)/python benchmarks/peers/run.py --dataset $(DATASET)
@@ -84,7 +84,7 @@ bench-serving: install ## The service's speed, load, memory and new items; BUNDL
 
 docs: install ## Check the documents: doctests, links, and tables against the results files
 	$(BIN)/pytest src tests/test_docs.py
-	$(BIN)/python -m twotower.evaluation.report --check
+	$(BIN)/python -m twotower.reporting.markdown --check
 
 clean: ## Remove caches and build products; .venv and runs stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info

@@ -19,12 +19,12 @@ from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.models import train_variant
-from twotower.experiments.scoring import Evaluator
-from twotower.experiments.variants import V4, V4_BPR, V4_BPR_FIXED
 from twotower.training.negatives import Uniform
 from twotower.training.variant import Variant
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.evaluation import Evaluator
+from twotower.workflow.models import train_variant
+from twotower.workflow.variants import V4, V4_BPR, V4_BPR_FIXED
 
 RESULTS = Path(__file__).parent / "results" / "bpr-collapse.json"
 UNIFORM = Uniform(count=4)

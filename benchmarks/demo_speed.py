@@ -29,9 +29,9 @@ from typing import Any, Final
 import numpy as np
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
+from twotower.bundle import Bundle, load_bundle
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.serving import Bundle, load_bundle
 
 RESULTS: Final = Path(__file__).parent / "results" / "demo-speed.json"
 LIMITS: Final = {"first-page": 3.0, "interaction": 0.3}

@@ -26,9 +26,6 @@ from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.scoring import Evaluator
-from twotower.experiments.variants import VARIANTS
 from twotower.models.base import VectorScorer
 from twotower.models.lightgcn import LightGCNConfig
 from twotower.training.fit import fit
@@ -36,6 +33,9 @@ from twotower.training.losses import BPR
 from twotower.training.negatives import Uniform
 from twotower.training.trainer import TrainingConfig, TrainingState
 from twotower.training.variant import Variant
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.evaluation import Evaluator
+from twotower.workflow.variants import VARIANTS
 
 RESULTS: Final = Path(__file__).parent / "results" / "gowalla.json"
 LIGHTGCN: Final = "lightgcn-5-epochs"

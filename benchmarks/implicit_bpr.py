@@ -24,9 +24,9 @@ from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL, validation_ndcg
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import write_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.scoring import Evaluator
-from twotower.models.factors import FactorScorer
+from twotower.factors.scorer import FactorScorer
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.evaluation import Evaluator
 
 RESULTS: Final = Path(__file__).parent / "results" / "implicit-bpr.json"
 FACTORS: Final = 64

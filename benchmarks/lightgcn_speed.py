@@ -32,13 +32,13 @@ from twotower.data.prepare import prepare
 from twotower.errors import InputError
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.experiments.datasets import find_dataset
 from twotower.models.base import Batch
 from twotower.models.lightgcn import LightGCN, LightGCNConfig
 from twotower.training.examples import Examples
 from twotower.training.losses import BPR
 from twotower.training.negatives import Uniform
 from twotower.training.trainer import TrainingConfig, train
+from twotower.workflow.datasets import find_dataset
 
 RESULTS: Final = Path(__file__).parent / "results" / "lightgcn-speed.json"
 USERS, ITEMS, INTERACTIONS = 98_906, 26_354, 445_742

@@ -25,13 +25,13 @@ from twotower.data import Dataset
 from twotower.data.prepare import prepare
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.variants import VARIANTS
 from twotower.models.base import Batch
 from twotower.models.build import build_model
 from twotower.training.examples import Examples
 from twotower.training.trainer import train
 from twotower.training.variant import Variant
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.variants import VARIANTS
 
 RESULTS: Final = Path(__file__).parent / "results" / "mf-speed.json"
 MF: Final = VARIANTS["mf"]

@@ -25,10 +25,10 @@ from twotower.evaluation.figures import result_rows
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.experiments.models import saved_model
-from twotower.experiments.progress import Silent
-from twotower.models.factors import trained_items
+from twotower.factors.scorer import trained_items
 from twotower.models.sequence import SequenceTower
+from twotower.workflow.models import saved_model
+from twotower.workflow.progress import Silent
 
 METRICS = ("HR@10", "HR@50", "NDCG@10")
 SHOWN, HIDDEN, CHANGE = "new-items-shown", "new-items-left-out", "change"

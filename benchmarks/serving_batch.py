@@ -26,9 +26,9 @@ from twotower.data import Queries
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.index import ExactIndex, search_excluding
-from twotower.serving.batch import recommend_to_file
-from twotower.serving.pipeline import Pipeline
-from twotower.serving.user_tower import UserTower
+from twotower.inference.batch import recommend_to_file
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.user_tower import UserTower
 from twotower.types import Array
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-batch.json"

@@ -28,13 +28,13 @@ from serving_plain import PlainPipeline
 from serving_requests import real_histories
 from threadpoolctl import threadpool_limits
 
+from twotower.bundle.blend import Blend
+from twotower.bundle.storage import load_bundle
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.serving.blend import Blend
-from twotower.serving.bundle import load_bundle
-from twotower.serving.pipeline import Pipeline
-from twotower.serving.requests import Request
-from twotower.serving.stages import Timings
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.requests import Request
+from twotower.inference.stages import Timings
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-latency.json"
 RERANK: Final = "+rerank"

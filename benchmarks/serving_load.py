@@ -37,11 +37,11 @@ import numpy as np
 from serving_process import Served
 from serving_requests import real_histories
 
+from twotower.bundle.contents import BundleContents
+from twotower.bundle.storage import load_bundle
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.serving.bundle import load_bundle
-from twotower.serving.client import Client
-from twotower.serving.contents import BundleContents
+from twotower.service.client import Client
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-load.json"
 SCRIPT: Final = Path(__file__).with_suffix(".lua")

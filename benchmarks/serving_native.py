@@ -5,16 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from twotower.bundle.blend import Blend
+from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
-from twotower.features.fold_in import column_norms
+from twotower.factors.fold_in import column_norms
 from twotower.index import ItemIndex
 from twotower.index.faiss_index import FaissIndex
-from twotower.serving.blend import Blend
-from twotower.serving.contents import BundleContents
-from twotower.serving.onnx_session import open_session
-from twotower.serving.pipeline import Pipeline
-from twotower.serving.retrieve import depth
-from twotower.serving.user_tower import UserTower
+from twotower.inference.onnx_session import open_session
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.retrieval import depth
+from twotower.inference.user_tower import UserTower
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
 Search = Callable[[FloatArray, int], tuple[FloatArray, OffsetArray]]
@@ -72,7 +72,7 @@ class NativeCalls:
 
 
 class System(NamedTuple):
-    """The linear system of one fold-in: see `twotower.features.fold_in`."""
+    """The linear system of one fold-in: see `twotower.factors.fold_in`."""
 
     own: FloatArray
     scaled: FloatArray
@@ -99,7 +99,7 @@ class System(NamedTuple):
 
 
 class Second(NamedTuple):
-    """What the second stage sums up and multiplies: see `twotower.serving.blend`."""
+    """What the second stage sums up and multiplies: see `twotower.bundle.blend`."""
 
     blend: Blend
     like: IndexArray

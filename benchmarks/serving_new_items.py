@@ -2,7 +2,7 @@
 
     python benchmarks/serving_new_items.py --bundle runs/video-games/bundle
 
-A franchise is told from titles (`twotower.serving.franchise`), with at least five items.
+A franchise is told from titles (`twotower.inference.franchise`), with at least five items.
 
 ``new-users``: somebody new browsed three items of a franchise. ``franchise@10`` is the share of
 franchises of which another item is among the ten recommended, ``franchise-or-category@10`` the
@@ -28,13 +28,13 @@ import numpy as np
 from twotower.data import Histories, Queries
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.models.item_knn import ItemKNN
-from twotower.models.popularity import Popularity
-from twotower.serving.franchise import franchise
-from twotower.serving.requests import Request
-from twotower.serving.service import Service
-from twotower.serving.settings import ServeSettings
-from twotower.serving.state.records import ItemFields
+from twotower.factors.item_knn import ItemKNN
+from twotower.factors.popularity import Popularity
+from twotower.inference.franchise import franchise
+from twotower.inference.requests import Request
+from twotower.service.service import Service
+from twotower.service.settings import ServeSettings
+from twotower.service.state.records import ItemFields
 from twotower.types import FloatArray
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-new-items.json"

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from twotower.bundle.blend import Blend
+from twotower.bundle.storage import Bundle
 from twotower.errors import InputError
 from twotower.models.sequence_towers import SequenceConfig, SequenceUserTower
-from twotower.serving.blend import Blend
-from twotower.serving.bundle import Bundle
 from twotower.types import FloatArray
 
 

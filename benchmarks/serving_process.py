@@ -12,8 +12,8 @@ from typing import Final, Self
 
 import httpx
 
-from twotower.serving.api.auth import Scope, new_key
-from twotower.serving.client import Client
+from twotower.service.api.auth import Scope, new_key
+from twotower.service.client import Client
 
 _PATIENCE_S: Final = 120
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from twotower.bundle.contents import BundleContents
 from twotower.errors import InputError
-from twotower.serving.contents import BundleContents
 
 
 def real_histories(

@@ -18,9 +18,9 @@ import numpy as np
 from serving_process import Served
 from serving_requests import real_histories
 
+from twotower.bundle.storage import load_bundle
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.serving.bundle import load_bundle
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-start.json"
 REQUESTS: Final = 200

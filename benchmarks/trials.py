@@ -20,14 +20,14 @@ from twotower.data import Dataset, Part
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.models import trained_model
-from twotower.experiments.progress import Reporter
-from twotower.experiments.run import prepared_dataset
-from twotower.experiments.scoring import Evaluator
-from twotower.experiments.variants import LIGHTGCN, MF, V5, V5_NO_LOG_Q
 from twotower.training.negatives import Uniform
 from twotower.training.variant import Variant
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.evaluation import Evaluator
+from twotower.workflow.models import trained_model
+from twotower.workflow.progress import Reporter
+from twotower.workflow.run import prepared_dataset
+from twotower.workflow.variants import LIGHTGCN, MF, V5, V5_NO_LOG_Q
 
 USER = V5.model.user_tower
 

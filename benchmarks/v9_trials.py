@@ -20,19 +20,20 @@ import numpy as np
 
 from twotower.data import Dataset, Part
 from twotower.evaluation.figures import result_rows
-from twotower.evaluation.kept import write_continued
+from twotower.evaluation.merge_results import write_continued
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, read_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.models import named_variant, saved_model, text_vectors
-from twotower.experiments.progress import Silent
-from twotower.experiments.run import prepared_dataset
-from twotower.features import ReleaseOrder, TextSmoothing, releases
-from twotower.models.als import ALS, ALSConfig
+from twotower.factors.als import ALS, ALSConfig
+from twotower.factors.text_smoothing import TextSmoothing
+from twotower.features import ReleaseOrder, releases
 from twotower.models.base import Scorer
 from twotower.models.sequence import SequenceTower
 from twotower.models.sequence_towers import SequenceConfig
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.models import named_variant, saved_model, text_vectors
+from twotower.workflow.progress import Silent
+from twotower.workflow.run import prepared_dataset
 
 USERS = 20_000
 PUBLISHED = ALSConfig(frequency_power=0.0, recency=1.0, fold_in_confidence=40.0)

@@ -133,7 +133,7 @@ def block_image(blocks: "Dataset") -> Any:
 @pytest.fixture(scope="session")
 def small_variants() -> dict[str, Any]:
     """Every named variant, made small: 8 dimensions, 2 epochs, hashed text."""
-    from twotower.experiments.variants import VARIANTS
+    from twotower.workflow.variants import VARIANTS
 
     def narrow(fusion: Any) -> Any:
         return fusion.vary(hidden_dim=16) if fusion.kind == "concat_mlp" else fusion
@@ -192,7 +192,7 @@ def small_models(
     small_variants: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The small variants under the names of the full ones, and a text cache of the test's own."""
-    from twotower.experiments.variants import VARIANTS
+    from twotower.workflow.variants import VARIANTS
 
     for name, variant in small_variants.items():
         monkeypatch.setitem(VARIANTS, name, variant)

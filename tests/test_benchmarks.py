@@ -15,8 +15,8 @@ import pytest
 from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL, evaluate
 from twotower.evaluation.results import Results, read_results
-from twotower.experiments.datasets import find_dataset
-from twotower.models.item_knn import ItemKNN
+from twotower.factors.item_knn import ItemKNN
+from twotower.workflow.datasets import find_dataset
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 PEERS = BENCHMARKS / "peers"

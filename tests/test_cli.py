@@ -53,7 +53,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 @pytest.fixture(scope="module")
 def made(shop: Path, small_variants: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a data set, models and a bundle, made by the commands themselves."""
-    from twotower.experiments.variants import VARIANTS
+    from twotower.workflow.variants import VARIANTS
 
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from twotower.cli import main
-from twotower.serving.api.auth import Scope, find_key, read_keys
-from twotower.serving.state import Event, StateStore
+from twotower.service.api.auth import Scope, find_key, read_keys
+from twotower.service.state import Event, StateStore
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def bundle(blocks: Any, small_variants: Any, tmp_path: Path) -> Path:
     """A bundle of a model that was not trained."""
     import torch
 
-    from twotower.experiments.bundling import bundle_contents, write_bundle
     from twotower.models.build import build_model
     from twotower.training.fit import Trained
+    from twotower.workflow.bundling import bundle_contents, write_bundle
 
     variant = small_variants["v1"]
     torch.manual_seed(0)

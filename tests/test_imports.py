@@ -61,13 +61,13 @@ def test_command_line_help_loads_nothing_heavy() -> None:
 
 
 def test_serving_never_loads_torch() -> None:
-    names = [dotted(path) for path in MODULES if {"serving", "index"} & set(path.parts)]
+    names = [dotted(path) for path in MODULES if {"bundle", "inference", "service", "index", "factors"} & set(path.parts)]
     loaded = heavy_after(f"import {', '.join(names)}")
     assert loaded <= {"faiss", "onnxruntime", "fastapi", "sqlalchemy"}
 
 
 def test_the_pipeline_loads_nothing_of_the_service() -> None:
-    assert heavy_after("import twotower.serving") <= {"faiss", "onnxruntime"}
+    assert heavy_after("import twotower.inference") <= {"faiss", "onnxruntime"}
 
 
 def test_importing_every_module_says_nothing() -> None:

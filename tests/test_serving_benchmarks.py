@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from twotower.evaluation.results import read_results
-from twotower.experiments.bundling import bundle_contents, write_bundle
-from twotower.experiments.models import train_variant
-from twotower.experiments.reranking import fitted_blend
+from twotower.workflow.bundling import bundle_contents, write_bundle
+from twotower.workflow.models import train_variant
+from twotower.workflow.reranking import fitted_blend
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 Figures = dict[tuple[str, str], float]

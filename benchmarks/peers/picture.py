@@ -10,7 +10,7 @@ from typing import Final
 from twotower.data.atomic import atomic_file
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
-from twotower.evaluation.svg import document, line, round_numbers, text
+from twotower.reporting.svg import document, line, round_numbers, text
 
 QUALITY: Final = "NDCG@10"
 OURS: Final = "v9"

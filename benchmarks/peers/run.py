@@ -36,10 +36,10 @@ from twotower.data.atomic import atomic_file
 from twotower.evaluation.figures import result_rows
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Absent, Row, write_results
-from twotower.experiments.datasets import find_dataset
-from twotower.experiments.progress import Silent
-from twotower.experiments.run import prepared_dataset
-from twotower.experiments.scoring import split_name
+from twotower.workflow.datasets import find_dataset
+from twotower.workflow.evaluation import split_name
+from twotower.workflow.progress import Silent
+from twotower.workflow.run import prepared_dataset
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
 OUTCOME: Final = "outcome.json"

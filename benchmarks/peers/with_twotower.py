@@ -6,11 +6,11 @@ import numpy as np
 from exchange import Answer, Rows, Task, by_scores, run
 
 from twotower.data import Dataset, Histories, Queries
-from twotower.experiments.models import item_text, named_variant, train_variant
-from twotower.experiments.progress import Silent
+from twotower.factors.ease import EASE
+from twotower.factors.item_knn import ItemKNN
 from twotower.models.base import Scorer
-from twotower.models.ease import EASE
-from twotower.models.item_knn import ItemKNN
+from twotower.workflow.models import item_text, named_variant, train_variant
+from twotower.workflow.progress import Silent
 
 
 def ease(task: Task) -> Answer:

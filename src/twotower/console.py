@@ -19,8 +19,8 @@ from rich.progress import (
 from rich.table import Table
 
 from twotower.evaluation.results import Difference, Row
-from twotower.experiments.progress import Bar, BarReporter, Reporter
-from twotower.serving.pipeline import Recommendation
+from twotower.inference.pipeline import Recommendation
+from twotower.workflow.progress import Bar, BarReporter, Reporter
 
 SHOWN_METRICS = ("HR@5", "HR@10", "HR@50", "NDCG@10", "MRR")
 INTERVAL_OF = "NDCG@10"

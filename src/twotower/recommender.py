@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from twotower.errors import InputError
-from twotower.serving.pipeline import Pipeline, Recommendation
+from twotower.inference.pipeline import Pipeline, Recommendation
 
 if TYPE_CHECKING:
     from twotower.data import Dataset
@@ -48,7 +48,7 @@ class Recommender:
         dataset
             A prepared data set with a validation part.
         model
-            Name of a two-tower variant (``twotower.experiments.variants.VARIANTS``), or a
+            Name of a two-tower variant (``twotower.workflow.variants.VARIANTS``), or a
             `Variant` of your own.
         seed
             Decides initial weights, batches and dropout.
@@ -62,11 +62,11 @@ class Recommender:
         InputError
             An unknown model, one without towers, or a data set without a validation part.
         """
-        from twotower.experiments.bundling import bundle_contents
-        from twotower.experiments.models import named_variant, train_variant
-        from twotower.experiments.reranking import fitted_blend
         from twotower.models.sequence_towers import SequenceConfig
         from twotower.models.two_tower import TwoTowerConfig
+        from twotower.workflow.bundling import bundle_contents
+        from twotower.workflow.models import named_variant, train_variant
+        from twotower.workflow.reranking import fitted_blend
 
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
@@ -106,7 +106,7 @@ class Recommender:
     ) -> list[Recommendation]:
         """Items for a known user, for somebody new who just looked at ``history``, or both.
 
-        See `twotower.serving.pipeline.Pipeline.recommend` for arguments and errors.
+        See `twotower.inference.pipeline.Pipeline.recommend` for arguments and errors.
         """
         return self._pipeline.recommend(user_id, history, k, exclude_seen=exclude_seen)
 
@@ -116,7 +116,7 @@ class Recommender:
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle, all or nothing."""
-        from twotower.experiments.bundling import write_bundle
+        from twotower.workflow.bundling import write_bundle
 
         if self._trained is None:
             raise InputError("this recommender was loaded from a bundle", "copy that folder")

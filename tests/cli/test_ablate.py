@@ -58,7 +58,7 @@ def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -
 def test_a_study_that_cannot_be_finished_is_exit_code_1(
     run: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twotower.experiments.variants import VARIANTS
+    from twotower.workflow.variants import VARIANTS
 
     mf = VARIANTS["mf"]
     diverges = mf.vary(training=mf.training.vary(learning_rate=1e30))

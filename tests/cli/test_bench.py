@@ -7,8 +7,8 @@ import pytest
 
 from twotower.cli import main
 from twotower.evaluation.results import Row, read_results
-from twotower.experiments import index_bench
-from twotower.experiments.index_bench import Figures
+from twotower.study import index_benchmark as index_bench
+from twotower.study.index_benchmark import Figures
 
 
 def call(*arguments: object) -> int:

@@ -7,12 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from twotower.data.sample import (
-    cover_pixels,
-    draw_cover,
-    sample_folder,
-    write_covers,
-)
+from twotower.data.sample import cover_pixels, draw_cover, sample_folder, write_covers
 from twotower.errors import InputError
 
 ROW = {

@@ -23,10 +23,10 @@ def run_folder(
     """What ``twotower run`` writes: bundle, dataset and results, all small."""
     from twotower.evaluation.provenance import collect_meta
     from twotower.evaluation.results import Row, write_results
-    from twotower.experiments.bundling import bundle_contents, write_bundle
-    from twotower.experiments.models import train_variant
-    from twotower.experiments.progress import Silent
-    from twotower.experiments.reranking import fitted_blend
+    from twotower.workflow.bundling import bundle_contents, write_bundle
+    from twotower.workflow.models import train_variant
+    from twotower.workflow.progress import Silent
+    from twotower.workflow.reranking import fitted_blend
 
     folder = tmp_path_factory.mktemp("demo")
     titles = [

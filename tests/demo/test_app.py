@@ -16,11 +16,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import twotower.demo
+from twotower.bundle import load_bundle, save_bundle
 from twotower.demo.cache import open_once
 from twotower.demo.opened import Opened
 from twotower.demo.views.for_you import SHOWN, VARIETY
 from twotower.evaluation.results import read_results, write_results
-from twotower.serving import load_bundle, save_bundle
 
 APP = Path(twotower.demo.__file__).with_name("app.py")
 ALONE = """

@@ -7,8 +7,8 @@ import pytest
 from twotower.demo.engine import InProcess, OverHttp
 from twotower.demo.opened import Opened
 from twotower.errors import InputError, TwoTowerError
-from twotower.serving import Request
-from twotower.serving.filters import Filters
+from twotower.inference import Request
+from twotower.inference.filters import Filters
 
 
 def service(opened: Opened, seen: list[dict]) -> httpx.MockTransport:

@@ -10,9 +10,9 @@ from threading import Thread
 
 import pytest
 
+from twotower.bundle import load_bundle
 from twotower.demo.source import find_bundle, version_of
 from twotower.errors import ArtefactError, DownloadError, InputError
-from twotower.serving import load_bundle
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from twotower.evaluation.report_data import Published, Reference, StudyFigures
 from twotower.evaluation.results import Absent, Difference, Meta, Results, Row, verdict
+from twotower.reporting.study_results import Published, Reference, StudyFigures
 
 META = Meta(
     command="twotower ablate --dataset toy",

@@ -8,7 +8,6 @@ import pytest
 from twotower.data import Dataset, Histories, IdMap, Part, columns
 from twotower.errors import InputError
 from twotower.evaluation.negatives import sample_negatives
-from twotower.evaluation.passes import plan
 from twotower.evaluation.protocols import (
     METRICS,
     METRICS_OF_SEVERAL,
@@ -18,8 +17,9 @@ from twotower.evaluation.protocols import (
     result_rows,
     validation_ndcg,
 )
-from twotower.models.item_knn import ItemKNN
-from twotower.models.popularity import Popularity
+from twotower.evaluation.scoring_plan import plan
+from twotower.factors.item_knn import ItemKNN
+from twotower.factors.popularity import Popularity
 
 USERS, ITEMS = 40, 150
 

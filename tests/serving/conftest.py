@@ -17,11 +17,11 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from twotower.bundle import BundleContents, ModelInfo, RerankVectors, save_bundle
+from twotower.bundle.new_items import NewItems
 from twotower.data import Histories, IdMap, columns
 from twotower.features import HashingText, ItemFeatures, UserFeatures, item_texts
 from twotower.index import ExactConfig, build_index
-from twotower.serving import BundleContents, ModelInfo, RerankVectors, save_bundle
-from twotower.serving.new_items import NewItems
 
 USERS, ITEMS, DIM, ID_DIM, WIDTH, LENGTH = 12, 60, 8, 5, 4, 6
 

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
+from twotower.factors.item_knn import ItemKNN
+from twotower.factors.scorer import FactorScorer
 from twotower.models.base import Batch, Embeddings
-from twotower.models.factors import FactorScorer
-from twotower.models.item_knn import ItemKNN
 from twotower.models.two_tower import TwoTower
 from twotower.training.distillation import MSE, Cosine, Distilled, Listwise, Teacher
 from twotower.training.fit import fit

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from twotower.data import Histories
+from twotower.factors.scorer import FactorScorer
 from twotower.models.base import Batch, Embeddings, RetrievalModule
-from twotower.models.factors import FactorScorer
 from twotower.training.examples import Examples
 from twotower.training.negatives import Curriculum, Hard, InBatch, Queue, Stage, Uniform
 from twotower.training.negatives.hard import HardMiner

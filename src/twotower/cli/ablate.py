@@ -7,14 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twotower.cli.options import (
-    JsonFile,
-    KCore,
-    TextEncoderName,
-    Track,
-    changed_settings,
-    console,
-)
+from twotower.cli.options import JsonFile, KCore, TextEncoderName, Track, changed_settings, console
 from twotower.errors import InputError
 
 
@@ -55,16 +48,16 @@ def ablate(
     Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
     """
     from twotower.console import differences_table, reporting, results_table
-    from twotower.evaluation.kept import write_continued
+    from twotower.evaluation.merge_results import write_continued
     from twotower.evaluation.provenance import collect_meta
     from twotower.evaluation.registry import PROTOCOLS
     from twotower.evaluation.results import read_results
-    from twotower.experiments.ablation.grid import default_models
-    from twotower.experiments.ablation.study import ablate as run_study
-    from twotower.experiments.ablation.study import cell_figures
-    from twotower.experiments.ablation.summary import TESTED_METRICS, TESTED_PROTOCOLS
-    from twotower.experiments.datasets import find_dataset
-    from twotower.experiments.tracking import check_tracking, track_models
+    from twotower.study.ablation.grid import default_models
+    from twotower.study.ablation.study import ablate as run_study
+    from twotower.study.ablation.study import cell_figures
+    from twotower.study.ablation.summary import TESTED_METRICS, TESTED_PROTOCOLS
+    from twotower.study.tracking import check_tracking, track_models
+    from twotower.workflow.datasets import find_dataset
 
     started = datetime.now(UTC)
     if track:

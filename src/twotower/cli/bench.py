@@ -54,9 +54,9 @@ def index(
     """
     from twotower.console import reporting
     from twotower.evaluation.provenance import collect_meta
-    from twotower.evaluation.report_data import Reference
     from twotower.evaluation.results import write_results
-    from twotower.experiments.index_bench import KINDS, IndexBench, bench_index
+    from twotower.reporting.study_results import Reference
+    from twotower.study.index_benchmark import KINDS, IndexBench, bench_index
 
     started = datetime.now(UTC)
     settings: IndexBench = validated(

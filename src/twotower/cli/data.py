@@ -76,7 +76,7 @@ def prepare(
     from twotower.console import reporting
     from twotower.data.prepare import prepare as make
     from twotower.data.readers import ColumnMapping
-    from twotower.experiments.datasets import find_dataset
+    from twotower.workflow.datasets import find_dataset
 
     path, settings = find_dataset(source)
     settings = changed_settings(

@@ -40,9 +40,9 @@ def train(
     """
     from twotower.console import reporting
     from twotower.data import Dataset
-    from twotower.experiments.models import named_variant, trained_model
-    from twotower.experiments.search import read_settings
-    from twotower.experiments.tracking import Tracker, check_tracking
+    from twotower.study.search_space import read_settings
+    from twotower.study.tracking import Tracker, check_tracking
+    from twotower.workflow.models import named_variant, trained_model
 
     if track:
         check_tracking()
@@ -107,8 +107,8 @@ def evaluate(
     from twotower.console import reporting, results_table
     from twotower.data import Dataset, Part
     from twotower.evaluation.registry import PROTOCOLS
-    from twotower.experiments.baselines import DEFAULT_BASELINES
-    from twotower.experiments.scoring import evaluate_models
+    from twotower.workflow.baselines import DEFAULT_BASELINES
+    from twotower.workflow.evaluation import evaluate_models
 
     started = datetime.now(UTC)
     with reporting(console) as reporter:
@@ -151,8 +151,8 @@ def index(
     """
     from twotower.console import reporting
     from twotower.data import Dataset
-    from twotower.experiments.bundling import bundle_model
     from twotower.index import named_choice
+    from twotower.workflow.bundling import bundle_model
 
     with reporting(console) as reporter:
         manifest = bundle_model(

@@ -13,7 +13,7 @@ from twotower.cli.options import JsonFile, console, write_json
 from twotower.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
-    from twotower.serving import Pipeline, Recommendation
+    from twotower.inference import Pipeline, Recommendation
 
 
 def recommend(
@@ -42,7 +42,7 @@ def recommend(
 
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
-    from twotower.serving import Pipeline
+    from twotower.inference import Pipeline
 
     if (batch is None) != (out is None):
         raise InputError(
@@ -113,8 +113,8 @@ def _recommend_batch(
     bundle: Path, users: Path, out: Path, k: int, *, rerank: bool
 ) -> dict[str, object]:
     from twotower.console import reporting
-    from twotower.serving import Pipeline
-    from twotower.serving.batch import read_users, recommend_to_file
+    from twotower.inference import Pipeline
+    from twotower.inference.batch import read_users, recommend_to_file
 
     pipeline = Pipeline.load(bundle)
     known = pipeline.contents.users.ids

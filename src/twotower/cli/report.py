@@ -23,9 +23,9 @@ def report(
 
     Example: `twotower report runs/study/results.json --out runs/study/report.html`
     """
-    from twotower.evaluation.report_data import StudyFigures
-    from twotower.evaluation.report_page import write_page
-    from twotower.evaluation.report_picture import write_picture
+    from twotower.reporting.page import write_page
+    from twotower.reporting.picture import write_picture
+    from twotower.reporting.study_results import StudyFigures
 
     figures = StudyFigures.read(results, reference=reference)
     write_page(out, figures)

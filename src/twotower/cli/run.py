@@ -41,12 +41,12 @@ def run(
     """
     from twotower.console import reporting, results_table
     from twotower.evaluation.protocols import FULL, SAMPLED
-    from twotower.experiments.datasets import find_dataset
-    from twotower.experiments.run import DEFAULT_MODELS
-    from twotower.experiments.run import run as whole_job
-    from twotower.experiments.tracking import check_tracking, track_models
     from twotower.index import named_choice
-    from twotower.serving import Pipeline
+    from twotower.inference import Pipeline
+    from twotower.study.tracking import check_tracking, track_models
+    from twotower.workflow.datasets import find_dataset
+    from twotower.workflow.run import DEFAULT_MODELS
+    from twotower.workflow.run import run as whole_job
 
     started = datetime.now(UTC)
     if track:

@@ -9,7 +9,7 @@ from twotower.cli.options import JsonFile, console, validated, write_json
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
-    from twotower.serving.settings import ServeSettings
+    from twotower.service.settings import ServeSettings
 
 StateUrl = Annotated[
     str | None,
@@ -44,7 +44,7 @@ def serve(
         bundle=bundle, host=host, port=port, state_url=state, keys_file=keys, rerank=rerank,
         processes=processes,
     )  # fmt: skip
-    from twotower.serving.api.server import serve as run
+    from twotower.service.api.server import serve as run
 
     run(settings)
 
@@ -62,7 +62,7 @@ def key(
 
     Example: `twotower key shop --scope write --keys keys`
     """
-    from twotower.serving.api.auth import Scope, new_key
+    from twotower.service.api.auth import Scope, new_key
 
     made, line = new_key(name, Scope[scope.upper()])
     if keys is not None:
@@ -87,9 +87,9 @@ def events(
 
     Example: `twotower events --bundle bundle --out data/shop-new`
     """
-    from twotower.serving.bundle import load_bundle
-    from twotower.serving.retrain import LEARNED, write_source
-    from twotower.serving.state import EventKind, StateStore
+    from twotower.bundle.storage import load_bundle
+    from twotower.service.retrain import LEARNED, write_source
+    from twotower.service.state import EventKind, StateStore
 
     known: tuple[EventKind, ...] = ("view", "cart", "buy", "rating")
     wanted = tuple(kind for kind in known if kind in (kinds or LEARNED))
@@ -112,7 +112,7 @@ def events(
 
 def _settings(**given: Any) -> "ServeSettings":
     try:
-        from twotower.serving.settings import ServeSettings
+        from twotower.service.settings import ServeSettings
     except ModuleNotFoundError as error:
         raise InputError(
             f"serving needs the package {error.name}, which is not installed",

@@ -37,11 +37,11 @@ def tune(
     Example: `twotower tune v9 --dataset sample --trials 20 --out runs/tuned-v9`
     """
     from twotower.console import reporting
-    from twotower.experiments.ablation.study import study_dataset
-    from twotower.experiments.datasets import find_dataset
-    from twotower.experiments.models import named_variant
-    from twotower.experiments.search import read_space, space_of
-    from twotower.experiments.tuning import tune as search
+    from twotower.study.ablation.study import study_dataset
+    from twotower.study.search_space import read_space, space_of
+    from twotower.study.tuning import tune as search
+    from twotower.workflow.datasets import find_dataset
+    from twotower.workflow.models import named_variant
 
     settings = named_variant(variant, text_encoder)
     if epochs is not None:

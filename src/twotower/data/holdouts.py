@@ -30,7 +30,7 @@ def hold_out(
 
     The interactions stay in the log under a mark in ``split`` that belongs to no `Part`, so
     that everything which is fitted, selected or asked by part does without them, and
-    ``twotower.evaluation.questions`` can ask for them. Id maps and the catalogue stay whole: a
+    ``twotower.evaluation.tasks`` can ask for them. Id maps and the catalogue stay whole: a
     held-out item is a candidate, as an item that was listed yesterday is. Its average rating
     and rating count are taken out of the catalogue, for they sum up its interactions.
 

@@ -9,7 +9,7 @@ from typing import Final
 from twotower.demo.figures import Figures, find_figures, places, stamp
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
-from twotower.serving.memory import settle
+from twotower.service.trim_memory import settle
 
 WARMING: Final = "twotower-warm"
 """Name of the thread that makes the rest of a bundle ready."""

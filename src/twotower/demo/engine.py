@@ -6,11 +6,11 @@ from typing import Any, Protocol, TypeVar
 import httpx
 
 from twotower.errors import InputError
-from twotower.serving.answers import Reason, Recommendation
-from twotower.serving.client import Client
-from twotower.serving.filters import ANY, Filters
-from twotower.serving.pipeline import Pipeline
-from twotower.serving.requests import Request
+from twotower.inference.answers import Reason, Recommendation
+from twotower.inference.filters import ANY, Filters
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.requests import Request
+from twotower.service.client import Client
 
 Answer = TypeVar("Answer")
 

@@ -11,8 +11,8 @@ import orjson
 
 from twotower.errors import TwoTowerError
 from twotower.evaluation.registry import FULL
-from twotower.evaluation.report_data import QUALITY, StudyFigures
 from twotower.evaluation.results import Difference, Results, Row, read_results
+from twotower.reporting.study_results import QUALITY, StudyFigures
 
 Figure = TypeVar("Figure", Row, Difference)
 _SIZE: Final = re.compile(r"index-(?P<items>\d+)x(?P<width>\d+)")

@@ -10,9 +10,9 @@ import numpy as np
 from twotower.errors import InputError
 from twotower.index import named_index
 from twotower.index.compare import Measurement, compare
-from twotower.serving.pipeline import Pipeline
-from twotower.serving.requests import Request, RequestReader
-from twotower.serving.user_tower import UserTower
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.requests import Request, RequestReader
+from twotower.inference.user_tower import UserTower
 from twotower.types import FloatArray
 
 KINDS: Final = ("exact", "flat", "hnsw", "ivf")

@@ -8,19 +8,19 @@ from typing import Final, Self
 
 import numpy as np
 
+from twotower.bundle.comparison_models import Peer
+from twotower.bundle.manifest import Manifest
+from twotower.bundle.storage import Bundle, load_bundle
+from twotower.demo.baselines import Rivals
 from twotower.demo.engine import Engine, InProcess, OverHttp
 from twotower.demo.finder import TitleFinder
 from twotower.demo.projection import CatalogueMap, Projection
-from twotower.demo.rivals import Rivals
 from twotower.demo.scenarios import Scenario, scenarios
 from twotower.demo.style import COLOURS
 from twotower.errors import ArtefactError, TwoTowerError
-from twotower.serving.bundle import Bundle, load_bundle
-from twotower.serving.item_table import ItemTable
-from twotower.serving.manifest import Manifest
-from twotower.serving.peers import Peer
-from twotower.serving.pipeline import Pipeline
-from twotower.serving.requests import Request
+from twotower.inference.item_table import ItemTable
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.requests import Request
 from twotower.types import BoolArray, OffsetArray
 
 MAPPED: Final = 6000

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.serving.franchise import franchise
-from twotower.serving.item_table import ItemTable
+from twotower.inference.franchise import franchise
+from twotower.inference.item_table import ItemTable
 from twotower.types import Array
 
 PICKS: Final = 3
@@ -45,7 +45,7 @@ class Scenario:
 def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     """The most bought series, brands and categories, of each its most bought items.
 
-    Series are told from titles (see `twotower.serving.franchise`), brands and categories are
+    Series are told from titles (see `twotower.inference.franchise`), brands and categories are
     columns of the catalogue. What has fewer than three items is no scenario, nor is a series or
     brand of which nearly everything in the catalogue is.
 

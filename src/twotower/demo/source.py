@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 from urllib.parse import urljoin, urlsplit
 
+from twotower.bundle.manifest import MANIFEST_FILE, verify
+from twotower.bundle.storage import REQUIRED
 from twotower.data.atomic import atomic_folder
 from twotower.data.download.fetch import Progress, download_file
 from twotower.errors import ArtefactError, InputError
 from twotower.features.cache import cache_folder
-from twotower.serving.bundle import REQUIRED
-from twotower.serving.manifest import MANIFEST_FILE, verify
 
 _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_BYTES: Final = 64 << 30

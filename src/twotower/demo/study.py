@@ -8,9 +8,9 @@ import streamlit as st
 
 from twotower.demo import cards, charts
 from twotower.evaluation.registry import GROUPS, segment_names
-from twotower.evaluation.report_charts import lines_chart
-from twotower.evaluation.report_data import QUALITY, StudyFigures
 from twotower.evaluation.results import Row
+from twotower.reporting.charts import lines_chart
+from twotower.reporting.study_results import QUALITY, StudyFigures
 
 _MOST_LINES: Final = 6
 """Models that a chart of lines begins with."""

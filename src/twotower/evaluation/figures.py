@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from twotower.errors import InputError
+from twotower.evaluation.beyond_accuracy import ListFigures
 from twotower.evaluation.bootstrap import bootstrap_interval
-from twotower.evaluation.lists import ListFigures
 from twotower.evaluation.results import Row
 from twotower.types import DoubleArray
 

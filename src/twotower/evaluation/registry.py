@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from twotower.errors import InputError
-from twotower.evaluation.questions import (
-    Ask,
-    CutHistory,
-    Everyone,
-    KnownUsers,
-    NewItems,
-    NewUsers,
-)
+from twotower.evaluation.tasks import Ask, CutHistory, Everyone, KnownUsers, NewItems, NewUsers
 
 FULL: Final = "full"
 """Rank among the whole catalogue without the query's history."""
@@ -47,7 +40,7 @@ class Protocol:
     segments
         Reports the ranks by history length too, under this name and the segment's; None for no.
     lists
-        Whether the lists themselves are described: `twotower.evaluation.lists`.
+        Whether the lists themselves are described: `twotower.evaluation.beyond_accuracy`.
     """
 
     ask: Ask

@@ -2,10 +2,8 @@
 
 from twotower.features.cache import cached_embeddings
 from twotower.features.clip import CLIP
-from twotower.features.cold_items import ColdItems
 from twotower.features.declared import ITEM_FEATURES, LAUNCH_FEATURES, USER_FEATURES, Feature
 from twotower.features.efficientnet import EfficientNetLite0
-from twotower.features.fold_in import FoldIn, principal_basis, principal_directions, solve_rows
 from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
 from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddings
 from twotower.features.inputs import UserInputs, user_inputs
@@ -13,7 +11,6 @@ from twotower.features.item import ItemFeatures
 from twotower.features.item_text import TextFields, item_texts
 from twotower.features.release import RELEASE_WAVES, ReleaseOrder, releases
 from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encoder
-from twotower.features.text_neighbours import Nearness, TextSmoothing
 from twotower.features.user import UserFeatures
 
 __all__ = [
@@ -22,20 +19,16 @@ __all__ = [
     "LAUNCH_FEATURES",
     "RELEASE_WAVES",
     "USER_FEATURES",
-    "ColdItems",
     "EfficientNetLite0",
     "Feature",
-    "FoldIn",
     "HashingText",
     "ImageEmbeddings",
     "ImageEncoder",
     "ItemFeatures",
     "MiniLM",
-    "Nearness",
     "ReleaseOrder",
     "TextEncoder",
     "TextFields",
-    "TextSmoothing",
     "Thumbnail",
     "UserFeatures",
     "UserInputs",
@@ -43,10 +36,7 @@ __all__ = [
     "cached_image_embeddings",
     "image_encoder",
     "item_texts",
-    "principal_basis",
-    "principal_directions",
     "releases",
-    "solve_rows",
     "text_encoder",
     "user_inputs",
 ]

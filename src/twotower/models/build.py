@@ -6,9 +6,9 @@ from pydantic import Field
 
 from twotower.data import Dataset
 from twotower.errors import InputError
+from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.models.base import RetrievalModule
-from twotower.models.factors import trained_items
 from twotower.models.lightgcn import LightGCN, LightGCNConfig
 from twotower.models.mf import MatrixFactorisation, MFConfig
 from twotower.models.sequence import SequenceTower

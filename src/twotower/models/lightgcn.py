@@ -9,6 +9,7 @@ from torch import nn
 
 from twotower.config import Config
 from twotower.data import Histories, Queries
+from twotower.factors.scorer import FactorScorer, distinct, history_sums
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -17,7 +18,6 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
-from twotower.models.factors import FactorScorer, distinct, history_sums
 from twotower.models.graph import BipartiteGraph, inverse_sqrt
 from twotower.types import FloatArray
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from twotower.config import Config
 from twotower.data import Histories, Queries
+from twotower.factors.scorer import FactorScorer, history_sums, trained_items
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -16,7 +17,6 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
-from twotower.models.factors import FactorScorer, history_sums, trained_items
 from twotower.types import FloatArray
 
 

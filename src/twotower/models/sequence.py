@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
-from twotower.features import FoldIn, ItemFeatures, Nearness
-from twotower.models.als import fit_both_factors, fold_in
+from twotower.factors.als import fit_both_factors, fold_in
+from twotower.factors.fold_in import FoldIn
+from twotower.factors.scorer import FactorScorer
+from twotower.factors.text_smoothing import Nearness
+from twotower.features import ItemFeatures
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -27,13 +30,8 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
-from twotower.models.factors import FactorScorer
 from twotower.models.projection import score_projections
-from twotower.models.sequence_towers import (
-    SequenceConfig,
-    SequenceItemTower,
-    SequenceUserTower,
-)
+from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
 from twotower.types import BoolArray, FloatArray

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.config import Config
-from twotower.features import LAUNCH_FEATURES, RELEASE_WAVES, ColdItems, TextSmoothing
-from twotower.models.als import ALSConfig
+from twotower.factors.als import ALSConfig
+from twotower.factors.cold_items import ColdItems
+from twotower.factors.text_smoothing import TextSmoothing
+from twotower.features import LAUNCH_FEATURES, RELEASE_WAVES
 from twotower.models.history import HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
 

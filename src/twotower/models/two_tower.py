@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from twotower.config import Config
 from twotower.data import Queries
 from twotower.errors import InputError
+from twotower.factors.scorer import FactorScorer
 from twotower.features import UserFeatures, user_inputs
 from twotower.models.base import (
     Batch,
@@ -20,7 +21,6 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
-from twotower.models.factors import FactorScorer
 from twotower.models.fusion import FMGates
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
 from twotower.types import BoolArray, FloatArray

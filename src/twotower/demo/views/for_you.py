@@ -5,13 +5,13 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, state
+from twotower.demo.baselines import ITEM_KNN, POPULARITY, best
 from twotower.demo.opened import Opened
-from twotower.demo.rivals import ITEM_KNN, POPULARITY, best
 from twotower.demo.settings import DemoSettings
 from twotower.errors import InputError
-from twotower.serving.answers import Recommendation
-from twotower.serving.filters import Filters
-from twotower.serving.requests import Request
+from twotower.inference.answers import Recommendation
+from twotower.inference.filters import Filters
+from twotower.inference.requests import Request
 
 SHOWN: Final = 10
 _FOUND: Final = 6

@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, state
+from twotower.demo.baselines import best
 from twotower.demo.opened import Item, Opened
-from twotower.demo.rivals import best
 from twotower.demo.settings import DemoSettings
 from twotower.types import BoolArray, FloatArray, OffsetArray
 

@@ -8,10 +8,10 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, state
+from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.demo.opened import Opened
-from twotower.demo.rivals import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.demo.settings import DemoSettings
-from twotower.serving.requests import Request
+from twotower.inference.requests import Request
 from twotower.types import FloatArray
 
 _SHOWN: Final = 10

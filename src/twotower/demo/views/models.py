@@ -12,7 +12,7 @@ from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
 from twotower.demo.study import draw_steps, drawn_lines, models_by
 from twotower.evaluation.registry import FULL, SAMPLED
-from twotower.evaluation.report_charts import (
+from twotower.reporting.charts import (
     curves_chart,
     differences_chart,
     gates_chart,
@@ -21,8 +21,8 @@ from twotower.evaluation.report_charts import (
     sampled_against_full_chart,
     time_chart,
 )
-from twotower.evaluation.report_data import QUALITY, StudyFigures
-from twotower.evaluation.report_words import extremes_in_words, verdicts_in_words
+from twotower.reporting.sentences import extremes_in_words, verdicts_in_words
+from twotower.reporting.study_results import QUALITY, StudyFigures
 
 _TABLES: Final = {
     FULL: (

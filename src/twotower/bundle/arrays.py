@@ -1,0 +1,43 @@
+"""Arrays from files, while others are being answered."""
+
+import math
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import DTypeLike
+from safetensors import safe_open
+
+from twotower.bundle.append_only import roomy
+from twotower.bundle.throttle import pause
+from twotower.types import Array
+
+_BLOCK_BYTES: Final = 1 << 19
+
+
+def read_arrays(path: Path, dtype: DTypeLike | None = None) -> dict[str, Array]:
+    """The arrays of a safetensors file by name, as ``dtype`` if given, `roomy`.
+
+    As `safetensors.numpy.load_file`, block by block: that holds Python's lock until all of the
+    file is read, and every request would wait for a reload that long.
+
+    Raises
+    ------
+    OSError, SafetensorError
+        Where it cannot be read.
+    """
+    arrays = {}
+    with safe_open(path, "numpy") as file:
+        for name in file.keys():  # noqa: SIM118 - a file is no mapping
+            part = file.get_slice(name)
+            rows, *shape = part.get_shape() or [0]
+            if rows * math.prod(shape) == 0:
+                arrays[name] = np.asarray(file.get_tensor(name), dtype)
+                continue
+            first = part[:1]
+            step = max(1, _BLOCK_BYTES // first.nbytes)
+            array = arrays[name] = roomy((rows, *shape), dtype or first.dtype)
+            for start in range(0, rows, step):
+                array[start : start + step] = part[start : min(start + step, rows)]
+                pause()
+    return arrays

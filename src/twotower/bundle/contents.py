@@ -1,0 +1,139 @@
+"""What a bundle holds, checked to fit together."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+
+from twotower.bundle.blend import Blend
+from twotower.bundle.manifest import ModelInfo
+from twotower.bundle.new_items import NewItems
+from twotower.bundle.reranker import RerankVectors
+from twotower.data import Histories, IdMap, columns
+from twotower.errors import InputError
+from twotower.features import UserFeatures
+from twotower.index import Choice, ItemIndex
+from twotower.types import FloatArray
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """Everything that serving reads. Row ``i`` is user or item index ``i`` unless said.
+
+    Attributes
+    ----------
+    info
+        What the model is.
+    user_tower
+        ONNX model, see `twotower.inference.user_tower.UserTower`.
+    user_table
+        ``(users + 1, id_dim)`` float32; row 0 is the learned unknown user, row ``i + 1`` user
+        index ``i``.
+    history_table
+        ``(items + 1, h)`` float32, what the user tower reads of an item in a history; row 0 is
+        padding. None where it reads no history.
+    user_features
+        Fitted user features.
+    item_vectors
+        ``(items, embedding_dim)`` float32: outputs of the item tower, and behind them factors
+        where the model has a least-squares part.
+    users
+        External user ids.
+    catalogue
+        One row per item: at least the item id and the title, and whatever is to be shown.
+    histories
+        One row per user: all that is known of them, oldest first.
+    index
+        Index of ``item_vectors``.
+    factors
+        ``(items, f)`` float32, what a history is folded in with, or None where the vectors have
+        no least-squares part.
+    reranker
+        The second stage, or None.
+    new_items
+        What encodes items and texts that training never saw, or None.
+    index_choice
+        What was measured to choose the index, or None where it was given.
+    """
+
+    info: ModelInfo
+    user_tower: bytes
+    user_table: FloatArray
+    history_table: FloatArray | None
+    user_features: UserFeatures
+    item_vectors: FloatArray
+    users: IdMap
+    catalogue: pl.DataFrame
+    histories: Histories
+    index: ItemIndex
+    factors: FloatArray | None = None
+    reranker: RerankVectors | Blend | None = None
+    new_items: NewItems | None = None
+    index_choice: Choice | None = None
+
+    def __post_init__(self) -> None:
+        missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)
+        if missing:
+            raise InputError(f"catalogue must have the columns {sorted(missing)}")
+        users, items = len(self.users), self.catalogue.height
+        rows = {
+            "user_table": (len(self.user_table), users + 1),
+            "histories": (len(self.histories), users),
+            "item_vectors": (len(self.item_vectors), items),
+            "user_features": (len(self.user_features.item_table), items),
+            "index": (self.index.size, items),
+        }
+        if self.history_table is not None:
+            rows["history_table"] = (len(self.history_table), items + 1)
+        if self.factors is not None:
+            rows["factors"] = (len(self.factors), items)
+        if isinstance(self.reranker, Blend):
+            rows["blend"] = (self.reranker.num_items, items)
+        if isinstance(self.reranker, RerankVectors):
+            rows["reranker user_vectors"] = (len(self.reranker.user_vectors), users)
+            rows["reranker item_vectors"] = (len(self.reranker.item_vectors), items)
+        if self.new_items is not None and self.new_items.text is not None:
+            rows["item text"] = (len(self.new_items.text), items)
+        for name, (got, expected) in rows.items():
+            if got != expected:
+                raise InputError(
+                    f"{name} must have {expected} rows for {users} users and {items} items, "
+                    f"got {got}"
+                )
+        dim = self.item_vectors.shape[1]
+        if self.index.dim != dim:
+            raise InputError(f"index must have the item vectors' dim {dim}, got {self.index.dim}")
+        given = 0 if self.factors is None else self.factors.shape[1]
+        if given != (0 if self.info.fold_in is None else self.info.fold_in.dim):
+            raise InputError(f"factors must have the columns that info.fold_in says, got {given}")
+        if (self.history_table is None) != (self.info.history_length == 0):
+            raise InputError(
+                f"history_length is {self.info.history_length}, but history_table is "
+                f"{'absent' if self.history_table is None else 'present'}; "
+                "a tower without history has neither"
+            )
+        if self.new_items is not None:
+            new = self.new_items
+            reads = new.history_projection is not None or new.history_is_vector
+            if reads != (self.history_table is not None):
+                raise InputError(
+                    "new items need a history_projection, or history_is_vector, exactly where "
+                    "there is a history_table"
+                )
+        known = self.histories.items
+        if len(known) and not 0 <= known.min() <= known.max() < items:
+            raise InputError(
+                f"histories must hold items from 0 to {items - 1}, "
+                f"got {known.min()} to {known.max()}"
+            )
+
+    @property
+    def tower_dim(self) -> int:
+        """Columns of the vectors that the towers make; least-squares factors stand behind."""
+        fold_in = self.info.fold_in
+        return int(self.item_vectors.shape[1]) - (0 if fold_in is None else fold_in.dim)
+
+    @cached_property
+    def items(self) -> IdMap:
+        """External item ids, from the catalogue."""
+        return IdMap(self.catalogue[columns.ITEM_ID].to_list(), "item")

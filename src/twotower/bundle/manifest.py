@@ -1,0 +1,177 @@
+"""The bundle's manifest: what the model is, and the size and sha256 of every file."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError
+
+from twotower.bundle.throttle import pause
+from twotower.config import Config
+from twotower.errors import ArtefactError
+from twotower.factors.cold_items import ColdItems
+
+SCHEMA_VERSION: Final = 2
+MANIFEST_FILE: Final = "manifest.json"
+_BLOCK_BYTES: Final = 1 << 18
+_AGAIN: Final = "save the bundle again, or copy it again whole"
+
+FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
+"""A plain name: a manifest must not lead out of its folder."""
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FoldInInfo(Config):
+    """The least-squares part of the vectors: their last columns, and how a history folds in."""
+
+    dim: int = Field(ge=1)
+    """Columns that are factors."""
+    weight: float = Field(gt=0)
+    """What the user's part is multiplied by."""
+    confidence: float = Field(gt=0)
+    """As `twotower.features.FoldIn`."""
+    recency: float = Field(gt=0, le=1)
+    """As `twotower.features.FoldIn`."""
+    regularisation: float = Field(gt=0)
+    """As `twotower.features.FoldIn`."""
+    cold_items: ColdItems = ColdItems()
+    """What stands for the factor of a new item."""
+
+
+class ModelInfo(Config):
+    """What a model is and where it comes from."""
+
+    model: str = Field(min_length=1)
+    """Short name, as results files use it: ``v9``."""
+    config: dict[str, Any]
+    """The configuration that the model was trained with."""
+    dataset: str
+    """Name of the data set."""
+    dataset_fingerprint: str
+    """sha256 of the data set: which ids and interactions the model was trained on."""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """What was measured before export: ``{"NDCG@10": 0.05}``."""
+    text_encoder: str | None = None
+    """Name of the encoder behind the item texts, or None where the model reads no text."""
+    history_length: int = Field(ge=0)
+    """Newest items of a history that the user tower reads; 0 where it reads none."""
+    fold_in: FoldInInfo | None = None
+    """The part of the vectors that is no tower's, or None where there is none."""
+
+
+class FileEntry(Config):
+    """Size in bytes and sha256 of one file."""
+
+    bytes: int = Field(ge=0)
+    sha256: Digest
+
+
+class Manifest(Config):
+    """Everything that `verify` compares a bundle with."""
+
+    schema_version: int
+    model_version: str
+    """Model name and the first digits of a hash of all content: equal content, equal version."""
+    created: datetime
+    info: ModelInfo
+    embedding_dim: int = Field(ge=1)
+    files: dict[FileName, FileEntry]
+
+    def check(self, folder: Path, name: str) -> None:
+        """`ArtefactError` where the file is missing or is not the one that was saved."""
+        path = folder / name
+        entry = self.files.get(name)
+        if entry is None:
+            raise ArtefactError(f"{folder / MANIFEST_FILE} does not list {name}; {_AGAIN}")
+        if not path.is_file():
+            raise ArtefactError(f"{path} is missing; {_AGAIN}")
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise ArtefactError(
+                f"{path} has {size:,} bytes, the manifest says {entry.bytes:,}: it is truncated "
+                f"or from another bundle; {_AGAIN}"
+            )
+        if _sha256(path) != entry.sha256:
+            raise ArtefactError(
+                f"{path} does not match the manifest's sha256: it is corrupt or from another "
+                f"bundle; {_AGAIN}"
+            )
+
+
+def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifest:
+    """Describe every file now in ``folder``, and seal the description with its own sha256."""
+    files = {
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=_sha256(path))
+        for path in sorted(folder.iterdir())
+    }
+    digests = {name: entry.sha256 for name, entry in files.items()}
+    content = _digest({"info": info.model_dump(mode="json"), "files": digests})
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        model_version=f"{info.model}-{content[:12]}",
+        created=datetime.now(UTC).replace(microsecond=0),
+        info=info,
+        embedding_dim=embedding_dim,
+        files=files,
+    )
+    fields = manifest.model_dump(mode="json")
+    sealed = {**fields, "sha256": _digest(fields)}
+    (folder / MANIFEST_FILE).write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def verify(folder: Path, required: Iterable[str]) -> Manifest:
+    """The manifest of a bundle of which every file is present and as it was saved.
+
+    A file that the manifest does not list is never read, and no error.
+
+    Raises
+    ------
+    ArtefactError
+        Naming the first file that is missing, truncated, corrupt or of another bundle, or the
+        manifest where it is that itself, or of another schema version.
+    """
+    manifest = _read_manifest(folder)
+    for name in sorted({*required, *manifest.files}):
+        manifest.check(folder, name)
+    return manifest
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise ArtefactError(
+            f"{path} is missing: {folder} is not a bundle, or not all of one; {_AGAIN}"
+        )
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version, seal = fields["schema_version"], fields.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(f"{path} is not a bundle's manifest ({error!r}); {_AGAIN}") from error
+    if seal != _digest(fields):
+        raise ArtefactError(f"{path} does not match its own sha256: it was changed; {_AGAIN}")
+    if version != SCHEMA_VERSION:
+        raise ArtefactError(
+            f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}; "
+            "save the bundle again with this release"
+        )
+    try:
+        return Manifest.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise ArtefactError(f"{path} is not a bundle's manifest ({error}); {_AGAIN}") from error
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            pause()
+    return digest.hexdigest()
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

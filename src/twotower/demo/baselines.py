@@ -1,0 +1,106 @@
+"""What simpler models, and single parts of the one served, would say."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from scipy import sparse
+
+from twotower.bundle.contents import BundleContents
+from twotower.inference.requests import Request, RequestReader
+from twotower.inference.user_tower import UserTower
+from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
+
+POPULARITY: Final = "Popularity"
+ITEM_KNN: Final = "Item-kNN"
+TOWERS: Final = "Towers alone"
+FACTORS: Final = "Least squares alone"
+
+
+class Rivals:
+    """Scores of every item by popularity, by co-purchase, and by single parts of the bundle.
+
+    Each user's last interaction is left out of popularity and co-purchase, so that they do not
+    know an item that is hidden from the others.
+
+    Parameters
+    ----------
+    contents
+        A bundle's contents.
+    """
+
+    def __init__(self, contents: BundleContents) -> None:
+        self._contents = contents
+        self._reader = RequestReader(contents.users, contents.items, contents.histories)
+        self._tower = UserTower(contents, 1)
+
+    @cached_property
+    def _bought(self) -> sparse.csr_array:
+        """Users by items, 1 where bought, without each user's last."""
+        log = self._contents.histories
+        lengths = np.diff(log.indptr)
+        kept = np.ones(len(log.items), dtype=np.bool_)
+        kept[log.indptr[1:][lengths > 0] - 1] = False
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        shape = (len(lengths), len(self._contents.items))
+        table = sparse.csr_array(
+            (np.ones(int(kept.sum()), dtype=np.float32), (rows[kept], log.items[kept])), shape=shape
+        )
+        table.sum_duplicates()
+        table.data[:] = 1
+        return table
+
+    @cached_property
+    def popularity(self) -> FloatArray:
+        """``(items,)`` buyers of each item."""
+        buyers: FloatArray = np.bincount(
+            self._bought.indices, minlength=len(self._contents.items)
+        ).astype(np.float32)
+        return buyers
+
+    def together(self, rows: IndexArray) -> FloatArray:
+        """``(items,)`` cosines of each item's buyers with those of each row, added up."""
+        length = np.sqrt(np.maximum(self.popularity, 1))
+        wanted = np.zeros(len(length), dtype=np.float32)
+        wanted[rows] = 1 / length[rows]
+        scores: FloatArray = (self._bought.T @ (self._bought @ wanted)) / length
+        return scores
+
+    def user_vector(self, history: Sequence[str]) -> FloatArray:
+        """``(d,)`` the vector of somebody new with this history."""
+        vector: FloatArray = self._tower.encode(
+            self._reader.queries([Request(history=list(history))])
+        )[0]
+        return vector
+
+    def all_scores(self, history: Sequence[str]) -> dict[str, FloatArray]:
+        """Every rival's scores of all items for somebody new with this history, by name.
+
+        The two parts of the served vectors are missing where there is but one. ``history`` is not
+        empty.
+        """
+        contents = self._contents
+        rows = contents.items.indices(history)
+        vector, dim = self.user_vector(history), contents.tower_dim
+        parts = {ITEM_KNN: self.together(rows), POPULARITY: self.popularity}
+        if len(vector) > dim:
+            parts = {
+                TOWERS: contents.item_vectors[:, :dim] @ vector[:dim],
+                FACTORS: contents.item_vectors[:, dim:] @ vector[dim:],
+                **parts,
+            }
+        return parts
+
+
+def best(scores: FloatArray, k: int, passing: BoolArray) -> OffsetArray:
+    """Rows of the ``k`` best items that pass, best first; of equal ones the earlier.
+
+    Examples
+    --------
+    >>> best(np.array([1.0, 3.0, 2.0, 3.0]), 2, np.array([True, True, True, False]))
+    array([1, 2])
+    """
+    rows = np.flatnonzero(passing)
+    order: OffsetArray = rows[np.lexsort((rows, -scores[rows]))[:k]]
+    return order

@@ -1,0 +1,1 @@
+"""NumPy models shared by training and serving: implicit ALS, fold-in, EASE, item-kNN, smoothing."""

@@ -1,0 +1,135 @@
+"""EASE: the best linear item-to-item model, in closed form."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg.lapack import spotrf, spotri
+
+from twotower.data import Histories, Queries
+from twotower.errors import InputError
+from twotower.factors.item_knn import binary_matrix
+from twotower.types import Array, FloatArray
+
+MOST_ITEMS: Final = 36_000
+"""Largest number of bought items: the matrix to invert is then 4.8 GiB."""
+BLOCK: Final = 1024
+"""Columns that are worked on at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class EASE:
+    r"""Scores an item by a learned weight from each item of the history.
+
+    The weights minimise the squared error of rebuilding the binary interaction matrix from
+    itself, with no item allowed to explain itself (Steck, *Embarrassingly shallow autoencoders
+    for sparse data*, WWW 2019):
+
+    .. math:: P = (X^T X + \lambda I)^{-1}, \quad B_{ij} = -P_{ij} / P_{jj}, \quad B_{jj} = 0
+
+    The matrix is inverted in place, in single precision: its peak memory is
+    ``4 * bought items ** 2`` bytes and little more. A new user is scored as any other.
+
+    Attributes
+    ----------
+    weights
+        ``(bought, bought)`` float32, dense, or sparse where links were cut. Row ``i`` holds what
+        item ``bought_items[i]`` in the history adds to each.
+    bought_items
+        ``(bought,)`` the items of the training interactions; others score 0.
+    num_items
+        Size of the catalogue.
+    """
+
+    weights: FloatArray | sparse.csr_array
+    bought_items: Array
+    num_items: int
+
+    @classmethod
+    def fit(
+        cls,
+        train: Histories,
+        num_items: int,
+        *,
+        regularisation: float = 200.0,
+        links: int | None = None,
+    ) -> Self:
+        """Solve for the weights.
+
+        Parameters
+        ----------
+        regularisation
+            ``λ``: the larger, the less is believed of items with few interactions.
+        links
+            Strongest weights to keep of each item in a history, by absolute value; None keeps
+            all. The weights are then sparse, which holds less memory and scores faster.
+
+        Raises
+        ------
+        InputError
+            Where a setting is out of range, or the matrix too large to invert.
+        """
+        if regularisation <= 0:
+            raise InputError(f"regularisation must be positive, got {regularisation}")
+        if links is not None and links < 1:
+            raise InputError(f"links must be at least 1, got {links}")
+        bought = np.unique(train.items)
+        if len(bought) > MOST_ITEMS:
+            raise InputError(
+                f"EASE inverts a dense matrix of all {len(bought):,} bought items, "
+                f"at most {MOST_ITEMS:,} fit",
+                "use item-knn, or a k-core of the data",
+            )
+        interactions = binary_matrix(train, num_items)[:, bought]
+        weights = _solve((interactions.T @ interactions).tocsc(), regularisation)
+        cut = weights if links is None else _strongest_links(weights, links)
+        return cls(cut, bought, num_items)
+
+    def scores(self, queries: Queries) -> FloatArray:
+        """``(queries, num_items)`` float32; 0 for items that nobody bought."""
+        history = binary_matrix(queries.histories, self.num_items)[:, self.bought_items]
+        found = history @ self.weights
+        scores = np.zeros((len(queries), self.num_items), dtype=np.float32)
+        scores[:, self.bought_items] = found.toarray() if sparse.issparse(found) else found
+        return scores
+
+
+def _solve(gram: sparse.csc_array, regularisation: float) -> FloatArray:
+    """The weights, in the memory of the dense Gram matrix."""
+    matrix = gram.toarray(order="F")  # column-major: LAPACK works in place
+    diagonal = np.arange(len(matrix))
+    matrix[diagonal, diagonal] += regularisation
+    matrix, failed = spotrf(matrix, lower=True, clean=False, overwrite_a=True)
+    if not failed:
+        matrix, failed = spotri(matrix, lower=True, overwrite_c=True)
+    if failed:
+        raise InputError(
+            f"the matrix of EASE cannot be inverted in single precision with regularisation "
+            f"{regularisation}",
+            "raise it",
+        )
+    for start in range(0, len(matrix), BLOCK):  # only the lower triangle was written
+        stop = min(start + BLOCK, len(matrix))
+        matrix[:start, start:stop] = matrix[start:stop, :start].T
+        square = matrix[start:stop, start:stop]
+        square[:] = np.tril(square) + np.tril(square, -1).T
+    weights: FloatArray = matrix.T  # symmetric, and row-major from here on
+    scale = -1 / weights[diagonal, diagonal]
+    weights *= scale
+    weights[diagonal, diagonal] = 0
+    return weights
+
+
+def _strongest_links(weights: FloatArray, links: int) -> sparse.csr_array:
+    """The ``links`` weights of each row that are furthest from 0."""
+    size = len(weights)
+    links = min(links, size)
+    columns = np.empty((size, links), dtype=np.int32)
+    for start in range(0, size, BLOCK):
+        strength = np.abs(weights[start : start + BLOCK])
+        kept = np.argpartition(strength, size - links, axis=1)[:, size - links :]
+        columns[start : start + BLOCK] = np.sort(kept, axis=1)
+    values = np.take_along_axis(weights, columns.astype(np.int64), axis=1)
+    starts = np.arange(0, size * links + 1, links)
+    return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(size, size))

@@ -1,0 +1,188 @@
+"""Fold-in: the vector of a user that least squares gives for a history, without training.
+
+Training (`twotower.factors.als`) and serving solve the same small systems here, in NumPy.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from twotower.data import Histories
+from twotower.types import Array, FloatArray, OffsetArray
+
+_DIRECT: Final = 64
+"""Rows with more events than this are solved in the dimensions, not in the events."""
+_BLOCK: Final = 4_000_000
+"""Numbers held at once: longer gathers would fall out of the cache."""
+_NORM_ROWS: Final = 1024
+
+
+def principal_basis(table: FloatArray) -> FloatArray:
+    """The same vectors, ``(n, d)``, turned so that their Gram matrix is diagonal.
+
+    Dot products stay as they are, the columns come in falling order of their squared norm, and
+    solving against all items costs a division by it.
+    """
+    turned: FloatArray = table @ principal_directions(table)
+    return turned
+
+
+def principal_directions(table: FloatArray) -> FloatArray:
+    """``(d, d)`` float32 the orthogonal matrix that turns a table to its `principal_basis`."""
+    _, basis = np.linalg.eigh(table.T.astype(np.float64) @ table)
+    return np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
+
+
+def column_norms(table: FloatArray) -> FloatArray:
+    """Squared norms of the columns: the diagonal of the Gram matrix."""
+    total = np.zeros(table.shape[1])
+    for start in range(0, len(table), _NORM_ROWS):  # all squares at once fall out of the cache
+        total += np.square(table[start : start + _NORM_ROWS], dtype=np.float64).sum(axis=0)
+    return total.astype(np.float32)
+
+
+def solve_rows(
+    table: FloatArray,
+    indptr: OffsetArray,
+    events: Array,
+    weights: FloatArray,
+    regularisation: FloatArray,
+    spectrum: FloatArray | None = None,
+) -> FloatArray:
+    r"""Least-squares vector of every row of events against a table in its principal basis.
+
+    Row ``r``, with events ``i`` of extra weight ``a_i``, gets the minimiser of
+
+    .. math:: \sum_{i \in r} (1 + a_i) (1 - x^T y_i)^2 + \sum_{j \notin r} (x^T y_j)^2
+              + \lambda_r \lVert x \rVert^2
+
+    (Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008,
+    with an item that comes twice counted twice). A short row is solved by the Woodbury identity
+    in as many unknowns as it has events.
+
+    Parameters
+    ----------
+    table
+        ``(n, d)`` float32 in `principal_basis`.
+    indptr, events
+        ``(rows + 1,)`` and ``(events,)``: row ``r`` has ``events[indptr[r]:indptr[r + 1]]``.
+    weights
+        ``(events,)`` float32, positive.
+    regularisation
+        ``(rows,)`` float32, positive.
+    spectrum
+        `column_norms` of the table, where they are at hand: over a large table they take longer
+        than a row.
+
+    Returns
+    -------
+    ``(rows, d)`` float32; zero for a row without events.
+    """
+    if spectrum is None:
+        spectrum = column_norms(table)
+    lengths = indptr[1:] - indptr[:-1]
+    vectors = np.zeros((len(lengths), table.shape[1]), dtype=np.float32)
+    short = lengths[(lengths > 0) & (lengths <= _DIRECT)]
+    for length in sorted(set(short.tolist())):
+        same = np.flatnonzero(lengths == length)
+        step = max(1, int(_BLOCK // (length * table.shape[1])))
+        for start in range(0, len(same), step):
+            rows = same[start : start + step]
+            places = indptr[rows][:, None] + np.arange(length)
+            inverse = np.reciprocal(spectrum + regularisation[rows][:, None])  # (R, d)
+            vectors[rows] = _few_events(table[events[places]], inverse, weights[places])
+    for row in np.flatnonzero(lengths > _DIRECT):
+        span = slice(indptr[row], indptr[row + 1])
+        own, weight = table[events[span]], weights[span]
+        matrix = np.diag(spectrum + regularisation[row]) + (own.T * weight) @ own
+        vectors[row] = np.linalg.solve(matrix, own.T @ (1 + weight))
+    return vectors
+
+
+def _few_events(own: FloatArray, inverse: FloatArray, weights: FloatArray) -> FloatArray:
+    """``own`` (R, L, d), ``inverse`` (R, d) and ``weights`` (R, L) to ``(R, d)``."""
+    scaled = own * inverse[:, None]
+    kernel = scaled @ own.transpose(0, 2, 1)  # (R, L, L)
+    wanted = 1 + weights
+    system = kernel + np.eye(own.shape[1], dtype=np.float32) / weights[:, :, None]
+    taken = np.linalg.solve(system, kernel @ wanted[..., None])[..., 0]
+    solved: FloatArray = ((wanted - taken)[:, None] @ scaled)[:, 0]
+    return solved
+
+
+def _one_row(
+    own: FloatArray, inverse: FloatArray, wanted: FloatArray, ridge: FloatArray
+) -> FloatArray:
+    """As `_few_events` for ``own`` (L, d): for one request what NumPy's calls cost counts.
+
+    ``wanted`` are 1 + the weights, ``ridge`` 1 / the weights.
+    """
+    scaled = own * inverse
+    kernel = scaled @ own.T
+    aim = kernel @ wanted
+    kernel.ravel()[:: len(own) + 1] += ridge
+    solved: FloatArray = (wanted - np.linalg.solve(kernel, aim)) @ scaled
+    return solved
+
+
+@dataclass(frozen=True)
+class FoldIn:
+    """Makes user vectors from histories; older events weigh less.
+
+    Attributes
+    ----------
+    table
+        ``(items, d)`` float32 item factors in `principal_basis`; an item of zeros says nothing.
+    confidence
+        Extra weight of the newest event.
+    recency
+        What an event's extra weight is multiplied by for each event that came after it.
+    regularisation
+        Weight of the vector's squared norm.
+    length
+        Newest events that are read.
+    """
+
+    table: FloatArray
+    confidence: float
+    recency: float
+    regularisation: float
+    length: int = 200
+
+    @cached_property
+    def spectrum(self) -> FloatArray:
+        """`column_norms` of the table."""
+        return column_norms(self.table)
+
+    @cached_property
+    def _inverse(self) -> FloatArray:
+        inverse: FloatArray = np.reciprocal(self.spectrum + np.float32(self.regularisation))
+        return inverse
+
+    @cached_property
+    def _oldest_first(self) -> tuple[FloatArray, FloatArray]:
+        """1 + the weights and 1 / the weights, the newest event's last."""
+        weights = self.weights[::-1]
+        return 1 + weights, np.reciprocal(weights)
+
+    @cached_property
+    def weights(self) -> FloatArray:
+        """``(length,)`` extra weight of the newest event, the one before it, and so on."""
+        falling = self.confidence * self.recency ** np.arange(self.length)
+        # Never quite 0: a weight is divided by.
+        weights: FloatArray = np.maximum(falling, 1e-6).astype(np.float32)
+        return weights
+
+    def __call__(self, histories: Histories) -> FloatArray:
+        """``(rows, d)`` float32; zero for an empty history."""
+        recent = histories.last(self.length)
+        if len(recent) == 1 and 0 < len(recent.items) <= _DIRECT:
+            own = self.table.take(recent.items, axis=0)
+            wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
+            return _one_row(own, self._inverse, wanted, ridge)[None]
+        age = np.repeat(recent.indptr[1:], recent.lengths) - 1 - np.arange(len(recent.items))
+        weights = self.weights[age]
+        penalty = np.full(len(recent), self.regularisation, dtype=np.float32)
+        return solve_rows(self.table, recent.indptr, recent.items, weights, penalty, self.spectrum)

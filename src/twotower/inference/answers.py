@@ -1,0 +1,137 @@
+"""What a request is answered with, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+
+from twotower.inference.item_table import ItemTable
+from twotower.inference.likeness import scale
+from twotower.inference.ranking import Ranked
+from twotower.types import Array, IndexArray
+
+_PHRASES: Final = {
+    "stored": "because you bought {}",
+    "buy": "because you bought {}",
+    "rating": "because you rated {}",
+    "cart": "because you put {} in the cart",
+    "view": "because you looked at {}",
+    "given": "because you looked at {}",
+    "described": "because your words fit {}",
+}
+_NEWEST: Final = 200
+"""Items of a history among which a reason is looked for."""
+
+
+# Neither frozen nor with slots: to make the twenty objects of an answer would take six times as
+# long, to write them as JSON four times.
+@dataclass
+class Reason:
+    """The item of the history that a recommended item is most like.
+
+    Attributes
+    ----------
+    kind
+        How that item got into the history: ``stored`` (known when the bundle was made), ``view``,
+        ``cart``, ``buy``, ``rating``, ``given`` (by the request) or ``described`` (by its words).
+    item_id, title
+        That item.
+    text
+        The reason in words.
+    similarity
+        Mean cosine of the parts of the two items' vectors: see `twotower.inference.likeness`.
+    """
+
+    kind: str
+    item_id: str
+    title: str | None
+    text: str
+    similarity: float
+
+
+@dataclass
+class Recommendation:
+    """One recommended item.
+
+    Attributes
+    ----------
+    item_id
+        External id.
+    title
+        The catalogue's title, where it has one.
+    score
+        What ranked it: of the last stage, comparable only within one answer.
+    rank
+        From 1.
+    retrieval_score
+        The first stage's score, the inner product of user and item vector; None where the
+        item was found otherwise.
+    rerank_score
+        The second stage's score, or None where there was none.
+    reason
+        Why, or None where nothing in the user's history is like it, or reasons were not asked for.
+    """
+
+    item_id: str
+    title: str | None
+    score: float
+    rank: int
+    retrieval_score: float | None = None
+    rerank_score: float | None = None
+    reason: Reason | None = None
+
+
+def recommendations(
+    table: ItemTable, ranked: Ranked, reasons: Sequence[Reason | None] | None = None
+) -> list[Recommendation]:
+    """A ranked list of the table's rows as it is shown."""
+    columns = (
+        table.ids.rows[ranked.items].tolist(),
+        table.titles.rows[ranked.items].tolist(),
+        ranked.scores.tolist(),
+        range(1, len(ranked.items) + 1),
+        repeat(None) if ranked.retrieval is None else ranked.retrieval.tolist(),
+        repeat(None) if ranked.rerank is None else ranked.rerank.tolist(),
+        repeat(None) if reasons is None else reasons,
+    )
+    return [Recommendation(*row) for row in zip(*columns, strict=False)]
+
+
+def reasons_for(
+    table: ItemTable, items: Array, history: IndexArray, kinds: list[str]
+) -> list[Reason | None] | None:
+    """For each item the one of the history that its vector is nearest to, if it is near at all.
+
+    Parameters
+    ----------
+    items, history
+        Rows of the table.
+    kinds
+        How each item of the history got there.
+
+    Returns
+    -------
+    list or None
+        None for an item that points away from the whole history, and where there is no history.
+    """
+    history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
+    if not len(history) or not len(items):
+        return None
+    rows = np.concatenate([items, history])
+    units = table.vectors.rows.take(rows, axis=0)
+    scale(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
+    similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
+    nearest, values = similarity.argmax(axis=1).tolist(), similarity.max(axis=1).tolist()
+    causes = {place: _cause(table, history[place], kinds[place]) for place in set(nearest)}
+    return [
+        Reason(*causes[place], value) if value > 0 else None
+        for place, value in zip(nearest, values, strict=True)
+    ]
+
+
+def _cause(table: ItemTable, row: int, kind: str) -> tuple[str, str, str | None, str]:
+    """What a reason says of an item of the history: kind, id, title and text."""
+    item_id, title = table.ids.rows[row], table.titles.rows[row]
+    return kind, item_id, title, _PHRASES[kind].format(title or item_id)

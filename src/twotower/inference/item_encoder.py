@@ -1,0 +1,147 @@
+"""The item tower in onnxruntime: a description in, an item that can be recommended out."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from twotower.bundle.contents import BundleContents
+from twotower.bundle.new_items import NewItems
+from twotower.data import columns
+from twotower.data.catalogue import CATALOGUE_SCHEMA
+from twotower.errors import ArtefactError, InputError
+from twotower.factors.text_smoothing import Nearness
+from twotower.features import TextEncoder, item_texts, releases
+from twotower.features.release import NEWEST
+from twotower.inference.encoded_items import EncodedItems
+from twotower.inference.onnx_session import open_session
+from twotower.types import BoolArray, FloatArray
+
+
+class ItemEncoder:
+    """Encodes items that training never saw, by the statistics and weights of the training.
+
+    Parameters
+    ----------
+    contents
+        A bundle's contents, with `BundleContents.new_items`.
+    text_encoder
+        The encoder of its texts, `twotower.inference.text_encoder.text_encoder_of`, or None.
+    threads
+        Threads that one run may use.
+
+    Raises
+    ------
+    InputError
+        Where the bundle holds no item tower.
+    ArtefactError
+        Where the tower cannot be run.
+    """
+
+    def __init__(
+        self, contents: BundleContents, text_encoder: TextEncoder | None, threads: int = 1
+    ) -> None:
+        if contents.new_items is None:
+            raise InputError(
+                f"bundle of {contents.info.model} holds no item tower",
+                "bundle the model again with new items",
+            )
+        self._new: NewItems = contents.new_items
+        self._contents = contents
+        self.text_encoder = text_encoder
+        try:
+            self._session = open_session(self._new.tower, threads)
+        except Exception as error:  # onnxruntime's errors share no narrower class
+            raise ArtefactError(
+                f"the bundle's item_tower.onnx cannot be run ({error}); save the bundle again"
+            ) from error
+        self._inputs = {one.name: one.shape[-1] for one in self._session.get_inputs()}
+        if self.reads_text and self.text_encoder is None:
+            raise InputError(
+                f"bundle of {contents.info.model} lacks the text encoder that its item tower needs",
+                "bundle the model again with the text encoder",
+            )
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether texts are needed, by the item tower or for what users read of an item."""
+        return "text" in self._inputs or self._new.history_projection is not None
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether the texts of items are searched, so that those of new ones are kept."""
+        return self._new.text is not None
+
+    def texts(self, rows: pl.DataFrame) -> FloatArray | None:
+        """``(rows, t)`` text vectors; None where no text is read."""
+        if self.text_encoder is None:
+            return None
+        return self.text_encoder.encode(item_texts(rows, self._new.text_fields))
+
+    def encode(self, rows: pl.DataFrame, text: FloatArray | None) -> EncodedItems:
+        """Encode items.
+
+        Parameters
+        ----------
+        rows
+            Catalogue columns; any but the id may be null or absent. What does not say when it
+            came out is taken to be newer than the bundle's items.
+        text
+            Their `texts`.
+        """
+        new, count = self._new, rows.height
+        feed = {
+            "item": np.tile(new.unknown_id, (count, 1)),
+            "features": new.features.transform_new(rows),
+            "release": new.releases.waves(releases(rows, unknown=NEWEST)),
+        }
+        if text is not None:
+            feed["text"] = text
+        if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
+            feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
+        towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
+        history = towers if new.history_is_vector else None
+        if new.history_projection is not None and text is not None:
+            history = text @ new.history_projection
+        if new.vector_projection is not None:
+            towers = towers @ new.vector_projection
+        return EncodedItems(
+            vectors=self._vectors(towers, text, feed["release"]),
+            user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
+            history=history,
+            text=text if self.keeps_text else None,
+        )
+
+    def _vectors(
+        self, towers: FloatArray, text: FloatArray | None, release: FloatArray
+    ) -> FloatArray:
+        """``(rows, d + f)``: with what stands for the factors, where the model has factors."""
+        fold_in, known = self._contents.info.fold_in, self._new.text
+        if fold_in is None:
+            return towers
+        if text is None or known is None:
+            known = text = np.zeros((len(towers), 1), dtype=np.float32)
+        cold, trained = fold_in.cold_items, self._trained
+        factors = self._contents.item_vectors[:, -fold_in.dim :]
+        nearest = cold.nearest(text, known, trained, Nearness(release, self._release))
+        return cold.vectors(towers, nearest, factors)
+
+    @cached_property
+    def _release(self) -> FloatArray:
+        """``(items, RELEASE_WAVES)`` when the bundle's items came out."""
+        return self._new.releases.waves(releases(self._contents.catalogue))
+
+    @cached_property
+    def _trained(self) -> BoolArray:
+        """``(items,)`` which of the bundle's items training had events of."""
+        factors = self._contents.factors
+        assert factors is not None, "a bundle with a fold-in holds factors"
+        return np.any(factors != 0, axis=1)  # type: ignore[no-any-return]
+
+
+def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:
+    """Descriptions as rows of a catalogue."""
+    extra = dict.fromkeys(columns.CATALOGUE_EXTRA, pl.String)
+    schema = {**CATALOGUE_SCHEMA, **extra, columns.RELEASED: pl.Float64}
+    return pl.DataFrame(described, schema=schema)

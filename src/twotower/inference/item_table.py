@@ -1,0 +1,300 @@
+"""The items that can be recommended now: the bundle's, and what was added, changed or removed."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from twotower.bundle.append_only import GrowingRows
+from twotower.bundle.contents import BundleContents
+from twotower.data import columns
+from twotower.errors import InputError
+from twotower.inference.eligibility import OpenItems
+from twotower.inference.encoded_items import EncodedItems
+from twotower.inference.filters import Filters, passing
+from twotower.inference.franchise import franchise
+from twotower.inference.likeness import part_scales
+from twotower.types import Array, BoolArray, FloatArray, IndexArray
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """What items are shown and filtered by; one entry an item.
+
+    Attributes
+    ----------
+    ids, titles, categories
+        Text, or None where unknown.
+    prices
+        NaN where unknown.
+    """
+
+    ids: Sequence[str]
+    titles: Sequence[str | None]
+    categories: Sequence[str | None]
+    prices: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Items by row. The bundle's come first, in its order; a row never changes its item.
+
+    A value: each change gives another table, and a request that is being answered keeps the one
+    that it began with. Only the newest table may be changed (see `GrowingRows`).
+
+    Attributes
+    ----------
+    contents
+        The bundle's, which the first rows are.
+    ids, titles, prices
+        By row; titles may be None, prices NaN.
+    categories
+        Position in ``names`` by row, -1 for none.
+    names
+        Names of the categories.
+    vectors, user_features, text
+        As `EncodedItems`; ``text`` is None where the bundle holds none.
+    scales
+        `part_scales` of the vectors.
+    history
+        As the bundle's ``history_table``: one row more than items, row 0 is padding.
+    listed
+        False for what was deleted or replaced.
+    unavailable
+        Ids of items that cannot be had now.
+    late
+        Rows of ids that the bundle does not hold.
+    """
+
+    contents: BundleContents
+    ids: GrowingRows
+    titles: GrowingRows
+    prices: GrowingRows
+    categories: GrowingRows
+    names: tuple[str, ...]
+    vectors: GrowingRows
+    scales: GrowingRows
+    user_features: GrowingRows
+    history: GrowingRows | None
+    text: GrowingRows | None
+    listed: BoolArray
+    unavailable: frozenset[str]
+    late: Mapping[str, int]
+
+    @classmethod
+    def of(cls, contents: BundleContents, room: bool = False) -> Self:
+        """The bundle's items.
+
+        With ``room`` the first one that is added need not wait while all tables are copied. The
+        table's ``contents`` are then others, which share its memory; of those given nobody else
+        may make a table with room.
+        """
+        catalogue = contents.catalogue
+        categories: list[str | None] = [None] * catalogue.height
+        if columns.CATEGORY in catalogue.columns:
+            categories = catalogue[columns.CATEGORY].cast(str).to_list()
+        prices: list[float | None] = [None] * catalogue.height
+        if columns.PRICE in catalogue.columns:
+            prices = catalogue[columns.PRICE].cast(float).to_list()
+        names, codes = _coded(categories, ())
+        vectors = GrowingRows.of(contents.item_vectors, room)
+        user_features = GrowingRows.of(contents.user_features.item_table, room)
+        history, new = _growing(contents.history_table, room), contents.new_items
+        text = None if new is None else _growing(new.text, room)
+        if room:
+            contents = replace(
+                contents,
+                item_vectors=vectors.rows,
+                user_features=replace(contents.user_features, item_table=user_features.rows),
+                history_table=None if history is None else history.rows,
+                new_items=new and replace(new, text=None if text is None else text.rows),
+            )
+        return cls(
+            contents,
+            GrowingRows.of(_objects(contents.items.ids)),
+            GrowingRows.of(_objects(catalogue[columns.TITLE].to_list())),
+            GrowingRows.of(np.asarray(prices, dtype=np.float64)),
+            GrowingRows.of(codes),
+            names,
+            vectors,
+            GrowingRows.of(part_scales(contents.item_vectors, contents.tower_dim)),
+            user_features,
+            history,
+            text,
+            np.ones(catalogue.height, dtype=np.bool_),
+            frozenset(),
+            {},
+        )
+
+    def __len__(self) -> int:
+        return self.ids.used
+
+    def __contains__(self, item_id: object) -> bool:
+        return isinstance(item_id, str) and self.find(item_id) is not None
+
+    @property
+    def bundled(self) -> int:
+        """Rows that are the bundle's."""
+        return len(self.contents.items)
+
+    @cached_property
+    def open(self) -> BoolArray:
+        """``(rows,)`` what is listed and can be had."""
+        free = self.listed.copy()
+        free[[row for one in self.unavailable if (row := self.find(one)) is not None]] = False
+        return free
+
+    @cached_property
+    def all_open(self) -> OpenItems:
+        """The same, for who may get any of them."""
+        return OpenItems.of(self.open)
+
+    @cached_property
+    def franchises(self) -> IndexArray:
+        """``(rows,)`` a number for each franchise, -1 for none."""
+        return _coded([franchise(title) for title in self.titles.rows], ())[1]
+
+    def find(self, item_id: str) -> int | None:
+        """The row of an id, also of one that is no longer listed; None where it is unknown."""
+        row = self.contents.items.find(item_id)
+        return self.late.get(item_id) if row is None else row
+
+    def row(self, item_id: str) -> int:
+        """The row of a listed item; `InputError` where there is none."""
+        row = self.find(item_id)
+        if row is None or not self.listed[row]:
+            raise _unknown(item_id, self)
+        return row
+
+    def indices(self, item_ids: Collection[str]) -> IndexArray:
+        """Rows of many ids, listed or not any more: what was browsed stays known."""
+        if self.late.keys().isdisjoint(item_ids):
+            return self.contents.items.indices(item_ids)
+        rows = []
+        for item_id in item_ids:
+            row = self.find(item_id)
+            if row is None:
+                raise _unknown(item_id, self)
+            rows.append(row)
+        return np.asarray(rows, dtype=np.int32)
+
+    def passing(self, filters: Filters) -> BoolArray:
+        """``(rows,)`` the open items that a filter lets through; a mask of the caller's own."""
+        mask = self.open.copy()
+        if filters.narrows:
+            mask &= passing(filters, self.categories.rows, self.names, self.prices.rows)
+        blocked = [row for one in filters.block if (row := self.find(one)) is not None]
+        mask[blocked] = False
+        return mask
+
+    def open_to(self, filters: Filters) -> OpenItems:
+        """As `passing`, without a mask of its own where the filter lets everything through."""
+        if filters.narrows or filters.block:
+            return OpenItems.of(self.passing(filters))
+        return self.all_open
+
+    def describe(self, row: int) -> Descriptions:
+        """What is known of one row."""
+        code = self.categories.rows[row]
+        return Descriptions(
+            [self.ids.rows[row]],
+            [self.titles.rows[row]],
+            [self.names[code] if code >= 0 else None],
+            [float(self.prices.rows[row])],
+        )
+
+    def with_items(self, described: Descriptions, encoded: EncodedItems) -> Self:
+        """New items behind the others; an older row of an id is not listed any more."""
+        first, count = len(self), len(described.ids)
+        names, codes = _coded(described.categories, self.names)
+        late = {**self.late, **{one: first + at for at, one in enumerate(described.ids)}}
+        listed = np.r_[self.listed, np.ones(count, dtype=np.bool_)]
+        replaced = [row for one in described.ids if (row := self.find(one)) is not None]
+        listed[replaced] = False
+        return replace(
+            self,
+            ids=self.ids.with_rows(_objects(described.ids)),
+            titles=self.titles.with_rows(_objects(described.titles)),
+            prices=self.prices.with_rows(np.asarray(described.prices, dtype=np.float64)),
+            categories=self.categories.with_rows(codes),
+            names=names,
+            vectors=self.vectors.with_rows(encoded.vectors),
+            scales=self.scales.with_rows(part_scales(encoded.vectors, self.contents.tower_dim)),
+            user_features=self.user_features.with_rows(encoded.user_features),
+            history=_grown(self.history, encoded.history),
+            text=_grown(self.text, encoded.text),
+            listed=listed,
+            late=late,
+        )
+
+    def redescribed(self, described: Descriptions) -> Self:
+        """Other titles, categories and prices for known items, whose vectors stay."""
+        rows = self.indices(described.ids)
+        names, codes = _coded(described.categories, self.names)
+        titles, categories, prices = (
+            table.rows.copy() for table in (self.titles, self.categories, self.prices)
+        )
+        listed = self.listed.copy()
+        titles[rows], categories[rows] = _objects(described.titles), codes
+        prices[rows], listed[rows] = described.prices, True
+        return replace(
+            self,
+            titles=GrowingRows.of(titles),
+            categories=GrowingRows.of(categories),
+            prices=GrowingRows.of(prices),
+            names=names,
+            listed=listed,
+        )
+
+    def without(self, item_ids: Iterable[str]) -> Self:
+        """Items not listed any more; unknown ids change nothing."""
+        listed = self.listed.copy()
+        listed[[row for one in item_ids if (row := self.find(one)) is not None]] = False
+        return replace(self, listed=listed)
+
+    def with_availability(self, available: Mapping[str, bool]) -> Self:
+        """Items that can or cannot be had; an id may be that of an item still to come."""
+        gone = {one for one, free in available.items() if not free}
+        return replace(self, unavailable=self.unavailable.difference(available) | gone)
+
+
+def _unknown(item_id: str, table: ItemTable) -> InputError:
+    known = table.contents.items.ids[:3]
+    return InputError(
+        f"unknown item {item_id!r}",
+        f"pass one of the {int(table.listed.sum()):,} known, for example {known}",
+    )
+
+
+def _coded(
+    values: Sequence[str | None], names: Sequence[str]
+) -> tuple[tuple[str, ...], IndexArray]:
+    """Names, with new ones behind, and the position of each value among them, -1 for None."""
+    codes = {name: code for code, name in enumerate(names)}
+    rows = [-1 if one is None else codes.setdefault(one, len(codes)) for one in values]
+    return tuple(codes), np.asarray(rows, dtype=np.int32)
+
+
+def _objects(values: Sequence[str | None]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _growing(rows: FloatArray | None, room: bool) -> GrowingRows | None:
+    return None if rows is None else GrowingRows.of(rows, room)
+
+
+def _grown(table: GrowingRows | None, more: FloatArray | None) -> GrowingRows | None:
+    if table is None:
+        return None
+    if more is None:
+        raise InputError("an item's encoding lacks what the bundle's items have")
+    return table.with_rows(more)
+
+
+def price_of(value: float | None) -> float:
+    """A price as `Descriptions` has it."""
+    return float("nan") if value is None else value

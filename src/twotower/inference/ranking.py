@@ -1,0 +1,70 @@
+"""Ranked lists, and how far down one must look to fill an answer."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+
+from twotower.inference.filters import Filters, within_caps
+from twotower.inference.item_table import ItemTable
+from twotower.types import Array, FloatArray, OffsetArray
+
+_MARGIN: Final = 4
+"""Where kinds are capped, this many times as many items are looked at first, and each time again
+while an answer stays short."""
+
+
+class Ranked(NamedTuple):
+    """Items, best first; one entry an item in each array.
+
+    Attributes
+    ----------
+    items
+        Rows of the item table.
+    scores
+        What they are ranked by.
+    retrieval, rerank
+        Scores of the first and second stage, or None.
+    """
+
+    items: OffsetArray
+    scores: FloatArray
+    retrieval: FloatArray | None = None
+    rerank: FloatArray | None = None
+
+    def take(self, places: Array | slice) -> Self:
+        """The items at these places."""
+        return type(self)(
+            self.items[places],
+            self.scores[places],
+            None if self.retrieval is None else self.retrieval[places],
+            None if self.rerank is None else self.rerank[places],
+        )
+
+
+def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemTable) -> Ranked:
+    """The first ``k`` items that the filter's caps allow, fewer only where no more exist.
+
+    Parameters
+    ----------
+    best
+        Gives so many of the best items, or fewer where there are no more.
+    """
+    if not filters.has_caps:
+        return best(k)
+    wanted = k * _MARGIN
+    while True:
+        ranked = best(wanted)
+        places = within_caps(_caps(filters, table, ranked.items), k)
+        if len(places) == k or len(ranked.items) < wanted:
+            return ranked.take(np.asarray(places, dtype=np.int64))
+        wanted *= _MARGIN
+
+
+def _caps(filters: Filters, table: ItemTable, items: OffsetArray) -> list[tuple[Array, int]]:
+    caps: list[tuple[Array, int]] = []
+    if filters.max_per_category is not None:
+        caps.append((table.categories.rows[items], filters.max_per_category))
+    if filters.max_per_franchise is not None:
+        caps.append((table.franchises[items], filters.max_per_franchise))
+    return caps

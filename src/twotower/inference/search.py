@@ -1,0 +1,127 @@
+"""Find items by words: those of their titles, and what the words mean."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from twotower.bundle.throttle import pause
+from twotower.errors import InputError
+from twotower.features import TextEncoder
+from twotower.inference.item_table import ItemTable
+from twotower.types import FloatArray, IndexArray, OffsetArray
+
+_WORD: Final = re.compile(r"\w+")
+_PAUSE_ROWS: Final = 256
+_DESCRIBED: Final = 5
+"""Items that a request's words are read as."""
+
+
+class TitleWords:
+    """Which titles hold a word. Titles may be added while others search.
+
+    Parameters
+    ----------
+    titles
+        By row; None for no title.
+    """
+
+    def __init__(self, titles: Sequence[str | None]) -> None:
+        self._rows: defaultdict[str, list[int]] = defaultdict(list)
+        self._size = 0
+        self.add(0, titles)
+
+    def add(self, first: int, titles: Sequence[str | None]) -> None:
+        """Add titles of the rows from ``first`` on."""
+        for row, title in enumerate(titles, start=first):
+            for word in words(title or ""):
+                self._rows[word].append(row)
+            if row % _PAUSE_ROWS == 0:
+                pause()
+        self._size = max(self._size, first + len(titles))
+
+    def scores(self, text: str, rows: int) -> FloatArray:
+        """``(rows,)`` how much of ``text`` each title holds, from 0 to 1.
+
+        Words weigh as they are rare: ``log(1 + titles / titles with the word)`` (inverse
+        document frequency, Spärck Jones, 1972).
+        """
+        scores = np.zeros(rows, dtype=np.float32)
+        total = 0.0
+        for word in words(text):
+            found = np.asarray(self._rows.get(word, ()), dtype=np.int64)
+            weight = math.log1p(self._size / max(len(found), 1))
+            scores[found[found < rows]] += weight
+            total += weight
+        return scores / np.float32(total) if total else scores
+
+
+def words(text: str) -> dict[str, None]:
+    """The different words of a text, in lower case and in order."""
+    return dict.fromkeys(_WORD.findall(text.casefold()))
+
+
+class TextSearch:
+    """Scores every item for a text.
+
+    Parameters
+    ----------
+    items
+        The items.
+    encoder
+        The encoder of their text vectors, so that meaning counts too; or None.
+    """
+
+    def __init__(self, items: ItemTable, encoder: TextEncoder | None) -> None:
+        self._titles = TitleWords(items.titles.rows.tolist())
+        self._encoder = encoder
+
+    def follow(self, before: ItemTable, now: ItemTable) -> None:
+        """Learn the titles that changed from one table to the next.
+
+        Words of a title that is no longer an item's still find it, until the next bundle.
+        """
+        new = now.titles.rows[len(before) :].tolist()
+        if new:
+            self._titles.add(len(before), new)
+        if now.titles.buffer is not before.titles.buffer:
+            old, same = before.titles.rows, now.titles.rows[: len(before)]
+            for row in np.flatnonzero(old != same).tolist():
+                self._titles.add(row, [same[row]])
+
+    def scores(self, text: str, items: ItemTable) -> FloatArray:
+        """``(items,)`` higher is better; at most 0 for what does not fit at all."""
+        scores = self._titles.scores(text, len(items))
+        if self._encoder is not None and items.text is not None:
+            scores = (scores + items.text.rows @ self._encoder.encode([text])[0]) / 2
+        return scores
+
+    def described(self, text: str, items: ItemTable) -> IndexArray:
+        """Rows of the few items that a text describes best, the best of them last.
+
+        Raises
+        ------
+        InputError
+            Where it describes none.
+        """
+        found = positive(np.where(items.open, self.scores(text, items), 0), _DESCRIBED)
+        if not len(found):
+            raise InputError(
+                f"no item is described by the words {text[:100]!r}",
+                "use words of titles, or pass history=[item ids]",
+            )
+        return found[::-1].astype(np.int32)
+
+
+def positive(scores: FloatArray, k: int) -> OffsetArray:
+    """Rows of the ``k`` largest scores above 0, best first, the earlier row first where equal."""
+    rows = np.flatnonzero(scores > 0)
+    if k < len(rows):
+        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
+        rows = rows[scores[rows] >= least]
+    order = np.argsort(-scores[rows], kind="stable")[:k]
+    best: OffsetArray = rows[order]
+    return best

@@ -1,0 +1,126 @@
+"""The stages of one request, timed."""
+
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from twotower.bundle.contents import BundleContents
+from twotower.bundle.reranker import Reranker, placed
+from twotower.data import Queries
+from twotower.errors import InputError
+from twotower.index import ItemIndex
+from twotower.inference.eligibility import OpenItems
+from twotower.inference.filters import Filters
+from twotower.inference.item_table import ItemTable
+from twotower.inference.likeness import alike
+from twotower.inference.ranking import Ranked, filled
+from twotower.inference.retrieval import nearest
+from twotower.types import FloatArray, OffsetArray
+
+Timings = dict[str, float]
+"""Seconds by stage, added to what is there: ``encode``, ``search``, ``rerank``, ``present``."""
+Found = tuple[FloatArray, OffsetArray]
+"""What the index found for a request already."""
+
+
+def add_time(clock: Timings, stage: str, began: float) -> float:
+    """Count the time since ``began`` for a stage; the time now."""
+    now = perf_counter()
+    clock[stage] = clock.get(stage, 0.0) + now - began
+    return now
+
+
+class SecondStage(NamedTuple):
+    """A re-ranker, and how many candidates it orders."""
+
+    reranker: Reranker
+    candidates: int
+
+
+def second_stage(contents: BundleContents, k: int, candidates: int) -> SecondStage:
+    """The bundle's; `InputError` where it has none, or gets fewer candidates than ``k``."""
+    if contents.reranker is None:
+        raise InputError(
+            f"bundle of {contents.info.model} has no re-ranker",
+            "pass rerank=False, or save a bundle with re-ranker vectors",
+        )
+    if candidates < k:
+        raise InputError(f"candidates must be at least k {k}, got {candidates}")
+    return SecondStage(contents.reranker, candidates)
+
+
+class Stages:
+    """The stages of one request, each giving as many of its best items as are wanted.
+
+    Parameters
+    ----------
+    index
+        Finds items.
+    table
+        The items.
+    vector
+        ``(d,)`` the user's vector.
+    open_items
+        Which items the user may get.
+    found
+        What the index found for the request already.
+    clock
+        Where to add the seconds taken.
+    """
+
+    def __init__(
+        self,
+        index: ItemIndex,
+        table: ItemTable,
+        vector: FloatArray,
+        open_items: OpenItems,
+        found: Found,
+        clock: Timings,
+    ) -> None:
+        self._index, self._table, self._vector = index, table, vector
+        self._open, self._found, self._clock = open_items, found, clock
+
+    def best(
+        self, second: SecondStage | None, queries: Queries, row: int
+    ) -> Callable[[int], Ranked]:
+        """What gives the best items of the last stage; ``row`` is the request's query."""
+        if second is None:
+            return self.retrieve
+        return partial(self.rerank, second, queries.select(np.asarray([row])))
+
+    def retrieve(self, count: int) -> Ranked:
+        """The nearest items."""
+        began = perf_counter()
+        vectors = self._table.vectors.rows
+        scores, items = nearest(self._index, vectors, self._vector, count, self._open, self._found)
+        add_time(self._clock, "search", began)
+        return Ranked(items, scores, retrieval=scores)
+
+    def rerank(self, second: SecondStage, query: Queries, count: int) -> Ranked:
+        """The best of the nearest items, in the second stage's order."""
+        retrieved = self.retrieve(max(second.candidates, count))
+        began = perf_counter()
+        scores = placed(
+            second.reranker.scores(query, retrieved.items[None], retrieved.scores[None])[0]
+        )
+        order = np.argsort(-scores, kind="stable")[:count]
+        add_time(self._clock, "rerank", began)
+        return Ranked(retrieved.items, scores, retrieved.scores, scores).take(order)
+
+
+def similar(table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
+    """The ``k`` items that are most like one, exactly: see `alike`."""
+    passing = table.passing(filters)
+    passing[row] = False
+    scores = alike(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
+    order = np.flatnonzero(passing)
+    order = order[np.argsort(-scores[order], kind="stable")]
+
+    def best(count: int) -> Ranked:
+        items = order[:count]
+        return Ranked(items, scores[items], retrieval=scores[items])
+
+    return filled(best, k, filters, table)

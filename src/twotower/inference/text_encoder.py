@@ -1,0 +1,98 @@
+"""Texts to vectors at serving time, without torch."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from twotower.bundle.contents import BundleContents
+from twotower.bundle.new_items import TextModel
+from twotower.errors import ArtefactError
+from twotower.features import HashingText, TextEncoder
+from twotower.inference.onnx_session import open_session
+from twotower.types import FloatArray
+
+MAX_PIECES: Final = 256
+"""Texts are cut at so many word pieces, as in training."""
+_BATCH: Final = 32
+
+
+class OnnxText:
+    """A sentence encoder in onnxruntime; see `twotower.features.text.TextEncoder`.
+
+    Parameters
+    ----------
+    model
+        Its weights and its tokenizer.
+    threads
+        Threads that one run may use.
+
+    Raises
+    ------
+    ArtefactError
+        Where it cannot be run.
+    """
+
+    def __init__(self, model: TextModel, threads: int = 1) -> None:
+        from tokenizers import Tokenizer
+
+        self.name = model.name
+        try:
+            self._tokenizer = Tokenizer.from_buffer(model.tokenizer)
+            self._tokenizer.enable_truncation(MAX_PIECES)
+            self._tokenizer.enable_padding()
+            self._session = open_session(model.onnx, threads)
+            self.dim = int(self._run(["a"]).shape[1])
+        except Exception as error:  # neither library has a narrower class
+            raise ArtefactError(
+                f"the bundle's text encoder cannot be run ({error}); save the bundle again"
+            ) from error
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """``(texts, dim)`` float32, L2-normalised; a blank text is the zero vector."""
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        filled = [row for row, text in enumerate(texts) if text.strip()]
+        filled.sort(key=lambda row: len(texts[row]))  # so that little of a batch is padding
+        for start in range(0, len(filled), _BATCH):
+            rows = filled[start : start + _BATCH]
+            vectors[rows] = self._run([texts[row] for row in rows])
+        return vectors
+
+    def _run(self, texts: Sequence[str]) -> FloatArray:
+        pieces = self._tokenizer.encode_batch(list(texts))
+        feed = {
+            "ids": np.asarray([one.ids for one in pieces], dtype=np.int64),
+            "mask": np.asarray([one.attention_mask for one in pieces], dtype=np.int64),
+        }
+        vectors: FloatArray = self._session.run(["vector"], feed)[0]
+        return vectors
+
+
+def text_encoder_of(contents: BundleContents, threads: int = 1) -> TextEncoder | None:
+    """The encoder of a bundle's item texts, or None where the bundle does not hold it.
+
+    Parameters
+    ----------
+    contents
+        The bundle's contents.
+    threads
+        Threads that one run may use.
+
+    Raises
+    ------
+    ArtefactError
+        Where it cannot be run.
+    """
+    new = contents.new_items
+    if new is None or new.text is None:
+        return None
+    if new.text_model is not None:
+        return _opened(new.text_model, threads)
+    return HashingText() if contents.info.text_encoder == "hashing" else None
+
+
+@lru_cache(maxsize=1)
+def _opened(model: TextModel, threads: int) -> OnnxText:
+    """The last encoder stays: a newer bundle, loaded beside the one that answers, has the same."""
+    return OnnxText(model, threads)

@@ -1,0 +1,130 @@
+"""The user tower in onnxruntime: queries in, vectors out, no torch."""
+
+from copy import copy
+from dataclasses import replace
+from typing import Final, Self
+
+import numpy as np
+
+from twotower.bundle.contents import BundleContents
+from twotower.data import Histories, Queries
+from twotower.errors import ArtefactError, InputError
+from twotower.factors.fold_in import FoldIn
+from twotower.inference.onnx_session import open_session
+from twotower.types import Array, FloatArray
+
+INPUTS: Final = ("user", "history", "lengths", "features")
+OUTPUT: Final = "vector"
+_BATCH: Final = 256
+
+
+class UserTower:
+    """Looks up what the ONNX model reads, and runs it.
+
+    The model declares some or all of these inputs: ``user`` (B, id_dim) float32, ``history``
+    (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
+    int64, and ``features`` (B, 8) float32. Its output is ``vector`` (B, dim) float32. Where the
+    bundle's vectors have a least-squares part, the fold-in of the history stands behind it.
+
+    Parameters
+    ----------
+    contents
+        The bundle's contents.
+    threads
+        Threads that one call may use. A server that answers many requests at once wants 1.
+
+    Raises
+    ------
+    ArtefactError
+        Where the model cannot be run, or does not fit the tables.
+    """
+
+    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
+        self._contents = contents
+        self._history_table = contents.history_table
+        self._user_features = contents.user_features
+        self._fold_in, self._factor_weight = _fold_in(contents)
+        self._has_added = False
+        try:
+            self._session = open_session(contents.user_tower, threads)
+            self._inputs = frozenset(one.name for one in self._session.get_inputs())
+            nobody = Queries.anonymous(Histories.from_lists([[]]))
+            self.dim = self._run(nobody).shape[1]
+        except InputError:
+            raise
+        except Exception as error:  # onnxruntime's errors share no narrower class
+            raise ArtefactError(
+                f"the bundle's user_tower.onnx cannot be run ({error}); save the bundle again"
+            ) from error
+        if self.dim != contents.index.dim:
+            raise ArtefactError(
+                f"user_tower.onnx gives vectors of {self.dim} dimensions, the index holds "
+                f"{contents.index.dim}; save the bundle again"
+            )
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether ratings and times of a history make a difference."""
+        return "features" in self._inputs
+
+    def reading(self, history_table: FloatArray | None, item_table: FloatArray) -> Self:
+        """The same tower over tables with more items: those of the bundle, and others behind."""
+        other = copy(self)
+        other._history_table = history_table
+        other._user_features = replace(self._user_features, item_table=item_table)
+        other._has_added = len(item_table) > len(self._contents.item_vectors)
+        return other
+
+    def encode(self, queries: Queries) -> FloatArray:
+        """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user."""
+        if 0 < len(queries) <= _BATCH:
+            return self._run(queries)
+        vectors = np.empty((len(queries), self.dim), dtype=np.float32)
+        # The model computes as much for a short history as for the longest one beside it.
+        order = np.argsort(queries.histories.lengths, kind="stable")
+        for start in range(0, len(queries), _BATCH):
+            rows = order[start : start + _BATCH]
+            vectors[rows] = self._run(queries.select(rows))
+        return vectors
+
+    def _run(self, queries: Queries) -> FloatArray:
+        (vectors,) = self._session.run([OUTPUT], self.feed(queries))
+        encoded: FloatArray = vectors
+        if self._fold_in is None:
+            return encoded
+        histories = queries.histories
+        if self._has_added:  # those have no factors
+            factored = histories.items < len(self._fold_in.table)
+            histories = histories if factored.all() else histories.keep(factored)
+        return np.concatenate([encoded, self._factor_weight * self._fold_in(histories)], axis=1)
+
+    def feed(self, queries: Queries) -> dict[str, Array]:
+        """What the model reads, as `twotower.features.user_inputs` has it for training.
+
+        What it does not read is not made: for one request the features alone would take as long
+        as the tower.
+        """
+        feed: dict[str, Array] = {}
+        if "user" in self._inputs:
+            feed["user"] = self._contents.user_table[queries.users.astype(np.int64) + 1]
+        if "features" in self._inputs:
+            feed["features"] = self._user_features.transform(queries.histories)
+        if not self._inputs.isdisjoint(("history", "lengths")):
+            recent = queries.histories.last(max(self._contents.info.history_length, 1))
+            lengths = recent.lengths
+            if "lengths" in self._inputs:
+                feed["lengths"] = lengths
+            if "history" in self._inputs and self._history_table is not None:
+                if len(recent) == 1 and len(recent.items):  # nothing to pad
+                    rows = recent.items[None] + 1
+                else:
+                    rows, _ = recent.padded(max(int(lengths.max()), 1))
+                feed["history"] = self._history_table.take(rows, axis=0)
+        return feed
+
+
+def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
+    info = contents.info.fold_in
+    if info is None or contents.factors is None:
+        return None, 0.0
+    return FoldIn(contents.factors, info.confidence, info.recency, info.regularisation), info.weight

@@ -1,0 +1,294 @@
+"""The charts of the report, one a question. Needs Plotly (extra 'report')."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import plotly.graph_objects as go
+
+from twotower.evaluation.registry import FULL, SAMPLED
+from twotower.evaluation.results import Row
+from twotower.reporting.study_results import QUALITY, StudyFigures, within_seeds
+
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A",
+                  "#8C6D31", "#3B3B3B", "#999933", "#AA4499", "#44AA99")  # fmt: skip
+"""Okabe and Ito's, told apart with any colour vision; more where there are more models."""
+SYMBOLS: Final = (
+    "circle",
+    "square",
+    "diamond",
+    "triangle-up",
+    "x",
+    "star",
+    "triangle-down",
+    "cross",
+)
+DASHES: Final = ("solid", "dash", "dot", "dashdot")
+VERDICTS: Final[Mapping[str, tuple[str, str]]] = {
+    "helps": ("#0072B2", "circle"),
+    "hurts": ("#D55E00", "diamond"),
+    "no difference shown": ("#6B7280", "circle-open"),
+}
+INK: Final = "#1F2933"
+GRID: Final = "#E4E7EB"
+
+
+def differences_chart(figures: StudyFigures, protocol: str = FULL) -> Any:
+    """What every change adds to its parent, with its interval."""
+    found = figures.compared(protocol)
+    chart = _chart(height=110 + 42 * len(found))
+    for verdict, (colour, symbol) in VERDICTS.items():
+        those = [one for one in found if one.verdict == verdict]
+        chart.add_scatter(
+            x=[one.value for one in those],
+            y=[f"<b>{one.model}</b> vs {one.parent}{' †' * within_seeds(one)}" for one in those],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [one.high - one.value for one in those],
+                "arrayminus": [one.value - one.low for one in those],
+                "thickness": 2.5,
+                "width": 0,
+            },
+            customdata=[[figures.changes.get(one.model, ""), one.p_corrected] for one in those],
+            hovertemplate="%{y}<br>%{customdata[0]}<br>%{x:+.4f}, corrected p %{customdata[1]:.4f}"
+            "<extra></extra>",
+            mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 12, "line": {"width": 2}},
+            name=verdict,
+        )
+    chart.add_vline(x=0, line={"color": INK, "width": 1.2})
+    chart.update_xaxes(title=f"difference in {QUALITY} ({protocol})", tickformat="+.3f")
+    order = [f"<b>{one.model}</b> vs {one.parent}{' †' * within_seeds(one)}" for one in found]
+    chart.update_yaxes(categoryorder="array", categoryarray=order[::-1])
+    return chart
+
+
+def models_chart(figures: StudyFigures, protocol: str, metric: str = QUALITY) -> Any:
+    """Every model with its interval."""
+    rows = list(figures.by_model(protocol, metric).values())
+    chart = _chart(height=100 + 30 * len(rows), legend=False)
+    chart.add_scatter(
+        x=[row.value for row in rows],
+        y=[row.model for row in rows],
+        error_x={**_spread(rows), "thickness": 2.5, "width": 0},
+        mode="markers",
+        marker={"color": COLOURS[0], "size": 11},
+        hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+    )
+    chart.update_xaxes(title=f"{metric} ({protocol})", rangemode="tozero")
+    chart.update_yaxes(autorange="reversed")
+    return chart
+
+
+def sampled_against_full_chart(figures: StudyFigures) -> Any:
+    """Each model's place under both rankings."""
+    full, sampled = (figures.by_model(name, QUALITY) for name in (FULL, SAMPLED))
+    models = [model for model in full if model in sampled]
+    chart = _chart(height=460, legend=False)
+    chart.add_scatter(
+        x=[sampled[model].value for model in models],
+        y=[full[model].value for model in models],
+        error_x={**_spread([sampled[model] for model in models]), "color": "#9AA5B1"},
+        error_y={**_spread([full[model] for model in models]), "color": "#9AA5B1"},
+        mode="markers+text",
+        text=models,
+        textposition=_places(len(models)),
+        marker={"color": COLOURS[0], "size": 10},
+        hovertemplate="%{text}: sampled %{x:.4f}, full %{y:.4f}<extra></extra>",
+    )
+    chart.update_xaxes(title=f"{QUALITY} among 100 sampled negatives")
+    chart.update_yaxes(title=f"{QUALITY}, full ranking")
+    return chart
+
+
+def reference_chart(figures: StudyFigures, protocol: str = SAMPLED, metric: str = "HR@10") -> Any:
+    """The published figures beside ours."""
+    ours = {model: row.value for model, row in figures.by_model(protocol, metric).items()}
+    named = {"reference": figures.published(protocol, metric), "this study": ours}
+    return _pairs_chart(named, f"{metric} ({protocol})")
+
+
+def newcomers_chart(figures: StudyFigures, metric: str = QUALITY) -> Any:
+    """Users that training never saw beside users that it knows."""
+    named = {
+        name: {model: row.value for model, row in figures.by_model(protocol, metric).items()}
+        for name, protocol in (("known users", "known-users"), ("new users", "new-users"))
+    }
+    return _pairs_chart(named, f"{metric}, full ranking")
+
+
+def _pairs_chart(named: Mapping[str, Mapping[str, float]], axis: str) -> Any:
+    """Two points a model, joined by a line: name → model → value."""
+    first, second = named.values()
+    models = [model for model in second if model in first]
+    chart = _chart(height=110 + 30 * len(models))
+    for model in models:
+        chart.add_scatter(
+            x=[first[model], second[model]],
+            y=[model, model],
+            mode="lines",
+            line={"color": "#CBD2D9", "width": 3},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    for (name, values), colour, symbol in zip(
+        named.items(), (COLOURS[4], COLOURS[0]), ("diamond", "circle"), strict=True
+    ):
+        chart.add_scatter(
+            x=[values[model] for model in models],
+            y=models,
+            mode="markers",
+            name=name,
+            marker={"color": colour, "symbol": symbol, "size": 12},
+            hovertemplate="%{y}: %{x:.4f}<extra>" + name + "</extra>",
+        )
+    chart.update_xaxes(title=axis)
+    chart.update_yaxes(autorange="reversed")
+    return chart
+
+
+def lines_chart(
+    figures: StudyFigures, steps: Mapping[str, str], axis: str, metric: str = QUALITY
+) -> Any:
+    """A line a model over protocols that are steps of one scale: protocol → its label."""
+    chart = _chart(height=460)
+    models = [
+        model for model in dict.fromkeys(row.model for row in figures.rows)
+        if any(model in figures.by_model(step, metric) for step in steps)
+    ]  # fmt: skip
+    for number, model in enumerate(models):
+        found = {step: figures.by_model(step, metric).get(model) for step in steps}
+        rows = [row for row in found.values() if row is not None]
+        chart.add_scatter(
+            x=[label for step, label in steps.items() if found[step] is not None],
+            y=[row.value for row in rows],
+            error_y={**_spread(rows), "thickness": 1.2, "width": 3},
+            mode="lines+markers",
+            name=model,
+            **_style(number),
+            hovertemplate="%{x}: %{y:.4f}<extra>" + model + "</extra>",
+        )
+    chart.update_xaxes(title=axis, type="category")
+    chart.update_yaxes(title=metric, rangemode="tozero")
+    return chart
+
+
+def gates_chart(figures: StudyFigures) -> Any:
+    """What the parts of both towers weigh, in ours and in the reference."""
+    ours = [row for row in figures.rows if row.protocol == "gates"]
+    theirs = figures.reference.rows if figures.reference else ()
+    weights: dict[str, dict[str, float]] = {}
+    for source, rows in (("ours", ours), ("reference", theirs)):
+        for row in rows:
+            if row.protocol == "gates":
+                tower, _, part = row.metric.partition("-")
+                weights.setdefault(f"{row.model}, {tower} tower, {source}", {})[part] = row.value
+    bars = sorted(weights)
+    chart = _chart(height=120 + 44 * len(bars))
+    parts = dict.fromkeys(part for of in weights.values() for part in of)
+    for number, part in enumerate(parts):
+        chart.add_bar(
+            y=bars,
+            x=[weights[bar].get(part, 0) for bar in bars],
+            orientation="h",
+            name=part,
+            marker={
+                "color": COLOURS[number],
+                "pattern": {"shape": ["", "/", ".", "x"][number % 4], "fgopacity": 0.3},
+            },
+            texttemplate="%{x:.0%}",
+            hovertemplate="%{y}, " + part + ": %{x:.1%}<extra></extra>",
+        )
+    chart.update_layout(barmode="stack")
+    chart.update_xaxes(title="weight", tickformat=".0%", range=[0, 1])
+    chart.update_yaxes(autorange="reversed")
+    return chart
+
+
+def curves_chart(figures: StudyFigures) -> Any:
+    """Validation quality by epoch."""
+    chart = _chart(height=460)
+    metric = f"validation-{QUALITY}"
+    epochs = {name: int(name.removeprefix("epoch-")) for name in figures.protocols("epoch-")}
+    models = dict.fromkeys(row.model for row in figures.rows if row.metric == metric)
+    for number, model in enumerate(models):
+        points = sorted(
+            (epoch, row.value)
+            for name, epoch in epochs.items()
+            if (row := figures.by_model(name, metric).get(model)) is not None
+        )
+        chart.add_scatter(
+            x=[epoch for epoch, _ in points],
+            y=[value for _, value in points],
+            mode="lines+markers",
+            name=model,
+            **_style(number),
+            hovertemplate="epoch %{x}: %{y:.4f}<extra>" + model + "</extra>",
+        )
+    chart.update_xaxes(title="epoch", rangemode="tozero")
+    chart.update_yaxes(title=f"{QUALITY} on validation")
+    return chart
+
+
+def time_chart(figures: StudyFigures) -> Any:
+    """Quality against the time that training took."""
+    quality = figures.by_model(FULL, QUALITY)
+    times = figures.by_model("timing", "training-seconds")
+    models = [model for model in times if model in quality]
+    chart = _chart(height=460, legend=False)
+    chart.add_scatter(
+        x=[times[model].value for model in models],
+        y=[quality[model].value for model in models],
+        error_y={**_spread([quality[model] for model in models]), "color": "#9AA5B1"},
+        mode="markers+text",
+        text=models,
+        textposition=_places(len(models)),
+        marker={"color": COLOURS[2], "size": 11},
+        hovertemplate="%{text}: %{x:.0f} s, %{y:.4f}<extra></extra>",
+    )
+    chart.update_xaxes(title="seconds of training (logarithmic)", type="log", dtick="D2")
+    chart.update_yaxes(title=f"{QUALITY}, full ranking")
+    return chart
+
+
+def _spread(rows: Sequence[Row]) -> dict[str, Any]:
+    """Error bars from the intervals."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0 if row.high is None else row.high - row.value for row in rows],
+        "arrayminus": [0 if row.low is None else row.value - row.low for row in rows],
+    }
+
+
+def _places(count: int) -> list[str]:
+    """Where names stand around their points: in turns, so that neighbours overlap less."""
+    turns = ("top center", "bottom right", "top left", "bottom center", "top right", "bottom left")
+    return [turns[number % len(turns)] for number in range(count)]
+
+
+def _style(number: int) -> dict[str, Any]:
+    """Colour, symbol and dash, so that no line is told by its colour alone."""
+    colour = COLOURS[number % len(COLOURS)]
+    return {
+        "line": {"color": colour, "dash": DASHES[number % len(DASHES)], "width": 2},
+        "marker": {"color": colour, "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 8},
+    }
+
+
+def _chart(height: int, *, legend: bool = True) -> Any:
+    chart = go.Figure()
+    chart.update_layout(
+        height=height,
+        margin={"l": 20, "r": 20, "t": 16, "b": 52},
+        font={"family": "Inter, system-ui, Segoe UI, sans-serif", "size": 14, "color": INK},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        showlegend=legend,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hoverlabel={"bgcolor": "white"},
+    )
+    chart.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True, ticks="outside",
+                       tickcolor=GRID)  # fmt: skip
+    chart.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    return chart

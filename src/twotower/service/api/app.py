@@ -1,0 +1,123 @@
+"""The app: routes, what surrounds them, and what happens at start and end."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from twotower import __version__
+from twotower.errors import TwoTowerError
+from twotower.service.api import items, operations, recommend
+from twotower.service.api.auth import read_keys
+from twotower.service.api.context import Context
+from twotower.service.api.limits import BodyLimit
+from twotower.service.api.metrics import Metrics
+from twotower.service.api.middleware import Envelope
+from twotower.service.api.problems import Problem, on_http_error, on_our_error, on_validation_error
+from twotower.service.api.read_your_writes import CatchingUp, look
+from twotower.service.api.routes import RefusedError, on_refused
+from twotower.service.api.worker import Sibling
+from twotower.service.service import Service
+from twotower.service.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: ServeSettings, service: Service | None = None, sibling: Sibling | None = None
+) -> FastAPI:
+    """The service over HTTP.
+
+    Parameters
+    ----------
+    settings
+        How it runs.
+    service
+        What answers; by default it is loaded when the app starts. The app closes it at its end.
+    sibling
+        Where several processes are one service: this one of them.
+
+    Raises
+    ------
+    InputError
+        Where the keys file cannot be used.
+    """
+    metrics = Metrics(None if sibling is None else sibling.place.metrics)
+    shared = Context(settings, metrics, service, sibling)
+    keys = [] if settings.keys_file is None else read_keys(settings.keys_file)
+    app = FastAPI(
+        title="twotower",
+        version=__version__,
+        summary="Recommendations from a two-tower model.",
+        lifespan=_lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.context = shared
+    for routes in (recommend, items, operations):
+        app.router.routes += routes.router.routes  # as `include_router`, which looks twice for each
+    for kind, handler in (
+        (RequestValidationError, on_validation_error),
+        (HTTPException, on_http_error),
+        (TwoTowerError, on_our_error),
+        (RefusedError, on_refused),
+    ):
+        app.add_exception_handler(kind, handler)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    if sibling is not None:
+        app.add_middleware(CatchingUp, context=shared, number=sibling.place.number)
+    app.add_middleware(Envelope, context=shared, keys=keys)
+    _describe_problems(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    shared: Context = app.state.context
+    shared.workers = anyio.CapacityLimiter(shared.settings.workers)
+    if shared.service is None:
+        shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
+    logger.info("serving %s", shared.service.manifest.model_version)
+    if shared.sibling is not None:
+        shared.metrics.note(shared.service)
+        shared.sibling.listen(shared.service, shared.metrics)
+    stopping = asyncio.Event()
+    following = asyncio.create_task(_follow(shared, shared.service, stopping))
+    try:
+        yield
+    finally:
+        stopping.set()  # not cancelled: a thread of it may be reading the database
+        await following
+        shared.service.close()
+        shared.service = None
+        logger.info("stopped")
+
+
+async def _follow(shared: Context, service: Service, stopping: asyncio.Event) -> None:
+    """Take over what other services write, now and then."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), shared.settings.poll_s)
+        if stopping.is_set():
+            return
+        await look(service)
+        if shared.sibling is not None:  # whichever process is asked for the metrics
+            shared.metrics.note(service)
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema of problems into the OpenAPI document."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = plain()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        document["components"]["schemas"].setdefault("Problem", schema)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

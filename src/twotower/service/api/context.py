@@ -1,0 +1,55 @@
+"""What a request carries with it, and what the app holds for all of them."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from twotower.service.api.metrics import Metrics
+from twotower.service.api.worker import Sibling
+from twotower.service.service import Service
+from twotower.service.settings import ServeSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+"""Names the request that is being answered."""
+
+
+@dataclass
+class Context:
+    """What every route of one app uses.
+
+    Attributes
+    ----------
+    settings
+        How the service runs.
+    metrics
+        What is counted.
+    service
+        What answers; None until it is loaded.
+    sibling
+        Where several processes are one service: this one of them.
+    workers
+        Limits the threads for what takes longer than a millisecond.
+    """
+
+    settings: ServeSettings
+    metrics: Metrics
+    service: Service | None = None
+    sibling: Sibling | None = None
+    workers: anyio.CapacityLimiter | None = None
+
+    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something in a thread, so that others are answered meanwhile.
+
+        Where the request's time is over the thread is left to finish by itself.
+        """
+        return await anyio.to_thread.run_sync(
+            partial(work, *args, **kwargs), abandon_on_cancel=True, limiter=self.workers
+        )

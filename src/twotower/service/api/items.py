@@ -1,0 +1,130 @@
+"""Routes that change what is served: items, availability, events."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twotower.service.api.auth import Scope
+from twotower.service.api.json_route import JsonRoute
+from twotower.service.api.problems import responses
+from twotower.service.api.routes import fast, needs, not_found, served, within
+from twotower.service.api.schemas import (
+    Availability,
+    Events,
+    EventsAnswer,
+    ItemAnswer,
+    NewItem,
+    ReplacedItem,
+    Written,
+)
+from twotower.service.service import Service
+from twotower.service.state.records import Id, ItemFields
+
+router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["items and events"])
+
+ItemId = Annotated[Id, Path(examples=["N0001"])]
+WRITE = [needs(Scope.WRITE)]
+
+
+@router.get(
+    "/items/{item_id:path}",
+    response_model=ItemAnswer,
+    responses=responses(404),
+    dependencies=[needs(Scope.READ)],
+)
+async def get_item(item_id: ItemId, request: Request) -> Response:
+    """An item as it is served now."""
+    _, one = served(request)
+    return fast(_shown(one, item_id))
+
+
+@router.post(
+    "/items",
+    response_model=Written,
+    status_code=201,
+    responses={**responses(409), 200: {"description": "The very same item was there already."}},
+    dependencies=WRITE,
+)
+async def create_item(item: NewItem, request: Request) -> Response:
+    """Add an item. It is on disk, and searchable by the next request, when this is answered."""
+    shared, one = served(request)
+    created = await shared.in_thread(one.create_item, ItemFields(**item.model_dump()))
+    return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
+
+
+# Ids may hold slashes, so what follows an id must be looked for before the id alone.
+@router.put(
+    "/items/{item_id:path}/availability",
+    response_model=ItemAnswer,
+    responses=responses(404),
+    dependencies=WRITE,
+)
+async def set_availability(item_id: ItemId, state: Availability, request: Request) -> Response:
+    """Say whether an item can be had. One that cannot is not recommended."""
+    shared, one = served(request)
+    _shown(one, item_id)
+    await shared.in_thread(one.set_availability, item_id, state.available)
+    return fast(_shown(one, item_id))
+
+
+@router.put(
+    "/items/{item_id:path}",
+    response_model=ItemAnswer,
+    responses=responses(404),
+    dependencies=WRITE,
+)
+async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Response:
+    """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
+    shared, one = served(request)
+    await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    return fast(_shown(one, item_id))
+
+
+@router.delete(
+    "/items/{item_id:path}", status_code=204, responses=responses(404), dependencies=WRITE
+)
+async def delete_item(item_id: ItemId, request: Request) -> Response:
+    """Take an item out of the catalogue. Histories that hold it still count it."""
+    shared, one = served(request)
+    _shown(one, item_id)
+    await shared.in_thread(one.delete_item, item_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/events",
+    response_model=EventsAnswer,
+    responses=responses(409),
+    dependencies=WRITE,
+)
+async def add_events(events: Events, request: Request) -> Response:
+    """Record what users did, all or nothing. An event id that came before is not counted again."""
+    shared, one = served(request)
+    within("events", len(events.events), shared.settings.max_batch)
+    recorded = await shared.in_thread(one.add_events, events.events)
+    items = one.pipeline.items
+    for new in recorded:
+        shared.metrics.events.labels("new" if new else "again").inc()
+    outcomes = [
+        {"event_id": event.event_id, "recorded": new, "item_known": event.item_id in items}
+        for event, new in zip(events.events, recorded, strict=True)
+    ]
+    return fast({"events": outcomes})
+
+
+def _shown(one: Service, item_id: str) -> dict[str, Any]:
+    items = one.pipeline.items
+    row = items.find(item_id)
+    if row is None or not items.listed[row]:
+        raise not_found(f"unknown item {item_id!r}", "search for it: /v1/search?q=title")
+    shown = items.describe(row)
+    return {
+        "item_id": item_id,
+        "title": shown.titles[0],
+        "category": shown.categories[0],
+        "price": shown.prices[0],  # NaN is written as null
+        "available": bool(items.open[row]),
+        "source": "bundle" if row < items.bundled else "added",
+    }

@@ -1,0 +1,101 @@
+"""How much may come: request bodies and request rates."""
+
+import math
+import time
+from collections import OrderedDict
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twotower.service.api.problems import problem
+from twotower.service.settings import ServeSettings
+
+_MOST_CALLERS: Final = 10_000
+
+
+class BodyLimit:
+    """Refuses bodies that are longer than ``most`` bytes with 413, however they are sent."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what is received."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most:
+                raise _too_long(self._most)
+            return message
+
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        if lengths and (not lengths[0].isdigit() or int(lengths[0]) > self._most):
+            await _refuse(scope, send, self._most)
+            return
+        await self._app(scope, counted, send)
+
+
+async def _refuse(scope: Scope, send: Send, most: int) -> None:
+    """Answer 413 without reading the body."""
+    response = problem(
+        413, f"the body is longer than {most:,} bytes", fix="send less at once",
+        headers={"Connection": "close"},
+    )  # fmt: skip
+    await response(scope, _nothing, send)
+
+
+class RateLimit:
+    """A token bucket for each caller.
+
+    Parameters
+    ----------
+    rate
+        Requests per second; None for any number.
+    burst
+        Requests that may come at once.
+    """
+
+    def __init__(self, rate: float | None, burst: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, caller: str, now: float | None = None) -> float:
+        """Seconds until the caller's next request is welcome; 0 takes a token now."""
+        if self._rate is None:
+            return 0.0
+        now = time.monotonic() if now is None else now
+        tokens, since = self._buckets.pop(caller, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+        self._buckets[caller] = (tokens if wait else tokens - 1, now)
+        if len(self._buckets) > _MOST_CALLERS:  # the one that was silent longest is full again
+            self._buckets.popitem(last=False)
+        return wait
+
+
+def share_of_one(settings: ServeSettings) -> ServeSettings:
+    """The settings of one of the processes: with its share of the rate, and of the burst.
+
+    Connections are spread over the processes, which do not tell each other who has come.
+    """
+    count = settings.processes
+    rate = None if settings.rate_limit is None else settings.rate_limit / count
+    burst = math.ceil(settings.rate_burst / count)
+    return settings.model_copy(update={"rate_limit": rate, "rate_burst": burst})
+
+
+def _too_long(most: int) -> HTTPException:
+    return HTTPException(413, f"the body is longer than {most:,} bytes")
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}

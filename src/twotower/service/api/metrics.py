@@ -1,0 +1,143 @@
+"""What is counted, for Prometheus."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from twotower.service.service import Service
+
+_SECONDS: Final = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+)  # fmt: skip
+_STAGE_SECONDS: Final = (
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """The metrics of one app, in a registry of their own.
+
+    Parameters
+    ----------
+    folder
+        Where several processes are one service: the folder of their metrics, which
+        ``PROMETHEUS_MULTIPROC_DIR`` named when prometheus_client was imported. Counters and
+        histograms are summed over all of them, those that ended too.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._version: str | None = None
+        self.registry = CollectorRegistry()
+        requests = Counter(
+            "twotower_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        )
+        seconds = Histogram(
+            "twotower_request_seconds", "Time to answer a request.", ["route"],
+            buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        stage_seconds = Histogram(
+            "twotower_stage_seconds", "Time of one stage of a call.", ["stage"],
+            buckets=_STAGE_SECONDS, registry=self.registry,
+        )  # fmt: skip
+        users = Counter(
+            "twotower_recommended_users",
+            "Users recommended for: known to the bundle, or new (cold start).",
+            ["kind"], registry=self.registry,
+        )  # fmt: skip
+        self._items_returned = Histogram(
+            "twotower_items_returned", "Items of an answer.",
+            buckets=(0, 1, 5, 9, 10, 20, 50, 100, 1000), registry=self.registry,
+        )  # fmt: skip
+        self._candidates = Histogram(
+            "twotower_candidates", "Items open to a recommendation.",
+            buckets=(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000), registry=self.registry,
+        )  # fmt: skip
+        self.errors = Counter(
+            "twotower_errors", "Requests that failed unexpectedly.", ["kind"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.events = Counter(
+            "twotower_events", "Events received: new, or sent before.", ["recorded"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.reloads = Counter(
+            "twotower_reloads", "Bundles swapped in, or refused.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.items = Gauge(
+            "twotower_items", "Items listed.", registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )  # fmt: skip
+        self.outside_index = Gauge(
+            "twotower_items_outside_index", "Items that the index does not hold yet.",
+            registry=self.registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.state_up = Gauge(
+            "twotower_state_up", "1 while the database answers.", registry=self.registry,
+            multiprocess_mode="livemin",
+        )  # fmt: skip
+        self.model = Gauge(
+            "twotower_model", "Processes that serve a model version.", ["version"],
+            registry=self.registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        # Found by their labels once: that takes longer than to count.
+        self._requests, self._seconds = cache(requests.labels), cache(seconds.labels)
+        self._stage_seconds, self._users = cache(stage_seconds.labels), cache(users.labels)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests(route, status).inc()
+        self._seconds(route).observe(seconds)
+
+    def recommended(
+        self, stages: Mapping[str, float], known: int, lengths: Iterable[int], candidates: int
+    ) -> None:
+        """Count a call for recommendations.
+
+        Parameters
+        ----------
+        stages
+            Seconds by stage.
+        known
+            Users that the bundle knows.
+        lengths
+            Items of each user's answer.
+        candidates
+            Items open to a recommendation.
+        """
+        for stage, seconds in stages.items():
+            self._stage_seconds(stage).observe(seconds)
+        users = 0
+        for length in lengths:
+            self._items_returned.observe(length)
+            users += 1
+        self._users("known").inc(known)
+        self._users("new").inc(users - known)
+        self._candidates.observe(candidates)
+
+    def note(self, service: Service) -> None:
+        """Set what is measured rather than counted."""
+        pipeline, version = service.pipeline, service.manifest.model_version
+        self.items.set(int(np.count_nonzero(pipeline.items.listed)))
+        self.outside_index.set(pipeline.outside_index)
+        self.state_up.set(service.state_answers)
+        if self._folder is None:
+            self.model.clear()
+        elif self._version not in (None, version):  # the files of several processes forget nothing
+            self.model.labels(self._version).set(0)
+        self.model.labels(version).set(1)
+        self._version = version
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        if self._folder is None:
+            return generate_latest(self.registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged, path=str(self._folder))  # type: ignore[no-untyped-call]
+        return generate_latest(merged)

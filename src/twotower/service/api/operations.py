@@ -1,0 +1,112 @@
+"""Routes for whoever runs the service: health, readiness, model, metrics, reload."""
+
+from functools import partial
+
+import numpy as np
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from twotower.errors import TwoTowerError
+from twotower.service.api.auth import Scope
+from twotower.service.api.json_route import JsonRoute
+from twotower.service.api.middleware import RELOAD
+from twotower.service.api.problems import responses
+from twotower.service.api.routes import context, fast, needs, served
+from twotower.service.api.schemas import Health, ModelAnswer, Ready, ReloadRequest
+from twotower.service.service import Service
+
+router = APIRouter(route_class=JsonRoute, tags=["operations"])
+
+
+@router.get("/health", response_model=Health)
+async def health() -> Response:
+    """Whether the process answers."""
+    return fast({"status": "ok"})
+
+
+@router.get(
+    "/ready", response_model=Ready, responses={503: {"model": Ready, "description": "Starting."}}
+)
+async def ready(request: Request) -> Response:
+    """Whether requests can be answered."""
+    shared = context(request)
+    one = shared.service
+    if one is None:
+        return fast({"status": "starting", "state": "down", "model_version": None}, 503)
+    state = "up" if one.state_answers else "down"
+    version = one.manifest.model_version
+    return fast({"status": "ready", "state": state, "model_version": version})
+
+
+@router.get(
+    "/v1/model",
+    response_model=ModelAnswer,
+    responses=responses(),
+    dependencies=[needs(Scope.READ)],
+)
+async def model(request: Request) -> Response:
+    """What is served."""
+    _, one = served(request)
+    return fast(_described(one))
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=responses(),
+    dependencies=[needs(Scope.READ)],
+)
+async def metrics(request: Request) -> Response:
+    """Everything that is counted, in Prometheus' text format."""
+    shared = context(request)
+    one, counted = shared.service, shared.metrics
+    if one is not None:
+        counted.note(one)
+    return Response(counted.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.post(
+    RELOAD,
+    response_model=ModelAnswer,
+    responses=responses(409),
+    dependencies=[needs(Scope.ADMIN)],
+)
+async def reload(wanted: ReloadRequest, request: Request) -> Response:
+    """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers.
+
+    Where several processes are the service, the others follow within seconds.
+    """
+    shared, one = served(request)
+    swap = one.reload if shared.sibling is None else partial(shared.sibling.reload, one)
+    try:
+        await shared.in_thread(swap, wanted.bundle)
+    except TwoTowerError:
+        shared.metrics.reloads.labels("refused").inc()
+        raise
+    shared.metrics.reloads.labels("swapped").inc()
+    if shared.sibling is not None:
+        shared.metrics.note(one)
+    return fast(_described(one))
+
+
+def _described(one: Service) -> dict[str, object]:
+    snapshot = one.current
+    pipeline, manifest = snapshot.pipeline, snapshot.manifest
+    contents, items = pipeline.contents, pipeline.items
+    return {
+        "model_version": manifest.model_version,
+        "model": manifest.info.model,
+        "dataset": manifest.info.dataset,
+        "created": manifest.created.isoformat(),
+        "embedding_dim": manifest.embedding_dim,
+        "metrics": manifest.info.metrics,
+        "users": len(contents.users),
+        "items": int(np.count_nonzero(items.listed)),
+        "items_added": int(np.count_nonzero(items.listed[items.bundled :])),
+        "items_outside_index": pipeline.outside_index,
+        "index": contents.index.config.model_dump(),
+        "reranks": one.settings.rerank,
+        "takes_new_items": contents.new_items is not None,
+    }

@@ -1,0 +1,158 @@
+"""Errors as problem details (RFC 9457), with what is wrong, the value seen, and the fix."""
+
+import json
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twotower.errors import ArtefactError, InputError, TwoTowerError
+from twotower.service.api.context import request_id
+from twotower.service.state import StateConflictError, StateUnavailableError
+
+MEDIA_TYPE: Final = "application/problem+json"
+_LONGEST: Final = 200
+
+TITLES: Final = {
+    400: "The body cannot be read",
+    401: "A key is needed",
+    403: "The key does not allow this",
+    404: "Not found",
+    405: "The method is not allowed here",
+    409: "There is something else already",
+    413: "The body is too long",
+    422: "The request cannot be used",
+    429: "Too many requests",
+    500: "Something went wrong",
+    503: "Not possible at the moment",
+    504: "It took too long",
+}
+
+
+class Problem(BaseModel):
+    """Why a request was not answered (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:twotower:problem:422",
+                "title": TITLES[422],
+                "status": 422,
+                "detail": "k: Input should be greater than or equal to 1",
+                "value": "0",
+                "fix": "see the documentation of this request",
+                "request_id": "4f1c2a90b7d34e0c",
+            }
+        }
+    )
+
+    type: str
+    """Stays the same for one kind of problem."""
+    title: str
+    """The kind of problem in words."""
+    status: int
+    """The response's status code."""
+    detail: str
+    """What is wrong."""
+    value: str | None = Field(None)
+    """The value seen, cut to 200 characters."""
+    fix: str | None = None
+    """What to do about it."""
+    request_id: str
+    """Names the request in the log."""
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    value: object = None,
+    fix: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A problem as a response. ASCII only: what came in may be no valid Unicode."""
+    content = {
+        "type": f"urn:twotower:problem:{status}",
+        "title": TITLES.get(status, "The request was not answered"),
+        "status": status,
+        "detail": detail[: 5 * _LONGEST],
+        "value": None if value is None else str(value)[:_LONGEST],
+        "fix": fix,
+        "request_id": request_id.get(),
+    }
+    return Response(json.dumps(content), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of the problems that a route may answer with."""
+    common = (401, 403, 413, 422, 429, 503, 504)
+    return {
+        status: {
+            "description": TITLES[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in sorted({*common, 400, *statuses})
+    }
+
+
+async def on_validation_error(_: Request, error: Exception) -> Response:
+    """422 (400 where it is no JSON at all) for what does not fit the schema; its first fault."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
+    if first["type"] == "json_invalid":
+        return problem(400, "the body is not JSON", fix="send a JSON object in UTF-8")
+    if place == "body" and isinstance(first.get("input"), bytes):
+        fix = "send a JSON object with 'Content-Type: application/json'"
+        return problem(422, "the body is not marked as JSON", fix=fix)
+    others = len(error.errors()) - 1
+    more = f" (and {others} more)" if others else ""
+    return problem(
+        422,
+        f"{place}: {first['msg']}{more}",
+        value=_shown(first.get("input")),
+        fix="see /docs for what this request takes",
+    )
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Errors that the framework raises by itself."""
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    headers = dict(error.headers or {})
+    if status == 404:
+        return problem(404, "there is nothing at this address", fix="see /docs for the addresses")
+    if status == 405:
+        return problem(405, f"{request.method} is not possible here", headers=headers)
+    if status == 400:
+        return problem(400, "the body is not JSON", fix="send a JSON object in UTF-8")
+    return problem(status, str(error.detail), headers=headers)
+
+
+async def on_our_error(_: Request, error: Exception) -> Response:
+    """Errors that this package raises on purpose."""
+    assert isinstance(error, TwoTowerError)
+    if isinstance(error, InputError):
+        return problem(422, error.what, fix=error.fix)
+    if isinstance(error, StateConflictError):
+        return problem(409, error.what, fix=error.fix)
+    if isinstance(error, StateUnavailableError):
+        return problem(
+            503, str(error), fix="try again; what was sent twice counts once",
+            headers={"Retry-After": "1"},
+        )  # fmt: skip
+    if isinstance(error, ArtefactError):
+        return problem(422, str(error), fix="the bundle that was served before goes on")
+    return problem(500, "something went wrong", fix="look for the request id in the log")
+
+
+def _shown(value: object) -> str | None:
+    """A short form of what came in, without walking through all of it."""
+    if value is None:
+        return None
+    if isinstance(value, dict | list):
+        return f"{type(value).__name__} of {len(value)}"
+    return str(value)[:_LONGEST] if isinstance(value, str) else repr(value)[:_LONGEST]

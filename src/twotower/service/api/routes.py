@@ -1,0 +1,100 @@
+"""What the routes share: the app's context, scopes, and answers that are written fast."""
+
+from typing import Any
+
+import orjson
+from fastapi import Security
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from twotower.service.api.auth import Scope
+from twotower.service.api.context import Context
+from twotower.service.api.problems import problem
+from twotower.service.service import Service
+
+
+class RefusedError(Exception):
+    """A request is answered with a problem instead."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+        super().__init__(response.status_code)
+
+
+async def on_refused(_: Request, error: Exception) -> Response:
+    """The problem that a route gave up with."""
+    assert isinstance(error, RefusedError)
+    return error.response
+
+
+# Not dependencies: the framework takes longer to resolve one than a stage takes for a request.
+
+
+def context(request: Request) -> Context:
+    """What the app's routes share."""
+    found: Context = request.app.state.context
+    return found
+
+
+def served(request: Request) -> tuple[Context, Service]:
+    """What the app's routes share, and what answers; 503 until it is loaded."""
+    shared = context(request)
+    if shared.service is None:
+        raise RefusedError(problem(503, "the service is starting", fix="wait until /ready says so"))
+    return shared, shared.service
+
+
+class _Needs(HTTPBearer):
+    """A dependency that lets only keys of at least this scope through.
+
+    The envelope has found the key already; that it is a scheme of security puts it into the
+    OpenAPI document.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(auto_error=False, description="An API key.", scheme_name="HTTPBearer")
+        self._scope = scope
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        if request.state.scope >= self._scope:
+            return
+        name = self._scope.name.lower()
+        if request.state.key is None:
+            raise RefusedError(
+                problem(
+                    401, f"this needs a key of scope {name}",
+                    fix="send one as 'Authorization: Bearer KEY'",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            )  # fmt: skip
+        raise RefusedError(
+            problem(
+                403, f"this needs a key of scope {name}", value=request.state.scope.name.lower(),
+                fix="use another key",
+            )
+        )  # fmt: skip
+
+
+def needs(scope: Scope) -> Any:
+    """A dependency that lets only keys of at least this scope through."""
+    return Security(_Needs(scope))
+
+
+def fast(content: Any, status: int = 200) -> Response:
+    """An answer as JSON; dataclasses are written as they are, NaN as null."""
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+def not_found(what: str, fix: str) -> RefusedError:
+    """404 for something that the address names."""
+    return RefusedError(problem(404, what, fix=fix))
+
+
+def within(name: str, value: int, most: int) -> None:
+    """422 where more is asked for than the service is set to give."""
+    if value > most:
+        raise RefusedError(
+            problem(422, f"{name} must be at most {most}, got {value}", value=value,
+                    fix=f"send at most {most}")
+        )  # fmt: skip

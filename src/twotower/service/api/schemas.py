@@ -1,0 +1,204 @@
+"""What requests hold and answers look like, as OpenAPI shows it."""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from twotower.config import Config
+from twotower.inference.answers import Recommendation
+from twotower.inference.filters import Filters
+from twotower.service.state.records import Description, Event, Id, ItemFields
+
+Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+"""What is wanted, in words."""
+MOST: int = 100_000
+"""No list in a request is longer, whatever the settings say."""
+
+
+def _example(**fields: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"example": fields})
+
+
+class _Wanted(Config):
+    """What every request for recommendations may say."""
+
+    k: int = Field(10, ge=1, le=MOST)
+    """Items to return."""
+    exclude_seen: bool = True
+    """Leave out items of the history, stored or given."""
+    filters: Filters = Filters()
+    rerank: bool | None = None
+    """Whether candidates are re-ranked; by default as the service is set."""
+    reasons: bool = True
+    """Whether each item comes with its reason."""
+
+
+class Asker(Config):
+    """Who asks: at least one of the three."""
+
+    user_id: Id | None = None
+    """A user. One that is not known needs a history or words."""
+    history: list[Id] = Field(default=[], max_length=MOST)
+    """Items just browsed, oldest first."""
+    text: Words | None = None
+    """What is wanted, in words."""
+
+
+class RecommendRequest(_Wanted, Asker):
+    """A request for one user."""
+
+    model_config = _example(
+        history=["G0885", "G0888"], text="dark fantasy with hard bosses", k=10,
+        filters={"max_price": 40, "max_per_franchise": 2},
+    )  # fmt: skip
+
+
+class BatchRequest(_Wanted):
+    """Requests for many users, answered alike."""
+
+    model_config = _example(requests=[{"user_id": "U0047"}, {"history": ["G0885"]}], k=10)
+
+    requests: list[Asker] = Field(min_length=1, max_length=MOST)
+
+
+class RecommendAnswer(BaseModel):
+    """Recommended items, best first."""
+
+    model_version: str
+    """Of the bundle that answered."""
+    user: Literal["known", "new"]
+    """Whether the bundle knows the user: ``new`` is a cold start."""
+    items: list[Recommendation]
+
+
+class BatchAnswer(BaseModel):
+    """One answer per request, in their order."""
+
+    model_version: str
+    answers: list[list[Recommendation]]
+
+
+class ItemsAnswer(BaseModel):
+    """Items, best first."""
+
+    model_version: str
+    items: list[Recommendation]
+
+
+class NewItem(ItemFields):
+    """An item as its owner describes it."""
+
+    model_config = _example(
+        item_id="N0001", title="Dragon Saga 4", price=39.99, category="Role-Playing",
+        description="The saga goes on.", features="Open world. Hard bosses.", store="Kestrel",
+    )  # fmt: skip
+
+
+class ReplacedItem(Description):
+    """An item as its owner describes it now; its id is in the address."""
+
+    model_config = _example(title="Dragon Saga 4", price=29.99, category="Role-Playing")
+
+
+class ItemAnswer(BaseModel):
+    """An item as it is served now."""
+
+    item_id: str
+    title: str | None
+    category: str | None
+    price: float | None
+    available: bool
+    source: Literal["bundle", "added"]
+    """Where its vector comes from: the training, or the item tower."""
+
+
+class Written(BaseModel):
+    """That something was written. It is on disk."""
+
+    item_id: str
+    created: bool
+    """False where the very same was there already."""
+
+
+class Availability(Config):
+    """Whether an item can be had."""
+
+    model_config = _example(available=False)
+
+    available: bool
+
+
+class Events(Config):
+    """Things that users did."""
+
+    model_config = _example(
+        events=[
+            {
+                "event_id": "7d1f", "user_id": "U0047", "item_id": "G0885", "kind": "view",
+                "occurred_at": 1735689600000,
+            }
+        ]
+    )  # fmt: skip
+
+    events: list[Event] = Field(min_length=1, max_length=MOST)
+
+
+class EventOutcome(BaseModel):
+    """What became of an event."""
+
+    event_id: str
+    recorded: bool
+    """False where it was recorded before: it counts once."""
+    item_known: bool
+    """False where the item is not served: the event is kept for the next training alone."""
+
+
+class EventsAnswer(BaseModel):
+    """What became of each event. All are on disk."""
+
+    events: list[EventOutcome]
+
+
+class ReloadRequest(Config):
+    """Which bundle to serve."""
+
+    model_config = _example(bundle="bundle-2025-01")
+
+    bundle: str | None = None
+    """Name of a folder beside the configured one; None reads the configured one again."""
+
+
+class ModelAnswer(BaseModel):
+    """What is served."""
+
+    model_version: str
+    model: str
+    dataset: str
+    created: str
+    embedding_dim: int
+    metrics: dict[str, float]
+    """What was measured before the bundle was made."""
+    users: int
+    items: int
+    """Items listed, added ones included."""
+    items_added: int
+    items_outside_index: int
+    index: dict[str, Any]
+    reranks: bool
+    """Whether requests are re-ranked where they do not say."""
+    takes_new_items: bool
+
+
+class Health(BaseModel):
+    """That the process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """Whether requests can be answered, and whether writes can."""
+
+    status: Literal["ready", "starting"]
+    state: Literal["up", "down"]
+    """Whether the database answers. While it is down, writes are refused, reads are not."""
+    model_version: str | None

@@ -1,0 +1,170 @@
+"""One bundle together with the changes that the database holds."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from twotower.bundle.manifest import Manifest
+from twotower.bundle.storage import load_bundle
+from twotower.errors import ArtefactError, InputError
+from twotower.inference.encoded_items import EncodedItems
+from twotower.inference.item_encoder import ItemEncoder, catalogue_rows
+from twotower.inference.item_table import Descriptions, ItemTable, price_of
+from twotower.inference.pipeline import Pipeline
+from twotower.inference.requests import Request
+from twotower.service.past_events import PastEvents
+from twotower.service.state import Changes, Cursor, ItemFields, StoredItem
+from twotower.types import FloatArray
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What answers requests at one moment. A value, but for `past`, which grows.
+
+    Attributes
+    ----------
+    pipeline
+        The bundle and the items as they are now.
+    manifest
+        The bundle's.
+    past
+        What users did.
+    cursor
+        How much of the database is in it.
+    """
+
+    pipeline: Pipeline
+    manifest: Manifest
+    past: PastEvents
+    cursor: Cursor
+
+    @classmethod
+    def of_bundle(cls, folder: Path, threads: int, events_of_user: int) -> Self:
+        """Load a bundle, verify it, and try it.
+
+        Raises
+        ------
+        ArtefactError
+            Where it is broken, or does not answer as it should.
+        """
+        bundle = load_bundle(folder)
+        pipeline = Pipeline(bundle.contents, threads, room=True)
+        pipeline.warm()
+        _try(pipeline)
+        return cls(
+            pipeline, bundle.manifest, PastEvents(pipeline.contents, events_of_user), Cursor()
+        )
+
+    def advanced(self, changes: Changes) -> Self:
+        """The snapshot after these changes, which follow its cursor."""
+        pipeline = self.pipeline
+        if changes.items or changes.availability:
+            table = pipeline.items
+            if changes.availability:
+                table = table.with_availability(dict(changes.availability))
+            gone = [one.fields.item_id for one in changes.items if one.deleted]
+            if gone:
+                table = table.without(gone)
+            kept = [one for one in changes.items if not one.deleted]
+            bundled = [one for one in kept if one.fields.item_id in pipeline.contents.items]
+            added = [one for one in kept if one.fields.item_id not in pipeline.contents.items]
+            if bundled:
+                table = table.redescribed(described(bundled))
+            encoder = _encoder(pipeline, len(added)) if added else None
+            if encoder is not None:
+                table = _with_added(table, encoder, added, self.manifest.model_version)
+            pipeline = pipeline.with_items(table)
+        self.past.add(changes.events)
+        return replace(self, pipeline=pipeline, cursor=changes.cursor)
+
+
+def described(items: Sequence[StoredItem]) -> Descriptions:
+    """Stored items as the item table shows them."""
+    fields = [one.fields for one in items]
+    return Descriptions(
+        [one.item_id for one in fields],
+        [one.title for one in fields],
+        [one.category for one in fields],
+        [price_of(one.price) for one in fields],
+    )
+
+
+def encoded_item(fields: ItemFields, encoder: ItemEncoder, model_version: str) -> StoredItem:
+    """An item to store, with its text's vector and what the bundle of that version knows of it."""
+    rows = catalogue_rows([fields.model_dump()])
+    text = encoder.texts(rows)
+    item = StoredItem(
+        fields, model_version=model_version, encoding=encoder.encode(rows, text).to_bytes(0)
+    )
+    if text is None or encoder.text_encoder is None:
+        return item
+    vector = np.ascontiguousarray(text[0], dtype=np.float32).tobytes()
+    return replace(item, text_encoder=encoder.text_encoder.name, text_vector=vector)
+
+
+def _with_added(
+    table: ItemTable, encoder: ItemEncoder, added: Sequence[StoredItem], model_version: str
+) -> ItemTable:
+    """The table and stored items behind it; what another bundle encoded is encoded again."""
+    own = [one for one in added if one.model_version == model_version]
+    kept = [one.encoding for one in own if one.encoding is not None]
+    if kept:
+        text = stored_text(encoder, own) if encoder.keeps_text else None
+        table = table.with_items(described(own), EncodedItems.of_bytes(kept, text, table.contents))
+    others = [one for one in added if one.model_version != model_version]
+    if others:
+        rows = catalogue_rows([one.fields.model_dump() for one in others])
+        encoded = encoder.encode(rows, stored_text(encoder, others))
+        table = table.with_items(described(others), encoded)
+    return table
+
+
+def stored_text(encoder: ItemEncoder, items: Sequence[StoredItem]) -> FloatArray | None:
+    """Text vectors of stored items: those that the database holds, others encoded now."""
+    if encoder.text_encoder is None:
+        return None
+    name, dim = encoder.text_encoder.name, encoder.text_encoder.dim
+    vectors = np.zeros((len(items), dim), dtype=np.float32)
+    missing = []
+    for row, one in enumerate(items):
+        if one.text_vector is not None and one.text_encoder == name:
+            vectors[row] = np.frombuffer(one.text_vector, dtype=np.float32)
+        else:
+            missing.append(row)
+    if missing:
+        rows = catalogue_rows([items[row].fields.model_dump() for row in missing])
+        vectors[missing] = encoder.texts(rows)
+    return vectors
+
+
+def _encoder(pipeline: Pipeline, count: int) -> ItemEncoder | None:
+    try:
+        return pipeline.item_encoder
+    except InputError as error:
+        logger.warning("%d added items cannot be served: %s", count, error)
+        return None
+
+
+def _try(pipeline: Pipeline) -> None:
+    """One request for a known user, one for somebody new; `ArtefactError` where they fail."""
+    contents = pipeline.contents
+    known = [Request(contents.users.ids[0])] if len(contents.users) else []
+    try:
+        answers = pipeline.recommend_batch(
+            [*known, Request(history=contents.items.ids[:1])], exclude_seen=False
+        )
+    except (InputError, ValueError, IndexError) as error:
+        raise ArtefactError(f"the bundle does not answer a request ({error})") from error
+    for answer in answers:
+        expected = min(10, len(contents.items))
+        if len(answer) != expected or not np.isfinite([one.score for one in answer]).all():
+            raise ArtefactError(
+                f"the bundle answers a request with {len(answer)} items where {expected} exist, "
+                "or with scores that are not finite; save the bundle again"
+            )

@@ -1,0 +1,123 @@
+"""The records that the state store keeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, StringConstraints
+
+from twotower.config import Config
+
+Id: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""An external id: no control characters."""
+Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+"""PostgreSQL stores no NUL."""
+EventKind: TypeAlias = Literal["view", "cart", "buy", "rating"]
+LARGEST_TIME = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+
+
+class Description(Config):
+    """An item as its owner describes it."""
+
+    title: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
+    description: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
+    features: Annotated[Text, StringConstraints(max_length=20_000)] | None = None
+    """Bullet points, in one text."""
+    price: float | None = Field(None, ge=0, le=1e9)
+    """In the catalogue's currency."""
+    category: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
+    store: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    """Who makes or sells it."""
+    average_rating: float | None = Field(None, ge=0, le=1e3)
+    rating_count: int | None = Field(None, ge=0, le=2**53)
+    image: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    """URL of the main picture."""
+    released: float | None = None
+    """When it came out, in the catalogue's unit (see docs/data.md); left out, it counts as newer
+    than all that the catalogue has."""
+
+
+class ItemFields(Description):
+    """A description, and the id of the item that it is of."""
+
+    item_id: Id
+
+
+class Event(Config):
+    """Something that a user did with an item."""
+
+    event_id: Id
+    """Chosen by the sender; sent twice, it counts once."""
+    user_id: Id
+    item_id: Id
+    kind: EventKind
+    rating: float | None = Field(None, ge=-1e6, le=1e6)
+    """What a ``rating`` event rates, on the scale of the training log."""
+    occurred_at: int = Field(ge=0, le=LARGEST_TIME)
+    """Milliseconds since 1970-01-01 UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One row of the items table.
+
+    Attributes
+    ----------
+    fields
+        The description; of a deleted item the last one.
+    deleted
+        Whether the item was taken out of the catalogue.
+    text_encoder
+        Name of the encoder of ``text_vector``, or None.
+    text_vector
+        float32 bytes of the unit vector of the item's text, so that a restart need not encode it.
+    model_version
+        Of the bundle whose ``encoding`` it is, or None.
+    encoding
+        What that bundle knows of the item (`twotower.inference.encoded_items`), so that neither a
+        restart nor another process need find it out again.
+    """
+
+    fields: ItemFields
+    deleted: bool = False
+    text_encoder: str | None = None
+    text_vector: bytes | None = None
+    model_version: str | None = None
+    encoding: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a reader has read each table."""
+
+    items: int = 0
+    availability: int = 0
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What was written after a cursor, oldest first, and where to read on.
+
+    Attributes
+    ----------
+    items
+        Items added, changed or deleted.
+    availability
+        Item id and whether it can be had.
+    events
+        Events.
+    cursor
+        The next read's start.
+    """
+
+    items: Sequence[StoredItem]
+    availability: Sequence[tuple[str, bool]]
+    events: Sequence[Event]
+    cursor: Cursor
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.availability or self.events)

@@ -1,0 +1,1 @@
+"""The study of what each part is worth: ablation grid, tuning, tracking, index benchmark."""

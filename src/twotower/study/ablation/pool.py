@@ -1,0 +1,187 @@
+"""Run cells in processes, some at a time, teachers before those that learn from them."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from twotower.study.ablation.cell import Cell
+from twotower.study.ablation.worker import Request
+from twotower.workflow.progress import Bar, Reporter
+
+WORKER: Final = "twotower.study.ablation.worker"
+
+
+@dataclass
+class _Running:
+    process: subprocess.Popen[str]
+    log: Path
+    bars: dict[str, Bar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    cell: Cell
+
+
+_Events = queue.Queue[tuple[Cell, dict[str, Any]] | _Ended]
+
+
+def usable_cores() -> int:
+    """Cores for a study: ``OMP_NUM_THREADS`` where it is set, else what this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    needs: Mapping[Cell, Sequence[Cell]],
+    out: Path,
+    protocols: Sequence[str],
+    *,
+    jobs: int,
+    reporter: Reporter,
+) -> dict[Cell, str]:
+    """Run ``cells`` in processes of their own, ``jobs`` at a time.
+
+    A process that fails, or is killed for want of memory, costs its own cell and those that
+    need it; the rest goes on. When this function ends early, by an interruption or an error,
+    the processes end with it.
+
+    Parameters
+    ----------
+    needs
+        Cells that must be finished before a cell can start; one that is not among ``cells`` is
+        finished already.
+    jobs
+        Processes at a time; each gets an equal share of `usable_cores` as threads, at least one.
+
+    Returns
+    -------
+    failures
+        Cell → reason, empty where all went well.
+    """
+    waiting, failures = list(cells), dict[Cell, str]()
+    done, running, events = set[Cell](), dict[Cell, _Running](), _Events()
+    unfinished = set(cells)
+    threads = max(1, usable_cores() // jobs)
+    grid = reporter.bar("cells of the grid")
+
+    def draw() -> None:
+        names = ", ".join(cell.label for cell in running)
+        grid(len(done) + len(failures), len(cells), f"now: {names}" if names else "")
+
+    with _ended_together(running):
+        while waiting or running:
+            for cell in list(waiting):
+                lost = next((need for need in needs.get(cell, ()) if need in failures), None)
+                if lost is not None:
+                    waiting.remove(cell)
+                    failures[cell] = f"not run, for it learns from {lost.label}, which failed"
+                    reporter.failure(f"{cell.label}: {failures[cell]}")
+                elif len(running) < jobs and not unfinished & set(needs.get(cell, ())):
+                    waiting.remove(cell)
+                    request = Request(cell=cell, out=out, protocols=tuple(protocols))
+                    running[cell] = _start(request, threads, events)
+            draw()
+            if not running:
+                continue
+            event = events.get()
+            if isinstance(event, _Ended):
+                ended = running.pop(event.cell)
+                for bar in ended.bars.values():
+                    bar(1, 1, "")  # over, whether it got to its end or not
+                reason = _reason(ended)
+                if reason is None:
+                    done.add(event.cell)
+                    unfinished.discard(event.cell)
+                else:
+                    failures[event.cell] = reason
+                    reporter.failure(f"{event.cell.label} failed: {reason}")
+            else:
+                _show(*event, running[event[0]], reporter)
+    draw()
+    return failures
+
+
+def _start(request: Request, threads: int, events: _Events) -> _Running:
+    cell = request.cell
+    log = request.out / "logs" / f"{cell.model}-seed-{cell.seed}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+    assert process.stdin is not None  # for the type checker: both are pipes
+    assert process.stdout is not None
+    process.stdin.write(request.model_dump_json() + "\n")
+    process.stdin.flush()
+    listen = threading.Thread(target=_listen, args=(cell, process.stdout, events), daemon=True)
+    listen.start()
+    return _Running(process, log)
+
+
+def _listen(cell: Cell, stream: IO[str], events: _Events) -> None:
+    with stream:
+        for line in stream:
+            events.put((cell, json.loads(line)))
+    events.put(_Ended(cell))
+
+
+def _show(cell: Cell, event: dict[str, Any], running: _Running, reporter: Reporter) -> None:
+    match event:
+        case {"note": text}:
+            reporter.note(text)
+        case {"failure": text}:
+            reporter.failure(f"{cell.label}: {text}")
+        case {"bar": label, "done": done, "total": total, "detail": detail}:
+            if label not in running.bars:
+                running.bars[label] = reporter.bar(label)
+            running.bars[label](done, total, detail)
+
+
+def _reason(ended: _Running) -> str | None:
+    """Why a process failed, in a line; None where it did not."""
+    status = _closed(ended.process)
+    if status == 0:
+        return None
+    lines = [line for line in ended.log.read_text("utf-8").splitlines() if line.strip()]
+    if status < 0:
+        return f"its process was killed by signal {-status}; the log is {ended.log}"
+    return f"{lines[-1].strip() if lines else f'exit status {status}'} (log: {ended.log})"
+
+
+@contextmanager
+def _ended_together(running: Mapping[Cell, _Running]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for one in running.values():
+            one.process.kill()
+        for one in running.values():
+            _closed(one.process)
+
+
+def _closed(process: subprocess.Popen[str]) -> int:
+    """Exit status of a process that is at its end, with its input closed."""
+    status = process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+    return status

@@ -1,0 +1,89 @@
+"""A process that runs one cell: a request on standard input, reports as JSON lines on output.
+
+Standard input stays open for as long as whoever started the process lives. Its end means that
+nobody waits for the cell any more, and the process ends at once: a grid that was killed leaves
+nothing behind that would meet the next one at the same files.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TextIO
+
+from twotower.config import Config
+from twotower.data import Dataset
+from twotower.errors import TwoTowerError
+from twotower.study.ablation.cell import Cell, run_cell
+from twotower.workflow.progress import Bar, BarReporter
+
+SECONDS_BETWEEN: Final = 0.3
+"""Least time between two reports of a bar that is not full."""
+
+
+class Request(Config):
+    """What a worker is asked to do."""
+
+    cell: Cell
+    out: Path
+    """The study's folder, which holds ``dataset``."""
+    protocols: tuple[str, ...]
+
+
+class LineReporter(BarReporter):
+    """Writes every report as one JSON line."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+
+    def note(self, text: str) -> None:
+        """One finished fact."""
+        self._send(note=text)
+
+    def failure(self, text: str) -> None:
+        """Something that did not work."""
+        self._send(failure=text)
+
+    def bar(self, label: str) -> Bar:
+        """A bar, at most every `SECONDS_BETWEEN` and when it is full."""
+        last: float | None = None
+
+        def report(done: int, total: int | None, detail: str) -> None:
+            nonlocal last
+            now = self._clock()
+            if last is None or done == total or now - last >= SECONDS_BETWEEN:
+                last = now
+                self._send(bar=label, done=done, total=total, detail=detail)
+
+        return report
+
+    def _send(self, **event: object) -> None:
+        print(json.dumps(event), file=self._stream, flush=True)
+
+
+def main() -> int:
+    """Entry point: 0 done, 1 failed with the reason in the last line on standard error."""
+    # What libraries print must not get between the reports.
+    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    request = Request.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        dataset = Dataset.load(request.out / "dataset")
+        run_cell(request.cell, dataset, request.out, request.protocols, LineReporter(reports))
+    except (TwoTowerError, OSError, MemoryError) as error:
+        print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Index kinds on a bundle's own vectors and users, and how each grows with the catalogue."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from twotower.bundle.contents import BundleContents
+from twotower.bundle.storage import load_bundle
+from twotower.config import Config
+from twotower.data import Queries
+from twotower.errors import InputError
+from twotower.evaluation.results import Absent, Row
+from twotower.index import ExactIndex, build_index, named_index
+from twotower.index.build import NAMED
+from twotower.index.compare import Searchable, Truth, search_one_by_one
+from twotower.index.growth import grown
+from twotower.inference.user_tower import UserTower
+from twotower.reporting.study_results import Reference
+from twotower.study.machine import available_bytes, one_thread
+from twotower.types import DoubleArray, FloatArray, OffsetArray
+from twotower.workflow.progress import Silent
+
+PEER: Final = "exact"
+"""What every ratio is to: exact search by NumPy, timed in turn with each kind."""
+BRUTE_FORCE: Final = "brute-force"
+KINDS: Final = (*NAMED, BRUTE_FORCE)
+PUBLISHED: Final = "index"
+"""Protocol of the published figures in a `Reference`."""
+
+
+class IndexBench(Config):
+    """What is measured."""
+
+    kinds: tuple[str, ...] = KINDS
+    """Names of `NAMED`, or ``brute-force``: a product and top-k in PyTorch, on a GPU if there
+    is one."""
+    ks: tuple[int, ...] = (10, 1000)
+    """Items asked for."""
+    sizes: tuple[int, ...] = ()
+    """Sizes of the catalogue; by default the bundle's own."""
+    queries: int = Field(default=200, ge=1)
+    """User vectors to ask with."""
+    rounds: int = Field(default=5, ge=1)
+    """Turns of each kind and its peer; the figure is the median over them."""
+    seconds: float = Field(default=2.0, gt=0)
+    """After so long a turn begins no other query."""
+    build_limit: float = Field(default=600.0, gt=0)
+    """Seconds of building. A kind that would take longer, told from the size before, is left
+    out."""
+
+
+class Figures(NamedTuple):
+    """What a results file of indexes holds."""
+
+    rows: list[Row]
+    absent: list[Absent]
+    models: dict[str, str]
+
+
+class _Timed(Searchable, Protocol):
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        ...
+
+
+class _Turn(NamedTuple):
+    """One turn of one kind at one ``k``: seconds a query, one by one and in a batch."""
+
+    seconds: DoubleArray
+    batch: float
+    peer: float
+    found: OffsetArray
+
+
+class _Spent(NamedTuple):
+    """What a kind took at a size."""
+
+    size: int
+    build_seconds: float
+    nbytes: int
+
+
+def bench_index(
+    bundle: Path,
+    settings: IndexBench | None = None,
+    *,
+    reference: Reference | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Figures:
+    """Measure index kinds, one thread.
+
+    Sizes beyond the bundle's are made by `grown`; queries are vectors of users drawn from the
+    bundle's. What a size takes too much time or memory for is reported as absent.
+
+    Parameters
+    ----------
+    bundle
+        Folder of a bundle.
+    reference
+        Published figures (protocol ``index``) to put beside ours as ``published-us@…``.
+    note
+        Told of each kind that is done.
+
+    Raises
+    ------
+    InputError
+        At an unknown kind, or where nobody in the bundle has a history.
+    """
+    settings = settings or IndexBench()
+    note = note or Silent().note
+    for kind in settings.kinds:
+        if kind != BRUTE_FORCE:
+            named_index(kind)
+    contents = load_bundle(bundle).contents
+    queries = user_vectors(contents, settings.queries)
+    figures = Figures([], [], {})
+    with one_thread():
+        real = np.ascontiguousarray(contents.item_vectors)
+        bench = _Bench(settings, contents.info.dataset, queries, figures, note)
+        for size in sorted(set(settings.sizes)) or [len(real)]:
+            bench.measure(real, size)
+    if reference is not None:
+        where = protocol(len(contents.item_vectors), queries.shape[1])
+        figures.rows.extend(_published(reference, where, figures.rows))
+    return figures
+
+
+def user_vectors(contents: BundleContents, most: int) -> FloatArray:
+    """``(users, d)`` vectors of users drawn from those with a history."""
+    known = np.flatnonzero(contents.histories.lengths).astype(np.int32)
+    if not len(known):
+        raise InputError("nobody in the bundle has a history, so that there is nothing to ask")
+    users = np.random.default_rng(0).choice(known, min(most, len(known)), replace=False)
+    return UserTower(contents).encode(Queries(users, contents.histories.select(users)))
+
+
+class _Bench:
+    """Measures. It remembers what the size before took."""
+
+    def __init__(
+        self,
+        settings: IndexBench,
+        dataset: str,
+        queries: FloatArray,
+        figures: Figures,
+        note: Callable[[str], None],
+    ) -> None:
+        self._settings, self._dataset, self._queries = settings, dataset, queries
+        self._figures, self._note = figures, note
+        self._spent: dict[str, _Spent] = {}
+
+    def measure(self, real: FloatArray, size: int) -> None:
+        """All kinds at one size."""
+        width = real.shape[1]
+        # The vectors, what makes them, and a copy in the index.
+        lacking = _lacking(2.5 * 4 * size * width)
+        if lacking:
+            for kind in self._settings.kinds:
+                self._leave_out(kind, size, lacking)
+            return
+        vectors = real if size == len(real) else grown(real, size)
+        ks = [k for k in self._settings.ks if k <= size]
+        truth = Truth(vectors, self._queries, ks)
+        for kind in self._settings.kinds:
+            reason = self._too_much(kind, vectors)
+            if reason:
+                self._leave_out(kind, size, reason)
+                continue
+            began = time.perf_counter()
+            try:
+                index = self._built(kind, vectors)
+            except ModuleNotFoundError as error:
+                self._leave_out(kind, size, f"the package {error.name} is not installed")
+                continue
+            seconds = time.perf_counter() - began
+            self._spent[kind] = _Spent(size, seconds, index.nbytes)
+            rows = self._rows(kind, index, truth, ks)
+            rows("build-seconds", [seconds])
+            rows("memory-mb", [index.nbytes / 2**20])
+            self._note(f"{kind}: {size:,} x {width} measured")
+
+    def _built(self, kind: str, vectors: FloatArray) -> _Timed:
+        if kind != BRUTE_FORCE:
+            config = named_index(kind)
+            self._figures.models[kind] = config.model_dump_json()
+            return build_index(vectors, config)
+        from twotower.study.brute_force import BruteForce
+
+        found = BruteForce(vectors)
+        self._figures.models[kind] = f"matrix product and top-k in PyTorch, on {found.device}"
+        return found
+
+    def _rows(
+        self, kind: str, index: _Timed, truth: Truth, ks: Sequence[int]
+    ) -> Callable[[str, Sequence[float]], None]:
+        """Time a kind, and give what adds a row: the median, between the least and the most."""
+        size, width = truth.vectors.shape
+
+        def add(metric: str, values: Sequence[float]) -> None:
+            several = len(values) > 1
+            self._figures.rows.append(
+                Row(
+                    dataset=self._dataset,
+                    split="all-users",
+                    model=kind,
+                    protocol=protocol(size, width),
+                    metric=metric,
+                    value=float(np.median(values)),
+                    low=min(values) if several else None,
+                    high=max(values) if several else None,
+                    users=len(self._queries),
+                )
+            )
+
+        for k in ks:
+            turns = [self._turn(index, truth, k) for _ in range(self._settings.rounds)]
+            singles = [float(np.median(turn.seconds)) for turn in turns]
+            add(f"us@{k}", [1e6 * one for one in singles])
+            add(f"p99-us@{k}", [1e6 * float(np.quantile(turn.seconds, 0.99)) for turn in turns])
+            add(f"queries/s@{k}", [1 / turn.batch for turn in turns])
+            add(f"recall@{k}", [truth.recall(turns[0].found)])
+            if kind != PEER:
+                ratios = [turn.peer / one for turn, one in zip(turns, singles, strict=True)]
+                add(f"times-as-fast-as-{PEER}@{k}", ratios)
+        return add
+
+    def _turn(self, index: _Timed, truth: Truth, k: int) -> _Turn:
+        most = self._settings.seconds
+        peer = search_one_by_one(
+            ExactIndex(truth.vectors), truth.queries, k, most_seconds=most
+        ).seconds
+        found, seconds = search_one_by_one(index, truth.queries, k, most_seconds=most)
+        began = time.perf_counter()
+        index.search(truth.queries[: len(found)], k)
+        batch = (time.perf_counter() - began) / len(found)
+        return _Turn(seconds, batch, float(np.median(peer)), found)
+
+    def _too_much(self, kind: str, vectors: FloatArray) -> str | None:
+        """Why a kind is left out at a size, told from the size before; None where it is not."""
+        spent = self._spent.get(kind)
+        if spent is None:
+            return None
+        times = len(vectors) / spent.size
+        seconds, limit = times * spent.build_seconds, self._settings.build_limit
+        if seconds > limit:
+            return f"to build it would take {seconds:,.0f} s or more, the limit is {limit:,.0f}"
+        return _lacking(2 * times * spent.nbytes)
+
+    def _leave_out(self, kind: str, size: int, reason: str) -> None:
+        where = protocol(size, self._queries.shape[1])
+        self._figures.absent.append(
+            Absent(dataset=self._dataset, model=kind, reason=f"{where}: {reason}")
+        )
+        self._note(f"{kind} left out of {where}: {reason}")
+
+
+def protocol(size: int, width: int) -> str:
+    """Name of a size and a width in a results file."""
+    return f"index-{size}x{width}"
+
+
+def _lacking(needed: float) -> str | None:
+    free = available_bytes()
+    if needed <= free:
+        return None
+    return f"it needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free"
+
+
+def _published(reference: Reference, where: str, rows: Sequence[Row]) -> list[Row]:
+    """Published figures of kinds that were measured, beside a protocol's."""
+    measured = {row.model: row for row in rows if row.protocol == where}
+    return [
+        measured[one.model].model_copy(
+            update={
+                "metric": f"published-{one.metric}",
+                "value": one.value,
+                "low": None,
+                "high": None,
+                "users": 0,
+            }
+        )
+        for one in reference.rows
+        if one.protocol == PUBLISHED and one.model in measured
+    ]

@@ -1,0 +1,142 @@
+"""What a search may change in a variant, as data: settings by dotted name, and their values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from twotower.config import Config
+from twotower.errors import InputError
+from twotower.training.variant import Variant
+
+
+class Choice(Config):
+    """One of some values."""
+
+    kind: Literal["choice"] = "choice"
+    path: str
+    """Dotted name of a setting of the variant, such as ``training.batch_size``."""
+    values: tuple[bool | int | float | str, ...] = Field(min_length=1)
+
+
+class Range(Config):
+    """A number between two others."""
+
+    kind: Literal["range"] = "range"
+    path: str
+    low: float
+    high: float
+    log: bool = False
+    """Whether ratios count rather than differences."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where log is set, got {self.low}")
+        return self
+
+
+Parameter = Annotated[Choice | Range, Field(discriminator="kind")]
+SearchSpace = tuple[Parameter, ...]
+
+SPACE: Final[SearchSpace] = (
+    Range(path="training.learning_rate", low=1e-4, high=1e-2, log=True),
+    Choice(path="training.batch_size", values=(256, 512, 1024, 2048, 8192)),
+    Choice(path="model.embedding_dim", values=(32, 64, 128)),
+    Choice(path="model.layers", values=(1, 2, 3, 4)),
+    Range(path="model.user_tower.id_dropout", low=0.0, high=0.8),
+    Range(path="model.item_tower.id_dropout", low=0.0, high=0.8),
+    Choice(path="model.item_tower.text_dim", values=(32, 64, 128)),
+    Choice(path="model.user_tower.history.length", values=(10, 20, 50)),
+    Range(path="loss.temperature", low=0.03, high=1.0, log=True),
+    Range(path="loss.regularisation", low=1e-5, high=1e-1, log=True),
+    Choice(path="negatives.count", values=(1, 2, 4, 8)),
+    Range(path="negatives.power", low=0.0, high=1.0),
+)
+"""What is worth searching in any variant; each takes of it what it has."""
+
+
+def space_of(variant: Variant) -> SearchSpace:
+    """What is searched for a variant: the settings of `SPACE` that it has and may change alone."""
+    return tuple(p for p in SPACE if value_of(variant, p.path) is not None and _fits(p, variant))
+
+
+def _fits(parameter: Parameter, variant: Variant) -> bool:
+    try:
+        for value in _ends(parameter):
+            changed(variant, {parameter.path: value})
+    except InputError:
+        return False
+    return True
+
+
+def _ends(parameter: Parameter) -> tuple[Any, ...]:
+    if isinstance(parameter, Choice):
+        return parameter.values
+    return parameter.low, parameter.high
+
+
+def read_space(path: Path, variant: Variant) -> SearchSpace:
+    """A space from a JSON list, such as ``[{"kind": "range", "path": …}]``.
+
+    Raises
+    ------
+    InputError
+        Where it is malformed, or names a setting that the variant lacks.
+    """
+    try:
+        space = TypeAdapter(SearchSpace).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is not a search space: {place}: {first['msg']}") from error
+    for parameter in space:
+        if value_of(variant, parameter.path) is None:
+            raise InputError(
+                f"{path} names {parameter.path!r}, a setting that the variant does not have",
+                "see 'twotower info' of a trained model for those that it has",
+            )
+    return space
+
+
+def read_settings(path: Path) -> Variant:
+    """A variant from a JSON file, such as `twotower.study.tuning.tune` writes."""
+    try:
+        return Variant.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is not a variant: {place}: {first['msg']}") from error
+
+
+def value_of(variant: Variant, path: str) -> Any:
+    """The value of a setting, or None where the variant has no such setting."""
+    value: Any = variant.model_dump(mode="json")
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def changed(variant: Variant, values: Mapping[str, Any]) -> Variant:
+    """The variant with some settings replaced by dotted name, validated again.
+
+    Raises
+    ------
+    InputError
+        Where they do not fit each other.
+    """
+    settings = variant.model_dump(mode="json")
+    for path, value in values.items():
+        *folders, name = path.split(".")
+        inner = settings
+        for folder in folders:
+            inner = inner[folder]
+        inner[name] = value
+    try:
+        return Variant.model_validate(settings)
+    except ValidationError as error:
+        said = ", ".join(f"{path} {value}" for path, value in values.items())
+        raise InputError(f"settings do not fit: {said}: {error.errors()[0]['msg']}") from error

@@ -1,0 +1,266 @@
+"""`tune`: search a variant's settings by validation NDCG@10, and never look at the test part.
+
+Needs the extra 'tune'. Trials lie in a SQLite file; one that was killed is begun again, and its
+training goes on from its checkpoint.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from twotower.data import Dataset
+from twotower.data.atomic import atomic_file
+from twotower.errors import InputError, TwoTowerError
+from twotower.study.search_space import Choice, SearchSpace, changed, value_of
+from twotower.training.trainer import Progress, TrainingState
+from twotower.training.variant import Variant
+from twotower.workflow.models import train_variant
+from twotower.workflow.progress import Bar, BarReporter, Reporter, Silent
+
+STORE: Final = "trials.db"
+BEST: Final = "best.json"
+REASON: Final = "reason"
+"""Why a trial failed; one that failed without was cut off."""
+REPEATS: Final = "repeats"
+"""Number of the trial that was cut off, and of which this is the repeat."""
+MINIMUM_TRIALS: Final = 5
+"""Trials that run to their end before others are measured against their median."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that is over."""
+
+    number: int
+    state: str
+    """``complete``, ``pruned``, or ``failed``."""
+    value: float | None
+    """Best validation NDCG@10 of the training; None where it failed."""
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found."""
+
+    best: Variant
+    value: float
+    trials: Sequence[Trial]
+    file: Path
+    """The best variant as JSON, which ``twotower train --settings`` takes."""
+
+
+class _Watched(BarReporter):
+    """Passes reports on, and asks after every validation whether a trial is worth finishing."""
+
+    def __init__(self, reporter: Reporter, label: str, trial: Any) -> None:
+        self._reporter, self._label, self._trial = reporter, label, trial
+
+    def note(self, text: str) -> None:
+        self._reporter.note(text)
+
+    def failure(self, text: str) -> None:
+        self._reporter.failure(text)
+
+    def bar(self, label: str) -> Bar:
+        return self._reporter.bar(label)
+
+    def training(self, label: str) -> Progress:
+        shown = super().training(label)
+        if label != self._label:  # a teacher, which is nobody's trial
+            return shown
+
+        def report(state: TrainingState, steps: int, examples_per_second: float) -> None:
+            shown(state, steps, examples_per_second)
+            last = state.epochs[-1] if state.epochs else None
+            if state.step or last is None or last.metric is None:
+                return
+            self._trial.report(last.metric, last.epoch)
+            if self._trial.should_prune():
+                from optuna import TrialPruned
+
+                raise TrialPruned
+
+        return report
+
+
+def tune(
+    variant: Variant,
+    space: SearchSpace,
+    dataset: Dataset,
+    out: Path,
+    *,
+    name: str = "model",
+    trials: int = 20,
+    seed: int = 0,
+    reporter: Reporter | None = None,
+) -> Tuned:
+    """Search ``space`` from ``variant`` on; called again with the same ``out``, it goes on.
+
+    The first trial is the variant as it is, so that the best is never worse. Settings are
+    proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); a trial that
+    is below the median of the others at the same epoch is given up.
+
+    Parameters
+    ----------
+    trials
+        Trials in all, those of earlier calls included.
+    seed
+        Of the training, the same in every trial.
+
+    Raises
+    ------
+    InputError
+        Where Optuna is missing, the space is empty, or no trial succeeded.
+    """
+    _check(space, trials)
+    import optuna
+
+    reporter = reporter or Silent()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are reported below
+    out.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name=_fingerprint(variant, space, dataset, seed),
+        storage=f"sqlite:///{(out / STORE).resolve()}",
+        load_if_exists=True,
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=MINIMUM_TRIALS),
+    )
+    # A sampler begins with its seed: one that goes on must not propose the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    _take_up(study, variant, space)
+
+    def objective(trial: Any) -> float:
+        values = {p.path: _suggested(trial, p) for p in space}
+        label = f"{name} trial {trial.number}"
+        folder = out / "checkpoints" / _digest(repr(values))
+        try:
+            tried = changed(variant, values)
+            trained = train_variant(
+                tried,
+                dataset,
+                name=label,
+                seed=seed,
+                checkpoint=folder,
+                models=out / "teachers",
+                reporter=_Watched(reporter, f"{label} seed {seed}", trial),
+            )
+        except (TwoTowerError, optuna.TrialPruned) as ended:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(ended, TwoTowerError):
+                trial.set_user_attr(REASON, str(ended))
+                reporter.failure(f"{label}: {ended}")
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        value = float(trained.state.best_metric or 0.0)
+        reporter.note(f"{label}: validation NDCG@10 {value:.4f} with {_said(trial.params)}")
+        return value
+
+    over = len(_over(study))
+    advance = reporter.counting("trials", trials)
+    advance(min(over, trials))
+    study.optimize(
+        objective,
+        n_trials=max(0, trials - over),
+        catch=(TwoTowerError,),
+        callbacks=[lambda *_: advance(1)],
+    )
+    return _result(study, variant, out)
+
+
+def _check(space: SearchSpace, trials: int) -> None:
+    if importlib.util.find_spec("optuna") is None:
+        raise InputError(
+            "tuning needs the package optuna, which is not installed",
+            "run pip install 'twotower[tune]'",
+        )
+    if trials < 1:
+        raise InputError(f"trials must be at least 1, got {trials}")
+    if not space:
+        raise InputError("the search space is empty", "name at least one setting")
+    for name in ("alembic", "sqlalchemy"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _take_up(study: Any, variant: Variant, space: SearchSpace) -> None:
+    """Queue the variant as it is first, and trials that were cut off once more."""
+    from optuna.trial import TrialState
+
+    if not study.trials:
+        study.enqueue_trial(
+            {p.path: value_of(variant, p.path) for p in space if _holds(p, variant)}
+        )
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    begun_again = {trial.user_attrs.get(REPEATS) for trial in study.trials}
+    for trial in study.get_trials(states=(TrialState.FAIL,)):
+        if REASON not in trial.user_attrs and trial.number not in begun_again:
+            study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
+
+
+def _over(study: Any) -> list[Any]:
+    """Trials that need not be run again: all that ended, but for those that were cut off."""
+    return [
+        trial
+        for trial in study.trials
+        if trial.state.is_finished() and (trial.state.name != "FAIL" or REASON in trial.user_attrs)
+    ]
+
+
+def _holds(parameter: Any, variant: Variant) -> bool:
+    """Whether the variant's own value is one that is searched."""
+    value = value_of(variant, parameter.path)
+    if isinstance(parameter, Choice):
+        return value in parameter.values
+    return bool(parameter.low <= value <= parameter.high)
+
+
+def _suggested(trial: Any, parameter: Any) -> Any:
+    if isinstance(parameter, Choice):
+        return trial.suggest_categorical(parameter.path, list(parameter.values))
+    return trial.suggest_float(parameter.path, parameter.low, parameter.high, log=parameter.log)
+
+
+def _result(study: Any, variant: Variant, out: Path) -> Tuned:
+    found = [
+        Trial(
+            trial.number,
+            {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed"),
+            max([*trial.intermediate_values.values(), trial.value or 0.0], default=None)
+            if trial.state.name != "FAIL"
+            else None,
+            dict(trial.params),
+        )
+        for trial in _over(study)
+    ]
+    complete = [trial for trial in found if trial.state == "complete" and trial.value is not None]
+    if not complete:
+        raise InputError("no trial succeeded", "look at the failures above, or search less wildly")
+    best = max(complete, key=lambda trial: trial.value or 0.0)
+    settings = changed(variant, best.settings)
+    with atomic_file(out / BEST) as temporary:
+        temporary.write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return Tuned(settings, best.value or 0.0, found, out / BEST)
+
+
+def _said(params: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{path.rpartition('.')[2]} {value:.4g}" if isinstance(value, float) else
+        f"{path.rpartition('.')[2]} {value}"
+        for path, value in params.items()
+    )  # fmt: skip
+
+
+def _fingerprint(variant: Variant, space: SearchSpace, dataset: Dataset, seed: int) -> str:
+    """Names the study: other data, settings or spaces do not mix with it."""
+    parts = (dataset.fingerprint, variant.model_dump_json(), str(seed))
+    return _digest("\0".join([*parts, *(p.model_dump_json() for p in space)]))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

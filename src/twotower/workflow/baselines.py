@@ -1,0 +1,27 @@
+"""Models without a training loop, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from twotower.data import Histories
+from twotower.factors.als import ALS
+from twotower.factors.content import ContentSearch
+from twotower.factors.ease import EASE
+from twotower.factors.item_knn import ItemKNN
+from twotower.factors.popularity import Popularity
+from twotower.models.base import Scorer
+from twotower.types import FloatArray
+
+BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
+    "popularity": Popularity.fit,
+    "item-knn": ItemKNN.fit,
+    "ease": EASE.fit,
+    "als": ALS.fit,
+}
+"""Name → fit(train, num_items)."""
+
+TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": ContentSearch}
+"""Models that read titles and no interactions: name → of ``(num_items, t)`` title vectors."""
+
+DEFAULT_BASELINES: Final = ("popularity", "item-knn")
+"""What models are shown beside, unless others are named."""

@@ -1,0 +1,211 @@
+"""From a trained two-tower to the bundle that serving reads."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from twotower.bundle.blend import Blend
+from twotower.bundle.comparison_models import Peer
+from twotower.bundle.contents import BundleContents
+from twotower.bundle.manifest import Manifest, ModelInfo
+from twotower.bundle.new_items import NewItems
+from twotower.bundle.reranker import RerankVectors
+from twotower.bundle.storage import save_bundle
+from twotower.data import Dataset, Histories, Part, Queries
+from twotower.factors.scorer import trained_items
+from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
+from twotower.index import AutoConfig, Choice, IndexConfig, ItemIndex, build_index
+from twotower.models.base import VectorScorer
+from twotower.training.fit import Trained
+from twotower.training.storage import read_description
+from twotower.types import FloatArray
+from twotower.workflow.models import item_text, saved_model
+from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.reranking import fitted_blend
+from twotower.workflow.served import ServedTowers, has_towers, served_towers
+from twotower.workflow.text_export import text_model
+
+USUAL_KS: Final = (10, 1000)
+"""Items that requests ask the index for: an answer's, and a second stage's candidates."""
+
+
+def bundle_contents(
+    name: str,
+    trained: Trained,
+    dataset: Dataset,
+    *,
+    index: IndexConfig | AutoConfig | None = None,
+    metrics: Mapping[str, float] | None = None,
+    reranker: Trained | Blend | None = None,
+    new_items: bool = True,
+) -> BundleContents:
+    """Everything that serving reads.
+
+    Known users get their whole history, held-out interactions included: serving is the future.
+
+    Parameters
+    ----------
+    index
+        How items are searched; by default what `AutoConfig` chooses by measuring.
+    metrics
+        What was measured, for the manifest.
+    reranker
+        What re-ranks candidates: a fitted blend, or a trained model for its vectors, for example
+        LightGCN.
+    new_items
+        Whether items and texts that training never saw can be encoded: adds the item tower, the
+        items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
+
+    Raises
+    ------
+    InputError
+        Where the model is not a two-tower: it has no towers to serve.
+    """
+    towers = served_towers(trained.module, len(dataset.users), name)
+    text = item_text(trained.variant, dataset, Silent())
+    scorer = trained.module.scorer()
+    item_vectors = scorer.item_vectors()
+    ks = USUAL_KS if reranker is not None else USUAL_KS[:1]
+    built, choice = chosen_index(scorer, dataset.interactions, index or AutoConfig(), ks)
+    return BundleContents(
+        info=ModelInfo(
+            model=name,
+            config=trained.variant.model_dump(mode="json"),
+            dataset=dataset.name,
+            dataset_fingerprint=dataset.fingerprint,
+            metrics=dict(metrics or {}),
+            text_encoder=None if text is None else trained.variant.text_encoder,
+            history_length=towers.history_length,
+            fold_in=towers.fold_in,
+        ),
+        user_tower=towers.user_tower,
+        user_table=towers.user_table,
+        history_table=towers.history_table,
+        factors=towers.factors,
+        user_features=UserFeatures.fit(dataset.train, dataset.catalogue),
+        item_vectors=item_vectors,
+        users=dataset.users,
+        catalogue=dataset.catalogue,
+        histories=dataset.interactions,
+        index=built,
+        index_choice=choice,
+        reranker=(
+            _rerank_vectors(reranker, dataset.interactions)
+            if isinstance(reranker, Trained)
+            else reranker
+        ),
+        new_items=_new_items(trained, towers, dataset, text) if new_items else None,
+    )
+
+
+def chosen_index(
+    scorer: VectorScorer,
+    histories: Histories,
+    index: IndexConfig | AutoConfig,
+    ks: Sequence[int] = USUAL_KS,
+) -> tuple[ItemIndex, Choice | None]:
+    """The index of a model's items and, where it is to be chosen, what was measured.
+
+    It is asked by vectors of users drawn from those with a history, for ``ks`` items.
+    """
+    vectors = scorer.item_vectors()
+    if not isinstance(index, AutoConfig):
+        return build_index(vectors, index), None
+    known = np.flatnonzero(histories.lengths).astype(np.int32)
+    draw = np.random.default_rng(0)
+    users = np.sort(draw.choice(known, min(index.queries, len(known)), replace=False))
+    queries = scorer.user_vectors(Queries(users, histories.select(users)))
+    choice = index.choose(vectors, queries, [min(k, len(vectors)) for k in ks])
+    return build_index(vectors, choice.config), choice
+
+
+def write_bundle(
+    folder: Path,
+    contents: BundleContents,
+    trained: Trained,
+    peers: Mapping[str, Trained] | None = None,
+) -> Manifest:
+    """Write a bundle, all or nothing; ``peers`` are other models by name, see `peer`."""
+    weights = {name: value.cpu().numpy() for name, value in trained.module.state_dict().items()}
+    histories = contents.histories
+    others = {name: peer(model, histories) for name, model in (peers or {}).items()}
+    return save_bundle(folder, contents, weights, others)
+
+
+def peer(trained: Trained, histories: Histories) -> Peer:
+    """What a trained model would say to each user, now and before their newest event."""
+    scorer = trained.module.scorer()
+    newest = np.zeros(len(histories.items), dtype=np.bool_)
+    newest[histories.indptr[1:][histories.lengths > 0] - 1] = True
+    users = np.arange(len(histories), dtype=np.int32)
+    return Peer(
+        scorer.item_vectors(),
+        scorer.user_vectors(Queries(users, histories)),
+        scorer.user_vectors(Queries(users, histories.keep(~newest))),
+    )
+
+
+def bundle_model(
+    model: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    index: IndexConfig | AutoConfig | None = None,
+    reranker: Path | None = None,
+    blend: bool = True,
+    peers: Sequence[Path] = (),
+    new_items: bool = True,
+    reporter: Reporter | None = None,
+) -> Manifest:
+    """Bundle a saved model, with a saved re-ranker if one is given, else a fitted blend.
+
+    Where there is no validation part, or ``blend`` is False, there is no second stage then.
+    ``peers`` are folders of other saved models, which the demo compares with.
+    """
+    reporter = reporter or Silent()
+    trained = saved_model(model, dataset, reporter)
+    second: Trained | Blend | None = None
+    if reranker is not None:
+        second = saved_model(reranker, dataset, reporter)
+    elif blend and has_towers(trained.module) and (dataset.split == Part.VALIDATION).any():
+        second = fitted_blend(trained, dataset, reporter)
+    contents = bundle_contents(
+        read_description(model)["name"],
+        trained,
+        dataset,
+        index=index,
+        reranker=second,
+        new_items=new_items,
+    )
+    if contents.index_choice is not None:
+        reporter.note(f"index: {contents.index_choice.reason}")
+    others = {read_description(one)["name"]: saved_model(one, dataset, reporter) for one in peers}
+    return write_bundle(out, contents, trained, others)
+
+
+def _new_items(
+    trained: Trained, towers: ServedTowers, dataset: Dataset, text: FloatArray | None
+) -> NewItems:
+    variant = trained.variant
+    return NewItems(
+        tower=towers.item_tower,
+        unknown_id=towers.unknown_id,
+        features=ItemFeatures.fit(dataset.train, dataset.catalogue),
+        releases=ReleaseOrder.fit(
+            releases(dataset.catalogue), trained_items(dataset.train, len(dataset.items))
+        ),
+        text_fields=variant.text_fields,
+        history_projection=towers.history_projection,
+        history_is_vector=towers.history_is_vector,
+        vector_projection=towers.vector_projection,
+        text=text,
+        text_model=None if text is None else text_model(variant.text_encoder),
+    )
+
+
+def _rerank_vectors(trained: Trained, histories: Histories) -> RerankVectors:
+    scorer = trained.module.scorer()
+    users = Queries(np.arange(len(histories), dtype=np.int32), histories)
+    return RerankVectors(scorer.user_vectors(users), scorer.item_vectors())

@@ -1,0 +1,252 @@
+"""Evaluate baselines and trained models alike, by the same questions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from twotower.bundle.blend import Blend
+from twotower.data import Dataset, Histories, Part, Queries, columns
+from twotower.data.holdouts import SUMMARY
+from twotower.errors import InputError
+from twotower.evaluation.beyond_accuracy import ListFacts
+from twotower.evaluation.figures import Evaluation, result_rows
+from twotower.evaluation.negatives import load_negatives, sample_negatives, save_negatives
+from twotower.evaluation.protocols import PROTOCOLS, evaluate_passes
+from twotower.evaluation.results import Row
+from twotower.evaluation.scoring_plan import plan
+from twotower.models.base import Scorer
+from twotower.training.fit import Trained
+from twotower.training.storage import read_description
+from twotower.types import FloatArray, IndexArray
+from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
+from twotower.workflow.models import saved_model, text_vectors
+from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.reranking import RERANKED, TwoStages, fitted_blend
+from twotower.workflow.served import has_towers
+
+
+class Evaluator:
+    """Evaluates scorers on one part of a data set; every model meets the same questions.
+
+    ``protocols`` are names of `twotower.evaluation.registry`, of protocols or groups. One that
+    the data set cannot answer (a query with fewer than 100 items left to sample, nobody with
+    20 items, no hold-out) is left out, with a note; where none is left, it is an `InputError`.
+
+    With ``negatives_file`` the sampled negatives are kept there, and taken from there the next
+    time. ``text_encoder`` is that of the titles, where lists are described by them or the
+    baseline ``content`` is asked for.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        part: Part = Part.TEST,
+        protocols: Sequence[str] = PROTOCOLS,
+        negatives_file: Path | None = None,
+        text_encoder: str = "minilm",
+        reporter: Reporter | None = None,
+    ) -> None:
+        self._dataset, self._part = dataset, part
+        self._reporter = reporter or Silent()
+        self._text_encoder = text_encoder
+        self._split = split_name(dataset, part)
+        self._passes = plan(
+            dataset,
+            protocols,
+            part=part,
+            negatives=partial(_negatives, negatives_file),
+            leave_out=lambda name, error: self._reporter.note(f"{name} is left out: {error.what}"),
+        )
+        self._users = max(len(one.questions.queries) for one in self._passes)
+        self._queries = sum(len(one.questions.queries) for one in self._passes)
+        self._facts = self._described() if any(one.lists for one in self._passes) else None
+
+    def __call__(self, label: str, scorer: Scorer) -> Evaluation:
+        """Evaluate one model of one seed."""
+        found = evaluate_passes(
+            scorer,
+            self._passes,
+            facts=self._facts,
+            progress=self._reporter.counting(f"evaluate {label}", self._queries),
+        )
+        for first in list(found.values)[:1]:
+            self._reporter.note(
+                f"{label}: {self._part.name.lower()} HR@10 {found.mean(first, 'HR@10'):.4f}, "
+                f"NDCG@10 {found.mean(first, 'NDCG@10'):.4f} ({first})"
+            )
+        return found
+
+    def baseline(self, name: str) -> list[Row]:
+        """Rows of a baseline, fitted on the training part."""
+        if name in TEXT_BASELINES:
+            scorer = TEXT_BASELINES[name](self._titles())
+        else:
+            scorer = BASELINES[name](self._dataset.train, len(self._dataset.items))
+        rows = self.rows(name, {0: self(name, scorer)})
+        return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
+
+    def _titles(self) -> FloatArray:
+        if self._dataset.catalogue[columns.TITLE].is_null().all():
+            raise InputError(
+                f"the catalogue of {self._dataset.name!r} has no titles", "choose another baseline"
+            )
+        return text_vectors(self._dataset, self._text_encoder, "title", self._reporter)
+
+    def _described(self) -> ListFacts:
+        """Facts for the description of lists; what the catalogue lacks is noted."""
+        catalogue = self._dataset.catalogue
+        for name in (columns.TITLE, columns.CATEGORY):
+            if catalogue[name].is_null().all():
+                self._reporter.note(f"lists are described without {name}: the catalogue has none")
+        titled = not catalogue[columns.TITLE].is_null().all()
+        return ListFacts.fit(self._dataset.train, catalogue, self._titles() if titled else None)
+
+    def timings(self, model: str, trained: Sequence[Trained]) -> list[Row]:
+        """Training seconds and the best epoch of a model: mean over seeds, smallest, largest."""
+        states = {one.seed: one.state for one in trained}
+        measured = {
+            "training-seconds": [sum(e.seconds for e in state.epochs) for state in states.values()],
+            "best-epoch": [1.0 + (state.best_epoch or 0) for state in states.values()],
+        }
+        return [
+            Row(
+                dataset=self._dataset.name,
+                split=self._split,
+                model=model,
+                protocol="timing",
+                metric=metric,
+                value=sum(values) / len(values),
+                low=min(values),
+                high=max(values),
+                seeds=sorted(states),
+                users=self._users,
+            )
+            for metric, values in measured.items()
+        ]
+
+    def rows(self, model: str, runs: Mapping[int, Evaluation]) -> list[Row]:
+        """Rows of a model from its runs by seed."""
+        return result_rows(runs, dataset=self._dataset.name, split=self._split, model=model)
+
+
+def split_name(dataset: Dataset, part: Part = Part.TEST) -> str:
+    """How results files name the split: a hold-out and the validation part are said."""
+    name: str = dataset.summary["settings"]["split"]["kind"]
+    if SUMMARY in dataset.summary:
+        name += "+hold-out"
+    return name + ", validation" if part is Part.VALIDATION else name
+
+
+def _negatives(
+    file: Path | None, queries: Queries, targets: Histories, num_items: int
+) -> IndexArray:
+    """Stored negatives where there are some, else newly sampled ones, which are then stored."""
+    if file is not None and file.exists():
+        return load_negatives(file, queries, targets, num_items)
+    negatives = sample_negatives(queries, targets, num_items)
+    if file is not None:
+        save_negatives(file, queries, negatives)
+    return negatives
+
+
+def evaluate_models(
+    dataset: Dataset,
+    folders: Sequence[Path],
+    *,
+    baselines: Sequence[str] = DEFAULT_BASELINES,
+    part: Part = Part.TEST,
+    protocols: Sequence[str] = PROTOCOLS,
+    text_encoder: str = "minilm",
+    rerank: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Row]:
+    """Rows of baselines and of saved models; folders with one name are seeds of one model.
+
+    Parameters
+    ----------
+    rerank
+        Whether models with towers are also evaluated with the second stage behind them, fitted
+        on validation for each seed, under their name and ``+rerank``.
+
+    Raises
+    ------
+    InputError
+        Nothing to evaluate, an unknown baseline or protocol, or two folders that hold one
+        model of one seed.
+    ArtefactError
+        A folder holds no model, or one of another data set; of another hold-out, for example.
+    """
+    reporter = reporter or Silent()
+    for name in baselines:
+        if name not in (*BASELINES, *TEXT_BASELINES):
+            raise InputError(
+                f"unknown baseline {name!r}",
+                f"pass one of {', '.join((*BASELINES, *TEXT_BASELINES))}",
+            )
+    if not folders and not baselines:
+        raise InputError("nothing to evaluate", "pass a trained model's folder or a baseline")
+    models = _by_name_and_seed(folders)
+    evaluator = Evaluator(
+        dataset, part=part, protocols=protocols, text_encoder=text_encoder, reporter=reporter
+    )
+    rows = [row for name in dict.fromkeys(baselines) for row in evaluator.baseline(name)]
+    for name, seeds in models.items():
+        found = evaluate_seeds(
+            name,
+            (saved_model(folder, dataset, reporter) for folder in seeds.values()),
+            dataset,
+            evaluator,
+            rerank=rerank,
+            reporter=reporter,
+        )
+        rows += found.one_stage + found.two_stages
+    return rows
+
+
+class Measured(NamedTuple):
+    """Rows of one model's seeds; the second stages and their rows where there are any."""
+
+    one_stage: list[Row]
+    two_stages: list[Row]
+    blends: list[Blend]
+
+
+def evaluate_seeds(
+    name: str,
+    models: Iterable[Trained],
+    dataset: Dataset,
+    evaluator: Evaluator,
+    *,
+    rerank: bool,
+    reporter: Reporter,
+) -> Measured:
+    """Evaluate each seed of a model as it comes and, with ``rerank``, both stages of towers."""
+    one_stage: dict[int, Evaluation] = {}
+    two_stages: dict[int, Evaluation] = {}
+    blends: list[Blend] = []
+    for trained in models:
+        scorer, seed = trained.module.scorer(), trained.seed
+        one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
+        if rerank and has_towers(trained.module):
+            blends.append(fitted_blend(trained, dataset, reporter))
+            both = TwoStages(scorer, blends[-1])
+            two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
+    again = evaluator.rows(name + RERANKED, two_stages) if two_stages else []
+    return Measured(evaluator.rows(name, one_stage), again, blends)
+
+
+def _by_name_and_seed(folders: Sequence[Path]) -> dict[str, dict[int, Path]]:
+    models: dict[str, dict[int, Path]] = {}
+    for folder in folders:
+        described = read_description(folder)
+        name, seed = described["name"], described["seed"]
+        seeds = models.setdefault(name, {})
+        if seed in seeds:
+            raise InputError(
+                f"{seeds[seed]} and {folder} both hold {name!r} of seed {seed}",
+                "pass one of them, or train with another seed",
+            )
+        seeds[seed] = folder
+    return models

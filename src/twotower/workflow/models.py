@@ -1,0 +1,197 @@
+"""Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from twotower.data import Dataset, Part
+from twotower.errors import ArtefactError, InputError
+from twotower.evaluation.protocols import validation_ndcg
+from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
+from twotower.models.base import RetrievalModule, Scorer
+from twotower.models.build import needs_text
+from twotower.training.fit import Trained, fit
+from twotower.training.storage import load_trained, read_variant, save_trained
+from twotower.training.variant import Variant
+from twotower.types import FloatArray
+from twotower.workflow.baselines import BASELINES
+from twotower.workflow.item_images import item_image
+from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.variants import VARIANTS
+
+TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
+
+
+def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
+    """A variant by name; `InputError` where there is none."""
+    if name not in VARIANTS:
+        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(VARIANTS)}")
+    return VARIANTS[name].vary(text_encoder=text_encoder)
+
+
+def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
+    """``(num_items, t)`` unit embeddings of the items' text, or None for a model without text."""
+    if not needs_text(variant.model):
+        return None
+    return text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
+
+
+def text_vectors(
+    dataset: Dataset, encoder_name: str, fields: TextFields, reporter: Reporter
+) -> FloatArray:
+    """``(num_items, t)`` unit embeddings of the items' text, from the cache where it has them."""
+    encoder = text_encoder(encoder_name)
+    texts = item_texts(dataset.catalogue, fields)
+    advance = reporter.counting(f"encode {TEXTS[fields]} with {encoder.name}", len(texts))
+    done = 0
+
+    def progress(now: int, _: int) -> None:
+        nonlocal done
+        advance(now - done)
+        done = now
+
+    vectors = cached_embeddings(encoder, texts, progress=progress)
+    advance(len(texts) - done)  # what the cache had
+    return vectors
+
+
+def train_variant(
+    variant: Variant,
+    dataset: Dataset,
+    *,
+    name: str = "model",
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    models: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Train with early stopping on full-ranking validation NDCG@10.
+
+    Parameters
+    ----------
+    models
+        Folder where the variant's teachers are found or put, as ``<name>/seed-<n>``; without
+        one they are trained and not kept.
+
+    Raises
+    ------
+    InputError
+        Where the data set has no validation part.
+    """
+    reporter = reporter or Silent()
+    if not (dataset.split == Part.VALIDATION).any():
+        raise InputError(
+            f"data set {dataset.name!r} has no validation part, which early stopping needs",
+            "prepare it with another split, for example leave-last-two",
+        )
+
+    def validate(module: RetrievalModule) -> float:
+        return validation_ndcg(
+            module.scorer(), dataset, max_queries=variant.training.validation_users
+        )
+
+    return fit(
+        variant,
+        dataset,
+        validate=validate,
+        image=item_image(variant, dataset, reporter),  # first: it may find that there are none
+        text=item_text(variant, dataset, reporter),
+        teachers={
+            teacher: _teacher(teacher, variant, dataset, seed, models, reporter)
+            for teacher in variant.teachers
+        },
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=reporter.training(f"{name} seed {seed}"),
+    )
+
+
+def _teacher(
+    name: str,
+    student: Variant,
+    dataset: Dataset,
+    seed: int,
+    models: Path | None,
+    reporter: Reporter,
+) -> Scorer:
+    """A teacher by name, of the student's seed and text encoder."""
+    if name in BASELINES:
+        return BASELINES[name](dataset.train, len(dataset.items))
+    variant = named_variant(name, student.text_encoder)
+    if models is None:
+        trained = train_variant(variant, dataset, name=name, seed=seed, reporter=reporter)
+    else:
+        folder = models / name / f"seed-{seed}"
+        trained = trained_model(
+            variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
+        )
+    return trained.module.scorer()
+
+
+def saved_model(folder: Path, dataset: Dataset, reporter: Reporter) -> Trained:
+    """Read a trained model, with the item texts and images that its variant asks for."""
+    variant = read_variant(folder)
+    return load_trained(
+        folder,
+        dataset,
+        item_text(variant, dataset, reporter),
+        item_image(variant, dataset, reporter),
+    )
+
+
+def trained_model(
+    variant: Variant,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    name: str = "model",
+    seed: int = 0,
+    models: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Train and save to ``folder``, or read the model that is there.
+
+    While it trains, checkpoints lie beside the folder; a run that was killed goes on from them.
+    Teachers that the variant names are found or put in ``models``; without it, they are put with
+    the checkpoints, and gone with them.
+
+    Raises
+    ------
+    ArtefactError
+        Where the folder holds a model of another data set, seed or settings.
+    """
+    reporter = reporter or Silent()
+    if folder.exists():
+        if read_variant(folder) != variant:
+            raise ArtefactError(
+                f"{folder} holds a model with other settings than {name!r} has now; "
+                "delete it, or choose another output folder"
+            )
+        found = saved_model(folder, dataset, reporter)
+        if found.seed != seed:
+            raise ArtefactError(
+                f"{folder} holds a model of seed {found.seed}, wanted seed {seed}; "
+                "delete it, or choose another output folder"
+            )
+        reporter.note(f"{name} seed {seed} found trained")
+        return found
+    checkpoint = folder.parent / f".{folder.name}-checkpoint"
+    trained = train_variant(
+        variant,
+        dataset,
+        name=name,
+        seed=seed,
+        checkpoint=checkpoint,
+        models=models or checkpoint / "teachers",
+        reporter=reporter,
+    )
+    save_trained(folder, name, trained, dataset)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    state = trained.state
+    best = 0 if state.best_epoch is None else state.best_epoch + 1
+    reporter.note(
+        f"{name} seed {seed}: validation NDCG@10 {state.best_metric:.4f} in epoch {best} "
+        f"of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
+    )
+    return trained

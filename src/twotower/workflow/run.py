@@ -1,0 +1,189 @@
+"""The whole job: prepare, train, evaluate, bundle. What is finished is not done again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from twotower.bundle.blend import Blend
+from twotower.data import Dataset, Part
+from twotower.data.prepare import prepare
+from twotower.data.settings import PrepareSettings
+from twotower.errors import InputError
+from twotower.evaluation.protocols import FULL
+from twotower.evaluation.results import Row
+from twotower.index import AutoConfig, IndexConfig
+from twotower.training.fit import Trained
+from twotower.training.variant import Variant
+from twotower.workflow.baselines import BASELINES
+from twotower.workflow.bundling import bundle_contents, write_bundle
+from twotower.workflow.evaluation import Evaluator, evaluate_seeds
+from twotower.workflow.models import named_variant, trained_model
+from twotower.workflow.progress import Reporter, Silent
+
+DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `run` made; ``bundle`` is None where no two-tower was among the models."""
+
+    dataset: Dataset
+    rows: list[Row]
+    bundle: Path | None
+
+    @property
+    def example_user(self) -> str:
+        """A user with a history of middling length, to show recommendations for."""
+        lengths = self.dataset.interactions.lengths
+        middle = int(np.argsort(lengths, kind="stable")[len(lengths) // 2])
+        return self.dataset.users.ids[middle]
+
+    @property
+    def example_history(self) -> list[str]:
+        """Three items that one user had in a row, for somebody new."""
+        lengths = self.dataset.interactions.lengths
+        first = int(np.argmax(lengths >= min(3, int(lengths.max()))))
+        return [self.dataset.items.ids[item] for item in self.dataset.interactions.row(first)[:3]]
+
+
+def run(
+    source: Path,
+    out: Path,
+    *,
+    settings: PrepareSettings | None = None,
+    models: Sequence[str] = DEFAULT_MODELS,
+    seeds: Sequence[int] = (0,),
+    text_encoder: str = "minilm",
+    index: IndexConfig | AutoConfig | None = None,
+    on_rows: Callable[[list[Row]], None] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Do the whole job; called again with the same ``out``, it goes on where it stopped.
+
+    Parameters
+    ----------
+    source
+        What `prepare` reads.
+    out
+        Folder for ``dataset``, ``models/<name>/seed-<n>``, ``sampled-negatives.parquet`` and
+        ``bundle``.
+    settings
+        How ``source`` is prepared.
+    models
+        Names of baselines and variants; the last two-tower among them is bundled, and beside it
+        the vectors of those that are no two-towers, for the demo to compare with.
+    seeds
+        Training seeds; the first one's model is bundled.
+    on_rows
+        Called with all result rows so far after each model, so that they can be written.
+    """
+    reporter = reporter or Silent()
+    variants = {name: named_variant(name, text_encoder) for name in models if name not in BASELINES}
+    if not seeds:
+        raise InputError("seeds must not be empty", "pass at least one, for example 0")
+    dataset = prepared_dataset(source, out / "dataset", settings, reporter)
+    evaluator = Evaluator(
+        dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
+    )
+    rows: list[Row] = []
+    servable: dict[str, tuple[Trained, Blend]] = {}
+    peers: dict[str, Trained] = {}
+    for name in models:
+        if name in BASELINES:
+            rows += evaluator.baseline(name)
+        else:
+            measured = _measured(name, variants[name], seeds, dataset, out, evaluator, reporter)
+            rows += measured.rows
+            if measured.blend is not None:
+                servable[name] = measured.first, measured.blend
+            else:
+                peers[name] = measured.first
+        if on_rows is not None:
+            on_rows(rows)
+    if not servable:
+        return RunResult(dataset, rows, None)
+    name, (model, blend) = list(servable.items())[-1]
+    contents = bundle_contents(
+        name,
+        model,
+        dataset,
+        index=index,
+        metrics={
+            row.metric: row.value for row in rows if (row.model, row.protocol) == (name, FULL)
+        },
+        reranker=blend,
+    )
+    if contents.index_choice is not None:
+        reporter.note(f"index: {contents.index_choice.reason}")
+    manifest = write_bundle(out / "bundle", contents, model, peers)
+    reporter.note(f"bundle {manifest.model_version} written")
+    return RunResult(dataset, rows, out / "bundle")
+
+
+class _Outcome(NamedTuple):
+    """One model of the job; ``blend`` is the first seed's second stage, where it has towers."""
+
+    rows: list[Row]
+    first: Trained
+    blend: Blend | None
+
+
+def _measured(
+    name: str,
+    variant: Variant,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    out: Path,
+    evaluator: Evaluator,
+    reporter: Reporter,
+) -> _Outcome:
+    """Train and evaluate every seed of a model and, where it has towers, of both stages."""
+    models = out / "models"
+    trained: list[Trained] = []
+
+    def in_turn() -> Iterator[Trained]:
+        for seed in seeds:
+            folder = models / name / f"seed-{seed}"
+            model = trained_model(
+                variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
+            )
+            trained.append(model)
+            yield model
+
+    found = evaluate_seeds(name, in_turn(), dataset, evaluator, rerank=True, reporter=reporter)
+    rows = found.one_stage + evaluator.timings(name, trained) + found.two_stages
+    return _Outcome(rows, trained[0], found.blends[0] if found.blends else None)
+
+
+def prepared_dataset(
+    source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
+) -> Dataset:
+    """Prepare a data set, or read the one that is there if it was prepared with ``settings``."""
+    if folder.exists():
+        dataset = Dataset.load(folder)
+        if settings is not None and not _prepared_with(dataset, settings):
+            raise InputError(
+                f"{folder} was prepared with other settings than wanted now",
+                "delete it, or choose another output folder",
+            )
+        reporter.note(f"data set {dataset.name} found prepared")
+        return dataset
+    dataset = prepare(source, settings=settings, out=folder, progress=reporter.reading())
+    reporter.note(
+        f"data set {dataset.name} prepared: {len(dataset.users):,} users, "
+        f"{len(dataset.items):,} items, {len(dataset.interactions.items):,} interactions, "
+        f"{int((dataset.split == Part.TEST).sum()):,} held out for test"
+    )
+    return dataset
+
+
+def _prepared_with(dataset: Dataset, settings: PrepareSettings) -> bool:
+    """Whether the settings that were recorded are these, but for a split that was left open."""
+    recorded = dict(dataset.summary["settings"])
+    wanted = settings.model_dump(mode="json")
+    if wanted["split"] is None:
+        recorded["split"] = None
+    return recorded == wanted

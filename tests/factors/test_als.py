@@ -1,0 +1,109 @@
+"""Least squares: against the loss it minimises, and what it finds on toy data."""
+
+import numpy as np
+import pytest
+
+from twotower.data import Dataset, Histories, Queries
+from twotower.errors import InputError
+from twotower.evaluation.protocols import validation_ndcg
+from twotower.factors.als import ALS, ALSConfig, fit_factors, fit_next_factors, fold_in
+from twotower.factors.popularity import Popularity
+
+SMALL = ALSConfig(embedding_dim=4, iterations=6)
+TRAIN = Histories.from_lists([[0, 1], [1, 0, 2], [3, 4], [4, 3], [2, 1]])
+
+
+def test_factors_reconstruct_who_had_what() -> None:
+    model = ALS.fit(TRAIN, 6, SMALL)
+    scores = model.scores(Queries.anonymous(Histories.from_lists([[0], [3]])))
+    assert scores.shape == (2, 6)
+    assert scores[0, 1] > scores[0, 4]
+    assert scores[1, 4] > scores[1, 1]
+
+
+def test_an_item_without_events_has_no_factor() -> None:
+    np.testing.assert_array_equal(fit_factors(TRAIN, 6, SMALL)[5], 0)
+
+
+def test_one_seed_gives_one_table() -> None:
+    np.testing.assert_array_equal(fit_factors(TRAIN, 6, SMALL, 1), fit_factors(TRAIN, 6, SMALL, 1))
+
+
+def test_rounds_of_solving_lower_the_loss() -> None:
+    def loss(iterations: int) -> float:
+        config = SMALL.vary(iterations=iterations, recency=1.0, fold_in_confidence=40.0)
+        model = ALS.fit(TRAIN, 6, config)
+        queries = Queries.anonymous(TRAIN)
+        users, items = model.user_vectors(queries), model.item_vectors()
+        had = np.zeros((5, 6))
+        had[TRAIN.rows, TRAIN.items] = 1
+        error = ((1 + 40 * had) * (had - users @ items.T) ** 2).sum()
+        return float(error + (users**2).sum() + (items**2).sum())
+
+    assert loss(1) > loss(3) > loss(10) - 1e-6
+
+
+def test_nobody_has_no_vector() -> None:
+    model = ALS.fit(TRAIN, 6, SMALL)
+    vectors = model.user_vectors(Queries.anonymous(Histories.from_lists([[], [0]])))
+    np.testing.assert_array_equal(vectors[0], 0)
+    assert vectors[1].any()
+
+
+def test_it_beats_popularity_on_blocks(blocks: Dataset) -> None:
+    model = ALS.fit(blocks.train, len(blocks.items), SMALL)
+    popularity = Popularity.fit(blocks.train, len(blocks.items))
+    assert validation_ndcg(model, blocks) > validation_ndcg(popularity, blocks)
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises((InputError, ValueError), match="recency"):
+        ALSConfig(recency=0)
+
+
+def test_next_factors_score_what_came_next_and_not_what_came_before() -> None:
+    chains = Histories.from_lists([[0, 1, 2, 3], [0, 1, 2], [1, 2, 3]] * 5)
+    config = ALSConfig(embedding_dim=4, next_share=0.0, next_regularisation=0.1)
+    queries = Queries.anonymous(Histories.from_lists([[1]]))
+
+    both_ways = ALS.fit(chains, 4, config).scores(queries)[0]
+    forwards = ALS.fit(chains, 4, config.vary(next_item=True)).scores(queries)[0]
+    assert both_ways[[0, 2]].min() > 0.2
+    assert forwards[0] < 0.05
+    assert forwards[2] > 0.5
+
+
+def test_next_factors_solve_the_normal_equations() -> None:
+    config = ALSConfig(
+        embedding_dim=3, next_share=0.25, frequency_power=0.0, popularity_discount=0.0
+    )
+    factors = fit_factors(TRAIN, 6, config)
+    found = fit_next_factors(TRAIN, factors, config)
+    fold = fold_in(factors, config)
+    prefixes = [[0], [1], [1, 0], [3], [4], [2]]
+    following = np.array([1, 0, 2, 4, 3, 1])
+    users = fold(Histories.from_lists(prefixes)).astype(np.float64)
+    for item in range(6):
+        weight = 40.0 * (following == item)
+        matrix = users.T @ users + 10 * np.eye(3) + (users.T * weight) @ users
+        expected = np.linalg.solve(matrix, users.T @ ((1 + weight) * (following == item)))
+        np.testing.assert_allclose(found[item], expected + 0.25 * factors[item], atol=1e-4)
+
+
+def test_the_scoring_factors_of_popular_items_are_shortened() -> None:
+    factors = fit_factors(TRAIN, 6, SMALL)
+    plain = fit_next_factors(TRAIN, factors, SMALL.vary(popularity_discount=0.0))
+    discounted = fit_next_factors(TRAIN, factors, SMALL.vary(popularity_discount=0.5))
+    counts = np.array([2, 3, 2, 2, 2, 0])
+    shares = np.maximum(counts, 1)
+    scale = (shares / shares.mean()) ** -0.5
+    np.testing.assert_allclose(discounted, plain * scale[:, None], rtol=1e-5)
+
+
+def test_only_the_newest_items_of_a_prefix_are_read() -> None:
+    long = Histories.from_lists([[0, 1, 2, 3, 4, 5]])
+    plain = SMALL.vary(popularity_discount=0.0)
+    factors = fit_factors(TRAIN, 6, plain)
+    short = fit_next_factors(long, factors, plain.vary(history_length=1))
+    pairs = Histories.from_lists([[item, item + 1] for item in range(5)])
+    np.testing.assert_allclose(short, fit_next_factors(pairs, factors, plain), atol=1e-5)

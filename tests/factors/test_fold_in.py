@@ -1,0 +1,72 @@
+"""Fold-in against the normal equations, written out."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twotower.data import Histories
+from twotower.factors.fold_in import FoldIn, principal_basis, solve_rows
+from twotower.types import FloatArray
+
+RNG = np.random.default_rng(3)
+TABLE = principal_basis(RNG.normal(size=(300, 8)).astype(np.float32))
+
+
+def solved(events: list[int], weights: FloatArray, regularisation: float) -> FloatArray:
+    """One row by the formula, in float64."""
+    table = TABLE.astype(np.float64)
+    own = table[events]
+    matrix = table.T @ table + regularisation * np.eye(8) + (own.T * weights) @ own
+    return np.linalg.solve(matrix, own.T @ (1 + weights)).astype(np.float32)
+
+
+def test_turning_keeps_dot_products_and_orders_the_columns() -> None:
+    table = RNG.normal(size=(50, 6)).astype(np.float32)
+    turned = principal_basis(table)
+    np.testing.assert_allclose(turned @ turned.T, table @ table.T, atol=1e-4)
+    gram = turned.T @ turned
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-4)
+    assert (np.diff(np.diag(gram)) <= 0).all()
+
+
+@pytest.mark.parametrize("length", [1, 7, 64, 65, 200])
+def test_rows_solve_the_normal_equations(length: int) -> None:
+    events = RNG.choice(300, length, replace=False)
+    weights = RNG.uniform(0.5, 40, length).astype(np.float32)
+    found = solve_rows(
+        TABLE, np.array([0, 0, length]), events, weights, np.array([2.0, 2.0], np.float32)
+    )
+    np.testing.assert_array_equal(found[0], 0)
+    np.testing.assert_allclose(found[1], solved(list(events), weights, 2.0), rtol=1e-3, atol=1e-5)
+    alone = solve_rows(TABLE, np.array([0, length]), events, weights, np.array([2.0], np.float32))
+    np.testing.assert_allclose(alone, found[1:], rtol=1e-3, atol=1e-5)
+
+
+@given(st.lists(st.lists(st.integers(0, 299), max_size=12), max_size=6))
+def test_a_history_folds_in_alike_alone_and_among_others(histories: list[list[int]]) -> None:
+    fold = FoldIn(TABLE, confidence=10, recency=0.5, regularisation=1)
+    together = fold(Histories.from_lists(histories))
+    assert together.shape == (len(histories), 8)
+    for row, history in enumerate(histories):
+        alone = fold(Histories.from_lists([history]))
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-5)
+
+
+def test_newer_events_weigh_more() -> None:
+    fold = FoldIn(TABLE, confidence=10, recency=0.5, regularisation=1)
+    found = fold(Histories.from_lists([[4, 9, 17]]))
+    weights = np.array([2.5, 5, 10], np.float32)
+    np.testing.assert_allclose(found[0], solved([4, 9, 17], weights, 1.0), rtol=1e-3, atol=1e-5)
+
+
+def test_only_the_newest_events_are_read() -> None:
+    fold = FoldIn(TABLE, confidence=10, recency=0.9, regularisation=1, length=2)
+    found = fold(Histories.from_lists([[250, 4, 9], [4, 9]]))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_weights_that_fade_away_divide_nothing_by_zero() -> None:
+    fold = FoldIn(TABLE, confidence=10, recency=0.1, regularisation=1)
+    found = fold(Histories.from_lists([list(range(150)), list(range(60))]))
+    assert np.isfinite(found).all()

@@ -1,0 +1,73 @@
+"""The blend against its formula, by hand."""
+
+import numpy as np
+import pytest
+
+from twotower.bundle.blend import Blend
+from twotower.data import Histories, Queries
+from twotower.errors import InputError
+from twotower.types import FloatArray
+
+# Item 0 is like 1 (0.5) and 2 (0.25), item 1 like 0 (0.5), item 2 like 0 (0.25).
+BLEND = Blend(
+    weights=np.array([1, 10, 100, 1000], np.float32),
+    recency=0.5,
+    text_recency=0.8,
+    indptr=np.array([0, 2, 3, 4, 4]),
+    neighbours=np.array([1, 2, 0, 0], np.int32),
+    similarity=np.array([0.5, 0.25, 0.5, 0.25], np.float32),
+    text=np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32),
+    popularity=np.array([3, 2, 1, 0], np.float32),
+)
+
+
+def signals(history: list[int], items: list[int]) -> FloatArray:
+    retrieval = np.arange(len(items), dtype=np.float32)
+    return BLEND.signals(np.array(history, np.int32), np.array(items), retrieval)
+
+
+def test_signals_are_as_written() -> None:
+    found = signals([1, 0], [2, 3])  # item 0 is newest, item 1 counts less
+    wanted = np.array([1, 0.8]) / np.hypot(1, 0.8)
+    np.testing.assert_allclose(found[:, 0], [0, 1])
+    np.testing.assert_allclose(found[:, 1], [0.25, 0])
+    np.testing.assert_allclose(found[:, 2], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 3], [1, 0])
+
+
+def test_nobody_is_told_by_retrieval_and_popularity() -> None:
+    found = signals([], [0, 1])
+    np.testing.assert_array_equal(found, [[0, 0, 0, 3], [1, 0, 0, 2]])
+
+
+def test_what_is_lost_in_rounding_is_left_out() -> None:
+    found = signals([2, *[1] * 40], [0])  # item 2 counts 2 ** -40
+    assert found[0, 1] == pytest.approx(1.0, abs=2e-7)
+
+
+def test_scores_weigh_the_signals_and_know_what_they_do_not_know() -> None:
+    queries = Queries.anonymous(Histories.from_lists([[1, 0], [7]]))  # item 7 came later
+    items = np.array([[2, 3, 9], [0, 1, -1]])
+    scores = BLEND.scores(queries, items, np.ones((2, 3), np.float32))
+    expected = signals([1, 0], [2, 3])[:, 1:] @ BLEND.weights[1:] + 1
+    np.testing.assert_allclose(scores[0, :2], expected, rtol=1e-6)
+    assert np.isnan(scores[0, 2])
+    np.testing.assert_allclose(scores[1], [3001, 2001, -np.inf])
+
+
+def test_it_survives_being_written() -> None:
+    again = Blend.from_arrays(BLEND.to_arrays())
+    for name, value in vars(BLEND).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(4,\), got \(3,\)"),
+        ({"text": np.zeros((2, 2), np.float32)}, "must have rows for 4 items, got 2 and 4"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, FloatArray], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        Blend(**{**vars(BLEND), **change})

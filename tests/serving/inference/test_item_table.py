@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from twotower.bundle.append_only import GrowingRows, roomy
+from twotower.errors import InputError
+from twotower.inference.encoded_items import EncodedItems
+from twotower.inference.filters import Filters
+from twotower.inference.item_table import Descriptions, ItemTable
+
+
+def described(*ids, title="Game 100", category="genre-1", price=9.0) -> Descriptions:
+    count = len(ids)
+    return Descriptions(list(ids), [title] * count, [category] * count, [price] * count)
+
+
+def encoded(count=1, value=1.0) -> EncodedItems:
+    def rows(width):
+        return np.full((count, width), value, dtype=np.float32)
+
+    return EncodedItems(rows(8), rows(12), rows(4), None)
+
+
+@pytest.fixture
+def table(contents) -> ItemTable:
+    return ItemTable.of(contents)
+
+
+def test_it_begins_as_the_bundle(table, contents) -> None:
+    assert len(table) == table.bundled == 60
+    assert table.open.all()
+    assert table.row("item-07") == 7
+    assert table.indices(["item-03", "item-00"]).tolist() == [3, 0]
+    assert table.names == tuple(f"genre-{number}" for number in range(4))
+    assert table.describe(5).categories == ["genre-1"]
+    assert table.franchises[0] == table.franchises[1] >= 0  # "Game 0", "Game 1"
+    assert table.franchises[59] == -1  # no title
+
+
+def test_a_new_item_stands_behind_the_others(table) -> None:
+    grown = table.with_items(described("n1", "n2", category="new genre"), encoded(2))
+    assert len(grown) == 62
+    assert grown.row("n2") == 61
+    assert grown.describe(61) == described("n2", category="new genre")
+    np.testing.assert_array_equal(grown.vectors.rows[61], np.ones(8))
+    assert grown.history.rows.shape == (63, 4)
+    assert len(table) == 60  # the older table is what it was
+    assert "n1" not in table
+
+
+def test_replacing_an_added_item_retires_its_row(table) -> None:
+    grown = table.with_items(described("n1"), encoded()).with_items(
+        described("n1", title="Other"), encoded(value=2.0)
+    )
+    assert grown.row("n1") == 61
+    assert grown.listed[60:].tolist() == [False, True]
+    assert grown.titles.rows[61] == "Other"
+
+
+def test_a_bundled_item_is_described_anew_and_keeps_its_vector(table) -> None:
+    changed = table.redescribed(described("item-05", title="Renamed", price=3.0))
+    assert changed.describe(5) == described("item-05", title="Renamed", price=3.0)
+    assert changed.vectors is table.vectors
+    assert table.describe(5).titles == ["Game 5"]
+
+
+def test_what_is_deleted_is_unlisted_but_still_known(table) -> None:
+    less = table.without(["item-05", "never heard of"])
+    assert not less.open[5]
+    assert less.indices(["item-05"]).tolist() == [5]  # a history may hold it
+    with pytest.raises(InputError, match=r"unknown item 'item-05'; pass one of the 59 known"):
+        less.row("item-05")
+    back = less.redescribed(described("item-05"))
+    assert back.open[5]
+
+
+def test_availability_comes_and_goes_and_may_come_first(table) -> None:
+    shut = table.with_availability({"item-05": False, "n1": False, "item-06": True})
+    assert np.flatnonzero(~shut.open).tolist() == [5]
+    assert shut.row("item-05") == 5  # it still exists
+    grown = shut.with_items(described("n1"), encoded())
+    assert np.flatnonzero(~grown.open).tolist() == [5, 60]
+    assert grown.with_availability({"n1": True, "item-05": True}).open.all()
+
+
+def test_the_mask_of_a_filter(table) -> None:
+    mask = table.without(["item-00"]).passing(
+        Filters(categories=("genre-0",), block=("item-04", "never heard of"))
+    )
+    assert np.flatnonzero(mask).tolist() == list(range(8, 60, 4))
+
+
+def test_growing_shares_memory_and_older_values_stay(monkeypatch) -> None:
+    first = GrowingRows.of(np.arange(6.0).reshape(3, 2))
+    grown = [first]
+    for value in range(200):
+        grown.append(grown[-1].with_rows(np.full((1, 2), float(value))))
+    assert [len(one.rows) for one in grown] == list(range(3, 204))
+    np.testing.assert_array_equal(grown[50].rows[:3], first.rows)
+    np.testing.assert_array_equal(grown[50].rows[3:, 0], np.arange(50))
+    assert len({id(one.buffer) for one in grown}) < 8
+
+
+def test_a_table_grows_into_the_room_behind_it() -> None:
+    rows = roomy((8, 3), np.float32)
+    rows[:] = 1
+    table = GrowingRows.of(rows, room=True)
+    grown = table.with_rows(np.full((60, 3), 2, np.float32))
+    assert np.shares_memory(grown.rows, rows)
+    assert grown.rows[:, 0].tolist() == [1] * 8 + [2] * 60
+    assert np.shares_memory(GrowingRows.of(rows).rows, rows)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_stands_behind_other_rows_is_not_written_to(room) -> None:
+    several = np.zeros((8, 3))
+    grown = GrowingRows.of(several[:4], room).with_rows(np.ones((2, 3)))
+    assert len(grown.rows) == 6
+    assert not several.any()

@@ -1,0 +1,95 @@
+import pytest
+
+from twotower.errors import InputError
+from twotower.service.api.auth import Scope, find_key, new_key, read_keys
+
+NEW = {"item_id": "n1", "title": "Game"}
+CALLS = {
+    "read": ("GET", "/v1/users/user-03/recommendations", None),
+    "model": ("GET", "/v1/model", None),
+    "metrics": ("GET", "/metrics", None),
+    "write": ("POST", "/v1/items", NEW),
+    "delete": ("DELETE", "/v1/items/item-01", None),
+    "events": (
+        "POST", "/v1/events",
+        {"events": [{"event_id": "e", "user_id": "u", "item_id": "i", "kind": "buy",
+                     "occurred_at": 1}]},
+    ),
+    "admin": ("POST", "/v1/models/reload", {}),
+}  # fmt: skip
+ALLOWED = {
+    "reader": {"read", "model", "metrics"},
+    "writer": {"read", "model", "metrics", "write", "delete", "events"},
+    "boss": set(CALLS),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("holder", ALLOWED)
+def test_a_key_allows_what_its_scope_says(client, keys, holder, call) -> None:
+    method, path, body = CALLS[call]
+    answer = client.request(method, path, json=body, headers=keys[1][holder])
+    if call in ALLOWED[holder]:
+        assert answer.status_code < 300, answer.text
+    else:
+        assert answer.status_code == 403
+        assert answer.json()["detail"].startswith("this needs a key of scope ")
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "header", ["Bearer tt_wrong", "Bearer ", "Basic dTpw", "Bearer \xe9\xff", "nonsense"]
+)
+def test_a_wrong_key_is_refused_everywhere(client, header, call) -> None:
+    method, path, body = CALLS[call]
+    headers = {"Authorization": header.encode("latin-1")}
+    answer = client.request(method, path, json=body, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "tt_wrong" not in answer.text
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_without_a_key(client, served, call) -> None:
+    method, path, body = CALLS[call]
+    del client.headers["Authorization"]
+    assert client.request(method, path, json=body).status_code == 401
+    assert client.get("/health").status_code == 200
+    assert client.get("/ready").status_code == 200
+
+
+def test_writing_always_needs_a_key(served) -> None:
+    with served(keys_file=None) as client:
+        del client.headers["Authorization"]
+        assert client.get("/v1/users/user-03/recommendations").status_code == 200
+        assert client.post("/v1/items", json=NEW).status_code == 401
+        assert client.post("/v1/models/reload", json={}).status_code == 401
+
+
+def test_a_new_key_is_kept_as_its_hash(tmp_path) -> None:
+    key, line = new_key("shop", Scope.WRITE)
+    assert key not in line
+    assert key.startswith("tt_")
+    file = tmp_path / "keys"
+    file.write_text(f"# a comment\n\n{line}  # and another\n")
+    (kept,) = read_keys(file)
+    assert (kept.name, kept.scope) == ("shop", Scope.WRITE)
+    assert find_key([kept], key) is kept
+    assert find_key([kept], key + "x") is None
+    assert find_key([], key) is None
+    assert new_key("shop", Scope.WRITE)[0] != key
+
+
+@pytest.mark.parametrize(
+    "line", ["tt_secret", "shop root sha256:" + "0" * 64, "shop read sha256:1"]
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path, line) -> None:
+    (tmp_path / "keys").write_text(f"\n{line}\n")
+    with pytest.raises(InputError, match="line 2 of the keys file is not") as raised:
+        read_keys(tmp_path / "keys")
+    assert "secret" not in str(raised.value)
+
+
+def test_refuses_a_name_with_spaces() -> None:
+    with pytest.raises(InputError, match="name must be up to 64 letters"):
+        new_key("the shop", Scope.READ)

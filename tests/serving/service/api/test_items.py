@@ -1,0 +1,191 @@
+import pytest
+from starlette.testclient import TestClient
+
+NEW = {"item_id": "n1", "title": "Game 7 Deluxe", "price": 12.5, "category": "genre-3"}
+
+
+def event(name, user="user-03", item="item-41", **changes) -> dict:
+    fields = {"event_id": name, "user_id": user, "item_id": item, "kind": "view", "occurred_at": 5}
+    return {**fields, **changes}
+
+
+def similar(client: TestClient, item: str) -> list[str]:
+    answer = client.get(f"/v1/items/{item}/similar?k=60")
+    return [one["item_id"] for one in answer.json()["items"]]
+
+
+def recommended(client: TestClient, user: str = "user-03", k: int = 60) -> list[str]:
+    answer = client.get(f"/v1/users/{user}/recommendations?k={k}")
+    assert answer.status_code == 200
+    return [one["item_id"] for one in answer.json()["items"]]
+
+
+def test_a_new_item_is_there_at_the_next_request(client) -> None:
+    answer = client.post("/v1/items", json=NEW)
+    assert (answer.status_code, answer.json()) == (201, {"item_id": "n1", "created": True})
+    assert client.get("/v1/items/n1").json() == {
+        "item_id": "n1", "title": "Game 7 Deluxe", "category": "genre-3", "price": 12.5,
+        "available": True, "source": "added",
+    }  # fmt: skip
+    assert "n1" in similar(client, "item-07")
+    assert "n1" in recommended(client)
+    assert client.get("/v1/search?q=deluxe").json()["items"][0]["item_id"] == "n1"
+    history = client.post("/v1/recommendations", json={"history": ["n1"]})
+    assert history.status_code == 200
+    assert client.get("/v1/model").json()["items_added"] == 1
+
+
+def test_adding_it_twice_adds_it_once(client) -> None:
+    client.post("/v1/items", json=NEW)
+    again = client.post("/v1/items", json=NEW)
+    assert (again.status_code, again.json()["created"]) == (200, False)
+    other = client.post("/v1/items", json={**NEW, "title": "Other"})
+    assert other.status_code == 409
+    assert other.json()["detail"] == "item 'n1' exists"
+    assert client.post("/v1/items", json={**NEW, "item_id": "item-07"}).status_code == 409
+    assert similar(client, "item-07").count("n1") == 1
+
+
+def test_an_item_is_replaced(client) -> None:
+    client.post("/v1/items", json=NEW)
+    changed = {"title": "Game 9", "price": None}
+    answer = client.put("/v1/items/n1", json=changed)
+    assert answer.json()["title"] == "Game 9"
+    assert answer.json()["category"] is None
+    assert recommended(client).count("n1") == 1
+    assert client.put("/v1/items/n2", json=changed).json()["source"] == "added"
+    bundled = client.put("/v1/items/item-07", json={"title": "Renamed", "price": 1.0}).json()
+    assert bundled["source"] == "bundle"
+    found = client.get("/v1/search?q=renamed").json()["items"]
+    assert [one["item_id"] for one in found[:1]] == ["item-07"]
+
+
+@pytest.mark.parametrize("item", ["item-41", "n1"])
+def test_a_deleted_item_is_gone_until_it_comes_back(client, item) -> None:
+    client.post("/v1/items", json=NEW)
+    assert item in recommended(client)
+    answer = client.delete(f"/v1/items/{item}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert item not in recommended(client)
+    assert client.get(f"/v1/items/{item}").status_code == 404
+    assert client.delete(f"/v1/items/{item}").status_code == 404
+    assert client.post("/v1/recommendations", json={"history": [item]}).status_code == 200
+    assert client.post("/v1/items", json={**NEW, "item_id": item}).status_code == 201
+    assert item in recommended(client)
+
+
+def test_what_cannot_be_had_is_not_recommended(client) -> None:
+    first = recommended(client)[0]
+    answer = client.put(f"/v1/items/{first}/availability", json={"available": False})
+    assert answer.json()["available"] is False
+    assert first not in recommended(client)
+    client.put(f"/v1/items/{first}/availability", json={"available": True})
+    assert recommended(client)[0] == first
+    assert client.put("/v1/items/x/availability", json={"available": True}).status_code == 404
+
+
+def test_an_event_changes_the_next_recommendation(client) -> None:
+    before = recommended(client)
+    answer = client.post("/v1/events", json={"events": [event("e1", item=before[0], kind="cart")]})
+    assert answer.json() == {"events": [{"event_id": "e1", "recorded": True, "item_known": True}]}
+    after = recommended(client)
+    assert before[0] not in after
+    assert after != before[1:]
+    again = client.post("/v1/events", json={"events": [event("e1", item=before[0], kind="cart")]})
+    assert again.json()["events"][0]["recorded"] is False
+    assert recommended(client) == after
+
+
+def test_somebody_unknown_who_does_something_is_known(client) -> None:
+    assert client.get("/v1/users/newcomer/recommendations").status_code == 404
+    events = [event("e1", "newcomer"), event("e2", "newcomer", "never heard of", kind="buy")]
+    answer = client.post("/v1/events", json={"events": events})
+    assert [one["item_known"] for one in answer.json()["events"]] == [True, False]
+    body = client.get("/v1/users/newcomer/recommendations").json()
+    assert body["user"] == "new"
+    assert body["items"]
+
+
+def test_an_event_id_is_used_once(client) -> None:
+    client.post("/v1/events", json={"events": [event("e1")]})
+    answer = client.post("/v1/events", json={"events": [event("e2"), event("e1", item="item-02")]})
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "event id 'e1' was used for another event"
+    later = client.post("/v1/events", json={"events": [event("e2")]})
+    assert later.json()["events"][0]["recorded"] is True  # nothing of the refused call was kept
+
+
+def test_it_is_all_there_after_a_restart(served) -> None:
+    with served() as client:
+        client.post("/v1/items", json=NEW)
+        client.delete("/v1/items/item-02")
+        client.put("/v1/items/item-04/availability", json={"available": False})
+        client.put("/v1/items/item-05", json={"title": "Renamed"})
+        client.post("/v1/events", json={"events": [event("e1"), event("e2", "newcomer")]})
+        before = recommended(client), recommended(client, "newcomer"), similar(client, "n1")
+    with served() as client:
+        after = recommended(client), recommended(client, "newcomer"), similar(client, "n1")
+        assert after == before
+        assert client.get("/v1/items/item-05").json()["title"] == "Renamed"
+        assert client.get("/v1/items/item-02").status_code == 404
+
+
+def test_what_another_process_writes_is_taken_over(served) -> None:
+    with served() as one, served() as two:
+        one.post("/v1/items", json=NEW)
+        one.post("/v1/events", json={"events": [event("e1")]})
+        assert two.get("/v1/items/n1").status_code == 404
+        two.app.state.context.service.catch_up()
+        assert recommended(two) == recommended(one)
+        two.post("/v1/events", json={"events": [event("e2", item="item-44")]})
+        one.app.state.context.service.catch_up()
+        assert recommended(two) == recommended(one)
+
+
+def test_the_index_takes_in_what_stands_outside_when_it_is_enough(served) -> None:
+    import threading
+
+    with served(extend_share=0.05) as client:
+        for number in range(8):
+            item = {"item_id": f"n{number}", "title": f"Game {number}"}
+            assert client.post("/v1/items", json=item).status_code == 201
+        for thread in threading.enumerate():
+            if thread.name == "twotower-index":
+                thread.join()
+        assert client.get("/v1/model").json()["items_outside_index"] < 8
+        assert {f"n{number}" for number in range(8)} < set(recommended(client, k=100))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"item_id": "a\nb"}, {"title": ""}, {"title": "a\0b"}, {"price": -1}, {"price": "dear"},
+     {"category": ""}, {"rating_count": 10**30}, {"colour": "red"}, {"item_id": None},
+     {"released": "soon"}],
+)  # fmt: skip
+def test_bad_items_are_refused(client, changes) -> None:
+    answer = client.post("/v1/items", json={**NEW, **changes})
+    assert answer.status_code == 422
+    assert client.get("/v1/items/n1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"kind": "stare"}, {"occurred_at": -1}, {"occurred_at": 10**18}, {"rating": 1e300},
+     {"user_id": ""}, {"event_id": "x" * 201}],
+)  # fmt: skip
+def test_bad_events_are_refused(client, changes) -> None:
+    answer = client.post("/v1/events", json={"events": [event("e1"), event("e2", **changes)]})
+    assert answer.status_code == 422
+    good = client.post("/v1/events", json={"events": [event("e1")]})
+    assert good.json()["events"][0]["recorded"] is True
+
+
+def test_a_bundle_that_takes_no_new_items_says_so(served, contents, weights, tmp_path) -> None:
+    from twotower.bundle import save_bundle
+
+    save_bundle(tmp_path / "bundle", contents, weights)
+    with served() as client:
+        answer = client.post("/v1/items", json=NEW)
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == "bundle of v5 holds no item tower"
+        assert client.put("/v1/items/item-07", json={"title": "Renamed"}).status_code == 200

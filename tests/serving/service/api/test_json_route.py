@@ -1,0 +1,107 @@
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+
+from twotower.service.api import items, operations, recommend
+from twotower.service.api.app import create_app
+from twotower.service.api.json_route import JsonRoute
+from twotower.service.settings import ServeSettings
+
+DIRECT = {
+    "/v1/recommendations",
+    "/v1/recommendations/batch",
+    "/v1/items",
+    "/v1/events",
+    "/v1/models/reload",
+}
+"""Routes that take a JSON body and nothing else."""
+BODIES = [
+    b'{"history": ["item-03"], "k": 3}',
+    b'{"history": ["item-03"], "k": "3"}',
+    b'{"history": [], "k": 0}',
+    b'{"history": ["item-03"], "unknown": 1}',
+    b'{"history": ["item-03"]',
+    b"[]",
+    b"",
+    b"null",
+    b'{"user_id": "\\ud800"}',
+    b'{"user_id": "\xff"}',
+    b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+    b'{"k": 1e400, "text": "game"}',
+    b'{"text": "game 17", "filters": {"max_price": NaN}}',
+    b'\xef\xbb\xbf{"history": ["item-03"], "k": 3}',
+]
+
+
+@pytest.fixture(scope="module")
+def app(saved_bundle) -> FastAPI:
+    return create_app(ServeSettings(bundle=saved_bundle, state_url="sqlite://", poll_s=60))
+
+
+def test_bodies_go_straight_to_these_routes(app) -> None:
+    direct = {one.path for one in app.routes if isinstance(one, JsonRoute) and one.is_direct}
+    assert direct == DIRECT
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: repr(body[:40]))
+def test_an_answer_is_the_one_that_the_framework_gives(client, monkeypatch, body) -> None:
+    def answer() -> tuple[int, object]:
+        headers = {"Content-Type": "application/json", "X-Request-ID": "same"}
+        found = client.post("/v1/recommendations", content=body, headers=headers)
+        return found.status_code, found.json()
+
+    straight = answer()
+    monkeypatch.setattr(JsonRoute, "handle", APIRoute.handle)
+    assert straight == answer()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("Application/JSON", 200),
+        ("application/vnd.shop+json", 200),
+        ("text/plain", 422),
+        (None, 422),
+    ],
+)
+def test_only_json_is_read(client, kind, status) -> None:
+    headers = {} if kind is None else {"Content-Type": kind}
+    content = b'{"history": ["item-03"]}'
+    assert (
+        client.post("/v1/recommendations", content=content, headers=headers).status_code == status
+    )
+
+
+def test_the_key_is_looked_at_before_the_body(client, keys) -> None:
+    for header, status in (({"Authorization": ""}, 401), (keys[1]["reader"], 403)):
+        answer = client.post("/v1/items", content=b'{"item_id": "n"}', headers={
+            "Content-Type": "application/json", **header,
+        })  # fmt: skip
+        assert answer.status_code == status
+
+
+def test_other_methods_are_refused(client) -> None:
+    assert client.get("/v1/recommendations").status_code == 405
+
+
+def test_a_dependency_of_the_router_is_asked() -> None:
+    """Where it would be forgotten, everybody could do everything."""
+    for router in (items.router, operations.router, recommend.router):
+        for route in router.routes:
+            if isinstance(route, JsonRoute) and route.is_direct:
+                assert len(route.checks) == len(route.dependencies) == 1
+
+
+def test_what_takes_more_than_a_body_is_left_to_the_framework() -> None:
+    router = APIRouter(route_class=JsonRoute)
+
+    @router.post("/sum/{first}")
+    async def added(first: int, second: int) -> int:
+        return first + second
+
+    app = FastAPI()
+    app.router.routes += router.routes
+    assert TestClient(app).post("/sum/3?second=4").json() == 7

@@ -1,0 +1,60 @@
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from twotower.service.settings import ServeSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_environment_says_what_arguments_do_not(monkeypatch) -> None:
+    monkeypatch.setenv("TWOTOWER_BUNDLE", "/srv/bundle")
+    monkeypatch.setenv("TWOTOWER_PORT", "9000")
+    settings = ServeSettings(port=8080)
+    assert str(settings.bundle) == "/srv/bundle"
+    assert settings.port == 8080
+    assert settings.host == "127.0.0.1"
+    assert settings.database == "sqlite:////srv/state.sqlite3"
+
+
+def test_a_password_is_not_shown() -> None:
+    settings = ServeSettings(bundle="b", state_url="postgresql://u:hunter2@db/x")
+    assert "hunter2" not in repr(settings)
+    assert settings.database == "postgresql://u:hunter2@db/x"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "shop.example"])
+def test_the_network_needs_keys(host, tmp_path) -> None:
+    with pytest.raises(ValidationError, match=f"host {host} is open to the network, but there"):
+        ServeSettings(bundle="b", host=host)
+    assert not ServeSettings(bundle="b", host=host, keys_file=tmp_path / "keys").reading_is_free
+    assert ServeSettings(bundle="b", host=host, anonymous_read=True).reading_is_free
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
+def test_loopback_reads_freely_until_there_are_keys(host, tmp_path) -> None:
+    assert ServeSettings(bundle="b", host=host).reading_is_free
+    assert not ServeSettings(bundle="b", host=host, keys_file=tmp_path / "keys").reading_is_free
+    assert not ServeSettings(bundle="b", host=host, anonymous_read=False).reading_is_free
+
+
+def test_every_setting_is_documented_and_every_variable_is_a_setting() -> None:
+    fields = set(ServeSettings.model_fields)
+    table = (ROOT / "docs" / "serving.md").read_text().split("## Settings")[1].split("##")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == fields
+    for name in ("Dockerfile", "compose.yaml"):
+        named = re.findall(r"TWOTOWER_([A-Z_]+)", (ROOT / name).read_text())
+        assert {one.lower() for one in named} <= fields
+
+
+def test_the_image_runs_as_nobody_special_and_without_torch() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert "USER twotower" in lines
+    assert "'.[serve]'" in " ".join(lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    serving = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
+    assert not [one for one in serving if re.match(r"torch|lightning|sentence|transformers", one)]

@@ -1,0 +1,76 @@
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twotower.data import Dataset
+from twotower.errors import TwoTowerError
+from twotower.study.ablation.cell import Cell, run_cell
+from twotower.workflow.progress import Bar, BarReporter, Reporter
+
+
+class Told(BarReporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.failures: list[str] = []
+        self.bars: dict[str, list[tuple[int, int | None, str]]] = {}
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def failure(self, text: str) -> None:
+        self.failures.append(text)
+
+    def bar(self, label: str) -> Bar:
+        reports = self.bars.setdefault(label, [])
+        return lambda done, total, detail: reports.append((done, total, detail))
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def out(blocks: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study's folder with its data set in place."""
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    blocks.save(tmp_path / "study" / "dataset")
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def stamps() -> Any:
+    """When each file of a folder was written."""
+    return lambda folder: {
+        str(file.relative_to(folder)): file.stat().st_mtime_ns
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run cells here: starting a process for each takes far longer than a small cell."""
+
+    def run(
+        cells: Sequence[Cell],
+        needs: Mapping[Cell, Sequence[Cell]],
+        out: Path,
+        protocols: Sequence[str],
+        *,
+        jobs: int,
+        reporter: Reporter,
+    ) -> dict[Cell, str]:
+        failures = {}
+        for cell in cells:
+            try:
+                run_cell(cell, Dataset.load(out / "dataset"), out, protocols, reporter)
+            except TwoTowerError as error:
+                failures[cell] = str(error)
+        return failures
+
+    monkeypatch.setattr("twotower.study.ablation.study.run_cells", run)

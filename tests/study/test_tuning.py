@@ -1,0 +1,137 @@
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twotower.data import Dataset, Part
+from twotower.errors import InputError
+from twotower.study import tuning
+from twotower.study.search_space import Choice, Range
+from twotower.study.tuning import Tuned, tune
+from twotower.training.variant import Variant
+from twotower.workflow.models import train_variant
+
+SPACE = (
+    Range(path="training.learning_rate", low=1e-4, high=1e-1, log=True),
+    Choice(path="negatives.count", values=(1, 4)),
+)
+
+
+def timid(variant: Variant) -> Variant:
+    """With a step size that leaves something to find."""
+    return variant.vary(training=variant.training.vary(learning_rate=1e-3))
+
+
+@pytest.fixture
+def mf(small_variants: dict[str, Any]) -> Variant:
+    return timid(small_variants["mf"])
+
+
+@pytest.fixture(scope="module")
+def searched(
+    blocks: Dataset, small_variants: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Tuned, Path]:
+    out = tmp_path_factory.mktemp("tuned")
+    return tune(timid(small_variants["mf"]), SPACE, blocks, out, name="mf", trials=8), out
+
+
+def test_the_best_is_no_worse_than_the_variant_itself(
+    searched: tuple[Tuned, Path], blocks: Dataset, mf: Variant
+) -> None:
+    tuned, _ = searched
+    assert len(tuned.trials) == 8
+    first = tuned.trials[0]
+    assert first.settings == {
+        "training.learning_rate": mf.training.learning_rate,
+        "negatives.count": 4,
+    }
+    assert first.value == train_variant(mf, blocks).state.best_metric
+    assert tuned.value == max(t.value or 0 for t in tuned.trials if t.state == "complete")
+    assert tuned.value > (first.value or 0)  # eight trials find a better step size
+
+
+def test_the_best_settings_are_a_variant_that_can_be_trained(
+    searched: tuple[Tuned, Path], blocks: Dataset
+) -> None:
+    tuned, out = searched
+    best = Variant.model_validate_json((out / "best.json").read_text())
+    assert best == tuned.best
+    assert train_variant(best, blocks).state.best_metric == pytest.approx(tuned.value)
+
+
+def test_a_search_goes_on_and_repeats_nothing(
+    searched: tuple[Tuned, Path], blocks: Dataset, mf: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned, out = searched
+    trained: list[str] = []
+
+    def counted(*args: Any, **given: Any) -> Any:
+        trained.append(given["name"])
+        return train_variant(*args, **given)
+
+    monkeypatch.setattr(tuning, "train_variant", counted)
+    again = tune(mf, SPACE, blocks, out, name="mf", trials=8)
+    assert (trained, again.trials, again.best) == ([], tuned.trials, tuned.best)
+    more = tune(mf, SPACE, blocks, out, name="mf", trials=9)
+    assert trained == ["mf trial 8"]
+    assert list(more.trials[:8]) == list(tuned.trials)
+
+
+def test_a_trial_that_was_cut_off_is_begun_again(
+    blocks: Dataset, mf: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any, **given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "train_variant", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tune(mf, SPACE, blocks, tmp_path, trials=1)
+    tuned = tune(mf, SPACE, blocks, tmp_path, trials=1)
+    assert [(trial.number, trial.state) for trial in tuned.trials] == [(1, "complete")]
+    assert tuned.trials[0].settings["training.learning_rate"] == mf.training.learning_rate
+    assert tune(mf, SPACE, blocks, tmp_path, trials=1).trials == tuned.trials
+
+
+def test_hopeless_trials_are_given_up(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+    longer = mf.vary(training=mf.training.vary(epochs=4, patience=4))
+    useless = (Choice(path="training.learning_rate", values=(1e-2, 1e-12)),)
+    tuned = tune(longer, useless, blocks, tmp_path, trials=10)
+    states = {(trial.settings["training.learning_rate"], trial.state) for trial in tuned.trials}
+    assert (1e-12, "pruned") in states
+    assert tuned.best.training.learning_rate == 1e-2
+
+
+def test_the_test_part_is_never_looked_at(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+    kept = blocks.split != Part.TEST
+    without = replace(blocks, interactions=blocks.interactions.keep(kept), split=blocks.split[kept])
+    whole = tune(mf, SPACE, blocks, tmp_path / "a", trials=2)
+    assert [t.value for t in tune(mf, SPACE, without, tmp_path / "b", trials=2).trials] == [
+        t.value for t in whole.trials
+    ]
+
+
+def test_a_trial_that_diverges_costs_only_itself(
+    blocks: Dataset, mf: Variant, tmp_path: Path
+) -> None:
+    space = (Choice(path="training.learning_rate", values=(1e-2, 1e30)),)
+    tuned = tune(mf, space, blocks, tmp_path, trials=8)
+    assert {t.state for t in tuned.trials if t.settings["training.learning_rate"] == 1e30} == {
+        "failed"
+    }
+    with pytest.raises(InputError, match=r"^no trial succeeded; look at the failures above"):
+        tune(mf, (space[0].vary(values=(1e30,)),), blocks, tmp_path / "x", trials=1)
+
+
+def test_mistakes_are_refused(
+    blocks: Dataset, mf: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"^the search space is empty; name at least one"):
+        tune(mf, (), blocks, tmp_path)
+    with pytest.raises(InputError, match=r"^trials must be at least 1, got 0"):
+        tune(mf, SPACE, blocks, tmp_path, trials=0)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"optuna, which is not installed; run pip install"):
+        tune(mf, SPACE, blocks, tmp_path)

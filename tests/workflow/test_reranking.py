@@ -1,0 +1,91 @@
+"""Both stages as a model: what is first stays first, and weights are fitted on validation."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twotower.data import Dataset, Histories, Part, Queries
+from twotower.inference import Pipeline
+from twotower.inference.requests import Request
+from twotower.training.fit import Trained
+from twotower.workflow.bundling import bundle_contents
+from twotower.workflow.models import train_variant
+from twotower.workflow.reranking import (
+    TwoStages,
+    best_candidates,
+    fit_blend,
+    fitted_blend,
+    fitted_weights,
+    unfitted_blend,
+)
+
+CANDIDATES = 12
+
+
+@pytest.fixture(scope="module")
+def v9(blocks: Dataset, small_variants: Any) -> Trained:
+    return train_variant(small_variants["v9"], blocks)
+
+
+def test_candidates_are_the_best_that_were_not_seen() -> None:
+    scores = np.array([[5, 4, 3, 2], [1, 2, 3, 4]], np.float32)
+    queries = Queries.anonymous(Histories.from_lists([[0, 2], []]))
+    found, items = best_candidates(scores, queries, 3)
+    assert items.tolist() == [[1, 3, -1], [3, 2, 1]]
+    np.testing.assert_array_equal(found[1], [4, 3, 2])
+
+
+def test_candidates_come_before_all_others_in_the_blends_order(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    scorer, blend = v9.module.scorer(), unfitted_blend(blocks.train, block_text)
+    blend = replace(blend, weights=np.array([0, 0, 0, 1], np.float32))
+    queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
+    scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
+    assert np.isfinite(scores).all()
+    _, items = best_candidates(scorer.scores(queries), queries, CANDIDATES)
+    for row in range(5):
+        order = np.argsort(-scores[row], kind="stable")
+        assert set(order[:CANDIDATES]) == set(items[row])
+        assert (np.diff(blend.popularity[order[:CANDIDATES]]) <= 0).all()
+        rest = scorer.scores(queries)[row][order[CANDIDATES:]]
+        assert (np.diff(rest) <= 1e-6).all()
+
+
+def test_fitting_finds_the_weights_that_made_the_choices() -> None:
+    """Known answer: items drawn by a softmax of known weights."""
+    rng = np.random.default_rng(0)
+    signals = rng.normal(0, [1, 5, 0.2, 1], size=(4000, 20, 4)).astype(np.float32)
+    weights = np.array([1.5, 0.2, 4, 0])
+    logits = signals @ weights + rng.gumbel(size=(4000, 20))
+    found = fitted_weights(signals, logits.argmax(axis=1))
+    np.testing.assert_allclose(found * [1, 5, 0.2, 1], weights * [1, 5, 0.2, 1], atol=0.1)
+
+
+def test_test_interactions_change_no_weight(v9: Trained, blocks: Dataset, block_text: Any) -> None:
+    """The held-out part moved elsewhere gives the same blend."""
+    items = blocks.interactions.items.copy()
+    of_test = blocks.split == Part.TEST
+    items[of_test] = np.roll(items[of_test], 1)
+    other = replace(blocks, interactions=replace(blocks.interactions, items=items))
+    scorer = v9.module.scorer()
+    one = fit_blend(scorer, blocks, block_text, candidates=CANDIDATES)
+    two = fit_blend(scorer, other, block_text, candidates=CANDIDATES)
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(getattr(two, name), value)
+
+
+def test_the_pipeline_ranks_as_the_evaluated_stages(v9: Trained, blocks: Dataset) -> None:
+    blend = fitted_blend(v9, blocks)
+    contents = bundle_contents("v9", v9, blocks, reranker=blend)
+    pipeline = Pipeline(contents)
+    histories = blocks.interactions.select(np.arange(8))
+    scores = TwoStages(v9.module.scorer(), blend, 30).scores(Queries.anonymous(histories))
+    ids = blocks.items.ids
+    requests = [Request(None, [ids[item] for item in histories.row(row)], None) for row in range(8)]
+    for row, answer in enumerate(pipeline.recommend_batch(requests, 5, candidates=30, rerank=True)):
+        scores[row, histories.row(row)] = -np.inf
+        expected = [ids[item] for item in np.argsort(-scores[row], kind="stable")[:5]]
+        assert [one.item_id for one in answer] == expected
