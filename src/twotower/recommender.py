@@ -62,15 +62,13 @@ class Recommender:
         InputError
             An unknown model, one without towers, or a data set without a validation part.
         """
-        from twotower.models.sequence_towers import SequenceConfig
-        from twotower.models.two_tower import TwoTowerConfig
         from twotower.workflow.bundling import bundle_contents
         from twotower.workflow.models import named_variant, train_variant
         from twotower.workflow.reranking import fitted_blend
 
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
-        if not isinstance(variant.model, TwoTowerConfig | SequenceConfig):
+        if not variant.model.has_towers:
             raise InputError(
                 f"model {name!r} has no towers to serve", "fit a two-tower, for example v9"
             )

@@ -7,7 +7,6 @@ import torch
 
 from twotower.data import Dataset
 from twotower.models.build import build_model
-from twotower.models.export import export_item_tower, export_user_tower
 from twotower.models.two_tower import TwoTower
 
 
@@ -29,7 +28,7 @@ def v5(blocks: Dataset, block_text: Any, small_variants: Any) -> TwoTower:
 
 @pytest.fixture(scope="module")
 def exported(v5: TwoTower) -> onnxruntime.InferenceSession:
-    return session(export_user_tower(v5))
+    return session(v5.export(60).user_tower)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -60,7 +59,7 @@ def test_a_tower_without_history_declares_none(
     name: str, blocks: Dataset, block_text: Any, small_variants: Any
 ) -> None:
     module = made(small_variants[name], blocks, block_text)
-    exported = session(export_user_tower(module))
+    exported = session(module.export(60).user_tower)
     assert [one.name for one in exported.get_inputs()] == ["user", "features"]
     user, features = (np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32),) * 2
     (found,) = exported.run(None, {"user": user, "features": features})
@@ -81,13 +80,13 @@ def test_a_tower_without_features_exports(
     variant = small_variants["v5"]
     user_tower = variant.model.user_tower.vary(features=False)
     module = made(variant.vary(model=variant.model.vary(user_tower=user_tower)), blocks, block_text)
-    names = [one.name for one in session(export_user_tower(module)).get_inputs()]
+    names = [one.name for one in session(module.export(60).user_tower).get_inputs()]
     assert names == ["user", "history", "lengths"]
 
 
 def test_export_leaves_the_mode_as_it_was(v5: TwoTower) -> None:
     v5.train()
-    export_user_tower(v5)
+    v5.export(60)
     assert v5.training
 
 
@@ -96,7 +95,7 @@ def test_the_item_tower_gives_what_torch_gives(
     name: str, blocks: Dataset, block_text: Any, small_variants: Any
 ) -> None:
     module = made(small_variants[name], blocks, block_text)
-    exported = session(export_item_tower(module))
+    exported = session(module.export(60).item_tower)
     rows = torch.tensor([1, 7, 40])
     inputs = {
         "item": module.item_embedding(rows),

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from twotower.bundle.throttle import pause
 from twotower.config import Config
 from twotower.errors import ArtefactError
-from twotower.factors.cold_items import ColdItems
+from twotower.factors.fold_in import FoldInInfo
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
@@ -22,23 +22,6 @@ _AGAIN: Final = "save the bundle again, or copy it again whole"
 FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
 """A plain name: a manifest must not lead out of its folder."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class FoldInInfo(Config):
-    """The least-squares part of the vectors: their last columns, and how a history folds in."""
-
-    dim: int = Field(ge=1)
-    """Columns that are factors."""
-    weight: float = Field(gt=0)
-    """What the user's part is multiplied by."""
-    confidence: float = Field(gt=0)
-    """As `twotower.features.FoldIn`."""
-    recency: float = Field(gt=0, le=1)
-    """As `twotower.features.FoldIn`."""
-    regularisation: float = Field(gt=0)
-    """As `twotower.features.FoldIn`."""
-    cold_items: ColdItems = ColdItems()
-    """What stands for the factor of a new item."""
 
 
 class ModelInfo(Config):

@@ -8,8 +8,11 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from pydantic import Field
 
+from twotower.config import Config
 from twotower.data import Histories
+from twotower.factors.cold_items import ColdItems
 from twotower.types import Array, FloatArray, OffsetArray
 
 _DIRECT: Final = 64
@@ -186,3 +189,20 @@ class FoldIn:
         weights = self.weights[age]
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)
         return solve_rows(self.table, recent.indptr, recent.items, weights, penalty, self.spectrum)
+
+
+class FoldInInfo(Config):
+    """The least-squares part of the vectors: their last columns, and how a history folds in."""
+
+    dim: int = Field(ge=1)
+    """Columns that are factors."""
+    weight: float = Field(gt=0)
+    """What the user's part is multiplied by."""
+    confidence: float = Field(gt=0)
+    """As `FoldIn`."""
+    recency: float = Field(gt=0, le=1)
+    """As `FoldIn`."""
+    regularisation: float = Field(gt=0)
+    """As `FoldIn`."""
+    cold_items: ColdItems = ColdItems()
+    """What stands for the factor of a new item."""

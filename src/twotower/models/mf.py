@@ -6,12 +6,13 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from twotower.config import Config
 from twotower.data import Histories, Queries
 from twotower.factors.scorer import FactorScorer, history_sums, trained_items
 from twotower.models.base import (
     Batch,
     Embeddings,
+    ModelFamily,
+    ModelInputs,
     RetrievalModule,
     half_squared_norm,
     split_items,
@@ -20,7 +21,7 @@ from twotower.models.base import (
 from twotower.types import FloatArray
 
 
-class MFConfig(Config):
+class MFConfig(ModelFamily):
     """Matrix factorisation (Rendle et al., *BPR*, UAI 2009)."""
 
     kind: Literal["mf"] = "mf"
@@ -28,6 +29,10 @@ class MFConfig(Config):
     """Length of a user or item vector."""
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the initial tables."""
+
+    def build(self, inputs: ModelInputs) -> "MatrixFactorisation":
+        """Make the module."""
+        return MatrixFactorisation(self, inputs.dataset.train, len(inputs.dataset.items))
 
 
 class MatrixFactorisation(RetrievalModule):

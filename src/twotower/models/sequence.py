@@ -6,9 +6,10 @@ least-squares factor, and for the user the fold-in of the same history: both are
 and so is their sum. One vector per item, one per user, one index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -17,19 +18,22 @@ from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
 from twotower.factors.als import fit_both_factors, fold_in
-from twotower.factors.fold_in import FoldIn
+from twotower.factors.fold_in import FoldIn, FoldInInfo
 from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import Nearness
-from twotower.features import ItemFeatures
+from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
 from twotower.models.base import (
     Batch,
     Embeddings,
     RetrievalModule,
+    ServedTowers,
+    TeacherVectors,
     evaluating,
     half_squared_norm,
     split_items,
     wanted_items,
 )
+from twotower.models.export import exported
 from twotower.models.projection import score_projections
 from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
 from twotower.models.text_components import TextComponents
@@ -38,11 +42,14 @@ from twotower.types import BoolArray, FloatArray
 
 _ENCODE_ROWS = 1024
 _PROJECTION_USERS = 20_000
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Weights of the least-squares part that are tried."""
 
 
 class SequenceTower(RetrievalModule):
     """Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
 
+    example_source: ClassVar[str] = "sequences"
     item_ids: Tensor
     item_content: Tensor
     factors: Tensor
@@ -103,6 +110,23 @@ class SequenceTower(RetrievalModule):
             text[self._cold], text, trained, Nearness(release[self._cold], release)
         )
 
+    @property
+    def history_length(self) -> int:
+        """Newest items that the user tower reads."""
+        return self.config.history_length
+
+    def before_fit(
+        self, train: Histories, seed: int, teachers: Mapping[str, TeacherVectors]
+    ) -> None:
+        """Fit the least-squares part."""
+        del teachers
+        self.fit_factors(train, seed)
+
+    def after_fit(self, train: Histories, validate: Callable[[RetrievalModule], float]) -> None:
+        """Project the towers' vectors, then weigh both parts on validation."""
+        self.fit_projection(train)
+        self.weigh_factors(validate)
+
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
         config, smoothing = self.config.factors, self.config.smoothing
@@ -134,6 +158,21 @@ class SequenceTower(RetrievalModule):
         fitted = score_projections(users, towers[1:].cpu().numpy(), self.config.index_dim)
         self.user_map.copy_(torch.from_numpy(fitted.user))
         self.item_map.copy_(torch.from_numpy(fitted.item))
+
+    def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> None:
+        """Set the weight of the least-squares part to the one that validates best.
+
+        Items without events are left as they are: a weight that keeps them out of the lists would
+        seem the better one, and how often they are shown is for their own scales to decide.
+        """
+        if self.config.factors is None:
+            return
+        found = {}
+        with self.without_cold_items():
+            for weight in FACTOR_WEIGHTS:
+                self.factor_weight.fill_(weight)
+                found[weight] = validate(self)
+        self.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed every item of the batch once, then run the user tower over the histories."""
@@ -214,3 +253,59 @@ class SequenceTower(RetrievalModule):
                 encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
             vectors[rows] = encoded.cpu().numpy()
         return vectors
+
+    def export(self, num_users: int) -> ServedTowers:
+        """Both towers as ONNX models, and the tables that they read.
+
+        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``; its last step is the
+        projection, where there is one. The item tower has inputs ``item``, ``text``, ``features``
+        and ``release``; its vectors are what the user tower reads, before any projection.
+        """
+        config, factors = self.config, self.config.factors
+        user_example = {
+            "history": torch.zeros(1, 2, config.embedding_dim),
+            "lengths": torch.ones(1, dtype=torch.int64),
+        }
+        item_example = {
+            "item": torch.zeros(1, config.embedding_dim),
+            "text": torch.zeros(1, self.item_tower.text.input_dim),
+            "features": torch.zeros(1, len(ITEM_FEATURES)),
+            "release": torch.zeros(1, RELEASE_WAVES),
+        }
+        tower = _Projected(self.user_tower, self.user_map) if self.projected else self.user_tower
+        table = self.history_table().cpu().numpy()
+        table[0] = 0
+        return ServedTowers(
+            user_tower=exported(tower, user_example),
+            item_tower=exported(self.item_tower, item_example),
+            user_table=np.zeros((num_users + 1, 0), dtype=np.float32),  # a user is the history
+            unknown_id=self.item_embedding.weight[0].detach().cpu().numpy(),
+            history_length=config.history_length,
+            history_table=table,
+            history_is_vector=True,
+            vector_projection=self.item_map.cpu().numpy() if self.projected else None,
+            factors=None if factors is None else self.factors.cpu().numpy(),
+            fold_in=None
+            if factors is None
+            else FoldInInfo(
+                dim=factors.embedding_dim,
+                weight=float(self.factor_weight),
+                confidence=factors.fold_in_confidence,
+                recency=factors.recency,
+                regularisation=factors.regularisation,
+                cold_items=config.cold_items,
+            ),
+        )
+
+
+class _Projected(nn.Module):
+    projection: Tensor
+
+    def __init__(self, tower: nn.Module, projection: Tensor) -> None:
+        super().__init__()
+        self.tower = tower
+        self.register_buffer("projection", projection)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        vectors: Tensor = self.tower(*inputs)
+        return vectors @ self.projection

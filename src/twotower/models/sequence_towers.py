@@ -1,22 +1,29 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twotower.config import Config
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
+from twotower.factors.scorer import trained_items
 from twotower.factors.text_smoothing import TextSmoothing
-from twotower.features import LAUNCH_FEATURES, RELEASE_WAVES
+from twotower.features import (
+    LAUNCH_FEATURES,
+    RELEASE_WAVES,
+    ItemFeatures,
+    ReleaseOrder,
+    releases,
+)
+from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
 from twotower.models.history import HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
 
 
-class SequenceConfig(Config):
+class SequenceConfig(ModelFamily):
     """Item tower, history encoder, and factors beside them."""
 
     kind: Literal["sequence"] = "sequence"
@@ -45,6 +52,24 @@ class SequenceConfig(Config):
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
     """What stands for the factor of an item that training has no event of."""
+    has_towers: ClassVar[bool] = True
+
+    @property
+    def inputs_needed(self) -> frozenset[ItemInput]:
+        """Text, which the item tower reads."""
+        return frozenset(("text",))
+
+    def build(self, inputs: ModelInputs) -> RetrievalModule:
+        """Make the module; features and the order of releases are fitted on the training part."""
+        from twotower.models.sequence import SequenceTower  # it is made of what stands below
+
+        assert inputs.text is not None  # `inputs_needed`
+        train, catalogue = inputs.dataset.train, inputs.dataset.catalogue
+        trained = trained_items(train, len(inputs.dataset.items))
+        released = releases(catalogue)
+        waves = ReleaseOrder.fit(released, trained).waves(released)
+        features = ItemFeatures.fit(train, catalogue)
+        return SequenceTower(self, inputs.text, features, waves, trained)
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":

@@ -1,32 +1,45 @@
 """The two-tower model: tables, towers and the item data that they read."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from twotower.config import Config
-from twotower.data import Queries
+from twotower.data import Histories, Queries
 from twotower.errors import InputError
-from twotower.factors.scorer import FactorScorer
-from twotower.features import UserFeatures, user_inputs
+from twotower.factors.scorer import FactorScorer, trained_items
+from twotower.features import (
+    ITEM_FEATURES,
+    USER_FEATURES,
+    ItemFeatures,
+    UserFeatures,
+    user_inputs,
+)
 from twotower.models.base import (
     Batch,
     Embeddings,
+    ItemInput,
+    ModelFamily,
+    ModelInputs,
     RetrievalModule,
+    ServedTowers,
+    TeacherVectors,
     evaluating,
     half_squared_norm,
     split_items,
     wanted_items,
 )
+from twotower.models.context import HistoryContext
+from twotower.models.export import exported
 from twotower.models.fusion import FMGates
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
 from twotower.types import BoolArray, FloatArray
 
 
-class TwoTowerConfig(Config):
+class TwoTowerConfig(ModelFamily):
     """A user tower and an item tower that meet in one space (Yi et al., RecSys 2019)."""
 
     kind: Literal["two_tower"] = "two_tower"
@@ -39,16 +52,22 @@ class TwoTowerConfig(Config):
     vectors of as many dimensions as the tables."""
     user_tower: UserTowerConfig = UserTowerConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
+    has_towers: ClassVar[bool] = True
 
     @property
-    def needs_text(self) -> bool:
-        """Whether text embeddings of the items are read, by either tower."""
-        return self.item_tower.text_dim is not None or self.user_tower.history is not None
+    def inputs_needed(self) -> frozenset[ItemInput]:
+        """Text where either tower reads it, images where the item tower does."""
+        reads_text = self.item_tower.text_dim is not None or self.user_tower.history is not None
+        reads: dict[ItemInput, bool] = {
+            "text": reads_text,
+            "image": self.item_tower.image_dim is not None,
+        }
+        return frozenset(name for name, is_read in reads.items() if is_read)
 
     @property
-    def needs_image(self) -> bool:
-        """Whether image embeddings of the items are read."""
-        return self.item_tower.image_dim is not None
+    def teachers(self) -> tuple[str, ...]:
+        """The model that the id tables start from."""
+        return () if self.init_from is None else (self.init_from,)
 
     @property
     def history_length(self) -> int:
@@ -63,6 +82,17 @@ class TwoTowerConfig(Config):
                 "set item_tower.text_dim, for example 64"
             )
         return self
+
+    def build(self, inputs: ModelInputs) -> "TwoTower":
+        """Make the module; features are fitted on the training part."""
+        train, catalogue = inputs.dataset.train, inputs.dataset.catalogue
+        items = ItemData(
+            ItemFeatures.fit(train, catalogue).values,
+            inputs.text if "text" in self.inputs_needed else None,
+            trained_items(train, len(inputs.dataset.items)),
+            inputs.image if "image" in self.inputs_needed else None,
+        )
+        return TwoTower(self, len(train), items, UserFeatures.fit(train, catalogue))
 
 
 class ItemData(NamedTuple):
@@ -133,6 +163,21 @@ class TwoTower(RetrievalModule):
         items = self.embed_items(wanted_items(batch) + 1)
         penalty = half_squared_norm(len(user), user)
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
+
+    def context(self, train: Histories) -> HistoryContext:
+        """The items before each event, and the features of the user at that time."""
+        features = self.user_features
+        return HistoryContext(
+            train, self.config.history_length, features.running(train), features.empty
+        )
+
+    def before_fit(
+        self, train: Histories, seed: int, teachers: Mapping[str, TeacherVectors]
+    ) -> None:
+        """Start the id tables from another model's vectors, where the settings name one."""
+        del train, seed
+        if self.config.init_from is not None:
+            self.start_from(*teachers[self.config.init_from].own_vectors)
 
     @torch.no_grad()
     def start_from(self, users: FloatArray, items: FloatArray) -> None:
@@ -221,6 +266,40 @@ class TwoTower(RetrievalModule):
             )
         encoded: FloatArray = vectors.cpu().numpy()
         return encoded
+
+    def export(self, num_users: int) -> ServedTowers:
+        """Both towers as ONNX models, and the tables that they read.
+
+        The user tower has inputs ``user (B, id_dim)``, ``history (B, L, h)``, ``lengths (B,)``
+        int64 and ``features (B, F)``; the item tower ``item (B, id_dim)``, ``text (B, t)``,
+        ``image (B, m)`` and ``features (B, F)``. An input that a tower does not read is not
+        declared. ``B`` and ``L`` are free.
+        """
+        del num_users
+        weights = {key: value.cpu().numpy() for key, value in self.state_dict().items()}
+        history = self.config.user_tower.history
+        # One row: the exporter ties a GRU's initial state to the batch size that it traces.
+        user_example = {
+            "user": torch.zeros(1, self.config.user_tower.id_dim),
+            "history": torch.zeros(1, 2, 0 if history is None else history.hidden_dim),
+            "lengths": torch.ones(1, dtype=torch.int64),
+            "features": torch.zeros(1, len(USER_FEATURES)),
+        }
+        item_example = {
+            "item": torch.zeros(1, self.config.item_tower.id_dim),
+            "text": torch.zeros(1, self.item_text.shape[1]),
+            "image": torch.zeros(1, self.item_image.shape[1]),
+            "features": torch.zeros(1, len(ITEM_FEATURES)),
+        }
+        return ServedTowers(
+            user_tower=exported(self.user_tower, user_example),
+            item_tower=exported(self.item_tower, item_example),
+            user_table=weights["user_embedding.weight"],
+            unknown_id=weights["item_embedding.weight"][0],
+            history_length=self.config.history_length,
+            history_table=None if history is None else self.history_table().detach().cpu().numpy(),
+            history_projection=None if history is None else weights["history_text.weight"].T,
+        )
 
 
 def _behind_zero_row(values: FloatArray) -> Tensor:

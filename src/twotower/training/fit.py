@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -12,23 +11,11 @@ from twotower.data import Dataset, Histories
 from twotower.errors import InputError
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
-from twotower.models.sequence import SequenceTower
-from twotower.models.two_tower import TwoTower
 from twotower.training.distillation import Distilled, Teacher
-from twotower.training.examples import (
-    ContextBuilder,
-    Examples,
-    ExampleSource,
-    HistoryContext,
-    no_context,
-)
-from twotower.training.sequences import SequenceExamples
+from twotower.training.examples import EXAMPLE_SOURCES
 from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
-
-FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Weights of the least-squares part that are tried."""
 
 
 @dataclass(frozen=True)
@@ -78,65 +65,30 @@ def fit(
     found = _teachers(variant, teachers or {}, dataset.train)
     torch.manual_seed(seed)
     module = build_model(variant.model, dataset, text, image)
-    interactions = dataset.train
-    if isinstance(module, TwoTower) and module.config.init_from is not None:
-        module.start_from(*found[module.config.init_from].own_vectors)
-    loss = Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation])
-    if isinstance(module, SequenceTower):
-        module.fit_factors(interactions, seed)
-    examples = _examples(variant, module, interactions, len(dataset.items), seed)
+    train_part, num_items = dataset.train, len(dataset.items)
+    module.before_fit(train_part, seed, found)
+    settings = variant.training
     state = train(
         module,
-        examples,
-        loss,
-        variant.training,
-        validate=validate,
-        negatives=variant.negatives.live(
-            interactions, len(dataset.items), variant.model.embedding_dim, seed
+        EXAMPLE_SOURCES.find(module.example_source)(
+            module,
+            train_part,
+            variant.negatives.fit(train_part, num_items),
+            batch_size=settings.batch_size,
+            sampling=settings.sampling,
+            seed=seed,
         ),
+        Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
+        settings,
+        validate=validate,
+        negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,
         progress=progress,
     )
-    if isinstance(module, SequenceTower):
-        module.fit_projection(interactions)
-        weigh_factors(module, validate)
+    module.after_fit(train_part, validate)
     return Trained(variant, seed, module, state)
-
-
-def weigh_factors(module: SequenceTower, validate: Callable[[RetrievalModule], float]) -> None:
-    """Set the weight of the least-squares part to the one that validates best.
-
-    Items without events are left as they are: a weight that keeps them out of the lists would
-    seem the better one, and how often they are shown is for their own scales to say.
-    """
-    if module.config.factors is None:
-        return
-    found = {}
-    with module.without_cold_items():
-        for weight in FACTOR_WEIGHTS:
-            module.factor_weight.fill_(weight)
-            found[weight] = validate(module)
-    module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
-
-
-def _examples(
-    variant: Variant, module: RetrievalModule, train: Histories, num_items: int, seed: int
-) -> ExampleSource:
-    negatives, batch_size = variant.negatives.fit(train, num_items), variant.training.batch_size
-    if isinstance(module, SequenceTower):
-        length = module.config.history_length
-        return SequenceExamples(train, negatives, batch_size, seed, length=length)
-    context: ContextBuilder = no_context
-    if isinstance(module, TwoTower):
-        features = module.user_features
-        context = HistoryContext(
-            train, module.config.history_length, features.running(train), features.empty
-        )
-    return Examples(
-        train, negatives, batch_size, seed, context=context, sampling=variant.training.sampling
-    )
 
 
 def _teachers(

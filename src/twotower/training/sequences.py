@@ -4,13 +4,28 @@ import numpy as np
 import torch
 
 from twotower.data import Histories
-from twotower.models.base import Batch
+from twotower.models.base import Batch, RetrievalModule
+from twotower.training.examples import Sampling
 from twotower.training.negatives import NegativeSampler
 from twotower.types import Array
 
 _BUCKET_BATCHES = 20
 """Batches that are sorted by length together: wide enough for little padding, small enough that
 a batch still mixes users."""
+
+
+def sequence_examples(
+    module: RetrievalModule,
+    train: Histories,
+    negatives: NegativeSampler,
+    *,
+    batch_size: int,
+    sampling: Sampling,
+    seed: int,
+) -> "SequenceExamples":
+    """Histories as long as the module reads; every user once an epoch, whatever ``sampling``."""
+    del sampling
+    return SequenceExamples(train, negatives, batch_size, seed, length=module.history_length)
 
 
 class SequenceExamples:

@@ -13,7 +13,6 @@ from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError
 from twotower.models.build import build_model
-from twotower.models.two_tower import TwoTower
 from twotower.training.fit import Trained
 from twotower.training.trainer import TrainingState
 from twotower.training.variant import Variant
@@ -37,16 +36,10 @@ def save_trained(folder: Path, name: str, trained: Trained, dataset: Dataset) ->
             "dataset": dataset.name,
             "dataset_fingerprint": dataset.fingerprint,
             "training": asdict(trained.state),
-            "gates": gate_weights(trained),
+            "gates": trained.module.gate_weights(),
         }
         (temporary / MODEL_FILE).write_text(json.dumps(description, indent=2))
     return folder
-
-
-def gate_weights(trained: Trained) -> dict[str, dict[str, float]]:
-    """What each part weighs in each tower with gates: see `TwoTower.gate_weights`."""
-    module = trained.module
-    return module.gate_weights() if isinstance(module, TwoTower) else {}
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from twotower.config import Config
 from twotower.features import TextFields
 from twotower.models.build import ModelConfig
-from twotower.models.two_tower import TwoTowerConfig
 from twotower.training.distillation import Distillation
 from twotower.training.losses import Loss
 from twotower.training.negatives import Negatives
@@ -33,7 +32,5 @@ class Variant(Config):
     @property
     def teachers(self) -> tuple[str, ...]:
         """Names of the models that must be trained before this one."""
-        names = [term.teacher for term in self.distillation]
-        if isinstance(self.model, TwoTowerConfig) and self.model.init_from is not None:
-            names.append(self.model.init_from)
-        return tuple(dict.fromkeys(names))
+        learned_from = (term.teacher for term in self.distillation)
+        return tuple(dict.fromkeys((*learned_from, *self.model.teachers)))

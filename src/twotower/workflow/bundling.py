@@ -17,14 +17,13 @@ from twotower.data import Dataset, Histories, Part, Queries
 from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.index import AutoConfig, Choice, IndexConfig, ItemIndex, build_index
-from twotower.models.base import VectorScorer
+from twotower.models.base import ServedTowers, VectorScorer
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
 from twotower.types import FloatArray
 from twotower.workflow.models import item_text, saved_model
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import fitted_blend
-from twotower.workflow.served import ServedTowers, has_towers, served_towers
 from twotower.workflow.text_export import text_model
 
 USUAL_KS: Final = (10, 1000)
@@ -63,7 +62,7 @@ def bundle_contents(
     InputError
         Where the model is not a two-tower: it has no towers to serve.
     """
-    towers = served_towers(trained.module, len(dataset.users), name)
+    towers = trained.module.export(len(dataset.users))
     text = item_text(trained.variant, dataset, Silent())
     scorer = trained.module.scorer()
     item_vectors = scorer.item_vectors()
@@ -169,7 +168,7 @@ def bundle_model(
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
-    elif blend and has_towers(trained.module) and (dataset.split == Part.VALIDATION).any():
+    elif blend and trained.variant.model.has_towers and (dataset.split == Part.VALIDATION).any():
         second = fitted_blend(trained, dataset, reporter)
     contents = bundle_contents(
         read_description(model)["name"],

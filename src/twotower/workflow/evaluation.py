@@ -23,7 +23,6 @@ from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASEL
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import RERANKED, TwoStages, fitted_blend
-from twotower.workflow.served import has_towers
 
 
 class Evaluator:
@@ -229,7 +228,7 @@ def evaluate_seeds(
     for trained in models:
         scorer, seed = trained.module.scorer(), trained.seed
         one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
-        if rerank and has_towers(trained.module):
+        if rerank and trained.variant.model.has_towers:
             blends.append(fitted_blend(trained, dataset, reporter))
             both = TwoStages(scorer, blends[-1])
             two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)

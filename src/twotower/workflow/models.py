@@ -10,7 +10,6 @@ from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
-from twotower.models.build import needs_text
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -18,21 +17,26 @@ from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.variants import VARIANTS
+from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     """A variant by name; `InputError` where there is none."""
-    if name not in VARIANTS:
-        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(VARIANTS)}")
-    return VARIANTS[name].vary(text_encoder=text_encoder)
+    if name in VARIANTS:
+        variant = VARIANTS[name]
+    elif name in ADDED_VARIANTS:
+        variant = ADDED_VARIANTS.find(name)
+    else:
+        known = (*VARIANTS, *ADDED_VARIANTS)
+        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(known)}")
+    return variant.vary(text_encoder=text_encoder)
 
 
 def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
     """``(num_items, t)`` unit embeddings of the items' text, or None for a model without text."""
-    if not needs_text(variant.model):
+    if "text" not in variant.model.inputs_needed:
         return None
     return text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
 

@@ -9,6 +9,7 @@ from twotower.models.mf import MFConfig
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.models.towers import ItemTowerConfig, UserTowerConfig
 from twotower.models.two_tower import TwoTowerConfig
+from twotower.registry import Registry
 from twotower.training.distillation import MSE, Cosine
 from twotower.training.losses import BPR, InfoNCE, SampledSoftmax
 from twotower.training.negatives import (
@@ -152,6 +153,10 @@ VARIANTS: Final = {
     "v9": V9,
 }
 """Name → variant, in the order of the study."""
+
+
+ADDED_VARIANTS: Final[Registry[Variant]] = Registry("twotower.variants", "model", {})
+"""Variants that other packages add by entry points, each a `Variant`."""
 
 
 class Step(NamedTuple):

@@ -18,7 +18,6 @@ from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.beyond_accuracy import ListFigures
 from twotower.evaluation.figures import Evaluation
 from twotower.models.base import Scorer
-from twotower.training.storage import gate_weights
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES, TEXT_BASELINES
@@ -152,7 +151,7 @@ def _scorer(
             models=out / "models",
             reporter=reporter,
         )
-        return trained.module.scorer(), asdict(trained.state), gate_weights(trained)
+        return trained.module.scorer(), asdict(trained.state), trained.module.gate_weights()
     if cell.model in TEXT_BASELINES:
         titles = text_vectors(dataset, cell.text_encoder, "title", reporter)
         return TEXT_BASELINES[cell.model](titles), None, {}
