@@ -161,8 +161,8 @@ class ModelContract:
         )
         with pytest.raises(
             ArtefactError,
-            match=rf"was trained on data set '{dataset.name}' with another fingerprint than 'other' has; "
-            r"pass the data set that it was trained on$",
+            match=rf"was trained on data set '{dataset.name}' with another fingerprint than "
+            r"'other' has; pass the data set that it was trained on$",
         ):
             load_trained(folder, other, **inputs)
 
