@@ -22,8 +22,9 @@ from twotower.training.examples import (
     HistoryContext,
     no_context,
 )
+from twotower.training.progress import Progress, TrainingState
 from twotower.training.sequences import SequenceExamples
-from twotower.training.trainer import Progress, TrainingState, train
+from twotower.training.trainer import train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 

@@ -15,7 +15,7 @@ from twotower.errors import ArtefactError
 from twotower.models.build import build_model
 from twotower.models.two_tower import TwoTower
 from twotower.training.fit import Trained
-from twotower.training.trainer import TrainingState
+from twotower.training.progress import TrainingState
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
