@@ -89,7 +89,11 @@ def publish_file(temporary: Path, target: Path, *, durable: bool = True) -> None
 
 
 def _check_is_ours(target: Path) -> None:
-    held = {path.name for path in target.iterdir()} if target.exists() else set()
+    lock = _locked(target, wait=True)  # not while another writer deletes what it replaced
+    if lock is None:
+        return
+    held = {path.name for path in target.iterdir()}
+    _unlock(lock)
     if held and not held & MARKS:
         raise InputError(
             f"{target} exists and was not written by twotower", "choose another folder"
@@ -127,24 +131,23 @@ def _temporary(target: Path) -> Iterator[Path]:
 
 def _publish(temporary: Path, target: Path) -> None:
     """Give ``temporary`` the name ``target``, and delete what had it."""
-    while True:
+    publishing = _locked(target.parent, wait=True)
+    lock = old = None
+    try:
+        # So that no writer takes the old folder for one that was left before it is deleted.
         lock = _locked(target, wait=True)
         if lock is None:
-            try:
-                temporary.rename(target)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    continue  # another writer was faster
-                raise
-            _sync(target.parent)
-            return
-        try:
+            temporary.rename(target)
+        else:
             old = _exchanged(temporary, target)
-            _sync(target.parent)
+        _sync(target.parent)
+        _unlock(publishing)
+        publishing = None
+        if old is not None:
             shutil.rmtree(old)
-        finally:
-            os.close(lock)
-        return
+    finally:
+        _unlock(publishing)
+        _unlock(lock)
 
 
 def _exchanged(temporary: Path, target: Path) -> Path:
@@ -152,8 +155,10 @@ def _exchanged(temporary: Path, target: Path) -> Path:
     if _renamed_both_ways(temporary, target):
         return temporary
     aside = _aside(target)
-    if aside.exists():
+    left = _locked(aside, wait=True)
+    if left is not None:
         shutil.rmtree(aside)
+        _unlock(left)
     target.rename(aside)
     try:
         temporary.rename(target)
@@ -184,16 +189,18 @@ def _aside(target: Path) -> Path:
 def _restore(target: Path) -> None:
     """Move the old folder back that a writer left aside when it was killed between two renames."""
     aside = _aside(target)
-    lock = _locked(aside, wait=False)
-    if lock is None:
+    if not aside.exists():
         return
+    publishing = _locked(target.parent, wait=True)
+    lock = _locked(aside, wait=False)
     try:
-        if target.exists():
+        if lock is not None and target.exists():
             shutil.rmtree(aside)
-        else:
+        elif lock is not None:
             aside.rename(target)
     finally:
-        os.close(lock)
+        _unlock(lock)
+        _unlock(publishing)
 
 
 def _locked(path: Path, *, wait: bool) -> int | None:
@@ -217,6 +224,11 @@ def _locked(path: Path, *, wait: bool) -> int | None:
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # it was renamed or deleted meanwhile
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
