@@ -31,7 +31,8 @@ from twotower.models.lightgcn import LightGCNConfig
 from twotower.training.fit import fit
 from twotower.training.losses import BPR
 from twotower.training.negatives import Uniform
-from twotower.training.trainer import TrainingConfig, TrainingState
+from twotower.training.progress import TrainingState
+from twotower.training.trainer import TrainingConfig
 from twotower.training.variant import Variant
 from twotower.workflow.datasets import find_dataset
 from twotower.workflow.evaluation import Evaluator

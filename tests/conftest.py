@@ -152,6 +152,17 @@ def block_teachers(blocks: "Dataset", small_variants: dict[str, Any]) -> dict[st
     return {"lightgcn": trained.module.scorer()}
 
 
+@pytest.fixture(scope="session")
+def bundle_of_blocks(
+    blocks: "Dataset", small_variants: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle of the small v9, trained on ``blocks``; not to be changed."""
+    from twotower import Recommender
+
+    folder = tmp_path_factory.mktemp("bundle-of-blocks") / "bundle"
+    return Recommender.fit(blocks, small_variants["v9"]).save(folder)
+
+
 @pytest.fixture
 def small_models(
     small_variants: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ QUESTIONS = [
     "How much history does a model need?",
     "Who is served well: users with little or much history?",
     "And people that training never saw?",
-    "Can an item be found that nobody has bought?",
+    "Can an item be found that has no interaction?",
     "What do the towers look at?",
     "How does training go?",
     "What does quality cost?",

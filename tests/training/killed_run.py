@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from twotower.data import Dataset
 from twotower.models.base import RetrievalModule
 from twotower.training.fit import fit
-from twotower.training.trainer import TrainingState
+from twotower.training.progress import TrainingState
 from twotower.training.variant import Variant
 
 KILLS = 8

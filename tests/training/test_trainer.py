@@ -11,7 +11,8 @@ from twotower.models.build import build_model
 from twotower.training.examples import Examples
 from twotower.training.fit import fit
 from twotower.training.negatives import Uniform
-from twotower.training.trainer import TrainingConfig, TrainingState, train
+from twotower.training.progress import EpochRecord, TrainingState
+from twotower.training.trainer import TrainingConfig, train
 
 
 class Scripted:
@@ -115,8 +116,6 @@ def test_a_loss_that_is_not_finite_stops_training(
 def test_state_survives_json() -> None:
     import json
     from dataclasses import asdict
-
-    from twotower.training.trainer import EpochRecord
 
     state = TrainingState("ab", 3, 1, 0.25, 1.5, 0.1, 2, epochs=[EpochRecord(0, 0.5, 2.0, 64)])
     assert TrainingState.from_json(json.loads(json.dumps(asdict(state)))) == state

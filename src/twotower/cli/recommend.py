@@ -21,7 +21,7 @@ def recommend(
     user: Annotated[str | None, typer.Option("--user", help="Id of a known user.")] = None,
     history: Annotated[
         list[str] | None,
-        typer.Option("--history", help="Items just browsed, oldest first: --history ID ID ID."),
+        typer.Option("--history", help="A history, oldest item first: --history ID ID ID."),
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     k: Annotated[int, typer.Option("-k", help="Items to recommend.")] = 10,
@@ -36,7 +36,7 @@ def recommend(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Recommend for a known user, or for somebody new who just looked at some items.
+    """Recommend for a known user, or for a new user with some items in the history.
 
     With `--batch` and `--out`, for many known users at once, searched exactly.
 
@@ -98,10 +98,10 @@ def show_recommendations(
     from twotower.console import recommendations_table
 
     found = pipeline.recommend(user, history, k, rerank=rerank, text=text)
-    looked_at = ", ".join(pipeline.title(item) or item for item in history)
+    browsed = ", ".join(pipeline.title(item) or item for item in history)
     who = "somebody new" if user is None else f"user {user}"
     if history:
-        who += f" who looked at {looked_at}"
+        who += f" with {browsed} in the history"
     if text is not None:
         who += f" who wants {text}"
     console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)

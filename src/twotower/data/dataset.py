@@ -15,12 +15,14 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_folder
+from twotower.data.fingerprint import value_fingerprint
 from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
 from twotower.errors import ArtefactError, InputError
 from twotower.types import Array
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: the fingerprint is over values. In 1, which is still read, it was over polars' JSON."""
 
 
 class Part(IntEnum):
@@ -99,15 +101,13 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint."""
-        digest = hashlib.sha256()
-        for ids in (self.users.ids, self.items.ids):
-            digest.update("\0".join(ids).encode())
-        log = self.interactions
-        for array in (log.indptr, log.items, log.ratings, log.timestamps, self.split):
-            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        digest.update(self.catalogue.write_json().encode())
-        return digest.hexdigest()
+        """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint.
+
+        A data set that an earlier release saved keeps the fingerprint that its models know.
+        """
+        return value_fingerprint(
+            self.users, self.items, self.interactions, self.split, self.catalogue
+        )
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
         """Write Parquet files and `manifest.json` to ``folder``, all or nothing.
@@ -140,7 +140,9 @@ class Dataset:
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "name": self.name,
-                "fingerprint": self.fingerprint,
+                "fingerprint": value_fingerprint(
+                    self.users, self.items, log, self.split, self.catalogue
+                ),
                 "users": len(self.users),
                 "items": len(self.items),
                 "interactions": len(log.items),
@@ -165,10 +167,10 @@ class Dataset:
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             version = manifest["schema_version"]
-            if version != SCHEMA_VERSION:
+            if version not in (1, SCHEMA_VERSION):
                 raise ArtefactError(
                     f"{folder / 'manifest.json'} has schema version {version}, this release "
-                    f"reads {SCHEMA_VERSION}; run 'twotower prepare' again"
+                    f"reads 1 and {SCHEMA_VERSION}; run 'twotower prepare' again"
                 )
             table = pl.read_parquet(folder / "interactions.parquet")
             catalogue = pl.read_parquet(folder / "catalogue.parquet")
@@ -195,9 +197,26 @@ class Dataset:
             table["part"].to_numpy(),
             manifest["summary"],
         )
+        if version == 1:
+            # Trained models name it, so that it stays this data set's fingerprint.
+            dataset.__dict__["fingerprint"] = _first_fingerprint(dataset)
         if dataset.fingerprint != manifest["fingerprint"]:
             raise ArtefactError(
                 f"{folder} does not match its fingerprint: a file was changed or mixed with "
-                "another data set; run 'twotower prepare' again"
+                "another data set"
+                + (", or it was saved by a release with another polars" if version == 1 else "")
+                + "; run 'twotower prepare' again"
             )
         return dataset
+
+
+def _first_fingerprint(dataset: Dataset) -> str:
+    """The fingerprint of schema version 1."""
+    digest = hashlib.sha256()
+    for ids in (dataset.users.ids, dataset.items.ids):
+        digest.update("\0".join(ids).encode())
+    log = dataset.interactions
+    for array in (log.indptr, log.items, log.ratings, log.timestamps, dataset.split):
+        digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    digest.update(dataset.catalogue.write_json().encode())
+    return digest.hexdigest()

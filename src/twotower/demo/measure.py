@@ -39,7 +39,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Hits:
-    """How far down the stages the item that was bought next is found.
+    """How far down the stages the item that came next is found.
 
     Attributes
     ----------

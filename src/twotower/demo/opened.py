@@ -115,7 +115,7 @@ class Opened:
 
     @cached_property
     def by_popularity(self) -> OffsetArray:
-        """Rows, most bought first."""
+        """Rows, most popular first."""
         order: OffsetArray = np.argsort(-self.counts, kind="stable")
         return order
 
@@ -149,7 +149,7 @@ class Opened:
 
     @cached_property
     def map(self) -> CatalogueMap:
-        """The most bought items on the map, in the colours of the largest categories."""
+        """The most popular items on the map, in the colours of the largest categories."""
         rows = np.sort(self.by_popularity[:MAPPED])
         names = self.categories[: len(COLOURS)]
         of = {self.items.names.index(name): number for number, name in enumerate(names)}

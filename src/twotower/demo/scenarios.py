@@ -16,7 +16,7 @@ from twotower.types import Array
 PICKS: Final = 3
 """Items of a scenario."""
 _READ: Final = 5000
-"""Of the most bought items, so many are read: enough for what is bought most."""
+"""Of the most popular items, so many are read."""
 _FEWEST: Final = 3
 _LONGEST: Final = 28
 _KINDS: Final = (("series", 4), ("brand", 2), ("category", 4))
@@ -34,7 +34,7 @@ class Scenario:
     name
         Its name, as the catalogue has it.
     rows
-        Rows of its most bought items.
+        Rows of its most popular items.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Scenario:
 
 
 def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
-    """The most bought series, brands and categories, of each its most bought items.
+    """The most popular series, brands and categories, of each its most popular items.
 
     Series are told from titles (see `twotower.inference.franchise`), brands and categories are
     columns of the catalogue. What has fewer than three items is no scenario, nor is a series or
@@ -54,7 +54,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     items
         The items.
     counts
-        ``(items,)`` how often each was bought.
+        ``(items,)`` interactions of each.
     """
     rows = np.argsort(-counts[: items.bundled], kind="stable")[:_READ]
     titles = items.titles.rows[rows].tolist()
@@ -78,7 +78,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     found = [
         Scenario(kind, name, tuple(rows[list(places)].tolist()))
         for kind, most in _KINDS
-        for name, places in _most_bought(kind, named[kind], counts[rows], most, alike[kind])
+        for name, places in _most_popular(kind, named[kind], counts[rows], most, alike[kind])
     ]
     named_once: dict[str, Scenario] = {}
     for one in found:
@@ -86,7 +86,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     return list(named_once.values())
 
 
-def _most_bought(
+def _most_popular(
     kind: str, names: Iterable[str | None], counts: Array, most: int, alike: Sequence[str | None]
 ) -> list[tuple[str, tuple[int, ...]]]:
     """Names with the places of their first items; places are in the order of the counts."""
@@ -113,7 +113,7 @@ def _first(places: Sequence[int], alike: Sequence[str | None]) -> tuple[int, ...
 
 
 def _series(begun: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:
-    """The name of each title's series, written as the most bought of its titles has it."""
+    """The name of each title's series, written as the most popular of its titles has it."""
     shown: dict[str, str] = {}
     for name, title in zip(begun, titles, strict=True):
         if name is not None and title is not None:

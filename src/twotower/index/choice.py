@@ -70,7 +70,7 @@ class AutoConfig(Config):
     """What is measured. Exact search is always among it."""
 
     def choose(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> Choice:
-        """Measure the candidates, one query at a time, and choose.
+        """Measure the candidates as they will be served, one query on one thread, and choose.
 
         Parameters
         ----------

@@ -11,6 +11,7 @@ from twotower.errors import InputError
 from twotower.index.base import PADDING_ITEM, ItemIndex, check_search, check_vectors
 from twotower.index.build import IndexConfig, build_index
 from twotower.index.exact import ExactIndex
+from twotower.index.threads import one_thread
 from twotower.types import DoubleArray, FloatArray, OffsetArray
 
 _WARM_UP = 10
@@ -56,7 +57,7 @@ def compare(
     configs: Sequence[IndexConfig],
     ks: Sequence[int] = (10,),
 ) -> list[Measurement]:
-    """Build each index and measure it at each ``k``, one query at a time.
+    """Build each index and measure it at each ``k``, one query at a time and on one thread.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def compare(
         else:
             index = retuned
         for k in ks:
-            found, seconds = search_one_by_one(index, truth.queries, k, clock=time.thread_time)
+            with one_thread():
+                found, seconds = search_one_by_one(index, truth.queries, k, clock=time.thread_time)
             median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1e6
             share = truth.recall(found)
             measurements.append(

@@ -13,14 +13,15 @@ from twotower.inference.ranking import Ranked
 from twotower.types import Array, IndexArray
 
 _PHRASES: Final = {
-    "stored": "because you bought {}",
+    "stored": "because of {} in your history",
     "buy": "because you bought {}",
     "rating": "because you rated {}",
     "cart": "because you put {} in the cart",
-    "view": "because you looked at {}",
-    "given": "because you looked at {}",
+    "view": "because you viewed {}",
+    "given": "because of {}",
     "described": "because your words fit {}",
 }
+"""Words by the kind of an event; a prepared log and a request's history do not say the kind."""
 _NEWEST: Final = 200
 """Items of a history among which a reason is looked for."""
 

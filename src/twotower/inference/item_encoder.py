@@ -9,7 +9,6 @@ import polars as pl
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import NewItems
 from twotower.data import columns
-from twotower.data.catalogue import CATALOGUE_SCHEMA
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.text_smoothing import Nearness
 from twotower.features import TextEncoder, item_texts, releases
@@ -142,6 +141,8 @@ class ItemEncoder:
 
 def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:
     """Descriptions as rows of a catalogue."""
+    from twotower.data.catalogue import CATALOGUE_SCHEMA  # with it come all readers and pyarrow
+
     extra = dict.fromkeys(columns.CATALOGUE_EXTRA, pl.String)
     schema = {**CATALOGUE_SCHEMA, **extra, columns.RELEASED: pl.Float64}
     return pl.DataFrame(described, schema=schema)

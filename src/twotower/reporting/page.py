@@ -164,7 +164,7 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
     )
     ask(
         "new-items" in measured,
-        "Can an item be found that nobody has bought?",
+        "Can an item be found that has no interaction?",
         extremes_in_words(figures, "new-items") if "new-items" in measured else "",
         f"Items held out of training altogether are the answers. {READING_INTERVALS}",
         lambda: charts.models_chart(figures, "new-items"),

@@ -14,8 +14,7 @@ from twotower.service.state import Changes, Cursor, Event, EventKind, StateStore
 INTERACTIONS: Final = "interactions.parquet"
 ITEMS: Final = "items.parquet"
 LEARNED: Final[tuple[EventKind, ...]] = ("buy", "rating")
-"""Kinds of events that are taken for interactions by default: what was bought, not what was
-looked at."""
+"""Kinds of events that are taken for interactions by default: no views and no carts."""
 
 
 def write_source(

@@ -18,9 +18,10 @@ from twotower.index import ExactIndex, build_index, named_index
 from twotower.index.build import NAMED
 from twotower.index.compare import Searchable, Truth, search_one_by_one
 from twotower.index.growth import grown
+from twotower.index.threads import one_thread
 from twotower.inference.user_tower import UserTower
 from twotower.reporting.study_results import Reference
-from twotower.study.machine import available_bytes, one_thread
+from twotower.study.machine import available_bytes
 from twotower.types import DoubleArray, FloatArray, OffsetArray
 from twotower.workflow.progress import Silent
 

@@ -13,7 +13,8 @@ from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
 from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import EXAMPLE_SOURCES
-from twotower.training.trainer import Progress, TrainingState, train
+from twotower.training.progress import Progress, TrainingState
+from twotower.training.trainer import train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 

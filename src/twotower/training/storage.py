@@ -14,7 +14,7 @@ from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError
 from twotower.models.build import build_model
 from twotower.training.fit import Trained
-from twotower.training.trainer import TrainingState
+from twotower.training.progress import TrainingState
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 

@@ -4,9 +4,9 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -19,6 +19,7 @@ from twotower.models.base import Embeddings, RetrievalModule
 from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
 from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
+from twotower.training.progress import EpochRecord, Progress, TrainingState
 from twotower.training.row_adam import RowAdam
 
 Schedule = Literal["constant", "cosine"]
@@ -54,49 +55,6 @@ class TrainingConfig(Config):
     """Where to train, as Lightning Fabric names it: ``cpu``, ``cuda``, ``mps``, ``auto``."""
     precision: str = "32-true"
     """Numeric precision, as Lightning Fabric names it."""
-
-
-@dataclass
-class EpochRecord:
-    """What one epoch did; ``metric`` is None where it was not validated."""
-
-    epoch: int
-    loss: float
-    seconds: float
-    examples: int
-    metric: float | None = None
-
-
-@dataclass
-class TrainingState:
-    """Where a run is, apart from its tensors: everything that a checkpoint's JSON holds."""
-
-    fingerprint: str
-    planned_epochs: int = 0
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    best_metric: float | None = None
-    best_epoch: int | None = None
-    validated_epoch: int = 0
-    bad_validations: int = 0
-    finished: bool = False
-    epochs: list[EpochRecord] = field(default_factory=list)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "TrainingState":
-        """Rebuild from ``asdict``."""
-        epochs = [EpochRecord(**record) for record in values.pop("epochs")]
-        return cls(**values, epochs=epochs)
-
-
-class Progress(Protocol):
-    """Told about every step and epoch; draws a bar, writes a log, or does nothing."""
-
-    def __call__(self, state: TrainingState, steps: int, examples_per_second: float) -> None:
-        """``state.epoch`` and ``state.step`` are the position just reached."""
-        ...
 
 
 def train(

@@ -26,7 +26,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
     st.html(
         cards.hero(
             "What it learned from",
-            f"The data set “{contents.info.dataset}”: who bought what, and what is known of it.",
+            f"The data set “{contents.info.dataset}”: users, and what is known of their items.",
         )
     )
     st.html(
@@ -65,15 +65,15 @@ def _spread(opened: Opened) -> None:
         charts.draw(
             charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
             what="Number of users by the length of their history",
-            reading="Most people bought little: the model has to guess from few items.",
+            reading="Most users have few items: the model has to guess from those.",
         )  # fmt: skip
     with second:
-        st.subheader("How often is an item bought?")
+        st.subheader("How popular are items?")
         labels, sizes = _binned(opened.counts, _COUNTS)
         charts.draw(
-            charts.columns(labels, sizes, axis="purchases of an item", count="items"), "tail",
-            what="Number of items by how often they were bought",
-            reading="A few items are bought by many, most by few: the long tail.",
+            charts.columns(labels, sizes, axis="interactions of an item", count="items"), "tail",
+            what="Number of items by their interactions",
+            reading="A few items have many interactions, most have few: the long tail.",
         )  # fmt: skip
     if log.timestamps is not None:
         st.subheader("When?")
@@ -106,7 +106,7 @@ def _catalogue(opened: Opened) -> None:
             {
                 "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
                 "items without a price": f"{int(np.isnan(prices).sum()):,}",
-                "items nobody bought": f"{int((opened.counts == 0).sum()):,}",
+                "items in no history": f"{int((opened.counts == 0).sum()):,}",
             }
         )
     )

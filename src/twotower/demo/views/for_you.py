@@ -53,13 +53,13 @@ def _pick(opened: Opened) -> None:
     if text.strip():
         _found(opened, text, chosen)
     elif opened.scenarios and not chosen:
-        st.caption("Or start from what many people buy:")
+        st.caption("Or start from something popular:")
         with st.container(horizontal=True, gap="small"):
             for one in opened.scenarios:
                 st.button(
                     cards.plain(one.name),
                     key=f"scenario-{one.kind}-{one.name}",
-                    help=f"The most bought of this {one.kind}",
+                    help=f"The most popular of this {one.kind}",
                     on_click=state.pick_all,
                     args=([opened.item(row).item_id for row in one.rows],),
                 )
@@ -153,7 +153,7 @@ def _recommend(opened: Opened, wish: str) -> None:
     filters = _filters(opened)
     chosen = state.picks()
     if not chosen and not wish:
-        st.caption("Nothing picked yet: until then, what most people buy.")
+        st.caption("Nothing picked yet: until then, the most popular items.")
         passing = opened.items.passing(filters)
         for row in best(opened.rivals.popularity, 6, passing).tolist():
             with st.container(border=True):
@@ -211,8 +211,8 @@ def _compare(
         POPULARITY: opened.rivals.popularity,
     }
     notes = {
-        ITEM_KNN: "What people bought together with your picks.",
-        POPULARITY: "What most people buy, whoever you are.",
+        ITEM_KNN: "Items of users who share your picks.",
+        POPULARITY: "The items of most users, whoever you are.",
     }
     said = {
         name: [opened.item(row) for row in best(of, SHOWN, passing[: len(of)] & (of > 0)).tolist()]
@@ -228,5 +228,5 @@ def _compare(
     )
     st.caption(
         "Shaded titles are in more than one list, the recommendations included. Popularity says "
-        "the same to everybody; item-kNN needs items that were bought together often."
+        "the same to everybody; item-kNN needs items that many users share."
     )

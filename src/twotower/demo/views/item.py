@@ -20,7 +20,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
         cards.hero(
             "One item, up close",
             "Every item is a point. What lies near it is alike: by what the towers learned, by the "
-            "words of its description, or by who bought it.",
+            "words of its description, or by its users.",
         )
     )
     text = st.text_input(
@@ -32,8 +32,8 @@ def show(opened: Opened, _: DemoSettings) -> None:
     item = opened.shown(_chosen(opened))
     row = opened.items.find(item.item_id)
     with st.container(border=True, key="chosen-item"):
-        bought = None if row is None else f"bought {opened.counts[row]:,} times"
-        st.html(cards.tile(item, opened.categories, note=bought))
+        events = None if row is None else f"{opened.counts[row]:,} interactions"
+        st.html(cards.tile(item, opened.categories, note=events))
         st.button(
             "Like it: add to my picks", key="like", icon=":material/add:", on_click=state.pick,
             args=(item.item_id,), disabled=item.item_id in state.picks(),
@@ -44,7 +44,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
 
 
 def _chosen(opened: Opened) -> str:
-    """The item that was asked for, or the most bought one."""
+    """The item that was asked for, or the most popular one."""
     wanted: str = st.session_state.get(
         state.ITEM, opened.item(int(opened.by_popularity[0])).item_id
     )
@@ -80,12 +80,12 @@ def _near(opened: Opened, item: Item, row: int | None) -> None:
         if text is not None:
             scores = text.rows @ text.rows[row]
             found["By text"] = (
-                "Nearest in what its text means, whoever bought it.",
+                "Nearest in what its text means, whoever its users are.",
                 _items(opened, best(scores[: opened.items.bundled], _NEAR, _others(opened, row))),
             )
         scores = opened.rivals.together(np.asarray([row]))
-        found["By co-purchase"] = (
-            "Bought most often by the same people, for how often each is bought.",
+        found["By shared users"] = (
+            "In the same histories most often, for how often each is in one.",
             _items(opened, best(scores, _NEAR, _others(opened, row) & (scores > 0))),
         )
     shared = cards.in_how_many([[one.item_id for one in items] for _, items in found.values()])
@@ -96,8 +96,8 @@ def _near(opened: Opened, item: Item, row: int | None) -> None:
         )
     )
     st.caption(
-        "Shaded titles are in more than one list. Text finds sequels of what nobody bought yet; "
-        "co-purchase finds what goes together though nothing in its text says so; the vector "
+        "Shaded titles are in more than one list. Text finds sequels that are in no history yet; "
+        "shared users find what goes together though nothing in its text says so; the vector "
         "learned from both."
     )
 
@@ -122,7 +122,7 @@ def _map(opened: Opened, item: Item, row: int) -> None:
         marked["you, by your picks"] = ("diamond-wide", _me(opened, picks, dim))
     hint = "" if picks else " Pick items on the first page to see yourself on the map."
     drawn = len(opened.map.titles)
-    few = "" if drawn == opened.items.bundled else f" The {drawn:,} most bought are drawn."
+    few = "" if drawn == opened.items.bundled else f" The {drawn:,} most popular are drawn."
     charts.draw(
         charts.catalogue_map(opened.map, marked),
         "map",

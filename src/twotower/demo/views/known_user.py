@@ -24,12 +24,12 @@ _NOTES: Final = {
     _RERANKED: "The same candidates in the second stage's order.",
     TOWERS: "The user tower and the item tower, nothing else.",
     FACTORS: "The least-squares part of the served vectors.",
-    ITEM_KNN: "Bought together with the history.",
-    POPULARITY: "What most people buy.",
+    ITEM_KNN: "Of users who share the history's items.",
+    POPULARITY: "The items of most users.",
 }
 _PEERS: Final = {
     "mf": ("Matrix factorisation", "One vector learned for each user, one for each item."),
-    "lightgcn": ("LightGCN", "Such vectors, spread over who bought what."),
+    "lightgcn": ("LightGCN", "Such vectors, spread over users and their items."),
 }
 _PEER_NOTE: Final = "Another model on the same data."
 
@@ -39,7 +39,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
     st.html(
         cards.hero(
             "Somebody with a history",
-            "Hide the last thing that this user bought, ask each model what comes next, and see "
+            "Hide the last item of this user, ask each model what comes next, and see "
             "which of them finds it.",
         )
     )
@@ -102,14 +102,14 @@ def _history(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None
     if log.timestamps is not None:
         stamps = log.timestamps[log.indptr[user] : log.indptr[user + 1]].tolist()
         times = [datetime.fromtimestamp(stamp / 1000, UTC) for stamp in stamps]
-        placed = "when it was bought"
+        placed = "its time"
     charts.draw(
         charts.timeline(
             times, [item.category or "no category" for item in items],
             [cards.short(item.title) for item in items], hide,
         ),
         "timeline",
-        what=f"Timeline of {len(rows)} purchases by category",
+        what=f"Timeline of {len(rows)} items by category",
         reading=f"Each point is an item, placed by {placed} and its category."
         + " The star is the hidden one." * hide,
     )  # fmt: skip
@@ -131,7 +131,7 @@ def _compare(opened: Opened, user: int, rows: Sequence[int], hide: bool) -> None
     _side_by_side(opened, lists, notes, target)
     st.caption(
         "Shaded titles are what several models say (×3: three of them; the two-tower counts once); "
-        "the outlined one is what was bought next. The two-tower is asked by the history alone, "
+        "the outlined one is what came next. The two-tower is asked by the history alone, "
         "as for somebody new. "
         + (
             "The others bring the vector that they learned for this user in training. "
@@ -214,9 +214,9 @@ def _verdict(opened: Opened, target: str, lists: Mapping[str, list[str]]) -> str
     title = opened.shown(target).title
     places = {name: ids.index(target) + 1 for name, ids in lists.items() if target in ids}
     if not places:
-        return cards.lead(f"Bought next: “{title}”. No model has it near the top.")
+        return cards.lead(f"Came next: “{title}”. No model has it near the top.")
     first = min(places.values())
     names = [name for name, place in places.items() if place == first]
     return cards.lead(
-        f"Bought next: “{title}”. Nearest to the top, at place {first:,}: {', '.join(names)}."
+        f"Came next: “{title}”. Nearest to the top, at place {first:,}: {', '.join(names)}."
     )

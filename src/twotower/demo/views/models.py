@@ -27,13 +27,13 @@ from twotower.reporting.study_results import QUALITY, StudyFigures
 _TABLES: Final = {
     FULL: (
         "Full ranking",
-        "Every item that the user has not seen competes with the one that was bought next: the "
+        "Every item that the user has not seen competes with the one that came next: the "
         "honest figure. HR@10 is the share of users for whom it is among the first ten.",
     ),
     SAMPLED: (
         "Among 100 sampled items",
-        "The bought item competes with 100 others. The figures are much larger, and flatter all "
-        "models, so compare them with other sampled figures alone.",
+        "The item that came next competes with 100 others. The figures are much larger, and "
+        "flatter all models, so compare them with other sampled figures alone.",
     ),
     "full-unmasked": ("Full ranking, seen items included", "Nothing is left out of the ranking."),
     "new-items": ("New items", "Only items that training never saw."),
@@ -47,7 +47,7 @@ def show(opened: Opened, settings: DemoSettings) -> None:
     st.html(
         cards.hero(
             "How good is it?",
-            "Every model is asked for the one item that each user bought next and that it never "
+            "Every model is asked for the one item that came next for each user and that it never "
             "saw. All figures on this page are read from results files.",
         )
     )

@@ -79,7 +79,7 @@ class CellRecord(Config):
     lists: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Protocol that describes lists → figures of all lists together, such as coverage."""
     training: dict[str, Any] | None = None
-    """The `twotower.training.trainer.TrainingState` of the run, None for a baseline."""
+    """The `twotower.training.progress.TrainingState` of the run, None for a baseline."""
     gates: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Tower → part → weight, read from the trained model; empty where it has no gates."""
 
