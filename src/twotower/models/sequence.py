@@ -45,6 +45,7 @@ class SequenceTower(RetrievalModule):
 
     item_ids: Tensor
     item_content: Tensor
+    has_text: Tensor
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
@@ -86,6 +87,8 @@ class SequenceTower(RetrievalModule):
         content = self.item_tower.content(
             *(torch.from_numpy(one) for one in (text, features.values, release))
         )
+        has_text = torch.from_numpy(np.append(False, text.any(axis=1)))
+        self.register_buffer("has_text", has_text, persistent=False)
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
@@ -97,6 +100,7 @@ class SequenceTower(RetrievalModule):
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
+        self._with_factors = True
         self._text, self._release = text, release
         self._cold = np.flatnonzero(~trained)
         self._nearest = config.cold_items.nearest(
@@ -152,7 +156,9 @@ class SequenceTower(RetrievalModule):
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
-        ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
+        known = self.item_ids[rows]
+        hidden = hide_ids(known, self.config.id_dropout, self.training)
+        ids = torch.where(self.has_text[rows], hidden, known)
         return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
 
     @torch.no_grad()
@@ -177,11 +183,21 @@ class SequenceTower(RetrievalModule):
         finally:
             self._cold = cold
 
+    @contextmanager
+    def towers_alone(self) -> Iterator[None]:
+        """Meanwhile the scorer has no least-squares part."""
+        self._with_factors = False
+        try:
+            yield
+        finally:
+            self._with_factors = True
+
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         towers = self.history_table()
-        maker, weight = self.fold_in(), float(self.factor_weight)
+        maker = self.fold_in() if self._with_factors else None
+        weight = float(self.factor_weight)
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
@@ -193,8 +209,10 @@ class SequenceTower(RetrievalModule):
             return np.hstack([vectors, weight * maker(queries.histories)])
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
+        if maker is None:
+            return FactorScorer(compared.cpu().numpy(), encode)
         items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
-        if maker is not None and len(self._cold):
+        if len(self._cold):
             items[self._cold] = self.config.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )

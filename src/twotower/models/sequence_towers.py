@@ -28,7 +28,11 @@ class SequenceConfig(Config):
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of items whose id is hidden in training, so that text alone is learned too."""
+    """Share of items whose id is hidden in training, so that text alone is learned too. An item
+    without text keeps its id: it would have nothing left."""
+    item_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the entries of each item's vector that are hidden in a step of training, the same
+    where the item is read and where it is scored."""
     text_components: int = Field(128, ge=1)
     """Principal components of the text vectors that are read."""
     text_hidden_dim: int = Field(128, ge=1)
@@ -79,6 +83,7 @@ class SequenceItemTower(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(config.text_hidden_dim, config.embedding_dim),
         )
+        self.item_dropout = nn.Dropout(config.item_dropout)
 
     def forward(self, item: Tensor, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.
@@ -103,7 +108,7 @@ class SequenceItemTower(nn.Module):
 
     def from_content(self, item: Tensor, content: Tensor) -> Tensor:
         """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""
-        return F.normalize(item + self.mlp(content), dim=-1)
+        return F.normalize(self.item_dropout(item + self.mlp(content)), dim=-1)
 
 
 class SequenceUserTower(nn.Module):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,8 +28,10 @@ from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
-FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Weights of the least-squares part that are tried."""
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights of the least-squares part that are tried first."""
+MOST_FACTOR_WEIGHT: Final = 64.0
+"""Largest weight that is tried, and one over the smallest."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def fit(
         examples,
         loss,
         variant.training,
-        validate=validate,
+        validate=partial(_validated_alone, validate) if variant.training.towers_alone else validate,
         negatives=variant.negatives.live(
             interactions, len(dataset.items), variant.model.embedding_dim, seed
         ),
@@ -101,24 +104,58 @@ def fit(
     )
     if isinstance(module, SequenceTower):
         module.fit_projection(interactions)
-        weigh_factors(module, validate)
+        state.chosen = weigh_factors(module, validate)
     return Trained(variant, seed, module, state)
 
 
-def weigh_factors(module: SequenceTower, validate: Callable[[RetrievalModule], float]) -> None:
+def weigh_factors(
+    module: SequenceTower, validate: Callable[[RetrievalModule], float]
+) -> dict[str, float]:
     """Set the weight of the least-squares part to the one that validates best.
 
-    Items without events are left as they are: a weight that keeps them out of the lists would
-    seem the better one, and how often they are shown is for their own scales to say.
+    A coarse grid, which is extended where its best is at an end, and the two weights beside the
+    best. Items without events are left as they are: a weight that keeps them out of the lists
+    would seem the better one, and how often they are shown is for their own scales to say.
+
+    Returns
+    -------
+    ``metric`` of the finished model, and for a model with a least-squares part ``towers_alone``
+    and ``factor_weight``.
     """
     if module.config.factors is None:
-        return
-    found = {}
+        return {"metric": validate(module)}
+    found: dict[float, float] = {}
+
+    def best() -> float:
+        return max(found, key=lambda weight: found[weight])
+
+    def attempt(weight: float) -> None:
+        module.factor_weight.fill_(weight)
+        found[weight] = validate(module)
+
     with module.without_cold_items():
         for weight in FACTOR_WEIGHTS:
-            module.factor_weight.fill_(weight)
-            found[weight] = validate(module)
-    module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
+            attempt(weight)
+        while best() == min(found) and best() > 1 / MOST_FACTOR_WEIGHT:
+            attempt(best() / 2)
+        while best() == max(found) and best() < MOST_FACTOR_WEIGHT:
+            attempt(best() * 2)
+        coarse = best()
+        for weight in (coarse / 2**0.5, coarse * 2**0.5):
+            attempt(weight)
+        module.factor_weight.fill_(best())
+        alone = _validated_alone(validate, module)
+    return {"metric": found[best()], "towers_alone": alone, "factor_weight": best()}
+
+
+def _validated_alone(
+    validate: Callable[[RetrievalModule], float], module: RetrievalModule
+) -> float:
+    """The metric of the towers without the least-squares part."""
+    if not isinstance(module, SequenceTower):
+        return validate(module)
+    with module.towers_alone():
+        return validate(module)
 
 
 def _examples(
@@ -126,8 +163,14 @@ def _examples(
 ) -> ExampleSource:
     negatives, batch_size = variant.negatives.fit(train, num_items), variant.training.batch_size
     if isinstance(module, SequenceTower):
-        length = module.config.history_length
-        return SequenceExamples(train, negatives, batch_size, seed, length=length)
+        return SequenceExamples(
+            train,
+            negatives,
+            batch_size,
+            seed,
+            length=module.config.history_length,
+            batch_positions=variant.training.batch_positions,
+        )
     context: ContextBuilder = no_context
     if isinstance(module, TwoTower):
         features = module.user_features

@@ -55,6 +55,9 @@ class TrainingConfig(Config):
     schedule that goes down to nothing needs: its last epochs are its best."""
     validation_users: int | None = Field(None, ge=1)
     """Most users that a validation ranks for, always the same ones; None ranks for all."""
+    towers_alone: bool = False
+    """Whether validations during training leave the least-squares part of a model out, which
+    hides what the towers learn."""
     validate_steps: int = Field(50, ge=1)
     """Least steps between validations, which come at the ends of epochs: on a small log an
     epoch is too little to judge by."""
@@ -92,6 +95,8 @@ class TrainingState:
     validated_epoch: int = 0
     bad_validations: int = 0
     finished: bool = False
+    chosen: dict[str, float] = field(default_factory=dict)
+    """What was chosen once training was over, and how the finished model validates."""
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @classmethod
