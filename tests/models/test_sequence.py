@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from twotower.data import Dataset, Queries
 from twotower.data.holdouts import hold_out
 from twotower.features import ReleaseOrder, releases
 from twotower.models.build import build_model
-from twotower.models.history import TransformerConfig
+from twotower.models.history import Dropout, TransformerConfig
 from twotower.models.sequence import SequenceTower
 from twotower.training.fit import fit, weigh_factors
 
@@ -158,3 +159,28 @@ def test_the_weight_of_the_factors_is_searched_beyond_its_grid(
     assert chosen["factor_weight"] / expected == pytest.approx(1, abs=0.5)
     assert chosen["factor_weight"] == pytest.approx(float(module.factor_weight))
     module.factor_weight.fill_(kept)
+
+
+def test_items_of_which_nothing_is_known_are_their_ids(
+    cold_blocks: Dataset, small_variants: Any
+) -> None:
+    bare = cold_blocks.catalogue.select("item_id")
+    dataset = dataclasses.replace(cold_blocks, catalogue=bare)
+    nothing = np.zeros((len(bare), 16), dtype=np.float32)
+    module = build_model(small_variants["v9"].model, dataset, nothing)
+    assert isinstance(module, SequenceTower)
+    expected = torch.nn.functional.normalize(module.item_embedding(module.item_ids), dim=-1)
+    torch.testing.assert_close(module.history_table(), expected)
+
+
+def test_dropout_hides_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(300, 101, requires_grad=True)
+    drop = Dropout(0.25)
+    out = drop(x)
+    assert float((out == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 4 / 3))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(gradient, out.detach())
+    assert not torch.equal(drop(x), out)
+    assert drop.eval()(x) is x

@@ -87,6 +87,9 @@ class SequenceTower(RetrievalModule):
         content = self.item_tower.content(
             *(torch.from_numpy(one) for one in (text, features.values, release))
         )
+        varying = (content != content[:1]).any(dim=0).to(content.dtype)
+        self.item_tower.varying.copy_(varying)
+        content = content * varying
         has_text = torch.from_numpy(np.append(False, text.any(axis=1)))
         self.register_buffer("has_text", has_text, persistent=False)
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
