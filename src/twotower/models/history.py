@@ -170,9 +170,8 @@ class _Block(nn.Module):
         """``(B, L, h)`` to ``(B, L, h)``."""
         normed = self.attention_norm(x)
         query, key, value = self._heads(self.attention_in(normed))
-        length = x.shape[1]
-        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        mixed = _attended(query, key, value, later, self.scale).transpose(1, 2).flatten(2)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = mixed.transpose(1, 2).flatten(2)
         return self._fed(x + self.dropout(self.attention_out(mixed)))
 
     def newest(self, x: Tensor, lengths: Tensor) -> Tensor:
