@@ -8,7 +8,22 @@ from twotower.data import Dataset
 from twotower.testing import ModelContract
 from twotower.training.variant import Variant
 
-NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v7", "v8", "v9"]
+NAMES = [
+    "mf",
+    "lightgcn",
+    "v1",
+    "v2",
+    "v3",
+    "v4",
+    "v4-bpr",
+    "v5",
+    "v5c",
+    "v6",
+    "v7",
+    "v8",
+    "v9",
+    "v10",
+]
 
 
 class TestFamilies(ModelContract):

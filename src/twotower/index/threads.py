@@ -11,4 +11,5 @@ def one_thread() -> AbstractContextManager[object]:
     A search is too small to share out: a service that answers many at once uses one thread for
     each, and times that are taken with more do not hold there.
     """
-    return threadpool_limits(1)
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits

@@ -1,7 +1,7 @@
 """What the training loop and evaluation expect of a model, and what a batch holds."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import torch
@@ -205,8 +205,21 @@ class RetrievalModule(nn.Module):
     ) -> None:
         """Prepare for gradient training, for example by closed-form factors."""
 
-    def after_fit(self, train: Histories, validate: Callable[["RetrievalModule"], float]) -> None:
-        """Finish after gradient training; ``validate`` scores the module, higher is better."""
+    def after_fit(
+        self, train: Histories, validate: Callable[["RetrievalModule"], float]
+    ) -> dict[str, float]:
+        """Finish after gradient training; ``validate`` scores the module, higher is better.
+
+        Returns
+        -------
+        What was chosen by it, and its value, by name; kept with the model.
+        """
+        del train, validate
+        return {}
+
+    def towers_alone(self) -> AbstractContextManager[None]:
+        """Meanwhile the scorer has only what gradient steps train; all of it by default."""
+        return nullcontext()
 
     def export(self, num_users: int) -> ServedTowers:  # noqa: ARG002
         """What serving needs; `InputError` for a family that cannot be served."""

@@ -42,8 +42,10 @@ from twotower.types import BoolArray, FloatArray
 
 _ENCODE_ROWS = 1024
 _PROJECTION_USERS = 20_000
-FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Weights of the least-squares part that are tried."""
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights of the least-squares part that are tried first."""
+MOST_FACTOR_WEIGHT: Final = 64.0
+"""Largest weight that is tried, and one over the smallest."""
 
 
 class SequenceTower(RetrievalModule):
@@ -52,6 +54,7 @@ class SequenceTower(RetrievalModule):
     example_source: ClassVar[str] = "sequences"
     item_ids: Tensor
     item_content: Tensor
+    has_text: Tensor
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
@@ -93,6 +96,11 @@ class SequenceTower(RetrievalModule):
         content = self.item_tower.content(
             *(torch.from_numpy(one) for one in (text, features.values, release))
         )
+        varying = (content != content[:1]).any(dim=0).to(content.dtype)
+        self.item_tower.varying.copy_(varying)
+        content = content * varying
+        has_text = torch.from_numpy(np.append(False, text.any(axis=1)))
+        self.register_buffer("has_text", has_text, persistent=False)
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
@@ -104,6 +112,7 @@ class SequenceTower(RetrievalModule):
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
+        self._with_factors = True
         self._text, self._release = text, release
         self._cold = np.flatnonzero(~trained)
         self._nearest = config.cold_items.nearest(
@@ -122,10 +131,12 @@ class SequenceTower(RetrievalModule):
         del teachers
         self.fit_factors(train, seed)
 
-    def after_fit(self, train: Histories, validate: Callable[[RetrievalModule], float]) -> None:
+    def after_fit(
+        self, train: Histories, validate: Callable[[RetrievalModule], float]
+    ) -> dict[str, float]:
         """Project the towers' vectors, then weigh both parts on validation."""
         self.fit_projection(train)
-        self.weigh_factors(validate)
+        return self.weigh_factors(validate)
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
@@ -159,20 +170,44 @@ class SequenceTower(RetrievalModule):
         self.user_map.copy_(torch.from_numpy(fitted.user))
         self.item_map.copy_(torch.from_numpy(fitted.item))
 
-    def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> None:
+    def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> dict[str, float]:
         """Set the weight of the least-squares part to the one that validates best.
 
-        Items without events are left as they are: a weight that keeps them out of the lists would
-        seem the better one, and how often they are shown is for their own scales to decide.
+        A coarse grid, which is extended where its best is at an end, and the two weights beside
+        the best. Items without events are left as they are: a weight that keeps them out of the
+        lists would seem the better one, and how often they are shown is for their own scales to
+        decide.
+
+        Returns
+        -------
+        ``metric`` of the finished model, and for a model with a least-squares part
+        ``towers_alone`` and ``factor_weight``.
         """
         if self.config.factors is None:
-            return
-        found = {}
+            return {"metric": validate(self)}
+        found: dict[float, float] = {}
+
+        def best() -> float:
+            return max(found, key=lambda weight: found[weight])
+
+        def attempt(weight: float) -> None:
+            self.factor_weight.fill_(weight)
+            found[weight] = validate(self)
+
         with self.without_cold_items():
             for weight in FACTOR_WEIGHTS:
-                self.factor_weight.fill_(weight)
-                found[weight] = validate(self)
-        self.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
+                attempt(weight)
+            while best() == min(found) and best() > 1 / MOST_FACTOR_WEIGHT:
+                attempt(best() / 2)
+            while best() == max(found) and best() < MOST_FACTOR_WEIGHT:
+                attempt(best() * 2)
+            coarse = best()
+            for weight in (coarse / 2**0.5, coarse * 2**0.5):
+                attempt(weight)
+            self.factor_weight.fill_(best())
+            with self.towers_alone():
+                alone = validate(self)
+        return {"metric": found[best()], "towers_alone": alone, "factor_weight": best()}
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed every item of the batch once, then run the user tower over the histories."""
@@ -191,7 +226,9 @@ class SequenceTower(RetrievalModule):
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
-        ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
+        known = self.item_ids[rows]
+        hidden = hide_ids(known, self.config.id_dropout, self.training)
+        ids = torch.where(self.has_text[rows], hidden, known)
         return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
 
     @torch.no_grad()
@@ -216,11 +253,21 @@ class SequenceTower(RetrievalModule):
         finally:
             self._cold = cold
 
+    @contextmanager
+    def towers_alone(self) -> Iterator[None]:
+        """Meanwhile the scorer has no least-squares part."""
+        self._with_factors = False
+        try:
+            yield
+        finally:
+            self._with_factors = True
+
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         towers = self.history_table()
-        maker, weight = self.fold_in(), float(self.factor_weight)
+        maker = self.fold_in() if self._with_factors else None
+        weight = float(self.factor_weight)
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
@@ -232,8 +279,10 @@ class SequenceTower(RetrievalModule):
             return np.hstack([vectors, weight * maker(queries.histories)])
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
+        if maker is None:
+            return FactorScorer(compared.cpu().numpy(), encode)
         items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
-        if maker is not None and len(self._cold):
+        if len(self._cold):
             items[self._cold] = self.config.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )

@@ -1,6 +1,6 @@
 """Training examples: which batch comes at which step, as a pure function of the position."""
 
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from twotower.models.context import ContextBuilder, no_context
 from twotower.registry import Registry
 from twotower.training.negatives import NegativeSampler
 from twotower.types import Array
+
+if TYPE_CHECKING:
+    from twotower.training.trainer import TrainingConfig
 
 Sampling = Literal["interactions", "users"]
 
@@ -43,9 +46,7 @@ class ExampleFactory(Protocol):
         module: RetrievalModule,
         train: Histories,
         negatives: NegativeSampler,
-        *,
-        batch_size: int,
-        sampling: Sampling,
+        settings: "TrainingConfig",
         seed: int,
     ) -> ExampleSource:
         """The examples of an epoch; ``negatives`` are fitted on ``train``."""
@@ -67,14 +68,17 @@ def event_examples(
     module: RetrievalModule,
     train: Histories,
     negatives: NegativeSampler,
-    *,
-    batch_size: int,
-    sampling: Sampling,
+    settings: "TrainingConfig",
     seed: int,
 ) -> "Examples":
     """Every interaction is an example, with the history that the model asks for."""
     return Examples(
-        train, negatives, batch_size, seed, context=module.context(train), sampling=sampling
+        train,
+        negatives,
+        settings.batch_size,
+        seed,
+        context=module.context(train),
+        sampling=settings.sampling,
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -75,21 +76,26 @@ def fit(
             module,
             train_part,
             variant.negatives.fit(train_part, num_items),
-            batch_size=settings.batch_size,
-            sampling=settings.sampling,
-            seed=seed,
+            settings,
+            seed,
         ),
         Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
         settings,
-        validate=validate,
+        validate=partial(_alone, validate) if settings.towers_alone else validate,
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,
         progress=progress,
     )
-    module.after_fit(train_part, validate)
+    state.chosen = module.after_fit(train_part, validate)
     return Trained(variant, seed, module, state)
+
+
+def _alone(validate: Callable[[RetrievalModule], float], module: RetrievalModule) -> float:
+    """The metric of what gradient steps train."""
+    with module.towers_alone():
+        return validate(module)
 
 
 def _teachers(

@@ -1,16 +1,20 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
+from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
+from twotower.models.sequence import MOST_FACTOR_WEIGHT
 from twotower.training.fit import Trained, fit
+from twotower.training.progress import TrainingState
+from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
@@ -84,6 +88,7 @@ def train_variant(
         Where the data set has no validation part.
     """
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     if not (dataset.split == Part.VALIDATION).any():
         raise InputError(
             f"data set {dataset.name!r} has no validation part, which early stopping needs",
@@ -95,7 +100,7 @@ def train_variant(
             module.scorer(), dataset, max_queries=variant.training.validation_users
         )
 
-    return fit(
+    trained = fit(
         variant,
         dataset,
         validate=validate,
@@ -109,6 +114,34 @@ def train_variant(
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
+    chosen = trained.state.chosen
+    if "factor_weight" in chosen:
+        popularity = Popularity.fit(dataset.train, len(dataset.items))
+        floor = validation_ndcg(popularity, dataset, max_queries=variant.training.validation_users)
+        for warning in _warnings(chosen, floor):
+            reporter.failure(f"{name} seed {seed}: {warning}")
+    return trained
+
+
+def _warnings(chosen: Mapping[str, float], popularity: float) -> Iterator[str]:
+    """What is odd about a finished model, given its validation and that of popularity."""
+    weight = chosen["factor_weight"]
+    if chosen["metric"] < popularity:
+        yield (
+            f"validation NDCG@10 {chosen['metric']:.4f} is below popularity's {popularity:.4f}; "
+            "recommend by popularity, or train on more interactions"
+        )
+    if chosen["towers_alone"] < popularity:
+        yield (
+            f"the towers alone have validation NDCG@10 {chosen['towers_alone']:.4f}, below "
+            f"popularity's {popularity:.4f}; train for more epochs, or use model als"
+        )
+    if not 1 / MOST_FACTOR_WEIGHT < weight < MOST_FACTOR_WEIGHT:
+        part = "towers" if weight > 1 else "least-squares part"
+        yield (
+            f"the weight of the least-squares part is {weight:g}, the end of what is tried: the "
+            f"{part} adds nothing on this data set"
+        )
 
 
 def _teacher(
@@ -166,6 +199,7 @@ def trained_model(
         Where the folder holds a model of another data set, seed or settings.
     """
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     if folder.exists():
         if read_variant(folder) != variant:
             raise ArtefactError(
@@ -192,10 +226,20 @@ def trained_model(
     )
     save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
-    state = trained.state
-    best = 0 if state.best_epoch is None else state.best_epoch + 1
-    reporter.note(
-        f"{name} seed {seed}: validation NDCG@10 {state.best_metric:.4f} in epoch {best} "
-        f"of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
-    )
+    reporter.note(f"{name} seed {seed}: {_told(trained.state)}")
     return trained
+
+
+def _told(state: TrainingState) -> str:
+    """The validation of the model that is saved, its epoch, and what was chosen for it."""
+    best = 0 if state.best_epoch is None else state.best_epoch + 1
+    told = (
+        f"validation NDCG@10 {state.chosen.get('metric', state.best_metric or 0.0):.4f} in epoch "
+        f"{best} of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
+    )
+    if "factor_weight" not in state.chosen:
+        return told
+    return told + (
+        f", least squares weighs {state.chosen['factor_weight']:.3g} "
+        f"(towers alone {state.chosen['towers_alone']:.4f})"
+    )
