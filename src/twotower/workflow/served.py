@@ -60,7 +60,7 @@ def _of_two_tower(module: TwoTower) -> ServedTowers:
     return ServedTowers(
         user_tower=export_user_tower(module),
         item_tower=export_item_tower(module),
-        user_table=weights["user_embedding.weight"],
+        user_table=weights["user_embedding.weight"][module.user_ids.cpu().numpy()],
         history_table=module.history_table().detach().cpu().numpy() if has_history else None,
         history_length=module.config.history_length,
         unknown_id=weights["item_embedding.weight"][0],
