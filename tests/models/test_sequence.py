@@ -36,7 +36,7 @@ def test_an_item_without_events_has_the_vector_that_serving_would_give_it(
     towers = module.history_table().numpy()[1:] @ module.item_map.numpy()
     kept = np.hstack([towers, factors])[trained]
     np.testing.assert_allclose(vectors[trained], kept, atol=1e-6)
-    config = module.config.cold_items
+    config = module.cold_items
     released = releases(cold_blocks.catalogue)
     waves = ReleaseOrder.fit(released, trained).waves(released)
     for item in cold:

@@ -39,6 +39,8 @@ class TwoTowerConfig(Config):
     vectors of as many dimensions as the tables."""
     user_tower: UserTowerConfig = UserTowerConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
+    exposure: float = Field(0.05, ge=0, le=1)
+    """See `twotower.features.ColdItems`."""
 
     @property
     def needs_text(self) -> bool:
@@ -92,6 +94,7 @@ class TwoTower(RetrievalModule):
     item_features: Tensor
     item_text: Tensor
     item_image: Tensor
+    cold_scale: Tensor
 
     def __init__(
         self,
@@ -131,6 +134,8 @@ class TwoTower(RetrievalModule):
         self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
         self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
         self.register_buffer("item_image", _behind_zero_row(image), persistent=False)
+        self.trained = items.trained
+        self.register_buffer("cold_scale", torch.ones(()))
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
         self.item_tower = ItemTower(
             config.item_tower, text.shape[1], image.shape[1], config.embedding_dim
@@ -174,6 +179,11 @@ class TwoTower(RetrievalModule):
                 )
             table.weight[1:] = torch.from_numpy(vectors)
             table.weight[0] = table.weight[ids[ids > 0]].mean(dim=0)
+
+    @property
+    def exposure(self) -> float:
+        """See `twotower.features.ColdItems.exposure`."""
+        return self.config.exposure
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
@@ -221,7 +231,9 @@ class TwoTower(RetrievalModule):
         rows = torch.arange(1, self.num_items + 1, device=self.item_text.device)
         with evaluating(self):
             items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
-        return FactorScorer(items.cpu().numpy(), self.encode_users)
+        vectors = items.cpu().numpy()
+        vectors[~self.trained] *= float(self.cold_scale)
+        return FactorScorer(vectors, self.encode_users)
 
     @torch.no_grad()
     def encode_users(self, queries: Queries) -> FloatArray:

@@ -1,10 +1,13 @@
 """From a variant and a data set to a trained model."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -14,6 +17,7 @@ from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
 from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
+from twotower.training.cold_start import fit_cold_start
 from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import (
     ContextBuilder,
@@ -27,6 +31,8 @@ from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
+logger = logging.getLogger(__name__)
+
 FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Weights of the least-squares part that are tried."""
 
@@ -39,6 +45,11 @@ class Trained:
     seed: int
     module: RetrievalModule
     state: TrainingState
+    metric: float | None = None
+    """Validation metric of the model as it is, items without events included; None where it was
+    not measured."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen on validation after training, by name."""
 
 
 def fit(
@@ -90,7 +101,7 @@ def fit(
         examples,
         loss,
         variant.training,
-        validate=validate,
+        validate=partial(_validated, validate),
         negatives=variant.negatives.live(
             interactions, len(dataset.items), variant.model.embedding_dim, seed
         ),
@@ -99,26 +110,61 @@ def fit(
         checkpoint=checkpoint,
         progress=progress,
     )
+    chosen: dict[str, Any] = {}
     if isinstance(module, SequenceTower):
         module.fit_projection(interactions)
-        weigh_factors(module, validate)
-    return Trained(variant, seed, module, state)
+        if not examples.size:
+            _leave_out_towers(module)
+        elif module.config.factors is not None:
+            chosen["factor_weights"] = weigh_factors(module, validate)
+    if isinstance(module, SequenceTower | TwoTower):
+        cold_start = fit_cold_start(module, dataset)
+        if cold_start is not None:
+            chosen["cold_start"] = asdict(cold_start)
+    metric = validate(module) if isinstance(module, SequenceTower) else state.best_metric
+    return Trained(variant, seed, module, state, metric, chosen)
 
 
-def weigh_factors(module: SequenceTower, validate: Callable[[RetrievalModule], float]) -> None:
+def weigh_factors(
+    module: SequenceTower, validate: Callable[[RetrievalModule], float]
+) -> dict[str, float]:
     """Set the weight of the least-squares part to the one that validates best.
 
-    Items without events are left as they are: a weight that keeps them out of the lists would
-    seem the better one, and how often they are shown is for their own scales to say.
+    Items without events are left out meanwhile: a weight that keeps them out of the lists would
+    seem the better one, and how often they are shown is bounded afterwards.
+
+    Returns
+    -------
+    Weight, as text, and the metric that it had.
     """
-    if module.config.factors is None:
-        return
     found = {}
     with module.without_cold_items():
         for weight in FACTOR_WEIGHTS:
             module.factor_weight.fill_(weight)
             found[weight] = validate(module)
     module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
+    return {f"{weight:g}": metric for weight, metric in found.items()}
+
+
+def _leave_out_towers(module: SequenceTower) -> None:
+    """Leave the score to the least-squares part, where no step could train the towers."""
+    if module.config.factors is None:
+        raise InputError(
+            "no user has two training interactions, which a sequence model without a "
+            "least-squares part learns from",
+            "train mf or lightgcn, or prepare the data with a smaller k-core",
+        )
+    logger.warning(
+        "no user has two training interactions, so that there is no sequence to learn from: "
+        "the model scores by its least-squares part alone"
+    )
+    module.tower_weight.fill_(0.0)
+
+
+def _validated(validate: Callable[[RetrievalModule], float], module: RetrievalModule) -> float:
+    """The metric of a module in training; of items without events nothing is fitted yet."""
+    with module.without_cold_items() if isinstance(module, SequenceTower) else nullcontext():
+        return validate(module)
 
 
 def _examples(

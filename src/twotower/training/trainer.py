@@ -141,7 +141,9 @@ def train(
     adam = RowAdam(module, config.learning_rate)
     negatives = negatives or LiveNegatives()
     modules = {"module": module, "negatives": negatives}
-    epochs = max(config.epochs, math.ceil(config.least_steps / max(examples.steps, 1)))
+    epochs = 0  # a source without examples trains nothing
+    if examples.steps:
+        epochs = max(config.epochs, math.ceil(config.least_steps / examples.steps))
     state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():

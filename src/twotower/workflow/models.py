@@ -11,6 +11,7 @@ from twotower.evaluation.protocols import validation_ndcg
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import needs_text
+from twotower.models.sequence import SequenceTower
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -188,10 +189,18 @@ def trained_model(
     )
     save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
-    state = trained.state
-    best = 0 if state.best_epoch is None else state.best_epoch + 1
-    reporter.note(
-        f"{name} seed {seed}: validation NDCG@10 {state.best_metric:.4f} in epoch {best} "
-        f"of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
-    )
+    reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
+
+
+def summary(trained: Trained) -> str:
+    """What came of a training, in a line."""
+    state, parts = trained.state, []
+    if trained.metric is not None:
+        parts.append(f"validation NDCG@10 {trained.metric:.4f}")
+    if state.best_epoch is not None:
+        parts.append(f"weights of epoch {state.best_epoch + 1} of {len(state.epochs)}")
+    if isinstance(trained.module, SequenceTower) and trained.module.config.factors is not None:
+        parts.append(f"least-squares weight {float(trained.module.factor_weight):g}")
+    parts.append(f"{sum(e.seconds for e in state.epochs):.0f} s of training")
+    return ", ".join(parts)
