@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -163,6 +163,10 @@ class ServedTowers(NamedTuple):
     """``(num_items, f)`` least-squares factors that histories are folded in on."""
     fold_in: FoldInInfo | None = None
     """How they are folded in."""
+    cold_scale: float = 1.0
+    """What the vector of an item that training never saw is multiplied by."""
+    exposure: float | None = None
+    """Largest share of recommended places for such items, or None for no bound."""
 
 
 class TeacherVectors(Protocol):
@@ -191,6 +195,9 @@ class RetrievalModule(nn.Module):
         """A frozen snapshot of the current weights that scores queries."""
         raise NotImplementedError
 
+    bounds_cold_items: ClassVar[bool] = False
+    """Whether it is a `twotower.training.cold_start.ColdItemModel`."""
+
     @property
     def history_length(self) -> int:
         """Newest items of a history that are read; 0 where none are."""
@@ -207,7 +214,7 @@ class RetrievalModule(nn.Module):
 
     def after_fit(
         self, train: Histories, validate: Callable[["RetrievalModule"], float]
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Finish after gradient training; ``validate`` scores the module, higher is better.
 
         Returns
@@ -216,6 +223,10 @@ class RetrievalModule(nn.Module):
         """
         del train, validate
         return {}
+
+    def without_cold_items(self) -> AbstractContextManager[None]:
+        """Meanwhile items without a training event take no place in a list, where that is known."""
+        return nullcontext()
 
     def towers_alone(self) -> AbstractContextManager[None]:
         """Meanwhile the scorer has only what gradient steps train; all of it by default."""

@@ -6,10 +6,11 @@ least-squares factor, and for the user the fold-in of the same history: both are
 and so is their sum. One vector per item, one per user, one index.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
+from twotower.errors import InputError
 from twotower.factors.als import fit_both_factors, fold_in
+from twotower.factors.cold_items import ColdItems
 from twotower.factors.fold_in import FoldIn, FoldInInfo
 from twotower.factors.scorer import FactorScorer
-from twotower.factors.text_smoothing import Nearness
+from twotower.factors.text_smoothing import Nearness, mean_of
 from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
 from twotower.models.base import (
     Batch,
@@ -38,7 +41,9 @@ from twotower.models.projection import score_projections
 from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
-from twotower.types import BoolArray, FloatArray
+from twotower.types import Array, BoolArray, FloatArray
+
+logger = logging.getLogger(__name__)
 
 _ENCODE_ROWS = 1024
 _PROJECTION_USERS = 20_000
@@ -52,12 +57,16 @@ class SequenceTower(RetrievalModule):
     """Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
 
     example_source: ClassVar[str] = "sequences"
+    bounds_cold_items: ClassVar[bool] = True
     item_ids: Tensor
     item_content: Tensor
     has_text: Tensor
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
+    tower_weight: Tensor
+    cold_scales: Tensor
+    cold_scale: Tensor
     user_map: Tensor
     item_map: Tensor
 
@@ -108,16 +117,20 @@ class SequenceTower(RetrievalModule):
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
+        self.register_buffer("tower_weight", torch.ones(()))
+        scales = [config.cold_items.tower_scale, config.cold_items.factor_scale]
+        self.register_buffer("cold_scales", torch.tensor(scales))
+        self.register_buffer("cold_scale", torch.ones(()))
         # Zero until they are fitted: training and its validations are without them.
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
         self._with_factors = True
         self._text, self._release = text, release
+        self.trained = trained
         self._cold = np.flatnonzero(~trained)
-        self._nearest = config.cold_items.nearest(
-            text[self._cold], text, trained, Nearness(release[self._cold], release)
-        )
+        self._cold_in_place = True
+        self._nearest = self._lenders(self._cold)
 
     @property
     def history_length(self) -> int:
@@ -133,10 +146,27 @@ class SequenceTower(RetrievalModule):
 
     def after_fit(
         self, train: Histories, validate: Callable[[RetrievalModule], float]
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Project the towers' vectors, then weigh both parts on validation."""
         self.fit_projection(train)
+        if not (train.lengths >= 2).any():
+            self._leave_out_towers()
+            return {}
         return self.weigh_factors(validate)
+
+    def _leave_out_towers(self) -> None:
+        """Leave the score to the least-squares part, where no step could train the towers."""
+        if self.config.factors is None:
+            raise InputError(
+                "no user has two training interactions, which a sequence model without a "
+                "least-squares part learns from",
+                "train mf or lightgcn, or prepare the data with a smaller k-core",
+            )
+        logger.warning(
+            "no user has two training interactions, so that there is no sequence to learn from: "
+            "the model scores by its least-squares part alone"
+        )
+        self.tower_weight.fill_(0.0)
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
@@ -170,7 +200,7 @@ class SequenceTower(RetrievalModule):
         self.user_map.copy_(torch.from_numpy(fitted.user))
         self.item_map.copy_(torch.from_numpy(fitted.item))
 
-    def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> dict[str, float]:
+    def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
         """Set the weight of the least-squares part to the one that validates best.
 
         A coarse grid, which is extended where its best is at an end, and the two weights beside
@@ -180,11 +210,11 @@ class SequenceTower(RetrievalModule):
 
         Returns
         -------
-        ``metric`` of the finished model, and for a model with a least-squares part
-        ``towers_alone`` and ``factor_weight``.
+        ``factor_weight``, the metric of each weight that was tried as ``factor_weights``, and that
+        of the ``towers_alone``; nothing for a model without a least-squares part.
         """
         if self.config.factors is None:
-            return {"metric": validate(self)}
+            return {}
         found: dict[float, float] = {}
 
         def best() -> float:
@@ -207,7 +237,11 @@ class SequenceTower(RetrievalModule):
             self.factor_weight.fill_(best())
             with self.towers_alone():
                 alone = validate(self)
-        return {"metric": found[best()], "towers_alone": alone, "factor_weight": best()}
+        return {
+            "factor_weight": best(),
+            "factor_weights": {f"{weight:.4g}": found[weight] for weight in sorted(found)},
+            "towers_alone": alone,
+        }
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed every item of the batch once, then run the user tower over the histories."""
@@ -246,12 +280,56 @@ class SequenceTower(RetrievalModule):
 
     @contextmanager
     def without_cold_items(self) -> Iterator[None]:
-        """Meanwhile nothing stands for the factors of items without events."""
-        cold, self._cold = self._cold, self._cold[:0]
+        """Meanwhile items without events have vectors of zeros: they take no place in a list."""
+        self._cold_in_place = False
         try:
             yield
         finally:
-            self._cold = cold
+            self._cold_in_place = True
+
+    @property
+    def cold_items(self) -> ColdItems:
+        """The config's, with the scales that were fitted and the bound on exposure in them."""
+        tower, factor = (self.cold_scale * self.cold_scales).tolist()
+        return self.config.cold_items.vary(tower_scale=tower, factor_scale=factor)
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether there is a least-squares part."""
+        return self.config.factors is not None
+
+    @property
+    def exposure(self) -> float:
+        """See `ColdItems.exposure`."""
+        return self.config.cold_items.exposure
+
+    def _lenders(self, rows: Array) -> Array:
+        """``(m, neighbours)`` trained items that lend to items, none of which lends itself."""
+        lenders = self.trained.copy()
+        lenders[rows] = False
+        text, release = self._text, self._release
+        return self.config.cold_items.nearest(
+            text[rows], text, lenders, Nearness(release[rows], release)
+        )
+
+    @torch.no_grad()
+    def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
+        """What items ``(m,)`` would have if training had no event of them, scales not counted.
+
+        Returns
+        -------
+        towers
+            ``(m, k)`` as they are compared.
+        factors
+            ``(m, f)`` borrowed from the trained items that are not among these.
+        """
+        places = torch.from_numpy(rows).to(self.item_content.device) + 1
+        unknown = self.item_embedding(torch.zeros_like(places))
+        with evaluating(self):
+            towers = self.item_tower.from_content(unknown, self.item_content[places])
+        compared = towers @ self.item_map if self.projected else towers
+        factors = mean_of(self.next_factors.cpu().numpy(), self._lenders(rows))
+        return compared.cpu().numpy(), factors
 
     @contextmanager
     def towers_alone(self) -> Iterator[None]:
@@ -267,11 +345,11 @@ class SequenceTower(RetrievalModule):
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         towers = self.history_table()
         maker = self.fold_in() if self._with_factors else None
-        weight = float(self.factor_weight)
+        weight, tower_weight = float(self.factor_weight), np.float32(self.tower_weight)
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = self._encode(queries.histories, towers)
+            vectors = tower_weight * self._encode(queries.histories, towers)
             if user_map is not None:
                 vectors = vectors @ user_map
             if maker is None:
@@ -280,10 +358,14 @@ class SequenceTower(RetrievalModule):
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
         if maker is None:
-            return FactorScorer(compared.cpu().numpy(), encode)
+            items = compared.cpu().numpy().copy()
+            items[self._cold] *= float(self.cold_scale) if self._cold_in_place else 0
+            return FactorScorer(items, encode)
         items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
-        if len(self._cold):
-            items[self._cold] = self.config.cold_items.vectors(
+        if not self._cold_in_place:
+            items[self._cold] = 0
+        else:
+            items[self._cold] = self.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )
         return FactorScorer(items, encode)
@@ -307,8 +389,8 @@ class SequenceTower(RetrievalModule):
         """Both towers as ONNX models, and the tables that they read.
 
         The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``; its last step is the
-        projection, where there is one. The item tower has inputs ``item``, ``text``, ``features``
-        and ``release``; its vectors are what the user tower reads, before any projection.
+        projection or weight, where there is one. The item tower has inputs ``item``, ``text``,
+        ``features`` and ``release``; its vectors are what the user tower reads, before that step.
         """
         config, factors = self.config, self.config.factors
         user_example = {
@@ -321,7 +403,12 @@ class SequenceTower(RetrievalModule):
             "features": torch.zeros(1, len(ITEM_FEATURES)),
             "release": torch.zeros(1, RELEASE_WAVES),
         }
-        tower = _Projected(self.user_tower, self.user_map) if self.projected else self.user_tower
+        tower: nn.Module = self.user_tower
+        weight = float(self.tower_weight)
+        if self.projected:
+            tower = _Mapped(tower, weight * self.user_map)
+        elif weight != 1:
+            tower = _Mapped(tower, weight * torch.eye(config.embedding_dim))
         table = self.history_table().cpu().numpy()
         table[0] = 0
         return ServedTowers(
@@ -342,12 +429,14 @@ class SequenceTower(RetrievalModule):
                 confidence=factors.fold_in_confidence,
                 recency=factors.recency,
                 regularisation=factors.regularisation,
-                cold_items=config.cold_items,
+                cold_items=self.cold_items,
             ),
+            cold_scale=1.0 if factors is not None else float(self.cold_scale),
+            exposure=self.exposure,
         )
 
 
-class _Projected(nn.Module):
+class _Mapped(nn.Module):
     projection: Tensor
 
     def __init__(self, tower: nn.Module, projection: Tensor) -> None:

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +14,7 @@ from twotower.data import Dataset, Histories
 from twotower.errors import InputError
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
+from twotower.training.cold_start import ColdItemModel, fit_cold_start
 from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import EXAMPLE_SOURCES
 from twotower.training.progress import Progress, TrainingState
@@ -28,6 +31,11 @@ class Trained:
     seed: int
     module: RetrievalModule
     state: TrainingState
+    metric: float | None = None
+    """Validation metric of the model as it is, items without events included; None where it was
+    not measured."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen on validation after training, by name."""
 
 
 def fit(
@@ -81,20 +89,27 @@ def fit(
         ),
         Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
         settings,
-        validate=partial(_alone, validate) if settings.towers_alone else validate,
+        validate=partial(_during_training, validate, settings.towers_alone),
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,
         progress=progress,
     )
-    state.chosen = module.after_fit(train_part, validate)
-    return Trained(variant, seed, module, state)
+    chosen = module.after_fit(train_part, validate)
+    if module.bounds_cold_items:
+        cold_start = fit_cold_start(cast(ColdItemModel, module), dataset)
+        if cold_start is not None:
+            chosen["cold_start"] = asdict(cold_start)
+    metric = validate(module) if chosen else state.best_metric
+    return Trained(variant, seed, module, state, metric, chosen)
 
 
-def _alone(validate: Callable[[RetrievalModule], float], module: RetrievalModule) -> float:
-    """The metric of what gradient steps train."""
-    with module.towers_alone():
+def _during_training(
+    validate: Callable[[RetrievalModule], float], alone: bool, module: RetrievalModule
+) -> float:
+    """The metric of a module in training; of items without events nothing is fitted yet."""
+    with module.without_cold_items(), module.towers_alone() if alone else nullcontext():
         return validate(module)
 
 

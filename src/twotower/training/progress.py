@@ -30,8 +30,6 @@ class TrainingState:
     validated_epoch: int = 0
     bad_validations: int = 0
     finished: bool = False
-    chosen: dict[str, float] = field(default_factory=dict)
-    """What was chosen once training was over, and how the finished model validates."""
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @classmethod

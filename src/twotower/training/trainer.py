@@ -115,7 +115,9 @@ def train(
     average = None if config.average is None else WeightAverage(module, config.average)
     if average is not None:
         modules["average"] = average
-    epochs = max(config.epochs, math.ceil(config.least_steps / max(examples.steps, 1)))
+    epochs = 0  # a source without examples trains nothing
+    if examples.steps:
+        epochs = max(config.epochs, math.ceil(config.least_steps / examples.steps))
     state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():

@@ -40,3 +40,7 @@ class Variant(Config):
         """Names of the models that must be trained before this one."""
         learned_from = (term.teacher for term in self.distillation)
         return tuple(dict.fromkeys((*learned_from, *self.model.teachers)))
+
+    def with_epochs(self, epochs: int) -> "Variant":
+        """The same with so many epochs at most, however few steps they are."""
+        return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))

@@ -13,7 +13,6 @@ from twotower.features import TextFields, cached_embeddings, item_texts, text_en
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
 from twotower.training.fit import Trained, fit
-from twotower.training.progress import TrainingState
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -114,21 +113,21 @@ def train_variant(
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
-    chosen = trained.state.chosen
-    if "factor_weight" in chosen:
+    if "factor_weight" in trained.chosen:
         popularity = Popularity.fit(dataset.train, len(dataset.items))
         floor = validation_ndcg(popularity, dataset, max_queries=variant.training.validation_users)
-        for warning in _warnings(chosen, floor):
+        for warning in _warnings(trained, floor):
             reporter.failure(f"{name} seed {seed}: {warning}")
     return trained
 
 
-def _warnings(chosen: Mapping[str, float], popularity: float) -> Iterator[str]:
+def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
     """What is odd about a finished model, given its validation and that of popularity."""
+    chosen = trained.chosen
     weight = chosen["factor_weight"]
-    if chosen["metric"] < popularity:
+    if trained.metric is not None and trained.metric < popularity:
         yield (
-            f"validation NDCG@10 {chosen['metric']:.4f} is below popularity's {popularity:.4f}; "
+            f"validation NDCG@10 {trained.metric:.4f} is below popularity's {popularity:.4f}; "
             "recommend by popularity, or train on more interactions"
         )
     if chosen["towers_alone"] < popularity:
@@ -226,20 +225,21 @@ def trained_model(
     )
     save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
-    reporter.note(f"{name} seed {seed}: {_told(trained.state)}")
+    reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
 
 
-def _told(state: TrainingState) -> str:
+def summary(trained: Trained) -> str:
     """The validation of the model that is saved, its epoch, and what was chosen for it."""
-    best = 0 if state.best_epoch is None else state.best_epoch + 1
-    told = (
-        f"validation NDCG@10 {state.chosen.get('metric', state.best_metric or 0.0):.4f} in epoch "
-        f"{best} of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
-    )
-    if "factor_weight" not in state.chosen:
-        return told
-    return told + (
-        f", least squares weighs {state.chosen['factor_weight']:.3g} "
-        f"(towers alone {state.chosen['towers_alone']:.4f})"
-    )
+    state, chosen, parts = trained.state, trained.chosen, []
+    if trained.metric is not None:
+        parts.append(f"validation NDCG@10 {trained.metric:.4f}")
+    if state.best_epoch is not None:
+        parts.append(f"weights of epoch {state.best_epoch + 1} of {len(state.epochs)}")
+    if "factor_weight" in chosen:
+        parts.append(
+            f"least-squares weight {chosen['factor_weight']:.3g} "
+            f"(towers alone {chosen['towers_alone']:.4f})"
+        )
+    parts.append(f"{sum(epoch.seconds for epoch in state.epochs):.0f} s of training")
+    return ", ".join(parts)
