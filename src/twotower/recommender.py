@@ -24,12 +24,15 @@ class Recommender:
     def __init__(
         self,
         pipeline: Pipeline,
-        trained: Trained | None = None,
         dataset: Dataset | None = None,
+        *,
+        evaluated: Trained | None = None,
+        shipped: Trained | None = None,
     ) -> None:
         self._pipeline = pipeline
-        self._trained = trained
         self._dataset = dataset
+        self._evaluated = evaluated
+        self._shipped = shipped
 
     @classmethod
     def fit(
@@ -39,6 +42,7 @@ class Recommender:
         *,
         seed: int = 0,
         text_encoder: str = "minilm",
+        refit: bool = True,
         checkpoint: Path | None = None,
     ) -> Self:
         """Train a two-tower and index its items.
@@ -54,6 +58,9 @@ class Recommender:
             Decides initial weights, batches and dropout.
         text_encoder
             ``minilm`` (extra ``text``) or ``hashing``; a `Variant` brings its own.
+        refit
+            Whether recommendations come from the model fitted anew on all interactions, with
+            what validation chose; `evaluate` measures the one fitted on the training part.
         checkpoint
             Folder of checkpoints; a fit that was interrupted goes on from there.
 
@@ -64,6 +71,8 @@ class Recommender:
         """
         from twotower.workflow.bundling import bundle_contents
         from twotower.workflow.models import named_variant, train_variant
+        from twotower.workflow.refit import refit as refit_model
+        from twotower.workflow.refit import refit_blend
         from twotower.workflow.reranking import fitted_blend
 
         name = model if isinstance(model, str) else "custom"
@@ -73,9 +82,12 @@ class Recommender:
                 f"model {name!r} has no towers to serve", "fit a two-tower, for example v9"
             )
         trained = train_variant(variant, dataset, name=name, seed=seed, checkpoint=checkpoint)
-        blend = fitted_blend(trained, dataset)
-        contents = bundle_contents(name, trained, dataset, reranker=blend)
-        return cls(Pipeline(contents), trained, dataset)
+        blend, shipped = fitted_blend(trained, dataset), trained
+        if refit:
+            shipped = refit_model(name, trained, dataset)
+            blend = refit_blend(blend, shipped, dataset)
+        contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
+        return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
     def evaluate(self) -> dict[str, float]:
         """Full-ranking test metrics, ``{"HR@10": …, "NDCG@10": …}``.
@@ -87,11 +99,11 @@ class Recommender:
         """
         from twotower.evaluation.protocols import FULL, evaluate
 
-        if self._trained is None or self._dataset is None:
+        if self._evaluated is None or self._dataset is None:
             raise InputError(
                 "a loaded bundle holds no test part", "evaluate the recommender that was fitted"
             )
-        found = evaluate(self._trained.module.scorer(), self._dataset, protocols=(FULL,))
+        found = evaluate(self._evaluated.module.scorer(), self._dataset, protocols=(FULL,))
         return {metric: found.mean(FULL, metric) for metric in found.metrics}
 
     def recommend(
@@ -116,9 +128,9 @@ class Recommender:
         """Write the bundle, all or nothing."""
         from twotower.workflow.bundling import write_bundle
 
-        if self._trained is None:
+        if self._shipped is None:
             raise InputError("this recommender was loaded from a bundle", "copy that folder")
-        write_bundle(Path(folder), self._pipeline.contents, self._trained)
+        write_bundle(Path(folder), self._pipeline.contents, self._shipped)
         return Path(folder)
 
     @classmethod

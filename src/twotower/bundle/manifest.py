@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
@@ -35,6 +35,9 @@ class ModelInfo(Config):
     """Name of the data set."""
     dataset_fingerprint: str
     """sha256 of the data set: which ids and interactions the model was trained on."""
+    fitted_on: Literal["train", "all"] = "train"
+    """``all`` where the bundle holds a refit on all interactions; ``metrics`` are then those of
+    the model that was evaluated, which was fitted on the training part."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured before export: ``{"NDCG@10": 0.05}``."""
     text_encoder: str | None = None

@@ -37,6 +37,13 @@ IndexKind: TypeAlias = Annotated[
     ],
     typer.Option("--kind", help="Kind of index; auto measures them and takes the fastest."),
 ]
+Refit: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        help="Bundle the model fitted anew on all interactions, with what validation chose; "
+        "figures are of the evaluated model."
+    ),
+]
 KCore: TypeAlias = Annotated[
     int | None, typer.Option("--k-core", help="Least interactions of a user and an item.")
 ]

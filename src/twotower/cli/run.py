@@ -10,6 +10,7 @@ from twotower.cli.options import (
     IndexKind,
     JsonFile,
     KCore,
+    Refit,
     TextEncoderName,
     Track,
     changed_settings,
@@ -32,6 +33,7 @@ def run(
     k_core: KCore = None,
     kind: IndexKind = "auto",
     text_encoder: TextEncoderName = "minilm",
+    refit: Refit = True,
     track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -62,6 +64,7 @@ def run(
             seeds=range(seeds),
             text_encoder=text_encoder,
             index=named_choice(kind),
+            refit=refit,
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )

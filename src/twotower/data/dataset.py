@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +79,13 @@ class Dataset:
     def train(self) -> Histories:
         """The training part: the only one that models, features and graphs may be fitted on."""
         return self.part(Part.TRAIN)
+
+    def with_all_in_train(self) -> "Dataset":
+        """The same with every interaction in the training part, for a model that is to be shipped.
+
+        Nothing is held out: it cannot be evaluated on.
+        """
+        return replace(self, split=np.full_like(self.split, Part.TRAIN))
 
     def held_out(self, part: Part) -> tuple[Queries, Histories]:
         """Queries and targets of an evaluation part.

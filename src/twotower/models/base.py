@@ -224,6 +224,12 @@ class RetrievalModule(nn.Module):
         del train, validate
         return {}
 
+    def after_refit(self, train: Histories, evaluated: Self) -> None:
+        """Finish after gradient training on all interactions, without a validation part.
+
+        What `after_fit` chose on validation is taken from the ``evaluated`` module.
+        """
+
     def without_cold_items(self) -> AbstractContextManager[None]:
         """Meanwhile items without a training event take no place in a list, where that is known."""
         return nullcontext()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import torch
@@ -153,6 +153,14 @@ class SequenceTower(RetrievalModule):
             self._leave_out_towers()
             return {}
         return self.weigh_factors(validate)
+
+    def after_refit(self, train: Histories, evaluated: Self) -> None:
+        """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
+        self.fit_projection(train)
+        self.tower_weight.copy_(evaluated.tower_weight)
+        self.factor_weight.copy_(evaluated.factor_weight)
+        self.cold_scales.copy_(evaluated.cold_scales)
+        self.cold_scale.copy_(evaluated.cold_scale)
 
     def _leave_out_towers(self) -> None:
         """Leave the score to the least-squares part, where no step could train the towers."""

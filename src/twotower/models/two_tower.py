@@ -1,7 +1,7 @@
 """The two-tower model: tables, towers and the item data that they read."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -201,6 +201,11 @@ class TwoTower(RetrievalModule):
         del train, seed
         if self.config.init_from is not None:
             self.start_from(*teachers[self.config.init_from].own_vectors)
+
+    def after_refit(self, train: Histories, evaluated: Self) -> None:
+        """Bound items without events as the evaluated module does."""
+        del train
+        self.cold_scale.copy_(evaluated.cold_scale)
 
     @torch.no_grad()
     def start_from(self, users: FloatArray, items: FloatArray) -> None:

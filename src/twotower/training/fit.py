@@ -42,7 +42,8 @@ def fit(
     variant: Variant,
     dataset: Dataset,
     *,
-    validate: Callable[[RetrievalModule], float],
+    validate: Callable[[RetrievalModule], float] | None,
+    evaluated: "Trained | None" = None,
     text: FloatArray | None = None,
     image: FloatArray | None = None,
     teachers: Mapping[str, Scorer] | None = None,
@@ -55,7 +56,10 @@ def fit(
     Parameters
     ----------
     validate
-        Metric of a module on the validation part, higher is better.
+        Metric of a module on the validation part, higher is better; None for a refit.
+    evaluated
+        For a refit on all interactions: the model of the same variant that was validated. The
+        refit is trained for as many epochs as that one's best, and keeps what was chosen for it.
     text
         ``(num_items, t)`` text embeddings of the items, for models that read text.
     image
@@ -77,7 +81,7 @@ def fit(
     module = build_model(variant.model, dataset, text, image)
     train_part, num_items = dataset.train, len(dataset.items)
     module.before_fit(train_part, seed, found)
-    settings = variant.training
+    settings, alone = variant.training, variant.training.towers_alone
     state = train(
         module,
         EXAMPLE_SOURCES.find(module.example_source)(
@@ -89,13 +93,18 @@ def fit(
         ),
         Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
         settings,
-        validate=partial(_during_training, validate, settings.towers_alone),
+        validate=None if validate is None else partial(_during_training, validate, alone),
+        stop_after=None if evaluated is None else (evaluated.state.best_epoch or 0) + 1,
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,
         progress=progress,
     )
+    if validate is None:
+        if evaluated is not None:
+            module.after_refit(train_part, evaluated.module)
+        return Trained(variant, seed, module, state)
     chosen = module.after_fit(train_part, validate)
     if module.bounds_cold_items:
         cold_start = fit_cold_start(cast(ColdItemModel, module), dataset)

@@ -76,7 +76,8 @@ def train(
     loss: Callable[[Embeddings], Tensor],
     config: TrainingConfig,
     *,
-    validate: Callable[[RetrievalModule], float],
+    validate: Callable[[RetrievalModule], float] | None,
+    stop_after: int | None = None,
     negatives: LiveNegatives | None = None,
     seed: int = 0,
     fingerprint: str = "",
@@ -90,7 +91,9 @@ def train(
     validate
         Higher is better; called with the module in eval mode at the end of an epoch, once
         ``validate_steps`` steps have gone since the last time. Early stopping and the choice
-        of weights rest on it.
+        of weights rest on it. With None nothing is validated, and the last weights are kept.
+    stop_after
+        Epochs after which training ends, however many are planned for the schedule.
     negatives
         What the model itself adds to the negatives of the examples.
     seed
@@ -132,7 +135,8 @@ def train(
             save_checkpoint(checkpoint / name, modules, adam, asdict(state))
 
     saved = time.monotonic()
-    while state.epoch < epochs and not state.finished:
+    last = epochs if stop_after is None else min(epochs, stop_after)
+    while state.epoch < last and not state.finished:
         module.train()
         while state.step < examples.steps:
             begun = time.perf_counter()
@@ -164,7 +168,7 @@ def train(
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         unvalidated = state.epoch - state.validated_epoch
         enough = unvalidated * examples.steps >= config.validate_steps
-        if enough or state.epoch == epochs:
+        if validate is not None and (enough or state.epoch == last):
             state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad(), _judged(average, module):
@@ -183,6 +187,9 @@ def train(
             progress(state, examples.steps, examples.size / record.seconds)
         save("last")
         saved = time.monotonic()
+    if validate is None:
+        with _judged(average, module):
+            best = copy.deepcopy(module.state_dict())
     adam.release()
     if checkpoint is not None and (checkpoint / "best").exists():
         load_tensors(checkpoint / "best", modules, adam)

@@ -25,6 +25,8 @@ from twotower.training.storage import read_description
 from twotower.types import FloatArray
 from twotower.workflow.models import item_text, saved_model
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.refit import refit as refit_model
+from twotower.workflow.refit import refit_blend, refit_folder
 from twotower.workflow.reranking import fitted_blend
 from twotower.workflow.text_export import text_model
 
@@ -44,6 +46,7 @@ def bundle_contents(
     metrics: Mapping[str, float] | None = None,
     reranker: Trained | Blend | None = None,
     new_items: bool = True,
+    refitted: bool = False,
 ) -> BundleContents:
     """Everything that serving reads.
 
@@ -58,6 +61,9 @@ def bundle_contents(
     reranker
         What re-ranks candidates: a fitted blend, or a trained model for its vectors, for example
         LightGCN.
+    refitted
+        Whether ``trained`` is a `twotower.workflow.refit.refit`; features are then fitted on all
+        interactions too.
     new_items
         Whether items and texts that training never saw can be encoded: adds the item tower, the
         items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
@@ -67,6 +73,7 @@ def bundle_contents(
     InputError
         Where the model is not a two-tower: it has no towers to serve.
     """
+    fitted = dataset.with_all_in_train() if refitted else dataset
     towers = trained.module.export(len(dataset.users))
     text = item_text(trained.variant, dataset, Silent())
     scorer = trained.module.scorer()
@@ -79,6 +86,7 @@ def bundle_contents(
             config=trained.variant.model_dump(mode="json"),
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
+            fitted_on="all" if refitted else "train",
             metrics=dict(metrics or {}),
             text_encoder=None if text is None else trained.variant.text_encoder,
             history_length=towers.history_length,
@@ -88,7 +96,7 @@ def bundle_contents(
         user_table=towers.user_table,
         history_table=towers.history_table,
         factors=towers.factors,
-        user_features=UserFeatures.fit(dataset.train, dataset.catalogue),
+        user_features=UserFeatures.fit(fitted.train, dataset.catalogue),
         item_vectors=item_vectors,
         users=dataset.users,
         catalogue=dataset.catalogue,
@@ -100,7 +108,7 @@ def bundle_contents(
             if isinstance(reranker, Trained)
             else reranker
         ),
-        new_items=_new_items(trained, towers, dataset, text, scorer) if new_items else None,
+        new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
     )
 
 
@@ -159,6 +167,7 @@ def bundle_model(
     index: IndexConfig | AutoConfig | None = None,
     reranker: Path | None = None,
     blend: bool = True,
+    refit: bool = True,
     peers: Sequence[Path] = (),
     new_items: bool = True,
     reporter: Reporter | None = None,
@@ -166,22 +175,30 @@ def bundle_model(
     """Bundle a saved model, with a saved re-ranker if one is given, else a fitted blend.
 
     Where there is no validation part, or ``blend`` is False, there is no second stage then.
-    ``peers`` are folders of other saved models, which the demo compares with.
+    With ``refit`` the bundle holds the model fitted anew on all interactions, which is kept beside
+    the model's folder, ``<folder>-refit``. ``peers`` are folders of other saved models, which the
+    demo compares with.
     """
     reporter = reporter or Silent()
-    trained = saved_model(model, dataset, reporter)
+    trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
     elif blend and trained.variant.model.has_towers and (dataset.split == Part.VALIDATION).any():
         second = fitted_blend(trained, dataset, reporter)
+    if refit:
+        folder = refit_folder(model)
+        trained = refit_model(name, trained, dataset, folder, reporter=reporter)
+        if isinstance(second, Blend):
+            second = refit_blend(second, trained, dataset)
     contents = bundle_contents(
-        read_description(model)["name"],
+        name,
         trained,
         dataset,
         index=index,
         reranker=second,
         new_items=new_items,
+        refitted=refit,
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")

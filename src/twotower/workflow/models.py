@@ -105,10 +105,7 @@ def train_variant(
         validate=validate,
         image=item_image(variant, dataset, reporter),  # first: it may find that there are none
         text=item_text(variant, dataset, reporter),
-        teachers={
-            teacher: _teacher(teacher, variant, dataset, seed, models, reporter)
-            for teacher in variant.teachers
-        },
+        teachers=trained_teachers(variant, dataset, seed, models, reporter),
         seed=seed,
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
@@ -141,6 +138,15 @@ def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
             f"the weight of the least-squares part is {weight:g}, the end of what is tried: the "
             f"{part} adds nothing on this data set"
         )
+
+
+def trained_teachers(
+    variant: Variant, dataset: Dataset, seed: int, models: Path | None, reporter: Reporter
+) -> dict[str, Scorer]:
+    """What a variant learns from, by name; found or put in ``models``, see `train_variant`."""
+    return {
+        name: _teacher(name, variant, dataset, seed, models, reporter) for name in variant.teachers
+    }
 
 
 def _teacher(

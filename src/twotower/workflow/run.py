@@ -22,6 +22,8 @@ from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.refit import refit as refit_model
+from twotower.workflow.refit import refit_blend, refit_folder
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
 
@@ -58,6 +60,7 @@ def run(
     seeds: Sequence[int] = (0,),
     text_encoder: str = "minilm",
     index: IndexConfig | AutoConfig | None = None,
+    refit: bool = True,
     on_rows: Callable[[list[Row]], None] | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -68,8 +71,8 @@ def run(
     source
         What `prepare` reads.
     out
-        Folder for ``dataset``, ``models/<name>/seed-<n>``, ``sampled-negatives.parquet`` and
-        ``bundle``.
+        Folder for ``dataset``, ``models/<name>/seed-<n>`` and ``seed-<n>-refit``,
+        ``sampled-negatives.parquet`` and ``bundle``.
     settings
         How ``source`` is prepared.
     models
@@ -77,6 +80,9 @@ def run(
         the vectors of those that are no two-towers, for the demo to compare with.
     seeds
         Training seeds; the first one's model is bundled.
+    refit
+        Whether the bundle holds the model fitted anew on all interactions, see
+        `twotower.workflow.refit`; else the one that was evaluated.
     on_rows
         Called with all result rows so far after each model, so that they can be written.
     """
@@ -106,6 +112,10 @@ def run(
     if not servable:
         return RunResult(dataset, rows, None)
     name, (model, blend) = list(servable.items())[-1]
+    if refit:
+        folder = refit_folder(out / "models" / name / f"seed-{model.seed}")
+        model = refit_model(name, model, dataset, folder, models=out / "models", reporter=reporter)
+        blend = refit_blend(blend, model, dataset)
     contents = bundle_contents(
         name,
         model,
@@ -115,6 +125,7 @@ def run(
             row.metric: row.value for row in rows if (row.model, row.protocol) == (name, FULL)
         },
         reranker=blend,
+        refitted=refit,
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")
