@@ -44,8 +44,20 @@ class ServeSettings(BaseSettings):
     """Most items of a history in a request, and events kept of a user."""
     max_batch: int = Field(1000, ge=1)
     """Most requests of a batch, and events of one call."""
+    max_work: int = Field(10_000_000, ge=1)
+    """Most work of one request: for each user that it asks for, ``k`` times the items of the
+    history, and 50 more for what an item costs without any."""
     max_body_bytes: int = Field(1 << 20, ge=1024)
     """Longest request body."""
+    max_header_bytes: int = Field(1 << 16, ge=1024)
+    """Longest request line and headers together."""
+    max_connections: int = Field(1000, ge=1)
+    """Most open connections of one process; for another one an idle one is closed."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Seconds that a client gets for its headers, and to read something of an answer."""
+    forwarded_allow_ips: str | None = None
+    """Addresses or networks of proxies, by commas, whose ``X-Forwarded-For`` is believed; ``*``
+    for any. None believes no such header."""
     timeout_s: float = Field(10.0, gt=0)
     """After so many seconds a request is answered with 504."""
     reload_timeout_s: float = Field(120.0, gt=0)

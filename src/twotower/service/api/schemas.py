@@ -31,13 +31,15 @@ class _Wanted(Config):
     """Whether candidates are re-ranked; by default as the service is set."""
     reasons: bool = True
     """Whether each item comes with its reason."""
+    strict: bool = False
+    """Refuse unknown items and users; else items are passed over, and users get popular items."""
 
 
 class Asker(Config):
     """Who asks: at least one of the three."""
 
     user_id: Id | None = None
-    """A user. One that is not known needs a history or words."""
+    """A user. One of whom nothing is known gets popular items, without a history or words."""
     history: list[Id] = Field(default=[], max_length=MOST)
     """Items just browsed, oldest first."""
     text: Words | None = None
@@ -61,21 +63,31 @@ class BatchRequest(_Wanted):
     requests: list[Asker] = Field(min_length=1, max_length=MOST)
 
 
-class RecommendAnswer(BaseModel):
+class UserAnswer(BaseModel):
     """Recommended items, best first."""
+
+    user: Literal["known", "new"]
+    """Whether the bundle knows the user: ``new`` is a cold start."""
+    source: Literal["model", "popular"]
+    """``popular`` where nothing is known of the user that the model could read: the items with
+    the most events in the training log, whose number is their score."""
+    unknown_items: list[str]
+    """Items of the request's history that are not known: it was answered without them."""
+    items: list[Recommendation]
+
+
+class RecommendAnswer(UserAnswer):
+    """Recommended items, best first, and the model."""
 
     model_version: str
     """Of the bundle that answered."""
-    user: Literal["known", "new"]
-    """Whether the bundle knows the user: ``new`` is a cold start."""
-    items: list[Recommendation]
 
 
 class BatchAnswer(BaseModel):
     """One answer per request, in their order."""
 
     model_version: str
-    answers: list[list[Recommendation]]
+    answers: list[UserAnswer]
 
 
 class ItemsAnswer(BaseModel):

@@ -97,12 +97,14 @@ def test_an_event_changes_the_next_recommendation(client) -> None:
 
 
 def test_somebody_unknown_who_does_something_is_known(client) -> None:
-    assert client.get("/v1/users/newcomer/recommendations").status_code == 404
+    path = "/v1/users/newcomer/recommendations"
+    assert client.get(path).json()["source"] == "popular"
+    assert client.get(f"{path}?strict=true").status_code == 404
     events = [event("e1", "newcomer"), event("e2", "newcomer", "never heard of", kind="buy")]
     answer = client.post("/v1/events", json={"events": events})
     assert [one["item_known"] for one in answer.json()["events"]] == [True, False]
-    body = client.get("/v1/users/newcomer/recommendations").json()
-    assert body["user"] == "new"
+    body = client.get(path).json()
+    assert (body["user"], body["source"]) == ("new", "model")
     assert body["items"]
 
 
