@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -65,6 +66,7 @@ class Server:
         return int(fields["Threads"]), int(fields["VmRSS"].split()[0]) / 1024
 
     def stop(self) -> None:
+        """End it."""
         self.process.terminate()
         try:
             self.process.wait(30)
@@ -84,6 +86,7 @@ class Probe(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
+        """Ask until the end."""
         while not self.ended.wait(0.1):
             began = time.monotonic()
             try:
@@ -96,6 +99,7 @@ class Probe(threading.Thread):
             self.threads, self.memory = max(self.threads, threads), max(self.memory, memory)
 
     def result(self) -> dict[str, object]:
+        """End it; what it saw, and the most threads and memory of the service."""
         self.ended.set()
         self.join()
         return {
@@ -139,7 +143,8 @@ def batches(server: Server, items: list[str]) -> dict[str, object]:
     }  # fmt: skip
 
 
-def in_threads(count: int, work) -> None:
+def in_threads(count: int, work: Callable[[], object]) -> None:
+    """Do something in several threads at once."""
     threads = [threading.Thread(target=work) for _ in range(count)]
     for thread in threads:
         thread.start()
@@ -179,6 +184,7 @@ def idle(server: Server, _: list[str]) -> dict[str, object]:
 
 
 def main() -> None:
+    """Run the attacks that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--attack", choices=["batches", "header", "idle"], action="append")

@@ -129,7 +129,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             )  # fmt: skip
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, piece by piece, so that no piece is longer than the rest of the bound."""
+        """Parse what came, in pieces that are no longer than what is left of the bound."""
         if self.waiting_since is None and self._in_header:
             self.waiting_since = self.loop.time()
         most = self._limits.header_bytes

@@ -28,7 +28,7 @@ def listening(saved_bundle, keys, tmp_path) -> Start:
     @contextlib.contextmanager
     def start(**changes) -> Iterator[int]:
         shutil.copytree(saved_bundle, tmp_path / "bundle")
-        given = {"bundle": tmp_path / "bundle", "poll_s": 60, "port": 0, **changes}
+        given = {"bundle": tmp_path / "bundle", "poll_s": 60, "port": 0, "drain_s": 1, **changes}
         settings = ServeSettings(**given)
         app = create_app(settings)
         server = BoundedServer(server_config(app, settings))
@@ -41,8 +41,8 @@ def listening(saved_bundle, keys, tmp_path) -> Start:
         try:
             yield server.servers[0].sockets[0].getsockname()[1]
         finally:
-            server.should_exit = server.force_exit = True
-            thread.join(10)
+            server.should_exit = True
+            thread.join()
 
     return start
 
