@@ -17,9 +17,10 @@ from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.index import ItemIndex
 from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_for, recommendations
-from twotower.inference.filters import ANY, Filters
+from twotower.inference.filters import ANY, Filters, check_categories
 from twotower.inference.item_encoder import ItemEncoder
 from twotower.inference.item_table import ItemTable
+from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import Ranked, filled
 from twotower.inference.requests import Reading, Request, RequestReader
 from twotower.inference.retrieval import search_block
@@ -237,26 +238,17 @@ class Pipeline:
         of_model = dict(zip(places, found, strict=True))
         popular = self.popular(k, filters=filters) if len(places) < len(requests) else []
         return [
-            Answer(of_model[place], "model", unknown)
+            Answer(of_model[place], MODEL, unknown)
             if place in of_model
-            else Answer(popular, "popular", unknown)
+            else Answer(popular, POPULAR, unknown)
             for place, (_, unknown) in enumerate(known)
         ]
 
     def popular(self, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """The items with the most events in the bundle's log; the score is their number."""
         _check_k(k)
-        passing = self.items.passing(filters)
-        late = np.arange(self.items.bundled, len(self.items))
-        rows = np.concatenate([self._by_popularity, late])
-        rows = rows[passing[rows]]
-        scores = np.zeros(len(self.items), dtype=np.float32)
-        scores[: self.items.bundled] = self._events_of_items
-
-        def best(count: int) -> Ranked:
-            return Ranked(rows[:count], scores[rows[:count]])
-
-        return recommendations(self.items, filled(best, k, filters, self.items))
+        check_categories(filters, self.items.names)
+        return recommendations(self.items, self._popular.over(self.items).best(k, filters))
 
     def reads(self, request: Request) -> bool:
         """Whether the request, or what is known of its user, holds anything that a model reads."""
@@ -298,6 +290,7 @@ class Pipeline:
     ) -> Iterator[tuple[Reading, list[Ranked]]]:
         """Block by block; ``candidates`` is None where there is no second stage."""
         _check_k(k)
+        check_categories(filters, self.items.names)
         second = None if candidates is None else second_stage(self.contents, k, candidates)
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
@@ -338,6 +331,7 @@ class Pipeline:
             At an unknown item, or ``k`` below 1.
         """
         _check_k(k)
+        check_categories(filters, self.items.names)
         row = self.items.row(item_id)
         return recommendations(self.items, similar(self.items, row, k, filters))
 
@@ -349,6 +343,7 @@ class Pipeline:
         come back where fewer have a score above 0.
         """
         _check_k(k)
+        check_categories(filters, self.items.names)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 
         def best(count: int) -> Ranked:
@@ -374,15 +369,8 @@ class Pipeline:
             _ = self.item_encoder
 
     @cached_property
-    def _events_of_items(self) -> IndexArray:
-        """``(bundle's items,)`` events in the bundle's log."""
-        counts = np.bincount(self.contents.histories.items, minlength=self.items.bundled)
-        return counts.astype(np.int32)
-
-    @cached_property
-    def _by_popularity(self) -> IndexArray:
-        """``(bundle's items,)`` rows, the most popular first, the earlier row first where equal."""
-        return np.argsort(-self._events_of_items, kind="stable")
+    def _popular(self) -> PopularItems:
+        return PopularItems(self.items)
 
     @cached_property
     def _text(self) -> TextSearch:

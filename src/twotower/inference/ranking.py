@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from twotower.inference.filters import Filters, within_caps
+from twotower.inference.filters import Filters, category_groups, within_caps
 from twotower.inference.item_table import ItemTable
 from twotower.types import Array, FloatArray, OffsetArray
 
@@ -61,10 +61,16 @@ def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemT
         wanted *= _MARGIN
 
 
-def _caps(filters: Filters, table: ItemTable, items: OffsetArray) -> list[tuple[Array, int]]:
-    caps: list[tuple[Array, int]] = []
+def _caps(
+    filters: Filters, table: ItemTable, items: OffsetArray
+) -> list[tuple[list[tuple[int, ...]], int]]:
+    caps = []
     if filters.max_per_category is not None:
-        caps.append((table.categories.rows[items], filters.max_per_category))
+        groups = (*category_groups(table.names), ())  # the last for -1, no category
+        codes = table.categories.rows[items].tolist()
+        caps.append(([groups[code] for code in codes], filters.max_per_category))
     if filters.max_per_franchise is not None:
-        caps.append((table.franchises[items], filters.max_per_franchise))
+        franchises = table.franchises[items].tolist()
+        groups_of = [(one,) if one >= 0 else () for one in franchises]
+        caps.append((groups_of, filters.max_per_franchise))
     return caps

@@ -184,7 +184,7 @@ class RequestReader:
         """Events of the user that are stored, or came since."""
         user = None if request.user_id is None else self._users.find(request.user_id)
         stored = self._stored_rows(-1 if user is None else user)
-        return stored.stop - stored.start + len(self._known_past(request))
+        return int(stored.stop - stored.start) + len(self._known_past(request))
 
     def _known_past(self, request: Request) -> list[Past]:
         return [one for one in request.past if one.item_id in self._items]
