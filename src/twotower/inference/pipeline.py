@@ -369,6 +369,14 @@ class Pipeline:
             _ = self.item_encoder
 
     @cached_property
+    def rating_range(self) -> tuple[float, float] | None:
+        """Lowest and highest rating of the bundle's log; None where it has none."""
+        ratings = self.contents.histories.ratings
+        if ratings is None or not len(ratings):
+            return None
+        return float(ratings.min()), float(ratings.max())
+
+    @cached_property
     def _popular(self) -> PopularItems:
         return PopularItems(self.items)
 

@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -77,6 +77,16 @@ class ServeSettings(BaseSettings):
     log_requests: bool = True
     """Whether every request is logged."""
 
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, value: str | None) -> str | None:
+        for part in (value or "").split(","):
+            if part.strip() not in ("", "*") and not _is_network(part.strip()):
+                raise ValueError(
+                    f"not an address or a network: {part.strip()!r}; name proxies by IP"
+                )
+        return value
+
     @model_validator(mode="after")
     def _open_to_the_network_needs_keys(self) -> Self:
         if self.keys_file is None and self.anonymous_read is None and not _is_loopback(self.host):
@@ -104,3 +114,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True

@@ -137,10 +137,10 @@ def _check_new_id(item_id: str) -> None:
 
 def _check_rating(one: Service, name: str, rating: float | None) -> None:
     """422 where `prepare` would reject a rating."""
-    ratings = one.pipeline.contents.histories.ratings
-    if rating is None or ratings is None:  # then no rating is trained on
+    log = None if rating is None else one.pipeline.rating_range
+    if rating is None or log is None:  # then no rating is trained on
         return
-    low, high = rating_scale(ratings)
+    low, high = rating_scale(log)
     if not low <= rating <= high:
         raise RefusedError(
             problem(

@@ -9,7 +9,6 @@ from pydantic import AfterValidator, BeforeValidator
 from twotower.data.settings import PrepareSettings
 from twotower.data.validation import SECONDS_BELOW
 from twotower.service.state.records import Id
-from twotower.types import Array
 
 MISSING: Final = frozenset(
     (
@@ -72,7 +71,7 @@ NUMBER: Final = BeforeValidator(_number)
 """Neither a boolean nor a text."""
 
 
-def rating_scale(ratings: Array) -> tuple[float, float]:
-    """Lowest and highest rating: the range that `prepare` has, with all that the log holds."""
+def rating_scale(log: tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest rating: the range that `prepare` has, and what the training log holds."""
     low, high = PrepareSettings().rating_range
-    return min(low, float(ratings.min(initial=low))), max(high, float(ratings.max(initial=high)))
+    return min(low, log[0]), max(high, log[1])

@@ -36,7 +36,7 @@ def test_health_readiness_and_model(client, open_contents) -> None:
 def test_what_is_counted(client) -> None:
     client.get("/v1/users/user-03/recommendations")
     client.post("/v1/recommendations", json={"history": ["item-01"], "rerank": True})
-    client.get("/v1/users/eve/recommendations")
+    client.get("/v1/users/eve/recommendations?strict=true")
     client.get("/nowhere")
     event = {
         "event_id": "e",
