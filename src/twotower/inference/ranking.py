@@ -56,9 +56,24 @@ def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemT
     while True:
         ranked = best(wanted)
         places = within_caps(_caps(filters, table, ranked.items), k)
-        if len(places) == k or len(ranked.items) < wanted:
+        if len(places) < k:  # not looked for among all items where the caps allow no more
+            k = min(k, _reachable(filters, table))
+        if len(places) >= k or len(ranked.items) < wanted:
             return ranked.take(np.asarray(places, dtype=np.int64))
         wanted *= _MARGIN
+
+
+def _reachable(filters: Filters, table: ItemTable) -> int:
+    """At most so many open items together are within the caps."""
+    bounds = []
+    for groups, most in (
+        (table.categories.rows, filters.max_per_category),
+        (table.franchises, filters.max_per_franchise),
+    ):
+        if most is not None:
+            ungrouped, *sizes = np.bincount(groups[table.open] + 1, minlength=1).tolist()
+            bounds.append(ungrouped + sum(min(size, most) for size in sizes))
+    return min(bounds)
 
 
 def _caps(
