@@ -35,7 +35,7 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError, ValueError):
         backend = "unknown"
     if backend == "sqlite":
-        make_private(parsed.database)
+        _make_private(parsed.database)
         engine = create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
     elif backend == "postgresql":
@@ -58,7 +58,7 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def make_private(database: str | None) -> None:
+def _make_private(database: str | None) -> None:
     """Create the file of a SQLite database with permissions 0600 where there is none.
 
     SQLite itself follows the umask, with which other users of the machine may read what is in it.
