@@ -65,7 +65,7 @@ def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemT
 
 def _reachable(filters: Filters, table: ItemTable) -> int:
     """At most so many open items together are within the caps."""
-    bounds = []
+    bounds: list[int] = []
     for groups, most in (
         (table.categories.rows, filters.max_per_category),
         (table.franchises, filters.max_per_franchise),

