@@ -16,10 +16,11 @@ from twotower.bundle.storage import load_bundle
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.index import ItemIndex
-from twotower.inference.answers import Recommendation, reasons_for, recommendations
-from twotower.inference.filters import ANY, Filters
+from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_for, recommendations
+from twotower.inference.filters import ANY, Filters, check_categories
 from twotower.inference.item_encoder import ItemEncoder
 from twotower.inference.item_table import ItemTable
+from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import Ranked, filled
 from twotower.inference.requests import Reading, Request, RequestReader
 from twotower.inference.retrieval import search_block
@@ -32,6 +33,7 @@ from twotower.types import IndexArray
 __all__ = ["Pipeline", "Recommendation"]
 
 _BLOCK: Final = 1024  # requests held at once
+_COST_OF_ITEM: Final = 50  # in items of a history
 _NOTHING: Final = np.zeros(0, dtype=np.int32)
 
 
@@ -184,6 +186,83 @@ class Pipeline:
             add_time(clock, "present", began)
         return answers
 
+    def answers(
+        self,
+        requests: Sequence[Request],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        filters: Filters = ANY,
+        candidates: int = 1000,
+        rerank: bool = False,
+        reasons: bool = True,
+        timings: Timings | None = None,
+        strict: bool = False,
+    ) -> list[Answer]:
+        """As `recommend_batch`, whatever is unknown.
+
+        Unknown items of a history are passed over, and named in the answer. A user of whom
+        nothing is known that the model could read gets `popular` items. With ``strict`` both
+        are errors.
+
+        Raises
+        ------
+        InputError
+            As `recommend`; without ``strict`` not for unknown users and items.
+        """
+        users = self.contents.users
+        empty = [one for one in requests if one.user_id in users and not self.reads(one)]
+        if strict and empty:
+            raise InputError(
+                f"nothing is known of user {empty[0].user_id!r} that the model could read",
+                "pass a history or words, or take popular items: strict=False",
+            )
+        known = [(one, []) if strict else self._reader.without_unknown(one) for one in requests]
+        places = [
+            place
+            for place, (request, unknown) in enumerate(known)
+            if self._reader.says_something(request)
+            or strict
+            or (request.user_id is None and not unknown)  # an empty request is an error
+        ]
+        found = self.recommend_batch(
+            [known[place][0] for place in places],
+            k,
+            exclude_seen=exclude_seen,
+            filters=filters,
+            candidates=candidates,
+            rerank=rerank,
+            reasons=reasons,
+            timings=timings,
+        )
+        of_model = dict(zip(places, found, strict=True))
+        popular = self.popular(k, filters=filters) if len(places) < len(requests) else []
+        return [
+            Answer(of_model[place], MODEL, unknown)
+            if place in of_model
+            else Answer(popular, POPULAR, unknown)
+            for place, (_, unknown) in enumerate(known)
+        ]
+
+    def popular(self, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
+        """The items with the most events in the bundle's log; the score is their number."""
+        _check_k(k)
+        check_categories(filters, self.items.names)
+        return recommendations(self.items, self._popular.over(self.items).best(k, filters))
+
+    def reads(self, request: Request) -> bool:
+        """Whether the request, or what is known of its user, holds anything that a model reads."""
+        return self._reader.says_something(request)
+
+    def work(self, requests: Sequence[Request], k: int) -> int:
+        """How much these requests ask for: for each, ``k`` times the items of its history and 50.
+
+        A reason is looked for among so many items of the history at most; the 50 stand for what
+        an item of an answer costs without any.
+        """
+        lengths = self._reader.lengths(requests)
+        return k * sum(min(one, NEWEST) + _COST_OF_ITEM for one in lengths)
+
     def rank(
         self,
         requests: Sequence[Request],
@@ -211,6 +290,7 @@ class Pipeline:
     ) -> Iterator[tuple[Reading, list[Ranked]]]:
         """Block by block; ``candidates`` is None where there is no second stage."""
         _check_k(k)
+        check_categories(filters, self.items.names)
         second = None if candidates is None else second_stage(self.contents, k, candidates)
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
@@ -251,6 +331,7 @@ class Pipeline:
             At an unknown item, or ``k`` below 1.
         """
         _check_k(k)
+        check_categories(filters, self.items.names)
         row = self.items.row(item_id)
         return recommendations(self.items, similar(self.items, row, k, filters))
 
@@ -262,6 +343,7 @@ class Pipeline:
         come back where fewer have a score above 0.
         """
         _check_k(k)
+        check_categories(filters, self.items.names)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 
         def best(count: int) -> Ranked:
@@ -285,6 +367,18 @@ class Pipeline:
         _ = self._text
         with suppress(InputError):  # a bundle need not take new items
             _ = self.item_encoder
+
+    @cached_property
+    def rating_range(self) -> tuple[float, float] | None:
+        """Lowest and highest rating of the bundle's log; None where it has none."""
+        ratings = self.contents.histories.ratings
+        if ratings is None or not len(ratings):
+            return None
+        return float(ratings.min()), float(ratings.max())
+
+    @cached_property
+    def _popular(self) -> PopularItems:
+        return PopularItems(self.items)
 
     @cached_property
     def _text(self) -> TextSearch:

@@ -11,8 +11,9 @@ from twotower.bundle.folders import bundle_folder, without_path
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.throttle import paced, pause
 from twotower.errors import ArtefactError
+from twotower.inference.answers import Answer
 from twotower.inference.filters import ANY, Filters
-from twotower.inference.pipeline import Pipeline, Recommendation
+from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.inference.stages import Timings
 from twotower.service.settings import ServeSettings
@@ -99,13 +100,9 @@ class Service:
         """Writes of all processes of this service so far; of one alone they are not counted."""
         return 0 if self._writes is None else self._writes.total
 
-    def knows(self, user_id: str) -> bool:
-        """Whether anything is known of a user."""
-        snapshot = self.current
-        return user_id in snapshot.pipeline.contents.users or bool(snapshot.past.of(user_id))
-
     def recommend(
         self,
+        snapshot: Snapshot,
         requests: Sequence[Request],
         k: int,
         *,
@@ -114,17 +111,17 @@ class Service:
         rerank: bool | None = None,
         reasons: bool = True,
         timings: Timings | None = None,
-    ) -> list[list[Recommendation]]:
-        """As `Pipeline.recommend_batch`, with what the users did lately."""
-        snapshot = self.current
-        followed = [
-            request
-            if request.user_id is None
-            else replace(request, past=snapshot.past.of(request.user_id))
-            for request in requests
-        ]
-        return snapshot.pipeline.recommend_batch(
-            followed,
+        strict: bool = False,
+    ) -> list[Answer]:
+        """As `Pipeline.answers`; the requests are `followed` already.
+
+        Parameters
+        ----------
+        snapshot
+            What answers: `current`, read once for all that one HTTP request takes.
+        """
+        return snapshot.pipeline.answers(
+            requests,
             k,
             exclude_seen=exclude_seen,
             filters=filters,
@@ -132,6 +129,7 @@ class Service:
             rerank=self.settings.rerank if rerank is None else rerank,
             reasons=reasons,
             timings=timings,
+            strict=strict,
         )
 
     def create_item(self, fields: ItemFields) -> bool:

@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -44,8 +44,20 @@ class ServeSettings(BaseSettings):
     """Most items of a history in a request, and events kept of a user."""
     max_batch: int = Field(1000, ge=1)
     """Most requests of a batch, and events of one call."""
+    max_work: int = Field(10_000_000, ge=1)
+    """Most work of one request: for each user that it asks for, ``k`` times the items of the
+    history, and 50 more for what an item costs without any."""
     max_body_bytes: int = Field(1 << 20, ge=1024)
     """Longest request body."""
+    max_header_bytes: int = Field(1 << 16, ge=1024)
+    """Longest request line and headers together."""
+    max_connections: int = Field(1000, ge=1)
+    """Most open connections of one process; for another one an idle one is closed."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Seconds that a client gets for its headers, and to read something of an answer."""
+    forwarded_allow_ips: str | None = None
+    """Addresses or networks of proxies, by commas, whose ``X-Forwarded-For`` is believed; ``*``
+    for any. None believes no such header."""
     timeout_s: float = Field(10.0, gt=0)
     """After so many seconds a request is answered with 504."""
     reload_timeout_s: float = Field(120.0, gt=0)
@@ -64,6 +76,16 @@ class ServeSettings(BaseSettings):
     """Newest events of the database that are read at the start."""
     log_requests: bool = True
     """Whether every request is logged."""
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, value: str | None) -> str | None:
+        for part in (value or "").split(","):
+            if part.strip() not in ("", "*") and not _is_network(part.strip()):
+                raise ValueError(
+                    f"not an address or a network: {part.strip()!r}; name proxies by IP"
+                )
+        return value
 
     @model_validator(mode="after")
     def _open_to_the_network_needs_keys(self) -> Self:
@@ -92,3 +114,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True

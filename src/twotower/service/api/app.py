@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import anyio
@@ -14,7 +15,7 @@ from starlette.exceptions import HTTPException
 from twotower import __version__
 from twotower.errors import TwoTowerError
 from twotower.service.api import items, operations, recommend
-from twotower.service.api.auth import read_keys
+from twotower.service.api.auth import KeysFile
 from twotower.service.api.context import Context
 from twotower.service.api.limits import BodyLimit
 from twotower.service.api.metrics import Metrics
@@ -50,7 +51,7 @@ def create_app(
     """
     metrics = Metrics(None if sibling is None else sibling.place.metrics)
     shared = Context(settings, metrics, service, sibling)
-    keys = [] if settings.keys_file is None else read_keys(settings.keys_file)
+    keys = KeysFile(settings.keys_file)
     app = FastAPI(
         title="twotower",
         version=__version__,
@@ -59,6 +60,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.context = shared
+    app.state.keys = keys
     for routes in (recommend, items, operations):
         app.router.routes += routes.router.routes  # as `include_router`, which looks twice for each
     for kind, handler in (
@@ -79,9 +81,10 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Context = app.state.context
-    shared.workers = anyio.CapacityLimiter(shared.settings.workers)
+    shared.workers = ThreadPoolExecutor(shared.settings.workers, "twotower-worker")
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
+    app.state.keys.log_warnings()
     logger.info("serving %s", shared.service.manifest.model_version)
     if shared.sibling is not None:
         shared.metrics.note(shared.service)
@@ -93,6 +96,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         stopping.set()  # not cancelled: a thread of it may be reading the database
         await following
+        shared.workers.shutdown(wait=False, cancel_futures=True)
         shared.service.close()
         shared.service = None
         logger.info("stopped")

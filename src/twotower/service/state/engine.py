@@ -1,6 +1,8 @@
 """Connections: SQLite with a write-ahead log, or PostgreSQL."""
 
+import os
 import sqlite3
+from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -33,6 +35,7 @@ def open_engine(url: str) -> Engine:
     except (ArgumentError, NoSuchModuleError, ValueError):
         backend = "unknown"
     if backend == "sqlite":
+        _make_private(parsed.database)
         engine = create_engine(parsed, connect_args={"timeout": _WAIT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
     elif backend == "postgresql":
@@ -53,6 +56,18 @@ def open_engine(url: str) -> Engine:
         )
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _make_private(database: str | None) -> None:
+    """Create the file of a SQLite database with permissions 0600 where there is none.
+
+    SQLite itself follows the umask, with which other users of the machine may read what is in it.
+    Its write-ahead log gets the same permissions.
+    """
+    if not database or database == ":memory:" or database.startswith("file:"):
+        return
+    with suppress(OSError):  # SQLite says better why it cannot be made
+        os.close(os.open(database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -1,3 +1,5 @@
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -246,3 +248,24 @@ def test_an_encoding_is_of_the_item_as_it_was_encoded(store: StateStore) -> None
     assert list(store.changes(Cursor()).items) == [again]
     store.put_item(item(title="Darker Saga"))
     assert list(store.changes(Cursor()).items) == [item(title="Darker Saga")]
+
+
+def test_the_file_is_its_owners_alone(tmp_path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = StateStore(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+        store.add_events([event("e1")])
+    finally:
+        os.umask(before)
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
+    assert set(modes) >= {"state.sqlite3", "state.sqlite3-wal"}
+    assert set(modes.values()) == {0o600}
+    store.close()
+
+
+def test_a_file_that_is_there_keeps_its_permissions(tmp_path) -> None:
+    file = tmp_path / "state.sqlite3"
+    file.touch(0o640)
+    file.chmod(0o640)
+    StateStore(f"sqlite:///{file}").close()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
