@@ -69,6 +69,17 @@ class Dataset:
                 f"histories, catalogue and split have {got}"
             )
 
+    @cached_property
+    def has_repeats(self) -> bool:
+        """Whether some user has an item more than once, as where repeats were kept.
+
+        Then an item of the history may be asked for again, so that evaluation and the second
+        stage take no item of the history out of the candidates.
+        """
+        log = self.interactions
+        pairs = np.sort(log.rows * max(len(self.items), 1) + log.items)
+        return bool((pairs[1:] == pairs[:-1]).any())
+
     def part(self, *parts: Part) -> Histories:
         """Histories of the given parts only; one row per user, empty where there is none."""
         return self.interactions.keep(np.isin(self.split, [int(part) for part in parts]))
