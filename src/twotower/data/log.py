@@ -65,6 +65,10 @@ class EventLog:
         keys = (self.users,) if when is None else (when, self.users)
         return self.select(np.lexsort(keys))
 
+    def by_user(self) -> "EventLog":
+        """Sorted by user; a user's interactions stay in the order of the files."""
+        return self.select(np.argsort(self.users, kind="stable"))
+
     def first_of_pairs(self) -> BoolArray:
         """``(events,)`` true where the user has not had the item before in this order."""
         pairs = self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items

@@ -20,14 +20,7 @@ from twotower.data.log import EventLog, Progress, read_log
 from twotower.data.readers import ColumnMapping, Source, read_source
 from twotower.data.rejects import REJECTS_FILE, RejectLog
 from twotower.data.settings import PrepareSettings
-from twotower.data.splits import (
-    Given,
-    GlobalTime,
-    LeaveLastTwo,
-    PartArray,
-    global_time,
-    leave_last_two,
-)
+from twotower.data.splits import FileOrder, choose_split, split_notes, split_parts
 from twotower.data.validation import Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray
@@ -78,7 +71,10 @@ def prepare(
     path = Path(path)
     settings = settings or PrepareSettings()
     source = read_source(path, mapping, catalogue)
-    split = _chosen_split(source, settings)
+    times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
+    split = choose_split(
+        settings.split, str(source.logs[0].path), parts=source.has_parts, times=times, order=order
+    )
     rules = Rules(settings.rating_range, now=time.time_ns() // 1_000_000)
     with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
         rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=settings.strict)
@@ -89,10 +85,15 @@ def prepare(
             items = None if known is None else known.items
             log, users, items, read = read_log(source, rules, rejects, items, progress)
         summary = _read_summary(source, rejects, read, known)
-        log, reduction = _reduce(log.by_user_and_time(), settings)
+        in_file_order = isinstance(split, FileOrder)
+        log = log.by_user() if in_file_order else log.by_user_and_time()
+        log, reduction = _reduce(log, settings)
         log, user_ids = _indexed_users(log, users.ids)
         log, rows = _indexed_items(log, items.ids, known, keep_all=settings.k_core == 0)
-        parts = _parts(log, len(user_ids), split)
+        indptr = _indptr(log.users, len(user_ids))
+        parts = split_parts(
+            split, indptr, timestamps=log.timestamps, given=log.parts, ordered=times or order
+        )
         summary |= reduction | {
             "users": len(user_ids),
             "items": rows.height,
@@ -100,39 +101,20 @@ def prepare(
             "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
             "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
         }
+        if notes := split_notes(split, parts, log.parts, np.diff(indptr), times):
+            summary["notes"] = notes
         dataset = Dataset(
             name or path.name.split(".")[0] or path.resolve().name,
             IdMap(user_ids, "user"),
             IdMap(rows[columns.ITEM_ID].to_list(), "item"),
             rows,
-            Histories(_indptr(log.users, len(user_ids)), log.items, log.ratings, log.timestamps),
+            Histories(indptr, log.items, log.ratings, log.timestamps),
             parts,
             summary,
         )
         if out is not None:
             dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
     return dataset
-
-
-def _chosen_split(source: Source, settings: PrepareSettings) -> LeaveLastTwo | GlobalTime | Given:
-    split = settings.split or (Given() if source.has_parts else LeaveLastTwo())
-    log = source.logs[0].path
-    if isinstance(split, Given) and not source.has_parts:
-        raise InputError(
-            f"split is 'given', but {log} is one file and does not say the parts",
-            "give a folder with train and test files, or choose 'leave-last-two'",
-        )
-    if isinstance(split, GlobalTime) and columns.TIMESTAMP not in source.columns:
-        raise InputError(
-            f"split is 'global-time', but {log} has no times",
-            "choose 'leave-last-two', or name the time column",
-        )
-    if isinstance(split, LeaveLastTwo) and not {columns.TIMESTAMP, columns.ORDER} & source.columns:
-        raise InputError(
-            f"split is 'leave-last-two', but {log} has neither times nor an order",
-            "choose 'given', or name a time or an order column",
-        )
-    return split
 
 
 def _read_summary(
@@ -215,20 +197,6 @@ def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]
     index = np.full(len(ids), -1, dtype=np.int32)
     index[present] = np.arange(len(present), dtype=np.int32)
     return index[codes], [ids[code] for code in present]
-
-
-def _parts(log: EventLog, users: int, split: LeaveLastTwo | GlobalTime | Given) -> PartArray:
-    if isinstance(split, Given) and log.parts is not None:
-        parts = log.parts
-    elif isinstance(split, GlobalTime) and log.timestamps is not None:
-        parts = global_time(log.timestamps, split)
-    else:
-        parts = leave_last_two(_indptr(log.users, users))
-    if not (parts == Part.TRAIN).any():
-        raise InputError(
-            "no interaction is left in the training part", "check the training file or the split"
-        )
-    return parts
 
 
 def _indptr(users: IndexArray, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -1,8 +1,8 @@
 """`PrepareSettings`: how a log becomes a data set."""
 
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from twotower.data.splits import Split
 
@@ -18,8 +18,8 @@ class PrepareSettings(BaseModel):
     keep_repeats
         Keep every interaction of a user with an item, not only the earliest.
     split
-        Which interactions are held out. None follows the files where they say it, else
-        leaves the last two.
+        Which interactions are held out: one of `twotower.data.splits`, or its kind alone, such
+        as ``"random"``. None follows the files where they say it, else leaves the last two.
     rating_range
         Lowest and highest rating; others are rejected.
     strict
@@ -33,6 +33,11 @@ class PrepareSettings(BaseModel):
     split: Split | None = None
     rating_range: tuple[float, float] = (0.0, 5.0)
     strict: bool = False
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _kind_alone(cls, split: Any) -> Any:
+        return {"kind": split} if isinstance(split, str) else split
 
     @model_validator(mode="after")
     def _range_is_one(self) -> Self:

@@ -1,12 +1,12 @@
 """Which interaction is for training, which for validation, which for test."""
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from twotower.data.dataset import Part
+from twotower.data.dataset import Dataset, Part
 from twotower.errors import InputError
 from twotower.types import OffsetArray
 
@@ -14,6 +14,13 @@ PartArray: TypeAlias = NDArray[np.uint8]
 """A `Part` for each interaction."""
 
 _HELD_OUT = 2
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if validation + test >= 1:
+        raise ValueError(
+            f"validation and test must leave something to train on, got {validation} and {test}"
+        )
 
 
 class LeaveLastTwo(BaseModel):
@@ -59,23 +66,225 @@ class GlobalTime(BaseModel):
                 f"validation_from must not lie after test_from, got {self.validation_from} "
                 f"and {self.test_from}"
             )
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                "validation and test must leave something to train on, got "
-                f"{self.validation} and {self.test}"
-            )
+        _check_shares(self.validation, self.test)
+        return self
+
+
+class FileOrder(BaseModel):
+    """As `LeaveLastTwo`, where a user's interactions are in the order of the files' rows.
+
+    For logs without times of which the rows are known to be in order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["file-order"] = "file-order"
+
+
+class Random(BaseModel):
+    """Interactions are drawn at random, for logs of which the order is not known.
+
+    One interaction of every user stays in train, so that nobody is asked for who is not known.
+
+    Attributes
+    ----------
+    validation, test
+        Share of the interactions.
+    seed
+        Decides which ones: the same log, settings and seed hold the same ones out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["random"] = "random"
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        _check_shares(self.validation, self.test)
         return self
 
 
 class Given(BaseModel):
-    """The files say it: one file a part."""
+    """The files say it: one file a part.
+
+    Attributes
+    ----------
+    validation
+        Where there is no validation file, validation is drawn from the training file: the newest
+        interaction of every user with three or more, or of a log without times this share of the
+        interactions, at random. 0 draws none.
+    seed
+        Decides which ones, of a log without times.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["given"] = "given"
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
 
 
-Split: TypeAlias = Annotated[LeaveLastTwo | GlobalTime | Given, Field(discriminator="kind")]
+Split: TypeAlias = Annotated[
+    LeaveLastTwo | GlobalTime | FileOrder | Random | Given, Field(discriminator="kind")
+]
+_SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
+KINDS: Final = ("leave-last-two", "global-time", "file-order", "random", "given")
+"""What a split is called, on the command line and in ``dataset.toml`` too."""
+
+
+def choose_split(split: Split | None, log: str, *, parts: bool, times: bool, order: bool) -> Split:
+    """The split that was asked for, or that suits the log; refused where the log lacks for it.
+
+    Parameters
+    ----------
+    split
+        What was asked for, or None: `Given` where the files give it, else `LeaveLastTwo`.
+    log
+        What messages call the log.
+    parts, times, order
+        Whether its files give the parts, whether it has times, and whether it has positions.
+
+    Raises
+    ------
+    InputError
+        Where the log has not what the split needs, with the splits that it has all for.
+    """
+    usable = ["'random'", "'file-order'"]
+    if parts:
+        usable.insert(0, "'given'")
+    if times or order:
+        usable.insert(0, "'leave-last-two'")
+    if times:
+        usable.insert(1, "'global-time'")
+    choose = f"choose the split {', '.join(usable[:-1])} or {usable[-1]}"
+    ordered = times or order
+    if split is None:
+        if parts:
+            return Given()
+        if ordered:
+            return LeaveLastTwo()
+        raise InputError(
+            f"{log} has neither times nor an order",
+            "choose the split 'random' (drawn from a seed) or 'file-order' (rows as they stand in "
+            "the file, the last of a user held out), or name the column of times or positions",
+        )
+    if isinstance(split, Given) and not parts:
+        raise InputError(
+            f"split is 'given', but {log} is no training file with a test file beside it", choose
+        )
+    if isinstance(split, GlobalTime) and not times:
+        raise InputError(
+            f"split is 'global-time', but {log} has no times", f"{choose}, or name the time column"
+        )
+    if isinstance(split, LeaveLastTwo) and not ordered:
+        raise InputError(
+            f"split is 'leave-last-two', but {log} has neither times nor an order",
+            f"{choose}, or name a time or an order column",
+        )
+    return split
+
+
+def split_parts(
+    split: Split,
+    indptr: OffsetArray,
+    *,
+    timestamps: OffsetArray | None = None,
+    given: PartArray | None = None,
+    ordered: bool = True,
+) -> PartArray:
+    """``(events,)`` the `Part` of each interaction of histories in the split's order.
+
+    Parameters
+    ----------
+    split
+        What `choose_split` gave.
+    indptr
+        ``(users + 1,)`` where each user's interactions begin.
+    timestamps
+        ``(events,)`` milliseconds, which `GlobalTime` needs.
+    given
+        ``(events,)`` parts as the files give them, which `Given` needs.
+    ordered
+        Whether the histories are in an order that means something.
+
+    Raises
+    ------
+    InputError
+        Where nothing is left to train on.
+    """
+    if isinstance(split, Given) and given is not None:
+        parts = given
+        if split.validation and not (parts == Part.VALIDATION).any():
+            parts = _with_validation(parts, indptr, split, ordered)
+    elif isinstance(split, GlobalTime) and timestamps is not None:
+        parts = global_time(timestamps, split)
+    elif isinstance(split, Random):
+        parts = random_parts(indptr, split)
+    else:
+        parts = leave_last_two(indptr)
+    if not (parts == Part.TRAIN).any():
+        raise InputError(
+            "no interaction is left in the training part", "check the training file or the split"
+        )
+    return parts
+
+
+def split_notes(
+    split: Split, parts: PartArray, given: PartArray | None, lengths: OffsetArray, times: bool
+) -> list[str]:
+    """What a user should know of the parts, one plain sentence each; usually nothing.
+
+    Examples
+    --------
+    >>> nothing = np.zeros(4, np.uint8)
+    >>> split_notes(LeaveLastTwo(), nothing, None, np.array([2, 2]), times=True)
+    ["no user has three interactions, so leave-last-two holds none out; choose the split \
+'global-time' or 'random'"]
+    """
+    held_out = {part for part in (Part.VALIDATION, Part.TEST) if (parts == part).any()}
+    if isinstance(split, Given) and given is not None and Part.VALIDATION in held_out:
+        drawn = int((parts == Part.VALIDATION).sum())
+        if not (given == Part.VALIDATION).any():
+            return [f"no validation file: {drawn:,} training interactions are held out for it"]
+    if len(held_out) < 2:
+        return [f"{_nothing_held_out(split, lengths)}; {_way_out(split, lengths, times)}"]
+    return []
+
+
+def empty_parts(dataset: Dataset) -> tuple[str, str]:
+    """Why a part of a prepared data set is empty, and a split that would fill it."""
+    recorded = dataset.summary.get("settings", {}).get("split") or {"kind": "leave-last-two"}
+    split = _SPLIT.validate_python(recorded)
+    lengths, times = dataset.interactions.lengths, dataset.interactions.timestamps is not None
+    return _nothing_held_out(split, lengths), _way_out(split, lengths, times)
+
+
+def _nothing_held_out(split: Split, lengths: OffsetArray) -> str:
+    """Why a part is empty that a split usually fills."""
+    longest = int(lengths.max(initial=0))
+    if isinstance(split, LeaveLastTwo | FileOrder) and longest <= _HELD_OUT:
+        return f"no user has three interactions, so {split.kind} holds none out"
+    if isinstance(split, Random) and longest < 2:
+        return "no user has two interactions, so random holds none out"
+    if isinstance(split, Given):
+        return "its files give no validation or no test part"
+    return f"{split.kind} leaves validation or test empty"
+
+
+def _way_out(split: Split, lengths: OffsetArray, times: bool) -> str:
+    """A split that would fill the parts which this one leaves empty, as an instruction."""
+    longest = int(lengths.max(initial=0))
+    if isinstance(split, Given) and not split.validation and longest > 1:
+        return "let validation be a share of the training file, such as 0.1"
+    usable = [kind for kind in ("global-time",) if times and kind != split.kind]
+    if longest > 1 and not isinstance(split, Random):
+        usable.append("random")
+    if not usable:
+        return "give a log in which users have more interactions"
+    return "choose the split " + " or ".join(f"'{kind}'" for kind in usable)
 
 
 def leave_last_two(indptr: OffsetArray) -> PartArray:
@@ -134,3 +343,57 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
             "choose a later validation_from, or smaller shares",
         )
     return parts
+
+
+def random_parts(indptr: OffsetArray, split: Random) -> PartArray:
+    """Parts at random, see `Random`.
+
+    Where users have so few interactions that the shares cannot be met, both are reduced alike.
+
+    Examples
+    --------
+    >>> parts = random_parts(np.array([0, 4, 5, 10]), Random(validation=0.2, test=0.3))
+    >>> np.bincount(parts).tolist(), int(parts[4])
+    ([5, 2, 3], 0)
+    """
+    parts = np.full(indptr[-1], Part.TRAIN, dtype=np.uint8)
+    free = _drawn(indptr, np.arange(indptr[-1]), split.seed)
+    if not len(free):
+        return parts
+    wanted = np.array([split.test, split.validation]) * len(parts)
+    wanted *= min(1.0, len(free) / wanted.sum())
+    counts = np.maximum(np.floor(wanted + 0.5).astype(np.int64), 1)
+    parts[free[: counts[0]]] = Part.TEST
+    parts[free[counts[0] : counts.sum()]] = Part.VALIDATION
+    return parts
+
+
+def _with_validation(
+    given: PartArray, indptr: OffsetArray, split: Given, ordered: bool
+) -> PartArray:
+    """The given parts, with validation out of the training part; see `Given`."""
+    parts = given.copy()
+    training = np.flatnonzero(given == Part.TRAIN)
+    ends = np.searchsorted(training, indptr)  # where each user's training interactions begin
+    if ordered:
+        lasts = ends[1:][np.diff(ends) > _HELD_OUT] - 1
+        parts[training[lasts]] = Part.VALIDATION
+    else:
+        free = _drawn(ends, training, split.seed)
+        parts[free[: max(1, round(split.validation * len(training)))]] = Part.VALIDATION
+    return parts
+
+
+def _drawn(indptr: OffsetArray, places: OffsetArray, seed: int) -> OffsetArray:
+    """``places`` in random order without one of every user, which is drawn too.
+
+    ``indptr`` says where each user's begin.
+    """
+    draw = np.random.default_rng(seed).random(len(places))
+    users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    by_user = np.lexsort((draw, users))
+    others = np.ones(len(places), dtype=np.bool_)
+    others[by_user[indptr[:-1][np.diff(indptr) > 0]]] = False
+    order = np.argsort(draw, kind="stable")
+    chosen: OffsetArray = places[order[others[order]]]
+    return chosen

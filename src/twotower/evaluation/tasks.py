@@ -16,6 +16,7 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.data.holdouts import of_new_items, of_new_users, parts_before_hold_out
+from twotower.data.splits import empty_parts
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, OffsetArray
 
@@ -54,6 +55,12 @@ class Everyone:
     def __call__(self, dataset: Dataset, part: Part) -> Questions:
         """As `Dataset.held_out`."""
         queries, targets = dataset.held_out(part)
+        if not len(queries):
+            why, fix = empty_parts(dataset)
+            raise InputError(
+                f"data set {dataset.name!r} has nothing held out for {part.name.lower()}: {why}",
+                f"prepare it again: {fix}",
+            )
         return Questions(queries, targets, _had(dataset, part).select(queries.users))
 
 

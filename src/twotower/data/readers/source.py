@@ -127,12 +127,6 @@ def _check_columns(logs: tuple[LogFile, ...]) -> None:
                 f"{log.path} has {sorted(log.columns)}, {first.path} has {sorted(first.columns)}",
                 "give every part the same columns",
             )
-    if first.part is None and not {columns.TIMESTAMP, columns.ORDER} & set(first.columns):
-        raise InputError(
-            f"cannot tell the order of interactions in {first.path}, "
-            f"it has {', '.join(map(repr, column_names(first.path)))}",
-            "name a time or an order column: ColumnMapping(time='…') or ColumnMapping(order='…')",
-        )
 
 
 def _kind(log: LogFile) -> str:
