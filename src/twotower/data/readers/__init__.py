@@ -2,6 +2,7 @@
 
 from twotower.data.readers.chunk import Check, Chunk, Reject, set_aside
 from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, Source, read_source
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Chunk",
     "ColumnMapping",
     "LogFile",
+    "ReadOptions",
     "Reject",
     "Source",
     "read_source",
