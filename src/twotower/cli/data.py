@@ -1,6 +1,6 @@
 """Commands that make data: download, prepare and hold-out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,7 +86,9 @@ def prepare(
         keep_repeats=keep_repeats or None,
         strict=strict or None,
     )
-    mapping = validated(ColumnMapping, _pairs(columns)) if columns else None
+    mapping = (
+        validated(ColumnMapping, _pairs(columns, ColumnMapping.model_fields)) if columns else None
+    )
     with reporting(console) as reporter:
         dataset = make(
             path,
@@ -130,13 +132,18 @@ def hold_out(
     write_json(json_file, dict(dataset.summary))
 
 
-def _pairs(options: Sequence[str]) -> dict[str, str]:
+def _pairs(options: Sequence[str], known: Collection[str]) -> dict[str, str]:
     pairs = {}
     for option in options:
         name, equals, value = option.partition("=")
         if not (name and equals and value):
             raise InputError(
                 f"--column must be name=column, got {option!r}", "such as user=customer"
+            )
+        if name not in known:
+            raise InputError(
+                f"--column has no {name!r}; it is one of {', '.join(known)}",
+                "such as user=customer, the name here before the one in the file",
             )
         pairs[name] = value
     return pairs

@@ -15,6 +15,7 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_folder
+from twotower.data.folders import kind_of, why_not
 from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
 from twotower.errors import ArtefactError, InputError
@@ -173,6 +174,8 @@ class Dataset:
             fingerprint.
         """
         folder = Path(folder)
+        if kind_of(folder) not in (None, "prepared data set"):
+            raise ArtefactError(why_not(folder, "prepared data set", ""))
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             version = manifest["schema_version"]
@@ -185,10 +188,7 @@ class Dataset:
             catalogue = pl.read_parquet(folder / "catalogue.parquet")
             users = pl.read_parquet(folder / "users.parquet")[columns.USER_ID]
         except (OSError, KeyError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
-            raise ArtefactError(
-                f"{folder} is not a readable prepared data set ({error}); "
-                "run 'twotower prepare' again"
-            ) from error
+            raise ArtefactError(why_not(folder, "prepared data set", error)) from error
         indptr = np.zeros(len(users) + 1, dtype=np.int64)
         np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=len(users)), out=indptr[1:])
         log = Histories(

@@ -177,7 +177,7 @@ class RequestReader:
         user_id = request.user_id
         if user_id is not None and user_id in self._users:
             return self._users.index(user_id)
-        if not (request.history or request.text or request.past):
+        if not (len(request.history) or request.text or len(request.past)):
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
