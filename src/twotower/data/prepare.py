@@ -20,7 +20,8 @@ from twotower.data.log import EventLog, Progress, read_log
 from twotower.data.readers import ColumnMapping, Source, read_source
 from twotower.data.rejects import REJECTS_FILE, RejectLog
 from twotower.data.settings import PrepareSettings
-from twotower.data.splits import FileOrder, choose_split, split_notes, split_parts
+from twotower.data.split_choice import choose_split, split_notes
+from twotower.data.splits import FileOrder, split_parts
 from twotower.data.validation import Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray

@@ -16,7 +16,7 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.data.holdouts import of_new_items, of_new_users, parts_before_hold_out
-from twotower.data.splits import empty_parts
+from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, OffsetArray
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from twotower.data import Dataset, Part
-from twotower.data.splits import empty_parts
+from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
