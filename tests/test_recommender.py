@@ -132,9 +132,9 @@ def test_many_users_get_a_table(fitted: Recommender) -> None:
     known = fitted.recommend(["u00", "joined-today"], k=3, unknown="skip")
     assert set(known["user_id"]) == {"u00"}
     assert fitted.recommend([], k=3).columns == found.columns
-    with pytest.raises(InputError, match="^unknown user 'joined-today'; pass unknown='popular'"):
+    with pytest.raises(InputError, match=r"^unknown user 'joined-today'; pass unknown='popular'"):
         fitted.recommend(["u00", "joined-today"], unknown="fail")
-    with pytest.raises(InputError, match="^many users take no history; recommend for each"):
+    with pytest.raises(InputError, match=r"^many users take no history; recommend for each"):
         fitted.recommend(["u00"], ["i02"])
 
 

@@ -146,7 +146,8 @@ def test_the_split_by_time(tmp_path: Path) -> None:
         (
             "user,item,time",
             Given(),
-            "split is 'given', but .*log.csv is no training file with a test file beside it; choose the split 'leave-last-two', 'global-time', 'random' or 'file-order'",
+            "split is 'given', but .*log.csv is no training file with a test file beside it; "
+            "choose the split 'leave-last-two', 'global-time', 'random' or 'file-order'",
         ),
         (
             "user,item,position",

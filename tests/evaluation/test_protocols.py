@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from twotower.data import Dataset, Histories, IdMap, Part, columns
+from twotower.data import Dataset, Histories, IdMap, Part, Queries, columns
 from twotower.errors import InputError
 from twotower.evaluation.negatives import sample_negatives
 from twotower.evaluation.protocols import (
@@ -295,9 +295,11 @@ def test_with_repeats_no_protocol_gives_the_target_away() -> None:
 def test_with_repeats_negatives_are_drawn_from_the_history_too() -> None:
     """Else the target would be the only candidate that a model knows from the history."""
     data = groceries()
-    (one,) = plan(
-        data, ["sampled-100"], negatives=lambda q, t, n: sample_negatives(q, t, n, count=9)
-    )
+
+    def nine(queries: Queries, targets: Histories, items: int) -> Any:
+        return sample_negatives(queries, targets, items, count=9)
+
+    (one,) = plan(data, ["sampled-100"], negatives=nine)
     negatives, history = one.candidates["sampled"], data.held_out(Part.TEST)[0].histories
     assert not isinstance(negatives, str)
     assert np.isin(negatives[0], history.row(0)).any()

@@ -80,6 +80,7 @@ def split_notes(
 
     Examples
     --------
+    >>> import numpy as np
     >>> nothing = np.zeros(4, np.uint8)
     >>> split_notes(LeaveLastTwo(), nothing, None, np.array([2, 2]), times=True)
     ["no user has three interactions, so leave-last-two holds none out; choose the split \

@@ -61,7 +61,7 @@ def test_an_unknown_user_leaves_no_file(contents, tmp_path) -> None:
 
 def test_unknown_users_are_counted_in_the_refusal(contents, tmp_path) -> None:
     with pytest.raises(
-        InputError, match="^unknown user 'eve' and 1 more of 3; pass unknown='popular' to give"
+        InputError, match=r"^unknown user 'eve' and 1 more of 3; pass unknown='popular' to give"
     ):
         recommend_to_file(Pipeline(contents), ["eve", "user-01", "adam"], tmp_path / "out.parquet")
 
