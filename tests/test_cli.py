@@ -247,7 +247,10 @@ def assert_mistake(done: Done, told: str) -> None:
         ("run --dataset {shop} --out {out} --model v99", "unknown model 'v99'; pass one of"),
         ("run --dataset {shop} --out {out} --k-core -1", "k_core: "),
         ("prepare {shop} --out {out} --column user", "--column must be name=column, got 'user'"),
-        ("prepare {shop} --out {out} --column who=me", "who: "),
+        (
+            "prepare {shop} --out {out} --column who=me",
+            "there is no column 'who'; name one of user",
+        ),
         ("prepare {shop} --out {out} --column user=buyer", "has no column 'buyer'"),
         ("prepare {shop} --out {out} --k-core 50", "no interaction is left in the 50-core"),
         ("prepare {shop} --out {out} --catalogue no.csv", "catalogue no.csv does not exist"),

@@ -155,8 +155,8 @@ def test_time_and_order_exclude_each_other() -> None:
         (
             "user,item,wann",
             ColumnMapping(),
-            r"cannot tell the order of interactions in .*log.csv, it has 'user', 'item', 'wann'; "
-            r"name a time or an order column",
+            r"cannot tell the time column of .*log.csv, it has 'user', 'item', 'wann'; "
+            r"name it: ColumnMapping\(time='…'\) \(or order",
         ),
         (
             "user,item,time",
@@ -174,8 +174,8 @@ def test_a_column_that_cannot_be_told(
 
 
 def test_a_catalogue_without_an_item_column(tmp_path: Path) -> None:
-    write(tmp_path, log__csv="user,item,time\nu,i,1\n", items__csv="sku,name\ni,I\n")
-    with pytest.raises(InputError, match=r"catalogue item column of .*items.csv, it has 'sku'"):
+    write(tmp_path, log__csv="user,item,time\nu,i,1\n", items__csv="code,name\ni,I\n")
+    with pytest.raises(InputError, match=r"catalogue item column of .*items.csv, it has 'code'"):
         read_source(tmp_path)
 
 
@@ -183,7 +183,7 @@ def test_nothing_recognised(tmp_path: Path) -> None:
     write(tmp_path, notes__docx="x", a__txt="y")
     with pytest.raises(InputError, match=r"no interaction log .* it holds a.txt, notes.docx; give"):
         read_source(tmp_path)
-    with pytest.raises(InputError, match=r"a\.txt is of no kind that can be read; give a file end"):
+    with pytest.raises(InputError, match=r"user, item and time columns of .*a\.txt, it has 'y'"):
         read_source(tmp_path / "a.txt")
     with pytest.raises(InputError, match="absent does not exist"):
         read_source(tmp_path / "absent")

@@ -18,7 +18,7 @@ from twotower.cli.report import report
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
 from twotower.cli.tune import tune
-from twotower.errors import TwoTowerError
+from twotower.errors import InputError, TwoTowerError
 
 INTERRUPTED: Final = 130
 """Exit code that typer makes of a `KeyboardInterrupt`."""
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _app()(args=None if arguments is None else list(arguments))
     except (TwoTowerError, OSError) as error:
         # Causes that other libraries word may run over several lines.
-        print("twotower:", " ".join(str(error).split()), file=sys.stderr)
+        message = error.on_command_line if isinstance(error, InputError) else str(error)
+        print("twotower:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("twotower"):

@@ -1,21 +1,38 @@
 """Commands that make data: download, prepare and hold-out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from twotower.cli.options import (
+    Column,
+    ColumnNames,
+    Compression,
     DataFolder,
+    DecimalComma,
+    Encoding,
+    Escape,
+    EventKinds,
+    FileFormat,
+    Header,
+    Ignore,
     JsonFile,
     KCore,
+    MinRating,
+    Missing,
+    Quote,
+    RatingScale,
+    Separator,
+    TimeFormat,
+    TimeUnitName,
+    TimeZone,
     changed_settings,
+    column_mapping,
     console,
-    validated,
+    read_options,
     write_json,
 )
-from twotower.errors import InputError
 
 
 def download(
@@ -62,10 +79,30 @@ def prepare(
     catalogue: Annotated[
         Path | None, typer.Option("--catalogue", help="The catalogue, if not beside the log.")
     ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", help="A column's name, such as user=customer or time=when."),
-    ] = None,
+    keep_unknown_items: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unknown-items", help="Keep items that the catalogue lacks, without a row of it."
+        ),
+    ] = False,
+    columns: Column = None,
+    separator: Separator = None,
+    names: ColumnNames = None,
+    header: Header = None,
+    encoding: Encoding = None,
+    quote: Quote = None,
+    escape: Escape = None,
+    file_format: FileFormat = None,
+    compression: Compression = None,
+    decimal_comma: DecimalComma = None,
+    time_format: TimeFormat = None,
+    time_unit: TimeUnitName = None,
+    time_zone: TimeZone = None,
+    rating_scale: RatingScale = None,
+    min_rating: MinRating = None,
+    events: EventKinds = None,
+    ignore: Ignore = None,
+    missing: Missing = None,
     json_file: JsonFile = None,
 ) -> None:
     """Read, validate, reduce and split a log.
@@ -75,7 +112,6 @@ def prepare(
     """
     from twotower.console import reporting
     from twotower.data.prepare import prepare as make
-    from twotower.data.readers import ColumnMapping
     from twotower.workflow.datasets import find_dataset
 
     path, settings = find_dataset(source)
@@ -85,8 +121,28 @@ def prepare(
         split=None if split is None else {"kind": split},
         keep_repeats=keep_repeats or None,
         strict=strict or None,
+        keep_unknown_items=keep_unknown_items or None,
     )
-    mapping = validated(ColumnMapping, _pairs(columns)) if columns else None
+    options = read_options(
+        format=file_format,
+        compression=compression,
+        encoding=encoding,
+        separator=separator,
+        header=header,
+        names=names,
+        quote=quote,
+        escape=escape,
+        decimal_comma=decimal_comma,
+        time_format=time_format,
+        time_unit=time_unit,
+        time_zone=time_zone,
+        rating_scale=rating_scale,
+        min_rating=min_rating,
+        events=events,
+        ignore=ignore,
+        missing=missing,
+    )
+    mapping = column_mapping(columns)
     with reporting(console) as reporter:
         dataset = make(
             path,
@@ -94,6 +150,7 @@ def prepare(
             settings=settings,
             mapping=mapping,
             catalogue=catalogue,
+            options=options,
             out=out,
             progress=reporter.reading(),
         )
@@ -130,26 +187,15 @@ def hold_out(
     write_json(json_file, dict(dataset.summary))
 
 
-def _pairs(options: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not (name and equals and value):
-            raise InputError(
-                f"--column must be name=column, got {option!r}", "such as user=customer"
-            )
-        pairs[name] = value
-    return pairs
-
-
 def _print_summary(name: str, summary: dict[str, Any]) -> None:
+    from twotower.data.summary import summary_lines
+
     parts = ", ".join(f"{count:,} {part}" for part, count in summary["parts"].items())
-    rejected = summary["rejected"]
     console.print(
         f"[bold]{name}[/]: {summary['users']:,} users, {summary['items']:,} items, "
         f"{summary['interactions']:,} interactions ({parts})",
         highlight=False,
     )
-    console.print(f"read {summary['read']:,}, repeats {summary['repeats']:,}", highlight=False)
-    for reason, count in rejected.items():
-        console.print(f"[yellow]rejected {count:,}: {reason}[/]", highlight=False)
+    for line in summary_lines(summary, cli=True):
+        style = "yellow" if line.startswith("rejected") else None
+        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -128,7 +128,7 @@ class Dataset:
             }
         )
         if log.ratings is not None:
-            table = table.with_columns(pl.Series(columns.RATING, log.ratings))
+            table = table.with_columns(pl.Series(columns.RATING, log.ratings, nan_to_null=True))
         if log.timestamps is not None:
             table = table.with_columns(pl.Series(columns.TIMESTAMP, log.timestamps))
         with atomic_folder(folder) as temporary:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from twotower.data.dataset import Part
-from twotower.data.readers.tables import table_suffix
+from twotower.data.readers.tables import column_names, table_suffix, uncompressed_name
 from twotower.errors import InputError
 
 _PARTS: Final = {
@@ -17,8 +17,10 @@ _PARTS: Final = {
 }
 _PART = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})$")
 _CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
-_BESIDE: Final = ("user", "users")
-"""Tables that stand beside a log and are none: what is known about the users."""
+_BESIDE: Final = ("user", "users", "readme", "license", "licence", "manifest", "rejects")
+"""Files that stand beside a log and are none: what is known about the users, or the files."""
+_GENERAL: Final = (".json", ".txt", ".dat", ".data")
+"""Suffixes of logs, and of much else."""
 _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w_his")
 """Folders of Amazon Reviews 2023, as published and as downloaded."""
 
@@ -72,6 +74,11 @@ def find_catalogue(log: Path) -> Path | None:
     return next(iter(own or general), None)
 
 
+def tables_beside(log: Path) -> list[Path]:
+    """Other tables in the folder of a log."""
+    return [file for file in _tables(log.parent) if file != log]
+
+
 def _nothing_found(path: Path) -> str:
     if not path.is_dir():
         return f"{path} does not exist"
@@ -84,7 +91,17 @@ def _nothing_found(path: Path) -> str:
 
 
 def _logs(folder: Path) -> list[Path]:
-    return [file for file in _tables(folder) if not _is_catalogue(file)]
+    """Logs of a folder; text of a general suffix is one only where there is nothing else."""
+    logs = [file for file in _tables(folder) if not _is_catalogue(file)]
+    special = [file for file in logs if table_suffix(file) not in _GENERAL]
+    return special or [file for file in logs if _has_columns(file)]
+
+
+def _has_columns(file: Path) -> bool:
+    try:
+        return len(column_names(file)) > 1
+    except InputError:
+        return True
 
 
 def _published(folder: Path) -> list[Path]:
@@ -105,7 +122,7 @@ def _tables(folder: Path) -> list[Path]:
         if table_suffix(file)
         and file.is_file()
         and not file.name.startswith(".")
-        and _base(file) not in _BESIDE
+        and _base(file).lower() not in _BESIDE
     )
 
 
@@ -125,5 +142,5 @@ def _base(file: Path) -> str:
 
 
 def _stem(file: Path) -> str:
-    name = file.name.removesuffix(".gz")
+    name = file.name[: len(uncompressed_name(file))]
     return name[: len(name) - len(table_suffix(file) or "")]

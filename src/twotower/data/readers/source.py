@@ -1,21 +1,28 @@
 """`read_source`: what a user points at, recognised as a log and perhaps a catalogue."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import polars as pl
 
 from twotower.data import columns
 from twotower.data.dataset import Part
 from twotower.data.readers.chunk import Chunk
-from twotower.data.readers.files import find_catalogue, find_logs
-from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.files import find_catalogue, find_logs, tables_beside
+from twotower.data.readers.mapping import ColumnMapping, Columns
+from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import (
+    amazon_columns,
     column_names,
-    read_catalogue_table,
+    file_format,
+    is_amazon,
+    read_amazon,
     read_table,
     table_suffix,
 )
-from twotower.data.readers.values import typed
+from twotower.data.readers.times import TimeReader
+from twotower.data.readers.values import IDS, IdReader, typed
 from twotower.errors import InputError
 
 
@@ -27,19 +34,41 @@ class LogFile:
     ----------
     path
         The file.
-    columns
-        Its column for each canonical column that it has.
+    found
+        Its columns.
     part
         Which part of the split it is, where files give the split.
+    options
+        What is said about how it is read.
     """
 
     path: Path
-    columns: Mapping[str, str]
+    found: Columns
     part: Part | None = None
+    options: ReadOptions = field(default_factory=ReadOptions)
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Its column for each canonical column that it has."""
+        return self.found.canonical
 
     def chunks(self) -> Iterator[Chunk]:
-        """Canonical columns, ids as text and numbers as float64 (`readers.values.typed`)."""
-        return (typed(chunk) for chunk in read_table(self.path, self.columns))
+        """Canonical columns, ids as text and numbers as float64 (`readers.values.typed`).
+
+        A column whose key first appears in the middle of a file of JSON is there from then on.
+        """
+        ids = {
+            name: IdReader(lambda name=name: self._again(name), self.options.missing_ids)  # type: ignore[misc]
+            for name in IDS
+        }
+        time = self.columns.get(columns.TIMESTAMP)
+        times = None if time is None else TimeReader(self.path, time, self.options)
+        for chunk in read_table(self.path, self.found, self.options):
+            yield typed(chunk, ids, times, self.options)
+
+    def _again(self, name: str) -> Iterable[pl.Series]:
+        found = Columns({name: self.columns[name]}, self.found.present)
+        return (chunk.rows[name] for chunk in read_table(self.path, found, self.options))
 
 
 @dataclass(frozen=True)
@@ -47,11 +76,26 @@ class CatalogueFile:
     """The file of items."""
 
     path: Path
-    columns: Mapping[str, str]
+    found: Columns
+    options: ReadOptions = field(default_factory=ReadOptions)
+    amazon: bool = False
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Its column for each canonical column that it has."""
+        return self.found.canonical
 
     def chunks(self) -> Iterator[Chunk]:
         """Canonical columns, as the file types them."""
-        return read_catalogue_table(self.path, self.columns)
+        read = read_amazon if self.amazon else read_table
+        return read(self.path, self.found, self.options)
+
+    def id_reader(self) -> IdReader:
+        """Reads its ids as those of a log are read."""
+        return IdReader(
+            lambda: (chunk.rows[columns.ITEM_ID] for chunk in self.chunks()),
+            self.options.missing_ids,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,9 +128,13 @@ class Source:
 
 
 def read_source(
-    path: Path, mapping: ColumnMapping | None = None, catalogue: Path | None = None
+    path: Path,
+    mapping: ColumnMapping | None = None,
+    catalogue: Path | None = None,
+    options: ReadOptions | None = None,
+    catalogue_options: ReadOptions | None = None,
 ) -> Source:
-    """Recognise a folder or file. Nothing but column names is read yet.
+    """Recognise a folder or file. Nothing but the beginnings of files is read yet.
 
     Parameters
     ----------
@@ -98,6 +146,10 @@ def read_source(
         Names of the columns, where they are not the usual ones.
     catalogue
         The catalogue file, where it is not beside the log.
+    options
+        How the log is read, where that is not to be found out.
+    catalogue_options
+        How the catalogue is read; by default as `ReadOptions.for_catalogue` has it.
 
     Raises
     ------
@@ -105,18 +157,97 @@ def read_source(
         Where no log is found, or more than one, or a column cannot be told.
     """
     mapping = mapping or ColumnMapping()
-    logs = tuple(
-        LogFile(log, mapping.log_columns(log, column_names(log)), part)
-        for log, part in find_logs(Path(path))
-    )
-    _check_columns(logs)
+    options = options or ReadOptions()
+    catalogue_options = catalogue_options or options.for_catalogue()
+    files = find_logs(Path(path))
     if catalogue is not None and not Path(catalogue).is_file():
         raise InputError(f"catalogue {catalogue} does not exist", "give the path of a file")
-    items = find_catalogue(logs[0].path) if catalogue is None else Path(catalogue)
+    items = find_catalogue(files[0][0]) if catalogue is None else Path(catalogue)
+    if items is None:
+        _check_catalogue_is_there(mapping, files[0][0], catalogue_options)
+    present = [] if items is None else column_names(items, catalogue_options)
+    logs = tuple(
+        LogFile(log, _log_columns(log, mapping, options, part, present), part, options)
+        for log, part in files
+    )
+    _check_columns(logs)
     found = None
     if items is not None:
-        found = CatalogueFile(items, mapping.catalogue_columns(items, column_names(items)))
+        item = logs[0].columns[columns.ITEM_ID]
+        found = _catalogue(items, mapping, catalogue_options, present, item)
     return Source(_kind(logs[0]), logs, found)
+
+
+def _log_columns(
+    path: Path,
+    mapping: ColumnMapping,
+    options: ReadOptions,
+    part: Part | None,
+    catalogue: Sequence[str],
+) -> Columns:
+    def of(present: Sequence[str]) -> Columns:
+        return mapping.log_columns(
+            path,
+            present,
+            ignore=options.ignore,
+            events=options.events is not None,
+            needs_order=part is None,
+            catalogue=catalogue,
+        )
+
+    present = column_names(path, options)
+    try:
+        return of(present)
+    except InputError:
+        more = _later_keys(path, options, present)
+        if more is None:
+            raise
+        return of(more)
+
+
+def _catalogue(
+    path: Path, mapping: ColumnMapping, options: ReadOptions, present: Sequence[str], item: str
+) -> CatalogueFile:
+    def of(present: Sequence[str]) -> Columns:
+        return mapping.catalogue_columns(path, present, ignore=options.ignore, log_item=item)
+
+    try:
+        found = of(present)
+    except InputError:
+        more = _later_keys(path, options, present)
+        if more is None:
+            raise
+        found = of(more)
+    amazon = is_amazon(path, found, options)
+    return CatalogueFile(path, amazon_columns(found) if amazon else found, options, amazon)
+
+
+def _later_keys(path: Path, options: ReadOptions, present: Sequence[str]) -> list[str] | None:
+    """All keys of a JSON file, where there are more than those of its beginning."""
+    if file_format(path, options) != "json":
+        return None
+    found = column_names(path, options, all_keys=True)
+    return found if len(found) > len(present) else None
+
+
+def _check_catalogue_is_there(mapping: ColumnMapping, log: Path, options: ReadOptions) -> None:
+    named = mapping.names_catalogue
+    if not named:
+        return
+    beside = []
+    for file in tables_beside(log):
+        try:
+            if set(named.values()) <= set(column_names(file, options)):
+                beside.append(file)
+        except InputError:
+            continue
+    said = ", ".join(f"{field}={name}" for field, name in named.items())
+    which = " or ".join(map(str, beside[:3])) or "FILE"
+    raise InputError(
+        f"columns of a catalogue were named ({said}), and none is beside {log}",
+        f"give it: catalogue={which}",
+        cli_fix=f"pass --catalogue {which}",
+    )
 
 
 def _check_columns(logs: tuple[LogFile, ...]) -> None:
@@ -127,12 +258,6 @@ def _check_columns(logs: tuple[LogFile, ...]) -> None:
                 f"{log.path} has {sorted(log.columns)}, {first.path} has {sorted(first.columns)}",
                 "give every part the same columns",
             )
-    if first.part is None and not {columns.TIMESTAMP, columns.ORDER} & set(first.columns):
-        raise InputError(
-            f"cannot tell the order of interactions in {first.path}, "
-            f"it has {', '.join(map(repr, column_names(first.path)))}",
-            "name a time or an order column: ColumnMapping(time='…') or ColumnMapping(order='…')",
-        )
 
 
 def _kind(log: LogFile) -> str:
