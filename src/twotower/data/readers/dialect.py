@@ -131,10 +131,12 @@ def _fields(dialect: Dialect, line: str) -> list[str]:
 def _find_separator(lines: Sequence[str], quote: str) -> str:
     """The separator by which most lines have as many fields as the first, and the most fields."""
     best, reached = ",", (0.0, 1)
+    if not lines:
+        return best
     for separator in _SEPARATORS:
-        if lines and separator not in lines[0]:
+        if separator not in lines[0]:
             continue
-        if separator == "|" and lines and lines[0].count("|") == 2 * lines[0].count("||"):
+        if separator == "|" and lines[0].count("|") == 2 * lines[0].count("||"):
             continue
         dialect = Dialect(separator, None if quote == "none" else quote, None, [], 0)
         counts = [len(_fields(dialect, line)) for line in lines[:SAMPLE_LINES]]
@@ -149,7 +151,7 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
             reached[1],
         ):
             best, reached = separator, (alike, first)
-    if not reached[0] and lines and re.search(r"\S[ \t]+\S", lines[0]):
+    if not reached[0] and re.search(r"\S[ \t]+\S", lines[0]):
         counts = [len(line.split()) for line in lines[:SAMPLE_LINES]]
         if min(counts) == max(counts) > 1:
             return "whitespace"

@@ -72,6 +72,9 @@ def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
             return pl.Series(
                 [value and str(value) for value in values.to_pylist()], dtype=pl.String
             )
+        if pa.types.is_decimal(kind) and kind.bit_width > 128:
+            values = values.cast(pa.string())  # polars panics at them
+            kind = values.type
         if isinstance(kind, pa.BaseExtensionType):
             values = values.storage
             kind = values.type
@@ -82,7 +85,13 @@ def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
         elif pa.types.is_null(kind):
             return pl.repeat(None, len(values), dtype=pl.String, eager=True)
         return cast(pl.Series, pl.from_arrow(values))
-    except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as error:
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        pa.ArrowException,
+        TypeError,
+        ValueError,
+    ) as error:
         raise InputError(
             f"column {name!r} of {path} cannot be read: it is of type {values.type} "
             f"({str(error).splitlines()[0]})",
@@ -112,4 +121,5 @@ def _opened(path: Path) -> Iterator["pq.ParquetFile"]:
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable Parquet file ({error})") from error
+        why = " ".join(str(error).split())
+        raise InputError(f"{path} is not a readable Parquet file ({why})") from error

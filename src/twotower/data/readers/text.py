@@ -44,6 +44,8 @@ _OTHER: Final = {
     b"\x80\x04\x95": "a Python pickle; save the table as CSV or Parquet",
     b"%PDF": "a PDF; save the table as CSV",
 }
+_ZEROS: Final = 0.02
+"""Share of zero bytes above which a file is no text."""
 _BAD_LINES: Final = 100
 """Lines by which an encoding is guessed."""
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
@@ -100,6 +102,8 @@ class LineFile:
             raise
 
     def _open(self, options: ReadOptions) -> None:
+        if self.path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+            raise InputError(f"{self.path} is a workbook", "save the sheet as CSV")
         magic = self._raw.read(16)
         self._raw.seek(0)
         _refuse(self.path, magic)
@@ -116,19 +120,20 @@ class LineFile:
         mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
         self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
-        if b"\0" in head and not wide:
+        if not wide and head.count(0) > _ZEROS * len(head):
             raise InputError(
-                f"{self.path} is not text: it holds zero bytes",
+                f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes are 0",
                 "give a text table, JSON lines or a Parquet file",
             )
         carriage = _lone_returns(head, self.encoding)
         self._lines: Iterator[bytes] = iter(self._stream)
         if carriage or self.encoding not in ("utf-8", "utf-8-sig"):
             errors = "replace" if wide else "surrogateescape"
-            text = io.TextIOWrapper(
+            # Held here, since it closes the file when it is no longer.
+            self._text = io.TextIOWrapper(
                 self._stream, self.encoding, errors, newline=None if carriage else "\n"
             )
-            self._lines = (line.encode("utf-8", "surrogateescape") for line in text)
+            self._lines = (line.encode("utf-8", "surrogateescape") for line in self._text)
 
     def __enter__(self) -> Self:
         return self
@@ -185,7 +190,12 @@ def likely_encoding(path: Path, options: ReadOptions) -> str:
                 if len(bad) == _BAD_LINES:
                     break
     best = from_bytes(b"".join(bad)).best()
-    return "latin-1" if best is None else best.encoding
+    if best is None:
+        return "latin-1"
+    # Short texts are of many encodings alike: the most usual one of those is named.
+    alike = {best.encoding, *best.could_be_from_charset}
+    likely = next((name for name in ("latin_1", "cp1252") if name in alike), best.encoding)
+    return likely.replace("_", "-")
 
 
 def _compression(magic: bytes) -> str:
