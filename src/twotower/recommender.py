@@ -106,8 +106,8 @@ class Recommender:
         found = evaluate(self._trained.module.scorer(), self._dataset, protocols=(FULL,))
         return {metric: found.mean(FULL, metric) for metric in found.metrics}
 
-    @overload
-    def recommend(
+    @overload  # a text is a sequence too, but the id of one user
+    def recommend(  # type: ignore[overload-overlap]
         self,
         user_id: UserId | None = None,
         history: Sequence[str] | Column = (),

@@ -147,18 +147,19 @@ def test_the_split_by_time(tmp_path: Path) -> None:
             "user,item,time",
             Given(),
             "split is 'given', but .*log.csv is no training file with a test file beside it; "
-            "choose the split 'leave-last-two', 'global-time', 'random' or 'file-order'",
+            "choose the split 'leave-last-two', 'global-time', 'random' or 'file-order'$",
         ),
         (
             "user,item,position",
             GlobalTime(),
             "split is 'global-time', but .*log.csv has no times; choose the split "
-            "'leave-last-two', 'random' or 'file-order', or name the time column",
+            "'leave-last-two', 'random' or 'file-order'$",
         ),
         (
             "user,item,stars",
             None,
-            "log.csv has neither times nor an order; choose the split 'random' .* or 'file-order' ",
+            "cannot tell the time column of .*log.csv, it has 'user', 'item', 'stars'; name it: "
+            ".*; or choose the split 'random' .* or 'file-order' ",
         ),
     ],
 )
@@ -268,7 +269,7 @@ def test_where_everybody_has_one_interaction_nothing_can_be_held_out(tmp_path: P
 
 
 def test_a_training_part_emptied_by_checks_is_an_error(tmp_path: Path) -> None:
-    write_log(tmp_path, [("u", "a", 99, T0)], "train.csv")
+    write_log(tmp_path, [("", "a", 5, T0)], "train.csv")
     write_log(tmp_path, [("u", "a", 5, T0)], "test.csv")
     with pytest.raises(InputError, match="no interaction is left in the training part"):
         prepare(tmp_path, settings=ALL)
@@ -297,7 +298,7 @@ def test_a_clean_log_leaves_no_rejects_and_a_second_run_the_same_data(tmp_path: 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     write_log(tmp_path / "shop", block(4, 6))
     before = prepare(tmp_path / "shop", settings=ALL, out=tmp_path / "out")
-    write_log(tmp_path / "shop", [("u", "i", 99, T0)])
+    write_log(tmp_path / "shop", [("", "i", 5, T0)])
     with pytest.raises(InputError):
         prepare(tmp_path / "shop", settings=ALL, out=tmp_path / "out")
     assert Dataset.load(tmp_path / "out").fingerprint == before.fingerprint
@@ -305,15 +306,23 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
-    rows = [*block(2, 4), ("u0", "i1", 5, T0 + 9 * DAY), ("u1", "i2", 6, T0), ("", "i1", 5, T0)]
+    rows = [*block(2, 4), ("u0", "i1", 5, T0 + 9 * DAY), ("u1", "i2", "inf", T0), ("", "i1", 5, T0)]
     write_log(tmp_path, rows)
     summary = prepare(tmp_path, name="shop", settings=PrepareSettings(k_core=2)).summary
     assert json.loads(json.dumps(summary)) == {
         "source": "table",
         "files": ["log.csv"],
         "read": 11,
-        "rejected": {"rating: out of range": 1, "user_id: empty": 1},
+        "rejected": {"rating: infinite": 1, "user_id: empty": 1},
+        "examples": {"rating: infinite": "log.csv:11: 'inf'", "user_id: empty": "log.csv:12: ''"},
+        "columns": {
+            "read": {"user_id": "user", "item_id": "item", "rating": "rating", "timestamp": "time"},
+            "ignored": [],
+        },
+        "ratings": [4.0, 5.0],
+        "times": [T0, T0 + 9 * DAY],
         "repeats": 1,
+        "before_k_core": {"users": 2, "items": 4, "interactions": 8},
         "k_core": {
             "k": 2, "rounds": 0, "users_removed": 0, "items_removed": 0, "interactions_removed": 0,
         },
@@ -322,9 +331,12 @@ def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
         "interactions": 8,
         "parts": {"train": 4, "validation": 2, "test": 2},
         "settings": {
-            "k_core": 2, "keep_repeats": False, "rating_range": [0.0, 5.0], "strict": False,
+            "k_core": 2, "keep_repeats": False, "keep_unknown_items": False,
+            "strict": False,
             "split": {"kind": "leave-last-two"},
         },
+        "options": {},
+        "declaration": {"name": "shop", "prepare": {"k_core": 2}},
     }  # fmt: skip
 
 
@@ -353,7 +365,7 @@ def test_the_name_is_that_of_the_folder_or_file(
     ("values", "said"),
     [
         ({"k_core": -1}, "greater than or equal to 0"),
-        ({"rating_range": (5, 1)}, "rating_range must be lowest, highest, got 5.0, 1.0"),
+        ({"rating_range": (0, 5)}, "Extra inputs"),
         ({"kcore": 5}, "Extra inputs"),
         ({"split": "by-hand"}, "'by-hand'"),
     ],

@@ -10,7 +10,7 @@ import typer
 from twotower import __version__
 from twotower.cli.ablate import ablate
 from twotower.cli.bench import bench
-from twotower.cli.data import download, hold_out, prepare
+from twotower.cli.data import download, hold_out, inspect, prepare
 from twotower.cli.demo import demo
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend, with_history_options
@@ -18,7 +18,7 @@ from twotower.cli.report import report
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
 from twotower.cli.tune import tune
-from twotower.errors import TwoTowerError
+from twotower.errors import InputError, TwoTowerError
 
 INTERRUPTED: Final = 130
 """Exit code that typer makes of a `KeyboardInterrupt`."""
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=_prepared(app, sys.argv[1:] if arguments is None else list(arguments)))
     except (TwoTowerError, OSError) as error:
         # Causes that other libraries word may run over several lines.
-        print("twotower:", " ".join(str(error).split()), file=sys.stderr)
+        message = error.on_command_line if isinstance(error, InputError) else str(error)
+        print("twotower:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("twotower"):
@@ -74,7 +75,7 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(version)
     for command in (
-        run, download, prepare, hold_out, train, evaluate, ablate, tune, report, index,
+        run, download, inspect, prepare, hold_out, train, evaluate, ablate, tune, report, index,
         recommend, info, serve, key, events, demo,
     ):  # fmt: skip
         app.command()(command)

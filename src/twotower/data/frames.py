@@ -20,6 +20,9 @@ Table: TypeAlias = Any
 """A polars, pandas or Arrow table (any that narwhals takes), a NumPy array, a mapping of names to
 columns, or a list of rows."""
 
+TABLE: Final = "interactions"
+"""What a data set is called that was made of a table."""
+
 _PAIR: Final = ("user", "item")
 _HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user', 'item', 'time']"
 
@@ -34,6 +37,8 @@ class Files(NamedTuple):
 
 def is_table(source: object) -> bool:
     """Whether a source is a table that Python holds, not the path of a file."""
+    if isinstance(source, list | tuple) and source:  # of several files
+        return not all(isinstance(one, str | os.PathLike) for one in source)
     return not isinstance(source, str | os.PathLike)
 
 
@@ -69,11 +74,12 @@ def as_files(
         try:
             yield Files(log, paths["items"], paths["users"])
         except InputError as error:
-            what, fix = (
+            texts = (
                 None if text is None else _named(text, paths, Path(folder))
-                for text in (error.what, error.fix)
+                for text in (error.what, error.fix, error.cli_fix)
             )
-            raise InputError(what or "", fix) from error
+            told, fix, cli_fix = texts
+            raise InputError(told or "", fix, cli_fix=cli_fix) from error
 
 
 def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.DataFrame:
@@ -140,7 +146,7 @@ def id_text(value: Any, what: str = "an id") -> str:
     if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
         return str(int(value))
     if isinstance(value, Real) and math.isfinite(value) and float(value).is_integer():
-        return str(int(value))
+        return str(int(float(value)))
     raise InputError(f"{what} must be text or a whole number, got {value!r}")
 
 

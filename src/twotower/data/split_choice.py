@@ -1,27 +1,27 @@
 """Which splits a log allows, and why a split holds nothing out of one."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from twotower.data.dataset import Dataset, Part
-from twotower.data.splits import (
-    HELD_OUT,
-    FileOrder,
-    Given,
-    GlobalTime,
-    LeaveLastTwo,
-    PartArray,
-    Random,
-    Split,
-)
+from twotower.data.splits import HELD_OUT, FileOrder, Given, LeaveLastTwo, PartArray, Random, Split
 from twotower.errors import InputError
 from twotower.types import OffsetArray
 
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
 
 
-def choose_split(split: Split | None, log: str, *, parts: bool, times: bool, order: bool) -> Split:
+def choose_split(
+    split: Split | None,
+    log: str,
+    *,
+    parts: bool,
+    times: bool,
+    order: bool,
+    present: Sequence[str] = (),
+) -> Split:
     """The split that was asked for, or that suits the log; refused where the log lacks for it.
 
     Parameters
@@ -32,45 +32,47 @@ def choose_split(split: Split | None, log: str, *, parts: bool, times: bool, ord
         What messages call the log.
     parts, times, order
         Whether its files give the parts, whether it has times, and whether it has positions.
+    present
+        Names of its columns, for messages.
 
     Raises
     ------
     InputError
         Where the log has not what the split needs, with the splits that it has all for.
     """
-    usable = ["'random'", "'file-order'"]
-    if parts:
-        usable.insert(0, "'given'")
-    if times or order:
-        usable.insert(0, "'leave-last-two'")
-    if times:
-        usable.insert(1, "'global-time'")
-    choose = f"choose the split {', '.join(usable[:-1])} or {usable[-1]}"
     ordered = times or order
     if split is None:
         if parts:
             return Given()
         if ordered:
             return LeaveLastTwo()
+        listed = ", ".join(map(repr, present[:20])) or "no columns"
+        what = "drawn from a seed", "rows as they stand in the file, a user's last held out"
         raise InputError(
-            f"{log} has neither times nor an order",
-            "choose the split 'random' (drawn from a seed) or 'file-order' (rows as they stand in "
-            "the file, the last of a user held out), or name the column of times or positions",
+            f"cannot tell the time column of {log}, it has {listed}",
+            "name it: ColumnMapping(time='…') (or order, where it has places and no times); or "
+            f"choose the split 'random' ({what[0]}) or 'file-order' ({what[1]})",
+            cli_fix="name it: --column time=… (or order, where it has places and no times); or "
+            f"pass --split random ({what[0]}) or --split file-order ({what[1]})",
         )
-    if isinstance(split, Given) and not parts:
-        raise InputError(
-            f"split is 'given', but {log} is no training file with a test file beside it", choose
-        )
-    if isinstance(split, GlobalTime) and not times:
-        raise InputError(
-            f"split is 'global-time', but {log} has no times", f"{choose}, or name the time column"
-        )
-    if isinstance(split, LeaveLastTwo) and not ordered:
-        raise InputError(
-            f"split is 'leave-last-two', but {log} has neither times nor an order",
-            f"{choose}, or name a time or an order column",
-        )
-    return split
+    usable = {"leave-last-two": ordered, "global-time": times, "given": parts}
+    names = [kind for kind, can in usable.items() if can] + ["random", "file-order"]
+    if usable.get(split.kind, True):
+        return split
+    lacks = {
+        "given": "is no training file with a test file beside it",
+        "global-time": "has no times",
+        "leave-last-two": "has neither times nor an order",
+    }
+    raise InputError(
+        f"split is {split.kind!r}, but {log} {lacks[split.kind]}",
+        f"choose the split {_either([repr(name) for name in names])}",
+        cli_fix=f"pass --split {_either(names)}",
+    )
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def split_notes(

@@ -1,7 +1,7 @@
 """Readers: each delivers the canonical columns of a log or catalogue, chunk by chunk."""
 
 from twotower.data.readers.chunk import Check, Chunk, Reject, set_aside
-from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.mapping import ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, Source, read_source
 
@@ -10,6 +10,7 @@ __all__ = [
     "Check",
     "Chunk",
     "ColumnMapping",
+    "Columns",
     "LogFile",
     "ReadOptions",
     "Reject",

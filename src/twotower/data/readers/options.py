@@ -14,9 +14,9 @@ TimeUnit: TypeAlias = Literal["d", "s", "ms", "us", "ns"]
 
 MISSING_IDS: tuple[str, ...] = (
     "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
-    "n/a", "nan", "null",
+    "n/a", "nan", "null", r"\N",
 )  # fmt: skip
-"""Texts that are no id: those that pandas reads as missing."""
+"""Texts that are no id: those that pandas reads as missing, and MySQL's."""
 
 _OF_ONE_FILE = ("format", "compression", "separator", "header", "names", "quote", "escape")
 
