@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
+from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
 from twotower.inference.pipeline import Pipeline, Recommendation
 
 if TYPE_CHECKING:
     from twotower.data import Dataset
     from twotower.training.fit import Trained
     from twotower.training.variant import Variant
+
+UserId: TypeAlias = str | int
+ItemId: TypeAlias = str | int
+Column: TypeAlias = Any
+"""A column of ids: a NumPy array, or a Series of polars, pandas or Arrow."""
 
 
 class Recommender:
@@ -106,23 +116,94 @@ class Recommender:
         found = evaluate(self._evaluated.module.scorer(), self._dataset, protocols=(FULL,))
         return {metric: found.mean(FULL, metric) for metric in found.metrics}
 
-    def recommend(
+    @overload  # a text is a sequence too, but the id of one user
+    def recommend(  # type: ignore[overload-overlap]
         self,
-        user_id: str | None = None,
-        history: Sequence[str] = (),
+        user_id: UserId | None = None,
+        history: Sequence[str] | Column = (),
         k: int = 10,
         *,
         exclude_seen: bool = True,
-    ) -> list[Recommendation]:
-        """Items for a known user, for somebody new who just looked at ``history``, or both.
+    ) -> list[Recommendation]: ...
 
-        See `twotower.inference.pipeline.Pipeline.recommend` for arguments and errors.
+    @overload
+    def recommend(
+        self,
+        user_id: Sequence[UserId] | Column,
+        history: Sequence[str] | Column = (),
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        unknown: Unknown = "popular",
+    ) -> pl.DataFrame: ...
+
+    def recommend(
+        self,
+        user_id: Any = None,
+        history: Any = (),
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        unknown: Unknown = "popular",
+    ) -> list[Recommendation] | pl.DataFrame:
+        """Items for a known user, for a new one who just looked at ``history``, or for many users.
+
+        Parameters
+        ----------
+        user_id
+            Id of a known user, None, or many: a list, an array or a column of any library.
+        history
+            Ids of the items just browsed, oldest first: a list, an array or a column. Not with
+            many users.
+        k
+            Items to return, fewer only where fewer exist.
+        exclude_seen
+            Leave out items of the history, stored or given.
+        unknown
+            Of many users, what those get that the model does not know: ``popular`` items, nothing
+            (``skip``), or an error (``fail``).
+
+        Returns
+        -------
+        list of Recommendation
+            For one user.
+        polars.DataFrame
+            For many: ``user_id``, ``rank`` (from 1), ``item_id``, ``title``, ``score`` and
+            ``source``, which is ``model`` or ``popular``. Items are searched exactly.
+
+        Raises
+        ------
+        InputError
+            At an unknown user without a history, an unknown item, an empty request, or ``k`` that
+            is no whole number above 0.
         """
-        return self._pipeline.recommend(user_id, history, k, exclude_seen=exclude_seen)
+        if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
+            one = None if user_id is None else id_text(user_id, "user_id")
+            return self._pipeline.recommend(one, id_list(history), k, exclude_seen=exclude_seen)
+        if len(history):
+            raise InputError(
+                "many users take no history", "recommend for each with its own, or without"
+            )
+        tables = recommendation_tables(
+            self._pipeline,
+            id_list(user_id, "user_id"),
+            k,
+            exclude_seen=exclude_seen,
+            unknown=unknown,
+        )
+        found = [pl.DataFrame(pl.from_arrow(table)) for table, _ in tables]
+        empty = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
+        rows = pl.concat([empty, *found])
+        items = self._pipeline.items
+        titles = [items.titles.rows[items.row(item)] for item in rows[columns.ITEM_ID]]
+        titled = rows.with_columns(pl.Series(columns.TITLE, titles, dtype=pl.String))
+        return titled.select(
+            columns.USER_ID, "rank", columns.ITEM_ID, columns.TITLE, "score", "source"
+        )
 
-    def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
+    def similar_items(self, item_id: ItemId, k: int = 10) -> list[Recommendation]:
         """Items nearest to ``item_id`` in the model's space."""
-        return self._pipeline.similar_items(item_id, k)
+        return self._pipeline.similar_items(id_text(item_id, "item_id"), k)
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle, all or nothing."""

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from twotower.bundle.throttle import pause
 from twotower.config import Config
+from twotower.data.folders import kind_of, why_not
 from twotower.errors import ArtefactError
 from twotower.factors.fold_in import FoldInInfo
 
@@ -128,10 +129,8 @@ def verify(folder: Path, required: Iterable[str]) -> Manifest:
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise ArtefactError(
-            f"{path} is missing: {folder} is not a bundle, or not all of one; {_AGAIN}"
-        )
+    if not path.is_file() or kind_of(folder) == "prepared data set":
+        raise ArtefactError(why_not(folder, "bundle", "", _AGAIN))
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version, seal = fields["schema_version"], fields.pop("sha256")

@@ -17,7 +17,12 @@ _ROWS: Final = 1 << 16
 
 
 def value_fingerprint(
-    users: IdMap, items: IdMap, interactions: Histories, split: Array, catalogue: pl.DataFrame
+    users: IdMap,
+    items: IdMap,
+    interactions: Histories,
+    split: Array,
+    catalogue: pl.DataFrame,
+    user_table: pl.DataFrame | None = None,
 ) -> str:
     """sha256 over the values of a data set: equal values, equal fingerprint.
 
@@ -28,7 +33,7 @@ def value_fingerprint(
     Raises
     ------
     InputError
-        Where a catalogue column is neither text, number, boolean, time, nor a list of those.
+        Where a column is neither text, number, boolean, time, nor a list of those.
     """
     digest = hashlib.sha256(b"twotower data set 2\n")
     log = {field.name: getattr(interactions, field.name) for field in fields(interactions)}
@@ -39,6 +44,8 @@ def value_fingerprint(
         **{name: _numbers(array) for name, array in arrays.items() if array is not None},
         **{f"catalogue {name}": _values(catalogue[name]) for name in catalogue.columns},
     }
+    if user_table is not None:
+        parts |= {f"user {name}": _values(user_table[name]) for name in user_table.columns}
     for name, blocks in parts.items():
         digest.update(f"{len(name.encode())} {name}\n".encode())
         for block in blocks:

@@ -45,7 +45,9 @@ def full_ranks(
 ) -> Ranks:
     """Rank targets among the whole catalogue, by default without what the query has seen.
 
-    A target that is also in the history stays a candidate: it is what the query asks for.
+    A target that is also in the history stays a candidate: it is what the query asks for. It
+    would then be ranked among unseen items only, which gives it away: pass
+    ``exclude_seen=False`` for a log with repeats (`Dataset.has_repeats`).
     See `rank_targets` for the arguments and errors.
     """
     candidates: dict[str, Candidates] = {"full": "unseen" if exclude_seen else "all"}

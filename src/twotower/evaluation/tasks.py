@@ -3,6 +3,10 @@
 One rule holds for all: no candidate is an item that the user had before, whether the model is
 told of it or not. Two protocols that differ in what a model is told then rank a target among
 the same items, and their difference is what the model makes of what it is told.
+
+A log that keeps repeats asks for items that the user had before. If the rest of the history were
+taken out there, the target would be given away as the only item of the history that is left, so
+that nothing is taken out (`Dataset.has_repeats`).
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.data.holdouts import of_new_items, of_new_users, parts_before_hold_out
+from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, OffsetArray
 
@@ -27,7 +32,7 @@ class Questions:
     targets
         The items to find.
     seen
-        What the user had before, told or not: no candidates.
+        What the user had before, told or not: no candidates. Empty for a log with repeats.
     """
 
     queries: Queries
@@ -50,6 +55,12 @@ class Everyone:
     def __call__(self, dataset: Dataset, part: Part) -> Questions:
         """As `Dataset.held_out`."""
         queries, targets = dataset.held_out(part)
+        if not len(queries):
+            why, fix = empty_parts(dataset)
+            raise InputError(
+                f"data set {dataset.name!r} has nothing held out for {part.name.lower()}: {why}",
+                f"prepare it again: {fix}",
+            )
         return Questions(queries, targets, _had(dataset, part).select(queries.users))
 
 
@@ -152,8 +163,12 @@ class NewItems:
 
 
 def _had(dataset: Dataset, part: Part) -> Histories:
-    """One row per user: every interaction before ``part``, held out of training or not."""
+    """What is no candidate, one row per user: every interaction before ``part``, held out of
+    training or not; nothing where the log has repeats.
+    """
     before: BoolArray = parts_before_hold_out(dataset) < part
+    if dataset.has_repeats:
+        before = np.zeros_like(before)
     return dataset.interactions.keep(before)
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Self
@@ -390,5 +391,7 @@ class Pipeline:
 
 
 def _check_k(k: int) -> None:
+    if not isinstance(k, Integral):
+        raise InputError(f"k must be a whole number, got {k!r}", "pass k=10")
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")

@@ -121,8 +121,7 @@ class RequestReader:
         self._users = users
         self._items = items
         self._stored = stored
-        ratings = stored.ratings
-        self._mean_rating = 0.0 if ratings is None or not len(ratings) else float(ratings.mean())
+        self._mean_rating = _mean(stored.ratings, 0.0)
         self._newest = 0 if stored.timestamps is None else int(stored.timestamps.max(initial=0))
 
     def over(self, items: Items) -> Self:
@@ -202,7 +201,7 @@ class RequestReader:
         user_id = request.user_id
         if user_id is not None and user_id in self._users:
             return self._users.index(user_id)
-        if not (request.history or request.text or past):
+        if not (len(request.history) or request.text or len(past)):
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
@@ -244,7 +243,7 @@ class RequestReader:
 
     def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
         """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
-        mean = float(stored.mean()) if len(stored) else self._mean_rating
+        mean = _mean(stored, self._mean_rating)
         ratings = np.full(count, mean)
         for place, one in enumerate(past):
             if one.rating is not None:
@@ -257,6 +256,14 @@ class RequestReader:
         times = np.full(count, newest, dtype=np.int64)
         times[: len(past)] = [one.time for one in past]
         return times
+
+
+def _mean(ratings: Array | None, default: float) -> float:
+    """Mean of the ratings that are known, or the default where none is."""
+    if ratings is None or not len(ratings):
+        return default
+    known = ratings[np.isfinite(ratings)]
+    return float(known.mean()) if len(known) else default
 
 
 def _joined(parts: Sequence[Array], like: Array) -> Array:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
+from twotower.data.folders import why_not
 from twotower.errors import ArtefactError
 from twotower.models.build import build_model
 from twotower.training.fit import Trained
@@ -52,9 +53,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"{MODEL_FILE} lacks {', '.join(sorted(missing))}")
     except (OSError, ValueError, AttributeError) as error:
-        raise ArtefactError(
-            f"{folder} is not a readable trained model ({error}); run 'twotower train' again"
-        ) from error
+        raise ArtefactError(why_not(folder, "trained model", error)) from error
     return description
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from twotower.data import Dataset, Part
+from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.factors.popularity import Popularity
@@ -89,9 +90,10 @@ def train_variant(
     reporter = reporter or Silent()
     variant = sized(variant, dataset.train)
     if not (dataset.split == Part.VALIDATION).any():
+        why, fix = empty_parts(dataset)
         raise InputError(
-            f"data set {dataset.name!r} has no validation part, which early stopping needs",
-            "prepare it with another split, for example leave-last-two",
+            f"data set {dataset.name!r} has no validation part, which early stopping needs: {why}",
+            f"prepare it again: {fix}",
         )
 
     def validate(module: RetrievalModule) -> float:

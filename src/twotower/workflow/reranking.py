@@ -76,17 +76,20 @@ def fit_blend(
         Where no candidate list holds its target.
     """
     blend = unfitted_blend(dataset.train, text)
+    exclude_seen = not dataset.has_repeats
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
     # As many for every query, so that none has a place without an item.
-    left = scorer.num_items - int(queries.histories.lengths.max())
+    left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
     candidates = max(1, min(candidates, left))
     examples, positives = [], []
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        scores, items = best_candidates(scorer.scores(block), block, candidates)
+        scores, items = best_candidates(
+            scorer.scores(block), block, candidates, exclude_seen=exclude_seen
+        )
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
             if len(place):
@@ -126,13 +129,16 @@ def fitted_weights(signals: FloatArray, positives: Array) -> FloatArray:
     return fitted
 
 
-def best_candidates(scores: FloatArray, queries: Queries, count: int) -> tuple[FloatArray, Array]:
-    """The best items that were not seen, exactly: ``(queries, count)`` scores and items.
+def best_candidates(
+    scores: FloatArray, queries: Queries, count: int, *, exclude_seen: bool = True
+) -> tuple[FloatArray, Array]:
+    """The best items, exactly: ``(queries, count)`` scores and items.
 
-    Where fewer are left, items are -1 at the end. ``scores`` (queries, num_items) lose what was
-    seen.
+    Where fewer are left, items are -1 at the end. With ``exclude_seen``, ``scores``
+    (queries, num_items) lose what was seen.
     """
-    scores[queries.histories.rows, queries.histories.items] = -np.inf
+    if exclude_seen:
+        scores[queries.histories.rows, queries.histories.items] = -np.inf
     count = min(count, scores.shape[1])
     items = np.argpartition(-scores, count - 1, axis=1)[:, :count]
     found = np.take_along_axis(scores, items, axis=1)
@@ -151,6 +157,7 @@ class TwoStages:
     retrieval: VectorScorer
     blend: Blend
     candidates: int = CANDIDATES
+    exclude_seen: bool = True
 
     @property
     def num_items(self) -> int:
@@ -164,7 +171,9 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            found, items = best_candidates(part.copy(), block, self.candidates)
+            found, items = best_candidates(
+                part.copy(), block, self.candidates, exclude_seen=self.exclude_seen
+            )
             again = self.blend.scores(block, items, np.where(items < 0, 0, found))
             # Both stages moved to where they cannot overlap.
             part -= part.max(axis=1, keepdims=True)

@@ -6,17 +6,13 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator
 
-from twotower.data.settings import PrepareSettings
-from twotower.data.validation import SECONDS_BELOW
+from twotower.data.readers.options import MISSING_IDS
 from twotower.service.state.records import Id
 
-MISSING: Final = frozenset(
-    (
-        "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-        "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
-    )
-)  # fmt: skip
-"""What pandas reads as a missing value: written as an id it is a fault of the sender."""
+SECONDS_BELOW: Final = 10**11
+"""`prepare` takes smaller times for seconds: in milliseconds they are before March 1973."""
+USUAL_RATINGS: Final = (0.0, 5.0)
+"""Ratings that are taken whatever the training log holds."""
 _ROUTES: Final = ("/similar", "/availability")
 _CLOCKS_MS: Final = 60_000
 """By how much the clocks of sender and service may differ."""
@@ -26,7 +22,7 @@ def _kept_id(value: str) -> str:
     if value != value.strip():
         what = "is blank" if not value.strip() else f"begins or ends with a blank: {value!r}"
         raise ValueError(f"an id {what}")
-    if value in MISSING:
+    if value in MISSING_IDS:
         raise ValueError(f"{value!r} stands for a missing value, and cannot be an id")
     if value in (".", ".."):
         raise ValueError(f"{value!r} cannot be an id: in an address it is another folder")
@@ -72,6 +68,5 @@ NUMBER: Final = BeforeValidator(_number)
 
 
 def rating_scale(log: tuple[float, float]) -> tuple[float, float]:
-    """Lowest and highest rating: the range that `prepare` has, and what the training log holds."""
-    low, high = PrepareSettings().rating_range
-    return min(low, log[0]), max(high, log[1])
+    """Lowest and highest rating: the usual ones, and what the training log holds."""
+    return min(USUAL_RATINGS[0], log[0]), max(USUAL_RATINGS[1], log[1])
