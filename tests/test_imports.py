@@ -61,7 +61,11 @@ def test_command_line_help_loads_nothing_heavy() -> None:
 
 
 def test_serving_never_loads_torch() -> None:
-    names = [dotted(path) for path in MODULES if {"bundle", "inference", "service", "index", "factors"} & set(path.parts)]
+    names = [
+        dotted(path)
+        for path in MODULES
+        if {"bundle", "inference", "service", "index", "factors"} & set(path.parts)
+    ]
     loaded = heavy_after(f"import {', '.join(names)}")
     assert loaded <= {"faiss", "onnxruntime", "fastapi", "sqlalchemy"}
 
