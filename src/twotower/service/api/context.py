@@ -1,7 +1,9 @@
 """What a request carries with it, and what the app holds for all of them."""
 
+import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -37,6 +39,8 @@ class Context:
         Where several processes are one service: this one of them.
     workers
         Limits the threads for what takes longer than a millisecond.
+    writers
+        The threads for writes, so that those that wait for the database hold up no read.
     """
 
     settings: ServeSettings
@@ -44,6 +48,7 @@ class Context:
     service: Service | None = None
     sibling: Sibling | None = None
     workers: anyio.CapacityLimiter | None = None
+    writers: ThreadPoolExecutor | None = None
 
     async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something in a thread, so that others are answered meanwhile.
@@ -53,3 +58,12 @@ class Context:
         return await anyio.to_thread.run_sync(
             partial(work, *args, **kwargs), abandon_on_cancel=True, limiter=self.workers
         )
+
+    async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something that writes to the database, in one of the threads for that.
+
+        Where the request's time is over, the thread is free when the work has ended: there are
+        never more of them. What has not begun by then never does.
+        """
+        run = partial(copy_context().run, partial(work, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self.writers, run)

@@ -50,7 +50,7 @@ async def get_item(item_id: ItemId, request: Request) -> Response:
 async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
     shared, one = served(request)
-    created = await shared.in_thread(one.create_item, ItemFields(**item.model_dump()))
+    created = await shared.write(one.create_item, ItemFields(**item.model_dump()))
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
@@ -65,7 +65,7 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
     """Say whether an item can be had. One that cannot is not recommended."""
     shared, one = served(request)
     _shown(one, item_id)
-    await shared.in_thread(one.set_availability, item_id, state.available)
+    await shared.write(one.set_availability, item_id, state.available)
     return fast(_shown(one, item_id))
 
 
@@ -78,7 +78,7 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
 async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Response:
     """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
     shared, one = served(request)
-    await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    await shared.write(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
     return fast(_shown(one, item_id))
 
 
@@ -89,7 +89,7 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
     """Take an item out of the catalogue. Histories that hold it still count it."""
     shared, one = served(request)
     _shown(one, item_id)
-    await shared.in_thread(one.delete_item, item_id)
+    await shared.write(one.delete_item, item_id)
     return Response(status_code=204)
 
 
@@ -103,7 +103,7 @@ async def add_events(events: Events, request: Request) -> Response:
     """Record what users did, all or nothing. An event id that came before is not counted again."""
     shared, one = served(request)
     within("events", len(events.events), shared.settings.max_batch)
-    recorded = await shared.in_thread(one.add_events, events.events)
+    recorded = await shared.write(one.add_events, events.events)
     items = one.pipeline.items
     for new in recorded:
         shared.metrics.events.labels("new" if new else "again").inc()
