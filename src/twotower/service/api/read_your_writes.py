@@ -77,11 +77,12 @@ async def look(service: Service) -> None:
 
     Not in one of the workers that batches may hold: every request may be waiting for this. A file
     is read here and now: by a thread it takes several times as long, since the two hand the
-    interpreter to each other with every call of the database.
+    interpreter to each other with every call of the database. A locked file would hold up all
+    requests: where the last look was in vain, the next is by a thread.
     """
     before = service.state_answers
     try:
-        if service.store.is_local:
+        if service.store.is_local and before:
             service.catch_up()
         else:
             await anyio.to_thread.run_sync(service.catch_up, abandon_on_cancel=True)

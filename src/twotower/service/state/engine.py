@@ -15,7 +15,7 @@ WAIT_S: Final = 5.0
 """What one call of the database may take, where nothing else is set."""
 _LOCK: Final = 7_236_812_104_455_317_001
 """Advisory lock that PostgreSQL's writers of these tables take in turn."""
-_READ_MS: Final = 200
+_READ_MS: Final = 1000
 """In a write-ahead log a reader waits for an exclusive lock alone, as of a restored back-up."""
 
 
