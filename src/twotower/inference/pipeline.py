@@ -29,13 +29,14 @@ from twotower.inference.search import TextSearch, positive
 from twotower.inference.stages import Stages, Timings, add_time, second_stage, similar
 from twotower.inference.text_encoder import text_encoder_of
 from twotower.inference.user_tower import UserTower
-from twotower.types import IndexArray
+from twotower.types import IndexArray, OffsetArray
 
 __all__ = ["Pipeline", "Recommendation"]
 
 _BLOCK: Final = 1024  # requests held at once
 _COST_OF_ITEM: Final = 50  # in items of a history
 _NOTHING: Final = np.zeros(0, dtype=np.int32)
+_NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 
 
 class Pipeline:
@@ -52,12 +53,23 @@ class Pipeline:
         Threads that one run of the user tower may use.
     room
         Whether items are going to be added: see `ItemTable.of`.
+
+    Attributes
+    ----------
+    items
+        The items as they are now.
+    index
+        Of the first of them.
+    stale
+        Rows of the index that were written since it was made: they are searched beside it.
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1, room: bool = False) -> None:
         self.items = ItemTable.of(contents, room)
         self.contents = contents = self.items.contents
         self.index: ItemIndex = contents.index
+        self.stale = _NO_ROWS
+        self._indexed = 0
         self._threads = threads
         self._tower = UserTower(contents, threads)
         stored = contents.histories
@@ -78,26 +90,53 @@ class Pipeline:
         history = None if items.history is None else items.history.rows
         other._tower = self._tower.reading(history, items.user_features.rows)
         other._reader = self._reader.over(items)
+        other.stale = other._stale_rows()
         return other
 
-    def with_index(self, index: ItemIndex) -> Self:
-        """The same with another index, of the first rows of the table."""
+    def without_changes(self) -> Self:
+        """The bundle's items alone, with the bundle's index, as before anything was changed."""
+        contents = replace(self.contents)  # another object: the index of one is not the other's
+        other = copy(self)
+        other.__dict__.pop("_text", None)  # knows the titles that came later
+        other.contents, other.index = contents, contents.index
+        other.stale, other._indexed = _NO_ROWS, 0
+        other.items = ItemTable.of(contents)  # without room: it copies before it grows
+        history = None if other.items.history is None else other.items.history.rows
+        other._tower = self._tower.reading(history, other.items.user_features.rows)
+        other._reader = self._reader.over(other.items)
+        return other
+
+    def with_index(self, index: ItemIndex, changes: int | None = None) -> Self:
+        """The same with another index, of the first rows of the table.
+
+        Parameters
+        ----------
+        changes
+            `ItemTable.changes` of the table that it was made of; by default this pipeline's.
+        """
         other = copy(self)
         other.index = index
+        other._indexed = self.items.changes if changes is None else changes
+        other.stale = other._stale_rows()
         return other
+
+    def _stale_rows(self) -> OffsetArray:
+        rows = self.items.changed_since(self._indexed)
+        return rows[rows < self.index.size]
 
     @property
     def outside_index(self) -> int:
-        """Items that the index does not hold yet."""
-        return len(self.items) - self.index.size
+        """Rows that the index does not hold as they are."""
+        return len(self.items) - self.index.size + len(self.stale)
 
     def lags(self, share: float) -> bool:
         """Whether more than this share of the items stands outside the index."""
         return self.outside_index > share * len(self.items)
 
     def whole_index(self) -> ItemIndex:
-        """The index with every row behind it that it lacks now."""
-        return self.index.extended(self.items.vectors.rows[self.index.size :])
+        """An index of every row: that of now, or where it is stale the bundle's, and the rest."""
+        index = self.contents.index if len(self.stale) else self.index
+        return index.extended(self.items.vectors.rows[index.size :])
 
     def recommend(
         self,
@@ -307,7 +346,7 @@ class Pipeline:
             rows = []
             for row, (vector, had, first) in enumerate(per_row):
                 may_get = anybody.without(had)
-                one = Stages(self.index, self.items, vector, may_get, first, clock)
+                one = Stages(self.index, self.items, vector, may_get, first, clock, self.stale)
                 best = one.best(second, reading.queries, row)
                 rows.append(filled(best, k, filters, self.items))
             yield reading, rows

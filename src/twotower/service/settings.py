@@ -33,7 +33,8 @@ class ServeSettings(BaseSettings):
     threads: int = Field(1, ge=1)
     """Threads that the native code of one request may use."""
     workers: int = Field(4, ge=1)
-    """Threads for what takes longer than a millisecond: batches, text, the database."""
+    """Threads for what takes longer than a millisecond, as batches and texts; and as many others
+    for writes."""
     rerank: bool = False
     """Whether requests that do not say so are re-ranked."""
     candidates: int = Field(1000, ge=1)
@@ -60,6 +61,9 @@ class ServeSettings(BaseSettings):
     for any. None believes no such header."""
     timeout_s: float = Field(10.0, gt=0)
     """After so many seconds a request is answered with 504."""
+    state_timeout_s: float = Field(5.0, ge=0.1)
+    """What a call of the database may take; then a write is refused with 503. Shorter than
+    ``timeout_s``, so that the caller is told why."""
     reload_timeout_s: float = Field(120.0, gt=0)
     """The same for a reload, which reads and checks a whole bundle beside the traffic."""
     rate_limit: float | None = Field(None, gt=0)
@@ -73,7 +77,7 @@ class ServeSettings(BaseSettings):
     extend_share: float = Field(0.01, gt=0)
     """The index takes in what was added when that is more than this share of the items."""
     events_in_memory: int = Field(1_000_000, ge=0)
-    """Newest events of the database that are read at the start."""
+    """Newest events of the database that are kept in memory."""
     log_requests: bool = True
     """Whether every request is logged."""
 

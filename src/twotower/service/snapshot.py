@@ -45,8 +45,13 @@ class Snapshot:
     cursor: Cursor
 
     @classmethod
-    def of_bundle(cls, folder: Path, threads: int, events_of_user: int) -> Self:
+    def of_bundle(cls, folder: Path, threads: int, events_of_user: int, events: int) -> Self:
         """Load a bundle, verify it, and try it.
+
+        Parameters
+        ----------
+        events_of_user, events
+            How many are kept of one user, and of all: see `PastEvents`.
 
         Raises
         ------
@@ -57,9 +62,13 @@ class Snapshot:
         pipeline = Pipeline(bundle.contents, threads, room=True)
         pipeline.warm()
         _try(pipeline)
-        return cls(
-            pipeline, bundle.manifest, PastEvents(pipeline.contents, events_of_user), Cursor()
-        )
+        past = PastEvents(pipeline.contents, events_of_user, events)
+        return cls(pipeline, bundle.manifest, past, Cursor())
+
+    def without_changes(self) -> Self:
+        """The bundle alone, to which the changes of another database can be applied."""
+        pipeline = self.pipeline.without_changes()
+        return replace(self, pipeline=pipeline, past=self.past.emptied(), cursor=Cursor())
 
     def advanced(self, changes: Changes) -> Self:
         """The snapshot after these changes, which follow its cursor."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Final
 
 import anyio
 from fastapi import FastAPI
@@ -26,8 +27,12 @@ from twotower.service.api.routes import RefusedError, on_refused
 from twotower.service.api.worker import Sibling
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
+from twotower.service.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
+
+_LAST_S: Final = 1.0
+"""What a look into the database, and then its connections, get to end when the service does."""
 
 
 def create_app(
@@ -82,6 +87,7 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Context = app.state.context
     shared.workers = ThreadPoolExecutor(shared.settings.workers, "twotower-worker")
+    shared.writers = ThreadPoolExecutor(shared.settings.workers, "twotower-writer")
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
     app.state.keys.log_warnings()
@@ -94,10 +100,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        stopping.set()  # not cancelled: a thread of it may be reading the database
-        await following
-        shared.workers.shutdown(wait=False, cancel_futures=True)
-        shared.service.close()
+        stopping.set()
+        await asyncio.wait([following], timeout=_LAST_S)
+        for threads in (shared.workers, shared.writers):
+            threads.shutdown(wait=False, cancel_futures=True)
+        following.cancel()  # a thread of it may be waiting for the database: it is not waited for
+        with anyio.move_on_after(_LAST_S):
+            await anyio.to_thread.run_sync(shared.service.close, abandon_on_cancel=True)
         shared.service = None
         logger.info("stopped")
 
@@ -110,6 +119,9 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
         if stopping.is_set():
             return
         await look(service)
+        if service.state == "down":
+            with contextlib.suppress(StateUnavailableError):
+                await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
         if shared.sibling is not None:  # whichever process is asked for the metrics
             shared.metrics.note(service)
 

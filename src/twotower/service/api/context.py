@@ -38,6 +38,8 @@ class Context:
         Where several processes are one service: this one of them.
     workers
         The threads for what takes longer than a millisecond.
+    writers
+        The threads for writes, so that those that wait for the database hold up no read.
     """
 
     settings: ServeSettings
@@ -45,6 +47,7 @@ class Context:
     service: Service | None = None
     sibling: Sibling | None = None
     workers: ThreadPoolExecutor | None = None
+    writers: ThreadPoolExecutor | None = None
 
     async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something in one of the workers, so that others are answered meanwhile.
@@ -52,5 +55,13 @@ class Context:
         A request whose time is over is answered, but its worker is free only when the work has
         ended: there are never more threads than workers. What has not begun by then never does.
         """
-        run = partial(copy_context().run, partial(work, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self.workers, run)
+        return await _run(self.workers, partial(work, *args, **kwargs))
+
+    async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something that writes to the database, in one of the threads for that."""
+        return await _run(self.writers, partial(work, *args, **kwargs))
+
+
+async def _run(threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
+    run = partial(copy_context().run, work)
+    return await asyncio.get_running_loop().run_in_executor(threads, run)

@@ -53,7 +53,7 @@ async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
     shared, one = served(request)
     _check_rating(one, "average_rating", item.average_rating)
-    created = await shared.in_thread(one.create_item, ItemFields(**item.model_dump()))
+    created = await shared.write(one.create_item, ItemFields(**item.model_dump()))
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
@@ -68,7 +68,7 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
     """Say whether an item can be had. One that cannot is not recommended."""
     shared, one = served(request)
     _shown(one, item_id)
-    await shared.in_thread(one.set_availability, item_id, state.available)
+    await shared.write(one.set_availability, item_id, state.available)
     return fast(_shown(one, item_id))
 
 
@@ -84,7 +84,7 @@ async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Res
     if item_id not in one.pipeline.items:
         _check_new_id(item_id)
     _check_rating(one, "average_rating", item.average_rating)
-    await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    await shared.write(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
     return fast(_shown(one, item_id))
 
 
@@ -95,7 +95,7 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
     """Take an item out of the catalogue. Histories that hold it still count it."""
     shared, one = served(request)
     _shown(one, item_id)
-    await shared.in_thread(one.delete_item, item_id)
+    await shared.write(one.delete_item, item_id)
     return Response(status_code=204)
 
 
@@ -112,7 +112,7 @@ async def add_events(events: Events, request: Request) -> Response:
     for place, event in enumerate(events.events):
         _check_rating(one, f"events.{place}.rating", event.rating)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
-    recorded = await shared.in_thread(one.add_events, plain)
+    recorded = await shared.write(one.add_events, plain)
     items = one.pipeline.items
     for new in recorded:
         shared.metrics.events.labels("new" if new else "again").inc()

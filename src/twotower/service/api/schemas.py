@@ -258,6 +258,8 @@ class Ready(BaseModel):
     """Whether requests can be answered, and whether writes can."""
 
     status: Literal["ready", "starting"]
-    state: Literal["up", "down"]
-    """Whether the database answers. While it is down, writes are refused, reads are not."""
+    state: Literal["up", "stale", "down"]
+    """How the database is. While it is ``down``, or refused the last write, writes are refused,
+    reads are not. While it is ``stale`` it keeps a read waiting: answers may lack the newest writes
+    of other processes."""
     model_version: str | None
