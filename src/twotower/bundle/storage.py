@@ -1,20 +1,26 @@
 """The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import polars as pl
-from polars.exceptions import PolarsError
-from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from twotower.bundle.arrays import read_arrays
-from twotower.bundle.blend import Blend
+from twotower.bundle.blend import SIGNALS, Blend
+from twotower.bundle.checked import (
+    Layout,
+    check_catalogue,
+    check_ids,
+    check_layout,
+    check_places,
+    check_rows,
+    reading,
+)
 from twotower.bundle.comparison_models import Peer, from_arrays, to_arrays
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, verify, write_manifest
@@ -23,7 +29,9 @@ from twotower.bundle.reranker import RerankVectors
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
-from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures
+from twotower.features import ITEM_FEATURES, ItemFeatures, ReleaseOrder, TextFields, UserFeatures
+from twotower.features import USER_FEATURES as USER_FEATURE_NAMES
+from twotower.features.declared import NUM_CATEGORIES
 from twotower.index import load_choice, load_index, save_index
 from twotower.types import Array
 
@@ -49,6 +57,25 @@ REQUIRED: Final = (
     INDEX,
 )  # fmt: skip
 
+_TABLE: Final[Layout] = ("float32", (None, None))
+_BOUNDS: Final[Layout] = ("int64", (None,))
+_USER_FEATURES: Final[dict[str, Layout]] = {
+    "item_table": ("float32", (None, 4 + NUM_CATEGORIES)),
+    "mean": ("float64", (len(USER_FEATURE_NAMES),)),
+    "weight": ("float64", (len(USER_FEATURE_NAMES),)),
+    "end": ("int64", (1,)),
+}
+_ITEM_ENCODER: Final[dict[str, Layout]] = {
+    "unknown_id": ("float32", (None,)),
+    "releases": ("float64", (None,)),
+    "values": ("float32", (None, len(ITEM_FEATURES))),
+    "mean": ("float64", (len(ITEM_FEATURES),)),
+    "weight": ("float64", (len(ITEM_FEATURES),)),
+    "categories": ("uint8", (None,)),
+    "ratings_in_log": ("bool", (1,)),
+    "text": ("uint8", (None,)),
+}
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -71,15 +98,16 @@ class Bundle:
     def weights(self) -> dict[str, Array]:
         """Trained weights of both towers, read (and verified) only when asked for."""
         self.manifest.check(self.folder, TOWERS)
-        return read_arrays(self.folder / TOWERS)
+        with reading(self.folder / TOWERS):
+            return read_arrays(self.folder / TOWERS)
 
     def peers(self) -> dict[str, Peer]:
         """Other models by name, read (and verified) only when asked for; empty without any."""
         if PEERS not in self.manifest.files:
             return {}
         self.manifest.check(self.folder, PEERS)
-        with _reading(self.folder / PEERS) as path:
-            peers = from_arrays(read_arrays(path))
+        with reading(self.folder / PEERS):
+            peers = from_arrays(read_arrays(self.folder / PEERS, finite=True))
             for name, peer in peers.items():
                 peer.check(name, len(self.contents.users), len(self.contents.items))
         return peers
@@ -158,31 +186,37 @@ def load_bundle(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     manifest = verify(folder, REQUIRED)
-    with _reading(folder / USER_TABLES) as path:
-        tables = read_arrays(path)
-        user_table = tables["user_table"]
-    with _reading(folder / USER_FEATURES) as path:
-        user_features = UserFeatures.from_arrays(read_arrays(path))
-    with _reading(folder / ITEM_VECTORS) as path:
-        item_vectors = read_arrays(path)["item_vectors"]
-    with _reading(folder / USERS) as path:
-        users = IdMap(pl.read_parquet(path)[columns.USER_ID].to_list(), "user")
-    with _reading(folder / CATALOGUE) as path:
-        catalogue = pl.read_parquet(path)
-    with _reading(folder / HISTORIES) as path:
-        histories = Histories(**read_arrays(path))
-    reranker: RerankVectors | Blend | None = None
-    if RERANKER in manifest.files:
-        with _reading(folder / RERANKER) as path:
-            reranker = RerankVectors(**read_arrays(path))
-    elif BLEND in manifest.files:
-        with _reading(folder / BLEND) as path:
-            reranker = Blend.from_arrays(read_arrays(path))
+    with reading(folder / USER_TABLES):
+        tables = read_arrays(folder / USER_TABLES, finite=True)
+        check_layout(tables, {"user_table": _TABLE}, history_table=_TABLE, factors=_TABLE)
+    with reading(folder / USER_FEATURES):
+        arrays = read_arrays(folder / USER_FEATURES, finite=True)
+        check_layout(arrays, _USER_FEATURES)
+        user_features = UserFeatures.from_arrays(arrays)
+    with reading(folder / ITEM_VECTORS):
+        arrays = read_arrays(folder / ITEM_VECTORS, finite=True)
+        check_layout(arrays, {"item_vectors": ("float32", (None, manifest.embedding_dim))})
+        item_vectors = arrays["item_vectors"]
+    with reading(folder / USERS):
+        ids = pl.read_parquet(folder / USERS)[columns.USER_ID]
+        check_ids(ids)
+        users = IdMap(ids.to_list(), "user")
+    with reading(folder / CATALOGUE):
+        catalogue = pl.read_parquet(folder / CATALOGUE)
+        check_catalogue(catalogue)
+    with reading(folder / HISTORIES):
+        arrays = read_arrays(folder / HISTORIES, finite=True)
+        events = arrays["items"].size
+        per_event = {"ratings": ("float32", (events,)), "timestamps": ("int64", (events,))}
+        check_layout(arrays, {"indptr": _BOUNDS, "items": ("int32", (events,))}, **per_event)
+        check_rows(arrays["indptr"], events)
+        check_places(arrays["items"], catalogue.height, "items")
+        histories = Histories(**arrays)
     try:
         contents = BundleContents(
             info=manifest.info,
             user_tower=(folder / USER_TOWER).read_bytes(),
-            user_table=user_table,
+            user_table=tables["user_table"],
             history_table=tables.get("history_table"),
             factors=tables.get("factors"),
             user_features=user_features,
@@ -192,12 +226,39 @@ def load_bundle(folder: Path) -> Bundle:
             histories=histories,
             index=load_index(folder),
             index_choice=load_choice(folder),
-            reranker=reranker,
+            reranker=_load_reranker(folder, manifest, catalogue.height),
             new_items=_load_new_items(folder, manifest),
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error
     return Bundle(folder, manifest, contents)
+
+
+def _load_reranker(folder: Path, manifest: Manifest, items: int) -> RerankVectors | Blend | None:
+    if RERANKER in manifest.files:
+        with reading(folder / RERANKER):
+            arrays = read_arrays(folder / RERANKER, finite=True)
+            check_layout(arrays, {"user_vectors": _TABLE, "item_vectors": _TABLE})
+            return RerankVectors(**arrays)
+    if BLEND in manifest.files:
+        with reading(folder / BLEND):
+            arrays = read_arrays(folder / BLEND, finite=True)
+            near = arrays["neighbours"].size
+            check_layout(
+                arrays,
+                {
+                    "weights": ("float32", (len(SIGNALS),)),
+                    "indptr": _BOUNDS,
+                    "neighbours": ("int32", (near,)),
+                    "similarity": ("float32", (near,)),
+                    "text": _TABLE,
+                    "popularity": ("float32", (items,)),
+                },
+            )
+            check_rows(arrays["indptr"], near)
+            check_places(arrays["neighbours"], items, "neighbours")
+            return Blend.from_arrays(arrays)
+    return None
 
 
 def _save_new_items(folder: Path, new: NewItems) -> None:
@@ -228,30 +289,43 @@ def _save_new_items(folder: Path, new: NewItems) -> None:
 def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
     if ITEM_TOWER not in manifest.files:
         return None
-    with _reading(folder / ITEM_ENCODER) as path:
-        arrays = read_arrays(path)
+    with reading(folder / ITEM_ENCODER):
+        manifest.check(folder, ITEM_ENCODER)
+        arrays = read_arrays(folder / ITEM_ENCODER, finite=True)
+        check_layout(
+            arrays,
+            _ITEM_ENCODER,
+            history_projection=_TABLE,
+            vector_projection=_TABLE,
+        )
         about = json.loads(arrays["text"].tobytes())
+        fields, is_vector, name = about["fields"], about["history_is_vector"], about.get("model")
+        if fields not in get_args(TextFields) or not isinstance(is_vector, bool):
+            raise InputError(f"text says what this release does not know: {about}")
         features = ItemFeatures.from_arrays(arrays)
-        unknown_id = arrays["unknown_id"]
         releases = ReleaseOrder(arrays["releases"])
+        if (np.diff(releases.known) < 0).any():
+            raise InputError("releases must be in rising order")
     text = None
     if ITEM_TEXT in manifest.files:
-        with _reading(folder / ITEM_TEXT) as path:
-            text = read_arrays(path, np.float32)["text"]
+        with reading(folder / ITEM_TEXT):
+            found = read_arrays(folder / ITEM_TEXT, np.float32, finite=True)
+            check_layout(found, {"text": _TABLE})
+            text = found["text"]
     model = None
-    if "model" in about:
-        with _reading(folder / TEXT_MODEL) as path:
-            model = TextModel(
-                about["model"], path.read_bytes(), (folder / TEXT_TOKENIZER).read_bytes()
-            )
+    if name is not None:
+        for file in (TEXT_MODEL, TEXT_TOKENIZER):
+            manifest.check(folder, file)
+        onnx, tokenizer = ((folder / file).read_bytes() for file in (TEXT_MODEL, TEXT_TOKENIZER))
+        model = TextModel(str(name), onnx, tokenizer)
     return NewItems(
         tower=(folder / ITEM_TOWER).read_bytes(),
-        unknown_id=unknown_id,
+        unknown_id=arrays["unknown_id"],
         features=features,
         releases=releases,
-        text_fields=about["fields"],
+        text_fields=fields,
         history_projection=arrays.get("history_projection"),
-        history_is_vector=about["history_is_vector"],
+        history_is_vector=is_vector,
         vector_projection=arrays.get("vector_projection"),
         text=text,
         text_model=model,
@@ -261,12 +335,3 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:
     # Not `save_file`, which makes files that only their owner may read.
     path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[Path]:
-    """A file that matches its sha256 and still cannot be read was written wrong."""
-    try:
-        yield path
-    except (OSError, SafetensorError, PolarsError, KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"{path} cannot be read ({error}); save the bundle again") from error
