@@ -200,8 +200,8 @@ WRONG = {
     "indptr falls": (arrays("histories.safetensors", indptr=at(3, 50)), "histories.safetensors"),
     "indptr begins late": (
         arrays("histories.safetensors", indptr=at(0, 1)), "histories.safetensors"),
-    "indptr of int32": (
-        arrays("histories.safetensors", indptr=lambda a: a.astype(np.int32)),
+    "indptr of fractions": (
+        arrays("histories.safetensors", indptr=lambda a: a.astype(np.float32)),
         "histories.safetensors"),
     "an item that is not there": (
         arrays("histories.safetensors", items=at(3, 60)), "histories.safetensors"),
@@ -211,8 +211,8 @@ WRONG = {
         arrays("histories.safetensors", ratings=lambda a: a[:-1]), "histories.safetensors"),
     "NaN in ratings": (
         arrays("histories.safetensors", ratings=at(0, NAN)), "histories.safetensors"),
-    "times as text": (
-        arrays("histories.safetensors", timestamps=lambda a: a.astype(np.float32)),
+    "times of two axes": (
+        arrays("histories.safetensors", timestamps=lambda a: a[:, None]),
         "histories.safetensors"),
     "blend: indptr falls": (arrays("blend.safetensors", indptr=at(3, 9)), "blend.safetensors"),
     "blend: a neighbour that is not there": (

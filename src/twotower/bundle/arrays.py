@@ -1,12 +1,14 @@
 """Arrays from files, while others are being answered."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import DTypeLike
 from safetensors import safe_open
+from safetensors.numpy import save
 
 from twotower.bundle.append_only import roomy
 from twotower.bundle.throttle import pause
@@ -51,3 +53,9 @@ def read_arrays(
                     raise InputError(f"{name} holds NaN or infinity")
                 pause()
     return arrays
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name to a safetensors file."""
+    # Not `save_file`, which makes files that only their owner may read.
+    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

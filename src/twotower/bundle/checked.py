@@ -13,7 +13,11 @@ from twotower.errors import ArtefactError, InputError
 from twotower.types import Array
 
 Layout: TypeAlias = tuple[str, tuple[int | None, ...]]
-"""Name of a NumPy type, and lengths of the axes, None where any will do."""
+"""NumPy types, such as ``int32 or int64``, and lengths of the axes, None where any will do."""
+WHOLE: Final = "int32 or int64"
+FRACTIONS: Final = "float32 or float64"
+TABLE: Final[Layout] = ("float32", (None, None))
+"""What most tables are."""
 _PANIC: Final = "PanicException"
 """What Python gets of a panic of a library in Rust; it is no `Exception`."""
 _LONGEST: Final = 300
@@ -50,7 +54,7 @@ def check_layout(
         fits = array.ndim == len(shape) and all(
             length in (None, got) for length, got in zip(shape, array.shape, strict=True)
         )
-        if array.dtype != kind or not fits:
+        if array.dtype.name not in kind.split(" or ") or not fits:
             wanted = ", ".join("any" if length is None else str(length) for length in shape)
             raise InputError(
                 f"{name} must be {kind} of the shape ({wanted}), got {array.dtype} of {array.shape}"

@@ -1,18 +1,18 @@
 """The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
-import numpy as np
 import polars as pl
-from safetensors.numpy import save
 
-from twotower.bundle.arrays import read_arrays
+from twotower.bundle.arrays import read_arrays, save_arrays
 from twotower.bundle.blend import SIGNALS, Blend
 from twotower.bundle.checked import (
+    FRACTIONS,
+    TABLE,
+    WHOLE,
     Layout,
     check_catalogue,
     check_ids,
@@ -24,20 +24,20 @@ from twotower.bundle.checked import (
 from twotower.bundle.comparison_models import Peer, from_arrays, to_arrays
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, verify, write_manifest
-from twotower.bundle.new_items import NewItems, TextModel
 from twotower.bundle.reranker import RerankVectors
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
-from twotower.features import ITEM_FEATURES, ItemFeatures, ReleaseOrder, TextFields, UserFeatures
 from twotower.features import USER_FEATURES as USER_FEATURE_NAMES
+from twotower.features import UserFeatures
 from twotower.features.declared import NUM_CATEGORIES
 from twotower.index import load_choice, load_index, save_index
+from twotower.serving.new_item_files import load_new_items, save_new_items
 from twotower.types import Array
 
 TOWERS: Final = "towers.safetensors"
 USER_TOWER: Final = "user_tower.onnx"
-USER_TABLES: Final = "user_tables.safetensors"
+USERTABLES: Final = "user_tables.safetensors"
 USER_FEATURES: Final = "user_features.safetensors"
 ITEM_VECTORS: Final = "item_vectors.safetensors"
 USERS: Final = "users.parquet"
@@ -46,34 +46,19 @@ HISTORIES: Final = "histories.safetensors"
 INDEX: Final = "index.json"
 RERANKER: Final = "reranker.safetensors"
 BLEND: Final = "blend.safetensors"
-ITEM_TOWER: Final = "item_tower.onnx"
-ITEM_ENCODER: Final = "item_encoder.safetensors"
-ITEM_TEXT: Final = "item_text.safetensors"
-TEXT_MODEL: Final = "text_model.onnx"
-TEXT_TOKENIZER: Final = "text_tokenizer.json"
 PEERS: Final = "peers.safetensors"
 REQUIRED: Final = (
-    TOWERS, USER_TOWER, USER_TABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
+    TOWERS, USER_TOWER, USERTABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
     INDEX,
 )  # fmt: skip
 
-_TABLE: Final[Layout] = ("float32", (None, None))
-_BOUNDS: Final[Layout] = ("int64", (None,))
+_BOUNDS: Final[Layout] = (WHOLE, (None,))
+_NUMBER: Final = f"{WHOLE} or {FRACTIONS}"
 _USER_FEATURES: Final[dict[str, Layout]] = {
     "item_table": ("float32", (None, 4 + NUM_CATEGORIES)),
     "mean": ("float64", (len(USER_FEATURE_NAMES),)),
     "weight": ("float64", (len(USER_FEATURE_NAMES),)),
     "end": ("int64", (1,)),
-}
-_ITEM_ENCODER: Final[dict[str, Layout]] = {
-    "unknown_id": ("float32", (None,)),
-    "releases": ("float64", (None,)),
-    "values": ("float32", (None, len(ITEM_FEATURES))),
-    "mean": ("float64", (len(ITEM_FEATURES),)),
-    "weight": ("float64", (len(ITEM_FEATURES),)),
-    "categories": ("uint8", (None,)),
-    "ratings_in_log": ("bool", (1,)),
-    "text": ("uint8", (None,)),
 }
 
 
@@ -152,26 +137,26 @@ def save_bundle(
         "timestamps": log.timestamps,
     }
     with atomic_folder(folder) as temporary:
-        _save(temporary / TOWERS, weights)
+        save_arrays(temporary / TOWERS, weights)
         (temporary / USER_TOWER).write_bytes(contents.user_tower)
-        _save(temporary / USER_TABLES, tables)
-        _save(temporary / USER_FEATURES, contents.user_features.to_arrays())
-        _save(temporary / ITEM_VECTORS, {"item_vectors": contents.item_vectors})
+        save_arrays(temporary / USERTABLES, tables)
+        save_arrays(temporary / USER_FEATURES, contents.user_features.to_arrays())
+        save_arrays(temporary / ITEM_VECTORS, {"item_vectors": contents.item_vectors})
         pl.DataFrame({columns.USER_ID: contents.users.ids}).write_parquet(temporary / USERS)
         contents.catalogue.write_parquet(temporary / CATALOGUE)
-        _save(
+        save_arrays(
             temporary / HISTORIES,
             {name: array for name, array in events.items() if array is not None},
         )
         save_index(contents.index, temporary, contents.index_choice)
         if isinstance(contents.reranker, Blend):
-            _save(temporary / BLEND, contents.reranker.to_arrays())
+            save_arrays(temporary / BLEND, contents.reranker.to_arrays())
         elif contents.reranker is not None:
-            _save(temporary / RERANKER, vars(contents.reranker))
+            save_arrays(temporary / RERANKER, vars(contents.reranker))
         if contents.new_items is not None:
-            _save_new_items(temporary, contents.new_items)
+            save_new_items(temporary, contents.new_items)
         if peers:
-            _save(temporary / PEERS, to_arrays(peers))
+            save_arrays(temporary / PEERS, to_arrays(peers))
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
 
 
@@ -186,9 +171,9 @@ def load_bundle(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     manifest = verify(folder, REQUIRED)
-    with reading(folder / USER_TABLES):
-        tables = read_arrays(folder / USER_TABLES, finite=True)
-        check_layout(tables, {"user_table": _TABLE}, history_table=_TABLE, factors=_TABLE)
+    with reading(folder / USERTABLES):
+        tables = read_arrays(folder / USERTABLES, finite=True)
+        check_layout(tables, {"user_table": TABLE}, history_table=TABLE, factors=TABLE)
     with reading(folder / USER_FEATURES):
         arrays = read_arrays(folder / USER_FEATURES, finite=True)
         check_layout(arrays, _USER_FEATURES)
@@ -207,8 +192,8 @@ def load_bundle(folder: Path) -> Bundle:
     with reading(folder / HISTORIES):
         arrays = read_arrays(folder / HISTORIES, finite=True)
         events = arrays["items"].size
-        per_event = {"ratings": ("float32", (events,)), "timestamps": ("int64", (events,))}
-        check_layout(arrays, {"indptr": _BOUNDS, "items": ("int32", (events,))}, **per_event)
+        per_event = {"ratings": (_NUMBER, (events,)), "timestamps": (_NUMBER, (events,))}
+        check_layout(arrays, {"indptr": _BOUNDS, "items": (WHOLE, (events,))}, **per_event)
         check_rows(arrays["indptr"], events)
         check_places(arrays["items"], catalogue.height, "items")
         histories = Histories(**arrays)
@@ -227,7 +212,7 @@ def load_bundle(folder: Path) -> Bundle:
             index=load_index(folder),
             index_choice=load_choice(folder),
             reranker=_load_reranker(folder, manifest, catalogue.height),
-            new_items=_load_new_items(folder, manifest),
+            new_items=load_new_items(folder, manifest),
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error
@@ -238,7 +223,7 @@ def _load_reranker(folder: Path, manifest: Manifest, items: int) -> RerankVector
     if RERANKER in manifest.files:
         with reading(folder / RERANKER):
             arrays = read_arrays(folder / RERANKER, finite=True)
-            check_layout(arrays, {"user_vectors": _TABLE, "item_vectors": _TABLE})
+            check_layout(arrays, {"user_vectors": TABLE, "item_vectors": TABLE})
             return RerankVectors(**arrays)
     if BLEND in manifest.files:
         with reading(folder / BLEND):
@@ -247,91 +232,15 @@ def _load_reranker(folder: Path, manifest: Manifest, items: int) -> RerankVector
             check_layout(
                 arrays,
                 {
-                    "weights": ("float32", (len(SIGNALS),)),
+                    "weights": (FRACTIONS, (len(SIGNALS),)),
                     "indptr": _BOUNDS,
-                    "neighbours": ("int32", (near,)),
-                    "similarity": ("float32", (near,)),
-                    "text": _TABLE,
-                    "popularity": ("float32", (items,)),
+                    "neighbours": (WHOLE, (near,)),
+                    "similarity": (FRACTIONS, (near,)),
+                    "text": TABLE,
+                    "popularity": (FRACTIONS, (items,)),
                 },
             )
             check_rows(arrays["indptr"], near)
             check_places(arrays["neighbours"], items, "neighbours")
             return Blend.from_arrays(arrays)
     return None
-
-
-def _save_new_items(folder: Path, new: NewItems) -> None:
-    (folder / ITEM_TOWER).write_bytes(new.tower)
-    arrays: dict[str, Array] = {
-        "unknown_id": new.unknown_id,
-        "releases": new.releases.known,
-        **new.features.to_arrays(),
-    }
-    if new.history_projection is not None:
-        arrays["history_projection"] = new.history_projection
-    if new.vector_projection is not None:
-        arrays["vector_projection"] = new.vector_projection
-    text: dict[str, str | bool] = {
-        "fields": new.text_fields,
-        "history_is_vector": new.history_is_vector,
-    }
-    if new.text is not None:
-        _save(folder / ITEM_TEXT, {"text": new.text.astype(np.float16)})
-    if new.text_model is not None:
-        (folder / TEXT_MODEL).write_bytes(new.text_model.onnx)
-        (folder / TEXT_TOKENIZER).write_bytes(new.text_model.tokenizer)
-        text["model"] = new.text_model.name
-    arrays["text"] = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
-    _save(folder / ITEM_ENCODER, arrays)
-
-
-def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
-    if ITEM_TOWER not in manifest.files:
-        return None
-    with reading(folder / ITEM_ENCODER):
-        manifest.check(folder, ITEM_ENCODER)
-        arrays = read_arrays(folder / ITEM_ENCODER, finite=True)
-        check_layout(
-            arrays,
-            _ITEM_ENCODER,
-            history_projection=_TABLE,
-            vector_projection=_TABLE,
-        )
-        about = json.loads(arrays["text"].tobytes())
-        fields, is_vector, name = about["fields"], about["history_is_vector"], about.get("model")
-        if fields not in get_args(TextFields) or not isinstance(is_vector, bool):
-            raise InputError(f"text says what this release does not know: {about}")
-        features = ItemFeatures.from_arrays(arrays)
-        releases = ReleaseOrder(arrays["releases"])
-        if (np.diff(releases.known) < 0).any():
-            raise InputError("releases must be in rising order")
-    text = None
-    if ITEM_TEXT in manifest.files:
-        with reading(folder / ITEM_TEXT):
-            found = read_arrays(folder / ITEM_TEXT, np.float32, finite=True)
-            check_layout(found, {"text": _TABLE})
-            text = found["text"]
-    model = None
-    if name is not None:
-        for file in (TEXT_MODEL, TEXT_TOKENIZER):
-            manifest.check(folder, file)
-        onnx, tokenizer = ((folder / file).read_bytes() for file in (TEXT_MODEL, TEXT_TOKENIZER))
-        model = TextModel(str(name), onnx, tokenizer)
-    return NewItems(
-        tower=(folder / ITEM_TOWER).read_bytes(),
-        unknown_id=arrays["unknown_id"],
-        features=features,
-        releases=releases,
-        text_fields=fields,
-        history_projection=arrays.get("history_projection"),
-        history_is_vector=is_vector,
-        vector_projection=arrays.get("vector_projection"),
-        text=text,
-        text_model=model,
-    )
-
-
-def _save(path: Path, arrays: Mapping[str, Array]) -> None:
-    # Not `save_file`, which makes files that only their owner may read.
-    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

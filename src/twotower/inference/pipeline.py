@@ -272,12 +272,11 @@ class Pipeline:
 
     def title(self, item_id: str) -> str | None:
         """The catalogue's title of an item; `InputError` where the item is unknown."""
-        title: str | None = self.items.titles.rows[self.items.row(item_id)]
-        return title
+        return self.items.titles.rows[self.items.row(item_id)]  # type: ignore[no-any-return]
 
     @cached_property
     def item_encoder(self) -> ItemEncoder:
-        """What encodes new items; `InputError` where the bundle holds nothing for that."""
+        """What encodes new items, or `InputError`."""
         return ItemEncoder(self.contents, self.text_encoder, self._threads)
 
     def warm(self) -> None:
