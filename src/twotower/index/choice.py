@@ -150,8 +150,8 @@ def load_choice(folder: Path) -> Choice | None:
     try:
         found = json.loads(path.read_text()).get("choice")
         return None if found is None else Choice.model_validate_json(json.dumps(found))
-    except (OSError, ValueError, AttributeError) as error:
-        what = " ".join(str(error).split())
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        what = " ".join(str(error).split())[:300]
         raise ArtefactError(
             f"{path} holds no readable choice ({what}); build the index again"
         ) from error

@@ -223,7 +223,8 @@ def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars 
         scores = vectors[rows] @ items.T
         scores[seen.rows, seen.items] = -np.inf
         bars[rows] = best_first(scores[:, trained], LIST_LENGTH)[:, -1]
-    return ListBars(vectors, bars, int(trained.sum()), share)
+    full = np.isfinite(bars)  # a user who had nearly all items has no full list
+    return ListBars(vectors[full], bars[full], int(trained.sum()), share)
 
 
 def _new_items(
