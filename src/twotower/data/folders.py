@@ -34,7 +34,7 @@ def kind_of(folder: Path) -> Kind | None:
         return "trained model"
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(manifest, dict):
         return None

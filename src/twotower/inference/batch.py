@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
-from twotower.data.readers.values import as_text
+from twotower.data.readers.values import IdReader
 from twotower.errors import InputError
 from twotower.index import ExactIndex
 from twotower.inference.filters import ANY, Filters
@@ -88,7 +88,8 @@ def read_users(file: Path) -> list[str]:
     ids = table[columns.USER_ID]
     if ids.null_count:
         raise InputError(f"{columns.USER_ID} must not be null, got {ids.null_count} nulls")
-    return as_text(cast(pl.Series, pl.from_arrow(ids))).to_list()
+    reader = IdReader(tuple, missing=())  # all of the column is here: nothing to look through again
+    return reader.text(cast(pl.Series, pl.from_arrow(ids))).to_list()
 
 
 def recommend_to_file(
