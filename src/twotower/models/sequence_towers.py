@@ -1,6 +1,7 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -41,6 +42,9 @@ class SequenceConfig(Config):
         embedding_dim=224, next_item=True, fold_in_confidence=40.0, next_regularisation=5.0
     )
     """The least-squares part of the vectors, or None."""
+    choose_factors: bool = False
+    """Whether the settings of ``factors`` and ``smoothing`` are chosen on validation, from these
+    on: see `twotower.experiments.selection`."""
     smoothing: TextSmoothing | None = TextSmoothing()
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
@@ -60,10 +64,23 @@ class SequenceConfig(Config):
             )
         return self
 
+    def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
+        """The same with the ``factors`` and ``smoothing`` of a record of what was chosen."""
+        return self.vary(
+            **{
+                name: _parsed(kind, chosen[name])
+                for name, kind in (("factors", ALSConfig), ("smoothing", TextSmoothing))
+            }
+        )
+
     @property
     def history_length(self) -> int:
         """Newest items that the user tower reads."""
         return self.history.length
+
+
+def _parsed(kind: type[Config], values: Any) -> Config | None:
+    return None if values is None else kind.model_validate(values)
 
 
 class SequenceItemTower(nn.Module):

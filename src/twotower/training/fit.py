@@ -16,6 +16,7 @@ from twotower.errors import InputError
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
 from twotower.models.sequence import SequenceTower
+from twotower.models.sequence_towers import SequenceConfig
 from twotower.models.two_tower import TwoTower
 from twotower.training.cold_start import fit_cold_start
 from twotower.training.distillation import Distilled, Teacher
@@ -60,6 +61,7 @@ def fit(
     text: FloatArray | None = None,
     image: FloatArray | None = None,
     teachers: Mapping[str, Scorer] | None = None,
+    least_squares: Mapping[str, Any] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -76,6 +78,9 @@ def fit(
         ``(num_items, m)`` image embeddings of the items, for models that read images.
     teachers
         Trained models by name, for a variant that names `Variant.teachers`.
+    least_squares
+        Record of what was chosen for the least-squares part, see `SequenceConfig.with_chosen`;
+        None for the settings that the variant has.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
@@ -87,8 +92,13 @@ def fit(
         Where a teacher is missing, or is of another kind or width than the variant needs.
     """
     found = _teachers(variant, teachers or {}, dataset.train)
+    model = variant.model
+    chosen: dict[str, Any] = {}
+    if isinstance(model, SequenceConfig) and least_squares is not None:
+        chosen["least_squares"] = dict(least_squares)
+        model = model.with_chosen(least_squares)
     torch.manual_seed(seed)
-    module = build_model(variant.model, dataset, text, image)
+    module = build_model(model, dataset, text, image)
     interactions = dataset.train
     if isinstance(module, TwoTower) and module.config.init_from is not None:
         module.start_from(*found[module.config.init_from].own_vectors)
@@ -110,7 +120,6 @@ def fit(
         checkpoint=checkpoint,
         progress=progress,
     )
-    chosen: dict[str, Any] = {}
     if isinstance(module, SequenceTower):
         module.fit_projection(interactions)
         if not examples.size:

@@ -13,6 +13,7 @@ from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError
 from twotower.models.build import build_model
+from twotower.models.sequence_towers import SequenceConfig
 from twotower.models.two_tower import TwoTower
 from twotower.training.fit import Trained
 from twotower.training.trainer import TrainingState
@@ -96,7 +97,10 @@ def load_trained(
             f"{folder} was trained on data set {description['dataset']!r} with another "
             f"fingerprint than {dataset.name!r} has; pass the data set that it was trained on"
         )
-    module = build_model(variant.model, dataset, text, image)
+    model, chosen = variant.model, description.get("chosen", {})
+    if isinstance(model, SequenceConfig) and "least_squares" in chosen:
+        model = model.with_chosen(chosen["least_squares"])
+    module = build_model(model, dataset, text, image)
     try:
         module.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -111,5 +115,5 @@ def load_trained(
         module,
         state,
         description.get("validation_metric"),
-        description.get("chosen", {}),
+        chosen,
     )

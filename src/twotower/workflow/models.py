@@ -8,6 +8,7 @@ from typing import Final
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
+from twotower.experiments.selection import choose_for
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import needs_text
@@ -92,12 +93,16 @@ def train_variant(
             module.scorer(), dataset, max_queries=variant.training.validation_users
         )
 
+    image = item_image(variant, dataset, reporter)  # first: it may find that there are none
+    text = item_text(variant, dataset, reporter)
+    factors = choose_for(variant, dataset, text, seed, reporter)
     return fit(
         variant,
         dataset,
         validate=validate,
-        image=item_image(variant, dataset, reporter),  # first: it may find that there are none
-        text=item_text(variant, dataset, reporter),
+        image=image,
+        text=text,
+        least_squares=None if factors is None else factors.record(),
         teachers={
             teacher: _teacher(teacher, variant, dataset, seed, models, reporter)
             for teacher in variant.teachers
@@ -200,6 +205,14 @@ def summary(trained: Trained) -> str:
         parts.append(f"validation NDCG@10 {trained.metric:.4f}")
     if state.best_epoch is not None:
         parts.append(f"weights of epoch {state.best_epoch + 1} of {len(state.epochs)}")
+    if "least_squares" in trained.chosen:
+        found = trained.chosen["least_squares"]
+        settings = found["factors"]
+        parts.append(
+            f"least squares chosen from {len(found['trials'])} trials in {found['seconds']:.0f} s "
+            f"(recency {settings['recency']:g}, {settings['embedding_dim']} dimensions, "
+            f"next items {'fitted' if settings['next_item'] else 'not fitted'})"
+        )
     if isinstance(trained.module, SequenceTower) and trained.module.config.factors is not None:
         parts.append(f"least-squares weight {float(trained.module.factor_weight):g}")
     parts.append(f"{sum(e.seconds for e in state.epochs):.0f} s of training")
