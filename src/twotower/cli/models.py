@@ -40,6 +40,7 @@ def train(
     """
     from twotower.console import reporting
     from twotower.data import Dataset
+    from twotower.experiments.floor import warn_below_baselines
     from twotower.study.search_space import read_settings
     from twotower.study.tracking import Tracker, check_tracking
     from twotower.workflow.models import named_variant, trained_model
@@ -64,6 +65,7 @@ def train(
             seed=seed,
             reporter=reporter,
         )
+        warn_below_baselines(name, trained, dataset, reporter)
     console.print(f"model written to {out}", highlight=False)
     if track:
         tracker = Tracker(out.parent, dataset.name)

@@ -14,6 +14,7 @@ from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
+from twotower.experiments.floor import warn_below_baselines
 from twotower.index import AutoConfig, IndexConfig
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
@@ -150,6 +151,8 @@ def _measured(
             model = trained_model(
                 variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
             )
+            if not trained:
+                warn_below_baselines(name, model, dataset, reporter)
             trained.append(model)
             yield model
 
