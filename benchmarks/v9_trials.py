@@ -82,14 +82,14 @@ def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:
     yield "v9", module.scorer()
     weight = float(module.factor_weight)
     module.factor_weight.fill_(0.0)
-    scales = module.config.cold_items
+    scales = module.cold_scales.clone()
     # New items are scaled to stand beside factors: without these they would fill every list.
-    module.config = module.config.vary(cold_items=scales.vary(tower_scale=1.0))
+    module.cold_scales[0] = 1.0
     yield "v9, towers alone", module.scorer()
     module.item_map.zero_()
     yield "v9, towers alone, not projected", module.scorer()
     module.factor_weight.fill_(weight)
-    module.config = module.config.vary(cold_items=scales)
+    module.cold_scales.copy_(scales)
     yield "v9, towers not projected", module.scorer()
 
 

@@ -29,6 +29,11 @@ def test_one_seed_gives_one_table() -> None:
     np.testing.assert_array_equal(fit_factors(TRAIN, 6, SMALL, 1), fit_factors(TRAIN, 6, SMALL, 1))
 
 
+def test_an_item_that_a_user_has_twice_counts_once() -> None:
+    twice = Histories.from_lists([[0, 1, 0], [1, 0, 2], [3, 4, 4, 3], [4, 3], [2, 1, 2]])
+    np.testing.assert_array_equal(fit_factors(twice, 6, SMALL), fit_factors(TRAIN, 6, SMALL))
+
+
 def test_rounds_of_solving_lower_the_loss() -> None:
     def loss(iterations: int) -> float:
         config = SMALL.vary(iterations=iterations, recency=1.0, fold_in_confidence=40.0)

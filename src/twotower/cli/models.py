@@ -53,7 +53,7 @@ def train(
         name = model or settings.stem
         variant = read_settings(settings)
     if epochs is not None:
-        variant = variant.vary(training=variant.training.vary(epochs=epochs))
+        variant = variant.with_epochs(epochs)
     dataset = Dataset.load(data)
     with reporting(console) as reporter:
         trained = trained_model(

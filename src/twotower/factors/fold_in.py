@@ -58,9 +58,9 @@ def solve_rows(
     .. math:: \sum_{i \in r} (1 + a_i) (1 - x^T y_i)^2 + \sum_{j \notin r} (x^T y_j)^2
               + \lambda_r \lVert x \rVert^2
 
-    (Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008,
-    with an item that comes twice counted twice). A short row is solved by the Woodbury identity
-    in as many unknowns as it has events.
+    (Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008).
+    The first sum is over events: an item that comes twice has two terms there, and none in the
+    second. A short row is solved by the Woodbury identity in as many unknowns as it has events.
 
     Parameters
     ----------
@@ -92,21 +92,41 @@ def solve_rows(
             rows = same[start : start + step]
             places = indptr[rows][:, None] + np.arange(length)
             inverse = np.reciprocal(spectrum + regularisation[rows][:, None])  # (R, d)
-            vectors[rows] = _few_events(table[events[places]], inverse, weights[places])
+            own, weight = events[places], weights[places]
+            vectors[rows] = _few_events(table[own], inverse, weight, weight + _repeats(own))
     for row in np.flatnonzero(lengths > _DIRECT):
         span = slice(indptr[row], indptr[row + 1])
         own, weight = table[events[span]], weights[span]
-        matrix = np.diag(spectrum + regularisation[row]) + (own.T * weight) @ own
+        extra = weight + _repeats(events[span][None])[0]
+        matrix = np.diag(spectrum + regularisation[row]) + (own.T * extra) @ own
         vectors[row] = np.linalg.solve(matrix, own.T @ (1 + weight))
     return vectors
 
 
-def _few_events(own: FloatArray, inverse: FloatArray, weights: FloatArray) -> FloatArray:
-    """``own`` (R, L, d), ``inverse`` (R, d) and ``weights`` (R, L) to ``(R, d)``."""
+def _repeats(items: Array) -> FloatArray:
+    """``(R, L)`` 0 where a row of items ``(R, L)`` has the item for the first time, else 1.
+
+    Of an event's weight 1 + a, the Gram matrix of all items holds 1 already, but once an item.
+    """
+    repeats = np.zeros(items.shape, dtype=np.float32)
+    ordered = np.sort(items, axis=1)
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
+        repeats[row] = 1
+        repeats[row, np.unique(items[row], return_index=True)[1]] = 0
+    return repeats
+
+
+def _few_events(
+    own: FloatArray, inverse: FloatArray, weights: FloatArray, extra: FloatArray
+) -> FloatArray:
+    """``own`` (R, L, d) and ``inverse`` (R, d) to ``(R, d)``.
+
+    ``weights`` (R, L) are the events', ``extra`` (R, L) what of 1 + them the Gram matrix lacks.
+    """
+    wanted = 1 + weights
     scaled = own * inverse[:, None]
     kernel = scaled @ own.transpose(0, 2, 1)  # (R, L, L)
-    wanted = 1 + weights
-    system = kernel + np.eye(own.shape[1], dtype=np.float32) / weights[:, :, None]
+    system = kernel + np.eye(own.shape[1], dtype=np.float32) / extra[:, :, None]
     taken = np.linalg.solve(system, kernel @ wanted[..., None])[..., 0]
     solved: FloatArray = ((wanted - taken)[:, None] @ scaled)[:, 0]
     return solved
@@ -117,7 +137,7 @@ def _one_row(
 ) -> FloatArray:
     """As `_few_events` for ``own`` (L, d): for one request what NumPy's calls cost counts.
 
-    ``wanted`` are 1 + the weights, ``ridge`` 1 / the weights.
+    ``wanted`` are 1 + the weights, ``ridge`` 1 / the weights; no item comes twice.
     """
     scaled = own * inverse
     kernel = scaled @ own.T
@@ -178,7 +198,8 @@ class FoldIn:
     def __call__(self, histories: Histories) -> FloatArray:
         """``(rows, d)`` float32; zero for an empty history."""
         recent = histories.last(self.length)
-        if len(recent) == 1 and 0 < len(recent.items) <= _DIRECT:
+        few = len(recent) == 1 and 0 < len(recent.items) <= _DIRECT
+        if few and len(set(recent.items.tolist())) == len(recent.items):
             own = self.table.take(recent.items, axis=0)
             wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
             return _one_row(own, self._inverse, wanted, ridge)[None]

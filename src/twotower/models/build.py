@@ -68,7 +68,7 @@ def build_model(
                 raise InputError("this model reads item images, got none", "pass image=...")
             return TwoTower(
                 config,
-                len(train),
+                train.lengths > 0,
                 ItemData(
                     ItemFeatures.fit(train, dataset.catalogue).values,
                     text,

@@ -57,14 +57,17 @@ def export_item_tower(module: TwoTower) -> bytes:
 def export_sequence_user_tower(module: SequenceTower) -> bytes:
     """The user tower of a sequence model: inputs ``history (B, L, d)`` and ``lengths (B,)``.
 
-    Where the model has a projection, it is the last step.
+    Where the model has a projection or a weight of the towers' part, it is the last step.
     """
     example = (torch.zeros(1, 2, module.config.embedding_dim), torch.ones(1, dtype=torch.int64))
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in ("lengths", "vector")}
     axes["history"] = {0: "batch", 1: "positions"}
-    tower = (
-        _Projected(module.user_tower, module.user_map) if module.projected else module.user_tower
-    )
+    tower: nn.Module = module.user_tower
+    weight = float(module.tower_weight)
+    if module.projected:
+        tower = _Mapped(tower, weight * module.user_map)
+    elif weight != 1:
+        tower = _Mapped(tower, weight * torch.eye(module.config.embedding_dim))
     return _exported(tower, example, ("history", "lengths"), axes)
 
 
@@ -84,7 +87,7 @@ def export_sequence_item_tower(module: SequenceTower) -> bytes:
     return _exported(module.item_tower, example, names, axes)
 
 
-class _Projected(nn.Module):
+class _Mapped(nn.Module):
     projection: Tensor
 
     def __init__(self, tower: nn.Module, projection: Tensor) -> None:

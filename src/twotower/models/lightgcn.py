@@ -69,6 +69,8 @@ class LightGCN(RetrievalModule):
             layers.append(self.graph.multiply(layers[-1]))
         stack = torch.stack(layers).cpu().numpy() / np.float32(len(layers))
         own = stack[0, : self.num_users]
+        user_degrees = np.diff(self.graph.indptr.cpu().numpy())[: self.num_users]
+        own[user_degrees == 0] = 0  # as for items: without an edge it is as it was drawn
         item_layers = stack[:, self.num_users :]  # (layers + 1, I, d)
         items: FloatArray = item_layers.sum(axis=0)
         degrees = np.diff(self.graph.indptr.cpu().numpy())[self.num_users :]

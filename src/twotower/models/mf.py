@@ -42,6 +42,7 @@ class MatrixFactorisation(RetrievalModule):
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
         self.trained = trained_items(train, num_items)
+        self.trained_users = train.lengths > 0
 
     def forward(self, batch: Batch) -> Embeddings:
         """Look up the rows of a batch."""
@@ -53,7 +54,7 @@ class MatrixFactorisation(RetrievalModule):
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
     def scorer(self) -> FactorScorer:
-        """Known users by their row; unknown ones by the mean of their items' centred rows.
+        """Users by their row; those without a training event by their items' centred mean.
 
         The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first
         gradient step from ``p = 0``, so it is the cheapest fold-in that ranks. An item that
@@ -62,11 +63,13 @@ class MatrixFactorisation(RetrievalModule):
         users = self.user_embedding.weight.detach().cpu().numpy().copy()
         items = self.item_embedding.weight.detach().cpu().numpy().copy()
         items[~self.trained] = 0
+        trained_users = self.trained_users
         centred = (items - items[self.trained].mean(axis=0)) * self.trained[:, None]
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = users[np.maximum(queries.users, 0)]
-            unknown = np.flatnonzero(queries.users < 0)
+            rows = np.maximum(queries.users, 0)
+            vectors = users[rows]
+            unknown = np.flatnonzero((queries.users < 0) | ~trained_users[rows])
             if len(unknown):
                 histories = queries.histories.select(unknown)
                 lengths = np.maximum(histories.lengths, 1)[:, None].astype(np.float32)

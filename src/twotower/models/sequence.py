@@ -17,9 +17,10 @@ from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
 from twotower.factors.als import fit_both_factors, fold_in
+from twotower.factors.cold_items import ColdItems
 from twotower.factors.fold_in import FoldIn
 from twotower.factors.scorer import FactorScorer
-from twotower.factors.text_smoothing import Nearness
+from twotower.factors.text_smoothing import Nearness, mean_of
 from twotower.features import ItemFeatures
 from twotower.models.base import (
     Batch,
@@ -34,7 +35,7 @@ from twotower.models.projection import score_projections
 from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
-from twotower.types import BoolArray, FloatArray
+from twotower.types import Array, BoolArray, FloatArray
 
 _ENCODE_ROWS = 1024
 _PROJECTION_USERS = 20_000
@@ -49,6 +50,9 @@ class SequenceTower(RetrievalModule):
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
+    tower_weight: Tensor
+    cold_scales: Tensor
+    cold_scale: Tensor
     user_map: Tensor
     item_map: Tensor
 
@@ -99,16 +103,20 @@ class SequenceTower(RetrievalModule):
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
+        self.register_buffer("tower_weight", torch.ones(()))
+        scales = [config.cold_items.tower_scale, config.cold_items.factor_scale]
+        self.register_buffer("cold_scales", torch.tensor(scales))
+        self.register_buffer("cold_scale", torch.ones(()))
         # Zero until they are fitted: training and its validations are without them.
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
         self._with_factors = True
         self._text, self._release = text, release
+        self.trained = trained
         self._cold = np.flatnonzero(~trained)
-        self._nearest = config.cold_items.nearest(
-            text[self._cold], text, trained, Nearness(release[self._cold], release)
-        )
+        self._cold_in_place = True
+        self._nearest = self._lenders(self._cold)
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
@@ -179,12 +187,51 @@ class SequenceTower(RetrievalModule):
 
     @contextmanager
     def without_cold_items(self) -> Iterator[None]:
-        """Meanwhile nothing stands for the factors of items without events."""
-        cold, self._cold = self._cold, self._cold[:0]
+        """Meanwhile items without events have vectors of zeros: they take no place in a list."""
+        self._cold_in_place = False
         try:
             yield
         finally:
-            self._cold = cold
+            self._cold_in_place = True
+
+    @property
+    def cold_items(self) -> ColdItems:
+        """The config's, with the scales that were fitted and the bound on exposure in them."""
+        tower, factor = (self.cold_scale * self.cold_scales).tolist()
+        return self.config.cold_items.vary(tower_scale=tower, factor_scale=factor)
+
+    @property
+    def exposure(self) -> float:
+        """See `ColdItems.exposure`."""
+        return self.config.cold_items.exposure
+
+    def _lenders(self, rows: Array) -> Array:
+        """``(m, neighbours)`` trained items that lend to items, none of which lends itself."""
+        lenders = self.trained.copy()
+        lenders[rows] = False
+        text, release = self._text, self._release
+        return self.config.cold_items.nearest(
+            text[rows], text, lenders, Nearness(release[rows], release)
+        )
+
+    @torch.no_grad()
+    def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
+        """What items ``(m,)`` would have if training had no event of them, scales not counted.
+
+        Returns
+        -------
+        towers
+            ``(m, k)`` as they are compared.
+        factors
+            ``(m, f)`` borrowed from the trained items that are not among these.
+        """
+        places = torch.from_numpy(rows).to(self.item_content.device) + 1
+        unknown = self.item_embedding(torch.zeros_like(places))
+        with evaluating(self):
+            towers = self.item_tower.from_content(unknown, self.item_content[places])
+        compared = towers @ self.item_map if self.projected else towers
+        factors = mean_of(self.next_factors.cpu().numpy(), self._lenders(rows))
+        return compared.cpu().numpy(), factors
 
     @contextmanager
     def towers_alone(self) -> Iterator[None]:
@@ -201,10 +248,11 @@ class SequenceTower(RetrievalModule):
         towers = self.history_table()
         maker = self.fold_in() if self._with_factors else None
         weight = float(self.factor_weight)
+        tower_weight = np.float32(self.tower_weight)
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = self._encode(queries.histories, towers)
+            vectors = tower_weight * self._encode(queries.histories, towers)
             if user_map is not None:
                 vectors = vectors @ user_map
             if maker is None:
@@ -213,12 +261,17 @@ class SequenceTower(RetrievalModule):
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
         if maker is None:
-            return FactorScorer(compared.cpu().numpy(), encode)
-        items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
-        if len(self._cold):
-            items[self._cold] = self.config.cold_items.vectors(
+            items = compared.cpu().numpy().copy()
+        else:
+            items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
+        if not self._cold_in_place:
+            items[self._cold] = 0
+        elif maker is not None:
+            items[self._cold] = self.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )
+        else:
+            items[self._cold] *= float(self.cold_scale)
         return FactorScorer(items, encode)
 
     @torch.no_grad()

@@ -39,6 +39,8 @@ class TwoTowerConfig(Config):
     vectors of as many dimensions as the tables."""
     user_tower: UserTowerConfig = UserTowerConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
+    exposure: float = Field(0.05, ge=0, le=1)
+    """See `twotower.features.ColdItems`."""
 
     @property
     def needs_text(self) -> bool:
@@ -81,20 +83,34 @@ class ItemData(NamedTuple):
 
 
 class TwoTower(RetrievalModule):
-    """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
+    """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``.
 
+    ``user_ids`` and ``item_ids`` hold for each such row the row of the id table to look up: its
+    own, or 0 where training has no event of it.
+    """
+
+    user_ids: Tensor
     item_ids: Tensor
     item_features: Tensor
     item_text: Tensor
     item_image: Tensor
+    cold_scale: Tensor
 
     def __init__(
         self,
         config: TwoTowerConfig,
-        num_users: int,
+        trained_users: BoolArray,
         items: ItemData,
         user_features: UserFeatures,
     ) -> None:
+        """Make an untrained model.
+
+        Parameters
+        ----------
+        trained_users
+            ``(num_users,)`` whether training has an event of the user. The others have the
+            unknown id: their own rows stay as they were drawn.
+        """
         super().__init__()
         self.config = config
         self.user_features = user_features
@@ -103,18 +119,23 @@ class TwoTower(RetrievalModule):
         text = nothing if items.text is None else items.text
         image = nothing if items.image is None else items.image
         # Sparse: a batch reads few rows, and `RowAdam` pays for these alone.
-        self.user_embedding = nn.Embedding(num_users + 1, config.user_tower.id_dim, sparse=True)
+        self.user_embedding = nn.Embedding(
+            len(trained_users) + 1, config.user_tower.id_dim, sparse=True
+        )
         self.item_embedding = nn.Embedding(
             self.num_items + 1, config.item_tower.id_dim, sparse=True
         )
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
         # Known data, not weights: it is the data set's, and stays out of the checkpoints.
-        ids = np.arange(1, self.num_items + 1) * items.trained
-        self.register_buffer("item_ids", torch.from_numpy(np.append(0, ids)), persistent=False)
+        for name, trained in (("user_ids", trained_users), ("item_ids", items.trained)):
+            ids = np.append(0, np.arange(1, len(trained) + 1) * trained)
+            self.register_buffer(name, torch.from_numpy(ids), persistent=False)
         self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
         self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
         self.register_buffer("item_image", _behind_zero_row(image), persistent=False)
+        self.trained = items.trained
+        self.register_buffer("cold_scale", torch.ones(()))
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
         self.item_tower = ItemTower(
             config.item_tower, text.shape[1], image.shape[1], config.embedding_dim
@@ -125,7 +146,8 @@ class TwoTower(RetrievalModule):
 
     def forward(self, batch: Batch) -> Embeddings:
         """Run both towers over a batch."""
-        hidden = hide_ids(batch.users + 1, self.config.user_tower.id_dropout, self.training)
+        ids = self.user_ids[batch.users + 1]
+        hidden = hide_ids(ids, self.config.user_tower.id_dropout, self.training)
         user = self.user_embedding(hidden)
         query = self.user_tower(
             user, self._history_vectors(batch.histories), batch.lengths, batch.features
@@ -138,16 +160,16 @@ class TwoTower(RetrievalModule):
     def start_from(self, users: FloatArray, items: FloatArray) -> None:
         """Set the id tables to ``(num_users, id_dim)`` and ``(num_items, id_dim)`` vectors.
 
-        The unknown user and the unknown item start from the mean.
+        The unknown user and the unknown item start from the mean of those with training events.
 
         Raises
         ------
         InputError
             Where the vectors are not as wide as the tables.
         """
-        for side, table, vectors in (
-            ("user", self.user_embedding, users),
-            ("item", self.item_embedding, items),
+        for side, table, vectors, ids in (
+            ("user", self.user_embedding, users, self.user_ids),
+            ("item", self.item_embedding, items, self.item_ids),
         ):
             if vectors.shape[1] != table.embedding_dim:
                 raise InputError(
@@ -156,7 +178,12 @@ class TwoTower(RetrievalModule):
                     "give both the same number",
                 )
             table.weight[1:] = torch.from_numpy(vectors)
-            table.weight[0] = table.weight[1:].mean(dim=0)
+            table.weight[0] = table.weight[ids[ids > 0]].mean(dim=0)
+
+    @property
+    def exposure(self) -> float:
+        """See `twotower.features.ColdItems.exposure`."""
+        return self.config.exposure
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
@@ -204,7 +231,9 @@ class TwoTower(RetrievalModule):
         rows = torch.arange(1, self.num_items + 1, device=self.item_text.device)
         with evaluating(self):
             items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
-        return FactorScorer(items.cpu().numpy(), self.encode_users)
+        vectors = items.cpu().numpy()
+        vectors[~self.trained] *= float(self.cold_scale)
+        return FactorScorer(vectors, self.encode_users)
 
     @torch.no_grad()
     def encode_users(self, queries: Queries) -> FloatArray:
@@ -217,7 +246,7 @@ class TwoTower(RetrievalModule):
         with evaluating(self):
             history = self._history_vectors(items[:, :width])
             vectors: Tensor = self.user_tower(
-                self.user_embedding(users), history, lengths, features
+                self.user_embedding(self.user_ids[users]), history, lengths, features
             )
         encoded: FloatArray = vectors.cpu().numpy()
         return encoded

@@ -275,7 +275,13 @@ class Service:
         snapshot = self.current
         if fields.item_id in snapshot.pipeline.contents.items:
             return StoredItem(fields)
-        return encoded_item(fields, snapshot.pipeline.item_encoder, snapshot.manifest.model_version)
+        late = snapshot.pipeline.items.late
+        return encoded_item(
+            fields,
+            snapshot.pipeline.item_encoder,
+            snapshot.manifest.model_version,
+            added=len(late) - (fields.item_id in late),
+        )
 
     def _extend_if_due(self) -> None:
         if not self._extending.acquire(blocking=False):

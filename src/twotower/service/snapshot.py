@@ -95,13 +95,17 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
     )
 
 
-def encoded_item(fields: ItemFields, encoder: ItemEncoder, model_version: str) -> StoredItem:
-    """An item to store, with its text's vector and what the bundle of that version knows of it."""
+def encoded_item(
+    fields: ItemFields, encoder: ItemEncoder, model_version: str, added: int
+) -> StoredItem:
+    """An item to store, with its text's vector and what the bundle of that version knows of it.
+
+    ``added`` is the number of items that were added before.
+    """
     rows = catalogue_rows([fields.model_dump()])
     text = encoder.texts(rows)
-    item = StoredItem(
-        fields, model_version=model_version, encoding=encoder.encode(rows, text).to_bytes(0)
-    )
+    encoding = encoder.encode(rows, text, added).to_bytes(0)
+    item = StoredItem(fields, model_version=model_version, encoding=encoding)
     if text is None or encoder.text_encoder is None:
         return item
     vector = np.ascontiguousarray(text[0], dtype=np.float32).tobytes()
@@ -120,7 +124,7 @@ def _with_added(
     others = [one for one in added if one.model_version != model_version]
     if others:
         rows = catalogue_rows([one.fields.model_dump() for one in others])
-        encoded = encoder.encode(rows, stored_text(encoder, others))
+        encoded = encoder.encode(rows, stored_text(encoder, others), len(own))
         table = table.with_items(described(others), encoded)
     return table
 

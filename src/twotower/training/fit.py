@@ -1,11 +1,13 @@
 """From a variant and a data set to a trained model."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -15,6 +17,7 @@ from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
 from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
+from twotower.training.cold_start import fit_cold_start
 from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import (
     ContextBuilder,
@@ -27,6 +30,8 @@ from twotower.training.sequences import SequenceExamples
 from twotower.training.trainer import Progress, TrainingState, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
+
+logger = logging.getLogger(__name__)
 
 FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Weights of the least-squares part that are tried first."""
@@ -42,6 +47,11 @@ class Trained:
     seed: int
     module: RetrievalModule
     state: TrainingState
+    metric: float | None = None
+    """Validation metric of the model as it is, items without events included; None where it was
+    not measured."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen on validation after training, by name."""
 
 
 def fit(
@@ -93,7 +103,7 @@ def fit(
         examples,
         loss,
         variant.training,
-        validate=partial(_validated_alone, validate) if variant.training.towers_alone else validate,
+        validate=partial(_validated, validate, variant.training.towers_alone),
         negatives=variant.negatives.live(
             interactions, len(dataset.items), variant.model.embedding_dim, seed
         ),
@@ -102,10 +112,20 @@ def fit(
         checkpoint=checkpoint,
         progress=progress,
     )
+    chosen: dict[str, Any] = {}
     if isinstance(module, SequenceTower):
         module.fit_projection(interactions)
-        state.chosen = weigh_factors(module, validate)
-    return Trained(variant, seed, module, state)
+        if not examples.size:
+            _leave_out_towers(module)
+        elif module.config.factors is not None:
+            chosen["factor_weights"] = weigh_factors(module, validate)
+            chosen["towers_alone"] = _validated(validate, True, module)
+    if isinstance(module, SequenceTower | TwoTower):
+        cold_start = fit_cold_start(module, dataset)
+        if cold_start is not None:
+            chosen["cold_start"] = asdict(cold_start)
+    metric = validate(module) if isinstance(module, SequenceTower) else state.best_metric
+    return Trained(variant, seed, module, state, metric, chosen)
 
 
 def weigh_factors(
@@ -114,16 +134,13 @@ def weigh_factors(
     """Set the weight of the least-squares part to the one that validates best.
 
     A coarse grid, which is extended where its best is at an end, and the two weights beside the
-    best. Items without events are left as they are: a weight that keeps them out of the lists
-    would seem the better one, and how often they are shown is for their own scales to say.
+    best. Items without events are left out meanwhile: a weight that keeps them out of the lists
+    would seem the better one, and how often they are shown is bounded afterwards.
 
     Returns
     -------
-    ``metric`` of the finished model, and for a model with a least-squares part ``towers_alone``
-    and ``factor_weight``.
+    Weight, as text, and the metric that it had.
     """
-    if module.config.factors is None:
-        return {"metric": validate(module)}
     found: dict[float, float] = {}
 
     def best() -> float:
@@ -144,17 +161,31 @@ def weigh_factors(
         for weight in (coarse / 2**0.5, coarse * 2**0.5):
             attempt(weight)
         module.factor_weight.fill_(best())
-        alone = _validated_alone(validate, module)
-    return {"metric": found[best()], "towers_alone": alone, "factor_weight": best()}
+    return {f"{weight:.4g}": metric for weight, metric in sorted(found.items())}
 
 
-def _validated_alone(
-    validate: Callable[[RetrievalModule], float], module: RetrievalModule
+def _leave_out_towers(module: SequenceTower) -> None:
+    """Leave the score to the least-squares part, where no step could train the towers."""
+    if module.config.factors is None:
+        raise InputError(
+            "no user has two training interactions, which a sequence model without a "
+            "least-squares part learns from",
+            "train mf or lightgcn, or prepare the data with a smaller k-core",
+        )
+    logger.warning(
+        "no user has two training interactions, so that there is no sequence to learn from: "
+        "the model scores by its least-squares part alone"
+    )
+    module.tower_weight.fill_(0.0)
+
+
+def _validated(
+    validate: Callable[[RetrievalModule], float], towers_alone: bool, module: RetrievalModule
 ) -> float:
-    """The metric of the towers without the least-squares part."""
+    """The metric of a module in training; of items without events nothing is fitted yet."""
     if not isinstance(module, SequenceTower):
         return validate(module)
-    with module.towers_alone():
+    with module.without_cold_items(), module.towers_alone() if towers_alone else nullcontext():
         return validate(module)
 
 

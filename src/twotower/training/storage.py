@@ -38,6 +38,8 @@ def save_trained(folder: Path, name: str, trained: Trained, dataset: Dataset) ->
             "dataset_fingerprint": dataset.fingerprint,
             "training": asdict(trained.state),
             "gates": gate_weights(trained),
+            "validation_metric": trained.metric,
+            "chosen": dict(trained.chosen),
         }
         (temporary / MODEL_FILE).write_text(json.dumps(description, indent=2))
     return folder
@@ -103,4 +105,11 @@ def load_trained(
         ) from error
     module.eval()
     state = TrainingState.from_json(description["training"])
-    return Trained(variant, description["seed"], module, state)
+    return Trained(
+        variant,
+        description["seed"],
+        module,
+        state,
+        description.get("validation_metric"),
+        description.get("chosen", {}),
+    )

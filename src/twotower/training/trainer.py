@@ -95,8 +95,6 @@ class TrainingState:
     validated_epoch: int = 0
     bad_validations: int = 0
     finished: bool = False
-    chosen: dict[str, float] = field(default_factory=dict)
-    """What was chosen once training was over, and how the finished model validates."""
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @classmethod
@@ -159,7 +157,9 @@ def train(
     average = None if config.average is None else WeightAverage(module, config.average)
     if average is not None:
         modules["average"] = average
-    epochs = max(config.epochs, math.ceil(config.least_steps / max(examples.steps, 1)))
+    epochs = 0  # a source without examples trains nothing
+    if examples.steps:
+        epochs = max(config.epochs, math.ceil(config.least_steps / examples.steps))
     state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():

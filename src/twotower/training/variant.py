@@ -43,3 +43,7 @@ class Variant(Config):
         if isinstance(self.model, TwoTowerConfig) and self.model.init_from is not None:
             names.append(self.model.init_from)
         return tuple(dict.fromkeys(names))
+
+    def with_epochs(self, epochs: int) -> "Variant":
+        """The same with so many epochs at most, however few steps they are."""
+        return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))

@@ -14,10 +14,14 @@ from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
 from twotower.bundle.storage import save_bundle
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.factors.exposure import LIST_LENGTH, ListBars
 from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.index import AutoConfig, Choice, IndexConfig, ItemIndex, build_index
 from twotower.models.base import VectorScorer
+from twotower.models.sequence import SequenceTower
+from twotower.models.two_tower import TwoTower
+from twotower.training.cold_start import best_first
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
 from twotower.types import FloatArray
@@ -29,6 +33,9 @@ from twotower.workflow.text_export import text_model
 
 USUAL_KS: Final = (10, 1000)
 """Items that requests ask the index for: an answer's, and a second stage's candidates."""
+BAR_USERS: Final = 1000
+"""Users whose lists say how often an added item would be recommended."""
+_BLOCK: Final = 256
 
 
 def bundle_contents(
@@ -96,7 +103,7 @@ def bundle_contents(
             if isinstance(reranker, Trained)
             else reranker
         ),
-        new_items=_new_items(trained, towers, dataset, text) if new_items else None,
+        new_items=_new_items(trained, towers, dataset, text, scorer) if new_items else None,
     )
 
 
@@ -185,10 +192,35 @@ def bundle_model(
     return write_bundle(out, contents, trained, others)
 
 
+def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars | None:
+    """What an added item has to beat in the lists of users drawn from those with a history."""
+    known = np.flatnonzero(dataset.interactions.lengths).astype(np.int32)
+    if not len(known):
+        return None
+    trained = trained_items(dataset.train, len(dataset.items))
+    draw = np.random.default_rng(0)
+    users = np.sort(draw.choice(known, min(BAR_USERS, len(known)), replace=False))
+    queries = Queries(users, dataset.interactions.select(users))
+    vectors, items = scorer.user_vectors(queries), scorer.item_vectors()
+    bars = np.empty(len(users), dtype=np.float32)
+    for start in range(0, len(users), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(users)))
+        seen = queries.histories.select(rows)
+        scores = vectors[rows] @ items.T
+        scores[seen.rows, seen.items] = -np.inf
+        bars[rows] = best_first(scores[:, trained], LIST_LENGTH)[:, -1]
+    return ListBars(vectors, bars, int(trained.sum()), share)
+
+
 def _new_items(
-    trained: Trained, towers: ServedTowers, dataset: Dataset, text: FloatArray | None
+    trained: Trained,
+    towers: ServedTowers,
+    dataset: Dataset,
+    text: FloatArray | None,
+    scorer: VectorScorer,
 ) -> NewItems:
-    variant = trained.variant
+    variant, module = trained.variant, trained.module
+    assert isinstance(module, SequenceTower | TwoTower), "a model with towers"
     return NewItems(
         tower=towers.item_tower,
         unknown_id=towers.unknown_id,
@@ -202,6 +234,8 @@ def _new_items(
         vector_projection=towers.vector_projection,
         text=text,
         text_model=None if text is None else text_model(variant.text_encoder),
+        vector_scale=towers.cold_scale,
+        bars=list_bars(scorer, dataset, module.exposure),
     )
 
 

@@ -12,10 +12,10 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import needs_text
+from twotower.models.sequence import SequenceTower
 from twotower.training.fit import MOST_FACTOR_WEIGHT, Trained, fit
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
-from twotower.training.trainer import TrainingState
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
@@ -109,33 +109,37 @@ def train_variant(
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
-    chosen = trained.state.chosen
-    if "factor_weight" in chosen:
-        popularity = Popularity.fit(dataset.train, len(dataset.items))
-        floor = validation_ndcg(popularity, dataset, max_queries=variant.training.validation_users)
-        for warning in _warnings(chosen, floor):
+    if "towers_alone" in trained.chosen:
+        popularity = validation_ndcg(
+            Popularity.fit(dataset.train, len(dataset.items)),
+            dataset,
+            max_queries=variant.training.validation_users,
+        )
+        for warning in _warnings(trained, popularity):
             reporter.failure(f"{name} seed {seed}: {warning}")
     return trained
 
 
-def _warnings(chosen: Mapping[str, float], popularity: float) -> Iterator[str]:
-    """What is odd about a finished model, given its validation and that of popularity."""
-    weight = chosen["factor_weight"]
-    if chosen["metric"] < popularity:
+def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
+    """What is odd about a model with two parts, given how popularity validates."""
+    assert isinstance(trained.module, SequenceTower)
+    weight, towers = float(trained.module.factor_weight), trained.chosen["towers_alone"]
+    metric = trained.metric or 0.0
+    if metric < popularity:
         yield (
-            f"validation NDCG@10 {chosen['metric']:.4f} is below popularity's {popularity:.4f}; "
+            f"validation NDCG@10 {metric:.4f} is below popularity's {popularity:.4f}; "
             "recommend by popularity, or train on more interactions"
         )
-    if chosen["towers_alone"] < popularity:
+    if towers < popularity:
         yield (
-            f"the towers alone have validation NDCG@10 {chosen['towers_alone']:.4f}, below "
-            f"popularity's {popularity:.4f}; train for more epochs, or use model als"
+            f"the towers alone have validation NDCG@10 {towers:.4f}, below popularity's "
+            f"{popularity:.4f}; train for more epochs, or compare with the baseline als"
         )
     if not 1 / MOST_FACTOR_WEIGHT < weight < MOST_FACTOR_WEIGHT:
-        part = "towers" if weight > 1 else "least-squares part"
+        idle = "towers add" if weight > 1 else "least-squares part adds"
         yield (
-            f"the weight of the least-squares part is {weight:g}, the end of what is tried: the "
-            f"{part} adds nothing on this data set"
+            f"the least-squares weight {weight:g} is the end of what is tried: the {idle} "
+            "nothing on this data set"
         )
 
 
@@ -221,20 +225,20 @@ def trained_model(
     )
     save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
-    reporter.note(f"{name} seed {seed}: {_told(trained.state)}")
+    reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
 
 
-def _told(state: TrainingState) -> str:
-    """The validation of the model that is saved, its epoch, and what was chosen for it."""
-    best = 0 if state.best_epoch is None else state.best_epoch + 1
-    told = (
-        f"validation NDCG@10 {state.chosen.get('metric', state.best_metric or 0.0):.4f} in epoch "
-        f"{best} of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
-    )
-    if "factor_weight" not in state.chosen:
-        return told
-    return told + (
-        f", least squares weighs {state.chosen['factor_weight']:.3g} "
-        f"(towers alone {state.chosen['towers_alone']:.4f})"
-    )
+def summary(trained: Trained) -> str:
+    """What came of a training, in a line."""
+    state, parts = trained.state, []
+    if trained.metric is not None:
+        parts.append(f"validation NDCG@10 {trained.metric:.4f}")
+    if state.best_epoch is not None:
+        parts.append(f"weights of epoch {state.best_epoch + 1} of {len(state.epochs)}")
+    if isinstance(trained.module, SequenceTower) and trained.module.config.factors is not None:
+        parts.append(f"least-squares weight {float(trained.module.factor_weight):.3g}")
+    if "towers_alone" in trained.chosen:
+        parts.append(f"towers alone {trained.chosen['towers_alone']:.4f}")
+    parts.append(f"{sum(e.seconds for e in state.epochs):.0f} s of training")
+    return ", ".join(parts)

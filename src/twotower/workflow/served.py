@@ -32,6 +32,7 @@ class ServedTowers(NamedTuple):
     vector_projection: FloatArray | None
     factors: FloatArray | None
     fold_in: FoldInInfo | None
+    cold_scale: float = 1.0
 
 
 def has_towers(module: RetrievalModule) -> bool:
@@ -60,7 +61,7 @@ def _of_two_tower(module: TwoTower) -> ServedTowers:
     return ServedTowers(
         user_tower=export_user_tower(module),
         item_tower=export_item_tower(module),
-        user_table=weights["user_embedding.weight"],
+        user_table=weights["user_embedding.weight"][module.user_ids.cpu().numpy()],
         history_table=module.history_table().detach().cpu().numpy() if has_history else None,
         history_length=module.config.history_length,
         unknown_id=weights["item_embedding.weight"][0],
@@ -69,6 +70,7 @@ def _of_two_tower(module: TwoTower) -> ServedTowers:
         vector_projection=None,
         factors=None,
         fold_in=None,
+        cold_scale=float(module.cold_scale),
     )
 
 
@@ -95,6 +97,7 @@ def _of_sequence(module: SequenceTower, num_users: int) -> ServedTowers:
             confidence=factors.fold_in_confidence,
             recency=factors.recency,
             regularisation=factors.regularisation,
-            cold_items=module.config.cold_items,
+            cold_items=module.cold_items,
         ),
+        cold_scale=1.0 if factors is not None else float(module.cold_scale),
     )
