@@ -27,6 +27,9 @@ class SequenceConfig(Config):
     dimensions, which leaves more of an index to the factors. None keeps all."""
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
+    start_from_factors: bool = False
+    """Whether the id table starts from the least-squares factors, in their principal directions
+    and all of the length that random vectors have in the mean; otherwise from those."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of items whose id is hidden in training, so that text alone is learned too. An item
     without text keeps its id: it would have nothing left."""
