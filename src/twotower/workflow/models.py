@@ -21,15 +21,18 @@ from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.variants import VARIANTS
+from twotower.workflow.variants import DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     """A variant by name; `InputError` where there is none."""
+    name = DEFAULT_MODEL if name == PRODUCT else name
     if name not in VARIANTS:
-        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(VARIANTS)}")
+        raise InputError(
+            f"unknown model {name!r}", f"pass one of {', '.join((PRODUCT, *VARIANTS))}"
+        )
     return VARIANTS[name].vary(text_encoder=text_encoder)
 
 

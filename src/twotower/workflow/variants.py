@@ -171,6 +171,11 @@ VARIANTS: Final = {
 }
 """Name → variant, in the order of the study."""
 
+DEFAULT_MODEL: Final = "v10"
+"""Name of the variant that is trained where none is named."""
+PRODUCT: Final = "two-tower"
+"""What that variant is called outside the study."""
+
 
 class Step(NamedTuple):
     """One row of the ablation study."""
