@@ -98,3 +98,24 @@ def test_weights_that_fade_away_divide_nothing_by_zero() -> None:
     fold = FoldIn(TABLE, confidence=10, recency=0.1, regularisation=1)
     found = fold(Histories.from_lists([list(range(150)), list(range(60))]))
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("length", [9, 30, 120])
+@pytest.mark.parametrize("repeats", [False, True])
+def test_old_events_count_as_events_of_no_extra_weight(length: int, repeats: bool) -> None:
+    fold = FoldIn(TABLE, confidence=10, recency=0.1, regularisation=1)
+    assert fold.reach < 9
+    history = RNG.choice(300, length, replace=False).tolist()
+    if repeats:
+        history[0] = history[3] = history[-1]
+    weights = (10 * 0.1 ** np.arange(length)[::-1]).astype(np.float32)
+    expected = solved(history, weights, 1.0)
+    alone = fold(Histories.from_lists([history]))[0]
+    np.testing.assert_allclose(alone, expected, rtol=1e-3, atol=1e-4)
+    others = fold(Histories.from_lists([[4], history, [], [5, 6, 7]]))
+    np.testing.assert_allclose(others[1], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(others[3], fold(Histories.from_lists([[5, 6, 7]]))[0], atol=1e-5)
+
+
+def test_without_forgetting_every_event_is_weighed() -> None:
+    assert FoldIn(TABLE, confidence=10, recency=1.0, regularisation=1, length=70).reach == 70
