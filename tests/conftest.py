@@ -143,7 +143,7 @@ def small_variants() -> dict[str, Any]:
         if model.kind == "sequence":
             model = model.vary(
                 history=model.history.vary(hidden_dim=8),
-                index_dim=6,
+                index_dim=model.index_dim and 6,
                 text_components=8,
                 text_hidden_dim=16,
                 factors=model.factors.vary(embedding_dim=4),
@@ -161,7 +161,12 @@ def small_variants() -> dict[str, Any]:
                 ),
             )
         training = variant.training.vary(
-            epochs=2, least_steps=0, batch_size=64, learning_rate=1e-2, validate_steps=1
+            epochs=2,
+            least_steps=0,
+            batch_size=64,
+            learning_rate=1e-2,
+            warmup_steps=0,
+            validate_steps=1,
         )
         negatives = variant.negatives
         if negatives.kind == "curriculum":  # one epoch a stage
@@ -171,6 +176,7 @@ def small_variants() -> dict[str, Any]:
             model=model,
             training=training,
             negatives=negatives,
+            sizing="fixed",
             text_encoder="hashing",
             image_encoder="thumbnail",
         )

@@ -19,7 +19,22 @@ from twotower.models.base import RetrievalModule, VectorScorer
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import load_trained, read_description, save_trained
 
-NAMES = ["mf", "lightgcn", "v1", "v2", "v3", "v4", "v4-bpr", "v5", "v5c", "v6", "v7", "v8", "v9"]
+NAMES = [
+    "mf",
+    "lightgcn",
+    "v1",
+    "v2",
+    "v3",
+    "v4",
+    "v4-bpr",
+    "v5",
+    "v5c",
+    "v6",
+    "v7",
+    "v8",
+    "v9",
+    "v10",
+]
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from twotower.data import Dataset
+from twotower.factors.scorer import trained_items
+from twotower.features import ItemFeatures, ReleaseOrder, releases
 from twotower.models.build import build_model
-from twotower.models.export import export_item_tower, export_user_tower
+from twotower.models.export import (
+    export_item_tower,
+    export_sequence_item_tower,
+    export_sequence_user_tower,
+    export_user_tower,
+)
+from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
 
 
@@ -110,3 +118,48 @@ def test_the_item_tower_gives_what_torch_gives(
     with torch.no_grad():
         expected = module.embed_items(rows).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("name", ["v9", "v10"])
+def test_the_user_tower_of_a_sequence_model_gives_what_torch_gives(
+    name: str, layers: int, blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    config = small_variants[name].model
+    config = config.vary(history=config.history.vary(layers=layers, length=6))
+    torch.manual_seed(0)
+    module = build_model(config, blocks, block_text)
+    assert isinstance(module, SequenceTower)
+    exported = session(export_sequence_user_tower(module))
+    table = module.history_table().numpy()
+    for lengths in ([0], [1], [6], [3, 0, 6, 1]):
+        width = max(*lengths, 1)
+        rows = np.random.default_rng(1).integers(1, len(table), (len(lengths), width))
+        inputs = {"history": table[rows], "lengths": np.array(lengths)}
+        (found,) = exported.run(["vector"], inputs)
+        module.eval()
+        with torch.no_grad():
+            expected = module.user_tower(*map(torch.from_numpy, inputs.values())).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_item_tower_of_a_sequence_model_gives_what_torch_gives(
+    blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    bare = block_text.copy()
+    bare[::3] = 0
+    torch.manual_seed(0)
+    module = build_model(small_variants["v10"].model, blocks, bare)
+    assert isinstance(module, SequenceTower)
+    features = ItemFeatures.fit(blocks.train, blocks.catalogue).values
+    waves = ReleaseOrder.fit(
+        releases(blocks.catalogue), trained_items(blocks.train, len(bare))
+    ).waves(releases(blocks.catalogue))
+    inputs = {
+        "item": module.item_embedding(module.item_ids[1:]).detach().numpy(),
+        "text": bare,
+        "features": features,
+        "release": waves,
+    }
+    (found,) = session(export_sequence_item_tower(module)).run(["vector"], inputs)
+    np.testing.assert_allclose(found, module.history_table().numpy()[1:], atol=1e-5)

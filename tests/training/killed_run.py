@@ -64,7 +64,8 @@ def main(job: Path) -> None:
                 variant, dataset, validate=validate, text=text, checkpoint=checkpoint,
                 progress=progress,
             )  # fmt: skip
-            save_file(trained.module.state_dict(), out)
+            tensors = trained.module.state_dict().items()
+            save_file({name: tensor.contiguous() for name, tensor in tensors}, out)
 
         return work
 

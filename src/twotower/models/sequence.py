@@ -46,6 +46,7 @@ class SequenceTower(RetrievalModule):
 
     item_ids: Tensor
     item_content: Tensor
+    has_text: Tensor
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
@@ -90,6 +91,11 @@ class SequenceTower(RetrievalModule):
         content = self.item_tower.content(
             *(torch.from_numpy(one) for one in (text, features.values, release))
         )
+        varying = (content != content[:1]).any(dim=0).to(content.dtype)
+        self.item_tower.varying.copy_(varying)
+        content = content * varying
+        has_text = torch.from_numpy(np.append(False, text.any(axis=1)))
+        self.register_buffer("has_text", has_text, persistent=False)
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
@@ -105,6 +111,7 @@ class SequenceTower(RetrievalModule):
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
+        self._with_factors = True
         self._text, self._release = text, release
         self.trained = trained
         self._cold = np.flatnonzero(~trained)
@@ -124,7 +131,22 @@ class SequenceTower(RetrievalModule):
             )
         read, scored = fit_both_factors(train, self.num_items, config, seed, lend)
         self.factors.copy_(torch.from_numpy(read))
+        if self.config.start_from_factors:
+            self._start_from(torch.from_numpy(read))
         self.next_factors.copy_(torch.from_numpy(scored))
+
+    @torch.no_grad()
+    def _start_from(self, factors: Tensor) -> None:
+        """Let the id of each item with a factor ``(num_items, f)`` start in its direction.
+
+        The columns are in falling order of their norm, so that the first ones say most.
+        """
+        leading = factors[:, : self.config.embedding_dim]
+        leading = F.pad(leading, (0, self.config.embedding_dim - leading.shape[1]))
+        length = self.config.init_std * self.config.embedding_dim**0.5
+        known = leading.any(dim=1)
+        table = self.item_embedding.weight[1:]
+        table[known] = length * F.normalize(leading[known], dim=-1)
 
     @property
     def projected(self) -> bool:
@@ -160,7 +182,9 @@ class SequenceTower(RetrievalModule):
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
-        ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
+        known = self.item_ids[rows]
+        hidden = hide_ids(known, self.config.id_dropout, self.training)
+        ids = torch.where(self.has_text[rows], hidden, known)
         return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
 
     @torch.no_grad()
@@ -224,11 +248,21 @@ class SequenceTower(RetrievalModule):
         factors = mean_of(self.next_factors.cpu().numpy(), self._lenders(rows))
         return compared.cpu().numpy(), factors
 
+    @contextmanager
+    def towers_alone(self) -> Iterator[None]:
+        """Meanwhile the scorer has no least-squares part."""
+        self._with_factors = False
+        try:
+            yield
+        finally:
+            self._with_factors = True
+
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         towers = self.history_table()
-        maker, weight = self.fold_in(), float(self.factor_weight)
+        maker = self.fold_in() if self._with_factors else None
+        weight = float(self.factor_weight)
         tower_weight = np.float32(self.tower_weight)
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
@@ -241,7 +275,10 @@ class SequenceTower(RetrievalModule):
             return np.hstack([vectors, weight * maker(queries.histories)])
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
-        items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
+        if maker is None:
+            items = compared.cpu().numpy().copy()
+        else:
+            items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
         if not self._cold_in_place:
             items[self._cold] = 0
         elif maker is not None:

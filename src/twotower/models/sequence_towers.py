@@ -13,7 +13,7 @@ from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.text_smoothing import TextSmoothing
 from twotower.features import LAUNCH_FEATURES, RELEASE_WAVES
-from twotower.models.history import HistoryEncoder, TransformerConfig
+from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
 
 
@@ -28,8 +28,15 @@ class SequenceConfig(Config):
     dimensions, which leaves more of an index to the factors. None keeps all."""
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
+    start_from_factors: bool = False
+    """Whether the id table starts from the least-squares factors, in their principal directions
+    and all of the length that random vectors have in the mean; otherwise from those."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of items whose id is hidden in training, so that text alone is learned too."""
+    """Share of items whose id is hidden in training, so that text alone is learned too. An item
+    without text keeps its id: it would have nothing left."""
+    item_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the entries of each item's vector that are hidden in a step of training, the same
+    where the item is read and where it is scored."""
     text_components: int = Field(128, ge=1)
     """Principal components of the text vectors that are read."""
     text_hidden_dim: int = Field(128, ge=1)
@@ -84,18 +91,27 @@ def _parsed(kind: type[Config], values: Any) -> Config | None:
 
 
 class SequenceItemTower(nn.Module):
-    """Id, text, features and release to a unit vector."""
+    """Id, text, features and release to a unit vector.
+
+    An item of which the catalogue says nothing is its id alone. What is the same for all items of
+    the catalogue (as where there are no prices) says nothing: `varying` is 0 there.
+    """
+
+    varying: Tensor
+    """``(c,)`` 1 for what differs between the items of the catalogue, else 0."""
 
     def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
         super().__init__()
         self.text = text
         read = text.components + len(LAUNCH_FEATURES) + RELEASE_WAVES
+        self.register_buffer("varying", torch.ones(read), persistent=False)
         self.mlp = nn.Sequential(
             nn.Linear(read, config.text_hidden_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.text_hidden_dim, config.embedding_dim),
         )
+        self.item_dropout = Dropout(config.item_dropout)
 
     def forward(self, item: Tensor, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.
@@ -116,11 +132,13 @@ class SequenceItemTower(nn.Module):
 
     def content(self, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
-        return torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
+        read = torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
+        return read * self.varying
 
     def from_content(self, item: Tensor, content: Tensor) -> Tensor:
         """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""
-        return F.normalize(item + self.mlp(content), dim=-1)
+        described = self.mlp(content) * (content != 0).any(dim=-1, keepdim=True)
+        return F.normalize(self.item_dropout(item + described), dim=-1)
 
 
 class SequenceUserTower(nn.Module):

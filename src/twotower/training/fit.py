@@ -34,8 +34,10 @@ from twotower.types import FloatArray
 
 logger = logging.getLogger(__name__)
 
-FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Weights of the least-squares part that are tried."""
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights of the least-squares part that are tried first."""
+MOST_FACTOR_WEIGHT: Final = 64.0
+"""Largest weight that is tried, and one over the smallest."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def fit(
         examples,
         loss,
         variant.training,
-        validate=partial(_validated, validate),
+        validate=partial(_validated, validate, variant.training.towers_alone),
         negatives=variant.negatives.live(
             interactions, len(dataset.items), variant.model.embedding_dim, seed
         ),
@@ -126,6 +128,7 @@ def fit(
             _leave_out_towers(module)
         elif module.config.factors is not None:
             chosen["factor_weights"] = weigh_factors(module, validate)
+            chosen["towers_alone"] = _validated(validate, True, module)
     if isinstance(module, SequenceTower | TwoTower):
         cold_start = fit_cold_start(module, dataset)
         if cold_start is not None:
@@ -139,20 +142,35 @@ def weigh_factors(
 ) -> dict[str, float]:
     """Set the weight of the least-squares part to the one that validates best.
 
-    Items without events are left out meanwhile: a weight that keeps them out of the lists would
-    seem the better one, and how often they are shown is bounded afterwards.
+    A coarse grid, which is extended where its best is at an end, and the two weights beside the
+    best. Items without events are left out meanwhile: a weight that keeps them out of the lists
+    would seem the better one, and how often they are shown is bounded afterwards.
 
     Returns
     -------
     Weight, as text, and the metric that it had.
     """
-    found = {}
+    found: dict[float, float] = {}
+
+    def best() -> float:
+        return max(found, key=lambda weight: found[weight])
+
+    def attempt(weight: float) -> None:
+        module.factor_weight.fill_(weight)
+        found[weight] = validate(module)
+
     with module.without_cold_items():
         for weight in FACTOR_WEIGHTS:
-            module.factor_weight.fill_(weight)
-            found[weight] = validate(module)
-    module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
-    return {f"{weight:g}": metric for weight, metric in found.items()}
+            attempt(weight)
+        while best() == min(found) and best() > 1 / MOST_FACTOR_WEIGHT:
+            attempt(best() / 2)
+        while best() == max(found) and best() < MOST_FACTOR_WEIGHT:
+            attempt(best() * 2)
+        coarse = best()
+        for weight in (coarse / 2**0.5, coarse * 2**0.5):
+            attempt(weight)
+        module.factor_weight.fill_(best())
+    return {f"{weight:.4g}": metric for weight, metric in sorted(found.items())}
 
 
 def _leave_out_towers(module: SequenceTower) -> None:
@@ -170,9 +188,13 @@ def _leave_out_towers(module: SequenceTower) -> None:
     module.tower_weight.fill_(0.0)
 
 
-def _validated(validate: Callable[[RetrievalModule], float], module: RetrievalModule) -> float:
+def _validated(
+    validate: Callable[[RetrievalModule], float], towers_alone: bool, module: RetrievalModule
+) -> float:
     """The metric of a module in training; of items without events nothing is fitted yet."""
-    with module.without_cold_items() if isinstance(module, SequenceTower) else nullcontext():
+    if not isinstance(module, SequenceTower):
+        return validate(module)
+    with module.without_cold_items(), module.towers_alone() if towers_alone else nullcontext():
         return validate(module)
 
 
@@ -181,8 +203,14 @@ def _examples(
 ) -> ExampleSource:
     negatives, batch_size = variant.negatives.fit(train, num_items), variant.training.batch_size
     if isinstance(module, SequenceTower):
-        length = module.config.history_length
-        return SequenceExamples(train, negatives, batch_size, seed, length=length)
+        return SequenceExamples(
+            train,
+            negatives,
+            batch_size,
+            seed,
+            length=module.config.history_length,
+            batch_positions=variant.training.batch_positions,
+        )
     context: ContextBuilder = no_context
     if isinstance(module, TwoTower):
         features = module.user_features

@@ -1,5 +1,7 @@
 """A variant as data: model, loss, negatives and training settings, checked together."""
 
+from typing import Literal
+
 from twotower.config import Config
 from twotower.features import TextFields
 from twotower.models.build import ModelConfig
@@ -23,6 +25,10 @@ class Variant(Config):
     """What is learned from other models, beside the interactions."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, batches, step size, stopping."""
+    sizing: Literal["fixed", "by-log"] = "fixed"
+    """``by-log``: width, depth, history length and batches of a sequence model follow from the
+    training part where they are left at their defaults, see `twotower.training.sizing`.
+    ``fixed``: all settings hold as they are."""
     text_encoder: str = "minilm"
     """Encoder of item texts, for models that read text: see `twotower.features.text`."""
     text_fields: TextFields = "title"

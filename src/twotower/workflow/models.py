@@ -1,7 +1,7 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -9,26 +9,31 @@ from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.experiments.selection import choose_for
+from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import needs_text
 from twotower.models.sequence import SequenceTower
-from twotower.training.fit import Trained, fit
+from twotower.training.fit import MOST_FACTOR_WEIGHT, Trained, fit
+from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.variants import VARIANTS
+from twotower.workflow.variants import DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     """A variant by name; `InputError` where there is none."""
+    name = DEFAULT_MODEL if name == PRODUCT else name
     if name not in VARIANTS:
-        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(VARIANTS)}")
+        raise InputError(
+            f"unknown model {name!r}", f"pass one of {', '.join((PRODUCT, *VARIANTS))}"
+        )
     return VARIANTS[name].vary(text_encoder=text_encoder)
 
 
@@ -82,6 +87,7 @@ def train_variant(
         Where the data set has no validation part.
     """
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     if not (dataset.split == Part.VALIDATION).any():
         raise InputError(
             f"data set {dataset.name!r} has no validation part, which early stopping needs",
@@ -96,7 +102,7 @@ def train_variant(
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
     factors = choose_for(variant, dataset, text, seed, reporter)
-    return fit(
+    trained = fit(
         variant,
         dataset,
         validate=validate,
@@ -111,6 +117,38 @@ def train_variant(
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
+    if "towers_alone" in trained.chosen:
+        popularity = validation_ndcg(
+            Popularity.fit(dataset.train, len(dataset.items)),
+            dataset,
+            max_queries=variant.training.validation_users,
+        )
+        for warning in _warnings(trained, popularity):
+            reporter.failure(f"{name} seed {seed}: {warning}")
+    return trained
+
+
+def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
+    """What is odd about a model with two parts, given how popularity validates."""
+    assert isinstance(trained.module, SequenceTower)
+    weight, towers = float(trained.module.factor_weight), trained.chosen["towers_alone"]
+    metric = trained.metric or 0.0
+    if metric < popularity:
+        yield (
+            f"validation NDCG@10 {metric:.4f} is below popularity's {popularity:.4f}; "
+            "recommend by popularity, or train on more interactions"
+        )
+    if towers < popularity:
+        yield (
+            f"the towers alone have validation NDCG@10 {towers:.4f}, below popularity's "
+            f"{popularity:.4f}; train for more epochs, or compare with the baseline als"
+        )
+    if not 1 / MOST_FACTOR_WEIGHT < weight < MOST_FACTOR_WEIGHT:
+        idle = "towers add" if weight > 1 else "least-squares part adds"
+        yield (
+            f"the least-squares weight {weight:g} is the end of what is tried: the {idle} "
+            "nothing on this data set"
+        )
 
 
 def _teacher(
@@ -168,6 +206,7 @@ def trained_model(
         Where the folder holds a model of another data set, seed or settings.
     """
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     if folder.exists():
         if read_variant(folder) != variant:
             raise ArtefactError(
@@ -214,6 +253,8 @@ def summary(trained: Trained) -> str:
             f"next items {'fitted' if settings['next_item'] else 'not fitted'})"
         )
     if isinstance(trained.module, SequenceTower) and trained.module.config.factors is not None:
-        parts.append(f"least-squares weight {float(trained.module.factor_weight):g}")
+        parts.append(f"least-squares weight {float(trained.module.factor_weight):.3g}")
+    if "towers_alone" in trained.chosen:
+        parts.append(f"towers alone {trained.chosen['towers_alone']:.4f}")
     parts.append(f"{sum(e.seconds for e in state.epochs):.0f} s of training")
     return ", ".join(parts)

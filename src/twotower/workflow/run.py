@@ -23,8 +23,9 @@ from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.variants import DEFAULT_MODEL
 
-DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
+DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", DEFAULT_MODEL)
 
 
 @dataclass(frozen=True)

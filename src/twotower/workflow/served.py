@@ -52,7 +52,9 @@ def served_towers(module: RetrievalModule, num_users: int, name: str) -> ServedT
         return _of_sequence(module, num_users)
     if isinstance(module, TwoTower):
         return _of_two_tower(module)
-    raise InputError(f"model {name!r} has no towers to serve", "bundle a two-tower, for example v9")
+    raise InputError(
+        f"model {name!r} has no towers to serve", "bundle a two-tower, for example v10"
+    )
 
 
 def _of_two_tower(module: TwoTower) -> ServedTowers:
