@@ -83,7 +83,10 @@ def bundle_contents(
     return BundleContents(
         info=ModelInfo(
             model=name,
-            config=trained.variant.model_dump(mode="json"),
+            config={
+                **trained.variant.model_dump(mode="json"),
+                **({"chosen": dict(trained.chosen)} if trained.chosen else {}),
+            },
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
             fitted_on="all" if refitted else "train",
