@@ -102,6 +102,15 @@ def test_names_stand_in_for_a_header(tmp_path: Path) -> None:
     assert events(dataset) == ROWS
 
 
+@pytest.mark.parametrize(
+    "before", ["# made by hand\n", "% sym unweighted\n", "\n\n", "# a\n# b\n\n"]
+)
+@pytest.mark.parametrize("mark", ["", "# ", "#"])
+def test_comments_before_the_header(tmp_path: Path, before: str, mark: str) -> None:
+    (tmp_path / "log.csv").write_text(before + mark + rows_as("\t"))
+    assert events(read(tmp_path)) == ROWS
+
+
 def test_a_line_for_excel_before_the_header(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("sep=;\n" + rows_as(";"))
     assert events(read(tmp_path)) == ROWS
@@ -281,6 +290,7 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
         ("log.csv", b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it"),
         ("log.csv", b"SQLite format 3\x00", "is an SQLite database; export"),
         ("log.csv", b"ARROW1\x00\x00", "Arrow .Feather. file; save it as Parquet"),
+        ("log.csv", b"log.csv" + bytes(250) + b"ustar" + bytes(300), "is a tar archive; unpack"),
         ("log.csv", bytes(range(256)) + bytes(300), "is not text"),
         ("log.csv", gzip.compress(b"PAR1" + bytes(9)), "is a compressed Parquet file; unpack"),
     ],
@@ -416,6 +426,16 @@ def test_uuids_are_in_dashed_form(tmp_path: Path, kind: str) -> None:
     table = pa.table({"user": users, "item": ["a", "b"], "time": [T0, T0]})
     pq.write_table(table, tmp_path / "log.parquet")
     assert read(tmp_path).users.ids == tuple(map(str, ids))
+
+
+def test_a_user_of_a_large_share_is_told(tmp_path: Path) -> None:
+    rows = [f"u{n},i{n % 7},{T0 + n}" for n in range(40)]
+    rows += [f"guest,j{n},{T0 + n}" for n in range(40)]
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows]))
+    assert "user 'guest' has 50% of the interactions; if it stands for no one, pass" in lines(
+        read(tmp_path)
+    )
+    assert len(read(tmp_path, missing=("guest",)).users) == 40
 
 
 def test_lost_zeros_are_told_with_both_ids(tmp_path: Path) -> None:

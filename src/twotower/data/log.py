@@ -102,6 +102,13 @@ class LogRead:
     unknown_items: int
     without_rating: int
 
+    @property
+    def heaviest_user(self) -> tuple[str, float]:
+        """The user of most interactions, and the share of the log that is theirs."""
+        counts = np.bincount(self.log.users)
+        code = int(counts.argmax())
+        return self.users.ids[code], float(counts[code] / len(self.log))
+
 
 def read_log(
     source: Source,
