@@ -131,10 +131,10 @@ def make_options(rng: random.Random) -> dict[str, Any]:
 def make_file(rng: random.Random, *, catalogue: bool) -> bytes:
     """The bytes of one file, sometimes damaged."""
     usual = ["item", "title", "price"] if catalogue else ["user", "item", "time"]
-    names = usual if rng.random() < 0.7 else rng.sample(list(COLUMNS), rng.randint(1, 6))
+    names = usual if rng.random() < 0.85 else rng.sample(list(COLUMNS), rng.randint(1, 6))
     names = names + rng.sample(list(COLUMNS), rng.choice([0, 0, 1, 3]))
     height = rng.choice([0, 1, 3, 8, 8, 8, 30, 30, 30])
-    tame = rng.random() < 0.6  # most of a file is as it should be, so that the rest is reached
+    tame = rng.random() < 0.8  # most of a file is as it should be, so that the rest is reached
     pools = []
     for name in names:
         pool = COLUMNS[name]

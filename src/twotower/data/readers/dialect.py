@@ -180,12 +180,11 @@ def _is_data(first: Sequence[str]) -> bool:
 
 def _no_header(path: Path, line: str, first: Sequence[str]) -> InputError:
     names = _likely_names(first)
+    what = f"name its {len(first)} columns in their order"
     return InputError(
         f"{path} has no header: its first line looks like data ({line[:80]!r})",
-        f"name its {len(first)} columns in their order: ReadOptions(names={tuple(names)}), or add "
-        "such a line to the file",
-        cli_fix=f"name its {len(first)} columns in their order: --columns {','.join(names)}, or add "
-        "such a line to the file",
+        f"{what}: ReadOptions(names={tuple(names)}), or add such a line to the file",
+        cli_fix=f"{what}: --columns {','.join(names)}, or add such a line to the file",
     )
 
 
