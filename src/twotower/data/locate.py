@@ -48,6 +48,8 @@ class Located:
         Tables that stand beside the log and are not read.
     name
         What the data set is called.
+    base
+        The folder of the data, which names in a ``dataset.toml`` are relative to.
     """
 
     logs: tuple[FoundLog, ...]
@@ -57,6 +59,7 @@ class Located:
     format: str | None
     beside: tuple[Path, ...]
     name: str
+    base: Path
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[
         file = first.parent / DECLARATION_FILE
     base = given[0] if given[0].is_dir() else given[0].parent
     if file is not None and file.is_file():
-        told = read_declaration(file)
+        told = _from_folder(read_declaration(file), base)
         if first.is_file() and first != file and told.log is not None:
             listed = [one.resolve() for one in expand([base / log for log in told.log])]
             if first.resolve() not in listed:
@@ -137,6 +140,16 @@ def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[
             "give it to --data as it is, or prepare the log that it was made of",
         )
     return base, given, said
+
+
+def _from_folder(told: Declaration, base: Path) -> Declaration:
+    """A declaration with the files that it names in the folder of the data."""
+    files = {
+        word: str(base / said)
+        for word in ("catalogue", "users")
+        if (said := getattr(told, word)) is not None and (base / said).is_file()
+    }
+    return told.model_copy(update=files)
 
 
 def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
@@ -205,7 +218,7 @@ def _of_format(
     told = declared(words, f"format {entry.name}").under(said)
     users = _users_path(base, said) or (None if said.users == NONE else found.users)
     told = told.model_copy(update={"columns": _present(told, said, logs[0], catalogue, entry)})
-    return Located(tuple(logs), told, catalogue, users, entry.name, (), name)
+    return Located(tuple(logs), told, catalogue, users, entry.name, (), name, base)
 
 
 def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:
@@ -254,7 +267,7 @@ def _of_tables(given: Sequence[Path], base: Path, said: Declaration, name: str) 
     if catalogue is None and said.catalogue is None:
         catalogue = find_catalogue(logs[0].path)
     beside = tuple(path for path in beside if path != catalogue)
-    return Located(logs, said, catalogue, _users_path(base, said), None, beside, name)
+    return Located(logs, said, catalogue, _users_path(base, said), None, beside, name, base)
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
