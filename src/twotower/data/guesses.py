@@ -54,7 +54,7 @@ def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] 
     """The first column of a few words that repeat, and the words, the most frequent first."""
     for name, texts in values.items():
         counts = Counter(texts)
-        words = all(text.isidentifier() or " " in text for text in counts)
+        words = not any(mark.isdigit() for text in counts for mark in text)
         if 1 < len(counts) <= _MOST_KINDS and len(texts) > 2 * len(counts) and words:
             return name, [word for word, _ in counts.most_common()]
     return None

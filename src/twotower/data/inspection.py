@@ -75,6 +75,7 @@ def inspect(paths: Sequence[str | Path], said: Declaration) -> Inspection:
             )  # fmt: skip
         except InputError as error:
             described["problem"] = error.on_command_line
+            described["log"]["read"] = _known(found, present, missing)
             if found.catalogue is not None:
                 described["catalogue"] = {
                     "file": found.catalogue.name,
@@ -183,6 +184,18 @@ def _missing(found: Located, present: Sequence[str]) -> list[str]:
     if not {columns.TIMESTAMP, columns.ORDER} & set(known) and found.logs[0].part is None:
         missing.append("time")
     return missing
+
+
+def _known(found: Located, present: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
+    """Columns of a log that are known where others are not."""
+    fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
+    probe = {field: present[0] for field in fields if field in missing and present}
+    try:
+        mapping = found.said.columns.model_copy(update=probe)
+        known = dict(mapping.log_columns(found.logs[0].path, present).canonical)
+    except InputError:
+        return {}
+    return {name: of for name, of in known.items() if name not in {fields[one] for one in probe}}
 
 
 def _guesses(

@@ -302,11 +302,12 @@ def _item_columns(found: Located) -> dict[str, str]:
     """The log's column for each canonical column of a catalogue that it has."""
     entry = None if found.format is None else named_format(found.format)
     present = column_names(found.logs[0].path, found.said.read)
-    item = found.said.columns.log_columns(found.logs[0].path, present).canonical[columns.ITEM_ID]
+    of_log = found.said.columns.log_columns(found.logs[0].path, present).canonical
+    item = of_log[columns.ITEM_ID]
     if entry is not None and entry.items_in_log:
         wanted = {name: column for name, column in entry.items_in_log.items() if column in present}
     else:
-        others = [name for name in present if name not in found.said.columns.log_names]
+        others = [name for name in present if name not in of_log.values()]
         wanted = dict(
             found.said.columns.catalogue_columns(
                 found.logs[0].path, [*others, item], log_item=item
