@@ -206,7 +206,14 @@ def as_parquet(names: list[str], rows: list[list[Any]], rng: random.Random) -> b
         try:
             arrays.append(pa.array(values, kind))
         except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
-            arrays.append(pa.array([None if value is None else str(value)[:9] for value in values]))
+            arrays.append(
+                pa.array(
+                    [
+                        None if value is None else str(value).replace("\ud800", "")[:9]
+                        for value in values
+                    ]
+                )
+            )
     sink = io.BytesIO()
     try:
         pq.write_table(pa.Table.from_arrays(arrays, names), sink)
@@ -217,6 +224,8 @@ def as_parquet(names: list[str], rows: list[list[Any]], rng: random.Random) -> b
 
 
 def arrow_value(value: Any, kind: pa.DataType) -> Any:
+    if isinstance(value, str):
+        value = value.replace("\ud800", "")
     if value is None or isinstance(value, list | dict):
         return None
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -231,7 +240,7 @@ def arrow_value(value: Any, kind: pa.DataType) -> Any:
         return uuid.UUID(int=len(str(value))).bytes
     if pa.types.is_boolean(kind):
         return bool(value)
-    return str(value).replace("\ud800", "")
+    return str(value)
 
 
 def compressed(data: bytes, rng: random.Random) -> bytes:
@@ -302,9 +311,8 @@ def main() -> None:
                 raise
             last = traceback.extract_tb(error.__traceback__)[-1]
             counts["fault"] += 1
-            print(
-                f"{number}: {type(error).__name__}: {str(error)[:200]!r} at {last.filename}:{last.lineno}"
-            )
+            place = f"{last.filename}:{last.lineno}"
+            print(f"{number}: {type(error).__name__}: {str(error)[:200]!r} at {place}")
     print(dict(counts))
     sys.exit(1 if counts["fault"] else 0)
 

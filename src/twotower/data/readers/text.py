@@ -90,7 +90,7 @@ class LineFile:
         options = options or ReadOptions()
         self.path = path
         try:
-            self._raw = path.open("rb")
+            self._raw = path.open("rb", buffering=0)
             self._size = max(path.stat().st_size, 1)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
@@ -122,7 +122,8 @@ class LineFile:
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
         if not wide and head.count(0) > _ZEROS * len(head):
             raise InputError(
-                f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes are 0",
+                f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes "
+                "are zero",
                 "give a text table, JSON lines or a Parquet file",
             )
         carriage = _lone_returns(head, self.encoding)
@@ -212,6 +213,7 @@ def _refuse(path: Path, magic: bytes) -> None:
 def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
     if compression == "none":
         return raw
+    raw = cast(IO[bytes], io.BufferedReader(cast(Any, raw), HEAD))
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if compression == "bz2":
