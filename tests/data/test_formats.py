@@ -623,3 +623,8 @@ def test_a_file_of_another_shape_is_one_line(name: str, tmp_path: Path) -> None:
     write(tmp_path, {**files, file: change(str(files[file]))})
     with pytest.raises(InputError, match=told):
         prepare(tmp_path, format=name)
+
+
+def test_the_documents_list_every_format() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    assert [entry.name for entry in FORMATS if f"| `{entry.name}` |" not in text] == []
