@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -38,6 +38,10 @@ from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray
+
+HEAVY: Final = 0.1
+"""Share of a log above which a single user of `HEAVY_OF` or more is told."""
+HEAVY_OF: Final = 20
 
 
 def prepare(
@@ -214,6 +218,9 @@ def _read_summary(
         "examples": rejects.examples(paths),
         "columns": _columns(source.logs[0].found),
     }
+    user, share = found.heaviest_user
+    if share > HEAVY and len(found.users) >= HEAVY_OF:
+        summary["heaviest_user"] = {"user_id": user, "share": share}
     if found.without_rating:
         summary["without_rating"] = found.without_rating
     if found.log.ratings is not None:

@@ -17,6 +17,7 @@ UNIT: Final = "\x1f"
 SAMPLE_LINES: Final = 100
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
+_MOMENT: Final = re.compile(r"\d{9,}$|\d{4}-\d\d-\d\d")
 _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
 
 
@@ -76,10 +77,8 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         Where there is no header and no names are given.
     """
     atomic = path.name.lower().removesuffix(".gz").endswith(ATOMIC)
-    skipped = 0
     separator = options.separator
-    while skipped < len(lines) and not lines[skipped].strip():
-        skipped += 1
+    skipped = _comments(lines)
     said = re.match(r'"?sep=(.)"?\s*$', lines[skipped]) if skipped < len(lines) else None
     if said is not None:
         separator, skipped = separator or said[1], skipped + 1
@@ -109,6 +108,19 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
     return Dialect(
         dialect.separator, dialect.quote, dialect.escape, header, _line_after(lines, skipped, skip)
     )
+
+
+def _comments(lines: Sequence[str]) -> int:
+    """Blank lines and comments before the header; a last comment with its fields is the header."""
+    place = 0
+    while place < len(lines) and (not lines[place].strip() or lines[place][0] in "#%"):
+        place += 1
+    last = lines[place - 1].strip() if place else ""
+    if last.startswith("#") and place < len(lines):
+        marks = [mark for mark in (*_SEPARATORS, " ") if mark in last.lstrip("# ")]
+        if any(last.lstrip("# ").count(mark) == lines[place].strip().count(mark) for mark in marks):
+            place -= 1
+    return place
 
 
 def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:
@@ -159,9 +171,11 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
 
 
 def _is_data(first: Sequence[str]) -> bool:
-    """Whether a first line holds values, not names: two of them are numbers, or its only one."""
-    numbers = sum(bool(_NUMBER.match(field.strip())) for field in first)
-    return numbers >= min(2, len(first)) > 0
+    """Whether a first line holds values, not names: a moment, two numbers, or one and no more."""
+    fields = [field.strip() for field in first]
+    if any(_MOMENT.match(field) for field in fields):
+        return True
+    return sum(bool(_NUMBER.match(field)) for field in fields) >= min(2, len(fields)) > 0
 
 
 def _no_header(path: Path, line: str, fields: int) -> InputError:

@@ -117,6 +117,10 @@ class LineFile:
             raise self._broken(error) from error
         if compression != "none":
             _refuse(self.path, head[:16])
+            if head.startswith(b"PAR1"):
+                raise InputError(f"{self.path} is a compressed Parquet file", "unpack it")
+        if head[257:262] == b"ustar":
+            raise InputError(f"{self.path} is a tar archive", "unpack it")
         mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
         self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))

@@ -19,7 +19,7 @@ NUMBERS: Final = (
     columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
 )  # fmt: skip
 
-_WHOLE: Final = r"^[+-]?\d+(\.0*)?$"
+_WHOLE_OR_BLANK: Final = r"^([+-]?\d+(\.0*)?)?$"
 _TRAILING: Final = r"^([+-]?\d+)\.0*$"
 
 RAW_TIME: Final = "raw timestamp"
@@ -134,7 +134,7 @@ def typed(
 
 
 def _are_whole(text: pl.Series) -> bool:
-    return bool(text.drop_nulls().str.contains(_WHOLE).all())
+    return bool(text.drop_nulls().str.contains(_WHOLE_OR_BLANK).all())
 
 
 def _bytes_as_text(value: bytes) -> str:
