@@ -200,8 +200,8 @@ def test_users_are_kept_in_the_order_of_the_data_set(tmp_path: Path) -> None:
     assert again.user_table.equals(dataset.user_table)
     without = prepare(tmp_path / "log.csv", settings=ALL)
     assert without.fingerprint != dataset.fingerprint
+    write(tmp_path, people__csv="who\n1\n")
     with pytest.raises(InputError, match="cannot tell the column of ids of"):
-        write(tmp_path, people__csv="who\n1\n")
         prepare(tmp_path / "log.csv", users=tmp_path / "people.csv")
 
 

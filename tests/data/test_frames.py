@@ -125,6 +125,7 @@ def test_a_path_and_a_table_may_stand_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "told"),
     [
+        (None, "interactions must be a table, got NoneType; pass a DataFrame"),
         (5, "interactions must be a table, got int; pass a DataFrame"),
         ([], "interactions must be a table, got no rows"),
         ([1, 2], "interactions must be a table, got a list of int"),

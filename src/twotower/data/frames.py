@@ -62,7 +62,7 @@ def as_files(
     with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
         paths: dict[str, Path | None] = {}
         for what, table in given.items():
-            if table is None or not is_table(table):
+            if (table is None and what != "interactions") or not is_table(table):
                 paths[what] = None if table is None else Path(table)
                 continue
             path = Path(folder) / f"{what}.parquet"

@@ -1,5 +1,6 @@
 """From what a user points at and says to the files that are read, and how."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,12 @@ from twotower.data.readers.mapping import ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import log_by_columns
 from twotower.data.readers.tables import column_names, read_table
+from twotower.data.readers.text import head_lines
 from twotower.data.reshape import write_shape
 from twotower.errors import InputError
 
+_LINES: Final = 100
+"""Lines by which a format without a header is recognised."""
 IN_LOG: Final = "log"
 """Said of a catalogue: columns of the log describe the items."""
 NONE: Final = "none"
@@ -157,7 +161,7 @@ def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
     if said.format is not None:
         entry = named_format(said.format)
         for path in given[:1]:
-            found = files_of(entry, path, partial(_has, entry))
+            found = files_of(entry, path, partial(_has_columns, entry))
             if found is None:
                 raise InputError(
                     f"{path} holds no data set of format {entry.name!r}, "
@@ -178,6 +182,11 @@ def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
 
 
 def _has(entry: Format, log: Path) -> bool:
+    """Whether a file has the columns and the lines of a format's log."""
+    return _has_columns(entry, log) and _has_lines(entry, log)
+
+
+def _has_columns(entry: Format, log: Path) -> bool:
     if not entry.has:
         return True
     try:
@@ -185,6 +194,18 @@ def _has(entry: Format, log: Path) -> bool:
     except InputError:
         return False
     return {name.lower() for name in entry.has} <= present
+
+
+def _has_lines(entry: Format, log: Path) -> bool:
+    if entry.lines is None:
+        return True
+    try:
+        raw = head_lines(log, ReadOptions(**entry.read), _LINES)
+    except InputError:
+        return False
+    lines = [line.decode(errors="replace").rstrip("\r\n") for line in raw if line.strip()]
+    fit = all(re.fullmatch(entry.lines, line) for line in lines)
+    return fit and (not entry.uneven or len({len(line.split()) for line in lines}) > 1)
 
 
 def _of_format(

@@ -104,7 +104,7 @@ def prepare(
         Where the source is not recognised or nothing usable is left; with ``strict`` at the
         first bad row.
     """
-    if any(is_table(one) for one in (path, catalogue, users) if one is not None):
+    if is_table(path) or any(is_table(one) for one in (catalogue, users) if one is not None):
         with as_files(path, catalogue, users) as files:
             return prepare(
                 files.log, name=name or (TABLE if is_table(path) else None), settings=settings,
