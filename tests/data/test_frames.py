@@ -35,7 +35,9 @@ TABLES: dict[str, Any] = {
     "dict": dict,
     "arrays": lambda table: {name: np.array(values) for name, values in table.items()},
     "series": lambda table: {name: pd.Series(values) for name, values in table.items()},
-    "dicts": lambda table: [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)],
+    "dicts": lambda table: [
+        dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)
+    ],
 }  # fmt: skip
 
 

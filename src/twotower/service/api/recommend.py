@@ -7,7 +7,8 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twotower.inference.answers import Recommendation
+from twotower.inference.answers import Recommendation, recommendations
+from twotower.inference.popular import PopularItems
 from twotower.inference.requests import Request as Wanted
 from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
@@ -69,7 +70,10 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
 async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
-    """Items for many users at once. One that cannot be answered refuses all."""
+    """Items for many users at once. Who is not known gets popular items, and is marked.
+
+    A request with an unknown item in its history refuses all.
+    """
     shared, one = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("requests", len(wanted.requests), shared.settings.max_batch)
@@ -77,8 +81,19 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
         within("items of history", len(asker.history), shared.settings.max_history)
 
     def work() -> Response:
-        answers = _recommend(one, shared, wanted.requests, wanted.k, _options(wanted))
-        return fast({"model_version": one.manifest.model_version, "answers": answers})
+        asked = wanted.requests
+        strange = [_is_stranger(one, asker) for asker in asked] if wanted.unknown != "fail" else []
+        known = [asker for place, asker in enumerate(asked) if not (strange and strange[place])]
+        found = iter(_recommend(one, shared, known, wanted.k, _options(wanted)) if known else ())
+        instead: list[Recommendation] = []
+        if wanted.unknown == "popular" and any(strange):
+            items = one.pipeline.items
+            instead = recommendations(items, PopularItems(items).best(wanted.k, wanted.filters))
+        answers = [instead if one else next(found) for one in strange] or list(found)
+        other = "popular" if wanted.unknown == "popular" else "none"
+        sources = [other if one else "model" for one in strange] or ["model"] * len(answers)
+        version = one.manifest.model_version
+        return fast({"model_version": version, "answers": answers, "sources": sources})
 
     return await shared.in_thread(work)
 
@@ -109,6 +124,12 @@ async def search(
     within("k", k, shared.settings.max_k)
     found = await shared.in_thread(one.pipeline.search, q, k)
     return fast({"model_version": one.manifest.model_version, "items": found})
+
+
+def _is_stranger(one: Service, asker: Asker) -> bool:
+    """Whether nothing is known of who asks, but an id."""
+    told = asker.history or asker.text is not None or asker.user_id is None
+    return not told and not one.knows(asker.user_id or "")
 
 
 def _options(wanted: RecommendRequest | BatchRequest) -> dict[str, Any]:

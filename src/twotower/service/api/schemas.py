@@ -59,6 +59,9 @@ class BatchRequest(_Wanted):
     model_config = _example(requests=[{"user_id": "U0047"}, {"history": ["G0885"]}], k=10)
 
     requests: list[Asker] = Field(min_length=1, max_length=MOST)
+    unknown: Literal["popular", "skip", "fail"] = "popular"
+    """What a request gets of whom nothing is known, neither user, history nor words: the items that
+    most users had, nothing, or an error for the whole batch."""
 
 
 class RecommendAnswer(BaseModel):
@@ -76,6 +79,8 @@ class BatchAnswer(BaseModel):
 
     model_version: str
     answers: list[list[Recommendation]]
+    sources: list[Literal["model", "popular", "none"]]
+    """What each answer comes from; ``none`` where a request was skipped."""
 
 
 class ItemsAnswer(BaseModel):

@@ -63,6 +63,26 @@ def test_filters_and_reranking(client, pipeline) -> None:
     assert ids(answer) == expected(pipeline.recommend("user-03", rerank=True))
 
 
+def test_a_batch_gives_strangers_popular_items_that_are_marked(client) -> None:
+    """One who joined after training does not refuse the others."""
+    requests = [{"user_id": "user-00"}, {"user_id": "joined-today"}, {"history": ["item-01"]}]
+    batch = {"requests": requests, "k": 3}
+    answer = client.post("/v1/recommendations/batch", json=batch)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert body["sources"] == ["model", "popular", "model"]
+    assert [len(items) for items in body["answers"]] == [3, 3, 3]
+    scores = [item["score"] for item in body["answers"][1]]
+    assert scores == sorted(scores, reverse=True)
+    skipped = client.post("/v1/recommendations/batch", json={**batch, "unknown": "skip"}).json()
+    assert skipped["sources"] == ["model", "none", "model"]
+    assert skipped["answers"] == [body["answers"][0], [], body["answers"][2]]
+    refused = client.post("/v1/recommendations/batch", json={**batch, "unknown": "fail"})
+    assert refused.status_code == 422
+    only = client.post("/v1/recommendations/batch", json={"requests": requests[1:2], "k": 2})
+    assert only.json()["sources"] == ["popular"]
+
+
 def test_a_batch_is_answered_as_one_by_one(client) -> None:
     requests = [{"user_id": "user-01"}, {"history": ["item-09"]}, {"text": "game 3"}]
     answer = client.post("/v1/recommendations/batch", json={"requests": requests, "k": 4})
