@@ -341,7 +341,10 @@ def assert_mistake(done: Done, told: str) -> None:
             "models/v5 is a trained model, not a bundle; make a bundle of it with 'twotower index'",
         ),
         ("recommend --bundle {made} --user u00", "but holds bundle; give {made}/bundle"),
-        ("recommend --bundle {shop} --user u00", "is not a bundle: manifest.json is missing; give"),
+        (
+            "recommend --bundle {shop} --user u00",
+            "is not a bundle: {shop}/manifest.json is missing; give",
+        ),
         (
             "evaluate --data {made}/data {made}/models",
             "but holds lightgcn; give {made}/models/lightgcn",
@@ -352,7 +355,7 @@ def assert_mistake(done: Done, told: str) -> None:
         ),
         (
             "train --data {shop} --out {out} --model mf",
-            "shop is not a prepared data set: manifest.json is missing; prepare it first with "
+            "shop is not a prepared data set: {shop}/manifest.json is missing; prepare it first with "
             "'twotower prepare {shop} --out …', and give what it wrote",
         ),
         ("train --data {made}/bundle --out {out}", "is a bundle, not a prepared data set; give"),
