@@ -64,7 +64,7 @@ def test_ratings_that_are_unknown_do_not_count(
     query = make_histories(
         [[0, 1, 2, 1], [0, 1]],
         ratings=[[nan, 5, nan, 1], [nan, nan]],
-        days=[[0, 9, 99, 99]] + [[1, 2]],
+        days=[[0, 9, 99, 99], [1, 2]],
     )
     got = raw(fitted, fitted.transform(query))
     assert got[0, NAMES.index("mean_rating")] == pytest.approx(3.0, rel=1e-5)

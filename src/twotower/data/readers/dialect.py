@@ -100,7 +100,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
             skip = 1
     else:
         if options.header is False or (options.header is None and _is_data(first)):
-            raise _no_header(path, rest[0] if rest else "", len(first))
+            raise _no_header(path, rest[0] if rest else "", first)
         names = (name.split(":")[0] if atomic else name.strip() for name in first)
         header, skip = [name.lstrip("#").strip() for name in names], 1
         if not rest:
@@ -178,13 +178,26 @@ def _is_data(first: Sequence[str]) -> bool:
     return sum(bool(_NUMBER.match(field)) for field in fields) >= min(2, len(fields)) > 0
 
 
-def _no_header(path: Path, line: str, fields: int) -> InputError:
-    usual = ("user", "item", "rating", "time", *(f"x{n}" for n in range(5, fields + 1)))[:fields]
-    names = ",".join(usual)
+def _no_header(path: Path, line: str, first: Sequence[str]) -> InputError:
+    names = _likely_names(first)
+    what = f"name its {len(first)} columns in their order"
     return InputError(
         f"{path} has no header: its first line looks like data ({line[:80]!r})",
-        f"name its {fields} columns in their order: ReadOptions(names={tuple(usual)}), or add "
-        "such a line to the file",
-        cli_fix=f"name its {fields} columns in their order: --columns {names}, or add such a line "
-        "to the file",
+        f"{what}: ReadOptions(names={tuple(names)}), or add such a line to the file",
+        cli_fix=f"{what}: --columns {','.join(names)}, or add such a line to the file",
     )
+
+
+def _likely_names(first: Sequence[str]) -> list[str]:
+    """Names that a first row may stand for: user and item, and what looks like them, in order."""
+    names: list[str] = []
+    for place, field in enumerate(first):
+        if _MOMENT.match(field.strip()) and "time" not in names:
+            names.append("time")
+        elif len({"user", "item"} & set(names)) < 2:
+            names.append("item" if "user" in names else "user")
+        elif re.match(r"-?\d{1,3}(\.\d+)?$", field.strip()) and "rating" not in names:
+            names.append("rating")
+        else:
+            names.append(f"x{place + 1}")
+    return names

@@ -124,7 +124,7 @@ class LineFile:
         mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
         self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
-        if not wide and head.count(0) > _ZEROS * len(head):
+        if not wide and head.count(0) > max(_ZEROS * len(head), 8):
             raise InputError(
                 f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes "
                 "are zero",
