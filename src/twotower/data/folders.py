@@ -78,7 +78,7 @@ def why_not(folder: Path, wanted: Kind, error: object, again: str | None = None)
             fix = (
                 f"prepare it first with 'twotower prepare {folder} --out …', and give what it wrote"
             )
-        return f"{folder} is not a {wanted}: {_MARK[wanted]} is missing; {fix}"
+        return f"{folder} is not a {wanted}: {folder / _MARK[wanted]} is missing; {fix}"
     return f"{folder} is not a readable {wanted} ({error}); {again or f'run {command!r} again'}"
 
 

@@ -169,11 +169,6 @@ class ColumnMapping(BaseModel):
         return self
 
     @property
-    def log_names(self) -> set[str]:
-        """Columns of a log that were named."""
-        return {name for field in _LOG_FIELDS.values() if (name := getattr(self, field))}
-
-    @property
     def names_catalogue(self) -> dict[str, str]:
         """Columns of a catalogue that were named, by field."""
         log = set(_LOG_FIELDS.values())
