@@ -88,6 +88,17 @@ def test_lists_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(again, whole)
 
 
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [(-1, r"^k must be at least 1, got -1$"), (3, r"a query has 2 of 4 items left .*; ask for 2")],
+)
+def test_lists_that_cannot_be_made_are_refused(lists: int, message: str) -> None:
+    scorer, asked, wanted = Table([[5, 4, 3, 2]]), queries([0, 1]), Histories.from_lists([[2]])
+    assert rank_and_list(scorer, asked, wanted, {}, lists=2).lists.tolist() == [[2, 3]]
+    with pytest.raises(InputError, match=message):
+        rank_and_list(scorer, asked, wanted, {}, lists=lists)
+
+
 def test_a_target_in_the_history_stays_a_candidate() -> None:
     ranks = full_ranks(Table([[5, 4, 3]]), queries([0, 1]), Histories.from_lists([[1]]))
     assert ranks.ranks.tolist() == [1]

@@ -8,15 +8,14 @@ import numpy as np
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
 from twotower.evaluation.beyond_accuracy import LIST_LENGTH, ListFacts, ListFigures
-from twotower.evaluation.counting import Candidates
 from twotower.evaluation.figures import Evaluation, result_rows
 from twotower.evaluation.metrics import metric_values, ndcg_at_k
 from twotower.evaluation.negatives import sample_negatives
-from twotower.evaluation.ranking import BATCH_SIZE, Progress, full_ranks, rank_and_list
+from twotower.evaluation.ranking import BATCH_SIZE, Candidates, Progress, full_ranks, rank_and_list
 from twotower.evaluation.registry import FULL, FULL_UNMASKED, PROTOCOLS, SAMPLED
 from twotower.evaluation.scoring_plan import Pass, Report, plan
 from twotower.evaluation.tasks import Questions
-from twotower.models.base import Scorer
+from twotower.factors.scorer import Scorer
 from twotower.types import DoubleArray, IndexArray
 
 METRICS: Final = ("HR@5", "HR@10", "HR@20", "HR@50", "NDCG@10", "NDCG@20", "MRR")

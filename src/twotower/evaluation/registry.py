@@ -33,7 +33,7 @@ class Protocol:
     ask
         Protocols that ask the same share one pass over the scores.
     among
-        ``unseen`` and ``all`` as in `twotower.evaluation.counting.Candidates`; ``sampled``
+        ``unseen`` and ``all`` as in `twotower.evaluation.ranking.Candidates`; ``sampled``
         for 100 negatives.
     whole
         Whether the ranks of all queries are reported, under the protocol's name.

@@ -8,10 +8,9 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
-from twotower.evaluation.best import check_lists
 from twotower.evaluation.beyond_accuracy import LIST_LENGTH
-from twotower.evaluation.counting import Candidates
 from twotower.evaluation.negatives import sample_negatives
+from twotower.evaluation.ranking import Candidates, check_lists
 from twotower.evaluation.registry import Protocol, by_name, segment_names
 from twotower.evaluation.tasks import Ask, Questions
 from twotower.types import IndexArray, OffsetArray

@@ -5,11 +5,11 @@ from twotower.index.build import IndexConfig, build_index, load_index, named_ind
 from twotower.index.choice import AutoConfig, Choice, load_choice, named_choice
 from twotower.index.compare import Measurement, compare
 from twotower.index.exact import ExactConfig, ExactIndex
-from twotower.index.exclude import search_excluding
 from twotower.index.flat import FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig
+from twotower.index.top_k import TopK, top_k, top_k_of
 
 __all__ = [
     "AutoConfig",
@@ -23,6 +23,7 @@ __all__ = [
     "IvfConfig",
     "Measurement",
     "PqConfig",
+    "TopK",
     "build_index",
     "compare",
     "load_choice",
@@ -30,5 +31,6 @@ __all__ = [
     "named_choice",
     "named_index",
     "save_index",
-    "search_excluding",
+    "top_k",
+    "top_k_of",
 ]

@@ -15,7 +15,6 @@ from twotower.index.base import (
     check_search,
     check_vectors,
 )
-from twotower.index.exact import ExactIndex
 from twotower.types import FloatArray, OffsetArray
 
 FAISS_FILE = "index.faiss"
@@ -131,14 +130,6 @@ class FaissIndex:
         index = faiss.clone_index(self._index)
         index.add(more)
         return type(self)(index, self.config)
-
-    def exact(self) -> ItemIndex:
-        """Itself, or an `ExactIndex` of the stored vectors (a copy, made once)."""
-        return self if self.is_exact else self._exact
-
-    @cached_property
-    def _exact(self) -> ExactIndex:
-        return ExactIndex(self._index.reconstruct_n(0, self.size))
 
     def save(self, folder: Path) -> None:
         """Write ``index.faiss``."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from twotower.index import ItemIndex
+from twotower.index import ItemIndex, top_k_of
 from twotower.inference.eligibility import OpenItems
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
@@ -124,8 +124,8 @@ def _with_late(
         beside = vectors[index.size :] @ query  # of all of them: a copy of some takes longer
         scores = np.concatenate([scores[:k], beside[late - index.size]])
         items = np.concatenate([items[:k], late])
-        order = np.argsort(-scores, kind="stable")
-        scores, items = scores[order], items[order]
+        best = top_k_of(scores, k)
+        scores, items = scores[best], items[best]
     return scores[:k], items[:k]
 
 
@@ -135,8 +135,5 @@ def _scan(
     # A copy of most rows costs more than the products that it saves.
     most = 2 * len(items) > len(vectors)
     scores = (vectors @ query)[items] if most else vectors[items] @ query
-    if k < len(items):
-        best = np.argpartition(-scores, k - 1)[:k]
-        scores, items = scores[best], items[best]
-    order = np.lexsort((items, -scores))
-    return scores[order], items[order]
+    best = top_k_of(scores, k)
+    return scores[best], items[best]

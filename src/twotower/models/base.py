@@ -2,40 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from twotower.data import Queries
-from twotower.types import FloatArray
+from twotower.factors.scorer import Scorer, VectorScorer
 
-
-@runtime_checkable
-class Scorer(Protocol):
-    """Scores every item of the catalogue for a batch of queries."""
-
-    @property
-    def num_items(self) -> int:
-        """Size of the catalogue."""
-        ...
-
-    def scores(self, queries: Queries) -> FloatArray:
-        """``(queries, num_items)`` float32; higher ranks first. Seen items are not masked."""
-        ...
-
-
-@runtime_checkable
-class VectorScorer(Scorer, Protocol):
-    """A scorer whose score is the dot product of a user vector and an item vector."""
-
-    def user_vectors(self, queries: Queries) -> FloatArray:
-        """``(queries, dim)`` float32."""
-        ...
-
-    def item_vectors(self) -> FloatArray:
-        """``(num_items, dim)`` float32, row ``i`` for item index ``i``."""
-        ...
+__all__ = [
+    "Batch",
+    "Embeddings",
+    "RetrievalModule",
+    "Scorer",
+    "VectorScorer",
+    "evaluating",
+    "half_squared_norm",
+    "split_items",
+    "wanted_items",
+]
 
 
 _NO_IDS = torch.empty(0, dtype=torch.int64)

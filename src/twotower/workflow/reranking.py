@@ -12,6 +12,7 @@ from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.scorer import trained_items
+from twotower.index import top_k
 from twotower.models.base import VectorScorer
 from twotower.models.text_components import TextComponents
 from twotower.training.fit import Trained
@@ -86,7 +87,7 @@ def fit_blend(
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        scores, items = best_candidates(scorer.scores(block), block, candidates)
+        scores, items = top_k(scorer.scores(block), candidates, block.histories)
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
             if len(place):
@@ -126,21 +127,6 @@ def fitted_weights(signals: FloatArray, positives: Array) -> FloatArray:
     return fitted
 
 
-def best_candidates(scores: FloatArray, queries: Queries, count: int) -> tuple[FloatArray, Array]:
-    """The best items that were not seen, exactly: ``(queries, count)`` scores and items.
-
-    Where fewer are left, items are -1 at the end. ``scores`` (queries, num_items) lose what was
-    seen.
-    """
-    scores[queries.histories.rows, queries.histories.items] = -np.inf
-    count = min(count, scores.shape[1])
-    items = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    found = np.take_along_axis(scores, items, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    found, items = np.take_along_axis(found, order, 1), np.take_along_axis(items, order, 1)
-    return found, np.where(np.isfinite(found), items, -1)
-
-
 @dataclass(frozen=True)
 class TwoStages:
     """Retrieval, then the blend over its candidates: what the served pipeline ranks by.
@@ -164,7 +150,7 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            found, items = best_candidates(part.copy(), block, self.candidates)
+            found, items = top_k(part, min(self.candidates, self.num_items), block.histories)
             again = self.blend.scores(block, items, np.where(items < 0, 0, found))
             # Both stages moved to where they cannot overlap.
             part -= part.max(axis=1, keepdims=True)

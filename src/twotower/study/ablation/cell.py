@@ -17,7 +17,7 @@ from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.beyond_accuracy import ListFigures
 from twotower.evaluation.figures import Evaluation
-from twotower.models.base import Scorer
+from twotower.factors.scorer import Scorer
 from twotower.training.storage import gate_weights
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray
