@@ -1,12 +1,11 @@
-"""One self-contained HTML page from the results of a study: words, tables and charts.
+"""HTML page of a study's results in one file: text, tables and charts.
 
-Needs Plotly (extra 'report'); its script is written into the page, which is why a page has about
-5 MB and no need of a network.
+Needs Plotly and Jinja (extra 'report'). Plotly's script is written into the page, which is why a
+page has about 5 MB and needs no network.
 """
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,13 +14,15 @@ from twotower.errors import InputError
 from twotower.evaluation.registry import FULL, GROUPS, SAMPLED, segment_names
 from twotower.reporting.sentences import (
     agreement_in_words,
+    costs_in_words,
     extremes_in_words,
     newcomers_in_words,
     verdicts_in_words,
 )
 from twotower.reporting.study_results import QUALITY, StudyFigures
-from twotower.reporting.style import STYLE
-from twotower.reporting.table import study_table
+from twotower.reporting.table import COLUMNS, TITLES, best_values, study_lines
+
+READING_INTERVALS: Final = "Points are means over all queries, bars 95% intervals over queries."
 
 
 class Section(NamedTuple):
@@ -33,16 +34,13 @@ class Section(NamedTuple):
     chart: Any
 
 
-READING_INTERVALS: Final = "Points are means over all queries, bars 95% intervals over queries."
-
-
 def write_page(path: Path, figures: StudyFigures) -> None:
     """Write the page, whole or not at all.
 
     Raises
     ------
     InputError
-        Where Plotly is not installed.
+        Where the extra 'report' is not installed.
     """
     page = render_page(figures)
     with atomic_file(path) as temporary:
@@ -51,39 +49,36 @@ def write_page(path: Path, figures: StudyFigures) -> None:
 
 def render_page(figures: StudyFigures) -> str:
     """The page as text; charts are drawn for the protocols that were measured."""
-    if importlib.util.find_spec("plotly") is None:
-        raise InputError(
-            "the report needs the package plotly, which is not installed",
-            "run pip install 'twotower[report]'",
-        )
+    for package in ("plotly", "jinja2"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"the report needs the package {package}, which is not installed",
+                "run pip install 'twotower[report]'",
+            )
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    title = f"What helps on {figures.dataset}"
-    sections = "\n".join(
-        _section(number, section) for number, section in enumerate(_sections(figures))
+    pages = Environment(
+        loader=PackageLoader("twotower.reporting"), autoescape=True, undefined=StrictUndefined
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-<script>{get_plotlyjs()}</script>
-</head>
-<body>
-<header><div class="inner"><p class="kicker">twotower · ablation study</p>
-<h1>{escape(title)}</h1>
-<p class="lead">{escape(verdicts_in_words(figures, figures.compared()))}</p>
-{_facts(figures)}</div></header>
-<main>
-{study_table(figures)}
-{sections}
-{_about(figures)}
-</main>
-</body>
-</html>
-"""
+    pages.filters["signed"] = "{:+.4f}".format
+    lines = study_lines(figures)
+    return pages.get_template("study.html").render(
+        title=f"What helps on {figures.dataset}",
+        summary=verdicts_in_words(figures, figures.compared()),
+        facts=_facts(figures),
+        quality=QUALITY,
+        columns=[(TITLES[protocol], metric) for protocol, metric in COLUMNS],
+        lines=lines,
+        best=best_values(lines),
+        sections=[
+            section._replace(chart=_chart_html(number, section.chart))
+            for number, section in enumerate(_sections(figures))
+        ],
+        reference=figures.reference,
+        metas=figures.metas,
+        plotly_script=get_plotlyjs(),
+    )
 
 
 def _sections(figures: StudyFigures) -> Sequence[Section]:
@@ -188,70 +183,33 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
     ask(
         len(set(timed) & set(full)) > 1,
         "What does quality cost?",
-        _costs_in_words(figures) if set(timed) & set(full) else "",
+        costs_in_words(figures) if set(timed) & set(full) else "",
         "Up and to the left is better: more quality in less time. Times are of one machine.",
         lambda: charts.time_chart(figures),
     )
     return found
 
 
-def _costs_in_words(figures: StudyFigures) -> str:
-    quality, times = figures.by_model(FULL, QUALITY), figures.by_model("timing", "training-seconds")
-    models = [model for model in times if model in quality]
-    best = max(models, key=lambda model: quality[model].value)
-    quickest = min(models, key=lambda model: times[model].value)
-    return (
-        f"The best, {best}, trained for {times[best].value:,.0f} s and reaches "
-        f"{quality[best].value:.4f}; the quickest, {quickest}, for {times[quickest].value:,.0f} s, "
-        f"and reaches {quality[quickest].value:.4f}."
-    )
-
-
-def _section(number: int, section: Section) -> str:
+def _chart_html(number: int, chart: Any) -> str:
     from plotly.io import to_html
 
-    chart = to_html(
-        section.chart,
+    html: str = to_html(
+        chart,
         include_plotlyjs=False,
         full_html=False,
         div_id=f"chart-{number}",
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
     )
-    return f"""<section>
-<h2>{escape(section.question)}</h2>
-<p class="answer">{escape(section.answer)}</p>
-<figure role="img" aria-label="{escape(section.question, quote=True)}">{chart}</figure>
-<p class="reading">{escape(section.reading)}</p>
-</section>"""
+    return html
 
 
-def _facts(figures: StudyFigures) -> str:
-    """Cards with what the study consists of."""
+def _facts(figures: StudyFigures) -> dict[str, str]:
+    """Name → value of the cards in the page's head."""
     full = figures.by_model(FULL, QUALITY)
-    cards = [("models", f"{len(dict.fromkeys(row.model for row in figures.rows))}")]
+    facts = {"models": f"{len(dict.fromkeys(row.model for row in figures.rows))}"}
     if full:
         best = max(full.values(), key=lambda row: row.value)
-        cards += [
-            ("test users", f"{max(row.users for row in full.values()):,}"),
-            (f"best {QUALITY}, full ranking", f"{best.value:.4f} · {best.model}"),
-        ]
-    seeds = max((len(row.seeds) for row in figures.rows), default=0)
-    cards.append(("seeds, at most", f"{seeds}"))
-    return (
-        '<dl class="facts">'
-        + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in cards)
-        + "</dl>"
-    )
-
-
-def _about(figures: StudyFigures) -> str:
-    """Where the figures come from."""
-    lines = "".join(
-        f"<li><code>{escape(meta.command)}</code><br>{escape(meta.started)}, commit "
-        f"{escape(meta.commit or 'unknown')}, {escape(meta.machine)}, {meta.threads} "
-        f"thread{'s' * (meta.threads != 1)} a model</li>"
-        for meta in figures.metas
-    )
-    source = figures.reference.source if figures.reference else ""
-    cited = f'<p>Reference: <a href="{escape(source)}">{escape(source)}</a></p>' if source else ""
-    return f"<section><h2>Where this comes from</h2><ul>{lines}</ul>{cited}</section>"
+        facts["test users"] = f"{max(row.users for row in full.values()):,}"
+        facts[f"best {QUALITY}, full ranking"] = f"{best.value:.4f} · {best.model}"
+    facts["seeds, at most"] = f"{max((len(row.seeds) for row in figures.rows), default=0)}"
+    return facts

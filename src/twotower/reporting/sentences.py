@@ -80,6 +80,19 @@ def newcomers_in_words(figures: StudyFigures) -> str:
     return f"Of the quality for known users, new ones get: {', '.join(kept)}."
 
 
+def costs_in_words(figures: StudyFigures) -> str:
+    """The best and the fastest model, with their training times."""
+    quality, times = figures.by_model(FULL, QUALITY), figures.by_model("timing", "training-seconds")
+    models = [model for model in times if model in quality]
+    best = max(models, key=lambda model: quality[model].value)
+    quickest = min(models, key=lambda model: times[model].value)
+    return (
+        f"The best, {best}, trained for {times[best].value:,.0f} s and reaches "
+        f"{quality[best].value:.4f}; the quickest, {quickest}, for {times[quickest].value:,.0f} s, "
+        f"and reaches {quality[quickest].value:.4f}."
+    )
+
+
 def _named(figures: StudyFigures, one: Difference) -> str:
     change = figures.changes.get(one.model)
     return f"{one.model} ({change})" if change else one.model
