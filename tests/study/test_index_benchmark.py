@@ -1,15 +1,23 @@
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from twotower.data import Dataset
 from twotower.errors import InputError
 from twotower.index.compare import search_one_by_one
 from twotower.reporting.study_results import Reference
 from twotower.study import index_benchmark as index_bench
-from twotower.study.index_benchmark import IndexBench, bench_index, protocol
+from twotower.study.index_benchmark import (
+    IndexBench,
+    available_bytes,
+    bench_index,
+    one_thread,
+    protocol,
+)
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.models import train_variant
 
@@ -113,3 +121,30 @@ def test_a_turn_ends_when_its_time_is_up() -> None:
     found, seconds = search_one_by_one(slow, np.zeros((50, 2), np.float32), 3, most_seconds=0)
     assert len(found) == len(seconds) == 1
     assert slow.asked == 2
+
+
+def test_there_is_memory_left() -> None:
+    assert available_bytes() > 2**20
+
+
+def test_one_thread_is_held() -> None:
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        with one_thread():
+            assert {one["num_threads"] for one in threadpool_info()} == {1}
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def test_one_thread_without_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with one_thread():
+        pass
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with pytest.raises(InputError, match="threadpoolctl is not installed"), one_thread():
+        pass

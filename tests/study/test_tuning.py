@@ -1,8 +1,10 @@
 import importlib.util
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from twotower.data import Dataset, Part
@@ -93,6 +95,31 @@ def test_a_trial_that_was_cut_off_is_begun_again(
     assert [(trial.number, trial.state) for trial in tuned.trials] == [(1, "complete")]
     assert tuned.trials[0].settings["training.learning_rate"] == mf.training.learning_rate
     assert tune(mf, SPACE, blocks, tmp_path, trials=1).trials == tuned.trials
+
+
+def test_a_trial_of_a_killed_process_is_queued_again(
+    blocks: Dataset, mf: Variant, tmp_path: Path
+) -> None:
+    """Its last heartbeat is older than the grace period, and its settings are tried again."""
+    tune(mf, SPACE, blocks, tmp_path, trials=1)
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    (name,) = optuna.study.get_all_study_names(url)
+    study = optuna.load_study(study_name=name, storage=url)
+    killed = study.ask()
+    killed.suggest_float("training.learning_rate", 1e-4, 1e-1, log=True)
+    killed.suggest_categorical("negatives.count", [1, 4])
+    with sqlite3.connect(tmp_path / "trials.db") as store:
+        store.execute(
+            "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (?, '2020-01-01 00:00:00')",
+            (killed._trial_id,),
+        )
+    store.close()
+    tuned = tune(mf, SPACE, blocks, tmp_path, trials=2)
+    assert [(trial.number, trial.state) for trial in tuned.trials] == [
+        (0, "complete"),
+        (2, "complete"),
+    ]
+    assert tuned.trials[1].settings == killed.params
 
 
 def test_hopeless_trials_are_given_up(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:

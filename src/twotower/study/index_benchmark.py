@@ -1,7 +1,9 @@
 """Index kinds on a bundle's own vectors and users, and how each grows with the catalogue."""
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -20,7 +22,6 @@ from twotower.index.compare import Searchable, Truth, search_one_by_one
 from twotower.index.growth import grown
 from twotower.inference.user_tower import UserTower
 from twotower.reporting.study_results import Reference
-from twotower.study.machine import available_bytes, one_thread
 from twotower.types import DoubleArray, FloatArray, OffsetArray
 from twotower.workflow.progress import Silent
 
@@ -189,8 +190,6 @@ class _Bench:
             config = named_index(kind)
             self._figures.models[kind] = config.model_dump_json()
             return build_index(vectors, config)
-        from twotower.study.brute_force import BruteForce
-
         found = BruteForce(vectors)
         self._figures.models[kind] = f"matrix product and top-k in PyTorch, on {found.device}"
         return found
@@ -287,3 +286,79 @@ def _published(reference: Reference, where: str, rows: Sequence[Row]) -> list[Ro
         for one in reference.rows
         if one.protocol == PUBLISHED and one.model in measured
     ]
+
+
+class BruteForce:
+    """Searches item vectors that lie on the GPU where there is one, else in memory.
+
+    Parameters
+    ----------
+    vectors
+        ``(items, dim)`` float32.
+    """
+
+    def __init__(self, vectors: FloatArray) -> None:
+        import torch
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._vectors = torch.from_numpy(vectors).to(self._device)
+
+    @property
+    def device(self) -> str:
+        """What it runs on, in words."""
+        import torch
+
+        if self._device.type == "cuda":
+            return str(torch.cuda.get_device_name(self._device))
+        return "the CPU"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return self._vectors.nbytes
+
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
+        """As `twotower.index.ItemIndex.search`, from and to NumPy; at most all items."""
+        import torch
+
+        with torch.inference_mode():
+            asked = torch.from_numpy(queries).to(self._device)
+            best = torch.topk(asked @ self._vectors.T, min(k, len(self._vectors)), dim=1)
+            return best.values.cpu().numpy(), best.indices.cpu().numpy()
+
+
+def available_bytes() -> int:
+    """Bytes that can be taken without swapping; where that is not told, those that are free."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold FAISS, BLAS and torch to one thread.
+
+    Raises
+    ------
+    InputError
+        Without threadpoolctl, unless ``OMP_NUM_THREADS`` is 1.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:
+        if os.environ.get("OMP_NUM_THREADS") != "1":
+            raise InputError(
+                "one thread is measured, and threadpoolctl is not installed",
+                "pip install 'twotower[bench]', or set OMP_NUM_THREADS=1",
+            ) from None
+        limits: AbstractContextManager[object] = nullcontext()
+    else:
+        limits = threadpool_limits(1)
+    with limits:
+        yield

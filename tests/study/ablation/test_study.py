@@ -13,8 +13,7 @@ import pytest
 from twotower.data import Dataset, columns
 from twotower.data.settings import PrepareSettings
 from twotower.errors import ArtefactError, InputError
-from twotower.study.ablation.lock import only_one
-from twotower.study.ablation.study import ablate
+from twotower.study.ablation.study import ablate, study_lock
 from twotower.workflow.variants import VARIANTS
 
 SETTINGS = PrepareSettings(k_core=0)
@@ -72,7 +71,6 @@ KILLED = """
 import sys
 from pathlib import Path
 from twotower.data.settings import PrepareSettings
-from twotower.study.ablation.lock import only_one
 from twotower.study.ablation.study import ablate
 shop, out = map(Path, sys.argv[1:])
 ablate(shop, out, settings=PrepareSettings(k_core=0), seeds={"popularity": 1, "mf": 1, "v1": 1},
@@ -144,12 +142,12 @@ def test_mistakes_are_found_before_a_cell_starts(
 def test_two_studies_in_one_folder_are_refused(blocks: Dataset, tmp_path: Path) -> None:
     blocks.save(tmp_path / "data")
     with (
-        only_one(tmp_path / "out"),
+        study_lock(tmp_path / "out"),
         pytest.raises(InputError, match=r"^another study is running in .*out; wait for it, or"),
     ):
         ablate(tmp_path / "data", tmp_path / "out", seeds={"popularity": 1})
-    with only_one(tmp_path / "out"):
-        pass  # whoever held it has let go
+    with study_lock(tmp_path / "out"):
+        pass  # it was released
 
 
 @pytest.mark.usefixtures("small_models", "in_process")

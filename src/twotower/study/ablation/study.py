@@ -1,11 +1,13 @@
 """`ablate`: run the grid, compare every variant with its parent, write the results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
@@ -15,7 +17,6 @@ from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
 from twotower.study.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
 from twotower.study.ablation.grid import CHANGES, PARENTS, Grid, default_models, make_grid
-from twotower.study.ablation.lock import only_one
 from twotower.study.ablation.pool import run_cells, usable_cores
 from twotower.study.ablation.summary import ModelFigures, differences, model_figures
 from twotower.workflow.evaluation import Evaluator, split_name
@@ -87,10 +88,33 @@ def ablate(
         raise InputError(f"jobs must be at least 1, got {jobs}")
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
     by_name(protocols)  # an unknown name is no reason to prepare anything
-    with only_one(out):
+    with study_lock(out):
         dataset = study_dataset(source, out / "dataset", settings, reporter)
         grid = make_grid(seeds, dataset, text_encoder=text_encoder)
         return _run(grid, dataset, out, protocols, jobs, reporter)
+
+
+@contextmanager
+def study_lock(out: Path) -> Iterator[None]:
+    """Hold a study's folder; the lock ends with the process, however it ends.
+
+    Raises
+    ------
+    InputError
+        Where another process holds it: two would train the same cells into the same files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another study is running in {out}", "wait for it, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run(
