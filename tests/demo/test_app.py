@@ -17,8 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 import twotower.demo
 from twotower.bundle import load_bundle, save_bundle
-from twotower.demo.cache import open_once
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle, open_once
 from twotower.demo.views.for_you import SHOWN, VARIETY
 from twotower.evaluation.results import read_results, write_results
 
@@ -105,11 +104,11 @@ def test_every_chart_has_words_for_those_who_do_not_see_it(start: Start, page: s
 
 
 def test_nothing_picked_shows_what_many_buy_and_where_to_begin(
-    start: Start, opened: Opened
+    start: Start, loaded: LoadedBundle
 ) -> None:
     test = start()
     assert recommended(test) == []
-    assert escape(opened.item(int(opened.rivals.popularity.argmax())).title) in html(test)
+    assert escape(loaded.item(int(loaded.baselines.popularity.argmax())).title) in html(test)
     assert [one.label for one in test.button if "scenario" in str(one.key)]
 
 
@@ -159,21 +158,21 @@ def test_titles_are_escaped(start: Start) -> None:
     assert "Item i08, without a title" in html(test)
 
 
-def test_filters_and_variety_narrow_the_answer(start: Start, opened: Opened) -> None:
+def test_filters_and_variety_narrow_the_answer(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02", "i04"])
     test.multiselect(key="categories").set_value(["sport"]).run()
-    shown = [opened.shown(one) for one in recommended(test)]
+    shown = [loaded.shown(one) for one in recommended(test)]
     assert {one.category for one in shown} == {"sport"}
     test.select_slider(key="variety").set_value("Balanced").run()
     assert len(recommended(test)) == VARIETY["Balanced"][0]  # one series is all of sport
     assert any("pass these filters" in one.value for one in test.caption)
 
 
-def test_a_price_limit_holds(start: Start, opened: Opened) -> None:
+def test_a_price_limit_holds(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     test.selectbox(key="price").select_index(2).run()
-    limit = opened.prices[1]
-    shown = [opened.shown(one) for one in recommended(test)]
+    limit = loaded.prices[1]
+    shown = [loaded.shown(one) for one in recommended(test)]
     assert shown
     assert all(one.price is not None and one.price <= limit for one in shown)
 
@@ -194,12 +193,12 @@ def test_simpler_models_stand_beside(start: Start) -> None:
     assert "Popularity" in html(test)
 
 
-def test_looking_closer_opens_the_item(start: Start, opened: Opened) -> None:
+def test_looking_closer_opens_the_item(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     wanted = recommended(test)[0]
     test.button(key=f"open-{wanted}").click().run()
     assert "What is like it" in [one.value for one in test.subheader]
-    assert opened.shown(wanted).title in html(test)
+    assert loaded.shown(wanted).title in html(test)
     assert "By co-purchase" in html(test)
 
 
@@ -222,14 +221,14 @@ def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
     assert "Hidden item" not in html(test)
 
 
-def test_peers_are_asked_with_what_was_hidden_from_them(start: Start, opened: Opened) -> None:
-    row = opened.pipeline.contents.users.index("u03")
-    told = [opened.item(one).item_id for one in opened.pipeline.contents.histories.row(row)[:-1]]
-    scores = opened.peers["mf"].scores(row, earlier=True)
+def test_peers_are_asked_with_what_was_hidden_from_them(start: Start, loaded: LoadedBundle) -> None:
+    row = loaded.pipeline.contents.users.index("u03")
+    told = [loaded.item(one).item_id for one in loaded.pipeline.contents.histories.row(row)[:-1]]
+    scores = loaded.peers["mf"].scores(row, earlier=True)
     first = next(
-        opened.item(one)
+        loaded.item(one)
         for one in np.argsort(-scores, kind="stable").tolist()
-        if opened.item(one).item_id not in told
+        if loaded.item(one).item_id not in told
     )
     shown = html(start("known-user", user="u03"))
     mf = shown.partition("<h3>Matrix factorisation</h3>")[2]
@@ -246,12 +245,12 @@ def test_a_bundle_without_peers_says_how_to_add_some(
     assert any("carries no other models" in one.value for one in test.caption)
 
 
-def test_users_that_were_got_right_have_the_item_marked(start: Start, opened: Opened) -> None:
-    assert opened.found_users
-    assert set(opened.found_users) <= set(opened.example_users)
+def test_users_that_were_got_right_have_the_item_marked(start: Start, loaded: LoadedBundle) -> None:
+    assert loaded.found_users
+    assert set(loaded.found_users) <= set(loaded.example_users)
     test = start("known-user")
     next(one for one in test.button if one.label == "One it got right").click().run()
-    assert test.session_state["user"] in opened.found_users
+    assert test.session_state["user"] in loaded.found_users
     served = html(test).partition("<h3>Two-tower</h3>")[2].partition("</ol>")[0]
     assert "tt-found" in served
 
@@ -313,7 +312,7 @@ def test_models_without_results_says_how_to_get_some(
     start: Start, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("twotower.demo.cache.places", lambda *_: [tmp_path])
+    monkeypatch.setattr("twotower.demo.figures.places", lambda *_: [tmp_path])
     assert "No results were found" in start("models").info[0].value
 
 
@@ -367,7 +366,7 @@ def test_a_bundle_without_items_is_said_in_words(
 ) -> None:
     bundle = load_bundle(bundle_folder)
     empty = SimpleNamespace(manifest=bundle.manifest, contents=SimpleNamespace(items=()))
-    monkeypatch.setattr("twotower.demo.opened.load_bundle", lambda _: empty)
+    monkeypatch.setattr("twotower.demo.loaded_bundle.load_bundle", lambda _: empty)
     assert "holds no items" in said(start())
 
 

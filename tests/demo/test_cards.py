@@ -1,7 +1,7 @@
 import pytest
 
 from twotower.demo import cards
-from twotower.demo.opened import Item
+from twotower.demo.loaded_bundle import Item
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 

@@ -13,7 +13,6 @@ from twotower.evaluation.ranking import (
     full_ranks,
     rank_and_list,
     rank_targets,
-    sampled_ranks,
 )
 
 
@@ -199,11 +198,11 @@ def test_blocks_smaller_than_a_batch_change_nothing(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(full_ranks(scorer, asked, wanted).ranks, whole)
 
 
-def test_sampled_ranks_count_only_negatives_and_targets() -> None:
+def test_ranks_among_sampled_negatives_count_only_negatives_and_targets() -> None:
     scorer = Table([[9, 8, 7, 6, 5, 5], [0, 1, 2, 3, 4, 5]])
     negatives = np.array([[2, 5], [3, 2]], dtype=np.int32)
     wanted = Histories.from_lists([[4], [0, 1]])
-    ranks = sampled_ranks(scorer, queries([0], []), wanted, negatives)
+    ranks = rank_targets(scorer, queries([0], []), wanted, {"sampled": negatives})["sampled"]
     assert ranks.ranks.tolist() == [2.5, 4, 3]
 
 
@@ -275,6 +274,9 @@ def test_bad_input_is_refused_before_anything_is_scored(
 )
 def test_bad_negatives_are_refused(negatives: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        sampled_ranks(
-            Table(np.zeros((1, 3))), queries([]), Histories.from_lists([[0]]), np.array(negatives)
+        rank_targets(
+            Table(np.zeros((1, 3))),
+            queries([]),
+            Histories.from_lists([[0]]),
+            {"sampled": np.array(negatives)},
         )

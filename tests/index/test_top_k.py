@@ -12,7 +12,7 @@ SIZES = st.one_of(st.integers(1, 40), st.integers(100, 900))
 
 
 def draw_scores(rng, rows, size, levels):
-    """Scores with ties everywhere at few levels; nobody may write to them."""
+    """Read-only scores, with ties everywhere at few levels."""
     scores = rng.integers(0, levels, (rows, size)).astype(np.float32)
     scores.flags.writeable = False
     return scores
@@ -64,6 +64,10 @@ def test_infinite_scores_are_scores():
 def test_the_result_has_the_type_of_the_scores():
     for dtype in (np.float32, np.float64):
         assert top_k(np.ones((2, 3), dtype), 2).scores.dtype == dtype
+
+
+def test_nothing_is_eligible():
+    assert top_k_of(np.ones(3, np.float32), 2, np.zeros(3, np.bool_)).tolist() == []
 
 
 def test_no_queries():

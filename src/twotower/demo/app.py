@@ -12,8 +12,7 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, state
-from twotower.demo.cache import open_once
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle, open_once
 from twotower.demo.settings import DemoSettings
 from twotower.demo.source import find_bundle, version_of
 from twotower.demo.style import CSS
@@ -21,7 +20,7 @@ from twotower.demo.views import about_data, for_you, item, known_user, models, s
 from twotower.errors import TwoTowerError
 
 ICON: Final = Path(__file__).with_name("icon.svg")
-Show = Callable[[Opened, DemoSettings], None]
+Show = Callable[[LoadedBundle, DemoSettings], None]
 PAGES: Final[dict[str, tuple[str, str, Show]]] = {
     "for-you": ("For you", ":material/favorite:", for_you.show),
     "known-user": ("Known user", ":material/person:", known_user.show),
@@ -62,14 +61,14 @@ def draw(page: str, settings: DemoSettings) -> None:
     try:
         folder = find_bundle(settings.bundle)
         with st.spinner("Reading the bundle …"):
-            opened = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
-        if opened.served != opened.manifest.model_version:
+            loaded = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
+        if loaded.served != loaded.manifest.model_version:
             st.warning(
-                f"The service answers with {opened.served}; titles and maps are those of "
-                f"{opened.manifest.model_version}."
+                f"The service answers with {loaded.served}; titles and maps are those of "
+                f"{loaded.manifest.model_version}."
             )
-        PAGES[page][2](opened, settings)
-        _footer(opened, settings)
+        PAGES[page][2](loaded, settings)
+        _footer(loaded, settings)
     except TwoTowerError as error:
         st.error(f"This cannot be shown: {cards.plain(str(error))}", icon=":material/error:")
         st.info(
@@ -86,12 +85,12 @@ def draw(page: str, settings: DemoSettings) -> None:
         )
 
 
-def _footer(opened: Opened, settings: DemoSettings) -> None:
-    info = opened.manifest.info
+def _footer(loaded: LoadedBundle, settings: DemoSettings) -> None:
+    info = loaded.manifest.info
     answers = "this process" if settings.api is None else settings.api
     st.html(
-        f'<div class="tt-foot">Model {escape(opened.served)}, trained on '
-        f"{escape(info.dataset)}, saved {opened.manifest.created:%d %B %Y}. "
+        f'<div class="tt-foot">Model {escape(loaded.served)}, trained on '
+        f"{escape(info.dataset)}, saved {loaded.manifest.created:%d %B %Y}. "
         f"Answered by {escape(answers)}.</div>"
     )
 

@@ -10,7 +10,7 @@ from scipy import sparse
 from twotower.bundle.contents import BundleContents
 from twotower.inference.requests import Request, RequestReader
 from twotower.inference.user_tower import UserTower
-from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
+from twotower.types import FloatArray, IndexArray
 
 POPULARITY: Final = "Popularity"
 ITEM_KNN: Final = "Item-kNN"
@@ -18,7 +18,7 @@ TOWERS: Final = "Towers alone"
 FACTORS: Final = "Least squares alone"
 
 
-class Rivals:
+class Baselines:
     """Scores of every item by popularity, by co-purchase, and by single parts of the bundle.
 
     Each user's last interaction is left out of popularity and co-purchase, so that they do not
@@ -91,16 +91,3 @@ class Rivals:
                 **parts,
             }
         return parts
-
-
-def best(scores: FloatArray, k: int, passing: BoolArray) -> OffsetArray:
-    """Rows of the ``k`` best items that pass, best first; of equal ones the earlier.
-
-    Examples
-    --------
-    >>> best(np.array([1.0, 3.0, 2.0, 3.0]), 2, np.array([True, True, True, False]))
-    array([1, 2])
-    """
-    rows = np.flatnonzero(passing)
-    order: OffsetArray = rows[np.lexsort((rows, -scores[rows]))[:k]]
-    return order

@@ -7,7 +7,7 @@ from html import escape
 from itertools import islice
 from typing import Final
 
-from twotower.demo.opened import Item
+from twotower.demo.loaded_bundle import Item
 from twotower.demo.style import COLOURS, INKS, OTHER, colour_number
 
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:-])")

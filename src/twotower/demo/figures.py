@@ -4,11 +4,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 import orjson
 
+from twotower.demo.loaded_bundle import LoadedBundle
+from twotower.demo.settings import DemoSettings
 from twotower.errors import TwoTowerError
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.results import Difference, Results, Row, read_results
@@ -99,6 +102,18 @@ def best_first(figures: StudyFigures) -> StudyFigures:
     return replace(
         figures, rows=sorted(figures.rows, key=lambda row: -quality.get(row.model, -math.inf))
     )
+
+
+def figures_of(loaded: LoadedBundle, settings: DemoSettings) -> Figures:
+    """The results files that belong to a bundle, read again when one of them changes."""
+    where = places(loaded.folder, settings.results)
+    return _figures(tuple(where), stamp(where))
+
+
+@lru_cache(maxsize=4)
+def _figures(where: tuple[Path, ...], changed: tuple[tuple[str, int], ...]) -> Figures:
+    del changed
+    return find_figures(where)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import polars as pl
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
+from twotower.index import top_k_of
 from twotower.types import Array, FloatArray, OffsetArray
 
 MOST_CHARACTERS: Final = 200
@@ -85,11 +86,8 @@ class TitleFinder:
             self._add(scores, self._stands_for(word, last=place == len(typed) - 1))
         found = np.flatnonzero(scores)
         ranks = scores[found] * self._favour[found]
-        if k < len(found):
-            best = np.argpartition(-ranks, k - 1)[:k]
-            found, ranks = found[best], ranks[best]
-        order: OffsetArray = found[np.lexsort((found, -ranks))]
-        return order
+        best: OffsetArray = found[top_k_of(ranks, k)]
+        return best
 
     def _stands_for(self, word: str, *, last: bool) -> list[tuple[int, np.float32]]:
         """Positions of the words that a typed one may mean, and how well they fit it."""
@@ -100,8 +98,7 @@ class TitleFinder:
             end = bisect_left(self._words, word + "\U0010ffff", lo=first)
             begun = np.arange(first + exact, end)
             if len(begun) > _MOST_ALIKE:
-                often = np.argpartition(-self._counts(begun), _MOST_ALIKE)[:_MOST_ALIKE]
-                begun = begun[often]
+                begun = begun[top_k_of(self._counts(begun), _MOST_ALIKE)]
             found += [(one, _BEGUN) for one in begun.tolist()]
         if found or len(word) < 3 or word.isdigit():
             return found

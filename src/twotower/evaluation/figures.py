@@ -8,8 +8,8 @@ import numpy as np
 
 from twotower.errors import InputError
 from twotower.evaluation.beyond_accuracy import ListFigures
-from twotower.evaluation.bootstrap import bootstrap_interval
 from twotower.evaluation.results import Row
+from twotower.evaluation.significance import bootstrap_interval
 from twotower.types import DoubleArray
 
 

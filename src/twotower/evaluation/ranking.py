@@ -94,25 +94,6 @@ def full_ranks(
     return found["full"]
 
 
-def sampled_ranks(
-    scorer: Scorer,
-    queries: Queries,
-    targets: Histories,
-    negatives: IndexArray,
-    *,
-    batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
-) -> Ranks:
-    """Rank targets among themselves and ``negatives`` ``(queries, count)``.
-
-    See `rank_targets` for the arguments and errors, `sample_negatives` for the negatives.
-    """
-    found = rank_targets(
-        scorer, queries, targets, {"sampled": negatives}, batch_size=batch_size, progress=progress
-    )
-    return found["sampled"]
-
-
 def rank_targets(
     scorer: Scorer,
     queries: Queries,

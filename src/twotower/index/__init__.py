@@ -4,8 +4,7 @@ from twotower.index.base import ItemIndex
 from twotower.index.build import IndexConfig, build_index, load_index, named_index, save_index
 from twotower.index.choice import AutoConfig, Choice, load_choice, named_choice
 from twotower.index.compare import Measurement, compare
-from twotower.index.exact import ExactConfig, ExactIndex
-from twotower.index.flat import FlatConfig
+from twotower.index.exact import ExactConfig, ExactIndex, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig

@@ -9,8 +9,7 @@ from pydantic import Field, TypeAdapter
 from twotower.config import Config
 from twotower.errors import ArtefactError, InputError
 from twotower.index.base import ItemIndex, check_vectors
-from twotower.index.exact import ExactConfig
-from twotower.index.flat import FlatConfig
+from twotower.index.exact import ExactConfig, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig

@@ -13,8 +13,7 @@ from twotower.config import Config
 from twotower.errors import ArtefactError
 from twotower.index.build import CONFIG_FILE, IndexConfig, named_index
 from twotower.index.compare import Measurement, compare
-from twotower.index.exact import ExactConfig
-from twotower.index.flat import FlatConfig
+from twotower.index.exact import ExactConfig, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig

@@ -1,11 +1,13 @@
-"""Exact search by one matrix product (BLAS) and a partial sort."""
+"""Exact search over all item vectors, by NumPy and BLAS or by FAISS Flat."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import faiss
 import numpy as np
 
 from twotower.index.base import IndexSettings, check_search, check_vectors
+from twotower.index.faiss_index import FaissSettings
 from twotower.index.top_k import top_k
 from twotower.types import FloatArray, OffsetArray
 
@@ -81,3 +83,21 @@ class ExactIndex:
     def save(self, folder: Path) -> None:
         """Write ``index.npy``."""
         np.save(folder / VECTORS_FILE, self._vectors, allow_pickle=False)
+
+
+class FlatConfig(FaissSettings):
+    """FAISS ``IndexFlatIP``: exact, nothing to train or tune."""
+
+    kind: Literal["flat"] = "flat"
+    is_exact: ClassVar[bool] = True
+
+    @property
+    def structure(self) -> str:
+        """``IndexFlatIP``."""
+        return "IndexFlatIP"
+
+    def create(self, vectors: FloatArray) -> Any:
+        """Store the vectors."""
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(vectors)
+        return index

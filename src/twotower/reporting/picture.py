@@ -22,7 +22,7 @@ MARKS: Final[dict[str, dict[str, Any]]] = {
 """Verdict → marker; a shape for each, so that colour is not all that tells them apart."""
 SOFT: Final = "#52606D"
 GRID: Final = "#E4E7EB"
-STYLE: Final[dict[str, Any]] = {
+STYLE: Final[Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana"],
     "font.size": 9,

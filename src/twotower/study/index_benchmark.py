@@ -17,9 +17,9 @@ from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.evaluation.results import Absent, Row
 from twotower.index import ExactIndex, build_index, named_index
+from twotower.index.base import check_vectors
 from twotower.index.build import NAMED
 from twotower.index.compare import Searchable, Truth, search_one_by_one
-from twotower.index.growth import grown
 from twotower.inference.user_tower import UserTower
 from twotower.reporting.study_results import Reference
 from twotower.types import DoubleArray, FloatArray, OffsetArray
@@ -29,6 +29,8 @@ PEER: Final = "exact"
 """What every ratio is to: exact search by NumPy, timed in turn with each kind."""
 BRUTE_FORCE: Final = "brute-force"
 KINDS: Final = (*NAMED, BRUTE_FORCE)
+_DISTANCE_SAMPLE: Final = 500
+_DRAWN_ROWS: Final = 1 << 16
 PUBLISHED: Final = "index"
 """Protocol of the published figures in a `Reference`."""
 
@@ -95,8 +97,8 @@ def bench_index(
 ) -> Figures:
     """Measure index kinds, one thread.
 
-    Sizes beyond the bundle's are made by `grown`; queries are vectors of users drawn from the
-    bundle's. What a size takes too much time or memory for is reported as absent.
+    Vectors for sizes beyond the bundle's are made by `larger_catalogue`; queries are vectors of
+    users drawn from the bundle. What takes too much time or memory at a size is reported absent.
 
     Parameters
     ----------
@@ -164,7 +166,7 @@ class _Bench:
             for kind in self._settings.kinds:
                 self._leave_out(kind, size, lacking)
             return
-        vectors = real if size == len(real) else grown(real, size)
+        vectors = real if size == len(real) else larger_catalogue(real, size)
         ks = [k for k in self._settings.ks if k <= size]
         truth = Truth(vectors, self._queries, ks)
         for kind in self._settings.kinds:
@@ -362,3 +364,57 @@ def one_thread() -> Iterator[None]:
         limits = threadpool_limits(1)
     with limits:
         yield
+
+
+def larger_catalogue(vectors: FloatArray, size: int, seed: int = 0) -> FloatArray:
+    """``size`` item vectors that lie as the given ones do.
+
+    With fewer than there are, a draw of them. With more, all of them, and behind them copies of
+    some moved in a random direction: as far as an item is from its nearest, at the median.
+    A copy keeps its length.
+
+    Parameters
+    ----------
+    vectors
+        ``(items, dim)`` float32, two at least.
+    size
+        At least 1.
+
+    Returns
+    -------
+    FloatArray
+        ``(size, dim)`` float32.
+
+    Raises
+    ------
+    InputError
+        Where ``size`` is below 1, or there are no two vectors.
+    """
+    vectors = check_vectors(vectors)
+    if size < 1 or len(vectors) < 2:
+        raise InputError(
+            f"size must be at least 1 and there must be 2 vectors, got {size} and {len(vectors)}"
+        )
+    rng = np.random.default_rng(seed)
+    if size <= len(vectors):
+        return vectors[np.sort(rng.choice(len(vectors), size, replace=False))]
+    # A random direction of independent parts has about this length in all.
+    spread = np.float32(nearest_distance(vectors, rng) / np.sqrt(vectors.shape[1]))
+    found = np.empty((size, vectors.shape[1]), dtype=np.float32)
+    found[: len(vectors)] = vectors
+    for start in range(len(vectors), size, _DRAWN_ROWS):
+        block = found[start : start + _DRAWN_ROWS]
+        source = vectors[rng.integers(len(vectors), size=len(block))]
+        block[:] = source + spread * rng.standard_normal(block.shape, dtype=np.float32)
+        length = np.linalg.norm(block, axis=1, keepdims=True)
+        block *= np.linalg.norm(source, axis=1, keepdims=True) / np.maximum(length, 1e-12)
+    return found
+
+
+def nearest_distance(vectors: FloatArray, rng: np.random.Generator) -> float:
+    """Median Euclidean distance of some vectors to the nearest other."""
+    rows = rng.choice(len(vectors), min(_DISTANCE_SAMPLE, len(vectors)), replace=False)
+    squares = np.square(vectors).sum(axis=1)
+    distances = squares[rows, None] + squares - 2 * vectors[rows] @ vectors.T
+    distances[np.arange(len(rows)), rows] = np.inf
+    return float(np.median(np.sqrt(np.maximum(distances.min(axis=1), 0))))

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.types import Array
 
@@ -17,9 +17,9 @@ _LENGTHS: Final = (1, 2, 3, 5, 8, 12, 20, 50, 100)
 _COUNTS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 500, 1000)
 
 
-def show(opened: Opened, _: DemoSettings) -> None:
+def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     """Draw the page."""
-    contents = opened.pipeline.contents
+    contents = loaded.pipeline.contents
     log = contents.histories
     users, items, events = len(contents.users), len(contents.items), len(log.items)
     cells = max(users * items, 1)
@@ -37,7 +37,7 @@ def show(opened: Opened, _: DemoSettings) -> None:
                 "interactions": f"{events:,}",
                 "of all pairs, unknown": f"{1 - events / cells:.4%}",
                 "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
-                "the top 1% of items get": _top_share(opened.counts),
+                "the top 1% of items get": _top_share(loaded.counts),
             }
         )
     )
@@ -45,9 +45,9 @@ def show(opened: Opened, _: DemoSettings) -> None:
         "Nearly every pair of a user and an item is unknown: a recommender fills in this table."
     )
     if events:
-        _spread(opened)
-    _catalogue(opened)
-    _left_out(opened)
+        _spread(loaded)
+    _catalogue(loaded)
+    _left_out(loaded)
 
 
 def _top_share(counts: Array) -> str:
@@ -56,8 +56,8 @@ def _top_share(counts: Array) -> str:
     return f"{int(top.sum()) / total:.0%}" if total else "–"
 
 
-def _spread(opened: Opened) -> None:
-    log = opened.pipeline.contents.histories
+def _spread(loaded: LoadedBundle) -> None:
+    log = loaded.pipeline.contents.histories
     first, second = st.columns(2)
     with first:
         st.subheader("How long are histories?")
@@ -69,7 +69,7 @@ def _spread(opened: Opened) -> None:
         )  # fmt: skip
     with second:
         st.subheader("How often is an item bought?")
-        labels, sizes = _binned(opened.counts, _COUNTS)
+        labels, sizes = _binned(loaded.counts, _COUNTS)
         charts.draw(
             charts.columns(labels, sizes, axis="purchases of an item", count="items"), "tail",
             what="Number of items by how often they were bought",
@@ -87,34 +87,34 @@ def _spread(opened: Opened) -> None:
         )  # fmt: skip
 
 
-def _catalogue(opened: Opened) -> None:
-    codes = opened.items.categories.rows
-    if opened.categories:
+def _catalogue(loaded: LoadedBundle) -> None:
+    codes = loaded.items.categories.rows
+    if loaded.categories:
         st.subheader("What is in the catalogue?")
-        sizes = np.bincount(codes[codes >= 0], minlength=len(opened.items.names))
-        names = opened.categories[:12]
-        values = [int(sizes[opened.items.names.index(name)]) for name in names]
+        sizes = np.bincount(codes[codes >= 0], minlength=len(loaded.items.names))
+        names = loaded.categories[:12]
+        values = [int(sizes[loaded.items.names.index(name)]) for name in names]
         charts.draw(
             charts.bars([cards.short(name) for name in names], values, axis="items"), "categories",
             what="Items by category",
-            reading=f"{len(opened.categories):,} categories; "
+            reading=f"{len(loaded.categories):,} categories; "
             f"{int((codes < 0).sum()):,} items have none.",
         )  # fmt: skip
-    titles, prices = opened.items.titles.rows, opened.items.prices.rows
+    titles, prices = loaded.items.titles.rows, loaded.items.prices.rows
     st.html(
         cards.facts(
             {
                 "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
                 "items without a price": f"{int(np.isnan(prices).sum()):,}",
-                "items nobody bought": f"{int((opened.counts == 0).sum()):,}",
+                "items nobody bought": f"{int((loaded.counts == 0).sum()):,}",
             }
         )
     )
 
 
-def _left_out(opened: Opened) -> None:
+def _left_out(loaded: LoadedBundle) -> None:
     st.subheader("What was left out, and why?")
-    summary = _summary(opened.folder, opened.manifest.info.dataset_fingerprint)
+    summary = _summary(loaded.folder, loaded.manifest.info.dataset_fingerprint)
     if summary is None:
         st.info(
             "The prepared data set does not lie beside the bundle, so that what was rejected is "

@@ -6,15 +6,15 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, state
-from twotower.demo.baselines import best
-from twotower.demo.opened import Item, Opened
+from twotower.demo.loaded_bundle import Item, LoadedBundle
 from twotower.demo.settings import DemoSettings
-from twotower.types import BoolArray, FloatArray, OffsetArray
+from twotower.index import top_k_of
+from twotower.types import FloatArray
 
 _NEAR: Final = 8
 
 
-def show(opened: Opened, _: DemoSettings) -> None:
+def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
@@ -28,37 +28,37 @@ def show(opened: Opened, _: DemoSettings) -> None:
         placeholder="Begin to type", icon=":material/search:",
     )  # fmt: skip
     if text.strip():
-        _choices(opened, text)
-    item = opened.shown(_chosen(opened))
-    row = opened.items.find(item.item_id)
+        _choices(loaded, text)
+    item = loaded.shown(_chosen(loaded))
+    row = loaded.items.find(item.item_id)
     with st.container(border=True, key="chosen-item"):
-        bought = None if row is None else f"bought {opened.counts[row]:,} times"
-        st.html(cards.tile(item, opened.categories, note=bought))
+        bought = None if row is None else f"bought {loaded.counts[row]:,} times"
+        st.html(cards.tile(item, loaded.categories, note=bought))
         st.button(
             "Like it: add to my picks", key="like", icon=":material/add:", on_click=state.pick,
             args=(item.item_id,), disabled=item.item_id in state.picks(),
         )  # fmt: skip
-    _near(opened, item, row)
-    if row is not None and row < opened.items.bundled:
-        _map(opened, item, row)
+    _near(loaded, item, row)
+    if row is not None and row < loaded.items.bundled:
+        _map(loaded, item, row)
 
 
-def _chosen(opened: Opened) -> str:
+def _chosen(loaded: LoadedBundle) -> str:
     """The item that was asked for, or the most bought one."""
     wanted: str = st.session_state.get(
-        state.ITEM, opened.item(int(opened.by_popularity[0])).item_id
+        state.ITEM, loaded.item(int(loaded.by_popularity[0])).item_id
     )
     return wanted
 
 
-def _choices(opened: Opened, text: str) -> None:
-    rows = opened.finder.find(text, 5).tolist()
+def _choices(loaded: LoadedBundle, text: str) -> None:
+    rows = loaded.finder.find(text, 5).tolist()
     if not rows:
         st.info("No title is like that. Try fewer or other words.", icon=":material/search_off:")
     with st.container(key="tt-rows-choices"):
         for row in rows:
-            item = opened.item(row)
-            st.html(cards.tile(item, opened.categories, small=True))
+            item = loaded.item(row)
+            st.html(cards.tile(item, loaded.categories, small=True))
             st.button("Look", key=f"look-{item.item_id}", on_click=_look, args=(item.item_id,))
 
 
@@ -67,26 +67,26 @@ def _look(item_id: str) -> None:
     st.session_state["item-search"] = ""
 
 
-def _near(opened: Opened, item: Item, row: int | None) -> None:
+def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
     found = {
         "By vector": (
             "Nearest to its vector, which the item tower made of its id, text and features.",
-            [opened.shown(one.item_id, one.title)
-             for one in opened.engine.similar_items(item.item_id, _NEAR)],
+            [loaded.shown(one.item_id, one.title)
+             for one in loaded.engine.similar_items(item.item_id, _NEAR)],
         )
     }  # fmt: skip
-    if row is not None and row < opened.items.bundled:
-        text = opened.items.text
+    if row is not None and row < loaded.items.bundled:
+        text = loaded.items.text
         if text is not None:
             scores = text.rows @ text.rows[row]
             found["By text"] = (
                 "Nearest in what its text means, whoever bought it.",
-                _items(opened, best(scores[: opened.items.bundled], _NEAR, _others(opened, row))),
+                _best(loaded, row, scores[: loaded.items.bundled]),
             )
-        scores = opened.rivals.together(np.asarray([row]))
+        scores = loaded.baselines.together(np.asarray([row]))
         found["By co-purchase"] = (
             "Bought most often by the same people, for how often each is bought.",
-            _items(opened, best(scores, _NEAR, _others(opened, row) & (scores > 0))),
+            _best(loaded, row, np.where(scores > 0, scores, -np.inf)),
         )
     shared = cards.in_how_many([[one.item_id for one in items] for _, items in found.values()])
     st.subheader("What is like it")
@@ -102,38 +102,35 @@ def _near(opened: Opened, item: Item, row: int | None) -> None:
     )
 
 
-def _others(opened: Opened, row: int) -> BoolArray:
-    passing = opened.items.open[: opened.items.bundled].copy()
-    passing[row] = False
-    return passing
+def _best(loaded: LoadedBundle, row: int, scores: FloatArray) -> list[Item]:
+    """Open items with the greatest scores, without the item itself and what has no score."""
+    eligible = loaded.items.open[: loaded.items.bundled] & np.isfinite(scores)
+    eligible[row] = False
+    return [loaded.item(best) for best in top_k_of(scores, _NEAR, eligible).tolist()]
 
 
-def _items(opened: Opened, rows: OffsetArray) -> list[Item]:
-    return [opened.item(row) for row in rows.tolist()]
-
-
-def _map(opened: Opened, item: Item, row: int) -> None:
+def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
     st.subheader("Where it lies")
-    dim = opened.pipeline.contents.tower_dim
-    vector = opened.items.vectors.rows[row, :dim]
-    marked = {"this item": ("star", opened.projection.points(vector[None]))}
-    picks = [one for one in state.picks() if one in opened.pipeline.contents.items]
+    dim = loaded.pipeline.contents.tower_dim
+    vector = loaded.items.vectors.rows[row, :dim]
+    marked = {"this item": ("star", loaded.projection.points(vector[None]))}
+    picks = [one for one in state.picks() if one in loaded.pipeline.contents.items]
     if picks:
-        marked["you, by your picks"] = ("diamond-wide", _me(opened, picks, dim))
+        marked["you, by your picks"] = ("diamond-wide", _me(loaded, picks, dim))
     hint = "" if picks else " Pick items on the first page to see yourself on the map."
-    drawn = len(opened.map.titles)
-    few = "" if drawn == opened.items.bundled else f" The {drawn:,} most bought are drawn."
+    drawn = len(loaded.map.titles)
+    few = "" if drawn == loaded.items.bundled else f" The {drawn:,} most bought are drawn."
     charts.draw(
-        charts.catalogue_map(opened.map, marked),
+        charts.catalogue_map(loaded.map, marked),
         "map",
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
         reading="Every point is an item, placed by the two directions in which item vectors differ "
-        f"most (PCA). They hold {opened.projection.kept:.0%} of all differences, so that what is "
+        f"most (PCA). They hold {loaded.projection.kept:.0%} of all differences, so that what is "
         f"near on the map need not be near in truth.{few}{hint}",
     )
 
 
-def _me(opened: Opened, picks: list[str], dim: int) -> FloatArray:
-    vector = opened.rivals.user_vector(picks)[:dim]
+def _me(loaded: LoadedBundle, picks: list[str], dim: int) -> FloatArray:
+    vector = loaded.baselines.user_vector(picks)[:dim]
     length = float(np.linalg.norm(vector)) or 1.0
-    return opened.projection.points(vector[None] / length)
+    return loaded.projection.points(vector[None] / length)

@@ -6,11 +6,10 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.cache import figures_of
-from twotower.demo.figures import Figures, best_first
-from twotower.demo.opened import Opened
+from twotower.demo.figures import Figures, best_first, figures_of
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
-from twotower.demo.study import draw_steps, drawn_lines, models_by
+from twotower.demo.study_charts import draw_steps, drawn_lines, models_by
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.reporting.charts import (
     curves_chart,
@@ -42,7 +41,7 @@ _TABLES: Final = {
 }
 
 
-def show(opened: Opened, settings: DemoSettings) -> None:
+def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
@@ -51,7 +50,7 @@ def show(opened: Opened, settings: DemoSettings) -> None:
             "saw. All figures on this page are read from results files.",
         )
     )
-    found = figures_of(opened, settings)
+    found = figures_of(loaded, settings)
     for path, reason in found.broken.items():
         st.warning(
             f"{cards.plain(f'{path.name} cannot be read and is left out: {reason}')}",
@@ -68,7 +67,7 @@ def show(opened: Opened, settings: DemoSettings) -> None:
         )
         return
     datasets = list(dict.fromkeys(dataset for dataset, _ in studies))
-    name = opened.manifest.info.dataset
+    name = loaded.manifest.info.dataset
     dataset = st.selectbox(
         "Data set",
         datasets,

@@ -6,9 +6,8 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, measure
-from twotower.demo.cache import figures_of
-from twotower.demo.figures import sizes
-from twotower.demo.opened import Opened
+from twotower.demo.figures import figures_of, sizes
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.evaluation.results import Row
 from twotower.index.compare import Measurement
@@ -21,7 +20,7 @@ _STAGES: Final = {
 }
 
 
-def show(opened: Opened, settings: DemoSettings) -> None:
+def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
@@ -31,20 +30,20 @@ def show(opened: Opened, settings: DemoSettings) -> None:
         )
     )
     # Fragments: what is asked of one part is not waited for while another is measured again.
-    _latency(opened)
-    _stages(opened)
-    _indexes(opened)
-    _larger(opened, settings)
+    _latency(loaded)
+    _stages(loaded)
+    _indexes(loaded)
+    _larger(loaded, settings)
 
 
 @st.fragment
-def _latency(opened: Opened) -> None:
-    rerank = opened.pipeline.contents.reranker is not None and st.toggle(
+def _latency(loaded: LoadedBundle) -> None:
+    rerank = loaded.pipeline.contents.reranker is not None and st.toggle(
         "With re-ranking", key="measure-rerank"
     )
     st.button("Measure again", icon=":material/replay:")
     with st.spinner("Measuring …"):
-        found = measure.latency(opened.pipeline, rerank=rerank)
+        found = measure.latency(loaded.pipeline, rerank=rerank)
     times = found.milliseconds
     st.html(
         cards.facts(
@@ -53,7 +52,7 @@ def _latency(opened: Opened) -> None:
                 "median": f"{np.median(times):.2f} ms",
                 "95% are faster than": f"{np.quantile(times, 0.95):.2f} ms",
                 "a second, one thread": f"{1000 / times.mean():,.0f}",
-                "items in the index": f"{opened.pipeline.index.size:,}",
+                "items in the index": f"{loaded.pipeline.index.size:,}",
             }
         )
     )
@@ -70,17 +69,17 @@ def _latency(opened: Opened) -> None:
 
 
 @st.fragment
-def _stages(opened: Opened) -> None:
+def _stages(loaded: LoadedBundle) -> None:
     st.subheader("Which stage loses what?")
     st.markdown(
         "A second stage can only order what the first one found. Here the last item of some users "
         "is hidden, and looked for after each stage."
     )
-    version = opened.manifest.model_version
+    version = loaded.manifest.model_version
     if not _asked("stage-recall", version):
         return
     with st.spinner("Asking for 200 users …"):
-        found = _hits(opened, version)
+        found = _hits(loaded, version)
     charts.draw(
         charts.bars(
             list(found.shares), [100 * share for share in found.shares.values()],
@@ -97,18 +96,18 @@ def _stages(opened: Opened) -> None:
 
 
 @st.fragment
-def _indexes(opened: Opened) -> None:
+def _indexes(loaded: LoadedBundle) -> None:
     st.subheader("Which index?")
     st.markdown(
         "An exact index compares with every item. Approximate ones look at a part of them, and may "
         "miss some."
     )
-    version = opened.manifest.model_version
+    version = loaded.manifest.model_version
     if not _asked("indexes", version):
         return
     with st.spinner("Building and searching four kinds of index …"):
-        found = _compared(opened, version)
-    served = opened.pipeline.index.config.model_dump()["kind"]
+        found = _compared(loaded, version)
+    served = loaded.pipeline.index.config.model_dump()["kind"]
     named = {
         f"{one.config.kind}{' (this bundle)' * (one.config.kind == served)}": (
             one.latency_us,
@@ -137,7 +136,7 @@ def _indexes(opened: Opened) -> None:
     )
     st.subheader("And with more items?")
     with st.spinner("Measuring at four sizes …"):
-        grown = _grown(opened, version)
+        grown = _grown(loaded, version)
     charts.draw(
         charts.lines(grown, x="items", y="microseconds a search"),
         "growth-chart",
@@ -148,9 +147,9 @@ def _indexes(opened: Opened) -> None:
 
 
 @st.fragment
-def _larger(opened: Opened, settings: DemoSettings) -> None:
+def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
     st.subheader("In catalogues that are larger than this one")
-    found = sizes(figures_of(opened, settings), opened.manifest.info.dataset)
+    found = sizes(figures_of(loaded, settings), loaded.manifest.info.dataset)
     if not found:
         st.caption(
             "Nothing was measured yet. `twotower bench index --bundle BUNDLE --sizes 100000 "
@@ -219,17 +218,17 @@ def _asked(name: str, version: str) -> bool:
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _hits(_opened: Opened, version: str) -> measure.Hits:
+def _hits(_loaded: LoadedBundle, version: str) -> measure.Hits:
     del version  # a key of the cache
-    return measure.hits(_opened.pipeline)
+    return measure.hits(_loaded.pipeline)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _compared(_opened: Opened, version: str) -> list[Measurement]:
+def _compared(_loaded: LoadedBundle, version: str) -> list[Measurement]:
     del version
-    return measure.indexes(_opened.pipeline)
+    return measure.indexes(_loaded.pipeline)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _grown(_opened: Opened, version: str) -> dict[str, tuple[list[int], list[float]]]:
-    return measure.growth(_opened.pipeline, _compared(_opened, version))
+def _grown(_loaded: LoadedBundle, version: str) -> dict[str, tuple[list[int], list[float]]]:
+    return measure.growth(_loaded.pipeline, _compared(_loaded, version))

@@ -7,11 +7,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from twotower.evaluation.bootstrap import bootstrap_interval
 from twotower.evaluation.figures import Evaluation, result_rows
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.evaluation.results import Difference, Row, verdict
-from twotower.evaluation.significance import holm_bonferroni, sign_flip_test
+from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
 from twotower.study.ablation.cell import CellRecord, read_evaluation
 from twotower.training.trainer import TrainingState
 from twotower.types import DoubleArray

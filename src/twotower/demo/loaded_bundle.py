@@ -1,9 +1,11 @@
 """A bundle that is being shown, and what is worked out from it once."""
 
+import gc
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import Final, Self
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from twotower.bundle.comparison_models import Peer
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import Bundle, load_bundle
-from twotower.demo.baselines import Rivals
+from twotower.demo.baselines import Baselines
 from twotower.demo.engine import Engine, InProcess, OverHttp
 from twotower.demo.finder import TitleFinder
 from twotower.demo.projection import CatalogueMap, Projection
@@ -21,8 +23,11 @@ from twotower.errors import ArtefactError, TwoTowerError
 from twotower.inference.item_table import ItemTable
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
+from twotower.service.trim_memory import settle
 from twotower.types import BoolArray, OffsetArray
 
+WARMING: Final = "twotower-warm"
+"""Name of the thread that prepares the rest of a bundle."""
 MAPPED: Final = 6000
 """Points that a browser draws without a pause."""
 _EXAMPLES: Final = 50
@@ -39,7 +44,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Opened:
+class LoadedBundle:
     """A bundle, ready to be shown. What costs something is worked out at first use, and kept.
 
     Attributes
@@ -99,9 +104,9 @@ class Opened:
         return scenarios(self.items, self.counts)
 
     @cached_property
-    def rivals(self) -> Rivals:
+    def baselines(self) -> Baselines:
         """Simpler models."""
-        return Rivals(self.pipeline.contents)
+        return Baselines(self.pipeline.contents)
 
     @cached_property
     def peers(self) -> dict[str, Peer]:
@@ -206,3 +211,23 @@ class Opened:
         passing = self.items.open.copy()
         passing[self.items.indices(item_ids)] = False
         return passing
+
+
+@lru_cache(maxsize=2)
+def open_once(folder: str, version: str, api: str | None, api_key: str | None) -> LoadedBundle:
+    """A bundle by its version: another one saved to the same folder is read again.
+
+    What the first page needs is ready then; what else takes a while is made ready meanwhile.
+    """
+    del version
+    loaded = LoadedBundle.of(Path(folder), api, api_key)
+    _ = loaded.finder, loaded.scenarios, loaded.baselines.popularity
+    gc.freeze()  # until all is there, the collector shall not walk through this much
+    Thread(target=_warm, args=(loaded,), name=WARMING, daemon=True).start()
+    return loaded
+
+
+def _warm(loaded: LoadedBundle) -> None:
+    """Make the rest ready, and forget a bundle that gave way to this one."""
+    loaded.warm()
+    settle()
