@@ -7,15 +7,15 @@ from twotower.data import Dataset, Part
 from twotower.data.holdouts import SUMMARY, hold_out, of_new_items, of_new_users
 from twotower.errors import InputError
 from twotower.evaluation.tasks import (
+    AllUsers,
     CutHistory,
-    Everyone,
     KnownUsers,
     NewItems,
     NewUsers,
-    Questions,
+    TaskData,
 )
 
-ASKS: Any = (Everyone(), CutHistory(3), CutHistory(None), NewUsers(), KnownUsers(), NewItems())
+ASKS: Any = (AllUsers(), CutHistory(3), CutHistory(None), NewUsers(), KnownUsers(), NewItems())
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def cold(blocks: Dataset) -> Dataset:
     return hold_out(blocks, users=0.2, items=0.2)
 
 
-def users_of(asked: Questions, data: Dataset) -> list[int]:
+def users_of(asked: TaskData, data: Dataset) -> list[int]:
     """Whose queries these are, from what they had before: the account may be hidden."""
     log = data.interactions
     found = []
@@ -53,18 +53,18 @@ def test_a_query_is_told_a_part_of_what_the_user_had_and_never_the_target(
 
 def test_everyone_is_asked_as_the_data_set_says(blocks: Dataset, cold: Dataset) -> None:
     queries, targets = blocks.held_out(Part.TEST)
-    asked = Everyone()(blocks, Part.TEST)
+    asked = AllUsers()(blocks, Part.TEST)
     np.testing.assert_array_equal(asked.queries.users, queries.users)
     np.testing.assert_array_equal(asked.targets.items, targets.items)
     np.testing.assert_array_equal(asked.seen.items, queries.histories.items)
     new = np.unique(cold.interactions.items[of_new_items(cold)])
-    known = Everyone()(cold, Part.TEST)
+    known = AllUsers()(cold, Part.TEST)
     assert not np.isin(known.queries.histories.items, new).any()
     assert np.isin(known.seen.items, new).any()  # what they had is no candidate, told or not
 
 
 def test_histories_are_cut_to_the_newest_and_accounts_hidden(blocks: Dataset) -> None:
-    whole = Everyone()(blocks, Part.TEST)
+    whole = AllUsers()(blocks, Part.TEST)
     cut = CutHistory(3)(blocks, Part.TEST)
     assert (cut.queries.users == -1).all()
     for row in range(60):
@@ -102,7 +102,7 @@ def test_new_users_are_those_held_out_and_have_no_account(cold: Dataset) -> None
 def test_known_users_have_histories_of_the_same_lengths(cold: Dataset) -> None:
     new, known = NewUsers()(cold, Part.TEST), KnownUsers(per_user=2)(cold, Part.TEST)
     assert (known.queries.users >= 0).all()
-    everyone = Everyone()(cold, Part.TEST).queries
+    everyone = AllUsers()(cold, Part.TEST).queries
     assert np.isin(known.queries.users, everyone.users).all()
     there = np.unique(everyone.histories.lengths)
     nearest = [there[np.abs(there - n).argmin()] for n in new.queries.histories.lengths]
@@ -121,7 +121,7 @@ def test_new_items_are_asked_of_known_users(cold: Dataset) -> None:
     assert asked.queries.users.tolist() == users_of(asked, cold)
     assert not np.isin(asked.queries.histories.items, new_items).any()
     # Nobody is asked twice: these users are not among those of the other protocols.
-    assert not np.isin(asked.queries.users, Everyone()(cold, Part.TEST).queries.users).any()
+    assert not np.isin(asked.queries.users, AllUsers()(cold, Part.TEST).queries.users).any()
 
 
 @pytest.mark.parametrize(

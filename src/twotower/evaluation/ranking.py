@@ -13,10 +13,10 @@ from twotower.index.top_k import top_k
 from twotower.types import Array, DoubleArray, FloatArray, IndexArray, OffsetArray
 
 Candidates: TypeAlias = Literal["unseen", "all"] | IndexArray
-"""What a target is ranked among: the catalogue without the query's history, the whole
-catalogue, or a ``(queries, count)`` array of sampled negatives."""
+"""Candidates of a target: the catalogue without the query's history, the whole catalogue, or a
+``(queries, count)`` array of sampled negatives."""
 
-Progress: TypeAlias = Callable[[int], object]
+BatchCallback: TypeAlias = Callable[[int], object]
 """Called after each batch with the number of queries that it held."""
 
 BATCH_SIZE = 1024
@@ -30,7 +30,7 @@ class ScoreError(TwoTowerError):
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Where each target stands in its query's ranking.
+    """Rank of each target among the candidates of its query.
 
     Attributes
     ----------
@@ -64,13 +64,13 @@ class Ranks:
         return cls(np.asarray(ranks, dtype=np.float64), np.arange(len(ranks) + 1, dtype=np.int64))
 
 
-class Ranked(NamedTuple):
-    """What one pass over the scores found."""
+class RankingResult(NamedTuple):
+    """Ranks and lists from one pass over the scores."""
 
     ranks: dict[str, Ranks]
     """Name of the candidates → ranks, one per distinct target, in the order of the targets."""
     lists: IndexArray | None
-    """``(queries, k)`` the best items that were not seen, best first, where lists were wanted."""
+    """``(queries, k)`` the best unseen items, best first; None where no lists were asked for."""
 
 
 def full_ranks(
@@ -80,11 +80,11 @@ def full_ranks(
     *,
     exclude_seen: bool = True,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> Ranks:
-    """Rank targets among the whole catalogue, by default without what the query has seen.
+    """Rank targets among the whole catalogue, by default without the query's seen items.
 
-    A target that is also in the history stays a candidate: it is what the query asks for.
+    A target that is also in the history stays a candidate.
     See `rank_targets` for the arguments and errors.
     """
     candidates: dict[str, Candidates] = {"full": "unseen" if exclude_seen else "all"}
@@ -102,7 +102,7 @@ def rank_targets(
     *,
     seen: Histories | None = None,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> dict[str, Ranks]:
     """Ranks alone, see `rank_and_list`."""
     return rank_and_list(
@@ -119,18 +119,18 @@ def rank_and_list(
     seen: Histories | None = None,
     lists: int = 0,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
-) -> Ranked:
+    progress: BatchCallback | None = None,
+) -> RankingResult:
     """Rank targets under several sets of candidates in one pass over the scores.
 
     A target ranks behind every candidate with a greater score: ``1 + greater + equal / 2``,
     where ``equal`` counts the other candidates with exactly its score. All targets of a
     query are candidates, as in the all-ranking protocol of LightGCN (He et al., SIGIR 2020):
-    only the history is taken out, and a target may stand behind another target. Where
-    several targets tie, the j-th of them takes the expected j-th smallest place, so that no
-    two targets share a place.
+    only the history is excluded, and a target may rank behind another target. Where
+    several targets tie, the j-th of them takes the expected j-th smallest rank, so that no
+    two targets share a rank.
 
-    Scores are never written to. What is excluded is subtracted from the counts.
+    Scores are never written to: excluded items are subtracted from the counts.
 
     Parameters
     ----------
@@ -139,10 +139,10 @@ def rank_and_list(
     queries, targets
         One row each per query; a target listed twice counts once.
     candidates
-        Name → what to rank among.
+        Name → candidates to rank among.
     seen
-        ``(queries,)`` rows of items that "unseen" takes out; None for the histories. More than
-        these where a history was cut short to see what a model makes of less.
+        One row per query of items that "unseen" excludes; None for the histories. It holds more
+        than these where histories were truncated for a cold-start protocol.
     lists
         Also list this many of the best unseen items of each query; equal scores rank by item.
     batch_size
@@ -182,7 +182,7 @@ def rank_and_list(
             best[block.queries] = top_k(scores, lists, block.seen).items
         if progress is not None:
             progress(len(scores))
-    return Ranked({name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}, best)
+    return RankingResult({name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}, best)
 
 
 class _Block:
@@ -205,10 +205,10 @@ class _Block:
             greater, equal = self._count_catalogue()
             out = self.wanted if candidates == "all" else _union(self.wanted, self.seen)
             out_greater, out_equal = self._count_rows(out)
-            return self._place(greater - out_greater, equal - out_equal)
+            return self._ranks_of(greater - out_greater, equal - out_equal)
         scores = np.take_along_axis(self.scores, candidates[self.queries], axis=1)
         negatives, targets = scores[self.rows], self.targets[:, None]  # (P, count), (P, 1)
-        return self._place((negatives > targets).sum(axis=1), (negatives == targets).sum(axis=1))
+        return self._ranks_of((negatives > targets).sum(axis=1), (negatives == targets).sum(axis=1))
 
     def _count_catalogue(self) -> tuple[OffsetArray, OffsetArray]:
         """``(P,)`` items with a greater and with an equal score, the target among them."""
@@ -235,11 +235,11 @@ class _Block:
             np.bincount(pair[scores == targets], minlength=len(self.rows)),
         )
 
-    def _place(self, greater: OffsetArray, equal: OffsetArray) -> DoubleArray:
+    def _ranks_of(self, greater: OffsetArray, equal: OffsetArray) -> DoubleArray:
         """Ranks from counts over the candidates that are not targets of the same query.
 
         ``T`` targets among ``equal`` others with the same score take, in expectation, the
-        places ``j * (equal + T + 1) / (T + 1)`` of the group; for ``T = 1`` that is the
+        ranks ``j * (equal + T + 1) / (T + 1)`` of the group; for ``T = 1`` that is the
         middle, ``1 + equal / 2``.
         """
         order = np.lexsort((-self.targets, self.rows))

@@ -59,8 +59,8 @@ class Evaluator:
             negatives=partial(_negatives, negatives_file),
             leave_out=lambda name, error: self._reporter.note(f"{name} is left out: {error.what}"),
         )
-        self._users = max(len(one.questions.queries) for one in self._passes)
-        self._queries = sum(len(one.questions.queries) for one in self._passes)
+        self._users = max(len(one.task.queries) for one in self._passes)
+        self._queries = sum(len(one.task.queries) for one in self._passes)
         self._facts = self._described() if any(one.lists for one in self._passes) else None
 
     def __call__(self, label: str, scorer: Scorer) -> Evaluation:
