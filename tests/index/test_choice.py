@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from twotower.errors import ArtefactError
 from twotower.index import (
     AutoConfig,
-    Choice,
     ExactConfig,
     FlatConfig,
     HnswConfig,
+    IndexChoice,
     IvfConfig,
     Measurement,
     PqConfig,
@@ -80,11 +80,11 @@ def test_chooses_by_measuring_every_candidate(vectors, queries):
 
 def test_a_small_catalogue_is_searched_exactly(vectors, queries):
     choice = AutoConfig().choose(vectors, queries, (10,))
-    assert choice == Choice(
+    assert choice == IndexChoice(
         config=ExactConfig(), reason="2,000 items: exact", k=10, items=2000, queries=0
     )
-    nobody = AutoConfig(least_items=1).choose(vectors, queries[:0], (10,))
-    assert (nobody.config, nobody.reason) == (ExactConfig(), "no queries: exact")
+    without_queries = AutoConfig(least_items=1).choose(vectors, queries[:0], (10,))
+    assert (without_queries.config, without_queries.reason) == (ExactConfig(), "no queries: exact")
 
 
 def test_candidates_of_one_structure_are_neighbours():

@@ -16,16 +16,16 @@ QUESTIONS = [
     "All models",
     "Which change helps, by full ranking?",
     "Which change helps, among 100 sampled negatives?",
-    "Do sampled negatives tell the same story?",
+    "Do sampled negatives rank models alike?",
     "How do the public reference's figures compare?",
     "How much history does a model need?",
-    "Who is served well: users with little or much history?",
-    "And people that training never saw?",
-    "Can an item be found that nobody has bought?",
-    "What do the towers look at?",
-    "How does training go?",
-    "What does quality cost?",
-    "Where this comes from",
+    "Are users with short or long histories served better?",
+    "How good is it for users held out of training?",
+    "Are items without interactions found?",
+    "What do the towers weigh?",
+    "How does quality rise during training?",
+    "How long does training take?",
+    "Provenance",
 ]
 
 
@@ -75,7 +75,7 @@ def test_what_was_not_measured_is_not_asked(study_results: Results) -> None:
     rows = [row for row in study_results.rows if row.protocol == "full"]
     only = Results(meta=study_results.meta, rows=rows)
     page = render_page(StudyFigures.of([only]))
-    assert headings(page) == ["All models", "Where this comes from"]
+    assert headings(page) == ["All models", "Provenance"]
     assert "chart-0" not in page
 
 

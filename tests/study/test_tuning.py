@@ -10,14 +10,14 @@ import pytest
 from twotower.data import Dataset, Part
 from twotower.errors import InputError
 from twotower.study import tuning
-from twotower.study.search_space import Choice, Range
+from twotower.study.search_space import Categorical, Range
 from twotower.study.tuning import Tuned, tune
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
 
 SPACE = (
     Range(path="training.learning_rate", low=1e-4, high=1e-1, log=True),
-    Choice(path="negatives.count", values=(1, 4)),
+    Categorical(path="negatives.count", values=(1, 4)),
 )
 
 
@@ -124,7 +124,7 @@ def test_a_trial_of_a_killed_process_is_queued_again(
 
 def test_hopeless_trials_are_given_up(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
     longer = mf.vary(training=mf.training.vary(epochs=4, patience=4))
-    useless = (Choice(path="training.learning_rate", values=(1e-2, 1e-12)),)
+    useless = (Categorical(path="training.learning_rate", values=(1e-2, 1e-12)),)
     tuned = tune(longer, useless, blocks, tmp_path, trials=10)
     states = {(trial.settings["training.learning_rate"], trial.state) for trial in tuned.trials}
     assert (1e-12, "pruned") in states
@@ -143,7 +143,7 @@ def test_the_test_part_is_never_looked_at(blocks: Dataset, mf: Variant, tmp_path
 def test_a_trial_that_diverges_costs_only_itself(
     blocks: Dataset, mf: Variant, tmp_path: Path
 ) -> None:
-    space = (Choice(path="training.learning_rate", values=(1e-2, 1e30)),)
+    space = (Categorical(path="training.learning_rate", values=(1e-2, 1e30)),)
     tuned = tune(mf, space, blocks, tmp_path, trials=8)
     assert {t.state for t in tuned.trials if t.settings["training.learning_rate"] == 1e30} == {
         "failed"

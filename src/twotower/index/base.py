@@ -1,4 +1,4 @@
-"""What every index offers, and the checks that all of them share."""
+"""Index protocol, configuration base, and validation of vectors and queries."""
 
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Build an index from a configuration, save it, and load it again."""
+"""Index construction from a configuration, saving and loading."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ NAMED: Final[dict[str, IndexConfig]] = {
     "ivf-int8": IvfConfig(numbers="int8"),
     "pq": PqConfig(),
 }
-"""Configurations that can be asked for by name."""
+"""Name → configuration."""
 
 CONFIG_FILE: Final = "index.json"
 _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
@@ -72,7 +72,7 @@ def save_index(index: ItemIndex, folder: Path, choice: Config | None = None) -> 
     Parameters
     ----------
     choice
-        Why it is this index: what was measured (`twotower.index.choice.Choice`).
+        The measurements that chose this index (`twotower.index.choice.IndexChoice`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     index.save(folder)
@@ -106,7 +106,7 @@ def load_index(folder: Path) -> ItemIndex:
         ) from error
     if (index.size, index.dim) != expected:
         raise ArtefactError(
-            f"{path} says {expected[0]} items of {expected[1]} dimensions, the index has "
+            f"{path} names {expected[0]} items of {expected[1]} dimensions, the index has "
             f"{index.size} of {index.dim}; build it again"
         )
     return index

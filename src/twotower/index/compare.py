@@ -1,4 +1,4 @@
-"""Measure indexes against exact search on the vectors and queries that matter."""
+"""Index comparison: recall against exact search, latency, build time and memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -26,17 +26,17 @@ class Measurement:
     config
         The index's configuration.
     k
-        Items asked for.
+        Items searched for.
     recall
         Share of the true best ``k`` items that were found, from 0 to 1.
     latency_us
-        Median time of a search for one query, in microseconds of the calling thread: what others
-        do on a busy machine does not count.
+        Median CPU time of a search for one query, in microseconds of the calling thread, so that
+        other processes on a busy machine do not count.
     p99_us
         99th percentile of the same.
     build_seconds
-        Time to build the structure. Configurations that stand beside each other and differ in
-        how they search alone share one.
+        Time to build the structure. Neighbouring configurations that differ only in how they
+        search share one.
     nbytes
         Bytes of memory that the index takes.
     """
@@ -63,12 +63,11 @@ def compare(
     vectors
         ``(items, dim)`` float32.
     queries
-        ``(queries, dim)`` float32, at least one; real user vectors, if the figures are to
-        mean anything.
+        ``(queries, dim)`` float32, at least one; real user vectors make the figures meaningful.
     configs
         The indexes to compare.
     ks
-        Numbers of items to ask for.
+        Numbers of items to search for.
 
     Raises
     ------
@@ -100,7 +99,7 @@ def compare(
 
 
 class Truth:
-    """What the best items of some queries are.
+    """Ground truth: the best items of some queries, by exact search.
 
     Parameters
     ----------
@@ -109,7 +108,7 @@ class Truth:
     queries
         ``(queries, dim)`` float32, at least one.
     ks
-        Numbers of items that are going to be asked for.
+        Numbers of items that will be searched for.
 
     Raises
     ------
@@ -130,7 +129,7 @@ class Truth:
         """Share of the true best items of the first queries that are among ``found``.
 
         An item counts by its true score: any with at least that of the last of the true best,
-        up to rounding, since of several equal ones any will do.
+        up to rounding, since equal items are interchangeable.
 
         Parameters
         ----------
@@ -147,7 +146,7 @@ class Truth:
 
 
 class Searchable(Protocol):
-    """What can be timed: an `ItemIndex`, or what searches as one does."""
+    """Anything with the `search` of an `ItemIndex`."""
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """As `ItemIndex.search`."""
@@ -177,14 +176,14 @@ def search_one_by_one(
     most_seconds: float = np.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Searches:
-    """Search for each query by itself, after a few that do not count.
+    """Search for each query by itself, after a short warm-up.
 
     Parameters
     ----------
     most_seconds
-        No other query is begun after so long: the first ones are what was measured.
+        No search starts after so many seconds; those done until then are the measurement.
     clock
-        What a search is timed by.
+        Clock that times a search.
     """
     end = time.perf_counter() + most_seconds
     for row in range(min(_WARM_UP, len(queries))):

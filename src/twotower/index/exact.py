@@ -17,7 +17,7 @@ _BLOCK_QUERIES = 128  # more share a product no better, and their scores fall ou
 
 
 class ExactConfig(IndexSettings):
-    """NumPy/BLAS search: exact, nothing to train, the yardstick for the others."""
+    """NumPy/BLAS search: exact, nothing to train, the baseline of comparisons."""
 
     kind: Literal["exact"] = "exact"
 

@@ -82,20 +82,20 @@ def render_page(figures: StudyFigures) -> str:
 
 
 def _sections(figures: StudyFigures) -> Sequence[Section]:
-    """The questions that the figures can answer, in the order of the story."""
+    """Sections for the protocols that were measured, in order."""
     from twotower.reporting import charts as charts
 
     found: list[Section] = []
 
-    def ask(
-        there: object, question: str, answer: str, reading: str, draw: Callable[[], Any]
+    def add(
+        available: object, question: str, answer: str, reading: str, draw: Callable[[], Any]
     ) -> None:
-        if there:
+        if available:
             found.append(Section(question, answer, reading, draw()))
 
     for protocol, how in ((FULL, "by full ranking"), (SAMPLED, "among 100 sampled negatives")):
         compared = figures.compared(protocol)
-        ask(
+        add(
             compared,
             f"Which change helps, {how}?",
             verdicts_in_words(figures, compared),
@@ -106,9 +106,9 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
         )
     full, sampled = (figures.by_model(name, QUALITY) for name in (FULL, SAMPLED))
     both = [model for model in full if model in sampled]
-    ask(
+    add(
         len(both) > 2,
-        "Do sampled negatives tell the same story?",
+        "Do sampled negatives rank models alike?",
         agreement_in_words(figures) if len(both) > 2 else "",
         "A model further up is better when it ranks the whole catalogue, further right when it "
         "ranks 100 sampled items. Were the two measures to agree, the points would rise "
@@ -116,7 +116,7 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
         lambda: charts.sampled_against_full_chart(figures),
     )
     theirs = figures.published(SAMPLED, "HR@10")
-    ask(
+    add(
         set(theirs) & set(figures.by_model(SAMPLED, "HR@10")),
         "How do the public reference's figures compare?",
         figures.reference.note if figures.reference else "",
@@ -127,12 +127,12 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
     sizes = {
         name: name.removeprefix("history-") for name in GROUPS["cold-start"] if name in measured
     }
-    ask(
+    add(
         len(sizes) > 1,
         "How much history does a model need?",
         extremes_in_words(figures, next(iter(sizes)), "With the shortest history") if sizes else "",
-        "The same users in every column, told to the model with only so many of their newest "
-        f"items. {READING_INTERVALS}",
+        "The same users in every column; the model gets only so many of their newest items. "
+        f" {READING_INTERVALS}",
         lambda: charts.lines_chart(figures, sizes, "items of history"),
     )
     segments = {
@@ -140,49 +140,49 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
         for name in segment_names("activity")
         if name in measured
     }
-    ask(
+    add(
         len(segments) > 1,
-        "Who is served well: users with little or much history?",
+        "Are users with short or long histories served better?",
         extremes_in_words(figures, next(iter(segments)), "For the shortest histories")
         if segments
         else "",
         f"Users in groups by the length of their history. {READING_INTERVALS}",
         lambda: charts.lines_chart(figures, segments, "items of history"),
     )
-    ask(
+    add(
         {"new-users", "known-users"} <= measured,
-        "And people that training never saw?",
+        "How good is it for users held out of training?",
         newcomers_in_words(figures),
-        "New users were held out of training altogether, and come with their history. They are "
-        "other people than the known ones, so that a small difference may be theirs.",
+        "New users were held out of training and come with their history. They are other users "
+        "than the known ones, so that a small difference may be theirs.",
         lambda: charts.newcomers_chart(figures),
     )
-    ask(
+    add(
         "new-items" in measured,
-        "Can an item be found that nobody has bought?",
+        "Are items without interactions found?",
         extremes_in_words(figures, "new-items") if "new-items" in measured else "",
         f"Items held out of training altogether are the answers. {READING_INTERVALS}",
         lambda: charts.models_chart(figures, "new-items"),
     )
-    ask(
+    add(
         "gates" in measured,
-        "What do the towers look at?",
+        "What do the towers weigh?",
         "Each tower sums its parts, weighed by learned gates that add up to one.",
-        "Weights are read from the trained models, a mean over seeds. They say what a part "
-        "weighs in the sum, not what would be lost without it.",
+        "Weights are read from the trained models, a mean over seeds. They are a part's weight in "
+        "the sum, not what would be lost without it.",
         lambda: charts.gates_chart(figures),
     )
-    ask(
+    add(
         figures.protocols("epoch-"),
-        "How does training go?",
+        "How does quality rise during training?",
         "Training stops when validation no longer rises, and the best epoch is kept.",
         f"{QUALITY} by full ranking over the validation users after each epoch, a mean over seeds.",
         lambda: charts.curves_chart(figures),
     )
     timed = figures.by_model("timing", "training-seconds")
-    ask(
+    add(
         len(set(timed) & set(full)) > 1,
-        "What does quality cost?",
+        "How long does training take?",
         costs_in_words(figures) if set(timed) & set(full) else "",
         "Up and to the left is better: more quality in less time. Times are of one machine.",
         lambda: charts.time_chart(figures),

@@ -19,10 +19,10 @@ class Line(NamedTuple):
     ours: tuple[Row | None, ...]
     """A figure for each of `COLUMNS`."""
     theirs: tuple[float | None, ...]
-    """What was published for each of them."""
+    """The published figure for each of them."""
     difference: Difference | None
     absent: str | None
-    """Why there are no figures."""
+    """Reason why there are no figures."""
 
     @property
     def within_seeds(self) -> bool:
@@ -31,18 +31,18 @@ class Line(NamedTuple):
 
 
 def study_lines(figures: StudyFigures) -> list[Line]:
-    """The lines of the table; models that the data do not allow stand at the end."""
+    """The lines of the table; models that the data do not allow come last."""
     ours = [figures.by_model(*column) for column in COLUMNS]
     theirs = [figures.published(*column) for column in COLUMNS]
-    compared = {one.model: one for one in figures.compared()}
-    absent = {one.model: one.reason for one in figures.absent}
-    models = dict.fromkeys([*(model for of in ours for model in of), *absent])
+    compared = {found.model: found for found in figures.compared()}
+    absent = {found.model: found.reason for found in figures.absent}
+    models = dict.fromkeys([*(model for rows in ours for model in rows), *absent])
     return [
         Line(
             model,
             figures.changes.get(model, ""),
-            tuple(of.get(model) for of in ours),
-            tuple(of.get(model) for of in theirs),
+            tuple(rows.get(model) for rows in ours),
+            tuple(published.get(model) for published in theirs),
             compared.get(model),
             absent.get(model),
         )

@@ -17,7 +17,7 @@ from typing import Any, Final
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError, TwoTowerError
-from twotower.study.search_space import Choice, SearchSpace, changed, value_of
+from twotower.study.search_space import Categorical, SearchSpace, changed, value_of
 from twotower.training.trainer import Progress, TrainingState
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
@@ -217,13 +217,13 @@ def _finished(study: Any) -> list[Any]:
 def _holds(parameter: Any, variant: Variant) -> bool:
     """Whether the variant's own value is one that is searched."""
     value = value_of(variant, parameter.path)
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Categorical):
         return value in parameter.values
     return bool(parameter.low <= value <= parameter.high)
 
 
 def _suggested(trial: Any, parameter: Any) -> Any:
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Categorical):
         return trial.suggest_categorical(parameter.path, list(parameter.values))
     return trial.suggest_float(parameter.path, parameter.low, parameter.high, log=parameter.log)
 

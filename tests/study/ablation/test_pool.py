@@ -12,7 +12,7 @@ import pytest
 from twotower.data import Dataset
 from twotower.study.ablation.cell import Cell, finished_cell
 from twotower.study.ablation.pool import WORKER, run_cells, usable_cores
-from twotower.study.ablation.worker import LineReporter, Request
+from twotower.study.ablation.worker import CellRequest, LineReporter
 
 
 def test_teachers_come_first_and_a_failure_costs_those_that_need_it(
@@ -29,7 +29,7 @@ def test_teachers_come_first_and_a_failure_costs_those_that_need_it(
     assert set(failures) == {broken, orphan}
     assert failures[broken].startswith("loss is ")
     assert "lower the learning rate" in failures[broken]
-    assert failures[orphan] == "not run, for it learns from lightgcn seed 0, which failed"
+    assert failures[orphan] == "not run, because its teacher lightgcn seed 0 failed"
     assert len(told.failures) == 2
     assert [finished_cell(cell, blocks.fingerprint, out) is not None for cell in cells] == [
         False, True, False, True,
@@ -46,7 +46,7 @@ def test_a_worker_ends_with_whoever_started_it(
 ) -> None:
     variant = small_variants["mf"]
     endless = variant.vary(training=variant.training.vary(epochs=10**6, patience=10**6))
-    request = Request(cell=Cell(model="mf", variant=endless), out=out, protocols=("full",))
+    request = CellRequest(cell=Cell(model="mf", variant=endless), out=out, protocols=("full",))
     with subprocess.Popen(
         [sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:

@@ -1,4 +1,4 @@
-"""`ablate`: run the grid, compare every variant with its parent, write the results."""
+"""Ablation study: run the grid and compare every variant with its parent."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ MEANS: Final = "cells.parquet"
 
 @dataclass(frozen=True)
 class Study:
-    """What `ablate` found."""
+    """Results of `ablate`."""
 
     dataset: str
     rows: list[Row]
@@ -40,7 +40,7 @@ class Study:
     failures: Mapping[str, str]
     """Cell → why it failed; figures are of the others."""
     models: Mapping[str, str]
-    """Models that are compared or left out → how each differs from its parent, in words."""
+    """Models that are compared or left out → change from the parent, in words."""
     threads: int
     """Threads that each cell had."""
 
@@ -58,8 +58,8 @@ def ablate(
 ) -> Study:
     """Train and evaluate a grid of models and seeds, and compare each with its parent.
 
-    Called again with the same ``out``, it goes on where it stopped: a finished cell is read, a
-    half-trained model goes on from its checkpoint. ``out`` may be a folder of `run`, whose
+    Called again with the same ``out``, it resumes: finished cells are read, half-trained models
+    continue from their checkpoints. ``out`` may be a folder of `run`, whose
     models are then taken as they are.
 
     Parameters
@@ -87,7 +87,7 @@ def ablate(
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
-    by_name(protocols)  # an unknown name is no reason to prepare anything
+    by_name(protocols)  # before anything is prepared
     with study_lock(out):
         dataset = study_dataset(source, out / "dataset", settings, reporter)
         grid = make_grid(seeds, dataset, text_encoder=text_encoder)
@@ -153,7 +153,7 @@ def _run(
 
 
 def cell_figures(out: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """What `ablate` measured, cell by cell: model and seed → ``protocol.metric`` → mean."""
+    """Figures of `ablate` cell by cell: model and seed → ``protocol.metric`` → mean."""
     figures: dict[tuple[str, int], dict[str, float]] = {}
     for row in pl.read_parquet(out / MEANS).iter_rows(named=True):
         name = f"{row['protocol']}.{row['metric']}"
@@ -164,7 +164,7 @@ def cell_figures(out: Path) -> dict[tuple[str, int], dict[str, float]]:
 def study_dataset(
     source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
 ) -> Dataset:
-    """Prepare ``source`` to ``folder``; what is prepared already is copied there."""
+    """Prepare ``source`` to ``folder``, or copy it there where it is prepared."""
     if not (source / "manifest.json").exists():
         return prepared_dataset(source, folder, settings, reporter)
     dataset = Dataset.load(source)
@@ -188,10 +188,9 @@ def _finished(
 def _share_inputs(
     cells: Sequence[Cell], dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
 ) -> dict[str, str]:
-    """Make once what several cells would each make for themselves.
+    """Make the inputs that cells share: sampled negatives, text and image vectors.
 
-    That is the sampled negatives and the vectors of texts and images. Returned are the models
-    for which no image can be had.
+    Returned are the models for which there are no images, with the reason.
     """
     Evaluator(
         dataset,
