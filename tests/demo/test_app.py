@@ -148,7 +148,7 @@ def test_any_search_is_safe(start: Start, text: str) -> None:
     assert not test.exception
     assert not test.error
     hits = [one for one in test.button if str(one.key).startswith("pick-")]
-    assert hits or any("No title is like that" in one.value for one in test.info)
+    assert hits or any("No title matches" in one.value for one in test.info)
 
 
 def test_titles_are_escaped(start: Start) -> None:
@@ -177,7 +177,7 @@ def test_a_price_limit_holds(start: Start, loaded: LoadedBundle) -> None:
     assert all(one.price is not None and one.price <= limit for one in shown)
 
 
-def test_a_wish_is_enough(start: Start) -> None:
+def test_a_description_is_enough(start: Start) -> None:
     test = start()
     test.text_input(key="wish").set_value("racing").run()
     assert len(recommended(test)) == SHOWN
@@ -215,7 +215,7 @@ def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
     assert html(test).count("tt-found") >= 1
     assert "tt-badge" in html(test)
     test.toggle(key="parts").set_value(True).run()
-    parts = ["Towers alone", "Least squares alone", "Item-kNN", "Popularity"]
+    parts = ["Towers alone", "Implicit ALS alone", "Item-kNN", "Popularity"]
     assert re.findall("<h3>(.*?)</h3>", html(test)) == heads + parts
     test.toggle(key="hide").set_value(False).run()
     assert "Hidden item" not in html(test)
@@ -249,16 +249,16 @@ def test_users_that_were_got_right_have_the_item_marked(start: Start, loaded: Lo
     assert loaded.found_users
     assert set(loaded.found_users) <= set(loaded.example_users)
     test = start("known-user")
-    next(one for one in test.button if one.label == "One it got right").click().run()
+    next(one for one in test.button if one.label == "A user with a hit").click().run()
     assert test.session_state["user"] in loaded.found_users
     served = html(test).partition("<h3>Two-tower</h3>")[2].partition("</ol>")[0]
     assert "tt-found" in served
 
 
 def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:
-    test = start("known-user", user="nobody")
+    test = start("known-user", user="unknown")
     assert "No user has this id" in test.info[0].value
-    next(one for one in test.button if one.label == "Somebody else").click().run()
+    next(one for one in test.button if one.label == "Another user").click().run()
     assert not test.info
 
 

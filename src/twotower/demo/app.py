@@ -1,4 +1,4 @@
-"""The demo's entry point: ``streamlit run app.py -- --bundle B``, or ``twotower demo``."""
+"""Entry point of the demo: ``streamlit run app.py -- --bundle B``, or ``twotower demo``."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Draw the page that was asked for."""
+    """Set up the pages and run the requested one."""
     st.set_page_config(
         page_title="twotower", page_icon=str(ICON), layout="wide",
         initial_sidebar_state="auto",
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def draw(page: str, settings: DemoSettings) -> None:
-    """One of `PAGES`; what goes wrong is said in words, and its traceback is logged."""
+    """Draw one of `PAGES`; errors are shown as a message, and unexpected ones are logged."""
     try:
         folder = find_bundle(settings.bundle)
         with st.spinner("Reading the bundle …"):
@@ -70,7 +70,7 @@ def draw(page: str, settings: DemoSettings) -> None:
         PAGES[page][2](loaded, settings)
         _footer(loaded, settings)
     except TwoTowerError as error:
-        st.error(f"This cannot be shown: {cards.plain(str(error))}", icon=":material/error:")
+        st.error(f"Cannot show this page: {cards.plain(str(error))}", icon=":material/error:")
         st.info(
             "Make a bundle with `make quickstart`, and open it with "
             "`twotower demo --bundle runs/sample/bundle`.",
@@ -79,8 +79,8 @@ def draw(page: str, settings: DemoSettings) -> None:
     except Exception:
         _log.exception("a page failed")
         st.error(
-            "Something went wrong on this page. The server's log says what; the other pages "
-            "still work.",
+            "Something went wrong on this page. See the server's log for the error; the other "
+            "pages still work.",
             icon=":material/error:",
         )
 

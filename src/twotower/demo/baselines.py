@@ -1,4 +1,4 @@
-"""What simpler models, and single parts of the one served, would say."""
+"""Baselines of the demo: popularity, item-kNN, and the parts of the served model."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,14 +15,14 @@ from twotower.types import FloatArray, IndexArray
 POPULARITY: Final = "Popularity"
 ITEM_KNN: Final = "Item-kNN"
 TOWERS: Final = "Towers alone"
-FACTORS: Final = "Least squares alone"
+FACTORS: Final = "Implicit ALS alone"
 
 
 class Baselines:
     """Scores of every item by popularity, by co-purchase, and by single parts of the bundle.
 
-    Each user's last interaction is left out of popularity and co-purchase, so that they do not
-    know an item that is hidden from the others.
+    Each user's last interaction is left out of popularity and co-purchase, so that they have not
+    seen the item that is hidden from the other models.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Baselines:
         return buyers
 
     def together(self, rows: IndexArray) -> FloatArray:
-        """``(items,)`` cosines of each item's buyers with those of each row, added up."""
+        """``(items,)`` sums of the cosines of each item's buyers with those of the rows."""
         length = np.sqrt(np.maximum(self.popularity, 1))
         wanted = np.zeros(len(length), dtype=np.float32)
         wanted[rows] = 1 / length[rows]
@@ -68,17 +68,16 @@ class Baselines:
         return scores
 
     def user_vector(self, history: Sequence[str]) -> FloatArray:
-        """``(d,)`` the vector of somebody new with this history."""
+        """``(d,)`` vector of an anonymous user with this history."""
         vector: FloatArray = self._tower.encode(
             self._reader.queries([Request(history=list(history))])
         )[0]
         return vector
 
     def all_scores(self, history: Sequence[str]) -> dict[str, FloatArray]:
-        """Every rival's scores of all items for somebody new with this history, by name.
+        """Baseline → scores of all items for an anonymous user with this history, not empty.
 
-        The two parts of the served vectors are missing where there is but one. ``history`` is not
-        empty.
+        The two parts of the served vectors are missing where there is only one.
         """
         contents = self._contents
         rows = contents.items.indices(history)

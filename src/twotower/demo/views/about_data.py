@@ -1,4 +1,4 @@
-"""What the model was made from: how much, how it is spread, and what was left out."""
+"""Data page: size, distributions, catalogue, and rejected rows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     cells = max(users * items, 1)
     st.html(
         cards.hero(
-            "What it learned from",
-            f"The data set “{contents.info.dataset}”: who bought what, and what is known of it.",
+            "Training data",
+            f"The data set “{contents.info.dataset}”: interactions and catalogue.",
         )
     )
     st.html(
@@ -35,14 +35,14 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
                 "users": f"{users:,}",
                 "items": f"{items:,}",
                 "interactions": f"{events:,}",
-                "of all pairs, unknown": f"{1 - events / cells:.4%}",
+                "of all pairs without interaction": f"{1 - events / cells:.4%}",
                 "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
                 "the top 1% of items get": _top_share(loaded.counts),
             }
         )
     )
     st.caption(
-        "Nearly every pair of a user and an item is unknown: a recommender fills in this table."
+        "Nearly all pairs of a user and an item have no interaction: a recommender predicts them."
     )
     if events:
         _spread(loaded)
@@ -65,7 +65,7 @@ def _spread(loaded: LoadedBundle) -> None:
         charts.draw(
             charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
             what="Number of users by the length of their history",
-            reading="Most people bought little: the model has to guess from few items.",
+            reading="Most users bought few items, so the model must work with short histories.",
         )  # fmt: skip
     with second:
         st.subheader("How often is an item bought?")
@@ -73,17 +73,17 @@ def _spread(loaded: LoadedBundle) -> None:
         charts.draw(
             charts.columns(labels, sizes, axis="purchases of an item", count="items"), "tail",
             what="Number of items by how often they were bought",
-            reading="A few items are bought by many, most by few: the long tail.",
+            reading="A few items are bought often, most rarely: the long tail.",
         )  # fmt: skip
     if log.timestamps is not None:
         st.subheader("When?")
         years = log.timestamps.astype("datetime64[ms]").astype("datetime64[Y]").astype(int) + 1970
         values, counts = np.unique(years, return_counts=True)
         charts.draw(
-            charts.columns([str(one) for one in values], counts.tolist(), axis="year",
+            charts.columns([str(year) for year in values], counts.tolist(), axis="year",
                            count="interactions"),
             "years", what="Interactions by year",
-            reading="Models are trained on what came first, and asked for what came last.",
+            reading="Models are trained on the earlier interactions and tested on the last.",
         )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _catalogue(loaded: LoadedBundle) -> None:
             {
                 "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
                 "items without a price": f"{int(np.isnan(prices).sum()):,}",
-                "items nobody bought": f"{int((loaded.counts == 0).sum()):,}",
+                "items without purchases": f"{int((loaded.counts == 0).sum()):,}",
             }
         )
     )
@@ -117,15 +117,15 @@ def _left_out(loaded: LoadedBundle) -> None:
     summary = _summary(loaded.folder, loaded.manifest.info.dataset_fingerprint)
     if summary is None:
         st.info(
-            "The prepared data set does not lie beside the bundle, so that what was rejected is "
-            "not known here. `twotower run` puts it there.",
+            "Rejected rows are not known: there is no prepared data set beside the bundle. "
+            "`twotower run` writes one.",
             icon=":material/folder_off:",
         )
         return
     rows: list[Sequence[str]] = [["rows read", f"{summary.get('read', 0):,}"]]
     rejected: Mapping[str, int] = summary.get("rejected") or {}
     rows += [[f"rejected: {reason}", f"{count:,}"] for reason, count in rejected.items()]
-    rows.append(["repeats of a pair, of which the first stays", f"{summary.get('repeats', 0):,}"])
+    rows.append(["repeated pairs (the first is kept)", f"{summary.get('repeats', 0):,}"])
     core = summary.get("k_core")
     if core and core["k"] > 0:
         why = f"with fewer than {core['k']} interactions"
@@ -140,7 +140,7 @@ def _left_out(loaded: LoadedBundle) -> None:
 
 
 def _summary(bundle: Path, fingerprint: str) -> Any:
-    """What `prepare` counted, where it lies beside the bundle and is of the same data."""
+    """Counts of `prepare` from a data set beside the bundle with the same fingerprint."""
     try:
         found = json.loads((bundle.resolve().parent / "dataset" / "manifest.json").read_bytes())
         return found["summary"] if found["fingerprint"] == fingerprint else None

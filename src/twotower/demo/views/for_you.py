@@ -1,4 +1,4 @@
-"""Cold start: pick what you like, and see what somebody with your taste might want next."""
+"""Cold-start page: recommendations from picked items, text and filters."""
 
 from typing import Final
 
@@ -32,8 +32,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     st.html(
         cards.hero(
             "Pick a few things you like",
-            "You need no account. From your picks alone the model works out one point in the "
-            "space where all items live, and recommends what lies nearest to it.",
+            "No account needed: the model turns your picks into one vector and recommends the "
+            "items nearest to it.",
         )
     )
     left, right = st.columns([5, 8], gap="large")
@@ -48,21 +48,21 @@ def _pick(loaded: LoadedBundle) -> None:
     st.html(cards.step(1, "Choose"))
     text = st.text_input(
         "Search titles", key=state.SEARCH, type="search", live="100ms",
-        placeholder="Begin to type, errors are fine", icon=":material/search:",
+        placeholder="Start typing, typos are fine", icon=":material/search:",
     )  # fmt: skip
     chosen = state.picks()
     if text.strip():
         _found(loaded, text, chosen)
     elif loaded.scenarios and not chosen:
-        st.caption("Or start from what many people buy:")
+        st.caption("Or start from popular items:")
         with st.container(horizontal=True, gap="small"):
-            for one in loaded.scenarios:
+            for scenario in loaded.scenarios:
                 st.button(
-                    cards.plain(one.name),
-                    key=f"scenario-{one.kind}-{one.name}",
-                    help=f"The most bought of this {one.kind}",
+                    cards.plain(scenario.name),
+                    key=f"scenario-{scenario.kind}-{scenario.name}",
+                    help=f"The most popular of this {scenario.kind}",
                     on_click=state.pick_all,
-                    args=([loaded.item(row).item_id for row in one.rows],),
+                    args=([loaded.item(row).item_id for row in scenario.rows],),
                 )
     if chosen:
         _picked(loaded, chosen)
@@ -72,7 +72,7 @@ def _found(loaded: LoadedBundle, text: str, chosen: list[str]) -> None:
     items = [loaded.item(row) for row in loaded.finder.find(text, _FOUND + len(chosen)).tolist()]
     items = [item for item in items if item.item_id not in chosen][:_FOUND]
     if not items:
-        st.info("No title is like that. Try fewer or other words.", icon=":material/search_off:")
+        st.info("No title matches. Try fewer or other words.", icon=":material/search_off:")
     with st.container(key="tt-rows-found"):
         for item in items:
             st.html(cards.tile(item, loaded.categories, small=True))
@@ -102,7 +102,7 @@ def _wish(loaded: LoadedBundle) -> str:
     if loaded.pipeline.contents.new_items is None:
         return ""
     return st.text_input(
-        "Or say what you wish for", key=state.WISH, live="600ms", max_chars=_WISH,
+        "Or describe what you want", key=state.WISH, live="600ms", max_chars=_WISH,
         placeholder="For example: relaxed, for two players", icon=":material/chat:",
     ).strip()  # fmt: skip
 
@@ -110,7 +110,7 @@ def _wish(loaded: LoadedBundle) -> str:
 def _filters(loaded: LoadedBundle) -> Filters:
     kept = st.session_state.get(state.CATEGORIES, [])
     if not set(kept) <= set(loaded.categories):
-        st.session_state[state.CATEGORIES] = [one for one in kept if one in loaded.categories]
+        st.session_state[state.CATEGORIES] = [name for name in kept if name in loaded.categories]
     with st.expander("Filters and variety", icon=":material/tune:", expanded=True):
         variety = st.select_slider(
             "From familiar to adventurous",
@@ -124,13 +124,13 @@ def _filters(loaded: LoadedBundle) -> Filters:
                 "Only these categories", loaded.categories, key=state.CATEGORIES, placeholder="All"
             )
         with second:
-            dearest = _price(loaded)
+            most = _price(loaded)
     series, kind = VARIETY[variety]
     # With few categories, two of each would not fill the list.
     room = -(-SHOWN // max(len(categories or loaded.categories), 1))
     return Filters(
         categories=tuple(categories),
-        max_price=dearest,
+        max_price=most,
         max_per_franchise=series,
         max_per_category=None if kind is None else max(kind, room),
     )
@@ -142,19 +142,22 @@ def _price(loaded: LoadedBundle) -> float | None:
         return None
     choices = ["Any price", *(f"Up to {price:,.0f}" for price in prices)]
     if st.session_state.get(state.PRICE, choices[0]) not in choices:
-        del st.session_state[state.PRICE]  # of a bundle that was there before
+        del st.session_state[state.PRICE]  # of a previous bundle
     chosen = st.selectbox(
-        "Price", choices, key=state.PRICE, help="Items without a price pass 'Any' only."
+        "Price",
+        choices,
+        key=state.PRICE,
+        help="Items without a price are shown for 'Any price' only.",
     )
     return None if chosen == choices[0] else prices[choices.index(chosen) - 1]
 
 
 def _recommend(loaded: LoadedBundle, wish: str) -> None:
-    st.html(cards.step(2, "See what fits"))
+    st.html(cards.step(2, "Recommendations"))
     filters = _filters(loaded)
     chosen = state.picks()
     if not chosen and not wish:
-        st.caption("Nothing picked yet: until then, what most people buy.")
+        st.caption("Nothing picked yet: these are the most popular items.")
         passing = loaded.items.passing(filters)
         for row in top_k_of(loaded.baselines.popularity, 6, passing).tolist():
             with st.container(border=True):
@@ -169,36 +172,38 @@ def _recommend(loaded: LoadedBundle, wish: str) -> None:
         return
     if not answer:
         st.info(
-            "Nothing passes these filters. Loosen one of them.", icon=":material/filter_alt_off:"
+            "No item passes these filters. Loosen one of them.", icon=":material/filter_alt_off:"
         )
         return
     if len(answer) < SHOWN:
         st.caption(f"Only {len(answer)} items pass these filters.")
     _grid(loaded, answer)
-    if chosen and st.toggle("What would simpler models say?", key="compare"):
+    if chosen and st.toggle("Compare with simpler models", key="compare"):
         _compare(loaded, chosen, filters, answer)
 
 
 def _grid(loaded: LoadedBundle, answer: list[Recommendation]) -> None:
-    # Placed by style: each container more is a message more to the browser, at each click.
+    # Laid out by CSS: every further container costs a message to the browser at each click.
     with st.container(key="recommendations"):
-        for one in answer:
+        for item in answer:
             with st.container(border=True, height="stretch", horizontal=True, gap="small"):
-                _card(loaded, one)
+                _card(loaded, item)
 
 
-def _card(loaded: LoadedBundle, one: Recommendation) -> None:
-    reason, why = one.reason, None
+def _card(loaded: LoadedBundle, item: Recommendation) -> None:
+    reason, why = item.reason, None
     if reason is not None:
         why = _WHY.get(reason.kind, "Because of {}").format(reason.title or reason.item_id)
     st.html(
-        cards.tile(loaded.shown(one.item_id, one.title), loaded.categories, rank=one.rank, why=why)
+        cards.tile(
+            loaded.shown(item.item_id, item.title), loaded.categories, rank=item.rank, why=why
+        )
     )
-    st.button("Like it too", key=f"more-{one.item_id}", icon=":material/add:",
-              on_click=state.pick, args=(one.item_id,))  # fmt: skip
-    st.button("Look closer", key=f"open-{one.item_id}", type="tertiary",
+    st.button("Like this too", key=f"more-{item.item_id}", icon=":material/add:",
+              on_click=state.pick, args=(item.item_id,))  # fmt: skip
+    st.button("Details", key=f"open-{item.item_id}", type="tertiary",
               icon=":material/travel_explore:", on_click=state.open_item,
-              args=(one.item_id,))  # fmt: skip
+              args=(item.item_id,))  # fmt: skip
 
 
 def _compare(
@@ -212,14 +217,14 @@ def _compare(
         POPULARITY: loaded.baselines.popularity,
     }
     notes = {
-        ITEM_KNN: "What people bought together with your picks.",
-        POPULARITY: "What most people buy, whoever you are.",
+        ITEM_KNN: "Bought together with your picks.",
+        POPULARITY: "The most popular items, the same for all users.",
     }
     found = {
         name: top_k_of(own, SHOWN, passing[: len(own)] & (own > 0)) for name, own in scores.items()
     }
     shown = {name: [loaded.item(row) for row in rows.tolist()] for name, rows in found.items()}
-    ours = [one.item_id for one in answer]
+    ours = [item.item_id for item in answer]
     lists = {name: [item.item_id for item in items] for name, items in shown.items()}
     shared = cards.in_how_many([ours, *lists.values()])
     st.html(
@@ -228,6 +233,6 @@ def _compare(
         )
     )
     st.caption(
-        "Shaded titles are in more than one list, the recommendations included. Popularity says "
-        "the same to everybody; item-kNN needs items that were bought together often."
+        "Shaded titles are in more than one list, the recommendations included. Popularity is the "
+        "same for all users; item-kNN needs items that were often bought together."
     )

@@ -1,4 +1,4 @@
-"""One item: what is near it, by three measures, and where it lies on the map."""
+"""Item page: similar items by vector, text and co-purchase, and the catalogue map."""
 
 from typing import Final
 
@@ -18,14 +18,14 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
-            "One item, up close",
-            "Every item is a point. What lies near it is alike: by what the towers learned, by the "
-            "words of its description, or by who bought it.",
+            "Item details",
+            "Similar items by three measures: the vectors of the towers, the text, and who bought "
+            "them.",
         )
     )
     text = st.text_input(
-        "Look for another item", key="item-search", type="search", live="100ms",
-        placeholder="Begin to type", icon=":material/search:",
+        "Search for another item", key="item-search", type="search", live="100ms",
+        placeholder="Start typing", icon=":material/search:",
     )  # fmt: skip
     if text.strip():
         _choices(loaded, text)
@@ -35,7 +35,7 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
         bought = None if row is None else f"bought {loaded.counts[row]:,} times"
         st.html(cards.tile(item, loaded.categories, note=bought))
         st.button(
-            "Like it: add to my picks", key="like", icon=":material/add:", on_click=state.pick,
+            "Add to my picks", key="like", icon=":material/add:", on_click=state.pick,
             args=(item.item_id,), disabled=item.item_id in state.picks(),
         )  # fmt: skip
     _near(loaded, item, row)
@@ -44,7 +44,7 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
 
 
 def _chosen(loaded: LoadedBundle) -> str:
-    """The item that was asked for, or the most bought one."""
+    """The requested item, or the most popular one."""
     wanted: str = st.session_state.get(
         state.ITEM, loaded.item(int(loaded.by_popularity[0])).item_id
     )
@@ -54,12 +54,12 @@ def _chosen(loaded: LoadedBundle) -> str:
 def _choices(loaded: LoadedBundle, text: str) -> None:
     rows = loaded.finder.find(text, 5).tolist()
     if not rows:
-        st.info("No title is like that. Try fewer or other words.", icon=":material/search_off:")
+        st.info("No title matches. Try fewer or other words.", icon=":material/search_off:")
     with st.container(key="tt-rows-choices"):
         for row in rows:
             item = loaded.item(row)
             st.html(cards.tile(item, loaded.categories, small=True))
-            st.button("Look", key=f"look-{item.item_id}", on_click=_look, args=(item.item_id,))
+            st.button("Show", key=f"look-{item.item_id}", on_click=_look, args=(item.item_id,))
 
 
 def _look(item_id: str) -> None:
@@ -70,9 +70,9 @@ def _look(item_id: str) -> None:
 def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
     found = {
         "By vector": (
-            "Nearest to its vector, which the item tower made of its id, text and features.",
-            [loaded.shown(one.item_id, one.title)
-             for one in loaded.engine.similar_items(item.item_id, _NEAR)],
+            "Nearest vectors of the item tower, made from id, text and features.",
+            [loaded.shown(similar.item_id, similar.title)
+             for similar in loaded.engine.similar_items(item.item_id, _NEAR)],
         )
     }  # fmt: skip
     if row is not None and row < loaded.items.bundled:
@@ -80,25 +80,27 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
         if text is not None:
             scores = text.rows @ text.rows[row]
             found["By text"] = (
-                "Nearest in what its text means, whoever bought it.",
+                "Nearest text embeddings.",
                 _best(loaded, row, scores[: loaded.items.bundled]),
             )
         scores = loaded.baselines.together(np.asarray([row]))
         found["By co-purchase"] = (
-            "Bought most often by the same people, for how often each is bought.",
+            "Bought by the same users, relative to popularity.",
             _best(loaded, row, np.where(scores > 0, scores, -np.inf)),
         )
-    shared = cards.in_how_many([[one.item_id for one in items] for _, items in found.values()])
-    st.subheader("What is like it")
+    shared = cards.in_how_many(
+        [[similar.item_id for similar in items] for _, items in found.values()]
+    )
+    st.subheader("Similar items")
     st.html(
         cards.lists(
             [cards.ranked_list(name, note, items, shared) for name, (note, items) in found.items()]
         )
     )
     st.caption(
-        "Shaded titles are in more than one list. Text finds sequels of what nobody bought yet; "
-        "co-purchase finds what goes together though nothing in its text says so; the vector "
-        "learned from both."
+        "Shaded titles are in more than one list. Text finds similar items without purchases; "
+        "co-purchase finds items that go together whatever their text; the vector is learned from "
+        "both."
     )
 
 
@@ -110,23 +112,23 @@ def _best(loaded: LoadedBundle, row: int, scores: FloatArray) -> list[Item]:
 
 
 def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
-    st.subheader("Where it lies")
+    st.subheader("Catalogue map")
     dim = loaded.pipeline.contents.tower_dim
     vector = loaded.items.vectors.rows[row, :dim]
     marked = {"this item": ("star", loaded.projection.points(vector[None]))}
-    picks = [one for one in state.picks() if one in loaded.pipeline.contents.items]
+    picks = [item_id for item_id in state.picks() if item_id in loaded.pipeline.contents.items]
     if picks:
         marked["you, by your picks"] = ("diamond-wide", _me(loaded, picks, dim))
-    hint = "" if picks else " Pick items on the first page to see yourself on the map."
+    hint = "" if picks else " Pick items on the first page to see your vector on the map."
     drawn = len(loaded.map.titles)
-    few = "" if drawn == loaded.items.bundled else f" The {drawn:,} most bought are drawn."
+    few = "" if drawn == loaded.items.bundled else f" The {drawn:,} most popular are drawn."
     charts.draw(
         charts.catalogue_map(loaded.map, marked),
         "map",
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
-        reading="Every point is an item, placed by the two directions in which item vectors differ "
-        f"most (PCA). They hold {loaded.projection.kept:.0%} of all differences, so that what is "
-        f"near on the map need not be near in truth.{few}{hint}",
+        reading="Every point is an item, placed by the first two principal components of the item "
+        f"vectors. They explain {loaded.projection.kept:.0%} of the variance, so that items near "
+        f"each other on the map need not be similar.{few}{hint}",
     )
 
 

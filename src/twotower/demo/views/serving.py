@@ -1,4 +1,4 @@
-"""What an answer costs, measured here and now."""
+"""Serving page: latency by stage, hits by stage, and index comparison, measured live."""
 
 from typing import Final
 
@@ -24,12 +24,12 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
-            "What does an answer cost?",
-            "From the request to ten titles with reasons, on this machine, one request at a time, "
-            "in this process.",
+            "Serving latency",
+            "From the request to ten titles with reasons: one request at a time, in this process, "
+            "on this machine.",
         )
     )
-    # Fragments: what is asked of one part is not waited for while another is measured again.
+    # Fragments: measuring one part again does not redraw the others.
     _latency(loaded)
     _stages(loaded)
     _indexes(loaded)
@@ -62,23 +62,23 @@ def _latency(loaded: LoadedBundle) -> None:
         "stages",
         what="Mean milliseconds of a request by stage: "
         + ", ".join(f"{stage} {spent:.2f}" for stage, spent in named.items()),
-        reading="The user tower turns the history into a vector, the index finds the items nearest "
-        "to it, and the best ten get titles and reasons. Other work on this machine makes all of "
-        "it slower.",
+        reading="The user tower turns the history into a vector, the index finds the nearest "
+        "items, and the best ten get titles and reasons. Other load on this machine slows down all "
+        "stages.",
     )
 
 
 @st.fragment
 def _stages(loaded: LoadedBundle) -> None:
-    st.subheader("Which stage loses what?")
+    st.subheader("Hits by stage")
     st.markdown(
-        "A second stage can only order what the first one found. Here the last item of some users "
-        "is hidden, and looked for after each stage."
+        "A second stage can only re-rank what the first has found. The last item of some users is "
+        "hidden, and searched for after each stage."
     )
     version = loaded.manifest.model_version
-    if not _asked("stage-recall", version):
+    if not _requested("stage-recall", version):
         return
-    with st.spinner("Asking for 200 users …"):
+    with st.spinner("Recommending for 200 users …"):
         found = _hits(loaded, version)
     charts.draw(
         charts.bars(
@@ -89,100 +89,99 @@ def _stages(loaded: LoadedBundle) -> None:
         "stage-recall-chart",
         what="Share of users whose hidden item is found: "
         + ", ".join(f"{stage} {share:.1%}" for stage, share in found.shares.items()),
-        reading="What is not among the candidates is lost for good; the step from the candidates "
-        "to the first ten is what ranking has to win. A sample, asked as for new users: for the "
+        reading="An item that is no candidate cannot be recommended; from the candidates to the "
+        "first ten is what ranking can gain. A sample of users, served as anonymous ones: for the "
         "measured quality see Models.",
     )  # fmt: skip
 
 
 @st.fragment
 def _indexes(loaded: LoadedBundle) -> None:
-    st.subheader("Which index?")
+    st.subheader("Index comparison")
     st.markdown(
-        "An exact index compares with every item. Approximate ones look at a part of them, and may "
-        "miss some."
+        "An exact index scores every item. An approximate one scores a part of them and may miss "
+        "some."
     )
     version = loaded.manifest.model_version
-    if not _asked("indexes", version):
+    if not _requested("indexes", version):
         return
     with st.spinner("Building and searching four kinds of index …"):
         found = _compared(loaded, version)
     served = loaded.pipeline.index.config.model_dump()["kind"]
     named = {
-        f"{one.config.kind}{' (this bundle)' * (one.config.kind == served)}": (
-            one.latency_us,
-            one.recall,
+        f"{row.config.kind}{' (this bundle)' * (row.config.kind == served)}": (
+            row.latency_us,
+            row.recall,
         )
-        for one in found
+        for row in found
     }
     charts.draw(
         charts.points(named, x="microseconds a search", y="recall of the true ten"),
         "index-chart",
         what="Latency against recall of each index: "
         + ", ".join(f"{name} {us:.0f} µs, {recall:.1%}" for name, (us, recall) in named.items()),
-        reading="Left is faster, up is truer.",
+        reading="Further left is faster, further up has the higher recall.",
     )  # fmt: skip
     rows = [
         [
-            one.config.kind,
-            f"{one.latency_us:,.0f} µs",
-            f"{one.recall:.1%}",
-            f"{one.build_seconds:.2f} s",
+            row.config.kind,
+            f"{row.latency_us:,.0f} µs",
+            f"{row.recall:.1%}",
+            f"{row.build_seconds:.2f} s",
         ]
-        for one in found
+        for row in found
     ]
     st.html(
         cards.table(["index", "a search", "recall of the true ten", "to build"], rows, frozenset())
     )
-    st.subheader("And with more items?")
+    st.subheader("Latency by catalogue size")
     with st.spinner("Measuring at four sizes …"):
-        grown = _grown(loaded, version)
+        by_size = _by_size(loaded, version)
     charts.draw(
-        charts.lines(grown, x="items", y="microseconds a search"),
+        charts.lines(by_size, x="items", y="microseconds a search"),
         "growth-chart",
         what="Time of a search by number of items, exact and HNSW",
-        reading="Both axes are logarithmic. Comparing with every item takes longer with every "
-        "item; a graph (HNSW) is walked in few more steps.",
+        reading="Both axes are logarithmic. Exact search takes time in proportion to the items; a "
+        "graph (HNSW) takes only few more steps.",
     )
 
 
 @st.fragment
 def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
-    st.subheader("In catalogues that are larger than this one")
+    st.subheader("Larger catalogues")
     found = sizes(figures_of(loaded, settings), loaded.manifest.info.dataset)
     if not found:
         st.caption(
-            "Nothing was measured yet. `twotower bench index --bundle BUNDLE --sizes 100000 "
-            "--sizes 1000000 --json benchmarks/results/index-NAME.json` does, and this page then "
-            "shows it."
+            "No measurements yet: `twotower bench index --bundle BUNDLE --sizes 100000 "
+            "--sizes 1000000 --json benchmarks/results/index-NAME.json` makes them."
         )
         return
-    widths = list(dict.fromkeys(one.width for one in found))
+    widths = list(dict.fromkeys(size.width for size in found))
     width = widths[-1]
     if len(widths) > 1:
         width = st.selectbox(
-            "Numbers in a vector", widths, index=len(widths) - 1, key="index-width",
-            help="The towers' part of the vectors alone, or all of it.",
+            "Vector dimension", widths, index=len(widths) - 1, key="index-width",
+            help="The towers' part of the vectors, or the whole vectors.",
         )  # fmt: skip
-    found = [one for one in found if one.width == width]
-    kinds = list(dict.fromkeys(kind for one in found for kind in one.of("us@10")))
+    found = [size for size in found if size.width == width]
+    kinds = list(dict.fromkeys(kind for size in found for kind in size.of("us@10")))
     series = {
         kind: (
-            [one.items for one in found if kind in one.of("us@10")],
-            [one.of("us@10")[kind].value for one in found if kind in one.of("us@10")],
+            [size.items for size in found if kind in size.of("us@10")],
+            [size.of("us@10")[kind].value for size in found if kind in size.of("us@10")],
         )
         for kind in kinds
     }
     largest = found[-1]
     st.markdown(
-        f"Recorded, not live: up to {largest.items:,} items, the real ones and others drawn around "
-        "them."
+        f"Recorded, not live: up to {largest.items:,} items, the real ones and synthetic ones "
+        "around them."
     )
     charts.draw(
         charts.lines(series, x="items", y="microseconds a search"), "larger-chart",
         what=f"Time of a search for ten items by number of items, {', '.join(kinds)}",
-        reading="Both axes are logarithmic. A straight line that rises one step up for each step "
-        "to the right takes twice as long for twice the items.",
+        reading="Both axes are logarithmic. A line of slope one takes twice as long for twice the "
+        "items.",
     )  # fmt: skip
     rows = [
         [
@@ -209,9 +208,9 @@ def _figure(row: Row | None, unit: str) -> str:
     return f"{row.value:,.0f} {unit}" if row.value >= 1000 else f"{row.value:.4g} {unit}"
 
 
-def _asked(name: str, version: str) -> bool:
-    """Whether the measurement was asked for: it takes a while, and starts by a button."""
-    key = f"asked-{name}-{version}"
+def _requested(name: str, version: str) -> bool:
+    """Whether the measurement was requested: it takes a while, so that a button starts it."""
+    key = f"requested-{name}-{version}"
     if st.button("Measure", key=f"measure-{name}", icon=":material/play_arrow:"):
         st.session_state[key] = True
     return bool(st.session_state.get(key))
@@ -219,7 +218,7 @@ def _asked(name: str, version: str) -> bool:
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _hits(_loaded: LoadedBundle, version: str) -> measure.Hits:
-    del version  # a key of the cache
+    del version  # part of the cache key
     return measure.hits(_loaded.pipeline)
 
 
@@ -230,5 +229,5 @@ def _compared(_loaded: LoadedBundle, version: str) -> list[Measurement]:
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _grown(_loaded: LoadedBundle, version: str) -> dict[str, tuple[list[int], list[float]]]:
-    return measure.growth(_loaded.pipeline, _compared(_loaded, version))
+def _by_size(_loaded: LoadedBundle, version: str) -> dict[str, tuple[list[int], list[float]]]:
+    return measure.latency_by_size(_loaded.pipeline, _compared(_loaded, version))
