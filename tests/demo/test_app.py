@@ -83,7 +83,7 @@ def test_no_folder_beside_the_app_is_taken_for_pages_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_is_drawn_whole(start: Start, page: str) -> None:
+def test_every_page_is_drawn_without_errors(start: Start, page: str) -> None:
     test = start(page)
     assert not test.exception
     assert not test.error
@@ -98,12 +98,12 @@ def test_the_menu_leads_to_every_page(start: Start, page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_chart_has_words_for_those_who_do_not_see_it(start: Start, page: str) -> None:
+def test_every_chart_has_a_text_alternative(start: Start, page: str) -> None:
     for chart in start(page).get("plotly_chart"):
         assert len(chart.proto.alt) > 10
 
 
-def test_nothing_picked_shows_what_many_buy_and_where_to_begin(
+def test_without_picks_popular_items_and_scenarios_are_shown(
     start: Start, loaded: LoadedBundle
 ) -> None:
     test = start()
@@ -121,7 +121,7 @@ def test_a_scenario_fills_the_picks_and_recommends(start: Start) -> None:
     assert not set(picks) & set(recommended(test))
 
 
-def test_each_pick_changes_the_answer_and_can_be_taken_back(start: Start) -> None:
+def test_each_pick_changes_the_recommendations_and_can_be_removed(start: Start) -> None:
     test = start(picks=["i02"])
     first = recommended(test)
     test.button(key=f"more-{first[0]}").click().run()
@@ -186,14 +186,14 @@ def test_a_description_is_enough(start: Start) -> None:
     assert not test.error
 
 
-def test_simpler_models_stand_beside(start: Start) -> None:
+def test_simpler_models_are_compared(start: Start) -> None:
     test = start(picks=["i02", "i04"])
     test.toggle(key="compare").set_value(True).run()
     assert "Item-kNN" in html(test)
     assert "Popularity" in html(test)
 
 
-def test_looking_closer_opens_the_item(start: Start, loaded: LoadedBundle) -> None:
+def test_details_opens_the_item(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     wanted = recommended(test)[0]
     test.button(key=f"open-{wanted}").click().run()
@@ -202,7 +202,7 @@ def test_looking_closer_opens_the_item(start: Start, loaded: LoadedBundle) -> No
     assert "By co-purchase" in html(test)
 
 
-def test_an_item_that_is_gone_is_said_to_be(start: Start) -> None:
+def test_an_item_that_is_gone_is_an_error_message(start: Start) -> None:
     test = start("item", item="no-such-item")
     assert "unknown item 'no-such-item'" in said(test)
 
@@ -221,21 +221,21 @@ def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
     assert "Hidden item" not in html(test)
 
 
-def test_peers_are_asked_with_what_was_hidden_from_them(start: Start, loaded: LoadedBundle) -> None:
+def test_comparison_models_rank_the_hidden_item(start: Start, loaded: LoadedBundle) -> None:
     row = loaded.pipeline.contents.users.index("u03")
-    told = [loaded.item(one).item_id for one in loaded.pipeline.contents.histories.row(row)[:-1]]
+    known = [loaded.item(one).item_id for one in loaded.pipeline.contents.histories.row(row)[:-1]]
     scores = loaded.peers["mf"].scores(row, earlier=True)
     first = next(
         loaded.item(one)
         for one in np.argsort(-scores, kind="stable").tolist()
-        if loaded.item(one).item_id not in told
+        if loaded.item(one).item_id not in known
     )
     shown = html(start("known-user", user="u03"))
     mf = shown.partition("<h3>Matrix factorisation</h3>")[2]
     assert mf.partition("</li>")[0].count(escape(first.title)) >= 1
 
 
-def test_a_bundle_without_peers_says_how_to_add_some(
+def test_a_bundle_without_comparison_models_explains_how_to_add_them(
     start: Start, bundle_folder: Path, tmp_path: Path
 ) -> None:
     bundle = load_bundle(bundle_folder)
@@ -245,7 +245,7 @@ def test_a_bundle_without_peers_says_how_to_add_some(
     assert any("carries no other models" in one.value for one in test.caption)
 
 
-def test_users_that_were_got_right_have_the_item_marked(start: Start, loaded: LoadedBundle) -> None:
+def test_users_with_a_hit_have_the_item_marked(start: Start, loaded: LoadedBundle) -> None:
     assert loaded.found_users
     assert set(loaded.found_users) <= set(loaded.example_users)
     test = start("known-user")
@@ -255,7 +255,7 @@ def test_users_that_were_got_right_have_the_item_marked(start: Start, loaded: Lo
     assert "tt-found" in served
 
 
-def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:
+def test_an_unknown_user_id_suggests_an_existing_one(start: Start) -> None:
     test = start("known-user", user="unknown")
     assert "No user has this id" in test.info[0].value
     next(one for one in test.button if one.label == "Another user").click().run()
@@ -297,7 +297,7 @@ def test_models_draws_the_lines_that_are_chosen(start: Start, study_file: Path) 
     assert named.count(["v2", "v1"]) == 4  # three scales and the epochs
 
 
-def test_other_splits_of_the_data_set_stand_apart(
+def test_other_splits_of_the_data_set_are_shown_apart(
     start: Start, study_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "one.json").write_text(study_file.read_text())
@@ -308,7 +308,7 @@ def test_other_splits_of_the_data_set_stand_apart(
     assert ["hold" in plainly(one.value) for one in test.header] == [True]
 
 
-def test_models_without_results_says_how_to_get_some(
+def test_models_without_results_explains_how_to_get_them(
     start: Start, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -348,20 +348,20 @@ def test_serving_shows_larger_catalogues_that_were_measured(
     assert "7.25 MB" not in html(start("serving", results=tmp_path))
 
 
-def test_data_says_what_was_rejected(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
+def test_data_shows_rejected_rows(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
     assert "rejected: a rating that is no number" in html(start("data"))
     shutil.copytree(bundle_folder, tmp_path / "bundle")
     alone = start("data", bundle=tmp_path / "bundle")
     assert "does not lie beside the bundle" in alone.info[0].value
 
 
-def test_a_missing_bundle_is_said_in_words(start: Start, tmp_path: Path) -> None:
+def test_a_missing_bundle_is_an_error_message(start: Start, tmp_path: Path) -> None:
     test = start(bundle=tmp_path)
     assert "is not a bundle" in said(test)
     assert "make quickstart" in test.info[0].value
 
 
-def test_a_bundle_without_items_is_said_in_words(
+def test_a_bundle_without_items_is_an_error_message(
     start: Start, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = load_bundle(bundle_folder)
@@ -370,14 +370,14 @@ def test_a_bundle_without_items_is_said_in_words(
     assert "holds no items" in said(start())
 
 
-def test_filters_stay_while_another_page_is_looked_at(start: Start) -> None:
+def test_filters_stay_while_another_page_is_open(start: Start) -> None:
     test = start(picks=["i02"])
     test.multiselect(key="categories").set_value(["sport"]).run()
     test.button(key=f"open-{recommended(test)[0]}").click().run()
     assert test.session_state["categories"] == ["sport"]
 
 
-def test_a_filter_of_another_bundle_is_forgotten(start: Start) -> None:
+def test_a_filter_of_another_bundle_is_dropped(start: Start) -> None:
     test = start(picks=["i02"], categories=["no such"], price="Up to 7")
     assert not test.error
     assert len(recommended(test)) == SHOWN
@@ -402,7 +402,7 @@ def test_another_bundle_in_the_same_folder_is_read(
     assert "does not match its own sha256" in said(test.run())
 
 
-def test_an_unforeseen_error_shows_no_traceback(
+def test_an_unexpected_error_shows_no_traceback(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -415,7 +415,7 @@ def test_an_unforeseen_error_shows_no_traceback(
     assert "secret" not in test.error[0].value
 
 
-def test_a_service_that_is_away_is_said_in_words(
+def test_an_unreachable_service_is_an_error_message(
     start: Start, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()

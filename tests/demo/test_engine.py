@@ -28,7 +28,7 @@ def service(loaded: LoadedBundle, seen: list[dict]) -> httpx.MockTransport:
     return httpx.MockTransport(answer)
 
 
-def test_a_service_answers_as_the_bundle_does(loaded: LoadedBundle) -> None:
+def test_a_service_recommends_as_the_bundle_does(loaded: LoadedBundle) -> None:
     seen: list[dict] = []
     there, here = (
         OverHttp("http://service", "key", service(loaded, seen)),
@@ -43,7 +43,7 @@ def test_a_service_answers_as_the_bundle_does(loaded: LoadedBundle) -> None:
     assert Filters(**seen[-1]["filters"]).categories == ("sport",)
 
 
-def test_a_service_that_is_away_is_named() -> None:
+def test_an_unreachable_service_is_named() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 

@@ -28,7 +28,7 @@ def test_indexes_are_compared_on_the_bundles_own_vectors(loaded: LoadedBundle) -
     assert found["exact"].recall == pytest.approx(1)
 
 
-def test_growth_ends_at_the_whole_catalogue(loaded: LoadedBundle) -> None:
+def test_latency_by_size_ends_at_the_whole_catalogue(loaded: LoadedBundle) -> None:
     whole = measure.indexes(loaded.pipeline, queries=3)
     for sizes, times in measure.growth(loaded.pipeline, whole, queries=3).values():
         assert sizes[-1] == len(loaded.items)

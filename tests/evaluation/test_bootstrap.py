@@ -14,7 +14,7 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
     np.testing.assert_allclose(high, values.mean(axis=0) + error, atol=0.1 * error.max())
 
 
-def test_it_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_it_covers_the_truth_about_as_often_as_its_confidence() -> None:
     rng = np.random.default_rng(1)
     samples = rng.random((300, 200))  # every column a sample of its own
     low, high = bootstrap_interval(samples, resamples=500, confidence=0.9)

@@ -43,7 +43,7 @@ OLD = Results(
 )
 
 
-def test_other_models_keep_their_figures_and_say_where_they_are_from() -> None:
+def test_other_models_keep_their_figures_and_provenance() -> None:
     kept = kept_results(OLD, [row("v9", 0.2)], {"v9"})
     assert [one.model for one in kept.rows] == ["popularity", "v1", "v4"]
     assert kept.differences == OLD.differences
@@ -52,12 +52,12 @@ def test_other_models_keep_their_figures_and_say_where_they_are_from() -> None:
     assert kept.earlier == [Earlier(meta=FIRST, models=["popularity", "v1", "v4"])]
 
 
-def test_a_difference_to_what_is_measured_again_is_gone() -> None:
+def test_a_difference_to_a_model_measured_again_is_dropped() -> None:
     assert not kept_results(OLD, [row("v1")], {"v1", "v7"}).differences
     assert not kept_results(OLD, [row("v1")], {"v1", "v7"}).absent
 
 
-def test_a_file_that_was_continued_is_continued_again() -> None:
+def test_a_merged_file_can_be_merged_again() -> None:
     kept = kept_results(OLD, [row("v9")], {"v9"})
     second = Results(meta=SECOND, rows=[*kept.rows, row("v9", 0.2)], earlier=kept.earlier)
     again = kept_results(second, [row("v1")], {"v1"})

@@ -64,7 +64,7 @@ def test_seen_items_are_no_candidates_unless_asked_for() -> None:
     assert full_ranks(scorer, asked, wanted, exclude_seen=False).ranks.tolist() == [3]
 
 
-def test_more_can_be_taken_out_than_the_history_holds() -> None:
+def test_more_can_be_excluded_than_the_history_holds() -> None:
     asked, wanted = queries([3]), Histories.from_lists([[2]])
     seen = Histories.from_lists([[0, 0, 3]])
     found = rank_and_list(
@@ -108,12 +108,12 @@ def test_a_target_may_stand_behind_another_target() -> None:
     assert ranks.ranks.tolist() == [3, 1]
 
 
-def test_equal_scores_share_the_middle_place() -> None:
+def test_equal_scores_share_the_middle_rank() -> None:
     ranks = full_ranks(Table([[1, 1, 1, 1, 0]]), queries([]), Histories.from_lists([[2]]))
     assert ranks.ranks.tolist() == [2.5]
 
 
-def test_several_equal_targets_take_different_places() -> None:
+def test_several_equal_targets_take_different_ranks() -> None:
     everything = full_ranks(Table([[1, 1, 1]]), queries([]), Histories.from_lists([[0, 1, 2]]))
     assert everything.ranks.tolist() == [1, 2, 3]
     some = full_ranks(Table([[1, 1, 1, 1, 1]]), queries([]), Histories.from_lists([[4, 1]]))

@@ -31,7 +31,7 @@ def measured(config, latency, recall=1.0, k=10):
 EXACT = measured(ExactConfig(), 100)
 
 
-def test_the_fastest_that_keeps_the_recall():
+def test_the_fastest_that_reaches_the_recall():
     rows = [EXACT, measured(PqConfig(), 40), measured(HnswConfig(), 20, recall=0.98)]
     config, reason = fastest(rows, 0.99, 1.2)
     assert config == PqConfig()
@@ -41,7 +41,7 @@ def test_the_fastest_that_keeps_the_recall():
     )
 
 
-def test_exact_is_left_only_for_a_clear_gain():
+def test_exact_gives_way_only_to_a_clear_gain():
     config, reason = fastest([EXACT, measured(PqConfig(), 90)], 0.99, 1.2)
     assert config == ExactConfig()
     assert "1.11 times as fast as exact, not 1.2" in reason
@@ -123,7 +123,7 @@ def test_names():
 @pytest.mark.parametrize(
     "config", [PqConfig(), IvfConfig(numbers="float16", probes=8), HnswConfig(numbers="float16")]
 )
-def test_recall_holds_where_filters_ask_for_more(config, vectors, queries):
+def test_recall_holds_where_filters_search_deeper(config, vectors, queries):
     """A search that over-fetches must not lose what it was measured to find."""
     index = build_index(vectors, config)
     scores = queries @ vectors.T

@@ -30,7 +30,7 @@ def recall(found, true):
     return sum(shared) / true.size
 
 
-def test_says_what_it_is(index, config, vectors):
+def test_reports_size_dimension_and_configuration(index, config, vectors):
     assert isinstance(index, ItemIndex)
     assert (index.size, index.dim) == vectors.shape
     assert index.config == config
@@ -128,7 +128,7 @@ def test_saves_and_loads_alike(index, tmp_path, queries):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_takes_in_more_items_and_leaves_the_old_index_alone(config, vectors, queries):
+def test_extending_leaves_the_old_index_unchanged(config, vectors, queries):
     first, rest = vectors[:-100], vectors[-100:]
     index = build_index(first, config)
     before = index.search(queries, 20)
@@ -142,13 +142,13 @@ def test_takes_in_more_items_and_leaves_the_old_index_alone(config, vectors, que
 
 
 @pytest.mark.parametrize("more", [np.zeros((0, 1)), np.zeros((2, 3)), np.full((1, 1), np.nan)])
-def test_takes_in_nothing_that_is_no_vector_of_its_length(index, more):
+def test_extending_refuses_vectors_of_another_shape(index, more):
     wide = np.resize(more, (len(more), index.dim if more.shape[1] == 1 else 3))
     with pytest.raises(InputError, match="item vector"):
         index.extended(wide)
 
 
-def test_says_what_it_takes_in_memory(index, vectors):
+def test_reports_its_memory(index, vectors):
     numbers = getattr(index.config, "numbers", "float32")
     least = vectors.nbytes / {"float32": 1, "float16": 2, "int8": 4}[numbers]
     assert least <= index.nbytes < 3 * vectors.nbytes

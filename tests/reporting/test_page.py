@@ -52,7 +52,7 @@ def headings(page: str) -> list[str]:
     return parser.found
 
 
-def test_every_question_has_words_and_a_chart(study_figures: StudyFigures) -> None:
+def test_every_section_has_a_sentence_and_a_chart(study_figures: StudyFigures) -> None:
     page = render_page(study_figures)
     assert headings(page) == QUESTIONS
     assert page.count('class="answer"') == page.count('class="reading"') == len(QUESTIONS) - 1
@@ -71,7 +71,7 @@ def test_the_page_needs_no_network_and_escapes_words(study_figures: StudyFigures
     assert 'href="https://example.org/paper"' in outside
 
 
-def test_what_was_not_measured_is_not_asked(study_results: Results) -> None:
+def test_sections_without_figures_are_left_out(study_results: Results) -> None:
     rows = [row for row in study_results.rows if row.protocol == "full"]
     only = Results(meta=study_results.meta, rows=rows)
     page = render_page(StudyFigures.of([only]))
@@ -79,7 +79,7 @@ def test_what_was_not_measured_is_not_asked(study_results: Results) -> None:
     assert "chart-0" not in page
 
 
-def test_without_plotly_it_says_what_to_install(
+def test_without_plotly_the_error_names_the_extra(
     study_figures: StudyFigures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -62,7 +62,7 @@ def test_every_run_gives_the_same_bytes(study_figures: StudyFigures) -> None:
     assert render_picture(study_figures) == render_picture(study_figures)
 
 
-def test_without_matplotlib_it_says_what_to_install(
+def test_without_matplotlib_the_error_names_the_extra(
     study_figures: StudyFigures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -71,7 +71,7 @@ def test_without_matplotlib_it_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_to_draw_is_said(study_results: Results) -> None:
+def test_nothing_to_draw_is_an_error(study_results: Results) -> None:
     only = Results(meta=study_results.meta, rows=study_results.rows)
     with pytest.raises(InputError, match=r"^no differences of NDCG@10 under 'full' to draw; pass"):
         render_picture(StudyFigures.of([only]))

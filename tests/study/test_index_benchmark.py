@@ -71,7 +71,7 @@ def test_measures_every_kind_at_every_size(bundle: Path, blocks: Dataset) -> Non
     assert found.models["brute-force"].startswith("matrix product and top-k in PyTorch, on ")
 
 
-def test_published_figures_stand_beside_the_bundles_own_size(bundle: Path, blocks: Dataset) -> None:
+def test_published_figures_are_added_at_the_bundles_own_size(bundle: Path, blocks: Dataset) -> None:
     settings = IndexBench(kinds=("exact", "flat"), ks=(5,), queries=5, rounds=1)
     rows = bench_index(bundle, settings, reference=REFERENCE).rows
     (published,) = [row for row in rows if row.metric.startswith("published")]
@@ -80,7 +80,7 @@ def test_published_figures_stand_beside_the_bundles_own_size(bundle: Path, block
     assert published.low is None
 
 
-def test_what_takes_too_long_or_too_much_is_left_out(
+def test_kinds_that_take_too_much_time_or_memory_are_left_out(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = IndexBench(
@@ -109,7 +109,7 @@ def test_refuses_an_unknown_kind(bundle: Path) -> None:
         bench_index(bundle, IndexBench(kinds=("annoy",)))
 
 
-def test_a_turn_ends_when_its_time_is_up() -> None:
+def test_a_round_ends_at_its_time_limit() -> None:
     class Slow:
         asked = 0
 
@@ -123,7 +123,7 @@ def test_a_turn_ends_when_its_time_is_up() -> None:
     assert slow.asked == 2
 
 
-def test_there_is_memory_left() -> None:
+def test_available_memory_is_positive() -> None:
     assert available_bytes() > 2**20
 
 

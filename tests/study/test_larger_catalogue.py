@@ -28,7 +28,7 @@ def test_copies_keep_their_lengths(vectors):
     np.testing.assert_allclose(np.linalg.norm(larger_catalogue(longer, 2100), axis=1), 3, atol=1e-4)
 
 
-def test_fewer_are_a_draw_and_the_same_one_again(vectors):
+def test_fewer_are_a_repeatable_subset(vectors):
     found = larger_catalogue(vectors, 100, seed=4)
     assert len(np.unique(found, axis=0)) == 100
     np.testing.assert_array_equal(found, larger_catalogue(vectors, 100, seed=4))
@@ -41,6 +41,6 @@ def test_the_distance_to_the_nearest():
 
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 5), (2000, 0)])
-def test_refuses_what_cannot_grow(vectors, rows, size):
+def test_refuses_too_few_vectors_and_sizes_below_one(vectors, rows, size):
     with pytest.raises(InputError, match=f"got {size} and {rows}"):
         larger_catalogue(vectors[:rows], size)

@@ -63,7 +63,7 @@ def test_the_best_settings_are_a_variant_that_can_be_trained(
     assert train_variant(best, blocks).state.best_metric == pytest.approx(tuned.value)
 
 
-def test_a_search_goes_on_and_repeats_nothing(
+def test_a_search_resumes_and_repeats_nothing(
     searched: tuple[Tuned, Path], blocks: Dataset, mf: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned, out = searched
@@ -81,7 +81,7 @@ def test_a_search_goes_on_and_repeats_nothing(
     assert list(more.trials[:8]) == list(tuned.trials)
 
 
-def test_a_trial_that_was_cut_off_is_begun_again(
+def test_an_interrupted_trial_is_run_again(
     blocks: Dataset, mf: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(*_: Any, **given: Any) -> Any:
@@ -122,7 +122,7 @@ def test_a_trial_of_a_killed_process_is_queued_again(
     assert tuned.trials[1].settings == killed.params
 
 
-def test_hopeless_trials_are_given_up(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+def test_hopeless_trials_are_pruned(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
     longer = mf.vary(training=mf.training.vary(epochs=4, patience=4))
     useless = (Categorical(path="training.learning_rate", values=(1e-2, 1e-12)),)
     tuned = tune(longer, useless, blocks, tmp_path, trials=10)
@@ -131,7 +131,7 @@ def test_hopeless_trials_are_given_up(blocks: Dataset, mf: Variant, tmp_path: Pa
     assert tuned.best.training.learning_rate == 1e-2
 
 
-def test_the_test_part_is_never_looked_at(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+def test_the_test_part_is_never_read(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
     kept = blocks.split != Part.TEST
     without = replace(blocks, interactions=blocks.interactions.keep(kept), split=blocks.split[kept])
     whole = tune(mf, SPACE, blocks, tmp_path / "a", trials=2)
