@@ -197,7 +197,7 @@ def test_details_opens_the_item(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     wanted = recommended(test)[0]
     test.button(key=f"open-{wanted}").click().run()
-    assert "What is like it" in [one.value for one in test.subheader]
+    assert "Similar items" in [one.value for one in test.subheader]
     assert loaded.shown(wanted).title in html(test)
     assert "By co-purchase" in html(test)
 
@@ -268,16 +268,16 @@ def test_models_shows_the_figures_of_the_file(start: Start) -> None:
     assert "0.1234" in shown
     assert "[0.1134, 0.1334]" in shown
     assert shown.index(">v9<") < shown.index(">popularity<")  # the best first
-    assert [one.value for one in test.subheader] == ["Do easy questions flatter?"]
+    assert [one.value for one in test.subheader] == ["Sampled against full ranking"]
 
 
 def test_models_shows_a_whole_study(start: Start, study_file: Path) -> None:
     test = start("models", results=study_file)
     assert not test.error
     assert [one.value for one in test.subheader] == [
-        "Cold start", "By activity", "New users, by history", "People that training never saw",
-        "What each part is worth", "What the towers listen to", "How they learned",
-        "What they cost", "Do easy questions flatter?",
+        "Cold start", "By activity", "New users, by history", "Users held out of training",
+        "Ablation: what each part is worth", "Gate weights of the towers", "Training curves",
+        "Training time", "Sampled against full ranking",
     ]  # fmt: skip
     assert [one.label for one in test.tabs] == [
         "Full ranking", "Among 100 sampled items", "New items", "New users", "Known users",
@@ -352,7 +352,7 @@ def test_data_shows_rejected_rows(start: Start, tmp_path: Path, bundle_folder: P
     assert "rejected: a rating that is no number" in html(start("data"))
     shutil.copytree(bundle_folder, tmp_path / "bundle")
     alone = start("data", bundle=tmp_path / "bundle")
-    assert "does not lie beside the bundle" in alone.info[0].value
+    assert "no prepared data set beside the bundle" in alone.info[0].value
 
 
 def test_a_missing_bundle_is_an_error_message(start: Start, tmp_path: Path) -> None:

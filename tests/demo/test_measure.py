@@ -30,7 +30,7 @@ def test_indexes_are_compared_on_the_bundles_own_vectors(loaded: LoadedBundle) -
 
 def test_latency_by_size_ends_at_the_whole_catalogue(loaded: LoadedBundle) -> None:
     whole = measure.indexes(loaded.pipeline, queries=3)
-    for sizes, times in measure.growth(loaded.pipeline, whole, queries=3).values():
+    for sizes, times in measure.latency_by_size(loaded.pipeline, whole, queries=3).values():
         assert sizes[-1] == len(loaded.items)
         assert sizes == sorted(sizes)
         assert np.all(np.asarray(times) > 0)

@@ -139,7 +139,7 @@ def test_refuses_files_of_two_indexes(folder, config, vectors, tmp_path):
     other = tmp_path / "other"
     save_index(build_index(vectors[:100], config), other)
     (other / FILES[config.kind]).rename(folder / FILES[config.kind])
-    with pytest.raises(ArtefactError, match=r"says 200 items .* has 100 of 24; build it again"):
+    with pytest.raises(ArtefactError, match=r"names 200 items .* has 100 of 24; build it again"):
         load_index(folder)
 
 
