@@ -14,9 +14,9 @@ SHELL := bash  # braces in the recipe of bench
 
 # One thread per process where the work is small: parallel tests do not compete, threads do not
 # spin waiting for each other on a busy machine, and sums keep their order.
-quickstart test docs: export OMP_NUM_THREADS := 1
+quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test bench bench-peers bench-serving docs clean
+.PHONY: help install quickstart check test environments bench bench-peers bench-serving docs clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -45,6 +45,9 @@ check: install ## Lint, format, types, the import contract, tables against resul
 
 test: install ## Run the tests and the doctests
 	$(BIN)/pytest --numprocesses $(WORKERS)
+
+environments: install ## Run every command in real environments of the base and of 'serve'
+	TWOTOWER_ENVIRONMENTS=1 $(BIN)/pytest tests/environments -k really
 
 bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the real data
 	$(BIN)/python benchmarks/evaluation_speed.py

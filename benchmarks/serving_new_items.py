@@ -88,8 +88,8 @@ def main() -> None:
         def served(rerank: bool) -> Recommender:
             def answer(browsed: list[int]) -> list[int]:
                 wanted = Request(history=[contents.items.ids[row] for row in browsed])
-                (items,) = service.recommend([wanted], K, rerank=rerank)
-                return contents.items.indices(one.item_id for one in items).tolist()
+                (found,) = service.recommend(service.current, [wanted], K, rerank=rerank)
+                return contents.items.indices(one.item_id for one in found.items).tolist()
 
             return answer
 

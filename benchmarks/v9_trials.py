@@ -36,7 +36,8 @@ from twotower.workflow.progress import Silent
 from twotower.workflow.run import prepared_dataset
 
 USERS = 20_000
-PUBLISHED = ALSConfig(frequency_power=0.0, recency=1.0, fold_in_confidence=40.0)
+PLAIN = ALSConfig(popularity_discount=0.0)
+PUBLISHED = PLAIN.vary(frequency_power=0.0, recency=1.0, fold_in_confidence=40.0)
 NEXT = ALSConfig(next_item=True)
 V9 = SequenceConfig()
 LENDING = V9.smoothing
@@ -46,7 +47,7 @@ OURS = V9.factors.vary(embedding_dim=NEXT.embedding_dim)
 LEAST_SQUARES: dict[str, tuple[ALSConfig, TextSmoothing | None]] = {
     "als as published": (PUBLISHED, None),
     "als, penalty by frequency": (PUBLISHED.vary(frequency_power=1.0), None),
-    "als, and newer items weigh more": (ALSConfig(), None),
+    "als, and newer items weigh more": (PLAIN, None),
     "als, and what comes next": (NEXT.vary(next_share=0.0, popularity_discount=0.0), None),
     "als, and a share of the own factor": (NEXT.vary(popularity_discount=0.0), None),
     "als, and popularity discounted": (NEXT, None),
@@ -82,14 +83,14 @@ def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:
     yield "v9", module.scorer()
     weight = float(module.factor_weight)
     module.factor_weight.fill_(0.0)
-    scales = module.config.cold_items
+    scales = module.cold_scales.clone()
     # New items are scaled to stand beside factors: without these they would fill every list.
-    module.config = module.config.vary(cold_items=scales.vary(tower_scale=1.0))
+    module.cold_scales[0] = 1.0
     yield "v9, towers alone", module.scorer()
     module.item_map.zero_()
     yield "v9, towers alone, not projected", module.scorer()
     module.factor_weight.fill_(weight)
-    module.config = module.config.vary(cold_items=scales)
+    module.cold_scales.copy_(scales)
     yield "v9, towers not projected", module.scorer()
 
 

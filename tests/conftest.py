@@ -11,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from twotower.data import Dataset
 
+pytest.register_assert_rewrite("twotower.testing")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Before NumPy, torch or FAISS are imported, and for the processes that tests start: one
@@ -69,54 +71,17 @@ def blocks() -> "Dataset":
     Twelve items a user, the last two held out; ratings, times, titles, categories and years, so
     that every feature has something to say.
     """
-    import numpy as np
-    import polars as pl
+    from twotower.testing import block_dataset
 
-    from twotower.data import Dataset, Histories, IdMap, columns
-
-    users, items, length = 60, 40, 12
-    rng = np.random.default_rng(3)
-    lists = [2 * rng.permutation(items // 2)[:length] + user % 2 for user in range(users)]
-    events = users * length
-    times = 1_600_000_000_000 + np.sort(rng.integers(0, 10**10, (users, length)), axis=1)
-    log = Histories(
-        np.arange(users + 1, dtype=np.int64) * length,
-        np.concatenate(lists).astype(np.int32),
-        rng.integers(1, 6, events).astype(np.float32),
-        times.ravel(),
-    )
-    ids = [f"i{item:02}" for item in range(items)]
-    catalogue = pl.DataFrame(
-        {
-            columns.ITEM_ID: ids,
-            columns.TITLE: [f"{('Dragon', 'Racing')[i % 2]} Saga {i // 2}" for i in range(items)],
-            columns.DESCRIPTION: [None] * items,
-            columns.PRICE: rng.uniform(5, 60, items).astype(np.float32),
-            columns.CATEGORY: [("role-playing", "sport")[i % 2] for i in range(items)],
-            columns.AVERAGE_RATING: [None] * items,
-            columns.RATING_COUNT: [None] * items,
-            columns.IMAGE: [None] * items,
-            columns.RELEASED: [None, *(1990.0 + 7 * i % 30 for i in range(1, items))],
-        }
-    )
-    return Dataset(
-        "blocks",
-        IdMap([f"u{user:02}" for user in range(users)], "user"),
-        IdMap(ids, "item"),
-        catalogue,
-        log,
-        np.tile([0] * (length - 2) + [1, 2], users).astype(np.uint8),
-        {"settings": {"split": {"kind": "leave-last-two"}}},
-    )
+    return block_dataset()
 
 
 @pytest.fixture(scope="session")
 def block_text(blocks: "Dataset") -> Any:
     """Hashed titles of ``blocks``."""
-    from twotower.data import columns
-    from twotower.features.text import HashingText
+    from twotower.testing import hashed_titles
 
-    return HashingText().encode(blocks.catalogue[columns.TITLE].to_list())
+    return hashed_titles(blocks)
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +108,7 @@ def small_variants() -> dict[str, Any]:
         if model.kind == "sequence":
             model = model.vary(
                 history=model.history.vary(hidden_dim=8),
-                index_dim=6,
+                index_dim=model.index_dim and 6,
                 text_components=8,
                 text_hidden_dim=16,
                 factors=model.factors.vary(embedding_dim=4),
@@ -161,7 +126,12 @@ def small_variants() -> dict[str, Any]:
                 ),
             )
         training = variant.training.vary(
-            epochs=2, least_steps=0, batch_size=64, learning_rate=1e-2, validate_steps=1
+            epochs=2,
+            least_steps=0,
+            batch_size=64,
+            learning_rate=1e-2,
+            warmup_steps=0,
+            validate_steps=1,
         )
         negatives = variant.negatives
         if negatives.kind == "curriculum":  # one epoch a stage
@@ -171,6 +141,7 @@ def small_variants() -> dict[str, Any]:
             model=model,
             training=training,
             negatives=negatives,
+            sizing="fixed",
             text_encoder="hashing",
             image_encoder="thumbnail",
         )
@@ -185,6 +156,17 @@ def block_teachers(blocks: "Dataset", small_variants: dict[str, Any]) -> dict[st
 
     trained = fit(small_variants["lightgcn"], blocks, validate=lambda _: 1.0)
     return {"lightgcn": trained.module.scorer()}
+
+
+@pytest.fixture(scope="session")
+def bundle_of_blocks(
+    blocks: "Dataset", small_variants: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A bundle of the small v9, trained on ``blocks``; not to be changed."""
+    from twotower import Recommender
+
+    folder = tmp_path_factory.mktemp("bundle-of-blocks") / "bundle"
+    return Recommender.fit(blocks, small_variants["v9"]).save(folder)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+import polars as pl
 import pytest
 
 from twotower import __version__
@@ -181,6 +182,38 @@ def test_somebody_new_names_items_after_one_history_option(
     assert len(read(files[2])) == 10
 
 
+def test_a_batch_says_what_it_wrote_and_for_whom_it_has_nothing(
+    made: Path, cli: Any, tmp_path: Path
+) -> None:
+    users, out = tmp_path / "users.parquet", tmp_path / "out.parquet"
+    pl.DataFrame({"user_id": ["u04", "joined-today"]}).write_parquet(users)
+    batch = ("recommend", "--bundle", made / "bundle", "--batch", users, "--out", out, "-k", 3)
+    done = cli(*batch)
+    assert "6 items for 2 users written to" in done.out
+    assert "1 of them are not in the bundle and get popular items" in done.out
+    assert pl.read_parquet(out)["source"].to_list() == ["model"] * 3 + ["popular"] * 3
+    done = cli(*batch, "--unknown", "skip")
+    assert "3 items for 2 users written to" in done.out
+    assert "1 of them are not in the bundle and are left out" in done.out
+    done = cli(*batch, "--unknown", "fail")
+    assert_mistake(done, "unknown user 'joined-today'; pass ")
+
+
+def test_who_has_had_everything_is_told_so(made: Path, cli: Any, tmp_path: Path) -> None:
+    everything = read_ids(made / "data")
+    user = ("recommend", "--bundle", made / "bundle", "--user", "u04", "--history", *everything)
+    done = cli(*user, "-k", 3, "--json", tmp_path / "found.json")
+    assert done.status == 0, done.error
+    assert "no items: nothing is left that they have not had; pass --include-seen" in done.out
+    assert read(tmp_path / "found.json") == []
+    done = cli(*user, "-k", 3, "--include-seen", "--json", tmp_path / "found.json")
+    assert len(read(tmp_path / "found.json")) == 3
+
+
+def read_ids(data: Path) -> list[str]:
+    return pl.read_parquet(data / "catalogue.parquet")["item_id"].to_list()
+
+
 @pytest.mark.parametrize(
     ("folder", "told"), [("data", "shop"), ("models/v5", "two_tower"), ("bundle", "model_version")]
 )
@@ -247,7 +280,6 @@ def assert_mistake(done: Done, told: str) -> None:
         ("run --dataset {shop} --out {out} --model v99", "unknown model 'v99'; pass one of"),
         ("run --dataset {shop} --out {out} --k-core -1", "k_core: "),
         ("prepare {shop} --out {out} --column user", "--column must be name=column, got 'user'"),
-        ("prepare {shop} --out {out} --column who=me", "who: "),
         ("prepare {shop} --out {out} --column user=buyer", "has no column 'buyer'"),
         ("prepare {shop} --out {out} --k-core 50", "no interaction is left in the 50-core"),
         ("prepare {shop} --out {out} --catalogue no.csv", "catalogue no.csv does not exist"),
@@ -270,8 +302,39 @@ def assert_mistake(done: Done, told: str) -> None:
         ("hold-out --data {made}/data --out {out} --users 2", "users must be a share from 0 to"),
         ("index nowhere --data {made}/data --out {out}", "nowhere is not a readable trained model"),
         ("index {made}/models/mf --data {made}/data --out {out}", "'mf' has no towers to serve"),
-        ("recommend --bundle nowhere --user u00", "nowhere"),
-        ("recommend --bundle {made}/data --user u00", "manifest.json"),
+        ("recommend --bundle nowhere --user u00", "nowhere is not a readable bundle: it is not"),
+        (
+            "recommend --bundle {made}/data --user u00",
+            "made0/data is a prepared data set, not a bundle; train a model on it with "
+            "'twotower train', and make a bundle of the model with 'twotower index'",
+        ),
+        (
+            "recommend --bundle {made}/models/v5 --user u00",
+            "models/v5 is a trained model, not a bundle; make a bundle of it with 'twotower index'",
+        ),
+        ("recommend --bundle {made} --user u00", "but holds bundle; give {made}/bundle"),
+        ("recommend --bundle {shop} --user u00", "is not a bundle: manifest.json is missing; give"),
+        (
+            "evaluate --data {made}/data {made}/models",
+            "but holds lightgcn; give {made}/models/lightgcn",
+        ),
+        (
+            "evaluate --data {made}/data {made}/bundle",
+            "bundle is a bundle, not a trained model; give the folder that 'twotower train' wrote",
+        ),
+        (
+            "train --data {shop} --out {out} --model mf",
+            "shop is not a prepared data set: manifest.json is missing; prepare it first with "
+            "'twotower prepare {shop} --out …', and give what it wrote",
+        ),
+        ("train --data {made}/bundle --out {out}", "is a bundle, not a prepared data set; give"),
+        ("train --data {made} --out {out}", "but holds data; give {made}/data"),
+        ("recommend --bundle {made}/bundle --history i00 -zz -k 2", "unknown item '-zz'; pass"),
+        ("recommend --bundle {made}/bundle --history=-zz -u -k 2", "unknown item '-zz'; pass"),
+        (
+            "prepare {shop} --out {out} --column visitor=user_id",
+            "--column has no 'visitor'; it is one of user, item, ",
+        ),
         ("recommend --bundle {made}/bundle --user nobody", "unknown user 'nobody'; pass history"),
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
         ("recommend --bundle {made}/bundle --history i00 i99", "unknown item 'i99'; pass one of"),
@@ -286,7 +349,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     out = tmp_path / "out"
     done = cli(*(word.format(made=made, shop=shop, out=out) for word in arguments.split()))
-    assert_mistake(done, told)
+    assert_mistake(done, told.format(made=made, shop=shop))
     assert not out.exists()
 
 

@@ -64,6 +64,14 @@ def test_a_key_is_shown_once_and_its_hash_is_kept(cli: Any, tmp_path: Path) -> N
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_key_gets_a_line_of_its_own(cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    cli("key", "shop", "--keys", file)
+    file.write_text(file.read_text().rstrip("\n"))
+    assert cli("key", "page", "--keys", file)[0] == 0
+    assert [key.name for key in read_keys(file)] == ["shop", "page"]
+
+
 def test_batches_for_all_users_and_for_some(cli: Any, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.parquet"
     status, printed, error = cli(

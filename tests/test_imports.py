@@ -39,9 +39,13 @@ def run(code: str) -> str:
     return done.stdout
 
 
-def heavy_after(code: str) -> set[str]:
-    output = run(f"{code}\nimport sys\nprint()\nprint(*(m for m in {HEAVY} if m in sys.modules))")
+def loaded_after(code: str, modules: tuple[str, ...]) -> set[str]:
+    output = run(f"{code}\nimport sys\nprint()\nprint(*(m for m in {modules} if m in sys.modules))")
     return set(output.splitlines()[-1].split())
+
+
+def heavy_after(code: str) -> set[str]:
+    return loaded_after(code, HEAVY)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -59,14 +63,24 @@ def test_command_line_help_loads_nothing_heavy() -> None:
         "    assert not end.code, end.code"
     )
     assert heavy_after(code) == set()
+    assert loaded_after(code, ("polars", "numpy", "pydantic")) == set()
+
+
+def test_recommending_loads_what_it_uses(bundle_of_blocks: Path) -> None:
+    line = ["recommend", "--bundle", str(bundle_of_blocks), "--user", "u01"]
+    code = (
+        "from twotower.cli import main\n"
+        "try:\n"
+        f"    main({line})\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code"
+    )
+    unused = ("torch", "pyarrow", "httpx", "sqlalchemy", "fastapi", "tokenizers", "plotly")
+    assert loaded_after(code, unused) == set()
 
 
 def test_serving_never_loads_torch() -> None:
-    names = [
-        dotted(path)
-        for path in MODULES
-        if {"bundle", "inference", "service", "index", "factors"} & set(path.parts)
-    ]
+    names = [dotted(path) for path in MODULES if SERVING & set(path.parts)]
     loaded = heavy_after(f"import {', '.join(names)}")
     assert loaded <= {"faiss", "onnxruntime", "fastapi", "sqlalchemy"}
 

@@ -1,8 +1,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
+import twotower
 from twotower import Recommender, prepare
 from twotower.data import Dataset
 from twotower.data.settings import PrepareSettings
@@ -88,6 +93,11 @@ def test_an_unknown_user_with_a_history_is_somebody_new(fitted: Recommender) -> 
         ),
         ({"history": "i02"}, r"^history must be a list of item ids, got the text 'i02'; pass "),
         ({"user_id": "u00", "k": 0}, r"^k must be at least 1, got 0$"),
+        ({"user_id": "u00", "k": 2.5}, r"^k must be a whole number, got 2\.5; pass k=10$"),
+        ({"user_id": ["u00"], "k": 2.0}, r"^k must be a whole number, got 2\.0; pass k=10$"),
+        ({"user_id": 2.5}, r"^user_id must be text or a whole number, got 2\.5$"),
+        ({"history": [None]}, r"^every id of history must be text or a whole number, got None$"),
+        ({"history": 5}, r"^history must be a list of ids, got 5; pass \[5\]$"),
     ],
 )
 def test_a_request_that_cannot_be_answered_says_why(
@@ -95,6 +105,42 @@ def test_a_request_that_cannot_be_answered_says_why(
 ) -> None:
     with pytest.raises(InputError, match=text):
         fitted.recommend(**arguments)
+
+
+@pytest.mark.parametrize(
+    "as_given",
+    [list, tuple, np.array, pl.Series, pd.Series, pa.array, lambda ids: pa.chunked_array([ids])],
+    ids=["list", "tuple", "numpy", "polars", "pandas", "arrow", "chunks"],
+)
+def test_ids_come_as_any_sequence(as_given: Any, fitted: Recommender) -> None:
+    history, users = ["i02", "i04"], ["u00", "u01"]
+    assert fitted.recommend(history=as_given(history)) == fitted.recommend(history=history)
+    assert fitted.recommend("u01", as_given([])) == fitted.recommend("u01")
+    found = fitted.recommend(as_given(users), k=3)
+    assert found.equals(fitted.recommend(users, k=3))
+
+
+def test_many_users_get_a_table(fitted: Recommender) -> None:
+    found = fitted.recommend(["u00", "joined-today", "u01"], k=3)
+    assert found.columns == ["user_id", "rank", "item_id", "title", "score", "source"]
+    assert found["user_id"].to_list() == ["u00"] * 3 + ["joined-today"] * 3 + ["u01"] * 3
+    assert found["source"].to_list() == ["model"] * 3 + ["popular"] * 3 + ["model"] * 3
+    own = fitted.recommend("u01", k=3)
+    assert found["item_id"].to_list()[-3:] == [item.item_id for item in own]
+    assert found["title"].to_list()[-3:] == [item.title for item in own]
+    assert found["score"].to_list()[-3:] == pytest.approx([item.score for item in own])
+    known = fitted.recommend(["u00", "joined-today"], k=3, unknown="skip")
+    assert set(known["user_id"]) == {"u00"}
+    assert fitted.recommend([], k=3).columns == found.columns
+    with pytest.raises(InputError, match=r"^unknown user 'joined-today'; pass unknown='popular'"):
+        fitted.recommend(["u00", "joined-today"], unknown="fail")
+    with pytest.raises(InputError, match=r"^many users take no history; recommend for each"):
+        fitted.recommend(["u00"], ["i02"])
+
+
+def test_the_public_names_are_listed() -> None:
+    assert {"Dataset", "Recommender", "prepare", "__version__"} <= set(dir(twotower))
+    assert twotower.Dataset is Dataset
 
 
 def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variants: Any) -> None:

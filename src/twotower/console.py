@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,9 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from twotower.evaluation.results import Difference, Row
-from twotower.inference.pipeline import Recommendation
 from twotower.workflow.progress import Bar, BarReporter, Reporter
+
+if TYPE_CHECKING:
+    from twotower.evaluation.results import Difference, Row
+    from twotower.inference.answers import Recommendation
 
 SHOWN_METRICS = ("HR@5", "HR@10", "HR@50", "NDCG@10", "MRR")
 INTERVAL_OF = "NDCG@10"
@@ -88,7 +91,7 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
         yield report
 
 
-def results_table(rows: Sequence[Row], protocol: str) -> Table:
+def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
     """One line a model, one column a metric, with 95% intervals for NDCG@10.
 
     Rows that hold none of the usual metrics, as those that describe lists, are shown whole:
@@ -121,7 +124,7 @@ def results_table(rows: Sequence[Row], protocol: str) -> Table:
 COLOURS = {"helps": "green", "hurts": "red", "no difference shown": "dim"}
 
 
-def differences_table(differences: Sequence[Difference], protocol: str, metric: str) -> Table:
+def differences_table(differences: "Sequence[Difference]", protocol: str, metric: str) -> Table:
     """One line a model: what it gains over its parent, and whether that is more than chance."""
     table = Table(title=f"{metric}, {protocol}, against the parent", title_justify="left")
     for name in ("model", "parent"):
@@ -142,7 +145,7 @@ def differences_table(differences: Sequence[Difference], protocol: str, metric: 
     return table
 
 
-def recommendations_table(items: Sequence[Recommendation]) -> Table:
+def recommendations_table(items: "Sequence[Recommendation]") -> Table:
     """One line an item."""
     table = Table()
     table.add_column("#", justify="right")

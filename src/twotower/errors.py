@@ -14,12 +14,20 @@ class InputError(TwoTowerError, ValueError):
         What is wrong, with the value seen: ``k must be at least 1, got 0``.
     fix
         What to do about it: ``pass k=10 or more``. Optional where ``what`` says it all.
+    cli_fix
+        The same for the command line, where options have other names than in Python.
     """
 
-    def __init__(self, what: str, fix: str | None = None) -> None:
+    def __init__(self, what: str, fix: str | None = None, *, cli_fix: str | None = None) -> None:
         self.what = what
         self.fix = fix
+        self.cli_fix = cli_fix
         super().__init__(what if fix is None else f"{what}; {fix}")
+
+    @property
+    def on_command_line(self) -> str:
+        """The message with the fix in terms of the command line."""
+        return str(self) if self.cli_fix is None else f"{self.what}; {self.cli_fix}"
 
 
 class ArtefactError(TwoTowerError):

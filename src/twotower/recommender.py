@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
+from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
 from twotower.inference.pipeline import Pipeline, Recommendation
 
 if TYPE_CHECKING:
     from twotower.data import Dataset
     from twotower.training.fit import Trained
     from twotower.training.variant import Variant
+
+UserId: TypeAlias = str | int
+ItemId: TypeAlias = str | int
+Column: TypeAlias = Any
+"""A column of ids: a NumPy array, or a Series of polars, pandas or Arrow."""
 
 
 class Recommender:
@@ -24,12 +34,15 @@ class Recommender:
     def __init__(
         self,
         pipeline: Pipeline,
-        trained: Trained | None = None,
         dataset: Dataset | None = None,
+        *,
+        evaluated: Trained | None = None,
+        shipped: Trained | None = None,
     ) -> None:
         self._pipeline = pipeline
-        self._trained = trained
         self._dataset = dataset
+        self._evaluated = evaluated
+        self._shipped = shipped
 
     @classmethod
     def fit(
@@ -39,6 +52,7 @@ class Recommender:
         *,
         seed: int = 0,
         text_encoder: str = "minilm",
+        refit: bool = True,
         checkpoint: Path | None = None,
     ) -> Self:
         """Train a two-tower and index its items.
@@ -54,6 +68,9 @@ class Recommender:
             Decides initial weights, batches and dropout.
         text_encoder
             ``minilm`` (extra ``text``) or ``hashing``; a `Variant` brings its own.
+        refit
+            Whether recommendations come from the model fitted anew on all interactions, with
+            what validation chose; `evaluate` measures the one fitted on the training part.
         checkpoint
             Folder of checkpoints; a fit that was interrupted goes on from there.
 
@@ -62,22 +79,25 @@ class Recommender:
         InputError
             An unknown model, one without towers, or a data set without a validation part.
         """
-        from twotower.models.sequence_towers import SequenceConfig
-        from twotower.models.two_tower import TwoTowerConfig
         from twotower.workflow.bundling import bundle_contents
         from twotower.workflow.models import named_variant, train_variant
+        from twotower.workflow.refit import refit as refit_model
+        from twotower.workflow.refit import refit_blend
         from twotower.workflow.reranking import fitted_blend
 
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
-        if not isinstance(variant.model, TwoTowerConfig | SequenceConfig):
+        if not variant.model.has_towers:
             raise InputError(
                 f"model {name!r} has no towers to serve", "fit a two-tower, for example v9"
             )
         trained = train_variant(variant, dataset, name=name, seed=seed, checkpoint=checkpoint)
-        blend = fitted_blend(trained, dataset)
-        contents = bundle_contents(name, trained, dataset, reranker=blend)
-        return cls(Pipeline(contents), trained, dataset)
+        blend, shipped = fitted_blend(trained, dataset), trained
+        if refit:
+            shipped = refit_model(name, trained, dataset)
+            blend = refit_blend(blend, shipped, dataset)
+        contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
+        return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
     def evaluate(self) -> dict[str, float]:
         """Full-ranking test metrics, ``{"HR@10": …, "NDCG@10": …}``.
@@ -89,38 +109,109 @@ class Recommender:
         """
         from twotower.evaluation.protocols import FULL, evaluate
 
-        if self._trained is None or self._dataset is None:
+        if self._evaluated is None or self._dataset is None:
             raise InputError(
                 "a loaded bundle holds no test part", "evaluate the recommender that was fitted"
             )
-        found = evaluate(self._trained.module.scorer(), self._dataset, protocols=(FULL,))
+        found = evaluate(self._evaluated.module.scorer(), self._dataset, protocols=(FULL,))
         return {metric: found.mean(FULL, metric) for metric in found.metrics}
 
-    def recommend(
+    @overload  # a text is a sequence too, but the id of one user
+    def recommend(  # type: ignore[overload-overlap]
         self,
-        user_id: str | None = None,
-        history: Sequence[str] = (),
+        user_id: UserId | None = None,
+        history: Sequence[str] | Column = (),
         k: int = 10,
         *,
         exclude_seen: bool = True,
-    ) -> list[Recommendation]:
-        """Items for a known user, for somebody new who just looked at ``history``, or both.
+    ) -> list[Recommendation]: ...
 
-        See `twotower.inference.pipeline.Pipeline.recommend` for arguments and errors.
+    @overload
+    def recommend(
+        self,
+        user_id: Sequence[UserId] | Column,
+        history: Sequence[str] | Column = (),
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        unknown: Unknown = "popular",
+    ) -> pl.DataFrame: ...
+
+    def recommend(
+        self,
+        user_id: Any = None,
+        history: Any = (),
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        unknown: Unknown = "popular",
+    ) -> list[Recommendation] | pl.DataFrame:
+        """Items for a known user, for a new one who just looked at ``history``, or for many users.
+
+        Parameters
+        ----------
+        user_id
+            Id of a known user, None, or many: a list, an array or a column of any library.
+        history
+            Ids of the items just browsed, oldest first: a list, an array or a column. Not with
+            many users.
+        k
+            Items to return, fewer only where fewer exist.
+        exclude_seen
+            Leave out items of the history, stored or given.
+        unknown
+            Of many users, what those get that the model does not know: ``popular`` items, nothing
+            (``skip``), or an error (``fail``).
+
+        Returns
+        -------
+        list of Recommendation
+            For one user.
+        polars.DataFrame
+            For many: ``user_id``, ``rank`` (from 1), ``item_id``, ``title``, ``score`` and
+            ``source``, which is ``model`` or ``popular``. Items are searched exactly.
+
+        Raises
+        ------
+        InputError
+            At an unknown user without a history, an unknown item, an empty request, or ``k`` that
+            is no whole number above 0.
         """
-        return self._pipeline.recommend(user_id, history, k, exclude_seen=exclude_seen)
+        if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
+            one = None if user_id is None else id_text(user_id, "user_id")
+            return self._pipeline.recommend(one, id_list(history), k, exclude_seen=exclude_seen)
+        if len(history):
+            raise InputError(
+                "many users take no history", "recommend for each with its own, or without"
+            )
+        tables = recommendation_tables(
+            self._pipeline,
+            id_list(user_id, "user_id"),
+            k,
+            exclude_seen=exclude_seen,
+            unknown=unknown,
+        )
+        found = [pl.DataFrame(pl.from_arrow(table)) for table, _ in tables]
+        empty = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
+        rows = pl.concat([empty, *found])
+        items = self._pipeline.items
+        titles = [items.titles.rows[items.row(item)] for item in rows[columns.ITEM_ID]]
+        titled = rows.with_columns(pl.Series(columns.TITLE, titles, dtype=pl.String))
+        return titled.select(
+            columns.USER_ID, "rank", columns.ITEM_ID, columns.TITLE, "score", "source"
+        )
 
-    def similar_items(self, item_id: str, k: int = 10) -> list[Recommendation]:
+    def similar_items(self, item_id: ItemId, k: int = 10) -> list[Recommendation]:
         """Items nearest to ``item_id`` in the model's space."""
-        return self._pipeline.similar_items(item_id, k)
+        return self._pipeline.similar_items(id_text(item_id, "item_id"), k)
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle, all or nothing."""
         from twotower.workflow.bundling import write_bundle
 
-        if self._trained is None:
+        if self._shipped is None:
             raise InputError("this recommender was loaded from a bundle", "copy that folder")
-        write_bundle(Path(folder), self._pipeline.contents, self._trained)
+        write_bundle(Path(folder), self._pipeline.contents, self._shipped)
         return Path(folder)
 
     @classmethod

@@ -8,7 +8,7 @@ import pytest
 from twotower.data import columns
 from twotower.data.catalogue import CATALOGUE_SCHEMA
 from twotower.data.prepare import prepare
-from twotower.data.readers import ColumnMapping, amazon, jsonl
+from twotower.data.readers import ColumnMapping, ReadOptions, amazon, jsonl
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 
@@ -69,7 +69,8 @@ def test_a_raw_product_is_flattened(tmp_path: Path) -> None:
         ({"categories": None, "main_category": None}, "category", None),
         ({"images": [{"thumb": "t"}]}, "image", "t"),
         ({"images": [None, {"large": ""}]}, "image", None),
-        ({"images": {"hi_res": ["x"]}}, "image", None),
+        ({"images": {"hi_res": ["x"]}}, "image", "x"),
+        ({"images": {"hi_res": [None], "large": []}}, "image", None),
         ({"title": "  "}, "title", None),
         ({"price": "$1,299.50"}, "price", 1299.5),
         ({"price": " 7 "}, "price", 7.0),
@@ -89,12 +90,12 @@ def test_what_a_product_may_lack(
     ("product", "reason"),
     [
         ({"price": "from 12.99"}, "price: not a number"),
-        ({"price": "12,99"}, "price: not a number"),
         ({"price": "—"}, "price: not a number"),
         ({"price": [1]}, "price: not a number"),
         ({"price": -1}, "price: out of range"),
         ({"price": float("inf")}, "price: out of range"),
         ({"average_rating": 11}, "average_rating: out of range"),
+        ({"price": "12 or 13"}, "price: not a number"),
         ({"rating_number": -3}, "rating_count: out of range"),
     ],
 )
@@ -102,7 +103,7 @@ def test_a_value_that_cannot_be_becomes_null_and_is_counted(
     tmp_path: Path, product: dict[str, Any], reason: str
 ) -> None:
     folder = shop(tmp_path, {"parent_asin": "B1"} | product, {"parent_asin": "B2", "price": 5})
-    dataset = prepare(folder, settings=ALL)
+    dataset = prepare(folder, settings=ALL, options=ReadOptions(rating_scale=(0, 5)))
     assert dataset.summary["catalogue"]["repaired"] == {reason: 1}
     assert dataset.catalogue[reason.split(":")[0]][0] is None
     assert dataset.catalogue["price"][1] == 5
@@ -124,7 +125,14 @@ def test_items_without_an_id_or_seen_before_are_set_aside(
         "rejected": {
             "item_id: repeated": 2, "item_id: empty": 1, "broken JSON": 1, "item_id: missing": 1,
         },
+        "examples": {
+            "item_id: repeated": "meta.jsonl:3: 'B1'",
+            "item_id: empty": "meta.jsonl:2: ''",
+            "broken JSON": "meta.jsonl:6: '{broken'",
+            "item_id: missing": "meta.jsonl:5: 'None'",
+        },
         "repaired": {},
+        "columns": {"read": {"item_id": "parent_asin", "title": "title"}, "ignored": []},
     }  # fmt: skip
     lines = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
@@ -161,7 +169,7 @@ def test_numbers_in_the_columns_of_a_parquet_catalogue(tmp_path: Path) -> None:
     dataset = prepare(tmp_path, settings=ALL)
     assert dataset.catalogue["title"].to_list() == ["2048", None]
     assert dataset.catalogue["price"].to_list() == [None, 3.5]
-    assert dataset.catalogue["category"].to_list() == ["a, b", None]
+    assert dataset.catalogue["category"].to_list() == ["a|b", None]
     assert dataset.catalogue["image"].to_list() == [None, None]
     assert dataset.summary["catalogue"]["repaired"] == {}
     assert dict(dataset.catalogue.schema) == dict(CATALOGUE_SCHEMA)

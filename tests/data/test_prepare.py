@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from twotower.data import Dataset, Part
 from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping
 from twotower.data.settings import PrepareSettings
-from twotower.data.splits import Given, GlobalTime, LeaveLastTwo
+from twotower.data.splits import Given, GlobalTime, LeaveLastTwo, Random
 from twotower.errors import InputError
 
 ALL = PrepareSettings(k_core=0)
@@ -142,8 +143,24 @@ def test_the_split_by_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "split", "said"),
     [
-        ("user,item,time", Given(), "split is 'given', but .*log.csv is one file"),
-        ("user,item,position", GlobalTime(), "split is 'global-time', but .*log.csv has no times"),
+        (
+            "user,item,time",
+            Given(),
+            "split is 'given', but .*log.csv is no training file with a test file beside it; "
+            "choose the split 'leave-last-two', 'global-time', 'random' or 'file-order'$",
+        ),
+        (
+            "user,item,position",
+            GlobalTime(),
+            "split is 'global-time', but .*log.csv has no times; choose the split "
+            "'leave-last-two', 'random' or 'file-order'$",
+        ),
+        (
+            "user,item,stars",
+            None,
+            "cannot tell the time column of .*log.csv, it has 'user', 'item', 'stars'; name it: "
+            ".*; or choose the split 'random' .* or 'file-order' ",
+        ),
     ],
 )
 def test_a_split_that_the_log_does_not_allow(
@@ -163,8 +180,96 @@ def test_leave_last_two_needs_an_order(tmp_path: Path) -> None:
         prepare(tmp_path, settings=PrepareSettings(split=LeaveLastTwo()))
 
 
+def write_pairs(path: Path, users: int, items: int) -> None:
+    """Everybody has every item, without a time."""
+    rows = [f"u{user},i{item}" for user in range(users) for item in range(items)]
+    path.write_text("\n".join(["user,item", *rows]) + "\n")
+
+
+def test_a_log_without_times_is_split_at_random(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "log.csv", 10, 10)
+    dataset, again, other = (
+        prepare(tmp_path, settings=PrepareSettings(k_core=0, split=Random(seed=seed)))
+        for seed in (0, 0, 1)
+    )
+    assert dataset.summary["parts"] == {"train": 80, "validation": 10, "test": 10}
+    assert "notes" not in dataset.summary
+    assert dataset.fingerprint == again.fingerprint != other.fingerprint
+    assert prepare(tmp_path, settings=PrepareSettings(k_core=0, split="random")).fingerprint == (
+        dataset.fingerprint
+    )
+
+
+def test_a_log_in_the_order_of_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item\nu,b\nv,x\nu,d\nu,a\nu,c\n")
+    by_row = PrepareSettings(k_core=0, split="file-order")
+    dataset = prepare(tmp_path, settings=by_row)
+    assert histories(dataset) == {"u": list("bdac"), "v": ["x"]}
+    assert dataset.split.tolist() == [0, 0, 1, 2, 0]
+    (tmp_path / "log.csv").write_text("user,item,time\nu,b,9\nu,d,8\nu,a,7\n")
+    assert histories(prepare(tmp_path, settings=by_row)) == {"u": list("bda")}
+
+
+def test_validation_is_drawn_from_train_where_no_file_has_it(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "train.csv", 10, 8)
+    (tmp_path / "test.csv").write_text("user,item\n" + "".join(f"u{u},new\n" for u in range(10)))
+    dataset = prepare(tmp_path, settings=ALL)
+    assert dataset.summary["parts"] == {"train": 72, "validation": 8, "test": 10}
+    assert dataset.summary["notes"] == [
+        "no validation file: 8 training interactions are held out for it"
+    ]
+    assert (dataset.train.lengths > 0).all()
+    whole = prepare(tmp_path, settings=PrepareSettings(k_core=0, split=Given(validation=0)))
+    assert whole.summary["parts"] == {"train": 80, "validation": 0, "test": 10}
+
+
+def test_validation_of_a_log_with_times_is_what_came_last_in_train(tmp_path: Path) -> None:
+    write_log(tmp_path, [*block(3, 4), ("v", "i0", 5.0, T0)], "train.csv")
+    write_log(tmp_path, [(f"u{user}", "i9", 5.0, T0 + 99 * DAY) for user in range(3)], "test.csv")
+    dataset = prepare(tmp_path, settings=ALL)
+    assert dataset.split.tolist() == [0, 0, 0, 1, 2] * 3 + [0]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "told"),
+    [
+        (
+            "user,item,time",
+            "u{user},i{item},{item}",
+            "no user has three interactions, so leave-last-two holds none out; "
+            "choose the split 'global-time' or 'random'",
+        ),
+        (
+            "user,item,position",
+            "u{user},i{item},{item}",
+            "no user has three interactions, so leave-last-two holds none out; "
+            "choose the split 'random'",
+        ),
+    ],
+)
+def test_where_nobody_has_three_interactions_a_split_that_works_is_offered(
+    tmp_path: Path, header: str, row: str, told: str
+) -> None:
+    rows = [row.format(user=user, item=item + user % 3) for user in range(20) for item in range(2)]
+    (tmp_path / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert prepare(tmp_path, settings=ALL).summary["notes"] == [told]
+    for split in re.findall(r"'([a-z-]+)'", told):
+        works = prepare(tmp_path, settings=PrepareSettings(k_core=0, split=split))
+        assert min(works.summary["parts"].values()) > 0
+        assert "notes" not in works.summary
+
+
+def test_where_everybody_has_one_interaction_nothing_can_be_held_out(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item\nu,a\nv,a\n")
+    dataset = prepare(tmp_path, settings=PrepareSettings(k_core=0, split="random"))
+    assert dataset.summary["notes"] == [
+        "no user has two interactions, so random holds none out; "
+        "give a log in which users have more interactions"
+    ]
+
+
 def test_a_training_part_emptied_by_checks_is_an_error(tmp_path: Path) -> None:
-    write_log(tmp_path, [("u", "a", 99, T0)], "train.csv")
+    write_log(tmp_path, [("", "a", 5, T0)], "train.csv")
     write_log(tmp_path, [("u", "a", 5, T0)], "test.csv")
     with pytest.raises(InputError, match="no interaction is left in the training part"):
         prepare(tmp_path, settings=ALL)
@@ -193,7 +298,7 @@ def test_a_clean_log_leaves_no_rejects_and_a_second_run_the_same_data(tmp_path: 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     write_log(tmp_path / "shop", block(4, 6))
     before = prepare(tmp_path / "shop", settings=ALL, out=tmp_path / "out")
-    write_log(tmp_path / "shop", [("u", "i", 99, T0)])
+    write_log(tmp_path / "shop", [("", "i", 5, T0)])
     with pytest.raises(InputError):
         prepare(tmp_path / "shop", settings=ALL, out=tmp_path / "out")
     assert Dataset.load(tmp_path / "out").fingerprint == before.fingerprint
@@ -201,15 +306,23 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
-    rows = [*block(2, 4), ("u0", "i1", 5, T0 + 9 * DAY), ("u1", "i2", 6, T0), ("", "i1", 5, T0)]
+    rows = [*block(2, 4), ("u0", "i1", 5, T0 + 9 * DAY), ("u1", "i2", "inf", T0), ("", "i1", 5, T0)]
     write_log(tmp_path, rows)
     summary = prepare(tmp_path, name="shop", settings=PrepareSettings(k_core=2)).summary
     assert json.loads(json.dumps(summary)) == {
         "source": "table",
         "files": ["log.csv"],
         "read": 11,
-        "rejected": {"rating: out of range": 1, "user_id: empty": 1},
+        "rejected": {"rating: infinite": 1, "user_id: empty": 1},
+        "examples": {"rating: infinite": "log.csv:11: 'inf'", "user_id: empty": "log.csv:12: ''"},
+        "columns": {
+            "read": {"user_id": "user", "item_id": "item", "rating": "rating", "timestamp": "time"},
+            "ignored": [],
+        },
+        "ratings": [4.0, 5.0],
+        "times": [T0, T0 + 9 * DAY],
         "repeats": 1,
+        "before_k_core": {"users": 2, "items": 4, "interactions": 8},
         "k_core": {
             "k": 2, "rounds": 0, "users_removed": 0, "items_removed": 0, "interactions_removed": 0,
         },
@@ -218,9 +331,12 @@ def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
         "interactions": 8,
         "parts": {"train": 4, "validation": 2, "test": 2},
         "settings": {
-            "k_core": 2, "keep_repeats": False, "rating_range": [0.0, 5.0], "strict": False,
+            "k_core": 2, "keep_repeats": False, "keep_unknown_items": False,
+            "strict": False,
             "split": {"kind": "leave-last-two"},
         },
+        "options": {},
+        "declaration": {"name": "shop", "prepare": {"k_core": 2}},
     }  # fmt: skip
 
 
@@ -249,9 +365,9 @@ def test_the_name_is_that_of_the_folder_or_file(
     ("values", "said"),
     [
         ({"k_core": -1}, "greater than or equal to 0"),
-        ({"rating_range": (5, 1)}, "rating_range must be lowest, highest, got 5.0, 1.0"),
+        ({"rating_range": (0, 5)}, "Extra inputs"),
         ({"kcore": 5}, "Extra inputs"),
-        ({"split": {"kind": "random"}}, "'random'"),
+        ({"split": "by-hand"}, "'by-hand'"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], said: str) -> None:

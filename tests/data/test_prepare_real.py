@@ -6,6 +6,7 @@ import pytest
 
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
+from twotower.data.splits import Given
 
 ALL = PrepareSettings(k_core=0)
 
@@ -21,9 +22,15 @@ def test_video_games_histories(real_data: Path) -> None:
 
 @pytest.mark.parametrize("k_core", [0, 5])
 def test_gowalla_keeps_the_split_of_its_files(real_data: Path, k_core: int) -> None:
-    dataset = prepare(real_data / "gowalla", settings=PrepareSettings(k_core=k_core))
+    as_given = PrepareSettings(k_core=k_core, split=Given(validation=0))
+    dataset = prepare(real_data / "gowalla", settings=as_given)
     assert (len(dataset.users), len(dataset.items)) == (29_858, 40_981)
     assert dataset.summary["parts"] == {"train": 810_128, "validation": 0, "test": 217_242}
+
+
+def test_gowalla_validates_on_a_part_of_its_training_file(real_data: Path) -> None:
+    dataset = prepare(real_data / "gowalla", settings=ALL)
+    assert dataset.summary["parts"] == {"train": 729_115, "validation": 81_013, "test": 217_242}
 
 
 def test_movielens(real_data: Path) -> None:

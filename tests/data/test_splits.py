@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from twotower.data import Part
-from twotower.data.splits import GlobalTime, global_time, leave_last_two
+from twotower.data.splits import GlobalTime, Random, global_time, leave_last_two, random_parts
 from twotower.errors import InputError
 
 LENGTHS = st.lists(st.integers(0, 9), max_size=20)
@@ -60,6 +60,23 @@ def test_global_time_keeps_one_moment_together() -> None:
 def test_global_time_takes_moments() -> None:
     split = GlobalTime(validation_from=10, test_from=20)
     assert global_time(np.array([9, 10, 19, 20, 5]), split).tolist() == [0, 1, 1, 2, 0]
+
+
+@given(LENGTHS, st.integers(0, 3))
+def test_a_random_split_leaves_everybody_something_to_train_on(
+    lengths: list[int], seed: int
+) -> None:
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    parts = random_parts(indptr, Random(seed=seed))
+    assert len(parts) == sum(lengths)
+    for user, length in enumerate(lengths):
+        mine = parts[indptr[user] : indptr[user + 1]]
+        assert (mine == Part.TRAIN).any() or length == 0
+    free = sum(max(length - 1, 0) for length in lengths)
+    for part in (Part.VALIDATION, Part.TEST):
+        held_out = int((parts == part).sum())
+        if free >= 0.2 * sum(lengths) + 2:
+            assert held_out == pytest.approx(max(0.1 * sum(lengths), 1), abs=0.5)
 
 
 def test_global_time_needs_something_to_train_on() -> None:

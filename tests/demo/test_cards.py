@@ -35,7 +35,7 @@ def test_shared_titles_and_the_hidden_item_are_marked() -> None:
     html = cards.ranked_list("Name", "note", items, {"0": 3, "2": 1}, "1", {"2": "↑ from 7"})
     assert html.count("tt-shared") == 1
     assert html.count("×3") == html.count("tt-badge") == 1
-    assert html.count("bought next") == 1
+    assert html.count("came next") == 1
     assert html.count("↑ from 7") == 1
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from twotower.data import Dataset, Histories, IdMap, Part, columns
+from twotower.data import Dataset, Histories, IdMap, Part, Queries, columns
 from twotower.errors import InputError
 from twotower.evaluation.negatives import sample_negatives
 from twotower.evaluation.protocols import (
@@ -14,6 +14,7 @@ from twotower.evaluation.protocols import (
     PROTOCOLS,
     Evaluation,
     evaluate,
+    evaluate_queries,
     result_rows,
     validation_ndcg,
 )
@@ -255,3 +256,50 @@ def test_validation_ndcg_can_use_the_same_few_users_every_time() -> None:
     assert asked[0] == asked[1] == sorted(set(asked[0]))
     with pytest.raises(InputError, match=r"^max_queries must be at least 1, got 0$"):
         validation_ndcg(Spy(data, Part.VALIDATION), data, max_queries=0)
+
+
+def groceries() -> Dataset:
+    """400 users who buy 12 times among 25 items at random: nothing can beat chance."""
+    rng = np.random.default_rng(0)
+    users, items, length = 400, 25, 12
+    ids = [f"i{item}" for item in range(items)]
+    catalogue = pl.DataFrame({name: pl.Series([None] * items) for name in columns.CATALOGUE})
+    return Dataset(
+        "groceries",
+        IdMap([f"u{user}" for user in range(users)], "user"),
+        IdMap(ids, "item"),
+        catalogue.with_columns(pl.Series(columns.ITEM_ID, ids)),
+        Histories.from_lists(rng.integers(0, items, (users, length)).tolist()),
+        np.tile([0] * (length - 2) + [1, 2], users).astype(np.uint8),
+    )
+
+
+def test_with_repeats_no_protocol_gives_the_target_away() -> None:
+    """The history's other items must not be masked: the target would stand among few."""
+    data = groceries()
+    chance = 10 / 25
+    for model in (Popularity.fit(data.train, 25), ItemKNN.fit(data.train, 25)):
+        found = evaluate(model, data, protocols=["full", "full-unmasked", "history-full-all"])
+        assert found.mean("full", "HR@10") == pytest.approx(chance, abs=0.06)
+        assert (found.values["full"] == found.values["full-unmasked"]).all()
+        assert (found.values["full"] == found.values["history-full-all"]).all()
+        asked = data.held_out(Part.TEST)
+        own = evaluate_queries(model, *asked, protocols=["full"])
+        assert (own.values["full"] == found.values["full"]).all()
+        at_validation = evaluate(model, data, part=Part.VALIDATION, protocols=["full-unmasked"])
+        assert validation_ndcg(model, data) == pytest.approx(
+            at_validation.mean("full-unmasked", "NDCG@10")
+        )
+
+
+def test_with_repeats_negatives_are_drawn_from_the_history_too() -> None:
+    """Else the target would be the only candidate that a model knows from the history."""
+    data = groceries()
+
+    def nine(queries: Queries, targets: Histories, items: int) -> Any:
+        return sample_negatives(queries, targets, items, count=9)
+
+    (one,) = plan(data, ["sampled-100"], negatives=nine)
+    negatives, history = one.candidates["sampled"], data.held_out(Part.TEST)[0].histories
+    assert not isinstance(negatives, str)
+    assert np.isin(negatives[0], history.row(0)).any()

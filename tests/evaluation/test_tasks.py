@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,18 @@ def test_a_hold_out_of_users_is_none_of_items(blocks: Dataset) -> None:
     assert len(NewUsers()(only_users, Part.TEST).queries) == 12
     with pytest.raises(InputError, match=r"^no items of 'blocks' were held out"):
         NewItems()(only_users, Part.TEST)
+
+
+@pytest.mark.parametrize("task", [AllUsers(), CutHistory(3)], ids=str)
+def test_where_nothing_is_held_out_a_split_that_works_is_offered(
+    task: Any, blocks: Dataset
+) -> None:
+    log = blocks.interactions.last(2)
+    short = replace(blocks, interactions=log, split=np.zeros(len(log.items), np.uint8))
+    with pytest.raises(
+        InputError,
+        match=r"^data set 'blocks' has nothing held out for test: no user has three interactions, "
+        r"so leave-last-two holds none out; prepare it again: "
+        r"choose the split 'global-time' or 'random'$",
+    ):
+        task(short, Part.TEST)

@@ -6,7 +6,15 @@ import pytest
 from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
 from twotower.evaluation.protocols import validation_ndcg
-from twotower.factors.als import ALS, ALSConfig, fit_factors, fit_next_factors, fold_in
+from twotower.factors import als
+from twotower.factors.als import (
+    ALS,
+    ALSConfig,
+    fit_factors,
+    fit_next_factors,
+    fold_in,
+    following_factors,
+)
 from twotower.factors.popularity import Popularity
 
 SMALL = ALSConfig(embedding_dim=4, iterations=6)
@@ -27,6 +35,11 @@ def test_an_item_without_events_has_no_factor() -> None:
 
 def test_one_seed_gives_one_table() -> None:
     np.testing.assert_array_equal(fit_factors(TRAIN, 6, SMALL, 1), fit_factors(TRAIN, 6, SMALL, 1))
+
+
+def test_an_item_that_a_user_has_twice_counts_once() -> None:
+    twice = Histories.from_lists([[0, 1, 0], [1, 0, 2], [3, 4, 4, 3], [4, 3], [2, 1, 2]])
+    np.testing.assert_array_equal(fit_factors(twice, 6, SMALL), fit_factors(TRAIN, 6, SMALL))
 
 
 def test_rounds_of_solving_lower_the_loss() -> None:
@@ -107,3 +120,35 @@ def test_only_the_newest_items_of_a_prefix_are_read() -> None:
     short = fit_next_factors(long, factors, plain.vary(history_length=1))
     pairs = Histories.from_lists([[item, item + 1] for item in range(5)])
     np.testing.assert_allclose(short, fit_next_factors(pairs, factors, plain), atol=1e-5)
+
+
+def test_how_items_are_numbered_makes_no_difference(blocks: Dataset) -> None:
+    config = ALSConfig(embedding_dim=8, next_item=True, regularisation=10.0)
+    renamed = np.random.default_rng(1).permutation(40).astype(np.int32)
+    train = blocks.train
+    other = Histories(train.indptr, renamed[train.items])
+    queries = Queries.anonymous(train)
+    first = ALS.fit(train, 40, config).scores(queries)
+    second = ALS.fit(other, 40, config).scores(Queries.anonymous(other))
+    np.testing.assert_allclose(second[:, renamed], first, atol=1e-3)
+
+
+def test_prefixes_in_blocks_give_what_all_at_once_do(
+    blocks: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ALSConfig(embedding_dim=4, next_item=True)
+    factors = fit_factors(blocks.train, 40, config)
+    whole = fit_next_factors(blocks.train, factors, config)
+    monkeypatch.setattr(als, "_HELD", 2 * 4 * 30)  # thirty prefixes, more than any item has
+    monkeypatch.setattr(als, "_FOLDED", 7)
+    np.testing.assert_allclose(fit_next_factors(blocks.train, factors, config), whole, atol=1e-4)
+    monkeypatch.setattr(als, "_HELD", 2 * 4 * 3)  # fewer than some items have
+    np.testing.assert_allclose(fit_next_factors(blocks.train, factors, config), whole, atol=1e-4)
+
+
+def test_a_sample_of_prefixes_stands_for_all(blocks: Dataset) -> None:
+    config = ALSConfig(embedding_dim=4)
+    factors = fit_factors(blocks.train, 40, config)
+    whole = following_factors(blocks.train, factors, config)
+    sample = following_factors(blocks.train, factors, config, most_prefixes=450)
+    assert np.corrcoef(whole.ravel(), sample.ravel())[0, 1] > 0.95

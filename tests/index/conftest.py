@@ -1,7 +1,7 @@
-import numpy as np
 import pytest
 
 from twotower.index import ExactConfig, FlatConfig, HnswConfig, IvfConfig, PqConfig
+from twotower.testing import clustered
 from twotower.types import FloatArray
 
 CONFIGS = (
@@ -14,14 +14,6 @@ CONFIGS = (
     IvfConfig(probes=12, numbers="int8"),
     PqConfig(),
 )
-
-
-def clustered(rows: int, seed: int, dim: int = 24) -> FloatArray:
-    """Unit vectors around 30 centres that do not depend on the seed."""
-    centres = np.random.default_rng(0).normal(size=(30, dim))
-    rng = np.random.default_rng(seed)
-    points = centres[rng.integers(30, size=rows)] + 0.5 * rng.normal(size=(rows, dim))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

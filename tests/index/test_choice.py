@@ -1,9 +1,12 @@
 import json
+import sys
 from dataclasses import replace
 
+import faiss
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from twotower.errors import ArtefactError
 from twotower.index import (
@@ -22,6 +25,7 @@ from twotower.index import (
     save_index,
 )
 from twotower.index.choice import CANDIDATES, fastest
+from twotower.index.compare import search_one_by_one
 
 
 def measured(config, latency, recall=1.0, k=10):
@@ -76,6 +80,35 @@ def test_chooses_by_measuring_every_candidate(vectors, queries):
     ]
     assert choice.config in (ExactConfig(), FlatConfig())
     assert (choice.k, choice.items, choice.queries) == (50, 2000, 20)
+
+
+@pytest.fixture
+def two_threads():
+    """BLAS and FAISS with two threads each."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    with threadpool_limits(2):
+        yield
+    faiss.omp_set_num_threads(before)
+
+
+def threads():
+    return {one["num_threads"] for one in threadpool_info()}
+
+
+def test_measures_on_one_thread_as_a_service_searches(vectors, queries, two_threads, monkeypatch):
+    seen = []
+
+    def measure(*arguments, **options):
+        seen.append(threads())
+        return search_one_by_one(*arguments, **options)
+
+    monkeypatch.setattr(sys.modules["twotower.index.compare"], "search_one_by_one", measure)
+    AutoConfig(least_items=100, queries=5, candidates=(FlatConfig(),)).choose(
+        vectors, queries, (5, 50)
+    )
+    assert seen == [{1}] * 4
+    assert threads() == {2}
 
 
 def test_a_small_catalogue_is_searched_exactly(vectors, queries):

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from twotower.data import Dataset
+from twotower.factors.scorer import trained_items
+from twotower.features import ItemFeatures, ReleaseOrder, releases
 from twotower.models.build import build_model
-from twotower.models.export import export_item_tower, export_user_tower
+from twotower.models.sequence import SequenceTower
 from twotower.models.two_tower import TwoTower
 
 
@@ -29,7 +31,7 @@ def v5(blocks: Dataset, block_text: Any, small_variants: Any) -> TwoTower:
 
 @pytest.fixture(scope="module")
 def exported(v5: TwoTower) -> onnxruntime.InferenceSession:
-    return session(export_user_tower(v5))
+    return session(v5.export(60).user_tower)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -60,7 +62,7 @@ def test_a_tower_without_history_declares_none(
     name: str, blocks: Dataset, block_text: Any, small_variants: Any
 ) -> None:
     module = made(small_variants[name], blocks, block_text)
-    exported = session(export_user_tower(module))
+    exported = session(module.export(60).user_tower)
     assert [one.name for one in exported.get_inputs()] == ["user", "features"]
     user, features = (np.random.default_rng(1).normal(size=(5, 8)).astype(np.float32),) * 2
     (found,) = exported.run(None, {"user": user, "features": features})
@@ -81,13 +83,13 @@ def test_a_tower_without_features_exports(
     variant = small_variants["v5"]
     user_tower = variant.model.user_tower.vary(features=False)
     module = made(variant.vary(model=variant.model.vary(user_tower=user_tower)), blocks, block_text)
-    names = [one.name for one in session(export_user_tower(module)).get_inputs()]
+    names = [one.name for one in session(module.export(60).user_tower).get_inputs()]
     assert names == ["user", "history", "lengths"]
 
 
 def test_export_leaves_the_mode_as_it_was(v5: TwoTower) -> None:
     v5.train()
-    export_user_tower(v5)
+    v5.export(60)
     assert v5.training
 
 
@@ -96,7 +98,7 @@ def test_the_item_tower_gives_what_torch_gives(
     name: str, blocks: Dataset, block_text: Any, small_variants: Any
 ) -> None:
     module = made(small_variants[name], blocks, block_text)
-    exported = session(export_item_tower(module))
+    exported = session(module.export(60).item_tower)
     rows = torch.tensor([1, 7, 40])
     inputs = {
         "item": module.item_embedding(rows),
@@ -110,3 +112,48 @@ def test_the_item_tower_gives_what_torch_gives(
     with torch.no_grad():
         expected = module.embed_items(rows).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("name", ["v9", "v10"])
+def test_the_user_tower_of_a_sequence_model_gives_what_torch_gives(
+    name: str, layers: int, blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    config = small_variants[name].model
+    config = config.vary(history=config.history.vary(layers=layers, length=6))
+    torch.manual_seed(0)
+    module = build_model(config, blocks, block_text)
+    assert isinstance(module, SequenceTower)
+    exported = session(module.export(60).user_tower)
+    table = module.history_table().numpy()
+    for lengths in ([0], [1], [6], [3, 0, 6, 1]):
+        width = max(*lengths, 1)
+        rows = np.random.default_rng(1).integers(1, len(table), (len(lengths), width))
+        inputs = {"history": table[rows], "lengths": np.array(lengths)}
+        (found,) = exported.run(["vector"], inputs)
+        module.eval()
+        with torch.no_grad():
+            expected = module.user_tower(*map(torch.from_numpy, inputs.values())).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_item_tower_of_a_sequence_model_gives_what_torch_gives(
+    blocks: Dataset, block_text: Any, small_variants: Any
+) -> None:
+    bare = block_text.copy()
+    bare[::3] = 0
+    torch.manual_seed(0)
+    module = build_model(small_variants["v10"].model, blocks, bare)
+    assert isinstance(module, SequenceTower)
+    features = ItemFeatures.fit(blocks.train, blocks.catalogue).values
+    waves = ReleaseOrder.fit(
+        releases(blocks.catalogue), trained_items(blocks.train, len(bare))
+    ).waves(releases(blocks.catalogue))
+    inputs = {
+        "item": module.item_embedding(module.item_ids[1:]).detach().numpy(),
+        "text": bare,
+        "features": features,
+        "release": waves,
+    }
+    (found,) = session(module.export(60).item_tower).run(["vector"], inputs)
+    np.testing.assert_allclose(found, module.history_table().numpy()[1:], atol=1e-5)

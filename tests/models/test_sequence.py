@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from twotower.data import Dataset, Queries
 from twotower.data.holdouts import hold_out
 from twotower.features import ReleaseOrder, releases
-from twotower.models.history import TransformerConfig
+from twotower.models.build import build_model
+from twotower.models.history import Dropout, TransformerConfig
 from twotower.models.sequence import SequenceTower
 from twotower.training.fit import fit
 
@@ -36,7 +38,7 @@ def test_an_item_without_events_has_the_vector_that_serving_would_give_it(
     towers = module.history_table().numpy()[1:] @ module.item_map.numpy()
     kept = np.hstack([towers, factors])[trained]
     np.testing.assert_allclose(vectors[trained], kept, atol=1e-6)
-    config = module.config.cold_items
+    config = module.cold_items
     released = releases(cold_blocks.catalogue)
     waves = ReleaseOrder.fit(released, trained).waves(released)
     for item in cold:
@@ -103,3 +105,82 @@ def test_the_newest_state_is_the_last_of_all_states(layers: int) -> None:
     torch.testing.assert_close(encoder(history, lengths), states)
     history[2, 2:] = 7  # what stands behind is not read
     torch.testing.assert_close(encoder(history, lengths)[2], states[2])
+
+
+def test_only_items_with_text_hide_their_ids(
+    cold_blocks: Dataset, small_variants: Any, block_text: Any
+) -> None:
+    text = block_text.copy()
+    text[::2] = 0
+    config = small_variants["v9"].model.vary(id_dropout=0.5, dropout=0.0)
+    torch.manual_seed(0)
+    module = build_model(config, cold_blocks, text).train()
+    assert isinstance(module, SequenceTower)
+    rows = torch.arange(1, len(text) + 1)
+    with torch.no_grad():
+        whole = module.history_table()[1:]
+        changed = (module.embed_items(rows) - whole).abs().amax(1) > 1e-6
+    assert not changed[::2].any()
+    assert changed[1::2].any()
+
+
+def test_validations_in_training_can_leave_the_factors_out(
+    cold_blocks: Dataset, small_variants: Any, block_text: Any
+) -> None:
+    widths: list[int] = []
+
+    def validate(module: Any) -> float:
+        widths.append(module.scorer().item_vectors().shape[1])
+        return 0.0
+
+    variant = small_variants["v9"]
+    variant = variant.vary(
+        model=variant.model.vary(index_dim=None),
+        training=variant.training.vary(towers_alone=True),
+    )
+    trained = fit(variant, cold_blocks, validate=validate, text=block_text)
+    assert widths[:2] == [8, 8]
+    assert set(widths[2:-2]) == {8 + 4}
+    assert widths[-2:] == [8, 8 + 4]  # towers alone, then the finished model
+    assert {"towers_alone", "factor_weight"} <= trained.chosen.keys()
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"), [(1.0, 1.0), (0.07, 0.0625), (30.0, 32.0), (1e9, 64.0), (0.0, 1 / 64)]
+)
+def test_the_weight_of_the_factors_is_searched_beyond_its_grid(
+    best: float, expected: float, module: SequenceTower
+) -> None:
+    def validate(module: Any) -> float:
+        return -abs(np.log(float(module.factor_weight) + 1e-12) - np.log(best + 1e-12))
+
+    kept = float(module.factor_weight)
+    chosen = module.weigh_factors(validate)
+    assert chosen["factor_weight"] / expected == pytest.approx(1, abs=0.5)
+    assert chosen["factor_weight"] == pytest.approx(float(module.factor_weight))
+    module.factor_weight.fill_(kept)
+
+
+def test_items_of_which_nothing_is_known_are_their_ids(
+    cold_blocks: Dataset, small_variants: Any
+) -> None:
+    bare = cold_blocks.catalogue.select("item_id")
+    dataset = dataclasses.replace(cold_blocks, catalogue=bare)
+    nothing = np.zeros((len(bare), 16), dtype=np.float32)
+    module = build_model(small_variants["v9"].model, dataset, nothing)
+    assert isinstance(module, SequenceTower)
+    expected = torch.nn.functional.normalize(module.item_embedding(module.item_ids), dim=-1)
+    torch.testing.assert_close(module.history_table(), expected)
+
+
+def test_dropout_hides_its_share_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(300, 101, requires_grad=True)
+    drop = Dropout(0.25)
+    out = drop(x)
+    assert float((out == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 4 / 3))
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(gradient, out.detach())
+    assert not torch.equal(drop(x), out)
+    assert drop.eval()(x) is x

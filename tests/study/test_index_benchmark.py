@@ -1,10 +1,8 @@
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 from twotower.data import Dataset
 from twotower.errors import InputError
@@ -15,7 +13,6 @@ from twotower.study.index_benchmark import (
     IndexBench,
     available_bytes,
     bench_index,
-    one_thread,
     protocol,
 )
 from twotower.workflow.bundling import bundle_contents, write_bundle
@@ -125,26 +122,3 @@ def test_a_round_ends_at_its_time_limit() -> None:
 
 def test_available_memory_is_positive() -> None:
     assert available_bytes() > 2**20
-
-
-def test_one_thread_is_held() -> None:
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(2)
-    try:
-        with one_thread():
-            assert {one["num_threads"] for one in threadpool_info()} == {1}
-        assert faiss.omp_get_max_threads() == 2
-    finally:
-        faiss.omp_set_num_threads(before)
-
-
-def test_one_thread_without_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with one_thread():
-        pass
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with pytest.raises(InputError, match="threadpoolctl is not installed"), one_thread():
-        pass

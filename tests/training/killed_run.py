@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from twotower.data import Dataset
 from twotower.models.base import RetrievalModule
 from twotower.training.fit import fit
-from twotower.training.trainer import TrainingState
+from twotower.training.progress import TrainingState
 from twotower.training.variant import Variant
 
 KILLS = 8
@@ -64,7 +64,8 @@ def main(job: Path) -> None:
                 variant, dataset, validate=validate, text=text, checkpoint=checkpoint,
                 progress=progress,
             )  # fmt: skip
-            save_file(trained.module.state_dict(), out)
+            tensors = trained.module.state_dict().items()
+            save_file({name: tensor.contiguous() for name, tensor in tensors}, out)
 
         return work
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from twotower.data import Dataset, Histories
 from twotower.features import UserFeatures
-from twotower.training.examples import Examples, HistoryContext, no_context
+from twotower.models.context import HistoryContext, no_context
+from twotower.training.examples import Examples
 from twotower.training.negatives import InBatch, Uniform
 
 TRAIN = Histories.from_lists([[0, 1, 2], [], [3], [1, 4, 0, 2]])

@@ -99,3 +99,58 @@ def test_log_q_of_candidates_is_that_of_their_expected_number() -> None:
         counts += np.bincount(drawn.shared, minlength=5)
         log_q[drawn.shared] = drawn.shared_log_q
     np.testing.assert_allclose(np.exp(log_q) * 6, counts / 4000, rtol=0.05)
+
+
+LONG = Histories.from_lists([list(range(23)), [3, 1], [], [7], [9, 8, 7, 6, 5, 4], [2, 0, 2, 0, 2]])
+PREDICTED = sorted(
+    (user, place, int(LONG.row(user)[place]))
+    for user in range(len(LONG))
+    for place in range(1, int(LONG.lengths[user]))
+)
+
+
+def whole(positions: int = 8, length: int = 4, seed: int = 0) -> SequenceExamples:
+    negatives = Candidates(sampled=Uniform(count=3)).fit(LONG, 23)
+    return SequenceExamples(LONG, negatives, 1, seed, length=length, batch_positions=positions)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 22, 50])
+@pytest.mark.parametrize("positions", [1, 4, 8, 1000])
+def test_windows_predict_every_item_but_the_first_once_an_epoch(
+    positions: int, length: int
+) -> None:
+    source = whole(positions, length)
+    assert source.size == len(PREDICTED)
+    for epoch in range(4):
+        found = predictions(source, epoch)
+        assert sorted((user, item) for user, _, item in found) == sorted(
+            (user, item) for user, _, item in PREDICTED
+        )
+        for user, read, item in found:
+            history = LONG.row(user).tolist()
+            assert 1 <= len(read) <= length
+            assert [*read, item] in [
+                history[end - len(read) : end + 1] for end in range(len(read), len(history))
+            ]
+
+
+def test_windows_are_cut_at_other_places_in_every_epoch() -> None:
+    source = whole()
+    reads = {tuple(read for _, read, _ in predictions(source, epoch)) for epoch in range(6)}
+    assert len(reads) > 1
+    assert predictions(source, 2) == predictions(whole(), 2)
+
+
+def test_batches_of_positions_are_of_like_size() -> None:
+    source = whole(positions=8)
+    sizes = [len(source.batch(1, step).positives) for step in range(source.steps)]
+    assert source.steps == len(PREDICTED) // 8
+    assert sum(sizes) == len(PREDICTED)
+    assert all(abs(size - len(PREDICTED) / source.steps) <= 4 for size in sizes)
+
+
+def test_a_log_with_nothing_to_predict_has_no_batches() -> None:
+    single = Histories.from_lists([[1], [], [2]])
+    negatives = Candidates(sampled=Uniform(count=3)).fit(single, 3)
+    source = SequenceExamples(single, negatives, 1, 0, length=4, batch_positions=8)
+    assert (source.size, source.steps) == (0, 0)

@@ -11,7 +11,9 @@ from twotower.models.build import build_model
 from twotower.training.examples import Examples
 from twotower.training.fit import fit
 from twotower.training.negatives import Uniform
-from twotower.training.trainer import TrainingConfig, TrainingState, train
+from twotower.training.progress import EpochRecord, TrainingState
+from twotower.training.sequences import SequenceExamples
+from twotower.training.trainer import TrainingConfig, _step_size, train
 
 
 class Scripted:
@@ -116,8 +118,6 @@ def test_state_survives_json() -> None:
     import json
     from dataclasses import asdict
 
-    from twotower.training.trainer import EpochRecord
-
     state = TrainingState("ab", 3, 1, 0.25, 1.5, 0.1, 2, epochs=[EpochRecord(0, 0.5, 2.0, 64)])
     assert TrainingState.from_json(json.loads(json.dumps(asdict(state)))) == state
 
@@ -129,3 +129,46 @@ def test_the_seed_of_the_caller_does_not_matter(blocks: Dataset, small_variants:
         runs.append(trained(small_variants["mf"], blocks, lambda _: 1.0).module.state_dict())
     for name, value in runs[0].items():
         assert torch.equal(value, runs[1][name])
+
+
+@pytest.mark.parametrize("with_checkpoint", [False, True])
+def test_the_average_of_the_weights_is_validated_and_kept(
+    with_checkpoint: bool, blocks: Dataset, small_variants: Any, tmp_path: Any
+) -> None:
+    steps: list[dict[str, torch.Tensor]] = []
+    validate = Scripted(0.1, 0.3, 0.2)
+    variant = small_variants["v9"]
+    training = variant.training.vary(epochs=3, patience=None, average=0.8, batch_size=20)
+    text = torch.nn.functional.normalize(torch.randn(40, 16), dim=-1).numpy()
+    module = build_model(variant.model.vary(factors=None), blocks, text)
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    examples = SequenceExamples(
+        blocks.train, variant.negatives.fit(blocks.train, 40), 20, 0, length=5
+    )
+
+    def progress(state: TrainingState, _: int, __: float) -> None:
+        if state.step:
+            steps.append(copy.deepcopy(dict(module.named_parameters())))
+
+    train(
+        module, examples, variant.loss, training, validate=validate,
+        checkpoint=tmp_path / "run" if with_checkpoint else None, progress=progress,
+    )  # fmt: skip
+    expected = {name: value.double() for name, value in before.items()}
+    for number, weights in enumerate(steps[: 2 * examples.steps], start=1):
+        decay = min(0.8, (1 + number) / (10 + number))
+        for name, value in weights.items():
+            expected[name] = decay * expected[name] + (1 - decay) * value.detach().double()
+    assert len(steps) == 3 * examples.steps == 9
+    for name, value in module.named_parameters():
+        assert torch.equal(value, validate.weights[1][name])
+        torch.testing.assert_close(value.double(), expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_the_step_size_warms_up(blocks: Dataset, small_variants: Any) -> None:
+    config = TrainingConfig(epochs=3, learning_rate=0.1, warmup_steps=4)
+    state = TrainingState("", planned_epochs=3)
+    sizes = []
+    for state.epoch, state.step in [(0, 0), (0, 3), (1, 1), (2, 0)]:
+        sizes.append(_step_size(config, state, 3))
+    assert sizes == pytest.approx([0.02, 0.08, 0.1, 0.1])

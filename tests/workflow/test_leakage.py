@@ -15,8 +15,9 @@ from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
 from twotower.features import ITEM_FEATURES, ItemFeatures, UserFeatures
+from twotower.models.context import HistoryContext
 from twotower.models.graph import BipartiteGraph
-from twotower.training.examples import Examples, HistoryContext
+from twotower.training.examples import Examples
 from twotower.training.fit import Trained, fit
 from twotower.training.negatives import Popularity as PopularNegatives
 from twotower.training.negatives import Uniform

@@ -89,10 +89,25 @@ def test_a_data_set_without_validation_is_refused(blocks: Dataset, small_variant
     everything = replace(blocks, split=np.zeros_like(blocks.split))
     with pytest.raises(
         InputError,
-        match=r"^data set 'blocks' has no validation part, which early stopping needs; "
-        r"prepare it with another split, for example leave-last-two$",
+        match=r"^data set 'blocks' has no validation part, which early stopping needs: "
+        r"leave-last-two leaves validation or test empty; prepare it again: "
+        r"choose the split 'global-time' or 'random'$",
     ):
         train_variant(small_variants["mf"], everything)
+
+
+def test_a_split_that_works_is_offered_where_nobody_has_three(
+    blocks: Dataset, small_variants: Any
+) -> None:
+    log = blocks.interactions.last(2)
+    short = replace(blocks, interactions=log, split=np.zeros(len(log.items), np.uint8))
+    with pytest.raises(
+        InputError,
+        match=r"^data set 'blocks' has no validation part, which early stopping needs: "
+        r"no user has three interactions, so leave-last-two holds none out; prepare it again: "
+        r"choose the split 'global-time' or 'random'$",
+    ):
+        train_variant(small_variants["mf"], short)
 
 
 def test_titles_are_encoded_where_the_model_reads_them(

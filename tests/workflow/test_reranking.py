@@ -89,3 +89,23 @@ def test_the_pipeline_ranks_as_the_evaluated_stages(v9: Trained, blocks: Dataset
         scores[row, histories.row(row)] = -np.inf
         expected = [ids[item] for item in np.argsort(-scores[row], kind="stable")[:5]]
         assert [one.item_id for one in answer] == expected
+
+
+def test_with_repeats_what_was_seen_is_a_candidate(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    """The second stage is fitted and measured on what the first one is asked for."""
+    items = np.asarray(blocks.interactions.items).copy()
+    last = blocks.interactions.indptr[1:]
+    items[last - 2] = items[last - 4]  # everybody validates on an item had before
+    again = replace(blocks, interactions=replace(blocks.interactions, items=items))
+    assert again.has_repeats
+    assert not blocks.has_repeats
+    scorer = v9.module.scorer()
+    blend = fit_blend(scorer, again, block_text)  # with the mask, no list would hold its target
+    queries, targets = again.held_out(Part.VALIDATION)
+    scores = TwoStages(scorer, blend, 30, exclude_seen=False).scores(queries)
+    masked = TwoStages(scorer, blend, 10).scores(queries)
+    places = [(-row).argsort().argsort()[targets.row(i)[0]] for i, row in enumerate(scores)]
+    hidden = [(-row).argsort().argsort()[targets.row(i)[0]] for i, row in enumerate(masked)]
+    assert np.mean(places) < np.mean(hidden)

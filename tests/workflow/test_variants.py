@@ -78,6 +78,20 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "model.item_tower.fusion": (CONCAT, {"kind": "fm_gates"}),
     },
     "v5-no-log-q": {"loss.log_q": (True, False)},
+    "v10": {
+        "sizing": ("fixed", "by-log"),
+        "model.index_dim": (32, None),
+        "model.item_dropout": (0.0, 0.2),
+        "training.epochs": (10, 100),
+        "training.least_steps": (600, 0),
+        "training.batch_size": (256, 2048),
+        "training.schedule": ("cosine", "constant"),
+        "training.warmup_steps": (0, 100),
+        "training.average": (None, 0.998),
+        "training.patience": (None, 3),
+        "training.validate_steps": (50, 250),
+        "training.towers_alone": (False, True),
+    },
 }
 """Child → fields that differ from the parent's, and the two values."""
 

@@ -55,11 +55,20 @@ class GrowingRows:
         """``(used, …)``, a view."""
         return self.buffer[: self.used]
 
-    def with_rows(self, more: Array) -> Self:
-        """The same rows and ``more`` behind them."""
-        used = self.used + len(more)
+    def with_rows(self, more: Array, rows: Array | None = None) -> Self:
+        """The same rows and ``more`` behind them.
+
+        Parameters
+        ----------
+        rows
+            ``(n,)`` where to write them instead: rows that no value in use reads any more, or such
+            as are next behind the others.
+        """
+        if rows is None:
+            rows = np.arange(self.used, self.used + len(more))
+        used = max(self.used, int(rows.max(initial=-1)) + 1)
         table = self if used <= len(self.buffer) else self._with_room(used)
-        table.buffer[self.used : used] = more
+        table.buffer[rows] = more
         return type(self)(table.buffer, used)
 
     def _with_room(self, used: int) -> Self:

@@ -5,14 +5,15 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
 
 from twotower.bundle.throttle import pause
 from twotower.config import Config
+from twotower.data.folders import kind_of, why_not
 from twotower.errors import ArtefactError
-from twotower.factors.cold_items import ColdItems
+from twotower.factors.fold_in import FoldInInfo
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
@@ -22,23 +23,6 @@ _AGAIN: Final = "save the bundle again, or copy it again whole"
 FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
 """A plain name: a manifest must not lead out of its folder."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class FoldInInfo(Config):
-    """The least-squares part of the vectors: their last columns, and how a history folds in."""
-
-    dim: int = Field(ge=1)
-    """Columns that are factors."""
-    weight: float = Field(gt=0)
-    """What the user's part is multiplied by."""
-    confidence: float = Field(gt=0)
-    """As `twotower.features.FoldIn`."""
-    recency: float = Field(gt=0, le=1)
-    """As `twotower.features.FoldIn`."""
-    regularisation: float = Field(gt=0)
-    """As `twotower.features.FoldIn`."""
-    cold_items: ColdItems = ColdItems()
-    """What stands for the factor of a new item."""
 
 
 class ModelInfo(Config):
@@ -52,6 +36,9 @@ class ModelInfo(Config):
     """Name of the data set."""
     dataset_fingerprint: str
     """sha256 of the data set: which ids and interactions the model was trained on."""
+    fitted_on: Literal["train", "all"] = "train"
+    """``all`` where the bundle holds a refit on all interactions; ``metrics`` are then those of
+    the model that was evaluated, which was fitted on the training part."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured before export: ``{"NDCG@10": 0.05}``."""
     text_encoder: str | None = None
@@ -142,10 +129,8 @@ def verify(folder: Path, required: Iterable[str]) -> Manifest:
 
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
-    if not path.is_file():
-        raise ArtefactError(
-            f"{path} is missing: {folder} is not a bundle, or not all of one; {_AGAIN}"
-        )
+    if not path.is_file() or kind_of(folder) == "prepared data set":
+        raise ArtefactError(why_not(folder, "bundle", "", _AGAIN))
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version, seal = fields["schema_version"], fields.pop("sha256")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from twotower.errors import InputError
+from twotower.factors.exposure import ListBars
 from twotower.features import ItemFeatures, ReleaseOrder, TextFields
 from twotower.types import FloatArray
 
@@ -58,6 +59,11 @@ class NewItems:
         ``(items, t)`` text vectors of the bundle's items, for search, or None.
     text_model
         The encoder where it is one that needs weights, or None.
+    vector_scale
+        What the vector of a new item is multiplied by where the model has no factors; see
+        `twotower.bundle.manifest.FoldInInfo` where it has.
+    bars
+        What bounds how often a new item is recommended, or None.
     """
 
     tower: bytes
@@ -70,6 +76,8 @@ class NewItems:
     vector_projection: FloatArray | None = None
     text: FloatArray | None = None
     text_model: TextModel | None = None
+    vector_scale: float = 1.0
+    bars: ListBars | None = None
 
     def __post_init__(self) -> None:
         if len(self.features.values):

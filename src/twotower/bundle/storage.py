@@ -23,6 +23,7 @@ from twotower.bundle.reranker import RerankVectors
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
+from twotower.factors.exposure import ListBars
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures
 from twotower.index import load_choice, load_index, save_index
 from twotower.types import Array
@@ -211,10 +212,14 @@ def _save_new_items(folder: Path, new: NewItems) -> None:
         arrays["history_projection"] = new.history_projection
     if new.vector_projection is not None:
         arrays["vector_projection"] = new.vector_projection
-    text: dict[str, str | bool] = {
+    text: dict[str, str | bool | int | float] = {
         "fields": new.text_fields,
         "history_is_vector": new.history_is_vector,
+        "vector_scale": new.vector_scale,
     }
+    if new.bars is not None:
+        arrays |= {"bar_users": new.bars.users, "bars": new.bars.bars}
+        text |= {"bar_items": new.bars.items, "exposure": new.bars.share}
     if new.text is not None:
         _save(folder / ITEM_TEXT, {"text": new.text.astype(np.float16)})
     if new.text_model is not None:
@@ -234,6 +239,11 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         features = ItemFeatures.from_arrays(arrays)
         unknown_id = arrays["unknown_id"]
         releases = ReleaseOrder(arrays["releases"])
+        bars = None
+        if "bars" in arrays:
+            bars = ListBars(
+                arrays["bar_users"], arrays["bars"], about["bar_items"], about["exposure"]
+            )
     text = None
     if ITEM_TEXT in manifest.files:
         with _reading(folder / ITEM_TEXT) as path:
@@ -255,6 +265,8 @@ def _load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         vector_projection=arrays.get("vector_projection"),
         text=text,
         text_model=model,
+        vector_scale=about.get("vector_scale", 1.0),
+        bars=bars,
     )
 
 

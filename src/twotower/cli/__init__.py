@@ -10,15 +10,15 @@ import typer
 from twotower import __version__
 from twotower.cli.ablate import ablate
 from twotower.cli.bench import bench
-from twotower.cli.data import download, hold_out, prepare
+from twotower.cli.data import download, hold_out, inspect, prepare
 from twotower.cli.demo import demo
 from twotower.cli.models import evaluate, index, train
-from twotower.cli.recommend import info, recommend
+from twotower.cli.recommend import info, recommend, with_history_options
 from twotower.cli.report import report
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
 from twotower.cli.tune import tune
-from twotower.errors import TwoTowerError
+from twotower.errors import InputError, TwoTowerError
 
 INTERRUPTED: Final = 130
 """Exit code that typer makes of a `KeyboardInterrupt`."""
@@ -28,10 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
     try:
-        _app()(args=None if arguments is None else list(arguments))
+        app = _app()
+        app(args=_prepared(app, sys.argv[1:] if arguments is None else list(arguments)))
     except (TwoTowerError, OSError) as error:
         # Causes that other libraries word may run over several lines.
-        print("twotower:", " ".join(str(error).split()), file=sys.stderr)
+        message = error.on_command_line if isinstance(error, InputError) else str(error)
+        print("twotower:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("twotower"):
@@ -43,6 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if stopped.code == INTERRUPTED:
             print("twotower: interrupted; run the same command to go on", file=sys.stderr)
         raise
+
+
+def _prepared(app: typer.Typer, arguments: list[str]) -> list[str]:
+    """The arguments as the parser takes them: a history may hold ids that begin with a dash."""
+    if arguments[:1] != ["recommend"]:
+        return arguments
+    command = typer.main.get_command(app).commands["recommend"]  # type: ignore[attr-defined]
+    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    return with_history_options(arguments, {*options, "--help"})
 
 
 def version(
@@ -64,7 +75,7 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(version)
     for command in (
-        run, download, prepare, hold_out, train, evaluate, ablate, tune, report, index,
+        run, download, inspect, prepare, hold_out, train, evaluate, ablate, tune, report, index,
         recommend, info, serve, key, events, demo,
     ):  # fmt: skip
         app.command()(command)

@@ -1,20 +1,12 @@
 """Commands that make data: download, prepare and hold-out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import (
-    DataFolder,
-    JsonFile,
-    KCore,
-    changed_settings,
-    console,
-    validated,
-    write_json,
-)
+from twotower.cli.options import DataFolder, JsonFile, console, write_json
+from twotower.cli.source import declaration, sources, with_words
 from twotower.errors import InputError
 
 
@@ -41,65 +33,80 @@ def download(
     write_json(json_file, {"files": [str(file) for file in files]})
 
 
+@with_words
 def prepare(
     source: Annotated[
-        str,
-        typer.Argument(help="A folder or file, or a name: sample, video-games, official, ml-100k."),
+        list[str],
+        typer.Argument(
+            help="A folder, a file or its dataset.toml, several files or a pattern of one log; or "
+            "a name: sample, video-games, official, ml-100k, gowalla."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the prepared data set.")],
+    words: dict[str, Any],
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the data set. Default: the folder's.")
-    ] = None,
-    k_core: KCore = None,
-    split: Annotated[
-        Literal["leave-last-two", "global-time", "given"] | None,
-        typer.Option("--split", help="Default: what the files say, else leave-last-two."),
-    ] = None,
-    keep_repeats: Annotated[
-        bool, typer.Option("--keep-repeats", help="Keep repeats of a user and an item.")
-    ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,
-    catalogue: Annotated[
-        Path | None, typer.Option("--catalogue", help="The catalogue, if not beside the log.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--column", help="A column's name, such as user=customer or time=when."),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Read, validate, reduce and split a log.
+
+    A `dataset.toml` beside the log says the same as the options; `twotower inspect` writes it.
 
     Example: `twotower prepare purchases.csv --catalogue items.csv --column user=customer
     --column time=when --out data/shop`
     """
     from twotower.console import reporting
     from twotower.data.prepare import prepare as make
-    from twotower.data.readers import ColumnMapping
-    from twotower.workflow.datasets import find_dataset
 
-    path, settings = find_dataset(source)
-    settings = changed_settings(
-        settings,
-        k_core=k_core,
-        split=None if split is None else {"kind": split},
-        keep_repeats=keep_repeats or None,
-        strict=strict or None,
-    )
-    mapping = validated(ColumnMapping, _pairs(columns)) if columns else None
+    paths, known = sources(source)
+    said = known.under(declaration(words, name))
     with reporting(console) as reporter:
-        dataset = make(
-            path,
-            name=name,
-            settings=settings,
-            mapping=mapping,
-            catalogue=catalogue,
-            out=out,
-            progress=reporter.reading(),
-        )
+        dataset = make(paths, declaration=said, out=out, progress=reporter.reading())
     _print_summary(dataset.name, dict(dataset.summary))
-    console.print(f"data set written to {out}", highlight=False)
+    console.print(f"data set written to {out}", highlight=False, soft_wrap=True)
     write_json(json_file, dict(dataset.summary))
+
+
+@with_words
+def inspect(
+    words: dict[str, Any],
+    source: Annotated[
+        list[str] | None, typer.Argument(help="A folder or files; without one, formats are listed.")
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", help="Write a dataset.toml to edit: the file, or its folder."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Show what would be read of a folder or file, with guesses, and write a dataset.toml.
+
+    Example: `twotower inspect data/shop --write data/shop/dataset.toml`
+    """
+    from twotower.data.atomic import atomic_file
+    from twotower.data.formats import FORMATS
+    from twotower.data.inspection import inspect as look
+    from twotower.data.inspection import inspection_lines
+
+    if not source:
+        for entry in FORMATS:
+            console.print(f"[bold]{entry.name}[/]: {entry.about}", highlight=False)
+        write_json(json_file, [entry.model_dump(mode="json") for entry in FORMATS])
+        return
+    paths, known = sources(source)
+    found = look(paths, known.under(declaration(words)))
+    for line in inspection_lines(found):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if write is not None:
+        if write.is_dir():
+            write = write / "dataset.toml"
+        if write.exists():
+            raise InputError(f"{write} exists", "delete it first, or name another file")
+        with atomic_file(write) as temporary:
+            temporary.write_text(found.toml, encoding="utf-8")
+        console.print(f"written to {write}", highlight=False, soft_wrap=True)
+    write_json(json_file, found.described)
 
 
 def hold_out(
@@ -130,26 +137,15 @@ def hold_out(
     write_json(json_file, dict(dataset.summary))
 
 
-def _pairs(options: Sequence[str]) -> dict[str, str]:
-    pairs = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not (name and equals and value):
-            raise InputError(
-                f"--column must be name=column, got {option!r}", "such as user=customer"
-            )
-        pairs[name] = value
-    return pairs
-
-
 def _print_summary(name: str, summary: dict[str, Any]) -> None:
+    from twotower.data.summary import summary_lines
+
     parts = ", ".join(f"{count:,} {part}" for part, count in summary["parts"].items())
-    rejected = summary["rejected"]
     console.print(
         f"[bold]{name}[/]: {summary['users']:,} users, {summary['items']:,} items, "
         f"{summary['interactions']:,} interactions ({parts})",
         highlight=False,
     )
-    console.print(f"read {summary['read']:,}, repeats {summary['repeats']:,}", highlight=False)
-    for reason, count in rejected.items():
-        console.print(f"[yellow]rejected {count:,}: {reason}[/]", highlight=False)
+    for line in summary_lines(summary, cli=True):
+        style = "yellow" if line.startswith("rejected") else None
+        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from twotower.cli.options import (
     DataFolder,
     IndexKind,
     JsonFile,
+    Refit,
     TextEncoderName,
     Track,
     console,
@@ -53,7 +54,7 @@ def train(
         name = model or settings.stem
         variant = read_settings(settings)
     if epochs is not None:
-        variant = variant.vary(training=variant.training.vary(epochs=epochs))
+        variant = variant.with_epochs(epochs)
     dataset = Dataset.load(data)
     with reporting(console) as reporter:
         trained = trained_model(
@@ -142,6 +143,7 @@ def index(
             help="Folder of a trained MF or LightGCN that the demo compares with; may be repeated.",
         ),
     ] = None,
+    refit: Refit = True,
     new_items: Annotated[bool, typer.Option(help="Also what encodes new items and texts.")] = True,
     json_file: JsonFile = None,
 ) -> None:
@@ -162,6 +164,7 @@ def index(
             index=named_choice(kind),
             reranker=reranker,
             peers=peer or (),
+            refit=refit,
             new_items=new_items,
             reporter=reporter,
         )

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
-from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from twotower.data.settings import PrepareSettings
     from twotower.evaluation.results import Row
 
@@ -37,6 +37,13 @@ IndexKind: TypeAlias = Annotated[
     ],
     typer.Option("--kind", help="Kind of index; auto measures them and takes the fastest."),
 ]
+Refit: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        help="Bundle the model fitted anew on all interactions, with what validation chose; "
+        "figures are of the evaluated model."
+    ),
+]
 KCore: TypeAlias = Annotated[
     int | None, typer.Option("--k-core", help="Least interactions of a user and an item.")
 ]
@@ -49,8 +56,10 @@ def changed_settings(settings: "PrepareSettings", **changes: object) -> "Prepare
     return changed
 
 
-def validated(kind: type[BaseModel], values: dict[str, Any]) -> Any:
+def validated(kind: "type[BaseModel]", values: dict[str, Any]) -> Any:
     """Build settings from options; an `InputError` names the option that does not fit."""
+    from pydantic import ValidationError
+
     try:
         return kind(**values)
     except ValidationError as error:
@@ -61,6 +70,8 @@ def validated(kind: type[BaseModel], values: dict[str, Any]) -> Any:
 
 def write_json(path: Path | None, value: object) -> None:
     """Write a command's result, where ``--json`` asked for it."""
+    from twotower.data.atomic import atomic_file
+
     if path is not None:
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(value, indent=2, default=str) + "\n")

@@ -1,10 +1,11 @@
 """Commands that use what was made: recommend and info."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 from rich.markup import escape
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
     from twotower.inference import Pipeline, Recommendation
 
 
+_NOTHING_LEFT: Final = "nothing is left that they have not had; pass --include-seen for all items"
+
+
 def recommend(
     bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a bundle.")],
     user: Annotated[str | None, typer.Option("--user", help="Id of a known user.")] = None,
     history: Annotated[
         list[str] | None,
-        typer.Option("--history", help="Items just browsed, oldest first: --history ID ID ID."),
+        typer.Option(
+            "--history",
+            help="Items just browsed, oldest first: --history ID ID ID. It takes all ids up to the "
+            "next option; one that is spelt as an option is given as --history=-k.",
+        ),
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     k: Annotated[int, typer.Option("-k", help="Items to recommend.")] = 10,
@@ -34,9 +42,16 @@ def recommend(
     out: Annotated[
         Path | None, typer.Option("--out", help="Parquet file to write, with --batch.")
     ] = None,
+    unknown: Annotated[
+        Literal["popular", "skip", "fail"],
+        typer.Option("--unknown", help="With --batch: what users get that the bundle lacks."),
+    ] = "popular",
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also items that the user had.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Recommend for a known user, or for somebody new who just looked at some items.
+    """Recommend for a known user, or for a new user with some items in the history.
 
     With `--batch` and `--out`, for many known users at once, searched exactly.
 
@@ -51,14 +66,59 @@ def recommend(
     if batch is not None and out is not None:
         if user or history or more or text:
             raise InputError("--batch takes its users from the file", "leave out everything else")
-        write_json(json_file, _recommend_batch(bundle, batch, out, k, rerank=rerank))
+        found = _recommend_batch(
+            bundle, batch, out, k, rerank=rerank, unknown=unknown, exclude_seen=not include_seen
+        )
+        write_json(json_file, found)
         return
 
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
-    found = show_recommendations(Pipeline.load(bundle), user, items, k, rerank=rerank, text=text)
-    write_json(json_file, [asdict(item) for item in found])
+    shown = show_recommendations(
+        Pipeline.load(bundle),
+        user,
+        items,
+        k,
+        rerank=rerank,
+        text=text,
+        exclude_seen=not include_seen,
+    )
+    write_json(json_file, [asdict(item) for item in shown])
+
+
+def with_history_options(arguments: Sequence[str], options: Collection[str]) -> list[str]:
+    """``--history ID ID`` as ``--history=ID --history=ID``, so that an id may begin with a dash.
+
+    Parameters
+    ----------
+    arguments
+        Of ``recommend``.
+    options
+        Names of its options, which end a history.
+
+    Examples
+    --------
+    >>> with_history_options(["--history", "_-4", "-u36", "-k", "2"], {"--history", "-k"})
+    ['--history=_-4', '--history=-u36', '-k', '2']
+    """
+    found: list[str] = []
+    taking = waiting = False
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name == "--history":
+            taking, waiting = True, name == argument
+            if not waiting:
+                found.append(argument)
+        elif taking and name not in options and not re.fullmatch(r"-k\d+", argument):
+            found.append(f"--history={argument}")
+            waiting = False
+        else:
+            if waiting:  # no id follows it: the parser says so
+                found.append("--history")
+            taking = waiting = False
+            found.append(argument)
+    return [*found, "--history"] if waiting else found
 
 
 def info(
@@ -93,24 +153,37 @@ def show_recommendations(
     *,
     rerank: bool = False,
     text: str | None = None,
+    exclude_seen: bool = True,
 ) -> list["Recommendation"]:
     """Recommend and print the table, under a line that says for whom."""
     from twotower.console import recommendations_table
 
-    found = pipeline.recommend(user, history, k, rerank=rerank, text=text)
-    looked_at = ", ".join(pipeline.title(item) or item for item in history)
+    found = pipeline.recommend(
+        user, history, k, rerank=rerank, text=text, exclude_seen=exclude_seen
+    )
+    browsed = ", ".join(pipeline.title(item) or item for item in history)
     who = "somebody new" if user is None else f"user {user}"
     if history:
-        who += f" who looked at {looked_at}"
+        who += f" with {browsed} in the history"
     if text is not None:
         who += f" who wants {text}"
     console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)
-    console.print(recommendations_table(found))
+    if found:
+        console.print(recommendations_table(found))
+    else:
+        console.print(f"no items: {_NOTHING_LEFT}")
     return found
 
 
 def _recommend_batch(
-    bundle: Path, users: Path, out: Path, k: int, *, rerank: bool
+    bundle: Path,
+    users: Path,
+    out: Path,
+    k: int,
+    *,
+    rerank: bool,
+    unknown: Literal["popular", "skip", "fail"],
+    exclude_seen: bool,
 ) -> dict[str, object]:
     from twotower.console import reporting
     from twotower.inference import Pipeline
@@ -120,10 +193,35 @@ def _recommend_batch(
     known = pipeline.contents.users.ids
     wanted = known if str(users) == "all" else read_users(users)
     with reporting(console) as reporter:
-        advance = reporter.counting("recommend", len(wanted))
-        recommend_to_file(pipeline, wanted, out, k, rerank=rerank, progress=advance)
-    console.print(f"{k} items for {len(wanted):,} users written to {out}", highlight=False)
-    return {"users": len(wanted), "k": k, "out": str(out)}
+        counts = recommend_to_file(
+            pipeline,
+            wanted,
+            out,
+            k,
+            exclude_seen=exclude_seen,
+            rerank=rerank,
+            unknown=unknown,
+            progress=reporter.counting("recommend", len(wanted)),
+        )
+    console.print(
+        f"{counts.rows:,} items for {counts.users:,} users written to {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if counts.empty:
+        console.print(
+            f"[yellow]{counts.empty:,} of them get none: {_NOTHING_LEFT}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if counts.unknown:
+        got = "get popular items, with source 'popular'" if unknown == "popular" else "are left out"
+        console.print(
+            f"[yellow]{counts.unknown:,} of them are not in the bundle and {got}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return {**asdict(counts), "k": k, "out": str(out)}
 
 
 def _shortened(value: Any, longest: int = 8) -> Any:

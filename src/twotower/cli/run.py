@@ -2,36 +2,43 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from twotower.cli.options import (
     IndexKind,
     JsonFile,
-    KCore,
+    Refit,
     TextEncoderName,
     Track,
-    changed_settings,
     console,
     write_rows,
 )
 from twotower.cli.recommend import show_recommendations
+from twotower.cli.source import declaration, sources, with_words
 
 
+@with_words
 def run(
     dataset: Annotated[
-        str, typer.Option("--dataset", help="sample, video-games, official, ml-100k, or a path.")
+        list[str],
+        typer.Option(
+            "--dataset",
+            help="A log (as 'prepare' takes it), a prepared data set, or a name: sample, "
+            "video-games, official, ml-100k. Several files of one log are given again.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
+    words: dict[str, Any],
     models: Annotated[
         list[str] | None,
         typer.Option("--model", help="Name of a model; may be given again. Default: all."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per model.")] = 1,
-    k_core: KCore = None,
     kind: IndexKind = "auto",
     text_encoder: TextEncoderName = "minilm",
+    refit: Refit = True,
     track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -44,24 +51,25 @@ def run(
     from twotower.index import named_choice
     from twotower.inference import Pipeline
     from twotower.study.tracking import check_tracking, track_models
-    from twotower.workflow.datasets import find_dataset
     from twotower.workflow.run import DEFAULT_MODELS
     from twotower.workflow.run import run as whole_job
 
     started = datetime.now(UTC)
     if track:
         check_tracking()
-    source, settings = find_dataset(dataset)
+    paths, known = sources(dataset)
+    asked = declaration(words)
     results_file = json_file or out / "results.json"
     with reporting(console) as reporter:
         result = whole_job(
-            source,
+            paths,
             out,
-            settings=changed_settings(settings, k_core=k_core),
+            declaration=known.under(asked),
             models=models or DEFAULT_MODELS,
             seeds=range(seeds),
             text_encoder=text_encoder,
             index=named_choice(kind),
+            refit=refit,
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )

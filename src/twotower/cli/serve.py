@@ -66,9 +66,11 @@ def key(
 
     made, line = new_key(name, Scope[scope.upper()])
     if keys is not None:
+        before = keys.read_bytes() if keys.exists() else b""
+        line_end = "" if before.endswith(b"\n") or not before else "\n"
         with keys.open("a", encoding="utf-8") as file:
             keys.chmod(0o600)
-            file.write(line + "\n")
+            file.write(f"{line_end}{line}\n")
     console.print(f"key:  {made}", highlight=False, soft_wrap=True)
     console.print(f"line: {line}", highlight=False, soft_wrap=True)
 

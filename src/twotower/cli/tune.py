@@ -45,7 +45,7 @@ def tune(
 
     settings = named_variant(variant, text_encoder)
     if epochs is not None:
-        settings = settings.vary(training=settings.training.vary(epochs=epochs))
+        settings = settings.with_epochs(epochs)
     chosen = space_of(settings) if space is None else read_space(space, settings)
     source, preparation = find_dataset(dataset)
     with reporting(console) as reporter:

@@ -1,10 +1,25 @@
-"""Write a file or a folder whole or not at all: to a temporary name, then renamed."""
+"""Atomic publication of files and folders: written beside the target, synced, then renamed.
 
+A reader finds the old artefact or the new one, whole, whenever the writer is killed:
+
+1. The new one is written into a temporary folder beside the target, ``.<name>.<n>.twotower``, on
+   which the writer holds a lock.
+2. Its files and folders are synced to disk.
+3. It takes the target's name. A file is renamed over the old one; a folder is exchanged with the
+   old one in one step (Linux: ``renameat2`` with ``RENAME_EXCHANGE``). Where the file system cannot
+   do that, the old folder is first renamed to ``.<name>.old.twotower``; killed right after, a
+   writer leaves the target missing, and the next one moves the old folder back before it begins.
+4. The parent folder is synced, and the old one deleted.
+
+What a killed writer left is removed by the next one of the same target.
+"""
+
+import ctypes
+import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +28,20 @@ from twotower.errors import InputError
 MARKS: Final = frozenset({"manifest.json", "model.json", "state.json"})
 """One of these is in every folder that this package writes: of a data set or bundle, a model, or a
 checkpoint."""
+_SLOTS: Final = 4
+"""Temporary folders that are looked at for what was left; more writers at once are no error."""
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_CANNOT_LOCK: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+_CANNOT_EXCHANGE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP})
 
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``target`` that takes its place on success.
 
-    An existing ``target`` is replaced in two renames; a failure inside the block leaves it
-    as it was and removes the temporary folder.
+    A failure inside the block leaves an existing ``target`` as it was. Where ``target`` is a
+    symbolic link, the folder that it points to is replaced.
 
     Raises
     ------
@@ -28,31 +49,51 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         Where ``target`` holds something that this package did not write: a slip such as
         ``--out ~/data`` must not delete a user's files.
     """
-    target = Path(target)
+    target = Path(target).resolve()
+    _restore(target)
     _check_is_ours(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with _temporary(target) as temporary:
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        if target.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-            target.rename(retired / target.name)
-            try:
-                temporary.rename(target)
-            except BaseException:
-                (retired / target.name).rename(target)
-                raise
-            finally:
-                shutil.rmtree(retired)
-        else:
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _sync_tree(temporary)
+        _publish(temporary, target)
+
+
+@contextmanager
+def atomic_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path that is renamed to ``target`` on success.
+
+    Parameters
+    ----------
+    target
+        The file; its folder is made where it is missing.
+    durable
+        Whether the file is synced to disk. A cache of many small files can do without.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target) as folder:
+        temporary = folder / target.name
+        yield temporary
+        temporary.chmod(0o644)  # some writers make private files
+        publish_file(temporary, target, durable=durable)
+
+
+def publish_file(temporary: Path, target: Path, *, durable: bool = True) -> None:
+    """Rename a finished file to ``target``, synced first if ``durable``."""
+    if durable:
+        _sync(temporary)
+    temporary.replace(target)
+    if durable:
+        _sync(target.parent)
 
 
 def _check_is_ours(target: Path) -> None:
-    held = {path.name for path in target.iterdir()} if target.exists() else set()
+    lock = _locked(target, wait=True)  # not while another writer deletes what it replaced
+    if lock is None:
+        return
+    held = {path.name for path in target.iterdir()}
+    _unlock(lock)
     if held and not held & MARKS:
         raise InputError(
             f"{target} exists and was not written by twotower", "choose another folder"
@@ -60,16 +101,163 @@ def _check_is_ours(target: Path) -> None:
 
 
 @contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target`` that is renamed to it on success."""
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+def _temporary(target: Path) -> Iterator[Path]:
+    """An empty folder beside ``target`` that no other writer takes; what killed ones left goes."""
+    mine: tuple[Path, int] | None = None
+    slot = 0
+    while mine is None or slot < _SLOTS:
+        path = target.with_name(f".{target.name}.{slot}.twotower")
+        if mine is None:
+            with suppress(FileExistsError):
+                path.mkdir()
+        lock = _locked(path, wait=False)
+        if lock is not None:
+            _empty(path)
+            if mine is None:
+                mine = (path, lock)
+            else:
+                path.rmdir()
+                os.close(lock)
+        slot += 1
+    path, lock = mine
     try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes it private
-        temporary.replace(target)
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
+        # After a folder was published, another writer may have this name.
+        if _is_at(lock, path):
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Give ``temporary`` the name ``target``, and delete what had it."""
+    publishing = _locked(target.parent, wait=True)
+    lock = old = None
+    try:
+        # So that no writer takes the old folder for one that was left before it is deleted.
+        lock = _locked(target, wait=True)
+        if lock is None:
+            temporary.rename(target)
+        else:
+            old = _exchanged(temporary, target)
+        _sync(target.parent)
+        _unlock(publishing)
+        publishing = None
+        if old is not None:
+            shutil.rmtree(old)
+    finally:
+        _unlock(publishing)
+        _unlock(lock)
+
+
+def _exchanged(temporary: Path, target: Path) -> Path:
+    """Put the folder ``temporary`` in the place of ``target``; where the old one is now."""
+    if _renamed_both_ways(temporary, target):
+        return temporary
+    aside = _aside(target)
+    left = _locked(aside, wait=True)
+    if left is not None:
+        shutil.rmtree(aside)
+        _unlock(left)
+    target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    return aside
+
+
+def _renamed_both_ways(one: Path, other: Path) -> bool:
+    """Exchange two paths in one step; False where the system or file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    if rename(*paths, _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _CANNOT_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old.twotower")
+
+
+def _restore(target: Path) -> None:
+    """Move the old folder back that a writer left aside when it was killed between two renames."""
+    aside = _aside(target)
+    if not aside.exists():
+        return
+    publishing = _locked(target.parent, wait=True)
+    lock = _locked(aside, wait=False)
+    try:
+        if lock is not None and target.exists():
+            shutil.rmtree(aside)
+        elif lock is not None:
+            aside.rename(target)
+    finally:
+        _unlock(lock)
+        _unlock(publishing)
+
+
+def _locked(path: Path, *, wait: bool) -> int | None:
+    """A descriptor of the folder, locked; None where there is none, or another process holds it."""
+    import fcntl
+
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            if error.errno not in _CANNOT_LOCK:  # then two writers at once are not kept apart
+                os.close(descriptor)
+                raise
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # it was renamed or deleted meanwhile
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            _sync_tree(path)
+        else:
+            _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,5 +1,9 @@
 """The catalogue: read whole, one row an item, every canonical column typed."""
 
+import ast
+import json
+import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +15,9 @@ import polars as pl
 from twotower.data import columns
 from twotower.data.readers import CatalogueFile, Check, set_aside
 from twotower.data.readers.amazon import ASIN_COLUMNS, listing_numbers
-from twotower.data.readers.values import as_number, as_release, as_text
+from twotower.data.readers.numbers import as_number, as_price, currency_of
+from twotower.data.readers.times import TimeReader
+from twotower.data.readers.values import as_text
 from twotower.data.rejects import RejectLog
 from twotower.data.validation import id_checks
 from twotower.data.vocabulary import Vocabulary
@@ -34,7 +40,11 @@ CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(
 Those of `columns.CATALOGUE_EXTRA` are text, and `columns.RELEASED` is float64.
 """
 
-_THOUSANDS: Final = r"^\d{1,3}(,\d{3})+(\.\d*)?$"
+_MEASURES: Final = (
+    columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
+)  # fmt: skip
+_LISTED: Final = {columns.CATEGORY: "|", columns.DESCRIPTION: "\n", columns.FEATURES: "\n"}
+"""What stands between the parts of a list that becomes text: ``Drama|Comedy``."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +61,28 @@ class Catalogue:
     read
         Rows of the file, good and bad.
     repaired
-        Values that were replaced by null, counted by column and reason.
+        Values that were replaced by null: how many for each column and reason.
+    examples
+        The first value of each.
+    currencies
+        Currencies that the prices name.
     """
 
     rows: pl.DataFrame
     items: Vocabulary
     read: int
     repaired: Mapping[str, int]
+    examples: Mapping[str, str]
+    currencies: Sequence[str]
 
 
-def read_catalogue(
-    file: CatalogueFile, rejects: RejectLog, rating_range: tuple[float, float]
-) -> Catalogue:
+def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
     """Read and validate a catalogue.
 
     Rows without an id, and all but the first of an id, are set aside. A number that is none
-    (``from 12.99``) or that cannot be (a price below 0, an average rating outside
-    ``rating_range``) becomes null; so does blank text. Where nothing says when items came out
-    and their ids are Amazon's product numbers, these say it (`amazon.listing_numbers`).
+    (``from 12.99``) or that cannot be (a price below 0, an average rating outside the rating
+    scale) becomes null; so does blank text. Where nothing says when items came out and their ids
+    are Amazon's product numbers, these say it (`amazon.listing_numbers`).
 
     Raises
     ------
@@ -76,28 +90,31 @@ def read_catalogue(
         Where no item is left.
     """
     items = Vocabulary()
-    repaired: Counter[str] = Counter()
+    ids = file.id_reader()
     tables = []
     read = 0
     for chunk in file.chunks():
         read += chunk.height
-        rows, faults = _typed(chunk.rows, rating_range)
-        repaired.update(faults)
+        raw = chunk.rows[columns.ITEM_ID]
+        rows = chunk.rows.with_columns(ids.text(raw).alias(columns.ITEM_ID))
         again = pl.Series(items.find(rows[columns.ITEM_ID]) >= 0)
         again |= ~rows[columns.ITEM_ID].is_first_distinct()
         checks = [*id_checks(columns.ITEM_ID), Check(columns.ITEM_ID, "repeated", pl.lit(again))]
         checked = set_aside(replace(chunk, rows=rows), checks)
         rejects.add(file.path, checked.rejects)
         items.add(checked.rows[columns.ITEM_ID])
-        tables.append(checked.rows.drop(columns.LINE))
+        tables.append(_as_held(checked.rows))
     if not len(items):
         counts = rejects.counts([file.path])
+        first = rejects.first_of([file.path])
         raise InputError(
             f"the catalogue {file.path} has no usable item: {read} rows read, rejected {counts}",
-            f"first: {rejects.first}" if counts else "give a catalogue with rows",
+            f"first: {first}" if counts else "give a catalogue with rows",
         )
-    known = _with_releases(pl.concat(tables), file)
-    return Catalogue(known, items, read, dict(repaired))
+    rows = _joined(tables)
+    typed, repaired, examples = _typed(rows, file)
+    marks = _currencies(rows)
+    return Catalogue(_with_releases(typed, file), items, read, repaired, examples, marks)
 
 
 def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
@@ -108,6 +125,14 @@ def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
         for name, dtype in CATALOGUE_SCHEMA.items()
         if name != columns.ITEM_ID
     )
+
+
+def with_bare_items(known: Catalogue, items: Vocabulary) -> Catalogue:
+    """The catalogue with an empty row for each item that was added to its ids."""
+    ids = items.ids[known.rows.height :]
+    if not ids:
+        return known
+    return replace(known, rows=pl.concat([known.rows, bare_catalogue(ids)], how="diagonal"))
 
 
 def _with_releases(rows: pl.DataFrame, file: CatalogueFile) -> pl.DataFrame:
@@ -122,73 +147,151 @@ def _with_releases(rows: pl.DataFrame, file: CatalogueFile) -> pl.DataFrame:
     return rows if released.is_null().all() else rows.with_columns(released.alias(columns.RELEASED))
 
 
+def _as_held(rows: pl.DataFrame) -> pl.DataFrame:
+    """Columns as they are kept until the whole catalogue is read: numbers, and texts."""
+    held = []
+    for name in rows.columns:
+        values = rows[name]
+        if name not in _MEASURES and name != columns.ITEM_ID:
+            values = _blank_to_null(_as_prose(values, _LISTED.get(name, ", ")))
+        elif values.dtype.is_nested() or values.dtype in (pl.Binary, pl.Object, pl.Time):
+            texts = [None if value is None else str(value) for value in values.to_list()]
+            values = pl.Series(texts, dtype=pl.String)
+        held.append(values.alias(name))
+    return pl.DataFrame(held).drop(columns.LINE)
+
+
+def _joined(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """All rows; a column is text where any part of it is, or where parts are of two kinds."""
+    kinds: dict[str, set[Any]] = {}
+    for table in tables:
+        for name, dtype in table.schema.items():
+            kinds.setdefault(name, set()).add(dtype)
+    as_text = [name for name, found in kinds.items() if len(found) > 1]
+    cast = [
+        table.with_columns(
+            pl.col(name).cast(pl.String) for name in as_text if name in table.columns
+        )
+        for table in tables
+    ]
+    return pl.concat(cast, how="diagonal")
+
+
 def _typed(
-    rows: pl.DataFrame, rating_range: tuple[float, float]
-) -> tuple[pl.DataFrame, dict[str, int]]:
-    faults: dict[str, int] = {}
+    rows: pl.DataFrame, file: CatalogueFile
+) -> tuple[pl.DataFrame, dict[str, int], dict[str, str]]:
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
     extra = [name for name in columns.CATALOGUE_EXTRA if name in rows.columns]
     schema: dict[str, Any] = {**CATALOGUE_SCHEMA, **dict.fromkeys(extra, pl.String)}
     if columns.RELEASED in rows.columns:
         schema[columns.RELEASED] = pl.Float64
-    result = [as_text(rows[columns.ITEM_ID]), rows[columns.LINE]]
+    result = []
     for name, dtype in schema.items():
-        if name == columns.ITEM_ID:
-            continue
         if name not in rows.columns:
-            result.append(pl.repeat(None, rows.height, dtype=dtype, eager=True).alias(name))
+            values = pl.repeat(None, rows.height, dtype=dtype, eager=True)
         elif dtype == pl.String:
-            result.append(_blank_to_null(_as_prose(rows[name])).alias(name))
+            values = rows[name]
         else:
-            if name == columns.RELEASED:
-                numbers, counts = _release(rows[name])
-            else:
-                bounds = rating_range if name == columns.AVERAGE_RATING else (0.0, float("inf"))
-                numbers, counts = _measure(rows[name], bounds)
-            result.append(numbers.cast(dtype).alias(name))
-            faults |= {f"{name}: {what}": count for what, count in counts.items() if count}
-    return pl.DataFrame(result).select(*schema, columns.LINE), faults
+            values, faults = _measured(name, rows[name], file)
+            for what, which in faults.items():
+                found = rows[name].filter(which.fill_null(False))
+                if len(found):
+                    counts[f"{name}: {what}"] += len(found)
+                    examples[f"{name}: {what}"] = str(found[0])[:80]
+        result.append(values.cast(dtype, strict=False).alias(name))
+    return pl.DataFrame(result), dict(counts.most_common()), examples
 
 
-def _measure(values: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, dict[str, int]]:
-    """Numbers within bounds, else null, and how many were not; NaN is a missing value."""
-    if values.dtype == pl.String:
-        values = _blank_to_null(values).str.strip_prefix("$")
-        grouped = values.str.contains(_THOUSANDS)
-        values = values.zip_with(~grouped.fill_null(False), values.str.replace_all(",", ""))
-    numbers = as_number(values)
-    unread = _unread(values, numbers)
-    numbers, impossible = _within(numbers, bounds)
-    return numbers, {"not a number": unread, "out of range": impossible}
-
-
-def _release(values: pl.Series) -> tuple[pl.Series, dict[str, int]]:
-    """Finite numbers, and dates as such; else null, and how many were neither."""
+def _measured(
+    name: str, values: pl.Series, file: CatalogueFile
+) -> tuple[pl.Series, dict[str, pl.Series]]:
+    """Numbers within bounds, else null; and where they were not. NaN is a missing value."""
     if values.dtype == pl.String:
         values = _blank_to_null(values)
-    numbers = as_release(values)
-    unread = _unread(values, numbers)
-    numbers, infinite = _within(numbers, (float("-inf"), float("inf")))
-    return numbers, {"not a number or a date": unread, "out of range": infinite}
+        missing = values.is_in(file.options.missing_ids).fill_null(False)
+        values = values.set(missing, None)
+    bounds = (0.0, float("inf"))
+    comma = file.options.decimal_comma
+    unread = "not a number"
+    if name == columns.PRICE:
+        numbers = as_price(values, comma)
+    elif name == columns.RELEASED:
+        numbers = _release(values, file)
+        bounds, unread = (float("-inf"), float("inf")), "not a number or a date"
+    else:
+        numbers = as_number(values, comma)
+        if name == columns.AVERAGE_RATING:
+            bounds = file.options.rating_scale or (float("-inf"), float("inf"))
+    faults = {unread: values.is_not_null() & numbers.is_null()}
+    numbers, faults["out of range"] = _within(numbers, bounds)
+    return numbers, faults
 
 
-def _unread(values: pl.Series, numbers: pl.Series) -> int:
-    return int((values.is_not_null() & numbers.is_null()).sum())
+def _release(values: pl.Series, file: CatalogueFile) -> pl.Series:
+    """Numbers as they are; dates as milliseconds since 1970."""
+    numbers = as_number(values)
+    left = values.is_not_null() & numbers.is_null()
+    if not left.any():
+        return numbers
+    times = TimeReader(file.path, file.columns[columns.RELEASED], file.options)
+    try:
+        dates = times.milliseconds(values.set(~left, None))
+    except InputError:
+        return numbers  # day and month cannot be told apart: unread, and counted as such
+    return numbers.fill_null(dates)
 
 
-def _within(numbers: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, int]:
-    """Null for what is infinite or out of bounds, and how many were."""
+def _currencies(rows: pl.DataFrame) -> list[str]:
+    if columns.PRICE not in rows.columns or rows.schema[columns.PRICE] != pl.String:
+        return []
+    texts = rows[columns.PRICE].drop_nulls().unique()
+    found = Counter(filter(None, map(currency_of, texts)))
+    return [mark for mark, _ in found.most_common() if len(mark) <= 4]
+
+
+def _within(numbers: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, pl.Series]:
+    """Null for what is infinite or out of bounds, and where that was so."""
     numbers = numbers.fill_nan(None)
     possible = numbers.is_between(*bounds) & numbers.is_finite()
-    impossible = int((~possible).sum())
-    return numbers.set(~possible.fill_null(False), None), impossible
+    return numbers.set(~possible.fill_null(False), None), ~possible
 
 
-def _as_prose(values: pl.Series) -> pl.Series:
+def _as_prose(values: pl.Series, between: str) -> pl.Series:
+    """Text; of a list its parts. Lists that are written as text are lists too."""
     if isinstance(values.dtype, pl.List):
-        return values.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-    if values.dtype.is_nested():
+        return values.cast(pl.List(pl.String)).list.join(between, ignore_nulls=True)
+    if values.dtype.is_nested() or values.dtype == pl.Object:
         return pl.repeat(None, len(values), dtype=pl.String, eager=True)
-    return values.cast(pl.String)
+    text = as_text(values) if values.dtype == pl.Binary else values.cast(pl.String)
+    lists = text.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)
+    if not lists.any():
+        return text
+    return text.zip_with(
+        ~lists,
+        text.set(~lists, None).map_elements(
+            lambda one: _parts_of(one, between), return_dtype=pl.String
+        ),
+    )
+
+
+def _parts_of(text: str, between: str) -> str:
+    """The parts of a list that JSON, Python or NumPy wrote; other text in brackets as it is."""
+    text = text.strip()
+    parts: Any = None
+    try:
+        parts = json.loads(text)
+    except (ValueError, RecursionError):
+        quoted = re.sub(r"(['\"])\s+(['\"])", r"\1, \2", text)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                parts = ast.literal_eval(quoted)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            return text
+    if not isinstance(parts, list) or any(isinstance(part, list | dict) for part in parts):
+        return text
+    return between.join(str(part).strip() for part in parts if part is not None)
 
 
 def _blank_to_null(values: pl.Series) -> pl.Series:

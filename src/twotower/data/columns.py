@@ -9,6 +9,8 @@ TIMESTAMP: Final = "timestamp"
 """Milliseconds since 1970-01-01 UTC, int64."""
 ORDER: Final = "order"
 """A position within the user's history, for logs that have an order and no time."""
+EVENT: Final = "event"
+"""Kind of an interaction, such as a view or a purchase; read where kinds are chosen."""
 LINE: Final = "line"
 """The line (1-based) or row of the source file, kept for the rejects file."""
 

@@ -4,23 +4,30 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_folder
+from twotower.data.fingerprint import value_fingerprint
+from twotower.data.folders import kind_of, why_not
 from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
 from twotower.errors import ArtefactError, InputError
 from twotower.types import Array
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from twotower.data.readers import ColumnMapping, ReadOptions
+    from twotower.data.settings import PrepareSettings
+
+SCHEMA_VERSION = 2
+"""2: the fingerprint is over values. In 1, which is still read, it was over polars' JSON."""
 
 
 class Part(IntEnum):
@@ -50,6 +57,9 @@ class Dataset:
         ``(events,)`` uint8, a `Part` for each interaction.
     summary
         What preparation did: counts read, rejected (by reason), reduced, kept; the settings.
+    user_table
+        What is known of the users, row ``u`` of user ``u``, with the columns of its file behind
+        ``user_id``; None where there was no such file.
     """
 
     name: str
@@ -59,15 +69,89 @@ class Dataset:
     interactions: Histories
     split: Array
     summary: Mapping[str, Any] = field(default_factory=dict)
+    user_table: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.users), len(self.items), len(self.interactions.items))
         got = (len(self.interactions), self.catalogue.height, len(self.split))
+        if self.user_table is not None and self.user_table.height != len(self.users):
+            raise InputError(
+                f"user_table must have a row for each of {len(self.users):,} users, "
+                f"got {self.user_table.height:,}"
+            )
         if expected != got:
             raise InputError(
                 f"users, items and interactions must agree: id maps and log have {expected}, "
                 f"histories, catalogue and split have {got}"
             )
+
+    @cached_property
+    def has_repeats(self) -> bool:
+        """Whether some user has an item more than once, as where repeats were kept.
+
+        Then an item of the history may be asked for again, so that evaluation and the second
+        stage take no item of the history out of the candidates.
+        """
+        log = self.interactions
+        pairs = np.sort(log.rows * max(len(self.items), 1) + log.items)
+        return bool((pairs[1:] == pairs[:-1]).any())
+
+    @classmethod
+    def from_frames(
+        cls,
+        interactions: Any,
+        items: Any = None,
+        users: Any = None,
+        columns: "ColumnMapping | Mapping[str, str] | Sequence[str] | None" = None,
+        *,
+        name: str | None = None,
+        settings: "PrepareSettings | Mapping[str, Any] | None" = None,
+        options: "ReadOptions | Mapping[str, Any] | None" = None,
+    ) -> "Dataset":
+        """Prepare tables that Python holds, by the rules for files.
+
+        Parameters
+        ----------
+        interactions
+            The log: a table of polars, pandas, Arrow or any library that narwhals takes, a NumPy
+            array, a dict of columns, or a list of rows.
+        items
+            The catalogue, of the same kinds, or None.
+        users
+            What is known of the users, or None.
+        columns
+            Which column is which, as ``{"user": "customer", "time": "at"}``; what is left out is
+            found by its usual name. A list names the columns of an array or of rows, in order.
+        name
+            Name of the data set.
+        settings
+            What to keep and how to split: ``{"k_core": 0, "split": "random"}``.
+        options
+            How values are read: ``{"rating_scale": (1, 10), "time_unit": "s"}``.
+
+        Raises
+        ------
+        InputError
+            Where it is no table, a column cannot be told, or nothing usable is left.
+
+        Examples
+        --------
+        >>> log = {"user": list("aaab"), "item": list("xyzx"), "time": [1, 2, 3, 1]}
+        >>> dataset = Dataset.from_frames(log, settings={"k_core": 0})
+        >>> len(dataset.users), len(dataset.items)
+        (2, 3)
+        """
+        from twotower.data.declaration import declared
+        from twotower.data.frames import as_frame
+        from twotower.data.prepare import prepare
+
+        words: dict[str, Any] = {"prepare": settings, "read": options}
+        if isinstance(columns, Sequence) and not isinstance(columns, str):
+            interactions = as_frame(interactions, "interactions", columns)
+        else:
+            words["columns"] = columns
+        said = declared({word: of for word, of in words.items() if of is not None}, "from_frames")
+        return prepare(interactions, name=name, catalogue=items, users=users, declaration=said)
 
     def part(self, *parts: Part) -> Histories:
         """Histories of the given parts only; one row per user, empty where there is none."""
@@ -77,6 +161,13 @@ class Dataset:
     def train(self) -> Histories:
         """The training part: the only one that models, features and graphs may be fitted on."""
         return self.part(Part.TRAIN)
+
+    def with_all_in_train(self) -> "Dataset":
+        """The same with every interaction in the training part, for a model that is to be shipped.
+
+        Nothing is held out: it cannot be evaluated on.
+        """
+        return replace(self, split=np.full_like(self.split, Part.TRAIN))
 
     def held_out(self, part: Part) -> tuple[Queries, Histories]:
         """Queries and targets of an evaluation part.
@@ -99,15 +190,18 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint."""
-        digest = hashlib.sha256()
-        for ids in (self.users.ids, self.items.ids):
-            digest.update("\0".join(ids).encode())
-        log = self.interactions
-        for array in (log.indptr, log.items, log.ratings, log.timestamps, self.split):
-            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        digest.update(self.catalogue.write_json().encode())
-        return digest.hexdigest()
+        """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint.
+
+        A data set that an earlier release saved keeps the fingerprint that its models know.
+        """
+        return value_fingerprint(
+            self.users,
+            self.items,
+            self.interactions,
+            self.split,
+            self.catalogue,
+            self.user_table,
+        )
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
         """Write Parquet files and `manifest.json` to ``folder``, all or nothing.
@@ -128,19 +222,22 @@ class Dataset:
             }
         )
         if log.ratings is not None:
-            table = table.with_columns(pl.Series(columns.RATING, log.ratings))
+            table = table.with_columns(pl.Series(columns.RATING, log.ratings, nan_to_null=True))
         if log.timestamps is not None:
             table = table.with_columns(pl.Series(columns.TIMESTAMP, log.timestamps))
         with atomic_folder(folder) as temporary:
             table.write_parquet(temporary / "interactions.parquet")
             self.catalogue.write_parquet(temporary / "catalogue.parquet")
-            pl.DataFrame({columns.USER_ID: self.users.ids}).write_parquet(
-                temporary / "users.parquet"
-            )
+            users = self.user_table
+            if users is None:
+                users = pl.DataFrame({columns.USER_ID: self.users.ids})
+            users.write_parquet(temporary / "users.parquet")
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "name": self.name,
-                "fingerprint": self.fingerprint,
+                "fingerprint": value_fingerprint(
+                    self.users, self.items, log, self.split, self.catalogue
+                ),
                 "users": len(self.users),
                 "items": len(self.items),
                 "interactions": len(log.items),
@@ -162,22 +259,22 @@ class Dataset:
             fingerprint.
         """
         folder = Path(folder)
+        if kind_of(folder) not in (None, "prepared data set"):
+            raise ArtefactError(why_not(folder, "prepared data set", ""))
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             version = manifest["schema_version"]
-            if version != SCHEMA_VERSION:
+            if version not in (1, SCHEMA_VERSION):
                 raise ArtefactError(
                     f"{folder / 'manifest.json'} has schema version {version}, this release "
-                    f"reads {SCHEMA_VERSION}; run 'twotower prepare' again"
+                    f"reads 1 and {SCHEMA_VERSION}; run 'twotower prepare' again"
                 )
             table = pl.read_parquet(folder / "interactions.parquet")
             catalogue = pl.read_parquet(folder / "catalogue.parquet")
-            users = pl.read_parquet(folder / "users.parquet")[columns.USER_ID]
+            user_table = pl.read_parquet(folder / "users.parquet")
+            users = user_table[columns.USER_ID]
         except (OSError, KeyError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
-            raise ArtefactError(
-                f"{folder} is not a readable prepared data set ({error}); "
-                "run 'twotower prepare' again"
-            ) from error
+            raise ArtefactError(why_not(folder, "prepared data set", error)) from error
         indptr = np.zeros(len(users) + 1, dtype=np.int64)
         np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=len(users)), out=indptr[1:])
         log = Histories(
@@ -194,10 +291,28 @@ class Dataset:
             log,
             table["part"].to_numpy(),
             manifest["summary"],
+            user_table if user_table.width > 1 else None,
         )
+        if version == 1:
+            # Trained models name it, so that it stays this data set's fingerprint.
+            dataset.__dict__["fingerprint"] = _first_fingerprint(dataset)
         if dataset.fingerprint != manifest["fingerprint"]:
             raise ArtefactError(
                 f"{folder} does not match its fingerprint: a file was changed or mixed with "
-                "another data set; run 'twotower prepare' again"
+                "another data set"
+                + (", or it was saved by a release with another polars" if version == 1 else "")
+                + "; run 'twotower prepare' again"
             )
         return dataset
+
+
+def _first_fingerprint(dataset: Dataset) -> str:
+    """The fingerprint of schema version 1."""
+    digest = hashlib.sha256()
+    for ids in (dataset.users.ids, dataset.items.ids):
+        digest.update("\0".join(ids).encode())
+    log = dataset.interactions
+    for array in (log.indptr, log.items, log.ratings, log.timestamps, dataset.split):
+        digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+    digest.update(dataset.catalogue.write_json().encode())
+    return digest.hexdigest()

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from twotower.data import columns
 from twotower.data.readers import Source
-from twotower.data.rejects import RejectLog
-from twotower.data.validation import Rules, validate_log
+from twotower.data.rejects import RejectLog, fix_of, unknown_item_hint
+from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, DoubleArray, FloatArray, IndexArray, OffsetArray
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes of the log read so far, and of all of it."""
+
+
+_NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
+_DTYPES: Final = {columns.RATING: np.float32}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class EventLog:
     users, items
         ``(events,)`` int32 codes.
     ratings
-        ``(events,)`` float32, or None.
+        ``(events,)`` float32, NaN where an interaction has none; or None.
     timestamps
         ``(events,)`` int64 milliseconds, or None.
     order
@@ -65,6 +69,10 @@ class EventLog:
         keys = (self.users,) if when is None else (when, self.users)
         return self.select(np.lexsort(keys))
 
+    def by_user(self) -> "EventLog":
+        """Sorted by user; a user's interactions stay in the order of the files."""
+        return self.select(np.argsort(self.users, kind="stable"))
+
     def first_of_pairs(self) -> BoolArray:
         """``(events,)`` true where the user has not had the item before in this order."""
         pairs = self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items
@@ -73,23 +81,57 @@ class EventLog:
         return first
 
 
+@dataclass(frozen=True)
+class LogRead:
+    """What `read_log` found.
+
+    Attributes
+    ----------
+    log
+        What can be used.
+    users, items
+        The ids of the codes; ``items`` begins with the catalogue where there is one.
+    read_of
+        Rows of each file, good and bad.
+    unknown_items
+        Different items of those that were rejected because the catalogue lacks them.
+    without_rating
+        Usable interactions that have none, in a log that has ratings.
+    """
+
+    log: EventLog
+    users: Vocabulary
+    items: Vocabulary
+    read_of: tuple[int, ...]
+    unknown_items: int
+    without_rating: int
+
+
 def read_log(
     source: Source,
     rules: Rules,
     rejects: RejectLog,
     catalogue: Vocabulary | None,
     progress: Progress | None = None,
-) -> tuple[EventLog, Vocabulary, Vocabulary, int]:
+    *,
+    keep_unknown: bool = False,
+) -> LogRead:
     """Read and validate every file of a log.
 
-    Returns
-    -------
-    log
-        What can be used.
-    users, items
-        The ids of the codes; ``items`` is ``catalogue`` where there is one.
-    read
-        Rows of the files, good and bad.
+    Parameters
+    ----------
+    source
+        The log.
+    rules
+        Bounds of values.
+    rejects
+        Takes the rows that cannot be used.
+    catalogue
+        Known items, or None where there is no catalogue.
+    progress
+        Called as the log is read.
+    keep_unknown
+        Whether items that the catalogue lacks are added to it.
 
     Raises
     ------
@@ -98,46 +140,69 @@ def read_log(
     """
     users = Vocabulary()
     items = Vocabulary() if catalogue is None else catalogue
+    known = None if keep_unknown else catalogue
     sizes = [file.path.stat().st_size for file in source.logs]
-    arrays: dict[str, list[Array]] = {name: [] for name in (*source.columns, "part")}
-    read = done = 0
+    held = source.columns - {columns.EVENT}
+    arrays: dict[str, list[Array]] = {name: [] for name in (*held, "part")}
+    done = kept = 0
+    read = []
+    unknown: set[str] = set()
     for file, size in zip(source.logs, sizes, strict=True):
+        read.append(0)
         for chunk in file.chunks():
-            read += chunk.height
-            checked = validate_log(chunk, rules, catalogue)
+            read[-1] += chunk.height
+            checked = validate_log(chunk, rules, known)
             rejects.add(file.path, checked.rejects)
+            unknown.update(
+                reject.value for reject in checked.rejects if reject.reason == UNKNOWN_REASON
+            )
             rows = checked.rows
-            for name in source.columns - {columns.USER_ID, columns.ITEM_ID}:
-                dtype = np.float32 if name == columns.RATING else None
-                arrays[name].append(rows[name].to_numpy().astype(dtype, copy=True))
+            for name in set(rows.columns) - _NOT_HELD:
+                values = rows[name].to_numpy().astype(_DTYPES.get(name), copy=True)
+                if name not in arrays:  # a key that first appears in the middle of the file
+                    arrays[name] = [np.full(kept, np.nan, values.dtype)]
+                arrays[name].append(values)
             arrays[columns.USER_ID].append(users.add(rows[columns.USER_ID]))
             arrays[columns.ITEM_ID].append(items.add(rows[columns.ITEM_ID]))
             arrays["part"].append(np.full(rows.height, file.part or 0, dtype=np.uint8))
+            kept += rows.height
             if progress is not None:
                 progress(done + int(size * chunk.fraction), sum(sizes))
         done += size
     if not len(users):
-        raise InputError(*_nothing(source, rejects, read))
+        raise _nothing_left(source, rejects, sum(read), catalogue)
     joined = {name: np.concatenate(arrays.pop(name)) for name in list(arrays)}
+    ratings = joined.get(columns.RATING)
+    without = 0 if ratings is None else int(np.isnan(ratings).sum())
     log = EventLog(
         joined[columns.USER_ID],
         joined[columns.ITEM_ID],
-        joined.get(columns.RATING),
+        None if without == kept else ratings,
         joined.get(columns.TIMESTAMP),
         joined.get(columns.ORDER),
         joined["part"] if source.has_parts else None,
     )
-    return log, users, items, read
+    return LogRead(log, users, items, tuple(read), len(unknown), 0 if ratings is None else without)
 
 
-def _nothing(source: Source, rejects: RejectLog, read: int) -> tuple[str, str]:
+def _nothing_left(
+    source: Source, rejects: RejectLog, read: int, catalogue: Vocabulary | None
+) -> InputError:
     paths = [file.path for file in source.logs]
     named = ", ".join(map(str, paths))
     counts = rejects.counts(paths)
     if not counts:
-        return f"{named} has no interactions", "give a log with rows"
+        return InputError(f"{named} has no interactions", "give a log with rows")
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    return (
-        f"{named} has no usable interaction: {read:,} read, all rejected ({reasons})",
-        f"the first is {rejects.first}",
+    what = f"{named} has no usable interaction: {read:,} read, all rejected ({reasons})"
+    reason = next(iter(counts))
+    first = rejects.first_of(paths)
+    fix = f"the first is {first}" if first else None
+    hint = unknown_item_hint(rejects, paths, catalogue) if reason == UNKNOWN_REASON else None
+    python, cli = fix_of(reason, cli=False), fix_of(reason, cli=True)
+    parts = [part for part in (fix, hint) if part]
+    return InputError(
+        what,
+        "; ".join([*parts, *([python] if python else [])]) or None,
+        cli_fix="; ".join([*parts, *([cli] if cli else [])]) or None,
     )

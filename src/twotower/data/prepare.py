@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +10,48 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue
+from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue, with_bare_items
 from twotower.data.dataset import Dataset, Part
+from twotower.data.declaration import Declaration
+from twotower.data.frames import TABLE, Table, as_files, is_table
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
 from twotower.data.kcore import k_core
-from twotower.data.log import EventLog, Progress, read_log
-from twotower.data.readers import ColumnMapping, Source, read_source
-from twotower.data.rejects import REJECTS_FILE, RejectLog
-from twotower.data.settings import PrepareSettings
-from twotower.data.splits import (
-    Given,
-    GlobalTime,
-    LeaveLastTwo,
-    PartArray,
-    global_time,
-    leave_last_two,
+from twotower.data.locate import Located, located
+from twotower.data.log import EventLog, LogRead, Progress, read_log
+from twotower.data.readers import (
+    CatalogueFile,
+    ColumnMapping,
+    Columns,
+    LogFile,
+    ReadOptions,
+    Source,
 )
-from twotower.data.validation import Rules
+from twotower.data.readers.source import source_of
+from twotower.data.readers.text import likely_encoding
+from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
+from twotower.data.settings import PrepareSettings
+from twotower.data.split_choice import choose_split, split_notes
+from twotower.data.splits import FileOrder, split_parts
+from twotower.data.users import read_users
+from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray
 
 
 def prepare(
-    path: Path,
+    path: str | Path | Sequence[str | Path] | Table,
     *,
     name: str | None = None,
     settings: PrepareSettings | None = None,
     mapping: ColumnMapping | None = None,
-    catalogue: Path | None = None,
+    catalogue: Path | Table | None = None,
+    options: ReadOptions | None = None,
+    catalogue_options: ReadOptions | None = None,
+    users: Path | Table | None = None,
+    format: str | None = None,
+    declaration: Declaration | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -48,7 +60,8 @@ def prepare(
     Parameters
     ----------
     path
-        Folder or file, see `twotower.data.readers.read_source`.
+        A folder, a file or its ``dataset.toml``, several files or patterns of one log; or a table
+        that Python holds: a DataFrame, an array, a dict of columns or a list of rows.
     name
         Name of the data set; by default that of the folder, or the file's up to its first dot.
     settings
@@ -56,7 +69,19 @@ def prepare(
     mapping
         Names of the columns, where they are not the usual ones.
     catalogue
-        The catalogue file, where it is not beside the log.
+        The catalogue, where it is not beside the log: a file or a table.
+    options
+        How the log is read, and by `ReadOptions.for_catalogue` the catalogue, where that is not
+        to be found out: encoding, separator, time format, rating scale …
+    catalogue_options
+        How the catalogue is read, where that is another thing.
+    users
+        What is known of the users: a file or a table with a column of their ids.
+    format
+        Name of a published format (`twotower.data.formats`), where it is not recognised.
+    declaration
+        All of this at once, as ``dataset.toml`` says it. What is given beside it goes first, and
+        it goes before a ``dataset.toml`` in the folder of the log.
     out
         Folder to write, whole or not at all: what `Dataset.save` writes, and
         ``rejects.jsonl`` where a row was set aside.
@@ -75,87 +100,192 @@ def prepare(
         Where the source is not recognised or nothing usable is left; with ``strict`` at the
         first bad row.
     """
-    path = Path(path)
-    settings = settings or PrepareSettings()
-    source = read_source(path, mapping, catalogue)
-    split = _chosen_split(source, settings)
-    rules = Rules(settings.rating_range, now=time.time_ns() // 1_000_000)
+    if any(is_table(one) for one in (path, catalogue, users) if one is not None):
+        with as_files(path, catalogue, users) as files:
+            return prepare(
+                files.log, name=name or (TABLE if is_table(path) else None), settings=settings,
+                mapping=mapping, catalogue=files.catalogue, options=options,
+                catalogue_options=catalogue_options, users=files.users, format=format,
+                declaration=declaration, out=out, progress=progress,
+            )  # fmt: skip
+    given = {
+        "name": name, "prepare": settings, "columns": mapping, "read": options,
+        "read_catalogue": catalogue_options, "format": format,
+        "catalogue": None if catalogue is None else str(catalogue),
+        "users": None if users is None else str(users),
+    }  # fmt: skip
+    over = Declaration(**{word: value for word, value in given.items() if value is not None})
+    said = (declaration or Declaration()).under(over)
+    with located([path] if isinstance(path, str | Path) else path, said) as found:
+        return _prepared(found, out, progress)
+
+
+def _prepared(found: Located, out: Path | None, progress: Progress | None) -> Dataset:
+    """The data set of files that were found."""
+    settings, options = found.said.prepare, found.said.read
+    source = source_of(
+        found.logs, found.said.columns, found.catalogue, options, found.catalogue_options
+    )
+    times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
+    split = choose_split(
+        settings.split,
+        str(source.logs[0].path),
+        parts=source.has_parts,
+        times=times,
+        order=order,
+        present=source.logs[0].found.present,
+    )
+    rules = Rules(
+        now=time.time_ns() // 1_000_000,
+        rating_scale=options.rating_scale,
+        min_rating=options.min_rating,
+        events=options.events,
+    )
     with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
         rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=settings.strict)
         known: Catalogue | None = None
         with rejects:
             if source.catalogue is not None:
-                known = read_catalogue(source.catalogue, rejects, settings.rating_range)
-            items = None if known is None else known.items
-            log, users, items, read = read_log(source, rules, rejects, items, progress)
-        summary = _read_summary(source, rejects, read, known)
-        log, reduction = _reduce(log.by_user_and_time(), settings)
-        log, user_ids = _indexed_users(log, users.ids)
-        log, rows = _indexed_items(log, items.ids, known, keep_all=settings.k_core == 0)
-        parts = _parts(log, len(user_ids), split)
+                known = read_catalogue(source.catalogue, rejects)
+            log_read = read_log(
+                source,
+                rules,
+                rejects,
+                None if known is None else known.items,
+                progress,
+                keep_unknown=settings.keep_unknown_items,
+            )
+        log = log_read.log
+        summary = _read_summary(source, rejects, log_read, known)
+        summary |= found.summary
+        if known is not None:
+            known = with_bare_items(known, log_read.items)
+        log = log.by_user() if isinstance(split, FileOrder) else log.by_user_and_time()
+        log, reduction = _reduce(log, settings)
+        log, user_ids = _indexed_users(log, log_read.users.ids)
+        log, rows = _indexed_items(log, log_read.items.ids, known, keep_all=settings.k_core == 0)
+        indptr = _indptr(log.users, len(user_ids))
+        parts = split_parts(
+            split, indptr, timestamps=log.timestamps, given=log.parts, ordered=times or order
+        )
         summary |= reduction | {
             "users": len(user_ids),
             "items": rows.height,
             "interactions": len(log),
             "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
             "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
+            "options": options.model_dump(mode="json", exclude_defaults=True),
         }
+        if notes := split_notes(split, parts, log.parts, np.diff(indptr), times):
+            summary["notes"] = notes
+        user_table = None
+        if found.users is not None:
+            user_table, summary["user_table"] = read_users(
+                found.users, found.said.read_users, found.said.columns.user, user_ids
+            )
         dataset = Dataset(
-            name or path.name.split(".")[0] or path.resolve().name,
+            found.name,
             IdMap(user_ids, "user"),
             IdMap(rows[columns.ITEM_ID].to_list(), "item"),
             rows,
-            Histories(_indptr(log.users, len(user_ids)), log.items, log.ratings, log.timestamps),
+            Histories(indptr, log.items, log.ratings, log.timestamps),
             parts,
             summary,
+            user_table,
         )
         if out is not None:
             dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
     return dataset
 
 
-def _chosen_split(source: Source, settings: PrepareSettings) -> LeaveLastTwo | GlobalTime | Given:
-    split = settings.split or (Given() if source.has_parts else LeaveLastTwo())
-    log = source.logs[0].path
-    if isinstance(split, Given) and not source.has_parts:
-        raise InputError(
-            f"split is 'given', but {log} is one file and does not say the parts",
-            "give a folder with train and test files, or choose 'leave-last-two'",
-        )
-    if isinstance(split, GlobalTime) and columns.TIMESTAMP not in source.columns:
-        raise InputError(
-            f"split is 'global-time', but {log} has no times",
-            "choose 'leave-last-two', or name the time column",
-        )
-    if isinstance(split, LeaveLastTwo) and not {columns.TIMESTAMP, columns.ORDER} & source.columns:
-        raise InputError(
-            f"split is 'leave-last-two', but {log} has neither times nor an order",
-            "choose 'given', or name a time or an order column",
-        )
-    return split
-
-
 def _read_summary(
-    source: Source, rejects: RejectLog, read: int, known: Catalogue | None
+    source: Source, rejects: RejectLog, found: LogRead, known: Catalogue | None
 ) -> dict[str, Any]:
+    paths = [file.path for file in source.logs]
     summary: dict[str, Any] = {
         "source": source.kind,
-        "files": [file.path.name for file in source.logs],
-        "read": read,
-        "rejected": rejects.counts([file.path for file in source.logs]),
+        "files": [path.name for path in paths],
+        "read": sum(found.read_of),
+        "rejected": rejects.counts(paths),
+        "examples": rejects.examples(paths),
+        "columns": _columns(source.logs[0].found),
     }
+    if found.without_rating:
+        summary["without_rating"] = found.without_rating
+    if found.log.ratings is not None:
+        low, high = np.nanmin(found.log.ratings), np.nanmax(found.log.ratings)
+        summary["ratings"] = [float(low), float(high)]
+    if found.log.timestamps is not None and len(found.log):
+        summary["times"] = [int(found.log.timestamps.min()), int(found.log.timestamps.max())]
+    read = dict(zip(paths, found.read_of, strict=True))
     if known is not None and source.catalogue is not None:
+        read[source.catalogue.path] = known.read
+    hints = _encodings(source, rejects, read)
+    if hints:
+        summary["encodings"] = hints
+    if known is not None and source.catalogue is not None:
+        path = source.catalogue.path
         summary["catalogue"] = {
-            "file": source.catalogue.path.name,
+            "file": path.name,
             "read": known.read,
-            "rejected": rejects.counts([source.catalogue.path]),
+            "rejected": rejects.counts([path]),
+            "examples": rejects.examples([path]) | dict(known.examples),
             "repaired": dict(known.repaired),
+            "columns": _columns(source.catalogue.found),
         }
+        if len(known.currencies) > 1:
+            summary["catalogue"]["currencies"] = list(known.currencies)
+        summary |= _unknown_items(found, known, rejects, paths)
         images = known.rows[columns.IMAGE].drop_nulls()
         if any(not image.startswith(WEB) for image in images):
             # Paths mean something beside the catalogue only, which the data set leaves.
             summary["image_folder"] = str(source.catalogue.path.parent.resolve())
     return summary
+
+
+def _encodings(source: Source, rejects: RejectLog, read: Mapping[Path, int]) -> dict[str, Any]:
+    """Files with rows that are not of the encoding they were read in, and the likely one."""
+    files: list[LogFile | CatalogueFile] = [*source.logs]
+    if source.catalogue is not None:
+        files.append(source.catalogue)
+    hints = {}
+    for file in files:
+        counts = rejects.counts([file.path])
+        bad = [(reason, count) for reason, count in counts.items() if reason.startswith("bad ")]
+        if bad:
+            hints[file.path.name] = {
+                "rows": sum(count for _, count in bad),
+                "of": read[file.path],
+                "read_as": bad[0][0].removeprefix("bad "),
+                "likely": likely_encoding(file.path, file.options),
+            }
+    return hints
+
+
+def _columns(found: Columns) -> dict[str, Any]:
+    read = {column: name for column, name in found.canonical.items() if name in found.keys}
+    return {"read": read, "ignored": found.ignored} | (
+        {"late": dict(found.late)} if found.late else {}
+    )
+
+
+def _unknown_items(
+    found: LogRead, known: Catalogue, rejects: RejectLog, paths: Sequence[Path]
+) -> dict[str, Any]:
+    """Interactions with items that the catalogue lacks, and what share of the log they are."""
+    rejected = rejects.counts(paths).get(UNKNOWN_REASON, 0)
+    kept = int((found.log.items >= known.rows.height).sum())
+    if not rejected + kept:
+        return {}
+    return {
+        "unknown_items": {
+            "interactions": rejected + kept,
+            "share": (rejected + kept) / (len(found.log) + rejected),
+            "items": found.unknown_items or len(found.items) - known.rows.height,
+            "kept": bool(kept),
+            "hint": unknown_item_hint(rejects, paths, known.items),
+        }
+    }
 
 
 def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[str, Any]]:
@@ -178,6 +308,7 @@ def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[st
     removed = {f"{what}_removed": count - after[what] for what, count in before.items()}
     return kept, {
         "repeats": repeats,
+        "before_k_core": before,
         "k_core": {"k": settings.k_core, "rounds": core.rounds, **removed},
     }
 
@@ -215,20 +346,6 @@ def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]
     index = np.full(len(ids), -1, dtype=np.int32)
     index[present] = np.arange(len(present), dtype=np.int32)
     return index[codes], [ids[code] for code in present]
-
-
-def _parts(log: EventLog, users: int, split: LeaveLastTwo | GlobalTime | Given) -> PartArray:
-    if isinstance(split, Given) and log.parts is not None:
-        parts = log.parts
-    elif isinstance(split, GlobalTime) and log.timestamps is not None:
-        parts = global_time(log.timestamps, split)
-    else:
-        parts = leave_last_two(_indptr(log.users, users))
-    if not (parts == Part.TRAIN).any():
-        raise InputError(
-            "no interaction is left in the training part", "check the training file or the split"
-        )
-    return parts
 
 
 def _indptr(users: IndexArray, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

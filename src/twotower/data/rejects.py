@@ -8,20 +8,59 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from twotower.data.readers import Reject
+from twotower.data.readers.times import FORMS
+from twotower.data.validation import UNKNOWN_ITEM, UNKNOWN_REASON
+from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
 
 REJECTS_FILE: Final = "rejects.jsonl"
 """Its name beside the prepared data."""
 
-_FIXES: Final = {
-    "bad UTF-8": "save the file as UTF-8",
-    "wrong type": "ids are text or whole numbers, ratings and positions numbers, times numbers "
-    "or ISO 8601 dates",
-    "out of range": "widen rating_range where the scale is another",
-    "in the future": "times are seconds or milliseconds since 1970",
-    "not in the catalogue": "add the item to the catalogue, or prepare without a catalogue",
+_FIXES: Final[dict[str, tuple[str, str]]] = {
+    "bad": (
+        "save the file as UTF-8, or say what it is: ReadOptions(encoding='latin-1')",
+        "save the file as UTF-8, or say what it is: --encoding latin-1",
+    ),
+    "wrong number of fields": (
+        "correct the rows, or say what stands between fields: ReadOptions(separator=';')",
+        "correct the rows, or say what stands between fields: --separator ';'",
+    ),
+    "timestamp: wrong type": (
+        f"{FORMS}; others with ReadOptions(time_format='%d.%m.%Y')",
+        f"{FORMS}; others with --time-format '%d.%m.%Y'",
+    ),
+    "timestamp: in the future": (
+        "name the unit where it is another: ReadOptions(time_unit='s')",
+        "name the unit where it is another: --time-unit s",
+    ),
+    "wrong type": ("ids are text or whole numbers, ratings and positions numbers",) * 2,
+    "out of range": (
+        "widen the scale (ReadOptions(rating_scale=(1, 10))), or leave the column out "
+        "(ReadOptions(ignore=('rating',)))",
+        "widen the scale (--rating-scale 1,10), or leave the column out (--ignore rating)",
+    ),
+    UNKNOWN_ITEM: (
+        "add the items to the catalogue, or keep them without a row of it: "
+        "PrepareSettings(keep_unknown_items=True)",
+        "add the items to the catalogue, or keep them without a row of it: --keep-unknown-items",
+    ),
+    "missing": (
+        "texts such as NA stand for nothing; change them with ReadOptions(missing=(…))",
+        "texts such as NA stand for nothing; change them with --missing TEXT",
+    ),
 }
+"""What to do about a reason, or about what it begins or ends with: in Python, and on the
+command line."""
+
 _ANYWAY: Final = "correct the row, or prepare without strict to set such rows aside"
+
+
+def fix_of(reason: str, *, cli: bool) -> str | None:
+    """What can be done about a reason."""
+    for key in (reason, reason.split(": ")[-1], reason.split(" ")[0]):
+        if key in _FIXES:
+            return _FIXES[key][cli]
+    return None
 
 
 class RejectLog:
@@ -39,7 +78,7 @@ class RejectLog:
     def __init__(self, path: Path, *, strict: bool = False) -> None:
         self.path = path
         self.strict = strict
-        self.first: str | None = None
+        self._firsts: dict[tuple[Path, str], tuple[int, str, str]] = {}
         self._counts: dict[Path, Counter[str]] = {}
         self._file: IO[str] | None = None
 
@@ -66,10 +105,13 @@ class RejectLog:
         if not rejects:
             return
         first = min(rejects, key=lambda reject: reject.line)
-        self.first = self.first or _told(source, first)
         if self.strict:
-            fix = _FIXES.get(first.reason.split(": ")[-1])
-            raise InputError(_told(source, first), f"{fix}; {_ANYWAY}" if fix else _ANYWAY)
+            python, cli = (fix_of(first.reason, cli=cli) for cli in (False, True))
+            raise InputError(
+                _told(source, first),
+                f"{python}; {_ANYWAY}" if python else _ANYWAY,
+                cli_fix=f"{cli}; {_ANYWAY}" if cli else _ANYWAY,
+            )
         if self._file is None:
             self._file = self.path.open("w", encoding="utf-8")
         for reject in rejects:
@@ -81,6 +123,10 @@ class RejectLog:
                 "row": reject.row,
             }
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            known = self._firsts.get((source, reject.reason))
+            if known is None or reject.line < known[0]:
+                told = _told(source, reject)
+                self._firsts[source, reject.reason] = (reject.line, reject.value, told)
         self._counts.setdefault(source, Counter()).update(reject.reason for reject in rejects)
 
     def counts(self, sources: Sequence[Path]) -> dict[str, int]:
@@ -89,6 +135,51 @@ class RejectLog:
         for source in sources:
             total.update(self._counts.get(source, {}))
         return dict(total.most_common())
+
+    def first_of(self, sources: Sequence[Path]) -> str | None:
+        """File, line, reason and value of the first row of the given files."""
+        for source in sources:
+            found = [first for (path, _), first in self._firsts.items() if path == source]
+            if found:
+                return min(found)[2]
+        return None
+
+    def examples(self, sources: Sequence[Path]) -> dict[str, str]:
+        """File, line and value of the first row of each reason, the most frequent first."""
+        firsts = {}
+        for reason in self.counts(sources):
+            found = (source for source in sources if (source, reason) in self._firsts)
+            source = next(found)
+            line, value, _ = self._firsts[source, reason]
+            firsts[reason] = f"{source.name}:{line}: {value!r}"
+        return firsts
+
+    def example_of(self, sources: Sequence[Path], reason: str) -> str | None:
+        """The value of the first row of a reason in the given files."""
+        found = (self._firsts.get((source, reason)) for source in sources)
+        return next((first[1] for first in found if first is not None), None)
+
+
+def unknown_item_hint(
+    rejects: RejectLog, sources: Sequence[Path], catalogue: Vocabulary | None
+) -> str | None:
+    """How ids of the log differ from those of the catalogue, by an example of both."""
+    got = rejects.example_of(sources, UNKNOWN_REASON)
+    if got is None or catalogue is None or not len(catalogue):
+        return None
+    known = catalogue.ids
+    bare = got.lstrip("0")
+    alike = next((one for one in known if one != got and one.lstrip("0") == bare), None)
+    if alike is not None:
+        return (
+            f"the log has {got!r}, the catalogue {alike!r}: leading zeros were lost; save the ids "
+            "as text, not as numbers"
+        )
+    folded = got.strip().lower()
+    alike = next((one for one in known if one != got and one.lower() == folded), None)
+    if alike is not None:
+        return f"the log has {got!r}, the catalogue {alike!r}: the case differs"
+    return f"the log has {got!r}, the catalogue such as {known[0]!r}"
 
 
 def _told(source: Path, reject: Reject) -> str:

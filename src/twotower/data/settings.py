@@ -1,8 +1,8 @@
 """`PrepareSettings`: how a log becomes a data set."""
 
-from typing import Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from twotower.data.splits import Split
 
@@ -18,10 +18,10 @@ class PrepareSettings(BaseModel):
     keep_repeats
         Keep every interaction of a user with an item, not only the earliest.
     split
-        Which interactions are held out. None follows the files where they say it, else
-        leaves the last two.
-    rating_range
-        Lowest and highest rating; others are rejected.
+        Which interactions are held out: one of `twotower.data.splits`, or its kind alone, such
+        as ``"random"``. None follows the files where they say it, else leaves the last two.
+    keep_unknown_items
+        Keep interactions with items that the catalogue lacks, and give each an empty row of it.
     strict
         Stop at the first bad row instead of setting it aside.
     """
@@ -31,12 +31,10 @@ class PrepareSettings(BaseModel):
     k_core: int = Field(default=5, ge=0)
     keep_repeats: bool = False
     split: Split | None = None
-    rating_range: tuple[float, float] = (0.0, 5.0)
+    keep_unknown_items: bool = False
     strict: bool = False
 
-    @model_validator(mode="after")
-    def _range_is_one(self) -> Self:
-        low, high = self.rating_range
-        if not low < high:
-            raise ValueError(f"rating_range must be lowest, highest, got {low}, {high}")
-        return self
+    @field_validator("split", mode="before")
+    @classmethod
+    def _kind_alone(cls, split: Any) -> Any:
+        return {"kind": split} if isinstance(split, str) else split

@@ -1,6 +1,6 @@
 """Which interaction is for training, which for validation, which for test."""
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,15 @@ from twotower.types import OffsetArray
 PartArray: TypeAlias = NDArray[np.uint8]
 """A `Part` for each interaction."""
 
-_HELD_OUT = 2
+HELD_OUT: Final = 2
+"""Interactions of a user that `LeaveLastTwo` holds out."""
+
+
+def _check_shares(validation: float, test: float) -> None:
+    if validation + test >= 1:
+        raise ValueError(
+            f"validation and test must leave something to train on, got {validation} and {test}"
+        )
 
 
 class LeaveLastTwo(BaseModel):
@@ -59,23 +67,117 @@ class GlobalTime(BaseModel):
                 f"validation_from must not lie after test_from, got {self.validation_from} "
                 f"and {self.test_from}"
             )
-        if self.validation + self.test >= 1:
-            raise ValueError(
-                "validation and test must leave something to train on, got "
-                f"{self.validation} and {self.test}"
-            )
+        _check_shares(self.validation, self.test)
+        return self
+
+
+class FileOrder(BaseModel):
+    """As `LeaveLastTwo`, where a user's interactions are in the order of the files' rows.
+
+    For logs without times of which the rows are known to be in order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["file-order"] = "file-order"
+
+
+class Random(BaseModel):
+    """Interactions are drawn at random, for logs of which the order is not known.
+
+    One interaction of every user stays in train, so that nobody is asked for who is not known.
+
+    Attributes
+    ----------
+    validation, test
+        Share of the interactions.
+    seed
+        Decides which ones: the same log, settings and seed hold the same ones out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["random"] = "random"
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        _check_shares(self.validation, self.test)
         return self
 
 
 class Given(BaseModel):
-    """The files say it: one file a part."""
+    """The files say it: one file a part.
+
+    Attributes
+    ----------
+    validation
+        Where there is no validation file, validation is drawn from the training file: the newest
+        interaction of every user with three or more, or of a log without times this share of the
+        interactions, at random. 0 draws none.
+    seed
+        Decides which ones, of a log without times.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["given"] = "given"
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
 
 
-Split: TypeAlias = Annotated[LeaveLastTwo | GlobalTime | Given, Field(discriminator="kind")]
+Split: TypeAlias = Annotated[
+    LeaveLastTwo | GlobalTime | FileOrder | Random | Given, Field(discriminator="kind")
+]
+KINDS: Final = ("leave-last-two", "global-time", "file-order", "random", "given")
+"""What a split is called, on the command line and in ``dataset.toml`` too."""
+
+
+def split_parts(
+    split: Split,
+    indptr: OffsetArray,
+    *,
+    timestamps: OffsetArray | None = None,
+    given: PartArray | None = None,
+    ordered: bool = True,
+) -> PartArray:
+    """``(events,)`` the `Part` of each interaction of histories in the split's order.
+
+    Parameters
+    ----------
+    split
+        What `choose_split` gave.
+    indptr
+        ``(users + 1,)`` where each user's interactions begin.
+    timestamps
+        ``(events,)`` milliseconds, which `GlobalTime` needs.
+    given
+        ``(events,)`` parts as the files give them, which `Given` needs.
+    ordered
+        Whether the histories are in an order that means something.
+
+    Raises
+    ------
+    InputError
+        Where nothing is left to train on.
+    """
+    if isinstance(split, Given) and given is not None:
+        parts = given
+        if split.validation and not (parts == Part.VALIDATION).any():
+            parts = _with_validation(parts, indptr, split, ordered)
+    elif isinstance(split, GlobalTime) and timestamps is not None:
+        parts = global_time(timestamps, split)
+    elif isinstance(split, Random):
+        parts = random_parts(indptr, split)
+    else:
+        parts = leave_last_two(indptr)
+    if not (parts == Part.TRAIN).any():
+        raise InputError(
+            "no interaction is left in the training part", "check the training file or the split"
+        )
+    return parts
 
 
 def leave_last_two(indptr: OffsetArray) -> PartArray:
@@ -92,7 +194,7 @@ def leave_last_two(indptr: OffsetArray) -> PartArray:
     [0, 0, 1, 2, 0, 0]
     """
     parts = np.full(indptr[-1], Part.TRAIN, dtype=np.uint8)
-    ends = indptr[1:][np.diff(indptr) > _HELD_OUT]
+    ends = indptr[1:][np.diff(indptr) > HELD_OUT]
     parts[ends - 2] = Part.VALIDATION
     parts[ends - 1] = Part.TEST
     return parts
@@ -134,3 +236,57 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
             "choose a later validation_from, or smaller shares",
         )
     return parts
+
+
+def random_parts(indptr: OffsetArray, split: Random) -> PartArray:
+    """Parts at random, see `Random`.
+
+    Where users have so few interactions that the shares cannot be met, both are reduced alike.
+
+    Examples
+    --------
+    >>> parts = random_parts(np.array([0, 4, 5, 10]), Random(validation=0.2, test=0.3))
+    >>> np.bincount(parts).tolist(), int(parts[4])
+    ([5, 2, 3], 0)
+    """
+    parts = np.full(indptr[-1], Part.TRAIN, dtype=np.uint8)
+    free = _drawn(indptr, np.arange(indptr[-1]), split.seed)
+    if not len(free):
+        return parts
+    wanted = np.array([split.test, split.validation]) * len(parts)
+    wanted *= min(1.0, len(free) / wanted.sum())
+    counts = np.maximum(np.floor(wanted + 0.5).astype(np.int64), 1)
+    parts[free[: counts[0]]] = Part.TEST
+    parts[free[counts[0] : counts.sum()]] = Part.VALIDATION
+    return parts
+
+
+def _with_validation(
+    given: PartArray, indptr: OffsetArray, split: Given, ordered: bool
+) -> PartArray:
+    """The given parts, with validation out of the training part; see `Given`."""
+    parts = given.copy()
+    training = np.flatnonzero(given == Part.TRAIN)
+    ends = np.searchsorted(training, indptr)  # where each user's training interactions begin
+    if ordered:
+        lasts = ends[1:][np.diff(ends) > HELD_OUT] - 1
+        parts[training[lasts]] = Part.VALIDATION
+    else:
+        free = _drawn(ends, training, split.seed)
+        parts[free[: max(1, round(split.validation * len(training)))]] = Part.VALIDATION
+    return parts
+
+
+def _drawn(indptr: OffsetArray, places: OffsetArray, seed: int) -> OffsetArray:
+    """``places`` in random order without one of every user, which is drawn too.
+
+    ``indptr`` says where each user's begin.
+    """
+    draw = np.random.default_rng(seed).random(len(places))
+    users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    by_user = np.lexsort((draw, users))
+    others = np.ones(len(places), dtype=np.bool_)
+    others[by_user[indptr[:-1][np.diff(indptr) > 0]]] = False
+    order = np.argsort(draw, kind="stable")
+    chosen: OffsetArray = places[order[others[order]]]
+    return chosen

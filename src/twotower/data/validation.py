@@ -7,14 +7,11 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers import Check, Chunk, set_aside
+from twotower.data.readers.values import RAW_TIME
 from twotower.data.vocabulary import Vocabulary
 
-SECONDS_BELOW: Final = 1e11
-"""Times of a smaller magnitude are seconds, others milliseconds.
-
-As seconds it is the year 5138; as milliseconds it is March 1973, so that a log in
-milliseconds is misread only before that.
-"""
+UNKNOWN_ITEM: Final = "not in the catalogue"
+UNKNOWN_REASON: Final = f"{columns.ITEM_ID}: {UNKNOWN_ITEM}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +20,20 @@ class Rules:
 
     Attributes
     ----------
-    rating_range
-        Lowest and highest rating.
     now
         Milliseconds since 1970; later times are in the future.
+    rating_scale
+        Lowest and highest rating, or None where any number will do.
+    min_rating
+        Interactions of a lower rating are left out.
+    events
+        Kinds of events that are kept, or None for all.
     """
 
-    rating_range: tuple[float, float]
     now: int
+    rating_scale: tuple[float, float] | None = None
+    min_rating: float | None = None
+    events: tuple[str, ...] | None = None
 
 
 def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None) -> Chunk:
@@ -39,38 +42,47 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
     Parameters
     ----------
     chunk
-        Rows of a log, ids as text and numbers as float64.
+        Rows of a log as `readers.values.typed` leaves them: times in milliseconds.
     rules
         Bounds of ratings and times.
     catalogue
         Known items; an interaction with another is set aside.
     """
     present = set(chunk.rows.columns)
-    time = _milliseconds(pl.col(columns.TIMESTAMP))
-    checks = id_checks(columns.USER_ID) + id_checks(columns.ITEM_ID)
+    checks = []
     if columns.RATING in present:
-        low, high = rules.rating_range
-        within = pl.col(columns.RATING).is_between(low, high)
-        checks += _number_checks(columns.RATING)
-        checks.append(Check(columns.RATING, "out of range", ~within))
+        checks += _rating_checks(rules)
+    if columns.EVENT in present and rules.events is not None:
+        kept = pl.col(columns.EVENT).is_in(rules.events).fill_null(False)
+        checks.append(Check(columns.EVENT, "not one of those kept", ~kept))
     if columns.TIMESTAMP in present:
-        checks += _number_checks(columns.TIMESTAMP)
-        checks.append(Check(columns.TIMESTAMP, "negative", time < 0))
-        checks.append(Check(columns.TIMESTAMP, "in the future", time > rules.now))
+        time = pl.col(columns.TIMESTAMP)
+        checks += _number_checks(columns.TIMESTAMP, RAW_TIME)
+        checks.append(Check(columns.TIMESTAMP, "negative", time < 0, RAW_TIME))
+        checks.append(Check(columns.TIMESTAMP, "in the future", time > rules.now, RAW_TIME))
     if columns.ORDER in present:
         checks += _number_checks(columns.ORDER)
         checks.append(Check(columns.ORDER, "infinite", pl.col(columns.ORDER).is_infinite()))
     if catalogue is not None:
         unknown = pl.Series(catalogue.find(chunk.rows[columns.ITEM_ID]) < 0)
-        checks.append(Check(columns.ITEM_ID, "not in the catalogue", pl.lit(unknown)))
+        checks.append(Check(columns.ITEM_ID, UNKNOWN_ITEM, pl.lit(unknown)))
     checked = set_aside(chunk, checks)
     if columns.TIMESTAMP in present:
-        checked = replace(checked, rows=checked.rows.with_columns(time.cast(pl.Int64)))
+        time = pl.col(columns.TIMESTAMP).round().cast(pl.Int64)
+        checked = replace(checked, rows=checked.rows.drop(RAW_TIME).with_columns(time))
     return checked
 
 
-def _milliseconds(time: pl.Expr) -> pl.Expr:
-    return pl.when(time.abs() < SECONDS_BELOW).then(time * 1000).otherwise(time).round()
+def _rating_checks(rules: Rules) -> list[Check]:
+    rating = pl.col(columns.RATING)
+    checks = [Check(columns.RATING, "infinite", rating.is_infinite())]
+    if rules.rating_scale is not None:
+        checks.append(
+            Check(columns.RATING, "out of range", ~rating.is_between(*rules.rating_scale))
+        )
+    if rules.min_rating is not None:
+        checks.append(Check(columns.RATING, "below the least", rating < rules.min_rating))
+    return checks
 
 
 def id_checks(name: str) -> list[Check]:
@@ -81,8 +93,8 @@ def id_checks(name: str) -> list[Check]:
     ]
 
 
-def _number_checks(name: str) -> list[Check]:
+def _number_checks(name: str, shown: str | None = None) -> list[Check]:
     return [
-        Check(name, "missing", pl.col(name).is_null()),
-        Check(name, "NaN", pl.col(name).is_nan()),
+        Check(name, "missing", pl.col(name).is_null(), shown),
+        Check(name, "NaN", pl.col(name).is_nan(), shown),
     ]

@@ -1,6 +1,6 @@
 """Integer codes for ids as they stream by, so that a long log is held as numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,6 +15,9 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self._codes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._codes)
 
     @property
     def ids(self) -> list[str]:

@@ -19,9 +19,9 @@ FACTORS: Final = "Implicit ALS alone"
 
 
 class Baselines:
-    """Scores of every item by popularity, by co-purchase, and by single parts of the bundle.
+    """Scores of every item by popularity, by shared users, and by single parts of the bundle.
 
-    Each user's last interaction is left out of popularity and co-purchase, so that they have not
+    Each user's last interaction is left out of popularity and shared users, so that they have not
     seen the item that is hidden from the other models.
 
     Parameters
@@ -36,8 +36,8 @@ class Baselines:
         self._tower = UserTower(contents, 1)
 
     @cached_property
-    def _bought(self) -> sparse.csr_array:
-        """Users by items, 1 where bought, without each user's last."""
+    def _pairs(self) -> sparse.csr_array:
+        """Users by items, 1 where there was an interaction, without each user's last."""
         log = self._contents.histories
         lengths = np.diff(log.indptr)
         kept = np.ones(len(log.items), dtype=np.bool_)
@@ -53,18 +53,18 @@ class Baselines:
 
     @cached_property
     def popularity(self) -> FloatArray:
-        """``(items,)`` buyers of each item."""
-        buyers: FloatArray = np.bincount(
-            self._bought.indices, minlength=len(self._contents.items)
+        """``(items,)`` users of each item."""
+        users: FloatArray = np.bincount(
+            self._pairs.indices, minlength=len(self._contents.items)
         ).astype(np.float32)
-        return buyers
+        return users
 
     def together(self, rows: IndexArray) -> FloatArray:
-        """``(items,)`` sums of the cosines of each item's buyers with those of the rows."""
+        """``(items,)`` sums of the cosines of each item's users with those of the rows."""
         length = np.sqrt(np.maximum(self.popularity, 1))
         wanted = np.zeros(len(length), dtype=np.float32)
         wanted[rows] = 1 / length[rows]
-        scores: FloatArray = (self._bought.T @ (self._bought @ wanted)) / length
+        scores: FloatArray = (self._pairs.T @ (self._pairs @ wanted)) / length
         return scores
 
     def user_vector(self, history: Sequence[str]) -> FloatArray:

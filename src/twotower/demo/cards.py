@@ -94,7 +94,7 @@ def ranked_list(
     for rank, item in enumerate(items, start=1):
         is_found, lists = item.item_id == found, shared.get(item.item_id, 1)
         kind = "tt-found" if is_found else "tt-shared" if lists > 1 else ""
-        notes = ["bought next"] * is_found + [(marks or {}).get(item.item_id, "")]
+        notes = ["came next"] * is_found + [(marks or {}).get(item.item_id, "")]
         more = "".join(f"<small>{escape(text)}</small>" for text in notes if text)
         badge = f'<b class="tt-badge" title="In {lists} of these lists">×{lists}</b>'
         rows.append(

@@ -44,7 +44,7 @@ class TitleFinder:
     titles
         By row; None for no title.
     weights
-        ``(titles,)`` at least 0, such as how often each was bought.
+        ``(titles,)`` at least 0, such as the interactions of each.
     """
 
     def __init__(self, titles: Sequence[str | None], weights: Array) -> None:

@@ -120,7 +120,7 @@ class LoadedBundle:
 
     @cached_property
     def by_popularity(self) -> OffsetArray:
-        """Rows, most bought first."""
+        """Rows, most popular first."""
         order: OffsetArray = np.argsort(-self.counts, kind="stable")
         return order
 

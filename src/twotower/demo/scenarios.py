@@ -34,7 +34,7 @@ class Scenario:
     name
         Its name, as the catalogue has it.
     rows
-        Rows of its most bought items.
+        Rows of its most popular items.
     """
 
     kind: str
@@ -54,7 +54,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     items
         The items.
     counts
-        ``(items,)`` how often each was bought.
+        ``(items,)`` interactions of each.
     """
     rows = np.argsort(-counts[: items.bundled], kind="stable")[:_READ]
     titles = items.titles.rows[rows].tolist()
@@ -78,7 +78,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     found = [
         Scenario(kind, name, tuple(rows[list(places)].tolist()))
         for kind, most in _KINDS
-        for name, places in _most_bought(kind, named[kind], counts[rows], most, alike[kind])
+        for name, places in _most_popular(kind, named[kind], counts[rows], most, alike[kind])
     ]
     named_once: dict[str, Scenario] = {}
     for scenario in found:
@@ -86,7 +86,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     return list(named_once.values())
 
 
-def _most_bought(
+def _most_popular(
     kind: str, names: Iterable[str | None], counts: Array, most: int, alike: Sequence[str | None]
 ) -> list[tuple[str, tuple[int, ...]]]:
     """Names with the places of their first items; places are in the order of the counts."""
@@ -113,7 +113,7 @@ def _first(places: Sequence[int], alike: Sequence[str | None]) -> tuple[int, ...
 
 
 def _series(names: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:
-    """The name of each title's series, written as the most bought of its titles has it."""
+    """The name of each title's series, written as the most popular of its titles has it."""
     shown: dict[str, str] = {}
     for name, title in zip(names, titles, strict=True):
         if name is not None and title is not None:

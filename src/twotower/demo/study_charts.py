@@ -38,7 +38,7 @@ _STEPS: Final = (
         "By activity",
         "items in the history",
         {name: name.removeprefix("activity-") for name in segment_names("activity")},
-        "Quality for users with few and with many purchases.",
+        "Quality for users with few and with many interactions.",
     ),
     _Steps(
         "New users, by history",

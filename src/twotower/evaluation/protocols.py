@@ -146,6 +146,9 @@ def evaluate_queries(
 ) -> Evaluation:
     """Evaluate on given queries and targets, under the protocols of `PROTOCOLS`.
 
+    Where a target is in its own history, no history is taken out of the candidates: the target
+    would be the only item of it that is left.
+
     Raises
     ------
     InputError
@@ -153,6 +156,9 @@ def evaluate_queries(
     ScoreError
         A score is NaN.
     """
+    seen = queries.histories
+    if _asks_again(queries, targets, scorer.num_items):
+        seen = seen.keep(np.zeros(len(seen.items), dtype=np.bool_))
     candidates: dict[str, Candidates] = {}
     for protocol in protocols:
         if protocol not in PROTOCOLS:
@@ -164,10 +170,12 @@ def evaluate_queries(
         elif negatives is not None:
             candidates[protocol] = negatives
         else:
-            candidates[protocol] = sample_negatives(queries, targets, scorer.num_items)
+            candidates[protocol] = sample_negatives(
+                Queries(queries.users, seen), targets, scorer.num_items
+            )
     rows = np.arange(len(queries))
     scoring = ScoringPass(
-        TaskData(queries, targets, queries.histories),
+        TaskData(queries, targets, seen),
         candidates,
         tuple(Report(name, name, rows) for name in candidates),
         (),
@@ -175,6 +183,12 @@ def evaluate_queries(
     return evaluate_passes(
         scorer, [scoring], metrics=metrics, batch_size=batch_size, progress=progress
     )
+
+
+def _asks_again(queries: Queries, targets: Histories, num_items: int) -> bool:
+    """Whether a target is in the history of its query."""
+    had, asked = (one.rows * num_items + one.items for one in (queries.histories, targets))
+    return bool(np.isin(asked, had).any())
 
 
 def validation_ndcg(
@@ -187,7 +201,8 @@ def validation_ndcg(
 ) -> float:
     """Full-ranking NDCG@k on the validation part, for early stopping.
 
-    ``max_queries`` evaluates a random subset of the users instead, the same in every call.
+    ``max_queries`` evaluates a random subset of the users instead, the same in every call. What
+    the users had before is no candidate, unless the log has repeats.
     """
     queries, targets = dataset.held_out(Part.VALIDATION)
     if max_queries is not None and max_queries < 1:
@@ -196,4 +211,7 @@ def validation_ndcg(
         chosen = np.random.default_rng(0).choice(len(queries), max_queries, replace=False)
         rows = np.sort(chosen)
         queries, targets = queries.select(rows), targets.select(rows)
-    return float(ndcg_at_k(full_ranks(scorer, queries, targets, batch_size=batch_size), k).mean())
+    ranks = full_ranks(
+        scorer, queries, targets, exclude_seen=not dataset.has_repeats, batch_size=batch_size
+    )
+    return float(ndcg_at_k(ranks, k).mean())

@@ -84,7 +84,9 @@ def full_ranks(
 ) -> Ranks:
     """Rank targets among the whole catalogue, by default without the query's seen items.
 
-    A target that is also in the history stays a candidate.
+    A target that is also in the history stays a candidate. It would be ranked among unseen items
+    only, which gives it away: pass ``exclude_seen=False`` for a log with repeats
+    (`Dataset.has_repeats`).
     See `rank_targets` for the arguments and errors.
     """
     candidates: dict[str, Candidates] = {"full": "unseen" if exclude_seen else "all"}

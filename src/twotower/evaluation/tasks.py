@@ -3,6 +3,10 @@
 An item that the user had before is never a candidate, whether the model gets it or not. Two
 protocols that differ in the history that a model gets thus rank a target among the same items,
 and their difference is the worth of the history.
+
+The targets of a log with repeats (`Dataset.has_repeats`) are items that the user had before. To
+exclude the rest of the history would give the target away as its only item left, so that nothing
+is excluded there.
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.data.holdouts import of_new_items, of_new_users, parts_before_hold_out
+from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, OffsetArray
 
@@ -27,7 +32,7 @@ class TaskData:
     targets
         The items to find.
     seen
-        All items that the user had before: no candidates.
+        All items that the user had before: no candidates. Empty for a log with repeats.
     """
 
     queries: Queries
@@ -50,6 +55,12 @@ class AllUsers:
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """As `Dataset.held_out`."""
         queries, targets = dataset.held_out(part)
+        if not len(queries):
+            why, fix = empty_parts(dataset)
+            raise InputError(
+                f"data set {dataset.name!r} has nothing held out for {part.name.lower()}: {why}",
+                f"prepare it again: {fix}",
+            )
         return TaskData(queries, targets, _had(dataset, part).select(queries.users))
 
 
@@ -152,8 +163,12 @@ class NewItems:
 
 
 def _had(dataset: Dataset, part: Part) -> Histories:
-    """One row per user: every interaction before ``part``, held out of training or not."""
+    """What is no candidate, one row per user: every interaction before ``part``, held out of
+    training or not; nothing where the log has repeats.
+    """
     before: BoolArray = parts_before_hold_out(dataset) < part
+    if dataset.has_repeats:
+        before = np.zeros_like(before)
     return dataset.interactions.keep(before)
 
 

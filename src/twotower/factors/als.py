@@ -1,18 +1,24 @@
 """Implicit alternating least squares, with users folded in from their histories."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from twotower.config import Config
 from twotower.data import Histories
-from twotower.factors.fold_in import FoldIn, principal_basis, principal_directions, solve_rows
+from twotower.factors.fold_in import FoldIn, principal_basis, solve_rows
 from twotower.factors.item_knn import binary_matrix
 from twotower.factors.scorer import FactorScorer
 from twotower.types import Array, FloatArray
+
+_HELD: Final = 1 << 25
+"""Numbers of folded-in prefixes that are held at once, 128 MiB; more are folded in twice."""
+_FOLDED: Final = 16_384
+"""Prefixes whose histories are laid out at once."""
 
 Lend: TypeAlias = Callable[[FloatArray], FloatArray]
 """Item factors to item factors that borrow from each other."""
@@ -34,6 +40,8 @@ class ALSConfig(Config):
     """Rounds of solving for users, then for items."""
     fold_in_confidence: float = Field(20.0, gt=0)
     """Extra weight of the newest item when a history is folded in."""
+    fold_in_regularisation: float | None = Field(None, gt=0)
+    """``regularisation`` of a history that is folded in; None for the same."""
     recency: float = Field(0.4, gt=0, le=1)
     """What that weight is multiplied by for each newer item; 1 forgets the order."""
     next_item: bool = False
@@ -49,16 +57,21 @@ class ALSConfig(Config):
     """Newest items of a history that are folded in, when second factors are fitted."""
 
 
-def fit_factors(train: Histories, num_items: int, config: ALSConfig, seed: int = 0) -> FloatArray:
+def fit_factors(
+    train: Histories,
+    num_items: int,
+    config: ALSConfig,
+    seed: int = 0,
+    start: FloatArray | None = None,
+) -> FloatArray:
     """Item factors of the training interactions, ``(num_items, d)`` in `principal_basis`.
 
-    An item without an interaction gets zeros.
+    An item without an interaction gets zeros. How items are numbered makes no difference beyond
+    rounding. ``start`` ``(num_items, d)`` are factors to go on from, of like settings.
     """
     by_user = binary_matrix(train, num_items)
     by_item = by_user.T.tocsr()
-    rng = np.random.default_rng(seed)
-    # Near zero: the first round must not trust the random start.
-    items = rng.normal(0, 0.01, (num_items, config.embedding_dim)).astype(np.float32)
+    items = _started(by_item, config.embedding_dim, seed) if start is None else start
     penalty = config.regularisation
     for _ in range(config.iterations):
         users = _solved(principal_basis(items), by_user.indptr, by_user.indices, penalty, config)
@@ -66,15 +79,38 @@ def fit_factors(train: Histories, num_items: int, config: ALSConfig, seed: int =
     return principal_basis(items)
 
 
-def _solved(
-    table: FloatArray, indptr: Array, events: Array, regularisation: float, config: ALSConfig
-) -> FloatArray:
-    """Rows with one confidence, each with a penalty that grows with its events."""
-    counts = np.diff(indptr)
+def _started(by_item: csr_array, dim: int, seed: int) -> FloatArray:
+    """``(num_items, d)`` random, but a function of who had an item, not of the item's number.
+
+    Near zero: the first round must not trust the random start.
+    """
+    rng = np.random.default_rng(seed)
+    users = rng.standard_normal((by_item.shape[1], dim), dtype=np.float32)
+    scale = 0.01 / np.sqrt(np.maximum(np.diff(by_item.indptr), 1)).astype(np.float32)
+    started: FloatArray = (by_item @ users) * scale[:, None]
+    return started
+
+
+def _penalty(counts: Array, regularisation: float, config: ALSConfig) -> FloatArray:
+    """``(rows,)`` penalties that grow with a row's events."""
     share = np.maximum(counts, 1) / max(float(counts.mean()), 1e-9)
-    penalty = (regularisation * share**config.frequency_power).astype(np.float32)
+    penalty: FloatArray = (regularisation * share**config.frequency_power).astype(np.float32)
+    return penalty
+
+
+def _solved(
+    table: FloatArray,
+    indptr: Array,
+    events: Array,
+    regularisation: float | FloatArray,
+    config: ALSConfig,
+    spectrum: FloatArray | None = None,
+) -> FloatArray:
+    """Rows with one confidence; a single ``regularisation`` is weighed by each row's events."""
+    if isinstance(regularisation, float):
+        regularisation = _penalty(np.diff(indptr), regularisation, config)
     weights = np.full(len(events), config.confidence, dtype=np.float32)
-    return solve_rows(table, indptr.astype(np.int64), events, weights, penalty)
+    return solve_rows(table, indptr.astype(np.int64), events, weights, regularisation, spectrum)
 
 
 def fit_both_factors(
@@ -87,7 +123,9 @@ def fit_both_factors(
     read = fit_factors(train, num_items, config, seed)
     if lend is not None:
         read = principal_basis(lend(read))
-    return read, fit_next_factors(train, read, config) if config.next_item else read
+    if config.next_item:
+        return read, fit_next_factors(train, read, config)
+    return read, discounted(read, train, config.popularity_discount)
 
 
 def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -> FloatArray:
@@ -104,33 +142,122 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
     what came before it. The share ``next_share`` of the item's own factor is added, and
     the sum is discounted by ``popularity_discount``.
     """
-    users, items = _prefixes(train, factors, config)
-    basis = principal_directions(users)
-    order = np.argsort(items, kind="stable")
-    indptr = np.append(0, np.cumsum(np.bincount(items, minlength=len(factors))))
-    solved = _solved(users @ basis, indptr, order, config.next_regularisation, config)
-    following = solved @ basis.T + np.float32(config.next_share) * factors
+    following = following_factors(train, factors, config) + np.float32(config.next_share) * factors
+    return discounted(following, train, config.popularity_discount)
+
+
+def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
+    """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
     popularity = np.maximum(np.bincount(train.items, minlength=len(factors)), 1)
-    discount = (popularity / popularity.mean()) ** -config.popularity_discount
-    discounted: FloatArray = following * discount[:, None].astype(np.float32)
-    return discounted
+    discount = (popularity / popularity.mean()) ** -power
+    scaled: FloatArray = factors * discount[:, None].astype(np.float32)
+    return scaled
 
 
-def _prefixes(train: Histories, factors: FloatArray, config: ALSConfig) -> tuple[FloatArray, Array]:
-    """The folded-in vector of every prefix, ``(prefixes, d)``, and the item that came next."""
-    starts = np.repeat(train.indptr[:-1], train.lengths)
-    ends = np.repeat(train.indptr[1:], train.lengths)
-    last = np.flatnonzero(np.arange(len(train.items)) + 1 < ends)  # the prefix's last event
-    lengths = np.minimum(last - starts[last] + 1, config.history_length)
-    indptr = np.append(0, np.cumsum(lengths))
-    places = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - (last + 1 - lengths), lengths)
-    fold = fold_in(factors, config)
-    return fold(Histories(indptr, train.items[places])), train.items[last + 1]
+def following_factors(
+    train: Histories, factors: FloatArray, config: ALSConfig, most_prefixes: int | None = None
+) -> FloatArray:
+    """The :math:`w_i` of `fit_next_factors` alone, in blocks of prefixes.
+
+    With ``most_prefixes`` a random sample of so many stands for all, for a trial.
+    """
+    prefixes = _Prefixes.of(train, factors, config)
+    share = 1.0
+    if most_prefixes is not None and len(prefixes) > most_prefixes:
+        share = most_prefixes / len(prefixes)
+        rows = np.random.default_rng(0).permutation(len(prefixes))[:most_prefixes]
+        prefixes = prefixes.select(np.sort(rows))
+    prefixes = prefixes.select(np.argsort(prefixes.following, kind="stable"))
+    width, count = factors.shape[1], len(prefixes)
+    step = max(1, _HELD // (2 * width))
+    held = prefixes.vectors() if count <= step else None
+    gram = np.zeros((width, width))
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        vectors = prefixes.select(part).vectors() if held is None else held
+        gram += vectors.T.astype(np.float64) @ vectors
+    values, basis = np.linalg.eigh(gram)
+    basis = np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
+    spectrum = np.maximum(values[::-1], 0).astype(np.float32)
+    counts = np.bincount(prefixes.following, minlength=len(factors))
+    penalty = share * _penalty(counts, config.next_regularisation, config)
+    indptr = np.append(0, np.cumsum(counts))
+    solved = np.zeros_like(factors)
+    first = 0
+    while first < len(factors):  # items whose prefixes fit into a block, at least one
+        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + step, "right")) - 1)
+        last = min(last, len(factors))
+        part = slice(int(indptr[first]), int(indptr[last]))
+        vectors = prefixes.select(part).vectors() if held is None else held[part]
+        solved[first:last] = _solved(
+            vectors @ basis, indptr[first : last + 1] - indptr[first], np.arange(len(vectors)),
+            penalty[first:last], config, spectrum,
+        )  # fmt: skip
+        first = last
+    following: FloatArray = solved @ basis.T
+    return following
+
+
+@dataclass(frozen=True)
+class _Prefixes:
+    """Beginnings of training histories, and what came next.
+
+    Attributes
+    ----------
+    train
+        The histories.
+    fold
+        Makes vectors of them.
+    last, lengths
+        ``(prefixes,)`` place of the newest event, and how many events are read.
+    """
+
+    train: Histories
+    fold: FoldIn
+    last: Array
+    lengths: Array
+
+    @classmethod
+    def of(cls, train: Histories, factors: FloatArray, config: ALSConfig) -> Self:
+        starts = np.repeat(train.indptr[:-1], train.lengths)
+        ends = np.repeat(train.indptr[1:], train.lengths)
+        last = np.flatnonzero(np.arange(len(train.items)) + 1 < ends)
+        lengths = np.minimum(last - starts[last] + 1, config.history_length)
+        return cls(train, fold_in(factors, config), last, lengths)
+
+    def __len__(self) -> int:
+        return len(self.last)
+
+    @property
+    def following(self) -> Array:
+        """``(prefixes,)`` the item that came next."""
+        items: Array = self.train.items[self.last + 1]
+        return items
+
+    def select(self, rows: Array | slice) -> Self:
+        """Some of them."""
+        return replace(self, last=self.last[rows], lengths=self.lengths[rows])
+
+    def vectors(self) -> FloatArray:
+        """``(prefixes, d)`` folded in, a block at a time."""
+        vectors = np.empty((len(self), self.fold.table.shape[1]), dtype=np.float32)
+        for start in range(0, len(self), _FOLDED):
+            last, lengths = (
+                self.last[start : start + _FOLDED],
+                self.lengths[start : start + _FOLDED],
+            )
+            indptr = np.append(0, np.cumsum(lengths))
+            places = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - (last + 1 - lengths), lengths)
+            vectors[start : start + _FOLDED] = self.fold(
+                Histories(indptr, self.train.items[places])
+            )
+        return vectors
 
 
 def fold_in(factors: FloatArray, config: ALSConfig) -> FoldIn:
     """What makes user vectors against these factors."""
-    return FoldIn(factors, config.fold_in_confidence, config.recency, config.regularisation)
+    penalty = config.fold_in_regularisation or config.regularisation
+    return FoldIn(factors, config.fold_in_confidence, config.recency, penalty)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,15 @@ class ColdItems(Config):
     """Items whose factors are averaged."""
     release_weight: float = Field(0.2, ge=0)
     """What nearness of release counts beside the cosine of the texts."""
-    factor_scale: float = Field(0.85, gt=0)
-    """What the mean is multiplied by."""
-    tower_scale: float = Field(1.34, gt=0)
+    factor_scale: float = Field(0.85, ge=0)
+    """What the mean is multiplied by. Of this and the next, values are fitted on validation where
+    it has enough to say: see `twotower.training.cold_start`."""
+    tower_scale: float = Field(1.34, ge=0)
     """What the item tower's unit vector is multiplied by."""
+    exposure: float = Field(0.05, ge=0, le=1)
+    """Largest share of the places of top-10 lists that all items without events may take
+    together, measured on validation users; see `twotower.factors.exposure` for items that are
+    added later."""
 
     def nearest(
         self, text: FloatArray, table: FloatArray, trained: BoolArray, released: Nearness

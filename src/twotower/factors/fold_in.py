@@ -8,8 +8,11 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from pydantic import Field
 
+from twotower.config import Config
 from twotower.data import Histories
+from twotower.factors.cold_items import ColdItems
 from twotower.types import Array, FloatArray, OffsetArray
 
 _DIRECT: Final = 64
@@ -17,6 +20,8 @@ _DIRECT: Final = 64
 _BLOCK: Final = 4_000_000
 """Numbers held at once: longer gathers would fall out of the cache."""
 _NORM_ROWS: Final = 1024
+_NEGLIGIBLE: Final = 1e-4
+"""An extra weight below this is 0: beside the 1 that every event has."""
 
 
 def principal_basis(table: FloatArray) -> FloatArray:
@@ -50,6 +55,7 @@ def solve_rows(
     weights: FloatArray,
     regularisation: FloatArray,
     spectrum: FloatArray | None = None,
+    beside: FloatArray | None = None,
 ) -> FloatArray:
     r"""Least-squares vector of every row of events against a table in its principal basis.
 
@@ -58,9 +64,9 @@ def solve_rows(
     .. math:: \sum_{i \in r} (1 + a_i) (1 - x^T y_i)^2 + \sum_{j \notin r} (x^T y_j)^2
               + \lambda_r \lVert x \rVert^2
 
-    (Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008,
-    with an item that comes twice counted twice). A short row is solved by the Woodbury identity
-    in as many unknowns as it has events.
+    (Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008).
+    The first sum is over events: an item that comes twice has two terms there, and none in the
+    second. A short row is solved by the Woodbury identity in as many unknowns as it has events.
 
     Parameters
     ----------
@@ -75,6 +81,9 @@ def solve_rows(
     spectrum
         `column_norms` of the table, where they are at hand: over a large table they take longer
         than a row.
+    beside
+        ``(rows, d)`` sums of the table's rows of further events of extra weight 0, items that a
+        row does not have otherwise; None for none.
 
     Returns
     -------
@@ -92,39 +101,75 @@ def solve_rows(
             rows = same[start : start + step]
             places = indptr[rows][:, None] + np.arange(length)
             inverse = np.reciprocal(spectrum + regularisation[rows][:, None])  # (R, d)
-            vectors[rows] = _few_events(table[events[places]], inverse, weights[places])
+            own, weight = events[places], weights[places]
+            extra = weight + _repeats(own)
+            old = None if beside is None else beside[rows]
+            vectors[rows] = _few_events(table[own], inverse, weight, extra, old)
     for row in np.flatnonzero(lengths > _DIRECT):
         span = slice(indptr[row], indptr[row + 1])
         own, weight = table[events[span]], weights[span]
-        matrix = np.diag(spectrum + regularisation[row]) + (own.T * weight) @ own
-        vectors[row] = np.linalg.solve(matrix, own.T @ (1 + weight))
+        extra = weight + _repeats(events[span][None])[0]
+        matrix = np.diag(spectrum + regularisation[row]) + (own.T * extra) @ own
+        wanted = own.T @ (1 + weight) + (0 if beside is None else beside[row])
+        vectors[row] = np.linalg.solve(matrix, wanted)
     return vectors
 
 
-def _few_events(own: FloatArray, inverse: FloatArray, weights: FloatArray) -> FloatArray:
-    """``own`` (R, L, d), ``inverse`` (R, d) and ``weights`` (R, L) to ``(R, d)``."""
+def _repeats(items: Array) -> FloatArray:
+    """``(R, L)`` 0 where a row of items ``(R, L)`` has the item for the first time, else 1.
+
+    Of an event's weight 1 + a, the Gram matrix of all items holds 1 already, but once an item.
+    """
+    repeats = np.zeros(items.shape, dtype=np.float32)
+    ordered = np.sort(items, axis=1)
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
+        repeats[row] = 1
+        repeats[row, np.unique(items[row], return_index=True)[1]] = 0
+    return repeats
+
+
+def _few_events(
+    own: FloatArray,
+    inverse: FloatArray,
+    weights: FloatArray,
+    extra: FloatArray,
+    beside: FloatArray | None,
+) -> FloatArray:
+    """``own`` (R, L, d), ``inverse`` (R, d) and ``beside`` (R, d) to ``(R, d)``.
+
+    ``weights`` (R, L) are the events', ``extra`` (R, L) what of 1 + them the Gram matrix lacks.
+    """
+    wanted = 1 + weights
     scaled = own * inverse[:, None]
     kernel = scaled @ own.transpose(0, 2, 1)  # (R, L, L)
-    wanted = 1 + weights
-    system = kernel + np.eye(own.shape[1], dtype=np.float32) / weights[:, :, None]
-    taken = np.linalg.solve(system, kernel @ wanted[..., None])[..., 0]
+    system = kernel + np.eye(own.shape[1], dtype=np.float32) / extra[:, :, None]
+    aim = kernel @ wanted[..., None]
+    if beside is not None:
+        aim += scaled @ beside[..., None]
+    taken = np.linalg.solve(system, aim)[..., 0]
     solved: FloatArray = ((wanted - taken)[:, None] @ scaled)[:, 0]
-    return solved
+    return solved if beside is None else solved + inverse * beside
 
 
 def _one_row(
-    own: FloatArray, inverse: FloatArray, wanted: FloatArray, ridge: FloatArray
+    own: FloatArray,
+    inverse: FloatArray,
+    wanted: FloatArray,
+    ridge: FloatArray,
+    beside: FloatArray | None,
 ) -> FloatArray:
     """As `_few_events` for ``own`` (L, d): for one request what NumPy's calls cost counts.
 
-    ``wanted`` are 1 + the weights, ``ridge`` 1 / the weights.
+    ``wanted`` are 1 + the weights, ``ridge`` 1 / the weights; no item comes twice.
     """
     scaled = own * inverse
     kernel = scaled @ own.T
     aim = kernel @ wanted
+    if beside is not None:
+        aim += scaled @ beside
     kernel.ravel()[:: len(own) + 1] += ridge
     solved: FloatArray = (wanted - np.linalg.solve(kernel, aim)) @ scaled
-    return solved
+    return solved if beside is None else solved + inverse * beside
 
 
 @dataclass(frozen=True)
@@ -168,6 +213,11 @@ class FoldIn:
         return 1 + weights, np.reciprocal(weights)
 
     @cached_property
+    def reach(self) -> int:
+        """Newest events whose extra weight counts: of an older one only the 1 beside it does."""
+        return max(1, int(np.searchsorted(-self.weights, -_NEGLIGIBLE)))
+
+    @cached_property
     def weights(self) -> FloatArray:
         """``(length,)`` extra weight of the newest event, the one before it, and so on."""
         falling = self.confidence * self.recency ** np.arange(self.length)
@@ -178,11 +228,57 @@ class FoldIn:
     def __call__(self, histories: Histories) -> FloatArray:
         """``(rows, d)`` float32; zero for an empty history."""
         recent = histories.last(self.length)
-        if len(recent) == 1 and 0 < len(recent.items) <= _DIRECT:
-            own = self.table.take(recent.items, axis=0)
-            wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
-            return _one_row(own, self._inverse, wanted, ridge)[None]
-        age = np.repeat(recent.indptr[1:], recent.lengths) - 1 - np.arange(len(recent.items))
+        if len(recent) == 1 and len(recent.items):
+            items = recent.items
+            once = len(set(items.tolist())) == len(items)
+            if once and min(len(items), self.reach) <= _DIRECT:
+                vectors = self.table.take(items, axis=0)
+                own, old = vectors[-self.reach :], vectors[: -self.reach]
+                wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
+                beside = old.sum(axis=0) if len(old) else None
+                return _one_row(own, self._inverse, wanted, ridge, beside)[None]
+        weighed, beside = recent, None
+        if len(recent.items) and int(recent.lengths.max()) > self.reach:
+            weighed, beside = self._parted(recent)
+        age = np.repeat(weighed.indptr[1:], weighed.lengths) - 1 - np.arange(len(weighed.items))
         weights = self.weights[age]
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)
-        return solve_rows(self.table, recent.indptr, recent.items, weights, penalty, self.spectrum)
+        return solve_rows(
+            self.table, weighed.indptr, weighed.items, weights, penalty, self.spectrum, beside
+        )
+
+    def _parted(self, histories: Histories) -> tuple[Histories, FloatArray]:
+        """Events whose extra weight counts, and ``(rows, d)`` sums of the older ones' vectors.
+
+        A row in which an item comes twice stays whole: its weights add up.
+        """
+        rows, from_end = histories.rows, np.repeat(histories.indptr[1:], histories.lengths)
+        from_end = from_end - np.arange(len(rows))
+        keys = np.sort(rows * len(self.table) + histories.items)
+        twice = np.zeros(len(histories), dtype=np.bool_)
+        twice[keys[1:][keys[1:] == keys[:-1]] // len(self.table)] = True
+        weighed = (from_end <= self.reach) | twice[rows]
+        old = histories.keep(~weighed)
+        beside = np.zeros((len(histories), self.table.shape[1]), dtype=np.float32)
+        filled = np.flatnonzero(old.lengths)
+        if len(filled):
+            starts = old.indptr[:-1][filled]
+            beside[filled] = np.add.reduceat(self.table[old.items], starts, axis=0)
+        return histories.keep(weighed), beside
+
+
+class FoldInInfo(Config):
+    """The least-squares part of the vectors: their last columns, and how a history folds in."""
+
+    dim: int = Field(ge=1)
+    """Columns that are factors."""
+    weight: float = Field(gt=0)
+    """What the user's part is multiplied by."""
+    confidence: float = Field(gt=0)
+    """As `FoldIn`."""
+    recency: float = Field(gt=0, le=1)
+    """As `FoldIn`."""
+    regularisation: float = Field(gt=0)
+    """As `FoldIn`."""
+    cold_items: ColdItems = ColdItems()
+    """What stands for the factor of a new item."""

@@ -1,15 +1,13 @@
 """Image encoders: what one promises, and those that a configuration may name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from twotower.errors import InputError
-from twotower.features.clip import CLIP
-from twotower.features.efficientnet import EfficientNetLite0
 from twotower.features.pretrained import require
 from twotower.features.vectors import unit_rows
+from twotower.registry import Registry
 from twotower.types import FloatArray
 
 if TYPE_CHECKING:
@@ -58,16 +56,18 @@ class Thumbnail:
         return unit_rows(vectors)
 
 
-IMAGE_ENCODERS: Final[Mapping[str, Callable[[], ImageEncoder]]] = {
-    "efficientnet-lite0": EfficientNetLite0,
-    "clip": CLIP,
-    "thumbnail": Thumbnail,
-}
-"""What a configuration may name."""
+IMAGE_ENCODERS: Final[Registry[Callable[[], ImageEncoder]]] = Registry(
+    "twotower.image_encoders",
+    "image encoder",
+    {
+        "efficientnet-lite0": "twotower.features.efficientnet:EfficientNetLite0",
+        "clip": "twotower.features.clip:CLIP",
+        "thumbnail": "twotower.features.image:Thumbnail",
+    },
+)
+"""What a configuration may name; other packages add theirs by entry points."""
 
 
 def image_encoder(name: str) -> ImageEncoder:
     """The encoder of that name; `InputError` where there is none."""
-    if name not in IMAGE_ENCODERS:
-        raise InputError(f"unknown image encoder {name!r}", f"pass one of {sorted(IMAGE_ENCODERS)}")
-    return IMAGE_ENCODERS[name]()
+    return IMAGE_ENCODERS.find(name)()

@@ -133,8 +133,10 @@ def _ratings(train: Histories, catalogue: pl.DataFrame) -> tuple[DoubleArray, Do
                 "catalogue's, a snapshot that may be later than the training period"
             )
         return average, count
-    counts = np.bincount(train.items, minlength=catalogue.height)
-    totals = np.bincount(train.items, weights=train.ratings, minlength=catalogue.height)
+    rated = np.isfinite(train.ratings)
+    items = train.items[rated]
+    counts = np.bincount(items, minlength=catalogue.height)
+    totals = np.bincount(items, weights=train.ratings[rated], minlength=catalogue.height)
     seen = counts > 0
     average = np.where(seen, totals / np.maximum(counts, 1), np.nan)
     return average, np.where(seen, np.log1p(counts), np.nan)

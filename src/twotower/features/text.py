@@ -2,14 +2,14 @@
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
 
-from twotower.errors import InputError
 from twotower.features.pretrained import quiet_loading, require
 from twotower.features.vectors import unit_rows
+from twotower.registry import Registry
 from twotower.types import FloatArray
 
 
@@ -134,13 +134,17 @@ def _hashed(word: str, dim: int) -> list[tuple[int, float]]:
     return [((code >> 1) % dim, value if code & 1 else -value) for code, value in codes]
 
 
-TEXT_ENCODERS: Final = {"minilm": MiniLM, "hashing": HashingText}
-"""What a configuration may name."""
+TEXT_ENCODERS: Final[Registry[Callable[[], TextEncoder]]] = Registry(
+    "twotower.text_encoders",
+    "text encoder",
+    {
+        "minilm": "twotower.features.text:MiniLM",
+        "hashing": "twotower.features.text:HashingText",
+    },
+)
+"""What a configuration may name; other packages add theirs by entry points."""
 
 
 def text_encoder(name: str) -> TextEncoder:
     """The encoder of that name; `InputError` where there is none."""
-    if name not in TEXT_ENCODERS:
-        raise InputError(f"unknown text encoder {name!r}", f"pass one of {sorted(TEXT_ENCODERS)}")
-    encoder: TextEncoder = TEXT_ENCODERS[name]()
-    return encoder
+    return TEXT_ENCODERS.find(name)()

@@ -148,9 +148,13 @@ def _running_block(histories: Histories, item_table: FloatArray, end: int) -> Do
     raw[:, 0] = np.log1p(count)
     if histories.ratings is not None:
         # Shifted by the row's first rating, which leaves the spread of equal ratings exactly 0.
-        first = histories.ratings[starts].astype(np.float64)
-        shifted = histories.ratings - first
-        moments = _prefix_sums(np.column_stack([shifted, shifted**2]), starts) / count[:, None]
+        rated = np.isfinite(histories.ratings)
+        first = np.where(rated, histories.ratings, 0.0)[starts].astype(np.float64)
+        shifted = np.where(rated, histories.ratings - first, 0.0)
+        sums_of = np.column_stack([shifted, shifted**2, rated])
+        moments = _prefix_sums(sums_of, starts)
+        with np.errstate(invalid="ignore"):  # before the first rating the mean is unknown
+            moments = moments[:, :2] / moments[:, 2:]
         raw[:, 1] = first + moments[:, 0]
         raw[:, 2] = np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0))
     if histories.timestamps is not None:

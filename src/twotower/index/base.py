@@ -92,6 +92,8 @@ class ItemIndex(Protocol):
 class IndexSettings(Config):
     """Base of the index configurations: each knows how to build its index and read it back."""
 
+    kind: str
+
     def build(self, vectors: FloatArray) -> ItemIndex:
         """Index ``vectors`` (items, dim), which `check_vectors` has passed."""
         raise NotImplementedError

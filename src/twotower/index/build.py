@@ -4,21 +4,34 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, SerializeAsAny, TypeAdapter
 
 from twotower.config import Config
 from twotower.errors import ArtefactError, InputError
-from twotower.index.base import ItemIndex, check_vectors
+from twotower.index.base import IndexSettings, ItemIndex, check_vectors
 from twotower.index.exact import ExactConfig, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig
+from twotower.registry import ConfigRegistry
 from twotower.types import FloatArray
 
-IndexConfig: TypeAlias = Annotated[
-    ExactConfig | FlatConfig | HnswConfig | IvfConfig | PqConfig, Field(discriminator="kind")
-]
-"""Every index configuration; a new one is one file and one name here."""
+INDEXES: Final = ConfigRegistry(
+    "twotower.indexes",
+    "index",
+    IndexSettings,
+    {
+        "exact": "twotower.index.exact:ExactConfig",
+        "flat": "twotower.index.exact:FlatConfig",
+        "hnsw": "twotower.index.hnsw:HnswConfig",
+        "ivf": "twotower.index.ivf:IvfConfig",
+        "pq": "twotower.index.pq:PqConfig",
+    },
+)
+"""Every index; other packages add theirs by entry points."""
+
+IndexConfig: TypeAlias = Annotated[IndexSettings, BeforeValidator(INDEXES.parse), SerializeAsAny()]
+"""Settings of any index, told apart by ``kind``."""
 
 NAMED: Final[dict[str, IndexConfig]] = {
     "exact": ExactConfig(),
@@ -37,13 +50,19 @@ _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
 
 
 def named_index(name: str) -> IndexConfig:
-    """One of `NAMED`; `InputError` where there is none of that name."""
-    try:
+    """One of `NAMED`, or the default settings of an index that another package adds.
+
+    Raises
+    ------
+    InputError
+        Where there is none of that name.
+    """
+    if name in NAMED:
         return NAMED[name]
-    except KeyError:
-        raise InputError(
-            f"unknown kind of index {name!r}", f"choose from {', '.join(NAMED)}"
-        ) from None
+    if name in INDEXES:
+        return INDEXES.find(name).model_validate({})
+    known = dict.fromkeys((*NAMED, *INDEXES))
+    raise InputError(f"unknown kind of index {name!r}", f"choose from {', '.join(known)}")
 
 
 def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:

@@ -69,7 +69,7 @@ class AutoConfig(Config):
     """Configurations to measure; exact search is always added."""
 
     def choose(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> IndexChoice:
-        """Measure the candidates, one query at a time, and choose.
+        """Measure the candidates as they will be served, one query on one thread, and choose.
 
         Parameters
         ----------

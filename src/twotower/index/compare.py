@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from twotower.errors import InputError
 from twotower.index.base import PADDING_ITEM, ItemIndex, check_search, check_vectors
@@ -56,7 +58,7 @@ def compare(
     configs: Sequence[IndexConfig],
     ks: Sequence[int] = (10,),
 ) -> list[Measurement]:
-    """Build each index and measure it at each ``k``, one query at a time.
+    """Build each index and measure it at each ``k``, one query at a time and on one thread.
 
     Parameters
     ----------
@@ -87,7 +89,8 @@ def compare(
         else:
             index = retuned
         for k in ks:
-            found, seconds = search_one_by_one(index, truth.queries, k, clock=time.thread_time)
+            with one_thread():
+                found, seconds = search_one_by_one(index, truth.queries, k, clock=time.thread_time)
             median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1e6
             share = truth.recall(found)
             measurements.append(
@@ -202,3 +205,13 @@ def search_one_by_one(
         if time.perf_counter() > end:
             break
     return Searches(found[:done], seconds[:done])
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Hold BLAS and OpenMP (FAISS, torch) to one thread within, as the service searches.
+
+    A search is too small to share out: a service that answers many at once uses one thread for
+    each, and times measured with more threads do not hold there.
+    """
+    limits: AbstractContextManager[object] = threadpool_limits(1)
+    return limits

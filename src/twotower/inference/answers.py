@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -13,15 +13,16 @@ from twotower.inference.ranking import Ranked
 from twotower.types import Array, IndexArray
 
 _PHRASES: Final = {
-    "stored": "because you bought {}",
+    "stored": "because of {} in your history",
     "buy": "because you bought {}",
     "rating": "because you rated {}",
     "cart": "because you put {} in the cart",
-    "view": "because you looked at {}",
-    "given": "because you looked at {}",
+    "view": "because you viewed {}",
+    "given": "because of {}",
     "described": "because your words fit {}",
 }
-_NEWEST: Final = 200
+"""Words by the kind of an event; a prepared log and a request's history do not say the kind."""
+NEWEST: Final = 200
 """Items of a history among which a reason is looked for."""
 
 
@@ -83,6 +84,26 @@ class Recommendation:
     reason: Reason | None = None
 
 
+@dataclass
+class Answer:
+    """What one request is answered with.
+
+    Attributes
+    ----------
+    items
+        Best first.
+    source
+        ``model``, or ``popular`` where nothing is known of the user that the model could read:
+        then the items are those with the most events in the training log, which is their score.
+    unknown_items
+        Items of the request's history that are not known, which it was answered without.
+    """
+
+    items: list[Recommendation]
+    source: Literal["model", "popular"] = "model"
+    unknown_items: Sequence[str] = ()
+
+
 def recommendations(
     table: ItemTable, ranked: Ranked, reasons: Sequence[Reason | None] | None = None
 ) -> list[Recommendation]:
@@ -116,7 +137,7 @@ def reasons_for(
     list or None
         None for an item that points away from the whole history, and where there is no history.
     """
-    history, kinds = history[-_NEWEST:], kinds[-_NEWEST:]
+    history, kinds = history[-NEWEST:], kinds[-NEWEST:]
     if not len(history) or not len(items):
         return None
     rows = np.concatenate([items, history])

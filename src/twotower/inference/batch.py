@@ -1,20 +1,28 @@
 """Recommendations for very many users, to a file."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, Self, TypeAlias, cast
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
+from twotower.data.readers.values import as_text
 from twotower.errors import InputError
 from twotower.index import ExactIndex
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.pipeline import Pipeline
+from twotower.inference.popular import MODEL, POPULAR, PopularItems
+from twotower.inference.ranking import Ranked
 from twotower.inference.requests import Request
+
+Unknown: TypeAlias = Literal["popular", "skip", "fail"]
+"""What a batch does with users that the bundle does not know."""
 
 _USERS_AT_ONCE: Final = 4096
 SCHEMA: Final = pa.schema(
@@ -23,8 +31,39 @@ SCHEMA: Final = pa.schema(
         ("rank", pa.int32()),
         (columns.ITEM_ID, pa.string()),
         ("score", pa.float32()),
+        ("source", pa.string()),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCounts:
+    """What a batch holds.
+
+    Attributes
+    ----------
+    users
+        Users asked for.
+    rows
+        Items written, of all users.
+    unknown
+        Users that the bundle does not know.
+    empty
+        Known users for whom no item was left.
+    """
+
+    users: int = 0
+    rows: int = 0
+    unknown: int = 0
+    empty: int = 0
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            self.users + other.users,
+            self.rows + other.rows,
+            self.unknown + other.unknown,
+            self.empty + other.empty,
+        )
 
 
 def read_users(file: Path) -> list[str]:
@@ -49,7 +88,7 @@ def read_users(file: Path) -> list[str]:
     ids = table[columns.USER_ID]
     if ids.null_count:
         raise InputError(f"{columns.USER_ID} must not be null, got {ids.null_count} nulls")
-    return [str(one) for one in ids.to_pylist()]
+    return as_text(cast(pl.Series, pl.from_arrow(ids))).to_list()
 
 
 def recommend_to_file(
@@ -59,50 +98,117 @@ def recommend_to_file(
     k: int = 10,
     *,
     filters: Filters = ANY,
+    exclude_seen: bool = True,
     rerank: bool = False,
+    unknown: Unknown = "fail",
     progress: Callable[[int], None] | None = None,
-) -> None:
-    """Write ``user_id``, ``rank`` (from 1), ``item_id`` and ``score`` as Parquet, all or nothing.
+) -> BatchCounts:
+    """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source`` as Parquet.
 
-    Items are searched exactly: for many users at once a matrix product costs less than an
-    approximate search for each.
+    The file is written all or nothing. Items are searched exactly: for many users at once a
+    matrix product costs less than an approximate search for each.
 
     Parameters
     ----------
     users
-        Ids of known users.
+        Ids of users.
+    exclude_seen
+        Leave out what a user had.
+    unknown
+        What to do with users that the bundle does not know: ``popular`` gives them the items that
+        most users had, with ``popular`` in the column ``source`` and counts as scores; ``skip``
+        leaves them out; ``fail`` refuses the batch. They are counted in any case.
     progress
         Called with the number of users that were just done.
 
     Raises
     ------
     InputError
-        At an unknown user, and as `Pipeline.recommend`.
+        At unknown users where ``unknown`` is ``fail``, and as `Pipeline.recommend`.
     """
-    exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
+    tables = recommendation_tables(
+        pipeline, users, k, filters=filters, exclude_seen=exclude_seen, rerank=rerank,
+        unknown=unknown, progress=progress,
+    )  # fmt: skip
+    counts = BatchCounts()
     with atomic_file(out) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
-        for start in range(0, len(users), _USERS_AT_ONCE):
-            part = users[start : start + _USERS_AT_ONCE]
-            for table in _tables(exact, part, k, filters, rerank):
-                writer.write_table(table)
-            if progress is not None:
-                progress(len(part))
+        for table, part in tables:
+            writer.write_table(table)
+            counts += part
+    return counts
 
 
-def _tables(
-    pipeline: Pipeline, users: Sequence[str], k: int, filters: Filters, rerank: bool
-) -> Iterator[pa.Table]:
-    answers = pipeline.rank([Request(user) for user in users], k, filters=filters, rerank=rerank)
-    lengths = [len(one.items) for one in answers]
-    if sum(lengths) == 0:
-        return
-    items = np.concatenate([one.items for one in answers])
-    yield pa.table(
+def recommendation_tables(
+    pipeline: Pipeline,
+    users: Sequence[str],
+    k: int = 10,
+    *,
+    filters: Filters = ANY,
+    exclude_seen: bool = True,
+    rerank: bool = False,
+    unknown: Unknown = "fail",
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[pa.Table, BatchCounts]]:
+    """What `recommend_to_file` writes, some users at a time, with what each table holds."""
+    known = pipeline.contents.users
+    if unknown == "fail":
+        _refuse_strangers([user for user in users if user not in known], len(users))
+    exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
+    popular = PopularItems(exact.items) if unknown == "popular" else None
+    for start in range(0, len(users), _USERS_AT_ONCE):
+        part = users[start : start + _USERS_AT_ONCE]
+        asked = [user for user in part if user in known]
+        answers = dict(
+            zip(
+                asked,
+                exact.rank(
+                    [Request(user) for user in asked],
+                    k,
+                    filters=filters,
+                    exclude_seen=exclude_seen,
+                    rerank=rerank,
+                ),
+                strict=True,
+            )
+        )
+        instead = popular.best(k, filters) if popular and len(answers) < len(part) else None
+        yield _table(exact, part, answers, instead)
+        if progress is not None:
+            progress(len(part))
+
+
+def _refuse_strangers(strangers: Sequence[str], asked: int) -> None:
+    if strangers:
+        more = f" and {len(strangers) - 1:,} more of {asked:,}" if len(strangers) > 1 else ""
+        raise InputError(
+            f"unknown user {strangers[0]!r}{more}",
+            "pass unknown='popular' to give such users popular items, or 'skip' to leave them out",
+        )
+
+
+def _table(
+    pipeline: Pipeline,
+    users: Sequence[str],
+    answers: Mapping[str, Ranked],
+    instead: Ranked | None,
+) -> tuple[pa.Table, BatchCounts]:
+    """Rows of some users; those without an answer get ``instead``, or nothing."""
+    none = Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+    rows = [answers.get(user, instead or none) for user in users]
+    lengths = [len(row.items) for row in rows]
+    sources = np.asarray([MODEL if user in answers else POPULAR for user in users], dtype=object)
+    items = np.concatenate([row.items for row in rows])
+    places = [np.arange(1, count + 1, dtype=np.int32) for count in lengths]
+    table = pa.table(
         [
             pa.array(np.repeat(np.asarray(users, dtype=object), lengths), pa.string()),
-            np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in lengths]),
+            np.concatenate(places),
             pa.array(pipeline.items.ids.rows[items], pa.string()),
-            np.concatenate([one.scores for one in answers]),
+            np.concatenate([row.scores for row in rows]).astype(np.float32),
+            pa.array(np.repeat(sources, lengths), pa.string()),
         ],
         schema=SCHEMA,
     )
+    unknown = sum(user not in answers for user in users)
+    empty = sum(user in answers and not length for user, length in zip(users, lengths, strict=True))
+    return table, BatchCounts(len(users), len(table), unknown, empty)

@@ -2,31 +2,38 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Self
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Final, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from twotower.config import Config
+from twotower.errors import InputError
 from twotower.types import Array, BoolArray
+
+SEPARATOR: Final = "|"
+"""Between the categories of an item that has several."""
 
 
 class Filters(Config):
     """Which items may be recommended, for what they are. The empty filter lets all through."""
 
     categories: tuple[str, ...] = ()
-    """Only items of these categories; none named means any."""
+    """Only items of any of these categories; none named means any. An item whose category is
+    ``Drama|Comedy`` has both."""
     not_categories: tuple[str, ...] = ()
-    """No items of these."""
-    min_price: float | None = Field(None, ge=0)
+    """No items of any of these."""
+    min_price: float | None = Field(None, ge=0, strict=True)
     """Least price. Items without a price do not pass a price limit."""
-    max_price: float | None = Field(None, ge=0)
+    max_price: float | None = Field(None, ge=0, strict=True)
     """Highest price."""
     block: tuple[str, ...] = ()
     """Item ids that must not appear. Unknown ids block nothing."""
-    max_per_category: int | None = Field(None, ge=1)
+    max_per_category: int | None = Field(None, ge=1, strict=True)
     """Most items of one category in an answer; items without a category are not counted."""
-    max_per_franchise: int | None = Field(None, ge=1)
+    max_per_franchise: int | None = Field(None, ge=1, strict=True)
     """Most items of one franchise, as titles tell: see `twotower.inference.franchise`."""
 
     @model_validator(mode="after")
@@ -75,35 +82,90 @@ def passing(filters: Filters, categories: Array, names: Sequence[str], prices: A
     return passes
 
 
-def within_caps(caps: Sequence[tuple[Array, int]], k: int) -> list[int]:
-    """The first ``k`` places of a ranked list of which no kind has more than it may.
+def categories_of(name: str) -> tuple[str, ...]:
+    """The categories that one field names: ``Drama|Comedy`` is two.
+
+    Examples
+    --------
+    >>> categories_of("Drama | Comedy")
+    ('Drama', 'Comedy')
+    """
+    parts = (part.strip() for part in name.split(SEPARATOR))
+    return tuple(dict.fromkeys(part for part in parts if part)) or (name,)
+
+
+@lru_cache(maxsize=8)
+def category_groups(names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """For each field's text the numbers of its categories, counted over all of them."""
+    numbers: dict[str, int] = {}
+    return tuple(
+        tuple(numbers.setdefault(one, len(numbers)) for one in categories_of(name))
+        for name in names
+    )
+
+
+def check_categories(filters: Filters, names: Sequence[str]) -> None:
+    """Refuse categories that no item has: `InputError`, which lists near ones."""
+    wanted = (*filters.categories, *filters.not_categories)
+    if not wanted:
+        return
+    known = _known(tuple(names))
+    for one in wanted:
+        if one in known:
+            continue
+        folded = {name.casefold(): name for name in sorted(known)}
+        near = get_close_matches(one.casefold(), folded, n=3, cutoff=0.6)
+        shown = [folded[name] for name in near] or sorted(known)[:3]
+        if not shown:
+            raise InputError(f"unknown category {one!r}", "leave it out: no item has a category")
+        raise InputError(
+            f"unknown category {one!r}",
+            f"pass one of the {len(known):,} known, "
+            f"{'near ones are' if near else 'for example'} {', '.join(map(repr, shown))}",
+        )
+
+
+@lru_cache(maxsize=8)
+def _known(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names).union(*map(categories_of, names))
+
+
+def within_caps(caps: Sequence[tuple[Sequence[Sequence[int]], int]], k: int) -> list[int]:
+    """The first ``k`` places of a ranked list after per-group caps are applied.
 
     Parameters
     ----------
     caps
-        Pairs of ``(places,)`` kinds, best place first, and the most places of one kind. Kind -1
-        is no kind, and not counted.
+        Pairs of the groups of each place, best place first, and the most places of one group. A
+        place may be of several groups, each of which counts it, or of none.
 
     Examples
     --------
-    >>> within_caps([(np.array([7, 7, 3, 7, -1, -1, 3]), 1)], k=4)
+    >>> within_caps([([(7,), (7, 3), (3,), (7,), (), ()], 1)], k=4)
     [0, 2, 4, 5]
     """
     counts: list[Counter[int]] = [Counter() for _ in caps]
     chosen: list[int] = []
-    for place, kinds in enumerate(zip(*(kinds.tolist() for kinds, _ in caps), strict=True)):
+    for place, groups in enumerate(zip(*(groups for groups, _ in caps), strict=True)):
         if len(chosen) == k:
             break
         full = any(
-            kind >= 0 and count[kind] >= most
-            for kind, count, (_, most) in zip(kinds, counts, caps, strict=True)
+            count[group] >= most
+            for of_cap, count, (_, most) in zip(groups, counts, caps, strict=True)
+            for group in of_cap
         )
         if not full:
             chosen.append(place)
-            for kind, count in zip(kinds, counts, strict=True):
-                count[kind] += 1
+            for of_cap, count in zip(groups, counts, strict=True):
+                for group in of_cap:
+                    count[group] += 1
     return chosen
 
 
 def _codes(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
-    return [code for code, name in enumerate(names) if name in wanted]
+    chosen = frozenset(wanted)
+    return [
+        code
+        for code, name in enumerate(names)
+        if name in chosen or not chosen.isdisjoint(categories_of(name))
+    ]

@@ -1,7 +1,12 @@
 """Which titles belong together, told from the titles alone."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
+
+import numpy as np
+
+from twotower.types import IndexArray
 
 _BREAK: Final = re.compile(r"\s*(?::|\(|\[|,| - | – | — |\|).*$", re.DOTALL)
 """A subtitle, an edition or a platform begins here."""
@@ -31,3 +36,24 @@ def franchise(title: str | None) -> str | None:
     while (shorter := _TAIL.sub("", name)) != name:
         name = shorter
     return name or None
+
+
+class FranchiseCodes:
+    """Numbers of franchises. A title is parsed once, however often the items change."""
+
+    def __init__(self) -> None:
+        self._of_name: dict[str, int] = {}
+        self._of_title: dict[str | None, int] = {None: -1}
+
+    def codes(self, titles: Iterable[str | None]) -> IndexArray:
+        """``(titles,)`` a number for each franchise, -1 for none."""
+        known = self._of_title
+        return np.asarray(
+            [known[title] if title in known else self._parsed(title) for title in titles],
+            dtype=np.int32,
+        )
+
+    def _parsed(self, title: str | None) -> int:
+        name = franchise(title)
+        code = -1 if name is None else self._of_name.setdefault(name, len(self._of_name))
+        return self._of_title.setdefault(title, code)

@@ -1,5 +1,6 @@
 """The item tower in onnxruntime: a description in, an item that can be recommended out."""
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -9,7 +10,6 @@ import polars as pl
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import NewItems
 from twotower.data import columns
-from twotower.data.catalogue import CATALOGUE_SCHEMA
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.text_smoothing import Nearness
 from twotower.features import TextEncoder, item_texts, releases
@@ -17,6 +17,8 @@ from twotower.features.release import NEWEST
 from twotower.inference.encoded_items import EncodedItems
 from twotower.inference.onnx_session import open_session
 from twotower.types import BoolArray, FloatArray
+
+logger = logging.getLogger(__name__)
 
 
 class ItemEncoder:
@@ -79,7 +81,7 @@ class ItemEncoder:
             return None
         return self.text_encoder.encode(item_texts(rows, self._new.text_fields))
 
-    def encode(self, rows: pl.DataFrame, text: FloatArray | None) -> EncodedItems:
+    def encode(self, rows: pl.DataFrame, text: FloatArray | None, added: int = 0) -> EncodedItems:
         """Encode items.
 
         Parameters
@@ -89,6 +91,8 @@ class ItemEncoder:
             came out is taken to be newer than the bundle's items.
         text
             Their `texts`.
+        added
+            Items that were added before; see `ListBars.scales`.
         """
         new, count = self._new, rows.height
         feed = {
@@ -107,7 +111,7 @@ class ItemEncoder:
         if new.vector_projection is not None:
             towers = towers @ new.vector_projection
         return EncodedItems(
-            vectors=self._vectors(towers, text, feed["release"]),
+            vectors=self._bounded(self._vectors(towers, text, feed["release"]), rows, added),
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
             history=history,
             text=text if self.keeps_text else None,
@@ -119,13 +123,27 @@ class ItemEncoder:
         """``(rows, d + f)``: with what stands for the factors, where the model has factors."""
         fold_in, known = self._contents.info.fold_in, self._new.text
         if fold_in is None:
-            return towers
+            return np.float32(self._new.vector_scale) * towers
         if text is None or known is None:
             known = text = np.zeros((len(towers), 1), dtype=np.float32)
         cold, trained = fold_in.cold_items, self._trained
         factors = self._contents.item_vectors[:, -fold_in.dim :]
         nearest = cold.nearest(text, known, trained, Nearness(release, self._release))
         return cold.vectors(towers, nearest, factors)
+
+    def _bounded(self, vectors: FloatArray, rows: pl.DataFrame, added: int) -> FloatArray:
+        """Vectors with which no item is in more lists than it may be: see `ListBars`."""
+        bars = self._new.bars
+        if bars is None:
+            return vectors
+        scales, lists = bars.scales(vectors, added)
+        for row in np.flatnonzero(scales < 1).tolist():
+            logger.warning(
+                "item %r would be in %.1f%% of top-10 lists, more than its share: its scores are "
+                "multiplied by %.3g",
+                rows[columns.ITEM_ID][row], 100 * lists[row], scales[row],
+            )  # fmt: skip
+        return vectors * scales[:, None]
 
     @cached_property
     def _release(self) -> FloatArray:
@@ -142,6 +160,8 @@ class ItemEncoder:
 
 def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:
     """Descriptions as rows of a catalogue."""
+    from twotower.data.catalogue import CATALOGUE_SCHEMA  # with it come all readers and pyarrow
+
     extra = dict.fromkeys(columns.CATALOGUE_EXTRA, pl.String)
     schema = {**CATALOGUE_SCHEMA, **extra, columns.RELEASED: pl.Float64}
     return pl.DataFrame(described, schema=schema)

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from itertools import count
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,9 +15,9 @@ from twotower.errors import InputError
 from twotower.inference.eligibility import OpenItems
 from twotower.inference.encoded_items import EncodedItems
 from twotower.inference.filters import Filters, passing
-from twotower.inference.franchise import franchise
+from twotower.inference.franchise import FranchiseCodes
 from twotower.inference.likeness import part_scales
-from twotower.types import Array, BoolArray, FloatArray, IndexArray
+from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class ItemTable:
     """Items by row. The bundle's come first, in its order; a row never changes its item.
 
     A value: each change gives another table, and a request that is being answered keeps the one
-    that it began with. Only the newest table may be changed (see `GrowingRows`).
+    that it began with. Only the newest table may be changed (see `GrowingRows`). An added item that
+    is replaced goes back and forth between two rows: the row that is written is one that neither
+    this table nor the one before it lists.
 
     Attributes
     ----------
@@ -62,10 +65,20 @@ class ItemTable:
         As the bundle's ``history_table``: one row more than items, row 0 is padding.
     listed
         False for what was deleted or replaced.
+    free
+        ``(rows,)`` False for what cannot be had now.
     unavailable
-        Ids of items that cannot be had now.
+        Ids that cannot be had, of items that are still to come.
     late
         Rows of ids that the bundle does not hold.
+    spare
+        The other rows of those of them that were replaced.
+    stamps
+        ``(rows behind the bundle's,)`` int64 which change of the table wrote each of them last.
+    changes
+        How many times items were added to the table, or replaced.
+    series
+        Gives titles the numbers of their franchises.
     """
 
     contents: BundleContents
@@ -80,8 +93,13 @@ class ItemTable:
     history: GrowingRows | None
     text: GrowingRows | None
     listed: BoolArray
+    free: BoolArray
     unavailable: frozenset[str]
     late: Mapping[str, int]
+    spare: Mapping[str, int]
+    stamps: OffsetArray
+    changes: int
+    series: FranchiseCodes
 
     @classmethod
     def of(cls, contents: BundleContents, room: bool = False) -> Self:
@@ -124,8 +142,13 @@ class ItemTable:
             history,
             text,
             np.ones(catalogue.height, dtype=np.bool_),
+            np.ones(catalogue.height, dtype=np.bool_),
             frozenset(),
             {},
+            {},
+            np.zeros(0, dtype=np.int64),
+            0,
+            FranchiseCodes(),
         )
 
     def __len__(self) -> int:
@@ -142,9 +165,7 @@ class ItemTable:
     @cached_property
     def open(self) -> BoolArray:
         """``(rows,)`` what is listed and can be had."""
-        free = self.listed.copy()
-        free[[row for one in self.unavailable if (row := self.find(one)) is not None]] = False
-        return free
+        return self.listed & self.free
 
     @cached_property
     def all_open(self) -> OpenItems:
@@ -154,7 +175,7 @@ class ItemTable:
     @cached_property
     def franchises(self) -> IndexArray:
         """``(rows,)`` a number for each franchise, -1 for none."""
-        return _coded([franchise(title) for title in self.titles.rows], ())[1]
+        return self.series.codes(self.titles.rows)
 
     def find(self, item_id: str) -> int | None:
         """The row of an id, also of one that is no longer listed; None where it is unknown."""
@@ -195,6 +216,11 @@ class ItemTable:
             return OpenItems.of(self.passing(filters))
         return self.all_open
 
+    def changed_since(self, changes: int) -> OffsetArray:
+        """Rows behind the bundle's that were written since the table had so many `changes`."""
+        rows: OffsetArray = np.flatnonzero(self.stamps > changes) + self.bundled
+        return rows
+
     def describe(self, row: int) -> Descriptions:
         """What is known of one row."""
         code = self.categories.rows[row]
@@ -206,27 +232,47 @@ class ItemTable:
         )
 
     def with_items(self, described: Descriptions, encoded: EncodedItems) -> Self:
-        """New items behind the others; an older row of an id is not listed any more."""
-        first, count = len(self), len(described.ids)
+        """New items behind the others; the older row of an id is not listed any more."""
+        spare = self.spare
+        behind = count(len(self))
+        at = [spare[item_id] if item_id in spare else next(behind) for item_id in described.ids]
+        rows = np.asarray(at, dtype=np.int64)
+        size = max(len(self), int(rows.max(initial=-1)) + 1)
         names, codes = _coded(described.categories, self.names)
-        late = {**self.late, **{one: first + at for at, one in enumerate(described.ids)}}
-        listed = np.r_[self.listed, np.ones(count, dtype=np.bool_)]
-        replaced = [row for one in described.ids if (row := self.find(one)) is not None]
-        listed[replaced] = False
+        listed, free = _lengthened(self.listed, size), _lengthened(self.free, size)
+        late, other = dict(self.late), dict(spare)
+        for item_id, row in zip(described.ids, at, strict=True):
+            old = self.find(item_id)
+            free[row] = item_id not in self.unavailable if old is None else self.free[old]
+            if old is not None:
+                listed[old] = False
+                if old >= self.bundled:
+                    other[item_id] = old
+            late[item_id] = row
+        listed[rows] = True
+        stamps = np.zeros(size - self.bundled, dtype=np.int64)
+        stamps[: len(self.stamps)] = self.stamps
+        stamps[rows - self.bundled] = self.changes + 1
+        vectors = encoded.vectors
         return replace(
             self,
-            ids=self.ids.with_rows(_objects(described.ids)),
-            titles=self.titles.with_rows(_objects(described.titles)),
-            prices=self.prices.with_rows(np.asarray(described.prices, dtype=np.float64)),
-            categories=self.categories.with_rows(codes),
+            ids=self.ids.with_rows(_objects(described.ids), rows),
+            titles=self.titles.with_rows(_objects(described.titles), rows),
+            prices=self.prices.with_rows(np.asarray(described.prices, dtype=np.float64), rows),
+            categories=self.categories.with_rows(codes, rows),
             names=names,
-            vectors=self.vectors.with_rows(encoded.vectors),
-            scales=self.scales.with_rows(part_scales(encoded.vectors, self.contents.tower_dim)),
-            user_features=self.user_features.with_rows(encoded.user_features),
-            history=_grown(self.history, encoded.history),
-            text=_grown(self.text, encoded.text),
+            vectors=self.vectors.with_rows(vectors, rows),
+            scales=self.scales.with_rows(part_scales(vectors, self.contents.tower_dim), rows),
+            user_features=self.user_features.with_rows(encoded.user_features, rows),
+            history=_grown(self.history, encoded.history, rows + 1),  # row 0 is padding
+            text=_grown(self.text, encoded.text, rows),
             listed=listed,
+            free=free,
+            unavailable=self.unavailable.difference(described.ids),
             late=late,
+            spare=other,
+            stamps=stamps,
+            changes=self.changes + 1,
         )
 
     def redescribed(self, described: Descriptions) -> Self:
@@ -252,12 +298,27 @@ class ItemTable:
         """Items not listed any more; unknown ids change nothing."""
         listed = self.listed.copy()
         listed[[row for one in item_ids if (row := self.find(one)) is not None]] = False
-        return replace(self, listed=listed)
+        return self._with_masks(listed=listed)
 
     def with_availability(self, available: Mapping[str, bool]) -> Self:
         """Items that can or cannot be had; an id may be that of an item still to come."""
-        gone = {one for one, free in available.items() if not free}
-        return replace(self, unavailable=self.unavailable.difference(available) | gone)
+        free = self.free.copy()
+        to_come = {}
+        for item_id, can_be_had in available.items():
+            row = self.find(item_id)
+            if row is None:
+                to_come[item_id] = can_be_had
+            else:
+                free[row] = can_be_had
+        gone = {item_id for item_id, can_be_had in to_come.items() if not can_be_had}
+        return self._with_masks(free=free, unavailable=self.unavailable.difference(to_come) | gone)
+
+    def _with_masks(self, **masks: Any) -> Self:
+        """The same titles, so that what was made of them is not made again."""
+        other = replace(self, **masks)
+        if "franchises" in self.__dict__:
+            other.__dict__["franchises"] = self.franchises
+        return other
 
 
 def _unknown(item_id: str, table: ItemTable) -> InputError:
@@ -287,12 +348,19 @@ def _growing(rows: FloatArray | None, room: bool) -> GrowingRows | None:
     return None if rows is None else GrowingRows.of(rows, room)
 
 
-def _grown(table: GrowingRows | None, more: FloatArray | None) -> GrowingRows | None:
+def _grown(table: GrowingRows | None, more: FloatArray | None, rows: Array) -> GrowingRows | None:
     if table is None:
         return None
     if more is None:
         raise InputError("an item's encoding lacks what the bundle's items have")
-    return table.with_rows(more)
+    return table.with_rows(more, rows)
+
+
+def _lengthened(mask: BoolArray, size: int) -> BoolArray:
+    """A copy, with True behind."""
+    longer = np.ones(size, dtype=np.bool_)
+    longer[: len(mask)] = mask
+    return longer
 
 
 def price_of(value: float | None) -> float:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from typing import Final, Self
@@ -16,10 +17,11 @@ from twotower.bundle.storage import load_bundle
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.index import ItemIndex
-from twotower.inference.answers import Recommendation, reasons_for, recommendations
-from twotower.inference.filters import ANY, Filters
+from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_for, recommendations
+from twotower.inference.filters import ANY, Filters, check_categories
 from twotower.inference.item_encoder import ItemEncoder
 from twotower.inference.item_table import ItemTable
+from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import Ranked, filled
 from twotower.inference.requests import Reading, Request, RequestReader
 from twotower.inference.retrieval import search_block
@@ -27,12 +29,14 @@ from twotower.inference.search import TextSearch, positive
 from twotower.inference.stages import Stages, Timings, add_time, second_stage, similar
 from twotower.inference.text_encoder import text_encoder_of
 from twotower.inference.user_tower import UserTower
-from twotower.types import IndexArray
+from twotower.types import IndexArray, OffsetArray
 
 __all__ = ["Pipeline", "Recommendation"]
 
 _BLOCK: Final = 1024  # requests held at once
+_COST_OF_ITEM: Final = 50  # in items of a history
 _NOTHING: Final = np.zeros(0, dtype=np.int32)
+_NO_ROWS: Final = np.zeros(0, dtype=np.int64)
 
 
 class Pipeline:
@@ -49,12 +53,23 @@ class Pipeline:
         Threads that one run of the user tower may use.
     room
         Whether items are going to be added: see `ItemTable.of`.
+
+    Attributes
+    ----------
+    items
+        The items as they are now.
+    index
+        Of the first of them.
+    stale
+        Rows of the index that were written since it was made: they are searched beside it.
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1, room: bool = False) -> None:
         self.items = ItemTable.of(contents, room)
         self.contents = contents = self.items.contents
         self.index: ItemIndex = contents.index
+        self.stale = _NO_ROWS
+        self._indexed = 0
         self._threads = threads
         self._tower = UserTower(contents, threads)
         stored = contents.histories
@@ -75,26 +90,53 @@ class Pipeline:
         history = None if items.history is None else items.history.rows
         other._tower = self._tower.reading(history, items.user_features.rows)
         other._reader = self._reader.over(items)
+        other.stale = other._stale_rows()
         return other
 
-    def with_index(self, index: ItemIndex) -> Self:
-        """The same with another index, of the first rows of the table."""
+    def without_changes(self) -> Self:
+        """The bundle's items alone, with the bundle's index, as before anything was changed."""
+        contents = replace(self.contents)  # another object: the index of one is not the other's
+        other = copy(self)
+        other.__dict__.pop("_text", None)  # knows the titles that came later
+        other.contents, other.index = contents, contents.index
+        other.stale, other._indexed = _NO_ROWS, 0
+        other.items = ItemTable.of(contents)  # without room: it copies before it grows
+        history = None if other.items.history is None else other.items.history.rows
+        other._tower = self._tower.reading(history, other.items.user_features.rows)
+        other._reader = self._reader.over(other.items)
+        return other
+
+    def with_index(self, index: ItemIndex, changes: int | None = None) -> Self:
+        """The same with another index, of the first rows of the table.
+
+        Parameters
+        ----------
+        changes
+            `ItemTable.changes` of the table that it was made of; by default this pipeline's.
+        """
         other = copy(self)
         other.index = index
+        other._indexed = self.items.changes if changes is None else changes
+        other.stale = other._stale_rows()
         return other
+
+    def _stale_rows(self) -> OffsetArray:
+        rows = self.items.changed_since(self._indexed)
+        return rows[rows < self.index.size]
 
     @property
     def outside_index(self) -> int:
-        """Items that the index does not hold yet."""
-        return len(self.items) - self.index.size
+        """Rows that the index does not hold as they are."""
+        return len(self.items) - self.index.size + len(self.stale)
 
     def lags(self, share: float) -> bool:
         """Whether more than this share of the items stands outside the index."""
         return self.outside_index > share * len(self.items)
 
     def whole_index(self) -> ItemIndex:
-        """The index with every row behind it that it lacks now."""
-        return self.index.extended(self.items.vectors.rows[self.index.size :])
+        """An index of every row: that of now, or where it is stale the bundle's, and the rest."""
+        index = self.contents.index if len(self.stale) else self.index
+        return index.extended(self.items.vectors.rows[index.size :])
 
     def recommend(
         self,
@@ -184,6 +226,83 @@ class Pipeline:
             add_time(clock, "present", began)
         return answers
 
+    def answers(
+        self,
+        requests: Sequence[Request],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        filters: Filters = ANY,
+        candidates: int = 1000,
+        rerank: bool = False,
+        reasons: bool = True,
+        timings: Timings | None = None,
+        strict: bool = False,
+    ) -> list[Answer]:
+        """As `recommend_batch`, whatever is unknown.
+
+        Unknown items of a history are passed over, and named in the answer. A user of whom
+        nothing is known that the model could read gets `popular` items. With ``strict`` both
+        are errors.
+
+        Raises
+        ------
+        InputError
+            As `recommend`; without ``strict`` not for unknown users and items.
+        """
+        users = self.contents.users
+        empty = [one for one in requests if one.user_id in users and not self.reads(one)]
+        if strict and empty:
+            raise InputError(
+                f"nothing is known of user {empty[0].user_id!r} that the model could read",
+                "pass a history or words, or take popular items: strict=False",
+            )
+        known = [(one, []) if strict else self._reader.without_unknown(one) for one in requests]
+        places = [
+            place
+            for place, (request, unknown) in enumerate(known)
+            if self._reader.says_something(request)
+            or strict
+            or (request.user_id is None and not unknown)  # an empty request is an error
+        ]
+        found = self.recommend_batch(
+            [known[place][0] for place in places],
+            k,
+            exclude_seen=exclude_seen,
+            filters=filters,
+            candidates=candidates,
+            rerank=rerank,
+            reasons=reasons,
+            timings=timings,
+        )
+        of_model = dict(zip(places, found, strict=True))
+        popular = self.popular(k, filters=filters) if len(places) < len(requests) else []
+        return [
+            Answer(of_model[place], MODEL, unknown)
+            if place in of_model
+            else Answer(popular, POPULAR, unknown)
+            for place, (_, unknown) in enumerate(known)
+        ]
+
+    def popular(self, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
+        """The items with the most events in the bundle's log; the score is their number."""
+        _check_k(k)
+        check_categories(filters, self.items.names)
+        return recommendations(self.items, self._popular.over(self.items).best(k, filters))
+
+    def reads(self, request: Request) -> bool:
+        """Whether the request, or what is known of its user, holds anything that a model reads."""
+        return self._reader.says_something(request)
+
+    def work(self, requests: Sequence[Request], k: int) -> int:
+        """How much these requests ask for: for each, ``k`` times the items of its history and 50.
+
+        A reason is looked for among so many items of the history at most; the 50 stand for what
+        an item of an answer costs without any.
+        """
+        lengths = self._reader.lengths(requests)
+        return k * sum(min(one, NEWEST) + _COST_OF_ITEM for one in lengths)
+
     def rank(
         self,
         requests: Sequence[Request],
@@ -211,6 +330,7 @@ class Pipeline:
     ) -> Iterator[tuple[Reading, list[Ranked]]]:
         """Block by block; ``candidates`` is None where there is no second stage."""
         _check_k(k)
+        check_categories(filters, self.items.names)
         second = None if candidates is None else second_stage(self.contents, k, candidates)
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
@@ -226,7 +346,7 @@ class Pipeline:
             rows = []
             for row, (vector, had, first) in enumerate(per_row):
                 may_get = anybody.without(had)
-                one = Stages(self.index, self.items, vector, may_get, first, clock)
+                one = Stages(self.index, self.items, vector, may_get, first, clock, self.stale)
                 best = one.best(second, reading.queries, row)
                 rows.append(filled(best, k, filters, self.items))
             yield reading, rows
@@ -251,6 +371,7 @@ class Pipeline:
             At an unknown item, or ``k`` below 1.
         """
         _check_k(k)
+        check_categories(filters, self.items.names)
         row = self.items.row(item_id)
         return recommendations(self.items, similar(self.items, row, k, filters))
 
@@ -262,6 +383,7 @@ class Pipeline:
         come back where fewer have a score above 0.
         """
         _check_k(k)
+        check_categories(filters, self.items.names)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 
         def best(count: int) -> Ranked:
@@ -287,6 +409,18 @@ class Pipeline:
             _ = self.item_encoder
 
     @cached_property
+    def rating_range(self) -> tuple[float, float] | None:
+        """Lowest and highest rating of the bundle's log; None where it has none."""
+        ratings = self.contents.histories.ratings
+        if ratings is None or not len(ratings):
+            return None
+        return float(ratings.min()), float(ratings.max())
+
+    @cached_property
+    def _popular(self) -> PopularItems:
+        return PopularItems(self.items)
+
+    @cached_property
     def _text(self) -> TextSearch:
         return TextSearch(self.items, self._text_encoder)
 
@@ -296,5 +430,7 @@ class Pipeline:
 
 
 def _check_k(k: int) -> None:
+    if not isinstance(k, Integral):
+        raise InputError(f"k must be a whole number, got {k!r}", "pass k=10")
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from twotower.inference.filters import Filters, within_caps
+from twotower.inference.filters import Filters, category_groups, within_caps
 from twotower.inference.item_table import ItemTable
 from twotower.types import Array, FloatArray, OffsetArray
 
@@ -56,15 +56,36 @@ def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemT
     while True:
         ranked = best(wanted)
         places = within_caps(_caps(filters, table, ranked.items), k)
-        if len(places) == k or len(ranked.items) < wanted:
+        if len(places) < k:  # not looked for among all items where the caps allow no more
+            k = min(k, _reachable(filters, table))
+        if len(places) >= k or len(ranked.items) < wanted:
             return ranked.take(np.asarray(places, dtype=np.int64))
         wanted *= _MARGIN
 
 
-def _caps(filters: Filters, table: ItemTable, items: OffsetArray) -> list[tuple[Array, int]]:
-    caps: list[tuple[Array, int]] = []
+def _reachable(filters: Filters, table: ItemTable) -> int:
+    """At most so many open items together are within the caps."""
+    bounds: list[int] = []
+    for groups, most in (
+        (table.categories.rows, filters.max_per_category),
+        (table.franchises, filters.max_per_franchise),
+    ):
+        if most is not None:
+            ungrouped, *sizes = np.bincount(groups[table.open] + 1, minlength=1).tolist()
+            bounds.append(ungrouped + sum(min(size, most) for size in sizes))
+    return min(bounds)
+
+
+def _caps(
+    filters: Filters, table: ItemTable, items: OffsetArray
+) -> list[tuple[list[tuple[int, ...]], int]]:
+    caps = []
     if filters.max_per_category is not None:
-        caps.append((table.categories.rows[items], filters.max_per_category))
+        groups = (*category_groups(table.names), ())  # the last for -1, no category
+        codes = table.categories.rows[items].tolist()
+        caps.append(([groups[code] for code in codes], filters.max_per_category))
     if filters.max_per_franchise is not None:
-        caps.append((table.franchises[items], filters.max_per_franchise))
+        franchises = table.franchises[items].tolist()
+        groups_of = [(one,) if one >= 0 else () for one in franchises]
+        caps.append((groups_of, filters.max_per_franchise))
     return caps

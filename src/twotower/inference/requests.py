@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
@@ -121,8 +121,7 @@ class RequestReader:
         self._users = users
         self._items = items
         self._stored = stored
-        ratings = stored.ratings
-        self._mean_rating = 0.0 if ratings is None or not len(ratings) else float(ratings.mean())
+        self._mean_rating = _mean(stored.ratings, 0.0)
         self._newest = 0 if stored.timestamps is None else int(stored.timestamps.max(initial=0))
 
     def over(self, items: Items) -> Self:
@@ -146,11 +145,11 @@ class RequestReader:
         Raises
         ------
         InputError
-            At an unknown user without a history, an unknown item, or where a request has
-            neither user, history nor words.
+            At an unknown user without a history or known events, an unknown item, or where a
+            request has neither user, history nor words.
         """
-        users = [self._user(request) for request in requests]
-        past = [[one for one in request.past if one.item_id in self._items] for request in requests]
+        past = [self._known_past(request) for request in requests]
+        users = [self._user(*both) for both in zip(requests, past, strict=True)]
         given = [
             self._items.indices([one.item_id for one in before] + list(request.history))
             for request, before in zip(requests, past, strict=True)
@@ -164,11 +163,36 @@ class RequestReader:
         known = [row.stop - row.start for row in stored]
         return Reading(Queries(np.array(users, dtype=np.int32), histories), known, kinds, counts)
 
+    def without_unknown(self, request: Request) -> tuple[Request, list[str]]:
+        """The request without the items of its history that are not known, and those."""
+        unknown = [one for one in dict.fromkeys(request.history) if one not in self._items]
+        if not unknown:
+            return request, unknown
+        known = [one for one in request.history if one in self._items]
+        return replace(request, history=known), unknown
+
+    def says_something(self, request: Request) -> bool:
+        """Whether there is an event, a known item or a word to recommend by."""
+        return bool(request.text or request.history or self._length(request))
+
+    def lengths(self, requests: Sequence[Request]) -> list[int]:
+        """Items of each history as it is going to be read, but for what words describe."""
+        return [self._length(request) + len(request.history) for request in requests]
+
+    def _length(self, request: Request) -> int:
+        """Events of the user that are stored, or came since."""
+        user = None if request.user_id is None else self._users.find(request.user_id)
+        stored = self._stored_rows(-1 if user is None else user)
+        return int(stored.stop - stored.start) + len(self._known_past(request))
+
+    def _known_past(self, request: Request) -> list[Past]:
+        return [one for one in request.past if one.item_id in self._items]
+
     def _stored_rows(self, user: int) -> slice:
         """Where the events of a user index are stored; nowhere for -1."""
         return slice(*self._stored.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
 
-    def _user(self, request: Request) -> int:
+    def _user(self, request: Request, past: Sequence[Past]) -> int:
         if isinstance(request.history, str):
             raise InputError(
                 f"history must be a list of item ids, got the text {request.history!r}",
@@ -177,7 +201,7 @@ class RequestReader:
         user_id = request.user_id
         if user_id is not None and user_id in self._users:
             return self._users.index(user_id)
-        if not (request.history or request.text or request.past):
+        if not (len(request.history) or request.text or len(past)):
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
@@ -219,7 +243,7 @@ class RequestReader:
 
     def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
         """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
-        mean = float(stored.mean()) if len(stored) else self._mean_rating
+        mean = _mean(stored, self._mean_rating)
         ratings = np.full(count, mean)
         for place, one in enumerate(past):
             if one.rating is not None:
@@ -232,6 +256,14 @@ class RequestReader:
         times = np.full(count, newest, dtype=np.int64)
         times[: len(past)] = [one.time for one in past]
         return times
+
+
+def _mean(ratings: Array | None, default: float) -> float:
+    """Mean of the ratings that are known, or the default where none is."""
+    if ratings is None or not len(ratings):
+        return default
+    known = ratings[np.isfinite(ratings)]
+    return float(known.mean()) if len(known) else default
 
 
 def _joined(parts: Sequence[Array], like: Array) -> Array:

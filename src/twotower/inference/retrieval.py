@@ -25,6 +25,7 @@ def nearest(
     k: int,
     open_items: OpenItems,
     found: tuple[FloatArray, OffsetArray] | None = None,
+    stale: OffsetArray | None = None,
 ) -> tuple[FloatArray, OffsetArray]:
     """The ``k`` open items with the largest inner product, fewer only where fewer are open.
 
@@ -45,6 +46,8 @@ def nearest(
         Which items may be recommended.
     found
         What the index found for the query already: scores and items, best first.
+    stale
+        Rows whose vectors are no longer those that the index holds: they are scored one by one.
 
     Returns
     -------
@@ -64,9 +67,11 @@ def nearest(
         stays = open_items.have(items)
         if exhausted:
             stays &= items >= 0
+        if stale is not None and len(stale):
+            stays &= ~np.isin(items, stale)
         scores, items = scores[stays], items[stays]
         if len(items) >= k or (reached >= index.size and not exhausted):
-            return _with_late(index, vectors, query, k, open_items, scores, items)
+            return _with_late(index, vectors, query, k, open_items, scores, items, stale)
         if exhausted or reached * _DEEPER * _DEEPER > index.size:
             return _scan(vectors, query, k, open_items.rows())
         found = _search(index, query, reached * _DEEPER)
@@ -117,13 +122,20 @@ def _with_late(
     open_items: OpenItems,
     scores: FloatArray,
     items: OffsetArray,
+    stale: OffsetArray | None,
 ) -> tuple[FloatArray, OffsetArray]:
-    """Merge what the index does not hold yet; at most ``k`` of either can be among the best."""
+    """Merge what the index does not hold as it is; at most ``k`` of what it holds can be best."""
+    found, rows = [scores[:k]], [items[:k]]
     if len(open_items) > index.size:
         late = open_items.rows(index.size)
         beside = vectors[index.size :] @ query  # of all of them: a copy of some takes longer
-        scores = np.concatenate([scores[:k], beside[late - index.size]])
-        items = np.concatenate([items[:k], late])
+        found.append(beside[late - index.size])
+        rows.append(late)
+    if stale is not None and len(stale):
+        rows.append(stale[open_items.have(stale)])
+        found.append(vectors[rows[-1]] @ query)
+    if len(rows) > 1:
+        scores, items = np.concatenate(found), np.concatenate(rows)
         best = top_k_of(scores, k)
         scores, items = scores[best], items[best]
     return scores[:k], items[:k]

@@ -31,17 +31,33 @@ class TitleWords:
 
     def __init__(self, titles: Sequence[str | None]) -> None:
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
-        self._size = 0
+        self._titles: list[str | None] = []
+        self._retired: set[int] = set()
         self.add(0, titles)
 
     def add(self, first: int, titles: Sequence[str | None]) -> None:
         """Add titles of the rows from ``first`` on."""
         for row, title in enumerate(titles, start=first):
-            for word in words(title or ""):
-                self._rows[word].append(row)
+            self.put(row, title)
             if row % _PAUSE_ROWS == 0:
                 pause()
-        self._size = max(self._size, first + len(titles))
+
+    def put(self, row: int, title: str | None) -> None:
+        """Give a row this title, in the place of the one that it has; a new row is the next one."""
+        if row == len(self._titles):
+            self._titles.append(None)
+        self._retired.discard(row)
+        before, now = words(self._titles[row] or ""), words(title or "")
+        self._titles[row] = title
+        for word in before.keys() - now.keys():
+            self._rows[word].remove(row)
+        for word in now.keys() - before.keys():
+            self._rows[word].append(row)
+
+    def retire(self, row: int) -> None:
+        """Forget a row: its item has another one now."""
+        self.put(row, None)
+        self._retired.add(row)
 
     def scores(self, text: str, rows: int) -> FloatArray:
         """``(rows,)`` how much of ``text`` each title holds, from 0 to 1.
@@ -50,10 +66,10 @@ class TitleWords:
         document frequency, Spärck Jones, 1972).
         """
         scores = np.zeros(rows, dtype=np.float32)
-        total = 0.0
+        size, total = len(self._titles) - len(self._retired), 0.0
         for word in words(text):
             found = np.asarray(self._rows.get(word, ()), dtype=np.int64)
-            weight = math.log1p(self._size / max(len(found), 1))
+            weight = math.log1p(size / max(len(found), 1))
             scores[found[found < rows]] += weight
             total += weight
         return scores / np.float32(total) if total else scores
@@ -80,17 +96,15 @@ class TextSearch:
         self._encoder = encoder
 
     def follow(self, before: ItemTable, now: ItemTable) -> None:
-        """Learn the titles that changed from one table to the next.
-
-        Words of a title that is no longer an item's still find it, until the next bundle.
-        """
-        new = now.titles.rows[len(before) :].tolist()
-        if new:
-            self._titles.add(len(before), new)
+        """Learn the titles that changed from one table to the next."""
+        for row in now.changed_since(before.changes).tolist():
+            self._titles.put(row, now.titles.rows[row])
+            if (other := now.spare.get(now.ids.rows[row])) is not None:
+                self._titles.retire(other)
         if now.titles.buffer is not before.titles.buffer:
             old, same = before.titles.rows, now.titles.rows[: len(before)]
-            for row in np.flatnonzero(old != same).tolist():
-                self._titles.add(row, [same[row]])
+            for row in np.flatnonzero((old != same) & now.listed[: len(before)]).tolist():
+                self._titles.put(row, same[row])
 
     def scores(self, text: str, items: ItemTable) -> FloatArray:
         """``(items,)`` higher is better; at most 0 for what does not fit at all."""

@@ -69,6 +69,8 @@ class Stages:
         What the index found for the request already.
     clock
         Where to add the seconds taken.
+    stale
+        Rows of the index that changed since it was made.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class Stages:
         open_items: OpenItems,
         found: Found,
         clock: Timings,
+        stale: OffsetArray,
     ) -> None:
         self._index, self._table, self._vector = index, table, vector
         self._open, self._found, self._clock = open_items, found, clock
+        self._stale = stale
 
     def best(
         self, second: SecondStage | None, queries: Queries, row: int
@@ -95,7 +99,9 @@ class Stages:
         """The nearest items."""
         began = perf_counter()
         vectors = self._table.vectors.rows
-        scores, items = nearest(self._index, vectors, self._vector, count, self._open, self._found)
+        scores, items = nearest(
+            self._index, vectors, self._vector, count, self._open, self._found, self._stale
+        )
         add_time(self._clock, "search", began)
         return Ranked(items, scores, retrieval=scores)
 

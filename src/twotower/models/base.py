@@ -1,13 +1,19 @@
 """What the training loop and evaluation expect of a model, and what a batch holds."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from twotower.config import Config
+from twotower.data import Dataset, Histories
+from twotower.errors import InputError
+from twotower.factors.fold_in import FoldInInfo
 from twotower.factors.scorer import Scorer, VectorScorer
+from twotower.models.context import ContextBuilder, no_context
+from twotower.types import FloatArray
 
 __all__ = [
     "Batch",
@@ -120,8 +126,52 @@ class Embeddings(NamedTuple):
         )
 
 
+class ServedTowers(NamedTuple):
+    """Towers as ONNX models, and the tables that they read, as a bundle holds them."""
+
+    user_tower: bytes
+    item_tower: bytes
+    user_table: FloatArray
+    """``(num_users + 1, u)``; row 0 is the unknown user."""
+    unknown_id: FloatArray
+    """``(d,)`` id embedding of an item that training never saw."""
+    history_length: int = 0
+    """Newest items that the user tower reads."""
+    history_table: FloatArray | None = None
+    """``(num_items + 1, h)`` what the user tower reads of each item; row 0 is padding."""
+    history_projection: FloatArray | None = None
+    """``(t, h)`` text vector of a new item to its row of the history table."""
+    history_is_vector: bool = False
+    """Whether the row of the history table is the item tower's own vector."""
+    vector_projection: FloatArray | None = None
+    """``(d, k)`` item tower's vector to its part of the indexed vector."""
+    factors: FloatArray | None = None
+    """``(num_items, f)`` least-squares factors that histories are folded in on."""
+    fold_in: FoldInInfo | None = None
+    """How they are folded in."""
+    cold_scale: float = 1.0
+    """What the vector of an item that training never saw is multiplied by."""
+    exposure: float | None = None
+    """Largest share of recommended places for such items, or None for no bound."""
+
+
+class TeacherVectors(Protocol):
+    """A trained model that another one starts from."""
+
+    @property
+    def own_vectors(self) -> tuple[FloatArray, FloatArray]:
+        """``(num_users, d)`` and ``(num_items, d)``."""
+        ...
+
+
 class RetrievalModule(nn.Module):
-    """A trainable model: `forward` for the loss, `scorer` for everything else."""
+    """A trainable model: `forward` for the loss, `scorer` for evaluation, `export` for serving.
+
+    All else has a default: a family overrides what it needs.
+    """
+
+    example_source: ClassVar[str] = "events"
+    """What an epoch draws from: a name in `twotower.training.examples.EXAMPLE_SOURCES`."""
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed the users, positives and negatives of a batch."""
@@ -129,6 +179,96 @@ class RetrievalModule(nn.Module):
 
     def scorer(self) -> VectorScorer:
         """A frozen snapshot of the current weights that scores queries."""
+        raise NotImplementedError
+
+    bounds_cold_items: ClassVar[bool] = False
+    """Whether it is a `twotower.training.cold_start.ColdItemModel`."""
+
+    @property
+    def history_length(self) -> int:
+        """Newest items of a history that are read; 0 where none are."""
+        return 0
+
+    def context(self, train: Histories) -> ContextBuilder:  # noqa: ARG002
+        """What a batch holds of the history before each event; nothing by default."""
+        return no_context
+
+    def before_fit(
+        self, train: Histories, seed: int, teachers: Mapping[str, TeacherVectors]
+    ) -> None:
+        """Prepare for gradient training, for example by closed-form factors."""
+
+    def after_fit(
+        self, train: Histories, validate: Callable[["RetrievalModule"], float]
+    ) -> dict[str, Any]:
+        """Finish after gradient training; ``validate`` scores the module, higher is better.
+
+        Returns
+        -------
+        What was chosen by it, and its value, by name; kept with the model.
+        """
+        del train, validate
+        return {}
+
+    def after_refit(self, train: Histories, evaluated: Self) -> None:
+        """Finish after gradient training on all interactions, without a validation part.
+
+        What `after_fit` chose on validation is taken from the ``evaluated`` module.
+        """
+
+    def without_cold_items(self) -> AbstractContextManager[None]:
+        """Meanwhile items without a training event take no place in a list, where that is known."""
+        return nullcontext()
+
+    def towers_alone(self) -> AbstractContextManager[None]:
+        """Meanwhile the scorer has only what gradient steps train; all of it by default."""
+        return nullcontext()
+
+    def export(self, num_users: int) -> ServedTowers:  # noqa: ARG002
+        """What serving needs; `InputError` for a family that cannot be served."""
+        raise InputError(
+            f"{type(self).__name__} has no towers to serve", "bundle a two-tower, for example v9"
+        )
+
+    def gate_weights(self) -> dict[str, dict[str, float]]:
+        """What each part weighs in each tower, where there are learned gates."""
+        return {}
+
+
+ItemInput: TypeAlias = Literal["text", "image"]
+
+
+class ModelInputs(NamedTuple):
+    """What a family builds its module from; whatever it fits, it fits on ``dataset.train``."""
+
+    dataset: Dataset
+    text: FloatArray | None = None
+    """``(num_items, t)`` unit text embeddings, for a family that needs them."""
+    image: FloatArray | None = None
+    """``(num_items, m)`` unit image embeddings, zero where an item has none."""
+
+
+class ModelFamily(Config):
+    """Settings of a model family. Subclasses give ``kind`` a default and define `build`."""
+
+    kind: str
+    embedding_dim: int
+    """Length of the vectors that a loss sees."""
+    has_towers: ClassVar[bool] = False
+    """Whether its module can be exported and served."""
+
+    @property
+    def inputs_needed(self) -> frozenset[ItemInput]:
+        """Which item embeddings `build` wants beside the data set."""
+        return frozenset()
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of models that must be trained before this one."""
+        return ()
+
+    def build(self, inputs: ModelInputs) -> RetrievalModule:
+        """Make the untrained module."""
         raise NotImplementedError
 
 

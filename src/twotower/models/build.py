@@ -1,41 +1,36 @@
-"""From a model's config and a data set to an untrained module."""
+"""Model families by kind, and from a family's settings to an untrained module."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, SerializeAsAny
 
 from twotower.data import Dataset
 from twotower.errors import InputError
-from twotower.factors.scorer import trained_items
-from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
-from twotower.models.base import RetrievalModule
-from twotower.models.lightgcn import LightGCN, LightGCNConfig
-from twotower.models.mf import MatrixFactorisation, MFConfig
-from twotower.models.sequence import SequenceTower
-from twotower.models.sequence_towers import SequenceConfig
-from twotower.models.two_tower import ItemData, TwoTower, TwoTowerConfig
+from twotower.models.base import ModelFamily, ModelInputs, RetrievalModule
+from twotower.registry import ConfigRegistry
 from twotower.types import FloatArray
 
-ModelConfig = Annotated[
-    MFConfig | LightGCNConfig | TwoTowerConfig | SequenceConfig, Field(discriminator="kind")
-]
-"""Every model family; a new one is a module in this folder, a name here and a case below."""
+MODELS: Final = ConfigRegistry(
+    "twotower.models",
+    "model family",
+    ModelFamily,
+    {
+        "mf": "twotower.models.mf:MFConfig",
+        "lightgcn": "twotower.models.lightgcn:LightGCNConfig",
+        "two_tower": "twotower.models.two_tower:TwoTowerConfig",
+        "sequence": "twotower.models.sequence_towers:SequenceConfig",
+    },
+)
+"""Every model family; other packages add theirs by entry points."""
 
+_PLURAL: Final = {"text": "text", "image": "images"}
 
-def needs_text(config: ModelConfig) -> bool:
-    """Whether `build_model` wants text embeddings of the items."""
-    return isinstance(config, SequenceConfig) or (
-        isinstance(config, TwoTowerConfig) and config.needs_text
-    )
-
-
-def needs_image(config: ModelConfig) -> bool:
-    """Whether `build_model` wants image embeddings of the items."""
-    return isinstance(config, TwoTowerConfig) and config.needs_image
+ModelConfig = Annotated[ModelFamily, BeforeValidator(MODELS.parse), SerializeAsAny()]
+"""Settings of any family, told apart by ``kind``."""
 
 
 def build_model(
-    config: ModelConfig,
+    config: ModelFamily,
     dataset: Dataset,
     text: FloatArray | None = None,
     image: FloatArray | None = None,
@@ -45,41 +40,17 @@ def build_model(
     Parameters
     ----------
     text
-        ``(num_items, t)`` text embeddings, where `needs_text` says so.
+        ``(num_items, t)`` text embeddings, where `ModelFamily.inputs_needed` has ``text``.
     image
-        ``(num_items, m)`` image embeddings, zero where there is none, where `needs_image` says so.
+        ``(num_items, m)`` image embeddings, zero where there is none, where it has ``image``.
+
+    Raises
+    ------
+    InputError
+        Where an input that the family needs is missing.
     """
-    train, num_items = dataset.train, len(dataset.items)
-    match config:
-        case MFConfig():
-            return MatrixFactorisation(config, train, num_items)
-        case LightGCNConfig():
-            return LightGCN(config, train, num_items)
-        case SequenceConfig():
-            features = ItemFeatures.fit(train, dataset.catalogue)
-            trained = trained_items(train, num_items)
-            released = releases(dataset.catalogue)
-            waves = ReleaseOrder.fit(released, trained).waves(released)
-            return SequenceTower(config, _given(text), features, waves, trained)
-        case TwoTowerConfig():
-            if config.needs_text:
-                text = _given(text)
-            if config.needs_image and image is None:
-                raise InputError("this model reads item images, got none", "pass image=...")
-            return TwoTower(
-                config,
-                len(train),
-                ItemData(
-                    ItemFeatures.fit(train, dataset.catalogue).values,
-                    text,
-                    trained_items(train, num_items),
-                    image,
-                ),
-                UserFeatures.fit(train, dataset.catalogue),
-            )
-
-
-def _given(text: FloatArray | None) -> FloatArray:
-    if text is None:
-        raise InputError("this model reads item text, got none", "pass text=...")
-    return text
+    inputs = ModelInputs(dataset, text, image)
+    for name in sorted(config.inputs_needed):
+        if getattr(inputs, name) is None:
+            raise InputError(f"this model reads item {_PLURAL[name]}, got none", f"pass {name}=...")
+    return config.build(inputs)

@@ -7,12 +7,13 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from twotower.config import Config
 from twotower.data import Histories, Queries
 from twotower.factors.scorer import FactorScorer, distinct, history_sums
 from twotower.models.base import (
     Batch,
     Embeddings,
+    ModelFamily,
+    ModelInputs,
     RetrievalModule,
     half_squared_norm,
     split_items,
@@ -22,7 +23,7 @@ from twotower.models.graph import BipartiteGraph, inverse_sqrt
 from twotower.types import FloatArray
 
 
-class LightGCNConfig(Config):
+class LightGCNConfig(ModelFamily):
     """LightGCN (He et al., SIGIR 2020): no transformation, no non-linearity, mean of layers."""
 
     kind: Literal["lightgcn"] = "lightgcn"
@@ -32,6 +33,10 @@ class LightGCNConfig(Config):
     """Propagation steps."""
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the initial table."""
+
+    def build(self, inputs: ModelInputs) -> "LightGCN":
+        """Make the module."""
+        return LightGCN(self, inputs.dataset.train, len(inputs.dataset.items))
 
 
 class LightGCN(RetrievalModule):
@@ -69,6 +74,8 @@ class LightGCN(RetrievalModule):
             layers.append(self.graph.multiply(layers[-1]))
         stack = torch.stack(layers).cpu().numpy() / np.float32(len(layers))
         own = stack[0, : self.num_users]
+        user_degrees = np.diff(self.graph.indptr.cpu().numpy())[: self.num_users]
+        own[user_degrees == 0] = 0  # as for items: without an edge it is as it was drawn
         item_layers = stack[:, self.num_users :]  # (layers + 1, I, d)
         items: FloatArray = item_layers.sum(axis=0)
         degrees = np.diff(self.graph.indptr.cpu().numpy())[self.num_users :]

@@ -6,12 +6,13 @@ import numpy as np
 from pydantic import Field
 from torch import nn
 
-from twotower.config import Config
 from twotower.data import Histories, Queries
 from twotower.factors.scorer import FactorScorer, history_sums, trained_items
 from twotower.models.base import (
     Batch,
     Embeddings,
+    ModelFamily,
+    ModelInputs,
     RetrievalModule,
     half_squared_norm,
     split_items,
@@ -20,7 +21,7 @@ from twotower.models.base import (
 from twotower.types import FloatArray
 
 
-class MFConfig(Config):
+class MFConfig(ModelFamily):
     """Matrix factorisation (Rendle et al., *BPR*, UAI 2009)."""
 
     kind: Literal["mf"] = "mf"
@@ -28,6 +29,10 @@ class MFConfig(Config):
     """Length of a user or item vector."""
     init_std: float = Field(0.1, gt=0)
     """Standard deviation of the initial tables."""
+
+    def build(self, inputs: ModelInputs) -> "MatrixFactorisation":
+        """Make the module."""
+        return MatrixFactorisation(self, inputs.dataset.train, len(inputs.dataset.items))
 
 
 class MatrixFactorisation(RetrievalModule):
@@ -42,6 +47,7 @@ class MatrixFactorisation(RetrievalModule):
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
         self.trained = trained_items(train, num_items)
+        self.trained_users = train.lengths > 0
 
     def forward(self, batch: Batch) -> Embeddings:
         """Look up the rows of a batch."""
@@ -53,7 +59,7 @@ class MatrixFactorisation(RetrievalModule):
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
     def scorer(self) -> FactorScorer:
-        """Known users by their row; unknown ones by the mean of their items' centred rows.
+        """Users by their row; those without a training event by their items' centred mean.
 
         The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first
         gradient step from ``p = 0``, so it is the cheapest fold-in that ranks. An item that
@@ -62,11 +68,13 @@ class MatrixFactorisation(RetrievalModule):
         users = self.user_embedding.weight.detach().cpu().numpy().copy()
         items = self.item_embedding.weight.detach().cpu().numpy().copy()
         items[~self.trained] = 0
+        trained_users = self.trained_users
         centred = (items - items[self.trained].mean(axis=0)) * self.trained[:, None]
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = users[np.maximum(queries.users, 0)]
-            unknown = np.flatnonzero(queries.users < 0)
+            rows = np.maximum(queries.users, 0)
+            vectors = users[rows]
+            unknown = np.flatnonzero((queries.users < 0) | ~trained_users[rows])
             if len(unknown):
                 histories = queries.histories.select(unknown)
                 lengths = np.maximum(histories.lengths, 1)[:, None].astype(np.float32)

@@ -6,9 +6,11 @@ least-squares factor, and for the user the fold-in of the same history: both are
 and so is their sum. One vector per item, one per user, one index.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import torch
@@ -16,38 +18,55 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
+from twotower.errors import InputError
 from twotower.factors.als import fit_both_factors, fold_in
-from twotower.factors.fold_in import FoldIn
+from twotower.factors.cold_items import ColdItems
+from twotower.factors.fold_in import FoldIn, FoldInInfo
 from twotower.factors.scorer import FactorScorer
-from twotower.factors.text_smoothing import Nearness
-from twotower.features import ItemFeatures
+from twotower.factors.text_smoothing import Nearness, mean_of
+from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
 from twotower.models.base import (
     Batch,
     Embeddings,
     RetrievalModule,
+    ServedTowers,
+    TeacherVectors,
     evaluating,
     half_squared_norm,
     split_items,
     wanted_items,
 )
+from twotower.models.export import exported
 from twotower.models.projection import score_projections
 from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
-from twotower.types import BoolArray, FloatArray
+from twotower.types import Array, BoolArray, FloatArray
+
+logger = logging.getLogger(__name__)
 
 _ENCODE_ROWS = 1024
 _PROJECTION_USERS = 20_000
+FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights of the least-squares part that are tried first."""
+MOST_FACTOR_WEIGHT: Final = 64.0
+"""Largest weight that is tried, and one over the smallest."""
 
 
 class SequenceTower(RetrievalModule):
     """Row 0 of the id table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
 
+    example_source: ClassVar[str] = "sequences"
+    bounds_cold_items: ClassVar[bool] = True
     item_ids: Tensor
     item_content: Tensor
+    has_text: Tensor
     factors: Tensor
     next_factors: Tensor
     factor_weight: Tensor
+    tower_weight: Tensor
+    cold_scales: Tensor
+    cold_scale: Tensor
     user_map: Tensor
     item_map: Tensor
 
@@ -86,6 +105,11 @@ class SequenceTower(RetrievalModule):
         content = self.item_tower.content(
             *(torch.from_numpy(one) for one in (text, features.values, release))
         )
+        varying = (content != content[:1]).any(dim=0).to(content.dtype)
+        self.item_tower.varying.copy_(varying)
+        content = content * varying
+        has_text = torch.from_numpy(np.append(False, text.any(axis=1)))
+        self.register_buffer("has_text", has_text, persistent=False)
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
         width = 0 if config.factors is None else config.factors.embedding_dim
@@ -93,15 +117,64 @@ class SequenceTower(RetrievalModule):
         self.register_buffer("factors", torch.zeros(self.num_items, width))
         self.register_buffer("next_factors", torch.zeros(self.num_items, width))
         self.register_buffer("factor_weight", torch.ones(()))
+        self.register_buffer("tower_weight", torch.ones(()))
+        scales = [config.cold_items.tower_scale, config.cold_items.factor_scale]
+        self.register_buffer("cold_scales", torch.tensor(scales))
+        self.register_buffer("cold_scale", torch.ones(()))
         # Zero until they are fitted: training and its validations are without them.
         shape = (config.embedding_dim, config.index_dim or 0)
         self.register_buffer("user_map", torch.zeros(shape))
         self.register_buffer("item_map", torch.zeros(shape))
+        self._with_factors = True
         self._text, self._release = text, release
+        self.trained = trained
         self._cold = np.flatnonzero(~trained)
-        self._nearest = config.cold_items.nearest(
-            text[self._cold], text, trained, Nearness(release[self._cold], release)
+        self._cold_in_place = True
+        self._nearest = self._lenders(self._cold)
+
+    @property
+    def history_length(self) -> int:
+        """Newest items that the user tower reads."""
+        return self.config.history_length
+
+    def before_fit(
+        self, train: Histories, seed: int, teachers: Mapping[str, TeacherVectors]
+    ) -> None:
+        """Fit the least-squares part."""
+        del teachers
+        self.fit_factors(train, seed)
+
+    def after_fit(
+        self, train: Histories, validate: Callable[[RetrievalModule], float]
+    ) -> dict[str, Any]:
+        """Project the towers' vectors, then weigh both parts on validation."""
+        self.fit_projection(train)
+        if not (train.lengths >= 2).any():
+            self._leave_out_towers()
+            return {}
+        return self.weigh_factors(validate)
+
+    def after_refit(self, train: Histories, evaluated: Self) -> None:
+        """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
+        self.fit_projection(train)
+        self.tower_weight.copy_(evaluated.tower_weight)
+        self.factor_weight.copy_(evaluated.factor_weight)
+        self.cold_scales.copy_(evaluated.cold_scales)
+        self.cold_scale.copy_(evaluated.cold_scale)
+
+    def _leave_out_towers(self) -> None:
+        """Leave the score to the least-squares part, where no step could train the towers."""
+        if self.config.factors is None:
+            raise InputError(
+                "no user has two training interactions, which a sequence model without a "
+                "least-squares part learns from",
+                "train mf or lightgcn, or prepare the data with a smaller k-core",
+            )
+        logger.warning(
+            "no user has two training interactions, so that there is no sequence to learn from: "
+            "the model scores by its least-squares part alone"
         )
+        self.tower_weight.fill_(0.0)
 
     def fit_factors(self, train: Histories, seed: int) -> None:
         """Factorise the training interactions, where the model has a least-squares part."""
@@ -135,6 +208,49 @@ class SequenceTower(RetrievalModule):
         self.user_map.copy_(torch.from_numpy(fitted.user))
         self.item_map.copy_(torch.from_numpy(fitted.item))
 
+    def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
+        """Set the weight of the least-squares part to the one that validates best.
+
+        A coarse grid, which is extended where its best is at an end, and the two weights beside
+        the best. Items without events are left as they are: a weight that keeps them out of the
+        lists would seem the better one, and how often they are shown is for their own scales to
+        decide.
+
+        Returns
+        -------
+        ``factor_weight``, the metric of each weight that was tried as ``factor_weights``, and that
+        of the ``towers_alone``; nothing for a model without a least-squares part.
+        """
+        if self.config.factors is None:
+            return {}
+        found: dict[float, float] = {}
+
+        def best() -> float:
+            return max(found, key=lambda weight: found[weight])
+
+        def attempt(weight: float) -> None:
+            self.factor_weight.fill_(weight)
+            found[weight] = validate(self)
+
+        with self.without_cold_items():
+            for weight in FACTOR_WEIGHTS:
+                attempt(weight)
+            while best() == min(found) and best() > 1 / MOST_FACTOR_WEIGHT:
+                attempt(best() / 2)
+            while best() == max(found) and best() < MOST_FACTOR_WEIGHT:
+                attempt(best() * 2)
+            coarse = best()
+            for weight in (coarse / 2**0.5, coarse * 2**0.5):
+                attempt(weight)
+            self.factor_weight.fill_(best())
+            with self.towers_alone():
+                alone = validate(self)
+        return {
+            "factor_weight": best(),
+            "factor_weights": {f"{weight:.4g}": found[weight] for weight in sorted(found)},
+            "towers_alone": alone,
+        }
+
     def forward(self, batch: Batch) -> Embeddings:
         """Embed every item of the batch once, then run the user tower over the histories."""
         read = batch.histories.flatten()
@@ -152,7 +268,9 @@ class SequenceTower(RetrievalModule):
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
-        ids = hide_ids(self.item_ids[rows], self.config.id_dropout, self.training)
+        known = self.item_ids[rows]
+        hidden = hide_ids(known, self.config.id_dropout, self.training)
+        ids = torch.where(self.has_text[rows], hidden, known)
         return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
 
     @torch.no_grad()
@@ -170,22 +288,76 @@ class SequenceTower(RetrievalModule):
 
     @contextmanager
     def without_cold_items(self) -> Iterator[None]:
-        """Meanwhile nothing stands for the factors of items without events."""
-        cold, self._cold = self._cold, self._cold[:0]
+        """Meanwhile items without events have vectors of zeros: they take no place in a list."""
+        self._cold_in_place = False
         try:
             yield
         finally:
-            self._cold = cold
+            self._cold_in_place = True
+
+    @property
+    def cold_items(self) -> ColdItems:
+        """The config's, with the scales that were fitted and the bound on exposure in them."""
+        tower, factor = (self.cold_scale * self.cold_scales).tolist()
+        return self.config.cold_items.vary(tower_scale=tower, factor_scale=factor)
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether there is a least-squares part."""
+        return self.config.factors is not None
+
+    @property
+    def exposure(self) -> float:
+        """See `ColdItems.exposure`."""
+        return self.config.cold_items.exposure
+
+    def _lenders(self, rows: Array) -> Array:
+        """``(m, neighbours)`` trained items that lend to items, none of which lends itself."""
+        lenders = self.trained.copy()
+        lenders[rows] = False
+        text, release = self._text, self._release
+        return self.config.cold_items.nearest(
+            text[rows], text, lenders, Nearness(release[rows], release)
+        )
+
+    @torch.no_grad()
+    def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
+        """What items ``(m,)`` would have if training had no event of them, scales not counted.
+
+        Returns
+        -------
+        towers
+            ``(m, k)`` as they are compared.
+        factors
+            ``(m, f)`` borrowed from the trained items that are not among these.
+        """
+        places = torch.from_numpy(rows).to(self.item_content.device) + 1
+        unknown = self.item_embedding(torch.zeros_like(places))
+        with evaluating(self):
+            towers = self.item_tower.from_content(unknown, self.item_content[places])
+        compared = towers @ self.item_map if self.projected else towers
+        factors = mean_of(self.next_factors.cpu().numpy(), self._lenders(rows))
+        return compared.cpu().numpy(), factors
+
+    @contextmanager
+    def towers_alone(self) -> Iterator[None]:
+        """Meanwhile the scorer has no least-squares part."""
+        self._with_factors = False
+        try:
+            yield
+        finally:
+            self._with_factors = True
 
     @torch.no_grad()
     def scorer(self) -> FactorScorer:
         """``(num_items, d + f)`` item vectors, and user vectors to match."""
         towers = self.history_table()
-        maker, weight = self.fold_in(), float(self.factor_weight)
+        maker = self.fold_in() if self._with_factors else None
+        weight, tower_weight = float(self.factor_weight), np.float32(self.tower_weight)
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = self._encode(queries.histories, towers)
+            vectors = tower_weight * self._encode(queries.histories, towers)
             if user_map is not None:
                 vectors = vectors @ user_map
             if maker is None:
@@ -193,9 +365,15 @@ class SequenceTower(RetrievalModule):
             return np.hstack([vectors, weight * maker(queries.histories)])
 
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
+        if maker is None:
+            items = compared.cpu().numpy().copy()
+            items[self._cold] *= float(self.cold_scale) if self._cold_in_place else 0
+            return FactorScorer(items, encode)
         items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
-        if maker is not None and len(self._cold):
-            items[self._cold] = self.config.cold_items.vectors(
+        if not self._cold_in_place:
+            items[self._cold] = 0
+        else:
+            items[self._cold] = self.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )
         return FactorScorer(items, encode)
@@ -214,3 +392,66 @@ class SequenceTower(RetrievalModule):
                 encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
             vectors[rows] = encoded.cpu().numpy()
         return vectors
+
+    def export(self, num_users: int) -> ServedTowers:
+        """Both towers as ONNX models, and the tables that they read.
+
+        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``; its last step is the
+        projection or weight, where there is one. The item tower has inputs ``item``, ``text``,
+        ``features`` and ``release``; its vectors are what the user tower reads, before that step.
+        """
+        config, factors = self.config, self.config.factors
+        user_example = {
+            "history": torch.zeros(1, 2, config.embedding_dim),
+            "lengths": torch.ones(1, dtype=torch.int64),
+        }
+        item_example = {
+            "item": torch.zeros(1, config.embedding_dim),
+            "text": torch.zeros(1, self.item_tower.text.input_dim),
+            "features": torch.zeros(1, len(ITEM_FEATURES)),
+            "release": torch.zeros(1, RELEASE_WAVES),
+        }
+        tower: nn.Module = self.user_tower
+        weight = float(self.tower_weight)
+        if self.projected:
+            tower = _Mapped(tower, weight * self.user_map)
+        elif weight != 1:
+            tower = _Mapped(tower, weight * torch.eye(config.embedding_dim))
+        table = self.history_table().cpu().numpy()
+        table[0] = 0
+        return ServedTowers(
+            user_tower=exported(tower, user_example),
+            item_tower=exported(self.item_tower, item_example),
+            user_table=np.zeros((num_users + 1, 0), dtype=np.float32),  # a user is the history
+            unknown_id=self.item_embedding.weight[0].detach().cpu().numpy(),
+            history_length=config.history_length,
+            history_table=table,
+            history_is_vector=True,
+            vector_projection=self.item_map.cpu().numpy() if self.projected else None,
+            factors=None if factors is None else self.factors.cpu().numpy(),
+            fold_in=None
+            if factors is None
+            else FoldInInfo(
+                dim=factors.embedding_dim,
+                weight=float(self.factor_weight),
+                confidence=factors.fold_in_confidence,
+                recency=factors.recency,
+                regularisation=factors.regularisation,
+                cold_items=self.cold_items,
+            ),
+            cold_scale=1.0 if factors is not None else float(self.cold_scale),
+            exposure=self.exposure,
+        )
+
+
+class _Mapped(nn.Module):
+    projection: Tensor
+
+    def __init__(self, tower: nn.Module, projection: Tensor) -> None:
+        super().__init__()
+        self.tower = tower
+        self.register_buffer("projection", projection)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        vectors: Tensor = self.tower(*inputs)
+        return vectors @ self.projection

@@ -1,22 +1,29 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twotower.config import Config
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
+from twotower.factors.scorer import trained_items
 from twotower.factors.text_smoothing import TextSmoothing
-from twotower.features import LAUNCH_FEATURES, RELEASE_WAVES
-from twotower.models.history import HistoryEncoder, TransformerConfig
+from twotower.features import (
+    LAUNCH_FEATURES,
+    RELEASE_WAVES,
+    ItemFeatures,
+    ReleaseOrder,
+    releases,
+)
+from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
+from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
 
 
-class SequenceConfig(Config):
+class SequenceConfig(ModelFamily):
     """Item tower, history encoder, and factors beside them."""
 
     kind: Literal["sequence"] = "sequence"
@@ -28,7 +35,11 @@ class SequenceConfig(Config):
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of items whose id is hidden in training, so that text alone is learned too."""
+    """Share of items whose id is hidden in training, so that text alone is learned too. An item
+    without text keeps its id: it would have nothing left."""
+    item_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the entries of each item's vector that are hidden in a step of training, the same
+    where the item is read and where it is scored."""
     text_components: int = Field(128, ge=1)
     """Principal components of the text vectors that are read."""
     text_hidden_dim: int = Field(128, ge=1)
@@ -45,6 +56,24 @@ class SequenceConfig(Config):
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
     """What stands for the factor of an item that training has no event of."""
+    has_towers: ClassVar[bool] = True
+
+    @property
+    def inputs_needed(self) -> frozenset[ItemInput]:
+        """Text, which the item tower reads."""
+        return frozenset(("text",))
+
+    def build(self, inputs: ModelInputs) -> RetrievalModule:
+        """Make the module; features and the order of releases are fitted on the training part."""
+        from twotower.models.sequence import SequenceTower  # it is made of what stands below
+
+        assert inputs.text is not None  # `inputs_needed`
+        train, catalogue = inputs.dataset.train, inputs.dataset.catalogue
+        trained = trained_items(train, len(inputs.dataset.items))
+        released = releases(catalogue)
+        waves = ReleaseOrder.fit(released, trained).waves(released)
+        features = ItemFeatures.fit(train, catalogue)
+        return SequenceTower(self, inputs.text, features, waves, trained)
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":
@@ -67,18 +96,27 @@ class SequenceConfig(Config):
 
 
 class SequenceItemTower(nn.Module):
-    """Id, text, features and release to a unit vector."""
+    """Id, text, features and release to a unit vector.
+
+    An item of which the catalogue says nothing is its id alone. What is the same for all items of
+    the catalogue (as where there are no prices) says nothing: `varying` is 0 there.
+    """
+
+    varying: Tensor
+    """``(c,)`` 1 for what differs between the items of the catalogue, else 0."""
 
     def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
         super().__init__()
         self.text = text
         read = text.components + len(LAUNCH_FEATURES) + RELEASE_WAVES
+        self.register_buffer("varying", torch.ones(read), persistent=False)
         self.mlp = nn.Sequential(
             nn.Linear(read, config.text_hidden_dim),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(config.text_hidden_dim, config.embedding_dim),
         )
+        self.item_dropout = Dropout(config.item_dropout)
 
     def forward(self, item: Tensor, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """Unit vectors ``(B, d)``.
@@ -99,11 +137,13 @@ class SequenceItemTower(nn.Module):
 
     def content(self, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
-        return torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
+        read = torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
+        return read * self.varying
 
     def from_content(self, item: Tensor, content: Tensor) -> Tensor:
         """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""
-        return F.normalize(item + self.mlp(content), dim=-1)
+        described = self.mlp(content) * (content != 0).any(dim=-1, keepdim=True)
+        return F.normalize(self.item_dropout(item + described), dim=-1)
 
 
 class SequenceUserTower(nn.Module):

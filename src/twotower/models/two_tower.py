@@ -1,32 +1,45 @@
 """The two-tower model: tables, towers and the item data that they read."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from twotower.config import Config
-from twotower.data import Queries
+from twotower.data import Histories, Queries
 from twotower.errors import InputError
-from twotower.factors.scorer import FactorScorer
-from twotower.features import UserFeatures, user_inputs
+from twotower.factors.scorer import FactorScorer, trained_items
+from twotower.features import (
+    ITEM_FEATURES,
+    USER_FEATURES,
+    ItemFeatures,
+    UserFeatures,
+    user_inputs,
+)
 from twotower.models.base import (
     Batch,
     Embeddings,
+    ItemInput,
+    ModelFamily,
+    ModelInputs,
     RetrievalModule,
+    ServedTowers,
+    TeacherVectors,
     evaluating,
     half_squared_norm,
     split_items,
     wanted_items,
 )
+from twotower.models.context import HistoryContext
+from twotower.models.export import exported
 from twotower.models.fusion import FMGates
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
 from twotower.types import BoolArray, FloatArray
 
 
-class TwoTowerConfig(Config):
+class TwoTowerConfig(ModelFamily):
     """A user tower and an item tower that meet in one space (Yi et al., RecSys 2019)."""
 
     kind: Literal["two_tower"] = "two_tower"
@@ -39,16 +52,24 @@ class TwoTowerConfig(Config):
     vectors of as many dimensions as the tables."""
     user_tower: UserTowerConfig = UserTowerConfig()
     item_tower: ItemTowerConfig = ItemTowerConfig()
+    has_towers: ClassVar[bool] = True
+    exposure: float = Field(0.05, ge=0, le=1)
+    """See `twotower.factors.cold_items.ColdItems`."""
 
     @property
-    def needs_text(self) -> bool:
-        """Whether text embeddings of the items are read, by either tower."""
-        return self.item_tower.text_dim is not None or self.user_tower.history is not None
+    def inputs_needed(self) -> frozenset[ItemInput]:
+        """Text where either tower reads it, images where the item tower does."""
+        reads_text = self.item_tower.text_dim is not None or self.user_tower.history is not None
+        reads: dict[ItemInput, bool] = {
+            "text": reads_text,
+            "image": self.item_tower.image_dim is not None,
+        }
+        return frozenset(name for name, is_read in reads.items() if is_read)
 
     @property
-    def needs_image(self) -> bool:
-        """Whether image embeddings of the items are read."""
-        return self.item_tower.image_dim is not None
+    def teachers(self) -> tuple[str, ...]:
+        """The model that the id tables start from."""
+        return () if self.init_from is None else (self.init_from,)
 
     @property
     def history_length(self) -> int:
@@ -63,6 +84,17 @@ class TwoTowerConfig(Config):
                 "set item_tower.text_dim, for example 64"
             )
         return self
+
+    def build(self, inputs: ModelInputs) -> "TwoTower":
+        """Make the module; features are fitted on the training part."""
+        train, catalogue = inputs.dataset.train, inputs.dataset.catalogue
+        items = ItemData(
+            ItemFeatures.fit(train, catalogue).values,
+            inputs.text if "text" in self.inputs_needed else None,
+            trained_items(train, len(inputs.dataset.items)),
+            inputs.image if "image" in self.inputs_needed else None,
+        )
+        return TwoTower(self, train.lengths > 0, items, UserFeatures.fit(train, catalogue))
 
 
 class ItemData(NamedTuple):
@@ -81,20 +113,35 @@ class ItemData(NamedTuple):
 
 
 class TwoTower(RetrievalModule):
-    """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``."""
+    """Row 0 of every table is the unknown id (or the padding); index ``i`` is row ``i + 1``.
 
+    ``user_ids`` and ``item_ids`` hold for each such row the row of the id table to look up: its
+    own, or 0 where training has no event of it.
+    """
+
+    bounds_cold_items: ClassVar[bool] = True
+    user_ids: Tensor
     item_ids: Tensor
     item_features: Tensor
     item_text: Tensor
     item_image: Tensor
+    cold_scale: Tensor
 
     def __init__(
         self,
         config: TwoTowerConfig,
-        num_users: int,
+        trained_users: BoolArray,
         items: ItemData,
         user_features: UserFeatures,
     ) -> None:
+        """Make an untrained model.
+
+        Parameters
+        ----------
+        trained_users
+            ``(num_users,)`` whether training has an event of the user. The others have the
+            unknown id: their own rows stay as they were drawn.
+        """
         super().__init__()
         self.config = config
         self.user_features = user_features
@@ -103,18 +150,23 @@ class TwoTower(RetrievalModule):
         text = nothing if items.text is None else items.text
         image = nothing if items.image is None else items.image
         # Sparse: a batch reads few rows, and `RowAdam` pays for these alone.
-        self.user_embedding = nn.Embedding(num_users + 1, config.user_tower.id_dim, sparse=True)
+        self.user_embedding = nn.Embedding(
+            len(trained_users) + 1, config.user_tower.id_dim, sparse=True
+        )
         self.item_embedding = nn.Embedding(
             self.num_items + 1, config.item_tower.id_dim, sparse=True
         )
         for table in (self.user_embedding, self.item_embedding):
             nn.init.normal_(table.weight, std=config.init_std)
         # Known data, not weights: it is the data set's, and stays out of the checkpoints.
-        ids = np.arange(1, self.num_items + 1) * items.trained
-        self.register_buffer("item_ids", torch.from_numpy(np.append(0, ids)), persistent=False)
+        for name, trained in (("user_ids", trained_users), ("item_ids", items.trained)):
+            ids = np.append(0, np.arange(1, len(trained) + 1) * trained)
+            self.register_buffer(name, torch.from_numpy(ids), persistent=False)
         self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
         self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
         self.register_buffer("item_image", _behind_zero_row(image), persistent=False)
+        self.trained = items.trained
+        self.register_buffer("cold_scale", torch.ones(()))
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
         self.item_tower = ItemTower(
             config.item_tower, text.shape[1], image.shape[1], config.embedding_dim
@@ -125,7 +177,8 @@ class TwoTower(RetrievalModule):
 
     def forward(self, batch: Batch) -> Embeddings:
         """Run both towers over a batch."""
-        hidden = hide_ids(batch.users + 1, self.config.user_tower.id_dropout, self.training)
+        ids = self.user_ids[batch.users + 1]
+        hidden = hide_ids(ids, self.config.user_tower.id_dropout, self.training)
         user = self.user_embedding(hidden)
         query = self.user_tower(
             user, self._history_vectors(batch.histories), batch.lengths, batch.features
@@ -134,20 +187,40 @@ class TwoTower(RetrievalModule):
         penalty = half_squared_norm(len(user), user)
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
+    def context(self, train: Histories) -> HistoryContext:
+        """The items before each event, and the features of the user at that time."""
+        features = self.user_features
+        return HistoryContext(
+            train, self.config.history_length, features.running(train), features.empty
+        )
+
+    def before_fit(
+        self, train: Histories, seed: int, teachers: Mapping[str, TeacherVectors]
+    ) -> None:
+        """Start the id tables from another model's vectors, where the settings name one."""
+        del train, seed
+        if self.config.init_from is not None:
+            self.start_from(*teachers[self.config.init_from].own_vectors)
+
+    def after_refit(self, train: Histories, evaluated: Self) -> None:
+        """Bound items without events as the evaluated module does."""
+        del train
+        self.cold_scale.copy_(evaluated.cold_scale)
+
     @torch.no_grad()
     def start_from(self, users: FloatArray, items: FloatArray) -> None:
         """Set the id tables to ``(num_users, id_dim)`` and ``(num_items, id_dim)`` vectors.
 
-        The unknown user and the unknown item start from the mean.
+        The unknown user and the unknown item start from the mean of those with training events.
 
         Raises
         ------
         InputError
             Where the vectors are not as wide as the tables.
         """
-        for side, table, vectors in (
-            ("user", self.user_embedding, users),
-            ("item", self.item_embedding, items),
+        for side, table, vectors, ids in (
+            ("user", self.user_embedding, users, self.user_ids),
+            ("item", self.item_embedding, items, self.item_ids),
         ):
             if vectors.shape[1] != table.embedding_dim:
                 raise InputError(
@@ -156,7 +229,17 @@ class TwoTower(RetrievalModule):
                     "give both the same number",
                 )
             table.weight[1:] = torch.from_numpy(vectors)
-            table.weight[0] = table.weight[1:].mean(dim=0)
+            table.weight[0] = table.weight[ids[ids > 0]].mean(dim=0)
+
+    @property
+    def has_factors(self) -> bool:
+        """False: a cold item has its tower's vector alone."""
+        return False
+
+    @property
+    def exposure(self) -> float:
+        """See `twotower.features.ColdItems.exposure`."""
+        return self.config.exposure
 
     def embed_items(self, rows: Tensor) -> Tensor:
         """Vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden at random in training."""
@@ -204,7 +287,9 @@ class TwoTower(RetrievalModule):
         rows = torch.arange(1, self.num_items + 1, device=self.item_text.device)
         with evaluating(self):
             items = torch.cat([self.embed_items(part) for part in torch.split(rows, 4096)])
-        return FactorScorer(items.cpu().numpy(), self.encode_users)
+        vectors = items.cpu().numpy()
+        vectors[~self.trained] *= float(self.cold_scale)
+        return FactorScorer(vectors, self.encode_users)
 
     @torch.no_grad()
     def encode_users(self, queries: Queries) -> FloatArray:
@@ -217,10 +302,46 @@ class TwoTower(RetrievalModule):
         with evaluating(self):
             history = self._history_vectors(items[:, :width])
             vectors: Tensor = self.user_tower(
-                self.user_embedding(users), history, lengths, features
+                self.user_embedding(self.user_ids[users]), history, lengths, features
             )
         encoded: FloatArray = vectors.cpu().numpy()
         return encoded
+
+    def export(self, num_users: int) -> ServedTowers:
+        """Both towers as ONNX models, and the tables that they read.
+
+        The user tower has inputs ``user (B, id_dim)``, ``history (B, L, h)``, ``lengths (B,)``
+        int64 and ``features (B, F)``; the item tower ``item (B, id_dim)``, ``text (B, t)``,
+        ``image (B, m)`` and ``features (B, F)``. An input that a tower does not read is not
+        declared. ``B`` and ``L`` are free.
+        """
+        del num_users
+        weights = {key: value.cpu().numpy() for key, value in self.state_dict().items()}
+        history = self.config.user_tower.history
+        # One row: the exporter ties a GRU's initial state to the batch size that it traces.
+        user_example = {
+            "user": torch.zeros(1, self.config.user_tower.id_dim),
+            "history": torch.zeros(1, 2, 0 if history is None else history.hidden_dim),
+            "lengths": torch.ones(1, dtype=torch.int64),
+            "features": torch.zeros(1, len(USER_FEATURES)),
+        }
+        item_example = {
+            "item": torch.zeros(1, self.config.item_tower.id_dim),
+            "text": torch.zeros(1, self.item_text.shape[1]),
+            "image": torch.zeros(1, self.item_image.shape[1]),
+            "features": torch.zeros(1, len(ITEM_FEATURES)),
+        }
+        return ServedTowers(
+            user_tower=exported(self.user_tower, user_example),
+            item_tower=exported(self.item_tower, item_example),
+            user_table=weights["user_embedding.weight"][self.user_ids.cpu().numpy()],
+            unknown_id=weights["item_embedding.weight"][0],
+            history_length=self.config.history_length,
+            history_table=None if history is None else self.history_table().detach().cpu().numpy(),
+            history_projection=None if history is None else weights["history_text.weight"].T,
+            cold_scale=float(self.cold_scale),
+            exposure=self.exposure,
+        )
 
 
 def _behind_zero_row(values: FloatArray) -> Tensor:

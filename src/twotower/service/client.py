@@ -82,9 +82,15 @@ class Client:
     def recommend_batch(
         self, requests: Sequence[Mapping[str, Any]], **options: Any
     ) -> list[list[dict[str, Any]]]:
-        """One answer per request."""
+        """The items for each request; see `answers`."""
+        return [one["items"] for one in self.answers(requests, **options)]
+
+    def answers(
+        self, requests: Sequence[Mapping[str, Any]], **options: Any
+    ) -> list[dict[str, Any]]:
+        """One answer per request: its ``items``, their ``source`` and the ``unknown_items``."""
         wanted = {"requests": [dict(one) for one in requests], **options}
-        answers: list[list[dict[str, Any]]]
+        answers: list[dict[str, Any]]
         answers = self._call("POST", "recommendations/batch", wanted)["answers"]
         return answers
 

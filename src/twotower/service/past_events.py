@@ -1,6 +1,9 @@
 """What users did since the bundle was made, in memory, newest last."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from sys import intern
+from typing import Self
 
 import numpy as np
 
@@ -21,27 +24,53 @@ class PastEvents:
         The bundle's contents.
     most
         Events kept of one user.
+    most_of_all
+        Events kept of all users. Beyond it those users are forgotten whose newest event came
+        first; what they did stays in the database, and counts again after the next training.
     """
 
-    def __init__(self, contents: BundleContents, most: int) -> None:
+    def __init__(self, contents: BundleContents, most: int, most_of_all: int) -> None:
         self._contents = contents
         self._most = most
-        self._by_user: dict[str, tuple[Past, ...]] = {}
+        self._most_of_all = most_of_all
+        self._count = 0
+        self._by_user: OrderedDict[str, tuple[Past, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._count
 
     def of(self, user_id: str) -> Sequence[Past]:
         """A user's events, oldest first."""
         return self._by_user.get(user_id, ())
 
+    def emptied(self) -> Self:
+        """The same without events."""
+        return type(self)(self._contents, self._most, self._most_of_all)
+
     def add(self, events: Sequence[Event]) -> None:
         """Add events; those of one user are kept in the order of their times."""
         grouped: dict[str, list[Past]] = {}
-        for one in events:
-            past = Past(one.item_id, one.kind, one.rating, one.occurred_at)
-            if not self._bundled(one.user_id, past):
-                grouped.setdefault(one.user_id, []).append(past)
+        for event in events:
+            past = Past(
+                self._shared(event.item_id), intern(event.kind), event.rating, event.occurred_at
+            )
+            if not self._bundled(event.user_id, past):
+                # Taken out and put in again: the users stand in the order of their newest events.
+                grouped.setdefault(event.user_id, grouped.pop(event.user_id, [])).append(past)
         for user_id, new in grouped.items():
-            known = sorted([*self.of(user_id), *new], key=lambda past: past.time)
-            self._by_user[user_id] = tuple(known[-self._most :])
+            before = self.of(user_id)
+            known = tuple(sorted([*before, *new], key=lambda past: past.time)[-self._most :])
+            self._by_user[user_id] = known
+            self._by_user.move_to_end(user_id)
+            self._count += len(known) - len(before)
+        while self._count > self._most_of_all:
+            _, forgotten = self._by_user.popitem(last=False)
+            self._count -= len(forgotten)
+
+    def _shared(self, item_id: str) -> str:
+        """The catalogue's own text of an id, so that a million events do not each hold one."""
+        row = self._contents.items.find(item_id)
+        return item_id if row is None else self._contents.items.ids[row]
 
     def _bundled(self, user_id: str, past: Past) -> bool:
         contents = self._contents

@@ -14,8 +14,7 @@ from twotower.service.state import Changes, Cursor, Event, EventKind, StateStore
 INTERACTIONS: Final = "interactions.parquet"
 ITEMS: Final = "items.parquet"
 LEARNED: Final[tuple[EventKind, ...]] = ("buy", "rating")
-"""Kinds of events that are taken for interactions by default: what was bought, not what was
-looked at."""
+"""Kinds of events that are taken for interactions by default: no views and no carts."""
 
 
 def write_source(
@@ -79,7 +78,7 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
     users, items = pl.Series(contents.users.ids), pl.Series(contents.items.ids)
     frame = {columns.USER_ID: users[log.rows], columns.ITEM_ID: items[log.items]}
     if log.ratings is not None:
-        frame[columns.RATING] = pl.Series(log.ratings)
+        frame[columns.RATING] = pl.Series(log.ratings, nan_to_null=True)
     times = log.timestamps
     if times is None:
         # Milliseconds from 1970 on: long before any event, and in the order of each history.

@@ -2,26 +2,31 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from twotower.bundle.folders import bundle_folder, without_path
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.throttle import paced, pause
 from twotower.errors import ArtefactError
+from twotower.inference.answers import Answer
 from twotower.inference.filters import ANY, Filters
-from twotower.inference.pipeline import Pipeline, Recommendation
+from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.inference.stages import Timings
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot, encoded_item
 from twotower.service.state import (
     Changes,
+    Cursor,
     Event,
     ItemFields,
     StateConflictError,
+    StateReplacedError,
     StateStore,
     StateUnavailableError,
     StoredItem,
@@ -33,13 +38,18 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 500  # items, and events, that are read from the database
 _RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
+SYNC_S: Final = 0.2
+"""So long a request waits for a look into the database at what other processes wrote."""
+
+State: TypeAlias = Literal["up", "stale", "down"]
 
 
 class Service:
     """Answers from a snapshot in memory; writes to the database, then to the snapshot.
 
-    A write is on disk before its method returns, and in every answer that begins after that.
-    While the database is gone, requests are answered as before, and writes are refused.
+    A write is on disk before its method returns, and in every answer that begins after that. While
+    the database is gone, requests are answered as before, and writes are refused. No lock is held
+    while the database is asked, so that no answer waits for it.
 
     Parameters
     ----------
@@ -73,8 +83,12 @@ class Service:
         self.settings = settings
         self._writes = writes
         self.caught_up_with = self.written
-        self.store = StateStore(settings.database)
+        self.store = StateStore(settings.database, settings.state_timeout_s)
         self.state_answers = True
+        self._writes_fail = False
+        self._replaced = False
+        self._reading_anew: threading.Thread | None = None
+        self._syncs: dict[object, float] = {}  # those under way, and when each began to wait
         self._changing = threading.Lock()
         self._reloading = threading.Lock()
         self._extending = threading.Lock()
@@ -95,17 +109,25 @@ class Service:
         return self.current.manifest
 
     @property
+    def state(self) -> State:
+        """How the database is.
+
+        ``down`` where it does not answer, or refused the last write; ``stale`` where it keeps a
+        read waiting, so that answers may lack what other processes wrote.
+        """
+        if not self.state_answers or self._writes_fail or self._replaced:
+            return "down"
+        overdue = time.monotonic() - SYNC_S
+        return "stale" if any(began < overdue for began in [*self._syncs.values()]) else "up"
+
+    @property
     def written(self) -> int:
         """Writes of all processes of this service so far; of one alone they are not counted."""
         return 0 if self._writes is None else self._writes.total
 
-    def knows(self, user_id: str) -> bool:
-        """Whether anything is known of a user."""
-        snapshot = self.current
-        return user_id in snapshot.pipeline.contents.users or bool(snapshot.past.of(user_id))
-
     def recommend(
         self,
+        snapshot: Snapshot,
         requests: Sequence[Request],
         k: int,
         *,
@@ -114,17 +136,17 @@ class Service:
         rerank: bool | None = None,
         reasons: bool = True,
         timings: Timings | None = None,
-    ) -> list[list[Recommendation]]:
-        """As `Pipeline.recommend_batch`, with what the users did lately."""
-        snapshot = self.current
-        followed = [
-            request
-            if request.user_id is None
-            else replace(request, past=snapshot.past.of(request.user_id))
-            for request in requests
-        ]
-        return snapshot.pipeline.recommend_batch(
-            followed,
+        strict: bool = False,
+    ) -> list[Answer]:
+        """As `Pipeline.answers`; the requests are `followed` already.
+
+        Parameters
+        ----------
+        snapshot
+            What answers: `current`, read once for all that one HTTP request takes.
+        """
+        return snapshot.pipeline.answers(
+            requests,
             k,
             exclude_seen=exclude_seen,
             filters=filters,
@@ -132,6 +154,7 @@ class Service:
             rerank=self.settings.rerank if rerank is None else rerank,
             reasons=reasons,
             timings=timings,
+            strict=strict,
         )
 
     def create_item(self, fields: ItemFields) -> bool:
@@ -149,8 +172,12 @@ class Service:
             exists = f"item {item_id!r} exists"
             raise StateConflictError(exists, "choose another id, or PUT to replace it")
         item = self._encoded(fields)
-        if (revision := self.store.create_item(item)) is not None:
-            self._wrote(item, revision)
+        with self._noting_writes():
+            revision = self.store.create_item(item)
+        if revision is None:  # there already, but maybe not taken over: its answer may be lost
+            self._wrote()
+        else:
+            self._wrote(Changes([item], [], [], Cursor(items=revision)))
         return revision is not None
 
     def put_item(self, fields: ItemFields) -> None:
@@ -167,28 +194,45 @@ class Service:
     def set_availability(self, item_id: str, available: bool) -> None:
         """Say whether an item can be had; `InputError` where there is no such item."""
         self.pipeline.items.row(item_id)
-        self.store.set_availability(item_id, available)
-        self._wrote()
+        with self._noting_writes():
+            revision = self.store.set_availability(item_id, available)
+        self._wrote(Changes([], [(item_id, available)], [], Cursor(availability=revision)))
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none; False for each that was recorded before."""
-        recorded = self.store.add_events(events)
+        with self._noting_writes():
+            recorded = self.store.add_events(events)
         self._wrote()
         return recorded
 
     def catch_up(self) -> None:
-        """Take over what this or another process wrote to the database."""
-        with self._changing:
-            written = self.written  # before the look: what comes during it may be missed by it
-            try:
-                self.current = self._caught_up(self.current)
-            except StateUnavailableError:
-                self.state_answers = False
-                raise
-            finally:
-                self.caught_up_with = written
-            self.state_answers = True
+        """Take over what this or another process wrote to the database.
+
+        Raises
+        ------
+        StateUnavailableError
+            Where the database does not answer.
+        StateReplacedError
+            Where it is another one: it is being read anew, beside the requests.
+        """
+        written = self.written
+        try:
+            self._refuse_if_replaced()
+            self._sync()
+        except StateUnavailableError as error:
+            self._note_replaced(error)
+            self.state_answers = False
+            with self._changing:
+                self.caught_up_with = max(self.caught_up_with, written)
+            raise
+        self.state_answers = True
         self._extend_if_due()
+
+    def probe(self) -> None:
+        """Where the last write was refused, see whether the database takes writes again."""
+        if self._writes_fail and not self._replaced:
+            with self._noting_writes():
+                self.store.try_writing()
 
     def reload(self, name: str | None = None) -> Manifest:
         """Swap in a bundle, after it was verified and tried. The old one answers until then.
@@ -208,13 +252,13 @@ class Service:
             While another reload is under way.
         """
         folder = bundle_folder(self.settings.bundle, name)
+        self._refuse_if_replaced()
         if not self._reloading.acquire(blocking=False):
             raise StateConflictError("a reload is under way", "wait until it has ended")
         try:
             with paced(_RELOAD_SHARE):
                 loaded = self._load(folder)
-            with self._changing:
-                self.current = self._caught_up(loaded)
+            self._swap_in(loaded)
             del loaded
             settle(thorough=False)
         except ArtefactError as error:
@@ -229,31 +273,141 @@ class Service:
         self.store.close()
 
     def _put(self, item: StoredItem) -> None:
-        self._wrote(item, self.store.put_item(item))
+        with self._noting_writes():
+            revision = self.store.put_item(item)
+        self._wrote(Changes([item], [], [], Cursor(items=revision)))
 
-    def _wrote(self, item: StoredItem | None = None, revision: int = 0) -> None:
-        """Something is committed: the other processes shall know it, and this one takes it over."""
+    @contextmanager
+    def _noting_writes(self) -> Iterator[None]:
+        """Keep in mind whether the last write was refused."""
+        self._refuse_if_replaced()
+        try:
+            yield
+        except StateUnavailableError as error:
+            self._note_replaced(error)
+            if not self._writes_fail:
+                logger.error("a write was refused: %s", error)
+            self._writes_fail = True
+            raise
+        if self._writes_fail:
+            logger.info("the database takes writes again")
+        self._writes_fail = False
+
+    def _wrote(self, change: Changes | None = None) -> None:
+        """Count a committed write, for the other processes, and take it over.
+
+        Parameters
+        ----------
+        change
+            What was written, where that is known; its cursor is that of the one row.
+        """
         if self._writes is not None:
             self._writes.add()
-        if item is not None and self._took_over(item, revision):
+        if change is not None and self._took_over(change):
             self._extend_if_due()
-        else:
+            return
+        try:
             self.catch_up()
+        except StateUnavailableError as error:  # the write stands, so it is acknowledged
+            logger.error("a write was committed, but not read back: %s", error)
+            if change is not None:  # read again later, it changes nothing
+                with self._changing:
+                    same = replace(change, cursor=self.current.cursor)
+                    self.current = self.current.advanced(same)
 
-    def _took_over(self, item: StoredItem, revision: int) -> bool:
-        """Take over an item of this process, without reading it back, where nothing else is new."""
+    def _took_over(self, change: Changes) -> bool:
+        """Take over a write of this process, without reading it back, if nothing else is new."""
         with self._changing:
             cursor, behind = self.current.cursor, self.written - self.caught_up_with
-            alone = self.state_answers and behind <= 1 and revision == cursor.items + 1
-            if alone:
-                change = Changes([item], [], [], replace(cursor, items=revision))
-                self.current = self.current.advanced(change)
+            after = cursor.after(change.cursor)
+            alone = self.state_answers and behind <= 1 and after is not None
+            if alone and after is not None:
+                self.current = self.current.advanced(replace(change, cursor=after))
                 self.caught_up_with += behind
         return alone
 
+    def _sync(self) -> None:
+        """Read page by page; each is taken over if nothing else was taken over meanwhile."""
+        while True:
+            written = self.written  # before the read: what comes during it may be missed by it
+            before = self.current
+            changes = self._read(before.cursor)
+            with self._changing:
+                if changes and self.current is not before:
+                    continue
+                if changes:
+                    self.current = before.advanced(changes)
+                if _is_last(changes):
+                    self.caught_up_with = max(self.caught_up_with, written)
+                    return
+            pause()
+
+    def _read(self, cursor: Cursor) -> Changes:
+        """A page of changes, in the sight of `state` while it is waited for."""
+        waiting = object()
+        self._syncs[waiting] = time.monotonic()
+        try:
+            return self.store.changes(cursor, _AT_ONCE, _AT_ONCE)
+        finally:
+            del self._syncs[waiting]
+
+    def _swap_in(self, loaded: Snapshot) -> None:
+        """Answer from another snapshot, once it holds all that the current one does."""
+        while True:
+            written, before = self.written, self.current
+            loaded = self._caught_up(loaded)
+            with self._changing:
+                if self.current is before:
+                    self.current = loaded
+                    self.caught_up_with = max(self.caught_up_with, written)
+                    return
+
+    def _refuse_if_replaced(self) -> None:
+        if self._replaced:
+            self._read_anew_if_due()
+            raise StateReplacedError(
+                "the state database was replaced and is being read anew; nothing was written, "
+                "try again when /ready says up"
+            )
+
+    def _note_replaced(self, error: StateUnavailableError) -> None:
+        if isinstance(error, StateReplacedError) and not self._replaced:
+            logger.error("all of it is read anew: %s", error)
+            self._replaced = True
+            self._read_anew_if_due()
+
+    def _read_anew_if_due(self) -> None:
+        """Read the database from its start, in a thread, unless that is under way."""
+        with self._changing:
+            thread = self._reading_anew
+            if not self._replaced or (thread is not None and thread.is_alive()):
+                return
+            self._reading_anew = threading.Thread(
+                target=self._read_anew, name="twotower-state", daemon=True
+            )
+            self._reading_anew.start()
+
+    def _read_anew(self) -> None:
+        try:
+            with self._reloading, paced(_RELOAD_SHARE):
+                self.store.reopen()
+                start = self.store.start(self.settings.events_in_memory)
+                self._swap_in(replace(self.current.without_changes(), cursor=start))
+        except StateUnavailableError as error:  # tried again with the next look or write
+            logger.error("the replaced state database cannot be read: %s", error)
+        except Exception as error:
+            logger.error("the replaced state database cannot be read", exc_info=error)
+        else:
+            self._replaced = self._writes_fail = False
+            self.state_answers = True
+            logger.info("the replaced state database was read")
+            self._extend_if_due()
+
     def _load(self, folder: Path) -> Snapshot:
         settings = self.settings
-        snapshot = Snapshot.of_bundle(folder, settings.threads, settings.max_history)
+        snapshot = Snapshot.of_bundle(
+            folder, settings.threads, settings.max_history, settings.events_in_memory
+        )
         start = self.store.start(settings.events_in_memory)
         snapshot = self._caught_up(replace(snapshot, cursor=start))
         if snapshot.pipeline.lags(settings.extend_share):
@@ -266,16 +420,22 @@ class Service:
             changes = self.store.changes(snapshot.cursor, _AT_ONCE, _AT_ONCE)
             if changes:
                 snapshot = snapshot.advanced(changes)
-            if max(len(changes.items), len(changes.events)) < _AT_ONCE:
+            if _is_last(changes):
                 return snapshot
             pause()
 
     def _encoded(self, fields: ItemFields) -> StoredItem:
-        """An item with what the bundle knows of it, so that nobody needs to encode it again."""
+        """An item with what the bundle knows of it, so that it need not be encoded again."""
         snapshot = self.current
         if fields.item_id in snapshot.pipeline.contents.items:
             return StoredItem(fields)
-        return encoded_item(fields, snapshot.pipeline.item_encoder, snapshot.manifest.model_version)
+        late = snapshot.pipeline.items.late
+        return encoded_item(
+            fields,
+            snapshot.pipeline.item_encoder,
+            snapshot.manifest.model_version,
+            added=len(late) - (fields.item_id in late),
+        )
 
     def _extend_if_due(self) -> None:
         if not self._extending.acquire(blocking=False):
@@ -292,9 +452,16 @@ class Service:
             with self._changing:
                 now = self.current
                 if now.pipeline.contents is before.pipeline.contents:
-                    self.current = replace(now, pipeline=now.pipeline.with_index(index))
+                    changes = before.pipeline.items.changes
+                    extended = now.pipeline.with_index(index, changes)
+                    self.current = replace(now, pipeline=extended)
             logger.info("index now holds all of %d items", index.size)
         except Exception as error:  # the old index goes on, and items outside it are found too
             logger.error("the index could not be extended", exc_info=error)
         finally:
             self._extending.release()
+
+
+def _is_last(changes: Changes) -> bool:
+    """Whether a page is the last one for now."""
+    return max(len(changes.items), len(changes.events)) < _AT_ONCE

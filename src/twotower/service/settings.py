@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,7 +33,8 @@ class ServeSettings(BaseSettings):
     threads: int = Field(1, ge=1)
     """Threads that the native code of one request may use."""
     workers: int = Field(4, ge=1)
-    """Threads for what takes longer than a millisecond: batches, text, the database."""
+    """Threads for what takes longer than a millisecond, as batches and texts; and as many others
+    for writes."""
     rerank: bool = False
     """Whether requests that do not say so are re-ranked."""
     candidates: int = Field(1000, ge=1)
@@ -44,10 +45,25 @@ class ServeSettings(BaseSettings):
     """Most items of a history in a request, and events kept of a user."""
     max_batch: int = Field(1000, ge=1)
     """Most requests of a batch, and events of one call."""
+    max_work: int = Field(10_000_000, ge=1)
+    """Most work of one request: for each user that it asks for, ``k`` times the items of the
+    history, and 50 more for what an item costs without any."""
     max_body_bytes: int = Field(1 << 20, ge=1024)
     """Longest request body."""
+    max_header_bytes: int = Field(1 << 16, ge=1024)
+    """Longest request line and headers together."""
+    max_connections: int = Field(1000, ge=1)
+    """Most open connections of one process; for another one an idle one is closed."""
+    header_timeout_s: float = Field(10.0, gt=0)
+    """Seconds that a client gets for its headers, and to read something of an answer."""
+    forwarded_allow_ips: str | None = None
+    """Addresses or networks of proxies, by commas, whose ``X-Forwarded-For`` is believed; ``*``
+    for any. None believes no such header."""
     timeout_s: float = Field(10.0, gt=0)
     """After so many seconds a request is answered with 504."""
+    state_timeout_s: float = Field(5.0, ge=0.1)
+    """What a call of the database may take; then a write is refused with 503. Shorter than
+    ``timeout_s``, so that the caller is told why."""
     reload_timeout_s: float = Field(120.0, gt=0)
     """The same for a reload, which reads and checks a whole bundle beside the traffic."""
     rate_limit: float | None = Field(None, gt=0)
@@ -61,9 +77,19 @@ class ServeSettings(BaseSettings):
     extend_share: float = Field(0.01, gt=0)
     """The index takes in what was added when that is more than this share of the items."""
     events_in_memory: int = Field(1_000_000, ge=0)
-    """Newest events of the database that are read at the start."""
+    """Newest events of the database that are kept in memory."""
     log_requests: bool = True
     """Whether every request is logged."""
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, value: str | None) -> str | None:
+        for part in (value or "").split(","):
+            if part.strip() not in ("", "*") and not _is_network(part.strip()):
+                raise ValueError(
+                    f"not an address or a network: {part.strip()!r}; name proxies by IP"
+                )
+        return value
 
     @model_validator(mode="after")
     def _open_to_the_network_needs_keys(self) -> Self:
@@ -92,3 +118,11 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True

@@ -45,8 +45,13 @@ class Snapshot:
     cursor: Cursor
 
     @classmethod
-    def of_bundle(cls, folder: Path, threads: int, events_of_user: int) -> Self:
+    def of_bundle(cls, folder: Path, threads: int, events_of_user: int, events: int) -> Self:
         """Load a bundle, verify it, and try it.
+
+        Parameters
+        ----------
+        events_of_user, events
+            How many are kept of one user, and of all: see `PastEvents`.
 
         Raises
         ------
@@ -57,9 +62,13 @@ class Snapshot:
         pipeline = Pipeline(bundle.contents, threads, room=True)
         pipeline.warm()
         _try(pipeline)
-        return cls(
-            pipeline, bundle.manifest, PastEvents(pipeline.contents, events_of_user), Cursor()
-        )
+        past = PastEvents(pipeline.contents, events_of_user, events)
+        return cls(pipeline, bundle.manifest, past, Cursor())
+
+    def without_changes(self) -> Self:
+        """The bundle alone, to which the changes of another database can be applied."""
+        pipeline = self.pipeline.without_changes()
+        return replace(self, pipeline=pipeline, past=self.past.emptied(), cursor=Cursor())
 
     def advanced(self, changes: Changes) -> Self:
         """The snapshot after these changes, which follow its cursor."""
@@ -95,13 +104,17 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
     )
 
 
-def encoded_item(fields: ItemFields, encoder: ItemEncoder, model_version: str) -> StoredItem:
-    """An item to store, with its text's vector and what the bundle of that version knows of it."""
+def encoded_item(
+    fields: ItemFields, encoder: ItemEncoder, model_version: str, added: int
+) -> StoredItem:
+    """An item to store, with its text's vector and what the bundle of that version knows of it.
+
+    ``added`` is the number of items that were added before.
+    """
     rows = catalogue_rows([fields.model_dump()])
     text = encoder.texts(rows)
-    item = StoredItem(
-        fields, model_version=model_version, encoding=encoder.encode(rows, text).to_bytes(0)
-    )
+    encoding = encoder.encode(rows, text, added).to_bytes(0)
+    item = StoredItem(fields, model_version=model_version, encoding=encoding)
     if text is None or encoder.text_encoder is None:
         return item
     vector = np.ascontiguousarray(text[0], dtype=np.float32).tobytes()
@@ -120,7 +133,7 @@ def _with_added(
     others = [one for one in added if one.model_version != model_version]
     if others:
         rows = catalogue_rows([one.fields.model_dump() for one in others])
-        encoded = encoder.encode(rows, stored_text(encoder, others))
+        encoded = encoder.encode(rows, stored_text(encoder, others), len(own))
         table = table.with_items(described(others), encoded)
     return table
 

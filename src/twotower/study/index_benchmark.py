@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -19,7 +18,7 @@ from twotower.evaluation.results import Absent, Row
 from twotower.index import ExactIndex, build_index, named_index
 from twotower.index.base import check_vectors
 from twotower.index.build import NAMED
-from twotower.index.compare import Searchable, Truth, search_one_by_one
+from twotower.index.compare import Searchable, Truth, one_thread, search_one_by_one
 from twotower.inference.user_tower import UserTower
 from twotower.reporting.study_results import Reference
 from twotower.types import DoubleArray, FloatArray, OffsetArray
@@ -343,30 +342,6 @@ def available_bytes() -> int:
     if "SC_AVPHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold FAISS, BLAS and torch to one thread.
-
-    Raises
-    ------
-    InputError
-        Without threadpoolctl, unless ``OMP_NUM_THREADS`` is 1.
-    """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError:
-        if os.environ.get("OMP_NUM_THREADS") != "1":
-            raise InputError(
-                "the benchmark uses one thread, and threadpoolctl is not installed",
-                "pip install 'twotower[bench]', or set OMP_NUM_THREADS=1",
-            ) from None
-        limits: AbstractContextManager[object] = nullcontext()
-    else:
-        limits = threadpool_limits(1)
-    with limits:
-        yield
 
 
 def larger_catalogue(vectors: FloatArray, size: int, seed: int = 0) -> FloatArray:

@@ -129,6 +129,8 @@ def changed(variant: Variant, values: Mapping[str, Any]) -> Variant:
         Where they do not fit each other.
     """
     settings = variant.model_dump(mode="json")
+    if "training.epochs" in values:
+        settings["training"]["least_steps"] = 0  # what is asked for is obeyed
     for path, value in values.items():
         *folders, name = path.split(".")
         inner = settings

@@ -18,7 +18,7 @@ from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError, TwoTowerError
 from twotower.study.search_space import Categorical, SearchSpace, changed, value_of
-from twotower.training.trainer import Progress, TrainingState
+from twotower.training.progress import Progress, TrainingState
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Bar, BarReporter, Reporter, Silent

@@ -1,14 +1,19 @@
 """Training examples: which batch comes at which step, as a pure function of the position."""
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 import torch
 
 from twotower.data import Histories
-from twotower.models.base import Batch
+from twotower.models.base import Batch, RetrievalModule
+from twotower.models.context import ContextBuilder, no_context
+from twotower.registry import Registry
 from twotower.training.negatives import NegativeSampler
-from twotower.types import Array, FloatArray
+from twotower.types import Array
+
+if TYPE_CHECKING:
+    from twotower.training.trainer import TrainingConfig
 
 Sampling = Literal["interactions", "users"]
 
@@ -33,48 +38,48 @@ class ExampleSource(Protocol):
         ...
 
 
-class ContextBuilder(Protocol):
-    """Makes the history side of examples: what a user had before each event."""
+class ExampleFactory(Protocol):
+    """Makes an `ExampleSource` for a model."""
 
-    def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
-        """Histories ``(B, L)``, lengths ``(B,)`` and features ``(B, F)`` before each event."""
+    def __call__(
+        self,
+        module: RetrievalModule,
+        train: Histories,
+        negatives: NegativeSampler,
+        settings: "TrainingConfig",
+        seed: int,
+    ) -> ExampleSource:
+        """The examples of an epoch; ``negatives`` are fitted on ``train``."""
         ...
 
 
-def no_context(events: Array) -> tuple[Array, Array, FloatArray]:
-    """The context of a model that knows a user by id alone."""
-    size = len(events)
-    empty = np.zeros((size, 0), dtype=np.int64)
-    return empty, np.zeros(size, dtype=np.int64), np.zeros((size, 0), dtype=np.float32)
+EXAMPLE_SOURCES: Final[Registry[ExampleFactory]] = Registry(
+    "twotower.example_sources",
+    "example source",
+    {
+        "events": "twotower.training.examples:event_examples",
+        "sequences": "twotower.training.sequences:sequence_examples",
+    },
+)
+"""What an epoch can draw from: `RetrievalModule.example_source` names one."""
 
 
-class HistoryContext:
-    """The items before each event, and the user features after the event before it.
-
-    An example never sees its own target: event ``e`` is predicted from the events of the same
-    user strictly before ``e``.
-    """
-
-    def __init__(
-        self, train: Histories, length: int, running: FloatArray, empty: FloatArray
-    ) -> None:
-        self._items = train.items.astype(np.int64) + 1
-        self._starts = np.repeat(train.indptr[:-1], train.lengths)
-        self._length = length
-        self._running, self._empty = running, empty
-
-    def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
-        """Histories, lengths and features before each event."""
-        starts = self._starts[events]
-        lengths = np.minimum(events - starts, self._length)
-        width = int(lengths.max(initial=1))  # no wider than this batch needs
-        column = np.arange(width)
-        used = column < lengths[:, None]
-        position = (events - lengths)[:, None] + column
-        histories = np.where(used, self._items[np.where(used, position, 0)], 0)
-        first = events == starts
-        features = np.where(first[:, None], self._empty, self._running[events - 1])
-        return histories, lengths, features
+def event_examples(
+    module: RetrievalModule,
+    train: Histories,
+    negatives: NegativeSampler,
+    settings: "TrainingConfig",
+    seed: int,
+) -> "Examples":
+    """Every interaction is an example, with the history that the model asks for."""
+    return Examples(
+        train,
+        negatives,
+        settings.batch_size,
+        seed,
+        context=module.context(train),
+        sampling=settings.sampling,
+    )
 
 
 class Examples:

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, cast
 
 import torch
 
@@ -12,23 +14,13 @@ from twotower.data import Dataset, Histories
 from twotower.errors import InputError
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
-from twotower.models.sequence import SequenceTower
-from twotower.models.two_tower import TwoTower
+from twotower.training.cold_start import ColdItemModel, fit_cold_start
 from twotower.training.distillation import Distilled, Teacher
-from twotower.training.examples import (
-    ContextBuilder,
-    Examples,
-    ExampleSource,
-    HistoryContext,
-    no_context,
-)
-from twotower.training.sequences import SequenceExamples
-from twotower.training.trainer import Progress, TrainingState, train
+from twotower.training.examples import EXAMPLE_SOURCES
+from twotower.training.progress import Progress, TrainingState
+from twotower.training.trainer import train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
-
-FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Weights of the least-squares part that are tried."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +31,19 @@ class Trained:
     seed: int
     module: RetrievalModule
     state: TrainingState
+    metric: float | None = None
+    """Validation metric of the model as it is, items without events included; None where it was
+    not measured."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What was chosen on validation after training, by name."""
 
 
 def fit(
     variant: Variant,
     dataset: Dataset,
     *,
-    validate: Callable[[RetrievalModule], float],
+    validate: Callable[[RetrievalModule], float] | None,
+    evaluated: "Trained | None" = None,
     text: FloatArray | None = None,
     image: FloatArray | None = None,
     teachers: Mapping[str, Scorer] | None = None,
@@ -58,7 +56,10 @@ def fit(
     Parameters
     ----------
     validate
-        Metric of a module on the validation part, higher is better.
+        Metric of a module on the validation part, higher is better; None for a refit.
+    evaluated
+        For a refit on all interactions: the model of the same variant that was validated. The
+        refit is trained for as many epochs as that one's best, and keeps what was chosen for it.
     text
         ``(num_items, t)`` text embeddings of the items, for models that read text.
     image
@@ -78,65 +79,47 @@ def fit(
     found = _teachers(variant, teachers or {}, dataset.train)
     torch.manual_seed(seed)
     module = build_model(variant.model, dataset, text, image)
-    interactions = dataset.train
-    if isinstance(module, TwoTower) and module.config.init_from is not None:
-        module.start_from(*found[module.config.init_from].own_vectors)
-    loss = Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation])
-    if isinstance(module, SequenceTower):
-        module.fit_factors(interactions, seed)
-    examples = _examples(variant, module, interactions, len(dataset.items), seed)
+    train_part, num_items = dataset.train, len(dataset.items)
+    module.before_fit(train_part, seed, found)
+    settings, alone = variant.training, variant.training.towers_alone
     state = train(
         module,
-        examples,
-        loss,
-        variant.training,
-        validate=validate,
-        negatives=variant.negatives.live(
-            interactions, len(dataset.items), variant.model.embedding_dim, seed
+        EXAMPLE_SOURCES.find(module.example_source)(
+            module,
+            train_part,
+            variant.negatives.fit(train_part, num_items),
+            settings,
+            seed,
         ),
+        Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
+        settings,
+        validate=None if validate is None else partial(_during_training, validate, alone),
+        stop_after=None if evaluated is None else (evaluated.state.best_epoch or 0) + 1,
+        negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,
         progress=progress,
     )
-    if isinstance(module, SequenceTower):
-        module.fit_projection(interactions)
-        weigh_factors(module, validate)
-    return Trained(variant, seed, module, state)
+    if validate is None:
+        if evaluated is not None:
+            module.after_refit(train_part, evaluated.module)
+        return Trained(variant, seed, module, state)
+    chosen = module.after_fit(train_part, validate)
+    if module.bounds_cold_items:
+        cold_start = fit_cold_start(cast(ColdItemModel, module), dataset)
+        if cold_start is not None:
+            chosen["cold_start"] = asdict(cold_start)
+    metric = validate(module) if chosen else state.best_metric
+    return Trained(variant, seed, module, state, metric, chosen)
 
 
-def weigh_factors(module: SequenceTower, validate: Callable[[RetrievalModule], float]) -> None:
-    """Set the weight of the least-squares part to the one that validates best.
-
-    Items without events are left as they are: a weight that keeps them out of the lists would
-    seem the better one, and how often they are shown is for their own scales to say.
-    """
-    if module.config.factors is None:
-        return
-    found = {}
-    with module.without_cold_items():
-        for weight in FACTOR_WEIGHTS:
-            module.factor_weight.fill_(weight)
-            found[weight] = validate(module)
-    module.factor_weight.fill_(max(found, key=lambda weight: found[weight]))
-
-
-def _examples(
-    variant: Variant, module: RetrievalModule, train: Histories, num_items: int, seed: int
-) -> ExampleSource:
-    negatives, batch_size = variant.negatives.fit(train, num_items), variant.training.batch_size
-    if isinstance(module, SequenceTower):
-        length = module.config.history_length
-        return SequenceExamples(train, negatives, batch_size, seed, length=length)
-    context: ContextBuilder = no_context
-    if isinstance(module, TwoTower):
-        features = module.user_features
-        context = HistoryContext(
-            train, module.config.history_length, features.running(train), features.empty
-        )
-    return Examples(
-        train, negatives, batch_size, seed, context=context, sampling=variant.training.sampling
-    )
+def _during_training(
+    validate: Callable[[RetrievalModule], float], alone: bool, module: RetrievalModule
+) -> float:
+    """The metric of a module in training; of items without events nothing is fitted yet."""
+    with module.without_cold_items(), module.towers_alone() if alone else nullcontext():
+        return validate(module)
 
 
 def _teachers(

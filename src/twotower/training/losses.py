@@ -5,19 +5,30 @@ embeddings, so that every loss works with every source of negatives.
 """
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor
 from torch.nn import functional as F
 
 from twotower.config import Config
 from twotower.models.base import Embeddings
+from twotower.registry import ConfigRegistry
 from twotower.training.softmax import log_partition, same_item
 
 
-class BPR(Config):
+class LossConfig(Config):
+    """Settings of a loss, which is called with what a model made of a batch."""
+
+    kind: str
+
+    def __call__(self, embeddings: Embeddings) -> Tensor:
+        """A scalar to minimise."""
+        raise NotImplementedError
+
+
+class BPR(LossConfig):
     """Bayesian personalised ranking (Rendle et al., UAI 2009)."""
 
     kind: Literal["bpr"] = "bpr"
@@ -43,7 +54,7 @@ class BPR(Config):
         return loss + self.regularisation * embeddings.squared_norm
 
 
-class InfoNCE(Config):
+class InfoNCE(LossConfig):
     """Softmax over the positive and its negatives (van den Oord et al., 2018).
 
     With unit vectors, the ``temperature`` and the batch as negatives, this is the in-batch
@@ -72,7 +83,7 @@ class InfoNCE(Config):
         return F.cross_entropy(logits, torch.zeros_like(embeddings.positive_ids))
 
 
-class SampledSoftmax(Config):
+class SampledSoftmax(LossConfig):
     r"""The softmax over the whole catalogue, estimated from candidates that all queries share.
 
     .. math:: -\log \frac{e^{s_+}}{e^{s_+} + \sum_{c \ne +} e^{s_c} / E[n_c]}
@@ -102,8 +113,20 @@ class SampledSoftmax(Config):
         return loss
 
 
-Loss = Annotated[BPR | InfoNCE | SampledSoftmax, Field(discriminator="kind")]
-"""Every loss there is; a new one is a class in this file and a name here."""
+LOSSES: Final = ConfigRegistry(
+    "twotower.losses",
+    "loss",
+    LossConfig,
+    {
+        "bpr": "twotower.training.losses:BPR",
+        "info_nce": "twotower.training.losses:InfoNCE",
+        "sampled_softmax": "twotower.training.losses:SampledSoftmax",
+    },
+)
+"""Every loss; other packages add theirs by entry points."""
+
+Loss = Annotated[LossConfig, BeforeValidator(LOSSES.parse), SerializeAsAny()]
+"""Settings of any loss, told apart by ``kind``."""
 
 
 class Block(NamedTuple):

@@ -1,29 +1,58 @@
 """Training on whole histories: every position of a sequence is an example."""
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 import torch
 
 from twotower.data import Histories
-from twotower.models.base import Batch
+from twotower.models.base import Batch, RetrievalModule
 from twotower.training.negatives import NegativeSampler
 from twotower.types import Array
+
+if TYPE_CHECKING:
+    from twotower.training.trainer import TrainingConfig
 
 _BUCKET_BATCHES = 20
 """Batches that are sorted by length together: wide enough for little padding, small enough that
 a batch still mixes users."""
 
 
-class SequenceExamples:
-    """Every user once an epoch: from each item of the history but the last, the next is predicted.
+def sequence_examples(
+    module: RetrievalModule,
+    train: Histories,
+    negatives: NegativeSampler,
+    settings: "TrainingConfig",
+    seed: int,
+) -> "SequenceExamples":
+    """Every position of a history is an example; sequences are as long as the module reads."""
+    return SequenceExamples(
+        train,
+        negatives,
+        settings.batch_size,
+        seed,
+        length=module.history_length,
+        batch_positions=settings.batch_positions,
+    )
 
-    A batch depends on nothing but the seed, the epoch and the step, as in `Examples`.
+
+class SequenceExamples:
+    """From each item of a history but the last, the next is predicted.
+
+    A batch depends on nothing but the seed, the epoch and the step, as in `Examples`. Sequences
+    of like length share a batch, so that there is little padding.
 
     Parameters
     ----------
     batch_size
-        Users in a batch.
+        Users in a batch, each with the newest items of the history; unused with
+        ``batch_positions``.
     length
-        Newest items of a user that are read; one more is predicted.
+        Most items of a sequence that are read; one more is predicted.
+    batch_positions
+        Mean number of predictions in a batch, at least ``length``. Histories are then read
+        whole: a longer one is cut into windows, at places that are drawn anew for each epoch,
+        which together predict every item but the first once.
     """
 
     def __init__(
@@ -34,37 +63,42 @@ class SequenceExamples:
         seed: int,
         *,
         length: int,
+        batch_positions: int | None = None,
     ) -> None:
-        recent = train.last(length + 1)
-        self._items, self._starts = recent.items.astype(np.int64), recent.indptr[:-1]
-        self._lengths = recent.lengths
-        self._users = np.flatnonzero(recent.lengths >= 2)
-        self._negatives, self._seed = negatives, seed
-        self.batch_size = batch_size
-        self._batches: tuple[int, list[Array]] = (-1, [])
+        whole = batch_positions is not None
+        kept = train if whole else train.last(length + 1)
+        self._items, self._starts = kept.items.astype(np.int64), kept.indptr[:-1].astype(np.int64)
+        self._predictions = kept.lengths - 1
+        self._users = np.flatnonzero(self._predictions >= 1)
+        self._negatives, self._seed, self._length = negatives, seed, length
+        self._epoch: tuple[int, _Sequences, list[Array]] | None = None
+        total = int(self._predictions[self._users].sum())
+        if batch_positions is None:
+            self.size, self.batch_size = len(self._users), batch_size
+            self.steps = -(-self.size // batch_size)
+        else:
+            self.size, self.batch_size = total, max(batch_positions, length)
+            self.steps = max(total // self.batch_size, 1) if total else 0
+        self._whole = whole
 
-    @property
-    def size(self) -> int:
-        """Users in an epoch."""
-        return len(self._users)
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch; one of them may be smaller."""
-        return -(-self.size // self.batch_size)
+    size: int
+    """Examples in an epoch: users, or predictions where histories are read whole."""
+    steps: int
+    """Batches in an epoch."""
 
     def batch(self, epoch: int, step: int) -> Batch:
         """The batch at a position, the same at every call."""
-        if self._batches[0] != epoch:
-            self._batches = (epoch, self._epoch_batches(epoch))
-        users = self._batches[1][step]
-        width = int(self._lengths[users].max()) - 1
-        column = np.arange(width)
-        known = column < self._lengths[users][:, None] - 1  # (S, L): has an item after it
-        place = np.where(known, self._starts[users][:, None] + column, 0)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = (epoch, *self._planned(epoch))
+        _, sequences, batches = self._epoch
+        rows = batches[step]
+        first, count = sequences.first[rows], sequences.length[rows]
+        column = np.arange(int(count.max()))
+        known = column < count[:, None]  # (S, L): has an item after it
+        place = np.where(known, first[:, None] + column, 0)
         histories = np.where(known, self._items[place] + 1, 0)
-        positives = self._items[place + 1][known]
-        asking = np.repeat(users, known.sum(1))
+        positives = self._items[place[known] + 1]
+        asking = np.repeat(sequences.user[rows], count)
         rng = np.random.default_rng((self._seed, epoch, step))
         drawn = self._negatives.sample(asking, positives, rng, epoch)
         return Batch(
@@ -73,7 +107,7 @@ class SequenceExamples:
             log_q=torch.from_numpy(drawn.log_q),
             negatives=torch.from_numpy(drawn.negatives),
             histories=torch.from_numpy(histories),
-            lengths=torch.from_numpy(known.sum(1)),
+            lengths=torch.from_numpy(count),
             features=torch.empty(len(asking), 0),
             negative_log_q=torch.from_numpy(drawn.negative_log_q),
             shared=torch.from_numpy(drawn.shared),
@@ -82,14 +116,61 @@ class SequenceExamples:
             positions=torch.from_numpy(np.flatnonzero(known)),
         )
 
-    def _epoch_batches(self, epoch: int) -> list[Array]:
-        """Users in a random order, sorted by length within buckets, whose batches are shuffled."""
+    def _planned(self, epoch: int) -> tuple["_Sequences", list[Array]]:
+        """The sequences of an epoch, and those of each batch.
+
+        Sequences come in a random order, are sorted by length within buckets and cut into
+        batches, which are shuffled.
+        """
         rng = np.random.default_rng((self._seed, epoch))
-        order = rng.permutation(self._users)
-        bucket = self.batch_size * _BUCKET_BATCHES
-        batches: list[Array] = []
+        if not self._whole:
+            everything = _Sequences(
+                np.arange(len(self._starts)), self._starts, np.maximum(self._predictions, 0)
+            )
+            order = rng.permutation(self._users)
+            bucket = self.batch_size * _BUCKET_BATCHES
+        else:
+            everything = self._windows(rng)
+            order = rng.permutation(len(everything.user))
+            bucket = max(len(order) * _BUCKET_BATCHES // self.steps, 1)
+        sorted_parts = []
         for start in range(0, len(order), bucket):
-            users = order[start : start + bucket]
-            users = users[np.argsort(self._lengths[users], kind="stable")]
-            batches += np.split(users, range(self.batch_size, len(users), self.batch_size))
-        return [batches[place] for place in rng.permutation(len(batches))]
+            rows = order[start : start + bucket]
+            sorted_parts.append(rows[np.argsort(everything.length[rows], kind="stable")])
+        if self._whole:
+            rows = np.concatenate(sorted_parts)
+            # No batch is empty: none has fewer predictions than the longest sequence.
+            ends = np.cumsum(everything.length[rows])
+            cuts = np.searchsorted(ends, ends[-1] * np.arange(1, self.steps) / self.steps)
+            batches = np.split(rows, cuts + 1)
+        else:
+            batches = [
+                batch
+                for rows in sorted_parts
+                for batch in np.split(rows, range(self.batch_size, len(rows), self.batch_size))
+            ]
+        return everything, [batches[place] for place in rng.permutation(len(batches))]
+
+    def _windows(self, rng: np.random.Generator) -> "_Sequences":
+        """Histories cut into sequences of at most ``length`` predictions."""
+        total = self._predictions[self._users]
+        offset = rng.integers(1, self._length + 1, len(total))  # predictions of the first window
+        offset = np.where(total <= self._length, total, offset)
+        windows = 1 + -(-(total - offset) // self._length)
+        row = np.repeat(np.arange(len(total)), windows)
+        number = np.arange(len(row)) - np.repeat(np.cumsum(windows) - windows, windows)
+        begin = np.where(number == 0, 0, offset[row] + (number - 1) * self._length)
+        end = np.minimum(offset[row] + number * self._length, total[row])
+        users = self._users[row]
+        return _Sequences(users, self._starts[users] + begin, end - begin)
+
+
+class _Sequences(NamedTuple):
+    """Stretches of the training events, each of one user."""
+
+    user: Array
+    """``(n,)`` user index."""
+    first: Array
+    """``(n,)`` the event that is read first; the one after it is predicted first."""
+    length: Array
+    """``(n,)`` predictions."""

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
+from twotower.data.folders import why_not
 from twotower.errors import ArtefactError
 from twotower.models.build import build_model
-from twotower.models.two_tower import TwoTower
 from twotower.training.fit import Trained
-from twotower.training.trainer import TrainingState
+from twotower.training.progress import TrainingState
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
@@ -37,16 +37,12 @@ def save_trained(folder: Path, name: str, trained: Trained, dataset: Dataset) ->
             "dataset": dataset.name,
             "dataset_fingerprint": dataset.fingerprint,
             "training": asdict(trained.state),
-            "gates": gate_weights(trained),
+            "gates": trained.module.gate_weights(),
+            "validation_metric": trained.metric,
+            "chosen": dict(trained.chosen),
         }
         (temporary / MODEL_FILE).write_text(json.dumps(description, indent=2))
     return folder
-
-
-def gate_weights(trained: Trained) -> dict[str, dict[str, float]]:
-    """What each part weighs in each tower with gates: see `TwoTower.gate_weights`."""
-    module = trained.module
-    return module.gate_weights() if isinstance(module, TwoTower) else {}
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -57,9 +53,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         if missing:
             raise ValueError(f"{MODEL_FILE} lacks {', '.join(sorted(missing))}")
     except (OSError, ValueError, AttributeError) as error:
-        raise ArtefactError(
-            f"{folder} is not a readable trained model ({error}); run 'twotower train' again"
-        ) from error
+        raise ArtefactError(why_not(folder, "trained model", error)) from error
     return description
 
 
@@ -103,4 +97,11 @@ def load_trained(
         ) from error
     module.eval()
     state = TrainingState.from_json(description["training"])
-    return Trained(variant, description["seed"], module, state)
+    return Trained(
+        variant,
+        description["seed"],
+        module,
+        state,
+        description.get("validation_metric"),
+        description.get("chosen", {}),
+    )

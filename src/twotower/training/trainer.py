@@ -4,9 +4,10 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from twotower.config import Config
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.models.base import Embeddings, RetrievalModule
+from twotower.training.averaging import WeightAverage
 from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
 from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
+from twotower.training.progress import EpochRecord, Progress, TrainingState
 from twotower.training.row_adam import RowAdam
 
 Schedule = Literal["constant", "cosine"]
@@ -32,12 +35,20 @@ class TrainingConfig(Config):
     least_steps: int = Field(0, ge=0)
     """A small log is passed over more often than that, until so many steps are planned."""
     batch_size: int = Field(2048, ge=1)
-    """Examples in a step."""
+    """Examples in a step; of models that read whole sequences, users."""
+    batch_positions: int | None = Field(None, ge=1)
+    """For such models, predictions in a step, in place of ``batch_size``: every item of a history
+    is predicted then, in windows, not only the newest. See `SequenceExamples`."""
     learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size."""
     schedule: Schedule = "constant"
     """How the step size runs over all epochs: ``constant``, or ``cosine``, from the whole down to
     nothing (Loshchilov and Hutter, *SGDR*, ICLR 2017)."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the step size rises from nothing to the whole."""
+    average: float | None = Field(None, gt=0, lt=1)
+    """Decay of the moving average of the weights that is validated and kept in place of the last
+    step's: see `WeightAverage`. None keeps the weights themselves."""
     sampling: Sampling = "interactions"
     """What an epoch draws from: see `Examples`."""
     patience: int | None = Field(3, ge=1)
@@ -45,6 +56,9 @@ class TrainingConfig(Config):
     schedule that goes down to nothing needs: its last epochs are its best."""
     validation_users: int | None = Field(None, ge=1)
     """Most users that a validation ranks for, always the same ones; None ranks for all."""
+    towers_alone: bool = False
+    """Whether validations during training leave the least-squares part of a model out, which
+    hides what the towers learn."""
     validate_steps: int = Field(50, ge=1)
     """Least steps between validations, which come at the ends of epochs: on a small log an
     epoch is too little to judge by."""
@@ -56,56 +70,14 @@ class TrainingConfig(Config):
     """Numeric precision, as Lightning Fabric names it."""
 
 
-@dataclass
-class EpochRecord:
-    """What one epoch did; ``metric`` is None where it was not validated."""
-
-    epoch: int
-    loss: float
-    seconds: float
-    examples: int
-    metric: float | None = None
-
-
-@dataclass
-class TrainingState:
-    """Where a run is, apart from its tensors: everything that a checkpoint's JSON holds."""
-
-    fingerprint: str
-    planned_epochs: int = 0
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    best_metric: float | None = None
-    best_epoch: int | None = None
-    validated_epoch: int = 0
-    bad_validations: int = 0
-    finished: bool = False
-    epochs: list[EpochRecord] = field(default_factory=list)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "TrainingState":
-        """Rebuild from ``asdict``."""
-        epochs = [EpochRecord(**record) for record in values.pop("epochs")]
-        return cls(**values, epochs=epochs)
-
-
-class Progress(Protocol):
-    """Told about every step and epoch; draws a bar, writes a log, or does nothing."""
-
-    def __call__(self, state: TrainingState, steps: int, examples_per_second: float) -> None:
-        """``state.epoch`` and ``state.step`` are the position just reached."""
-        ...
-
-
 def train(
     module: RetrievalModule,
     examples: ExampleSource,
     loss: Callable[[Embeddings], Tensor],
     config: TrainingConfig,
     *,
-    validate: Callable[[RetrievalModule], float],
+    validate: Callable[[RetrievalModule], float] | None,
+    stop_after: int | None = None,
     negatives: LiveNegatives | None = None,
     seed: int = 0,
     fingerprint: str = "",
@@ -119,7 +91,9 @@ def train(
     validate
         Higher is better; called with the module in eval mode at the end of an epoch, once
         ``validate_steps`` steps have gone since the last time. Early stopping and the choice
-        of weights rest on it.
+        of weights rest on it. With None nothing is validated, and the last weights are kept.
+    stop_after
+        Epochs after which training ends, however many are planned for the schedule.
     negatives
         What the model itself adds to the negatives of the examples.
     seed
@@ -140,21 +114,29 @@ def train(
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
     adam = RowAdam(module, config.learning_rate)
     negatives = negatives or LiveNegatives()
-    modules = {"module": module, "negatives": negatives}
-    epochs = max(config.epochs, math.ceil(config.least_steps / max(examples.steps, 1)))
+    modules: dict[str, nn.Module] = {"module": module, "negatives": negatives}
+    average = None if config.average is None else WeightAverage(module, config.average)
+    if average is not None:
+        modules["average"] = average
+    epochs = 0  # a source without examples trains nothing
+    if examples.steps:
+        epochs = max(config.epochs, math.ceil(config.least_steps / examples.steps))
     state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
         state = _resume(checkpoint, modules, adam, fingerprint)
     wrapped, optimiser = fabric.setup(module, adam)
     negatives.to(fabric.device)
+    if average is not None:
+        average.to(fabric.device)
 
     def save(name: str) -> None:
         if checkpoint is not None:
             save_checkpoint(checkpoint / name, modules, adam, asdict(state))
 
     saved = time.monotonic()
-    while state.epoch < epochs and not state.finished:
+    last = epochs if stop_after is None else min(epochs, stop_after)
+    while state.epoch < last and not state.finished:
         module.train()
         while state.step < examples.steps:
             begun = time.perf_counter()
@@ -167,6 +149,9 @@ def train(
             optimiser.zero_grad()
             fabric.backward(value)
             optimiser.step()
+            if average is not None:
+                adam.settle()
+                average.update(module, state.epoch * examples.steps + state.step + 1)
             state.loss_sum += _finite(value.detach().item(), state)
             state.step += 1
             state.seconds += time.perf_counter() - begun
@@ -183,15 +168,16 @@ def train(
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         unvalidated = state.epoch - state.validated_epoch
         enough = unvalidated * examples.steps >= config.validate_steps
-        if enough or state.epoch == epochs:
+        if validate is not None and (enough or state.epoch == last):
             state.validated_epoch = state.epoch
             module.eval()
-            with torch.no_grad():
+            with torch.no_grad(), _judged(average, module):
                 record.metric = validate(module)
+                candidate = copy.deepcopy(module.state_dict())
             if state.best_metric is None or record.metric > state.best_metric:
                 state.best_metric, state.best_epoch = record.metric, record.epoch
                 state.bad_validations = 0
-                best = copy.deepcopy(module.state_dict())
+                best = candidate
                 save("best")
             else:
                 state.bad_validations += 1
@@ -201,11 +187,15 @@ def train(
             progress(state, examples.steps, examples.size / record.seconds)
         save("last")
         saved = time.monotonic()
+    if validate is None:
+        with _judged(average, module):
+            best = copy.deepcopy(module.state_dict())
     adam.release()
     if checkpoint is not None and (checkpoint / "best").exists():
         load_tensors(checkpoint / "best", modules, adam)
-    else:
-        module.load_state_dict(best)
+        with _judged(average, module):
+            best = copy.deepcopy(module.state_dict())
+    module.load_state_dict(best)
     module.eval()
     return state
 
@@ -228,12 +218,20 @@ def _resume(
     return state
 
 
+def _judged(average: WeightAverage | None, module: nn.Module) -> AbstractContextManager[None]:
+    """Within, the module has the weights that are validated and kept."""
+    return nullcontext() if average is None else average.applied(module)
+
+
 def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:
     """Step size at a position; a function of nothing else."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    done = (state.epoch * steps + state.step) / (state.planned_epochs * steps)
-    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    done = state.epoch * steps + state.step
+    size = config.learning_rate
+    if done < config.warmup_steps:
+        size *= (done + 1) / (config.warmup_steps + 1)
+    if config.schedule == "cosine":
+        size *= (1 + math.cos(math.pi * done / (state.planned_epochs * steps))) / 2
+    return size
 
 
 def _position_seed(seed: int, epoch: int, step: int) -> int:

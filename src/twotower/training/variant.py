@@ -1,9 +1,10 @@
 """A variant as data: model, loss, negatives and training settings, checked together."""
 
+from typing import Literal
+
 from twotower.config import Config
 from twotower.features import TextFields
 from twotower.models.build import ModelConfig
-from twotower.models.two_tower import TwoTowerConfig
 from twotower.training.distillation import Distillation
 from twotower.training.losses import Loss
 from twotower.training.negatives import Negatives
@@ -23,6 +24,10 @@ class Variant(Config):
     """What is learned from other models, beside the interactions."""
     training: TrainingConfig = TrainingConfig()
     """Epochs, batches, step size, stopping."""
+    sizing: Literal["fixed", "by-log"] = "fixed"
+    """``by-log``: width, depth, history length and batches of a sequence model follow from the
+    training part, see `twotower.training.sizing`; what the model and training settings name for
+    them is replaced. ``fixed``: all settings hold as they are."""
     text_encoder: str = "minilm"
     """Encoder of item texts, for models that read text: see `twotower.features.text`."""
     text_fields: TextFields = "title"
@@ -33,7 +38,9 @@ class Variant(Config):
     @property
     def teachers(self) -> tuple[str, ...]:
         """Names of the models that must be trained before this one."""
-        names = [term.teacher for term in self.distillation]
-        if isinstance(self.model, TwoTowerConfig) and self.model.init_from is not None:
-            names.append(self.model.init_from)
-        return tuple(dict.fromkeys(names))
+        learned_from = (term.teacher for term in self.distillation)
+        return tuple(dict.fromkeys((*learned_from, *self.model.teachers)))
+
+    def with_epochs(self, epochs: int) -> "Variant":
+        """The same with so many epochs at most, however few steps they are."""
+        return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))

@@ -1,10 +1,11 @@
 """Models without a training loop, by name."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from twotower.data import Histories
-from twotower.factors.als import ALS
+from twotower.factors.als import ALS, ALSConfig
 from twotower.factors.content import ContentSearch
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
@@ -16,7 +17,7 @@ BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
     "popularity": Popularity.fit,
     "item-knn": ItemKNN.fit,
     "ease": EASE.fit,
-    "als": ALS.fit,
+    "als": partial(ALS.fit, config=ALSConfig(popularity_discount=0.0)),
 }
 """Name → fit(train, num_items)."""
 

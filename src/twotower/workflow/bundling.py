@@ -14,21 +14,27 @@ from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
 from twotower.bundle.storage import save_bundle
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.factors.exposure import LIST_LENGTH, ListBars
 from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.index import AutoConfig, IndexChoice, IndexConfig, ItemIndex, build_index
-from twotower.models.base import VectorScorer
+from twotower.models.base import ServedTowers, VectorScorer
+from twotower.training.cold_start import best_first
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
 from twotower.types import FloatArray
 from twotower.workflow.models import item_text, saved_model
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.refit import refit as refit_model
+from twotower.workflow.refit import refit_blend, refit_folder
 from twotower.workflow.reranking import fitted_blend
-from twotower.workflow.served import ServedTowers, has_towers, served_towers
 from twotower.workflow.text_export import text_model
 
 USUAL_KS: Final = (10, 1000)
 """Items that requests ask the index for: an answer's, and a second stage's candidates."""
+BAR_USERS: Final = 1000
+"""Users whose lists say how often an added item would be recommended."""
+_BLOCK: Final = 256
 
 
 def bundle_contents(
@@ -40,6 +46,7 @@ def bundle_contents(
     metrics: Mapping[str, float] | None = None,
     reranker: Trained | Blend | None = None,
     new_items: bool = True,
+    refitted: bool = False,
 ) -> BundleContents:
     """Everything that serving reads.
 
@@ -54,6 +61,9 @@ def bundle_contents(
     reranker
         What re-ranks candidates: a fitted blend, or a trained model for its vectors, for example
         LightGCN.
+    refitted
+        Whether ``trained`` is a `twotower.workflow.refit.refit`; features are then fitted on all
+        interactions too.
     new_items
         Whether items and texts that training never saw can be encoded: adds the item tower, the
         items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
@@ -63,7 +73,8 @@ def bundle_contents(
     InputError
         Where the model is not a two-tower: it has no towers to serve.
     """
-    towers = served_towers(trained.module, len(dataset.users), name)
+    fitted = dataset.with_all_in_train() if refitted else dataset
+    towers = trained.module.export(len(dataset.users))
     text = item_text(trained.variant, dataset, Silent())
     scorer = trained.module.scorer()
     item_vectors = scorer.item_vectors()
@@ -75,6 +86,7 @@ def bundle_contents(
             config=trained.variant.model_dump(mode="json"),
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
+            fitted_on="all" if refitted else "train",
             metrics=dict(metrics or {}),
             text_encoder=None if text is None else trained.variant.text_encoder,
             history_length=towers.history_length,
@@ -84,7 +96,7 @@ def bundle_contents(
         user_table=towers.user_table,
         history_table=towers.history_table,
         factors=towers.factors,
-        user_features=UserFeatures.fit(dataset.train, dataset.catalogue),
+        user_features=UserFeatures.fit(fitted.train, dataset.catalogue),
         item_vectors=item_vectors,
         users=dataset.users,
         catalogue=dataset.catalogue,
@@ -96,7 +108,7 @@ def bundle_contents(
             if isinstance(reranker, Trained)
             else reranker
         ),
-        new_items=_new_items(trained, towers, dataset, text) if new_items else None,
+        new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
     )
 
 
@@ -155,6 +167,7 @@ def bundle_model(
     index: IndexConfig | AutoConfig | None = None,
     reranker: Path | None = None,
     blend: bool = True,
+    refit: bool = True,
     peers: Sequence[Path] = (),
     new_items: bool = True,
     reporter: Reporter | None = None,
@@ -162,22 +175,30 @@ def bundle_model(
     """Bundle a saved model, with a saved re-ranker if one is given, else a fitted blend.
 
     Where there is no validation part, or ``blend`` is False, there is no second stage then.
-    ``peers`` are folders of other saved models, which the demo compares with.
+    With ``refit`` the bundle holds the model fitted anew on all interactions, which is kept beside
+    the model's folder, ``<folder>-refit``. ``peers`` are folders of other saved models, which the
+    demo compares with.
     """
     reporter = reporter or Silent()
-    trained = saved_model(model, dataset, reporter)
+    trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
-    elif blend and has_towers(trained.module) and (dataset.split == Part.VALIDATION).any():
+    elif blend and trained.variant.model.has_towers and (dataset.split == Part.VALIDATION).any():
         second = fitted_blend(trained, dataset, reporter)
+    if refit:
+        folder = refit_folder(model)
+        trained = refit_model(name, trained, dataset, folder, reporter=reporter)
+        if isinstance(second, Blend):
+            second = refit_blend(second, trained, dataset)
     contents = bundle_contents(
-        read_description(model)["name"],
+        name,
         trained,
         dataset,
         index=index,
         reranker=second,
         new_items=new_items,
+        refitted=refit,
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")
@@ -185,10 +206,34 @@ def bundle_model(
     return write_bundle(out, contents, trained, others)
 
 
+def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars | None:
+    """What an added item has to beat in the lists of users drawn from those with a history."""
+    known = np.flatnonzero(dataset.interactions.lengths).astype(np.int32)
+    if not len(known):
+        return None
+    trained = trained_items(dataset.train, len(dataset.items))
+    draw = np.random.default_rng(0)
+    users = np.sort(draw.choice(known, min(BAR_USERS, len(known)), replace=False))
+    queries = Queries(users, dataset.interactions.select(users))
+    vectors, items = scorer.user_vectors(queries), scorer.item_vectors()
+    bars = np.empty(len(users), dtype=np.float32)
+    for start in range(0, len(users), _BLOCK):
+        rows = np.arange(start, min(start + _BLOCK, len(users)))
+        seen = queries.histories.select(rows)
+        scores = vectors[rows] @ items.T
+        scores[seen.rows, seen.items] = -np.inf
+        bars[rows] = best_first(scores[:, trained], LIST_LENGTH)[:, -1]
+    return ListBars(vectors, bars, int(trained.sum()), share)
+
+
 def _new_items(
-    trained: Trained, towers: ServedTowers, dataset: Dataset, text: FloatArray | None
+    trained: Trained,
+    towers: ServedTowers,
+    dataset: Dataset,
+    text: FloatArray | None,
+    scorer: VectorScorer,
 ) -> NewItems:
-    variant = trained.variant
+    variant, exposure = trained.variant, towers.exposure
     return NewItems(
         tower=towers.item_tower,
         unknown_id=towers.unknown_id,
@@ -202,6 +247,8 @@ def _new_items(
         vector_projection=towers.vector_projection,
         text=text,
         text_model=None if text is None else text_model(variant.text_encoder),
+        vector_scale=towers.cold_scale,
+        bars=None if exposure is None else list_bars(scorer, dataset, exposure),
     )
 
 

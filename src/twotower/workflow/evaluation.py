@@ -23,7 +23,6 @@ from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASEL
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import RERANKED, TwoStages, fitted_blend
-from twotower.workflow.served import has_towers
 
 
 class Evaluator:
@@ -59,6 +58,11 @@ class Evaluator:
             negatives=partial(_negatives, negatives_file),
             leave_out=lambda name, error: self._reporter.note(f"{name} is left out: {error.what}"),
         )
+        if dataset.has_repeats:
+            self._reporter.note(
+                "the log has repeats: no item of a history is taken out of the ranking, "
+                "so that full is full-unmasked"
+            )
         self._users = max(len(one.task.queries) for one in self._passes)
         self._queries = sum(len(one.task.queries) for one in self._passes)
         self._facts = self._described() if any(one.lists for one in self._passes) else None
@@ -229,9 +233,9 @@ def evaluate_seeds(
     for trained in models:
         scorer, seed = trained.module.scorer(), trained.seed
         one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
-        if rerank and has_towers(trained.module):
+        if rerank and trained.variant.model.has_towers:
             blends.append(fitted_blend(trained, dataset, reporter))
-            both = TwoStages(scorer, blends[-1])
+            both = TwoStages(scorer, blends[-1], exclude_seen=not dataset.has_repeats)
             two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
     again = evaluator.rows(name + RERANKED, two_stages) if two_stages else []
     return Measured(evaluator.rows(name, one_stage), again, blends)

@@ -18,7 +18,6 @@ from twotower.data.sample.covers import write_covers
 from twotower.errors import InputError
 from twotower.features import cached_image_embeddings, image_encoder
 from twotower.features.cache import cache_folder
-from twotower.models.build import needs_image
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 from twotower.workflow.progress import Reporter
@@ -47,7 +46,7 @@ def item_image(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatA
     InputError
         Where no item has an image that can be used: it begins with `NO_IMAGES`.
     """
-    if not needs_image(variant.model):
+    if "image" not in variant.model.inputs_needed:
         return None
     if dataset.catalogue[columns.IMAGE].null_count() == len(dataset.items):
         raise InputError(

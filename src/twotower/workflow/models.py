@@ -1,38 +1,46 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from twotower.data import Dataset, Part
+from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
+from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
-from twotower.models.build import needs_text
+from twotower.models.sequence import MOST_FACTOR_WEIGHT
 from twotower.training.fit import Trained, fit
+from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.variants import VARIANTS
+from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     """A variant by name; `InputError` where there is none."""
-    if name not in VARIANTS:
-        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(VARIANTS)}")
-    return VARIANTS[name].vary(text_encoder=text_encoder)
+    if name in VARIANTS:
+        variant = VARIANTS[name]
+    elif name in ADDED_VARIANTS:
+        variant = ADDED_VARIANTS.find(name)
+    else:
+        known = (*VARIANTS, *ADDED_VARIANTS)
+        raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(known)}")
+    return variant.vary(text_encoder=text_encoder)
 
 
 def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
     """``(num_items, t)`` unit embeddings of the items' text, or None for a model without text."""
-    if not needs_text(variant.model):
+    if "text" not in variant.model.inputs_needed:
         return None
     return text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
 
@@ -80,10 +88,12 @@ def train_variant(
         Where the data set has no validation part.
     """
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     if not (dataset.split == Part.VALIDATION).any():
+        why, fix = empty_parts(dataset)
         raise InputError(
-            f"data set {dataset.name!r} has no validation part, which early stopping needs",
-            "prepare it with another split, for example leave-last-two",
+            f"data set {dataset.name!r} has no validation part, which early stopping needs: {why}",
+            f"prepare it again: {fix}",
         )
 
     def validate(module: RetrievalModule) -> float:
@@ -91,20 +101,54 @@ def train_variant(
             module.scorer(), dataset, max_queries=variant.training.validation_users
         )
 
-    return fit(
+    trained = fit(
         variant,
         dataset,
         validate=validate,
         image=item_image(variant, dataset, reporter),  # first: it may find that there are none
         text=item_text(variant, dataset, reporter),
-        teachers={
-            teacher: _teacher(teacher, variant, dataset, seed, models, reporter)
-            for teacher in variant.teachers
-        },
+        teachers=trained_teachers(variant, dataset, seed, models, reporter),
         seed=seed,
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
+    if "factor_weight" in trained.chosen:
+        popularity = Popularity.fit(dataset.train, len(dataset.items))
+        floor = validation_ndcg(popularity, dataset, max_queries=variant.training.validation_users)
+        for warning in _warnings(trained, floor):
+            reporter.failure(f"{name} seed {seed}: {warning}")
+    return trained
+
+
+def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
+    """What is odd about a finished model, given its validation and that of popularity."""
+    chosen = trained.chosen
+    weight = chosen["factor_weight"]
+    if trained.metric is not None and trained.metric < popularity:
+        yield (
+            f"validation NDCG@10 {trained.metric:.4f} is below popularity's {popularity:.4f}; "
+            "recommend by popularity, or train on more interactions"
+        )
+    if chosen["towers_alone"] < popularity:
+        yield (
+            f"the towers alone have validation NDCG@10 {chosen['towers_alone']:.4f}, below "
+            f"popularity's {popularity:.4f}; train for more epochs, or use model als"
+        )
+    if not 1 / MOST_FACTOR_WEIGHT < weight < MOST_FACTOR_WEIGHT:
+        part = "towers" if weight > 1 else "least-squares part"
+        yield (
+            f"the weight of the least-squares part is {weight:g}, the end of what is tried: the "
+            f"{part} adds nothing on this data set"
+        )
+
+
+def trained_teachers(
+    variant: Variant, dataset: Dataset, seed: int, models: Path | None, reporter: Reporter
+) -> dict[str, Scorer]:
+    """What a variant learns from, by name; found or put in ``models``, see `train_variant`."""
+    return {
+        name: _teacher(name, variant, dataset, seed, models, reporter) for name in variant.teachers
+    }
 
 
 def _teacher(
@@ -162,6 +206,7 @@ def trained_model(
         Where the folder holds a model of another data set, seed or settings.
     """
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     if folder.exists():
         if read_variant(folder) != variant:
             raise ArtefactError(
@@ -188,10 +233,21 @@ def trained_model(
     )
     save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
-    state = trained.state
-    best = 0 if state.best_epoch is None else state.best_epoch + 1
-    reporter.note(
-        f"{name} seed {seed}: validation NDCG@10 {state.best_metric:.4f} in epoch {best} "
-        f"of {len(state.epochs)}, {sum(e.seconds for e in state.epochs):.0f} s of training"
-    )
+    reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
+
+
+def summary(trained: Trained) -> str:
+    """The validation of the model that is saved, its epoch, and what was chosen for it."""
+    state, chosen, parts = trained.state, trained.chosen, []
+    if trained.metric is not None:
+        parts.append(f"validation NDCG@10 {trained.metric:.4f}")
+    if state.best_epoch is not None:
+        parts.append(f"weights of epoch {state.best_epoch + 1} of {len(state.epochs)}")
+    if "factor_weight" in chosen:
+        parts.append(
+            f"least-squares weight {chosen['factor_weight']:.3g} "
+            f"(towers alone {chosen['towers_alone']:.4f})"
+        )
+    parts.append(f"{sum(epoch.seconds for epoch in state.epochs):.0f} s of training")
+    return ", ".join(parts)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from twotower.training.trainer import Progress, TrainingState
+from twotower.training.progress import Progress, TrainingState
 
 Bar: TypeAlias = Callable[[int, int | None, str], None]
 """Told how much is done, out of how much (None: not known), and a detail such as a speed."""

@@ -77,17 +77,19 @@ def fit_blend(
         Where no candidate list holds its target.
     """
     blend = unfitted_blend(dataset.train, text)
+    exclude_seen = not dataset.has_repeats
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
     # As many for every query, so that none has a place without an item.
-    left = scorer.num_items - int(queries.histories.lengths.max())
+    left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
     candidates = max(1, min(candidates, left))
     examples, positives = [], []
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        scores, items = top_k(scorer.scores(block), candidates, block.histories)
+        excluded = block.histories if exclude_seen else None
+        scores, items = top_k(scorer.scores(block), candidates, excluded)
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
             if len(place):
@@ -137,6 +139,7 @@ class TwoStages:
     retrieval: VectorScorer
     blend: Blend
     candidates: int = CANDIDATES
+    exclude_seen: bool = True
 
     @property
     def num_items(self) -> int:
@@ -150,7 +153,8 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            found, items = top_k(part, min(self.candidates, self.num_items), block.histories)
+            excluded = block.histories if self.exclude_seen else None
+            found, items = top_k(part, min(self.candidates, self.num_items), excluded)
             again = self.blend.scores(block, items, np.where(items < 0, 0, found))
             # Both stages moved to where they cannot overlap.
             part -= part.max(axis=1, keepdims=True)

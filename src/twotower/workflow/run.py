@@ -1,14 +1,16 @@
 """The whole job: prepare, train, evaluate, bundle. What is finished is not done again."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from twotower.bundle.blend import Blend
 from twotower.data import Dataset, Part
+from twotower.data.declaration import Declaration
+from twotower.data.folders import kind_of
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
@@ -22,6 +24,8 @@ from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.refit import refit as refit_model
+from twotower.workflow.refit import refit_blend, refit_folder
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
 
@@ -50,14 +54,16 @@ class RunResult:
 
 
 def run(
-    source: Path,
+    source: Path | Sequence[str | Path],
     out: Path,
     *,
     settings: PrepareSettings | None = None,
+    declaration: Declaration | None = None,
     models: Sequence[str] = DEFAULT_MODELS,
     seeds: Sequence[int] = (0,),
     text_encoder: str = "minilm",
     index: IndexConfig | AutoConfig | None = None,
+    refit: bool = True,
     on_rows: Callable[[list[Row]], None] | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -66,17 +72,22 @@ def run(
     Parameters
     ----------
     source
-        What `prepare` reads.
+        What `prepare` reads, or a folder that it wrote.
     out
-        Folder for ``dataset``, ``models/<name>/seed-<n>``, ``sampled-negatives.parquet`` and
-        ``bundle``.
+        Folder for ``dataset``, ``models/<name>/seed-<n>`` and ``seed-<n>-refit``,
+        ``sampled-negatives.parquet`` and ``bundle``.
     settings
         How ``source`` is prepared.
+    declaration
+        All that is said about it, as `prepare` takes it.
     models
         Names of baselines and variants; the last two-tower among them is bundled, and beside it
         the vectors of those that are no two-towers, for the demo to compare with.
     seeds
         Training seeds; the first one's model is bundled.
+    refit
+        Whether the bundle holds the model fitted anew on all interactions, see
+        `twotower.workflow.refit`; else the one that was evaluated.
     on_rows
         Called with all result rows so far after each model, so that they can be written.
     """
@@ -84,7 +95,7 @@ def run(
     variants = {name: named_variant(name, text_encoder) for name in models if name not in BASELINES}
     if not seeds:
         raise InputError("seeds must not be empty", "pass at least one, for example 0")
-    dataset = prepared_dataset(source, out / "dataset", settings, reporter)
+    dataset = prepared_dataset(source, out / "dataset", settings, reporter, declaration)
     evaluator = Evaluator(
         dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
     )
@@ -106,6 +117,10 @@ def run(
     if not servable:
         return RunResult(dataset, rows, None)
     name, (model, blend) = list(servable.items())[-1]
+    if refit:
+        folder = refit_folder(out / "models" / name / f"seed-{model.seed}")
+        model = refit_model(name, model, dataset, folder, models=out / "models", reporter=reporter)
+        blend = refit_blend(blend, model, dataset)
     contents = bundle_contents(
         name,
         model,
@@ -115,6 +130,7 @@ def run(
             row.metric: row.value for row in rows if (row.model, row.protocol) == (name, FULL)
         },
         reranker=blend,
+        refitted=refit,
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")
@@ -159,31 +175,88 @@ def _measured(
 
 
 def prepared_dataset(
-    source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
+    source: Path | Sequence[str | Path],
+    folder: Path,
+    settings: PrepareSettings | None,
+    reporter: Reporter,
+    declaration: Declaration | None = None,
 ) -> Dataset:
-    """Prepare a data set, or read the one that is there if it was prepared with ``settings``."""
+    """Prepare a data set, or read the one that is there if the same was asked for.
+
+    A ``source`` that is prepared already is read, and saved to ``folder`` beside the models.
+    """
+    said = declaration or Declaration()
+    if settings is not None:
+        said = said.under(Declaration(prepare=settings))
+    paths = [source] if isinstance(source, str | Path) else list(source)
+    if len(paths) == 1 and kind_of(Path(paths[0])) == "prepared data set":
+        return _given_prepared(Path(paths[0]), folder, said, reporter)
     if folder.exists():
         dataset = Dataset.load(folder)
-        if settings is not None and not _prepared_with(dataset, settings):
+        if not _prepared_with(dataset, said):
             raise InputError(
                 f"{folder} was prepared with other settings than wanted now",
                 "delete it, or choose another output folder",
             )
         reporter.note(f"data set {dataset.name} found prepared")
         return dataset
-    dataset = prepare(source, settings=settings, out=folder, progress=reporter.reading())
+    dataset = prepare(paths, declaration=said, out=folder, progress=reporter.reading())
     reporter.note(
         f"data set {dataset.name} prepared: {len(dataset.users):,} users, "
         f"{len(dataset.items):,} items, {len(dataset.interactions.items):,} interactions, "
         f"{int((dataset.split == Part.TEST).sum()):,} held out for test"
     )
+    for note in dataset.summary.get("notes", ()):
+        reporter.note(note)
     return dataset
 
 
-def _prepared_with(dataset: Dataset, settings: PrepareSettings) -> bool:
-    """Whether the settings that were recorded are these, but for a split that was left open."""
+def _given_prepared(source: Path, folder: Path, said: Declaration, reporter: Reporter) -> Dataset:
+    asked = said.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    words = [
+        word if not isinstance(of, dict) else f"{word}.{key}"
+        for word, of in asked.items()
+        for key in (of if isinstance(of, dict) else [word])
+    ]
+    if words:
+        raise InputError(
+            f"{source} is prepared already, and {words[0]} is asked for",
+            "give the log that it was made of, or leave that out",
+        )
+    dataset = Dataset.load(source)
+    if folder.exists() and Dataset.load(folder).fingerprint != dataset.fingerprint:
+        raise InputError(
+            f"{folder} holds another data set than {source}",
+            "delete it, or choose another output folder",
+        )
+    if not folder.exists():
+        dataset.save(folder)
+    reporter.note(f"data set {dataset.name} was given prepared")
+    return dataset
+
+
+def _prepared_with(dataset: Dataset, said: Declaration) -> bool:
+    """Whether what was recorded is what is said now, but for a split that was left open.
+
+    A ``dataset.toml`` is part of what was recorded and not of what is said: what it says besides
+    is left as it is.
+    """
     recorded = dict(dataset.summary["settings"])
-    wanted = settings.model_dump(mode="json")
+    wanted = said.prepare.model_dump(mode="json")
+    told = dataset.summary.get("declaration", {})
+    for word in set(wanted) - said.prepare.model_fields_set:
+        if word in told.get("prepare", {}):
+            recorded[word] = wanted[word]
     if wanted["split"] is None:
         recorded["split"] = None
-    return recorded == wanted
+    asked = said.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    besides = {word: of for word, of in asked.items() if word != "prepare"}
+    return recorded == wanted and _within(besides, told)
+
+
+def _within(asked: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
+    """Whether everything that is asked was told, with the same values."""
+    return all(
+        _within(value, told.get(word) or {}) if isinstance(value, dict) else told.get(word) == value
+        for word, value in asked.items()
+    )

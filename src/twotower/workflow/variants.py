@@ -9,6 +9,7 @@ from twotower.models.mf import MFConfig
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.models.towers import ItemTowerConfig, UserTowerConfig
 from twotower.models.two_tower import TwoTowerConfig
+from twotower.registry import Registry
 from twotower.training.distillation import MSE, Cosine
 from twotower.training.losses import BPR, InfoNCE, SampledSoftmax
 from twotower.training.negatives import (
@@ -128,8 +129,25 @@ V9: Final = Variant(
         validation_users=20_000,
     ),
 )
-"""The product's default: no user table, a transformer over the history, trained at every position
-of it, beside least-squares factors; `docs/v9.md` says how it came about."""
+"""No user table, a transformer over the newest items of a history, trained at every position of
+them, beside least-squares factors; `docs/v9.md` says how it came about."""
+
+V10: Final = V9.vary(
+    model=V9.model.vary(index_dim=None, item_dropout=0.2),
+    training=TrainingConfig(
+        epochs=100,
+        learning_rate=2e-3,
+        warmup_steps=100,
+        average=0.998,
+        patience=3,
+        validation_users=20_000,
+        validate_steps=250,
+        towers_alone=True,
+    ),
+    sizing="by-log",
+)
+"""v9 whose towers are trained on whole histories until validation of the towers alone ends it, in
+sizes that follow from the log, and not projected; `docs/v10.md` says how it came about."""
 
 VARIANTS: Final = {
     "mf": MF,
@@ -150,8 +168,13 @@ VARIANTS: Final = {
     "v8": V8,
     "v5-no-log-q": V5_NO_LOG_Q,
     "v9": V9,
+    "v10": V10,
 }
 """Name → variant, in the order of the study."""
+
+
+ADDED_VARIANTS: Final[Registry[Variant]] = Registry("twotower.variants", "model", {})
+"""Variants that other packages add by entry points, each a `Variant`."""
 
 
 class Step(NamedTuple):
@@ -184,5 +207,6 @@ STUDY: Final = (
     Step("v8", "v5", "parts summed by learned gates instead of the concat-MLP"),
     Step("v5-no-log-q", "v5", "no log-q correction"),
     Step("v9", None, "a transformer over the history beside least squares, no user table"),
+    Step("v10", "v9", "whole histories, sizes by the log, towers trained until they converge"),
 )
 """The ablation study, parents before children; each row differs from its parent in one thing."""

@@ -1,13 +1,15 @@
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
+from twotower.data import Histories
 from twotower.errors import InputError
 from twotower.index import HnswConfig, build_index
 from twotower.inference import Pipeline
 from twotower.inference import batch as batch_module
-from twotower.inference.batch import read_users, recommend_to_file
+from twotower.inference.batch import BatchCounts, read_users, recommend_to_file
 
 
 def test_every_user_gets_the_exact_best(contents, tmp_path, monkeypatch) -> None:
@@ -20,7 +22,8 @@ def test_every_user_gets_the_exact_best(contents, tmp_path, monkeypatch) -> None
     )  # fmt: skip
     assert done == [5, 5, 2]
     table = pl.read_parquet(tmp_path / "out.parquet")
-    assert table.columns == ["user_id", "rank", "item_id", "score"]
+    assert table.columns == ["user_id", "rank", "item_id", "score", "source"]
+    assert set(table["source"]) == {"model"}
     exact = Pipeline(contents)
     for user in contents.users.ids:
         mine = table.filter(pl.col("user_id") == user)
@@ -54,3 +57,53 @@ def test_an_unknown_user_leaves_no_file(contents, tmp_path) -> None:
     with pytest.raises(InputError, match="unknown user 'eve'"):
         recommend_to_file(Pipeline(contents), ["user-01", "eve"], tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_users_are_counted_in_the_refusal(contents, tmp_path) -> None:
+    with pytest.raises(
+        InputError, match=r"^unknown user 'eve' and 1 more of 3; pass unknown='popular' to give"
+    ):
+        recommend_to_file(Pipeline(contents), ["eve", "user-01", "adam"], tmp_path / "out.parquet")
+
+
+def test_unknown_users_get_popular_items_that_are_marked(contents, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(batch_module, "_USERS_AT_ONCE", 2)
+    users, out = ["eve", "user-01", "adam"], tmp_path / "out.parquet"
+    counts = recommend_to_file(Pipeline(contents), users, out, 3, unknown="popular")
+    assert counts == BatchCounts(users=3, rows=9, unknown=2, empty=0)
+    table = pl.read_parquet(out)
+    assert table.filter(pl.col("source") == "popular")["user_id"].unique(
+        maintain_order=True
+    ).to_list() == ["eve", "adam"]
+    events = np.bincount(contents.histories.items, minlength=len(contents.items))
+    got = table.filter(pl.col("user_id") == "eve")
+    assert got["score"].to_list() == sorted(events.tolist(), reverse=True)[:3]
+    assert [events[contents.items.index(item)] for item in got["item_id"]] == got["score"].to_list()
+    known = [one.item_id for one in Pipeline(contents).recommend("user-01", k=3)]
+    assert table.filter(pl.col("user_id") == "user-01")["item_id"].to_list() == known
+
+
+def test_unknown_users_can_be_left_out(contents, tmp_path) -> None:
+    out = tmp_path / "out.parquet"
+    counts = recommend_to_file(Pipeline(contents), ["eve", "user-01"], out, 3, unknown="skip")
+    assert counts == BatchCounts(users=2, rows=3, unknown=1, empty=0)
+    assert set(pl.read_parquet(out)["user_id"]) == {"user-01"}
+    counts = recommend_to_file(Pipeline(contents), ["eve"], out, 3, unknown="skip")
+    assert counts == BatchCounts(users=1, rows=0, unknown=1, empty=0)
+    assert pl.read_parquet(out).height == 0
+
+
+def test_users_who_have_had_everything_are_counted(contents, tmp_path) -> None:
+    everything = Histories.from_lists([list(range(len(contents.items)))] * len(contents.users))
+    full = Pipeline(replace(contents, histories=everything))
+    counts = recommend_to_file(full, contents.users.ids, tmp_path / "out.parquet", 3)
+    assert counts == BatchCounts(users=12, rows=0, unknown=0, empty=12)
+    seen = recommend_to_file(
+        full, contents.users.ids, tmp_path / "out.parquet", 3, exclude_seen=False
+    )
+    assert seen == BatchCounts(users=12, rows=36, unknown=0, empty=0)
+
+
+def test_ids_that_are_numbers_are_read_as_ids(tmp_path) -> None:
+    pl.DataFrame({"user_id": [1.0, 20.0]}).write_parquet(tmp_path / "u.parquet")
+    assert read_users(tmp_path / "u.parquet") == ["1", "20"]

@@ -3,6 +3,7 @@ import pytest
 
 from twotower.bundle.append_only import GrowingRows, roomy
 from twotower.errors import InputError
+from twotower.inference import franchise as franchise_module
 from twotower.inference.encoded_items import EncodedItems
 from twotower.inference.filters import Filters
 from twotower.inference.item_table import Descriptions, ItemTable
@@ -80,6 +81,22 @@ def test_availability_comes_and_goes_and_may_come_first(table) -> None:
     grown = shut.with_items(described("n1"), encoded())
     assert np.flatnonzero(~grown.open).tolist() == [5, 60]
     assert grown.with_availability({"n1": True, "item-05": True}).open.all()
+
+
+def test_a_title_is_parsed_once_for_all_tables(table, monkeypatch) -> None:
+    parsed: list[str | None] = []
+    franchise = franchise_module.franchise
+    monkeypatch.setattr(
+        franchise_module, "franchise", lambda title: (parsed.append(title), franchise(title))[1]
+    )
+    before = table.franchises
+    assert len(parsed) == 59  # one has no title
+    grown = table.with_availability({"item-05": False}).with_items(
+        described("n1", title="New Saga 2"), encoded()
+    )
+    assert grown.franchises.tolist() == [*before.tolist(), before.max() + 1]
+    assert parsed[59:] == ["New Saga 2"]
+    assert table.without(["item-03"]).franchises is before
 
 
 def test_the_mask_of_a_filter(table) -> None:

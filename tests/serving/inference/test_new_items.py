@@ -113,7 +113,7 @@ def test_a_new_item_counts_in_a_history(open_contents) -> None:
     assert "n1" not in [one.item_id for one in found]
     plain = grown.recommend("user-03", k=60)
     assert [one.score for one in found[:5]] != [one.score for one in plain[:5]]
-    assert "because you looked at Game 7 Deluxe" in {
+    assert "because of Game 7 Deluxe" in {
         one.reason.text for one in found if one.reason is not None
     }
 

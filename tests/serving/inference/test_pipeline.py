@@ -259,8 +259,23 @@ def test_the_reason_is_the_nearest_item_of_the_history(pipeline, contents):
         assert similarity.max() > 0
         assert one.reason.item_id == best
         assert one.reason.similarity == pytest.approx(float(similarity.max()), abs=1e-5)
-        verb = "looked at" if best == "item-41" else "bought"
-        assert one.reason.text == f"because you {verb} {one.reason.title or best}"
+        where = "" if best == "item-41" else " in your history"
+        assert one.reason.text == f"because of {one.reason.title or best}{where}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("view", "because you viewed Game 41"),
+        ("cart", "because you put Game 41 in the cart"),
+        ("buy", "because you bought Game 41"),
+        ("rating", "because you rated Game 41"),
+    ],
+)
+def test_the_reason_says_what_was_done(pipeline, kind, text):
+    past = [Past("item-41", kind, 5.0 if kind == "rating" else None, 10**12)]
+    found = pipeline.recommend_batch([Request("somebody", past=past)], 60)[0]
+    assert {one.reason.text for one in found if one.reason is not None} == {text}
 
 
 def test_stage_scores(pipeline):

@@ -78,3 +78,22 @@ def test_what_was_found_before_is_used() -> None:
     shallow = found[0][:12], found[1][:12]
     again = nearest(index, VECTORS, query, 20, OpenItems.of(mask), shallow)
     np.testing.assert_array_equal(again[1], items)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("rows", [400, 380])
+@pytest.mark.parametrize("k", [3, 30, 400])
+def test_rows_that_changed_since_the_index_was_made_are_found_as_they_are(config, rows, k) -> None:
+    stale = np.array([3, 77, 200, 201, 379])
+    before = VECTORS.copy()
+    before[stale] = 9 * RNG.normal(size=(len(stale), 8))  # the best of many queries
+    index = build_index(before[:rows], config)
+    mask = np.ones(400, dtype=bool)
+    mask[[77, 390]] = False
+    for query in RNG.normal(size=(20, 8)).astype(np.float32):
+        scores, items = nearest(index, VECTORS, query, k, OpenItems.of(mask), stale=stale)
+        np.testing.assert_allclose(scores, VECTORS[items] @ query, rtol=1e-4, atol=1e-5)
+        assert len(set(items.tolist())) == len(items) == min(k, 398)
+        assert not {77, 390} & set(items.tolist())
+        if index.is_exact:
+            np.testing.assert_array_equal(items, truth(query, k, mask))

@@ -41,6 +41,17 @@ def test_loopback_reads_freely_until_there_are_keys(host, tmp_path) -> None:
     assert not ServeSettings(bundle="b", host=host, anonymous_read=False).reading_is_free
 
 
+@pytest.mark.parametrize("proxies", ["127.0.0.1", "10.0.0.0/8, ::1", "*", None])
+def test_proxies_are_named_by_address(proxies) -> None:
+    assert ServeSettings(bundle="b", forwarded_allow_ips=proxies).forwarded_allow_ips == proxies
+
+
+@pytest.mark.parametrize("proxies", ["proxy", "10.0.0.1/8", "10.0.0.1 10.0.0.2"])
+def test_a_proxy_that_is_no_address_is_refused(proxies) -> None:
+    with pytest.raises(ValidationError, match="not an address or a network: "):
+        ServeSettings(bundle="b", forwarded_allow_ips=proxies)
+
+
 def test_every_setting_is_documented_and_every_variable_is_a_setting() -> None:
     fields = set(ServeSettings.model_fields)
     table = (ROOT / "docs" / "serving.md").read_text().split("## Settings")[1].split("##")[0]

@@ -41,9 +41,9 @@ def encoded(monkeypatch) -> list[int]:
     calls: list[int] = []
     encode = ItemEncoder.encode
 
-    def counted(self, rows, text):
+    def counted(self, rows, text, added=0):
         calls.append(rows.height)
-        return encode(self, rows, text)
+        return encode(self, rows, text, added)
 
     monkeypatch.setattr(ItemEncoder, "encode", counted)
     return calls

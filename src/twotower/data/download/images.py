@@ -117,7 +117,7 @@ def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> Fet
         try:
             body = _receive(client, url, limits.max_bytes)
         except _RefusedError as error:
-            with atomic_file(refusal) as temporary:
+            with atomic_file(refusal, durable=False) as temporary:
                 temporary.write_text(
                     json.dumps({"url": url, "reason": str(error)}), encoding="utf-8"
                 )
@@ -128,7 +128,7 @@ def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> Fet
                 return FetchedImage(url, None, f"{error}, {failures} tries")
             time.sleep(pause_after(failures, limits.backoff))
             continue
-        with atomic_file(target) as temporary:
+        with atomic_file(target, durable=False) as temporary:
             temporary.write_bytes(body)
         return FetchedImage(url, target)
 

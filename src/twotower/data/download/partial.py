@@ -8,7 +8,7 @@ from typing import BinaryIO, Self
 
 import httpx
 
-from twotower.data.atomic import atomic_file
+from twotower.data.atomic import atomic_file, publish_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +114,5 @@ class Partial:
 
     def finish(self, target: Path) -> None:
         """Give the file its name and drop the description."""
-        self.path.replace(target)
+        publish_file(self.path, target)
         self._description.unlink(missing_ok=True)

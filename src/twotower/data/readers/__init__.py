@@ -1,7 +1,8 @@
 """Readers: each delivers the canonical columns of a log or catalogue, chunk by chunk."""
 
 from twotower.data.readers.chunk import Check, Chunk, Reject, set_aside
-from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.mapping import ColumnMapping, Columns
+from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, Source, read_source
 
 __all__ = [
@@ -9,7 +10,9 @@ __all__ = [
     "Check",
     "Chunk",
     "ColumnMapping",
+    "Columns",
     "LogFile",
+    "ReadOptions",
     "Reject",
     "Source",
     "read_source",

@@ -1,5 +1,6 @@
-"""The catalogue rows of Amazon Reviews 2023 (``meta_<Category>.jsonl``)."""
+"""The catalogue rows of Amazon Reviews 2023, as published, by Hugging Face, or as Parquet."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import polars as pl
@@ -9,6 +10,43 @@ from twotower.data import columns
 META_COLUMNS: Final = (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
 ASIN_COLUMNS: Final = ("parent_asin", "asin")
 """Names, in lower case, of item columns that hold Amazon's product numbers."""
+
+META_KEYS: Final[Mapping[str, str]] = {
+    columns.ITEM_ID: "parent_asin",
+    columns.TITLE: "title",
+    columns.DESCRIPTION: "description",
+    columns.PRICE: "price",
+    columns.CATEGORY: "categories",
+    columns.AVERAGE_RATING: "average_rating",
+    columns.RATING_COUNT: "rating_number",
+    columns.IMAGE: "images",
+    columns.FEATURES: "features",
+    columns.STORE: "store",
+}
+"""Amazon's key for each of `META_COLUMNS`."""
+MAIN_CATEGORY: Final = "main_category"
+
+
+def meta_columns(found: Mapping[str, str]) -> dict[str, str]:
+    """The key for each canonical column: Amazon's own, but those that were found elsewhere."""
+    own = {*META_KEYS.values(), MAIN_CATEGORY}
+    others = {column: name for column, name in found.items() if name not in own}
+    return {**META_KEYS, **others}
+
+
+def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
+    """Takes the values of ``keys`` from a product, Amazon's own as `meta_row` does."""
+    others = [column for column, key in keys.items() if META_KEYS.get(column) != key]
+    if not others:
+        return meta_row
+    names = list(keys)
+
+    def take(row: dict[str, Any]) -> tuple[Any, ...]:
+        values = dict(zip(META_COLUMNS, meta_row(row), strict=True))
+        values.update((column, row.get(keys[column])) for column in others)
+        return tuple(values[name] for name in names)
+
+    return take
 
 
 def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -70,6 +108,13 @@ def _category(row: dict[str, Any]) -> str | None:
 
 
 def _image(value: Any) -> str | None:
+    if isinstance(value, dict):  # Hugging Face has a list for each size
+        sizes = {size: links for size, links in value.items() if isinstance(links, list)}
+        most = max(map(len, sizes.values()), default=0)
+        value = [
+            {size: links[place] for size, links in sizes.items() if place < len(links)}
+            for place in range(most)
+        ]
     images = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
     images.sort(key=lambda one: one.get("variant") != "MAIN")
     links = (one.get(size) for one in images for size in ("hi_res", "large", "thumb"))

@@ -22,7 +22,8 @@ class Reject:
     Attributes
     ----------
     line
-        Line of the source file, from 1; row number for Parquet.
+        Line of the source file, from 1; number of the row for Parquet, of the object for JSON
+        where objects and lines differ.
     reason
         ``column: what``, or what is wrong with the whole line. Counted as it stands.
     value
@@ -39,11 +40,22 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A fault that a row can have: where ``failing`` is true, the row is set aside."""
+    """A fault that a row can have: where ``failing`` is true, the row is set aside.
+
+    Attributes
+    ----------
+    column, what
+        The column at fault, and its fault: together they are the reason.
+    failing
+        True where a row has it.
+    shown
+        The column whose value is reported, where it is another.
+    """
 
     column: str
     what: str
     failing: pl.Expr
+    shown: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,7 @@ def set_aside(chunk: Chunk, checks: Sequence[Check]) -> Chunk:
         check, line = checks[number], row[columns.LINE]
         reason = f"{check.column}: {check.what}"
         text = chunk.row_text(line)[:EXCERPT]
-        rejects.append(Reject(line, reason, _shown(row[check.column]), text))
+        rejects.append(Reject(line, reason, _shown(row[check.shown or check.column]), text))
     return replace(chunk, rows=chunk.rows.filter(failed.is_null()), rejects=rejects)
 
 

@@ -1,36 +1,32 @@
 """Which files of a folder are the log, its parts, and the catalogue: by their names alone."""
 
-import re
 from pathlib import Path
 from typing import Final
 
-from twotower.data.dataset import Part
-from twotower.data.readers.tables import table_suffix
+from twotower.data.readers.discovery import PART, Found, FoundLog, Resolve, nested_logs, one_log
+from twotower.data.readers.tables import column_names, table_suffix, uncompressed_name
 from twotower.errors import InputError
 
-_PARTS: Final = {
-    "train": Part.TRAIN,
-    "valid": Part.VALIDATION,
-    "validation": Part.VALIDATION,
-    "val": Part.VALIDATION,
-    "test": Part.TEST,
-}
-_PART = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})$")
 _CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
-_BESIDE: Final = ("user", "users")
-"""Tables that stand beside a log and are none: what is known about the users."""
+_BESIDE: Final = ("user", "users", "readme", "license", "licence", "manifest", "rejects")
+"""Files that stand beside a log and are none: what is known about the users, or the files."""
+_GENERAL: Final = (".json", ".txt", ".dat", ".data")
+"""Suffixes of logs, and of much else."""
 _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w_his")
 """Folders of Amazon Reviews 2023, as published and as downloaded."""
 
 
-def find_logs(path: Path) -> list[tuple[Path, Part | None]]:
-    """The log's files, each with the part of the split that its name says.
+def find_logs(path: Path, resolve: Resolve) -> Found:
+    """The files of a log, each with the part of the split that its name says.
 
     Parameters
     ----------
     path
         A file, a folder, or the common beginning of files' names. A single log has no part,
-        whatever its name.
+        whatever its name. Of a folder the tables are taken that have the columns of a log, where
+        these have the same ones; else those of folders below that Hive or the parts name.
+    resolve
+        Tells a log by its columns.
 
     Raises
     ------
@@ -38,28 +34,30 @@ def find_logs(path: Path) -> list[tuple[Path, Part | None]]:
         Where there is no log, or more than one that are not the parts of one.
     """
     if path.is_file():
-        return [(path, None)]
-    if path.is_dir():
-        logs = _logs(path) or _published(path)
-    else:
-        logs = [file for file in _logs(path.parent) if _base(file) == path.name]
-    if not logs:
+        return Found((FoundLog(path),))
+    tables = log_tables(path)
+    if path.is_dir() and not tables:
+        tables = _published(path)
+    found = [FoundLog(file) for file in tables]
+    if path.is_dir() and not found:
+        found = nested_logs(path, lambda file: table_suffix(file) is not None)
+    if not found:
         raise InputError(
             _nothing_found(path),
-            "give a folder with reviews.jsonl and meta.jsonl, interactions.parquet and "
-            "items.parquet, a RecBole .inter file, or train and test files; or give the path of "
-            "one CSV, Parquet or JSONL file, with a ColumnMapping where its names are unusual",
+            "give a folder with a log (CSV, JSON lines or Parquet, such as interactions.parquet "
+            "beside items.parquet), with train and test files or a RecBole .inter file; or give "
+            "the path of one file, with the names of its columns where they are unusual",
         )
-    if len(logs) == 1:
-        return [(logs[0], None)]
-    parts = [_part(file) for file in logs]
-    one_each = len(set(parts)) == len(parts) and None not in parts
-    if not (one_each and len({_base(file) for file in logs}) == 1 and Part.TRAIN in parts):
-        raise InputError(
-            f"{path} holds more than one log: {', '.join(file.name for file in logs[:10])}",
-            "give the path of one, or what the names of its parts begin with",
-        )
-    return sorted(zip(logs, parts, strict=True), key=lambda pair: pair[1] or Part.TRAIN)
+    logs = one_log(path, found, stem_of, resolve)
+    # None has the columns of a log: what the first one lacks is said when it is read.
+    return logs if logs.logs else Found((found[0],), tuple(one.path for one in found[1:]))
+
+
+def log_tables(path: Path) -> list[Path]:
+    """Tables of a folder, or of a common beginning of names, that may be a log by their names."""
+    if path.is_dir():
+        return _logs(path)
+    return [file for file in _logs(path.parent) if _base(file) == path.name]
 
 
 def find_catalogue(log: Path) -> Path | None:
@@ -70,6 +68,11 @@ def find_catalogue(log: Path) -> Path | None:
     own = [file for file in candidates if _base(file) in (base, f"meta_{base}")]
     general = [file for file in candidates if _base(file) in _CATALOGUES]
     return next(iter(own or general), None)
+
+
+def tables_beside(log: Path) -> list[Path]:
+    """Other tables in the folder of a log."""
+    return [file for file in _tables(log.parent) if file != log]
 
 
 def _nothing_found(path: Path) -> str:
@@ -84,7 +87,17 @@ def _nothing_found(path: Path) -> str:
 
 
 def _logs(folder: Path) -> list[Path]:
-    return [file for file in _tables(folder) if not _is_catalogue(file)]
+    """Logs of a folder; text of a general suffix is one only where there is nothing else."""
+    logs = [file for file in _tables(folder) if not _is_catalogue(file)]
+    special = [file for file in logs if table_suffix(file) not in _GENERAL]
+    return special or [file for file in logs if _has_columns(file)]
+
+
+def _has_columns(file: Path) -> bool:
+    try:
+        return len(column_names(file)) > 1
+    except InputError:
+        return True
 
 
 def _published(folder: Path) -> list[Path]:
@@ -104,26 +117,22 @@ def _tables(folder: Path) -> list[Path]:
         for file in folder.iterdir()
         if table_suffix(file)
         and file.is_file()
-        and not file.name.startswith(".")
-        and _base(file) not in _BESIDE
+        and not file.name.startswith((".", "_"))
+        and _base(file).lower() not in _BESIDE
     )
 
 
 def _is_catalogue(file: Path) -> bool:
-    stem = _stem(file)
+    stem = stem_of(file)
     return table_suffix(file) == ".item" or stem in _CATALOGUES or stem.startswith("meta_")
-
-
-def _part(file: Path) -> Part | None:
-    found = _PART.search(_stem(file))
-    return _PARTS[found.group(1)] if found else None
 
 
 def _base(file: Path) -> str:
     """The name without its endings and part: ``Video_Games`` of ``Video_Games.train.csv.gz``."""
-    return _PART.sub("", _stem(file))
+    return PART.sub("", stem_of(file))
 
 
-def _stem(file: Path) -> str:
-    name = file.name.removesuffix(".gz")
+def stem_of(file: Path) -> str:
+    """A file's name without its endings."""
+    name = file.name[: len(uncompressed_name(file))]
     return name[: len(name) - len(table_suffix(file) or "")]

@@ -1,10 +1,13 @@
-"""JSON lines: one object a line."""
+"""JSON: one object a line, an array of objects, objects over several lines, Python dicts."""
 
+import ast
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -12,53 +15,177 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers.chunk import CHUNK_ROWS, EXCERPT, Check, Chunk, Reject, set_aside
+from twotower.data.readers.mapping import Columns
+from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.text import LineFile
 from twotower.data.readers.values import IDS, NUMBERS
+from twotower.errors import InputError
 
 Extract = Callable[[dict[str, Any]], Sequence[Any]]
 """Takes the wanted values from one object."""
 
-_KEYS_FROM = 100
+KEYS_FROM: Final = 1000
+"""Objects whose keys are known before a file is read; later ones are found on the way."""
+
+LONGEST_OBJECT: Final = 1 << 24
+"""Characters of an object that spans lines, above which its file is taken to be broken."""
 
 
-def jsonl_keys(path: Path) -> list[str]:
-    """Keys of the first objects of a file, in order of appearance."""
-    with LineFile(path) as lines:
-        found = (_parse(line) for line in islice(lines, _KEYS_FROM))
+def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -> list[str]:
+    """Keys of the first objects of a file, or of all, in order of appearance."""
+    with LineFile(path, options) as lines:
+        found = (_parse(line) for _, line in islice(_records(path, lines), most))
         return list(dict.fromkeys(key for row in found if isinstance(row, dict) for key in row))
 
 
-def read_jsonl(path: Path, names: Sequence[str], extract: Extract) -> Iterator[Chunk]:
-    """Yield chunks with the canonical columns ``names``, as ``extract`` gives them.
+def read_jsonl(
+    path: Path, options: ReadOptions, found: Columns, extract: Callable[[], Extract]
+) -> Iterator[Chunk]:
+    """Yield chunks with the canonical columns of ``found``.
 
     Blank lines are skipped. Values that do not fit a column's type are left as text.
+
+    Parameters
+    ----------
+    path
+        The file.
+    options
+        What is said about it.
+    found
+        Its columns; keys that first appear in the middle of the file are added as they come.
+    extract
+        Makes what takes the values of the columns as they are by then.
     """
-    with LineFile(path) as lines:
-        numbered = enumerate(lines, 1)
-        while block := list(islice(numbered, CHUNK_ROWS)):
-            yield _chunk(block, names, extract, lines.fraction)
+    with LineFile(path, options) as lines:
+        records = _records(path, lines)
+        while block := list(islice(records, CHUNK_ROWS)):
+            yield _chunk(block, found, extract, lines.fraction)
+
+
+def _records(path: Path, lines: LineFile) -> Iterator[tuple[int, bytes]]:
+    """The text of each object with its line, or its number where objects and lines differ."""
+    numbered = enumerate(lines, 1)
+    head: list[tuple[int, bytes]] = []
+    for number, line in numbered:
+        head.append((number, line))
+        if line.strip():
+            break
+    if head and _spans_lines(head[-1][1]):
+        yield from _joined(path, head, numbered)
+        return
+    yield from head
+    yield from numbered
+
+
+def _spans_lines(line: bytes) -> bool:
+    """Whether a first line is the beginning of an array, or of an object that goes on below."""
+    line = line.strip()
+    if line.startswith(b"["):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return True
+        return bool(row) and all(isinstance(one, dict) for one in row)
+    if not line.startswith(b"{"):
+        return False
+    return line == b"{" or (isinstance(_parse(line), str) and line.endswith((b",", b"{", b"[")))
+
+
+def _joined(
+    path: Path, head: list[tuple[int, bytes]], more: Iterator[tuple[int, bytes]]
+) -> Iterator[tuple[int, bytes]]:
+    """Objects of an array, or one below another, wherever their lines end; numbered from 1."""
+    decoder = json.JSONDecoder()
+    lines = (line.decode(errors="replace") for _, line in chain(head, more))
+    text, at, number, line_number = "", 0, 0, 1
+    while True:
+        while at < len(text) and (text[at].isspace() or text[at] in ",[]"):
+            line_number += text[at] == "\n"
+            at += 1
+        if at == len(text):
+            line = next(lines, None)
+            if line is None:
+                return
+            text, at = line, 0
+            continue
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            # Several lines at a time: an object is tried again each time that it has grown.
+            more_lines = list(islice(lines, 1 + (len(text) - at) // 200))
+            if not more_lines or len(text) - at > LONGEST_OBJECT:
+                raise InputError(
+                    f"{path}:{line_number}: broken JSON in what begins here ({error})",
+                    "give JSON lines (one object a line) or an array of objects",
+                ) from error
+            text, at = text[at:] + "".join(more_lines), 0
+            continue
+        number += 1
+        yield number, text[at:end].encode(errors="surrogatepass")
+        line_number += text.count("\n", at, end)
+        at = end
 
 
 def _chunk(
-    block: list[tuple[int, bytes]], names: Sequence[str], extract: Extract, fraction: float
+    block: list[tuple[int, bytes]],
+    found: Columns,
+    extract: Callable[[], Extract],
+    fraction: float,
 ) -> Chunk:
-    first = block[0][0]
-    values: list[Sequence[Any]] = []
+    objects: list[dict[str, Any]] = []
     numbers: list[int] = []
     rejects: list[Reject] = []
+    texts: dict[int, bytes] | None = None
 
     def row_text(line: int) -> str:
-        return _text(block[line - first][1])
+        nonlocal texts
+        if texts is None:
+            texts = dict(block)
+        return _text(texts[line])
 
+    known = found.keys
     for number, line in block:
         row = _parse(line)
         if isinstance(row, dict):
-            values.append(extract(row))
+            if not row.keys() <= known:
+                found.add(row, number)
+            objects.append(row)
             numbers.append(number)
         elif row is not None:
             text = _text(line)
             rejects.append(Reject(number, row, text[:EXCERPT], text[:EXCERPT]))
+    chunk = rows_of_objects(objects, numbers, tuple(found.canonical), extract(), fraction, row_text)
+    return replace(chunk, rejects=[*rejects, *chunk.rejects])
+
+
+def rows_of_objects(
+    objects: Sequence[dict[str, Any]],
+    lines: int | Sequence[int],
+    names: Sequence[str],
+    take: Extract,
+    fraction: float,
+    row_text: Callable[[int], str] | None = None,
+) -> Chunk:
+    """A chunk of objects that are read already.
+
+    Parameters
+    ----------
+    objects
+        The rows.
+    lines
+        The line of each, or the number of the first.
+    names
+        Canonical columns, in the order of what ``take`` gives.
+    take
+        Gives the values of an object.
+    fraction
+        How much of the file has been read.
+    row_text
+        Gives the text of a row; by default the object as JSON.
+    """
+    values = [take(row) for row in objects]
     by_column = list(zip(*values, strict=True)) if values else [()] * len(names)
+    numbers = range(lines, lines + len(objects)) if isinstance(lines, int) else lines
     rows = pl.DataFrame([_series(*column) for column in zip(names, by_column, strict=True)])
     rows = rows.with_columns(pl.Series(columns.LINE, numbers, dtype=pl.Int64))
     checks = [
@@ -66,7 +193,13 @@ def _chunk(
         for name, column in zip(names, by_column, strict=True)
         if name in IDS and not _is_text(column)
     ]
-    return set_aside(Chunk(rows, rejects, row_text, fraction), checks)
+    if row_text is None:
+        first = numbers[0] if objects else 0
+
+        def row_text(line: int) -> str:
+            return json.dumps(objects[line - first], default=str)
+
+    return set_aside(Chunk(rows, [], row_text, fraction), checks)
 
 
 def _parse(line: bytes) -> dict[str, Any] | str | None:
@@ -82,16 +215,33 @@ def _parse(line: bytes) -> dict[str, Any] | str | None:
 
 def _parse_leniently(line: bytes) -> dict[str, Any] | str:
     try:
-        text = line.decode()
+        text = line.decode().strip().removesuffix(",")
     except UnicodeDecodeError:
         return "bad UTF-8"
     try:
         # Python writes NaN, which is not JSON: read it, so that the value is what is reported.
         row = json.loads(text)
-        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError):
+        row = _python_dict(text)
+    try:
+        json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except (ValueError, TypeError, RecursionError):
+        return "broken JSON"
+    if row is None:
         return "broken JSON"
     return row if isinstance(row, dict) else "not a JSON object"
+
+
+def _python_dict(text: str) -> Any:
+    """What Python wrote as a dict (``{'user': u'A', 'early': False}``), None where it is none."""
+    if not text.startswith("{"):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
 
 
 def _series(name: str, values: Sequence[Any]) -> pl.Series:
@@ -99,13 +249,13 @@ def _series(name: str, values: Sequence[Any]) -> pl.Series:
     if bool not in set(map(type, values)):
         try:
             return pl.Series(name, values, dtype=dtype)
-        except TypeError:
+        except (TypeError, OverflowError, pl.exceptions.PolarsError):
             pass
     return pl.Series(name, [_as_text(value) for value in values], dtype=pl.String)
 
 
 def _as_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _is_text(values: Sequence[Any]) -> bool:
@@ -113,7 +263,15 @@ def _is_text(values: Sequence[Any]) -> bool:
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    return np.asarray([type(value) not in (str, int, type(None)) for value in values], dtype=bool)
+    """Lists, booleans and broken numbers are no ids; 12.0 is one, and NaN is a missing one."""
+    return np.asarray(
+        [
+            type(value) not in (str, int, type(None))
+            and not (type(value) is float and (value != value or value.is_integer()))
+            for value in values
+        ],
+        dtype=bool,
+    )
 
 
 def _text(line: bytes) -> str:

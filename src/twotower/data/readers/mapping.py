@@ -1,6 +1,7 @@
 """Which column of a source is which: named by the caller, or known by its usual names."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -10,26 +11,44 @@ from twotower.data import columns
 from twotower.errors import InputError
 
 LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    columns.USER_ID: ("user_id", "user", "userid", "uid", "reviewerid", "customer_id"),
-    columns.ITEM_ID: (
-        "item_id", "item", "itemid", "iid", "parent_asin", "asin",
-        "movieid", "movie_id", "product_id", "business_id",
+    columns.USER_ID: (
+        "user_id", "user", "uid", "reviewer_id", "customer_id", "customer", "visitor_id",
+        "member_id", "account_id", "client_id", "buyer_id", "person_id", "profile_id",
     ),
-    columns.RATING: ("rating", "score", "stars", "overall"),
-    columns.TIMESTAMP: ("timestamp", "time", "ts", "datetime", "date", "unixreviewtime"),
+    columns.ITEM_ID: (
+        "item_id", "item", "iid", "parent_asin", "asin", "movie_id", "product_id", "business_id",
+        "article_id", "sku", "stock_code", "isbn", "book_id", "track_id", "song_id", "anime_id",
+        "gmap_id", "news_id", "venue_id", "game_id", "recipe_id", "content_id",
+    ),
+    columns.RATING: ("rating", "score", "stars", "overall", "book_rating"),
+    columns.TIMESTAMP: (
+        "timestamp", "time", "ts", "datetime", "date", "unix_review_time", "event_time",
+        "event_date", "created_at", "occurred_at", "review_time", "review_date", "invoice_date",
+        "order_date", "purchase_date", "date_added", "t_dat",
+    ),
     columns.ORDER: ("order", "position"),
+    columns.EVENT: ("event", "event_type", "event_name", "action", "behavior", "behaviour", "kind"),
 }  # fmt: skip
-"""Usual names of a log's columns, compared without case; the first found is taken."""
+"""Usual names of a log's columns; the first found is taken.
+
+Case, blanks, dashes, points and underscores do not count: ``userId`` is ``user_id``.
+"""
 
 CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.ITEM_ID: LOG_NAMES[columns.ITEM_ID] + ("id",),
-    columns.TITLE: ("title", "name", "movie_title", "item_name", "product_title"),
-    columns.DESCRIPTION: ("description", "text", "summary"),
-    columns.PRICE: ("price",),
-    columns.CATEGORY: ("category", "main_category", "categories", "genre", "genres", "class"),
+    columns.TITLE: (
+        "title", "name", "movie_title", "item_name", "product_title", "product_name", "prod_name",
+        "book_title",
+    ),
+    columns.DESCRIPTION: ("description", "text", "summary", "detail_desc", "overview", "abstract"),
+    columns.PRICE: ("price", "unit_price", "list_price"),
+    columns.CATEGORY: (
+        "category", "main_category", "categories", "genre", "genres", "class", "product_type_name",
+        "product_category", "category_name",
+    ),
     columns.AVERAGE_RATING: ("average_rating", "avg_rating", "stars"),
     columns.RATING_COUNT: ("rating_count", "rating_number", "num_ratings", "review_count"),
-    columns.IMAGE: ("image", "image_url", "img_url"),
+    columns.IMAGE: ("image", "image_url", "img_url", "im_url", "image_link"),
     columns.FEATURES: ("features", "bullet_points"),
     columns.STORE: ("store", "brand"),
     columns.RELEASED: (
@@ -38,6 +57,59 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 """Usual names of a catalogue's columns."""
+
+_LOG_FIELDS: Final = {
+    columns.USER_ID: "user", columns.ITEM_ID: "item", columns.RATING: "rating",
+    columns.TIMESTAMP: "time", columns.ORDER: "order", columns.EVENT: "event",
+}  # fmt: skip
+
+
+class Columns:
+    """Columns of one file: those that are read, and those that are not.
+
+    Attributes
+    ----------
+    canonical
+        The file's column for each canonical column that it has.
+    present
+        Names of all of the file's columns, as far as they are known.
+    keys
+        The same, to look them up.
+    late
+        Where columns were found only in the middle of the file: its line for each name.
+    """
+
+    def __init__(
+        self,
+        canonical: dict[str, str],
+        present: Iterable[str],
+        resolve: Callable[[str], str | None] | None = None,
+        also: Sequence[str] = (),
+    ) -> None:
+        self.canonical = canonical
+        self.present = list(present)
+        self.keys = set(self.present)
+        self.late: dict[str, int] = {}
+        self._resolve = resolve
+        self._also = also
+
+    def add(self, names: Iterable[str], line: int) -> None:
+        """Take in names that first appear on a line."""
+        for name in names:
+            if name in self.keys:
+                continue
+            self.keys.add(name)
+            self.present.append(name)
+            column = None if self._resolve is None else self._resolve(name)
+            if column is not None and column not in self.canonical:
+                self.canonical[column] = name
+                self.late[name] = line
+
+    @property
+    def ignored(self) -> list[str]:
+        """Columns of the file that are not read."""
+        read = {*self.canonical.values(), *self._also}
+        return [name for name in self.present if name not in read]
 
 
 class ColumnMapping(BaseModel):
@@ -50,6 +122,8 @@ class ColumnMapping(BaseModel):
         the order of a user's interactions and not their time.
     catalogue_item, title, description, price, category, average_rating, rating_count, image
         Columns of the catalogue.
+    event
+        Kind of an interaction (view, purchase …), by which `ReadOptions.events` chooses.
     features, store
         More of its text: bullet points, and the brand or seller.
     released
@@ -63,6 +137,7 @@ class ColumnMapping(BaseModel):
     rating: str | None = None
     time: str | None = None
     order: str | None = None
+    event: str | None = None
     catalogue_item: str | None = None
     title: str | None = None
     description: str | None = None
@@ -84,41 +159,116 @@ class ColumnMapping(BaseModel):
             )
         return self
 
-    def log_columns(self, path: Path, present: Sequence[str]) -> dict[str, str]:
-        """The file's column for each canonical column of a log that it has.
+    @property
+    def log_names(self) -> set[str]:
+        """Columns of a log that were named."""
+        return {name for field in _LOG_FIELDS.values() if (name := getattr(self, field))}
+
+    @property
+    def names_catalogue(self) -> dict[str, str]:
+        """Columns of a catalogue that were named, by field."""
+        log = set(_LOG_FIELDS.values())
+        return {
+            field: name
+            for field, name in self.model_dump().items()
+            if name is not None and field not in log
+        }
+
+    def log_columns(
+        self,
+        path: Path,
+        present: Sequence[str],
+        *,
+        ignore: Sequence[str] = (),
+        needs_order: bool = False,
+        events: bool = False,
+        catalogue: Sequence[str] = (),
+    ) -> Columns:
+        """The columns of a log.
+
+        Parameters
+        ----------
+        path
+            The file, for messages.
+        present
+            Its columns.
+        ignore
+            Those that are not to be read.
+        needs_order
+            Whether a time or an order is named too where other columns are missing.
+        events
+            Whether kinds of events are chosen, so that their column is read.
+        catalogue
+            Columns of the catalogue: of several names for an item, the one that both have.
 
         Raises
         ------
         InputError
-            Where a named column is absent, or the user or item column cannot be told.
+            Where a named column is absent or there twice, or columns cannot be told: all of
+            them at once.
         """
-        named = {
-            columns.USER_ID: self.user, columns.ITEM_ID: self.item, columns.RATING: self.rating,
-            columns.TIMESTAMP: self.time, columns.ORDER: self.order,
-        }  # fmt: skip
-        found = _resolve(path, present, named, LOG_NAMES)
-        for column, field in ((columns.USER_ID, "user"), (columns.ITEM_ID, "item")):
-            _require(column in found, path, present, field)
+        named = {column: getattr(self, field) for column, field in _LOG_FIELDS.items()}
+        known = {**LOG_NAMES, columns.ITEM_ID: _shared(present, catalogue)}
+        if not events and self.event is None:
+            del named[columns.EVENT]
+        found = _resolve(path, present, named, known, _LOG_FIELDS, ignore)
         if columns.TIMESTAMP in found and columns.ORDER in found:
             del found[columns.TIMESTAMP if self.order is not None else columns.ORDER]
-        return found
+        needed = (columns.USER_ID, columns.ITEM_ID, *((columns.EVENT,) if events else ()))
+        missing = [_LOG_FIELDS[column] for column in needed if column not in found]
+        if missing and needs_order and not {columns.TIMESTAMP, columns.ORDER} & set(found):
+            missing.append("time")
+        _require(missing, path, present)
+        return Columns(found, present, _late(LOG_NAMES, (columns.RATING,), ignore))
 
-    def catalogue_columns(self, path: Path, present: Sequence[str]) -> dict[str, str]:
-        """The file's column for each canonical column of a catalogue that it has.
+    def catalogue_columns(
+        self,
+        path: Path,
+        present: Sequence[str],
+        *,
+        ignore: Sequence[str] = (),
+        log_item: str | None = None,
+    ) -> Columns:
+        """The columns of a catalogue; its item is called as in the log, where it can be.
 
         Raises
         ------
         InputError
-            Where a named column is absent, or the item column cannot be told.
+            Where a named column is absent or there twice, or the item column cannot be told.
         """
         named = {columns.ITEM_ID: self.catalogue_item} | {
             name: getattr(self, name)
             for name in (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA, columns.RELEASED)
             if name != columns.ITEM_ID
         }
-        found = _resolve(path, present, named, CATALOGUE_NAMES)
-        _require(columns.ITEM_ID in found, path, present, "catalogue_item")
-        return found
+        fields = {name: name for name in named} | {columns.ITEM_ID: "catalogue_item"}
+        known = dict(CATALOGUE_NAMES)
+        if log_item is not None:
+            known[columns.ITEM_ID] = (log_item, *known[columns.ITEM_ID])
+        found = _resolve(path, present, named, known, fields, ignore)
+        if columns.ITEM_ID not in found:
+            _require(["catalogue_item"], path, present)
+        rest = tuple(name for name in known if name != columns.ITEM_ID)
+        return Columns(found, present, _late(known, rest, ignore))
+
+
+def folded(name: str) -> str:
+    """A column's name without case and marks, as usual names are compared."""
+    return re.sub(r"[\s_.\-]", "", name).lower()
+
+
+def _shared(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]:
+    """Usual names of an item, those first that the log and the catalogue have both."""
+    usual = LOG_NAMES[columns.ITEM_ID]
+    log, items = ({folded(name) for name in names} for names in (present, catalogue))
+    return tuple(sorted(usual, key=lambda name: folded(name) not in log & items))
+
+
+def _late(
+    usual: Mapping[str, tuple[str, ...]], late: Sequence[str], ignore: Sequence[str]
+) -> Callable[[str], str | None]:
+    names = {folded(name): column for column in reversed(late) for name in usual[column]}
+    return lambda name: None if name in ignore else names.get(folded(name))
 
 
 def _resolve(
@@ -126,30 +276,45 @@ def _resolve(
     present: Sequence[str],
     named: Mapping[str, str | None],
     usual: Mapping[str, tuple[str, ...]],
+    fields: Mapping[str, str],
+    ignore: Sequence[str],
 ) -> dict[str, str]:
-    by_lower = {name.lower(): name for name in reversed(present)}
+    absent = [name for name in named.values() if name is not None and name not in present]
+    if absent:
+        what = f"column {absent[0]!r}" if len(absent) == 1 else f"columns {_listed(absent)}"
+        raise InputError(f"{path} has no {what}", f"it has {_listed(present)}; name one of them")
+    by_folded = {folded(name): name for name in reversed(present) if name not in ignore}
     found = {}
     for column, name in named.items():
-        if name is not None:
-            if name not in present:
+        known = name
+        if name is None:
+            usual_name = next((one for one in usual[column] if folded(one) in by_folded), None)
+            known = None if usual_name is None else by_folded[folded(usual_name)]
+        if known is not None:
+            if list(present).count(known) > 1:
                 raise InputError(
-                    f"{path} has no column {name!r}", f"it has {_listed(present)}; name one of them"
+                    f"{path} has {list(present).count(known)} columns named {known!r}",
+                    f"rename all but the {fields[column].replace('_', ' ')} column",
                 )
-            found[column] = name
-        else:
-            known = next((one for one in usual[column] if one in by_lower), None)
-            if known is not None:
-                found[column] = by_lower[known]
+            found[column] = known
     return found
 
 
-def _require(found: bool, path: Path, present: Sequence[str], field: str) -> None:
-    if not found:
-        raise InputError(
-            f"cannot tell the {field.replace('_', ' ')} column of {path}, "
-            f"it has {_listed(present)}",
-            f"name it: ColumnMapping({field}='…')",
-        )
+def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None:
+    if not missing:
+        return
+    words = [field.replace("_", " ") for field in missing]
+    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    kind = "column" if len(words) == 1 else "columns"
+    mapping = ", ".join(f"{field}='…'" for field in missing)
+    options = " ".join(f"--column {field}=…" for field in missing)
+    it = "it" if len(words) == 1 else "them"
+    order = " (or order, where it has places and no times)" if "time" in missing else ""
+    raise InputError(
+        f"cannot tell the {listed} {kind} of {path}, it has {_listed(present)}",
+        f"name {it}: ColumnMapping({mapping}){order}",
+        cli_fix=f"name {it}: {options}{order}",
+    )
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:

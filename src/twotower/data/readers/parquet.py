@@ -1,9 +1,9 @@
 """Parquet tables, a batch of rows at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import orjson
 import polars as pl
@@ -32,16 +32,71 @@ def read_parquet(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
         The file's column for each canonical name.
     """
     sources = list(dict.fromkeys(wanted.values()))
+    for first, batch, total in _batches(path, sources):
+        table = {name: _series(path, name, batch.column(name)) for name in sources}
+        rows = pl.DataFrame([table[source].alias(name) for name, source in wanted.items()])
+        lines = pl.int_range(first, first + batch.num_rows, dtype=pl.Int64, eager=True)
+        rows = rows.with_columns(lines.alias(columns.LINE))
+        yield Chunk(rows, (), _RowText(rows), (first - 1 + batch.num_rows) / total)
+
+
+def read_parquet_rows(path: Path, sources: Sequence[str]) -> Iterator[tuple[int, list[Any], float]]:
+    """Yield rows as dicts with the number of the first, and how much of the file was read."""
+    for first, batch, total in _batches(path, sources):
+        yield first, batch.to_pylist(), (first - 1 + batch.num_rows) / total
+
+
+def parquet_is_nested(path: Path, names: Sequence[str]) -> bool:
+    """Whether any of the named columns is a list or a struct."""
     with _opened(path) as file:
+        schema = file.schema_arrow
+        found = [schema.field(name).type for name in names if schema.get_field_index(name) >= 0]
+    return any(pa.types.is_nested(kind) for kind in found)
+
+
+def _batches(path: Path, sources: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch, int]]:
+    with _opened(path) as file:
+        # By place, since a name with a point would be taken for a field of a struct.
         total = max(file.metadata.num_rows, 1)
         first = 1
-        for batch in file.iter_batches(CHUNK_ROWS, columns=sources):
-            table = cast(pl.DataFrame, pl.from_arrow(batch))
-            rows = table.select(pl.col(source).alias(name) for name, source in wanted.items())
-            lines = pl.int_range(first, first + len(table), dtype=pl.Int64, eager=True)
-            rows = rows.with_columns(lines.alias(columns.LINE))
-            first += len(table)
-            yield Chunk(rows, (), _RowText(rows), (first - 1) / total)
+        for batch in file.iter_batches(CHUNK_ROWS, columns=list(sources)):
+            yield first, batch, total
+            first += batch.num_rows
+
+
+def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
+    """A column as polars has it: moments in UTC, since it knows no fixed offsets."""
+    kind = values.type
+    try:
+        if getattr(kind, "extension_name", None) == "arrow.uuid":
+            return pl.Series(
+                [value and str(value) for value in values.to_pylist()], dtype=pl.String
+            )
+        if pa.types.is_decimal(kind) and kind.bit_width > 128:
+            values = values.cast(pa.string())  # polars panics at them
+            kind = values.type
+        if isinstance(kind, pa.BaseExtensionType):
+            values = values.storage
+            kind = values.type
+        if pa.types.is_timestamp(kind) and kind.tz is not None:
+            values = values.cast(pa.timestamp(kind.unit, "UTC"))
+        elif pa.types.is_fixed_size_binary(kind):
+            values = values.cast(pa.binary())
+        elif pa.types.is_null(kind):
+            return pl.repeat(None, len(values), dtype=pl.String, eager=True)
+        return cast(pl.Series, pl.from_arrow(values))
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        pa.ArrowException,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"column {name!r} of {path} cannot be read: it is of type {values.type} "
+            f"({str(error).splitlines()[0]})",
+            "save it as text, numbers or timestamps",
+        ) from error
 
 
 class _RowText:
@@ -53,7 +108,11 @@ class _RowText:
     def __call__(self, line: int) -> str:
         row = self._rows.row(line - self._rows.item(0, columns.LINE), named=True)
         del row[columns.LINE]
-        return orjson.dumps(row, default=str).decode()
+        return orjson.dumps(row, default=_text).decode()
+
+
+def _text(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 @contextmanager
@@ -62,4 +121,5 @@ def _opened(path: Path) -> Iterator["pq.ParquetFile"]:
         with pq.ParquetFile(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable Parquet file ({error})") from error
+        why = " ".join(str(error).split())
+        raise InputError(f"{path} is not a readable Parquet file ({why})") from error

@@ -1,21 +1,29 @@
 """`read_source`: what a user points at, recognised as a log and perhaps a catalogue."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import polars as pl
 
 from twotower.data import columns
 from twotower.data.dataset import Part
 from twotower.data.readers.chunk import Chunk
-from twotower.data.readers.files import find_catalogue, find_logs
-from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.discovery import FoundLog, Resolve
+from twotower.data.readers.files import find_catalogue, find_logs, tables_beside
+from twotower.data.readers.mapping import ColumnMapping, Columns
+from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import (
+    amazon_columns,
     column_names,
-    read_catalogue_table,
+    file_format,
+    is_amazon,
+    read_amazon,
     read_table,
     table_suffix,
 )
-from twotower.data.readers.values import typed
+from twotower.data.readers.times import TimeReader
+from twotower.data.readers.values import IDS, IdReader, typed
 from twotower.errors import InputError
 
 
@@ -27,19 +35,58 @@ class LogFile:
     ----------
     path
         The file.
-    columns
-        Its column for each canonical column that it has.
+    found
+        Its columns.
     part
         Which part of the split it is, where files give the split.
+    options
+        What is said about how it is read.
+    keys
+        Columns of one value, which its folders name (Hive).
     """
 
     path: Path
-    columns: Mapping[str, str]
+    found: Columns
     part: Part | None = None
+    options: ReadOptions = field(default_factory=ReadOptions)
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Its column for each canonical column that it has."""
+        return self.found.canonical
 
     def chunks(self) -> Iterator[Chunk]:
-        """Canonical columns, ids as text and numbers as float64 (`readers.values.typed`)."""
-        return (typed(chunk) for chunk in read_table(self.path, self.columns))
+        """Canonical columns, ids as text and numbers as float64 (`readers.values.typed`).
+
+        A column whose key first appears in the middle of a file of JSON is there from then on.
+        """
+        ids = {
+            name: IdReader(lambda name=name: self._again(name), self.options.missing_ids)  # type: ignore[misc]
+            for name in IDS
+        }
+        time = self.columns.get(columns.TIMESTAMP)
+        times = None if time is None else TimeReader(self.path, time, self.options)
+        for chunk in self._tables():
+            yield typed(chunk, ids, times, self.options)
+
+    def _again(self, name: str) -> Iterable[pl.Series]:
+        if self.columns[name] in self.keys:
+            return iter([pl.Series([self.keys[self.columns[name]]])])
+        found = Columns({name: self.columns[name]}, self.found.present)
+        return (chunk.rows[name] for chunk in read_table(self.path, found, self.options))
+
+    def _tables(self) -> Iterator[Chunk]:
+        """Chunks of the file, with the columns that its folders name."""
+        if not self.keys:
+            yield from read_table(self.path, self.found, self.options)
+            return
+        named = {name: key for name, key in self.columns.items() if key in self.keys}
+        own = {name: key for name, key in self.columns.items() if name not in named}
+        present = [name for name in self.found.present if name not in self.keys]
+        for chunk in read_table(self.path, Columns(own, present), self.options):
+            values = [pl.lit(self.keys[key], pl.String).alias(name) for name, key in named.items()]
+            yield replace(chunk, rows=chunk.rows.with_columns(values))
 
 
 @dataclass(frozen=True)
@@ -47,11 +94,26 @@ class CatalogueFile:
     """The file of items."""
 
     path: Path
-    columns: Mapping[str, str]
+    found: Columns
+    options: ReadOptions = field(default_factory=ReadOptions)
+    amazon: bool = False
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Its column for each canonical column that it has."""
+        return self.found.canonical
 
     def chunks(self) -> Iterator[Chunk]:
         """Canonical columns, as the file types them."""
-        return read_catalogue_table(self.path, self.columns)
+        read = read_amazon if self.amazon else read_table
+        return read(self.path, self.found, self.options)
+
+    def id_reader(self) -> IdReader:
+        """Reads its ids as those of a log are read."""
+        return IdReader(
+            lambda: (chunk.rows[columns.ITEM_ID] for chunk in self.chunks()),
+            self.options.missing_ids,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,9 +146,13 @@ class Source:
 
 
 def read_source(
-    path: Path, mapping: ColumnMapping | None = None, catalogue: Path | None = None
+    path: Path,
+    mapping: ColumnMapping | None = None,
+    catalogue: Path | None = None,
+    options: ReadOptions | None = None,
+    catalogue_options: ReadOptions | None = None,
 ) -> Source:
-    """Recognise a folder or file. Nothing but column names is read yet.
+    """Recognise a folder or file. Nothing but the beginnings of files is read yet.
 
     Parameters
     ----------
@@ -98,25 +164,139 @@ def read_source(
         Names of the columns, where they are not the usual ones.
     catalogue
         The catalogue file, where it is not beside the log.
+    options
+        How the log is read, where that is not to be found out.
+    catalogue_options
+        How the catalogue is read; by default as `ReadOptions.for_catalogue` has it.
 
     Raises
     ------
     InputError
         Where no log is found, or more than one, or a column cannot be told.
     """
-    mapping = mapping or ColumnMapping()
-    logs = tuple(
-        LogFile(log, mapping.log_columns(log, column_names(log)), part)
-        for log, part in find_logs(Path(path))
-    )
-    _check_columns(logs)
+    mapping, options = mapping or ColumnMapping(), options or ReadOptions()
+    found = find_logs(Path(path), log_by_columns(mapping, options))
     if catalogue is not None and not Path(catalogue).is_file():
         raise InputError(f"catalogue {catalogue} does not exist", "give the path of a file")
-    items = find_catalogue(logs[0].path) if catalogue is None else Path(catalogue)
-    found = None
-    if items is not None:
-        found = CatalogueFile(items, mapping.catalogue_columns(items, column_names(items)))
-    return Source(_kind(logs[0]), logs, found)
+    items = find_catalogue(found.logs[0].path) if catalogue is None else Path(catalogue)
+    return source_of(found.logs, mapping, items, options, catalogue_options)
+
+
+def log_by_columns(mapping: ColumnMapping, options: ReadOptions) -> Resolve:
+    """Tells a log by its columns: those of users and items are there."""
+
+    def resolve(path: Path, keys: Mapping[str, str]) -> Mapping[str, str] | None:
+        try:
+            present = [*column_names(path, options), *keys]
+            return mapping.log_columns(path, present, ignore=options.ignore).canonical
+        except InputError:
+            return None
+
+    return resolve
+
+
+def source_of(
+    files: Sequence[FoundLog],
+    mapping: ColumnMapping | None = None,
+    catalogue: Path | None = None,
+    options: ReadOptions | None = None,
+    catalogue_options: ReadOptions | None = None,
+) -> Source:
+    """The source that files are; see `read_source`. No catalogue is looked for.
+
+    Raises
+    ------
+    InputError
+        Where a column cannot be told.
+    """
+    mapping, options = mapping or ColumnMapping(), options or ReadOptions()
+    catalogue_options = catalogue_options or options.for_catalogue()
+    if catalogue is None:
+        _check_catalogue_is_there(mapping, files[0].path, catalogue_options)
+    present = [] if catalogue is None else column_names(catalogue, catalogue_options)
+    logs = tuple(
+        LogFile(
+            file.path, _log_columns(file, mapping, options, present), file.part, options, file.keys
+        )
+        for file in files
+    )
+    _check_columns(logs)
+    items = None
+    if catalogue is not None:
+        item = logs[0].columns[columns.ITEM_ID]
+        items = _catalogue(catalogue, mapping, catalogue_options, present, item)
+    return Source(_kind(logs[0]), logs, items)
+
+
+def _log_columns(
+    file: FoundLog, mapping: ColumnMapping, options: ReadOptions, catalogue: Sequence[str]
+) -> Columns:
+    path, keys = file.path, [*file.keys]
+
+    def of(present: Sequence[str]) -> Columns:
+        return mapping.log_columns(
+            path,
+            present,
+            ignore=options.ignore,
+            events=options.events is not None,
+            needs_order=file.part is None,
+            catalogue=catalogue,
+        )
+
+    present = column_names(path, options)
+    keys = [key for key in keys if key not in present]
+    try:
+        return of([*present, *keys])
+    except InputError:
+        more = _later_keys(path, options, present)
+        if more is None:
+            raise
+        return of([*more, *keys])
+
+
+def _catalogue(
+    path: Path, mapping: ColumnMapping, options: ReadOptions, present: Sequence[str], item: str
+) -> CatalogueFile:
+    def of(present: Sequence[str]) -> Columns:
+        return mapping.catalogue_columns(path, present, ignore=options.ignore, log_item=item)
+
+    try:
+        found = of(present)
+    except InputError:
+        more = _later_keys(path, options, present)
+        if more is None:
+            raise
+        found = of(more)
+    amazon = is_amazon(path, found, options)
+    return CatalogueFile(path, amazon_columns(found) if amazon else found, options, amazon)
+
+
+def _later_keys(path: Path, options: ReadOptions, present: Sequence[str]) -> list[str] | None:
+    """All keys of a JSON file, where there are more than those of its beginning."""
+    if file_format(path, options) != "json":
+        return None
+    found = column_names(path, options, all_keys=True)
+    return found if len(found) > len(present) else None
+
+
+def _check_catalogue_is_there(mapping: ColumnMapping, log: Path, options: ReadOptions) -> None:
+    named = mapping.names_catalogue
+    if not named:
+        return
+    beside = []
+    for file in tables_beside(log):
+        try:
+            if set(named.values()) <= set(column_names(file, options)):
+                beside.append(file)
+        except InputError:
+            continue
+    said = ", ".join(f"{field}={name}" for field, name in named.items())
+    which = " or ".join(map(str, beside[:3])) or "FILE"
+    raise InputError(
+        f"columns of a catalogue were named ({said}), and none is beside {log}",
+        f"give it: catalogue={which}",
+        cli_fix=f"pass --catalogue {which}",
+    )
 
 
 def _check_columns(logs: tuple[LogFile, ...]) -> None:
@@ -127,12 +307,6 @@ def _check_columns(logs: tuple[LogFile, ...]) -> None:
                 f"{log.path} has {sorted(log.columns)}, {first.path} has {sorted(first.columns)}",
                 "give every part the same columns",
             )
-    if first.part is None and not {columns.TIMESTAMP, columns.ORDER} & set(first.columns):
-        raise InputError(
-            f"cannot tell the order of interactions in {first.path}, "
-            f"it has {', '.join(map(repr, column_names(first.path)))}",
-            "name a time or an order column: ColumnMapping(time='…') or ColumnMapping(order='…')",
-        )
 
 
 def _kind(log: LogFile) -> str:

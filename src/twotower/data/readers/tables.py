@@ -1,70 +1,128 @@
 """One face for every file format: column names, and chunks of the columns wanted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from twotower.data import columns
-from twotower.data.readers.amazon import META_COLUMNS, meta_row
+from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_columns, meta_reader
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.delimited import delimited_columns, read_delimited
-from twotower.data.readers.jsonl import jsonl_keys, read_jsonl
-from twotower.data.readers.parquet import parquet_columns, read_parquet
+from twotower.data.readers.jsonl import Extract, jsonl_keys, read_jsonl, rows_of_objects
+from twotower.data.readers.mapping import Columns
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.parquet import (
+    parquet_columns,
+    parquet_is_nested,
+    read_parquet,
+    read_parquet_rows,
+)
+from twotower.data.readers.text import LineFile
 from twotower.errors import InputError
 
-_JSONL: Final = (".jsonl", ".ndjson")
-_DELIMITED: Final = (".csv", ".tsv", ".inter", ".item")
-SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet")
-"""Endings of files that can be read; all but Parquet may be gzipped too."""
+_JSONL: Final = (".jsonl", ".ndjson", ".json")
+_DELIMITED: Final = (".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv")
+SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet", ".pq")
+"""Endings of files that can be read."""
+COMPRESSIONS: Final = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".zip")
+"""Endings that a compressed file has beside; Parquet is not compressed as a whole."""
 
 
 def table_suffix(path: Path) -> str | None:
     """The suffix that says how to read a file, or None where it is of no known kind."""
-    name = path.name.lower().removesuffix(".gz")
+    name = uncompressed_name(path)
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
 
-def column_names(path: Path) -> list[str]:
-    """Names of the columns of a table, or of the keys of its first JSON lines."""
-    suffix = _known_suffix(path)
-    if suffix in _JSONL:
-        return jsonl_keys(path)
-    return parquet_columns(path) if suffix == ".parquet" else delimited_columns(path)
+def uncompressed_name(path: Path) -> str:
+    """The file's name in lower case, without the ending of its compression."""
+    name = path.name.lower()
+    return next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
 
 
-def read_table(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
-    """Chunks of a table, its columns renamed to the canonical names that ``wanted`` maps from."""
-    suffix = _known_suffix(path)
-    if suffix == ".parquet":
-        return read_parquet(path, wanted)
-    if suffix in _DELIMITED:
-        return read_delimited(path, wanted)
-    keys = tuple(wanted.values())
+def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "parquet"]:
+    """How to read a file: as is said, or by its first bytes, or by its suffix.
 
-    def pick(row: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(map(row.get, keys))
-
-    return read_jsonl(path, tuple(wanted), pick)
-
-
-def read_catalogue_table(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
-    """As `read_table`; products of Amazon Reviews 2023 are flattened by `meta_row`."""
-    if _known_suffix(path) not in _JSONL or wanted[columns.ITEM_ID] != "parent_asin":
-        return read_table(path, wanted)
-    released = wanted.get(columns.RELEASED)
-    if released is None:
-        return read_jsonl(path, META_COLUMNS, meta_row)
-
-    def with_release(row: dict[str, Any]) -> tuple[Any, ...]:
-        return (*meta_row(row), row.get(released))
-
-    return read_jsonl(path, (*META_COLUMNS, columns.RELEASED), with_release)
-
-
-def _known_suffix(path: Path) -> str:
+    Raises
+    ------
+    InputError
+        Where it cannot be read, or is of a kind that is known not to be a table.
+    """
+    if options.format is not None:
+        return options.format
+    if path.is_dir():
+        raise InputError(f"{path} cannot be read: it is a folder", "give the path of a file")
+    with _opened(path) as file:
+        magic = file.read(4)
     suffix = table_suffix(path)
-    if suffix is None:
-        raise InputError(
-            f"{path} is of no kind that can be read", f"give a file ending in {', '.join(SUFFIXES)}"
-        )
-    return suffix
+    if magic == b"PAR1" or suffix in (".parquet", ".pq"):
+        return "parquet"
+    with LineFile(path, options) as lines:
+        first = next((line.strip() for line in lines if line.strip()), b"")
+    if first.startswith(b"PAR1"):
+        raise InputError(f"{path} is a compressed Parquet file", "unpack it")
+    if first.startswith(b"{"):
+        return "json"
+    if first.startswith(b"[") and (suffix in _JSONL or first[1:].lstrip()[:1] in (b"{", b"")):
+        return "json"
+    return "json" if suffix in _JSONL and suffix != ".json" else "csv"
+
+
+def column_names(
+    path: Path, options: ReadOptions | None = None, *, all_keys: bool = False
+) -> list[str]:
+    """Names of the columns of a table, or of the keys of its first JSON objects, or of all."""
+    options = options or ReadOptions()
+    kind = file_format(path, options)
+    if kind == "json":
+        return jsonl_keys(path, options, None) if all_keys else jsonl_keys(path, options)
+    return parquet_columns(path) if kind == "parquet" else delimited_columns(path, options)
+
+
+def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
+    """Chunks of a table, its columns renamed to the canonical names of ``found``."""
+    kind = file_format(path, options)
+    if kind == "parquet":
+        return read_parquet(path, found.canonical)
+    if kind == "csv":
+        return read_delimited(path, found.canonical, options)
+
+    def extract() -> Extract:
+        keys = tuple(found.canonical.values())
+        return lambda row: tuple(map(row.get, keys))
+
+    return read_jsonl(path, options, found, extract)
+
+
+def is_amazon(path: Path, found: Columns, options: ReadOptions) -> bool:
+    """Whether a catalogue is of Amazon Reviews 2023: nested columns, and a ``parent_asin``."""
+    if found.canonical[columns.ITEM_ID] != META_KEYS[columns.ITEM_ID]:
+        return False
+    kind = file_format(path, options)
+    nested = kind == "parquet" and parquet_is_nested(path, ("categories", "images"))
+    return kind == "json" or nested
+
+
+def amazon_columns(found: Columns) -> Columns:
+    """Columns of a catalogue of Amazon Reviews 2023."""
+    return Columns(meta_columns(found.canonical), [*found.present], also=(MAIN_CATEGORY,))
+
+
+def read_amazon(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
+    """Chunks of a catalogue of Amazon Reviews 2023, in whatever format."""
+    take = meta_reader(found.canonical)
+    if file_format(path, options) == "json":
+        return read_jsonl(path, options, found, lambda: take)
+    wanted = [name for name in found.present if name in {*found.canonical.values(), MAIN_CATEGORY}]
+    return (
+        rows_of_objects(rows, first, tuple(found.canonical), take, fraction)
+        for first, rows, fraction in read_parquet_rows(path, wanted)
+    )
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read: {why}") from error

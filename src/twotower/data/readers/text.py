@@ -1,36 +1,140 @@
-"""Lines of a text file, plain or gzipped, as bytes."""
+"""Lines of a text file of any compression, encoding and line end, as UTF-8 bytes."""
 
+import bz2
 import gzip
+import io
+import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, Any, Final, Self, cast
 
+import pyarrow as pa
+from charset_normalizer import from_bytes
+
+from twotower.data.readers.options import ReadOptions
 from twotower.errors import InputError
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+HEAD: Final = 1 << 16
+"""Bytes of a file by which its compression, encoding and line ends are told."""
+
+_MAGIC: Final = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+}
+_OTHER: Final = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"Rar!": "a RAR archive; unpack it",
+    b"\x04\x22\x4d\x18": "compressed with lz4; unpack it",
+    b"\xff\x06\x00\x00sNaPpY": "compressed with snappy; unpack it",
+    b"\x1f\x9d": "compressed with compress; unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV",
+    b"SQLite format 3\x00": "an SQLite database; export the table as CSV or Parquet",
+    b"\x89HDF": "an HDF5 file; save the table as CSV or Parquet",
+    b"ARROW1": "an Arrow (Feather) file; save it as Parquet",
+    b"ORC": "an ORC file; save it as Parquet",
+    b"Obj\x01": "an Avro file; save it as Parquet",
+    b"\x80\x04\x95": "a Python pickle; save the table as CSV or Parquet",
+    b"%PDF": "a PDF; save the table as CSV",
+}
+_ZEROS: Final = 0.02
+"""Share of zero bytes above which a file is no text."""
+_BAD_LINES: Final = 100
+"""Lines by which an encoding is guessed."""
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_MARKS: Final = {
+    _UTF8_MARK: "utf-8",
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_BROKEN: Final = (
+    EOFError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    pa.ArrowException,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeError,
+)
+"""What the decompressors and decoders raise."""
 
 
 class LineFile:
-    """An open text file: iterates over its lines and knows how far it has come.
+    r"""An open text file: iterates over its lines and knows how far it has come.
 
-    gzip is told by the first bytes, not by the name. A byte order mark is dropped. A file
-    that cannot be opened is an `InputError`.
+    Compression is told by the first bytes, not by the name; the encoding by a byte order mark or
+    by zero bytes, else it is UTF-8. Lines end with ``\n``, ``\r\n``, or ``\r`` where the file
+    knows no ``\n``. A byte order mark is dropped. A line that is not of the encoding is passed on
+    as it is, so that it is no UTF-8.
+
+    Attributes
+    ----------
+    path
+        The file.
+    encoding
+        Of its text, as given or found.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReadOptions | None = None) -> None:
+        options = options or ReadOptions()
         self.path = path
         try:
             self._raw = path.open("rb")
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from error
-        self._size = max(path.stat().st_size, 1)
-        magic = self._raw.read(len(_GZIP_MAGIC))
+            self._size = max(path.stat().st_size, 1)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"{path} cannot be read: {why}") from error
+        try:
+            self._open(options)
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def _open(self, options: ReadOptions) -> None:
+        if self.path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+            raise InputError(f"{self.path} is a workbook", "save the sheet as CSV")
+        magic = self._raw.read(16)
         self._raw.seek(0)
-        lines = gzip.GzipFile(fileobj=self._raw) if magic == _GZIP_MAGIC else self._raw
-        self._lines = cast(IO[bytes], lines)
+        _refuse(self.path, magic)
+        compression = options.compression or _compression(magic)
+        self._compression = compression
+        try:
+            stream = _unpacked(self.path, self._raw, compression)
+            self._stream = io.BufferedReader(cast(Any, stream), HEAD)
+            head = self._stream.peek(HEAD)[:HEAD]
+        except _BROKEN as error:
+            raise self._broken(error) from error
+        if compression != "none":
+            _refuse(self.path, head[:16])
+        mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
+        self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
+        wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
+        if not wide and head.count(0) > _ZEROS * len(head):
+            raise InputError(
+                f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes "
+                "are 0",
+                "give a text table, JSON lines or a Parquet file",
+            )
+        carriage = _lone_returns(head, self.encoding)
+        self._lines: Iterator[bytes] = iter(self._stream)
+        if carriage or self.encoding not in ("utf-8", "utf-8-sig"):
+            errors = "replace" if wide else "surrogateescape"
+            # Held here, since it closes the file when it is no longer.
+            self._text = io.TextIOWrapper(
+                self._stream, self.encoding, errors, newline=None if carriage else "\n"
+            )
+            self._lines = (line.encode("utf-8", "surrogateescape") for line in self._text)
 
     def __enter__(self) -> Self:
         return self
@@ -41,7 +145,6 @@ class LineFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lines.close()
         self._raw.close()
 
     @property
@@ -55,14 +158,111 @@ class LineFile:
         Raises
         ------
         InputError
-            Where a gzipped file is cut short or damaged.
+            Where a compressed file is cut short or damaged.
         """
-        first = True
         try:
-            for line in self._lines:
-                yield line.removeprefix(_BYTE_ORDER_MARK) if first else line
-                first = False
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"{self.path} is a broken gzip file ({error})", "download or copy it again"
-            ) from error
+            for first in self._lines:
+                yield first.removeprefix(_UTF8_MARK)
+                break
+            yield from self._lines
+        except _BROKEN as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> InputError:
+        kind = f"a broken {self._compression} file" if self._compression != "none" else "unreadable"
+        return InputError(f"{self.path} is {kind} ({error})", "download or copy it again")
+
+
+def head_lines(path: Path, options: ReadOptions, most: int) -> list[bytes]:
+    """The first lines of a file, as UTF-8."""
+    with LineFile(path, options) as lines:
+        return list(islice(lines, most))
+
+
+def likely_encoding(path: Path, options: ReadOptions) -> str:
+    """The encoding of a file that is not in the one that was taken, by the lines that are not."""
+    bad = []
+    with LineFile(path, options) as lines:
+        for line in lines:
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                bad.append(line)
+                if len(bad) == _BAD_LINES:
+                    break
+    best = from_bytes(b"".join(bad)).best()
+    if best is None:
+        return "latin-1"
+    # Short texts are of many encodings alike: the most usual one of those is named.
+    alike = {best.encoding, *best.could_be_from_charset}
+    likely = next((name for name in ("latin_1", "cp1252") if name in alike), best.encoding)
+    return likely.replace("_", "-")
+
+
+def _compression(magic: bytes) -> str:
+    return next((kind for start, kind in _MAGIC.items() if magic.startswith(start)), "none")
+
+
+def _refuse(path: Path, magic: bytes) -> None:
+    for start, what in _OTHER.items():
+        if magic.startswith(start):
+            kind, _, fix = what.partition("; ")
+            raise InputError(f"{path} is {kind}", fix)
+
+
+def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
+    if compression == "none":
+        return raw
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=raw)
+    if compression == "bz2":
+        return bz2.BZ2File(raw)
+    if compression == "xz":
+        return lzma.LZMAFile(raw)
+    if compression == "zstd":
+        return _Native(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
+    archive = zipfile.ZipFile(raw)
+    members = [one for one in archive.infolist() if not one.is_dir() and _is_data(one.filename)]
+    if any(one.filename.startswith("xl/") for one in members):
+        raise InputError(f"{path} is an Excel workbook", "save the sheet as CSV")
+    if len(members) != 1:
+        named = ", ".join(one.filename for one in members[:10]) or "no files"
+        raise InputError(f"{path} is a zip of {len(members)} files: {named}", "unpack it")
+    return archive.open(members[0])
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith("__MACOSX/") and not name.rsplit("/", 1)[-1].startswith(".")
+
+
+class _Native(io.RawIOBase):
+    """An Arrow stream as a raw stream of the standard library."""
+
+    def __init__(self, stream: Any) -> None:
+        self._native = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._native.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without a byte order mark: every second byte of the head is zero."""
+    half = min(len(head), 2000) // 2
+    if half < 2:
+        return None
+    zeros = (head[: 2 * half : 2].count(0), head[1 : 2 * half : 2].count(0))
+    if zeros[1] > 0.4 * half and not zeros[0]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros[0] > 0.4 * half and not zeros[1] else None
+
+
+def _lone_returns(head: bytes, encoding: str) -> bool:
+    if b"\r" not in head:
+        return False
+    text = head.decode(encoding, errors="replace")
+    return "\r" in text[:-1] and "\n" not in text

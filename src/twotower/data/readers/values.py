@@ -1,14 +1,17 @@
 """From a source's values to canonical types: ids as text, everything measured as float64."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers.chunk import Check, Chunk, set_aside
+from twotower.data.readers.numbers import as_number, as_rating
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.times import TimeReader
 
 IDS: Final = (columns.USER_ID, columns.ITEM_ID)
 NUMBERS: Final = (
@@ -16,92 +19,123 @@ NUMBERS: Final = (
     columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
 )  # fmt: skip
 
+_WHOLE: Final = r"^[+-]?\d+(\.0*)?$"
+_TRAILING: Final = r"^([+-]?\d+)\.0*$"
 
-def typed(chunk: Chunk) -> Chunk:
-    """Convert every column of a log; rows with a value of the wrong type are set aside.
+RAW_TIME: Final = "raw timestamp"
+"""Column of a typed chunk: the time as the file has it, for messages."""
 
-    Ids become text, the others float64; a time given as a date becomes seconds since 1970.
-    Blank numbers become null.
+
+class IdReader:
+    """Reads the ids of one column: text without blanks around it.
+
+    Whole floats lose their ``.0`` where every id of the column is a whole number, since integers
+    beside a missing value are written as floats. That is decided for the file, which is looked
+    through once more when the first such id is met. Leading zeros stay.
+
+    Parameters
+    ----------
+    again
+        Yields the values of the column once more.
+    missing
+        Texts that are no id.
     """
-    converted = [
-        _CONVERSIONS[name](chunk.rows[name]).alias(f"typed {name}")
-        for name in chunk.rows.columns
-        if name != columns.LINE
-    ]
-    names = [name for name in chunk.rows.columns if name != columns.LINE]
-    checks = [
-        Check(name, "wrong type", ~_is_blank(chunk.rows, name) & pl.col(f"typed {name}").is_null())
-        for name in names
-    ]
-    checked = set_aside(replace(chunk, rows=chunk.rows.with_columns(converted)), checks)
-    rows = checked.rows.select(
-        *(pl.col(f"typed {name}").alias(name) for name in names), columns.LINE
-    )
-    return replace(checked, rows=rows)
+
+    def __init__(self, again: Callable[[], Iterable[pl.Series]], missing: Sequence[str]) -> None:
+        self._again = again
+        self._missing = list(missing)
+        self._whole: bool | None = None
+
+    def text(self, values: pl.Series) -> pl.Series:
+        """Ids as text; null where one is missing or cannot be one."""
+        text = self._plain(values)
+        if self._whole is None and text.str.contains(_TRAILING).any():
+            self._whole = all(_are_whole(self._plain(more)) for more in (values, *self._again()))
+        return text.str.replace(_TRAILING, "$1") if self._whole else text
+
+    def _plain(self, values: pl.Series) -> pl.Series:
+        text = as_text(values).str.strip_chars()
+        return text.set(text.is_in(self._missing), None) if self._missing else text
 
 
 def as_text(values: pl.Series) -> pl.Series:
-    """Ids as text. Whole floats lose their ``.0``: integers beside a null are read as floats."""
-    if values.dtype.is_float():
-        values = values.fill_nan(None)
-        if values.drop_nulls().round().equals(values.drop_nulls()):
-            values = values.cast(pl.Int64, strict=False)
-    if values.dtype.is_nested():
-        return pl.repeat(None, len(values), dtype=pl.String, eager=True)
-    return values.cast(pl.String)
+    """Ids of any type as text; null where a value cannot be one.
 
-
-def as_number(values: pl.Series) -> pl.Series:
-    """Float64, null where a value is not a number."""
-    if values.dtype == pl.String:
-        values = values.str.strip_chars()
-    elif not values.dtype.is_numeric():
-        return pl.repeat(None, len(values), dtype=pl.Float64, eager=True)
-    return values.cast(pl.Float64, strict=False)
-
-
-def as_time(values: pl.Series) -> pl.Series:
-    """Numbers as they are; dates, or ISO 8601 text, as seconds since 1970 (UTC where unsaid)."""
-    if isinstance(values.dtype, pl.Date | pl.Datetime):
-        return values.cast(pl.Datetime("ms")).dt.epoch("ms") / 1000
-    numbers = as_number(values)
-    if values.dtype != pl.String:
-        return numbers
-    unread = numbers.is_null() & values.is_not_null()
-    dates = values.set(~unread, None).map_elements(_iso_seconds, return_dtype=pl.Float64)
-    return numbers.fill_null(dates)
-
-
-def as_release(values: pl.Series) -> pl.Series:
-    """Numbers as they are; dates, or ISO 8601 text, as milliseconds since 1970.
-
-    >>> as_release(pl.Series(["2017", "1970-01-02", "soon"])).to_list()
-    [2017.0, 86400000.0, None]
+    Bytes are UTF-8, else sixteen of them a UUID in its form with dashes, others hexadecimal.
     """
-    return as_number(values).fill_null((as_time(values) * 1000).round())
+    dtype = values.dtype
+    if dtype.is_nested() or dtype == pl.Object:
+        return pl.repeat(None, len(values), dtype=pl.String, eager=True)
+    if dtype == pl.Binary:
+        return values.map_elements(_bytes_as_text, return_dtype=pl.String)
+    if dtype.is_float():
+        values = values.fill_nan(None)
+        whole = values.cast(pl.Int64, strict=False)
+        exact = (whole.cast(pl.Float64) == values.cast(pl.Float64)).fill_null(False)
+        return (whole.cast(pl.String) + ".0").zip_with(exact, values.cast(pl.String))
+    return values.cast(pl.String, strict=False)
 
 
-def _iso_seconds(text: str) -> float | None:
+def typed(
+    chunk: Chunk, ids: Mapping[str, IdReader], times: TimeReader | None, options: ReadOptions
+) -> Chunk:
+    """Convert every column of a log; rows with a value of the wrong type are set aside.
+
+    Ids and kinds of events become text, the others float64, times in milliseconds since 1970.
+    Blank numbers become null, and so do ratings that stand for none. Beside a time stands what
+    the file has, as `RAW_TIME`.
+    """
+    names = [name for name in chunk.rows.columns if name != columns.LINE]
+    converted = []
+    checks = []
+    for name in names:
+        values = chunk.rows[name]
+        blank = _is_blank(values, options.missing_ids, nan=name in (*IDS, columns.RATING))
+        if name in ids:
+            result = ids[name].text(values)
+            checks.append(Check(name, "missing", pl.lit(blank)))
+            checks.append(Check(name, "empty", pl.lit(result == "")))
+        elif name == columns.TIMESTAMP and times is not None:
+            result = times.milliseconds(values.set(blank, None) if blank.any() else values)
+        elif name == columns.EVENT:
+            result = as_text(values).str.strip_chars()
+        else:
+            read = as_rating if name == columns.RATING else as_number
+            result = read(values, options.decimal_comma)
+            if name == columns.RATING:
+                result = result.fill_nan(None)
+            if blank.any():
+                result = result.set(blank, None)
+        blank |= values.is_null()
+        if values.dtype == pl.String:
+            blank |= (values.str.strip_chars() == "").fill_null(True)
+        checks.append(Check(name, "wrong type", pl.lit(~blank & result.is_null())))
+        converted.append(result.alias(f"typed {name}"))
+    checked = set_aside(replace(chunk, rows=chunk.rows.with_columns(converted)), checks)
+    kept = [pl.col(f"typed {name}").alias(name) for name in names]
+    if columns.TIMESTAMP in names:
+        kept.append(pl.col(columns.TIMESTAMP).alias(RAW_TIME))
+    return replace(checked, rows=checked.rows.select(*kept, columns.LINE))
+
+
+def _is_blank(values: pl.Series, missing: Sequence[str], *, nan: bool) -> pl.Series:
+    """Where nothing stands, or a text that stands for nothing."""
+    if values.dtype == pl.String and missing:
+        return values.is_null() | values.str.strip_chars().is_in(missing).fill_null(False)
+    if values.dtype.is_float() and nan:
+        return values.is_null() | values.is_nan().fill_null(False)
+    return values.is_null()
+
+
+def _are_whole(text: pl.Series) -> bool:
+    return bool(text.drop_nulls().str.contains(_WHOLE).all())
+
+
+def _bytes_as_text(value: bytes) -> str:
     try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _is_blank(rows: pl.DataFrame, name: str) -> pl.Expr:
-    column = pl.col(name)
-    if name in NUMBERS and rows.schema[name] == pl.String:
-        return column.is_null() | (column.str.strip_chars() == "")
-    if rows.schema[name].is_float():
-        return column.is_null() | (column.is_nan() if name in IDS else pl.lit(False))
-    return column.is_null()
-
-
-_CONVERSIONS: Final[dict[str, Callable[[pl.Series], pl.Series]]] = {
-    columns.USER_ID: as_text,
-    columns.ITEM_ID: as_text,
-    columns.RATING: as_number,
-    columns.TIMESTAMP: as_time,
-    columns.ORDER: as_number,
-}
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if text.isprintable():
+        return text
+    return str(uuid.UUID(bytes=value)) if len(value) == 16 else value.hex()

@@ -111,6 +111,6 @@ def write_covers(catalogue: pl.DataFrame, folder: Path) -> int:
     """
     pictured = catalogue.filter(pl.col(columns.IMAGE).is_not_null())
     for row in pictured.iter_rows(named=True):
-        with atomic_file(Path(folder) / row[columns.IMAGE]) as temporary:
+        with atomic_file(Path(folder) / row[columns.IMAGE], durable=False) as temporary:
             draw_cover(row).save(temporary, format="PNG")
     return pictured.height

@@ -65,15 +65,15 @@ def _spread(loaded: LoadedBundle) -> None:
         charts.draw(
             charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
             what="Number of users by the length of their history",
-            reading="Most users bought few items, so the model must work with short histories.",
+            reading="Most users have few items, so the model must work with short histories.",
         )  # fmt: skip
     with second:
-        st.subheader("How often is an item bought?")
+        st.subheader("How popular are items?")
         labels, sizes = _binned(loaded.counts, _COUNTS)
         charts.draw(
-            charts.columns(labels, sizes, axis="purchases of an item", count="items"), "tail",
-            what="Number of items by how often they were bought",
-            reading="A few items are bought often, most rarely: the long tail.",
+            charts.columns(labels, sizes, axis="interactions of an item", count="items"), "tail",
+            what="Number of items by their interactions",
+            reading="A few items have many interactions, most have few: the long tail.",
         )  # fmt: skip
     if log.timestamps is not None:
         st.subheader("When?")
@@ -106,7 +106,7 @@ def _catalogue(loaded: LoadedBundle) -> None:
             {
                 "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
                 "items without a price": f"{int(np.isnan(prices).sum()):,}",
-                "items without purchases": f"{int((loaded.counts == 0).sum()):,}",
+                "items without interactions": f"{int((loaded.counts == 0).sum()):,}",
             }
         )
     )

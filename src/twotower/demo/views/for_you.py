@@ -217,7 +217,7 @@ def _compare(
         POPULARITY: loaded.baselines.popularity,
     }
     notes = {
-        ITEM_KNN: "Bought together with your picks.",
+        ITEM_KNN: "Items of users who share your picks.",
         POPULARITY: "The most popular items, the same for all users.",
     }
     found = {
@@ -234,5 +234,5 @@ def _compare(
     )
     st.caption(
         "Shaded titles are in more than one list, the recommendations included. Popularity is the "
-        "same for all users; item-kNN needs items that were often bought together."
+        "same for all users; item-kNN needs items that share many users."
     )

@@ -19,8 +19,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     st.html(
         cards.hero(
             "Item details",
-            "Similar items by three measures: the vectors of the towers, the text, and who bought "
-            "them.",
+            "Similar items by three measures: the vectors of the towers, the text, and shared "
+            "users.",
         )
     )
     text = st.text_input(
@@ -32,8 +32,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     item = loaded.shown(_chosen(loaded))
     row = loaded.items.find(item.item_id)
     with st.container(border=True, key="chosen-item"):
-        bought = None if row is None else f"bought {loaded.counts[row]:,} times"
-        st.html(cards.tile(item, loaded.categories, note=bought))
+        events = None if row is None else f"{loaded.counts[row]:,} interactions"
+        st.html(cards.tile(item, loaded.categories, note=events))
         st.button(
             "Add to my picks", key="like", icon=":material/add:", on_click=state.pick,
             args=(item.item_id,), disabled=item.item_id in state.picks(),
@@ -84,8 +84,8 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
                 _best(loaded, row, scores[: loaded.items.bundled]),
             )
         scores = loaded.baselines.together(np.asarray([row]))
-        found["By co-purchase"] = (
-            "Bought by the same users, relative to popularity.",
+        found["By shared users"] = (
+            "In the histories of the same users, relative to popularity.",
             _best(loaded, row, np.where(scores > 0, scores, -np.inf)),
         )
     shared = cards.in_how_many(
@@ -98,8 +98,8 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
         )
     )
     st.caption(
-        "Shaded titles are in more than one list. Text finds similar items without purchases; "
-        "co-purchase finds items that go together whatever their text; the vector is learned from "
+        "Shaded titles are in more than one list. Text finds similar items without interactions; "
+        "shared users find items that go together whatever their text; the vector is learned from "
         "both."
     )
 

@@ -25,7 +25,7 @@ _NOTES: Final = {
     _RERANKED: "The same candidates, re-ranked by the second stage.",
     TOWERS: "User tower and item tower only.",
     FACTORS: "The implicit ALS part of the served vectors.",
-    ITEM_KNN: "Items bought together with those of the history.",
+    ITEM_KNN: "Items of users who share those of the history.",
     POPULARITY: "The most popular items.",
 }
 _COMPARISON_MODELS: Final = {
@@ -103,14 +103,14 @@ def _history(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
     if log.timestamps is not None:
         stamps = log.timestamps[log.indptr[user] : log.indptr[user + 1]].tolist()
         times = [datetime.fromtimestamp(stamp / 1000, UTC) for stamp in stamps]
-        placed = "when it was bought"
+        placed = "its time"
     charts.draw(
         charts.timeline(
             times, [item.category or "no category" for item in items],
             [cards.short(item.title) for item in items], hide,
         ),
         "timeline",
-        what=f"Timeline of {len(rows)} purchases by category",
+        what=f"Timeline of {len(rows)} items by category",
         reading=f"Each point is an item, placed by {placed} and its category."
         + " The star is the hidden one." * hide,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
     _side_by_side(loaded, lists, notes, target)
     st.caption(
         "Shaded titles are recommended by several models (×3: by three; the two-tower counts "
-        "once); the outlined title was bought next. The two-tower gets the history alone, as for "
+        "once); the outlined title came next. The two-tower gets the history alone, as for "
         "an anonymous user. "
         + (
             "The others use the vector that they learned for this user in training. "
@@ -218,7 +218,7 @@ def _verdict(loaded: LoadedBundle, target: str, lists: Mapping[str, list[str]]) 
     title = loaded.shown(target).title
     places = {name: ids.index(target) + 1 for name, ids in lists.items() if target in ids}
     if not places:
-        return cards.lead(f"Bought next: “{title}”. No model has it in its list.")
+        return cards.lead(f"Came next: “{title}”. No model has it in its list.")
     first = min(places.values())
     names = [name for name, place in places.items() if place == first]
-    return cards.lead(f"Bought next: “{title}”. Best rank, {first:,}: {', '.join(names)}.")
+    return cards.lead(f"Came next: “{title}”. Best rank, {first:,}: {', '.join(names)}.")

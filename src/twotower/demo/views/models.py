@@ -26,12 +26,12 @@ from twotower.reporting.study_results import QUALITY, StudyFigures
 _TABLES: Final = {
     FULL: (
         "Full ranking",
-        "The item bought next is ranked among all items that the user has not seen. HR@10 is the "
-        "share of users for whom it is among the first ten.",
+        "The item that came next is ranked among all items that the user has not seen. HR@10 is "
+        "the share of users for whom it is among the first ten.",
     ),
     SAMPLED: (
         "Among 100 sampled items",
-        "The item bought next is ranked among 100 random items. The figures are much larger: "
+        "The item that came next is ranked among 100 random items. The figures are much larger: "
         "compare them with other sampled figures only.",
     ),
     "full-unmasked": (
@@ -49,8 +49,8 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     st.html(
         cards.hero(
             "How good is it?",
-            "Each model ranks the held-out item that a user bought next. All figures are read from "
-            "results files.",
+            "Each model ranks the held-out item that came next for a user. All figures are read "
+            "from results files.",
         )
     )
     found = figures_of(loaded, settings)

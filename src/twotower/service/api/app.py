@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Final
 
 import anyio
 from fastapi import FastAPI
@@ -14,7 +16,7 @@ from starlette.exceptions import HTTPException
 from twotower import __version__
 from twotower.errors import TwoTowerError
 from twotower.service.api import items, operations, recommend
-from twotower.service.api.auth import read_keys
+from twotower.service.api.auth import KeysFile
 from twotower.service.api.context import Context
 from twotower.service.api.limits import BodyLimit
 from twotower.service.api.metrics import Metrics
@@ -25,8 +27,12 @@ from twotower.service.api.routes import RefusedError, on_refused
 from twotower.service.api.worker import Sibling
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
+from twotower.service.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
+
+_LAST_S: Final = 1.0
+"""What a look into the database, and then its connections, get to end when the service does."""
 
 
 def create_app(
@@ -50,7 +56,7 @@ def create_app(
     """
     metrics = Metrics(None if sibling is None else sibling.place.metrics)
     shared = Context(settings, metrics, service, sibling)
-    keys = [] if settings.keys_file is None else read_keys(settings.keys_file)
+    keys = KeysFile(settings.keys_file)
     app = FastAPI(
         title="twotower",
         version=__version__,
@@ -59,6 +65,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.context = shared
+    app.state.keys = keys
     for routes in (recommend, items, operations):
         app.router.routes += routes.router.routes  # as `include_router`, which looks twice for each
     for kind, handler in (
@@ -79,9 +86,11 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     shared: Context = app.state.context
-    shared.workers = anyio.CapacityLimiter(shared.settings.workers)
+    shared.workers = ThreadPoolExecutor(shared.settings.workers, "twotower-worker")
+    shared.writers = ThreadPoolExecutor(shared.settings.workers, "twotower-writer")
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
+    app.state.keys.log_warnings()
     logger.info("serving %s", shared.service.manifest.model_version)
     if shared.sibling is not None:
         shared.metrics.note(shared.service)
@@ -91,9 +100,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        stopping.set()  # not cancelled: a thread of it may be reading the database
-        await following
-        shared.service.close()
+        stopping.set()
+        await asyncio.wait([following], timeout=_LAST_S)
+        for threads in (shared.workers, shared.writers):
+            threads.shutdown(wait=False, cancel_futures=True)
+        following.cancel()  # a thread of it may be waiting for the database: it is not waited for
+        with anyio.move_on_after(_LAST_S):
+            await anyio.to_thread.run_sync(shared.service.close, abandon_on_cancel=True)
         shared.service = None
         logger.info("stopped")
 
@@ -106,6 +119,9 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
         if stopping.is_set():
             return
         await look(service)
+        if service.state == "down":
+            with contextlib.suppress(StateUnavailableError):
+                await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
         if shared.sibling is not None:  # whichever process is asked for the metrics
             shared.metrics.note(service)
 

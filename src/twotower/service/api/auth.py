@@ -2,9 +2,13 @@
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
+import stat
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -12,7 +16,10 @@ from typing import Final
 
 from twotower.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 _LINE: Final = re.compile(r"([\w.-]{1,64})\s+(read|write|admin)\s+sha256:([0-9a-f]{64})")
+_MAKE_ONE: Final = "make one with: twotower key NAME --scope read --keys FILE"
 PREFIX: Final = "tt_"
 """Begins every key, so that one that leaked is recognised."""
 
@@ -62,22 +69,102 @@ def read_keys(file: Path) -> list[ApiKey]:
     Raises
     ------
     InputError
-        At a line that is none, by its number alone: a key may have been put there by mistake.
+        Where the file cannot be read or is no text, and at a line that is none, by its number
+        alone: a key may have been put there by mistake.
     """
+    try:
+        if file.exists() and not file.is_file():
+            raise InputError(f"the keys file {file} is not a file", _MAKE_ONE)
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"the keys file {file} cannot be read ({error.strerror})", _MAKE_ONE
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"the keys file {file} is not text in UTF-8", "save it as UTF-8, one key a line"
+        ) from None
     keys = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        text = line.split("#")[0].strip()
-        if not text:
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = line.split("#")[0].strip()
+        if not entry:
             continue
-        found = _LINE.fullmatch(text)
+        found = _LINE.fullmatch(entry)
         if not found:
             raise InputError(
-                f"line {number} of the keys file is not 'name scope sha256:hash'",
-                "make one with: twotower key NAME --scope read",
+                f"line {number} of the keys file is not 'name scope sha256:hash'", _MAKE_ONE
             )
         name, scope, digest = found.groups()
         keys.append(ApiKey(name, Scope[scope.upper()], bytes.fromhex(digest)))
     return keys
+
+
+class KeysFile:
+    """The keys of a file that may change while they are asked for.
+
+    Parameters
+    ----------
+    file
+        The keys file, or None for no keys.
+
+    Raises
+    ------
+    InputError
+        As `read_keys`.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._state = _state(file)  # before it is read: what changes meanwhile is seen later
+        self._keys: Sequence[ApiKey] = [] if file is None else read_keys(file)
+
+    def find(self, given: str) -> ApiKey | None:
+        """The key that was given, by the file as it is now, or None.
+
+        Where the file cannot be used any more the keys before go on, and the log says so once.
+        """
+        state = _state(self._file)
+        if state != self._state:
+            self._state = state
+            self._read_again()
+        return find_key(self._keys, given)
+
+    def _read_again(self) -> None:
+        assert self._file is not None
+        try:
+            keys = read_keys(self._file)
+        except InputError as error:
+            logger.error("the keys before go on: %s", error)
+            return
+        self._keys = keys
+        logger.info("keys read again", extra={"fields": {"keys": len(keys)}})
+        self.log_warnings()
+
+    def log_warnings(self) -> None:
+        """Log what is likely a mistake: names that come twice, a file that others may write."""
+        counts = Counter(key.name for key in self._keys)
+        for name, count in counts.items():
+            if count > 1:
+                logger.warning(
+                    "%d keys are named %r: they share one rate, and the log cannot tell them "
+                    "apart; give each a name of its own", count, name,
+                )  # fmt: skip
+        if self._file is None:
+            return
+        with suppress(OSError):
+            if self._file.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                logger.warning("others may write the keys file: chmod 600 %s", self._file)
+
+
+def _state(file: Path | None) -> tuple[int, ...] | None:
+    """What changes whenever a file does; None where there is none."""
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev, found.st_size
 
 
 def find_key(keys: Sequence[ApiKey], given: str) -> ApiKey | None:

@@ -1,15 +1,17 @@
 """Routes that change what is served: items, availability, events."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import responses
-from twotower.service.api.routes import fast, needs, not_found, served, within
+from twotower.service.api.problems import problem, responses
+from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
+from twotower.service.api.rules import NewItemId, rating_scale
 from twotower.service.api.schemas import (
     Availability,
     Events,
@@ -20,7 +22,7 @@ from twotower.service.api.schemas import (
     Written,
 )
 from twotower.service.service import Service
-from twotower.service.state.records import Id, ItemFields
+from twotower.service.state.records import Event, Id, ItemFields
 
 router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["items and events"])
 
@@ -50,7 +52,8 @@ async def get_item(item_id: ItemId, request: Request) -> Response:
 async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
     shared, one = served(request)
-    created = await shared.in_thread(one.create_item, ItemFields(**item.model_dump()))
+    _check_rating(one, "average_rating", item.average_rating)
+    created = await shared.write(one.create_item, ItemFields(**item.model_dump()))
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
@@ -65,7 +68,7 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
     """Say whether an item can be had. One that cannot is not recommended."""
     shared, one = served(request)
     _shown(one, item_id)
-    await shared.in_thread(one.set_availability, item_id, state.available)
+    await shared.write(one.set_availability, item_id, state.available)
     return fast(_shown(one, item_id))
 
 
@@ -78,7 +81,10 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
 async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Response:
     """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
     shared, one = served(request)
-    await shared.in_thread(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    if item_id not in one.pipeline.items:
+        _check_new_id(item_id)
+    _check_rating(one, "average_rating", item.average_rating)
+    await shared.write(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
     return fast(_shown(one, item_id))
 
 
@@ -89,7 +95,7 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
     """Take an item out of the catalogue. Histories that hold it still count it."""
     shared, one = served(request)
     _shown(one, item_id)
-    await shared.in_thread(one.delete_item, item_id)
+    await shared.write(one.delete_item, item_id)
     return Response(status_code=204)
 
 
@@ -103,7 +109,10 @@ async def add_events(events: Events, request: Request) -> Response:
     """Record what users did, all or nothing. An event id that came before is not counted again."""
     shared, one = served(request)
     within("events", len(events.events), shared.settings.max_batch)
-    recorded = await shared.in_thread(one.add_events, events.events)
+    for place, event in enumerate(events.events):
+        _check_rating(one, f"events.{place}.rating", event.rating)
+    plain = [Event.model_construct(**vars(event)) for event in events.events]
+    recorded = await shared.write(one.add_events, plain)
     items = one.pipeline.items
     for new in recorded:
         shared.metrics.events.labels("new" if new else "again").inc()
@@ -112,6 +121,33 @@ async def add_events(events: Events, request: Request) -> Response:
         for event, new in zip(events.events, recorded, strict=True)
     ]
     return fast({"events": outcomes})
+
+
+_NEW_ID: Final[TypeAdapter[str]] = TypeAdapter(NewItemId)
+
+
+def _check_new_id(item_id: str) -> None:
+    """422 where `prepare` would reject an id, or no request could name it."""
+    try:
+        _NEW_ID.validate_python(item_id)
+    except ValidationError as error:
+        what = f"item_id: {error.errors()[0]['msg']}"
+        raise RefusedError(problem(422, what, value=item_id, fix="use another id")) from None
+
+
+def _check_rating(one: Service, name: str, rating: float | None) -> None:
+    """422 where `prepare` would reject a rating."""
+    log = None if rating is None else one.pipeline.rating_range
+    if rating is None or log is None:  # then no rating is trained on
+        return
+    low, high = rating_scale(log)
+    if not low <= rating <= high:
+        raise RefusedError(
+            problem(
+                422, f"{name}: {rating:g} is not on the scale of the training log",
+                value=rating, fix=f"send {low:g} to {high:g}",
+            )
+        )  # fmt: skip
 
 
 def _shown(one: Service, item_id: str) -> dict[str, Any]:

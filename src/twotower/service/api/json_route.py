@@ -1,6 +1,8 @@
 """Routes that read a JSON body, without what the framework does between the body and the answer."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from inspect import signature
 from typing import Any, Final, get_type_hints
 
@@ -9,6 +11,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+
+from twotower.service.api.context import OPEN_TO_ALL
+from twotower.service.api.problems import problem
+from twotower.service.api.routes import RefusedError
 
 _JSON: Final = (b"content-type", b"application/json")
 Endpoint = Callable[..., Awaitable[Response]]
@@ -25,7 +31,7 @@ class JsonRoute(APIRoute):
     Attributes
     ----------
     checks
-        The route's dependencies, asked before the body is read.
+        The route's dependencies, asked before anything is read, whatever its content type.
     """
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
@@ -39,16 +45,28 @@ class JsonRoute(APIRoute):
         """Whether bodies that fit go straight to the endpoint."""
         return self._body is not None
 
+    @cached_property
+    def parameters(self) -> dict[str, None]:
+        """Names of what the route takes in its query."""
+        return dict.fromkeys(field.alias for field in self.dependant.query_params)
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        usual = scope["method"] in (self.methods or ()) and _JSON in scope["headers"]
-        if self._body is None or not usual:
+        if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)
         for check in self.checks:
             await check(request)
+        if scope["query_string"] and scope["path"] not in OPEN_TO_ALL:
+            self._check_query(request)
+        if self.body_field is None:
+            await super().handle(scope, receive, send)
+            return
         body = await request.body()
+        if self._body is None or _JSON not in scope["headers"]:
+            await super().handle(scope, _again(body), send)
+            return
         try:
             wanted = self._body.validate_json(body)
         except ValidationError:
@@ -56,6 +74,29 @@ class JsonRoute(APIRoute):
             return
         response = await self.endpoint(wanted, request)
         await response(scope, receive, send)
+
+    def _check_query(self, request: Request) -> None:
+        """`RefusedError` at a parameter that the route does not take, or that comes twice."""
+        counts = Counter(name for name, _ in request.query_params.multi_items())
+        for name, count in counts.items():
+            if name not in self.parameters:
+                wanted = ", ".join(self.parameters) or "no parameters"
+                takes = f"it takes {wanted}"
+                if self.body_field is not None:
+                    takes += " in its address, and a JSON body: see /docs"
+                elif self.path.endswith("/recommendations"):
+                    takes += "; POST /v1/recommendations takes filters"
+                raise RefusedError(
+                    problem(422, f"{name[:100]}: not a parameter of this request", fix=takes)
+                )
+            if count > 1:
+                values = request.query_params.getlist(name)
+                raise RefusedError(
+                    problem(
+                        422, f"{name} is given {count} times", value=", ".join(values),
+                        fix="give it once",
+                    )
+                )  # fmt: skip
 
 
 def _body(endpoint: Endpoint) -> type[BaseModel] | None:

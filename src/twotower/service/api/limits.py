@@ -3,7 +3,7 @@
 import math
 import time
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +12,8 @@ from twotower.service.api.problems import problem
 from twotower.service.settings import ServeSettings
 
 _MOST_CALLERS: Final = 10_000
+Caller: TypeAlias = tuple[Literal["key", "address"], str]
+"""Who has a bucket. An address must not share that of a key which is named like it."""
 
 
 class BodyLimit:
@@ -66,9 +68,9 @@ class RateLimit:
     def __init__(self, rate: float | None, burst: int) -> None:
         self._rate = rate
         self._burst = float(burst)
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[Caller, tuple[float, float]] = OrderedDict()
 
-    def wait(self, caller: str, now: float | None = None) -> float:
+    def wait(self, caller: Caller, now: float | None = None) -> float:
         """Seconds until the caller's next request is welcome; 0 takes a token now."""
         if self._rate is None:
             return 0.0

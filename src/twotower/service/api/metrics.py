@@ -79,8 +79,8 @@ class Metrics:
             registry=self.registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.state_up = Gauge(
-            "twotower_state_up", "1 while the database answers.", registry=self.registry,
-            multiprocess_mode="livemin",
+            "twotower_state_up", "1 while the database answers, and takes writes.",
+            registry=self.registry, multiprocess_mode="livemin",
         )  # fmt: skip
         self.model = Gauge(
             "twotower_model", "Processes that serve a model version.", ["version"],
@@ -126,7 +126,7 @@ class Metrics:
         pipeline, version = service.pipeline, service.manifest.model_version
         self.items.set(int(np.count_nonzero(pipeline.items.listed)))
         self.outside_index.set(pipeline.outside_index)
-        self.state_up.set(service.state_answers)
+        self.state_up.set(service.state == "up")
         if self._folder is None:
             self.model.clear()
         elif self._version not in (None, version):  # the files of several processes forget nothing

@@ -5,24 +5,23 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Sequence
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twotower.service.api.auth import ApiKey, find_key
+from twotower.service.api.auth import KeysFile
 from twotower.service.api.auth import Scope as KeyScope
-from twotower.service.api.context import Context, request_id
-from twotower.service.api.limits import RateLimit
+from twotower.service.api.context import OPEN_TO_ALL, Context, request_id
+from twotower.service.api.limits import Caller, RateLimit
 from twotower.service.api.problems import problem
 
 logger = logging.getLogger(__name__)
 
 _ID: Final = re.compile(r"[\w.-]{1,64}")
-OPEN_TO_ALL: Final = frozenset({"/health", "/ready"})
-"""Neither keys nor rates count here: what runs the service must always get an answer."""
+CLIENT_LEFT: Final = 499
+"""What is logged and counted where a client hung up before its body had come, as nginx does."""
 RELOAD: Final = "/v1/models/reload"
 """It may take longer than other requests."""
 
@@ -40,7 +39,7 @@ class Envelope:
         The API keys.
     """
 
-    def __init__(self, app: ASGIApp, context: Context, keys: Sequence[ApiKey]) -> None:
+    def __init__(self, app: ASGIApp, context: Context, keys: KeysFile) -> None:
         self._app = app
         self._context = context
         self._keys = keys
@@ -58,7 +57,16 @@ class Envelope:
         given = request.headers.get("x-request-id", "")
         name = given if _ID.fullmatch(given) else secrets.token_hex(8)
         token = request_id.set(name)
-        status = 0
+        limit = self._limit(scope["path"])
+        request.state.deadline = time.monotonic() + limit
+        status, arrived = 0, True
+
+        async def receiving() -> Message:
+            nonlocal arrived
+            arrived = False  # so long as this waits
+            message = await receive()
+            arrived = True
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -72,10 +80,12 @@ class Envelope:
             if refused is not None:
                 await refused(scope, receive, answer)
             else:
-                async with asyncio.timeout(self._limit(scope["path"])):
-                    await self._app(scope, receive, answer)
+                async with asyncio.timeout(limit):
+                    await self._app(scope, receiving, answer)
+        except ClientDisconnect:
+            status = status or CLIENT_LEFT
         except Exception as error:
-            response = self._failed(error, self._limit(scope["path"]))
+            response = self._failed(error, limit) if arrived else _late(limit)
             if not status:
                 await response(scope, receive, answer)
         finally:
@@ -87,24 +97,24 @@ class Envelope:
         if request.scope["path"] in OPEN_TO_ALL:
             return None
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
-        caller = request.client.host if request.client else "-"
+        caller: Caller = ("address", request.client.host if request.client else "-")
         request.state.scope, request.state.key = self._anonymous, None
-        if kind or secret:
-            key = find_key(self._keys, secret.strip()) if kind.lower() == "bearer" else None
-            if key is None:
-                return problem(
-                    401, "the key is not known",
-                    fix="send a key as 'Authorization: Bearer KEY'",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )  # fmt: skip
-            caller = request.state.key = key.name
-            request.state.scope = key.scope
-        wait = self._rates.wait(caller)
+        key = self._keys.find(secret.strip()) if kind.lower() == "bearer" else None
+        if key is not None:
+            caller = ("key", key.name)
+            request.state.key, request.state.scope = key.name, key.scope
+        wait = self._rates.wait(caller)  # a wrong key costs its sender's address a request
         if wait > 0:
             return problem(
                 429, f"more than {self._context.settings.rate_limit:g} requests a second",
                 fix=f"wait {wait:.2f} s",
                 headers={"Retry-After": str(max(1, round(wait)))},
+            )  # fmt: skip
+        if key is None and (kind or secret):
+            return problem(
+                401, "the key is not known",
+                fix="send a key as 'Authorization: Bearer KEY'",
+                headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
         return None
 
@@ -137,3 +147,11 @@ class Envelope:
                 "key": scope.get("state", {}).get("key"),
             }
             logger.info("request", extra={"fields": fields})
+
+
+def _late(limit: float) -> Response:
+    """The answer to a client that does not send its body. It is no failure of ours."""
+    return problem(
+        408, f"no whole body within {limit:g} s", fix="send it at once",
+        headers={"Connection": "close"},
+    )  # fmt: skip

@@ -35,9 +35,8 @@ async def ready(request: Request) -> Response:
     one = shared.service
     if one is None:
         return fast({"status": "starting", "state": "down", "model_version": None}, 503)
-    state = "up" if one.state_answers else "down"
     version = one.manifest.model_version
-    return fast({"status": "ready", "state": state, "model_version": version})
+    return fast({"status": "ready", "state": one.state, "model_version": version})
 
 
 @router.get(

@@ -22,10 +22,12 @@ TITLES: Final = {
     403: "The key does not allow this",
     404: "Not found",
     405: "The method is not allowed here",
+    408: "The request did not come in time",
     409: "There is something else already",
     413: "The body is too long",
     422: "The request cannot be used",
     429: "Too many requests",
+    431: "The headers are too long",
     500: "Something went wrong",
     503: "Not possible at the moment",
     504: "It took too long",
@@ -88,7 +90,7 @@ def problem(
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems that a route may answer with."""
-    common = (401, 403, 413, 422, 429, 503, 504)
+    common = (401, 403, 408, 413, 422, 429, 503, 504)
     return {
         status: {
             "description": TITLES[status],

@@ -7,7 +7,7 @@ import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twotower.service.api.context import Context
-from twotower.service.service import Service
+from twotower.service.service import SYNC_S, Service
 from twotower.service.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,9 @@ logger = logging.getLogger(__name__)
 class CatchingUp:
     """Lets a request wait until the process has taken over what the others had written before it.
 
-    Only where there are several processes. While nobody writes it costs a look at a number.
+    Only where there are several processes. While nothing is written it costs a look at a number. A
+    database that does not answer within `SYNC_S` is waited for no longer: answers come from memory,
+    and `Service.state` is ``stale``.
 
     Parameters
     ----------
@@ -33,6 +35,7 @@ class CatchingUp:
         self._context = context
         self._header = (b"x-process", str(number).encode())
         self._running: asyncio.Task[None] | None = None
+        self._began = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -57,11 +60,15 @@ class CatchingUp:
         if service.store.is_local:  # there is no waiting
             await look(service)
             return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SYNC_S
         for _ in range(2):  # the look that is under way may have begun too early
             if self._running is None or self._running.done():
                 self._running = asyncio.create_task(look(service))
-            await asyncio.shield(self._running)
-            if service.caught_up_with >= written:
+                self._began = loop.time()
+            patience = min(deadline, self._began + SYNC_S) - loop.time()
+            await asyncio.wait([self._running], timeout=max(0.0, patience))
+            if service.caught_up_with >= written or not self._running.done():
                 return
 
 
@@ -70,14 +77,15 @@ async def look(service: Service) -> None:
 
     Not in one of the workers that batches may hold: every request may be waiting for this. A file
     is read here and now: by a thread it takes several times as long, since the two hand the
-    interpreter to each other with every call of the database.
+    interpreter to each other with every call of the database. A locked file would hold up all
+    requests: where the last look was in vain, the next is by a thread.
     """
     before = service.state_answers
     try:
-        if service.store.is_local:
+        if service.store.is_local and before:
             service.catch_up()
         else:
-            await anyio.to_thread.run_sync(service.catch_up)
+            await anyio.to_thread.run_sync(service.catch_up, abandon_on_cancel=True)
     except StateUnavailableError as error:  # answered from memory, as with one process
         if before:
             logger.error("writes are refused: %s", error)

@@ -1,20 +1,21 @@
 """Routes that read: recommendations, similar items, search."""
 
+import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple
 
+import orjson
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twotower.inference.answers import Recommendation
 from twotower.inference.requests import Request as Wanted
 from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import responses
-from twotower.service.api.routes import fast, needs, not_found, served, within
+from twotower.service.api.problems import problem, responses
+from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
 from twotower.service.api.schemas import (
     Asker,
     BatchAnswer,
@@ -25,11 +26,17 @@ from twotower.service.api.schemas import (
     Words,
 )
 from twotower.service.service import Service
+from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
 
 router = APIRouter(
     route_class=JsonRoute, prefix="/v1", tags=["recommend"], dependencies=[needs(Scope.READ)]
 )
+
+_BLOCK: Final = 64
+"""Requests of a batch that are answered before its time is looked at again; fewer where they ask
+for more than so many items together:"""
+_BLOCK_ITEMS: Final = 4096
 
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
@@ -44,15 +51,22 @@ async def recommend_for_user(
     request: Request,
     k: K = 10,
     rerank: bool | None = None,
+    strict: bool = False,
 ) -> Response:
-    """Items for a known user: one of the bundle, or one who did something since."""
+    """Items for a user: one of the bundle, or one who did something since; else popular items."""
     shared, one = served(request)
     within("k", k, shared.settings.max_k)
-    if not one.knows(user_id):
+    snapshot, asker = one.current, Asker(user_id=user_id)
+    if strict and not snapshot.pipeline.reads(_wanted(snapshot, asker)):
+        unknown = user_id not in snapshot.pipeline.contents.users
         raise not_found(
-            f"unknown user {user_id!r}", "POST /v1/recommendations with a history or words"
+            f"unknown user {user_id!r}"
+            if unknown
+            else f"nothing is known of user {user_id!r} that the model could read",
+            "POST /v1/recommendations with a history or words, or leave strict out",
         )
-    return _answer(one, shared, Asker(user_id=user_id), k, {"rerank": rerank})
+    answering = _Answering(shared, one, snapshot, k, {"rerank": rerank, "strict": strict})
+    return answering.one(asker)
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
@@ -61,26 +75,24 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     shared, one = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
-    options = _options(wanted)
+    answering = _Answering(shared, one, one.current, wanted.k, _options(wanted))
+    answering.check_work([wanted])
     if wanted.text is not None:  # an encoder may take milliseconds
-        return await shared.in_thread(_answer, one, shared, wanted, wanted.k, options)
-    return _answer(one, shared, wanted, wanted.k, options)
+        return await shared.in_thread(answering.one, wanted)
+    return answering.one(wanted)
 
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
 async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
-    """Items for many users at once. One that cannot be answered refuses all."""
+    """Items for many users at once. With ``strict``, one that is unknown refuses all."""
     shared, one = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("requests", len(wanted.requests), shared.settings.max_batch)
     for asker in wanted.requests:
         within("items of history", len(asker.history), shared.settings.max_history)
-
-    def work() -> Response:
-        answers = _recommend(one, shared, wanted.requests, wanted.k, _options(wanted))
-        return fast({"model_version": one.manifest.model_version, "answers": answers})
-
-    return await shared.in_thread(work)
+    answering = _Answering(shared, one, one.current, wanted.k, _options(wanted))
+    answering.check_work(wanted.requests)
+    return await shared.in_thread(answering.many, wanted.requests, request.state.deadline)
 
 
 @router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
@@ -90,12 +102,13 @@ async def similar_items(
     """Items whose vectors are nearest to that of an item."""
     shared, one = served(request)
     within("k", k, shared.settings.max_k)
-    pipeline = one.pipeline
+    snapshot = one.current
+    pipeline = snapshot.pipeline
     row = pipeline.items.find(item_id)
     if row is None or not pipeline.items.listed[row]:
         raise not_found(f"unknown item {item_id!r}", "search for it: /v1/search?q=title")
     found = pipeline.similar_items(item_id, k)
-    return fast({"model_version": one.manifest.model_version, "items": found})
+    return fast({"model_version": snapshot.manifest.model_version, "items": found})
 
 
 @router.get("/search", response_model=ItemsAnswer, responses=responses())
@@ -107,8 +120,9 @@ async def search(
     """Items by their titles: the words, and what they mean where the bundle can tell."""
     shared, one = served(request)
     within("k", k, shared.settings.max_k)
-    found = await shared.in_thread(one.pipeline.search, q, k)
-    return fast({"model_version": one.manifest.model_version, "items": found})
+    snapshot = one.current
+    found = await shared.in_thread(snapshot.pipeline.search, q, k)
+    return fast({"model_version": snapshot.manifest.model_version, "items": found})
 
 
 def _options(wanted: RecommendRequest | BatchRequest) -> dict[str, Any]:
@@ -117,30 +131,85 @@ def _options(wanted: RecommendRequest | BatchRequest) -> dict[str, Any]:
         "filters": wanted.filters,
         "rerank": wanted.rerank,
         "reasons": wanted.reasons,
+        "strict": wanted.strict,
     }
 
 
-def _answer(
-    one: Service, shared: Context, asker: Asker, k: int, options: dict[str, Any]
-) -> Response:
-    (items,) = _recommend(one, shared, [asker], k, options)
-    known = asker.user_id is not None and asker.user_id in one.pipeline.contents.users
-    return fast(
-        {
-            "model_version": one.manifest.model_version,
-            "user": "known" if known else "new",
-            "items": items,
-        }
-    )
+def _wanted(snapshot: Snapshot, asker: Asker) -> Wanted:
+    past = () if asker.user_id is None else snapshot.past.of(asker.user_id)
+    return Wanted(asker.user_id, asker.history, asker.text, past)
 
 
-def _recommend(
-    one: Service, shared: Context, askers: Sequence[Asker], k: int, options: dict[str, Any]
-) -> list[list[Recommendation]]:
-    timings: Timings = {}
-    requests = [Wanted(asker.user_id, asker.history, asker.text) for asker in askers]
-    answers = one.recommend(requests, k, timings=timings, **options)
-    pipeline = one.pipeline
-    known = sum(asker.user_id in pipeline.contents.users for asker in askers)
-    shared.metrics.recommended(timings, known, map(len, answers), pipeline.items.all_open.count)
-    return answers
+class _Answering(NamedTuple):
+    """What answers one HTTP request: all of it from the same snapshot, which names the model."""
+
+    shared: Context
+    service: Service
+    snapshot: Snapshot
+    k: int
+    options: dict[str, Any]
+
+    def check_work(self, askers: Sequence[Asker]) -> None:
+        """Refuse what would take too long, or too much memory."""
+        most = self.shared.settings.max_work
+        requests = [_wanted(self.snapshot, asker) for asker in askers]
+        work = self.snapshot.pipeline.work(requests, self.k)
+        if work > most:
+            raise RefusedError(
+                problem(
+                    422,
+                    f"{len(requests):,} requests with k {self.k:,} and their histories are "
+                    f"{work:,} units of work, {most:,} are allowed",
+                    value=work,
+                    fix="send fewer requests at once, a smaller k or shorter histories: each "
+                    "request is k times (the items of its history + 50)",
+                )
+            )
+
+    def one(self, asker: Asker) -> Response:
+        """The answer to one."""
+        (answer,) = self._answers([asker])
+        return fast({"model_version": self._version, **answer})
+
+    def many(self, askers: Sequence[Asker], deadline: float) -> Response:
+        """The answers to many, block by block; `TimeoutError` where that takes too long.
+
+        Each block is written when it is ready: as objects they take several times the memory.
+        """
+        size = max(1, min(_BLOCK, _BLOCK_ITEMS // self.k))
+        written = []
+        for start in range(0, len(askers), size):
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            block = self._answers(askers[start : start + size])
+            written += [orjson.Fragment(orjson.dumps(answer)) for answer in block]
+        return fast({"model_version": self._version, "answers": written})
+
+    @property
+    def _version(self) -> str:
+        return self.snapshot.manifest.model_version
+
+    def _answers(self, askers: Sequence[Asker]) -> list[dict[str, Any]]:
+        timings: Timings = {}
+        requests = [_wanted(self.snapshot, asker) for asker in askers]
+        answers = self.service.recommend(
+            self.snapshot, requests, self.k, timings=timings, **self.options
+        )
+        pipeline = self.snapshot.pipeline
+        users = pipeline.contents.users
+        known = [asker.user_id is not None and asker.user_id in users for asker in askers]
+        self.shared.metrics.recommended(
+            timings,
+            sum(known),
+            [len(answer.items) for answer in answers],
+            pipeline.items.all_open.count,
+        )
+        return [
+            {
+                "user": "known" if is_known else "new",
+                "source": answer.source,
+                "unknown_items": answer.unknown_items,
+                "items": answer.items,
+            }
+            for answer, is_known in zip(answers, known, strict=True)
+        ]

@@ -1,13 +1,21 @@
 """What requests hold and answers look like, as OpenAPI shows it."""
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from twotower.config import Config
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import Filters
-from twotower.service.state.records import Description, Event, Id, ItemFields
+from twotower.service.api.rules import NUMBER, NewItemId, Time, WrittenId
+from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """What is wanted, in words."""
@@ -22,22 +30,24 @@ def _example(**fields: Any) -> ConfigDict:
 class _Wanted(Config):
     """What every request for recommendations may say."""
 
-    k: int = Field(10, ge=1, le=MOST)
+    k: int = Field(10, ge=1, le=MOST, strict=True)
     """Items to return."""
-    exclude_seen: bool = True
+    exclude_seen: bool = Field(True, strict=True)
     """Leave out items of the history, stored or given."""
     filters: Filters = Filters()
-    rerank: bool | None = None
+    rerank: bool | None = Field(None, strict=True)
     """Whether candidates are re-ranked; by default as the service is set."""
-    reasons: bool = True
+    reasons: bool = Field(True, strict=True)
     """Whether each item comes with its reason."""
+    strict: bool = Field(False, strict=True)
+    """Refuse unknown items and users; else items are passed over, and users get popular items."""
 
 
 class Asker(Config):
     """Who asks: at least one of the three."""
 
     user_id: Id | None = None
-    """A user. One that is not known needs a history or words."""
+    """A user. One of whom nothing is known gets popular items, without a history or words."""
     history: list[Id] = Field(default=[], max_length=MOST)
     """Items just browsed, oldest first."""
     text: Words | None = None
@@ -61,21 +71,31 @@ class BatchRequest(_Wanted):
     requests: list[Asker] = Field(min_length=1, max_length=MOST)
 
 
-class RecommendAnswer(BaseModel):
+class UserAnswer(BaseModel):
     """Recommended items, best first."""
+
+    user: Literal["known", "new"]
+    """Whether the bundle knows the user: ``new`` is a cold start."""
+    source: Literal["model", "popular"]
+    """``popular`` where nothing is known of the user that the model could read: the items with
+    the most events in the training log, whose number is their score."""
+    unknown_items: list[str]
+    """Items of the request's history that are not known: it was answered without them."""
+    items: list[Recommendation]
+
+
+class RecommendAnswer(UserAnswer):
+    """Recommended items, best first, and the model."""
 
     model_version: str
     """Of the bundle that answered."""
-    user: Literal["known", "new"]
-    """Whether the bundle knows the user: ``new`` is a cold start."""
-    items: list[Recommendation]
 
 
 class BatchAnswer(BaseModel):
     """One answer per request, in their order."""
 
     model_version: str
-    answers: list[list[Recommendation]]
+    answers: list[UserAnswer]
 
 
 class ItemsAnswer(BaseModel):
@@ -85,7 +105,27 @@ class ItemsAnswer(BaseModel):
     items: list[Recommendation]
 
 
-class NewItem(ItemFields):
+class _Described(Description):
+    """A description that `prepare` reads as it is."""
+
+    price: Annotated[float | None, NUMBER] = Field(None, ge=0, le=1e9)
+    """In the catalogue's currency."""
+    average_rating: Annotated[float | None, NUMBER] = Field(None, ge=0, le=1e3)
+    """On the scale of the training log."""
+    rating_count: Annotated[int | None, NUMBER] = Field(None, ge=0, le=2**53)
+    released: Annotated[float | None, NUMBER] = None
+    """When it came out, in the catalogue's unit (see docs/data.md); left out, it counts as newer
+    than all that the catalogue has."""
+
+    @field_validator("title", "category")
+    @classmethod
+    def _is_not_blank(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("it is blank; leave it out where it is not known")
+        return value
+
+
+class NewItem(_Described):
     """An item as its owner describes it."""
 
     model_config = _example(
@@ -93,8 +133,10 @@ class NewItem(ItemFields):
         description="The saga goes on.", features="Open world. Hard bosses.", store="Kestrel",
     )  # fmt: skip
 
+    item_id: NewItemId
 
-class ReplacedItem(Description):
+
+class ReplacedItem(_Described):
     """An item as its owner describes it now; its id is in the address."""
 
     model_config = _example(title="Dragon Saga 4", price=29.99, category="Role-Playing")
@@ -125,7 +167,24 @@ class Availability(Config):
 
     model_config = _example(available=False)
 
-    available: bool
+    available: bool = Field(strict=True)
+
+
+class NewEvent(Event):
+    """Something that a user did with an item, as `prepare` takes it."""
+
+    user_id: WrittenId
+    item_id: WrittenId
+    rating: Annotated[float | None, NUMBER] = Field(None, ge=-1e6, le=1e6)
+    """What a ``rating`` event rates, on the scale of the training log."""
+    occurred_at: Time = Field(ge=0, le=LARGEST_TIME, strict=True)
+    """Milliseconds since 1970-01-01 UTC, from March 1973 to now."""
+
+    @model_validator(mode="after")
+    def _rates_something(self) -> Self:
+        if self.kind == "rating" and self.rating is None:
+            raise ValueError("an event of kind 'rating' needs a rating")
+        return self
 
 
 class Events(Config):
@@ -140,7 +199,7 @@ class Events(Config):
         ]
     )  # fmt: skip
 
-    events: list[Event] = Field(min_length=1, max_length=MOST)
+    events: list[NewEvent] = Field(min_length=1, max_length=MOST)
 
 
 class EventOutcome(BaseModel):
@@ -199,6 +258,8 @@ class Ready(BaseModel):
     """Whether requests can be answered, and whether writes can."""
 
     status: Literal["ready", "starting"]
-    state: Literal["up", "down"]
-    """Whether the database answers. While it is down, writes are refused, reads are not."""
+    state: Literal["up", "stale", "down"]
+    """How the database is. While it is ``down``, or refused the last write, writes are refused,
+    reads are not. While it is ``stale`` it keeps a read waiting: answers may lack the newest writes
+    of other processes."""
     model_version: str | None

@@ -1,17 +1,21 @@
 """Run the app until it is told to stop."""
 
+import asyncio
 import importlib.util
 import logging
 import math
 import socket
 import sys
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import uvicorn
+from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from twotower.errors import TwoTowerError
 from twotower.service.api.app import create_app
+from twotower.service.api.connections import BoundedHttpProtocol, BoundedServer, ConnectionLimits
 from twotower.service.api.logs import configure_logging
 from twotower.service.api.supervisor import supervise
 from twotower.service.api.worker import Numbered, Place, Sibling
@@ -67,18 +71,7 @@ def _answer(settings: ServeSettings, sibling: Sibling | None = None) -> None:
     settle()
     if sibling is None:
         configure_logging()
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        ws="none",
-        loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        timeout_graceful_shutdown=math.ceil(settings.drain_s),
-    )
+    config = server_config(app, settings)
     # A request is too small to share out: threads that wait for each other would take the cores
     # from other requests.
     with threadpool_limits(settings.threads):
@@ -88,7 +81,28 @@ def _answer(settings: ServeSettings, sibling: Sibling | None = None) -> None:
             _Reported(config, sibling).run(sibling.sockets())
 
 
-class _Announced(uvicorn.Server):
+def server_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
+    """How uvicorn runs the app."""
+    metrics = app.state.context.metrics
+    limits = ConnectionLimits.of(settings, lambda status: metrics.answered("none", status, 0.0))
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=cast(type[asyncio.Protocol], partial(BoundedHttpProtocol, limits=limits)),
+        proxy_headers=settings.forwarded_allow_ips is not None,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
+    )
+
+
+class _Announced(BoundedServer):
     """Says where it listens, also where it was asked for any free port."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -101,7 +115,7 @@ class _Announced(uvicorn.Server):
                 logger.info("listening", extra={"fields": fields})
 
 
-class _Reported(uvicorn.Server):
+class _Reported(BoundedServer):
     """Tells the supervisor when it listens."""
 
     def __init__(self, config: uvicorn.Config, sibling: Sibling) -> None:

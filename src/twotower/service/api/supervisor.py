@@ -268,7 +268,7 @@ class _Supervisor:
 
 def _check_state(settings: ServeSettings) -> None:
     """Open the database once, so that it is there, and good, for all of them."""
-    store = StateStore(settings.database)
+    store = StateStore(settings.database, settings.state_timeout_s)
     store.close()
     url = make_url(settings.database)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):

@@ -1,6 +1,10 @@
 """What changes while a bundle is served: items added, availability, and events."""
 
-from twotower.service.state.errors import StateConflictError, StateUnavailableError
+from twotower.service.state.errors import (
+    StateConflictError,
+    StateReplacedError,
+    StateUnavailableError,
+)
 from twotower.service.state.records import Changes, Cursor, Event, EventKind, ItemFields, StoredItem
 from twotower.service.state.store import StateStore
 
@@ -11,6 +15,7 @@ __all__ = [
     "EventKind",
     "ItemFields",
     "StateConflictError",
+    "StateReplacedError",
     "StateStore",
     "StateUnavailableError",
     "StoredItem",

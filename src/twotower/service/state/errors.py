@@ -13,6 +13,10 @@ class StateUnavailableError(TwoTowerError):
     """The database cannot be reached, or cannot be written; nothing was acknowledged."""
 
 
+class StateReplacedError(StateUnavailableError):
+    """The database is not the one that was read: another one, or an older back-up of it."""
+
+
 class StateConflictError(TwoTowerError):
     """An id is taken by something else."""
 
@@ -23,16 +27,24 @@ class StateConflictError(TwoTowerError):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """The driver's errors hold statements and addresses, which must not reach an answer."""
+def translated(outcome: str = "nothing was written, try again when it is back") -> Iterator[None]:
+    """The driver's errors hold statements and addresses, which must not reach an answer.
+
+    Parameters
+    ----------
+    outcome
+        What an error means for what was being done.
+    """
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        reason = "the disk is full" if "full" in str(cause) else type(cause).__name__
+        full = "full" in str(cause)
+        reason = "the disk is full" if full else type(cause).__name__
+        if full:
+            outcome = "nothing was written, try again when there is room"
         raise StateUnavailableError(
-            f"the state database does not answer ({reason}); nothing was written, "
-            "try again when it is back"
+            f"the state database does not answer ({reason}); {outcome}"
         ) from error
     except SQLAlchemyError as error:
         raise StateUnavailableError(

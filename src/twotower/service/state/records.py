@@ -97,6 +97,28 @@ class Cursor:
     availability: int = 0
     events: int = 0
 
+    def is_ahead_of(self, other: "Cursor") -> bool:
+        """Whether it has read more of any table than the other one."""
+        return (
+            self.items > other.items
+            or self.availability > other.availability
+            or self.events > other.events
+        )
+
+    def after(self, row: "Cursor") -> "Cursor | None":
+        """The cursor behind the rows that ``row`` numbers; None where there are others between."""
+        found = Cursor(
+            row.items or self.items,
+            row.availability or self.availability,
+            row.events or self.events,
+        )
+        steps = (
+            found.items - self.items,
+            found.availability - self.availability,
+            found.events - self.events,
+        )
+        return found if sorted(steps) == [0, 0, 1] else None
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:

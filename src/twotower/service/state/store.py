@@ -1,9 +1,11 @@
 """The state store: every write is on disk before its method returns."""
 
+import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -11,8 +13,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.service.state import tables
-from twotower.service.state.engine import WRITING, open_engine
-from twotower.service.state.errors import StateConflictError, translated
+from twotower.service.state.deadline import within
+from twotower.service.state.engine import WAIT_S, WRITING, open_engine
+from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
+from twotower.service.state.file import DatabaseFile
 from twotower.service.state.records import Changes, Cursor, Event, ItemFields, StoredItem
 
 _ALL: Final = 2**31 - 1
@@ -43,6 +47,25 @@ _ITEMS: Final = (
 )
 _AVAILABILITY: Final = _after(tables.availability, "revision")
 _EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
+_EPOCH: Final = sa.select(tables.about.c.epoch)
+_NEWEST: Final = sa.select(
+    tables.about.c.epoch,
+    *(
+        sa.select(sa.func.coalesce(sa.func.max(number), 0))
+        .scalar_subquery()
+        .label(number.table.name)
+        for number in (
+            tables.items.c.revision,
+            tables.availability.c.revision,
+            tables.events.c.seq,
+        )
+    ),
+)
+"""Which database it is, and the newest number of each table."""
+_NOT_WRITTEN: Final = "nothing was written"
+_UNKNOWN: Final = (
+    "whether it was written is not known: send it again, what is sent twice counts once"
+)
 
 
 class StateStore:
@@ -52,6 +75,8 @@ class StateStore:
     ----------
     url
         ``sqlite:///file`` or ``postgresql://…``. Tables are created where there are none.
+    wait_s
+        What a call may take; to connect to PostgreSQL may take 3 s more.
 
     Raises
     ------
@@ -60,16 +85,33 @@ class StateStore:
     ArtefactError
         Where the tables are of another release.
     StateUnavailableError
-        Where the database cannot be reached.
+        Where the database cannot be reached, as every method; where it fails during a commit the
+        message says that the outcome is unknown.
+    StateReplacedError
+        Every other method, where it is no longer the database that was opened: see `reopen`.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
+    def __init__(self, url: str, wait_s: float = WAIT_S) -> None:
+        self.engine = open_engine(url, wait_s)
+        self._wait_s = wait_s
+        self._file: DatabaseFile | None = None
+        self._epoch: str | None = None
         try:
-            self._create_tables()
+            self._open()
         except TwoTowerError:
             self.close()
             raise
+
+    def reopen(self) -> None:
+        """Take the database that is there now for the right one: all of it is to be read anew."""
+        file = self._file
+        if file is not None:
+            with suppress(StateReplacedError):
+                file.check("nothing was read")
+            self.engine.dispose()
+            file.put_logs_aside()
+            self._file = None
+        self._open()
 
     @property
     def is_local(self) -> bool:
@@ -100,15 +142,13 @@ class StateStore:
         with self._writing() as connection:
             return self._put(connection, item)
 
-    def set_availability(self, item_id: str, available: bool) -> None:
-        """Record whether an item can be had."""
+    def set_availability(self, item_id: str, available: bool) -> int:
+        """Record whether an item can be had. The row's revision."""
         with self._writing() as connection:
-            row = {
-                "item_id": item_id,
-                "available": available,
-                "revision": _next(connection, tables.availability.c.revision),
-            }
+            revision = self._next(connection, tables.availability.c.revision)
+            row = {"item_id": item_id, "available": available, "revision": revision}
             connection.execute(_upsert(connection.dialect.name, tables.availability), row)
+        return revision
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none. False for each that was recorded before.
@@ -120,6 +160,7 @@ class StateStore:
         """
         recorded = []
         with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
             for one in events:
                 statement = _insert_once(connection.dialect.name)
                 new = connection.execute(statement, _event_row(one)).first() is not None
@@ -132,11 +173,30 @@ class StateStore:
         return recorded
 
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
-        """What was written after ``since``, at most so many ``events`` and ``items``."""
+        """What was written after ``since``, at most so many ``events`` and ``items``.
+
+        Raises
+        ------
+        StateReplacedError
+            Where ``since`` is ahead of the database too: an older back-up was restored.
+        """
+        rows: Sequence[Any] = ()
+        available: Sequence[Any] = ()
+        log: Sequence[Any] = ()
         with self._reading() as connection:
-            rows = connection.execute(_ITEMS, {"since": since.items, "most": items}).all()
-            available = connection.execute(_AVAILABILITY, {"since": since.availability}).all()
-            log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
+            newest = connection.execute(_NEWEST).one()
+            self._check_epoch(newest.epoch)
+            there = Cursor(newest.items, newest.availability, newest.events)
+            if since.is_ahead_of(there):
+                raise StateReplacedError(
+                    "the state database holds less than was read from it: a back-up was restored"
+                )
+            if there.items > since.items:
+                rows = connection.execute(_ITEMS, {"since": since.items, "most": items}).all()
+            if there.availability > since.availability:
+                available = connection.execute(_AVAILABILITY, {"since": since.availability}).all()
+            if there.events > since.events:
+                log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
         return Changes(
             [_item(row) for row in rows],
             [(row.item_id, row.available) for row in available],
@@ -159,26 +219,51 @@ class StateStore:
         with self._reading() as connection:
             connection.execute(sa.select(1))
 
+    def try_writing(self) -> None:
+        """Commit what changes nothing; `StateUnavailableError` where that is not possible."""
+        with self._writing() as connection:
+            same = tables.about.c.schema_version
+            connection.execute(tables.about.update().values(schema_version=same))
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
-    def _create_tables(self) -> None:
-        with self._writing() as connection:
+    def _open(self) -> None:
+        with self._transaction(writing=True) as connection:
             tables.metadata.create_all(connection)
             found = connection.scalar(sa.select(tables.about.c.schema_version))
             if found is None:
                 connection.execute(tables.about.insert(), {"schema_version": tables.SCHEMA_VERSION})
             if found in (None, tables.SCHEMA_VERSION):
                 tables.add_columns(connection)
+                epoch = connection.scalar(_EPOCH)
+                if epoch is None:
+                    epoch = secrets.token_hex(16)
+                    connection.execute(tables.about.update().values(epoch=epoch))
         if found not in (None, tables.SCHEMA_VERSION):
             raise ArtefactError(
                 f"the state database has schema version {found}, this release reads "
                 f"{tables.SCHEMA_VERSION}; run the release that wrote it, or use another database"
             )
+        self._epoch = epoch
+        if self.is_local:
+            with self._transaction() as connection:
+                path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+            self._file = DatabaseFile(Path(path)) if path else None  # or it is in memory
+
+    def _check_epoch(self, found: str | None) -> None:
+        if found != self._epoch:
+            raise StateReplacedError(f"the state database was replaced; {_NOT_WRITTEN}")
+
+    def _next(self, connection: sa.Connection, revision: sa.Column[Any]) -> int:
+        """The number of the row that is written next, in the database that was opened."""
+        row = connection.execute(_next_of(revision)).one()
+        self._check_epoch(row.epoch)
+        return int(row.revision)
 
     def _put(self, connection: sa.Connection, item: StoredItem) -> int:
-        revision = _next(connection, tables.items.c.revision)
+        revision = self._next(connection, tables.items.c.revision)
         row = {
             **item.fields.model_dump(),
             "deleted": item.deleted,
@@ -203,24 +288,46 @@ class StateStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        with translated(), self.engine.connect() as plain:
-            connection = plain.execution_options(**{WRITING: True})
-            with connection.begin():
-                yield connection
+        if self._file is not None:
+            self._file.check(_NOT_WRITTEN)
+        with self._transaction(writing=True) as connection:
+            yield connection
+        if self._file is not None:  # what went into a deleted file is lost
+            self._file.check(_UNKNOWN)
+            self._file.note_logs()
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with translated(), self.engine.connect() as connection, connection.begin():
+        if self._file is not None:
+            self._file.check(_NOT_WRITTEN)
+        with self._transaction() as connection:
             yield connection
 
+    @contextmanager
+    def _transaction(self, writing: bool = False) -> Iterator[sa.Connection]:
+        with within(self._wait_s), translated(), self.engine.connect() as plain:
+            connection = plain.execution_options(**{WRITING: writing})
+            with connection.begin() as transaction:
+                yield connection
+                with translated(_UNKNOWN) if writing else nullcontext():
+                    try:
+                        transaction.commit()
+                    except BaseException:
+                        self._give_up(plain)
+                        raise
 
-def _next(connection: sa.Connection, revision: sa.Column[Any]) -> int:
-    return int(connection.scalar(_next_of(revision)) or 1)
+    def _give_up(self, connection: sa.Connection) -> None:
+        """Leave no open transaction behind a commit that failed: the pool counts it as ended."""
+        if self.is_local:
+            connection.connection.rollback()
+        elif not connection.invalidated:
+            connection.invalidate()
 
 
 @cache
 def _next_of(revision: sa.Column[Any]) -> sa.Select[Any]:
-    return sa.select(sa.func.coalesce(sa.func.max(revision), 0) + 1)
+    following = sa.func.coalesce(sa.func.max(revision), 0) + 1
+    return sa.select(following.label("revision"), _EPOCH.scalar_subquery().label("epoch"))
 
 
 def _insert(dialect: str, table: sa.Table) -> Any:

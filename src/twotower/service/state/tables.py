@@ -29,6 +29,8 @@ about: Final = Table(
     "twotower_state",
     metadata,
     Column("schema_version", Integer, primary_key=True),
+    # Drawn when the tables are made, so that another database in the same place is told apart.
+    Column("epoch", String(32)),
 )
 
 items: Final = Table(
@@ -89,12 +91,14 @@ events: Final = Table(
 
 
 def add_columns(connection: Connection) -> None:
-    """Add what the items have now and a database of an earlier release lacks: it may be null.
+    """Add the columns that a database of an earlier release lacks: they may be null.
 
     The earlier release names its columns, so that it can go on beside this one.
     """
-    present = {column["name"] for column in inspect(connection).get_columns(items.name)}
-    for column in items.c:
-        if column.name not in present:
-            kind = column.type.compile(connection.dialect)
-            connection.execute(text(f"ALTER TABLE {items.name} ADD COLUMN {column.name} {kind}"))
+    for table in (about, items):
+        present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.c:
+            if column.name not in present:
+                kind = column.type.compile(connection.dialect)
+                statement = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
+                connection.execute(text(statement))

@@ -18,7 +18,6 @@ from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.beyond_accuracy import ListFigures
 from twotower.evaluation.figures import Evaluation
 from twotower.factors.scorer import Scorer
-from twotower.training.storage import gate_weights
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES, TEXT_BASELINES
@@ -80,7 +79,7 @@ class CellRecord(Config):
     lists: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Protocol that describes lists → figures of all lists together, such as coverage."""
     training: dict[str, Any] | None = None
-    """The `twotower.training.trainer.TrainingState` of the run, None for a baseline."""
+    """The `twotower.training.progress.TrainingState` of the run, None for a baseline."""
     gates: dict[str, dict[str, float]] = Field(default_factory=dict)
     """Tower → part → weight, read from the trained model; empty where it has no gates."""
 
@@ -152,7 +151,7 @@ def _scorer(
             models=out / "models",
             reporter=reporter,
         )
-        return trained.module.scorer(), asdict(trained.state), gate_weights(trained)
+        return trained.module.scorer(), asdict(trained.state), trained.module.gate_weights()
     if cell.model in TEXT_BASELINES:
         titles = text_vectors(dataset, cell.text_encoder, "title", reporter)
         return TEXT_BASELINES[cell.model](titles), None, {}

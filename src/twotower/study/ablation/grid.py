@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from twotower.data import Dataset, columns
 from twotower.errors import InputError
 from twotower.features import item_texts
-from twotower.models.build import needs_image, needs_text
 from twotower.study.ablation.cell import Cell
 from twotower.training.variant import Variant
 from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
@@ -101,9 +100,9 @@ def _add(cell: Cell, cells: dict[Cell, tuple[Cell, ...]]) -> None:
 def unavailable(variant: Variant, dataset: Dataset) -> str | None:
     """Why a data set does not allow a variant, or None where it does."""
     catalogue = dataset.catalogue
-    if needs_image(variant.model) and catalogue[columns.IMAGE].is_null().all():
+    if "image" in variant.model.inputs_needed and catalogue[columns.IMAGE].is_null().all():
         return NO_IMAGES
-    if needs_text(variant.model):
+    if "text" in variant.model.inputs_needed:
         titles = item_texts(catalogue)
         if not any(titles):
             return "no titles in this data set"

@@ -12,7 +12,7 @@ from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.evaluation.results import Difference, Row, verdict
 from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
 from twotower.study.ablation.cell import CellRecord, read_evaluation
-from twotower.training.trainer import TrainingState
+from twotower.training.progress import TrainingState
 from twotower.types import DoubleArray
 
 TESTED_PROTOCOLS: Final[tuple[str, ...]] = (FULL, SAMPLED)

@@ -1,10 +1,16 @@
 """What a user did not choose: sources of negative items, fitted on the training part."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, SerializeAsAny
 
-from twotower.training.negatives.base import Drawn, LiveNegatives, NegativeSampler
+from twotower.registry import ConfigRegistry
+from twotower.training.negatives.base import (
+    Drawn,
+    LiveNegatives,
+    NegativeSampler,
+    NegativesConfig,
+)
 from twotower.training.negatives.candidates import Candidates
 from twotower.training.negatives.curriculum import Curriculum, Stage
 from twotower.training.negatives.hard import Hard
@@ -12,13 +18,28 @@ from twotower.training.negatives.pairs import PairSet
 from twotower.training.negatives.queue import Queue
 from twotower.training.negatives.sampled import InBatch, Mixed, Popularity, Uniform
 
-Negatives = Annotated[
-    InBatch | Uniform | Popularity | Mixed | Candidates | Queue | Hard | Curriculum,
-    Field(discriminator="kind"),
-]
-"""Every source there is; a new one is a class in this folder and a name here."""
+NEGATIVES: Final = ConfigRegistry(
+    "twotower.negatives",
+    "source of negatives",
+    NegativesConfig,
+    {
+        "in_batch": "twotower.training.negatives.sampled:InBatch",
+        "uniform": "twotower.training.negatives.sampled:Uniform",
+        "popularity": "twotower.training.negatives.sampled:Popularity",
+        "mixed": "twotower.training.negatives.sampled:Mixed",
+        "candidates": "twotower.training.negatives.candidates:Candidates",
+        "queue": "twotower.training.negatives.queue:Queue",
+        "hard": "twotower.training.negatives.hard:Hard",
+        "curriculum": "twotower.training.negatives.curriculum:Curriculum",
+    },
+)
+"""Every source of negatives; other packages add theirs by entry points."""
+
+Negatives = Annotated[NegativesConfig, BeforeValidator(NEGATIVES.parse), SerializeAsAny()]
+"""Settings of any source, told apart by ``kind``."""
 
 __all__ = [
+    "NEGATIVES",
     "Candidates",
     "Curriculum",
     "Drawn",
@@ -28,6 +49,7 @@ __all__ = [
     "Mixed",
     "NegativeSampler",
     "Negatives",
+    "NegativesConfig",
     "PairSet",
     "Popularity",
     "Queue",

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import nn
 
+from twotower.config import Config
 from twotower.data import Histories
 from twotower.models.base import Batch, Embeddings, RetrievalModule
 from twotower.types import Array, DoubleArray, FloatArray
@@ -58,6 +59,24 @@ class LiveNegatives(nn.Module):
         """Change what the model made of it before the loss sees it."""
         del epoch
         return embeddings
+
+
+class NegativesConfig(Config):
+    """Settings of a source of negatives."""
+
+    kind: str
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """A sampler fitted on the training part."""
+        raise NotImplementedError
+
+    def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
+        """What the model has a part in; nothing by default.
+
+        ``dim`` is the length of the vectors that a loss sees.
+        """
+        del train, num_items, dim, seed
+        return LiveNegatives()
 
 
 def train_shares(train: Histories, num_items: int) -> DoubleArray:

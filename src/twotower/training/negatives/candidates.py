@@ -5,12 +5,18 @@ from typing import Literal
 import numpy as np
 
 from twotower.data import Histories
-from twotower.training.negatives.base import Drawn, NegativeSampler, none_drawn, train_shares
-from twotower.training.negatives.sampled import Chance, ChanceNegatives, Uniform
+from twotower.training.negatives.base import (
+    Drawn,
+    NegativeSampler,
+    NegativesConfig,
+    none_drawn,
+    train_shares,
+)
+from twotower.training.negatives.sampled import Chance, Uniform
 from twotower.types import Array, DoubleArray, FloatArray
 
 
-class Candidates(ChanceNegatives):
+class Candidates(NegativesConfig):
     """As `Mixed`, but each item of the batch once, however many examples it is the positive of.
 
     With many positives in a batch the popular ones would stand in it over and over: their

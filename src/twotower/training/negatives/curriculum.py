@@ -10,7 +10,7 @@ from torch import nn
 from twotower.config import Config
 from twotower.data import Histories
 from twotower.models.base import Batch, Embeddings, RetrievalModule
-from twotower.training.negatives.base import Drawn, LiveNegatives, NegativeSampler
+from twotower.training.negatives.base import Drawn, LiveNegatives, NegativeSampler, NegativesConfig
 from twotower.training.negatives.hard import Hard
 from twotower.training.negatives.queue import Queue
 from twotower.training.negatives.sampled import InBatch, Mixed, Popularity, Uniform
@@ -30,7 +30,7 @@ class Stage(Config):
     """Where they come from."""
 
 
-class Curriculum(Config):
+class Curriculum(NegativesConfig):
     """One source of negatives after another (Bengio et al., *Curriculum learning*, ICML 2009)."""
 
     kind: Literal["curriculum"] = "curriculum"

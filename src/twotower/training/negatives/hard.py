@@ -7,20 +7,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from twotower.config import Config
 from twotower.data import Histories
 from twotower.models.base import Batch, RetrievalModule, evaluating
 from twotower.training.negatives.base import (
     Drawn,
     LiveNegatives,
     NegativeSampler,
+    NegativesConfig,
     none_drawn,
     train_shares,
 )
 from twotower.types import Array, FloatArray
 
 
-class Hard(Config):
+class Hard(NegativesConfig):
     """The items that the current model scores highest, out of a random part of the catalogue.
 
     Item vectors come from the model as it was at the last refresh, the user's vector from the

@@ -6,14 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from twotower.config import Config
 from twotower.data import Histories
 from twotower.models.base import Embeddings
-from twotower.training.negatives.base import LiveNegatives, NegativeSampler
+from twotower.training.negatives.base import LiveNegatives, NegativeSampler, NegativesConfig
 from twotower.training.negatives.sampled import InBatch
 
 
-class Queue(Config):
+class Queue(NegativesConfig):
     """The batch, and item vectors of the batches before it (Wang et al., *Cross-batch negative
     sampling*, SIGIR 2021).
 

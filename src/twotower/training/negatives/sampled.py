@@ -5,12 +5,11 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from twotower.config import Config
 from twotower.data import Histories
 from twotower.training.negatives.base import (
     Drawn,
-    LiveNegatives,
     NegativeSampler,
+    NegativesConfig,
     none_drawn,
     train_shares,
 )
@@ -20,16 +19,7 @@ from twotower.types import Array, DoubleArray, FloatArray
 MOST_REDRAWS: Final = 100
 
 
-class ChanceNegatives(Config):
-    """What negatives that are drawn by chance have in common: the model has no part in them."""
-
-    def live(self, train: Histories, num_items: int, dim: int, seed: int) -> LiveNegatives:
-        """Nothing that the model changes."""
-        del train, num_items, dim, seed
-        return LiveNegatives()
-
-
-class InBatch(ChanceNegatives):
+class InBatch(NegativesConfig):
     """No sampling: the other positives of the batch."""
 
     kind: Literal["in_batch"] = "in_batch"
@@ -39,7 +29,7 @@ class InBatch(ChanceNegatives):
         return BatchAlone(np.log(train_shares(train, num_items)).astype(np.float32))
 
 
-class Uniform(ChanceNegatives):
+class Uniform(NegativesConfig):
     """Uniform over the catalogue without the user's own training items."""
 
     kind: Literal["uniform"] = "uniform"
@@ -58,7 +48,7 @@ class Uniform(ChanceNegatives):
         return ByChance(self, train, num_items)
 
 
-class Popularity(ChanceNegatives):
+class Popularity(NegativesConfig):
     """In proportion to ``train count ** power``, without the user's own training items.
 
     ``power=1`` is what implicit's BPR does; 0.75 is word2vec's (Mikolov et al., 2013).
@@ -86,7 +76,7 @@ class Popularity(ChanceNegatives):
 Chance = Annotated[Uniform | Popularity, Field(discriminator="kind")]
 
 
-class Mixed(ChanceNegatives):
+class Mixed(NegativesConfig):
     """The batch and sampled negatives beside it (Yang et al., *Mixed negative sampling*, 2020).
 
     The batch alone never shows an item that nobody in it bought, and shows the popular ones

@@ -1,7 +1,9 @@
+import logging
+
 import pytest
 
 from twotower.errors import InputError
-from twotower.service.api.auth import Scope, find_key, new_key, read_keys
+from twotower.service.api.auth import KeysFile, Scope, find_key, new_key, read_keys
 
 NEW = {"item_id": "n1", "title": "Game"}
 CALLS = {
@@ -13,7 +15,7 @@ CALLS = {
     "events": (
         "POST", "/v1/events",
         {"events": [{"event_id": "e", "user_id": "u", "item_id": "i", "kind": "buy",
-                     "occurred_at": 1}]},
+                     "occurred_at": 1_700_000_000_000}]},
     ),
     "admin": ("POST", "/v1/models/reload", {}),
 }  # fmt: skip
@@ -93,3 +95,75 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line) -> None:
 def test_refuses_a_name_with_spaces() -> None:
     with pytest.raises(InputError, match="name must be up to 64 letters"):
         new_key("the shop", Scope.READ)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("shop read".encode("utf-16"), "is not text in UTF-8; save it as UTF-8, one key a line"),
+        (bytes(range(256)) * 20, "is not text in UTF-8"),
+        (b"\0\0\0", "line 1 of the keys file is not"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_line(tmp_path, content, said) -> None:
+    if content is not None:
+        (tmp_path / "keys").write_bytes(content)
+    with pytest.raises(InputError) as raised:
+        read_keys(tmp_path / "keys")
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(InputError, match="is not a file"):
+        read_keys(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(tmp_path) -> None:
+    key, line = new_key("shop", Scope.WRITE)
+    (tmp_path / "keys").write_bytes(line.encode("utf-8-sig"))
+    assert find_key(read_keys(tmp_path / "keys"), key).name == "shop"
+
+
+def test_a_key_is_withdrawn_and_given_while_the_service_runs(served, tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    (old, old_line), (new, new_line) = (new_key(name, Scope.READ) for name in ("old", "new"))
+    file = tmp_path / "changing"
+    file.write_text(old_line)
+    with served(keys_file=file) as client:
+
+        def statuses() -> list[int]:
+            headers = [{"Authorization": f"Bearer {key}"} for key in (old, new)]
+            return [client.get("/v1/model", headers=one).status_code for one in headers]
+
+        assert statuses() == [200, 401]
+        file.write_text(f"{old_line}\n{new_line}\n")
+        assert statuses() == [200, 200]
+        for broken in (b"tt_secret", "x".encode("utf-16")):
+            file.write_bytes(broken)
+            assert statuses() == [200, 200]  # those before go on
+        file.unlink()
+        assert statuses() == [200, 200]
+        replacement = tmp_path / "replacement"
+        replacement.write_text(new_line)
+        replacement.rename(file)
+        assert statuses() == [401, 200]
+    errors = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+    assert len(errors) == 3  # once each
+    assert all(one.startswith("the keys before go on: ") for one in errors)
+    assert "tt_secret" not in caplog.text
+
+
+def test_names_that_come_twice_and_files_that_others_may_write_are_warned_of(
+    tmp_path, caplog
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\n".join(new_key("shop", Scope.READ)[1] for _ in range(2)))
+    file.chmod(0o622)
+    KeysFile(file).log_warnings()
+    said = [one.getMessage() for one in caplog.records]
+    assert said[0].startswith("2 keys are named 'shop'")
+    assert said[1] == f"others may write the keys file: chmod 600 {file}"
+    caplog.clear()
+    file.write_text(new_key("shop", Scope.READ)[1])
+    file.chmod(0o600)
+    KeysFile(file).log_warnings()
+    assert caplog.records == []

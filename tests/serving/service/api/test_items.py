@@ -1,11 +1,21 @@
+import time
+from urllib.parse import quote
+
 import pytest
 from starlette.testclient import TestClient
 
+NOW = 1_700_000_000_000
 NEW = {"item_id": "n1", "title": "Game 7 Deluxe", "price": 12.5, "category": "genre-3"}
 
 
 def event(name, user="user-03", item="item-41", **changes) -> dict:
-    fields = {"event_id": name, "user_id": user, "item_id": item, "kind": "view", "occurred_at": 5}
+    fields = {
+        "event_id": name,
+        "user_id": user,
+        "item_id": item,
+        "kind": "view",
+        "occurred_at": NOW,
+    }
     return {**fields, **changes}
 
 
@@ -97,12 +107,14 @@ def test_an_event_changes_the_next_recommendation(client) -> None:
 
 
 def test_somebody_unknown_who_does_something_is_known(client) -> None:
-    assert client.get("/v1/users/newcomer/recommendations").status_code == 404
+    path = "/v1/users/newcomer/recommendations"
+    assert client.get(path).json()["source"] == "popular"
+    assert client.get(f"{path}?strict=true").status_code == 404
     events = [event("e1", "newcomer"), event("e2", "newcomer", "never heard of", kind="buy")]
     answer = client.post("/v1/events", json={"events": events})
     assert [one["item_known"] for one in answer.json()["events"]] == [True, False]
-    body = client.get("/v1/users/newcomer/recommendations").json()
-    assert body["user"] == "new"
+    body = client.get(path).json()
+    assert (body["user"], body["source"]) == ("new", "model")
     assert body["items"]
 
 
@@ -178,6 +190,114 @@ def test_bad_events_are_refused(client, changes) -> None:
     assert answer.status_code == 422
     good = client.post("/v1/events", json={"events": [event("e1")]})
     assert good.json()["events"][0]["recorded"] is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"occurred_at": 1_795_900_130}, "1795900130 is January 1970; send milliseconds since"),
+        ({"occurred_at": 99_999_999_999}, "99999999999 is March 1973; send milliseconds since"),
+        ({"occurred_at": 4_102_444_800_000}, "4102444800000 is in the future, now is "),
+        ({"occurred_at": 1_700_000_000_000_000}, "less than or equal to 253402300799999"),
+        ({"occurred_at": False}, "valid integer"),
+        ({"occurred_at": "1700000000000"}, "valid integer"),
+        ({"kind": "rating", "rating": 8}, "rating: 8 is not on the scale of the training log"),
+        ({"kind": "rating", "rating": -0.5}, "rating: -0.5 is not on the scale"),
+        ({"kind": "rating", "rating": True}, "Input should be a number"),
+        ({"kind": "rating"}, "an event of kind 'rating' needs a rating"),
+        ({"kind": "rating", "rating": None}, "an event of kind 'rating' needs a rating"),
+        ({"user_id": "   "}, "an id is blank"),
+        ({"user_id": " eve"}, "an id begins or ends with a blank: ' eve'"),
+        ({"item_id": "item-41 "}, "an id begins or ends with a blank: 'item-41 '"),
+        ({"user_id": "NA"}, "'NA' stands for a missing value, and cannot be an id"),
+        ({"item_id": "null"}, "'null' stands for a missing value"),
+        ({"user_id": ".."}, "'..' cannot be an id"),
+    ],
+)
+def test_events_that_prepare_would_reject_are_refused(client, changes, said) -> None:
+    answer = client.post("/v1/events", json={"events": [event("e1"), event("e2", **changes)]})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert answer.json()["detail"].startswith("events.1")
+    good = client.post("/v1/events", json={"events": [event("e1")]})
+    assert good.json()["events"][0]["recorded"] is True
+
+
+def test_the_ends_of_the_scale_and_of_time_are_taken(client) -> None:
+    now = time.time_ns() // 1_000_000
+    events = [
+        event("low", kind="rating", rating=0), event("high", kind="rating", rating=5.0),
+        event("early", occurred_at=100_000_000_000), event("now", occurred_at=now),
+    ]  # fmt: skip
+    assert client.post("/v1/events", json={"events": events}).status_code == 200
+    assert client.post("/v1/events", json={"events": events}).status_code == 200  # again, as well
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"item_id": "   "}, {"item_id": "n1 "}, {"item_id": "nan"}, {"item_id": "."},
+     {"item_id": ".."}, {"item_id": "n1/similar"}, {"item_id": "n1/availability"},
+     {"item_id": "/similar"}, {"title": " "}, {"category": "  "}, {"released": False},
+     {"price": True}, {"price": "12"}, {"rating_count": True}, {"average_rating": False},
+     {"average_rating": 5.5}],
+)  # fmt: skip
+def test_items_that_cannot_be_reached_or_prepared_are_refused(client, changes) -> None:
+    answer = client.post("/v1/items", json={**NEW, **changes})
+    assert answer.status_code == 422, answer.text
+    assert client.get("/v1/model").json()["items_added"] == 0
+
+
+@pytest.mark.parametrize("name", ["n1/similar", "nan", " n1"])
+def test_put_adds_no_item_that_cannot_be_reached(client, name) -> None:
+    answer = client.put(f"/v1/items/{quote(name, safe='')}", json={"title": "Game"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("item_id: Value error, ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "/", "a/", "/a", "a//b", "...", "a/../b", "a?b", "a#b", "a+b c", "é\u3042",
+     "similar", "availability", "recommendations", "a/similar/b", "x/recommendations", "-1", "0"],
+)  # fmt: skip
+def test_whatever_is_added_can_be_reached(client, name) -> None:
+    path = f"/v1/items/{quote(name, safe='')}"
+    assert client.post("/v1/items", json={**NEW, "item_id": name}).status_code == 201
+    assert client.get(path).json()["item_id"] == name
+    assert client.get(f"{path}/similar").status_code == 200
+    assert client.put(f"{path}/availability", json={"available": False}).status_code == 200
+    assert client.put(path, json={"title": "Game 7"}).json()["title"] == "Game 7"
+    assert client.delete(path).status_code == 204
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("available", [0, 1, "no", "true", None])
+def test_availability_is_true_or_false(client, available) -> None:
+    path = "/v1/items/item-07/availability"
+    assert client.put(path, json={"available": available}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"exclude_seen": 0}, {"rerank": "no"}, {"reasons": 1}, {"strict": "yes"}, {"k": True},
+     {"k": "3"}, {"filters": {"min_price": False}}, {"filters": {"max_per_category": True}}],
+)  # fmt: skip
+def test_what_is_no_truth_or_number_is_not_read_as_such(client, changes) -> None:
+    body = {"history": ["item-03"], **changes}
+    assert client.post("/v1/recommendations", json=body).status_code == 422
+
+
+def test_a_filter_knows_the_categories_of_a_field_with_several(client) -> None:
+    body = {**NEW, "category": "Drama|Comedy"}
+    assert client.post("/v1/items", json=body).status_code == 201
+    for name in ("Comedy", "Drama", "Drama|Comedy"):
+        wanted = {"history": ["item-01"], "filters": {"categories": [name]}}
+        answer = client.post("/v1/recommendations", json=wanted).json()
+        assert [one["item_id"] for one in answer["items"]] == ["n1"]
+    wanted["filters"] = {"categories": ["comdy"]}
+    answer = client.post("/v1/recommendations", json=wanted)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "unknown category 'comdy'"
+    assert "near ones are 'Comedy'" in answer.json()["fix"]
 
 
 def test_a_bundle_that_takes_no_new_items_says_so(served, contents, weights, tmp_path) -> None:

@@ -1,11 +1,16 @@
+import asyncio
+
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from twotower.service.api import items, operations, recommend
 from twotower.service.api.app import create_app
+from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
+from twotower.service.api.routes import RefusedError
 from twotower.service.settings import ServeSettings
 
 DIRECT = {
@@ -105,3 +110,34 @@ def test_what_takes_more_than_a_body_is_left_to_the_framework() -> None:
     app = FastAPI()
     app.router.routes += router.routes
     assert TestClient(app).post("/sum/3?second=4").json() == 7
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=utf-8", "text/plain", None]
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/items"), ("PUT", "/v1/items/x"), ("PUT", "/v1/items/x/availability"),
+     ("POST", "/v1/recommendations"), ("POST", "/v1/models/reload")],
+)  # fmt: skip
+def test_no_body_is_read_before_the_key_is_checked(app, method, path, kind) -> None:
+    """`app` reads without keys, so that each of these reaches its route."""
+    read = []
+
+    async def receive() -> Message:
+        read.append(True)
+        return {"type": "http.request", "body": b"{}", "more_body": True}
+
+    answered = []
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    headers = [] if kind is None else [(b"content-type", kind.encode())]
+    scope = {
+        "type": "http", "method": method, "path": path, "query_string": b"", "headers": headers,
+        "state": {"scope": Scope.NONE, "key": None}, "app": app,
+    }  # fmt: skip
+    with pytest.raises(RefusedError):
+        asyncio.run(app.router(scope, receive, send))
+    assert read == answered == []

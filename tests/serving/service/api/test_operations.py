@@ -36,9 +36,15 @@ def test_health_readiness_and_model(client, open_contents) -> None:
 def test_what_is_counted(client) -> None:
     client.get("/v1/users/user-03/recommendations")
     client.post("/v1/recommendations", json={"history": ["item-01"], "rerank": True})
-    client.get("/v1/users/eve/recommendations")
+    client.get("/v1/users/eve/recommendations?strict=true")
     client.get("/nowhere")
-    event = {"event_id": "e", "user_id": "u", "item_id": "i", "kind": "buy", "occurred_at": 1}
+    event = {
+        "event_id": "e",
+        "user_id": "u",
+        "item_id": "i",
+        "kind": "buy",
+        "occurred_at": 1_700_000_000_000,
+    }
     for _ in range(2):
         client.post("/v1/events", json={"events": [event]})
     counted = samples(client)
@@ -111,7 +117,13 @@ def test_reload_swaps_the_bundle_and_keeps_what_was_added(
     client, open_contents, weights, tmp_path
 ) -> None:
     client.post("/v1/items", json={"item_id": "n1", "title": "Game 100"})
-    event = {"event_id": "e", "user_id": "bob", "item_id": "n1", "kind": "buy", "occurred_at": 1}
+    event = {
+        "event_id": "e",
+        "user_id": "bob",
+        "item_id": "n1",
+        "kind": "buy",
+        "occurred_at": 1_700_000_000_000,
+    }
     client.post("/v1/events", json={"events": [event]})
     before = client.get("/v1/model").json()["model_version"]
     other_bundle(open_contents, weights, tmp_path / "bundle")
@@ -223,7 +235,7 @@ def test_without_the_database_reads_go_on_and_writes_are_refused(client, monkeyp
 
 def test_the_database_goes_and_comes_back(served, postgres) -> None:
     event = {"event_id": "e1", "user_id": "bob", "item_id": "item-01", "kind": "buy",
-             "occurred_at": 1}  # fmt: skip
+             "occurred_at": 1_700_000_000_000}  # fmt: skip
     with served(state_url=postgres.new_database(), poll_s=0.05) as client:
         assert client.post("/v1/events", json={"events": [event]}).status_code == 200
         postgres.stop()

@@ -1,5 +1,8 @@
 import json
+import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from twotower.inference import Pipeline
@@ -28,11 +31,11 @@ def test_a_known_user(client, pipeline) -> None:
     first = body["items"][0]
     assert first["rank"] == 1
     assert first["score"] == first["retrieval_score"]
-    assert first["reason"]["text"].startswith("because you bought Game ")
+    assert re.fullmatch(r"because of Game \d+ in your history", first["reason"]["text"])
 
 
-def test_an_unknown_user_is_not_found(client) -> None:
-    answer = client.get("/v1/users/eve/recommendations")
+def test_an_unknown_user_is_not_found_where_that_is_asked(client) -> None:
+    answer = client.get("/v1/users/eve/recommendations?strict=true")
     assert answer.status_code == 404
     assert answer.json()["detail"] == "unknown user 'eve'"
     assert "POST /v1/recommendations" in answer.json()["fix"]
@@ -67,9 +70,10 @@ def test_a_batch_is_answered_as_one_by_one(client) -> None:
     requests = [{"user_id": "user-01"}, {"history": ["item-09"]}, {"text": "game 3"}]
     answer = client.post("/v1/recommendations/batch", json={"requests": requests, "k": 4})
     assert answer.status_code == 200
-    for request, items in zip(requests, answer.json()["answers"], strict=True):
+    for request, found in zip(requests, answer.json()["answers"], strict=True):
         alone = client.post("/v1/recommendations", json={**request, "k": 4})
-        assert [one["item_id"] for one in items] == ids(alone)
+        assert [one["item_id"] for one in found["items"]] == ids(alone)
+        assert alone.json().keys() == {"model_version", *found}
 
 
 def test_similar_items_and_search(client, pipeline) -> None:
@@ -84,8 +88,8 @@ def test_similar_items_and_search(client, pipeline) -> None:
     ("body", "detail"),
     [
         ({}, "a request needs a user id or a history, got neither"),
-        ({"user_id": "eve"}, "unknown user 'eve'"),
-        ({"history": ["item-99"]}, "unknown item 'item-99'"),
+        ({"user_id": "eve", "strict": True}, "unknown user 'eve'"),
+        ({"history": ["item-99"], "strict": True}, "unknown item 'item-99'"),
         ({"history": ["item-01"], "k": 0}, "k: Input should be greater than or equal to 1"),
         ({"history": ["item-01"], "k": 1001}, "k must be at most 1000, got 1001"),
         ({"history": ["item-01"] * 201}, "items of history must be at most 200, got 201"),
@@ -155,3 +159,156 @@ def test_a_body_that_is_not_marked_as_json_is_told_so(client) -> None:
     answer = client.post("/v1/recommendations", content=b'{"k": 1}')
     assert answer.status_code == 422
     assert "Content-Type: application/json" in answer.json()["fix"]
+
+
+def test_unknown_items_of_a_history_are_passed_over_and_named(client, pipeline) -> None:
+    history = ["item-03", "listed-today", "item-07", "listed-today", "gone"]
+    for asker in ({}, {"user_id": "user-03"}):
+        answer = client.post("/v1/recommendations", json={**asker, "history": history, "k": 5})
+        best = pipeline.recommend(history=["item-03", "item-07"], k=5, **asker)
+        assert ids(answer) == expected(best)
+        assert answer.json()["unknown_items"] == ["listed-today", "gone"]
+        assert answer.json()["source"] == "model"
+    known = client.post("/v1/recommendations", json={"history": ["item-03"]}).json()
+    assert (known["unknown_items"], known["source"]) == ([], "model")
+
+
+POPULAR = {"source": "popular", "user": "new"}
+
+
+def most_bought(contents, k: int) -> list[tuple[str, float]]:
+    events = np.bincount(contents.histories.items, minlength=len(contents.items))
+    rows = sorted(range(len(events)), key=lambda row: (-events[row], row))[:k]
+    return [(contents.items.ids[row], float(events[row])) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("body", "unknown"),
+    [
+        ({"user_id": "eve"}, []),
+        ({"user_id": "eve", "history": ["listed-today"]}, ["listed-today"]),
+        ({"history": ["listed-today", "gone"]}, ["listed-today", "gone"]),
+    ],
+)
+def test_without_anything_to_go_by_there_are_popular_items(
+    client, open_contents, body, unknown
+) -> None:
+    answer = client.post("/v1/recommendations", json={**body, "k": 7}).json()
+    assert {**POPULAR, "unknown_items": unknown}.items() <= answer.items()
+    found = [(one["item_id"], one["score"]) for one in answer["items"]]
+    assert found == most_bought(open_contents, 7)
+    assert all(one["reason"] is one["retrieval_score"] is None for one in answer["items"])
+    refused = client.post("/v1/recommendations", json={**body, "strict": True})
+    assert refused.status_code == 422
+
+
+def test_who_did_only_what_is_not_served_gets_popular_items(client, open_contents) -> None:
+    event = {
+        "event_id": "e", "user_id": "eve", "item_id": "not-served", "kind": "view",
+        "occurred_at": 1_700_000_000_000,
+    }  # fmt: skip
+    assert client.post("/v1/events", json={"events": [event]}).status_code == 200
+    path = "/v1/users/eve/recommendations"
+    for k in (2, 5):
+        answer = client.get(f"{path}?k={k}").json()
+        assert POPULAR.items() <= answer.items()
+        assert ids(client.get(f"{path}?k={k}")) == [one for one, _ in most_bought(open_contents, k)]
+    assert client.get(f"{path}?strict=true").status_code == 404
+
+
+def test_popular_items_pass_filters_and_can_be_had(client, open_contents) -> None:
+    first = most_bought(open_contents, 1)[0][0]
+    client.put(f"/v1/items/{first}/availability", json={"available": False})
+    second = ids(client.get("/v1/users/eve/recommendations?k=1"))[0]
+    assert second != first
+    filters = {"block": [second], "categories": ["genre-1"], "max_per_category": 2}
+    found = ids(client.post("/v1/recommendations", json={"user_id": "eve", "filters": filters}))
+    wanted = [
+        name
+        for name, _ in most_bought(open_contents, 60)
+        if int(name[-2:]) % 4 == 1 and name not in (first, second)
+    ]
+    assert found == wanted[:2]
+
+
+def test_one_that_is_unknown_does_not_fail_a_batch(client, open_contents) -> None:
+    requests = [{"user_id": "user-01"}, {"user_id": "eve"}, {"history": ["gone", "item-09"]}]
+    body = {"requests": requests, "k": 3}
+    answers = client.post("/v1/recommendations/batch", json=body).json()["answers"]
+    assert [one["source"] for one in answers] == ["model", "popular", "model"]
+    assert [one["unknown_items"] for one in answers] == [[], [], ["gone"]]
+    assert [one["user"] for one in answers] == ["known", "new", "new"]
+    popular = [one["item_id"] for one in answers[1]["items"]]
+    assert popular == [one for one, _ in most_bought(open_contents, 3)]
+    refused = client.post("/v1/recommendations/batch", json={**body, "strict": True})
+    assert refused.status_code == 422
+
+
+PATH = "/v1/users/user-03/recommendations"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "detail", "fix"),
+    [
+        ("GET", f"{PATH}?k=1&categories=Racing", "categories: not a parameter of this request",
+         "it takes k, rerank, strict; POST /v1/recommendations takes filters"),
+        ("GET", f"{PATH}?K=1", "K: not a parameter of this request",
+         "it takes k, rerank, strict; POST /v1/recommendations takes filters"),
+        ("GET", f"{PATH}?k=1&k=2", "k is given 2 times", "give it once"),
+        ("GET", "/v1/search?q=game&category=a", "category: not a parameter of this request",
+         "it takes q, k"),
+        ("GET", "/v1/items/item-08/similar?n=3", "n: not a parameter of this request",
+         "it takes k"),
+        ("GET", "/v1/items/item-08?k=3", "k: not a parameter of this request",
+         "it takes no parameters"),
+        ("GET", "/v1/model?x", "x: not a parameter of this request", "it takes no parameters"),
+        ("GET", "/metrics?name[]=up", "name[]: not a parameter of this request",
+         "it takes no parameters"),
+        ("POST", "/v1/recommendations?k=3", "k: not a parameter of this request",
+         "it takes no parameters in its address, and a JSON body: see /docs"),
+        ("DELETE", "/v1/items/item-08?force=1", "force: not a parameter of this request",
+         "it takes no parameters"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_a_request_does_not_take_is_refused(
+    client, method, path, detail, fix
+) -> None:
+    body = {"history": ["item-03"]} if method == "POST" else None
+    answer = client.request(method, path, json=body)
+    assert answer.status_code == 422
+    assert (answer.json()["detail"], answer.json()["fix"]) == (detail, fix)
+    assert client.get("/v1/items/item-08").status_code == 200
+
+
+def test_probes_may_carry_parameters(client) -> None:
+    assert client.get("/health?from=balancer").status_code == 200
+    assert client.get("/ready?from=balancer").status_code == 200
+
+
+def test_an_answer_names_the_model_that_gave_it(client, monkeypatch) -> None:
+    """A reload between the answer and its writing must not change the name."""
+    service = client.app.state.context.service
+    before = service.current
+    manifest = before.manifest.model_copy(update={"model_version": "v5-another"})
+
+    def reloads(method):
+        def call(self, *args, **kwargs):
+            found = method(self, *args, **kwargs)
+            service.current = replace(before, manifest=manifest)
+            return found
+
+        return call
+
+    for name in ("answers", "similar_items", "search"):
+        monkeypatch.setattr(Pipeline, name, reloads(getattr(Pipeline, name)))
+    for method, path, body in (
+        ("GET", PATH, None),
+        ("POST", "/v1/recommendations", {"text": "game 3"}),
+        ("POST", "/v1/recommendations/batch", {"requests": [{"user_id": "user-01"}]}),
+        ("GET", "/v1/items/item-08/similar", None),
+        ("GET", "/v1/search?q=game", None),
+    ):
+        service.current = before
+        answer = client.request(method, path, json=body)
+        assert answer.json()["model_version"] == before.manifest.model_version
+        assert service.current is not before

@@ -1,4 +1,7 @@
+import os
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,11 +15,13 @@ from twotower.service.state import (
     Event,
     ItemFields,
     StateConflictError,
+    StateReplacedError,
     StateStore,
     StateUnavailableError,
     StoredItem,
     tables,
 )
+from twotower.service.state.deadline import within
 
 
 @pytest.fixture
@@ -226,6 +231,112 @@ def test_the_database_may_go_and_come_back(postgres) -> None:
     store.close()
 
 
+def test_a_commit_whose_outcome_is_unknown_is_not_called_nothing(store: StateStore) -> None:
+    def lost(_: object) -> None:
+        raise sa.exc.OperationalError("COMMIT", {}, Exception("connection lost"))
+
+    sa.event.listen(store.engine, "commit", lost)
+    with pytest.raises(StateUnavailableError, match="is not known: send it again") as raised:
+        store.create_item(item())
+    assert "nothing was written" not in str(raised.value)
+    sa.event.remove(store.engine, "commit", lost)
+    store.create_item(item())
+    assert list(store.changes(Cursor()).items) == [item()]
+
+
+def test_a_call_ends_though_postgresql_does_not_answer(postgres) -> None:
+    """Whatever it is that keeps it waiting, and whichever of several statements."""
+    store = StateStore(postgres.new_database(), wait_s=0.5)
+    with store.engine.connect() as connection:
+
+        def ask() -> None:
+            connection.exec_driver_sql("SELECT pg_sleep(0.2)")
+            connection.exec_driver_sql("SELECT pg_sleep(5)")
+
+        connection.exec_driver_sql("SET statement_timeout = 0")  # as if the server could not
+        began = time.monotonic()
+        with within(0.3), pytest.raises(sa.exc.OperationalError, match="no answer in time"):
+            ask()
+        assert time.monotonic() - began < 2
+        assert connection.invalidated
+    store.add_events([event("1")])
+    store.close()
+
+
+def test_the_url_may_set_its_own_time_outs(postgres) -> None:
+    url = f"{postgres.new_database()}?connect_timeout=7&options=-c%20work_mem%3D8MB"
+    store = StateStore(url)
+    with store.engine.connect() as connection:
+        found = {
+            name: connection.exec_driver_sql(f"SHOW {name}").scalar()
+            for name in ("work_mem", "statement_timeout", "idle_in_transaction_session_timeout")
+        }
+        parameters = connection.connection.dbapi_connection.info.get_parameters()
+    assert found == {
+        "work_mem": "8MB",
+        "statement_timeout": "5s",
+        "idle_in_transaction_session_timeout": "30s",
+    }
+    assert parameters["connect_timeout"] == "7"
+    assert parameters["tcp_user_timeout"] == "5000"
+    assert parameters["keepalives_idle"] == "10"
+    store.close()
+
+
+def test_another_database_in_the_same_place_is_told_apart(store: StateStore) -> None:
+    store.create_item(item())
+    cursor = store.changes(Cursor()).cursor
+    with store.engine.begin() as connection:
+        connection.execute(tables.about.update().values(epoch="another"))
+    for call in (lambda: store.changes(cursor), lambda: store.create_item(item("b"))):
+        with pytest.raises(StateReplacedError, match="was replaced"):
+            call()
+    store.reopen()
+    assert store.create_item(item("b")) == 2
+
+
+def test_an_older_back_up_in_the_same_place_is_told_apart(store: StateStore) -> None:
+    store.create_item(item())
+    store.add_events([event("1"), event("2")])
+    cursor = store.changes(Cursor()).cursor
+    with store.engine.begin() as connection:
+        connection.execute(tables.events.delete().where(tables.events.c.event_id == "2"))
+    with pytest.raises(StateReplacedError, match="holds less than was read from it"):
+        store.changes(cursor)
+    assert [one.event_id for one in store.changes(Cursor()).events] == ["1"]
+
+
+def test_tables_of_an_earlier_release_get_an_epoch(store: StateStore, state_url: str) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE twotower_state DROP COLUMN epoch"))
+    first, second = StateStore(state_url), StateStore(state_url)
+    first.create_item(item("a"))
+    second.create_item(item("b"))
+    assert len(first.changes(Cursor()).items) == 2
+    first.close()
+    second.close()
+
+
+def test_the_log_of_a_replaced_file_is_not_replayed_into_its_successor(tmp_path) -> None:
+    path = tmp_path / "state.sqlite3"
+    old, new = StateStore(f"sqlite:///{path}"), StateStore(f"sqlite:///{tmp_path / 'new'}")
+    old.create_item(item("old"))
+    new.create_item(item("new"))
+    new.close()
+    assert (tmp_path / "state.sqlite3-wal").stat().st_size > 0
+    (tmp_path / "new").replace(path)
+    with pytest.raises(StateReplacedError, match="file was replaced; nothing was written"):
+        old.create_item(item("b"))
+    old.reopen()
+    assert [one.fields.item_id for one in old.changes(Cursor()).items] == ["new"]
+    assert len(list(tmp_path.glob("state.sqlite3-wal.replaced-*"))) == 1
+    old.create_item(item("b"))
+    old.close()
+    again = StateStore(f"sqlite:///{path}")
+    assert [one.fields.item_id for one in again.changes(Cursor()).items] == ["new", "b"]
+    again.close()
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"item_id": ""}, {"item_id": "a\nb"}, {"item_id": "x" * 201}, {"title": "a\0b"},
@@ -246,3 +357,24 @@ def test_an_encoding_is_of_the_item_as_it_was_encoded(store: StateStore) -> None
     assert list(store.changes(Cursor()).items) == [again]
     store.put_item(item(title="Darker Saga"))
     assert list(store.changes(Cursor()).items) == [item(title="Darker Saga")]
+
+
+def test_the_file_is_its_owners_alone(tmp_path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = StateStore(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+        store.add_events([event("e1")])
+    finally:
+        os.umask(before)
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
+    assert set(modes) >= {"state.sqlite3", "state.sqlite3-wal"}
+    assert set(modes.values()) == {0o600}
+    store.close()
+
+
+def test_a_file_that_is_there_keeps_its_permissions(tmp_path) -> None:
+    file = tmp_path / "state.sqlite3"
+    file.touch(0o640)
+    file.chmod(0o640)
+    StateStore(f"sqlite:///{file}").close()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640

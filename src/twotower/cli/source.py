@@ -1,0 +1,347 @@
+"""Options that say what a data set is, in the words of dataset.toml."""
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from twotower.errors import InputError
+
+if TYPE_CHECKING:
+    from twotower.data.declaration import Declaration
+
+_FILES: Final = "What the data set is"
+_READ: Final = "How files are read"
+_KEPT: Final = "What is kept, and how it is split"
+_SPLIT_WORDS: Final = ("validation", "test", "seed")
+_KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
+_READ_WORDS: Final = (
+    "compression", "encoding", "separator", "header", "quote", "escape", "decimal_comma",
+    "time_format", "time_unit", "time_zone", "min_rating",
+)  # fmt: skip
+
+
+def _words(
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="A published format, such as movielens-1m; 'inspect' lists them.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(
+            "--catalogue",
+            help="The catalogue, if not beside the log; 'log' where columns of the log describe "
+            "the items, 'none' for none.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    users: Annotated[
+        str | None,
+        typer.Option("--users", help="A table of users.", rich_help_panel=_FILES),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            help="A column's name, such as user=customer or time=when; may be repeated.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["leave-last-two", "global-time", "random", "file-order", "given"] | None,
+        typer.Option(
+            "--split",
+            help="Default: what the files say, else leave-last-two. A log without times is split "
+            "by 'random' or 'file-order'.",
+            rich_help_panel=_KEPT,
+        ),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            "--validation",
+            help="Share for validation: of random, global-time and given.",
+            rich_help_panel=_KEPT,
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(
+            "--test", help="Share for test: of random and global-time.", rich_help_panel=_KEPT
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--split-seed", help="Which interactions are drawn.", rich_help_panel=_KEPT),
+    ] = None,
+    k_core: Annotated[
+        int | None,
+        typer.Option(
+            "--k-core", help="Least interactions of a user and an item.", rich_help_panel=_KEPT
+        ),
+    ] = None,
+    keep_repeats: Annotated[
+        bool,
+        typer.Option(
+            "--keep-repeats", help="Keep repeats of a user and an item.", rich_help_panel=_KEPT
+        ),
+    ] = False,
+    keep_unknown_items: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unknown-items",
+            help="Keep interactions with items that the catalogue lacks.",
+            rich_help_panel=_KEPT,
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first bad row.", rich_help_panel=_KEPT)
+    ] = False,
+    events: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event",
+            help="A kind of event to keep, such as buy; may be repeated. Default: all.",
+            rich_help_panel=_KEPT,
+        ),
+    ] = None,
+    min_rating: Annotated[
+        float | None,
+        typer.Option("--min-rating", help="Leave out lower ratings.", rich_help_panel=_KEPT),
+    ] = None,
+    rating_scale: Annotated[
+        str | None,
+        typer.Option(
+            "--rating-scale",
+            help="Lowest and highest rating, such as 1,10; others are rejected.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
+    file_format: Annotated[
+        Literal["csv", "json", "parquet"] | None,
+        typer.Option("--format", help="Of the log's files.", rich_help_panel=_READ),
+    ] = None,
+    compression: Annotated[
+        Literal["none", "gzip", "bz2", "zstd", "xz", "zip"] | None,
+        typer.Option("--compression", help="Of the files.", rich_help_panel=_READ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option("--encoding", help="Such as latin-1.", rich_help_panel=_READ),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            "--separator", help=r"Such as ';', '::', '\t' or whitespace.", rich_help_panel=_READ
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether the first line holds the names.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            "--names",
+            "--columns",
+            help="Names of the columns in order: user,item,time.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
+    quote: Annotated[
+        str | None,
+        typer.Option("--quote", help="The quote mark, or none.", rich_help_panel=_READ),
+    ] = None,
+    escape: Annotated[
+        str | None,
+        typer.Option(
+            "--escape", help="The mark before a quote that is text.", rich_help_panel=_READ
+        ),
+    ] = None,
+    decimal_comma: Annotated[
+        bool | None,
+        typer.Option("--decimal-comma/--decimal-point", help="1,5 or 1.5.", rich_help_panel=_READ),
+    ] = None,
+    time_format: Annotated[
+        str | None,
+        typer.Option("--time-format", help="Such as '%d.%m.%Y %H:%M'.", rich_help_panel=_READ),
+    ] = None,
+    time_unit: Annotated[
+        Literal["d", "s", "ms", "us", "ns"] | None,
+        typer.Option(
+            "--time-unit", help="Of times that are numbers since 1970.", rich_help_panel=_READ
+        ),
+    ] = None,
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            "--time-zone", help="Of times that do not say it. Default: UTC.", rich_help_panel=_READ
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ignore", help="A column that is not read; may be repeated.", rich_help_panel=_READ
+        ),
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--missing", help="A text that is no id; may be repeated.", rich_help_panel=_READ
+        ),
+    ] = None,
+    read_catalogue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--read-catalogue",
+            help="How the catalogue is read, where it is read otherwise: separator=; and so on.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
+    read_users: Annotated[
+        list[str] | None,
+        typer.Option("--read-users", help="The same of the table of users.", rich_help_panel=_READ),
+    ] = None,
+) -> None:
+    """The words themselves."""
+
+
+def with_words(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_words`; it gets them as ``words``, by name."""
+    own, added = inspect.signature(command), inspect.signature(_words)
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        words = {name: options.pop(name) for name in added.parameters}
+        command(**options, words=words)
+
+    parameters = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in (
+            *(one for name, one in own.parameters.items() if name != "words"),
+            *added.parameters.values(),
+        )
+    ]
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    del run.__wrapped__
+    return run
+
+
+def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration":
+    """What the options say, as a `Declaration`.
+
+    Raises
+    ------
+    InputError
+        At the option that does not fit.
+    """
+    from twotower.data.declaration import declared
+    from twotower.data.readers import ColumnMapping, ReadOptions
+
+    read = {word: words[word] for word in _READ_WORDS} | {
+        "format": words["file_format"],
+        "names": _listed(words["names"]),
+        "rating_scale": _scale(words["rating_scale"]),
+        "events": words["events"] or None,
+        "ignore": words["ignore"] or None,
+        "missing": words["missing"] or None,
+    }
+    shares = {word: words[word] for word in _SPLIT_WORDS if words[word] is not None}
+    if shares and words["split"] is None:
+        raise InputError(
+            f"--{next(iter(shares))} says how to split, and --split which way is not said",
+            "pass --split random, global-time or given",
+        )
+    split = {"kind": words["split"], **shares} if shares else words["split"]
+    kept = {word: words[word] or None for word in _KEPT_WORDS if word != "k_core"}
+    columns = _pairs("--column", words["columns"], ColumnMapping.model_fields, "user=customer")
+    said = {
+        "name": name,
+        "as": words["format"],
+        "catalogue": words["catalogue"],
+        "users": words["users"],
+        "columns": columns,
+        "read": _said(read),
+        "prepare": _said({**kept, "k_core": words["k_core"], "split": split}),
+        **{
+            word: _read_words(f"--{word.replace('_', '-')}", words[word], ReadOptions.model_fields)
+            for word in ("read_catalogue", "read_users")
+        },
+    }
+    return declared({word: value for word, value in said.items() if value}, "the options")
+
+
+def sources(given: Sequence[str]) -> "tuple[list[str | Path], Declaration]":
+    """Paths of a data set, of which a name may be given, and how that one is prepared."""
+    from twotower.data.declaration import Declaration
+    from twotower.workflow.datasets import KNOWN, find_dataset
+
+    if len(given) == 1 and given[0] in KNOWN:
+        path, settings = find_dataset(given[0])
+        return [path], Declaration(prepare=settings)
+    for one in given:
+        if not any(mark in one for mark in "*?["):
+            path = Path(one)
+            if not path.exists() and not any(path.parent.glob(f"{path.name}.*")):
+                find_dataset(one)  # says that it is not there, and which names there are
+    return [*given], Declaration()
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def _scale(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.replace("-", ",").split(","))
+    except ValueError:
+        raise InputError(
+            f"--rating-scale must be lowest,highest, got {text!r}", "such as 1,10"
+        ) from None
+    return [low, high]
+
+
+def _pairs(
+    option: str, given: Sequence[str] | None, known: Collection[str], example: str
+) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"{option} must be name=value, got {one!r}", f"such as {example}")
+        if name in pairs:
+            raise InputError(f"{option} {name} is given twice: {pairs[name]} and {value}")
+        if name not in known:
+            raise InputError(
+                f"{option} has no {name!r}; it is one of {', '.join(known)}", f"such as {example}"
+            )
+        pairs[name] = value
+    return pairs
+
+
+def _read_words(option: str, given: Sequence[str] | None, known: Collection[str]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(_pairs(option, given, known, "separator=;"))
+    for word in ("names", "ignore", "missing", "events"):
+        if word in values:
+            values[word] = _listed(values[word])
+    if "rating_scale" in values:
+        values["rating_scale"] = _scale(values["rating_scale"])
+    return values

@@ -1,0 +1,162 @@
+"""What is said about a data set: in ``dataset.toml`` beside it, in Python, on the command line."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.options import ReadOptions
+from twotower.data.settings import PrepareSettings
+from twotower.errors import InputError
+
+DECLARATION_FILE: Final = "dataset.toml"
+"""Its name in the folder of the data, or beside the log."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Declaration(BaseModel):
+    """Everything that can be said about a data set; what is left out is found in the files.
+
+    Attributes
+    ----------
+    name
+        Name of the data set.
+    format
+        A published format by its name (``as`` in the file, ``--as`` on the command line).
+    log
+        Files of the log: paths or patterns, relative to the folder. Several are one log.
+    catalogue
+        The catalogue; ``log`` where columns of the log describe the items, ``none`` for none.
+    users
+        The table of users.
+    columns
+        Which column is which.
+    read, read_catalogue, read_users
+        How the files are read.
+    prepare
+        What is kept, and how it is split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str | None = None
+    format: str | None = Field(default=None, alias="as")
+    log: tuple[str, ...] | None = None
+    catalogue: str | None = None
+    users: str | None = None
+    columns: ColumnMapping = ColumnMapping()
+    read: ReadOptions = ReadOptions()
+    read_catalogue: ReadOptions | None = None
+    read_users: ReadOptions | None = None
+    prepare: PrepareSettings = PrepareSettings()
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_or_many(cls, log: Any) -> Any:
+        return (log,) if isinstance(log, str) else log
+
+    def under(self, over: Self) -> Self:
+        """The same with what another declaration says in its place."""
+        said: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            mine, theirs = getattr(self, name), getattr(over, name)
+            if name not in over.model_fields_set:
+                said[name] = mine
+            elif isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+                said[name] = overlaid(mine, theirs)
+            else:
+                said[name] = theirs
+        told = self.model_fields_set | over.model_fields_set
+        return type(self)(**{name: value for name, value in said.items() if name in told})
+
+    def to_toml(self) -> str:
+        """As ``dataset.toml``."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+        lines = [_line(name, value) for name, value in values.items() if name not in tables]
+        for name, table in tables.items():
+            said = [_line(key, value) for key, value in table.items() if value is not None]
+            if said:
+                lines += ["", f"[{name}]", *said]
+        return "\n".join(line for line in lines if line is not None).strip() + "\n"
+
+
+def overlaid(under: Model, over: Model) -> Model:
+    """Settings with what others of the kind say in their place."""
+    said = {
+        name: getattr(one, name) for one in (under, over) for name in sorted(one.model_fields_set)
+    }
+    return type(under)(**said)
+
+
+def read_declaration(path: Path) -> Declaration:
+    """Read a ``dataset.toml``.
+
+    Raises
+    ------
+    InputError
+        Where it is no TOML, or says what cannot be said, with the words that can.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error})", "correct it") from error
+    return declared(values, str(path))
+
+
+def declared(values: Mapping[str, Any], where: str) -> Declaration:
+    """A declaration from plain values; ``where`` is what messages call them."""
+    try:
+        return Declaration.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            kind: Any = Declaration
+            for part in place[:-1]:
+                kind = _model_of(kind, part)
+            known = [field.alias or name for name, field in kind.model_fields.items()]
+            table = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top of it"
+            raise InputError(
+                f"{where}: {'.'.join(place)} is not a word of {table}",
+                f"it is one of {', '.join(known)}",
+            ) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {'.'.join(place)}: {said}, got {first['input']!r}") from None
+
+
+def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel]:
+    from typing import get_args
+
+    annotation = next(
+        field.annotation for key, field in kind.model_fields.items() if name in (key, field.alias)
+    )
+    found: type[BaseModel] = next(
+        one
+        for one in (annotation, *get_args(annotation))
+        if isinstance(one, type) and issubclass(one, BaseModel)
+    )
+    return found
+
+
+def _line(name: str, value: Any) -> str | None:
+    return None if value is None else f"{name} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, dict):
+        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items() if one is not None)
+        return f"{{ {inner} }}"
+    marks = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(marks.get(mark, mark) for mark in str(value)) + '"'

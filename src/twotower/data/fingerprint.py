@@ -1,0 +1,109 @@
+"""Fingerprints of data sets: sha256 over values, whatever library or layout holds them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from twotower.data.histories import Histories
+from twotower.data.ids import IdMap
+from twotower.errors import InputError
+from twotower.types import Array
+
+_ROWS: Final = 1 << 16
+
+
+def value_fingerprint(
+    users: IdMap,
+    items: IdMap,
+    interactions: Histories,
+    split: Array,
+    catalogue: pl.DataFrame,
+    user_table: pl.DataFrame | None = None,
+) -> str:
+    """sha256 over the values of a data set: equal values, equal fingerprint.
+
+    Whole numbers are hashed as little-endian int64, others as float64, text as UTF-8 behind its
+    lengths in bytes, each part behind its name. The width of a number, row groups, chunks and the
+    versions of the libraries make no difference, nor does the type of a column without any value.
+
+    Raises
+    ------
+    InputError
+        Where a column is neither text, number, boolean, time, nor a list of those.
+    """
+    digest = hashlib.sha256(b"twotower data set 2\n")
+    log = {field.name: getattr(interactions, field.name) for field in fields(interactions)}
+    arrays: Mapping[str, Array | None] = {**log, "split": split}
+    parts: dict[str, Iterator[bytes]] = {
+        "user ids": _values(pl.Series("user id", users.ids, dtype=pl.String)),
+        "item ids": _values(pl.Series("item id", items.ids, dtype=pl.String)),
+        **{name: _numbers(array) for name, array in arrays.items() if array is not None},
+        **{f"catalogue {name}": _values(catalogue[name]) for name in catalogue.columns},
+    }
+    if user_table is not None:
+        parts |= {f"user {name}": _values(user_table[name]) for name in user_table.columns}
+    for name, blocks in parts.items():
+        digest.update(f"{len(name.encode())} {name}\n".encode())
+        for block in blocks:
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _values(column: pl.Series) -> Iterator[bytes]:
+    """Length and kind of a column, then by blocks which rows have a value, and the values."""
+    yield b"%d " % len(column)
+    if column.null_count() == len(column):
+        yield b"nothing\n"
+        return
+    kind, column = _canonical(column)
+    yield f"{kind}\n".encode()
+    for start in range(0, len(column), _ROWS):
+        block = column.slice(start, _ROWS)
+        yield block.is_not_null().to_numpy().astype(np.uint8).tobytes()
+        present = block.drop_nulls()
+        if kind == "text":
+            yield from _numbers(present.str.len_bytes().to_numpy())
+            yield "".join(present.to_list()).encode()
+        elif kind == "list":
+            lengths = present.list.len()
+            yield from _numbers(lengths.to_numpy())
+            yield from _values(present.filter(lengths > 0).explode())
+        else:
+            yield from _numbers(present.to_numpy())
+
+
+def _canonical(column: pl.Series) -> tuple[str, pl.Series]:
+    """The kind of a column, and the column as the one type of that kind."""
+    kind = column.dtype
+    if kind in (pl.String, pl.Categorical, pl.Enum):
+        return "text", column.cast(pl.String)
+    if kind.is_float():
+        return "number", column
+    if kind.is_integer():
+        return "whole number", column
+    if kind == pl.Boolean:
+        return "boolean", column.cast(pl.UInt8)
+    if kind in (pl.Date, pl.Datetime):
+        return "time", column.cast(pl.Datetime("us")).to_physical()
+    if kind == pl.List:
+        return "list", column
+    raise InputError(
+        f"catalogue column {column.name!r} has the type {kind}, which a data set cannot hold",
+        "make it text, numbers, booleans, times, or lists of those",
+    )
+
+
+def _numbers(values: Array) -> Iterator[bytes]:
+    """Bytes of numbers of any width; of all NaN there is one, and one zero."""
+    for start in range(0, len(values), _ROWS):
+        block = values[start : start + _ROWS]
+        if block.dtype.kind == "f":
+            block = block.astype("<f8") + 0.0  # -0.0 + 0.0 is 0.0
+            block[np.isnan(block)] = np.nan
+        yield np.ascontiguousarray(
+            block, dtype="<f8" if block.dtype.kind == "f" else "<i8"
+        ).tobytes()

@@ -1,0 +1,651 @@
+"""Published data sets by name: which files they have, and how those are read.
+
+An entry is data: names of files, columns, and what `ReadOptions` says. `register` adds one of your
+own. Entries of which files are no tables name a shape of `twotower.data.reshape`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from twotower.config import Config
+from twotower.data.readers.tables import table_suffix, uncompressed_name
+from twotower.errors import InputError
+
+_DEEPEST: Final = 3
+"""Folders below the one given in which files are looked for: archives unpack into one or two."""
+_MOST: Final = 2_000
+"""Files that are looked at."""
+
+
+class Format(Config):
+    """One published data set, or a family of one shape."""
+
+    name: str
+    """What ``--as`` calls it."""
+    about: str
+    """What it is and where it comes from."""
+    log: tuple[str, ...]
+    """Names of the log's files: ``*`` is anything, ``{x}`` anything that names of other files
+    repeat. A slash stands for a folder. Files that match the first of these are one log; endings
+    of compressions do not count."""
+    together: bool = False
+    """Whether files that match any of these are one log."""
+    but: tuple[str, ...] = ()
+    """Names of files that are not the log."""
+    has: tuple[str, ...] = ()
+    """Columns that tell the log from others of such a name; case does not count."""
+    beside: tuple[str, ...] = ()
+    """A file that must be there too, one of these."""
+    by_name_only: bool = False
+    """Whether it is not recognised, for names and columns that others have too."""
+    columns: Mapping[str, str] = {}
+    """As of `ColumnMapping`."""
+    read: Mapping[str, Any] = {}
+    """How the log is read: as of `ReadOptions`."""
+    shape: str | None = None
+    """How files that are no table of interactions become one."""
+    catalogue: tuple[str, ...] = ()
+    """Names of the catalogue's files."""
+    read_catalogue: Mapping[str, Any] = {}
+    """How the catalogue is read."""
+    catalogue_shape: str | None = None
+    """How its files become a table."""
+    items_in_log: Mapping[str, str] = {}
+    """Columns of the log that describe items, by canonical name, where there is no catalogue."""
+    users: tuple[str, ...] = ()
+    """Names of the file of users."""
+    read_users: Mapping[str, Any] = {}
+    """How it is read."""
+    user: str | None = None
+    """Its column of ids, where it is not the log's."""
+    split: str | None = None
+    """A split that the log needs, where it has no times."""
+
+
+class FormatFiles(NamedTuple):
+    """Files of a data set whose format is known."""
+
+    format: Format
+    logs: tuple[Path, ...]
+    catalogue: tuple[Path, ...]
+    users: Path | None
+
+
+_NO_HEADER: Final = {"header": False}
+_LATIN: Final = {"encoding": "latin-1"}
+_RANDOM: Final = "random"
+
+
+def _names(*names: str) -> dict[str, Any]:
+    return {**_NO_HEADER, "names": names}
+
+
+FORMATS: Final[list[Format]] = [
+    Format(
+        name="movielens-100k",
+        about="MovieLens 100K (GroupLens): u.data, u.item, u.user",
+        log=("u.data",),
+        read={**_names("user_id", "item_id", "rating", "timestamp"), "separator": "\t"},
+        catalogue=("u.item",),
+        catalogue_shape="flagged-movies",
+        users=("u.user",),
+        read_users={
+            **_names("user_id", "age", "gender", "occupation", "zip_code"),
+            "separator": "|",
+        },
+    ),
+    Format(
+        name="movielens-1m",
+        about="MovieLens 1M (GroupLens): ratings.dat, movies.dat, users.dat",
+        log=("ratings.dat",),
+        beside=("users.dat",),
+        read={**_names("user_id", "movie_id", "rating", "timestamp"), "separator": "::"},
+        catalogue=("movies.dat",),
+        read_catalogue={**_names("movie_id", "title", "genres"), "separator": "::", **_LATIN},
+        users=("users.dat",),
+        read_users={
+            **_names("user_id", "gender", "age", "occupation", "zip_code"),
+            "separator": "::",
+            **_LATIN,
+        },
+    ),
+    Format(
+        name="movielens-10m",
+        about="MovieLens 10M (GroupLens): ratings.dat, movies.dat",
+        log=("ratings.dat",),
+        beside=("movies.dat",),
+        read={**_names("user_id", "movie_id", "rating", "timestamp"), "separator": "::"},
+        catalogue=("movies.dat",),
+        read_catalogue={**_names("movie_id", "title", "genres"), "separator": "::"},
+    ),
+    Format(
+        name="movielens",
+        about="MovieLens 20M, 25M, 32M and latest (GroupLens): ratings.csv, movies.csv",
+        log=("ratings.csv",),
+        has=("userId", "movieId", "rating", "timestamp"),
+        columns={"user": "userId", "item": "movieId", "rating": "rating", "time": "timestamp"},
+        catalogue=("movies.csv",),
+    ),
+    Format(
+        name="amazon-2014",
+        about="Amazon 2014 (McAuley): reviews_<Category>[_5].json, meta_<Category>.json",
+        log=("reviews_{category}_5.json", "reviews_{category}.json"),
+        has=("reviewerID", "asin"),
+        columns={
+            "user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime",
+        },
+        catalogue=("meta_{category}.json",),
+        catalogue_shape="amazon-products",
+    ),
+    Format(
+        name="amazon-2014-ratings",
+        about="Amazon 2014, ratings alone (McAuley): ratings_<Category>.csv, meta_<Category>.json",
+        log=("ratings_{category}.csv",),
+        read=_names("user", "asin", "rating", "timestamp"),
+        catalogue=("meta_{category}.json",),
+        catalogue_shape="amazon-products",
+    ),
+    Format(
+        name="amazon-2018",
+        about="Amazon 2018 (Ni): <Category>[_5].json, meta_<Category>.json",
+        log=("{category}_5.json", "{category}.json"),
+        but=("meta_*",),
+        has=("reviewerID", "asin"),
+        columns={
+            "user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime",
+        },
+        catalogue=("meta_{category}.json",),
+        catalogue_shape="amazon-products",
+    ),
+    Format(
+        name="amazon-2018-ratings",
+        about="Amazon 2018, ratings alone (Ni): <Category>.csv, with the item first",
+        log=("{category}.csv",),
+        but=("meta_*",),
+        by_name_only=True,
+        read=_names("asin", "user", "rating", "timestamp"),
+        catalogue=("meta_{category}.json",),
+        catalogue_shape="amazon-products",
+    ),
+    Format(
+        name="amazon-2023",
+        about="Amazon Reviews 2023, raw (McAuley Lab): <Category>.jsonl, meta_<Category>.jsonl",
+        log=("review_categories/{category}.jsonl", "{category}.jsonl"),
+        but=("meta*",),
+        by_name_only=True,
+        has=("user_id", "parent_asin", "rating", "timestamp"),
+        columns={"user": "user_id", "item": "parent_asin", "time": "timestamp"},
+        catalogue=("meta_{category}.jsonl", "meta_categories/meta_{category}.jsonl"),
+    ),
+    Format(
+        name="amazon-2023-huggingface",
+        about="Amazon Reviews 2023 as Hugging Face writes it: raw_review_<Category>, "
+        "raw_meta_<Category>",
+        log=("raw_review_{category}/*.parquet", "raw_review_{category}*.parquet"),
+        has=("user_id", "parent_asin"),
+        columns={"user": "user_id", "item": "parent_asin", "time": "timestamp"},
+        catalogue=("raw_meta_{category}/*.parquet", "raw_meta_{category}*.parquet"),
+    ),
+    Format(
+        name="amazon-2023-benchmark",
+        about="Amazon Reviews 2023, benchmark (McAuley Lab): <Category>[.train|.valid|.test].csv",
+        log=(
+            "{category}.train.csv", "{category}.valid.csv", "{category}.test.csv",
+            "{category}.csv",
+        ),
+        together=True,
+        by_name_only=True,
+        has=("user_id", "parent_asin", "rating", "timestamp"),
+        columns={"user": "user_id", "item": "parent_asin", "time": "timestamp"},
+        catalogue=("meta_{category}.jsonl", "meta_categories/meta_{category}.jsonl"),
+    ),
+    Format(
+        name="retailrocket",
+        about="RetailRocket (Kaggle): events.csv, item_properties_part<n>.csv, category_tree.csv",
+        log=("events.csv",),
+        has=("visitorid", "itemid", "event"),
+        columns={
+            "user": "visitorid", "item": "itemid", "time": "timestamp",
+            "catalogue_item": "itemid", "category": "category",
+        },
+        catalogue=("item_properties*.csv", "category_tree.csv"),
+        catalogue_shape="item-properties",
+    ),
+    Format(
+        name="hm",
+        about="H&M (Kaggle): transactions_train.csv, articles.csv, customers.csv",
+        log=("transactions_train.csv",),
+        has=("customer_id", "article_id", "t_dat"),
+        columns={
+            "user": "customer_id", "item": "article_id", "time": "t_dat",
+            "catalogue_item": "article_id", "title": "prod_name", "description": "detail_desc",
+            "category": "product_type_name",
+        },
+        catalogue=("articles.csv",),
+        users=("customers.csv",),
+    ),
+    Format(
+        name="instacart",
+        about="Instacart (Kaggle): orders.csv, order_products__prior.csv, products.csv …",
+        log=("orders.csv", "order_products__prior.csv", "order_products__train.csv"),
+        together=True,
+        beside=("order_products__prior.csv", "order_products__train.csv"),
+        columns={
+            "user": "user_id", "item": "product_id", "order": "position",
+            "catalogue_item": "product_id", "title": "product_name", "category": "aisle",
+        },
+        shape="ordered-products",
+        catalogue=("products.csv", "aisles.csv", "departments.csv"),
+        catalogue_shape="grocery-products",
+    ),
+    Format(
+        name="rees46",
+        about="REES46 eCommerce behaviour (Kaggle): 2019-Oct.csv, 2019-Nov.csv …",
+        log=("20??-???.csv",),
+        has=("event_time", "event_type", "product_id", "user_id"),
+        columns={"user": "user_id", "item": "product_id", "time": "event_time"},
+        items_in_log={"category": "category_code", "store": "brand", "price": "price"},
+    ),
+    Format(
+        name="online-retail-2",
+        about="Online Retail II (UCI): the sheets as CSV",
+        log=("*.csv",),
+        has=("Invoice", "StockCode", "Quantity", "InvoiceDate", "Customer ID"),
+        columns={"user": "Customer ID", "item": "StockCode", "time": "InvoiceDate"},
+        items_in_log={"title": "Description", "price": "Price"},
+    ),
+    Format(
+        name="online-retail",
+        about="Online Retail (UCI): the sheet as CSV, with dates as 12/1/2010 8:26",
+        log=("*.csv",),
+        has=("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "CustomerID"),
+        columns={"user": "CustomerID", "item": "StockCode", "time": "InvoiceDate"},
+        read={"time_format": "%m/%d/%Y %H:%M"},
+        items_in_log={"title": "Description", "price": "UnitPrice"},
+    ),
+    Format(
+        name="yelp",
+        about="Yelp Open Dataset: yelp_academic_dataset_review.json, …_business.json, …_user.json",
+        log=("yelp_academic_dataset_review.json",),
+        columns={
+            "user": "user_id", "item": "business_id", "rating": "stars", "time": "date",
+            "catalogue_item": "business_id", "title": "name", "category": "categories",
+            "average_rating": "stars", "rating_count": "review_count",
+        },
+        catalogue=("yelp_academic_dataset_business.json",),
+        users=("yelp_academic_dataset_user.json",),
+    ),
+    Format(
+        name="steam",
+        about="Steam (Kang and McAuley): steam_reviews.json, steam_games.json, as Python dicts",
+        log=("steam_reviews.json",),
+        columns={
+            "user": "username", "item": "product_id", "time": "date", "catalogue_item": "id",
+            "title": "app_name", "category": "genres", "price": "price", "store": "developer",
+            "released": "release_date",
+        },
+        catalogue=("steam_games.json",),
+    ),
+    Format(
+        name="steam-owned",
+        about="Steam, Australian users (Pathak): australian_users_items.json, steam_games.json",
+        log=("australian_users_items.json",),
+        shape="owned-games",
+        columns={
+            "user": "user_id", "item": "item_id", "catalogue_item": "id", "title": "app_name",
+            "category": "genres", "price": "price", "store": "developer",
+            "released": "release_date",
+        },
+        catalogue=("steam_games.json",),
+        split=_RANDOM,
+    ),
+    Format(
+        name="steam-reviews",
+        about="Steam, Australian users (Pathak): australian_user_reviews.json, steam_games.json",
+        log=("australian_user_reviews.json",),
+        shape="user-reviews",
+        columns={
+            "user": "user_id", "item": "item_id", "rating": "recommend", "time": "posted",
+            "catalogue_item": "id", "title": "app_name", "category": "genres", "price": "price",
+            "store": "developer", "released": "release_date",
+        },
+        read={"time_format": "Posted %B %d, %Y."},
+        catalogue=("steam_games.json",),
+    ),
+    Format(
+        name="goodreads",
+        about="Goodreads (UCSD): goodreads_interactions_<genre>.json, goodreads_books_<genre>.json",
+        log=("goodreads_interactions_{genre}.json", "goodreads_interactions_dedup.json"),
+        columns={
+            "user": "user_id", "item": "book_id", "rating": "rating", "time": "date_added",
+            "catalogue_item": "book_id", "title": "title", "description": "description",
+            "image": "image_url", "average_rating": "average_rating",
+            "rating_count": "ratings_count", "store": "publisher", "released": "publication_year",
+        },
+        read={"time_format": "%a %b %d %H:%M:%S %z %Y"},
+        catalogue=("goodreads_books_{genre}.json", "goodreads_books.json"),
+    ),
+    Format(
+        name="goodreads-csv",
+        about="Goodreads (UCSD): goodreads_interactions.csv, which has no times",
+        log=("goodreads_interactions.csv",),
+        has=("user_id", "book_id"),
+        columns={"user": "user_id", "item": "book_id", "rating": "rating"},
+        split=_RANDOM,
+    ),
+    Format(
+        name="otto",
+        about="OTTO (Kaggle): otto-recsys-train.jsonl or train.jsonl, a session a line",
+        log=("otto-recsys-train.jsonl", "train.jsonl"),
+        has=("session", "events"),
+        shape="sessions",
+        columns={"user": "session", "item": "aid", "time": "ts"},
+    ),
+    Format(
+        name="diginetica",
+        about="Diginetica (CIKM Cup 2016): train-item-views.csv, products.csv, "
+        "product-categories.csv",
+        log=("train-item-views.csv",),
+        shape="viewed-items",
+        columns={
+            "user": "session", "item": "itemId", "time": "time", "catalogue_item": "itemId",
+            "title": "name_tokens", "category": "category",
+        },
+        catalogue=("products.csv", "product-categories.csv"),
+        catalogue_shape="priced-products",
+    ),
+    Format(
+        name="yoochoose",
+        about="YooChoose (RecSys Challenge 2015): yoochoose-clicks.dat",
+        log=("yoochoose-clicks.dat",),
+        read={**_names("session", "timestamp", "item", "category"), "separator": ","},
+        columns={"user": "session", "item": "item", "time": "timestamp"},
+    ),
+    Format(
+        name="mind",
+        about="MIND (Microsoft News): behaviors.tsv, news.tsv",
+        log=("behaviors.tsv",),
+        shape="clicked-news",
+        columns={
+            "user": "user", "item": "item", "order": "position", "catalogue_item": "news_id",
+            "title": "title", "category": "subcategory", "description": "abstract",
+        },
+        catalogue=("news.tsv",),
+        read_catalogue={
+            **_names(
+                "news_id", "category", "subcategory", "title", "abstract", "url",
+                "title_entities", "abstract_entities",
+            ),
+            "separator": "\t",
+            "quote": "none",
+        },
+    ),
+    Format(
+        name="lastfm-1k",
+        about="Last.fm 1K: userid-timestamp-artid-artname-traid-traname.tsv; artists are the items",
+        log=("userid-timestamp-artid-artname-traid-traname.tsv",),
+        read={
+            **_names(
+                "user_id", "timestamp", "artist_id", "artist", "track_id", "track"
+            ),
+            "separator": "\t",
+            "quote": "none",
+        },
+        columns={"user": "user_id", "item": "artist", "time": "timestamp"},
+        items_in_log={"title": "artist"},
+        users=("userid-profile.tsv",),
+        user="#id",
+        read_users={"separator": "\t"},
+    ),
+    Format(
+        name="lastfm-360k",
+        about="Last.fm 360K: usersha1-artmbid-artname-plays.tsv, which has no times; artists are "
+        "the items",
+        log=("usersha1-artmbid-artname-plays.tsv",),
+        read={
+            **_names("user_id", "artist_id", "artist", "plays"),
+            "separator": "\t",
+            "quote": "none",
+        },
+        columns={"user": "user_id", "item": "artist"},
+        items_in_log={"title": "artist"},
+        users=("usersha1-profile.tsv",),
+        read_users={
+            **_names("user_id", "gender", "age", "country", "signup"),
+            "separator": "\t",
+            "quote": "none",
+        },
+        split=_RANDOM,
+    ),
+    Format(
+        name="gowalla",
+        about="Gowalla and Brightkite (SNAP): loc-gowalla_totalCheckins.txt",
+        log=("loc-*_totalCheckins.txt",),
+        read={
+            **_names("user", "time", "latitude", "longitude", "location"),
+            "separator": "\t",
+        },
+        columns={"user": "user", "item": "location", "time": "time"},
+    ),
+    Format(
+        name="foursquare",
+        about="Foursquare NYC and Tokyo (Yang): dataset_TSMC2014_NYC.txt",
+        log=("dataset_TSMC2014_*.txt",),
+        read={
+            **_names(
+                "user", "venue", "category_id", "category_name", "latitude", "longitude",
+                "offset_minutes", "time",
+            ),
+            "separator": "\t",
+            "quote": "none",
+            "time_format": "%a %b %d %H:%M:%S %z %Y",
+            **_LATIN,
+        },
+        columns={"user": "user", "item": "venue", "time": "time"},
+        items_in_log={"category": "category_name"},
+    ),
+    Format(
+        name="book-crossing",
+        about="Book-Crossing: BX-Book-Ratings.csv, BX-Books.csv, BX-Users.csv; it has no times",
+        log=("BX-Book-Ratings.csv",),
+        has=("User-ID", "ISBN"),
+        read={"separator": ";", **_LATIN},
+        columns={
+            "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
+            "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
+            "image": "Image-URL-L",
+        },
+        catalogue=("BX-Books.csv",),
+        read_catalogue={"separator": ";", "escape": "\\", **_LATIN},
+        users=("BX-Users.csv",),
+        read_users={"separator": ";", "escape": "\\", **_LATIN},
+        split=_RANDOM,
+    ),
+    Format(
+        name="recbole",
+        about="RecBole atomic files: <name>.inter, <name>.item, <name>.user",
+        log=(
+            "{name}.train.inter", "{name}.valid.inter", "{name}.test.inter", "{name}.inter",
+        ),
+        together=True,
+        by_name_only=True,
+        catalogue=("{name}.item",),
+        users=("{name}.user",),
+    ),
+    Format(
+        name="lightgcn",
+        about="NGCF and LightGCN: train.txt and test.txt, 'user item item …' in no order",
+        log=("train.txt", "test.txt"),
+        together=True,
+        beside=("test.txt",),
+        shape="sets",
+        columns={"user": "user", "item": "item"},
+    ),
+    Format(
+        name="sequences",
+        about="SASRec and S3Rec: 'user item item …' or 'user item' a line, oldest first",
+        log=("*.txt",),
+        by_name_only=True,
+        shape="sequences",
+        columns={"user": "user", "item": "item", "order": "position"},
+    ),
+]  # fmt: skip
+"""Every known format; of those that match the first is taken."""
+
+
+def register(entry: Format) -> None:
+    """Add a format of your own, before those that are there; one of the same name is replaced."""
+    FORMATS[:] = [entry, *(one for one in FORMATS if one.name != entry.name)]
+
+
+def named_format(name: str) -> Format:
+    """A format by name; `InputError` where there is none."""
+    found = next((entry for entry in FORMATS if entry.name == name), None)
+    if found is None:
+        raise InputError(
+            f"unknown format {name!r}",
+            f"it is one of {', '.join(entry.name for entry in FORMATS)}",
+        )
+    return found
+
+
+def files_of(
+    entry: Format, path: Path, is_log: Callable[[Path], bool] | None = None
+) -> FormatFiles | None:
+    """The files of a format in a folder and those below it, or beside a log that is given.
+
+    Parameters
+    ----------
+    is_log
+        Tells a log by more than its name.
+
+    Returns
+    -------
+    FormatFiles or None
+        None where a file that it needs is not there.
+
+    Raises
+    ------
+    InputError
+        Where the folder holds several data sets of the format.
+    """
+    folder = path.parent if path.is_file() else path
+    names = _names_below(folder, _DEEPEST)
+    values: dict[str, str] = {}
+    if not path.is_file():
+        logs = [names[name] for name in _logs(entry, folder, names, values, is_log)]
+    else:
+        own = {_told(path, folder): path}
+        _match(entry.log, own, values)
+        logs = [path]
+        if entry.shape is not None and entry.together:  # such as orders and their products
+            logs = [names[name] for name in _logs(entry, folder, names, values, is_log)] or logs
+    if not logs or (entry.beside and not _match(entry.beside, names, {})):
+        return None
+    catalogue, users = _match(entry.catalogue, names, values), _match(entry.users, names, values)
+    if not catalogue and path.is_file() and entry.catalogue:  # review_categories/X, meta_categories
+        names |= {f"/{name}": file for name, file in _names_below(folder.parent, 1).items()}
+        catalogue = _match(entry.catalogue, names, values)
+    return FormatFiles(
+        entry,
+        tuple(logs),
+        tuple(names[name] for name in catalogue),
+        names[users[0]] if users else None,
+    )
+
+
+def matches(entry: Format, file: Path) -> bool:
+    """Whether a file is named as a log of the format is."""
+    told = {_told(file, file.parent): file}
+    return bool(_match(entry.log, told, {})) and not _match(entry.but, told, {})
+
+
+def _logs(
+    entry: Format,
+    folder: Path,
+    names: Mapping[str, Path],
+    values: dict[str, str],
+    is_log: Callable[[Path], bool] | None,
+) -> list[str]:
+    """Names of the log's files, which all have the same values of ``{x}``."""
+    left = {
+        name: path
+        for name, path in names.items()
+        if _match(entry.log, {name: path}, {})
+        and not _match(entry.but, {name: path}, {})
+        and (is_log is None or is_log(path))
+    }
+    choices = [entry.log] if entry.together else [(pattern,) for pattern in entry.log]
+    for patterns in choices:
+        found = _match(patterns, left, values)
+        if found:
+            others = {name: left[name] for name in left if name not in found}
+            more = _match(patterns, others, {})
+            if more and values:
+                raise InputError(
+                    f"{folder} holds more than one data set of {entry.name}: "
+                    f"{', '.join([found[0], *more][:10])}",
+                    "give the path of one log",
+                )
+            return found
+    return []
+
+
+def _names_below(folder: Path, deepest: int) -> dict[str, Path]:
+    """Tables by their paths below a folder, without endings of compressions; the nearest first."""
+    found = sorted(_files(folder, deepest), key=lambda path: (len(path.parts), str(path)))
+    return {_told(path, folder): path for path in reversed(found[:_MOST])}
+
+
+def _files(folder: Path, deepest: int) -> Iterator[Path]:
+    for inner in folder.iterdir():
+        if inner.name.startswith("."):
+            continue
+        if inner.is_dir():
+            if deepest:
+                yield from _files(inner, deepest - 1)
+        elif table_suffix(inner) or uncompressed_name(inner).endswith(".user"):
+            yield inner
+
+
+def _told(path: Path, folder: Path) -> str:
+    within = path.relative_to(folder)
+    return (within.parent / path.name[: len(uncompressed_name(path))]).as_posix()
+
+
+def _match(patterns: Sequence[str], names: Mapping[str, Path], values: dict[str, str]) -> list[str]:
+    """Names that match, in the order of the patterns; ``{x}`` is bound by the first match.
+
+    All are in the folder of the first.
+    """
+    found: list[str] = []
+    folder: str | None = None
+    for pattern in patterns:
+        for name in sorted(names, key=lambda one: (one.count("/"), one)):
+            match = _compiled(pattern).search(name)
+            if match is None or name in found or folder not in (None, match["folder"]):
+                continue
+            bound = {key: value for key, value in match.groupdict().items() if key != "folder"}
+            if all(values.get(key, value) == value for key, value in bound.items()):
+                folder = match["folder"]
+                values.update(bound)
+                found.append(name)
+    return found
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    text = ""
+    for piece in re.split(r"(\*|\?|\{\w+\})", pattern):
+        if piece == "*":
+            text += "[^/]*"
+        elif piece == "?":
+            text += "[^/]"
+        elif piece.startswith("{"):
+            text += f"(?P<{piece[1:-1]}>[^/]+?)"
+        else:
+            text += re.escape(piece)
+    return re.compile(rf"^(?P<folder>(?:.*/)?){text}$", re.IGNORECASE)

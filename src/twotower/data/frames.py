@@ -1,0 +1,259 @@
+"""Tables that Python holds as a source: DataFrames of any library, arrays, and lists."""
+
+import math
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import polars as pl
+
+from twotower.errors import InputError
+
+Table: TypeAlias = Any
+"""A polars, pandas or Arrow table (any that narwhals takes), a NumPy array, a mapping of names to
+columns, or a list of rows."""
+
+TABLE: Final = "interactions"
+"""What a data set is called that was made of a table."""
+
+_PAIR: Final = ("user", "item")
+_HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user', 'item', 'time']"
+
+
+class Files(NamedTuple):
+    """Where tables were written."""
+
+    log: Path
+    catalogue: Path | None
+    users: Path | None
+
+
+def is_table(source: object) -> bool:
+    """Whether a source is a table that Python holds, not the path of a file."""
+    if isinstance(source, list | tuple) and source:  # of several files
+        return not all(isinstance(one, str | os.PathLike) for one in source)
+    return not isinstance(source, str | os.PathLike)
+
+
+@contextmanager
+def as_files(
+    interactions: Table,
+    items: Table | None = None,
+    users: Table | None = None,
+    names: Sequence[str] | None = None,
+) -> Iterator[Files]:
+    """Parquet files with the tables, while the block runs; messages name the tables.
+
+    Parameters
+    ----------
+    interactions, items, users
+        The tables; ``items`` and ``users`` may be paths of files too.
+    names
+        Names of the columns of interactions that have none (arrays and rows).
+    """
+    given = {"interactions": interactions, "items": items, "users": users}
+    with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
+        paths: dict[str, Path | None] = {}
+        for what, table in given.items():
+            if table is None or not is_table(table):
+                paths[what] = None if table is None else Path(table)
+                continue
+            path = Path(folder) / f"{what}.parquet"
+            frame = as_frame(table, what, names if what == "interactions" else None)
+            frame.write_parquet(path)
+            paths[what] = path
+        log = paths["interactions"]
+        assert log is not None
+        try:
+            yield Files(log, paths["items"], paths["users"])
+        except InputError as error:
+            texts = (
+                None if text is None else _named(text, paths, Path(folder))
+                for text in (error.what, error.fix, error.cli_fix)
+            )
+            told, fix, cli_fix = texts
+            raise InputError(told or "", fix, cli_fix=cli_fix) from error
+
+
+def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.DataFrame:
+    """A table as a polars DataFrame, without a copy where the library allows it.
+
+    Parameters
+    ----------
+    what
+        What messages call the table.
+    names
+        Names of its columns, for arrays and rows that have none; by default ``user, item`` for
+        two.
+
+    Raises
+    ------
+    InputError
+        Where it is no table, or its columns have neither names nor an evident order.
+    """
+    if isinstance(table, pl.LazyFrame):
+        table = table.collect()
+    if isinstance(table, pl.DataFrame):
+        return _from_columns({name: table[name] for name in table.columns}, what)
+    try:
+        native: Any = nw.from_native(table, pass_through=True)
+        if isinstance(native, nw.LazyFrame):
+            native = native.collect()
+    except nw.exceptions.NarwhalsError as error:
+        raise InputError(f"{what} cannot be read ({error})", _HOW) from error
+    if isinstance(native, nw.DataFrame):
+        return _from_columns({name: native[name] for name in native.columns}, what)
+    if isinstance(table, np.ndarray):
+        if table.dtype.names:
+            return _from_columns({name: table[name] for name in table.dtype.names}, what)
+        if table.ndim != 2:
+            raise InputError(f"{what} must be a table, got an array of shape {table.shape}", _HOW)
+        labels = _labels(names, table.shape[1], what)
+        return _from_columns(dict(zip(labels, table.T, strict=True)), what)
+    if isinstance(table, Mapping):
+        return _from_columns(table, what)
+    if isinstance(table, Iterable) and not isinstance(table, str | bytes):
+        return _from_rows(list(table), what, names)
+    raise InputError(f"{what} must be a table, got {type(table).__name__}", _HOW)
+
+
+def id_text(value: Any, what: str = "an id") -> str:
+    """An id as the data set has it: text without blanks around it; 12.0 is 12.
+
+    Examples
+    --------
+    >>> id_text(np.int64(7)), id_text(7.0), id_text(" a ")
+    ('7', '7', 'a')
+
+    Raises
+    ------
+    InputError
+        Where it is missing, or neither text nor a whole number.
+    """
+    if hasattr(value, "as_py"):  # a scalar of Arrow
+        value = value.as_py()
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, Real) and math.isfinite(value) and float(value).is_integer():
+        return str(int(float(value)))
+    raise InputError(f"{what} must be text or a whole number, got {value!r}")
+
+
+def id_list(values: Any, what: str = "history") -> list[str]:
+    """Ids of a list, an array or a column of any library, as `id_text` gives them.
+
+    Raises
+    ------
+    InputError
+        Where it is a single text, or none of these.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InputError(
+            f"{what} must be a list of item ids, got the text {values!r}"
+            if isinstance(values, str)
+            else f"{what} must be a list of ids, got {values!r}",
+            f"pass [{values!r}]",
+        )
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        raise InputError(f"{what} must be a list of ids, got an array of shape {values.shape}")
+    return [id_text(value, f"every id of {what}") for value in values]
+
+
+def _labels(names: Sequence[str] | None, width: int, what: str) -> Sequence[str]:
+    if names is None and width == len(_PAIR):
+        return _PAIR
+    if names is None or len(names) != width:
+        raise InputError(
+            f"the {width} columns of {what} have no names"
+            if names is None
+            else f"columns has {len(names)} names for the {width} columns of {what}",
+            "name them in order, such as columns=['user', 'item', 'time']",
+        )
+    return names
+
+
+def _from_rows(rows: list[Any], what: str, names: Sequence[str] | None) -> pl.DataFrame:
+    if rows and all(isinstance(row, Mapping) for row in rows):
+        keys = dict.fromkeys(key for row in rows for key in row)
+        return _from_columns({key: [row.get(key) for row in rows] for key in keys}, what)
+    if not rows or not all(isinstance(row, list | tuple | np.ndarray) for row in rows):
+        got = "no rows" if not rows else f"a list of {type(rows[0]).__name__}"
+        raise InputError(f"{what} must be a table, got {got}", _HOW)
+    labels = _labels(names, len(rows[0]), what)
+    uneven = next((row for row in rows if len(row) != len(labels)), None)
+    if uneven is not None:
+        raise InputError(
+            f"every row of {what} must have {len(labels)} values, got {tuple(uneven)!r}"
+        )
+    return _from_columns(dict(zip(labels, zip(*rows, strict=True), strict=True)), what)
+
+
+def _from_columns(columns: Mapping[Any, Any], what: str) -> pl.DataFrame:
+    """Columns as polars types them; one of mixed values (text beside numbers) as text."""
+    series = [_column(str(name), values, what) for name, values in columns.items()]
+    names = [column.name for column in series]
+    if len(set(names)) != len(names):
+        raise InputError(f"{what} has two columns of one name: {', '.join(names)}")
+    lengths = {len(column) for column in series}
+    if len(lengths) > 1:
+        raise InputError(
+            f"the columns of {what} must be of one length, got "
+            f"{', '.join(f'{column.name} {len(column):,}' for column in series)}"
+        )
+    return pl.DataFrame(series)
+
+
+def _column(name: str, values: Any, what: str) -> pl.Series:
+    column = _typed_column(name, values, what)
+    if column.dtype == pl.Object:
+        return pl.Series(name, [_as_text(value) for value in column.to_list()], dtype=pl.String)
+    return column
+
+
+def _typed_column(name: str, values: Any, what: str) -> pl.Series:
+    try:
+        if isinstance(values, nw.Series):
+            return values.to_polars().alias(name)
+        if isinstance(values, pl.Series):
+            return values.alias(name)
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise InputError(f"column {name!r} of {what} must be a list, got {values!r}", _HOW)
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            return pl.Series(name, np.ascontiguousarray(values))
+        native: Any = nw.from_native(values, series_only=True, pass_through=True)
+        if isinstance(native, nw.Series):
+            return native.to_polars().alias(name)
+        return pl.Series(name, list(values))
+    except InputError:
+        raise
+    except Exception:  # each library has its own errors for what no column type holds
+        plain = values.to_list() if hasattr(values, "to_list") else list(values)
+        return pl.Series(name, [_as_text(value) for value in plain], dtype=pl.String)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    try:
+        return id_text(value)
+    except InputError:
+        return str(value)
+
+
+def _named(text: str, paths: Mapping[str, Path | None], folder: Path) -> str:
+    """A message in which the temporary files have the names of the tables."""
+    for what, path in paths.items():
+        if path is not None and path.parent == folder:
+            text = text.replace(str(path), what).replace(path.name, what)
+    return text

@@ -1,0 +1,336 @@
+"""From what a user points at and says to the files that are read, and how."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.dataset import Part
+from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, read_declaration
+from twotower.data.folders import kind_of
+from twotower.data.formats import FORMATS, Format, FormatFiles, files_of, matches, named_format
+from twotower.data.readers.discovery import FoundLog, expand, with_parts
+from twotower.data.readers.files import find_catalogue, find_logs, log_tables, stem_of
+from twotower.data.readers.mapping import ColumnMapping, Columns
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.source import log_by_columns
+from twotower.data.readers.tables import column_names, read_table
+from twotower.data.reshape import write_shape
+from twotower.errors import InputError
+
+IN_LOG: Final = "log"
+"""Said of a catalogue: columns of the log describe the items."""
+NONE: Final = "none"
+"""Said of a catalogue or users: there is none to read, whatever stands beside the log."""
+
+
+@dataclass(frozen=True)
+class Located:
+    """The files of one data set.
+
+    Attributes
+    ----------
+    logs
+        Files of one log.
+    said
+        All that is known about how they are read: the format's words, the file's, the caller's.
+    catalogue, users
+        Their files, or None.
+    format
+        Name of the published format, or None.
+    beside
+        Tables that stand beside the log and are not read.
+    name
+        What the data set is called.
+    """
+
+    logs: tuple[FoundLog, ...]
+    said: Declaration
+    catalogue: Path | None
+    users: Path | None
+    format: str | None
+    beside: tuple[Path, ...]
+    name: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the data set's summary says of it."""
+        said = self.said.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        found: dict[str, Any] = {"declaration": said}
+        if self.format is not None:
+            found["format"] = self.format
+        if self.beside:
+            found["not_read"] = [path.name for path in self.beside]
+        return found
+
+    @property
+    def catalogue_options(self) -> ReadOptions:
+        """How the catalogue is read."""
+        said = self.said.read_catalogue
+        return self.said.read.for_catalogue() if said is None else said
+
+
+@contextmanager
+def located(paths: Sequence[str | Path], said: Declaration) -> Iterator[Located]:
+    """Find the files of a data set; reshaped ones exist while the block runs.
+
+    Parameters
+    ----------
+    paths
+        A folder, a ``dataset.toml``, or files of one log, as paths or patterns.
+    said
+        What the caller says; a ``dataset.toml`` says the rest.
+
+    Raises
+    ------
+    InputError
+        Where there is no log, or which files are one cannot be told.
+    """
+    given = expand(paths)
+    base, given, said = _with_declaration(given, said)
+    name = said.name or _name(base if said.log else given[0])
+    with tempfile.TemporaryDirectory(prefix="twotower-shapes-") as folder:
+        entry = _format(given, said)
+        if entry is not None:
+            found = _of_format(entry, base, said, name, Path(folder))
+        else:
+            found = _of_tables(given, base, said, name)
+        if found.said.catalogue == IN_LOG:
+            wanted = _item_columns(found)
+            found = replace(found, catalogue=items_in_log(found, wanted, Path(folder)))
+        yield found
+
+
+def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[Path], Declaration]:
+    """The folder that names are relative to, the paths to read, and all that is said."""
+    first = given[0]
+    file = None
+    if len(given) == 1 and first.suffix == ".toml":
+        file, given = first, [first.parent]
+    elif len(given) == 1 and first.is_dir():
+        file = first / DECLARATION_FILE
+    elif first.is_file():
+        file = first.parent / DECLARATION_FILE
+    base = given[0] if given[0].is_dir() else given[0].parent
+    if file is not None and file.is_file():
+        told = read_declaration(file)
+        if first.is_file() and first != file and told.log is not None:
+            listed = [one.resolve() for one in expand([base / log for log in told.log])]
+            if first.resolve() not in listed:
+                return base, given, said  # it is about another log of the folder
+            told = told.model_copy(update={"log": None})
+        said = told.under(said)
+    if said.log is not None:
+        given = expand([base / log for log in said.log])
+    for path in given:
+        if not path.exists() and not log_tables(path):
+            raise InputError(f"{path} does not exist", "give the path of a file or a folder")
+    if len(given) == 1 and kind_of(given[0]) is not None:
+        raise InputError(
+            f"{given[0]} is a {kind_of(given[0])}, not a log",
+            "give it to --data as it is, or prepare the log that it was made of",
+        )
+    return base, given, said
+
+
+def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
+    """The format that is named, or the first that is recognised."""
+    if said.format is not None:
+        entry = named_format(said.format)
+        for path in given[:1]:
+            found = files_of(entry, path, partial(_has, entry))
+            if found is None:
+                raise InputError(
+                    f"{path} holds no data set of format {entry.name!r}, "
+                    f"which has {', '.join((*entry.log, *entry.beside))}",
+                    f"{entry.name} is {entry.about}",
+                )
+            more = [one for one in given[1:] if one.is_file()]
+            return found._replace(logs=(*found.logs, *more))
+    if len(given) > 1 or said.read.names is not None or not given[0].exists():
+        return None
+    for entry in FORMATS:
+        if entry.by_name_only or (given[0].is_file() and not matches(entry, given[0])):
+            continue
+        found = files_of(entry, given[0], partial(_has, entry))
+        if found is not None and (given[0].is_dir() or _has(entry, given[0])):
+            return found
+    return None
+
+
+def _has(entry: Format, log: Path) -> bool:
+    if not entry.has:
+        return True
+    try:
+        present = {name.strip().lower() for name in column_names(log, ReadOptions(**entry.read))}
+    except InputError:
+        return False
+    return {name.lower() for name in entry.has} <= present
+
+
+def _of_format(
+    found: FormatFiles, base: Path, said: Declaration, name: str, folder: Path
+) -> Located:
+    """The files of a published format, reshaped where they are no tables."""
+    entry = found.format
+    logs = [FoundLog(path) for path in found.logs]
+    logs = with_parts(logs, stem_of)
+    if entry.shape is not None:
+        logs = _shaped(entry.shape, logs, folder)
+    read = {} if entry.shape and not entry.read.get("time_format") else dict(entry.read)
+    words: dict[str, Any] = {"columns": dict(entry.columns), "read": read}
+    catalogue = _catalogue_path(base, said)
+    if catalogue is None and said.catalogue is None and found.catalogue:
+        if entry.catalogue_shape is not None:
+            shaped_items = folder / f"{found.catalogue[0].name}.parquet"
+            if write_shape(entry.catalogue_shape, found.catalogue, shaped_items):
+                catalogue = shaped_items
+        else:
+            catalogue = found.catalogue[0]
+            words["read_catalogue"] = dict(entry.read_catalogue)
+    if catalogue is None and said.catalogue is None and entry.items_in_log:
+        words["catalogue"] = IN_LOG
+    elif catalogue is None and said.catalogue is None:
+        catalogue = find_catalogue(found.logs[0])
+    if entry.users:
+        words["read_users"] = dict(entry.read_users)
+    if entry.split is not None:
+        words["prepare"] = {"split": entry.split}
+    told = declared(words, f"format {entry.name}").under(said)
+    users = _users_path(base, said) or (None if said.users == NONE else found.users)
+    told = told.model_copy(update={"columns": _present(told, said, logs[0], catalogue, entry)})
+    return Located(tuple(logs), told, catalogue, users, entry.name, (), name)
+
+
+def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:
+    """The files of a log, those of one part together, as one table a part."""
+    groups: dict[Part | None, list[Path]] = {}
+    for log in logs:
+        groups.setdefault(log.part, []).append(log.path)
+    shaped = []
+    for number, (part, files) in enumerate(groups.items()):
+        path = folder / f"{files[0].name}.{number}.parquet"
+        write_shape(shape, files, path)
+        shaped.append(FoundLog(path, part))
+    return shaped
+
+
+def _present(
+    told: Declaration,
+    said: Declaration,
+    log: FoundLog,
+    catalogue: Path | None,
+    entry: Format,
+) -> ColumnMapping:
+    """The columns of a format that its files have, and all that the caller names."""
+    options = told.read_catalogue or told.read.for_catalogue()
+    of_log = set(column_names(log.path, told.read)) | set(log.keys)
+    of_items = set() if catalogue is None else set(column_names(catalogue, options))
+    kept = dict(said.columns.model_dump(exclude_unset=True))
+    in_log = {"user", "item", "rating", "time", "order", "event"}
+    for field, column in entry.columns.items():
+        if field not in kept and column in (of_log if field in in_log else of_items):
+            kept[field] = column
+    return ColumnMapping(**kept)
+
+
+def _of_tables(given: Sequence[Path], base: Path, said: Declaration, name: str) -> Located:
+    """Files that are tables, of no format in particular."""
+    first = given[0]
+    beside: tuple[Path, ...] = ()
+    if len(given) > 1 or first.is_file():
+        tables = [FoundLog(path) for path in _files(given)]
+        logs = tuple(with_parts(tables, stem_of)) if len(tables) > 1 else tuple(tables)
+    else:
+        found = find_logs(first, log_by_columns(said.columns, said.read))
+        logs, beside = found.logs, found.beside
+    catalogue = _catalogue_path(base, said)
+    if catalogue is None and said.catalogue is None:
+        catalogue = find_catalogue(logs[0].path)
+    beside = tuple(path for path in beside if path != catalogue)
+    return Located(logs, said, catalogue, _users_path(base, said), None, beside, name)
+
+
+def _files(given: Sequence[Path]) -> list[Path]:
+    """The files that were given, and those in folders among them."""
+    found: list[Path] = []
+    for path in given:
+        found += sorted(log_tables(path)) if path.is_dir() else [path]
+    return found
+
+
+def _catalogue_path(base: Path, said: Declaration) -> Path | None:
+    if said.catalogue in (None, IN_LOG, NONE):
+        return None
+    return _one_file(base, said.catalogue or "", "catalogue")
+
+
+def _users_path(base: Path, said: Declaration) -> Path | None:
+    if said.users in (None, NONE):
+        return None
+    return _one_file(base, said.users or "", "users")
+
+
+def _one_file(base: Path, said: str, what: str) -> Path:
+    """A file as the caller names it: from here, or from the folder of the data."""
+    for path in (Path(said), base / said):
+        if path.is_file():
+            return path
+    raise InputError(f"{what} {said} does not exist", "give the path of a file")
+
+
+def _item_columns(found: Located) -> dict[str, str]:
+    """The log's column for each canonical column of a catalogue that it has."""
+    entry = None if found.format is None else named_format(found.format)
+    present = column_names(found.logs[0].path, found.said.read)
+    item = found.said.columns.log_columns(found.logs[0].path, present).canonical[columns.ITEM_ID]
+    if entry is not None and entry.items_in_log:
+        wanted = {name: column for name, column in entry.items_in_log.items() if column in present}
+    else:
+        others = [name for name in present if name not in found.said.columns.log_names]
+        wanted = dict(
+            found.said.columns.catalogue_columns(
+                found.logs[0].path, [*others, item], log_item=item
+            ).canonical
+        )
+    return {**wanted, columns.ITEM_ID: item}
+
+
+def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Path:
+    """A catalogue of what columns of a log say of the items: of each the first value that is one.
+
+    Parameters
+    ----------
+    wanted
+        The log's column for each canonical column of the catalogue, with the item's.
+    """
+    order = [columns.ITEM_ID, *(name for name in wanted if name != columns.ITEM_ID)]
+    values: dict[str, list[Any]] = {}
+    for log in found.logs:
+        present = column_names(log.path, found.said.read)
+        cut = Columns({name: wanted[name] for name in order}, present)
+        for chunk in read_table(log.path, cut, found.said.read):
+            rows = chunk.rows.unique(order, maintain_order=True)
+            for item, *others in rows.select(order).iter_rows():
+                known = values.setdefault(item, [None] * len(others))
+                for place, value in enumerate(others):
+                    if known[place] is None and value not in (None, ""):
+                        known[place] = value
+    data = {columns.ITEM_ID: list(values)} | {
+        name: [known[place] for known in values.values()] for place, name in enumerate(order[1:])
+    }
+    path = folder / "items-in-log.parquet"
+    pl.DataFrame(data, strict=False).filter(pl.col(columns.ITEM_ID).is_not_null()).write_parquet(
+        path
+    )
+    return path
+
+
+def _name(path: Path) -> str:
+    return path.name.split(".")[0] or path.resolve().name

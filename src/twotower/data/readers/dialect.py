@@ -1,0 +1,176 @@
+"""Dialect of a text table: separator, quotes, header, as given or told by the first lines."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from twotower.data.readers.options import ReadOptions
+from twotower.errors import InputError
+
+ATOMIC: Final = (".inter", ".item", ".user")
+"""Endings of RecBole's atomic files: tab-separated, a typed header, no quotes."""
+UNIT: Final = "\x1f"
+"""Stands for a separator of several characters, which it replaces."""
+SAMPLE_LINES: Final = 100
+
+_SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
+_NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the lines of a text table become fields.
+
+    Attributes
+    ----------
+    separator
+        Characters between fields; ``whitespace`` stands for any blanks.
+    quote
+        The quote mark, or None where quotes are text.
+    escape
+        The character before a quote that is text, or None where it is doubled.
+    header
+        Names of the columns.
+    skipped
+        Lines before the first row.
+    """
+
+    separator: str
+    quote: str | None
+    escape: str | None
+    header: list[str]
+    skipped: int
+
+    @property
+    def mark(self) -> str:
+        """The one character that separates fields once a line is `prepared`."""
+        return self.separator if len(self.separator) == 1 else UNIT
+
+    def prepared(self, line: str) -> str:
+        """The line with one character between its fields."""
+        if self.separator == "whitespace":
+            return re.sub(r"[ \t]+", UNIT, line.strip(" \t\r\n"))
+        return line if len(self.separator) == 1 else line.replace(self.separator, UNIT)
+
+    def reader_options(self, escape: str | None = None) -> dict[str, Any]:
+        """Arguments of ``csv.reader``."""
+        escape = self.escape if escape is None else escape
+        return {
+            "delimiter": self.mark,
+            "quotechar": self.quote or '"',
+            "quoting": csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
+            "escapechar": escape,
+            "doublequote": True,
+        }
+
+
+def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dialect:
+    """The dialect of a table by its first lines.
+
+    Raises
+    ------
+    InputError
+        Where there is no header and no names are given.
+    """
+    atomic = path.name.lower().removesuffix(".gz").endswith(ATOMIC)
+    skipped = 0
+    separator = options.separator
+    while skipped < len(lines) and not lines[skipped].strip():
+        skipped += 1
+    said = re.match(r'"?sep=(.)"?\s*$', lines[skipped]) if skipped < len(lines) else None
+    if said is not None:
+        separator, skipped = separator or said[1], skipped + 1
+    rest = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
+    quote = options.quote or ("none" if atomic else '"')
+    if separator is None:
+        separator = "\t" if atomic else _find_separator(rest, quote)
+    dialect = Dialect(
+        separator,
+        None if quote == "none" else quote,
+        None if options.escape in (None, "none") else options.escape,
+        [],
+        skipped,
+    )
+    first = _fields(dialect, rest[0]) if rest else []
+    if options.names is not None:
+        header, skip = list(options.names), int(options.header is True)
+        if options.header is None and [name.strip() for name in first] == header:
+            skip = 1
+    else:
+        if options.header is False or (options.header is None and _is_data(first)):
+            raise _no_header(path, rest[0] if rest else "", len(first))
+        names = (name.split(":")[0] if atomic else name.strip() for name in first)
+        header, skip = [name.lstrip("#").strip() for name in names], 1
+        if not rest:
+            skip = 0
+    return Dialect(
+        dialect.separator, dialect.quote, dialect.escape, header, _line_after(lines, skipped, skip)
+    )
+
+
+def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:
+    """Lines to pass over: blanks, ``sep=``, and the header."""
+    if not header:
+        return skipped
+    while skipped < len(lines) and not lines[skipped].strip():
+        skipped += 1
+    return min(skipped + 1, len(lines))
+
+
+def _fields(dialect: Dialect, line: str) -> list[str]:
+    line = dialect.prepared(line)
+    try:
+        return next(csv.reader([line], **dialect.reader_options()), [])
+    except csv.Error:
+        return line.split(dialect.mark)
+
+
+def _find_separator(lines: Sequence[str], quote: str) -> str:
+    """The separator by which most lines have as many fields as the first, and the most fields."""
+    best, reached = ",", (0.0, 1)
+    if not lines:
+        return best
+    for separator in _SEPARATORS:
+        if separator not in lines[0]:
+            continue
+        if separator == "|" and lines[0].count("|") == 2 * lines[0].count("||"):
+            continue
+        dialect = Dialect(separator, None if quote == "none" else quote, None, [], 0)
+        counts = [len(_fields(dialect, line)) for line in lines[:SAMPLE_LINES]]
+        first = counts[0]
+        if first < 2:
+            continue
+        # A separator at the end of the rows, or a stray line, is no reason against it.
+        alike = sum(first <= count <= first + 1 for count in counts) / len(counts)
+        if (alike > 0.5, round(alike, 1), first) > (
+            reached[0] > 0.5,
+            round(reached[0], 1),
+            reached[1],
+        ):
+            best, reached = separator, (alike, first)
+    if not reached[0] and re.search(r"\S[ \t]+\S", lines[0]):
+        counts = [len(line.split()) for line in lines[:SAMPLE_LINES]]
+        if min(counts) == max(counts) > 1:
+            return "whitespace"
+    return best
+
+
+def _is_data(first: Sequence[str]) -> bool:
+    """Whether a first line holds values, not names: two of them are numbers, or its only one."""
+    numbers = sum(bool(_NUMBER.match(field.strip())) for field in first)
+    return numbers >= min(2, len(first)) > 0
+
+
+def _no_header(path: Path, line: str, fields: int) -> InputError:
+    usual = ("user", "item", "rating", "time", *(f"x{n}" for n in range(5, fields + 1)))[:fields]
+    names = ",".join(usual)
+    return InputError(
+        f"{path} has no header: its first line looks like data ({line[:80]!r})",
+        f"name its {fields} columns in their order: ReadOptions(names={tuple(usual)}), or add "
+        "such a line to the file",
+        cli_fix=f"name its {fields} columns in their order: --columns {names}, or add such a line "
+        "to the file",
+    )

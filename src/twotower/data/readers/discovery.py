@@ -1,0 +1,217 @@
+"""Which files a path, a pattern or a folder stands for: one log in one file or in many."""
+
+import glob
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from twotower.data import columns
+from twotower.data.dataset import Part
+from twotower.errors import InputError
+
+Resolve: TypeAlias = Callable[[Path, Mapping[str, str]], Mapping[str, str] | None]
+"""From a table and its Hive keys to its column for each canonical column, None where it is no
+log."""
+
+_PARTS: Final = {
+    "train": Part.TRAIN,
+    "valid": Part.VALIDATION,
+    "validation": Part.VALIDATION,
+    "val": Part.VALIDATION,
+    "test": Part.TEST,
+}
+PART: Final = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})(?:[._-]\d.*)?$", re.IGNORECASE)
+"""``x.train``, ``test``, ``train-00000-of-00002``."""
+_HIVE: Final = re.compile(r"^([^=]+)=(.*)$")
+_DEEPEST: Final = 6
+_LIKELY: Final = ("interactions", "ratings", "events", "reviews", "transactions", "log", "clicks")
+"""Names of logs, the likeliest first, where several tables of a folder could be the one."""
+
+
+@dataclass(frozen=True)
+class FoundLog:
+    """One file of a log.
+
+    Attributes
+    ----------
+    path
+        The file.
+    part
+        Which part of the split it is, where files or folders say it.
+    keys
+        Values that its folders name, as ``date=2020-09-10``: columns of every row.
+    """
+
+    path: Path
+    part: Part | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one log, and tables of the same folder that are none of it."""
+
+    logs: tuple[FoundLog, ...]
+    beside: tuple[Path, ...] = ()
+
+
+def part_of(stem: str) -> Part | None:
+    """The part that a file's name without its endings says; `Part.TRAIN` is 0, so mind ``is``.
+
+    >>> part_of("Video_Games.train"), part_of("test-00000-of-00002"), part_of("contest")
+    (<Part.TRAIN: 0>, <Part.TEST: 2>, None)
+    """
+    found = PART.search(stem)
+    return _PARTS[found.group(1).lower()] if found else None
+
+
+def expand(paths: Sequence[str | Path]) -> list[Path]:
+    """The paths, with patterns (``*``, ``?``, ``[…]``) replaced by what they match.
+
+    Raises
+    ------
+    InputError
+        Where a pattern matches nothing.
+    """
+    found: list[Path] = []
+    for given in paths:
+        path = Path(given)
+        if path.exists() or not glob.has_magic(str(given)):
+            found.append(path)
+            continue
+        matched = sorted(Path(one) for one in glob.glob(str(given), recursive=True))
+        if not matched:
+            raise InputError(f"nothing matches {given}", "give the paths of files that exist")
+        found += matched
+    return found
+
+
+def nested_logs(folder: Path, is_table: Callable[[Path], bool]) -> list[FoundLog]:
+    """Tables in folders below: of Hive (``date=2020-09-10``), or named after the parts."""
+    return [
+        FoundLog(path, part, keys) for path, part, keys in _below(folder, is_table, None, {}, 0)
+    ]
+
+
+def one_log(
+    folder: Path, tables: Sequence[FoundLog], stem: Callable[[Path], str], resolve: Resolve
+) -> Found:
+    """Which of a folder's tables are one log: those with the columns of one, and the same ones.
+
+    Parameters
+    ----------
+    folder
+        For messages.
+    tables
+        The tables that are neither a catalogue nor users by their names.
+    stem
+        A file's name without its endings.
+    resolve
+        Tells a log by its columns. Asked only where there are several tables.
+
+    Raises
+    ------
+    InputError
+        Where tables with different columns could each be the log.
+    """
+    if len(tables) == 1:
+        return Found((tables[0],))
+    # Names that say the parts hold files together, whatever their columns.
+    parted = [table for table in tables if _part(table, stem) is not None]
+    if len({PART.sub("", stem(table.path)) for table in parted if table.part is None}) > 1:
+        raise _several(folder, parted)
+    told = with_parts(parted, stem) if len(parted) > 1 else []
+    if told and told[0].part is not None:
+        others = [table for table in tables if table not in parted]
+        if not any(resolve(table.path, table.keys) is not None for table in others):
+            return Found(tuple(told), tuple(sorted(table.path for table in others)))
+    groups: dict[frozenset[str], list[FoundLog]] = {}
+    known: dict[frozenset[str], frozenset[str]] = {}
+    beside: list[Path] = []
+    for table in tables:
+        found = resolve(table.path, table.keys)
+        if found is None:
+            beside.append(table.path)
+            continue
+        names = frozenset(found.values())
+        groups.setdefault(names, []).append(table)
+        known[names] = frozenset(found)
+    if not groups:
+        return Found(())
+    chosen = _likeliest(groups, known, stem)
+    if chosen is None:
+        raise _several(folder, [table for group in groups.values() for table in group[:5]])
+    for names, group in groups.items():
+        if names != chosen:
+            beside += [table.path for table in group]
+    return Found(tuple(with_parts(groups[chosen], stem)), tuple(sorted(beside)))
+
+
+def with_parts(tables: Sequence[FoundLog], stem: Callable[[Path], str]) -> list[FoundLog]:
+    """Files of one log with the parts that their names say, train first.
+
+    Where only some say a part, or all say the same one, none is taken.
+    """
+    parts = [_part(table, stem) for table in tables]
+    if None in parts or Part.TRAIN not in parts or len(set(parts)) == 1:
+        return [FoundLog(table.path, None, table.keys) for table in tables]
+    told = [
+        FoundLog(table.path, part, table.keys) for table, part in zip(tables, parts, strict=True)
+    ]
+    return sorted(told, key=lambda one: (one.part or Part.TRAIN, str(one.path)))
+
+
+def _several(folder: Path, logs: Sequence[FoundLog]) -> InputError:
+    return InputError(
+        f"{folder} holds more than one log: {', '.join(log.path.name for log in logs[:10])}",
+        "give the path of one, several paths or a pattern of those that belong together, or "
+        "what the names of its parts begin with",
+    )
+
+
+def _part(table: FoundLog, stem: Callable[[Path], str]) -> Part | None:
+    return part_of(stem(table.path)) if table.part is None else table.part
+
+
+def _likeliest(
+    groups: Mapping[frozenset[str], Sequence[FoundLog]],
+    known: Mapping[frozenset[str], frozenset[str]],
+    stem: Callable[[Path], str],
+) -> frozenset[str] | None:
+    """The one that has times, else ratings, where others have not; else that of a usual name."""
+    left = list(groups)
+    for wanted in ({columns.TIMESTAMP, columns.ORDER}, {columns.RATING}):
+        having = [names for names in left if known[names] & wanted]
+        left = having or left
+        if len(left) == 1:
+            return left[0]
+    for name in _LIKELY:
+        named = [
+            names for names in left if any(name in stem(one.path).lower() for one in groups[names])
+        ]
+        if len(named) == 1:
+            return named[0]
+    return None
+
+
+def _below(
+    folder: Path,
+    is_table: Callable[[Path], bool],
+    part: Part | None,
+    keys: Mapping[str, str],
+    depth: int,
+) -> Iterator[tuple[Path, Part | None, Mapping[str, str]]]:
+    if depth == _DEEPEST:
+        return
+    for inner in sorted(folder.iterdir()):
+        if inner.is_dir():
+            hive, named = _HIVE.match(inner.name), _PARTS.get(inner.name.lower())
+            if hive is not None:
+                more = {**keys, hive.group(1): hive.group(2)}
+                yield from _below(inner, is_table, part, more, depth + 1)
+            elif named is not None and part is None:
+                yield from _below(inner, is_table, named, keys, depth + 1)
+        elif depth and is_table(inner):
+            yield inner, part, keys

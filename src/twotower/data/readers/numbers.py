@@ -1,0 +1,143 @@
+"""Numbers and prices as people write them: other marks for decimals and thousands, currencies."""
+
+import re
+import unicodedata
+from typing import Final
+
+import polars as pl
+
+_TRUTHS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0, "no": 0.0}
+_CURRENCY_WORDS: Final = frozenset(
+    ("kr", "kr.", "zł", "zl", "kč", "ft", "lei", "rs", "rs.", "fr", "fr.", "руб", "руб.", "р.",
+     "лв", "лв.", "r$", "us$", "a$", "c$", "ca$", "au$", "hk$", "nt$", "nz$", "s$", "mx$", "tl",
+     "din", "元", "円", "원")
+)  # fmt: skip
+_SPACES: Final = str.maketrans("", "", " \u00a0\u2009\u202f\t'’‘`_")
+_PRICE: Final = re.compile(
+    r"^(?P<before>[^\d\-−+.,]*?)\s*(?P<sign>[-−+]?)\s*(?P<middle>[^\d\-−+.,]*?)\s*"
+    r"(?P<number>\d[\d.,\s'’‘`_]*|[.,]\d+)(?P<round>[.,]?[-–—]{1,2})?\s*(?P<after>\D*)$"
+)
+_RANGE: Final = re.compile(
+    r"^(?P<low>.*\d\D{0,6}?)\s*(?:[-–—~]|\bto\b|\bbis\b)\s*(?P<high>\D{0,6}\d.*)$"
+)
+
+
+def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
+    """Float64, null where a value is not a number.
+
+    A comma before one or two digits is a decimal comma (``4,5``), commas before three are marks
+    of thousands (``1,299``), unless ``decimal_comma`` says which it is.
+    """
+    if values.dtype != pl.String:
+        if values.dtype.is_numeric():
+            return values.cast(pl.Float64, strict=False)
+        return pl.repeat(None, len(values), dtype=pl.Float64, eager=True)
+    text = values.str.strip_chars()
+    if decimal_comma:
+        text = text.str.replace_all(r"\.(\d{3})", "$1").str.replace(",", ".", literal=True)
+    numbers = text.cast(pl.Float64, strict=False)
+    left = numbers.is_null() & text.str.contains(",", literal=True)
+    if decimal_comma is not None or not left.any():
+        return numbers
+    decimal = left & text.str.contains(r"^[+-]?\d*,\d{1,2}$")
+    grouped = left & text.str.contains(r"^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$")
+    for which, mark in ((decimal, "."), (grouped, "")):
+        if which.any():
+            read = text.set(~which, None).str.replace_all(",", mark, literal=True)
+            numbers = numbers.fill_null(read.cast(pl.Float64, strict=False))
+    return numbers
+
+
+def as_rating(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
+    """As `as_number`; true is 1 and false 0, also as text, since some logs say yes or no."""
+    if values.dtype == pl.Boolean:
+        return values.cast(pl.Float64)
+    numbers = as_number(values, decimal_comma)
+    if values.dtype != pl.String or numbers.null_count() == values.null_count():
+        return numbers
+    words = values.str.strip_chars().str.to_lowercase()
+    return numbers.fill_null(words.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64))
+
+
+def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
+    """Float64 prices, whatever the currency and the marks; of a range the lower end.
+
+    Where a comma or a point is a mark of thousands or of decimals is told by the prices that say
+    it (``12,99``, ``1.299,00``); where none does, three digits after it are thousands.
+
+    >>> as_price(pl.Series(["1.299,00", "49,90 EUR", "CHF 12.50", "$4.99 - $9.99", "?"])).to_list()
+    [1299.0, 49.9, 12.5, 4.99, None]
+    """
+    if values.dtype != pl.String:
+        return as_number(values)
+    distinct = values.drop_nulls().unique()
+    parts = {text: _price_parts(text) for text in distinct}
+    if decimal_comma is None:
+        evidence = {_decimal_mark(part[1]) for part in parts.values() if part is not None}
+        decimal_comma = True if evidence - {None} == {","} else False if "." in evidence else None
+    prices = {
+        text: _amount(*part, decimal_comma) for text, part in parts.items() if part is not None
+    }
+    return values.replace_strict(
+        list(prices), list(prices.values()), default=None, return_dtype=pl.Float64
+    )
+
+
+def currency_of(text: str) -> str | None:
+    """The mark of the currency in a price, if it has one."""
+    found = _PRICE.match(text.strip())
+    if found is None:
+        return None
+    mark = (found["before"] + found["middle"] + found["after"]).strip()
+    return mark or None
+
+
+def _price_parts(text: str) -> tuple[float, str] | None:
+    """Sign and digits of a price, None where it is none."""
+    text = text.strip()
+    found = _PRICE.match(text)
+    if found is None:
+        span = _RANGE.match(text)
+        return None if span is None else _price_parts(span["low"])
+    words = (found["before"], found["middle"], found["after"])
+    if not all(_is_currency(word.strip()) for word in words):
+        return None
+    return -1.0 if found["sign"] in ("-", "−") else 1.0, found["number"].translate(_SPACES)
+
+
+def _is_currency(word: str) -> bool:
+    if not word or word.lower() in _CURRENCY_WORDS:
+        return True
+    if len(word) == 3 and word.isascii() and word.isalpha() and word.isupper():
+        return True
+    letters = word.rstrip("$").strip()
+    if word.endswith("$") and len(letters) <= 3 and letters.isascii() and letters.isupper():
+        return True
+    return all(unicodedata.category(mark) == "Sc" for mark in word)
+
+
+def _decimal_mark(digits: str) -> str | None:
+    """The mark of decimals in a number that says it beyond doubt."""
+    marks = [mark for mark in digits if mark in ".,"]
+    if not marks:
+        return None
+    if len(set(marks)) == 2:
+        return marks[-1]
+    if len(marks) > 1:
+        return "." if marks[0] == "," else ","
+    return None if re.search(r"^[1-9]\d{0,2}[.,]\d{3}$", digits) else marks[0]
+
+
+def _amount(sign: float, digits: str, decimal_comma: bool | None) -> float | None:
+    mark = _decimal_mark(digits)
+    if mark is None and re.search("[.,]", digits):
+        mark = {True: ",", False: ".", None: None}[decimal_comma]
+    for other in ".,":
+        if other != mark:
+            digits = digits.replace(other, "")
+    if mark is not None:
+        digits = digits.replace(mark, ".")
+    try:
+        return sign * float(digits)
+    except ValueError:
+        return None

@@ -1,0 +1,147 @@
+"""`ReadOptions`: everything that can be said about how files are read; None is detected."""
+
+import codecs
+from typing import Literal, Self, TypeAlias
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Format: TypeAlias = Literal["csv", "json", "parquet"]
+"""``csv`` is any text table, ``json`` lines, an array or Python dicts."""
+
+Compression: TypeAlias = Literal["none", "gzip", "bz2", "zstd", "xz", "zip"]
+TimeUnit: TypeAlias = Literal["d", "s", "ms", "us", "ns"]
+
+MISSING_IDS: tuple[str, ...] = (
+    "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
+    "n/a", "nan", "null", r"\N",
+)  # fmt: skip
+"""Texts that are no id: those that pandas reads as missing, and MySQL's."""
+
+_OF_ONE_FILE = ("format", "compression", "separator", "header", "names", "quote", "escape")
+
+
+class ReadOptions(BaseModel):
+    r"""How the files of a log or a catalogue are read. What is None is found in the file.
+
+    Attributes
+    ----------
+    format
+        ``csv`` for any text table, ``json`` for JSON lines, arrays and Python dicts, ``parquet``.
+    compression
+        ``none``, ``gzip``, ``bz2``, ``zstd``, ``xz`` or ``zip``.
+    encoding
+        Of text: a name that Python knows, such as ``latin-1`` or ``utf-16``.
+    separator
+        Of a text table: one or more characters; ``\t`` is the tab, ``whitespace`` any blanks.
+    header
+        Whether the first line of a text table holds the names.
+    names
+        Names of a text table's columns, in order: for a file without a header, or in place of it
+        where ``header`` is True.
+    quote
+        The quote mark of a text table; ``none`` where quotes are text.
+    escape
+        The character before a quote that is text, such as ``\``; ``none`` where there is none.
+    decimal_comma
+        Whether ``1,5`` is one and a half.
+    time_format
+        As of ``strptime``: ``%d.%m.%Y %H:%M``.
+    time_unit
+        Of times that are numbers since 1970: ``d``, ``s``, ``ms``, ``us`` or ``ns``.
+    time_zone
+        Of times that do not say it, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
+    rating_scale
+        Lowest and highest rating; rows with another are rejected. By default any number will do.
+    min_rating
+        Rows with a lower rating are left out.
+    events
+        Kinds of events that are kept, where a log has a column of them. By default all are.
+    ignore
+        Columns of the files that are not read, whatever their names.
+    missing
+        Texts that stand for a missing id or rating. By default those of `MISSING_IDS`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Format | None = None
+    compression: Compression | None = None
+    encoding: str | None = None
+    separator: str | None = Field(default=None, min_length=1)
+    header: bool | None = None
+    names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    quote: str | None = None
+    escape: str | None = None
+    decimal_comma: bool | None = None
+    time_format: str | None = None
+    time_unit: TimeUnit | None = None
+    time_zone: str | None = None
+    rating_scale: tuple[float, float] | None = None
+    min_rating: float | None = None
+    events: tuple[str, ...] | None = None
+    ignore: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = None
+
+    @property
+    def missing_ids(self) -> tuple[str, ...]:
+        """Texts that are no id."""
+        return MISSING_IDS if self.missing is None else self.missing
+
+    def for_catalogue(self) -> "ReadOptions":
+        """What holds for a catalogue too that is given no options of its own."""
+        return self.model_copy(update=dict.fromkeys(_OF_ONE_FILE))
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str | None) -> str | None:
+        if name is None:
+            return None
+        try:
+            codec = codecs.lookup(name)
+        except (LookupError, ValueError):
+            raise ValueError("no such encoding; pass utf-8, latin-1, cp1252, utf-16 …") from None
+        if not codec._is_text_encoding:
+            raise ValueError("is no encoding of text; pass utf-8, latin-1, cp1252, utf-16 …")
+        return codec.name
+
+    @field_validator("separator")
+    @classmethod
+    def _separator_is_said(cls, separator: str | None) -> str | None:
+        named = {r"\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "space": " "}
+        separator = named.get(separator or "", separator)
+        if separator is not None and set(separator) & set('"\r\n'):
+            raise ValueError("a separator has no quote and no line end")
+        return separator
+
+    @field_validator("quote", "escape")
+    @classmethod
+    def _is_one_character(cls, mark: str | None) -> str | None:
+        if mark not in (None, "none") and (len(mark or "") != 1 or mark in "\r\n"):
+            raise ValueError("must be one character, or 'none'")
+        return mark
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str | None) -> str | None:
+        if zone is not None and offset_minutes(zone) is None and zone not in available_timezones():
+            raise ValueError("no such time zone; pass UTC, Europe/Berlin, +05:30 …")
+        return zone
+
+    @model_validator(mode="after")
+    def _values_agree(self) -> Self:
+        if self.rating_scale is not None and not self.rating_scale[0] < self.rating_scale[1]:
+            low, high = self.rating_scale
+            raise ValueError(f"rating_scale must be lowest, highest, got {low:g}, {high:g}")
+        if self.names is not None and len(set(self.names)) != len(self.names):
+            raise ValueError(f"names must differ, got {', '.join(self.names)}")
+        return self
+
+
+def offset_minutes(zone: str) -> int | None:
+    """Minutes east of UTC of a fixed offset (``+05:30``), None where a zone has a name."""
+    digits = zone[1:].replace(":", "")
+    if zone[:1] not in ("+", "-") or len(digits) not in (2, 4) or not digits.isdecimal():
+        return None
+    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
+    return -minutes if zone[0] == "-" else minutes

@@ -1,0 +1,293 @@
+"""Times of any usual form as milliseconds since 1970: numbers, dates, texts."""
+
+import itertools
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from twotower.data.readers.numbers import as_number
+from twotower.data.readers.options import ReadOptions, offset_minutes
+from twotower.errors import InputError
+
+UNITS: Final = {"d": 86_400_000.0, "s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+"""Milliseconds of one unit."""
+
+_UNIT_BELOW: Final = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
+"""Without a unit, the magnitude of each number tells it: nanoseconds are above.
+
+As seconds 10^11 is the year 5138; as milliseconds it is March 1973. The same holds a thousandfold.
+"""
+
+_CALENDAR: Final = {
+    4: ("%Y", ""), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", ""), 10: ("%Y%m%d%H%M", "00"),
+    12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", ""),
+}  # fmt: skip
+"""Digits of a date that is written as a number: its format, and what is added to it."""
+
+_DATES: Final = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d.%m.%y",
+    "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%Y", "%m-%d-%Y",
+    "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%b %d, %Y", "%B %d, %Y",
+    "%b %d %Y", "%B %d %Y", "%m %d, %Y", "%a, %d %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y",
+    "%Y年%m月%d日",
+)  # fmt: skip
+_CLOCKS: Final = ("%H:%M", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%I:%M:%S%p")
+_WHOLE: Final = (
+    "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%d/%b/%Y:%H:%M:%S",
+    "%d/%b/%Y:%H:%M:%S %z",
+    "%Y%m%dT%H%M%S",
+    "%Y%m%dT%H%M%S%z",
+)
+_SAMPLE: Final = 200
+_EARLIEST: Final = datetime(1900, 1, 1)
+_LATEST: Final = datetime(2101, 1, 1)
+
+_ZONES: Final = {
+    "UTC": 0, "GMT": 0, "Z": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6,
+    "PST": -8, "PDT": -7, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3,
+    "MSK": 3, "JST": 9, "KST": 9,
+}  # fmt: skip
+"""Hours east of UTC of names of zones: those of RFC 822, and others that are used once only."""
+
+FORMS: Final = (
+    "numbers since 1970, ISO 8601, 2020/09/13, 13.09.2020, 09/13/2020, Sep 13, 2020, 20200913 and "
+    "the like are read"
+)
+
+
+class TimeReader:
+    """Reads the times of one file; what the first ones are is what all are.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    column
+        The column in the file, for messages.
+    options
+        Time format, unit and zone; None is found out.
+    """
+
+    def __init__(self, path: Path, column: str, options: ReadOptions) -> None:
+        self._path = path
+        self._column = column
+        self._options = options
+        self._formats: list[str] | None = None
+        self._calendar: tuple[str, str] | None = None
+        self._numbers_seen = False
+
+    def milliseconds(self, values: pl.Series) -> pl.Series:
+        """Float64 milliseconds since 1970; null where a value is no time.
+
+        Raises
+        ------
+        InputError
+            Where day and month cannot be told apart, or the unit that was given makes the times
+            impossible.
+        """
+        if isinstance(values.dtype, pl.Date | pl.Datetime):
+            return self._to_utc(values.cast(pl.Datetime("ms", _zone_of(values.dtype))))
+        if self._options.time_format is not None:
+            return self._with_format(values, self._options.time_format)
+        numbers = as_number(values, self._options.decimal_comma)
+        result = self._from_numbers(numbers)
+        if values.dtype != pl.String:
+            return result
+        unread = numbers.is_null() & values.is_not_null()
+        if not unread.any():
+            return result
+        return result.zip_with(~unread, self._from_text(values.set(~unread, None)))
+
+    def _from_numbers(self, numbers: pl.Series) -> pl.Series:
+        unit = self._options.time_unit
+        if unit is not None:
+            self._check_unit(numbers, unit)
+            return numbers * UNITS[unit]
+        if not self._numbers_seen and numbers.count():
+            self._numbers_seen = True
+            self._calendar = _calendar(numbers)
+        if self._calendar is not None:
+            return self._calendar_times(numbers, *self._calendar)
+        size = numbers.abs()
+        scale = pl.repeat(UNITS["ns"], len(size), dtype=pl.Float64, eager=True)
+        for name, below in reversed(_UNIT_BELOW):
+            scale = scale.set((size < below).fill_null(False), UNITS[name])
+        return numbers * scale
+
+    def _calendar_times(self, numbers: pl.Series, form: str, added: str) -> pl.Series:
+        text = numbers.cast(pl.Int64, strict=False).cast(pl.String) + added
+        return self._to_utc(_parsed(text, form))
+
+    def _check_unit(self, numbers: pl.Series, unit: str) -> None:
+        middle = numbers.drop_nans().median()
+        if not isinstance(middle, float | int) or _is_usual(middle * UNITS[unit]):
+            return
+        likely = next((name for name in UNITS if _is_usual(middle * UNITS[name])), None)
+        if likely is not None:
+            raise InputError(
+                f"the times of {self._path} are not in {unit}: {middle:.0f} would be "
+                f"{_shown(middle * UNITS[unit])}",
+                f"in {likely} it is {_shown(middle * UNITS[likely])}: pass time_unit={likely!r}",
+                cli_fix=f"in {likely} it is {_shown(middle * UNITS[likely])}: "
+                f"pass --time-unit {likely}",
+            )
+
+    def _with_format(self, values: pl.Series, form: str) -> pl.Series:
+        if values.dtype.is_float():
+            values = values.cast(pl.Int64, strict=False)
+        if values.dtype.is_nested():
+            return _nulls(values)
+        text = values.cast(pl.String, strict=False).str.strip_chars()
+        try:
+            return self._to_utc(_parsed(text, form.replace(".%f", "%.f").replace("%f", "%6f")))
+        except pl.exceptions.PolarsError as error:
+            raise InputError(
+                f"time_format {form!r} cannot be used: {str(error).splitlines()[0]}",
+                "write it as of strptime, such as '%d.%m.%Y %H:%M'",
+            ) from error
+
+    def _from_text(self, values: pl.Series) -> pl.Series:
+        text = _with_offsets(values.str.strip_chars())
+        if self._formats is None:
+            self._formats = self._find_formats(text)
+        result = _nulls(text)
+        for form in self._formats:
+            missing = result.is_null()
+            if not (missing & text.is_not_null()).any():
+                break
+            result = result.zip_with(~missing, self._to_utc(_parsed(text, form)))
+        left = result.is_null() & text.is_not_null()
+        if left.any():
+            distinct = text.filter(left).unique()
+            moments = distinct.map_elements(self._iso, return_dtype=pl.Float64, skip_nulls=True)
+            found = text.replace_strict(distinct, moments, default=None, return_dtype=pl.Float64)
+            result = result.zip_with(~left, found)
+        return result
+
+    def _find_formats(self, text: pl.Series) -> list[str]:
+        """The format of the times, or none where they are best read one by one."""
+        distinct = text.drop_nulls().unique(maintain_order=True)
+        sample = distinct.head(_SAMPLE)
+        first = next((one for one in sample if re.search(r"\d", one)), None)
+        if first is None:
+            return []
+        reads = {}
+        for form in _candidates(first):
+            count = _parsed(sample, form).count()
+            if count:
+                reads[form] = count
+        if not reads:
+            return []
+        most = max(reads.values())
+        best = [form for form, count in reads.items() if count == most]
+        if len(best) > 1 and len(distinct) > len(sample):
+            counts = {form: _parsed(distinct, form).count() for form in best}
+            best = [form for form in best if counts[form] == max(counts.values())]
+        orders = {form: re.sub("[^dmYyb]", "", form.replace("%B", "%b")) for form in best}
+        if len({order for order in orders.values() if order[:2] in ("dm", "md")}) > 1:
+            day, month = (next(f for f, o in orders.items() if o[:2] == w) for w in ("dm", "md"))
+            plain = [form.replace("%.f", "") for form in (day, month)]
+            raise InputError(
+                f"the times of {self._path} do not say day from month: {first!r} in column "
+                f"{self._column!r}",
+                f"pass time_format={plain[0]!r} or {plain[1]!r}",
+                cli_fix=f"pass --time-format '{plain[0]}' or '{plain[1]}'",
+            )
+        return best[:1]
+
+    def _iso(self, text: str) -> float | None:
+        try:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is not None:
+                return moment.timestamp() * 1000
+        except (ValueError, OverflowError):
+            return None
+        naive = pl.Series([moment], dtype=pl.Datetime("ms"))
+        value = self._to_utc(naive).item()
+        return None if value is None else float(value)
+
+    def _to_utc(self, times: pl.Series) -> pl.Series:
+        """Milliseconds of moments; those without a zone are in the zone that was given."""
+        zone = self._options.time_zone
+        if _zone_of(times.dtype) is None and zone is not None:
+            minutes = offset_minutes(zone)
+            if minutes is not None:
+                return (times.dt.epoch("ms") - minutes * 60_000).cast(pl.Float64)
+            times = times.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        return times.dt.epoch("ms").cast(pl.Float64)
+
+
+def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
+    """How dates are written as numbers, where all are such dates: 20200913 is no second."""
+    values = numbers.drop_nulls()
+    if not values.is_finite().all() or not (values == values.round()).all():
+        return None
+    low, high = values.min(), values.max()
+    if not isinstance(low, float) or not isinstance(high, float) or not 1900 <= low <= high < 1e15:
+        return None
+    digits = len(f"{low:.0f}")
+    if digits != len(f"{high:.0f}") or digits not in _CALENDAR:
+        return None
+    form, added = _CALENDAR[digits]
+    text = values.cast(pl.Int64).cast(pl.String) + added
+    return (form, added) if _parsed(text, form).null_count() == 0 else None
+
+
+def _candidates(example: str) -> list[str]:
+    """Formats that a text of this look may have."""
+    clocks = [""]
+    if ":" in example:
+        spaces = [space for space in (", ", " at ", "T", " ") if space in example]
+        clocks = [space + clock for space, clock in itertools.product(spaces, _CLOCKS)]
+    offset = re.search(r"[+-]\d\d:?(\d\d)?$", example) if ":" in example else None
+    zones = [""] if offset is None else ["%z", " %z", "%#z"]
+    named = re.search("[A-Za-z]{3}", example.replace("at", "")) is not None
+    dates = [date for date in _DATES if named or not re.search("%[aAbB]", date)]
+    forms = ["".join(parts) for parts in itertools.product(dates, clocks, zones)]
+    return [*_WHOLE, *forms] if named or "T" in example else forms
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    """Moments of texts, null where a text is not of the format or no year of our times."""
+    times = text.str.to_datetime(form, time_unit="ms", strict=False)
+    plain = times.dt.replace_time_zone(None)
+    return times.zip_with(
+        plain.is_between(_EARLIEST, _LATEST),
+        pl.repeat(None, len(times), dtype=times.dtype, eager=True),
+    )
+
+
+def _with_offsets(text: pl.Series) -> pl.Series:
+    """Names of zones replaced by their offsets: ``UTC`` by ``+0000``."""
+    zoned = text.str.contains(r"\d\s?[A-Z]{1,4}(?:\s\d{4})?$")
+    if not zoned.any():
+        return text
+    for name, hours in _ZONES.items():
+        sign = "-" if hours < 0 else "+"
+        offset = f"${{1}}{sign}{abs(hours):02d}00$2"
+        text = text.str.replace(rf"(:\d\d(?:\.\d+)?\s?){name}(\s\d{{4}})?$", offset)
+    return text
+
+
+def _zone_of(dtype: pl.DataType) -> str | None:
+    return dtype.time_zone if isinstance(dtype, pl.Datetime) else None
+
+
+def _is_usual(milliseconds: float) -> bool:
+    return 6e11 < milliseconds < 2.2e12  # 1989 to 2039
+
+
+def _shown(milliseconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"the year {1970 + milliseconds / 3.15576e10:,.0f}"
+
+
+def _nulls(values: pl.Series) -> pl.Series:
+    return pl.repeat(None, len(values), dtype=pl.Float64, eager=True)

@@ -1,0 +1,378 @@
+"""Published files that are no table of interactions or items, reshaped to one as Parquet.
+
+Each function reads files of one published shape and yields rows; `write_shape` writes them. They
+are named in the entries of `twotower.data.formats`.
+"""
+
+import ast
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twotower.data.readers.chunk import CHUNK_ROWS
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.text import LineFile
+from twotower.errors import InputError
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Shape(NamedTuple):
+    """How files of one shape become rows.
+
+    Attributes
+    ----------
+    columns
+        Names of the values of a row, with their Arrow types.
+    rows
+        From the files to the rows.
+    """
+
+    columns: dict[str, pa.DataType]
+    rows: Callable[[Sequence[Path]], Iterator[Row]]
+
+
+def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
+    """Reshape files and write them as one Parquet file, some rows at a time; how many they are.
+
+    Raises
+    ------
+    InputError
+        Where a file is not of the shape, with its line.
+    """
+    shape = SHAPES[name]
+    schema = pa.schema(list(shape.columns.items()))
+    rows = shape.rows(files)
+    count = 0
+    with pq.ParquetWriter(out, schema) as writer:
+        while block := list(islice(rows, CHUNK_ROWS)):
+            columns = zip(*block, strict=True)
+            arrays = [
+                pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)
+            ]
+            writer.write_table(pa.table(arrays, schema=schema))
+            count += len(block)
+    return count
+
+
+def sequences(files: Sequence[Path]) -> Iterator[Row]:
+    """``user item item …``, oldest first; a user may have several lines, as in ``user item``."""
+    for file in files:
+        had: dict[str, int] = {}
+        for number, line in _lines(file):
+            user, *items = line.split()
+            if not items and number == 1:
+                raise _not(file, number, line, "user item item …")
+            first = had.get(user, 0)
+            had[user] = first + len(items)
+            for place, item in enumerate(items, first):
+                yield user, item, place
+
+
+def sets(files: Sequence[Path]) -> Iterator[Row]:
+    """``user item item …``, in no order."""
+    for user, item, _ in sequences(files):
+        yield user, item
+
+
+def sessions(files: Sequence[Path]) -> Iterator[Row]:
+    """OTTO: a session a line, with the events in it."""
+    for file, number, row in _objects(files):
+        events = row.get("events")
+        if not isinstance(events, list):
+            raise _not(file, number, row, '{"session": …, "events": […]}')
+        for event in events:
+            yield _id(row.get("session")), _id(event.get("aid")), event.get("ts"), event.get("type")
+
+
+def owned_games(files: Sequence[Path]) -> Iterator[Row]:
+    """Steam, Australian users: a user a line, with the games owned, in no order."""
+    for file, number, row in _objects(files):
+        items = row.get("items")
+        if not isinstance(items, list):
+            raise _not(file, number, row, "{'user_id': …, 'items': […]}")
+        for item in items:
+            yield _id(row.get("user_id")), _id(item.get("item_id")), item.get("playtime_forever")
+
+
+def user_reviews(files: Sequence[Path]) -> Iterator[Row]:
+    """Steam, Australian users: a user a line, with the reviews written."""
+    for file, number, row in _objects(files):
+        reviews = row.get("reviews")
+        if not isinstance(reviews, list):
+            raise _not(file, number, row, "{'user_id': …, 'reviews': […]}")
+        for review in reviews:
+            yield (
+                _id(row.get("user_id")),
+                _id(review.get("item_id")),
+                review.get("posted"),
+                _number(review.get("recommend")),
+            )
+
+
+def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
+    """MIND: what a user had clicked before, once, and the clicks of the impressions.
+
+    The former have no time: an order is all that can be said, from the place in the history to
+    the time of the impression in seconds.
+    """
+    from datetime import datetime
+
+    told: set[str] = set()
+    for file in files:
+        for number, line in _lines(file):
+            fields = line.rstrip("\n").split("\t")
+            if len(fields) != len(_BEHAVIORS):
+                raise _not(file, number, line, "five fields: " + ", ".join(_BEHAVIORS))
+            _, user, moment, history, shown = fields
+            try:
+                at = datetime.strptime(moment, "%m/%d/%Y %I:%M:%S %p")
+            except ValueError:
+                raise _not(file, number, moment, "a time such as 11/15/2019 8:55:22 AM") from None
+            seconds = (at - datetime(1970, 1, 1)).total_seconds()
+            if user not in told:
+                told.add(user)
+                for place, item in enumerate(history.split()):
+                    yield user, item, float(place)
+            for impression in shown.split():
+                item, _, clicked = impression.rpartition("-")
+                if clicked == "1":
+                    yield user, item, seconds
+
+
+def ordered_products(files: Sequence[Path]) -> Iterator[Row]:
+    """Instacart: products in the order of a user's orders, and within them of the cart."""
+    of_order: dict[str, tuple[str, int]] = {}
+    products = []
+    for file in files:
+        if file.name.startswith("orders"):
+            for row in _table(file, ("order_id", "user_id", "order_number")):
+                of_order[row["order_id"]] = row["user_id"], int(row["order_number"])
+        else:
+            products.append(file)
+    for file in products:
+        for row in _table(file, ("order_id", "product_id", "add_to_cart_order")):
+            user, number = of_order.get(row["order_id"], (None, None))
+            place = int(row["add_to_cart_order"])
+            position = None if number is None else number + place / 1000
+            yield user, row["product_id"], position
+
+
+def grocery_products(files: Sequence[Path]) -> Iterator[Row]:
+    """Instacart: products with the names of their aisle and department."""
+    names = {
+        kind: {row[f"{kind}_id"]: row[kind] for row in _table(file, (f"{kind}_id", kind))}
+        for kind in ("aisle", "department")
+        for file in files
+        if file.name.startswith(kind)
+    }
+    wanted = ("product_id", "product_name", "aisle_id", "department_id")
+    for file in files:
+        if file.name.startswith("products"):
+            for row in _table(file, wanted):
+                aisle = names.get("aisle", {}).get(row["aisle_id"])
+                department = names.get("department", {}).get(row["department_id"])
+                yield row["product_id"], row["product_name"], aisle, department
+
+
+def item_properties(files: Sequence[Path]) -> Iterator[Row]:
+    """RetailRocket: the newest category and availability of each item; names are hashed there."""
+    parents = {
+        row["categoryid"]: row["parentid"]
+        for file in files
+        if file.name.startswith("category_tree")
+        for row in _table(file, ("categoryid", "parentid"))
+    }
+    newest: dict[str, tuple[int, str]] = {}
+    for file in files:
+        if file.name.startswith("item_properties"):
+            for row in _table(file, ("timestamp", "itemid", "property", "value")):
+                if row["property"] == "categoryid":
+                    now = int(row["timestamp"])
+                    if now >= newest.get(row["itemid"], (0, ""))[0]:
+                        newest[row["itemid"]] = now, row["value"]
+    for item, (_, category) in newest.items():
+        yield item, category, parents.get(category) or None
+
+
+def viewed_items(files: Sequence[Path]) -> Iterator[Row]:
+    """Diginetica: what a session viewed, at its day and the milliseconds into the session."""
+    from datetime import UTC, datetime
+
+    wanted = ("sessionId", "itemId", "timeframe", "eventdate")
+    for file in files:
+        for row in _table(file, wanted, ";"):
+            day = datetime.fromisoformat(row["eventdate"]).replace(tzinfo=UTC)
+            moment = int(day.timestamp()) * 1000 + int(row["timeframe"])
+            yield row["sessionId"], row["itemId"], moment
+
+
+def priced_products(files: Sequence[Path]) -> Iterator[Row]:
+    """Diginetica: products with their category; names are hashed tokens, prices logarithms."""
+    categories = {
+        row["itemId"]: row["categoryId"]
+        for file in files
+        if file.name.startswith("product-categories")
+        for row in _table(file, ("itemId", "categoryId"), ";")
+    }
+    for file in files:
+        if file.name.startswith("products"):
+            for row in _table(file, ("itemId", "pricelog2", "product.name.tokens"), ";"):
+                words = row["product.name.tokens"].replace(",", " ")
+                yield row["itemId"], words, categories.get(row["itemId"])
+
+
+def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
+    """MovieLens 100K: a column of 0 and 1 a genre."""
+    latin = ReadOptions(encoding="latin-1")
+    for file in files:
+        for number, line in _lines(file, latin):
+            fields = line.rstrip("\r\n").split("|")
+            if len(fields) != 5 + len(_GENRES):
+                raise _not(file, number, line, f"{5 + len(_GENRES)} fields between bars")
+            genres = [name for name, flag in zip(_GENRES, fields[5:], strict=True) if flag == "1"]
+            yield fields[0], fields[1], fields[2], "|".join(genres) or None
+
+
+def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
+    """Amazon 2014 and 2018: products with nested categories, lists of paragraphs and pictures."""
+    for _, _, row in _objects(files):
+        categories = row.get("categories") or row.get("category") or []
+        if categories and isinstance(categories[0], list):  # 2014 has paths of categories
+            categories = categories[0]
+        if isinstance(categories, str):
+            categories = [categories]
+        pictures = row.get("imageURLHighRes") or row.get("imageURL") or [row.get("imUrl")]
+        yield (
+            row.get("asin"),
+            row.get("title"),
+            _text(row.get("description")) or _text(row.get("feature")),
+            _scalar(row.get("price")),
+            # The first level is that of the whole file.
+            _text((categories[1:] or categories)[:1]),
+            _text(pictures[:1]) if isinstance(pictures, list) else _scalar(pictures),
+            _text(row.get("feature")),
+            _scalar(row.get("brand")),
+        )
+
+
+_GENRES: Final = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
+_BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
+_TEXT: Final = pa.string()
+
+SHAPES: Final = {
+    "sequences": Shape({"user": _TEXT, "item": _TEXT, "position": pa.int64()}, sequences),
+    "sets": Shape({"user": _TEXT, "item": _TEXT}, sets),
+    "sessions": Shape({"session": _TEXT, "aid": _TEXT, "ts": pa.int64(), "type": _TEXT}, sessions),
+    "owned-games": Shape(
+        {"user_id": _TEXT, "item_id": _TEXT, "playtime_forever": pa.int64()}, owned_games
+    ),
+    "user-reviews": Shape(
+        {"user_id": _TEXT, "item_id": _TEXT, "posted": _TEXT, "recommend": pa.float64()},
+        user_reviews,
+    ),
+    "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
+    "ordered-products": Shape(
+        {"user_id": _TEXT, "product_id": _TEXT, "position": pa.float64()}, ordered_products
+    ),
+    "grocery-products": Shape(
+        dict.fromkeys(("product_id", "product_name", "aisle", "department"), _TEXT),
+        grocery_products,
+    ),
+    "item-properties": Shape(
+        dict.fromkeys(("itemid", "category", "parent_category"), _TEXT), item_properties
+    ),
+    "viewed-items": Shape({"session": _TEXT, "itemId": _TEXT, "time": pa.int64()}, viewed_items),
+    "priced-products": Shape(
+        dict.fromkeys(("itemId", "name_tokens", "category"), _TEXT), priced_products
+    ),
+    "flagged-movies": Shape(
+        dict.fromkeys(("movie_id", "title", "release_date", "genres"), _TEXT), flagged_movies
+    ),
+    "amazon-products": Shape(
+        dict.fromkeys(
+            ("asin", "title", "description", "price", "category", "image", "features", "brand"),
+            _TEXT,
+        ),
+        amazon_products,
+    ),
+}
+"""Name → shape."""
+
+
+def _lines(file: Path, options: ReadOptions | None = None) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, with their numbers."""
+    with LineFile(file, options) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, line.decode(errors="replace")
+
+
+def _table(file: Path, wanted: Sequence[str], separator: str = ",") -> Iterator[dict[str, str]]:
+    """The wanted columns of a text table with a header."""
+    lines = (line for _, line in _lines(file))
+    rows = csv.reader(lines, delimiter=separator)
+    header = [name.strip() for name in next(rows, [])]
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise InputError(
+            f"{file} has no column {', '.join(map(repr, missing))}, "
+            f"it has {', '.join(map(repr, header)) or 'no columns'}",
+            "give the files as they are published, or name the columns without a format",
+        )
+    places = [header.index(name) for name in wanted]
+    for row in rows:
+        if len(row) != len(header):
+            raise _not(file, rows.line_num, separator.join(row), f"{len(header)} fields")
+        yield {name: row[place] for name, place in zip(wanted, places, strict=True)}
+
+
+def _objects(files: Iterable[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """Objects, a line each: JSON, or Python dicts as older releases write them."""
+    for file in files:
+        for number, line in _lines(file):
+            try:
+                row = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                try:
+                    row = ast.literal_eval(line)
+                except (ValueError, SyntaxError, MemoryError, RecursionError):
+                    raise _not(file, number, line, "an object a line") from None
+            if not isinstance(row, dict):
+                raise _not(file, number, line, "an object a line")
+            yield file, number, row
+
+
+def _not(file: Path, number: int, got: object, wanted: str) -> InputError:
+    return InputError(
+        f"{file}:{number} is not {wanted}, got {str(got).strip()[:80]!r}",
+        "give the file as it is published",
+    )
+
+
+def _id(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _scalar(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, list):
+        return "\n".join(part for part in value if isinstance(part, str)) or None
+    return value if isinstance(value, str) else None

@@ -1,0 +1,131 @@
+"""Which splits a log allows, and why a split holds nothing out of one."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from twotower.data.dataset import Dataset, Part
+from twotower.data.splits import HELD_OUT, FileOrder, Given, LeaveLastTwo, PartArray, Random, Split
+from twotower.errors import InputError
+from twotower.types import OffsetArray
+
+_SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
+
+
+def choose_split(
+    split: Split | None,
+    log: str,
+    *,
+    parts: bool,
+    times: bool,
+    order: bool,
+    present: Sequence[str] = (),
+) -> Split:
+    """The split that was asked for, or that suits the log; refused where the log lacks for it.
+
+    Parameters
+    ----------
+    split
+        What was asked for, or None: `Given` where the files give it, else `LeaveLastTwo`.
+    log
+        What messages call the log.
+    parts, times, order
+        Whether its files give the parts, whether it has times, and whether it has positions.
+    present
+        Names of its columns, for messages.
+
+    Raises
+    ------
+    InputError
+        Where the log has not what the split needs, with the splits that it has all for.
+    """
+    ordered = times or order
+    if split is None:
+        if parts:
+            return Given()
+        if ordered:
+            return LeaveLastTwo()
+        listed = ", ".join(map(repr, present[:20])) or "no columns"
+        what = "drawn from a seed", "rows as they stand in the file, a user's last held out"
+        raise InputError(
+            f"cannot tell the time column of {log}, it has {listed}",
+            "name it: ColumnMapping(time='…') (or order, where it has places and no times); or "
+            f"choose the split 'random' ({what[0]}) or 'file-order' ({what[1]})",
+            cli_fix="name it: --column time=… (or order, where it has places and no times); or "
+            f"pass --split random ({what[0]}) or --split file-order ({what[1]})",
+        )
+    usable = {"leave-last-two": ordered, "global-time": times, "given": parts}
+    names = [kind for kind, can in usable.items() if can] + ["random", "file-order"]
+    if usable.get(split.kind, True):
+        return split
+    lacks = {
+        "given": "is no training file with a test file beside it",
+        "global-time": "has no times",
+        "leave-last-two": "has neither times nor an order",
+    }
+    raise InputError(
+        f"split is {split.kind!r}, but {log} {lacks[split.kind]}",
+        f"choose the split {_either([repr(name) for name in names])}",
+        cli_fix=f"pass --split {_either(names)}",
+    )
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def split_notes(
+    split: Split, parts: PartArray, given: PartArray | None, lengths: OffsetArray, times: bool
+) -> list[str]:
+    """What a user should know of the parts, one plain sentence each; usually nothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> nothing = np.zeros(4, np.uint8)
+    >>> split_notes(LeaveLastTwo(), nothing, None, np.array([2, 2]), times=True)
+    ["no user has three interactions, so leave-last-two holds none out; choose the split \
+'global-time' or 'random'"]
+    """
+    held_out = {part for part in (Part.VALIDATION, Part.TEST) if (parts == part).any()}
+    if isinstance(split, Given) and given is not None and Part.VALIDATION in held_out:
+        drawn = int((parts == Part.VALIDATION).sum())
+        if not (given == Part.VALIDATION).any():
+            return [f"no validation file: {drawn:,} training interactions are held out for it"]
+    if len(held_out) < 2:
+        return [f"{_nothing_held_out(split, lengths)}; {_way_out(split, lengths, times)}"]
+    return []
+
+
+def empty_parts(dataset: Dataset) -> tuple[str, str]:
+    """Why a part of a prepared data set is empty, and a split that would fill it."""
+    recorded = dataset.summary.get("settings", {}).get("split") or {"kind": "leave-last-two"}
+    split = _SPLIT.validate_python(recorded)
+    lengths, times = dataset.interactions.lengths, dataset.interactions.timestamps is not None
+    return _nothing_held_out(split, lengths), _way_out(split, lengths, times)
+
+
+def _nothing_held_out(split: Split, lengths: OffsetArray) -> str:
+    """Why a part is empty that a split usually fills."""
+    longest = int(lengths.max(initial=0))
+    if isinstance(split, LeaveLastTwo | FileOrder) and longest <= HELD_OUT:
+        return f"no user has three interactions, so {split.kind} holds none out"
+    if isinstance(split, Random) and longest < 2:
+        return "no user has two interactions, so random holds none out"
+    if isinstance(split, Given):
+        return "its files give no validation or no test part"
+    return f"{split.kind} leaves validation or test empty"
+
+
+def _way_out(split: Split, lengths: OffsetArray, times: bool) -> str:
+    """A split that would fill the parts which this one leaves empty, as an instruction."""
+    longest = int(lengths.max(initial=0))
+    if isinstance(split, Given) and not split.validation and longest > 1:
+        return "let validation be a share of the training file, such as 0.1"
+    usable = [kind for kind in ("global-time",) if times and kind != split.kind]
+    if longest > 1 and not isinstance(split, Random):
+        usable.append("random")
+    if not usable:
+        return "give a log in which users have more interactions"
+    return "choose the split " + " or ".join(f"'{kind}'" for kind in usable)

@@ -1,0 +1,186 @@
+"""Lines of text about a prepared data set: what was read, rejected, ignored and removed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from twotower.data.rejects import fix_of
+
+_YEAR: Final = 31_536_000_000
+_MANY: Final = 12
+"""Names of ignored columns that are listed."""
+
+
+def summary_lines(summary: Mapping[str, Any], *, cli: bool = False) -> list[str]:
+    """What preparation did, in a few plain lines.
+
+    Parameters
+    ----------
+    summary
+        `Dataset.summary`.
+    cli
+        Whether options are named as of the command line; else as of Python.
+
+    Returns
+    -------
+    list of str
+        Each with an example where there is one, and the option that changes it.
+    """
+    return [
+        *_log(summary, cli),
+        *_catalogue(summary, cli),
+        *_users(summary),
+        *_reduced(summary, cli),
+        *summary.get("notes", ()),
+    ]
+
+
+def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    read, files = summary["read"], ", ".join(summary["files"][:5])
+    more = len(summary["files"]) - 5
+    yield f"log: {read:,} rows read of {files}" + (f" and {more} more files" if more > 0 else "")
+    if "format" in summary:
+        option = "--as NAME" if cli else "format='NAME'"
+        yield f"format: {summary['format']} ({option} reads it as another)"
+    if "not_read" in summary:
+        yield f"not read, beside it: {', '.join(summary['not_read'][:_MANY])}"
+    if "columns" in summary:
+        yield from _columns("log", summary["columns"], cli)
+    encodings = summary.get("encodings", {})
+    for name, found in encodings.items():
+        option = "--encoding" if cli else "ReadOptions(encoding=…):"
+        yield (
+            f"{name}: {found['rows']:,} of {found['of']:,} rows are not {found['read_as']}; "
+            f"save it as UTF-8, or pass {option} {found['likely']}"
+        )
+    hint = (summary.get("unknown_items") or {}).get("hint")
+    yield from _rejected(summary["rejected"], summary.get("examples", {}), read, cli, hint)
+    if "without_rating" in summary:
+        yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
+    if "ratings" in summary:
+        low, high = summary["ratings"]
+        if not 0 <= low <= high <= 5 and "rating_scale" not in summary.get("options", {}):
+            option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
+            yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
+    if "times" in summary:
+        yield from _times(summary["times"], cli)
+
+
+def _times(times: Sequence[int], cli: bool) -> Iterator[str]:
+    begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
+    if times[1] < _YEAR:
+        unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
+        order = "--column order=…" if cli else "ColumnMapping(order=…)"
+        yield (
+            f"all times lie in 1970, from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}: is "
+            f"the unit another ({unit}), or is it a place in an order ({order})?"
+        )
+    else:
+        yield f"times run from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
+
+
+def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    catalogue = summary.get("catalogue")
+    if catalogue is None:
+        return
+    yield f"catalogue: {catalogue['read']:,} rows read of {catalogue['file']}"
+    if "columns" in catalogue:
+        yield from _columns("catalogue", catalogue["columns"], cli)
+    examples = catalogue.get("examples", {})
+    yield from _rejected(catalogue["rejected"], examples, catalogue["read"], cli, None)
+    for reason, count in catalogue["repaired"].items():
+        column, what = reason.split(": ", 1)
+        example = f", such as {examples[reason]!r}" if reason in examples else ""
+        option = _repair_option(column, what, cli)
+        yield (
+            f"{column}: {count:,} of {catalogue['read']:,} {what}{example}, left empty"
+            + (f"; {option}" if option else "")
+        )
+    if "currencies" in catalogue:
+        yield (
+            f"prices are in several currencies ({', '.join(catalogue['currencies'][:8])}), "
+            "and are compared as they stand"
+        )
+    unknown = summary.get("unknown_items")
+    if unknown:
+        done = "kept without a row of it" if unknown["kept"] else "rejected"
+        yield (
+            f"{unknown['items']:,} items are not in the catalogue: {unknown['interactions']:,} "
+            f"interactions ({_share(unknown['share'])} of the log) {done}"
+        )
+
+
+def _users(summary: Mapping[str, Any]) -> Iterator[str]:
+    users = summary.get("user_table")
+    if users is None:
+        return
+    yield (
+        f"users: {users['read']:,} rows read of {users['file']}, with {', '.join(users['columns'])}"
+    )
+    told = {
+        "without_id": "rows without an id", "repeated": "rows of a user that is there already",
+        "missing": "users of the log are not in it",
+    }  # fmt: skip
+    for word, what in told.items():
+        if users[word]:
+            yield f"users: {users[word]:,} {what}"
+
+
+def _repair_option(column: str, what: str, cli: bool) -> str | None:
+    if column == "released":
+        return "--time-format '%d.%m.%Y'" if cli else "ReadOptions(time_format='%d.%m.%Y')"
+    if what == "not a number":
+        return "--decimal-comma" if cli else "ReadOptions(decimal_comma=True)"
+    if column == "average_rating":
+        return "--rating-scale 0,10" if cli else "ReadOptions(rating_scale=(0, 10))"
+    return None
+
+
+def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    if summary["repeats"]:
+        option = "--keep-repeats" if cli else "PrepareSettings(keep_repeats=True)"
+        yield (
+            f"{summary['repeats']:,} repeats of a user and an item dropped, the earliest kept; "
+            f"{option} keeps them"
+        )
+    core, before = summary["k_core"], summary.get("before_k_core", {})
+    if core["users_removed"] or core["items_removed"]:
+        option = "--k-core 0" if cli else "PrepareSettings(k_core=0)"
+        removed = ", ".join(
+            f"{core[f'{what}_removed']:,} {what}"
+            + (f" ({_share(core[f'{what}_removed'] / before[what])})" if before.get(what) else "")
+            for what in ("users", "items", "interactions")
+        )
+        yield f"the {core['k']}-core removed {removed}; {option} keeps all"
+
+
+def _rejected(
+    counts: Mapping[str, int], examples: Mapping[str, str], read: int, cli: bool, hint: str | None
+) -> Iterator[str]:
+    for reason, count in counts.items():
+        example = f", first {examples[reason]}" if reason in examples else ""
+        fix = fix_of(reason, cli=cli)
+        told = f"rejected {count:,} ({_share(count / max(read, 1))}): {reason}{example}"
+        if hint is not None and reason.endswith("not in the catalogue"):
+            told += f"; {hint}"
+        yield told + (f"; {fix}" if fix else "")
+
+
+def _columns(what: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    read = ", ".join(
+        name if name == source else f"{name}={source}" for name, source in found["read"].items()
+    )
+    ignored: Sequence[str] = found["ignored"]
+    line = f"{what} columns read: {read}"
+    if ignored:
+        names = ", ".join(map(repr, ignored[:_MANY]))
+        names += f" and {len(ignored) - _MANY} more" if len(ignored) > _MANY else ""
+        option = "--column NAME=COLUMN" if cli else "ColumnMapping(NAME='COLUMN')"
+        line += f"; ignored: {names} ({option} reads another)"
+    yield line
+    for name, place in found.get("late", {}).items():
+        yield f"{what} column {name!r} first appears on line {place:,}"
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"

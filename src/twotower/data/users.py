@@ -1,0 +1,86 @@
+"""The table of users: what is known of each, one row a user of the data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.readers.mapping import LOG_NAMES, Columns, folded
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.tables import column_names, read_table
+from twotower.data.readers.values import IdReader
+from twotower.errors import InputError
+
+
+def read_users(
+    file: Path, options: ReadOptions | None, column: str | None, ids: Sequence[str]
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The rows of the users of a data set, in their order, and what the file has.
+
+    Parameters
+    ----------
+    file
+        A table with a column of ids.
+    options
+        How it is read.
+    column
+        Name of the log's column of users, which is looked for first; then the usual names, ``id``.
+    ids
+        Ids of the users.
+
+    Returns
+    -------
+    table
+        ``user_id`` and the other columns; null for a user that the file lacks. Of users who have
+        several rows the first is kept.
+    summary
+        File, rows read, repeated and without an id, users of the log that are in it, columns.
+
+    Raises
+    ------
+    InputError
+        Where the column of ids cannot be told.
+    """
+    options = options or ReadOptions()
+    present = column_names(file, options)
+    usual = [column, *LOG_NAMES[columns.USER_ID], "id", "#id"]
+    by_folded = {folded(name): name for name in reversed(present)}
+    key = next((by_folded[folded(n)] for n in usual if n and folded(n) in by_folded), None)
+    if key is None:
+        raise InputError(
+            f"cannot tell the column of ids of {file}, it has {', '.join(map(repr, present[:20]))}",
+            f"call it as the log calls its users ({column or 'user_id'})",
+        )
+    others = [name for name in present if name != key and name != columns.USER_ID]
+    # Under names of their own: a column of ids or numbers is typed by its canonical name.
+    found = Columns({columns.USER_ID: key, **{f"of {name}": name for name in others}}, present)
+
+    def tables() -> Any:
+        return read_table(file, found, options)
+
+    reader = IdReader(
+        lambda: (chunk.rows[columns.USER_ID] for chunk in tables()), options.missing_ids
+    )
+    chunks = [
+        chunk.rows.with_columns(reader.text(chunk.rows[columns.USER_ID]).alias(columns.USER_ID))
+        for chunk in tables()
+    ]
+    rows = pl.concat(chunks, how="vertical_relaxed") if chunks else pl.DataFrame()
+    named = rows.select(columns.USER_ID, *(pl.col(f"of {name}").alias(name) for name in others))
+    usable = named.filter(pl.col(columns.USER_ID).is_not_null() & (pl.col(columns.USER_ID) != ""))
+    once = usable.unique(columns.USER_ID, keep="first", maintain_order=True)
+    table = pl.DataFrame({columns.USER_ID: ids}, schema={columns.USER_ID: pl.String}).join(
+        once, columns.USER_ID, how="left", maintain_order="left"
+    )
+    known = int(pl.Series(ids, dtype=pl.String).is_in(once[columns.USER_ID].to_list()).sum())
+    return table, {
+        "file": file.name,
+        "read": rows.height,
+        "without_id": rows.height - usable.height,
+        "repeated": usable.height - once.height,
+        "of_the_log": known,
+        "missing": len(ids) - known,
+        "columns": others,
+    }

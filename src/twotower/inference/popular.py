@@ -1,0 +1,55 @@
+"""Popular items: what users get of whom nothing is known."""
+
+from copy import copy
+from typing import Final, Self
+
+import numpy as np
+
+from twotower.inference.filters import ANY, Filters
+from twotower.inference.item_table import ItemTable
+from twotower.inference.ranking import Ranked, filled
+
+MODEL: Final = "model"
+"""Source of items that the model ranked."""
+POPULAR: Final = "popular"
+"""Source of items that most users had, for users of whom nothing is known."""
+
+
+class PopularItems:
+    """Items by the number of events in the bundle's histories; equal counts in catalogue order.
+
+    Items that were added since have none, and come last.
+
+    Parameters
+    ----------
+    table
+        The items, the bundle's first.
+    """
+
+    def __init__(self, table: ItemTable) -> None:
+        self._table = table
+        counts = np.bincount(table.contents.histories.items, minlength=table.bundled)
+        self._counts = counts.astype(np.float32)
+        self._order = np.argsort(-self._counts, kind="stable")  # once: it takes milliseconds
+
+    def over(self, table: ItemTable) -> Self:
+        """The same over a changed table of the same bundle."""
+        other = copy(self)
+        other._table = table
+        return other
+
+    def best(self, k: int, filters: Filters = ANY) -> Ranked:
+        """The ``k`` that most users had among those that pass the filters; scores are counts."""
+        passing, bundled = self._table.passing(filters), len(self._order)
+        order = self._order[passing[self._order]]
+        late = np.flatnonzero(passing[bundled:]) + bundled
+        order = np.concatenate([order, late])
+
+        def first(count: int) -> Ranked:
+            items = order[:count]
+            scores = np.zeros(len(items), dtype=np.float32)
+            old = items < bundled
+            scores[old] = self._counts[items[old]]
+            return Ranked(items, scores)
+
+        return filled(first, k, filters, self._table)

@@ -1,0 +1,232 @@
+"""Bounds on HTTP connections: header size, header time, and how many are open.
+
+uvicorn's own bounds do not reach this: ``h11_max_incomplete_event_size`` is of its h11 protocol
+alone, httptools keeps an unfinished header without a limit, and ``limit_concurrency`` answers
+all callers with 503 while enough connections are idle.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from twotower.service.api.problems import MEDIA_TYPE, problem
+from twotower.service.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+_QUIET_S: Final = 10
+"""Seconds between two log lines about one kind of refused connection."""
+_SPARE_FILES: Final = 100
+"""Open files that are not connections: the bundle, the database, sockets that listen."""
+
+
+@dataclass
+class ConnectionLimits:
+    """Bounds of every connection of one process, and what was refused.
+
+    Attributes
+    ----------
+    header_bytes
+        Longest request line and headers together. The same bound holds for anything else that
+        is sent in a row and is not body: chunk extensions, trailers.
+    wait_s
+        Seconds that a client may take for its headers, for the rest of a body that was
+        answered already, and to read something of an answer.
+    connections
+        Most open connections.
+    refused
+        Called with the status of each request that is refused here.
+    """
+
+    header_bytes: int
+    wait_s: float
+    connections: int
+    refused: Callable[[int], None] = lambda _: None
+    _last_line: dict[str, float] = field(default_factory=dict)
+    _unlogged: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: ServeSettings, refused: Callable[[int], None]) -> "ConnectionLimits":
+        """The limits of the settings, with as many open files as they need.
+
+        Fewer connections where the system allows fewer files: that is logged.
+        """
+        most = _with_files_for(settings.max_connections)
+        if most < settings.max_connections:
+            logger.warning(
+                "max_connections is %d in place of %d: the system allows no more open files",
+                most, settings.max_connections,
+            )  # fmt: skip
+        return cls(settings.max_header_bytes, settings.header_timeout_s, most, refused)
+
+    def log(self, what: str) -> None:
+        """Log that a connection was refused, in at most one line each ten seconds and kind."""
+        now = time.monotonic()
+        self._unlogged[what] = self._unlogged.get(what, 0) + 1
+        if now - self._last_line.get(what, -_QUIET_S) >= _QUIET_S:
+            self._last_line[what] = now
+            fields = {"connections": self._unlogged.pop(what)}
+            logger.warning("%s", what, extra={"fields": fields})
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """uvicorn's httptools protocol within `ConnectionLimits`.
+
+    Attributes
+    ----------
+    waiting_since
+        When this process began to wait for the client, or None while it does not.
+    """
+
+    def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._not_body = 0  # bytes in a row that are neither body nor the end of a header
+        self._in_header = True
+        self._unsent = 0
+        self.waiting_since: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether a request was answered on this connection."""
+        return self.cycle is not None and self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection; where there are too many, close the idle one that is silent longest.
+
+        A connection that never brought a request goes before one that did.
+        """
+        super().connection_made(transport)
+        self.waiting_since = self.loop.time()
+        if len(self.connections) <= self._limits.connections:
+            return
+        idle = [
+            one
+            for one in self.connections
+            if isinstance(one, BoundedHttpProtocol) and one is not self and one.is_idle
+        ]
+        if idle:
+            oldest = min(idle, key=lambda one: (one.has_answered, one.waiting_since or 0.0))
+            self._limits.log("idle connections were closed to make room for others")
+            oldest.close()
+        else:
+            self._limits.log("connections were refused, since all that may be open are busy")
+            self.refuse(
+                503, f"more than {self._limits.connections:,} connections are open",
+                "try again in a second",
+            )  # fmt: skip
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, in pieces that are no longer than what is left of the bound."""
+        if self.waiting_since is None and self._in_header:
+            self.waiting_since = self.loop.time()
+        most = self._limits.header_bytes
+        while data and self.parser is not None and not self.transport.is_closing():
+            part, data = data[: most - self._not_body], data[most - self._not_body :]
+            self._not_body += len(part)
+            super().data_received(part)
+            if self._not_body >= most and not self.transport.is_closing():
+                self._limits.log("requests were refused for too long headers")
+                self.refuse(431, f"the headers are longer than {most:,} bytes", "send fewer")
+
+    def on_headers_complete(self) -> None:
+        """A request can be answered."""
+        self._not_body, self._in_header, self.waiting_since = 0, False, None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Part of a body came."""
+        self._not_body = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The next thing is another header."""
+        self._not_body, self._in_header = 0, True
+        if self.is_idle:
+            self.waiting_since = self.loop.time()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is written; the client may still have to send or to read."""
+        self.waiting_since = self.loop.time()
+        super().on_response_complete()
+
+    def sweep(self, now: float) -> None:
+        """Close the connection where its client took too long."""
+        if self.waiting_since is None and self.transport.is_closing():
+            self.waiting_since = now
+        if self.waiting_since is None or now - self.waiting_since < self._limits.wait_s:
+            return
+        unsent = self.transport.get_write_buffer_size()
+        if unsent:  # the answer is not read: as long as it goes on, however slowly, wait
+            if self._unsent == 0 or unsent < self._unsent:
+                self._unsent, self.waiting_since = unsent, now
+                return
+            self._limits.log("connections were closed, since their answers were not read")
+            self.close()
+        elif self._in_header and self._not_body and self.is_idle:
+            self._limits.log("requests were refused for headers that took too long")
+            self.refuse(408, f"no headers within {self._limits.wait_s:g} s", "send them at once")
+        elif self.is_idle:
+            self.close()
+
+    def refuse(self, status: int, what: str, fix: str) -> None:
+        """Answer with a problem, where nothing is being answered, and close the connection."""
+        self._limits.refused(status)
+        if self.is_idle:
+            body = bytes(problem(status, what, fix=fix).body)
+            self.transport.write(
+                STATUS_LINE[status]
+                + f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n".encode()
+                + b"connection: close\r\n\r\n"
+                + body
+            )
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. It counts no more, whether or not the client takes note."""
+        self.connections.discard(self)
+        if self.transport.get_write_buffer_size():  # else it would stay open until that is read
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+
+class BoundedServer(uvicorn.Server):
+    """A server that looks once a second for clients that took too long."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for one in list(self.server_state.connections):
+                if isinstance(one, BoundedHttpProtocol):
+                    one.sweep(now)
+        return await super().on_tick(counter)
+
+
+def _with_files_for(connections: int) -> int:
+    """Let the process open as many files as that many connections need; how many it may have."""
+    if importlib.util.find_spec("resource") is None:  # not Unix
+        return connections
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return connections
+    reached = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
+    return max(1, reached - _SPARE_FILES)

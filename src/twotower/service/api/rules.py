@@ -1,0 +1,72 @@
+"""Rules for what is written, the same that `prepare` has, so that training loses none of it."""
+
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator
+
+from twotower.data.readers.options import MISSING_IDS
+from twotower.service.state.records import Id
+
+SECONDS_BELOW: Final = 10**11
+"""`prepare` takes smaller times for seconds: in milliseconds they are before March 1973."""
+USUAL_RATINGS: Final = (0.0, 5.0)
+"""Ratings that are taken whatever the training log holds."""
+_ROUTES: Final = ("/similar", "/availability")
+_CLOCKS_MS: Final = 60_000
+"""By how much the clocks of sender and service may differ."""
+
+
+def _kept_id(value: str) -> str:
+    if value != value.strip():
+        what = "is blank" if not value.strip() else f"begins or ends with a blank: {value!r}"
+        raise ValueError(f"an id {what}")
+    if value in MISSING_IDS:
+        raise ValueError(f"{value!r} stands for a missing value, and cannot be an id")
+    if value in (".", ".."):
+        raise ValueError(f"{value!r} cannot be an id: in an address it is another folder")
+    return value
+
+
+def check_reachable(item_id: str) -> str:
+    """The id; `ValueError` where no address would lead to the item."""
+    for ending in _ROUTES:
+        if item_id.endswith(ending):
+            raise ValueError(f"an id must not end in {ending!r}, which means another request")
+    return item_id
+
+
+def _kept_time(value: int) -> int:
+    if value < SECONDS_BELOW:
+        when = datetime.fromtimestamp(value / 1000, UTC)
+        raise ValueError(
+            f"{value} is {when:%B %Y}; send milliseconds since 1970-01-01 UTC, not seconds"
+        )
+    now = time.time_ns() // 1_000_000
+    if value > now + _CLOCKS_MS:
+        raise ValueError(
+            f"{value} is in the future, now is {now}; send milliseconds since 1970-01-01 UTC"
+        )
+    return value
+
+
+def _number(value: object) -> object:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError("Input should be a number")
+
+
+WrittenId: TypeAlias = Annotated[Id, AfterValidator(_kept_id)]
+"""An id of a user or an item that `prepare` keeps as it is."""
+NewItemId: TypeAlias = Annotated[WrittenId, AfterValidator(check_reachable)]
+"""The same of an item that every request can name."""
+Time: TypeAlias = Annotated[int, AfterValidator(_kept_time)]
+"""Milliseconds since 1970-01-01 UTC, neither too early for `prepare` nor in the future."""
+NUMBER: Final = BeforeValidator(_number)
+"""Neither a boolean nor a text."""
+
+
+def rating_scale(log: tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest rating: the usual ones, and what the training log holds."""
+    return min(USUAL_RATINGS[0], log[0]), max(USUAL_RATINGS[1], log[1])

@@ -1,0 +1,82 @@
+"""The file of a SQLite database: whether it is still the one that was opened."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+from twotower.service.state.errors import StateReplacedError, StateUnavailableError
+
+logger = logging.getLogger(__name__)
+
+Identity: TypeAlias = tuple[int, int]
+"""Device and inode."""
+
+
+class DatabaseFile:
+    """Tells when the file at a path was deleted, or another one put there.
+
+    SQLite goes on writing to a file that was deleted, without an error: what it holds is lost when
+    the last process closes it.
+
+    Parameters
+    ----------
+    path
+        The file that was opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm")]
+        self._opened = _identity(path)
+        self._opened_logs: list[Identity | None] = []
+        self.note_logs()
+
+    def note_logs(self) -> None:
+        """Remember which write-ahead log, and index of it, belong to the file."""
+        self._opened_logs = [_identity(path) for path in self._logs]
+
+    def check(self, outcome: str) -> None:
+        """See whether it is still there.
+
+        Parameters
+        ----------
+        outcome
+            What it means, where it is not, for what was being done.
+
+        Raises
+        ------
+        StateUnavailableError
+            Where there is no file.
+        StateReplacedError
+            Where it is another one.
+        """
+        found = _identity(self.path)
+        if found is None:
+            raise StateUnavailableError(
+                f"the state database's file is gone; {outcome}, put it back, "
+                "or restart the service to begin an empty one"
+            )
+        if found != self._opened:
+            raise StateReplacedError(f"the state database's file was replaced; {outcome}")
+
+    def put_logs_aside(self) -> None:
+        """Rename the write-ahead log of the file that was opened, before its successor is opened.
+
+        SQLite would replay it into that one. A log that belongs to the successor stays.
+        """
+        if _identity(self.path) == self._opened:
+            return
+        for path, known in zip(self._logs, self._opened_logs, strict=True):
+            if known is not None and _identity(path) == known:
+                aside = path.with_name(f"{path.name}.replaced-{os.getpid()}-{known[1]}")
+                path.rename(aside)
+                logger.warning("%s belongs to the replaced database: now %s", path.name, aside.name)
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

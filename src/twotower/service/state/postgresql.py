@@ -1,0 +1,115 @@
+"""Connections to PostgreSQL on which no wait is endless."""
+
+import time
+from collections.abc import Generator
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.waiting import Ready
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import InvalidatePoolError
+
+from twotower.service.state.deadline import deadline, within
+
+T = TypeVar("T")
+
+_PING_S: Final = 1.0
+"""A pooled connection that does not answer for so long is replaced: a firewall may have forgotten
+it while the server is well."""
+_CONNECT_S: Final = 2
+"""The least that libpq takes."""
+_SILENT_S: Final = 30
+"""The server ends a transaction whose client was silent for so long, and frees its locks."""
+_KEEPALIVES: Final = {"keepalives_idle": 10, "keepalives_interval": 3, "keepalives_count": 3}
+
+
+def postgresql_engine(url: URL, wait_s: float) -> Engine:
+    """An engine whose waits end, be it the client, the server or the network that is gone.
+
+    The server ends a statement that is slow, and a transaction whose client is silent. The kernels
+    end a connection whose other end is gone. The client ends what a frozen server, or a network
+    that drops silently, does not answer: see `BoundedConnection`. What the URL sets wins.
+
+    Parameters
+    ----------
+    url
+        The database.
+    wait_s
+        What a statement, and the wait for a lock, may take.
+    """
+    wait_ms = int(1000 * wait_s)
+    limits = {
+        "statement_timeout": wait_ms,
+        "lock_timeout": wait_ms,
+        "idle_in_transaction_session_timeout": 1000 * _SILENT_S,
+        **{f"tcp_{name}": value for name, value in _KEEPALIVES.items()},
+    }
+    given = dict(url.query)
+    options = " ".join(f"-c {name}={value}" for name, value in limits.items())
+    settings = {
+        "connect_timeout": _CONNECT_S,
+        "keepalives": 1,
+        **_KEEPALIVES,
+        "tcp_user_timeout": wait_ms,
+        "options": f"{options} {given.pop('options', '')}".strip(),
+    }
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg", query=given),
+        pool_timeout=wait_s,
+        connect_args={name: value for name, value in settings.items() if name not in given},
+    )
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "checkout", _ping)
+    return engine
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A connection that waits no longer than the calling thread's `deadline`.
+
+    One whose answer is overdue is closed: nothing else may read an answer that comes later.
+    """
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """As psycopg's; `psycopg.OperationalError` at the deadline."""
+        moment = deadline()
+        if moment is None:
+            return super().wait(gen, *args, **options)
+        try:
+            return super().wait(_ending(gen, moment), *args, **options)
+        except _OverdueError:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("no answer in time") from None
+
+
+class _OverdueError(Exception):
+    """The deadline has passed."""
+
+
+def _ending(waiting: Generator[Any, Any, T], moment: float) -> Generator[Any, Any, T]:
+    """The wait of psycopg, which resumes it ten times a second while nothing comes."""
+    try:
+        wanted = next(waiting)
+        while True:
+            ready = yield wanted
+            if ready == Ready.NONE and time.monotonic() >= moment:
+                raise _OverdueError
+            wanted = waiting.send(ready)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+
+
+def _connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+    return BoundedConnection.connect(*arguments, **options)
+
+
+def _ping(connection: psycopg.Connection[Any], record: Any, _: object) -> None:
+    """Replace a pooled connection that does not answer, and all others that are as old."""
+    if "used" in record.info:
+        try:
+            with within(_PING_S):
+                connection.execute("SELECT 1")
+                connection.rollback()
+        except psycopg.Error as error:
+            connection.close()
+            raise InvalidatePoolError("the connection does not answer") from error
+    record.info["used"] = True

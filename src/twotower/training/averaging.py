@@ -1,0 +1,58 @@
+"""Exponential moving average of a module's parameters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+_FIRST_STEPS = 10
+"""The average is over about a tenth of the steps so far until the decay takes over: the first
+weights, which are random, are soon forgotten."""
+
+
+class WeightAverage(nn.Module):
+    r"""The mean of the weights of past steps, newer steps weighing more (Polyak averaging).
+
+    After step ``t`` each parameter's average moves to its value by the share
+    :math:`1 - \min(\beta, (1 + t) / (10 + t))`. It is judged and kept in place of the parameters,
+    which training goes on with: the noise of single steps cancels out, as it does by lowering the
+    step size to nothing, but no number of steps has to be planned for it.
+
+    Its buffers are part of a checkpoint.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__()
+        self._decay = decay
+        self._names = {name: name.replace(".", "|") for name, _ in module.named_parameters()}
+        for name, parameter in module.named_parameters():
+            self.register_buffer(self._names[name], parameter.detach().clone())
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take the weights after ``step`` steps in, counted from 1."""
+        share = 1 - min(self._decay, (1 + step) / (_FIRST_STEPS + step))
+        parameters = dict(module.named_parameters())
+        averages = [self._average(name) for name in parameters]
+        torch._foreach_lerp_(averages, [one.detach() for one in parameters.values()], share)
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Within, the module has the averages for weights."""
+        parameters = dict(module.named_parameters())
+        kept = {name: value.detach().clone() for name, value in parameters.items()}
+        self._set(module, {name: self._average(name) for name in parameters})
+        try:
+            yield
+        finally:
+            self._set(module, kept)
+
+    @torch.no_grad()
+    def _set(self, module: nn.Module, values: dict[str, Tensor]) -> None:
+        for name, parameter in module.named_parameters():
+            parameter.copy_(values[name])
+
+    def _average(self, name: str) -> Tensor:
+        average: Tensor = getattr(self, self._names[name])
+        return average

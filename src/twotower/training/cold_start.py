@@ -1,0 +1,266 @@
+"""Scales of items without events, fitted on validation, and the bound of their exposure."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from twotower.data import Dataset, Part, Queries
+from twotower.factors.exposure import LIST_LENGTH, bounding_scale, places_taken
+from twotower.models.base import VectorScorer
+from twotower.types import Array, BoolArray, FloatArray
+
+logger = logging.getLogger(__name__)
+
+SIMULATED_SHARE: Final = 0.1
+"""Share of the trained items that are taken for cold ones while the scales are fitted."""
+MOST_SIMULATED: Final = 2000
+MOST_QUERIES: Final = 2000
+"""Validation queries that ask for a simulated cold item, and as many others."""
+LEAST_TARGETS: Final = 20
+"""With fewer queries that ask for a simulated cold item the scales are left as they are."""
+TOWER_SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.34, 1.75)
+FACTOR_SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.25)
+_BLOCK: Final = 512
+
+
+class ColdItemModel(Protocol):
+    """A module that can be told how high items without a training event score."""
+
+    trained: BoolArray
+    """``(num_items,)`` whether training has an event of the item."""
+    cold_scale: Tensor
+    """Scalar that the vectors of the others are multiplied by."""
+    cold_scales: Tensor
+    """``(2,)`` `ColdItems.tower_scale` and `ColdItems.factor_scale`, where it has factors."""
+
+    @property
+    def exposure(self) -> float:
+        """See `twotower.factors.cold_items.ColdItems.exposure`."""
+        ...
+
+    @property
+    def has_factors(self) -> bool:
+        """Whether a cold item has a least-squares part, borrowed from others."""
+        ...
+
+    def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
+        """``(m, k)`` and ``(m, f)`` both parts of items as if they were cold, not scaled."""
+        ...
+
+    def scorer(self) -> VectorScorer:
+        """The module as it is now."""
+        ...
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """What was fitted, and what it rests on.
+
+    Attributes
+    ----------
+    items
+        Items of the catalogue without a training event.
+    queries
+        Validation queries that were asked.
+    unbounded
+        Share of the places of their lists that these items would have taken.
+    share
+        Share that they take.
+    scale
+        What bounds it: the factor of their scores, 1 where none was needed.
+    tower_scale, factor_scale
+        See `twotower.features.ColdItems`; without the bound's factor.
+    """
+
+    items: int
+    queries: int
+    unbounded: float
+    share: float
+    scale: float
+    tower_scale: float
+    factor_scale: float
+
+
+def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
+    """Fit how high items without events score; None where there is nothing to fit it by.
+
+    For a model with a least-squares part, a random tenth of the trained items is first taken for
+    cold: with the vectors that they would have without events in place of their own, the two
+    scales of `ColdItems` are those with which validation NDCG@10 is best, among those with which
+    these items take no more places than with their own vectors. Then the items that are cold
+    are bounded together: they take at most ``exposure`` of the places of top-10 lists.
+    """
+    queries, targets = dataset.held_out(Part.VALIDATION)
+    asked = np.flatnonzero(queries.histories.lengths > 0)
+    wanted = targets.items[targets.indptr[:-1]]
+    asked = asked[module.trained[wanted[asked]]]
+    if not len(asked):
+        return None
+    if module.has_factors:
+        _fit_scales(module, queries.select(asked), wanted[asked])
+    chosen = np.sort(np.random.default_rng(0).permutation(asked)[: 2 * MOST_QUERIES])
+    return _bound(module, queries.select(chosen))
+
+
+def _bound(module: ColdItemModel, queries: Queries) -> ColdStart:
+    """Set the module's ``cold_scale`` by how many places its cold items take."""
+    module.cold_scale.fill_(1.0)
+    cold, share = np.flatnonzero(~module.trained), module.exposure
+    scorer = module.scorer()
+    known, best = _two_kinds(scorer, queries, module.trained)
+    unbounded = places_taken(known, best)
+    scale = bounding_scale(known, best, share)
+    module.cold_scale.fill_(scale)
+    taken = places_taken(known, np.float32(scale) * best)
+    if scale < 1:
+        logger.warning(
+            "%s items without a training event would take %.1f%% of the places of top-10 lists, "
+            "exposure allows %.1f%%: their scores are multiplied by %.3g, which leaves %.1f%%",
+            f"{len(cold):,}", 100 * unbounded, 100 * share, scale, 100 * taken,
+        )  # fmt: skip
+    tower, factor = module.cold_scales.tolist() if module.has_factors else (1.0, 1.0)
+    return ColdStart(len(cold), len(queries), unbounded, taken, scale, tower, factor)
+
+
+def _two_kinds(
+    scorer: VectorScorer, queries: Queries, trained: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """The best unseen scores of trained items and of the others, ``(queries, k)`` each."""
+    items = scorer.item_vectors()
+    known, cold = [], []
+    for start in range(0, len(queries), _BLOCK):
+        block = queries.select(np.arange(start, min(start + _BLOCK, len(queries))))
+        scores = scorer.user_vectors(block) @ items.T
+        scores[block.histories.rows, block.histories.items] = -np.inf
+        known.append(best_first(scores[:, trained], LIST_LENGTH))
+        cold.append(best_first(scores[:, ~trained], LIST_LENGTH))
+    return np.concatenate(known), np.concatenate(cold)
+
+
+def best_first(scores: FloatArray, count: int) -> FloatArray:
+    """``(queries, up to count)`` the best scores of each row, best first."""
+    if scores.shape[1] > count:
+        scores = np.partition(scores, scores.shape[1] - count, axis=1)[:, -count:]
+    ordered: FloatArray = np.sort(scores, axis=1)[:, ::-1]
+    return ordered
+
+
+def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
+    """Set the module's ``cold_scales`` by items that are taken for cold ones."""
+    rng = np.random.default_rng(0)
+    trained = np.flatnonzero(module.trained)
+    count = min(MOST_SIMULATED, int(SIMULATED_SHARE * len(trained)))
+    simulated = np.zeros(len(module.trained), dtype=np.bool_)
+    simulated[rng.permutation(trained)[:count]] = True
+    asks = simulated[wanted]
+    if int(asks.sum()) < LEAST_TARGETS:
+        return
+    parts = [rng.permutation(np.flatnonzero(of))[:MOST_QUERIES] for of in (asks, ~asks)]
+    # A mean over all queries, of which these are two samples.
+    weights = np.repeat([asks.mean(), 1 - asks.mean()], [len(part) for part in parts])
+    weights /= np.repeat([len(part) for part in parts], [len(part) for part in parts])
+    rows = np.concatenate(parts)
+    found = _Simulation.of(module, queries.select(rows), wanted[rows], simulated)
+    best = max(
+        (
+            (found.gain(tower, factor, weights), tower, factor)
+            for tower in TOWER_SCALES
+            for factor in FACTOR_SCALES
+            if found.share(tower, factor, weights) <= found.own_share(weights)
+        ),
+        default=None,
+    )
+    if best is not None:
+        module.cold_scales.copy_(module.cold_scales.new_tensor(best[1:]))
+
+
+@dataclass(frozen=True)
+class _Simulation:
+    """Scores of queries in which some trained items stand as if they had no events.
+
+    Attributes
+    ----------
+    known
+        ``(queries, k)`` best unseen scores of the other items, best first.
+    own
+        ``(queries, k)`` those of the simulated items by their own vectors.
+    towers, factors
+        ``(queries, simulated)`` scores of their cold vectors' parts; seen items have -inf.
+    target
+        ``(queries,)`` score of the target by its own vector.
+    column
+        ``(queries,)`` column of a target that is simulated, -1 where it is not.
+    """
+
+    known: FloatArray
+    own: FloatArray
+    towers: FloatArray
+    factors: FloatArray
+    target: FloatArray
+    column: Array
+
+    @classmethod
+    def of(
+        cls, module: ColdItemModel, queries: Queries, wanted: Array, simulated: BoolArray
+    ) -> "_Simulation":
+        rows = np.flatnonzero(simulated)
+        scorer = module.scorer()
+        items, others = scorer.item_vectors(), module.trained & ~simulated
+        towers, factors = module.cold_parts(rows)
+        width = towers.shape[1]
+        places = np.full(len(simulated), -1)
+        places[rows] = np.arange(len(rows))
+        known, own, by_tower, by_factor, target = [], [], [], [], []
+        for start in range(0, len(queries), _BLOCK):
+            block = queries.select(np.arange(start, min(start + _BLOCK, len(queries))))
+            seen = block.histories
+            users = scorer.user_vectors(block)
+            scores = users @ items.T
+            target.append(scores[np.arange(len(block)), wanted[start : start + len(block)]])
+            scores[seen.rows, seen.items] = -np.inf
+            known.append(best_first(scores[:, others], LIST_LENGTH))
+            own.append(best_first(scores[:, simulated], LIST_LENGTH))
+            hidden = np.zeros((len(block), len(rows)), dtype=np.float32)
+            had = simulated[seen.items]
+            hidden[seen.rows[had], places[seen.items[had]]] = -np.inf
+            by_tower.append(users[:, :width] @ towers.T + hidden)
+            by_factor.append(users[:, width:] @ factors.T)
+        return cls(
+            np.concatenate(known),
+            np.concatenate(own),
+            np.concatenate(by_tower),
+            np.concatenate(by_factor),
+            np.concatenate(target),
+            places[wanted],
+        )
+
+    def _scores(self, tower: float, factor: float) -> FloatArray:
+        hidden = np.isneginf(self.towers)
+        scores: FloatArray = np.float32(tower) * np.where(hidden, 0, self.towers)
+        scores += np.float32(factor) * self.factors
+        scores[hidden] = -np.inf
+        return scores
+
+    def share(self, tower: float, factor: float, weights: Array) -> float:
+        """Share of the places that simulated items take."""
+        return self._taken(best_first(self._scores(tower, factor), LIST_LENGTH), weights)
+
+    def own_share(self, weights: Array) -> float:
+        """Share of the places that they take with their own vectors."""
+        return self._taken(self.own, weights)
+
+    def _taken(self, cold: FloatArray, weights: Array) -> float:
+        width = cold.shape[1]
+        taken = (cold > self.known[:, ::-1][:, :width]).sum(axis=1)
+        return float(weights @ taken / self.known.shape[1])
+
+    def gain(self, tower: float, factor: float, weights: Array) -> float:
+        """Mean NDCG@10 over all queries, with the simulated items in place."""
+        scores = self._scores(tower, factor)
+        own = np.take_along_axis(scores, np.maximum(self.column, 0)[:, None], axis=1)[:, 0]
+        target = np.where(self.column >= 0, own, self.target)[:, None]
+        above = (scores > target).sum(axis=1) + (self.known > target).sum(axis=1)
+        return float(weights @ np.where(above < LIST_LENGTH, 1 / np.log2(above + 2.0), 0))

@@ -1,0 +1,47 @@
+"""Position of a training run, and the callback that reports it; without torch."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass
+class EpochRecord:
+    """What one epoch did; ``metric`` is None where it was not validated."""
+
+    epoch: int
+    loss: float
+    seconds: float
+    examples: int
+    metric: float | None = None
+
+
+@dataclass
+class TrainingState:
+    """Where a run is, apart from its tensors: everything that a checkpoint's JSON holds."""
+
+    fingerprint: str
+    planned_epochs: int = 0
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    best_metric: float | None = None
+    best_epoch: int | None = None
+    validated_epoch: int = 0
+    bad_validations: int = 0
+    finished: bool = False
+    epochs: list[EpochRecord] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainingState":
+        """Rebuild from ``asdict``."""
+        epochs = [EpochRecord(**record) for record in values.pop("epochs")]
+        return cls(**values, epochs=epochs)
+
+
+class Progress(Protocol):
+    """Told about every step and epoch; draws a bar, writes a log, or does nothing."""
+
+    def __call__(self, state: TrainingState, steps: int, examples_per_second: float) -> None:
+        """``state.epoch`` and ``state.step`` are the position just reached."""
+        ...

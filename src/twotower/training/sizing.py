@@ -1,0 +1,57 @@
+"""Sizes of a sequence model that follow from statistics of the log."""
+
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+
+from twotower.data import Histories
+from twotower.models.history import TransformerConfig
+from twotower.models.sequence_towers import SequenceConfig
+from twotower.training.variant import Variant
+
+_LENGTHS: Final = (50, 100, 200)
+"""Numbers of newest items that the user tower may read."""
+_LONG_HISTORY: Final = 20
+"""Mean length from which there is more in the order of a history than one layer finds."""
+_SMALL_LOG: Final = 50_000
+"""Predictions in an epoch below which the towers are narrow."""
+_BIG_LOG: Final = 500_000
+"""Predictions in an epoch from which a step takes more of them."""
+
+
+class LogFacts(NamedTuple):
+    """What the sizes of a model follow from."""
+
+    predictions: int
+    """Items that come after another one in a training history: the examples of an epoch."""
+    mean_length: float
+    """Mean length of the training histories with a prediction."""
+
+    @classmethod
+    def of(cls, train: Histories) -> Self:
+        """Count the training part."""
+        lengths = train.lengths[train.lengths >= 2]
+        return cls(int((lengths - 1).sum()), float(np.mean(lengths)) if len(lengths) else 0.0)
+
+
+def sized(variant: Variant, train: Histories) -> Variant:
+    """The variant with its sizes fixed, where they are to follow from the log.
+
+    A pure function of the variant and the training part; a variant whose sizes are fixed comes
+    back as it is.
+    """
+    if variant.sizing == "fixed" or not isinstance(variant.model, SequenceConfig):
+        return variant
+    facts = LogFacts.of(train)
+    width = 64 if facts.predictions < _SMALL_LOG else 128
+    history = TransformerConfig(
+        length=next((length for length in _LENGTHS if length >= facts.mean_length), _LENGTHS[-1]),
+        hidden_dim=width,
+        layers=2 if facts.mean_length >= _LONG_HISTORY else 1,
+    )
+    positions = 2048 if facts.predictions >= _BIG_LOG else 1024
+    return variant.vary(
+        sizing="fixed",
+        model=variant.model.vary(embedding_dim=width, history=history),
+        training=variant.training.vary(batch_positions=positions),
+    )

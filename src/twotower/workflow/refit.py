@@ -1,0 +1,87 @@
+"""Refit of an evaluated model on all interactions: what is shipped has learned from the newest.
+
+Evaluation stays honest: it is of the model that was fitted on the training part. The refit has the
+same settings and seed, as many epochs as validation chose, and everything else that was chosen on
+validation (weights of parts, scales, the second stage); nothing of it can be measured on this data.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from twotower.bundle.blend import Blend
+from twotower.data import Dataset
+from twotower.errors import ArtefactError
+from twotower.training.fit import Trained, fit
+from twotower.training.storage import save_trained
+from twotower.workflow.item_images import item_image
+from twotower.workflow.models import item_text, saved_model, text_vectors, trained_teachers
+from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.reranking import unfitted_blend
+
+
+def refit(
+    name: str,
+    evaluated: Trained,
+    dataset: Dataset,
+    folder: Path | None = None,
+    *,
+    models: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Fit an evaluated model anew on all interactions of its data set.
+
+    Parameters
+    ----------
+    folder
+        Where it is saved, and found again by the next call. While it trains, checkpoints lie
+        beside the folder; a run that was killed goes on from them.
+    models
+        Folder of the teachers, for a variant that has some.
+    """
+    reporter = reporter or Silent()
+    everything = dataset.with_all_in_train()
+    if folder is not None and folder.exists():
+        found = saved_model(folder, everything, reporter)
+        if (found.variant, found.seed) != (evaluated.variant, evaluated.seed):
+            raise ArtefactError(
+                f"{folder} holds a refit of other settings than {name!r} has now; "
+                "delete it, or choose another output folder"
+            )
+        reporter.note(f"{name} seed {evaluated.seed} found refitted")
+        return found
+    checkpoint = None if folder is None else folder.parent / f".{folder.name}-checkpoint"
+    variant, seed = evaluated.variant, evaluated.seed
+    trained = fit(
+        variant,
+        everything,
+        validate=None,
+        evaluated=evaluated,
+        text=item_text(variant, dataset, reporter),
+        image=item_image(variant, dataset, reporter),
+        teachers=trained_teachers(variant, dataset, seed, models, reporter),
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=reporter.training(f"{name} seed {seed}, refit on all interactions"),
+    )
+    if folder is not None and checkpoint is not None:
+        save_trained(folder, name, trained, everything)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return trained
+
+
+def refit_folder(evaluated: Path) -> Path:
+    """Where the refit of a saved model is kept: beside it."""
+    return evaluated.with_name(f"{evaluated.name}-refit")
+
+
+def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
+    """A second stage that knows all interactions, weighed as validation chose."""
+    variant = trained.variant
+    text = text_vectors(dataset, variant.text_encoder, variant.text_fields, Silent())
+    return replace(
+        unfitted_blend(dataset.interactions, text),
+        weights=evaluated.weights,
+        recency=evaluated.recency,
+        text_recency=evaluated.text_recency,
+    )

@@ -1,0 +1,48 @@
+"""'twotower train' on small logs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twotower.cli import main
+from twotower.study.search_space import changed
+from twotower.workflow.variants import VARIANTS
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture
+def data(tmp_path: Path, small_variants: Any, monkeypatch: Any) -> Path:
+    """30 users with five interactions each; the small v9 asks for 600 steps as the real one."""
+    v9 = small_variants["v9"]
+    steps = VARIANTS["v9"].training.least_steps
+    assert steps > 100
+    monkeypatch.setitem(VARIANTS, "v9", v9.vary(training=v9.training.vary(least_steps=steps)))
+    log = tmp_path / "log.csv"
+    rows = [f"u{n},i{(n * 7 + 3 * k) % 30},{k + 1}" for n in range(30) for k in range(5)]
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    assert run("prepare", log, "--out", tmp_path / "data", "--k-core", 0) == 0
+    return tmp_path / "data"
+
+
+def test_the_epochs_that_are_asked_for_are_trained(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    assert run(
+        "train", "--data", data, "--out", out, "--model", "v9", "--epochs", 2,
+        "--text-encoder", "hashing",
+    ) == 0  # fmt: skip
+    described = json.loads((out / "model.json").read_text())
+    assert len(described["training"]["epochs"]) == 2
+    assert described["chosen"]["factor_weights"]
+    assert described["validation_metric"] > 0
+
+
+def test_a_search_of_epochs_is_obeyed() -> None:
+    assert changed(VARIANTS["v9"], {"training.epochs": 3}).training.least_steps == 0
+    assert changed(VARIANTS["v9"], {"training.batch_size": 64}).training.least_steps == 600

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from twotower.data import Histories
+from twotower.models.sequence_towers import SequenceConfig
+from twotower.training.sizing import LogFacts, sized
+from twotower.workflow.variants import VARIANTS
+
+
+def log(users: int, length: int) -> Histories:
+    indptr = np.arange(users + 1, dtype=np.int64) * length
+    return Histories(indptr, np.zeros(users * length, dtype=np.int32))
+
+
+def test_facts_leave_out_histories_with_nothing_to_predict() -> None:
+    assert LogFacts.of(Histories.from_lists([[1, 2, 3], [], [4], [5, 6, 7, 8, 9]])) == (6, 4.0)
+    assert LogFacts.of(Histories.from_lists([[1], []])) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("users", "length", "expected"),
+    [
+        (20_000, 7, (50, 1, 128, 1024)),  # short histories, as of a shop
+        (6_000, 160, (200, 2, 128, 2048)),  # long ones, as of films
+        (400, 90, (100, 2, 64, 1024)),
+        (1_000, 900, (200, 2, 128, 2048)),
+        (3, 1, (50, 1, 64, 1024)),
+    ],
+)
+def test_sizes_follow_from_the_log(
+    users: int, length: int, expected: tuple[int, int, int, int]
+) -> None:
+    found = sized(VARIANTS["v10"], log(users, length))
+    assert isinstance(found.model, SequenceConfig)
+    history = found.model.history
+    assert history.kind == "transformer"
+    sizes = (history.length, history.layers, found.model.embedding_dim)
+    assert (*sizes, found.training.batch_positions) == expected
+    assert found.sizing == "fixed"
+    assert sized(found, log(2, 2)) == found
+
+
+def test_fixed_sizes_stay() -> None:
+    for name in ("v9", "v5", "mf"):
+        assert sized(VARIANTS[name], log(10, 10)) is VARIANTS[name]
