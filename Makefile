@@ -47,7 +47,7 @@ test: install ## Run the tests and the doctests
 	$(BIN)/pytest --numprocesses $(WORKERS)
 
 environments: install ## Run every command in real environments of the base and of 'serve'
-	TWOTOWER_ENVIRONMENTS=1 $(BIN)/pytest tests/environments -k really
+	TWOTOWER_ENVIRONMENTS=1 $(BIN)/pytest tests/extras -k really
 
 bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the real data
 	$(BIN)/python benchmarks/evaluation_speed.py

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from catalogue import MOST_SETTINGS, PEERS, in_words
+from environments import InstallError, interpreter
 from picture import write_picture
 from trials import METRICS, Budget, TaskData, Trial, slug, try_setting
 
-from environments import InstallError, interpreter
 from twotower.data import Part
 from twotower.data.atomic import atomic_file
 from twotower.evaluation.figures import result_rows

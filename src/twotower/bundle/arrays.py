@@ -1,22 +1,29 @@
 """Arrays from files, while others are being answered."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import DTypeLike
 from safetensors import safe_open
+from safetensors.numpy import save
 
 from twotower.bundle.append_only import roomy
 from twotower.bundle.throttle import pause
+from twotower.errors import InputError
 from twotower.types import Array
 
 _BLOCK_BYTES: Final = 1 << 19
 
 
-def read_arrays(path: Path, dtype: DTypeLike | None = None) -> dict[str, Array]:
+def read_arrays(
+    path: Path, dtype: DTypeLike | None = None, *, finite: bool = False
+) -> dict[str, Array]:
     """The arrays of a safetensors file by name, as ``dtype`` if given, `roomy`.
+
+    NaN and infinity are refused if ``finite``.
 
     As `safetensors.numpy.load_file`, block by block: that holds Python's lock until all of the
     file is read, and every request would wait for a reload that long.
@@ -25,6 +32,8 @@ def read_arrays(path: Path, dtype: DTypeLike | None = None) -> dict[str, Array]:
     ------
     OSError, SafetensorError
         Where it cannot be read.
+    InputError
+        At a number that is not finite.
     """
     arrays = {}
     with safe_open(path, "numpy") as file:
@@ -38,6 +47,15 @@ def read_arrays(path: Path, dtype: DTypeLike | None = None) -> dict[str, Array]:
             step = max(1, _BLOCK_BYTES // first.nbytes)
             array = arrays[name] = roomy((rows, *shape), dtype or first.dtype)
             for start in range(0, rows, step):
-                array[start : start + step] = part[start : min(start + step, rows)]
+                block = array[start : start + step]
+                block[:] = part[start : min(start + step, rows)]
+                if finite and block.dtype.kind == "f" and not np.isfinite(block).all():
+                    raise InputError(f"{name} holds NaN or infinity")
                 pause()
     return arrays
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name to a safetensors file."""
+    # Not `save_file`, which makes files that only their owner may read.
+    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

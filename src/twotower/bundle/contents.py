@@ -127,6 +127,11 @@ class BundleContents:
                 f"got {known.min()} to {known.max()}"
             )
 
+        if self.tower_dim < 1:
+            raise InputError(
+                f"item_vectors must have more columns than info.fold_in.dim, got {dim} and {given}"
+            )
+
     @property
     def tower_dim(self) -> int:
         """Columns of the vectors that the towers make; least-squares factors stand behind."""

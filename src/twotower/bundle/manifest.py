@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from twotower.bundle.checked import reading
 from twotower.bundle.throttle import pause
 from twotower.config import Config
 from twotower.data.folders import kind_of, why_not
@@ -17,6 +18,8 @@ from twotower.factors.fold_in import FoldInInfo
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
+MOST_HISTORY: Final = 10_000
+"""Items of a history that a tower may ask for; a request would need the memory for all of them."""
 _BLOCK_BYTES: Final = 1 << 18
 _AGAIN: Final = "save the bundle again, or copy it again whole"
 
@@ -43,7 +46,7 @@ class ModelInfo(Config):
     """What was measured before export: ``{"NDCG@10": 0.05}``."""
     text_encoder: str | None = None
     """Name of the encoder behind the item texts, or None where the model reads no text."""
-    history_length: int = Field(ge=0)
+    history_length: int = Field(ge=0, le=MOST_HISTORY)
     """Newest items of a history that the user tower reads; 0 where it reads none."""
     fold_in: FoldInInfo | None = None
     """The part of the vectors that is no tower's, or None where there is none."""
@@ -81,7 +84,9 @@ class Manifest(Config):
                 f"{path} has {size:,} bytes, the manifest says {entry.bytes:,}: it is truncated "
                 f"or from another bundle; {_AGAIN}"
             )
-        if _sha256(path) != entry.sha256:
+        with reading(path):
+            digest = _sha256(path)
+        if digest != entry.sha256:
             raise ArtefactError(
                 f"{path} does not match the manifest's sha256: it is corrupt or from another "
                 f"bundle; {_AGAIN}"
@@ -130,12 +135,10 @@ def verify(folder: Path, required: Iterable[str]) -> Manifest:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file() or kind_of(folder) == "prepared data set":
-        raise ArtefactError(why_not(folder, "bundle", "", _AGAIN))
-    try:
+        raise ArtefactError(why_not(folder, "bundle", "", "save the bundle again"))
+    with reading(path, "is not a bundle's manifest"):
         fields = json.loads(path.read_text(encoding="utf-8"))
         version, seal = fields["schema_version"], fields.pop("sha256")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"{path} is not a bundle's manifest ({error!r}); {_AGAIN}") from error
     if seal != _digest(fields):
         raise ArtefactError(f"{path} does not match its own sha256: it was changed; {_AGAIN}")
     if version != SCHEMA_VERSION:
@@ -143,10 +146,8 @@ def _read_manifest(folder: Path) -> Manifest:
             f"{path} has schema version {version}, this release reads {SCHEMA_VERSION}; "
             "save the bundle again with this release"
         )
-    try:
+    with reading(path, "is not a bundle's manifest"):
         return Manifest.model_validate_json(json.dumps(fields))
-    except ValidationError as error:
-        raise ArtefactError(f"{path} is not a bundle's manifest ({error}); {_AGAIN}") from error
 
 
 def _sha256(path: Path) -> str:

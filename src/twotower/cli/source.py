@@ -323,10 +323,11 @@ def _pairs(
     option: str, given: Sequence[str] | None, known: Collection[str], example: str
 ) -> dict[str, str]:
     pairs: dict[str, str] = {}
+    kind = "name=column" if option == "--column" else "word=value"
     for one in given or ():
         name, equals, value = one.partition("=")
         if not (name and equals and value):
-            raise InputError(f"{option} must be name=value, got {one!r}", f"such as {example}")
+            raise InputError(f"{option} must be {kind}, got {one!r}", f"such as {example}")
         if name in pairs:
             raise InputError(f"{option} {name} is given twice: {pairs[name]} and {value}")
         if name not in known:

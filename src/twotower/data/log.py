@@ -8,7 +8,7 @@ import numpy as np
 
 from twotower.data import columns
 from twotower.data.readers import Source
-from twotower.data.rejects import RejectLog, fix_of, unknown_item_hint
+from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
@@ -106,6 +106,13 @@ class LogRead:
     unknown_items: int
     without_rating: int
 
+    @property
+    def heaviest_user(self) -> tuple[str, float]:
+        """The user of most interactions, and the share of the log that is theirs."""
+        counts = np.bincount(self.log.users)
+        code = int(counts.argmax())
+        return self.users.ids[code], float(counts[code] / len(self.log))
+
 
 def read_log(
     source: Source,
@@ -193,16 +200,7 @@ def _nothing_left(
     counts = rejects.counts(paths)
     if not counts:
         return InputError(f"{named} has no interactions", "give a log with rows")
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    what = f"{named} has no usable interaction: {read:,} read, all rejected ({reasons})"
-    reason = next(iter(counts))
-    first = rejects.first_of(paths)
-    fix = f"the first is {first}" if first else None
-    hint = unknown_item_hint(rejects, paths, catalogue) if reason == UNKNOWN_REASON else None
-    python, cli = fix_of(reason, cli=False), fix_of(reason, cli=True)
-    parts = [part for part in (fix, hint) if part]
-    return InputError(
-        what,
-        "; ".join([*parts, *([python] if python else [])]) or None,
-        cli_fix="; ".join([*parts, *([cli] if cli else [])]) or None,
-    )
+    hint = None
+    if next(iter(counts)) == UNKNOWN_REASON:
+        hint = unknown_item_hint(rejects, paths, catalogue)
+    return nothing_usable(f"{named} has no usable interaction: {read:,} read", rejects, paths, hint)

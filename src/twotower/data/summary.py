@@ -55,6 +55,13 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         )
     hint = (summary.get("unknown_items") or {}).get("hint")
     yield from _rejected(summary["rejected"], summary.get("examples", {}), read, cli, hint)
+    if "heaviest_user" in summary:
+        user = summary["heaviest_user"]
+        option = "--missing" if cli else "ReadOptions(missing=…):"
+        yield (
+            f"user {user['user_id']!r} has {_share(user['share'])} of the interactions; if it "
+            f"stands for no one, pass {option} {user['user_id']!r}"
+        )
     if "without_rating" in summary:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:

@@ -149,7 +149,7 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
 def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
     """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
     popularity = np.maximum(np.bincount(train.items, minlength=len(factors)), 1)
-    discount = (popularity / popularity.mean()) ** -power
+    discount: Array = (popularity / popularity.mean()) ** -power
     scaled: FloatArray = factors * discount[:, None].astype(np.float32)
     return scaled
 
@@ -231,8 +231,8 @@ class _Prefixes:
     @property
     def following(self) -> Array:
         """``(prefixes,)`` the item that came next."""
-        items: Array = self.train.items[self.last + 1]
-        return items
+        following: Array = self.train.items[self.last + 1]
+        return following
 
     def select(self, rows: Array | slice) -> Self:
         """Some of them."""

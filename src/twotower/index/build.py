@@ -114,14 +114,18 @@ def load_index(folder: Path) -> ItemIndex:
         Where a file is missing, broken, or does not fit the other.
     """
     path = folder / CONFIG_FILE
+    named = CONFIG_FILE
     try:
         about = json.loads(path.read_text())
         expected = (about["size"], about["dim"])
         config = _ADAPTER.validate_python(about["config"])
+        beside = {one.name for one in folder.glob("index.*")} - {CONFIG_FILE}
+        named = ", ".join(sorted(beside)) or CONFIG_FILE
         index = config.read(folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # of JSON, NumPy and FAISS: nesting, memory, shapes
+        what = " ".join(str(error).split())[:300] or type(error).__name__
         raise ArtefactError(
-            f"{folder} holds no readable index ({error}); build it again"
+            f"{folder} holds no readable index ({named}: {what}); build it again"
         ) from error
     if (index.size, index.dim) != expected:
         raise ArtefactError(

@@ -149,8 +149,8 @@ def load_choice(folder: Path) -> IndexChoice | None:
     try:
         found = json.loads(path.read_text()).get("choice")
         return None if found is None else IndexChoice.model_validate_json(json.dumps(found))
-    except (OSError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise ArtefactError(
             f"{path} holds no readable choice ({reason}); build the index again"
         ) from error

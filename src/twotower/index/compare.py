@@ -1,8 +1,8 @@
 """Index comparison: recall against exact search, latency, build time and memory."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -207,11 +207,12 @@ def search_one_by_one(
     return Searches(found[:done], seconds[:done])
 
 
-def one_thread() -> AbstractContextManager[object]:
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Hold BLAS and OpenMP (FAISS, torch) to one thread within, as the service searches.
 
     A search is too small to share out: a service that answers many at once uses one thread for
     each, and times measured with more threads do not hold there.
     """
-    limits: AbstractContextManager[object] = threadpool_limits(1)
-    return limits
+    with threadpool_limits(1):
+        yield

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import polars as pl
 
+from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import NewItems
 from twotower.data import columns
-from twotower.errors import ArtefactError, InputError
+from twotower.errors import InputError
 from twotower.factors.text_smoothing import Nearness
 from twotower.features import TextEncoder, item_texts, releases
 from twotower.features.release import NEWEST
@@ -19,6 +21,7 @@ from twotower.inference.onnx_session import open_session
 from twotower.types import BoolArray, FloatArray
 
 logger = logging.getLogger(__name__)
+_FILE: Final = "the bundle's item_tower.onnx"
 
 
 class ItemEncoder:
@@ -52,12 +55,8 @@ class ItemEncoder:
         self._new: NewItems = contents.new_items
         self._contents = contents
         self.text_encoder = text_encoder
-        try:
+        with reading(_FILE, "cannot be run"):
             self._session = open_session(self._new.tower, threads)
-        except Exception as error:  # onnxruntime's errors share no narrower class
-            raise ArtefactError(
-                f"the bundle's item_tower.onnx cannot be run ({error}); save the bundle again"
-            ) from error
         self._inputs = {one.name: one.shape[-1] for one in self._session.get_inputs()}
         if self.reads_text and self.text_encoder is None:
             raise InputError(
@@ -104,7 +103,8 @@ class ItemEncoder:
             feed["text"] = text
         if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
             feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
-        towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
+        with reading(_FILE, "cannot be run"):
+            towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
         history = towers if new.history_is_vector else None
         if new.history_projection is not None and text is not None:
             history = text @ new.history_projection

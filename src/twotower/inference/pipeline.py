@@ -394,13 +394,12 @@ class Pipeline:
 
     def title(self, item_id: str) -> str | None:
         """The catalogue's title of an item; `InputError` where the item is unknown."""
-        title: str | None = self.items.titles.rows[self.items.row(item_id)]
-        return title
+        return self.items.titles.rows[self.items.row(item_id)]  # type: ignore[no-any-return]
 
     @cached_property
     def item_encoder(self) -> ItemEncoder:
-        """What encodes new items; `InputError` where the bundle holds nothing for that."""
-        return ItemEncoder(self.contents, self._text_encoder, self._threads)
+        """What encodes new items, or `InputError`."""
+        return ItemEncoder(self.contents, self.text_encoder, self._threads)
 
     def warm(self) -> None:
         """Load what is otherwise loaded at first use; `ArtefactError` where it is broken."""
@@ -422,10 +421,11 @@ class Pipeline:
 
     @cached_property
     def _text(self) -> TextSearch:
-        return TextSearch(self.items, self._text_encoder)
+        return TextSearch(self.items, self.text_encoder)
 
     @cached_property
-    def _text_encoder(self) -> TextEncoder | None:
+    def text_encoder(self) -> TextEncoder | None:
+        """The encoder of the bundle's texts, or None where it holds none."""
         return text_encoder_of(self.contents, self._threads)
 
 

@@ -6,9 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import TextModel
-from twotower.errors import ArtefactError
+from twotower.errors import InputError
 from twotower.features import HashingText, TextEncoder
 from twotower.inference.onnx_session import open_session
 from twotower.types import FloatArray
@@ -16,6 +17,8 @@ from twotower.types import FloatArray
 MAX_PIECES: Final = 256
 """Texts are cut at so many word pieces, as in training."""
 _BATCH: Final = 32
+_FILE: Final = "the bundle's text"
+_FAILURE: Final = "of the text encoder cannot be run"
 
 
 class OnnxText:
@@ -38,16 +41,13 @@ class OnnxText:
         from tokenizers import Tokenizer
 
         self.name = model.name
-        try:
+        with reading(f"{_FILE}_tokenizer.json", _FAILURE):
             self._tokenizer = Tokenizer.from_buffer(model.tokenizer)
             self._tokenizer.enable_truncation(MAX_PIECES)
             self._tokenizer.enable_padding()
+        with reading(f"{_FILE}_model.onnx", _FAILURE):
             self._session = open_session(model.onnx, threads)
-            self.dim = int(self._run(["a"]).shape[1])
-        except Exception as error:  # neither library has a narrower class
-            raise ArtefactError(
-                f"the bundle's text encoder cannot be run ({error}); save the bundle again"
-            ) from error
+        self.dim = int(self._run(["a"]).shape[1])
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """``(texts, dim)`` float32, L2-normalised; a blank text is the zero vector."""
@@ -60,12 +60,16 @@ class OnnxText:
         return vectors
 
     def _run(self, texts: Sequence[str]) -> FloatArray:
-        pieces = self._tokenizer.encode_batch(list(texts))
-        feed = {
-            "ids": np.asarray([one.ids for one in pieces], dtype=np.int64),
-            "mask": np.asarray([one.attention_mask for one in pieces], dtype=np.int64),
-        }
-        vectors: FloatArray = self._session.run(["vector"], feed)[0]
+        with reading(f"{_FILE}_tokenizer.json", _FAILURE):
+            pieces = self._tokenizer.encode_batch(list(texts))
+            feed = {
+                "ids": np.asarray([one.ids for one in pieces], dtype=np.int64),
+                "mask": np.asarray([one.attention_mask for one in pieces], dtype=np.int64),
+            }
+        with reading(f"{_FILE}_model.onnx", _FAILURE):
+            vectors: FloatArray = self._session.run(["vector"], feed)[0]
+            if vectors.ndim != 2 or len(vectors) != len(texts):
+                raise InputError(f"it gives {vectors.shape} for {len(texts)} texts")
         return vectors
 
 

@@ -6,6 +6,7 @@ from typing import Final, Self
 
 import numpy as np
 
+from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
 from twotower.errors import ArtefactError, InputError
@@ -16,6 +17,7 @@ from twotower.types import Array, FloatArray
 INPUTS: Final = ("user", "history", "lengths", "features")
 OUTPUT: Final = "vector"
 _BATCH: Final = 256
+_FILE: Final = "the bundle's user_tower.onnx"
 
 
 class UserTower:
@@ -45,17 +47,13 @@ class UserTower:
         self._user_features = contents.user_features
         self._fold_in, self._factor_weight = _fold_in(contents)
         self._has_added = False
-        try:
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, got {threads}")
+        with reading(_FILE, "cannot be run"):
             self._session = open_session(contents.user_tower, threads)
-            self._inputs = frozenset(one.name for one in self._session.get_inputs())
-            nobody = Queries.anonymous(Histories.from_lists([[]]))
-            self.dim = self._run(nobody).shape[1]
-        except InputError:
-            raise
-        except Exception as error:  # onnxruntime's errors share no narrower class
-            raise ArtefactError(
-                f"the bundle's user_tower.onnx cannot be run ({error}); save the bundle again"
-            ) from error
+        self._inputs = frozenset(one.name for one in self._session.get_inputs())
+        nobody = Queries.anonymous(Histories.from_lists([[]]))
+        self.dim = self._run(nobody).shape[1]
         if self.dim != contents.index.dim:
             raise ArtefactError(
                 f"user_tower.onnx gives vectors of {self.dim} dimensions, the index holds "
@@ -88,8 +86,11 @@ class UserTower:
         return vectors
 
     def _run(self, queries: Queries) -> FloatArray:
-        (vectors,) = self._session.run([OUTPUT], self.feed(queries))
-        encoded: FloatArray = vectors
+        with reading(_FILE, "cannot be run"):
+            (vectors,) = self._session.run([OUTPUT], self.feed(queries))
+            encoded: FloatArray = vectors
+            if encoded.ndim != 2 or len(encoded) != len(queries):
+                raise InputError(f"it gives {encoded.shape} for {len(queries)} users")
         if self._fold_in is None:
             return encoded
         histories = queries.histories

@@ -267,6 +267,10 @@ class ModelFamily(Config):
         """Names of models that must be trained before this one."""
         return ()
 
+    def with_chosen(self, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """The same with what was chosen for a data set before training, see `Trained.chosen`."""
+        return self
+
     def build(self, inputs: ModelInputs) -> RetrievalModule:
         """Make the untrained module."""
         raise NotImplementedError

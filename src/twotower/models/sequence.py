@@ -189,7 +189,22 @@ class SequenceTower(RetrievalModule):
             )
         read, scored = fit_both_factors(train, self.num_items, config, seed, lend)
         self.factors.copy_(torch.from_numpy(read))
+        if self.config.start_from_factors:
+            self._start_from(torch.from_numpy(read))
         self.next_factors.copy_(torch.from_numpy(scored))
+
+    @torch.no_grad()
+    def _start_from(self, factors: Tensor) -> None:
+        """Let the id of each item with a factor ``(num_items, f)`` start in its direction.
+
+        The columns are in falling order of their norm, so that the first ones say most.
+        """
+        leading = factors[:, : self.config.embedding_dim]
+        leading = F.pad(leading, (0, self.config.embedding_dim - leading.shape[1]))
+        length = self.config.init_std * self.config.embedding_dim**0.5
+        known = leading.any(dim=1)
+        table = self.item_embedding.weight[1:]
+        table[known] = length * F.normalize(leading[known], dim=-1)
 
     @property
     def projected(self) -> bool:

@@ -10,12 +10,12 @@ import numpy as np
 
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import load_bundle
-from twotower.errors import ArtefactError, InputError
+from twotower.errors import InputError
 from twotower.inference.encoded_items import EncodedItems
 from twotower.inference.item_encoder import ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions, ItemTable, price_of
 from twotower.inference.pipeline import Pipeline
-from twotower.inference.requests import Request
+from twotower.inference.smoke import check_answers
 from twotower.service.past_events import PastEvents
 from twotower.service.state import Changes, Cursor, ItemFields, StoredItem
 from twotower.types import FloatArray
@@ -61,7 +61,7 @@ class Snapshot:
         bundle = load_bundle(folder)
         pipeline = Pipeline(bundle.contents, threads, room=True)
         pipeline.warm()
-        _try(pipeline)
+        check_answers(pipeline)
         past = PastEvents(pipeline.contents, events_of_user, events)
         return cls(pipeline, bundle.manifest, past, Cursor())
 
@@ -162,22 +162,3 @@ def _encoder(pipeline: Pipeline, count: int) -> ItemEncoder | None:
     except InputError as error:
         logger.warning("%d added items cannot be served: %s", count, error)
         return None
-
-
-def _try(pipeline: Pipeline) -> None:
-    """One request for a known user, one for somebody new; `ArtefactError` where they fail."""
-    contents = pipeline.contents
-    known = [Request(contents.users.ids[0])] if len(contents.users) else []
-    try:
-        answers = pipeline.recommend_batch(
-            [*known, Request(history=contents.items.ids[:1])], exclude_seen=False
-        )
-    except (InputError, ValueError, IndexError) as error:
-        raise ArtefactError(f"the bundle does not answer a request ({error})") from error
-    for answer in answers:
-        expected = min(10, len(contents.items))
-        if len(answer) != expected or not np.isfinite([one.score for one in answer]).all():
-            raise ArtefactError(
-                f"the bundle answers a request with {len(answer)} items where {expected} exist, "
-                "or with scores that are not finite; save the bundle again"
-            )

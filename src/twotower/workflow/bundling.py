@@ -83,7 +83,10 @@ def bundle_contents(
     return BundleContents(
         info=ModelInfo(
             model=name,
-            config=trained.variant.model_dump(mode="json"),
+            config={
+                **trained.variant.model_dump(mode="json"),
+                **({"chosen": dict(trained.chosen)} if trained.chosen else {}),
+            },
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
             fitted_on="all" if refitted else "train",
@@ -223,7 +226,8 @@ def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars 
         scores = vectors[rows] @ items.T
         scores[seen.rows, seen.items] = -np.inf
         bars[rows] = best_first(scores[:, trained], LIST_LENGTH)[:, -1]
-    return ListBars(vectors, bars, int(trained.sum()), share)
+    full = np.isfinite(bars)  # a user who had nearly all items has no full list
+    return ListBars(vectors[full], bars[full], int(trained.sum()), share)
 
 
 def _new_items(

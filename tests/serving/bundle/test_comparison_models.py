@@ -59,7 +59,7 @@ def test_serving_does_not_read_them(contents, weights, peers, tmp_path, monkeypa
     read = []
     monkeypatch.setattr(
         "twotower.bundle.storage.read_arrays",
-        lambda path: read.append(path.name) or load_file(path),
+        lambda path, **_: read.append(path.name) or load_file(path),
     )
     Pipeline.load(tmp_path / "bundle")
     assert read

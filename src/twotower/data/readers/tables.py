@@ -59,8 +59,6 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
         return "parquet"
     with LineFile(path, options) as lines:
         first = next((line.strip() for line in lines if line.strip()), b"")
-    if first.startswith(b"PAR1"):
-        raise InputError(f"{path} is a compressed Parquet file", "unpack it")
     if first.startswith(b"{"):
         return "json"
     if first.startswith(b"[") and (suffix in _JSONL or first[1:].lstrip()[:1] in (b"{", b"")):

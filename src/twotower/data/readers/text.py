@@ -90,7 +90,7 @@ class LineFile:
         options = options or ReadOptions()
         self.path = path
         try:
-            self._raw = path.open("rb")
+            self._raw = path.open("rb", buffering=0)
             self._size = max(path.stat().st_size, 1)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
@@ -117,13 +117,17 @@ class LineFile:
             raise self._broken(error) from error
         if compression != "none":
             _refuse(self.path, head[:16])
+            if head.startswith(b"PAR1"):
+                raise InputError(f"{self.path} is a compressed Parquet file", "unpack it")
+        if head[257:262] == b"ustar":
+            raise InputError(f"{self.path} is a tar archive", "unpack it")
         mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
         self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
-        if not wide and head.count(0) > _ZEROS * len(head):
+        if not wide and head.count(0) > max(_ZEROS * len(head), 8):
             raise InputError(
                 f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes "
-                "are 0",
+                "are zero",
                 "give a text table, JSON lines or a Parquet file",
             )
         carriage = _lone_returns(head, self.encoding)
@@ -213,6 +217,7 @@ def _refuse(path: Path, magic: bytes) -> None:
 def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
     if compression == "none":
         return raw
+    raw = cast(IO[bytes], io.BufferedReader(cast(Any, raw), HEAD))
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if compression == "bz2":
