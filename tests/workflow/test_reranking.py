@@ -65,7 +65,7 @@ def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
     )
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
-    _, items = best_candidates(scorer.scores(queries), queries, CANDIDATES)
+    _, items = top_k(scorer.scores(queries), CANDIDATES, queries.histories)
     for row in range(5):
         ranked = np.append(items[row], queries.histories.row(row))
         order = ranked[np.argsort(-scores[row][ranked], kind="stable")]
