@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.index import top_k
 from twotower.inference import Pipeline
 from twotower.inference.requests import Request
 from twotower.training.fit import Trained
@@ -15,7 +16,6 @@ from twotower.workflow.bundling import bundle_contents
 from twotower.workflow.models import train_variant
 from twotower.workflow.reranking import (
     TwoStages,
-    best_candidates,
     fit_blend,
     fitted_blend,
     fitted_weights,
@@ -33,7 +33,7 @@ def v9(blocks: Dataset, small_variants: Any) -> Trained:
 def test_candidates_are_the_best_that_were_not_seen() -> None:
     scores = np.array([[5, 4, 3, 2], [1, 2, 3, 4]], np.float32)
     queries = Queries.anonymous(Histories.from_lists([[0, 2], []]))
-    found, items = best_candidates(scores, queries, 3)
+    found, items = top_k(scores, 3, queries.histories)
     assert items.tolist() == [[1, 3, -1], [3, 2, 1]]
     np.testing.assert_array_equal(found[1], [4, 3, 2])
 
@@ -46,7 +46,7 @@ def test_candidates_come_before_all_others_in_the_blends_order(
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
     assert np.isfinite(scores).all()
-    _, items = best_candidates(scorer.scores(queries), queries, CANDIDATES)
+    _, items = top_k(scorer.scores(queries), CANDIDATES, queries.histories)
     for row in range(5):
         order = np.argsort(-scores[row], kind="stable")
         order = order[~np.isin(order, queries.histories.row(row))]
@@ -65,7 +65,7 @@ def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
     )
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
-    _, items = best_candidates(scorer.scores(queries), queries, CANDIDATES)
+    _, items = top_k(scorer.scores(queries), CANDIDATES, queries.histories)
     for row in range(5):
         ranked = np.append(items[row], queries.histories.row(row))
         order = ranked[np.argsort(-scores[row][ranked], kind="stable")]

@@ -1,4 +1,4 @@
-"""Who answers the demo's requests: the bundle in this process, or a running service."""
+"""Recommendation engines of the demo: the bundle in process, or a service over HTTP."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -25,12 +25,12 @@ class Engine(Protocol):
         ...
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
-        """Items like one, as `Pipeline.similar_items`."""
+        """Items similar to another, as `Pipeline.similar_items`."""
         ...
 
 
 class InProcess:
-    """The bundle answers, here.
+    """Answers from the bundle in this process.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class InProcess:
 
 
 class OverHttp:
-    """A running service answers.
+    """Answers from a running service.
 
     Parameters
     ----------
@@ -73,14 +73,14 @@ class OverHttp:
         self._client = Client(address, key, transport=transport)
 
     def model_version(self) -> str:
-        """Of the bundle that the service answers from."""
-        return str(self._ask(self._client.model)["model_version"])
+        """Model version of the service."""
+        return str(self._call(self._client.model)["model_version"])
 
     def recommend(
         self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
     ) -> list[Recommendation]:
         """See `Engine.recommend`."""
-        found = self._ask(
+        found = self._call(
             lambda: self._client.recommend(
                 request.user_id,
                 request.history,
@@ -90,16 +90,14 @@ class OverHttp:
                 rerank=rerank,
             )
         )
-        return [_recommendation(one) for one in found]
+        return [_recommendation(fields) for fields in found]
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
         """See `Engine.similar_items`."""
-        return [
-            _recommendation(one)
-            for one in self._ask(lambda: self._client.similar_items(item_id, k))
-        ]
+        found = self._call(lambda: self._client.similar_items(item_id, k))
+        return [_recommendation(fields) for fields in found]
 
-    def _ask(self, call: Callable[[], Answer]) -> Answer:
+    def _call(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except (httpx.HTTPError, httpx.InvalidURL) as error:

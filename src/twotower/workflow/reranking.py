@@ -15,6 +15,7 @@ from twotower.errors import InputError
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.scorer import trained_items
+from twotower.index import top_k
 from twotower.models.base import VectorScorer
 from twotower.models.text_components import TextComponents
 from twotower.training.fit import Trained
@@ -101,9 +102,8 @@ def fit_blend(
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        scores, items = best_candidates(
-            scorer.scores(block), block, candidates, exclude_seen=exclude_seen
-        )
+        excluded = block.histories if exclude_seen else None
+        scores, items = top_k(scorer.scores(block), candidates, excluded)
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
             if len(place):
@@ -179,24 +179,6 @@ def fitted_weights(signals: FloatArray, positives: Array) -> tuple[FloatArray, f
     return fitted, closure()
 
 
-def best_candidates(
-    scores: FloatArray, queries: Queries, count: int, *, exclude_seen: bool = True
-) -> tuple[FloatArray, Array]:
-    """The best items, exactly: ``(queries, count)`` scores and items.
-
-    Where fewer are left, items are -1 at the end. With ``exclude_seen``, ``scores``
-    (queries, num_items) lose what was seen.
-    """
-    if exclude_seen:
-        scores[queries.histories.rows, queries.histories.items] = -np.inf
-    count = min(count, scores.shape[1])
-    items = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    found = np.take_along_axis(scores, items, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    found, items = np.take_along_axis(found, order, 1), np.take_along_axis(items, order, 1)
-    return found, np.where(np.isfinite(found), items, -1)
-
-
 @dataclass(frozen=True)
 class TwoStages:
     """Retrieval, then the blend over its candidates: what the served pipeline ranks by.
@@ -222,13 +204,12 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            rows_of, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))
-            seen = rows_of.astype(np.int64) - 1
-            had = np.take_along_axis(part, np.maximum(seen, 0), axis=1)
-            found, items = best_candidates(
-                part.copy(), block, self.candidates, exclude_seen=self.exclude_seen
-            )
+            excluded = block.histories if self.exclude_seen else None
+            found, items = top_k(part, min(self.candidates, self.num_items), excluded)
             if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
+                padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))
+                seen = padded.astype(np.int64) - 1
+                had = np.take_along_axis(part, np.maximum(seen, 0), axis=1)
                 found, items = np.hstack([found, had]), np.hstack([items, seen])
             again = self.blend.scores(block, items, np.where(items < 0, 0, found))
             # Both stages moved to where they cannot overlap.
