@@ -74,7 +74,7 @@ TimeFormat: TypeAlias = Annotated[
     str | None, typer.Option("--time-format", help="As of strptime: '%d.%m.%Y %H:%M'.")
 ]
 TimeUnitName: TypeAlias = Annotated[
-    Literal["d", "s", "ms", "us", "ns"] | None,
+    Literal["d", "h", "min", "s", "ms", "us", "ns"] | None,
     typer.Option("--time-unit", help="Of times that are numbers since 1970."),
 ]
 TimeZone: TypeAlias = Annotated[
