@@ -440,3 +440,24 @@ def test_the_installed_command_behaves_alike(made: Path) -> None:
         timeout=120,
     )
     assert_mistake(Done(done.returncode, done.stdout, done.stderr), "unknown user 'nobody'")
+
+
+def test_every_word_of_the_declaration_is_an_option() -> None:
+    """The command line, dataset.toml and Python say the same."""
+    import inspect
+
+    from twotower.cli.source import _words
+    from twotower.data.readers import ReadOptions
+    from twotower.data.readers.options import Compression, Format, TimeUnit
+    from twotower.data.settings import PrepareSettings
+    from twotower.data.splits import KINDS
+
+    options = inspect.signature(_words).parameters
+    words = {*ReadOptions.model_fields, *PrepareSettings.model_fields} - {"format"}
+    assert words <= set(options)
+    for option, kinds in (
+        ("time_unit", get_args(TimeUnit)), ("compression", get_args(Compression)),
+        ("file_format", get_args(Format)), ("split", KINDS),
+    ):  # fmt: skip
+        literal = get_args(get_args(options[option].annotation)[0])[0]
+        assert get_args(literal) == tuple(kinds)

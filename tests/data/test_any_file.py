@@ -84,7 +84,7 @@ def test_a_separator_can_be_said(tmp_path: Path, separator: str, said: str) -> N
 
 @pytest.mark.parametrize("separator", ["::", "\t", ",", " "])
 def test_a_file_without_header_says_so_and_takes_names(tmp_path: Path, separator: str) -> None:
-    path = tmp_path / "u.data"
+    path = tmp_path / "log.data"
     path.write_text(
         "".join(separator.join(("1", str(n), "4", str(T0 + n))) + "\n" for n in range(1, 4))
     )
@@ -207,6 +207,14 @@ def test_another_quote_mark(tmp_path: Path) -> None:
     assert events(read(tmp_path, quote="'")) == ROWS
 
 
+def test_blanks_before_quotes_and_single_quotes(tmp_path: Path) -> None:
+    rows = "".join(f'"{u}", "{i}", {t}, "a, b"\n' for u, i, t in ROWS)
+    (tmp_path / "log.csv").write_text(f'"user", "item", "time", "text"\n{rows}')
+    assert events(read(tmp_path)) == ROWS
+    (tmp_path / "log.csv").write_text((tmp_path / "log.csv").read_text().replace('"', "'"))
+    assert events(read(tmp_path)) == ROWS
+
+
 def test_the_numbers_of_fields_are_told(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nu,i,1600000000\nu,i,1600000000,x,y\n")
     assert "log.csv:3: '5 fields, the header has 3: u,i,1600000000,x,y'" in lines(read(tmp_path))
@@ -250,6 +258,14 @@ def zipped(data: bytes, *names: str) -> bytes:
         for name in names:
             archive.writestr(name, data)
     return sink.getvalue()
+
+
+def test_archives_of_several_streams_are_read_to_the_end(tmp_path: Path) -> None:
+    half = len(rows_as(",")) // 2
+    for kind in ("gz", "bz2", "xz", "zst"):
+        parts = rows_as(",").encode()[:half], rows_as(",").encode()[half:]
+        (tmp_path / "log.csv").write_bytes(b"".join(map(COMPRESSORS[kind], parts)))
+        assert events(read(tmp_path)) == ROWS, kind
 
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
@@ -442,6 +458,11 @@ def test_a_user_of_a_large_share_is_told(tmp_path: Path) -> None:
     assert len(read(tmp_path, missing=("guest",)).users) == 40
 
 
+def test_ids_that_a_spreadsheet_has_shortened_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(f"user,item,time\n1.23457E+12,a,{T0}\n2E+12,b,{T0}\n")
+    assert "2 ids are like '1.23457E+12': a spreadsheet has shortened them" in lines(read(tmp_path))
+
+
 def test_lost_zeros_are_told_with_both_ids(tmp_path: Path) -> None:
     pl.DataFrame({"user": [1], "item": [108775004], "time": [T0]}).write_parquet(
         tmp_path / "log.parquet"
@@ -536,6 +557,11 @@ def test_a_unit_that_cannot_be_names_the_likely_one(
         read(tmp_path, time_unit=unit)
     assert f"--time-unit {likely}" in caught.value.on_command_line
     assert times(read(tmp_path, time_unit=likely)) == [MOMENT]
+
+
+def test_times_of_0_among_others_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(f"user,item,time\nu,i,0\nu,j,{T0}\n")
+    assert "1 interactions lie in 1970: is 0 a missing time?" in lines(read(tmp_path))
 
 
 def test_times_within_1970_are_told(tmp_path: Path) -> None:
@@ -770,6 +796,8 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
         "1 repeats of a user and an item dropped, the earliest kept; --keep-repeats keeps them",
         "the 2-core removed 1 users (33%), 1 items (33%), 1 interactions (20%); --k-core 0 keeps "
         "all",
+        "no user has three interactions, so leave-last-two holds none out; choose the split "
+        "'global-time' or 'random'",
     ]
     assert json.loads(json.dumps(dataset.summary))["examples"] == {
         "user_id: empty": "log.csv:8: ''"

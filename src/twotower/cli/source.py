@@ -55,7 +55,7 @@ def _words(
         ),
     ] = None,
     split: Annotated[
-        Literal["leave-last-two", "global-time", "random", "file-order", "given"] | None,
+        Literal["leave-last-two", "global-time", "file-order", "random", "given"] | None,
         typer.Option(
             "--split",
             help="Default: what the files say, else leave-last-two. A log without times is split "
@@ -178,7 +178,7 @@ def _words(
         typer.Option("--time-format", help="Such as '%d.%m.%Y %H:%M'.", rich_help_panel=_READ),
     ] = None,
     time_unit: Annotated[
-        Literal["d", "s", "ms", "us", "ns"] | None,
+        Literal["d", "h", "min", "s", "ms", "us", "ns"] | None,
         typer.Option(
             "--time-unit", help="Of times that are numbers since 1970.", rich_help_panel=_READ
         ),

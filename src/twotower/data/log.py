@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Final, TypeAlias
 
 import numpy as np
+import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers import Source
@@ -18,6 +20,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes of the log read so far, and of all of it."""
 
 
+SAMPLED_IDS: Final = 100_000
+"""Ids of users, and of items, that are looked at for what a spreadsheet does to them."""
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
 _DTYPES: Final = {columns.RATING: np.float32}
 
@@ -105,6 +109,13 @@ class LogRead:
     read_of: tuple[int, ...]
     unknown_items: int
     without_rating: int
+
+    @property
+    def scientific_ids(self) -> list[str]:
+        """Ids such as ``1.23457E+12``, which a spreadsheet has shortened, among the first."""
+        first = (*islice(self.users, SAMPLED_IDS), *islice(self.items, SAMPLED_IDS))
+        ids = pl.Series(first, dtype=pl.String)
+        return ids.filter(ids.str.contains(r"^\d(\.\d+)?[eE]\+\d+$")).to_list()
 
     @property
     def heaviest_user(self) -> tuple[str, float]:

@@ -39,6 +39,8 @@ from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray
 
+YEAR: Final = 31_536_000_000
+"""Milliseconds of 1970."""
 HEAVY: Final = 0.1
 """Share of a log above which a single user of `HEAVY_OF` or more is told."""
 HEAVY_OF: Final = 20
@@ -221,13 +223,18 @@ def _read_summary(
     user, share = found.heaviest_user
     if share > HEAVY and len(found.users) >= HEAVY_OF:
         summary["heaviest_user"] = {"user_id": user, "share": share}
+    if scientific := found.scientific_ids:
+        summary["scientific_ids"] = {"count": len(scientific), "example": scientific[0]}
     if found.without_rating:
         summary["without_rating"] = found.without_rating
     if found.log.ratings is not None:
         low, high = np.nanmin(found.log.ratings), np.nanmax(found.log.ratings)
         summary["ratings"] = [float(low), float(high)]
     if found.log.timestamps is not None and len(found.log):
-        summary["times"] = [int(found.log.timestamps.min()), int(found.log.timestamps.max())]
+        times = found.log.timestamps
+        summary["times"] = [int(times.min()), int(times.max())]
+        if early := int((times < YEAR).sum()):
+            summary["times_in_1970"] = early
     read = dict(zip(paths, found.read_of, strict=True))
     if known is not None and source.catalogue is not None:
         read[source.catalogue.path] = known.read

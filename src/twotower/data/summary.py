@@ -62,6 +62,12 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"user {user['user_id']!r} has {_share(user['share'])} of the interactions; if it "
             f"stands for no one, pass {option} {user['user_id']!r}"
         )
+    if "scientific_ids" in summary:
+        ids = summary["scientific_ids"]
+        yield (
+            f"{ids['count']:,} ids are like {ids['example']!r}: a spreadsheet has shortened them, "
+            "and different ones may now be one; export them as text"
+        )
     if "without_rating" in summary:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:
@@ -70,12 +76,12 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
     if "times" in summary:
-        yield from _times(summary["times"], cli)
+        yield from _times(summary["times"], summary.get("times_in_1970", 0), cli)
 
 
-def _times(times: Sequence[int], cli: bool) -> Iterator[str]:
+def _times(times: Sequence[int], early: int, cli: bool) -> Iterator[str]:
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
-    if times[1] < _YEAR:
+    if early and times[1] < _YEAR:
         unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
         order = "--column order=…" if cli else "ColumnMapping(order=…)"
         yield (
@@ -84,6 +90,10 @@ def _times(times: Sequence[int], cli: bool) -> Iterator[str]:
         )
     else:
         yield f"times run from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
+        if early:
+            yield (
+                f"{early:,} interactions lie in 1970: is 0 a missing time? they count as the oldest"
+            )
 
 
 def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ class Dialect:
         Names of the columns.
     skipped
         Lines before the first row.
+    spaced
+        Whether blanks stand before quotes: ``u, "a, b"``.
     """
 
     separator: str
@@ -44,6 +46,7 @@ class Dialect:
     escape: str | None
     header: list[str]
     skipped: int
+    spaced: bool = False
 
     @property
     def mark(self) -> str:
@@ -65,6 +68,7 @@ class Dialect:
             "quoting": csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
             "escapechar": escape,
             "doublequote": True,
+            "skipinitialspace": self.spaced,
         }
 
 
@@ -83,7 +87,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
     if said is not None:
         separator, skipped = separator or said[1], skipped + 1
     rest = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
-    quote = options.quote or ("none" if atomic else '"')
+    quote = options.quote or ("none" if atomic else _find_quote(rest))
     if separator is None:
         separator = "\t" if atomic else _find_separator(rest, quote)
     dialect = Dialect(
@@ -92,6 +96,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         None if options.escape in (None, "none") else options.escape,
         [],
         skipped,
+        _is_spaced(rest, separator, quote),
     )
     first = _fields(dialect, rest[0]) if rest else []
     if options.names is not None:
@@ -105,9 +110,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         header, skip = [name.lstrip("#").strip() for name in names], 1
         if not rest:
             skip = 0
-    return Dialect(
-        dialect.separator, dialect.quote, dialect.escape, header, _line_after(lines, skipped, skip)
-    )
+    return replace(dialect, header=header, skipped=_line_after(lines, skipped, skip))
 
 
 def _comments(lines: Sequence[str]) -> int:
@@ -168,6 +171,21 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
         if min(counts) == max(counts) > 1:
             return "whitespace"
     return best
+
+
+def _find_quote(lines: Sequence[str]) -> str:
+    """The quote mark: single quotes only where they are around every name of the header."""
+    quoted = re.fullmatch(r"\s*'[^']*'(?:[^'\w]{1,3}'[^']*')+\s*", lines[0]) if lines else None
+    return '"' if quoted is None else "'"
+
+
+def _is_spaced(lines: Sequence[str], separator: str, quote: str) -> bool:
+    """Whether blanks stand between separators and quotes, in the header or in most lines."""
+    if quote == "none" or separator in (" ", "whitespace") or not lines:
+        return False
+    pattern = re.compile(re.escape(separator) + " +" + re.escape(quote))
+    found = [bool(pattern.search(line)) for line in lines[:SAMPLE_LINES]]
+    return found[0] or sum(found) > len(found) / 2
 
 
 def _is_data(first: Sequence[str]) -> bool:

@@ -12,7 +12,10 @@ from twotower.data.readers.numbers import as_number
 from twotower.data.readers.options import ReadOptions, offset_minutes
 from twotower.errors import InputError
 
-UNITS: Final = {"d": 86_400_000.0, "s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+UNITS: Final = {
+    "d": 86_400_000.0, "h": 3_600_000.0, "min": 60_000.0, "s": 1e3, "ms": 1.0, "us": 1e-3,
+    "ns": 1e-6,
+}  # fmt: skip
 """Milliseconds of one unit."""
 
 _UNIT_BELOW: Final = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
