@@ -176,7 +176,7 @@ def _rejected(
 ) -> Iterator[str]:
     for reason, count in counts.items():
         example = f", first {examples[reason]}" if reason in examples else ""
-        fix = fix_of(reason, cli=cli)
+        fix = None if reason.startswith("bad ") else fix_of(reason, cli=cli)  # told for the file
         told = f"rejected {count:,} ({_share(count / max(read, 1))}): {reason}{example}"
         if hint is not None and reason.endswith("not in the catalogue"):
             told += f"; {hint}"
