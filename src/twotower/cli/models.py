@@ -40,9 +40,9 @@ def train(
     """
     from twotower.console import reporting
     from twotower.data import Dataset
-    from twotower.experiments.floor import warn_below_baselines
     from twotower.study.search_space import read_settings
     from twotower.study.tracking import Tracker, check_tracking
+    from twotower.workflow.baseline_check import warn_below_baselines
     from twotower.workflow.models import named_variant, trained_model
     from twotower.workflow.variants import DEFAULT_MODEL
 

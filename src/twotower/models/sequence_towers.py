@@ -51,7 +51,7 @@ class SequenceConfig(Config):
     """The least-squares part of the vectors, or None."""
     choose_factors: bool = False
     """Whether the settings of ``factors`` and ``smoothing`` are chosen on validation, from these
-    on: see `twotower.experiments.selection`."""
+    on: see `twotower.workflow.selection`."""
     smoothing: TextSmoothing | None = TextSmoothing()
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()

@@ -8,7 +8,6 @@ from typing import Final
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
-from twotower.experiments.selection import choose_for
 from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
@@ -22,6 +21,7 @@ from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.selection import choose_for
 from twotower.workflow.variants import DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}

@@ -14,10 +14,10 @@ from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
-from twotower.experiments.floor import warn_below_baselines
 from twotower.index import AutoConfig, IndexConfig
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
+from twotower.workflow.baseline_check import warn_below_baselines
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds

@@ -9,11 +9,11 @@ import pytest
 from twotower.data import Dataset, Histories, Part
 from twotower.data.splits import leave_last_two
 from twotower.evaluation.protocols import validation_ndcg
-from twotower.experiments.selection import ChosenFactors, FactorSettings, choose_factors
 from twotower.factors.als import ALS, ALSConfig
 from twotower.models.sequence import SequenceTower
 from twotower.training.storage import load_trained, save_trained
 from twotower.workflow.models import summary, train_variant
+from twotower.workflow.selection import ChosenFactors, FactorSettings, choose_factors
 
 START = FactorSettings(ALSConfig(embedding_dim=16, next_item=True), None)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from twotower.data import Dataset
-from twotower.experiments.floor import warn_below_baselines
 from twotower.training.fit import Trained
+from twotower.workflow.baseline_check import warn_below_baselines
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Silent
 
@@ -50,7 +50,7 @@ def test_a_model_below_a_baseline_is_told_in_words_with_what_to_do(
 def test_a_model_above_all_baselines_is_told_nothing(
     v9: Trained, blocks: Dataset, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("twotower.experiments.floor.FLOOR", ("popularity", "ease"))
+    monkeypatch.setattr("twotower.workflow.baseline_check.FLOOR", ("popularity", "ease"))
     heard = Heard()
     found = warn_below_baselines("v9", v9, blocks, heard)
     assert (found["v9"] >= max(found.values())) == (not heard.failures)
