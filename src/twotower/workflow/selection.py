@@ -2,8 +2,8 @@
 
 A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
 NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials have narrow
-factors, go on from factors of like settings, and fit what comes next on a sample of prefixes, so
-that the whole search costs little beside the training of the towers.
+factors, and fit what comes next on a sample of prefixes, so that the whole search costs little
+beside the training of the towers.
 """
 
 import time
@@ -30,8 +30,9 @@ Smooth = Callable[[TextSmoothing, FloatArray], FloatArray]
 """Factors ``(num_items, d)`` to factors that borrow from items with like texts."""
 
 TRIAL_DIM: Final = 64
-TRIAL_ROUNDS: Final = 4
-"""Rounds of solving in a trial that goes on from factors of like settings."""
+ROUNDS: Final = 6
+RAMP: Final = 9.0
+"""See `ALSConfig.ramp`: with the whole of a strong penalty from the start factors stay small."""
 TRIAL_PREFIXES: Final = 200_000
 USUAL_TRIALS: Final = 60
 """About so many trials are made."""
@@ -52,12 +53,13 @@ class Ladder:
     factor: float
     low: float
     high: float
+    steps: int = MOST_STEPS
 
     def tried(self, settings: "FactorSettings") -> Sequence[Sequence[Any]]:
         """Values to try in order, in each direction."""
         value = settings.value(self.name)
-        up = [value * self.factor**step for step in range(1, MOST_STEPS + 1)]
-        down = [value / self.factor**step for step in range(1, MOST_STEPS + 1)]
+        up = [value * self.factor**step for step in range(1, self.steps + 1)]
+        down = [value / self.factor**step for step in range(1, self.steps + 1)]
         return [[one for one in way if self.low <= one <= self.high] for way in (up, down)]
 
 
@@ -89,8 +91,8 @@ FACTORS: Final[tuple[Coordinate, ...]] = (
     Ladder("scale", 3.0, 0.5, 500),
     Ladder("regularisation", 1.7, 0.05, 3000),
 )
-"""What factors are. The whole range of the penalty is tried, from small to large: between a small
-one and the best one there may be worse ones, and a large one needs factors to shrink from."""
+"""What factors are. The whole range of the penalty is tried: between a small one and the best one
+there may be worse ones."""
 SCORING: Final[tuple[Coordinate, ...]] = (
     Values("smoothing_events", (0.0, 10.0, 30.0, 100.0)),
     Values("popularity_discount", (0.0, 0.1, 0.2, 0.3, 0.4)),
@@ -203,8 +205,13 @@ def choose_factors(
     began = time.perf_counter()
     search = _Search(dataset, smooth, seed, progress)
     full = settings.factors
-    small = full.vary(embedding_dim=min(TRIAL_DIM, full.embedding_dim), next_item=False)
-    small = small.vary(popularity_discount=0.0)
+    small = full.vary(
+        embedding_dim=min(TRIAL_DIM, full.embedding_dim),
+        iterations=ROUNDS,
+        ramp=RAMP,
+        next_item=False,
+        popularity_discount=0.0,
+    )
     start = FactorSettings(small, settings.smoothing if smooth is not None else None)
     search.start(start)
     search.climb(HISTORY[:1])
@@ -214,10 +221,8 @@ def choose_factors(
     if full.next_item:
         search.follow(full)
     search.widen(full.embedding_dim)
-    chosen = search.best
-    iterations = chosen.factors.vary(iterations=full.iterations)
     return ChosenFactors(
-        FactorSettings(iterations, chosen.smoothing),
+        search.best,
         float(search.values.mean()),
         search.trials,
         time.perf_counter() - began,
@@ -273,7 +278,6 @@ class _Search:
         rows = np.sort(np.random.default_rng(0).permutation(len(queries))[:count])
         self._queries, self._targets = queries.select(rows), targets.select(rows)
         self._read: dict[str, FloatArray] = {}
-        self._latest: FloatArray | None = None
         self._following: tuple[str, FloatArray] = ("", np.empty((0, 0), dtype=np.float32))
         self.trials: list[dict[str, Any]] = []
 
@@ -315,7 +319,7 @@ class _Search:
             settings = self.best.vary("embedding_dim", width)
             if not self._attempt(settings, Values("embedding_dim", ()), width):
                 break
-            self.climb((Ladder("regularisation", 1.7, 0.05, 3000),))
+            self.climb((Ladder("regularisation", 2.0, 0.05, 3000, steps=1),))
 
     def _attempt(self, settings: FactorSettings, coordinate: Coordinate, value: Any) -> bool:
         values = self._measured(settings, coordinate.name, value)
@@ -341,7 +345,7 @@ class _Search:
     def _tables(self, settings: FactorSettings) -> tuple[FloatArray, FloatArray]:
         """What histories are read with, and what scores."""
         config = settings.factors
-        read = self.factors(config)
+        read = self._factors(config)
         if settings.smoothing is not None and self._smooth is not None:
             read = principal_basis(self._smooth(settings.smoothing, read))
         scored = read
@@ -352,35 +356,18 @@ class _Search:
             scored = self._following[1] + np.float32(config.next_share) * read
         return read, discounted(scored, self._train, config.popularity_discount)
 
-    def factors(self, config: ALSConfig) -> FloatArray:
-        """Factors of a trial's settings, from those of the trial before on."""
+    def _factors(self, config: ALSConfig) -> FloatArray:
+        """Factors of a trial's settings."""
         key = repr(_fitting(config))
         if key not in self._read:
-            near = self._latest
-            if near is not None:
-                near = widened(near, config.embedding_dim, self._seed)
-            rounds = config.iterations if near is None else TRIAL_ROUNDS
-            self._read[key] = fit_factors(
-                self._train, self._items, config.vary(iterations=rounds), self._seed, near
-            )
-        self._latest = self._read[key]
-        return self._latest
+            self._read[key] = fit_factors(self._train, self._items, config, self._seed)
+        return self._read[key]
 
 
 def _better(values: DoubleArray, than: DoubleArray) -> bool:
     """Whether a gain is more than luck: see `LEAST_GAIN`."""
     gains = values - than
     return bool(gains.mean() > LEAST_GAIN * gains.std() / np.sqrt(len(gains)))
-
-
-def widened(factors: FloatArray, dim: int, seed: int) -> FloatArray:
-    """Factors to start from in ``dim`` dimensions: these, and small random ones beside them."""
-    if factors.shape[1] >= dim:
-        return factors[:, :dim]
-    had = (factors != 0).any(axis=1)[:, np.newaxis]
-    shape = len(factors), dim - factors.shape[1]
-    added = np.random.default_rng(seed).normal(0, 0.01, shape).astype(np.float32)
-    return np.hstack([factors, added * had])
 
 
 def _fitting(config: ALSConfig) -> tuple[float, ...]:
