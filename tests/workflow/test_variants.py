@@ -82,6 +82,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "sizing": ("fixed", "by-log"),
         "model.index_dim": (32, None),
         "model.item_dropout": (0.0, 0.2),
+        "model.start_from_factors": (False, True),
         "model.choose_factors": (False, True),
         "training.epochs": (10, 100),
         "training.least_steps": (600, 0),

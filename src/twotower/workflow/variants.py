@@ -133,7 +133,9 @@ V9: Final = Variant(
 them, beside least-squares factors; `docs/v9.md` says how it came about."""
 
 V10: Final = V9.vary(
-    model=V9.model.vary(index_dim=None, item_dropout=0.2, choose_factors=True),
+    model=V9.model.vary(
+        index_dim=None, item_dropout=0.2, start_from_factors=True, choose_factors=True
+    ),
     training=TrainingConfig(
         epochs=100,
         learning_rate=2e-3,
