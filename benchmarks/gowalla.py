@@ -66,8 +66,9 @@ def main() -> None:
     given = parser.parse_args()
     started = datetime.now(UTC)
     path, settings = find_dataset(given.dataset)
-    # All of the published training file, as the paper trains on it: there is no early stopping.
-    settings = settings.model_copy(update={"split": Given(validation=0)})
+    if any(path.glob("test*")):
+        # All of the published training file, as the paper trains on it: no early stopping.
+        settings = settings.model_copy(update={"split": Given(validation=0)})
     dataset = prepare(path, settings=settings)
     print(
         f"{len(dataset.users):,} users, {len(dataset.items):,} items, "
