@@ -859,6 +859,14 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
     assert not re.search("--[a-z]", python)
 
 
+def test_items_of_the_catalogue_that_are_left_out_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    (tmp_path / "items.csv").write_text("item\n" + "".join(f"i{n}\n" for n in range(10)))
+    said = lines(prepare(tmp_path, settings=PrepareSettings(k_core=1)))
+    assert "5 of the catalogue's 10 items (50%) are left out" in said
+    assert "left out" not in lines(read(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("said", "why"),
     [
