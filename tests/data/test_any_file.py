@@ -215,6 +215,12 @@ def test_blanks_before_quotes_and_single_quotes(tmp_path: Path) -> None:
     assert events(read(tmp_path)) == ROWS
 
 
+def test_names_of_rows_as_r_writes_them(tmp_path: Path) -> None:
+    rows = "".join(f'"{n}","{u}","{i}",{t}\n' for n, (u, i, t) in enumerate(ROWS))
+    (tmp_path / "log.csv").write_text(f'"user","item","time"\n{rows}')
+    assert events(read(tmp_path)) == ROWS
+
+
 def test_the_numbers_of_fields_are_told(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nu,i,1600000000\nu,i,1600000000,x,y\n")
     assert "log.csv:3: '5 fields, the header has 3: u,i,1600000000,x,y'" in lines(read(tmp_path))
@@ -250,6 +256,25 @@ def test_rows_of_another_encoding_are_told_with_the_option(tmp_path: Path) -> No
     assert "--encoding latin-1" in said
     assert "2 items are not in the catalogue: 8 interactions (40% of the log) rejected" in said
     assert len(events(read(tmp_path, encoding="latin-1"))) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "likely"),
+    [
+        ("Café crème", "latin-1", "latin-1"),
+        ("Müller & Söhne", "cp1252", "latin-1"),
+        ("Привет, как дела? Это книга о войне и мире", "cp1251", "cp1251"),
+        ("日本の本はとても面白いと思います", "shift_jis", "cp932"),
+    ],
+)
+def test_the_likely_encoding_is_named(
+    tmp_path: Path, text: str, encoding: str, likely: str
+) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    rows = f"item,title\ni1,plain\ni2,{text}\n"
+    (tmp_path / "items.csv").write_bytes(rows.encode(encoding))
+    said = f"items.csv: 1 of 2 rows are not UTF-8; save it as UTF-8, or pass --encoding {likely}"
+    assert said in lines(read(tmp_path))
 
 
 def zipped(data: bytes, *names: str) -> bytes:
@@ -307,6 +332,9 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
         ("log.csv", b"SQLite format 3\x00", "is an SQLite database; export"),
         ("log.csv", b"ARROW1\x00\x00", "Arrow .Feather. file; save it as Parquet"),
         ("log.csv", b"log.csv" + bytes(250) + b"ustar" + bytes(300), "is a tar archive; unpack"),
+        ("log.csv", b"<!DOCTYPE html><html>404", "is a web page, not the data; download"),
+        ("log.csv", b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        ("log.csv", gzip.compress(gzip.compress(b"a,b")), "is compressed twice; unpack it once"),
         ("log.csv", bytes(range(256)) + bytes(300), "is not text"),
         ("log.csv", gzip.compress(b"PAR1" + bytes(9)), "is a compressed Parquet file; unpack"),
     ],
@@ -340,6 +368,30 @@ def test_json_of_every_shape(tmp_path: Path, suffix: str, style: str) -> None:
     }[style]
     (tmp_path / f"log{suffix}").write_text(text)
     assert events(read(tmp_path)) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"events": [{"user": 1}]}, "is one object with a list at 'events'; write the list"),
+        ({"user": {"0": 1}, "item": {"0": 2}}, "a table by columns .user, item.; write one object"),
+    ],
+)
+def test_objects_that_hold_the_rows_say_so(tmp_path: Path, data: Any, said: str) -> None:
+    (tmp_path / "log.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=said):
+        read(tmp_path / "log.json")
+
+
+def test_a_table_that_is_called_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(rows_as(","))
+    assert events(read(tmp_path)) == ROWS
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("")
+    with pytest.raises(InputError, match=r"log.csv is empty, or holds nothing"):
+        read(tmp_path)
 
 
 def test_an_array_that_is_cut_short_is_an_error_with_its_line(tmp_path: Path) -> None:
@@ -489,12 +541,12 @@ FORMS = [
     "Sun Sep 13 12:26:40 2020", "Sun Sep 13 05:26:40 PDT 2020", "Sun, 13 Sep 2020 12:26:40 GMT",
     "13/Sep/2020:12:26:40 +0000", "20200913T122640Z", "2020-09-13 12:26:40 GMT",
     "20200913122640", "1600000000", "1600000000.0", "1600000000000", "1600000000000000",
-    "1600000000000000000", "1.6e9", "13.09.20 12:26:40",
+    "1600000000000000000", "1.6e9", "2020-09-13 05:26:40 -0700 PDT", "13.09.20 12:26:40",
 ]  # fmt: skip
 DAYS = [
     "2020-09-13", "2020/09/13", "13.09.2020", "09/13/2020", "9/13/2020", "13/09/2020", "20200913",
     "09 13, 2020", "Sep 13, 2020", "13 September 2020", "13-Sep-20", "9/13/20", "2020.09.13",
-    "Sunday, September 13, 2020",
+    "Sunday, September 13, 2020", "Sunday 13 September 2020", "13. September 2020",
 ]  # fmt: skip
 
 
@@ -503,6 +555,12 @@ def test_common_forms_of_times(tmp_path: Path, form: str) -> None:
     (tmp_path / "log.csv").write_text(f'user,item,date\nu,i,"{form}"\nv,j,"{form}"\n')
     expected = MOMENT if form in FORMS else MOMENT.replace(hour=0, minute=0, second=0)
     assert times(read(tmp_path)) == [expected] * 2
+
+
+@pytest.mark.parametrize("form", ["2020-09", "2020/09", "September 2020", "Sep 2020", "202009"])
+def test_months_are_their_first_day(tmp_path: Path, form: str) -> None:
+    (tmp_path / "log.csv").write_text(f"user,item,date\nu,i,{form}\n")
+    assert times(read(tmp_path)) == [datetime(2020, 9, 1, tzinfo=UTC)]
 
 
 @pytest.mark.parametrize(
@@ -801,6 +859,14 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
     python = "\n".join(summary_lines(dataset.summary))
     assert "PrepareSettings(keep_repeats=True)" in python
     assert not re.search("--[a-z]", python)
+
+
+def test_items_of_the_catalogue_that_are_left_out_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    (tmp_path / "items.csv").write_text("item\n" + "".join(f"i{n}\n" for n in range(10)))
+    said = lines(prepare(tmp_path, settings=PrepareSettings(k_core=1)))
+    assert "5 of the catalogue's 10 items (50%) are left out" in said
+    assert "left out" not in lines(read(tmp_path))
 
 
 @pytest.mark.parametrize(

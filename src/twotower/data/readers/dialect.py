@@ -110,6 +110,8 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         header, skip = [name.lstrip("#").strip() for name in names], 1
         if not rest:
             skip = 0
+        if _has_row_names(dialect, header, rest[1:]):
+            header = ["", *header]
     return replace(dialect, header=header, skipped=_line_after(lines, skipped, skip))
 
 
@@ -171,6 +173,15 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
         if min(counts) == max(counts) > 1:
             return "whitespace"
     return best
+
+
+def _has_row_names(dialect: Dialect, header: Sequence[str], lines: Sequence[str]) -> bool:
+    """Whether rows have one field more than the header: their numbers, as R writes them."""
+    rows = [_fields(dialect, line) for line in lines]
+    if len(header) < 2 or not rows or any(len(row) != len(header) + 1 for row in rows):
+        return False
+    numbers = [row[0] for row in rows]
+    return any(numbers == [str(n + first) for n in range(len(rows))] for first in (0, 1))
 
 
 def _find_quote(lines: Sequence[str]) -> str:

@@ -34,7 +34,31 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
     """Keys of the first objects of a file, or of all, in order of appearance."""
     with LineFile(path, options) as lines:
         found = (_parse(line) for _, line in islice(_records(path, lines), most))
-        return list(dict.fromkeys(key for row in found if isinstance(row, dict) for key in row))
+        rows = 0
+        keys: dict[str, None] = {}
+        for row in found:
+            if isinstance(row, dict):
+                keys.update(dict.fromkeys(row))
+                rows += 1
+                only = row
+        if rows == 1:
+            _refuse_wrapped(path, only)
+        return list(keys)
+
+
+def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
+    """An error where a file is one object that holds the rows, or the columns."""
+    values = list(row.values())
+    if len(values) == 1 and isinstance(values[0], list) and values[0]:
+        raise InputError(
+            f"{path} is one object with a list at {next(iter(row))!r}",
+            "write the list itself, or one object a line",
+        )
+    if len(values) > 1 and all(isinstance(value, dict) and value for value in values):
+        raise InputError(
+            f"{path} is one object with a table by columns ({', '.join(list(row)[:5])})",
+            "write one object a line: pandas does with to_json(orient='records', lines=True)",
+        )
 
 
 def read_jsonl(

@@ -312,8 +312,9 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     options = " ".join(f"--column {field}=…" for field in missing)
     it = "it" if len(words) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
+    nothing = "" if present else f"{path} is empty, or holds nothing that can be read: "
     raise InputError(
-        f"cannot tell the {listed} {kind} of {path}, it has {_listed(present)}",
+        f"{nothing}cannot tell the {listed} {kind} of {path}, it has {_listed(present)}",
         f"name {it}: ColumnMapping({mapping}){order}",
         cli_fix=f"name {it}: {options}{order}",
     )

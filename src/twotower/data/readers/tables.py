@@ -63,7 +63,8 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
         return "json"
     if first.startswith(b"[") and (suffix in _JSONL or first[1:].lstrip()[:1] in (b"{", b"")):
         return "json"
-    return "json" if suffix in _JSONL and suffix != ".json" else "csv"
+    is_table = b"{" not in first and any(mark in first for mark in (b",", b";", b"\t", b"|"))
+    return "json" if suffix in _JSONL and not is_table else "csv"
 
 
 def column_names(
