@@ -65,9 +65,9 @@ def test_names_of_columns_are_said_as_options(prepare: Callable[..., str], tmp_p
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (("--encoding", "klingon"), "encoding: Value error, no such encoding; pass utf-8"),
-        (("--rating-scale", "5"), "rating_scale"),
-        (("--rating-scale", "a,b"), "rating_scale"),
+        (("--encoding", "klingon"), "encoding: no such encoding; pass utf-8"),
+        (("--rating-scale", "5"), "--rating-scale must be lowest,highest, got '5'"),
+        (("--rating-scale", "a,b"), "--rating-scale must be lowest,highest, got 'a,b'"),
         (("--time-zone", "Mars"), "no such time zone"),
         (("--column", "wer=user"), "there is no column 'wer'; name one of user, item"),
         (("--column", "user=a", "--column", "user=b"), "--column user is given twice: a and b"),
