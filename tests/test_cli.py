@@ -364,7 +364,7 @@ def assert_mistake(done: Done, told: str) -> None:
         ("recommend --bundle {made}/bundle --history=-zz -u -k 2", "unknown item '-zz'; pass"),
         (
             "prepare {shop} --out {out} --column visitor=user_id",
-            "--column has no 'visitor'; it is one of user, item, ",
+            "--column visitor=user_id: there is no column 'visitor'; name one of user, item, ",
         ),
         ("recommend --bundle {made}/bundle --user nobody", "unknown user 'nobody'; pass history"),
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
