@@ -59,6 +59,11 @@ class ALSConfig(Config):
     history_length: int = Field(50, ge=1)
     """Newest items of a history that are folded in, when second factors are fitted."""
 
+    @property
+    def history_penalty(self) -> float:
+        """Weight of a folded-in vector's squared norm."""
+        return self.fold_in_regularisation or self.regularisation
+
 
 def fit_factors(
     train: Histories,
@@ -258,8 +263,7 @@ class _Prefixes:
 
 def fold_in(factors: FloatArray, config: ALSConfig) -> FoldIn:
     """What makes user vectors against these factors."""
-    penalty = config.fold_in_regularisation or config.regularisation
-    return FoldIn(factors, config.fold_in_confidence, config.recency, penalty)
+    return FoldIn(factors, config.fold_in_confidence, config.recency, config.history_penalty)
 
 
 @dataclass(frozen=True)

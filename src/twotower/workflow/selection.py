@@ -128,10 +128,9 @@ class FactorSettings:
             return self.factors.confidence
         if name == "smoothing_events":
             return 0.0 if self.smoothing is None else self.smoothing.events
-        value = getattr(self.factors, name)
-        if name == "fold_in_regularisation" and value is None:
-            return self.factors.regularisation
-        return value
+        if name == "fold_in_regularisation":
+            return self.factors.history_penalty
+        return getattr(self.factors, name)
 
     def vary(self, name: str, value: Any) -> "FactorSettings":
         """The same with one setting changed."""

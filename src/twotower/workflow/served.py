@@ -98,7 +98,7 @@ def _of_sequence(module: SequenceTower, num_users: int) -> ServedTowers:
             weight=float(module.factor_weight),
             confidence=factors.fold_in_confidence,
             recency=factors.recency,
-            regularisation=factors.regularisation,
+            regularisation=factors.history_penalty,
             cold_items=module.cold_items,
         ),
         cold_scale=1.0 if factors is not None else float(module.cold_scale),
