@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from twotower.config import Config
 from twotower.data import Histories
-from twotower.factors.fold_in import FoldIn, principal_basis, solve_rows
+from twotower.factors.fold_in import FoldIn, gram_matrix, principal_basis, solve_rows
 from twotower.factors.item_knn import binary_matrix
 from twotower.factors.scorer import FactorScorer
 from twotower.types import Array, FloatArray
@@ -182,7 +182,7 @@ def following_factors(
     for start in range(0, count, step):
         part = slice(start, start + step)
         vectors = prefixes.select(part).vectors() if held is None else held
-        gram += vectors.T.astype(np.float64) @ vectors
+        gram += gram_matrix(vectors)
     values, basis = np.linalg.eigh(gram)
     basis = np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
     spectrum = np.maximum(values[::-1], 0).astype(np.float32)
