@@ -132,13 +132,16 @@ V9: Final = Variant(
 them, beside least-squares factors; `docs/v9.md` says how it came about."""
 
 V10: Final = V9.vary(
-    model=V9.model.vary(index_dim=None, item_dropout=0.2, choose_factors=True),
+    model=V9.model.vary(
+        index_dim=None, item_dropout=0.2, start_from_factors=True, choose_factors=True
+    ),
+    negatives=Candidates(sampled=Uniform(count=1024)),
     training=TrainingConfig(
         epochs=100,
         learning_rate=2e-3,
         warmup_steps=100,
         average=0.998,
-        patience=3,
+        patience=2,
         validation_users=20_000,
         validate_steps=250,
         towers_alone=True,
