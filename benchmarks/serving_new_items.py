@@ -31,6 +31,7 @@ from twotower.evaluation.results import Row, write_results
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
 from twotower.inference.franchise import franchise
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -86,9 +87,11 @@ def main() -> None:
             print(f"{model:12s} {protocol:10s} {metric:26s} {rows[-1].value:.4f} of {len(hits)}")
 
         def served(rerank: bool) -> Recommender:
+            options = RecommendOptions(K, rerank=rerank, strict=False)
+
             def answer(browsed: list[int]) -> list[int]:
                 wanted = Request(history=[contents.items.ids[row] for row in browsed])
-                (found,) = service.recommend(service.current, [wanted], K, rerank=rerank)
+                (found,) = service.pipeline.answers([wanted], options)
                 return contents.items.indices(one.item_id for one in found.items).tolist()
 
             return answer

@@ -2,7 +2,7 @@ import numpy as np
 
 from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.demo.opened import Opened
-from twotower.inference import Request
+from twotower.inference import RecommendOptions, Request
 
 
 def without_last(opened: Opened) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_towers_and_factors_make_what_is_served(opened: Opened) -> None:
     history = opened.items.ids.rows[[2, 4]].tolist()
     scores = opened.rivals.all_scores(history)
     assert list(scores) == [TOWERS, FACTORS, ITEM_KNN, POPULARITY]
-    (served,) = opened.pipeline.recommend_batch([Request(history=history)], 3)
+    (served,) = opened.pipeline.recommend_batch([Request(history=history)], RecommendOptions(3))
     rows = best(scores[TOWERS] + scores[FACTORS], 3, opened.without(history))
     assert [one.item_id for one in served] == opened.items.ids.rows[rows].tolist()
 

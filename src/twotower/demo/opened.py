@@ -19,6 +19,7 @@ from twotower.demo.scenarios import Scenario, scenarios
 from twotower.demo.style import COLOURS
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.inference.item_table import ItemTable
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.types import BoolArray, OffsetArray
@@ -140,7 +141,7 @@ class Opened:
         requests = [
             Request(history=[self.item(row).item_id for row in asked[place][:-1]]) for place in fit
         ]
-        ranked = self.pipeline.rank(requests, 10) if requests else []
+        ranked = self.pipeline.rank(requests, RecommendOptions(10)) if requests else []
         return [
             self.example_users[place]
             for place, of in zip(fit, ranked, strict=True)

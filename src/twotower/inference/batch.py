@@ -15,7 +15,7 @@ from twotower.data.atomic import atomic_file
 from twotower.data.readers.values import as_text
 from twotower.errors import InputError
 from twotower.index import ExactIndex
-from twotower.inference.filters import ANY, Filters
+from twotower.inference.options import DEFAULTS, RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import Ranked
@@ -95,11 +95,8 @@ def recommend_to_file(
     pipeline: Pipeline,
     users: Sequence[str],
     out: Path,
-    k: int = 10,
+    options: RecommendOptions = DEFAULTS,
     *,
-    filters: Filters = ANY,
-    exclude_seen: bool = True,
-    rerank: bool = False,
     unknown: Unknown = "fail",
     progress: Callable[[int], None] | None = None,
 ) -> BatchCounts:
@@ -112,8 +109,9 @@ def recommend_to_file(
     ----------
     users
         Ids of users.
-    exclude_seen
-        Leave out what a user had.
+    options
+        For all users alike; ``unknown`` takes the place of `RecommendOptions.strict`, and a file
+        has no reasons.
     unknown
         What to do with users that the bundle does not know: ``popular`` gives them the items that
         most users had, with ``popular`` in the column ``source`` and counts as scores; ``skip``
@@ -126,10 +124,7 @@ def recommend_to_file(
     InputError
         At unknown users where ``unknown`` is ``fail``, and as `Pipeline.recommend`.
     """
-    tables = recommendation_tables(
-        pipeline, users, k, filters=filters, exclude_seen=exclude_seen, rerank=rerank,
-        unknown=unknown, progress=progress,
-    )  # fmt: skip
+    tables = recommendation_tables(pipeline, users, options, unknown=unknown, progress=progress)
     counts = BatchCounts()
     with atomic_file(out) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
         for table, part in tables:
@@ -141,11 +136,8 @@ def recommend_to_file(
 def recommendation_tables(
     pipeline: Pipeline,
     users: Sequence[str],
-    k: int = 10,
+    options: RecommendOptions = DEFAULTS,
     *,
-    filters: Filters = ANY,
-    exclude_seen: bool = True,
-    rerank: bool = False,
     unknown: Unknown = "fail",
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[pa.Table, BatchCounts]]:
@@ -161,17 +153,13 @@ def recommendation_tables(
         answers = dict(
             zip(
                 asked,
-                exact.rank(
-                    [Request(user) for user in asked],
-                    k,
-                    filters=filters,
-                    exclude_seen=exclude_seen,
-                    rerank=rerank,
-                ),
+                exact.rank([Request(user) for user in asked], options),
                 strict=True,
             )
         )
-        instead = popular.best(k, filters) if popular and len(answers) < len(part) else None
+        instead = None
+        if popular is not None and len(answers) < len(part):
+            instead = popular.best(options.k, options.filters)
         yield _table(exact, part, answers, instead)
         if progress is not None:
             progress(len(part))

@@ -16,6 +16,7 @@ from twotower.inference.eligibility import OpenItems
 from twotower.inference.filters import Filters
 from twotower.inference.item_table import ItemTable
 from twotower.inference.likeness import alike
+from twotower.inference.options import RecommendOptions
 from twotower.inference.ranking import Ranked, filled
 from twotower.inference.retrieval import nearest
 from twotower.types import FloatArray, OffsetArray
@@ -40,16 +41,16 @@ class SecondStage(NamedTuple):
     candidates: int
 
 
-def second_stage(contents: BundleContents, k: int, candidates: int) -> SecondStage:
-    """The bundle's; `InputError` where it has none, or gets fewer candidates than ``k``."""
+def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondStage | None:
+    """The bundle's, or None where it is not wanted; `InputError` where the bundle has none."""
+    if not options.rerank:
+        return None
     if contents.reranker is None:
         raise InputError(
             f"bundle of {contents.info.model} has no re-ranker",
             "pass rerank=False, or save a bundle with re-ranker vectors",
         )
-    if candidates < k:
-        raise InputError(f"candidates must be at least k {k}, got {candidates}")
-    return SecondStage(contents.reranker, candidates)
+    return SecondStage(contents.reranker, options.candidates)
 
 
 class Stages:

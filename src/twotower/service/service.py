@@ -13,11 +13,7 @@ from twotower.bundle.folders import bundle_folder, without_path
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.throttle import paced, pause
 from twotower.errors import ArtefactError
-from twotower.inference.answers import Answer
-from twotower.inference.filters import ANY, Filters
 from twotower.inference.pipeline import Pipeline
-from twotower.inference.requests import Request
-from twotower.inference.stages import Timings
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot, encoded_item
 from twotower.service.state import (
@@ -124,38 +120,6 @@ class Service:
     def written(self) -> int:
         """Writes of all processes of this service so far; of one alone they are not counted."""
         return 0 if self._writes is None else self._writes.total
-
-    def recommend(
-        self,
-        snapshot: Snapshot,
-        requests: Sequence[Request],
-        k: int,
-        *,
-        exclude_seen: bool = True,
-        filters: Filters = ANY,
-        rerank: bool | None = None,
-        reasons: bool = True,
-        timings: Timings | None = None,
-        strict: bool = False,
-    ) -> list[Answer]:
-        """As `Pipeline.answers`; the requests are `followed` already.
-
-        Parameters
-        ----------
-        snapshot
-            What answers: `current`, read once for all that one HTTP request takes.
-        """
-        return snapshot.pipeline.answers(
-            requests,
-            k,
-            exclude_seen=exclude_seen,
-            filters=filters,
-            candidates=max(self.settings.candidates, k),
-            rerank=self.settings.rerank if rerank is None else rerank,
-            reasons=reasons,
-            timings=timings,
-            strict=strict,
-        )
 
     def create_item(self, fields: ItemFields) -> bool:
         """Add an item; False where the very same one was added before.

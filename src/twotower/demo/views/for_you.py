@@ -11,6 +11,7 @@ from twotower.demo.settings import DemoSettings
 from twotower.errors import InputError
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import Filters
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 
 SHOWN: Final = 10
@@ -161,7 +162,7 @@ def _recommend(opened: Opened, wish: str) -> None:
         return
     try:
         answer = opened.engine.recommend(
-            Request(history=chosen, text=wish or None), SHOWN, filters=filters
+            Request(history=chosen, text=wish or None), RecommendOptions(SHOWN, filters)
         )
     except InputError as error:
         st.info(cards.plain(str(error)), icon=":material/info:")

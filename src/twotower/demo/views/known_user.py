@@ -11,6 +11,7 @@ from twotower.demo import cards, charts, state
 from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS, best
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.types import FloatArray
 
@@ -192,9 +193,9 @@ def _served(opened: Opened, told: list[str]) -> dict[str, list[str]]:
     """Item ids as the two-tower has them, best first, without and with the second stage."""
     depth = min(_DEPTH, len(opened.items))
     request = Request(history=told)
-    found = {_SERVED: opened.engine.recommend(request, depth)}
+    found = {_SERVED: opened.engine.recommend(request, RecommendOptions(depth))}
     if opened.pipeline.contents.reranker is not None:
-        found[_RERANKED] = opened.engine.recommend(request, depth, rerank=True)
+        found[_RERANKED] = opened.engine.recommend(request, RecommendOptions(depth, rerank=True))
     return {name: [one.item_id for one in of] for name, of in found.items()}
 
 
