@@ -26,6 +26,7 @@ from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, verify, write_manifest
 from twotower.bundle.new_item_files import load_new_items, save_new_items
 from twotower.bundle.reranker import RerankVectors
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
@@ -160,8 +161,13 @@ def save_bundle(
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
     """Read a bundle, after every file's size and sha256 were found right.
+
+    Parameters
+    ----------
+    pause
+        Called every few milliseconds of the work: a `Throttle` where requests are answered beside.
 
     Raises
     ------
@@ -170,16 +176,16 @@ def load_bundle(folder: Path) -> Bundle:
         schema version, or does not fit the others.
     """
     folder = Path(folder)
-    manifest = verify(folder, REQUIRED)
+    manifest = verify(folder, REQUIRED, pause)
     with reading(folder / USERTABLES):
-        tables = read_arrays(folder / USERTABLES, finite=True)
+        tables = read_arrays(folder / USERTABLES, finite=True, pause=pause)
         check_layout(tables, {"user_table": TABLE}, history_table=TABLE, factors=TABLE)
     with reading(folder / USER_FEATURES):
-        arrays = read_arrays(folder / USER_FEATURES, finite=True)
+        arrays = read_arrays(folder / USER_FEATURES, finite=True, pause=pause)
         check_layout(arrays, _USER_FEATURES)
         user_features = UserFeatures.from_arrays(arrays)
     with reading(folder / ITEM_VECTORS):
-        arrays = read_arrays(folder / ITEM_VECTORS, finite=True)
+        arrays = read_arrays(folder / ITEM_VECTORS, finite=True, pause=pause)
         check_layout(arrays, {"item_vectors": ("float32", (None, manifest.embedding_dim))})
         item_vectors = arrays["item_vectors"]
     with reading(folder / USERS):
@@ -190,7 +196,7 @@ def load_bundle(folder: Path) -> Bundle:
         catalogue = pl.read_parquet(folder / CATALOGUE)
         check_catalogue(catalogue)
     with reading(folder / HISTORIES):
-        arrays = read_arrays(folder / HISTORIES, finite=True)
+        arrays = read_arrays(folder / HISTORIES, finite=True, pause=pause)
         events = arrays["items"].size
         per_event = {"ratings": (_NUMBER, (events,)), "timestamps": (_NUMBER, (events,))}
         check_layout(arrays, {"indptr": _BOUNDS, "items": (WHOLE, (events,))}, **per_event)
@@ -211,23 +217,25 @@ def load_bundle(folder: Path) -> Bundle:
             histories=histories,
             index=load_index(folder),
             index_choice=load_choice(folder),
-            reranker=_load_reranker(folder, manifest, catalogue.height),
-            new_items=load_new_items(folder, manifest),
+            reranker=_load_reranker(folder, manifest, catalogue.height, pause),
+            new_items=load_new_items(folder, manifest, pause),
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error
     return Bundle(folder, manifest, contents)
 
 
-def _load_reranker(folder: Path, manifest: Manifest, items: int) -> RerankVectors | Blend | None:
+def _load_reranker(
+    folder: Path, manifest: Manifest, items: int, pause: Pause
+) -> RerankVectors | Blend | None:
     if RERANKER in manifest.files:
         with reading(folder / RERANKER):
-            arrays = read_arrays(folder / RERANKER, finite=True)
+            arrays = read_arrays(folder / RERANKER, finite=True, pause=pause)
             check_layout(arrays, {"user_vectors": TABLE, "item_vectors": TABLE})
             return RerankVectors(**arrays)
     if BLEND in manifest.files:
         with reading(folder / BLEND):
-            arrays = read_arrays(folder / BLEND, finite=True)
+            arrays = read_arrays(folder / BLEND, finite=True, pause=pause)
             near = arrays["neighbours"].size
             check_layout(
                 arrays,

@@ -13,6 +13,7 @@ import numpy as np
 
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.storage import load_bundle
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.index import ItemIndex
@@ -352,9 +353,15 @@ class Pipeline:
         """What encodes new items, or `InputError`."""
         return ItemEncoder(self.contents, self.text_encoder, self._threads)
 
-    def warm(self) -> None:
-        """Load what is otherwise loaded at first use; `ArtefactError` where it is broken."""
-        _ = self._text
+    def warm(self, pause: Pause = no_pause) -> None:
+        """Load what is otherwise loaded at first use; `ArtefactError` where it is broken.
+
+        Parameters
+        ----------
+        pause
+            Called every few milliseconds of the work.
+        """
+        self._text = TextSearch(self.items, self.text_encoder, pause)
         with suppress(InputError):  # a bundle need not take new items
             _ = self.item_encoder
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from twotower.bundle.throttle import pause
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.inference.item_table import ItemTable
@@ -27,17 +27,15 @@ class TitleWords:
     ----------
     titles
         By row; None for no title.
+    pause
+        Called every few milliseconds of the work.
     """
 
-    def __init__(self, titles: Sequence[str | None]) -> None:
+    def __init__(self, titles: Sequence[str | None], pause: Pause = no_pause) -> None:
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
         self._titles: list[str | None] = []
         self._retired: set[int] = set()
-        self.add(0, titles)
-
-    def add(self, first: int, titles: Sequence[str | None]) -> None:
-        """Add titles of the rows from ``first`` on."""
-        for row, title in enumerate(titles, start=first):
+        for row, title in enumerate(titles):
             self.put(row, title)
             if row % _PAUSE_ROWS == 0:
                 pause()
@@ -89,10 +87,14 @@ class TextSearch:
         The items.
     encoder
         The encoder of their text vectors, so that meaning counts too; or None.
+    pause
+        Called every few milliseconds of the work.
     """
 
-    def __init__(self, items: ItemTable, encoder: TextEncoder | None) -> None:
-        self._titles = TitleWords(items.titles.rows.tolist())
+    def __init__(
+        self, items: ItemTable, encoder: TextEncoder | None, pause: Pause = no_pause
+    ) -> None:
+        self._titles = TitleWords(items.titles.rows.tolist(), pause)
         self._encoder = encoder
 
     def follow(self, before: ItemTable, now: ItemTable) -> None:
