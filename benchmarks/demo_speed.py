@@ -198,11 +198,11 @@ def interactions(visit: Visit, searches: list[str]) -> dict[str, list[float]]:
         visit.changes("variety", partial(slider.press, "End"))
         visit.timed(
             "simpler-models",
-            page.get_by_text("What would simpler models say?").click,
+            page.get_by_text("Compare with simpler models").click,
             "document.querySelectorAll('.tt-list').length > 0",
         )
         visit.settle()
-        page.get_by_text("What would simpler models say?").click()
+        page.get_by_text("Compare with simpler models").click()
         category(visit)
         slider.press("Home")
         visit.settle()
@@ -216,7 +216,7 @@ def interactions(visit: Visit, searches: list[str]) -> dict[str, list[float]]:
         before = page.evaluate("document.querySelector('.tt-lists').textContent")
         visit.timed(
             "another-user",
-            button.get_by_text("Somebody else").click,
+            button.get_by_text("Another user").click,
             f"(document.querySelector('.tt-lists')?.textContent ?? {before!r}) !== {before!r}",
         )
         to_page(visit, "models", "document.querySelector('.js-plotly-plot, .stAlert')")

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from twotower.data import Queries
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.index import ExactIndex, search_excluding
+from twotower.index import top_k
 from twotower.inference.batch import recommend_to_file
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
@@ -34,6 +34,7 @@ from twotower.types import Array
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-batch.json"
 IMPLICIT_BATCH: Final = 4096
+SEARCH_BATCH: Final = 128
 
 
 def main() -> None:
@@ -52,7 +53,6 @@ def main() -> None:
     histories = contents.histories.select(np.arange(len(users)))
     queries = Queries(np.arange(len(users), dtype=np.int32), histories)
     vectors = UserTower(contents, given.threads).encode(queries)
-    exact = ExactIndex(contents.item_vectors)
     peer = AlternatingLeastSquares(num_threads=given.threads)
     peer.user_factors, peer.item_factors = vectors, contents.item_vectors
     seen = sp.csr_matrix(
@@ -67,8 +67,12 @@ def main() -> None:
             recommend_to_file(pipeline, users, out, RecommendOptions(given.k))
 
     def search() -> Array:
-        _, items = search_excluding(exact, vectors, given.k, histories)
-        return items
+        found = np.empty((len(users), given.k), dtype=np.int64)
+        for start in range(0, len(users), SEARCH_BATCH):
+            rows = np.arange(start, min(start + SEARCH_BATCH, len(users)))
+            scores = vectors[rows] @ contents.item_vectors.T
+            found[rows] = top_k(scores, given.k, histories.select(rows)).items
+        return found
 
     def implicit() -> Array:
         found = np.empty((len(users), given.k), dtype=np.int32)

@@ -20,7 +20,7 @@ import numpy as np
 
 from twotower.data import Dataset, Part
 from twotower.evaluation.figures import result_rows
-from twotower.evaluation.merge_results import write_continued
+from twotower.evaluation.merge_results import write_merged
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, read_results
@@ -125,7 +125,7 @@ def main() -> None:
         split = "leave-last-two, validation"
         rows += result_rows({0: found}, dataset=dataset.name, split=split, model=name)
         print(name, round(found.mean(FULL, "HR@10"), 4), round(found.mean(FULL, "NDCG@10"), 4))
-        write_continued(given.out, old, collect_meta(started), rows)
+        write_merged(given.out, old, collect_meta(started), rows)
 
 
 if __name__ == "__main__":

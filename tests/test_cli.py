@@ -17,6 +17,7 @@ from twotower.index.build import NAMED
 
 COMMANDS = (
     "download",
+    "inspect",
     "prepare",
     "hold-out",
     "train",
@@ -265,6 +266,33 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
     assert_mistake(other, "was prepared with other settings than wanted now; delete it, or")
 
 
+@pytest.mark.usefixtures("small_models")
+def test_run_takes_the_words_of_prepare_or_what_prepare_wrote(
+    shop: Path, cli: Any, tmp_path: Path
+) -> None:
+    log = (shop / "interactions.csv").read_text().replace("user_id,item_id", "buyer,sku", 1)
+    (tmp_path / "log.csv").write_text(log.replace("timestamp", "at", 1))
+    words = ("--column", "user=buyer", "--column", "item=sku", "--column", "time=at", "--k-core", 0)
+    words += ("--catalogue", shop / "items.csv", "--split", "global-time", "--name", "mine")
+    prepared, model = tmp_path / "prepared", ("--model", "popularity")
+    done = cli("prepare", tmp_path / "log.csv", *words, "--out", prepared)
+    assert done.status == 0, done.error
+    given = cli("run", "--dataset", prepared, *model, "--out", tmp_path / "one")
+    assert given.status == 0, given.error
+    assert "data set mine was given prepared" in given.out
+    raw = ("run", "--dataset", tmp_path / "log.csv", *words[:-2], *model, "--out", tmp_path / "two")
+    for _ in range(2):
+        again = cli(*raw)
+        assert again.status == 0, again.error
+    assert "found prepared" in again.out
+    first, second = (read(tmp_path / name / "results.json")["rows"] for name in ("one", "two"))
+    assert [row["value"] for row in first] == [row["value"] for row in second]
+    other = cli("run", "--dataset", prepared, *model, "--out", tmp_path / "one", "--k-core", 2)
+    assert_mistake(other, "prepared is prepared already, and prepare.k_core is asked for; give the")
+    other = cli(*raw, "--min-rating", 2)
+    assert_mistake(other, "was prepared with other settings than wanted now; delete it, or")
+
+
 def assert_mistake(done: Done, told: str) -> None:
     """Exit code 2 and one readable line on stderr."""
     assert done.status == 2, done
@@ -313,7 +341,10 @@ def assert_mistake(done: Done, told: str) -> None:
             "models/v5 is a trained model, not a bundle; make a bundle of it with 'twotower index'",
         ),
         ("recommend --bundle {made} --user u00", "but holds bundle; give {made}/bundle"),
-        ("recommend --bundle {shop} --user u00", "is not a bundle: manifest.json is missing; give"),
+        (
+            "recommend --bundle {shop} --user u00",
+            "is not a bundle: {shop}/manifest.json is missing; give",
+        ),
         (
             "evaluate --data {made}/data {made}/models",
             "but holds lightgcn; give {made}/models/lightgcn",
@@ -324,8 +355,8 @@ def assert_mistake(done: Done, told: str) -> None:
         ),
         (
             "train --data {shop} --out {out} --model mf",
-            "shop is not a prepared data set: manifest.json is missing; prepare it first with "
-            "'twotower prepare {shop} --out …', and give what it wrote",
+            "shop is not a prepared data set: {shop}/manifest.json is missing; prepare it first "
+            "with 'twotower prepare {shop} --out …', and give what it wrote",
         ),
         ("train --data {made}/bundle --out {out}", "is a bundle, not a prepared data set; give"),
         ("train --data {made} --out {out}", "but holds data; give {made}/data"),
@@ -409,3 +440,24 @@ def test_the_installed_command_behaves_alike(made: Path) -> None:
         timeout=120,
     )
     assert_mistake(Done(done.returncode, done.stdout, done.stderr), "unknown user 'nobody'")
+
+
+def test_every_word_of_the_declaration_is_an_option() -> None:
+    """The command line, dataset.toml and Python say the same."""
+    import inspect
+
+    from twotower.cli.source import _words
+    from twotower.data.readers import ReadOptions
+    from twotower.data.readers.options import Compression, Format, TimeUnit
+    from twotower.data.settings import PrepareSettings
+    from twotower.data.splits import KINDS
+
+    options = inspect.signature(_words).parameters
+    words = {*ReadOptions.model_fields, *PrepareSettings.model_fields} - {"format"}
+    assert words <= set(options)
+    for option, kinds in (
+        ("time_unit", get_args(TimeUnit)), ("compression", get_args(Compression)),
+        ("file_format", get_args(Format)), ("split", KINDS),
+    ):  # fmt: skip
+        literal = get_args(get_args(options[option].annotation)[0])[0]
+        assert get_args(literal) == tuple(kinds)

@@ -19,6 +19,7 @@ HEAVY = (
     "fastapi",
     "sqlalchemy",
 )
+SERVING = {"factors", "index", "bundle", "inference", "service"}
 
 
 def dotted(path: Path) -> str:
@@ -79,10 +80,14 @@ def test_recommending_loads_what_it_uses(bundle_of_blocks: Path) -> None:
 
 
 def test_serving_never_loads_torch() -> None:
-    served = {"bundle", "inference", "service", "index", "factors"}
-    names = [dotted(path) for path in MODULES if served & set(path.parts)]
+    names = [dotted(path) for path in MODULES if SERVING & set(path.parts)]
     loaded = heavy_after(f"import {', '.join(names)}")
     assert loaded <= {"faiss", "onnxruntime", "fastapi", "sqlalchemy"}
+
+
+def test_evaluation_never_loads_torch() -> None:
+    names = [dotted(path) for path in MODULES if "evaluation" in path.parts[:-1]]
+    assert heavy_after(f"import {', '.join(names)}") <= {"faiss"}
 
 
 def test_the_pipeline_loads_nothing_of_the_service() -> None:

@@ -16,7 +16,7 @@ from twotower.errors import ArtefactError, InputError
 pytestmark = pytest.mark.usefixtures("small_models")
 
 
-@pytest.fixture(scope="module", params=["v5", "v9"])
+@pytest.fixture(scope="module", params=["v5", "v9", "v10"])
 def fitted(
     request: Any, blocks: Dataset, small_variants: Any, tmp_path_factory: Any
 ) -> Recommender:
@@ -180,9 +180,11 @@ def test_the_public_names_are_listed() -> None:
 
 
 def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variants: Any) -> None:
-    with pytest.raises(InputError, match=r"^unknown model 'v99'; pass one of mf, lightgcn, v1"):
+    with pytest.raises(
+        InputError, match=r"^unknown model 'v99'; pass one of two-tower, mf, lightgcn, v1"
+    ):
         Recommender.fit(blocks, "v99")
-    text = "^model {!r} has no towers to serve; fit a two-tower, for example v9$"
+    text = "^model {!r} has no towers to serve; fit a two-tower, for example v10$"
     for name in ("mf", "lightgcn"):
         with pytest.raises(InputError, match=text.format(name)):
             Recommender.fit(blocks, name)

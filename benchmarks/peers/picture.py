@@ -1,25 +1,28 @@
-"""Quality against training time as a small SVG picture: no script, no extra package."""
+"""Quality against training time as an SVG picture, drawn with Matplotlib."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from twotower.data.atomic import atomic_file
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
-from twotower.reporting.svg import document, line, round_numbers, text
+from twotower.reporting.picture import SOFT, STYLE, as_svg
 
 QUALITY: Final = "NDCG@10"
 OURS: Final = "v9"
 """Its point, and those of its shorter trainings, are joined by a line."""
-WIDTH, HEIGHT = 920, 520
-LEFT, RIGHT, TOP, BOTTOM = 74, 760, 84, 452
-"""Edges of the plot; labels may stand right of it."""
-LABEL: Final = 15
-"""Pixels between two labels, at least."""
+COLOUR_OURS, COLOUR = "#D55E00", "#0072B2"
+WIDTH, HEIGHT = 720, 410
+"""Points."""
+LABEL: Final = 12
+"""Points between two labels, at least."""
 
 
 @dataclass(frozen=True)
@@ -57,51 +60,42 @@ def write_picture(path: Path, rows: Sequence[Row], dataset: str) -> None:
 
 def render(found: Sequence[Point], dataset: str) -> str:
     """The picture: a logarithmic axis of seconds, a linear one of quality."""
-    first = math.floor(math.log10(found[0].seconds))
-    last = max(first + 1, math.ceil(math.log10(found[-1].seconds)))
-    most = max(point.high for point in found) * 1.05 or 1.0
-
-    def x_of(seconds: float) -> float:
-        return LEFT + (math.log10(seconds) - first) / (last - first) * (RIGHT - LEFT)
-
-    def y_of(value: float) -> float:
-        return BOTTOM - value / most * (BOTTOM - TOP)
-
-    parts = [
-        f'<rect width="{WIDTH}" height="{HEIGHT}" rx="10" fill="#fff" stroke="#E4E7EB"/>',
-        text(24, 34, f"{QUALITY} against training time", size=18, weight=650),
-        text(24, 56, f"{dataset}, full ranking, 95% intervals over users", fill="#52606D"),
-        text((LEFT + RIGHT) / 2, BOTTOM + 46, "seconds of training", anchor="middle"),
-    ]
-    for power in range(first, last + 1):
-        x = x_of(10.0**power)
-        parts.append(line(x, TOP, x, BOTTOM, "#E4E7EB", 1))
-        parts.append(text(x, BOTTOM + 22, f"{10.0**power:g}", anchor="middle", fill="#52606D"))
-    for tick in ticks(most):
-        y = y_of(tick)
-        parts.append(line(LEFT, y, RIGHT, y, "#E4E7EB", 1))
-        parts.append(text(LEFT - 10, y + 4, f"{tick:g}", anchor="end", fill="#52606D"))
-    curve = [(x_of(one.seconds), y_of(one.value)) for one in found if is_ours(one.model)]
-    parts += [line(*before, *after, "#D55E00", 2) for before, after in pairwise(curve)]
-    places = [(x_of(point.seconds), y_of(point.value)) for point in found]
-    heights = apart([y for _, y in places])
-    for point, height in zip(found, heights, strict=True):
-        ours = is_ours(point.model)
-        x, colour = x_of(point.seconds), "#D55E00" if ours else "#0072B2"
-        parts.append(line(x, y_of(point.low), x, y_of(point.high), colour, 2))
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{y_of(point.value):.1f}" r="{7 if ours else 5}" '
-            f'fill="{colour}"/>'
-        )
-        side = side_of(x, height, 7 * len(point.model), places)
-        parts.append(line(x, y_of(point.value), x + 14 * side, height, "#9AA5B1", 1))
-        parts.append(
-            text(
-                x + 17 * side, height + 4, point.model, size=12, weight=650 if ours else 400,
-                anchor="start" if side > 0 else "end",
-            )
-        )  # fmt: skip
-    return document(f"{QUALITY} against training time on {dataset}", WIDTH, HEIGHT, parts)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72)
+        axes = figure.add_axes((0.08, 0.13, 0.74, 0.71))
+        seconds = [point.seconds for point in found]
+        first = math.floor(math.log10(min(seconds)))
+        last = max(first + 1, math.ceil(math.log10(max(seconds))))
+        most = max(point.high for point in found) * 1.05 or 1.0
+        axes.set(xscale="log", xlim=(10.0**first, 10.0**last), ylim=(0, most))
+        axes.set_xlabel("seconds of training", labelpad=8)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.spines[:].set_visible(False)
+        curve = [point for point in found if is_ours(point.model)]
+        axes.plot([one.seconds for one in curve], [one.value for one in curve], color=COLOUR_OURS)
+        places = [tuple(axes.transData.transform((point.seconds, point.value))) for point in found]
+        heights = apart([y for _, y in places])
+        for point, (x, y), height in zip(found, places, heights, strict=True):
+            ours = is_ours(point.model)
+            spread = [[point.value - point.low], [point.high - point.value]]
+            axes.errorbar(
+                point.seconds, point.value, yerr=spread, marker="o", markersize=9 if ours else 6,
+                color=COLOUR_OURS if ours else COLOUR, elinewidth=1.5,
+            ).lines[0].set_gid(f"point-{point.model}")  # fmt: skip
+            side = side_of(x, height, 6 * len(point.model), places)
+            axes.annotate(
+                point.model, (point.seconds, point.value), (14 * side, height - y),
+                textcoords="offset points", va="center", ha="left" if side > 0 else "right",
+                size=8, weight="bold" if ours else "normal", annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": "#9AA5B1", "shrinkA": 0, "shrinkB": 0},
+            )  # fmt: skip
+        title = f"{QUALITY} against training time"
+        figure.text(0.03, 0.95, title, size=13, weight="bold", va="center")
+        words = f"{dataset}, full ranking, 95% intervals over users"
+        figure.text(0.03, 0.905, words, color=SOFT, va="center")
+        return as_svg(figure, f"{title} on {dataset}")
 
 
 def is_ours(model: str) -> bool:
@@ -110,10 +104,10 @@ def is_ours(model: str) -> bool:
 
 
 def apart(heights: Sequence[float]) -> list[float]:
-    """The heights with at least `LABEL` between any two, from the top down.
+    """The heights with at least `LABEL` between any two, from the lowest up.
 
     >>> apart([100.0, 98.0, 40.0])
-    [113.0, 98.0, 40.0]
+    [110.0, 98.0, 40.0]
     """
     placed = list(heights)
     lowest = -math.inf
@@ -132,12 +126,3 @@ def side_of(x: float, y: float, width: float, places: Sequence[tuple[float, floa
         x + 8 < other < x + 17 + width and abs(y - height) < LABEL for other, height in places
     )
     return -1 if any(hidden) else 1
-
-
-def ticks(most: float) -> list[float]:
-    """Round numbers from 0 up to ``most``, at most seven.
-
-    >>> ticks(0.0712)
-    [0.0, 0.02, 0.04, 0.06]
-    """
-    return round_numbers(0.0, most, 6)

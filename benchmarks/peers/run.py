@@ -29,7 +29,7 @@ from typing import Any, Final
 from catalogue import MOST_SETTINGS, PEERS, in_words
 from environments import InstallError, interpreter
 from picture import write_picture
-from trials import METRICS, Budget, Questions, Trial, slug, try_setting
+from trials import METRICS, Budget, TaskData, Trial, slug, try_setting
 
 from twotower.data import Part
 from twotower.data.atomic import atomic_file
@@ -51,7 +51,7 @@ def main() -> None:
     out = given.out or Path("runs/peers") / Path(given.dataset).name
     source, settings = find_dataset(given.dataset)
     dataset = prepared_dataset(source, out / "dataset", settings, Silent())
-    asked = Questions(dataset, given.validation_users)
+    asked = TaskData(dataset, given.validation_users)
     asked.export(out / "data")
     budget = Budget(given.settings, 60 * given.minutes, 60 * given.limit, given.threads)
     environments = given.environments or Path("runs/peers/environments")
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def outcome_of(
-    name: str, folder: Path, environments: Path, asked: Questions, budget: Budget
+    name: str, folder: Path, environments: Path, asked: TaskData, budget: Budget
 ) -> dict[str, Any]:
     """Tune a peer and evaluate what was chosen: its rows and words, or why there are none."""
     peer = PEERS[name]
@@ -122,7 +122,7 @@ def outcome_of(
     }
 
 
-def figures(name: str, best: Trial, trials: Sequence[Trial], asked: Questions) -> list[Row]:
+def figures(name: str, best: Trial, trials: Sequence[Trial], asked: TaskData) -> list[Row]:
     """Rows of a peer: quality on test, what it cost, and every trial on validation."""
     dataset = asked.dataset
     seeds = [0] if PEERS[name].random else []

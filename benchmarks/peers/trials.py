@@ -50,7 +50,7 @@ class Budget:
     threads: int
 
 
-class Questions:
+class TaskData:
     """Who is asked for in each part, and what they went on to: all that evaluation needs."""
 
     def __init__(self, dataset: Dataset, validation_users: int) -> None:
@@ -157,11 +157,11 @@ class Trial:
 
 
 def try_setting(
-    peer: Peer, settings: Settings, folder: Path, python: Path, asked: Questions, budget: Budget
+    peer: Peer, settings: Settings, folder: Path, python: Path, asked: TaskData, budget: Budget
 ) -> Trial:
     """Fit, answer and evaluate on validation; what an earlier call finished is kept.
 
-    ``folder`` is two levels below the folder that `Questions.export` wrote ``data`` to.
+    ``folder`` is two levels below the folder that `TaskData.export` wrote ``data`` to.
     """
     if not (folder / FITTED).exists():
         shutil.rmtree(folder, ignore_errors=True)

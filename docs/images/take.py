@@ -81,7 +81,7 @@ def _visit(page: Any, address: str, size: str, theme: str, out: Path) -> None:
     for name in names:
         if name == "item":
             _go(page, address, "for-you")
-            page.get_by_role("button", name="Look closer").first.click()
+            page.get_by_role("button", name="Details").first.click()
             page.locator(".st-key-chosen-item").wait_for()
         elif name != "for-you":
             _go(page, address, name)

@@ -51,7 +51,7 @@ class Recommender:
     def fit(
         cls,
         dataset: Dataset,
-        model: str | Variant = "v9",
+        model: str | Variant = "two-tower",
         *,
         seed: int = 0,
         text_encoder: str = "minilm",
@@ -92,7 +92,7 @@ class Recommender:
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
         if not variant.model.has_towers:
             raise InputError(
-                f"model {name!r} has no towers to serve", "fit a two-tower, for example v9"
+                f"model {name!r} has no towers to serve", "fit a two-tower, for example v10"
             )
         trained = train_variant(variant, dataset, name=name, seed=seed, checkpoint=checkpoint)
         blend, shipped = fitted_blend(trained, dataset), trained

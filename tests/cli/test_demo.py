@@ -13,7 +13,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(
         "streamlit.web.cli.main", lambda arguments, **_: calls.append(list(arguments))
     )
-    monkeypatch.setattr("twotower.demo.cache.open_once", lambda *_: None)
+    monkeypatch.setattr("twotower.demo.loaded_bundle.open_once", lambda *_: None)
     return calls
 
 

@@ -69,6 +69,10 @@ COLUMNS: dict[str, list[Any]] = {
     "release_date": TIMES, "average_rating": RATINGS, "rating_number": RATINGS, "": TEXTS,
     "features": TEXTS, "description": TEXTS, "genres": TEXTS, "1": TEXTS, "2": TIMES,
 }  # fmt: skip
+GOOD: dict[str, list[Any]] = {
+    "user": ["u1", "u2", "é"], "item": ["7", "007", "12"], "time": [1600000000, 1600000001],
+    "title": ["T", None], "price": [5, "12,99"],
+}  # fmt: skip
 ENCODINGS = ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-32", "cp932"]
 ENDS = ["\n", "\r\n", "\r", "\n\n"]
 SEPARATORS = [",", ";", "\t", "|", "::", " ", "\x01", "||", "é"]
@@ -92,9 +96,9 @@ def make(folder: Path, rng: random.Random) -> tuple[Path, dict[str, Any]]:
     """Write one log, and sometimes a catalogue; returns the path and arguments of `prepare`."""
     for name in ("log", "items")[: rng.choice([1, 1, 2])]:
         data = make_file(rng, catalogue=name == "items")
-        (folder / (name + rng.choice(SUFFIXES[: rng.choice([1, 8, len(SUFFIXES)])]))).write_bytes(
-            data
-        )
+        (
+            folder / (name + rng.choice(SUFFIXES[: rng.choice([1, 4, 8, len(SUFFIXES)])]))
+        ).write_bytes(data)
     given: dict[str, Any] = {}
     if rng.random() < 0.3:
         with contextlib.suppress(ValidationError):
@@ -127,17 +131,19 @@ def make_options(rng: random.Random) -> dict[str, Any]:
 def make_file(rng: random.Random, *, catalogue: bool) -> bytes:
     """The bytes of one file, sometimes damaged."""
     usual = ["item", "title", "price"] if catalogue else ["user", "item", "time"]
-    names = usual if rng.random() < 0.7 else rng.sample(list(COLUMNS), rng.randint(1, 6))
+    names = usual if rng.random() < 0.85 else rng.sample(list(COLUMNS), rng.randint(1, 6))
     names = names + rng.sample(list(COLUMNS), rng.choice([0, 0, 1, 3]))
-    height = rng.choice([0, 1, 3, 8, 30])
-    pools = [
-        rng.sample(COLUMNS[name], rng.randint(1, len(COLUMNS[name])))
-        if rng.random() < 0.3
-        else rng.choice([rng.sample(COLUMNS[name], rng.randint(1, 3)), COLUMNS[name][:4]])
-        for name in names
-    ]
+    height = rng.choice([0, 1, 3, 8, 8, 8, 30, 30, 30])
+    tame = rng.random() < 0.8  # most of a file is as it should be, so that the rest is reached
+    pools = []
+    for name in names:
+        pool = COLUMNS[name]
+        if tame and name in usual:
+            pools.append(GOOD[name])
+        else:
+            pools.append(rng.sample(pool, rng.choice([1, 2, 3, len(pool)])))
     rows = [[rng.choice(pool) for pool in pools] for _ in range(height)]
-    kind = rng.choice(["csv", "csv", "csv", "json", "json", "json", "parquet", "parquet", "bytes"])
+    kind = rng.choice(["csv", "json"] * 5 + ["parquet"] * 4 + ["bytes"])
     if kind == "csv":
         data = as_csv(names, rows, rng)
     elif kind == "json":
@@ -146,9 +152,9 @@ def make_file(rng: random.Random, *, catalogue: bool) -> bytes:
         data = as_parquet(names, rows, rng)
     else:
         data = rng.randbytes(rng.choice([0, 1, 10, 300]))
-    if rng.random() < 0.25:
-        data = compressed(data, rng)
     if rng.random() < 0.2:
+        data = compressed(data, rng)
+    if rng.random() < 0.12:
         data = damaged(data, rng)
     return data
 
@@ -206,7 +212,14 @@ def as_parquet(names: list[str], rows: list[list[Any]], rng: random.Random) -> b
         try:
             arrays.append(pa.array(values, kind))
         except (pa.ArrowException, TypeError, ValueError, OverflowError, AttributeError):
-            arrays.append(pa.array([None if value is None else str(value)[:9] for value in values]))
+            arrays.append(
+                pa.array(
+                    [
+                        None if value is None else str(value).replace("\ud800", "")[:9]
+                        for value in values
+                    ]
+                )
+            )
     sink = io.BytesIO()
     try:
         pq.write_table(pa.Table.from_arrays(arrays, names), sink)
@@ -217,6 +230,8 @@ def as_parquet(names: list[str], rows: list[list[Any]], rng: random.Random) -> b
 
 
 def arrow_value(value: Any, kind: pa.DataType) -> Any:
+    if isinstance(value, str):
+        value = value.replace("\ud800", "")
     if value is None or isinstance(value, list | dict):
         return None
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -231,11 +246,11 @@ def arrow_value(value: Any, kind: pa.DataType) -> Any:
         return uuid.UUID(int=len(str(value))).bytes
     if pa.types.is_boolean(kind):
         return bool(value)
-    return str(value).replace("\ud800", "")
+    return str(value)
 
 
 def compressed(data: bytes, rng: random.Random) -> bytes:
-    kind = rng.choice(["gzip", "bz2", "xz", "zstd", "zip", "two"])
+    kind = rng.choice(["gzip", "bz2", "xz", "zstd", "zip", "zip", "gzip", "two"])
     if kind == "gzip":
         return gzip.compress(data)
     if kind == "bz2":
@@ -302,10 +317,8 @@ def main() -> None:
                 raise
             last = traceback.extract_tb(error.__traceback__)[-1]
             counts["fault"] += 1
-            print(
-                f"{number}: {type(error).__name__}: {str(error)[:200]!r} "
-                f"at {last.filename}:{last.lineno}"
-            )
+            place = f"{last.filename}:{last.lineno}"
+            print(f"{number}: {type(error).__name__}: {str(error)[:200]!r} at {place}")
     print(dict(counts))
     sys.exit(1 if counts["fault"] else 0)
 

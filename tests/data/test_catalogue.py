@@ -150,7 +150,7 @@ def test_strict_stops_at_a_repeated_item(tmp_path: Path) -> None:
 def test_a_catalogue_without_items_is_an_error(tmp_path: Path) -> None:
     shop(tmp_path, '{"parent_asin": ""}')
     with pytest.raises(
-        InputError, match=r"catalogue .*meta\.jsonl has no usable item: 1 rows read, rejected"
+        InputError, match=r"catalogue .*meta\.jsonl has no usable item: 1 rows read, all rejected"
     ):
         prepare(tmp_path, settings=ALL)
 

@@ -623,3 +623,27 @@ def test_a_file_of_another_shape_is_one_line(name: str, tmp_path: Path) -> None:
     write(tmp_path, {**files, file: change(str(files[file]))})
     with pytest.raises(InputError, match=told):
         prepare(tmp_path, format=name)
+
+
+def test_the_documents_list_every_format() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    assert [entry.name for entry in FORMATS if f"| `{entry.name}` |" not in text] == []
+
+
+def test_files_of_a_formats_names_with_another_content_are_tables(tmp_path: Path) -> None:
+    """A name alone must not decide: their columns would be read as other ones."""
+    write(
+        tmp_path / "a",
+        {"train.txt": "user item time\n1 5 1\n", "test.txt": "user item time\n1 6 2\n"},
+    )
+    write(tmp_path / "b", {"train.txt": "1 5 3\n2 6 4\n", "test.txt": "1 7 5\n"})
+    write(
+        tmp_path / "c",
+        {"ratings_small.csv": "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n"},
+    )
+    assert histories(prepare(tmp_path / "a", settings=ALL)) == {"1": ["5", "6"]}
+    with pytest.raises(InputError, match="has no header"):
+        prepare(tmp_path / "b", settings=ALL)
+    small = prepare(tmp_path / "c", settings=ALL)
+    assert "format" not in small.summary
+    assert small.summary["read"] == 1

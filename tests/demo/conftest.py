@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from twotower.data import Dataset, columns
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle
 
 HTML = "<b>Bold</b><script>window.broken = true</script> & Sons"
 TITLES = {4: HTML, 6: "🐉 Dragon Émoji", 8: None, 10: "Pokémon " + "x" * 300}
@@ -64,8 +64,8 @@ def bundle_folder(run_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def opened(bundle_folder: Path) -> Opened:
-    return Opened.of(bundle_folder)
+def loaded(bundle_folder: Path) -> LoadedBundle:
+    return LoadedBundle.of(bundle_folder)
 
 
 @pytest.fixture(scope="session")

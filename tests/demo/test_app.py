@@ -17,8 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 import twotower.demo
 from twotower.bundle import load_bundle, save_bundle
-from twotower.demo.cache import open_once
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle, open_once
 from twotower.demo.views.for_you import SHOWN, VARIETY
 from twotower.evaluation.results import read_results, write_results
 
@@ -84,7 +83,7 @@ def test_no_folder_beside_the_app_is_taken_for_pages_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_is_drawn_whole(start: Start, page: str) -> None:
+def test_every_page_is_drawn_without_errors(start: Start, page: str) -> None:
     test = start(page)
     assert not test.exception
     assert not test.error
@@ -108,17 +107,17 @@ def test_the_menu_leads_to_every_page(start: Start, page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_chart_has_words_for_those_who_do_not_see_it(start: Start, page: str) -> None:
+def test_every_chart_has_a_text_alternative(start: Start, page: str) -> None:
     for chart in start(page).get("plotly_chart"):
         assert len(chart.proto.alt) > 10
 
 
-def test_nothing_picked_shows_what_is_popular_and_where_to_begin(
-    start: Start, opened: Opened
+def test_without_picks_popular_items_and_scenarios_are_shown(
+    start: Start, loaded: LoadedBundle
 ) -> None:
     test = start()
     assert recommended(test) == []
-    assert escape(opened.item(int(opened.rivals.popularity.argmax())).title) in html(test)
+    assert escape(loaded.item(int(loaded.baselines.popularity.argmax())).title) in html(test)
     assert [one.label for one in test.button if "scenario" in str(one.key)]
 
 
@@ -131,7 +130,7 @@ def test_a_scenario_fills_the_picks_and_recommends(start: Start) -> None:
     assert not set(picks) & set(recommended(test))
 
 
-def test_each_pick_changes_the_answer_and_can_be_taken_back(start: Start) -> None:
+def test_each_pick_changes_the_recommendations_and_can_be_removed(start: Start) -> None:
     test = start(picks=["i02"])
     first = recommended(test)
     test.button(key=f"more-{first[0]}").click().run()
@@ -158,7 +157,7 @@ def test_any_search_is_safe(start: Start, text: str) -> None:
     assert not test.exception
     assert not test.error
     hits = [one for one in test.button if str(one.key).startswith("pick-")]
-    assert hits or any("No title is like that" in one.value for one in test.info)
+    assert hits or any("No title matches" in one.value for one in test.info)
 
 
 def test_titles_are_escaped(start: Start) -> None:
@@ -168,26 +167,26 @@ def test_titles_are_escaped(start: Start) -> None:
     assert "Item i08, without a title" in html(test)
 
 
-def test_filters_and_variety_narrow_the_answer(start: Start, opened: Opened) -> None:
+def test_filters_and_variety_narrow_the_answer(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02", "i04"])
     test.multiselect(key="categories").set_value(["sport"]).run()
-    shown = [opened.shown(one) for one in recommended(test)]
+    shown = [loaded.shown(one) for one in recommended(test)]
     assert {one.category for one in shown} == {"sport"}
     test.select_slider(key="variety").set_value("Balanced").run()
     assert len(recommended(test)) == VARIETY["Balanced"][0]  # one series is all of sport
     assert any("pass these filters" in one.value for one in test.caption)
 
 
-def test_a_price_limit_holds(start: Start, opened: Opened) -> None:
+def test_a_price_limit_holds(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     test.selectbox(key="price").select_index(2).run()
-    limit = opened.prices[1]
-    shown = [opened.shown(one) for one in recommended(test)]
+    limit = loaded.prices[1]
+    shown = [loaded.shown(one) for one in recommended(test)]
     assert shown
     assert all(one.price is not None and one.price <= limit for one in shown)
 
 
-def test_a_wish_is_enough(start: Start) -> None:
+def test_a_description_is_enough(start: Start) -> None:
     test = start()
     test.text_input(key="wish").set_value("racing").run()
     assert len(recommended(test)) == SHOWN
@@ -196,23 +195,23 @@ def test_a_wish_is_enough(start: Start) -> None:
     assert not test.error
 
 
-def test_simpler_models_stand_beside(start: Start) -> None:
+def test_simpler_models_are_compared(start: Start) -> None:
     test = start(picks=["i02", "i04"])
     test.toggle(key="compare").set_value(True).run()
     assert "Item-kNN" in html(test)
     assert "Popularity" in html(test)
 
 
-def test_looking_closer_opens_the_item(start: Start, opened: Opened) -> None:
+def test_details_opens_the_item(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     wanted = recommended(test)[0]
     test.button(key=f"open-{wanted}").click().run()
-    assert "What is like it" in [one.value for one in test.subheader]
-    assert opened.shown(wanted).title in html(test)
+    assert "Similar items" in [one.value for one in test.subheader]
+    assert loaded.shown(wanted).title in html(test)
     assert "By shared users" in html(test)
 
 
-def test_an_item_that_is_gone_is_said_to_be(start: Start) -> None:
+def test_an_item_that_is_gone_is_an_error_message(start: Start) -> None:
     test = start("item", item="no-such-item")
     assert "unknown item 'no-such-item'" in said(test)
 
@@ -225,27 +224,27 @@ def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
     assert html(test).count("tt-found") >= 1
     assert "tt-badge" in html(test)
     test.toggle(key="parts").set_value(True).run()
-    parts = ["Towers alone", "Least squares alone", "Item-kNN", "Popularity"]
+    parts = ["Towers alone", "Implicit ALS alone", "Item-kNN", "Popularity"]
     assert re.findall("<h3>(.*?)</h3>", html(test)) == heads + parts
     test.toggle(key="hide").set_value(False).run()
     assert "Hidden item" not in html(test)
 
 
-def test_peers_are_asked_with_what_was_hidden_from_them(start: Start, opened: Opened) -> None:
-    row = opened.pipeline.contents.users.index("u03")
-    told = [opened.item(one).item_id for one in opened.pipeline.contents.histories.row(row)[:-1]]
-    scores = opened.peers["mf"].scores(row, earlier=True)
+def test_comparison_models_rank_the_hidden_item(start: Start, loaded: LoadedBundle) -> None:
+    row = loaded.pipeline.contents.users.index("u03")
+    known = [loaded.item(one).item_id for one in loaded.pipeline.contents.histories.row(row)[:-1]]
+    scores = loaded.peers["mf"].scores(row, earlier=True)
     first = next(
-        opened.item(one)
+        loaded.item(one)
         for one in np.argsort(-scores, kind="stable").tolist()
-        if opened.item(one).item_id not in told
+        if loaded.item(one).item_id not in known
     )
     shown = html(start("known-user", user="u03"))
     mf = shown.partition("<h3>Matrix factorisation</h3>")[2]
     assert mf.partition("</li>")[0].count(escape(first.title)) >= 1
 
 
-def test_a_bundle_without_peers_says_how_to_add_some(
+def test_a_bundle_without_comparison_models_explains_how_to_add_them(
     start: Start, bundle_folder: Path, tmp_path: Path
 ) -> None:
     bundle = load_bundle(bundle_folder)
@@ -255,20 +254,20 @@ def test_a_bundle_without_peers_says_how_to_add_some(
     assert any("carries no other models" in one.value for one in test.caption)
 
 
-def test_users_that_were_got_right_have_the_item_marked(start: Start, opened: Opened) -> None:
-    assert opened.found_users
-    assert set(opened.found_users) <= set(opened.example_users)
+def test_users_with_a_hit_have_the_item_marked(start: Start, loaded: LoadedBundle) -> None:
+    assert loaded.found_users
+    assert set(loaded.found_users) <= set(loaded.example_users)
     test = start("known-user")
-    next(one for one in test.button if one.label == "One it got right").click().run()
-    assert test.session_state["user"] in opened.found_users
+    next(one for one in test.button if one.label == "A user with a hit").click().run()
+    assert test.session_state["user"] in loaded.found_users
     served = html(test).partition("<h3>Two-tower</h3>")[2].partition("</ol>")[0]
     assert "tt-found" in served
 
 
-def test_an_unknown_user_is_answered_with_one_that_exists(start: Start) -> None:
-    test = start("known-user", user="nobody")
+def test_an_unknown_user_id_suggests_an_existing_one(start: Start) -> None:
+    test = start("known-user", user="unknown")
     assert "No user has this id" in test.info[0].value
-    next(one for one in test.button if one.label == "Somebody else").click().run()
+    next(one for one in test.button if one.label == "Another user").click().run()
     assert not test.info
 
 
@@ -278,16 +277,16 @@ def test_models_shows_the_figures_of_the_file(start: Start) -> None:
     assert "0.1234" in shown
     assert "[0.1134, 0.1334]" in shown
     assert shown.index(">v9<") < shown.index(">popularity<")  # the best first
-    assert [one.value for one in test.subheader] == ["Do easy questions flatter?"]
+    assert [one.value for one in test.subheader] == ["Sampled against full ranking"]
 
 
 def test_models_shows_a_whole_study(start: Start, study_file: Path) -> None:
     test = start("models", results=study_file)
     assert not test.error
     assert [one.value for one in test.subheader] == [
-        "Cold start", "By activity", "New users, by history", "People that training never saw",
-        "What each part is worth", "What the towers listen to", "How they learned",
-        "What they cost", "Do easy questions flatter?",
+        "Cold start", "By activity", "New users, by history", "Users held out of training",
+        "Ablation: what each part is worth", "Gate weights of the towers", "Training curves",
+        "Training time", "Sampled against full ranking",
     ]  # fmt: skip
     assert [one.label for one in test.tabs] == [
         "Full ranking", "Among 100 sampled items", "New items", "New users", "Known users",
@@ -307,7 +306,7 @@ def test_models_draws_the_lines_that_are_chosen(start: Start, study_file: Path) 
     assert named.count(["v2", "v1"]) == 4  # three scales and the epochs
 
 
-def test_other_splits_of_the_data_set_stand_apart(
+def test_other_splits_of_the_data_set_are_shown_apart(
     start: Start, study_file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "one.json").write_text(study_file.read_text())
@@ -318,11 +317,11 @@ def test_other_splits_of_the_data_set_stand_apart(
     assert ["hold" in plainly(one.value) for one in test.header] == [True]
 
 
-def test_models_without_results_says_how_to_get_some(
+def test_models_without_results_explains_how_to_get_them(
     start: Start, bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("twotower.demo.cache.places", lambda *_: [tmp_path])
+    monkeypatch.setattr("twotower.demo.figures.places", lambda *_: [tmp_path])
     assert "No results were found" in start("models").info[0].value
 
 
@@ -358,36 +357,36 @@ def test_serving_shows_larger_catalogues_that_were_measured(
     assert "7.25 MB" not in html(start("serving", results=tmp_path))
 
 
-def test_data_says_what_was_rejected(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
+def test_data_shows_rejected_rows(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
     assert "rejected: a rating that is no number" in html(start("data"))
     shutil.copytree(bundle_folder, tmp_path / "bundle")
     alone = start("data", bundle=tmp_path / "bundle")
-    assert "does not lie beside the bundle" in alone.info[0].value
+    assert "no prepared data set beside the bundle" in alone.info[0].value
 
 
-def test_a_missing_bundle_is_said_in_words(start: Start, tmp_path: Path) -> None:
+def test_a_missing_bundle_is_an_error_message(start: Start, tmp_path: Path) -> None:
     test = start(bundle=tmp_path)
     assert "is not a bundle" in said(test)
     assert "make quickstart" in test.info[0].value
 
 
-def test_a_bundle_without_items_is_said_in_words(
+def test_a_bundle_without_items_is_an_error_message(
     start: Start, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = load_bundle(bundle_folder)
     empty = SimpleNamespace(manifest=bundle.manifest, contents=SimpleNamespace(items=()))
-    monkeypatch.setattr("twotower.demo.opened.load_bundle", lambda _: empty)
+    monkeypatch.setattr("twotower.demo.loaded_bundle.load_bundle", lambda _: empty)
     assert "holds no items" in said(start())
 
 
-def test_filters_stay_while_another_page_is_looked_at(start: Start) -> None:
+def test_filters_stay_while_another_page_is_open(start: Start) -> None:
     test = start(picks=["i02"])
     test.multiselect(key="categories").set_value(["sport"]).run()
     test.button(key=f"open-{recommended(test)[0]}").click().run()
     assert test.session_state["categories"] == ["sport"]
 
 
-def test_a_filter_of_another_bundle_is_forgotten(start: Start) -> None:
+def test_a_filter_of_another_bundle_is_dropped(start: Start) -> None:
     test = start(picks=["i02"], categories=["no such"], price="Up to 7")
     assert not test.error
     assert len(recommended(test)) == SHOWN
@@ -412,7 +411,7 @@ def test_another_bundle_in_the_same_folder_is_read(
     assert "does not match its own sha256" in said(test.run())
 
 
-def test_an_unforeseen_error_shows_no_traceback(
+def test_an_unexpected_error_shows_no_traceback(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -425,7 +424,7 @@ def test_an_unforeseen_error_shows_no_traceback(
     assert "secret" not in test.error[0].value
 
 
-def test_a_service_that_is_away_is_said_in_words(
+def test_an_unreachable_service_is_an_error_message(
     start: Start, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start()

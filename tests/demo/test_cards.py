@@ -1,7 +1,7 @@
 import pytest
 
 from twotower.demo import cards
-from twotower.demo.opened import Item
+from twotower.demo.loaded_bundle import Item
 
 EVIL = "<img src=x onerror=alert(1)>\"'&"
 
@@ -19,18 +19,18 @@ EVIL = "<img src=x onerror=alert(1)>\"'&"
         cards.short(EVIL),
     ],
 )
-def test_what_comes_from_data_is_escaped(html: str) -> None:
+def test_text_from_data_is_escaped(html: str) -> None:
     assert "<img" not in html
     assert "&lt;" in html
 
 
-def test_a_tile_says_what_is_known_only() -> None:
+def test_a_tile_shows_known_values_only() -> None:
     html = cards.tile(Item("1", "Dragon", None, None), [])
     assert "None" not in html
     assert "nan" not in html
 
 
-def test_marks_what_is_shared_and_what_was_found() -> None:
+def test_shared_titles_and_the_hidden_item_are_marked() -> None:
     items = [Item(str(one), f"T{one}", None, None) for one in range(3)]
     html = cards.ranked_list("Name", "note", items, {"0": 3, "2": 1}, "1", {"2": "↑ from 7"})
     assert html.count("tt-shared") == 1
@@ -39,8 +39,8 @@ def test_marks_what_is_shared_and_what_was_found() -> None:
     assert html.count("↑ from 7") == 1
 
 
-def test_an_empty_list_says_so() -> None:
-    assert "Nothing to say" in cards.ranked_list("Name", "", [], {})
+def test_an_empty_list_has_a_note() -> None:
+    assert "No recommendations" in cards.ranked_list("Name", "", [], {})
 
 
 def test_a_long_title_is_cut_for_charts() -> None:

@@ -5,35 +5,35 @@ import httpx
 import pytest
 
 from twotower.demo.engine import InProcess, OverHttp
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.errors import InputError, TwoTowerError
 from twotower.inference import Filters, RecommendOptions, Request
 
 FOUR = RecommendOptions(4)
 
 
-def service(opened: Opened, seen: list[dict]) -> httpx.MockTransport:
+def service(loaded: LoadedBundle, seen: list[dict]) -> httpx.MockTransport:
     """Answers as the service does, from the bundle."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/model":
             return httpx.Response(200, json={"model_version": "v9-other"})
         if request.url.path.endswith("/similar"):
-            items = opened.pipeline.similar_items("i02", 3)
+            items = loaded.pipeline.similar_items("i02", 3)
             return httpx.Response(200, json={"items": [asdict(one) for one in items]})
         body = json.loads(request.content)
         seen.append(body)
-        items = opened.pipeline.recommend(history=body["history"], k=body["k"])
+        items = loaded.pipeline.recommend(history=body["history"], k=body["k"])
         return httpx.Response(200, json={"items": [asdict(one) for one in items]})
 
     return httpx.MockTransport(answer)
 
 
-def test_a_service_answers_as_the_bundle_does(opened: Opened) -> None:
+def test_a_service_recommends_as_the_bundle_does(loaded: LoadedBundle) -> None:
     seen: list[dict] = []
     there, here = (
-        OverHttp("http://service", "key", service(opened, seen)),
-        InProcess(opened.pipeline),
+        OverHttp("http://service", "key", service(loaded, seen)),
+        InProcess(loaded.pipeline),
     )
     request = Request(history=["i02", "i04"])
     assert there.recommend(request, FOUR) == here.recommend(request, FOUR)
@@ -46,7 +46,7 @@ def test_a_service_answers_as_the_bundle_does(opened: Opened) -> None:
     assert seen[-1]["exclude_seen"] is False
 
 
-def test_a_service_that_is_away_is_named() -> None:
+def test_an_unreachable_service_is_named() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from twotower.demo.figures import find_figures, places, stamp
 
 
-def test_reads_results_and_passes_over_other_files(run_folder: Path, tmp_path: Path) -> None:
+def test_reads_results_and_skips_other_files(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text((run_folder / "results.json").read_text())
     (tmp_path / "published.json").write_text(json.dumps({"source": "a paper", "rows": []}))
     (tmp_path / "cut.json").write_text('{"meta": {')
@@ -17,11 +17,11 @@ def test_reads_results_and_passes_over_other_files(run_folder: Path, tmp_path: P
     assert found.of("blocks", "another split") == []
 
 
-def test_what_is_given_counts_alone(tmp_path: Path) -> None:
+def test_given_paths_replace_the_default_ones(tmp_path: Path) -> None:
     assert places(tmp_path / "bundle", [Path("mine.json")]) == [Path("mine.json")]
 
 
-def test_what_comes_with_the_bundle_is_found_and_counts_last(tmp_path: Path) -> None:
+def test_results_of_the_bundle_are_found_and_count_last(tmp_path: Path) -> None:
     own = [
         tmp_path / "results.json",
         *(tmp_path / "bundle" / name for name in ("results.json", "results")),

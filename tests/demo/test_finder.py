@@ -34,11 +34,11 @@ def found(finder: TitleFinder, text: str, k: int = 8) -> list[str | None]:
         ("émoji", "🐉 Émoji"),
     ],
 )
-def test_finds_what_was_meant(finder: TitleFinder, text: str, first: str) -> None:
+def test_finds_mistyped_titles(finder: TitleFinder, text: str, first: str) -> None:
     assert found(finder, text)[0] == first
 
 
-def test_among_equals_the_most_bought_comes_first(finder: TitleFinder) -> None:
+def test_among_equal_matches_the_most_bought_comes_first(finder: TitleFinder) -> None:
     assert found(finder, "dragon saga")[:2] == ["Dragon Saga 2", "Dragon Saga"]
 
 
@@ -47,11 +47,11 @@ def test_an_exact_word_beats_a_longer_one(finder: TitleFinder) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?!", "qqqqqqq", "🐉", "0" * 10_000])
-def test_finds_nothing_without_complaint(finder: TitleFinder, text: str) -> None:
+def test_no_match_gives_no_rows(finder: TitleFinder, text: str) -> None:
     assert found(finder, text) == []
 
 
-def test_no_more_than_asked_for(finder: TitleFinder) -> None:
+def test_no_more_than_k_are_found(finder: TitleFinder) -> None:
     assert len(found(finder, "d", k=1)) == 1
 
 
@@ -68,7 +68,7 @@ def test_any_text_is_safe(text: str) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_million_titles_are_searched_while_one_types() -> None:
+def test_a_million_titles_are_searched_as_you_type() -> None:
     rng = np.random.default_rng(0)
     letters = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", dtype="S1")
     words = [b"".join(row).decode() for row in rng.choice(letters, (20_000, 7))]

@@ -15,11 +15,11 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PAGES = {
-    "Known user": "Somebody with a history",
-    "Item": "One item, up close",
+    "Known user": "Known user",
+    "Item": "Item details",
     "Models": "How good is it?",
-    "Serving": "What does an answer cost?",
-    "About the data": "What it learned from",
+    "Serving": "Serving latency",
+    "About the data": "Training data",
     "For you": "Pick a few things you like",
 }
 
@@ -137,8 +137,8 @@ def test_from_three_picks_to_every_page(visit: Visit) -> None:
     narrowed = visit.recommended()
     assert narrowed != shown
 
-    page.get_by_role("button", name="Look closer").first.click()
-    visit.expect("document.querySelector('h1')?.innerText === 'One item, up close'")
+    page.get_by_role("button", name="Details").first.click()
+    visit.expect("document.querySelector('h1')?.innerText === 'Item details'")
     assert narrowed[0] in visit.texts(".st-key-chosen-item .tt-title")
     page.locator(".js-plotly-plot").first.wait_for(timeout=20_000)
 

@@ -4,7 +4,7 @@ import pytest
 from twotower.demo.projection import Projection
 
 
-def test_shows_the_two_directions_that_differ_most() -> None:
+def test_projects_on_the_first_two_principal_components() -> None:
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(200, 2)).astype(np.float32) * [5, 2]
     turn = np.linalg.qr(rng.normal(size=(6, 6)))[0][:2]

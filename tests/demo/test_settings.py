@@ -13,5 +13,5 @@ def test_arguments_come_before_the_environment() -> None:
     )
 
 
-def test_arguments_of_others_are_passed_over() -> None:
+def test_other_arguments_are_ignored() -> None:
     assert DemoSettings.read(["-q", "--strict-markers", "tests"], {}).bundle == DEFAULT_BUNDLE

@@ -58,7 +58,7 @@ def tarred(bundle: Path, target: Path) -> None:
         archive.add(bundle, "bundle")
 
 
-def test_a_folder_is_what_it_is(bundle_folder: Path) -> None:
+def test_a_folder_is_used_as_it_is(bundle_folder: Path) -> None:
     assert find_bundle(str(bundle_folder)) == bundle_folder
 
 
@@ -79,7 +79,7 @@ def test_a_manifest_leads_to_its_files(bundle_folder, tmp_path, site) -> None:
     assert len(site.asked) == len(list(bundle_folder.iterdir()))
 
 
-def test_what_is_not_whole_is_not_kept(bundle_folder, tmp_path, site) -> None:
+def test_incomplete_downloads_are_not_kept(bundle_folder, tmp_path, site) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(bundle_folder, broken)
     vectors = broken / "item_vectors.safetensors"
@@ -103,7 +103,7 @@ def test_an_archive_cannot_write_elsewhere(bundle_folder, tmp_path, site) -> Non
     assert not list(tmp_path.rglob("outside.txt"))
 
 
-def test_what_is_no_archive_is_said_to_be_none(tmp_path, site) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path, site) -> None:
     (site.folder / "b.zip").write_text("not a zip")
     with pytest.raises(ArtefactError, match="not an archive that can be read"):
         find_bundle(f"{site.address}/b.zip", tmp_path / "cache")

@@ -30,7 +30,7 @@ def lists(draw: st.DrawFn) -> Any:
 
 @settings(deadline=None)
 @given(lists(), st.integers(0, 1000))
-def test_they_are_what_their_formulae_say_pair_by_pair(found: Any, seed: int) -> None:
+def test_diversity_equals_its_formula_pair_by_pair(found: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((ITEMS, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -92,11 +92,11 @@ def test_best_sellers_are_popular_and_not_novel() -> None:
     assert novelty(rare, events, 1000)[0] == pytest.approx((np.log2(1001 / 2) + np.log2(1001)) / 2)
 
 
-def test_an_item_without_a_title_is_like_nothing() -> None:
+def test_an_item_without_a_title_is_similar_to_none() -> None:
     assert vector_diversity(np.array([[0, 1]]), np.zeros((2, 3), np.float32)).tolist() == [1]
 
 
-def test_facts_come_from_training_and_say_what_the_catalogue_allows() -> None:
+def test_facts_come_from_training_and_allow_what_the_catalogue_has() -> None:
     train = Histories.from_lists([[0, 0, 1], [], [1]])
     catalogue = pl.DataFrame({"category": ["b", None, "a", "b"]})
     facts = ListFacts.fit(train, catalogue, None)

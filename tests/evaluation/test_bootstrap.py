@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from twotower.errors import InputError
-from twotower.evaluation.bootstrap import bootstrap_interval
+from twotower.evaluation.significance import bootstrap_interval
 
 
 def test_the_interval_is_that_of_the_normal_approximation() -> None:
@@ -14,7 +14,7 @@ def test_the_interval_is_that_of_the_normal_approximation() -> None:
     np.testing.assert_allclose(high, values.mean(axis=0) + error, atol=0.1 * error.max())
 
 
-def test_it_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_it_covers_the_truth_about_as_often_as_its_confidence() -> None:
     rng = np.random.default_rng(1)
     samples = rng.random((300, 200))  # every column a sample of its own
     low, high = bootstrap_interval(samples, resamples=500, confidence=0.9)
@@ -27,7 +27,7 @@ def test_resampling_is_shared_repeatable_and_independent_of_the_chunks(
     values = np.random.default_rng(0).random((50, 1))
     low, high = bootstrap_interval(np.hstack([values, 2 * values]), resamples=100, seed=3)
     np.testing.assert_allclose([low[1], high[1]], [2 * low[0], 2 * high[0]])
-    monkeypatch.setattr("twotower.evaluation.bootstrap._CHUNK_DRAWS", 1000)
+    monkeypatch.setattr("twotower.evaluation.significance._CHUNK_DRAWS", 1000)
     np.testing.assert_allclose(bootstrap_interval(values, resamples=100, seed=3)[0], low[:1])
     assert bootstrap_interval(values, resamples=100, seed=4)[0][0] != low[0]
 

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from twotower.errors import InputError
-from twotower.evaluation.merge_results import kept_of
+from twotower.evaluation.merge_results import kept_results
 from twotower.evaluation.results import Absent, Difference, Earlier, Meta, Results, Row
 
 FIRST, SECOND = (
@@ -43,8 +43,8 @@ OLD = Results(
 )
 
 
-def test_other_models_keep_their_figures_and_say_where_they_are_from() -> None:
-    kept = kept_of(OLD, [row("v9", 0.2)], {"v9"})
+def test_other_models_keep_their_figures_and_provenance() -> None:
+    kept = kept_results(OLD, [row("v9", 0.2)], {"v9"})
     assert [one.model for one in kept.rows] == ["popularity", "v1", "v4"]
     assert kept.differences == OLD.differences
     assert kept.absent == OLD.absent
@@ -52,30 +52,30 @@ def test_other_models_keep_their_figures_and_say_where_they_are_from() -> None:
     assert kept.earlier == [Earlier(meta=FIRST, models=["popularity", "v1", "v4"])]
 
 
-def test_a_difference_to_what_is_measured_again_is_gone() -> None:
-    assert not kept_of(OLD, [row("v1")], {"v1", "v7"}).differences
-    assert not kept_of(OLD, [row("v1")], {"v1", "v7"}).absent
+def test_a_difference_to_a_model_measured_again_is_dropped() -> None:
+    assert not kept_results(OLD, [row("v1")], {"v1", "v7"}).differences
+    assert not kept_results(OLD, [row("v1")], {"v1", "v7"}).absent
 
 
-def test_a_file_that_was_continued_is_continued_again() -> None:
-    kept = kept_of(OLD, [row("v9")], {"v9"})
+def test_a_merged_file_can_be_merged_again() -> None:
+    kept = kept_results(OLD, [row("v9")], {"v9"})
     second = Results(meta=SECOND, rows=[*kept.rows, row("v9", 0.2)], earlier=kept.earlier)
-    again = kept_of(second, [row("v1")], {"v1"})
+    again = kept_results(second, [row("v1")], {"v1"})
     assert again.earlier == [
         Earlier(meta=FIRST, models=["popularity", "v4"]),
         Earlier(meta=SECOND, models=["v9"]),
     ]
-    last = kept_of(second, [row("v9")], {"v9"})
+    last = kept_results(second, [row("v9")], {"v9"})
     assert last.earlier == [Earlier(meta=FIRST, models=["popularity", "v1", "v4"])]
 
 
 @pytest.mark.parametrize("other", [{"users": 8}, {"dataset": "shop"}, {"split": "t"}])
 def test_figures_of_other_queries_are_refused(other: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="popularity was measured on 9 queries of toy, s, full"):
-        kept_of(OLD, [row("v9", **other)], {"v9"})
+        kept_results(OLD, [row("v9", **other)], {"v9"})
 
 
 def test_another_protocol_may_have_other_queries_of_the_same_data() -> None:
-    assert kept_of(OLD, [row("v9", protocol="new-users", users=3)], {"v9"}).rows
+    assert kept_results(OLD, [row("v9", protocol="new-users", users=3)], {"v9"}).rows
     with pytest.raises(InputError, match="9 queries of toy, s, full"):
-        kept_of(OLD, [row("v9", protocol="new-users", dataset="shop")], {"v9"})
+        kept_results(OLD, [row("v9", protocol="new-users", dataset="shop")], {"v9"})

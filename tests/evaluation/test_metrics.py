@@ -6,7 +6,7 @@ from ranx import evaluate as ranx_evaluate
 
 from twotower.errors import InputError
 from twotower.evaluation.metrics import hit_rate_at_k, metric_values, mrr, ndcg_at_k, recall_at_k
-from twotower.evaluation.ranks import Ranks
+from twotower.evaluation.ranking import Ranks
 
 NUM_ITEMS = 12
 RANX_NAMES = {

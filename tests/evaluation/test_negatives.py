@@ -26,7 +26,7 @@ def queries(*histories: list[int]) -> Queries:
     ),
     st.integers(1, 10),
 )
-def test_negatives_are_distinct_and_neither_seen_nor_wanted(
+def test_negatives_are_distinct_and_neither_seen_nor_targets(
     rows: list[tuple[list[int], list[int]]], count: int
 ) -> None:
     asked, wanted = queries(*[seen for seen, _ in rows]), Histories.from_lists([t for _, t in rows])
@@ -48,7 +48,7 @@ def test_every_free_item_is_drawn_equally_often() -> None:
     np.testing.assert_allclose(pairs, 1 / 15, atol=0.01)
 
 
-def test_all_free_items_can_be_asked_for() -> None:
+def test_all_free_items_can_be_drawn() -> None:
     negatives = sample_negatives(queries([0, 2]), Histories.from_lists([[4]]), 6, count=3)
     assert negatives.tolist() == [[1, 3, 5]]
 

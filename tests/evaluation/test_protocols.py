@@ -109,7 +109,7 @@ class Counting(Oracle):
         return super().scores(queries)
 
 
-def test_protocols_that_ask_the_same_share_a_pass_over_the_scores() -> None:
+def test_protocols_of_one_task_share_a_pass_over_the_scores() -> None:
     data = dataset()
     scorer = Counting(data, Part.TEST)
     evaluate(scorer, data, protocols=[*PROTOCOLS, "by-activity", "beyond-accuracy"])
@@ -128,7 +128,7 @@ def uneven() -> Dataset:
     return replace(base, interactions=Histories.from_lists(lists), split=split)
 
 
-def test_activity_parts_the_users_of_the_full_protocol() -> None:
+def test_activity_segments_the_users_of_the_full_protocol() -> None:
     data = uneven()
     queries, _ = data.held_out(Part.TEST)
     found = evaluate(ItemKNN.fit(data.train, ITEMS), data, protocols=["by-activity", "full"])
@@ -142,7 +142,7 @@ def test_activity_parts_the_users_of_the_full_protocol() -> None:
     assert list(only.values) == segments
 
 
-def test_a_history_cut_to_more_than_there_is_changes_nothing() -> None:
+def test_truncating_beyond_the_length_changes_nothing() -> None:
     data = uneven()
     scorer = ItemKNN.fit(data.train, ITEMS)  # knows a user by the history alone
     found = evaluate(scorer, data, protocols=["full", "cold-start-all"])
@@ -183,9 +183,9 @@ def test_a_protocol_that_cannot_be_answered_is_an_error_or_left_out() -> None:
     scorer = Popularity.fit(data.train, ITEMS)
     with pytest.raises(InputError, match=r"^no user of 'toy' has 20 items before the held-out"):
         evaluate(scorer, data, protocols=["full", "history-3"])
-    told = []
-    passes = plan(data, ["full", "history-3"], leave_out=lambda name, _: told.append(name))
-    assert told == ["history-3"]
+    left_out = []
+    passes = plan(data, ["full", "history-3"], leave_out=lambda name, _: left_out.append(name))
+    assert left_out == ["history-3"]
     assert [report.name for one in passes for report in one.reports] == ["full"]
     with pytest.raises(InputError, match=r"^no user of 'toy' has 20 items before the held-out"):
         plan(data, ["history-3"], leave_out=lambda *_: None)

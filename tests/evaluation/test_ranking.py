@@ -13,7 +13,6 @@ from twotower.evaluation.ranking import (
     full_ranks,
     rank_and_list,
     rank_targets,
-    sampled_ranks,
 )
 
 
@@ -65,7 +64,7 @@ def test_seen_items_are_no_candidates_unless_asked_for() -> None:
     assert full_ranks(scorer, asked, wanted, exclude_seen=False).ranks.tolist() == [3]
 
 
-def test_more_can_be_taken_out_than_the_history_holds() -> None:
+def test_more_can_be_excluded_than_the_history_holds() -> None:
     asked, wanted = queries([3]), Histories.from_lists([[2]])
     seen = Histories.from_lists([[0, 0, 3]])
     found = rank_and_list(
@@ -88,6 +87,17 @@ def test_lists_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(again, whole)
 
 
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [(-1, r"^k must be at least 1, got -1$"), (3, r"a query has 2 of 4 items left .*; ask for 2")],
+)
+def test_lists_that_cannot_be_made_are_refused(lists: int, message: str) -> None:
+    scorer, asked, wanted = Table([[5, 4, 3, 2]]), queries([0, 1]), Histories.from_lists([[2]])
+    assert rank_and_list(scorer, asked, wanted, {}, lists=2).lists.tolist() == [[2, 3]]
+    with pytest.raises(InputError, match=message):
+        rank_and_list(scorer, asked, wanted, {}, lists=lists)
+
+
 def test_a_target_in_the_history_stays_a_candidate() -> None:
     ranks = full_ranks(Table([[5, 4, 3]]), queries([0, 1]), Histories.from_lists([[1]]))
     assert ranks.ranks.tolist() == [1]
@@ -98,12 +108,12 @@ def test_a_target_may_stand_behind_another_target() -> None:
     assert ranks.ranks.tolist() == [3, 1]
 
 
-def test_equal_scores_share_the_middle_place() -> None:
+def test_equal_scores_share_the_middle_rank() -> None:
     ranks = full_ranks(Table([[1, 1, 1, 1, 0]]), queries([]), Histories.from_lists([[2]]))
     assert ranks.ranks.tolist() == [2.5]
 
 
-def test_several_equal_targets_take_different_places() -> None:
+def test_several_equal_targets_take_different_ranks() -> None:
     everything = full_ranks(Table([[1, 1, 1]]), queries([]), Histories.from_lists([[0, 1, 2]]))
     assert everything.ranks.tolist() == [1, 2, 3]
     some = full_ranks(Table([[1, 1, 1, 1, 1]]), queries([]), Histories.from_lists([[4, 1]]))
@@ -188,11 +198,11 @@ def test_blocks_smaller_than_a_batch_change_nothing(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(full_ranks(scorer, asked, wanted).ranks, whole)
 
 
-def test_sampled_ranks_count_only_negatives_and_targets() -> None:
+def test_ranks_among_sampled_negatives_count_only_negatives_and_targets() -> None:
     scorer = Table([[9, 8, 7, 6, 5, 5], [0, 1, 2, 3, 4, 5]])
     negatives = np.array([[2, 5], [3, 2]], dtype=np.int32)
     wanted = Histories.from_lists([[4], [0, 1]])
-    ranks = sampled_ranks(scorer, queries([0], []), wanted, negatives)
+    ranks = rank_targets(scorer, queries([0], []), wanted, {"sampled": negatives})["sampled"]
     assert ranks.ranks.tolist() == [2.5, 4, 3]
 
 
@@ -264,6 +274,9 @@ def test_bad_input_is_refused_before_anything_is_scored(
 )
 def test_bad_negatives_are_refused(negatives: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        sampled_ranks(
-            Table(np.zeros((1, 3))), queries([]), Histories.from_lists([[0]]), np.array(negatives)
+        rank_targets(
+            Table(np.zeros((1, 3))),
+            queries([]),
+            Histories.from_lists([[0]]),
+            {"sampled": np.array(negatives)},
         )

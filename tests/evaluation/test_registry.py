@@ -26,7 +26,7 @@ def test_names_can_name_files_and_stand_in_tables() -> None:
     assert all(re.fullmatch(r"[\w+-]+", name) for name in names)
 
 
-def test_segments_part_all_lengths() -> None:
+def test_segments_cover_all_lengths_once() -> None:
     for length in range(200):
         inside = [low for low, high in SEGMENTS if low <= length and (high or 999) >= length]
         assert len(inside) == 1
@@ -42,12 +42,12 @@ def test_names_and_groups_are_found_once_in_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         ([], "^no protocol to evaluate; pass one of full, full-unmasked"),
         (["full", "best"], "^unknown protocol 'best'; pass one of full.*group of them: cold-start"),
     ],
 )
-def test_bad_names_are_refused(names: list[str], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_bad_names_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         by_name(names)

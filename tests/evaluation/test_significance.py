@@ -17,13 +17,13 @@ def test_it_agrees_with_all_sign_vectors_counted() -> None:
     np.testing.assert_allclose(sign_flip_test(differences), exact, atol=0.01)
 
 
-def test_ties_of_hit_rates_count_as_extreme_as_what_was_seen() -> None:
+def test_ties_of_hit_rates_count_as_extreme() -> None:
     # Eight users changed, six of them for the better: P(|B - 4| >= 2), B ~ Bin(8, 1/2).
     differences = np.array([[1.0]] * 6 + [[-1.0]] * 2 + [[0.0]] * 50)
     assert sign_flip_test(differences)[0] == pytest.approx(74 / 256, abs=0.01)
 
 
-def test_no_false_alarms_beyond_alpha_where_models_are_alike() -> None:
+def test_false_positives_stay_below_alpha_for_equal_models() -> None:
     rng = np.random.default_rng(1)
     alarms = 0
     for study in range(400):
@@ -33,7 +33,7 @@ def test_no_false_alarms_beyond_alpha_where_models_are_alike() -> None:
     assert alarms / 400 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
 
 
-def test_p_values_of_models_alike_are_spread_evenly() -> None:
+def test_p_values_of_equal_models_are_uniform() -> None:
     differences = np.random.default_rng(2).standard_normal((200, 1000))
     p = sign_flip_test(differences, resamples=500)
     np.testing.assert_allclose(np.quantile(p, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.06)

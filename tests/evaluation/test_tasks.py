@@ -8,15 +8,15 @@ from twotower.data import Dataset, Part
 from twotower.data.holdouts import SUMMARY, hold_out, of_new_items, of_new_users
 from twotower.errors import InputError
 from twotower.evaluation.tasks import (
+    AllUsers,
     CutHistory,
-    Everyone,
     KnownUsers,
     NewItems,
     NewUsers,
-    Questions,
+    TaskData,
 )
 
-ASKS: Any = (Everyone(), CutHistory(3), CutHistory(None), NewUsers(), KnownUsers(), NewItems())
+TASKS: Any = (AllUsers(), CutHistory(3), CutHistory(None), NewUsers(), KnownUsers(), NewItems())
 
 
 @pytest.fixture(scope="module")
@@ -24,48 +24,50 @@ def cold(blocks: Dataset) -> Dataset:
     return hold_out(blocks, users=0.2, items=0.2)
 
 
-def users_of(asked: Questions, data: Dataset) -> list[int]:
-    """Whose queries these are, from what they had before: the account may be hidden."""
-    log = data.interactions
+def users_of(data: TaskData, dataset: Dataset) -> list[int]:
+    """Users of the queries, found by their seen items, since a query may be anonymous."""
+    log = dataset.interactions
     found = []
-    for row in range(len(asked.queries)):
-        had = asked.seen.row(row).tolist()
+    for row in range(len(data.queries)):
+        had = data.seen.row(row).tolist()
         (user,) = (u for u in range(len(log)) if log.row(u)[: len(had)].tolist() == had)
         found.append(user)
     return found
 
 
 @pytest.mark.parametrize("part", [Part.VALIDATION, Part.TEST])
-@pytest.mark.parametrize("ask", ASKS, ids=str)
-def test_a_query_is_told_a_part_of_what_the_user_had_and_never_the_target(
-    ask: Any, part: Part, cold: Dataset
+@pytest.mark.parametrize("task", TASKS, ids=str)
+def test_a_history_is_a_part_of_the_seen_items_and_never_holds_the_target(
+    task: Any, part: Part, cold: Dataset
 ) -> None:
-    asked = ask(cold, part)
+    data = task(cold, part)
     before = 10 if part is Part.VALIDATION else 11
-    assert len(asked.queries) == len(asked.targets) == len(asked.seen) > 0
-    for row, user in enumerate(users_of(asked, cold)):
+    assert len(data.queries) == len(data.targets) == len(data.seen) > 0
+    for row, user in enumerate(users_of(data, cold)):
         mine = cold.interactions.row(user).tolist()
-        assert asked.seen.row(row).tolist() == mine[:before]
-        assert asked.targets.row(row).tolist() == [mine[before]]
-        told = asked.queries.histories.row(row).tolist()
-        assert [item for item in mine[:before] if item in told] == told  # in order
-        assert mine[before] not in told
+        assert data.seen.row(row).tolist() == mine[:before]
+        assert data.targets.row(row).tolist() == [mine[before]]
+        history = data.queries.histories.row(row).tolist()
+        assert [item for item in mine[:before] if item in history] == history  # in order
+        assert mine[before] not in history
 
 
-def test_everyone_is_asked_as_the_data_set_says(blocks: Dataset, cold: Dataset) -> None:
+def test_all_users_are_the_held_out_queries_of_the_data_set(blocks: Dataset, cold: Dataset) -> None:
     queries, targets = blocks.held_out(Part.TEST)
-    asked = Everyone()(blocks, Part.TEST)
-    np.testing.assert_array_equal(asked.queries.users, queries.users)
-    np.testing.assert_array_equal(asked.targets.items, targets.items)
-    np.testing.assert_array_equal(asked.seen.items, queries.histories.items)
+    data = AllUsers()(blocks, Part.TEST)
+    np.testing.assert_array_equal(data.queries.users, queries.users)
+    np.testing.assert_array_equal(data.targets.items, targets.items)
+    np.testing.assert_array_equal(data.seen.items, queries.histories.items)
     new = np.unique(cold.interactions.items[of_new_items(cold)])
-    known = Everyone()(cold, Part.TEST)
+    known = AllUsers()(cold, Part.TEST)
     assert not np.isin(known.queries.histories.items, new).any()
-    assert np.isin(known.seen.items, new).any()  # what they had is no candidate, told or not
+    assert np.isin(
+        known.seen.items, new
+    ).any()  # seen items are no candidates, in the history or not
 
 
 def test_histories_are_cut_to_the_newest_and_accounts_hidden(blocks: Dataset) -> None:
-    whole = Everyone()(blocks, Part.TEST)
+    whole = AllUsers()(blocks, Part.TEST)
     cut = CutHistory(3)(blocks, Part.TEST)
     assert (cut.queries.users == -1).all()
     for row in range(60):
@@ -75,7 +77,7 @@ def test_histories_are_cut_to_the_newest_and_accounts_hidden(blocks: Dataset) ->
     np.testing.assert_array_equal(everything.queries.histories.items, whole.seen.items)
 
 
-def test_every_size_of_a_table_asks_the_same_users(blocks: Dataset) -> None:
+def test_every_size_of_a_table_is_of_the_same_users(blocks: Dataset) -> None:
     short = blocks.split.copy()
     short[:9] = 7  # the first user keeps 3 of 12 interactions, one before the test part's two
     data = Dataset(
@@ -89,21 +91,21 @@ def test_every_size_of_a_table_asks_the_same_users(blocks: Dataset) -> None:
 
 
 def test_new_users_are_those_held_out_and_have_no_account(cold: Dataset) -> None:
-    asked = NewUsers()(cold, Part.TEST)
+    data = NewUsers()(cold, Part.TEST)
     log = cold.interactions
     new_users = set(log.rows[of_new_users(cold)].tolist())
     new_items = np.unique(log.items[of_new_items(cold)])
-    assert set(users_of(asked, cold)) <= new_users
-    assert 0 < len(asked.queries) <= cold.summary[SUMMARY]["held_out_users"] == 12
-    assert (asked.queries.users == -1).all()
-    assert not np.isin(asked.queries.histories.items, new_items).any()
-    assert not np.isin(asked.targets.items, new_items).any()
+    assert set(users_of(data, cold)) <= new_users
+    assert 0 < len(data.queries) <= cold.summary[SUMMARY]["held_out_users"] == 12
+    assert (data.queries.users == -1).all()
+    assert not np.isin(data.queries.histories.items, new_items).any()
+    assert not np.isin(data.targets.items, new_items).any()
 
 
 def test_known_users_have_histories_of_the_same_lengths(cold: Dataset) -> None:
     new, known = NewUsers()(cold, Part.TEST), KnownUsers(per_user=2)(cold, Part.TEST)
     assert (known.queries.users >= 0).all()
-    everyone = Everyone()(cold, Part.TEST).queries
+    everyone = AllUsers()(cold, Part.TEST).queries
     assert np.isin(known.queries.users, everyone.users).all()
     there = np.unique(everyone.histories.lengths)
     nearest = [there[np.abs(there - n).argmin()] for n in new.queries.histories.lengths]
@@ -112,30 +114,32 @@ def test_known_users_have_histories_of_the_same_lengths(cold: Dataset) -> None:
     np.testing.assert_array_equal(again.queries.users, known.queries.users)
 
 
-def test_new_items_are_asked_of_known_users(cold: Dataset) -> None:
-    asked = NewItems()(cold, Part.TEST)
+def test_new_items_are_targets_of_known_users(cold: Dataset) -> None:
+    data = NewItems()(cold, Part.TEST)
     log = cold.interactions
     new_items = np.unique(log.items[of_new_items(cold)])
     new_users = np.unique(log.rows[of_new_users(cold)])
-    assert np.isin(asked.targets.items, new_items).all()
-    assert not np.isin(asked.queries.users, new_users).any()
-    assert asked.queries.users.tolist() == users_of(asked, cold)
-    assert not np.isin(asked.queries.histories.items, new_items).any()
-    # Nobody is asked twice: these users are not among those of the other protocols.
-    assert not np.isin(asked.queries.users, Everyone()(cold, Part.TEST).queries.users).any()
+    assert np.isin(data.targets.items, new_items).all()
+    assert not np.isin(data.queries.users, new_users).any()
+    assert data.queries.users.tolist() == users_of(data, cold)
+    assert not np.isin(data.queries.histories.items, new_items).any()
+    # These users are not among those of the other protocols.
+    assert not np.isin(data.queries.users, AllUsers()(cold, Part.TEST).queries.users).any()
 
 
 @pytest.mark.parametrize(
-    ("ask", "told"),
+    ("task", "message"),
     [
         (NewUsers(), "no users of 'blocks' were held out of training; make a data set with 'two"),
         (KnownUsers(), "no users of 'blocks' were held out of training; make a data set with"),
         (NewItems(), "no items of 'blocks' were held out of training; make a data set with"),
     ],
 )
-def test_without_a_hold_out_there_is_nobody_new(ask: Any, told: str, blocks: Dataset) -> None:
-    with pytest.raises(InputError, match=f"^{told}"):
-        ask(blocks, Part.TEST)
+def test_without_a_hold_out_there_are_no_new_users_or_items(
+    task: Any, message: str, blocks: Dataset
+) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        task(blocks, Part.TEST)
 
 
 def test_a_hold_out_of_users_is_none_of_items(blocks: Dataset) -> None:
@@ -145,8 +149,10 @@ def test_a_hold_out_of_users_is_none_of_items(blocks: Dataset) -> None:
         NewItems()(only_users, Part.TEST)
 
 
-@pytest.mark.parametrize("ask", [Everyone(), CutHistory(3)], ids=str)
-def test_where_nothing_is_held_out_a_split_that_works_is_offered(ask: Any, blocks: Dataset) -> None:
+@pytest.mark.parametrize("task", [AllUsers(), CutHistory(3)], ids=str)
+def test_where_nothing_is_held_out_a_split_that_works_is_offered(
+    task: Any, blocks: Dataset
+) -> None:
     log = blocks.interactions.last(2)
     short = replace(blocks, interactions=log, split=np.zeros(len(log.items), np.uint8))
     with pytest.raises(
@@ -155,4 +161,4 @@ def test_where_nothing_is_held_out_a_split_that_works_is_offered(ask: Any, block
         r"so leave-last-two holds none out; prepare it again: "
         r"choose the split 'global-time' or 'random'$",
     ):
-        ask(short, Part.TEST)
+        task(short, Part.TEST)

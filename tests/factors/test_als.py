@@ -152,3 +152,17 @@ def test_a_sample_of_prefixes_stands_for_all(blocks: Dataset) -> None:
     whole = following_factors(blocks.train, factors, config)
     sample = following_factors(blocks.train, factors, config, most_prefixes=450)
     assert np.corrcoef(whole.ravel(), sample.ravel())[0, 1] > 0.95
+
+
+def test_a_strong_penalty_that_rises_leaves_factors_that_it_would_not_let_grow(
+    blocks: Dataset,
+) -> None:
+    strong = ALSConfig(embedding_dim=8, regularisation=300.0, iterations=6, recency=1.0)
+    at_once = fit_factors(blocks.train, 40, strong)
+    rising = fit_factors(blocks.train, 40, strong.vary(ramp=100.0))
+    assert np.linalg.norm(rising) > np.linalg.norm(at_once)
+    one_round = strong.vary(iterations=1)
+    np.testing.assert_array_equal(
+        fit_factors(blocks.train, 40, one_round.vary(ramp=9.0)),
+        fit_factors(blocks.train, 40, one_round),
+    )

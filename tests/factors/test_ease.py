@@ -105,3 +105,15 @@ def test_what_cannot_be_solved_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         r"use item-knn, or a k-core of the data$",
     ):
         EASE.fit(train, 50)
+
+
+def test_the_weights_as_similarities_of_all_items_score_alike() -> None:
+    train = Histories.from_lists([[0, 1, 4], [1, 4], [0, 2], [2, 1]])
+    queries = Queries.anonymous(Histories.from_lists([[0], [4, 2]]))
+    for links in (None, 2):
+        model = EASE.fit(train, 6, regularisation=2.0, links=links)
+        history = np.zeros((2, 6), np.float32)
+        history[[0, 1, 1], [0, 4, 2]] = 1
+        np.testing.assert_allclose(
+            history @ model.similarity.toarray(), model.scores(queries), atol=1e-5
+        )

@@ -1,4 +1,5 @@
 import logging
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -59,6 +60,11 @@ def test_ratings_are_counted_in_the_log_and_the_catalogue_is_not_looked_at(
         column(features, "log_rating_count")[:3],
         standardised(np.log(3), np.log(2), np.log(2)),
         rtol=1e-5,
+    )
+    unknown = make_histories([[0, 1, 3], [0, 2, 1]], ratings=[[5, 2, math.nan], [4, 3, math.nan]])
+    np.testing.assert_array_equal(
+        column(ItemFeatures.fit(unknown, catalogue), "average_rating"),
+        column(features, "average_rating"),
     )
     unrated = features.values[3, NAMES.index("average_rating")]
     assert unrated == column(features, "log_rating_count")[3] == 0

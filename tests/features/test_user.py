@@ -57,6 +57,22 @@ def test_each_feature_by_hand(fitted: UserFeatures, make_histories: MakeHistorie
     np.testing.assert_allclose(got, [expected[name] for name in NAMES], rtol=1e-5)
 
 
+def test_ratings_that_are_unknown_do_not_count(
+    fitted: UserFeatures, make_histories: MakeHistories
+) -> None:
+    nan = math.nan
+    query = make_histories(
+        [[0, 1, 2, 1], [0, 1]],
+        ratings=[[nan, 5, nan, 1], [nan, nan]],
+        days=[[0, 9, 99, 99], [1, 2]],
+    )
+    got = raw(fitted, fitted.transform(query))
+    assert got[0, NAMES.index("mean_rating")] == pytest.approx(3.0, rel=1e-5)
+    assert got[0, NAMES.index("rating_spread")] == pytest.approx(2.0, rel=1e-5)
+    bare = make_histories([[0, 1]], days=[[1, 2]])  # as where the log has no ratings
+    np.testing.assert_allclose(got[1], raw(fitted, fitted.transform(bare))[0], rtol=1e-5)
+
+
 def test_the_running_features_of_train_have_mean_zero_and_spread_one(
     fitted: UserFeatures, make_histories: MakeHistories
 ) -> None:

@@ -33,7 +33,7 @@ def folder(config, vectors, tmp_path):
     return tmp_path
 
 
-def test_config_is_told_by_its_kind(config):
+def test_config_is_read_by_its_kind(config):
     adapter = TypeAdapter(IndexConfig)
     assert adapter.validate_json(adapter.dump_json(config)) == config
 
@@ -83,7 +83,7 @@ def test_pq_lets_large_and_small_dimensions_share_a_code(vectors, queries):
     assert np.mean([np.isin(f, t).mean() for f, t in zip(found, true, strict=True)]) > 0.65
 
 
-def test_pq_finds_more_the_more_it_scores(vectors, queries):
+def test_pq_recall_rises_with_the_items_scored(vectors, queries):
     true = build_index(vectors, ExactConfig()).search(queries, 10)[1]
     shares = []
     for least in (10, 40, 2000):
@@ -139,7 +139,7 @@ def test_refuses_files_of_two_indexes(folder, config, vectors, tmp_path):
     other = tmp_path / "other"
     save_index(build_index(vectors[:100], config), other)
     (other / FILES[config.kind]).rename(folder / FILES[config.kind])
-    with pytest.raises(ArtefactError, match=r"says 200 items .* has 100 of 24; build it again"):
+    with pytest.raises(ArtefactError, match=r"names 200 items .* has 100 of 24; build it again"):
         load_index(folder)
 
 

@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from twotower.errors import ArtefactError
 from twotower.index import (
     AutoConfig,
-    Choice,
     ExactConfig,
     FlatConfig,
     HnswConfig,
+    IndexChoice,
     IvfConfig,
     Measurement,
     PqConfig,
@@ -35,7 +35,7 @@ def measured(config, latency, recall=1.0, k=10):
 EXACT = measured(ExactConfig(), 100)
 
 
-def test_the_fastest_that_keeps_the_recall():
+def test_the_fastest_that_reaches_the_recall():
     rows = [EXACT, measured(PqConfig(), 40), measured(HnswConfig(), 20, recall=0.98)]
     config, reason = fastest(rows, 0.99, 1.2)
     assert config == PqConfig()
@@ -45,7 +45,7 @@ def test_the_fastest_that_keeps_the_recall():
     )
 
 
-def test_exact_is_left_only_for_a_clear_gain():
+def test_exact_gives_way_only_to_a_clear_gain():
     config, reason = fastest([EXACT, measured(PqConfig(), 90)], 0.99, 1.2)
     assert config == ExactConfig()
     assert "1.11 times as fast as exact, not 1.2" in reason
@@ -113,11 +113,11 @@ def test_measures_on_one_thread_as_a_service_searches(vectors, queries, two_thre
 
 def test_a_small_catalogue_is_searched_exactly(vectors, queries):
     choice = AutoConfig().choose(vectors, queries, (10,))
-    assert choice == Choice(
+    assert choice == IndexChoice(
         config=ExactConfig(), reason="2,000 items: exact", k=10, items=2000, queries=0
     )
-    nobody = AutoConfig(least_items=1).choose(vectors, queries[:0], (10,))
-    assert (nobody.config, nobody.reason) == (ExactConfig(), "no queries: exact")
+    without_queries = AutoConfig(least_items=1).choose(vectors, queries[:0], (10,))
+    assert (without_queries.config, without_queries.reason) == (ExactConfig(), "no queries: exact")
 
 
 def test_candidates_of_one_structure_are_neighbours():
@@ -156,7 +156,7 @@ def test_names():
 @pytest.mark.parametrize(
     "config", [PqConfig(), IvfConfig(numbers="float16", probes=8), HnswConfig(numbers="float16")]
 )
-def test_recall_holds_where_filters_ask_for_more(config, vectors, queries):
+def test_recall_holds_where_filters_search_deeper(config, vectors, queries):
     """A search that over-fetches must not lose what it was measured to find."""
     index = build_index(vectors, config)
     scores = queries @ vectors.T

@@ -140,9 +140,9 @@ def test_validations_in_training_can_leave_the_factors_out(
     )
     trained = fit(variant, cold_blocks, validate=validate, text=block_text)
     assert widths[:2] == [8, 8]
-    assert set(widths[2:-2]) == {8 + 4}
-    assert widths[-2:] == [8, 8 + 4]  # towers alone, then the finished model
-    assert {"towers_alone", "factor_weight"} <= trained.chosen.keys()
+    assert widths[-1] == 8 + 4  # the finished model
+    assert widths.count(8) == 3  # and once for its towers alone
+    assert trained.chosen["towers_alone"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -184,3 +184,22 @@ def test_dropout_hides_its_share_and_keeps_the_mean() -> None:
     torch.testing.assert_close(gradient, out.detach())
     assert not torch.equal(drop(x), out)
     assert drop.eval()(x) is x
+
+
+def test_ids_can_start_from_the_factors(
+    cold_blocks: Dataset, small_variants: Any, block_text: Any
+) -> None:
+    config = small_variants["v9"].model.vary(start_from_factors=True)
+    module = build_model(config, cold_blocks, block_text)
+    assert isinstance(module, SequenceTower)
+    before = module.item_embedding.weight[1:].detach().clone()
+    module.fit_factors(cold_blocks.train, 0)
+    after, factors = module.item_embedding.weight[1:].detach(), module.factors
+    known = factors.any(dim=1)
+    assert torch.equal(after[~known], before[~known])
+    assert not after[:, factors.shape[1] :][known].any()
+    cosines = torch.nn.functional.cosine_similarity(after[:, : factors.shape[1]], factors)
+    torch.testing.assert_close(cosines[known], torch.ones(int(known.sum())))
+    torch.testing.assert_close(
+        after[known].norm(dim=1), torch.full((int(known.sum()),), 0.05 * 8**0.5)
+    )

@@ -71,7 +71,7 @@ def test_tables_are_made_from_the_results(folder: Path) -> None:
     assert render(RENDERED, folder) == RENDERED
 
 
-def test_models_come_in_the_order_asked_for(folder: Path) -> None:
+def test_models_come_in_the_given_order(folder: Path) -> None:
     text = "<!-- results: toy.json protocol=full metrics=MRR models=mf,popularity -->\n<!-- end -->"
     lines = render(text, folder).splitlines()
     assert [line.split()[1] for line in lines[3:5]] == ["mf", "popularity"]
@@ -90,7 +90,7 @@ def test_the_command_checks_then_rewrites(folder: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == ""
 
 
-def test_the_command_says_which_document_is_wrong(
+def test_the_command_names_the_wrong_document(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "bad.md").write_text("<!-- results: none.json metrics=MRR -->\n<!-- end -->\n")

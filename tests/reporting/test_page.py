@@ -16,16 +16,16 @@ QUESTIONS = [
     "All models",
     "Which change helps, by full ranking?",
     "Which change helps, among 100 sampled negatives?",
-    "Do sampled negatives tell the same story?",
+    "Do sampled negatives rank models alike?",
     "How do the public reference's figures compare?",
     "How much history does a model need?",
-    "Who is served well: users with little or much history?",
-    "And people that training never saw?",
-    "Can an item be found that has no interaction?",
-    "What do the towers look at?",
-    "How does training go?",
-    "What does quality cost?",
-    "Where this comes from",
+    "Are users with short or long histories served better?",
+    "How good is it for users held out of training?",
+    "Are items without interactions found?",
+    "What do the towers weigh?",
+    "How does quality rise during training?",
+    "How long does training take?",
+    "Provenance",
 ]
 
 
@@ -52,7 +52,7 @@ def headings(page: str) -> list[str]:
     return parser.found
 
 
-def test_every_question_has_words_and_a_chart(study_figures: StudyFigures) -> None:
+def test_every_section_has_a_sentence_and_a_chart(study_figures: StudyFigures) -> None:
     page = render_page(study_figures)
     assert headings(page) == QUESTIONS
     assert page.count('class="answer"') == page.count('class="reading"') == len(QUESTIONS) - 1
@@ -71,15 +71,15 @@ def test_the_page_needs_no_network_and_escapes_words(study_figures: StudyFigures
     assert 'href="https://example.org/paper"' in outside
 
 
-def test_what_was_not_measured_is_not_asked(study_results: Results) -> None:
+def test_sections_without_figures_are_left_out(study_results: Results) -> None:
     rows = [row for row in study_results.rows if row.protocol == "full"]
     only = Results(meta=study_results.meta, rows=rows)
     page = render_page(StudyFigures.of([only]))
-    assert headings(page) == ["All models", "Where this comes from"]
+    assert headings(page) == ["All models", "Provenance"]
     assert "chart-0" not in page
 
 
-def test_without_plotly_it_says_what_to_install(
+def test_without_plotly_the_error_names_the_extra(
     study_figures: StudyFigures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -64,7 +64,7 @@ def test_a_difference_no_larger_than_two_seed_errors_is_marked(study_figures: St
     assert not within_seeds(v8.model_copy(update={"seed_error": None}))
 
 
-def test_words_are_made_from_the_figures(study_figures: StudyFigures) -> None:
+def test_sentences_are_made_from_the_figures(study_figures: StudyFigures) -> None:
     assert agreement_in_words(study_figures) == (
         "The two order 6 of 6 pairs of models alike. v4 is best under both."
     )

@@ -9,7 +9,12 @@ from twotower.errors import InputError
 from twotower.index.compare import search_one_by_one
 from twotower.reporting.study_results import Reference
 from twotower.study import index_benchmark as index_bench
-from twotower.study.index_benchmark import IndexBench, bench_index, protocol
+from twotower.study.index_benchmark import (
+    IndexBench,
+    available_bytes,
+    bench_index,
+    protocol,
+)
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.models import train_variant
 
@@ -63,7 +68,7 @@ def test_measures_every_kind_at_every_size(bundle: Path, blocks: Dataset) -> Non
     assert found.models["brute-force"].startswith("matrix product and top-k in PyTorch, on ")
 
 
-def test_published_figures_stand_beside_the_bundles_own_size(bundle: Path, blocks: Dataset) -> None:
+def test_published_figures_are_added_at_the_bundles_own_size(bundle: Path, blocks: Dataset) -> None:
     settings = IndexBench(kinds=("exact", "flat"), ks=(5,), queries=5, rounds=1)
     rows = bench_index(bundle, settings, reference=REFERENCE).rows
     (published,) = [row for row in rows if row.metric.startswith("published")]
@@ -72,7 +77,7 @@ def test_published_figures_stand_beside_the_bundles_own_size(bundle: Path, block
     assert published.low is None
 
 
-def test_what_takes_too_long_or_too_much_is_left_out(
+def test_kinds_that_take_too_much_time_or_memory_are_left_out(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = IndexBench(
@@ -101,7 +106,7 @@ def test_refuses_an_unknown_kind(bundle: Path) -> None:
         bench_index(bundle, IndexBench(kinds=("annoy",)))
 
 
-def test_a_turn_ends_when_its_time_is_up() -> None:
+def test_a_round_ends_at_its_time_limit() -> None:
     class Slow:
         asked = 0
 
@@ -113,3 +118,7 @@ def test_a_turn_ends_when_its_time_is_up() -> None:
     found, seconds = search_one_by_one(slow, np.zeros((50, 2), np.float32), 3, most_seconds=0)
     assert len(found) == len(seconds) == 1
     assert slow.asked == 2
+
+
+def test_available_memory_is_positive() -> None:
+    assert available_bytes() > 2**20

@@ -7,7 +7,7 @@ import pytest
 from twotower.errors import InputError
 from twotower.study.search_space import (
     SPACE,
-    Choice,
+    Categorical,
     Range,
     changed,
     read_space,
@@ -23,7 +23,7 @@ def test_every_variant_has_a_space_of_settings_that_it_has(name: str) -> None:
     space = space_of(variant)
     assert "training.learning_rate" in {parameter.path for parameter in space}
     for parameter in space:
-        value = parameter.values[0] if isinstance(parameter, Choice) else parameter.low
+        value = parameter.values[0] if isinstance(parameter, Categorical) else parameter.low
         assert value_of(changed(variant, {parameter.path: value}), parameter.path) == value
 
 

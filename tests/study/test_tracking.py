@@ -20,7 +20,7 @@ def model(blocks: Dataset, small_variants: Any, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_model_is_a_run_with_all_that_it_takes_to_repeat_it(
+def test_a_run_holds_all_that_repeating_it_needs(
     blocks: Dataset, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -46,7 +46,7 @@ def test_a_model_is_a_run_with_all_that_it_takes_to_repeat_it(
     assert (tmp_path / "store" / "mlflow.db").exists()
 
 
-def test_without_mlflow_it_says_what_to_install(
+def test_without_mlflow_the_error_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -1,21 +1,23 @@
 import importlib.util
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from twotower.data import Dataset, Part
 from twotower.errors import InputError
 from twotower.study import tuning
-from twotower.study.search_space import Choice, Range
+from twotower.study.search_space import Categorical, Range
 from twotower.study.tuning import Tuned, tune
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
 
 SPACE = (
     Range(path="training.learning_rate", low=1e-4, high=1e-1, log=True),
-    Choice(path="negatives.count", values=(1, 4)),
+    Categorical(path="negatives.count", values=(1, 4)),
 )
 
 
@@ -61,7 +63,7 @@ def test_the_best_settings_are_a_variant_that_can_be_trained(
     assert train_variant(best, blocks).state.best_metric == pytest.approx(tuned.value)
 
 
-def test_a_search_goes_on_and_repeats_nothing(
+def test_a_search_resumes_and_repeats_nothing(
     searched: tuple[Tuned, Path], blocks: Dataset, mf: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuned, out = searched
@@ -79,7 +81,7 @@ def test_a_search_goes_on_and_repeats_nothing(
     assert list(more.trials[:8]) == list(tuned.trials)
 
 
-def test_a_trial_that_was_cut_off_is_begun_again(
+def test_an_interrupted_trial_is_run_again(
     blocks: Dataset, mf: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut_off(*_: Any, **given: Any) -> Any:
@@ -95,16 +97,41 @@ def test_a_trial_that_was_cut_off_is_begun_again(
     assert tune(mf, SPACE, blocks, tmp_path, trials=1).trials == tuned.trials
 
 
-def test_hopeless_trials_are_given_up(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+def test_a_trial_of_a_killed_process_is_queued_again(
+    blocks: Dataset, mf: Variant, tmp_path: Path
+) -> None:
+    """Its last heartbeat is older than the grace period, and its settings are tried again."""
+    tune(mf, SPACE, blocks, tmp_path, trials=1)
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    (name,) = optuna.study.get_all_study_names(url)
+    study = optuna.load_study(study_name=name, storage=url)
+    killed = study.ask()
+    killed.suggest_float("training.learning_rate", 1e-4, 1e-1, log=True)
+    killed.suggest_categorical("negatives.count", [1, 4])
+    with sqlite3.connect(tmp_path / "trials.db") as store:
+        store.execute(
+            "INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (?, '2020-01-01 00:00:00')",
+            (killed._trial_id,),
+        )
+    store.close()
+    tuned = tune(mf, SPACE, blocks, tmp_path, trials=2)
+    assert [(trial.number, trial.state) for trial in tuned.trials] == [
+        (0, "complete"),
+        (2, "complete"),
+    ]
+    assert tuned.trials[1].settings == killed.params
+
+
+def test_hopeless_trials_are_pruned(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
     longer = mf.vary(training=mf.training.vary(epochs=4, patience=4))
-    useless = (Choice(path="training.learning_rate", values=(1e-2, 1e-12)),)
+    useless = (Categorical(path="training.learning_rate", values=(1e-2, 1e-12)),)
     tuned = tune(longer, useless, blocks, tmp_path, trials=10)
     states = {(trial.settings["training.learning_rate"], trial.state) for trial in tuned.trials}
     assert (1e-12, "pruned") in states
     assert tuned.best.training.learning_rate == 1e-2
 
 
-def test_the_test_part_is_never_looked_at(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+def test_the_test_part_is_never_read(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
     kept = blocks.split != Part.TEST
     without = replace(blocks, interactions=blocks.interactions.keep(kept), split=blocks.split[kept])
     whole = tune(mf, SPACE, blocks, tmp_path / "a", trials=2)
@@ -116,7 +143,7 @@ def test_the_test_part_is_never_looked_at(blocks: Dataset, mf: Variant, tmp_path
 def test_a_trial_that_diverges_costs_only_itself(
     blocks: Dataset, mf: Variant, tmp_path: Path
 ) -> None:
-    space = (Choice(path="training.learning_rate", values=(1e-2, 1e30)),)
+    space = (Categorical(path="training.learning_rate", values=(1e-2, 1e30)),)
     tuned = tune(mf, space, blocks, tmp_path, trials=8)
     assert {t.state for t in tuned.trials if t.settings["training.learning_rate"] == 1e30} == {
         "failed"

@@ -1,14 +1,17 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional as F
 
+from twotower.data import Histories
 from twotower.models.base import Batch, Embeddings
 from twotower.training.losses import BPR, InfoNCE, SampledSoftmax, is_negative, subtract_log_q
+from twotower.training.negatives import AllItems
 
 
 def embeddings(query: Any, positive: Any, negative: Any = None, **given: Any) -> Embeddings:
@@ -248,3 +251,27 @@ def test_sampled_softmax_estimates_the_full_one() -> None:
     )
     expected = math.log(math.exp(1 / 0.5) + 2 * math.exp(0.0)) - 1 / 0.5
     assert SampledSoftmax(temperature=0.5)(given).item() == pytest.approx(expected)
+
+
+def test_a_softmax_over_all_items_is_the_full_one() -> None:
+    """Known answer: PyTorch's cross-entropy over the catalogue."""
+    torch.manual_seed(0)
+    items = torch.nn.functional.normalize(torch.randn(11, 4), dim=-1)
+    query = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1)
+    positives = np.array([3, 3, 0, 10, 7])
+    train = Histories.from_lists([[0, 1], [3]])
+    drawn = (
+        AllItems()
+        .fit(train, 11)
+        .sample(np.zeros(5, dtype=np.int64), positives, np.random.default_rng(0), 0)
+    )
+    none = torch.empty(5, 0)
+    embeddings = Embeddings(
+        query, items[positives], torch.empty(5, 0, 4), items, torch.zeros(5, dtype=torch.int64),
+        torch.from_numpy(positives), none.long(), torch.from_numpy(drawn.shared),
+        torch.from_numpy(drawn.log_q), none, torch.from_numpy(drawn.shared_log_q), False,
+        torch.zeros(()),
+    )  # fmt: skip
+    found = SampledSoftmax(temperature=0.1)(embeddings)
+    expected = torch.nn.functional.cross_entropy(query @ items.T / 0.1, torch.tensor(positives))
+    torch.testing.assert_close(found, expected)

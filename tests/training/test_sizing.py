@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from twotower.data import Histories
+from twotower.models.history import TransformerConfig
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.training.sizing import LogFacts, sized
 from twotower.workflow.variants import VARIANTS
@@ -43,3 +44,14 @@ def test_sizes_follow_from_the_log(
 def test_fixed_sizes_stay() -> None:
     for name in ("v9", "v5", "mf"):
         assert sized(VARIANTS[name], log(10, 10)) is VARIANTS[name]
+
+
+def test_sizes_that_were_chosen_stay() -> None:
+    v10 = VARIANTS["v10"]
+    assert isinstance(v10.model, SequenceConfig)
+    history = TransformerConfig(length=30, hidden_dim=32)
+    chosen = v10.vary(
+        model=v10.model.vary(embedding_dim=32, index_dim=None, history=history),
+        training=v10.training.vary(batch_positions=512),
+    )
+    assert sized(chosen, log(6_000, 160)) == chosen.vary(sizing="fixed")

@@ -8,7 +8,7 @@ import pytest
 from twotower.data import Dataset
 from twotower.errors import ArtefactError, InputError
 from twotower.training.distillation import Listwise
-from twotower.workflow.models import item_text, train_variant, trained_model
+from twotower.workflow.models import item_text, named_variant, train_variant, trained_model
 from twotower.workflow.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("small_models")
@@ -169,5 +169,11 @@ def test_a_baseline_teaches_by_its_name(blocks: Dataset, small_variants: Any) ->
     )
     assert taught > plain
     unknown = small_variants["v1"].vary(distillation=(Listwise(teacher="bert", weight=1.0),))
-    with pytest.raises(InputError, match=r"^unknown model 'bert'; pass one of mf, lightgcn, "):
+    with pytest.raises(
+        InputError, match=r"^unknown model 'bert'; pass one of two-tower, mf, lightgcn, "
+    ):
         train_variant(unknown, blocks)
+
+
+def test_the_products_model_has_a_name_outside_the_study() -> None:
+    assert named_variant("two-tower", "hashing") == named_variant("v10", "hashing")

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.index import top_k
 from twotower.inference import Pipeline
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.training.fit import Trained
+from twotower.workflow import reranking
 from twotower.workflow.bundling import bundle_contents
 from twotower.workflow.models import train_variant
 from twotower.workflow.reranking import (
     TwoStages,
-    best_candidates,
     fit_blend,
     fitted_blend,
     fitted_weights,
@@ -33,7 +34,7 @@ def v9(blocks: Dataset, small_variants: Any) -> Trained:
 def test_candidates_are_the_best_that_were_not_seen() -> None:
     scores = np.array([[5, 4, 3, 2], [1, 2, 3, 4]], np.float32)
     queries = Queries.anonymous(Histories.from_lists([[0, 2], []]))
-    found, items = best_candidates(scores, queries, 3)
+    found, items = top_k(scores, 3, queries.histories)
     assert items.tolist() == [[1, 3, -1], [3, 2, 1]]
     np.testing.assert_array_equal(found[1], [4, 3, 2])
 
@@ -46,13 +47,48 @@ def test_candidates_come_before_all_others_in_the_blends_order(
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
     assert np.isfinite(scores).all()
-    _, items = best_candidates(scorer.scores(queries), queries, CANDIDATES)
+    _, items = top_k(scorer.scores(queries), CANDIDATES, queries.histories)
     for row in range(5):
         order = np.argsort(-scores[row], kind="stable")
+        order = order[~np.isin(order, queries.histories.row(row))]
         assert set(order[:CANDIDATES]) == set(items[row])
         assert (np.diff(blend.popularity[order[:CANDIDATES]]) <= 0).all()
         rest = scorer.scores(queries)[row][order[CANDIDATES:]]
         assert (np.diff(rest) <= 1e-6).all()
+
+
+def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    scorer = v9.module.scorer()
+    blend = replace(
+        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 1], np.float32)
+    )
+    queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
+    scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
+    _, items = top_k(scorer.scores(queries), CANDIDATES, queries.histories)
+    for row in range(5):
+        ranked = np.append(items[row], queries.histories.row(row))
+        order = ranked[np.argsort(-scores[row][ranked], kind="stable")]
+        assert (np.diff(blend.popularity[order]) <= 0).all()
+        assert scores[row][ranked].min() > np.delete(scores[row], ranked).max()
+
+
+def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: Any) -> None:
+    """Known answer: the next item is a neighbour of the newest item, or of any."""
+    rng = np.random.default_rng(0)
+    blend = unfitted_blend(blocks.train, block_text)
+    for recency in (0.3, 1.0):
+        chosen_by = replace(blend, recency=recency, weights=np.array([0, 9, 0, 0], np.float32))
+        examples, positives = [], []
+        for _ in range(300):
+            history = rng.permutation(40)[:8].astype(np.int32)
+            items = np.setdiff1d(np.arange(40), history)
+            drawn = chosen_by.signals(history, items, np.zeros(len(items), np.float32))
+            logits = drawn @ chosen_by.weights + rng.gumbel(size=len(items))
+            examples.append((history, items, np.zeros(len(items), np.float32)))
+            positives.append(int(logits.argmax()))
+        assert reranking._chosen([blend], examples, np.asarray(positives)).recency == recency
 
 
 def test_fitting_finds_the_weights_that_made_the_choices() -> None:
@@ -61,7 +97,8 @@ def test_fitting_finds_the_weights_that_made_the_choices() -> None:
     signals = rng.normal(0, [1, 5, 0.2, 1], size=(4000, 20, 4)).astype(np.float32)
     weights = np.array([1.5, 0.2, 4, 0])
     logits = signals @ weights + rng.gumbel(size=(4000, 20))
-    found = fitted_weights(signals, logits.argmax(axis=1))
+    found, loss = fitted_weights(signals, logits.argmax(axis=1))
+    assert 0 < loss < np.log(20)
     np.testing.assert_allclose(found * [1, 5, 0.2, 1], weights * [1, 5, 0.2, 1], atol=0.1)
 
 

@@ -38,12 +38,12 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
 
     assert result.dataset.name == "shop"
     assert [int((result.dataset.split == part).sum()) for part in Part] == [600, 60, 60]
-    trained = ("mf", "lightgcn", "v9")
+    trained = ("mf", "lightgcn", "v10")
     measured = [row for row in result.rows if row.protocol != "timing"]
     timed = [row for row in result.rows if row.protocol == "timing"]
     assert sorted((row.model, row.protocol, row.metric) for row in measured) == sorted(
         (model, protocol, metric)
-        for model in (*DEFAULT_MODELS, "v9+rerank")
+        for model in (*DEFAULT_MODELS, "v10+rerank")
         for protocol in PROTOCOLS
         for metric in METRICS
     )
@@ -59,7 +59,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
         assert row.low <= row.value <= row.high
     assert all(0 <= row.value <= 1 for row in measured)
 
-    assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v9"]
+    assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v10"]
     assert result.bundle == out / "bundle"
     assert list(load_bundle(out / "bundle").peers()) == ["lightgcn", "mf"]
     pipeline = Pipeline.load(out / "bundle")
@@ -69,7 +69,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
     (ndcg,) = (
         row
         for row in result.rows
-        if (row.model, row.protocol, row.metric) == ("v9", "full", "NDCG@10")
+        if (row.model, row.protocol, row.metric) == ("v10", "full", "NDCG@10")
     )
     assert pipeline.contents.info.metrics["NDCG@10"] == ndcg.value
 

@@ -9,7 +9,7 @@ from twotower.models.two_tower import TwoTowerConfig
 from twotower.training.losses import InfoNCE
 from twotower.training.variant import Variant
 from twotower.workflow.models import named_variant
-from twotower.workflow.variants import STUDY, VARIANTS, Step
+from twotower.workflow.variants import PRODUCT, STUDY, VARIANTS, Step
 
 
 def differences(one: Any, two: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
@@ -82,6 +82,8 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "sizing": ("fixed", "by-log"),
         "model.index_dim": (32, None),
         "model.item_dropout": (0.0, 0.2),
+        "model.start_from_factors": (False, True),
+        "model.choose_factors": (False, True),
         "training.epochs": (10, 100),
         "training.least_steps": (600, 0),
         "training.batch_size": (256, 2048),
@@ -174,6 +176,6 @@ def test_a_variant_by_name() -> None:
     assert named_variant("v5", "hashing").text_encoder == "hashing"
     with pytest.raises(
         InputError,
-        match=rf"^unknown model 'v99'; pass one of {', '.join(VARIANTS)}$",
+        match=rf"^unknown model 'v99'; pass one of {', '.join((PRODUCT, *VARIANTS))}$",
     ):
         named_variant("v99")

@@ -12,7 +12,7 @@ from twotower.bundle.reranker import RerankVectors
 from twotower.data import Histories, IdMap, columns
 from twotower.errors import InputError
 from twotower.features import UserFeatures
-from twotower.index import Choice, ItemIndex
+from twotower.index import IndexChoice, ItemIndex
 from twotower.types import FloatArray
 
 
@@ -69,7 +69,7 @@ class BundleContents:
     factors: FloatArray | None = None
     reranker: RerankVectors | Blend | None = None
     new_items: NewItems | None = None
-    index_choice: Choice | None = None
+    index_choice: IndexChoice | None = None
 
     def __post_init__(self) -> None:
         missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)

@@ -135,7 +135,7 @@ def verify(folder: Path, required: Iterable[str], pause: Pause = no_pause) -> Ma
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file() or kind_of(folder) == "prepared data set":
-        raise ArtefactError(why_not(folder, "bundle", "", "copy it again whole"))
+        raise ArtefactError(why_not(folder, "bundle", "", "save the bundle again"))
     with reading(path, "is not a bundle's manifest"):
         fields = json.loads(path.read_text(encoding="utf-8"))
         version, seal = fields["schema_version"], fields.pop("sha256")

@@ -48,7 +48,7 @@ def ablate(
     Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
     """
     from twotower.console import differences_table, reporting, results_table
-    from twotower.evaluation.merge_results import write_continued
+    from twotower.evaluation.merge_results import write_merged
     from twotower.evaluation.provenance import collect_meta
     from twotower.evaluation.registry import PROTOCOLS
     from twotower.evaluation.results import read_results
@@ -76,7 +76,7 @@ def ablate(
             jobs=jobs,
             reporter=reporter,
         )
-    write_continued(
+    write_merged(
         results_file,
         old,
         collect_meta(started, threads=study.threads),

@@ -33,7 +33,7 @@ def demo(
     try:
         from streamlit.web.cli import main as streamlit
 
-        from twotower.demo.cache import open_once
+        from twotower.demo.loaded_bundle import open_once
         from twotower.demo.settings import API_KEY
         from twotower.demo.source import find_bundle, version_of
     except ModuleNotFoundError as error:

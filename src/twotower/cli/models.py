@@ -24,7 +24,7 @@ def train(
     data: DataFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="mf, lightgcn, v1 … v9. Default: v9.")
+        str | None, typer.Option("--model", help="two-tower, mf, lightgcn, v1 … v10. Default: v10.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
@@ -37,18 +37,20 @@ def train(
 ) -> None:
     """Train one model. An interrupted training goes on from its checkpoint.
 
-    Example: `twotower train --data data/shop --model v9 --out models/v9`
+    Example: `twotower train --data data/shop --out models/v10`
     """
     from twotower.console import reporting
     from twotower.data import Dataset
     from twotower.study.search_space import read_settings
     from twotower.study.tracking import Tracker, check_tracking
+    from twotower.workflow.baseline_check import warn_below_baselines
     from twotower.workflow.models import named_variant, trained_model
+    from twotower.workflow.variants import DEFAULT_MODEL
 
     if track:
         check_tracking()
     if settings is None:
-        name = model or "v9"
+        name = model or DEFAULT_MODEL
         variant = named_variant(name, text_encoder)
     else:
         name = model or settings.stem
@@ -65,6 +67,7 @@ def train(
             seed=seed,
             reporter=reporter,
         )
+        warn_below_baselines(name, trained, dataset, reporter)
     console.print(f"model written to {out}", highlight=False)
     if track:
         tracker = Tracker(out.parent, dataset.name)
@@ -103,7 +106,7 @@ def evaluate(
 ) -> None:
     """Evaluate trained models on the held-out part.
 
-    Example: `twotower evaluate --data data/shop models/v9 models/mf --json results.json`
+    Example: `twotower evaluate --data data/shop models/v10 models/mf --json results.json`
     """
     from twotower.console import reporting, results_table
     from twotower.data import Dataset, Part
@@ -149,7 +152,7 @@ def index(
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.
 
-    Example: `twotower index models/v9 --data data/shop --out bundle`
+    Example: `twotower index models/v10 --data data/shop --out bundle`
     """
     from twotower.console import reporting
     from twotower.data import Dataset

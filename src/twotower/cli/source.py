@@ -55,7 +55,7 @@ def _words(
         ),
     ] = None,
     split: Annotated[
-        Literal["leave-last-two", "global-time", "random", "file-order", "given"] | None,
+        Literal["leave-last-two", "global-time", "file-order", "random", "given"] | None,
         typer.Option(
             "--split",
             help="Default: what the files say, else leave-last-two. A log without times is split "
@@ -178,7 +178,7 @@ def _words(
         typer.Option("--time-format", help="Such as '%d.%m.%Y %H:%M'.", rich_help_panel=_READ),
     ] = None,
     time_unit: Annotated[
-        Literal["d", "s", "ms", "us", "ns"] | None,
+        Literal["d", "h", "min", "s", "ms", "us", "ns"] | None,
         typer.Option(
             "--time-unit", help="Of times that are numbers since 1970.", rich_help_panel=_READ
         ),
@@ -323,10 +323,11 @@ def _pairs(
     option: str, given: Sequence[str] | None, known: Collection[str], example: str
 ) -> dict[str, str]:
     pairs: dict[str, str] = {}
+    kind = "name=column" if option == "--column" else "word=value"
     for one in given or ():
         name, equals, value = one.partition("=")
         if not (name and equals and value):
-            raise InputError(f"{option} must be name=value, got {one!r}", f"such as {example}")
+            raise InputError(f"{option} must be {kind}, got {one!r}", f"such as {example}")
         if name in pairs:
             raise InputError(f"{option} {name} is given twice: {pairs[name]} and {value}")
         if name not in known:

@@ -17,7 +17,7 @@ from twotower.cli.options import (
 
 
 def tune(
-    variant: Annotated[str, typer.Argument(help="mf, lightgcn, v1 … v9")],
+    variant: Annotated[str, typer.Argument(help="mf, lightgcn, v1 … v10")],
     dataset: Annotated[
         str, typer.Option("--dataset", help="A name, or a path, also of a prepared data set.")
     ],
@@ -34,7 +34,7 @@ def tune(
 ) -> None:
     """Search a variant's settings by validation NDCG@10. Run again, it goes on.
 
-    Example: `twotower tune v9 --dataset sample --trials 20 --out runs/tuned-v9`
+    Example: `twotower tune v10 --dataset sample --trials 20 --out runs/tuned-v10`
     """
     from twotower.console import reporting
     from twotower.study.ablation.study import study_dataset

@@ -18,7 +18,7 @@ from twotower.data.readers.amazon import ASIN_COLUMNS, listing_numbers
 from twotower.data.readers.numbers import as_number, as_price, currency_of
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import as_text
-from twotower.data.rejects import RejectLog
+from twotower.data.rejects import RejectLog, nothing_usable
 from twotower.data.validation import id_checks
 from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
@@ -105,12 +105,10 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
         items.add(checked.rows[columns.ITEM_ID])
         tables.append(_as_held(checked.rows))
     if not len(items):
-        counts = rejects.counts([file.path])
-        first = rejects.first_of([file.path])
-        raise InputError(
-            f"the catalogue {file.path} has no usable item: {read} rows read, rejected {counts}",
-            f"first: {first}" if counts else "give a catalogue with rows",
-        )
+        what = f"the catalogue {file.path} has no usable item"
+        if not read:
+            raise InputError(what, "give a catalogue with rows")
+        raise nothing_usable(f"{what}: {read:,} rows read", rejects, [file.path])
     rows = _joined(tables)
     typed, repaired, examples = _typed(rows, file)
     marks = _currencies(rows)

@@ -194,6 +194,9 @@ class Dataset:
 
         A data set that an earlier release saved keeps the fingerprint that its models know.
         """
+        return self._value_fingerprint()
+
+    def _value_fingerprint(self) -> str:
         return value_fingerprint(
             self.users,
             self.items,
@@ -235,9 +238,7 @@ class Dataset:
             manifest = {
                 "schema_version": SCHEMA_VERSION,
                 "name": self.name,
-                "fingerprint": value_fingerprint(
-                    self.users, self.items, log, self.split, self.catalogue
-                ),
+                "fingerprint": self._value_fingerprint(),
                 "users": len(self.users),
                 "items": len(self.items),
                 "interactions": len(log.items),

@@ -127,7 +127,8 @@ def declared(values: Mapping[str, Any], where: str) -> Declaration:
                 f"it is one of {', '.join(known)}",
             ) from None
         said = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {'.'.join(place)}: {said}, got {first['input']!r}") from None
+        got = "" if ", got " in said else f", got {first['input']!r}"
+        raise InputError(f"{where}: {'.'.join(place)}: {said}{got}") from None
 
 
 def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel]:

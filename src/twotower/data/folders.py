@@ -34,7 +34,7 @@ def kind_of(folder: Path) -> Kind | None:
         return "trained model"
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(manifest, dict):
         return None
@@ -78,7 +78,7 @@ def why_not(folder: Path, wanted: Kind, error: object, again: str | None = None)
             fix = (
                 f"prepare it first with 'twotower prepare {folder} --out …', and give what it wrote"
             )
-        return f"{folder} is not a {wanted}: {_MARK[wanted]} is missing; {fix}"
+        return f"{folder} is not a {wanted}: {folder / _MARK[wanted]} is missing; {fix}"
     return f"{folder} is not a readable {wanted} ({error}); {again or f'run {command!r} again'}"
 
 

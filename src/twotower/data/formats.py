@@ -37,6 +37,10 @@ class Format(Config):
     """Names of files that are not the log."""
     has: tuple[str, ...] = ()
     """Columns that tell the log from others of such a name; case does not count."""
+    lines: str | None = None
+    """What each of the log's first lines is, where it has no names: a regular expression."""
+    uneven: bool = False
+    """Whether its lines have different numbers of words."""
     beside: tuple[str, ...] = ()
     """A file that must be there too, one of these."""
     by_name_only: bool = False
@@ -87,6 +91,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="movielens-100k",
         about="MovieLens 100K (GroupLens): u.data, u.item, u.user",
+        lines=r"\S+\t\S+\t[\d.]+\t\d+",
         log=("u.data",),
         read={**_names("user_id", "item_id", "rating", "timestamp"), "separator": "\t"},
         catalogue=("u.item",),
@@ -100,6 +105,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="movielens-1m",
         about="MovieLens 1M (GroupLens): ratings.dat, movies.dat, users.dat",
+        lines=r"\d+::\d+::[\d.]+::\d+",
         log=("ratings.dat",),
         beside=("users.dat",),
         read={**_names("user_id", "movie_id", "rating", "timestamp"), "separator": "::"},
@@ -115,6 +121,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="movielens-10m",
         about="MovieLens 10M (GroupLens): ratings.dat, movies.dat",
+        lines=r"\d+::\d+::[\d.]+::\d+",
         log=("ratings.dat",),
         beside=("movies.dat",),
         read={**_names("user_id", "movie_id", "rating", "timestamp"), "separator": "::"},
@@ -143,6 +150,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="amazon-2014-ratings",
         about="Amazon 2014, ratings alone (McAuley): ratings_<Category>.csv, meta_<Category>.json",
+        lines=r"[^,]+,[^,]+,[\d.]+,\d+",
         log=("ratings_{category}.csv",),
         read=_names("user", "asin", "rating", "timestamp"),
         catalogue=("meta_{category}.json",),
@@ -281,6 +289,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="steam",
         about="Steam (Kang and McAuley): steam_reviews.json, steam_games.json, as Python dicts",
+        has=("username", "product_id"),
         log=("steam_reviews.json",),
         columns={
             "user": "username", "item": "product_id", "time": "date", "catalogue_item": "id",
@@ -318,6 +327,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="goodreads",
         about="Goodreads (UCSD): goodreads_interactions_<genre>.json, goodreads_books_<genre>.json",
+        has=("user_id", "book_id"),
         log=("goodreads_interactions_{genre}.json", "goodreads_interactions_dedup.json"),
         columns={
             "user": "user_id", "item": "book_id", "rating": "rating", "time": "date_added",
@@ -367,6 +377,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="mind",
         about="MIND (Microsoft News): behaviors.tsv, news.tsv",
+        lines=r"[^\t]*\t[^\t]+\t\d+/\d+/\d{4} [^\t]*\t[^\t]*\t.*",
         log=("behaviors.tsv",),
         shape="clicked-news",
         columns={
@@ -478,6 +489,8 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="lightgcn",
         about="NGCF and LightGCN: train.txt and test.txt, 'user item item …' in no order",
+        lines=r"\d+( \d+)* ?",
+        uneven=True,
         log=("train.txt", "test.txt"),
         together=True,
         beside=("test.txt",),

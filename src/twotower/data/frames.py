@@ -62,7 +62,7 @@ def as_files(
     with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
         paths: dict[str, Path | None] = {}
         for what, table in given.items():
-            if table is None or not is_table(table):
+            if (table is None and what != "interactions") or not is_table(table):
                 paths[what] = None if table is None else Path(table)
                 continue
             path = Path(folder) / f"{what}.parquet"
@@ -139,11 +139,13 @@ def id_text(value: Any, what: str = "an id") -> str:
     """
     if hasattr(value, "as_py"):  # a scalar of Arrow
         value = value.as_py()
+    if isinstance(value, bool | np.bool_):
+        raise InputError(f"{what} must be text or a whole number, got {value!r}")
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, uuid.UUID):
         return str(value)
-    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
+    if isinstance(value, Integral):
         return str(int(value))
     if isinstance(value, Real) and math.isfinite(value) and float(value).is_integer():
         return str(int(float(value)))

@@ -8,8 +8,15 @@ from typing import Any, Final
 
 from twotower.data import columns
 from twotower.data.declaration import Declaration
+from twotower.data.guesses import (
+    first_values,
+    guessed_ids,
+    guessed_items,
+    guessed_kinds,
+    guessed_time,
+)
 from twotower.data.locate import Located, located
-from twotower.data.readers.mapping import ColumnMapping
+from twotower.data.readers.files import users_beside
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, source_of
 from twotower.data.readers.tables import column_names
@@ -51,30 +58,46 @@ def inspect(paths: Sequence[str | Path], said: Declaration) -> Inspection:
     """
     with located(paths, said) as found:
         described: dict[str, Any] = {"name": found.name, "format": found.format}
-        first = found.logs[0]
-        described["log"] = {"files": [one.path.name for one in found.logs]}
+        log = found.logs[0]
+        present = [*column_names(log.path, found.said.read), *log.keys]
+        described["log"] = {
+            "files": [one.path.name for one in found.logs],
+            "columns": present,
+            "read": {},
+            "examples": {},
+        }
         described["not_read"] = [path.name for path in found.beside]
-        missing: list[str] = []
+        missing = [] if found.format else _missing(found, present)
         try:
             source = source_of(
                 found.logs, found.said.columns, found.catalogue, found.said.read,
                 found.catalogue_options,
             )  # fmt: skip
         except InputError as error:
-            described["log"] |= _bare(first.path, found.said.read)
             described["problem"] = error.on_command_line
-            missing = _missing(found)
+            described["log"]["read"] = _known(found, present, missing)
+            if found.catalogue is not None:
+                described["catalogue"] = {
+                    "file": found.catalogue.name,
+                    "columns": column_names(found.catalogue, found.catalogue_options),
+                }
         else:
             described["log"] |= _described(source.logs[0])
             if source.catalogue is not None:
                 described["catalogue"] = _described(source.catalogue) | {
                     "file": source.catalogue.path.name
                 }
-        if found.users is not None:
-            described["users"] = {"file": found.users.name} | _bare(
-                found.users, found.said.read_users or ReadOptions()
-            )
-        return Inspection(described, _toml(found, described, missing))
+        users = found.users
+        if users is None and found.said.users is None and found.base is not None:
+            users = users_beside(found.base)
+        if users is not None:
+            described["users"] = {
+                "file": users.name,
+                "columns": column_names(users, found.said.read_users or ReadOptions()),
+            }
+        if not found.format:
+            described["guesses"] = _guesses(found, described, missing)
+        return Inspection(described, _toml(found, described, missing, users))
 
 
 def inspection_lines(found: Inspection) -> Iterator[str]:
@@ -97,6 +120,11 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
         yield f"users: {told['users']['file']}, with {', '.join(told['users']['columns'])}"
     if told["not_read"]:
         yield f"not read: {', '.join(told['not_read'])}"
+    guesses = told.get("guesses", {})
+    if guesses:
+        likely = ", ".join(f"{word}={of}" for word, of in guesses.items() if word != "kinds")
+        kinds = ", ".join(guesses.get("kinds", ()))
+        yield f"guesses: {likely or 'none'}" + (f"; kinds of events: {kinds}" if kinds else "")
     if "problem" in told:
         yield f"to settle: {told['problem']}"
     yield ""
@@ -140,59 +168,110 @@ def _short(name: str, value: Any) -> str:
     return str(value)[:_SHOWN]
 
 
-def _bare(path: Path, options: ReadOptions) -> dict[str, Any]:
-    return {"columns": column_names(path, options)}
-
-
-def _missing(found: Located) -> list[str]:
-    """Fields of the mapping for the log that cannot be told."""
-    present = [*column_names(found.logs[0].path, found.said.read), *found.logs[0].keys]
+def _missing(found: Located, present: Sequence[str]) -> list[str]:
+    """Fields of the mapping that a log needs and that cannot be told: user, item, time."""
+    fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
     missing = []
-    for column, field in _FIELDS.items():
-        if field in ("user", "item"):
-            try:
-                others = {"user": "item", "item": "user"}[field]
-                probe = found.said.columns.model_copy(update={others: present[0]})
-                probe.log_columns(found.logs[0].path, present)
-            except InputError:
-                missing.append(field)
-        del column
+    said = found.said.columns
+    for field in fields:
+        others = {one: present[0] for one in fields if one != field and present}
+        try:
+            said.model_copy(update=others).log_columns(found.logs[0].path, present)
+        except InputError:
+            missing.append(field)
+    probe = {field: present[0] for field in fields if present}
+    known = said.model_copy(update=probe).log_columns(found.logs[0].path, present).canonical
+    if not {columns.TIMESTAMP, columns.ORDER} & set(known) and found.logs[0].part is None:
+        missing.append("time")
     return missing
 
 
-def _toml(found: Located, described: Mapping[str, Any], missing: Sequence[str]) -> str:
-    """What was said and what was found, with lines to fill in where a column is missing."""
-    said = found.said
-    named: dict[str, Any] = (
-        {}
-        if found.format
-        else {
-            _FIELDS[name]: column
-            for name, column in described["log"].get("read", {}).items()
-            if name in _FIELDS
-        }
-    )
-    kept = said.columns.model_dump(exclude_unset=True)
-    values: dict[str, Any] = {"name": found.name}
+def _known(found: Located, present: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
+    """Columns of a log that are known where others are not."""
+    fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
+    probe = {field: present[0] for field in fields if field in missing and present}
+    try:
+        mapping = found.said.columns.model_copy(update=probe)
+        known = dict(mapping.log_columns(found.logs[0].path, present).canonical)
+    except InputError:
+        return {}
+    return {name: of for name, of in known.items() if name not in {fields[one] for one in probe}}
+
+
+def _guesses(
+    found: Located, described: Mapping[str, Any], missing: Sequence[str]
+) -> dict[str, Any]:
+    """What unread columns are likely to be, by field of the mapping."""
+    guesses: dict[str, Any] = {}
+    log, read = found.logs[0], described["log"]["read"]
+    file_columns = [name for name in described["log"]["columns"] if name not in log.keys]
+    others = [name for name in file_columns if name not in read.values()]
+    values = first_values(log.path, others, file_columns, found.said.read)
+    if "time" in missing and (time := guessed_time(values)):
+        guesses["time"] = time
+        del values[time]
+    if columns.EVENT not in read and (kinds := guessed_kinds(values)):
+        guesses["event"], guesses["kinds"] = kinds
+        del values[kinds[0]]
+    elif columns.EVENT in read:
+        column = read[columns.EVENT]
+        known = first_values(log.path, [column], file_columns, found.said.read)
+        if kinds := guessed_kinds(known):
+            guesses["kinds"] = kinds[1]
+    guesses |= guessed_ids(values, missing)
+    items = described.get("catalogue", {})
+    if found.catalogue is not None and "read" in items:
+        unread = first_values(
+            found.catalogue, items["ignored"], items["columns"], found.catalogue_options
+        )
+        guesses |= guessed_items(unread, items["read"])
+    return guesses
+
+
+def _toml(
+    found: Located, described: Mapping[str, Any], missing: Sequence[str], users: Path | None
+) -> str:
+    """What was said and found, guesses, and lines to fill in where a column is missing."""
+    said, guesses = found.said, described.get("guesses", {})
+    lines = [f"# Columns of the log: {', '.join(described['log']['columns'])}"]
+    if "catalogue" in described:
+        lines.append(f"# Columns of the catalogue: {', '.join(described['catalogue']['columns'])}")
+    words = said.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    words["name"] = found.name
+    for word, path in (("catalogue", found.catalogue), ("users", users)):
+        if path is not None and found.base is not None and path.is_relative_to(found.base):
+            words[word] = path.relative_to(found.base).as_posix()
     if found.format:
-        values["as"] = found.format
-    whole = said.model_copy(
-        update={"columns": ColumnMapping(**{**named, **kept} if not found.format else {})}
-    )
-    words = whole.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    if found.format:
-        for word in ("columns", "read", "read_catalogue", "read_users", "catalogue"):
+        words["as"] = found.format
+        for word in ("columns", "read", "read_catalogue", "read_users", "catalogue", "users"):
             words.pop(word, None)
-        if words.get("prepare", {}).get("split") == {"kind": "random"}:
+        if words.get("prepare", {}).get("split", {}).get("kind") == "random":
             words.pop("prepare")
-    elif named or kept:
-        words["columns"] = {**named, **kept}
-    text = Declaration.model_validate({**words, **values}).to_toml()
-    lines = [text.rstrip()]
-    if not found.format and found.catalogue is None:
-        lines.insert(0, '# catalogue = "items.csv"')
-    if missing:
-        table = "" if "[columns]" in text else "\n[columns]"
-        lines.append(table + "".join(f'\n# {field} = "…"' for field in missing))
-    columns_of_log = ", ".join(described["log"]["columns"])
-    return f"# Columns of the log: {columns_of_log}\n" + "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n" + Declaration.model_validate(words).to_toml()
+    named = {
+        _FIELDS[name]: column
+        for name, column in described["log"]["read"].items()
+        if name in _FIELDS
+    }
+    words["columns"] = {**named, **said.columns.model_dump(exclude_unset=True)}
+    fields = {
+        word: guess
+        for word, guess in guesses.items()
+        if word != "kinds" and word not in words["columns"]
+    }
+    words["columns"] |= fields
+    text = Declaration.model_validate(words).to_toml().rstrip()
+    for word, guess in fields.items():
+        line = f'{word} = "{guess}"'
+        kinds = f": {', '.join(guesses['kinds'])}" if word == "event" else ""
+        text = text.replace(line, f"{line}  # a guess{kinds}")
+    for field in missing:
+        if field not in fields:
+            if "[columns]" not in text:
+                text += "\n\n[columns]"
+            text = text.replace("[columns]", f'[columns]\n# {field} = "…"')
+    if "kinds" in guesses and "events" not in words.get("read", {}):
+        kept = ", ".join(f'"{kind}"' for kind in guesses["kinds"])
+        read = "" if "[read]" in text else "\n\n[read]"
+        text += f"{read}\n# events = [{kept}]  # all are kept unless some are named"
+    return "\n".join([*lines, text]) + "\n"

@@ -1,5 +1,6 @@
 """From what a user points at and says to the files that are read, and how."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,12 @@ from twotower.data.readers.mapping import ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import log_by_columns
 from twotower.data.readers.tables import column_names, read_table
+from twotower.data.readers.text import head_lines
 from twotower.data.reshape import write_shape
 from twotower.errors import InputError
 
+_LINES: Final = 100
+"""Lines by which a format without a header is recognised."""
 IN_LOG: Final = "log"
 """Said of a catalogue: columns of the log describe the items."""
 NONE: Final = "none"
@@ -48,6 +52,8 @@ class Located:
         Tables that stand beside the log and are not read.
     name
         What the data set is called.
+    base
+        The folder of the data, which names in a ``dataset.toml`` are relative to.
     """
 
     logs: tuple[FoundLog, ...]
@@ -57,6 +63,7 @@ class Located:
     format: str | None
     beside: tuple[Path, ...]
     name: str
+    base: Path
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[
         file = first.parent / DECLARATION_FILE
     base = given[0] if given[0].is_dir() else given[0].parent
     if file is not None and file.is_file():
-        told = read_declaration(file)
+        told = _from_folder(read_declaration(file), base)
         if first.is_file() and first != file and told.log is not None:
             listed = [one.resolve() for one in expand([base / log for log in told.log])]
             if first.resolve() not in listed:
@@ -139,12 +146,22 @@ def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[
     return base, given, said
 
 
+def _from_folder(told: Declaration, base: Path) -> Declaration:
+    """A declaration with the files that it names in the folder of the data."""
+    files = {
+        word: str(base / said)
+        for word in ("catalogue", "users")
+        if (said := getattr(told, word)) is not None and (base / said).is_file()
+    }
+    return told.model_copy(update=files)
+
+
 def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
     """The format that is named, or the first that is recognised."""
     if said.format is not None:
         entry = named_format(said.format)
         for path in given[:1]:
-            found = files_of(entry, path, partial(_has, entry))
+            found = files_of(entry, path, partial(_has_columns, entry))
             if found is None:
                 raise InputError(
                     f"{path} holds no data set of format {entry.name!r}, "
@@ -165,6 +182,11 @@ def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
 
 
 def _has(entry: Format, log: Path) -> bool:
+    """Whether a file has the columns and the lines of a format's log."""
+    return _has_columns(entry, log) and _has_lines(entry, log)
+
+
+def _has_columns(entry: Format, log: Path) -> bool:
     if not entry.has:
         return True
     try:
@@ -172,6 +194,18 @@ def _has(entry: Format, log: Path) -> bool:
     except InputError:
         return False
     return {name.lower() for name in entry.has} <= present
+
+
+def _has_lines(entry: Format, log: Path) -> bool:
+    if entry.lines is None:
+        return True
+    try:
+        raw = head_lines(log, ReadOptions(**entry.read), _LINES)
+    except InputError:
+        return False
+    lines = [line.decode(errors="replace").rstrip("\r\n") for line in raw if line.strip()]
+    fit = all(re.fullmatch(entry.lines, line) for line in lines)
+    return fit and (not entry.uneven or len({len(line.split()) for line in lines}) > 1)
 
 
 def _of_format(
@@ -205,7 +239,7 @@ def _of_format(
     told = declared(words, f"format {entry.name}").under(said)
     users = _users_path(base, said) or (None if said.users == NONE else found.users)
     told = told.model_copy(update={"columns": _present(told, said, logs[0], catalogue, entry)})
-    return Located(tuple(logs), told, catalogue, users, entry.name, (), name)
+    return Located(tuple(logs), told, catalogue, users, entry.name, (), name, base)
 
 
 def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:
@@ -254,7 +288,7 @@ def _of_tables(given: Sequence[Path], base: Path, said: Declaration, name: str) 
     if catalogue is None and said.catalogue is None:
         catalogue = find_catalogue(logs[0].path)
     beside = tuple(path for path in beside if path != catalogue)
-    return Located(logs, said, catalogue, _users_path(base, said), None, beside, name)
+    return Located(logs, said, catalogue, _users_path(base, said), None, beside, name, base)
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
@@ -289,11 +323,12 @@ def _item_columns(found: Located) -> dict[str, str]:
     """The log's column for each canonical column of a catalogue that it has."""
     entry = None if found.format is None else named_format(found.format)
     present = column_names(found.logs[0].path, found.said.read)
-    item = found.said.columns.log_columns(found.logs[0].path, present).canonical[columns.ITEM_ID]
+    of_log = found.said.columns.log_columns(found.logs[0].path, present).canonical
+    item = of_log[columns.ITEM_ID]
     if entry is not None and entry.items_in_log:
         wanted = {name: column for name, column in entry.items_in_log.items() if column in present}
     else:
-        others = [name for name in present if name not in found.said.columns.log_names]
+        others = [name for name in present if name not in of_log.values()]
         wanted = dict(
             found.said.columns.catalogue_columns(
                 found.logs[0].path, [*others, item], log_item=item

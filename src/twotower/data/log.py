@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import Final, TypeAlias
 
 import numpy as np
+import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers import Source
-from twotower.data.rejects import RejectLog, fix_of, unknown_item_hint
+from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
@@ -18,6 +20,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes of the log read so far, and of all of it."""
 
 
+SAMPLED_IDS: Final = 100_000
+"""Ids of users, and of items, that are looked at for what a spreadsheet does to them."""
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
 _DTYPES: Final = {columns.RATING: np.float32}
 
@@ -106,6 +110,20 @@ class LogRead:
     unknown_items: int
     without_rating: int
 
+    @property
+    def scientific_ids(self) -> list[str]:
+        """Ids such as ``1.23457E+12``, which a spreadsheet has shortened, among the first."""
+        first = (*islice(self.users, SAMPLED_IDS), *islice(self.items, SAMPLED_IDS))
+        ids = pl.Series(first, dtype=pl.String)
+        return ids.filter(ids.str.contains(r"^\d(\.\d+)?[eE]\+\d+$")).to_list()
+
+    @property
+    def heaviest_user(self) -> tuple[str, float]:
+        """The user of most interactions, and the share of the log that is theirs."""
+        counts = np.bincount(self.log.users)
+        code = int(counts.argmax())
+        return self.users.ids[code], float(counts[code] / len(self.log))
+
 
 def read_log(
     source: Source,
@@ -193,16 +211,7 @@ def _nothing_left(
     counts = rejects.counts(paths)
     if not counts:
         return InputError(f"{named} has no interactions", "give a log with rows")
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    what = f"{named} has no usable interaction: {read:,} read, all rejected ({reasons})"
-    reason = next(iter(counts))
-    first = rejects.first_of(paths)
-    fix = f"the first is {first}" if first else None
-    hint = unknown_item_hint(rejects, paths, catalogue) if reason == UNKNOWN_REASON else None
-    python, cli = fix_of(reason, cli=False), fix_of(reason, cli=True)
-    parts = [part for part in (fix, hint) if part]
-    return InputError(
-        what,
-        "; ".join([*parts, *([python] if python else [])]) or None,
-        cli_fix="; ".join([*parts, *([cli] if cli else [])]) or None,
-    )
+    hint = None
+    if next(iter(counts)) == UNKNOWN_REASON:
+        hint = unknown_item_hint(rejects, paths, catalogue)
+    return nothing_usable(f"{named} has no usable interaction: {read:,} read", rejects, paths, hint)

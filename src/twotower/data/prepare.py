@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -34,10 +34,16 @@ from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
 from twotower.data.splits import FileOrder, split_parts
-from twotower.data.users import read_users
+from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray
+
+YEAR: Final = 31_536_000_000
+"""Milliseconds of 1970."""
+HEAVY: Final = 0.1
+"""Share of a log above which a single user of `HEAVY_OF` or more is told."""
+HEAVY_OF: Final = 20
 
 
 def prepare(
@@ -100,7 +106,7 @@ def prepare(
         Where the source is not recognised or nothing usable is left; with ``strict`` at the
         first bad row.
     """
-    if any(is_table(one) for one in (path, catalogue, users) if one is not None):
+    if is_table(path) or any(is_table(one) for one in (catalogue, users) if one is not None):
         with as_files(path, catalogue, users) as files:
             return prepare(
                 files.log, name=name or (TABLE if is_table(path) else None), settings=settings,
@@ -135,6 +141,10 @@ def _prepared(found: Located, out: Path | None, progress: Progress | None) -> Da
         order=order,
         present=source.logs[0].found.present,
     )
+    users_key = None
+    if found.users is not None:
+        of_log = source.logs[0].columns[columns.USER_ID]
+        users_key = users_column(found.users, found.said.read_users, of_log)
     rules = Rules(
         now=time.time_ns() // 1_000_000,
         rating_scale=options.rating_scale,
@@ -179,9 +189,9 @@ def _prepared(found: Located, out: Path | None, progress: Progress | None) -> Da
         if notes := split_notes(split, parts, log.parts, np.diff(indptr), times):
             summary["notes"] = notes
         user_table = None
-        if found.users is not None:
+        if found.users is not None and users_key is not None:
             user_table, summary["user_table"] = read_users(
-                found.users, found.said.read_users, found.said.columns.user, user_ids
+                found.users, found.said.read_users, users_key, user_ids
             )
         dataset = Dataset(
             found.name,
@@ -210,13 +220,21 @@ def _read_summary(
         "examples": rejects.examples(paths),
         "columns": _columns(source.logs[0].found),
     }
+    user, share = found.heaviest_user
+    if share > HEAVY and len(found.users) >= HEAVY_OF:
+        summary["heaviest_user"] = {"user_id": user, "share": share}
+    if scientific := found.scientific_ids:
+        summary["scientific_ids"] = {"count": len(scientific), "example": scientific[0]}
     if found.without_rating:
         summary["without_rating"] = found.without_rating
     if found.log.ratings is not None:
         low, high = np.nanmin(found.log.ratings), np.nanmax(found.log.ratings)
         summary["ratings"] = [float(low), float(high)]
     if found.log.timestamps is not None and len(found.log):
-        summary["times"] = [int(found.log.timestamps.min()), int(found.log.timestamps.max())]
+        times = found.log.timestamps
+        summary["times"] = [int(times.min()), int(times.max())]
+        if early := int((times < YEAR).sum()):
+            summary["times_in_1970"] = early
     read = dict(zip(paths, found.read_of, strict=True))
     if known is not None and source.catalogue is not None:
         read[source.catalogue.path] = known.read

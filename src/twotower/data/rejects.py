@@ -160,6 +160,21 @@ class RejectLog:
         return next((first[1] for first in found if first is not None), None)
 
 
+def nothing_usable(
+    what: str, rejects: RejectLog, sources: Sequence[Path], hint: str | None = None
+) -> InputError:
+    """An error about files of which every row was rejected, with the first and what to do."""
+    counts = rejects.counts(sources)
+    reason = next(iter(counts))
+    parts = [f"the first is {rejects.first_of(sources)}", *([hint] if hint else [])]
+    python, cli = (
+        "; ".join([*parts, *([fix] if fix else [])])
+        for fix in (fix_of(reason, cli=False), fix_of(reason, cli=True))
+    )
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    return InputError(f"{what}, all rejected ({listed})", python, cli_fix=cli)
+
+
 def unknown_item_hint(
     rejects: RejectLog, sources: Sequence[Path], catalogue: Vocabulary | None
 ) -> str | None:

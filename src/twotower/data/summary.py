@@ -55,6 +55,19 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         )
     hint = (summary.get("unknown_items") or {}).get("hint")
     yield from _rejected(summary["rejected"], summary.get("examples", {}), read, cli, hint)
+    if "heaviest_user" in summary:
+        user = summary["heaviest_user"]
+        option = "--missing" if cli else "ReadOptions(missing=…):"
+        yield (
+            f"user {user['user_id']!r} has {_share(user['share'])} of the interactions; if it "
+            f"stands for no one, pass {option} {user['user_id']!r}"
+        )
+    if "scientific_ids" in summary:
+        ids = summary["scientific_ids"]
+        yield (
+            f"{ids['count']:,} ids are like {ids['example']!r}: a spreadsheet has shortened them, "
+            "and different ones may now be one; export them as text"
+        )
     if "without_rating" in summary:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:
@@ -63,12 +76,12 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
     if "times" in summary:
-        yield from _times(summary["times"], cli)
+        yield from _times(summary["times"], summary.get("times_in_1970", 0), cli)
 
 
-def _times(times: Sequence[int], cli: bool) -> Iterator[str]:
+def _times(times: Sequence[int], early: int, cli: bool) -> Iterator[str]:
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
-    if times[1] < _YEAR:
+    if early and times[1] < _YEAR:
         unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
         order = "--column order=…" if cli else "ColumnMapping(order=…)"
         yield (
@@ -77,6 +90,10 @@ def _times(times: Sequence[int], cli: bool) -> Iterator[str]:
         )
     else:
         yield f"times run from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
+        if early:
+            yield (
+                f"{early:,} interactions lie in 1970: is 0 a missing time? they count as the oldest"
+            )
 
 
 def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
@@ -159,7 +176,7 @@ def _rejected(
 ) -> Iterator[str]:
     for reason, count in counts.items():
         example = f", first {examples[reason]}" if reason in examples else ""
-        fix = fix_of(reason, cli=cli)
+        fix = None if reason.startswith("bad ") else fix_of(reason, cli=cli)  # told for the file
         told = f"rejected {count:,} ({_share(count / max(read, 1))}): {reason}{example}"
         if hint is not None and reason.endswith("not in the catalogue"):
             told += f"; {hint}"

@@ -14,8 +14,28 @@ from twotower.data.readers.values import IdReader
 from twotower.errors import InputError
 
 
+def users_column(file: Path, options: ReadOptions | None, log_column: str) -> str:
+    """The column of ids of a table of users: called as in the log, by a usual name, or ``id``.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be told.
+    """
+    present = column_names(file, options or ReadOptions())
+    usual = [log_column, *LOG_NAMES[columns.USER_ID], "id", "#id"]
+    by_folded = {folded(name): name for name in reversed(present)}
+    key = next((by_folded[folded(name)] for name in usual if folded(name) in by_folded), None)
+    if key is None:
+        raise InputError(
+            f"cannot tell the column of ids of {file}, it has {', '.join(map(repr, present[:20]))}",
+            f"call it as the log calls its users ({log_column})",
+        )
+    return key
+
+
 def read_users(
-    file: Path, options: ReadOptions | None, column: str | None, ids: Sequence[str]
+    file: Path, options: ReadOptions | None, column: str, ids: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The rows of the users of a data set, in their order, and what the file has.
 
@@ -26,7 +46,7 @@ def read_users(
     options
         How it is read.
     column
-        Name of the log's column of users, which is looked for first; then the usual names, ``id``.
+        Its column of ids: `users_column`.
     ids
         Ids of the users.
 
@@ -37,22 +57,10 @@ def read_users(
         several rows the first is kept.
     summary
         File, rows read, repeated and without an id, users of the log that are in it, columns.
-
-    Raises
-    ------
-    InputError
-        Where the column of ids cannot be told.
     """
     options = options or ReadOptions()
     present = column_names(file, options)
-    usual = [column, *LOG_NAMES[columns.USER_ID], "id", "#id"]
-    by_folded = {folded(name): name for name in reversed(present)}
-    key = next((by_folded[folded(n)] for n in usual if n and folded(n) in by_folded), None)
-    if key is None:
-        raise InputError(
-            f"cannot tell the column of ids of {file}, it has {', '.join(map(repr, present[:20]))}",
-            f"call it as the log calls its users ({column or 'user_id'})",
-        )
+    key = column
     others = [name for name in present if name != key and name != columns.USER_ID]
     # Under names of their own: a column of ids or numbers is typed by its canonical name.
     found = Columns({columns.USER_ID: key, **{f"of {name}": name for name in others}}, present)

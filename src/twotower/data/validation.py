@@ -75,7 +75,9 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
 
 def _rating_checks(rules: Rules) -> list[Check]:
     rating = pl.col(columns.RATING)
-    checks = [Check(columns.RATING, "infinite", rating.is_infinite())]
+    # Ratings are kept as float32: what is above it is infinite too.
+    infinite = rating.cast(pl.Float32, strict=False).is_infinite()
+    checks = [Check(columns.RATING, "infinite", infinite)]
     if rules.rating_scale is not None:
         checks.append(
             Check(columns.RATING, "out of range", ~rating.is_between(*rules.rating_scale))

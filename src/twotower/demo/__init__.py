@@ -1,1 +1,1 @@
-"""The demo: pages that show what a bundle recommends, and why. See ``docs/demo.md``."""
+"""Streamlit demo of a bundle's recommendations and their reasons. See ``docs/demo.md``."""

@@ -1,4 +1,4 @@
-"""The demo's entry point: ``streamlit run app.py -- --bundle B``, or ``twotower demo``."""
+"""Entry point of the demo: ``streamlit run app.py -- --bundle B``, or ``twotower demo``."""
 
 import logging
 import os
@@ -12,8 +12,7 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, state
-from twotower.demo.cache import open_once
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle, open_once
 from twotower.demo.settings import DemoSettings
 from twotower.demo.source import find_bundle, version_of
 from twotower.demo.style import CSS
@@ -21,7 +20,7 @@ from twotower.demo.views import about_data, for_you, item, known_user, models, s
 from twotower.errors import TwoTowerError
 
 ICON: Final = Path(__file__).with_name("icon.svg")
-Show = Callable[[Opened, DemoSettings], None]
+Show = Callable[[LoadedBundle, DemoSettings], None]
 PAGES: Final[dict[str, tuple[str, str, Show]]] = {
     "for-you": ("For you", ":material/favorite:", for_you.show),
     "known-user": ("Known user", ":material/person:", known_user.show),
@@ -35,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Draw the page that was asked for."""
+    """Set up the pages and run the requested one."""
     st.set_page_config(
         page_title="twotower", page_icon=str(ICON), layout="wide",
         initial_sidebar_state="auto",
@@ -58,20 +57,20 @@ def main() -> None:
 
 
 def draw(page: str, settings: DemoSettings) -> None:
-    """One of `PAGES`; what goes wrong is said in words, and its traceback is logged."""
+    """Draw one of `PAGES`; errors are shown as a message, and unexpected ones are logged."""
     try:
         folder = find_bundle(settings.bundle)
         with st.spinner("Reading the bundle …"):
-            opened = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
-        if opened.served != opened.manifest.model_version:
+            loaded = open_once(str(folder), version_of(folder), settings.api, settings.api_key)
+        if loaded.served != loaded.manifest.model_version:
             st.warning(
-                f"The service answers with {opened.served}; titles and maps are those of "
-                f"{opened.manifest.model_version}."
+                f"The service answers with {loaded.served}; titles and maps are those of "
+                f"{loaded.manifest.model_version}."
             )
-        PAGES[page][2](opened, settings)
-        _footer(opened, settings)
+        PAGES[page][2](loaded, settings)
+        _footer(loaded, settings)
     except TwoTowerError as error:
-        st.error(f"This cannot be shown: {cards.plain(str(error))}", icon=":material/error:")
+        st.error(f"Cannot show this page: {cards.plain(str(error))}", icon=":material/error:")
         st.info(
             "Make a bundle with `make quickstart`, and open it with "
             "`twotower demo --bundle runs/sample/bundle`.",
@@ -80,18 +79,18 @@ def draw(page: str, settings: DemoSettings) -> None:
     except Exception:
         _log.exception("a page failed")
         st.error(
-            "Something went wrong on this page. The server's log says what; the other pages "
-            "still work.",
+            "Something went wrong on this page. See the server's log for the error; the other "
+            "pages still work.",
             icon=":material/error:",
         )
 
 
-def _footer(opened: Opened, settings: DemoSettings) -> None:
-    info = opened.manifest.info
+def _footer(loaded: LoadedBundle, settings: DemoSettings) -> None:
+    info = loaded.manifest.info
     answers = "this process" if settings.api is None else settings.api
     st.html(
-        f'<div class="tt-foot">Model {escape(opened.served)}, trained on '
-        f"{escape(info.dataset)}, saved {opened.manifest.created:%d %B %Y}. "
+        f'<div class="tt-foot">Model {escape(loaded.served)}, trained on '
+        f"{escape(info.dataset)}, saved {loaded.manifest.created:%d %B %Y}. "
         f"Answered by {escape(answers)}.</div>"
     )
 

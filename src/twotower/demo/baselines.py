@@ -1,4 +1,4 @@
-"""What simpler models, and single parts of the one served, would say."""
+"""Baselines of the demo: popularity, item-kNN, and the parts of the served model."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,19 +10,19 @@ from scipy import sparse
 from twotower.bundle.contents import BundleContents
 from twotower.inference.requests import Request, RequestReader
 from twotower.inference.user_tower import UserTower
-from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
+from twotower.types import FloatArray, IndexArray
 
 POPULARITY: Final = "Popularity"
 ITEM_KNN: Final = "Item-kNN"
 TOWERS: Final = "Towers alone"
-FACTORS: Final = "Least squares alone"
+FACTORS: Final = "Implicit ALS alone"
 
 
-class Rivals:
+class Baselines:
     """Scores of every item by popularity, by shared users, and by single parts of the bundle.
 
-    Each user's last interaction is left out of popularity and shared users, so that they do
-    not know an item that is hidden from the others.
+    Each user's last interaction is left out of popularity and shared users, so that they have not
+    seen the item that is hidden from the other models.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Rivals:
         return users
 
     def together(self, rows: IndexArray) -> FloatArray:
-        """``(items,)`` cosines of each item's users with those of each row, added up."""
+        """``(items,)`` sums of the cosines of each item's users with those of the rows."""
         length = np.sqrt(np.maximum(self.popularity, 1))
         wanted = np.zeros(len(length), dtype=np.float32)
         wanted[rows] = 1 / length[rows]
@@ -68,17 +68,16 @@ class Rivals:
         return scores
 
     def user_vector(self, history: Sequence[str]) -> FloatArray:
-        """``(d,)`` the vector of somebody new with this history."""
+        """``(d,)`` vector of an anonymous user with this history."""
         vector: FloatArray = self._tower.encode(
             self._reader.queries([Request(history=list(history))])
         )[0]
         return vector
 
     def all_scores(self, history: Sequence[str]) -> dict[str, FloatArray]:
-        """Every rival's scores of all items for somebody new with this history, by name.
+        """Baseline → scores of all items for an anonymous user with this history, not empty.
 
-        The two parts of the served vectors are missing where there is but one. ``history`` is not
-        empty.
+        The two parts of the served vectors are missing where there is only one.
         """
         contents = self._contents
         rows = contents.items.indices(history)
@@ -91,16 +90,3 @@ class Rivals:
                 **parts,
             }
         return parts
-
-
-def best(scores: FloatArray, k: int, passing: BoolArray) -> OffsetArray:
-    """Rows of the ``k`` best items that pass, best first; of equal ones the earlier.
-
-    Examples
-    --------
-    >>> best(np.array([1.0, 3.0, 2.0, 3.0]), 2, np.array([True, True, True, False]))
-    array([1, 2])
-    """
-    rows = np.flatnonzero(passing)
-    order: OffsetArray = rows[np.lexsort((rows, -scores[rows]))[:k]]
-    return order

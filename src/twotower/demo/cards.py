@@ -1,4 +1,4 @@
-"""Items and figures as HTML. Whatever comes from data is escaped here."""
+"""HTML of item cards, lists and tables; text from data is escaped here."""
 
 import re
 from collections import Counter
@@ -7,14 +7,14 @@ from html import escape
 from itertools import islice
 from typing import Final
 
-from twotower.demo.opened import Item
+from twotower.demo.loaded_bundle import Item
 from twotower.demo.style import COLOURS, INKS, OTHER, colour_number
 
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:-])")
 
 
 def plain(text: str) -> str:
-    r"""A text for where Streamlit reads Markdown: labels and messages.
+    r"""Text escaped for Streamlit's Markdown, as in labels and messages.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def tile(
     back, ink = (OTHER, "#fff") if number is None else (COLOURS[number], INKS[number])
     place = "" if rank is None else f'<span class="tt-rank">{rank}.</span> '
     facts = [item.category, None if item.price is None else f"{item.price:,.2f}", note]
-    meta = " · ".join(escape(one) for one in facts if one)
+    meta = " · ".join(escape(fact) for fact in facts if fact)
     because = f'<div class="tt-why">{escape(why)}</div>' if why else ""
     return (
         f'<div class="tt-item{" tt-small" * small}">'
@@ -83,26 +83,26 @@ def ranked_list(
     Parameters
     ----------
     shared
-        Item id → in how many of the lists beside it, this one included, it is. Those in two or
-        more are shaded, and say in how many.
+        Item id → in how many of the lists side by side it is. Items in two or more are shaded and
+        show the number.
     found
-        What was looked for.
+        Id of the hidden item.
     marks
-        Item id → what else is said of it.
+        Item id → further note.
     """
     rows = []
     for rank, item in enumerate(items, start=1):
         is_found, lists = item.item_id == found, shared.get(item.item_id, 1)
         kind = "tt-found" if is_found else "tt-shared" if lists > 1 else ""
-        said = ["came next"] * is_found + [(marks or {}).get(item.item_id, "")]
-        more = "".join(f"<small>{escape(one)}</small>" for one in said if one)
+        notes = ["came next"] * is_found + [(marks or {}).get(item.item_id, "")]
+        more = "".join(f"<small>{escape(text)}</small>" for text in notes if text)
         badge = f'<b class="tt-badge" title="In {lists} of these lists">×{lists}</b>'
         rows.append(
             f'<li class="{kind}"><span class="tt-rank">{rank}</span>'
             f'<span class="tt-name"><span title="{escape(item.title)}">{escape(item.title)}</span>'
             f"{more}</span>{badge * (lists > 1)}</li>"
         )
-    body = "".join(rows) or "<li>Nothing to say.</li>"
+    body = "".join(rows) or "<li>No recommendations.</li>"
     return (
         f'<div class="tt-list"><h3>{escape(name)}</h3>'
         f'<div class="tt-meta">{escape(note)}</div><ol>{body}</ol></div>'
@@ -117,7 +117,7 @@ def in_how_many(lists: Iterable[Sequence[str]]) -> dict[str, int]:
     >>> in_how_many([["a", "b"], ["b", "b"]])
     {'a': 1, 'b': 2}
     """
-    return dict(Counter(one for ids in lists for one in dict.fromkeys(ids)))
+    return dict(Counter(item_id for ids in lists for item_id in dict.fromkeys(ids)))
 
 
 def lists(parts: Sequence[str]) -> str:
@@ -135,7 +135,7 @@ def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], best: frozenset[tuple[int, int]]
 ) -> str:
     """A table of texts; ``best`` are the cells, by row and column, that stand out."""
-    top = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
+    top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     body = "".join(
         "<tr>"
         + "".join(_cell(text, (at, column) in best) for column, text in enumerate(row))
@@ -160,6 +160,6 @@ def lead(text: str) -> str:
 
 
 def short(title: str, most: int = 60) -> str:
-    """A title for a chart, which reads a little HTML itself."""
+    """A title cut and escaped for a chart, which interprets some HTML."""
     cut = title if len(title) <= most else title[: most - 1].rstrip() + "…"
     return escape(cut)

@@ -1,4 +1,4 @@
-"""Charts of the demo, made to follow the theme: no colour of text, axis or ground is set."""
+"""Plotly charts of the demo; colours of text, axes and background are the theme's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -17,14 +17,14 @@ _MANY: Final = 3000
 
 
 def draw(chart: Any, key: str, *, what: str, reading: str) -> None:
-    """Show a chart with a name for those who cannot see it, and how to read it for those who can.
+    """Show a chart with a text alternative and a caption.
 
     Parameters
     ----------
     what
-        What the chart shows, for screen readers.
+        Text alternative for screen readers.
     reading
-        How to read it, in plain words.
+        Caption: how to read the chart.
     """
     st.plotly_chart(chart, key=key, alt=what, config={"displaylogo": False, "scrollZoom": False,
                                                      "displayModeBar": False})  # fmt: skip
@@ -32,7 +32,7 @@ def draw(chart: Any, key: str, *, what: str, reading: str) -> None:
 
 
 def adapted(chart: Any) -> Any:
-    """A chart of the report, without the colours that fit a light page only."""
+    """A chart of the report without its light-theme colours."""
     chart.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hoverlabel=None,
         margin={"l": 8, "r": 8, "t": 16, "b": 48},
@@ -100,7 +100,7 @@ def stages(milliseconds: Mapping[str, float]) -> Any:
 
 
 def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str) -> Any:
-    """A line a name, told apart by colour, symbol and dash; both axes logarithmic."""
+    """A line per name with its own colour, symbol and dash; both axes logarithmic."""
     chart = _chart(340)
     for number, (name, (places, values)) in enumerate(series.items()):
         chart.add_scatter(
@@ -153,7 +153,7 @@ def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]
     Parameters
     ----------
     marked
-        Name → symbol and ``(1, 2)`` place of what stands out.
+        Name → symbol and ``(1, 2)`` position of a highlighted point.
     """
     chart = _chart(520)
     scatter = go.Scattergl if len(of.places) > _MANY else go.Scatter
@@ -172,7 +172,7 @@ def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]
                 )
             )  # fmt: skip
     for number, (name, (symbol, where)) in enumerate(marked.items()):
-        # Of the same kind as the points: WebGL covers everything else.
+        # The same trace type as the points: WebGL is drawn above all others.
         chart.add_trace(
             scatter(
                 x=where[:, 0], y=where[:, 1], mode="markers", name=name,

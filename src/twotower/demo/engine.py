@@ -1,4 +1,4 @@
-"""Who answers the demo's requests: the bundle in this process, or a running service."""
+"""Recommendation engines of the demo: the bundle in process, or a service over HTTP."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -23,12 +23,12 @@ class Engine(Protocol):
         ...
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
-        """Items like one, as `Pipeline.similar_items`."""
+        """Items similar to another, as `Pipeline.similar_items`."""
         ...
 
 
 class InProcess:
-    """The bundle answers, here.
+    """Answers from the bundle in this process.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class InProcess:
 
 
 class OverHttp:
-    """A running service answers.
+    """Answers from a running service.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ class OverHttp:
         self._client = Client(address, key, transport=transport)
 
     def model_version(self) -> str:
-        """Of the bundle that the service answers from."""
-        return str(self._ask(self._client.model)["model_version"])
+        """Model version of the service."""
+        return str(self._call(self._client.model)["model_version"])
 
     def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
         """See `Engine.recommend`; the service sets how many candidates are re-ranked."""
-        found = self._ask(
+        found = self._call(
             lambda: self._client.recommend(
                 request.user_id,
                 request.history,
@@ -87,16 +87,14 @@ class OverHttp:
                 strict=options.strict,
             )
         )
-        return [_recommendation(one) for one in found]
+        return [_recommendation(fields) for fields in found]
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
         """See `Engine.similar_items`."""
-        return [
-            _recommendation(one)
-            for one in self._ask(lambda: self._client.similar_items(item_id, k))
-        ]
+        found = self._call(lambda: self._client.similar_items(item_id, k))
+        return [_recommendation(fields) for fields in found]
 
-    def _ask(self, call: Callable[[], Answer]) -> Answer:
+    def _call(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except (httpx.HTTPError, httpx.InvalidURL) as error:

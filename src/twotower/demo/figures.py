@@ -1,14 +1,17 @@
-"""Finds the results files that belong to a bundle. No figure is written anywhere else."""
+"""Discovery of the results files that belong to a bundle."""
 
 import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 import orjson
 
+from twotower.demo.loaded_bundle import LoadedBundle
+from twotower.demo.settings import DemoSettings
 from twotower.errors import TwoTowerError
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.results import Difference, Results, Row, read_results
@@ -21,7 +24,7 @@ _COMMITTED: Final = Path("benchmarks") / "results"
 
 @dataclass(frozen=True)
 class Figures:
-    """Results files that could be read, and what was passed over.
+    """Results files that could be read, and those that could not.
 
     Attributes
     ----------
@@ -35,7 +38,7 @@ class Figures:
     broken: dict[Path, str]
 
     def studies(self) -> list[tuple[str, str]]:
-        """Pairs of data set and split that have figures: only these can be compared."""
+        """Pairs of data set and split with figures; only figures of one pair are comparable."""
         return list(
             dict.fromkeys(
                 (row.dataset, row.split) for results in self.files.values() for row in results.rows
@@ -43,13 +46,13 @@ class Figures:
         )
 
     def of(self, dataset: str, split: str) -> list[Results]:
-        """What the files say of one data set and split."""
+        """Results of one data set and split."""
         cut = [
             results.model_copy(
                 update={
                     "rows": _only(results.rows, dataset, split),
                     "differences": _only(results.differences, dataset, split),
-                    "absent": [one for one in results.absent if one.dataset == dataset],
+                    "absent": [absent for absent in results.absent if absent.dataset == dataset],
                 }
             )
             for results in self.files.values()
@@ -58,7 +61,7 @@ class Figures:
 
 
 def places(bundle: Path, given: Sequence[Path]) -> list[Path]:
-    """Where to look: what was given, else the committed results and what comes with the bundle.
+    """Paths to search: the given ones, else the committed results and the bundle's own.
 
     The committed results lie below the working folder or, in a checkout, below its root; a
     bundle's own are in its folder or beside it, and count where both have a figure.
@@ -91,7 +94,7 @@ def find_figures(where: Iterable[Path]) -> Figures:
 
 
 def best_first(figures: StudyFigures) -> StudyFigures:
-    """The same with the rows of the best model first, by full ranking where it was measured."""
+    """Figures sorted by quality, by full ranking where it was measured."""
     rows = [row for row in figures.rows if row.metric == QUALITY]
     protocols = [row.protocol for row in rows]
     name = FULL if FULL in protocols else next(iter(protocols), FULL)
@@ -101,9 +104,21 @@ def best_first(figures: StudyFigures) -> StudyFigures:
     )
 
 
+def figures_of(loaded: LoadedBundle, settings: DemoSettings) -> Figures:
+    """Results files of a bundle, read again when one of them changes."""
+    where = places(loaded.folder, settings.results)
+    return _figures(tuple(where), stamp(where))
+
+
+@lru_cache(maxsize=4)
+def _figures(where: tuple[Path, ...], changed: tuple[tuple[str, int], ...]) -> Figures:
+    del changed
+    return find_figures(where)
+
+
 @dataclass(frozen=True)
 class Size:
-    """What was measured of indexes of one size.
+    """Measurements of indexes of one size.
 
     Attributes
     ----------
@@ -125,7 +140,7 @@ class Size:
 
 
 def sizes(figures: Figures, dataset: str) -> list[Size]:
-    """What ``twotower bench index`` measured on a data set, narrow and small ones first."""
+    """Measurements of ``twotower bench index`` on a data set, narrow and small first."""
     rows: dict[tuple[int, int], list[Row]] = {}
     for results in figures.files.values():
         for row in results.rows:
@@ -136,7 +151,7 @@ def sizes(figures: Figures, dataset: str) -> list[Size]:
 
 
 def stamp(where: Iterable[Path]) -> tuple[tuple[str, int], ...]:
-    """What changes when a results file does: a key for a cache."""
+    """Paths and modification times of results files, as a cache key."""
     found = (
         path
         for place in where
@@ -146,12 +161,12 @@ def stamp(where: Iterable[Path]) -> tuple[tuple[str, int], ...]:
 
 
 def _only(figures: Sequence[Figure], dataset: str, split: str) -> list[Figure]:
-    return [one for one in figures if (one.dataset, one.split) == (dataset, split)]
+    return [found for found in figures if (found.dataset, found.split) == (dataset, split)]
 
 
 def _looks_like_results(path: Path) -> bool:
     try:
         content = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
-        return True  # and `read_results` says what is wrong
+        return True  # `read_results` raises the reason
     return isinstance(content, dict) and {"meta", "rows"} <= set(content)

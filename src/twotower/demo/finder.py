@@ -1,4 +1,4 @@
-"""Find titles while somebody types, typing errors included."""
+"""Typo-tolerant title search as you type."""
 
 import math
 import re
@@ -11,32 +11,33 @@ import polars as pl
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
+from twotower.index import top_k_of
 from twotower.types import Array, FloatArray, OffsetArray
 
 MOST_CHARACTERS: Final = 200
-"""Of what is typed, so many characters are read."""
+"""Characters of the search text that are read."""
 _MOST_WORDS: Final = 8
 _MOST_ALIKE: Final = 40
-"""Words that one typed word may stand for."""
-_BEGUN: Final = np.float32(0.8)
-_MISTYPED: Final = np.float32(0.7)
-"""For each edit."""
-_WEIGHTY: Final = 0.2
-"""What the weightiest title gains."""
-_LENGTHY: Final = 0.02
-"""What a title loses for each of its words: few words around those that were meant."""
+"""Most words that match one typed word."""
+_PREFIX: Final = np.float32(0.8)
+_EDITED: Final = np.float32(0.7)
+"""Factor for each edit."""
+_POPULAR: Final = 0.2
+"""Bonus of the title with the greatest weight."""
+_LONG: Final = 0.02
+"""Penalty for each word of a title."""
 _WORD: Final = re.compile(r"\w+")
 
 
 class TitleFinder:
     """Titles by their words.
 
-    A word finds the titles that hold it; the last one also those with a longer word that begins
-    like it; and a word that no title holds those with a word at one or two edits (optimal string
-    alignment: a letter added, lost, changed, or two swapped). Case and accents do not count. A
+    A word matches the titles that contain it; the last word also those with a longer word that
+    starts with it; and a word in no title those with a word at one or two edits (optimal string
+    alignment: a letter added, lost, changed, or two swapped). Case and accents are ignored. A
     title's score is the sum over the typed words of their rarity, ``log(1 + titles / titles
-    found)``, less where the word was completed or corrected. Weighty titles get a little more,
-    long ones a little less.
+    found)``, reduced where the word was completed or corrected. Titles with a great weight get a
+    bonus, long ones a penalty.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class TitleFinder:
         self._starts = np.concatenate([[0], counted["len"].to_numpy().cumsum()]).astype(np.int64)
         lengths = np.bincount(self._rows, minlength=self._size)
         weight = np.log1p(weights) / max(float(np.log1p(weights).max(initial=0)), 1.0)
-        self._favour = ((1 + _WEIGHTY * weight) / (1 + _LENGTHY * lengths)).astype(np.float32)
+        self._factor = ((1 + _POPULAR * weight) / (1 + _LONG * lengths)).astype(np.float32)
         by_length: dict[int, list[str]] = {}
         for word in self._words:
             if not word.isdigit():
@@ -76,38 +77,34 @@ class TitleFinder:
         Parameters
         ----------
         text
-            What was typed. Only its first `MOST_CHARACTERS` characters are read.
+            Search text; only its first `MOST_CHARACTERS` characters are read.
         """
         folded = pl.select(_folded(pl.lit(text[:MOST_CHARACTERS]))).item()
         typed = list(dict.fromkeys(_WORD.findall(folded)))[:_MOST_WORDS]
         scores = np.zeros(self._size, dtype=np.float32)
         for place, word in enumerate(typed):
-            self._add(scores, self._stands_for(word, last=place == len(typed) - 1))
+            self._add(scores, self._matches(word, last=place == len(typed) - 1))
         found = np.flatnonzero(scores)
-        ranks = scores[found] * self._favour[found]
-        if k < len(found):
-            best = np.argpartition(-ranks, k - 1)[:k]
-            found, ranks = found[best], ranks[best]
-        order: OffsetArray = found[np.lexsort((found, -ranks))]
-        return order
+        ranks = scores[found] * self._factor[found]
+        best: OffsetArray = found[top_k_of(ranks, k)]
+        return best
 
-    def _stands_for(self, word: str, *, last: bool) -> list[tuple[int, np.float32]]:
-        """Positions of the words that a typed one may mean, and how well they fit it."""
+    def _matches(self, word: str, *, last: bool) -> list[tuple[int, np.float32]]:
+        """Positions of the words that match a typed one, and the quality of each match."""
         first = bisect_left(self._words, word)
         exact = first < len(self._words) and self._words[first] == word
         found = [(first, np.float32(1))] if exact else []
         if last:
             end = bisect_left(self._words, word + "\U0010ffff", lo=first)
-            begun = np.arange(first + exact, end)
-            if len(begun) > _MOST_ALIKE:
-                often = np.argpartition(-self._counts(begun), _MOST_ALIKE)[:_MOST_ALIKE]
-                begun = begun[often]
-            found += [(one, _BEGUN) for one in begun.tolist()]
+            longer = np.arange(first + exact, end)
+            if len(longer) > _MOST_ALIKE:
+                longer = longer[top_k_of(self._counts(longer), _MOST_ALIKE)]
+            found += [(position, _PREFIX) for position in longer.tolist()]
         if found or len(word) < 3 or word.isdigit():
             return found
         edits = 1 if len(word) < 6 else 2
         return [
-            (bisect_left(self._words, alike), _MISTYPED ** np.float32(distance))
+            (bisect_left(self._words, alike), _EDITED ** np.float32(distance))
             for length in range(len(word) - edits, len(word) + edits + 1)
             for alike, distance, _ in process.extract(
                 word,
@@ -123,10 +120,10 @@ class TitleFinder:
         return counts
 
     def _add(self, scores: FloatArray, words: Sequence[tuple[int, np.float32]]) -> None:
-        """Add the best that any of these words gives to each title."""
+        """Add to each title the greatest score that any of these words gives it."""
         if not words:
             return
-        parts = [self._rows[self._starts[one] : self._starts[one + 1]] for one, _ in words]
+        parts = [self._rows[self._starts[word] : self._starts[word + 1]] for word, _ in words]
         total = sum(map(len, parts))
         rarity = np.float32(math.log1p(self._size / total))
         gains = [fit * rarity for _, fit in words]
@@ -144,5 +141,5 @@ class TitleFinder:
 
 
 def _folded(texts: pl.Expr) -> pl.Expr:
-    """In lower case, without accents."""
+    """Texts in lower case, without accents."""
     return texts.str.to_lowercase().str.normalize("NFKD").str.replace_all(r"\p{M}", "")

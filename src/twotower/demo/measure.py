@@ -1,4 +1,4 @@
-"""Measures the pipeline on the machine where the demo runs."""
+"""Live measurements of the pipeline: latency, hits by stage, index comparison."""
 
 import time
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from twotower.inference.user_tower import UserTower
 from twotower.types import FloatArray
 
 KINDS: Final = ("exact", "flat", "hnsw", "ivf")
-GROWTH: Final = ("exact", "hnsw")
+COMPARED_BY_SIZE: Final = ("exact", "hnsw")
 _WARM: Final = 5
 _SHARES: Final = (1 / 8, 1 / 4, 1 / 2)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Requests of one user each, one after the other.
+    """Latency of requests, one at a time.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class Latency:
 
 @dataclass(frozen=True)
 class Hits:
-    """How far down the stages the item that came next is found.
+    """Share of users whose hidden item is found at each stage.
 
     Attributes
     ----------
     users
-        How many were asked for.
+        Number of users.
     shares
         Stage → share of the users, from 0 to 1.
     """
@@ -55,7 +55,7 @@ class Hits:
 
 
 def sampled_users(pipeline: Pipeline, most: int) -> list[list[str]]:
-    """Histories of at most so many users with two items or more, spread over all of them."""
+    """Histories of at most ``most`` users with two items or more, evenly spaced."""
     contents = pipeline.contents
     lengths = contents.histories.lengths
     fit = np.flatnonzero(lengths >= 2)
@@ -67,7 +67,7 @@ def sampled_users(pipeline: Pipeline, most: int) -> list[list[str]]:
 
 
 def latency(pipeline: Pipeline, *, rerank: bool, seconds: float = 0.5) -> Latency:
-    """Ask for ten items for one user after the other, for about so many seconds.
+    """Request ten items for one user after another, for about ``seconds``.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def latency(pipeline: Pipeline, *, rerank: bool, seconds: float = 0.5) -> Latenc
     """
     histories = sampled_users(pipeline, 1000)
     if not histories:
-        raise InputError("no user has two items, so that there is nothing to ask for")
+        raise InputError("no user has two items, so there is no history to measure with")
     options = RecommendOptions(10, rerank=rerank)
     clock: dict[str, float] = {}
     times: list[float] = []
@@ -97,10 +97,10 @@ def latency(pipeline: Pipeline, *, rerank: bool, seconds: float = 0.5) -> Latenc
 
 
 def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
-    """Hide the last item of some users, and see at which stage it is still there."""
-    told = [one for one in sampled_users(pipeline, most) if one[-1] not in one[:-1]]
-    targets = [one[-1] for one in told]
-    requests = [Request(history=one[:-1]) for one in told]
+    """Hide the last item of some users, and find it at each stage."""
+    histories = [ids for ids in sampled_users(pipeline, most) if ids[-1] not in ids[:-1]]
+    targets = [ids[-1] for ids in histories]
+    requests = [Request(history=ids[:-1]) for ids in histories]
     depth = min(candidates, len(pipeline.items))
     rows = pipeline.items.indices(targets)
     places = [
@@ -113,50 +113,52 @@ def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
     }
     if pipeline.contents.reranker is not None:
         reranked = pipeline.rank(requests, RecommendOptions(10, rerank=True))
-        found = [np.flatnonzero(of.items == row) for of, row in zip(reranked, rows, strict=True)]
+        found = [
+            np.flatnonzero(ranked.items == row) for ranked, row in zip(reranked, rows, strict=True)
+        ]
         shares["among the first 10, re-ranked"] = _share(found, 10)
-    return Hits(len(told), shares)
+    return Hits(len(histories), shares)
 
 
 def indexes(pipeline: Pipeline, queries: int = 100) -> list[Measurement]:
-    """Each kind of index on the bundle's own vectors, asked by its own users.
-
-    The kind that the bundle has is measured as the bundle has it.
-    """
+    """Kinds of index on the bundle's vectors and users, the bundle's own as configured."""
     served = pipeline.index.config.model_dump()
     named = [named_index(kind) for kind in dict.fromkeys((*KINDS, str(served["kind"])))]
-    configs = [one.model_validate(served) if one.kind == served["kind"] else one for one in named]
+    configs = [
+        config.model_validate(served) if config.kind == served["kind"] else config
+        for config in named
+    ]
     return compare(pipeline.contents.item_vectors, _user_vectors(pipeline, queries), configs)
 
 
-def growth(
+def latency_by_size(
     pipeline: Pipeline, whole: Sequence[Measurement], queries: int = 50
 ) -> dict[str, tuple[list[int], list[float]]]:
     """Kind of index → numbers of items, and microseconds a search among so many takes.
 
     ``whole`` are the measurements of the whole catalogue, see `indexes`.
     """
-    vectors, asked = pipeline.contents.item_vectors, _user_vectors(pipeline, queries)
-    found: dict[str, tuple[list[int], list[float]]] = {kind: ([], []) for kind in GROWTH}
+    vectors, users = pipeline.contents.item_vectors, _user_vectors(pipeline, queries)
+    found: dict[str, tuple[list[int], list[float]]] = {kind: ([], []) for kind in COMPARED_BY_SIZE}
     for size in sorted({max(10, int(len(vectors) * share)) for share in _SHARES}):
-        for one in compare(vectors[:size], asked, [named_index(kind) for kind in GROWTH]):
-            found[one.config.kind][0].append(min(size, len(vectors)))
-            found[one.config.kind][1].append(one.latency_us)
-    for one in whole:
-        if one.config.kind in found:
-            found[one.config.kind][0].append(len(vectors))
-            found[one.config.kind][1].append(one.latency_us)
+        for row in compare(vectors[:size], users, [named_index(kind) for kind in COMPARED_BY_SIZE]):
+            found[row.config.kind][0].append(min(size, len(vectors)))
+            found[row.config.kind][1].append(row.latency_us)
+    for row in whole:
+        if row.config.kind in found:
+            found[row.config.kind][0].append(len(vectors))
+            found[row.config.kind][1].append(row.latency_us)
     return found
 
 
 def _user_vectors(pipeline: Pipeline, most: int) -> FloatArray:
     contents = pipeline.contents
     reader = RequestReader(contents.users, contents.items, contents.histories)
-    requests = [Request(history=one[:-1]) for one in sampled_users(pipeline, most)]
+    requests = [Request(history=ids[:-1]) for ids in sampled_users(pipeline, most)]
     if not requests:
-        raise InputError("no user has two items, so that there is nothing to ask for")
+        raise InputError("no user has two items, so there is no history to measure with")
     return UserTower(contents, 1).encode(reader.queries(requests))
 
 
 def _share(places: "list[np.ndarray[tuple[int], np.dtype[np.int64]]]", within: int) -> float:
-    return sum(len(of) > 0 and int(of[0]) < within for of in places) / max(len(places), 1)
+    return sum(len(place) > 0 and int(place[0]) < within for place in places) / max(len(places), 1)

@@ -1,4 +1,4 @@
-"""The catalogue as a map: vectors in two dimensions."""
+"""Two-dimensional map of the catalogue by principal components."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from twotower.types import Array, FloatArray
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components (Pearson, 1901): the two directions in which vectors differ most.
+    """Principal components (Pearson, 1901): the two directions of greatest variance.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Projection:
         return cls(mean, directions[:, :-3:-1].astype(np.float32), kept)
 
     def points(self, vectors: FloatArray) -> FloatArray:
-        """``(n, 2)`` where vectors lie on the map."""
+        """``(n, 2)`` positions of vectors on the map."""
         places: FloatArray = np.matmul(vectors - self.mean, self.directions, dtype=np.float32)
         return places
 
@@ -53,7 +53,7 @@ class CatalogueMap:
     groups
         ``(items,)`` position of each in ``names``, or -1.
     names
-        What the groups are called.
+        Names of the groups.
     titles
         Of each item.
     """

@@ -1,4 +1,4 @@
-"""First picks for somebody who does not know what to pick, found in the catalogue itself."""
+"""Suggested first picks: popular series, brands and categories of the catalogue."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ from twotower.types import Array
 PICKS: Final = 3
 """Items of a scenario."""
 _READ: Final = 5000
-"""Of the most popular items, so many are read."""
+"""Most popular items that are read."""
 _FEWEST: Final = 3
 _LONGEST: Final = 28
 _KINDS: Final = (("series", 4), ("brand", 2), ("category", 4))
-"""How many of each are offered."""
+"""Kind → number of suggestions."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Items that belong together.
+    """A group of popular items to start from.
 
     Attributes
     ----------
@@ -43,11 +43,11 @@ class Scenario:
 
 
 def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
-    """The most popular series, brands and categories, of each its most popular items.
+    """The most popular series, brands and categories, each with its most popular items.
 
-    Series are told from titles (see `twotower.inference.franchise`), brands and categories are
-    columns of the catalogue. What has fewer than three items is no scenario, nor is a series or
-    brand of which nearly everything in the catalogue is.
+    Series are derived from titles (see `twotower.inference.franchise`), brands and categories are
+    columns of the catalogue. Groups of fewer than three items are left out, and so are series
+    and brands that hold most of the catalogue.
 
     Parameters
     ----------
@@ -63,17 +63,17 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     if columns.STORE in catalogue.columns:
         brands = catalogue[columns.STORE].cast(pl.String)[rows].to_list()
     codes = items.categories.rows[rows].tolist()
-    begun = [franchise(title) for title in titles]
+    series = [franchise(title) for title in titles]
     named = {
-        "series": _series(begun, titles),
+        "series": _series(series, titles),
         "brand": brands,
         "category": [items.names[code] if code >= 0 else None for code in codes],
     }
-    # Of a brand or a category, three different series say more than three of one.
+    # Three different series show more of a brand or category than three items of one series.
     alike: dict[str, Sequence[str | None]] = {
         "series": [None] * len(rows),
-        "brand": begun,
-        "category": begun,
+        "brand": series,
+        "category": series,
     }
     found = [
         Scenario(kind, name, tuple(rows[list(places)].tolist()))
@@ -81,8 +81,8 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
         for name, places in _most_popular(kind, named[kind], counts[rows], most, alike[kind])
     ]
     named_once: dict[str, Scenario] = {}
-    for one in found:
-        named_once.setdefault(one.name.casefold(), one)
+    for scenario in found:
+        named_once.setdefault(scenario.name.casefold(), scenario)
     return list(named_once.values())
 
 
@@ -104,7 +104,7 @@ def _most_popular(
 
 
 def _first(places: Sequence[int], alike: Sequence[str | None]) -> tuple[int, ...]:
-    """The first places, no two alike as far as there are others."""
+    """The first positions, of different series as far as there are."""
     firsts: dict[str | int, int] = {}
     for place in places:
         firsts.setdefault(alike[place] or place, place)
@@ -112,10 +112,10 @@ def _first(places: Sequence[int], alike: Sequence[str | None]) -> tuple[int, ...
     return tuple([*chosen, *(place for place in places if place not in chosen)][:PICKS])
 
 
-def _series(begun: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:
+def _series(names: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:
     """The name of each title's series, written as the most popular of its titles has it."""
     shown: dict[str, str] = {}
-    for name, title in zip(begun, titles, strict=True):
+    for name, title in zip(names, titles, strict=True):
         if name is not None and title is not None:
             shown.setdefault(name, " ".join(title.split())[: len(name)])
-    return [None if name is None else shown[name] for name in begun]
+    return [None if name is None else shown[name] for name in names]

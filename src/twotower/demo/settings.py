@@ -1,4 +1,4 @@
-"""What the demo is told when it is started."""
+"""Settings of the demo from arguments and the environment."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ DEFAULT_BUNDLE: Final = "runs/sample/bundle"
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to show, and who answers.
+    """Bundle, engine and results files of the demo.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class DemoSettings:
     api
         Address of a running service that answers instead of the bundle, or None.
     api_key
-        Its key, or None. It is read from the environment alone: arguments can be seen by others.
+        API key, or None; from the environment only, since other users see arguments.
     results
         Results files, and folders of them.
     """
@@ -35,7 +35,7 @@ class DemoSettings:
 
     @classmethod
     def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """From ``--bundle B --api URL --results PATH``; other arguments are not for us."""
+        """From ``--bundle B --api URL --results PATH``; other arguments are ignored."""
         parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
         parser.add_argument("--bundle", default=environment.get(BUNDLE, DEFAULT_BUNDLE))
         parser.add_argument("--api")

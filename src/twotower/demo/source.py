@@ -1,4 +1,4 @@
-"""Where the bundle comes from: a folder, or an address from which it is fetched once."""
+"""Bundle source of the demo: a folder, or a URL that is downloaded once."""
 
 import hashlib
 import json
@@ -19,40 +19,40 @@ from twotower.features.cache import cache_folder
 
 _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_BYTES: Final = 64 << 30
-"""What an archive may unpack to."""
+"""Greatest size of an unpacked archive."""
 
 
 def find_bundle(where: str, cache: Path | None = None, progress: Progress | None = None) -> Path:
-    """The folder of a bundle.
+    """The folder of a bundle, downloaded where needed.
 
-    An address leads to ``manifest.json``, beside which the other files lie, or to an archive
-    (.zip, .tar, .tar.gz, .tgz) of a bundle's folder. What it leads to is fetched once, verified,
+    A URL leads to ``manifest.json``, beside which the other files lie, or to an archive
+    (.zip, .tar, .tar.gz, .tgz) of a bundle's folder. The bundle is fetched once, verified,
     and kept in the cache.
 
     Parameters
     ----------
     where
-        A folder, or an address that begins with ``http://`` or ``https://``.
+        A folder, or a URL that begins with ``http://`` or ``https://``.
     cache
-        Where fetched bundles are kept; by default ``demo`` in twotower's cache.
+        Folder of downloaded bundles; by default ``demo`` in twotower's cache.
     progress
         Called as bytes arrive.
 
     Raises
     ------
     InputError
-        Where an address leads to neither.
+        Where a URL leads to neither.
     DownloadError
-        Where it cannot be fetched.
+        Where the download fails.
     ArtefactError
-        Where the folder is no bundle, or what was fetched is not whole.
+        Where the folder is no bundle, or the download is incomplete.
     """
     if not where.startswith(("http://", "https://")):
         return Path(where)
     cache = cache_folder() / "demo" if cache is None else cache
     folder = cache / hashlib.sha256(where.encode()).hexdigest()[:16]
     if (folder / MANIFEST_FILE).is_file():
-        return folder  # it was verified before it got its name, and is again when it is loaded
+        return folder  # verified before it was renamed, and again when it is loaded
     path = urlsplit(where).path
     if path.endswith("/" + MANIFEST_FILE):
         _fetch_files(where, folder, progress)
@@ -80,7 +80,7 @@ def version_of(folder: Path) -> str:
 
 
 def _fetch_files(address: str, folder: Path, progress: Progress | None) -> None:
-    # Parts stay beside the folder, so that a next try goes on where this one stopped.
+    # Parts stay beside the folder, so that another try resumes the download.
     parts = folder.with_name(folder.name + ".parts")
     manifest = download_file(address, parts / MANIFEST_FILE, progress=progress).path
     try:

@@ -1,4 +1,4 @@
-"""What one visitor has chosen: it lives in Streamlit's session."""
+"""Session state of a visitor: picks, filters and page, in Streamlit's session."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -20,7 +20,7 @@ _KEPT: Final = (WISH, VARIETY, CATEGORIES, PRICE, USER)
 
 
 def keep() -> None:
-    """Keep what was chosen while other pages are shown: Streamlit forgets undrawn widgets."""
+    """Keep widget values across pages: Streamlit drops those of widgets that are not drawn."""
     for key in _KEPT:
         if key in st.session_state:
             st.session_state[key] = st.session_state[key]
@@ -34,13 +34,13 @@ def picks() -> list[str]:
 
 def pick(item_id: str) -> None:
     """Add an item to the picks, and empty the search for the next one."""
-    st.session_state[PICKS] = [*(one for one in picks() if one != item_id), item_id][-MOST_PICKS:]
+    st.session_state[PICKS] = [*(old for old in picks() if old != item_id), item_id][-MOST_PICKS:]
     st.session_state[SEARCH] = ""
 
 
 def unpick(item_id: str) -> None:
     """Take an item out of the picks."""
-    st.session_state[PICKS] = [one for one in picks() if one != item_id]
+    st.session_state[PICKS] = [old for old in picks() if old != item_id]
 
 
 def pick_all(item_ids: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""How the demo looks, beyond what the theme in ``.streamlit/config.toml`` says.
+"""Colours, symbols and CSS of the demo, beside the theme in ``.streamlit/config.toml``.
 
-Colours that are not of the theme are mixed from the text's own, so that they fit both modes.
+Other colours are mixed from the text colour, so that they fit light and dark mode.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from typing import Final
 COLOURS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#6B4C9A",
 )  # fmt: skip
-"""Okabe and Ito's, without yellow and black, and two more: told apart with any colour vision."""
+"""Okabe and Ito's colour-blind-safe palette without yellow and black, and two more."""
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross", "hexagon")
 INKS: Final = ("#fff", "#000", "#000", "#000", "#000", "#000", "#fff", "#fff")
-"""Text upon each of the colours, with a contrast of at least 4.5."""
+"""Text colour on each of the colours, with a contrast of at least 4.5."""
 OTHER: Final = "#6E7B88"
 HIDDEN: Final = "#D55E00"
 MARKED: Final = "#F0E442"
-"""Okabe and Ito's yellow: no category has it. With a black edge it is seen on any ground."""
+"""Okabe and Ito's yellow, which no category has; a black edge shows it on any background."""
 
 CSS: Final = """
 .stMainBlockContainer { max-width: 1180px; padding-top: 4.5rem; padding-bottom: 4rem; }

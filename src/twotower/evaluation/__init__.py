@@ -1,1 +1,1 @@
-"""How good a model is: ranks, metrics, intervals, and the files that hold the figures."""
+"""Evaluation: ranks, metrics, confidence intervals, and results files."""

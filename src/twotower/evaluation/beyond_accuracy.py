@@ -1,4 +1,4 @@
-"""What the lists of recommendations are like, beyond whether they hold the target.
+"""Beyond-accuracy metrics of lists: popularity, novelty, diversity, calibration, coverage.
 
 Pure functions from lists ``(queries, k)`` of item indices to one value per query, or to one
 figure of all lists together.
@@ -21,7 +21,7 @@ _CHUNK_ROWS: Final = 4096
 
 
 def mean_log_popularity(lists: IndexArray, events: OffsetArray) -> DoubleArray:
-    """Mean of ``ln(1 + training events)`` over the list; great for lists of best-sellers.
+    """Mean of ``ln(1 + training events)`` over the list; high for lists of best-sellers.
 
     >>> mean_log_popularity(np.array([[0, 1]]), np.array([0, 99, 4])).round(3)
     array([2.303])
@@ -52,8 +52,8 @@ def novelty(lists: IndexArray, events: OffsetArray, users: int) -> DoubleArray:
 
     .. math:: -\log_2 \frac{n_i + 1}{U + 1}
 
-    with ``n_i`` training events of item ``i`` and ``U`` training users. The ones make it finite
-    for an item that nobody has bought.
+    with ``n_i`` training events of item ``i`` and ``U`` training users. The ones keep it
+    finite for an item without events.
 
     >>> novelty(np.array([[0, 1]]), np.array([0, 3]), users=7)
     array([2.])
@@ -66,8 +66,7 @@ def novelty(lists: IndexArray, events: OffsetArray, users: int) -> DoubleArray:
 def vector_diversity(lists: IndexArray, vectors: FloatArray) -> DoubleArray:
     """1 - mean cosine of all pairs of the list (Ziegler et al., WWW 2005).
 
-    ``vectors`` are ``(num_items, t)`` of unit length; the zero vector, of an item without a
-    title, is like nothing.
+    ``vectors`` are ``(num_items, t)`` of unit length, or zero for an item without a title.
 
     >>> vector_diversity(np.array([[0, 1, 2]]), np.array([[1, 0], [1, 0], [0, 1]])).round(3)
     array([0.667])
@@ -103,7 +102,7 @@ def category_diversity(lists: IndexArray, categories: IndexArray) -> DoubleArray
 def miscalibration(
     lists: IndexArray, histories: Histories, categories: IndexArray, *, smoothing: float = SMOOTHING
 ) -> DoubleArray:
-    r"""How far the categories of the list are from those of the history (Steck, RecSys 2018).
+    r"""Divergence of the list's categories from the history's (Steck, RecSys 2018).
 
     .. math:: \mathrm{KL}(p \,\|\, \tilde q) = \sum_c p_c \ln \frac{p_c}{\tilde q_c},
               \qquad \tilde q = (1 - \alpha) q + \alpha p
@@ -131,7 +130,7 @@ def miscalibration(
 
 
 def coverage(lists: IndexArray, num_items: int) -> float:
-    """Share of the catalogue that is in some list.
+    """Share of the catalogue that is in at least one list.
 
     >>> coverage(np.array([[0, 1], [1, 2]]), 4)
     0.75
@@ -140,7 +139,7 @@ def coverage(lists: IndexArray, num_items: int) -> float:
 
 
 def gini(lists: IndexArray, num_items: int) -> float:
-    r"""Inequality of how often items are listed: 0 alike, near 1 where a few take all places.
+    r"""Gini index of how often items are listed: 0 for all alike, near 1 for a few items only.
 
     .. math:: \frac{\sum_i (2 i - n - 1) x_i}{n \sum_i x_i}
 
@@ -155,7 +154,7 @@ def gini(lists: IndexArray, num_items: int) -> float:
 
 
 class ListFigures(NamedTuple):
-    """What the lists of one model are like."""
+    """Beyond-accuracy figures of the lists of one model."""
 
     metrics: tuple[str, ...]
     """Names of the columns."""
@@ -167,7 +166,7 @@ class ListFigures(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
-    """What is known of the items that are listed; popularity is that of training.
+    """Item data that beyond-accuracy metrics need; popularity is that of training.
 
     Attributes
     ----------
@@ -195,7 +194,7 @@ class ListFacts:
         return cls(events, users, _category_codes(catalogue), titles)
 
     def describe(self, lists: IndexArray, histories: Histories) -> ListFigures:
-        """Everything that this catalogue allows to say of the lists."""
+        """Every metric that the catalogue's columns allow."""
         values: dict[str, Array] = {
             "log-popularity": mean_log_popularity(lists, self.events),
             "popularity-percentile": popularity_percentile(lists, self.events),

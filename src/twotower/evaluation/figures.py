@@ -1,4 +1,4 @@
-"""What an evaluation found, and the rows of a results file that come of it."""
+"""Per-query values of an evaluation, and the rows of a results file made from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ import numpy as np
 
 from twotower.errors import InputError
 from twotower.evaluation.beyond_accuracy import ListFigures
-from twotower.evaluation.bootstrap import bootstrap_interval
 from twotower.evaluation.results import Row
+from twotower.evaluation.significance import bootstrap_interval
 from twotower.types import DoubleArray
 
 
@@ -22,9 +22,9 @@ class Evaluation:
     metrics
         Names of the columns of ``values``.
     values
-        Name of a protocol or of a segment of one → ``(queries, metrics)`` float64.
+        Name of a protocol or segment → ``(queries, metrics)`` float64.
     lists
-        Protocols that describe the lists → what they say.
+        Protocol of lists → their beyond-accuracy figures.
     """
 
     metrics: tuple[str, ...]
@@ -101,5 +101,7 @@ def _with_intervals(
 
 def _shape(run: Evaluation) -> dict[str, tuple[tuple[str, ...], int]]:
     shape = {protocol: (run.metrics, len(values)) for protocol, values in run.values.items()}
-    shape |= {protocol: (of.metrics, len(of.values)) for protocol, of in run.lists.items()}
+    shape |= {
+        protocol: (figures.metrics, len(figures.values)) for protocol, figures in run.lists.items()
+    }
     return shape

@@ -1,4 +1,4 @@
-"""What a results file goes on with when some of its models are measured again."""
+"""Merging of results files: figures that stay when some models are measured again."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ from twotower.evaluation.results import (
 )
 
 _COMPARED: Final = "HR@10"
-"""Every protocol has it: two models were asked the same if there it is of as many queries."""
+"""A metric of every protocol: models are comparable where its number of queries agrees."""
 
 
-def kept_of(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Results:
-    """The part of a file that stays when figures of the ``measured`` models take their places.
+def kept_results(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Results:
+    """The part of a file that stays when the ``measured`` models get new figures.
 
-    A figure stands by itself, so that those of other models hold. Differences stay where neither
-    model nor parent was measured again; their correction is that of the run that they are of.
+    Figures of other models hold. Differences stay where neither model nor parent was measured
+    again; their correction is that of the run that they came from.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def kept_of(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Res
         Where the new figures are of another data set or split, or of other queries.
     """
     stay = [row for row in old.rows if row.model not in measured]
-    asked = {row.protocol: row for row in rows if row.metric == _COMPARED}
+    compared = {row.protocol: row for row in rows if row.metric == _COMPARED}
     for row in stay:
-        new = asked.get(row.protocol, rows[0] if rows else row)
+        new = compared.get(row.protocol, rows[0] if rows else row)
         same = row.metric != _COMPARED or new.protocol != row.protocol or row.users == new.users
         if (row.dataset, row.split) != (new.dataset, new.split) or not same:
             raise InputError(
@@ -54,8 +54,8 @@ def kept_of(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Res
     return Results(
         meta=old.meta,
         rows=stay,
-        differences=[one for one in old.differences if not {one.model, one.parent} & {*measured}],
-        absent=[one for one in old.absent if one.model not in measured],
+        differences=[d for d in old.differences if not {d.model, d.parent} & {*measured}],
+        absent=[absent for absent in old.absent if absent.model not in measured],
         models={name: words for name, words in old.models.items() if name not in measured},
         earlier=[
             Earlier(meta=run.meta, models=models)
@@ -65,7 +65,7 @@ def kept_of(old: Results, rows: Sequence[Row], measured: Collection[str]) -> Res
     )
 
 
-def write_continued(
+def write_merged(
     path: Path,
     old: Results | None,
     meta: Meta,
@@ -75,9 +75,9 @@ def write_continued(
     absent: Sequence[Absent] = (),
     models: Mapping[str, str] | None = None,
 ) -> None:
-    """`write_results`, with `kept_of` ``old`` before the new figures where there is an old file."""
-    measured = {one.model for one in rows} | {one.model for one in absent}
-    kept = Results(meta=meta, rows=[]) if old is None else kept_of(old, rows, measured)
+    """Write new figures behind those of ``old`` that `kept_results` keeps; None keeps nothing."""
+    measured = {row.model for row in rows} | {model.model for model in absent}
+    kept = Results(meta=meta, rows=[]) if old is None else kept_results(old, rows, measured)
     write_results(
         path,
         meta,

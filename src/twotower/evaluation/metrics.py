@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from twotower.errors import InputError
-from twotower.evaluation.ranks import Ranks
+from twotower.evaluation.ranking import Ranks
 from twotower.types import DoubleArray
 
 

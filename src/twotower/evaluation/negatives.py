@@ -1,4 +1,4 @@
-"""Sampled negatives: drawn once from a seed, stored, and the same for every model."""
+"""Sampled negatives, drawn from a seed and stored, the same for every model."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from twotower.types import IndexArray, OffsetArray
 def sample_negatives(
     queries: Queries, targets: Histories, num_items: int, *, count: int = 100, seed: int = 0
 ) -> IndexArray:
-    """Draw items that a query has neither seen nor asks for.
+    """Draw items outside each query's history and targets.
 
     Uniform and without replacement within a query. The same arguments give the same
     negatives, whatever the model.

@@ -1,4 +1,4 @@
-"""How a model is evaluated on a prepared data set: protocols in, values per query out."""
+"""Evaluation of a scorer on a prepared data set by named protocols."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,21 +8,26 @@ import numpy as np
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
 from twotower.evaluation.beyond_accuracy import LIST_LENGTH, ListFacts, ListFigures
-from twotower.evaluation.counting import Candidates
 from twotower.evaluation.figures import Evaluation, result_rows
 from twotower.evaluation.metrics import metric_values, ndcg_at_k
 from twotower.evaluation.negatives import sample_negatives
-from twotower.evaluation.ranking import BATCH_SIZE, Progress, full_ranks, rank_and_list
+from twotower.evaluation.ranking import (
+    BATCH_SIZE,
+    BatchCallback,
+    Candidates,
+    full_ranks,
+    rank_and_list,
+)
 from twotower.evaluation.registry import FULL, FULL_UNMASKED, PROTOCOLS, SAMPLED
-from twotower.evaluation.scoring_plan import Pass, Report, plan
-from twotower.evaluation.tasks import Questions
-from twotower.models.base import Scorer
+from twotower.evaluation.scoring_plan import Report, ScoringPass, plan
+from twotower.evaluation.tasks import TaskData
+from twotower.factors.scorer import Scorer
 from twotower.types import DoubleArray, IndexArray
 
 METRICS: Final = ("HR@5", "HR@10", "HR@20", "HR@50", "NDCG@10", "NDCG@20", "MRR")
-"""What is reported where a query has one target."""
+"""Metrics where every query has one target."""
 METRICS_OF_SEVERAL: Final = (*METRICS, "Recall@20")
-"""What is reported where a query has several; with one, Recall@20 equals HR@20."""
+"""Metrics where queries have several targets; with one, Recall@20 equals HR@20."""
 
 __all__ = [
     "FULL",
@@ -50,9 +55,9 @@ def evaluate(
     negatives: IndexArray | None = None,
     facts: ListFacts | None = None,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> Evaluation:
-    """Evaluate on ``part``; protocols that ask the same share one pass over the scores.
+    """Evaluate on ``part``; protocols of the same task share one pass over the scores.
 
     Parameters
     ----------
@@ -64,7 +69,7 @@ def evaluate(
         ``(queries, 100)`` for the protocol ``sampled-100``, for example stored ones; None
         draws them from seed 0, which gives every model the same.
     facts
-        What ``beyond-accuracy`` knows of the items; None knows no titles.
+        Item data for ``beyond-accuracy``; None makes them from the catalogue, without titles.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def evaluate(
         part=part,
         negatives=sample_negatives if negatives is None else lambda *_: negatives,
     )
-    if facts is None and any(one.lists for one in passes):
+    if facts is None and any(scoring.lists for scoring in passes):
         facts = ListFacts.fit(dataset.train, dataset.catalogue, None)
     return evaluate_passes(
         scorer, passes, metrics=metrics, facts=facts, batch_size=batch_size, progress=progress
@@ -89,41 +94,42 @@ def evaluate(
 
 def evaluate_passes(
     scorer: Scorer,
-    passes: Sequence[Pass],
+    passes: Sequence[ScoringPass],
     *,
     metrics: Sequence[str] | None = None,
     facts: ListFacts | None = None,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> Evaluation:
-    """Evaluate one model on passes that were planned, for many models, by `plan`.
+    """Evaluate one model on the passes of `plan`, which serve many models.
 
-    ``facts`` are needed where a pass describes its lists; `evaluate` has the rest.
+    ``facts`` are needed where a pass describes its lists. See `evaluate` for the rest.
     """
     if metrics is None:
-        most = max(int(one.questions.targets.lengths.max(initial=1)) for one in passes)
+        most = max(int(scoring.task.targets.lengths.max(initial=1)) for scoring in passes)
         metrics = METRICS_OF_SEVERAL if most > 1 else METRICS
     values: dict[str, DoubleArray] = {}
     lists: dict[str, ListFigures] = {}
-    for one in passes:
-        asked = one.questions
+    for scoring in passes:
+        task = scoring.task
         ranked = rank_and_list(
             scorer,
-            asked.queries,
-            asked.targets,
-            one.candidates,
-            seen=asked.seen,
-            lists=LIST_LENGTH if one.lists else 0,
+            task.queries,
+            task.targets,
+            scoring.candidates,
+            seen=task.seen,
+            lists=LIST_LENGTH if scoring.lists else 0,
             batch_size=batch_size,
             progress=progress,
         )
-        by_query = {among: metric_values(of, metrics) for among, of in ranked.ranks.items()}
-        values.update((report.name, by_query[report.among][report.rows]) for report in one.reports)
+        by_query = {among: metric_values(r, metrics) for among, r in ranked.ranks.items()}
+        for report in scoring.reports:
+            values[report.name] = by_query[report.among][report.rows]
         if ranked.lists is not None:
             if facts is None:
                 raise InputError("facts of the items are needed to describe lists", "pass facts")
-            figures = facts.describe(ranked.lists, asked.queries.histories)
-            lists.update((name, figures) for name in one.lists)
+            figures = facts.describe(ranked.lists, task.queries.histories)
+            lists.update((name, figures) for name in scoring.lists)
     return Evaluation(tuple(metrics), values, lists)
 
 
@@ -136,9 +142,9 @@ def evaluate_queries(
     metrics: Sequence[str] | None = None,
     negatives: IndexArray | None = None,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> Evaluation:
-    """Evaluate on queries of your own, under the protocols of `PROTOCOLS`.
+    """Evaluate on given queries and targets, under the protocols of `PROTOCOLS`.
 
     Where a target is in its own history, no history is taken out of the candidates: the target
     would be the only item of it that is left.
@@ -168,13 +174,15 @@ def evaluate_queries(
                 Queries(queries.users, seen), targets, scorer.num_items
             )
     rows = np.arange(len(queries))
-    one = Pass(
-        Questions(queries, targets, seen),
+    scoring = ScoringPass(
+        TaskData(queries, targets, seen),
         candidates,
         tuple(Report(name, name, rows) for name in candidates),
         (),
     )
-    return evaluate_passes(scorer, [one], metrics=metrics, batch_size=batch_size, progress=progress)
+    return evaluate_passes(
+        scorer, [scoring], metrics=metrics, batch_size=batch_size, progress=progress
+    )
 
 
 def _asks_again(queries: Queries, targets: Histories, num_items: int) -> bool:

@@ -1,4 +1,4 @@
-"""Where figures come from: command, commit, machine, threads, versions. No host name, no paths."""
+"""Provenance of figures: command, commit, machine, threads, versions; no host name, no paths."""
 
 import os
 import platform
@@ -82,7 +82,7 @@ def _portable(word: str) -> str:
 
 def _commit() -> str | None:
     here = Path(__file__).resolve()
-    # An installed copy may lie inside somebody else's repository.
+    # An installed copy may lie inside another repository.
     if _git("ls-files", "--error-unmatch", here.name) is None:
         return None
     commit = _git("rev-parse", "--short=12", "HEAD")
@@ -122,7 +122,7 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: what this process may use
+    if hasattr(os, "sched_getaffinity"):  # Linux: cores that this process may use
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 

@@ -1,19 +1,22 @@
-"""The rank of every target among the candidates of its query, by counting, without sorting."""
+"""Ranks of held-out targets among their candidates, counted without sorting the catalogue."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError, TwoTowerError
-from twotower.evaluation.best import best_items, check_lists
-from twotower.evaluation.counting import Block, Candidates
-from twotower.evaluation.ranks import Ranks
-from twotower.models.base import Scorer, VectorScorer
-from twotower.types import Array, FloatArray, IndexArray
+from twotower.factors.scorer import Scorer, VectorScorer
+from twotower.index.top_k import top_k
+from twotower.types import Array, DoubleArray, FloatArray, IndexArray, OffsetArray
 
-Progress: TypeAlias = Callable[[int], object]
+Candidates: TypeAlias = Literal["unseen", "all"] | IndexArray
+"""Candidates of a target: the catalogue without the query's history, the whole catalogue, or a
+``(queries, count)`` array of sampled negatives."""
+
+BatchCallback: TypeAlias = Callable[[int], object]
 """Called after each batch with the number of queries that it held."""
 
 BATCH_SIZE = 1024
@@ -25,13 +28,49 @@ class ScoreError(TwoTowerError):
     """A model's scores cannot be ranked: NaN, or an array of the wrong shape."""
 
 
-class Ranked(NamedTuple):
-    """What one pass over the scores found."""
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Rank of each target among the candidates of its query.
+
+    Attributes
+    ----------
+    ranks
+        ``(pairs,)`` float64, 1 is best. Where scores tie, the rank is the expectation under
+        random tie-breaking and may be fractional.
+    indptr
+        ``(queries + 1,)`` int64; the targets of query ``q`` are
+        ``ranks[indptr[q]:indptr[q + 1]]``, at least one.
+    """
+
+    ranks: DoubleArray
+    indptr: OffsetArray
+
+    def __post_init__(self) -> None:
+        if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.ranks):
+            raise InputError(
+                f"indptr must end at the number of ranks {len(self.ranks)}, "
+                f"got {self.indptr[-1:].tolist()}"
+            )
+        empty = np.flatnonzero(np.diff(self.indptr) < 1)
+        if len(empty):
+            raise InputError(f"every query needs a target, query {empty[0]} has none")
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    @classmethod
+    def single(cls, ranks: Array) -> Self:
+        """One target per query."""
+        return cls(np.asarray(ranks, dtype=np.float64), np.arange(len(ranks) + 1, dtype=np.int64))
+
+
+class RankingResult(NamedTuple):
+    """Ranks and lists from one pass over the scores."""
 
     ranks: dict[str, Ranks]
     """Name of the candidates → ranks, one per distinct target, in the order of the targets."""
     lists: IndexArray | None
-    """``(queries, k)`` the best items that were not seen, best first, where lists were wanted."""
+    """``(queries, k)`` the best unseen items, best first; None where no lists were asked for."""
 
 
 def full_ranks(
@@ -41,13 +80,13 @@ def full_ranks(
     *,
     exclude_seen: bool = True,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> Ranks:
-    """Rank targets among the whole catalogue, by default without what the query has seen.
+    """Rank targets among the whole catalogue, by default without the query's seen items.
 
-    A target that is also in the history stays a candidate: it is what the query asks for. It
-    would then be ranked among unseen items only, which gives it away: pass
-    ``exclude_seen=False`` for a log with repeats (`Dataset.has_repeats`).
+    A target that is also in the history stays a candidate. It would be ranked among unseen items
+    only, which gives it away: pass ``exclude_seen=False`` for a log with repeats
+    (`Dataset.has_repeats`).
     See `rank_targets` for the arguments and errors.
     """
     candidates: dict[str, Candidates] = {"full": "unseen" if exclude_seen else "all"}
@@ -55,25 +94,6 @@ def full_ranks(
         scorer, queries, targets, candidates, batch_size=batch_size, progress=progress
     )
     return found["full"]
-
-
-def sampled_ranks(
-    scorer: Scorer,
-    queries: Queries,
-    targets: Histories,
-    negatives: IndexArray,
-    *,
-    batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
-) -> Ranks:
-    """Rank targets among themselves and ``negatives`` ``(queries, count)``.
-
-    See `rank_targets` for the arguments and errors, `sample_negatives` for the negatives.
-    """
-    found = rank_targets(
-        scorer, queries, targets, {"sampled": negatives}, batch_size=batch_size, progress=progress
-    )
-    return found["sampled"]
 
 
 def rank_targets(
@@ -84,7 +104,7 @@ def rank_targets(
     *,
     seen: Histories | None = None,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
+    progress: BatchCallback | None = None,
 ) -> dict[str, Ranks]:
     """Ranks alone, see `rank_and_list`."""
     return rank_and_list(
@@ -101,18 +121,18 @@ def rank_and_list(
     seen: Histories | None = None,
     lists: int = 0,
     batch_size: int = BATCH_SIZE,
-    progress: Progress | None = None,
-) -> Ranked:
+    progress: BatchCallback | None = None,
+) -> RankingResult:
     """Rank targets under several sets of candidates in one pass over the scores.
 
     A target ranks behind every candidate with a greater score: ``1 + greater + equal / 2``,
     where ``equal`` counts the other candidates with exactly its score. All targets of a
     query are candidates, as in the all-ranking protocol of LightGCN (He et al., SIGIR 2020):
-    only the history is taken out, and a target may stand behind another target. Where
-    several targets tie, the j-th of them takes the expected j-th smallest place, so that no
-    two targets share a place.
+    only the history is excluded, and a target may rank behind another target. Where
+    several targets tie, the j-th of them takes the expected j-th smallest rank, so that no
+    two targets share a rank.
 
-    Scores are never written to. What is excluded is subtracted from the counts.
+    Scores are never written to: excluded items are subtracted from the counts.
 
     Parameters
     ----------
@@ -121,12 +141,12 @@ def rank_and_list(
     queries, targets
         One row each per query; a target listed twice counts once.
     candidates
-        Name → what to rank among.
+        Name → candidates to rank among.
     seen
-        ``(queries,)`` rows of items that "unseen" takes out; None for the histories. More than
-        these where a history was cut short to see what a model makes of less.
+        One row per query of items that "unseen" excludes; None for the histories. It holds more
+        than these where histories were truncated for a cold-start protocol.
     lists
-        Also list this many of the best unseen items of each query, see `best_items`.
+        Also list this many of the best unseen items of each query; equal scores rank by item.
     batch_size
         Queries scored at a time: memory is ``batch_size * num_items`` scores, and 32 MiB for
         a `VectorScorer`.
@@ -157,14 +177,93 @@ def rank_and_list(
         check_lists(seen, num_items, lists)
         best = np.empty((len(queries), lists), dtype=np.int32)
     for start, scores in _blocks(scorer, queries, batch_size):
-        block = Block(scores, start, wanted, seen)
+        block = _Block(scores, start, wanted, seen)
         for name, what in candidates.items():
             found[name][block.pairs] = block.ranks(what)
         if best is not None:
-            best[block.queries] = best_items(scores, block.seen, lists)
+            best[block.queries] = top_k(scores, lists, block.seen).items
         if progress is not None:
             progress(len(scores))
-    return Ranked({name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}, best)
+    return RankingResult({name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}, best)
+
+
+class _Block:
+    """Scores of consecutive queries, with their targets."""
+
+    def __init__(self, scores: Array, start: int, wanted: Histories, seen: Histories) -> None:
+        stop = start + len(scores)
+        self.scores = scores  # (B, N)
+        self.queries = slice(start, stop)
+        self.wanted = wanted.select(np.arange(start, stop))
+        self.seen = seen.select(np.arange(start, stop))
+        self.rows = self.wanted.rows  # (P,)
+        self.targets = scores[self.rows, self.wanted.items]  # (P,)
+        self.pairs = slice(int(wanted.indptr[start]), int(wanted.indptr[stop]))
+        self._catalogue: tuple[OffsetArray, OffsetArray] | None = None
+
+    def ranks(self, candidates: Candidates) -> DoubleArray:
+        """``(P,)`` expected ranks of the block's targets."""
+        if isinstance(candidates, str):
+            greater, equal = self._count_catalogue()
+            out = self.wanted if candidates == "all" else _union(self.wanted, self.seen)
+            out_greater, out_equal = self._count_rows(out)
+            return self._ranks_of(greater - out_greater, equal - out_equal)
+        scores = np.take_along_axis(self.scores, candidates[self.queries], axis=1)
+        negatives, targets = scores[self.rows], self.targets[:, None]  # (P, count), (P, 1)
+        return self._ranks_of((negatives > targets).sum(axis=1), (negatives == targets).sum(axis=1))
+
+    def _count_catalogue(self) -> tuple[OffsetArray, OffsetArray]:
+        """``(P,)`` items with a greater and with an equal score, the target among them."""
+        if self._catalogue is None:
+            greater = np.empty(len(self.rows), dtype=np.int64)
+            equal = np.empty(len(self.rows), dtype=np.int64)
+            hits = np.empty(self.scores.shape[1], dtype=bool)
+            # Pair by pair: one row of scores and its mask stay in cache, and counting a
+            # contiguous mask is vectorised, which a count along an axis of a matrix is not.
+            for pair, (row, target) in enumerate(zip(self.rows, self.targets, strict=True)):
+                scores = self.scores[row]
+                greater[pair] = np.count_nonzero(np.greater(scores, target, out=hits))
+                equal[pair] = np.count_nonzero(np.equal(scores, target, out=hits))
+            self._catalogue = greater, equal
+        return self._catalogue
+
+    def _count_rows(self, items: Histories) -> tuple[OffsetArray, OffsetArray]:
+        """``(P,)`` items of the target's row of ``items`` with a greater and an equal score."""
+        per_pair = items.select(self.rows)
+        pair = per_pair.rows
+        scores, targets = self.scores[self.rows[pair], per_pair.items], self.targets[pair]
+        return (
+            np.bincount(pair[scores > targets], minlength=len(self.rows)),
+            np.bincount(pair[scores == targets], minlength=len(self.rows)),
+        )
+
+    def _ranks_of(self, greater: OffsetArray, equal: OffsetArray) -> DoubleArray:
+        """Ranks from counts over the candidates that are not targets of the same query.
+
+        ``T`` targets among ``equal`` others with the same score take, in expectation, the
+        ranks ``j * (equal + T + 1) / (T + 1)`` of the group; for ``T = 1`` that is the
+        middle, ``1 + equal / 2``.
+        """
+        order = np.lexsort((-self.targets, self.rows))
+        rows, targets = self.rows[order], self.targets[order]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (rows[1:] != rows[:-1]) | (targets[1:] != targets[:-1])
+        group = np.cumsum(first) - 1
+        starts = np.flatnonzero(first)
+        tied = np.bincount(group)[group]
+        j = np.arange(len(order)) - starts[group] + 1
+        better_targets = starts[group] - self.wanted.indptr[rows]
+        ranks = np.empty(len(order))
+        ranks[order] = greater[order] + better_targets + j * (equal[order] + tied + 1) / (tied + 1)
+        return ranks
+
+
+def _union(left: Histories, right: Histories) -> Histories:
+    """Row by row, the items of either, each once."""
+    bound = 1 + max((int(rows.items.max()) for rows in (left, right) if len(rows.items)), default=0)
+    keys = np.unique(np.r_[left.rows * bound + left.items, right.rows * bound + right.items])
+    indptr = np.searchsorted(keys, np.arange(len(left) + 1) * bound)
+    return Histories(indptr.astype(np.int64), (keys % bound).astype(np.int32))
 
 
 def _blocks(scorer: Scorer, queries: Queries, batch_size: int) -> Iterator[tuple[int, Array]]:
@@ -196,6 +295,19 @@ def _checked(scores: Array, start: int, shape: tuple[int, int]) -> Array:
         row, item = np.argwhere(np.isnan(scores))[0]
         raise ScoreError(f"scores must be numbers, got NaN for query {start + row}, item {item}")
     return scores
+
+
+def check_lists(seen: Histories, num_items: int, k: int) -> None:
+    """`InputError` where a query has fewer than ``k`` items left, before anything is scored."""
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+    left = num_items - int(seen.lengths.max(initial=0))
+    if left < k:
+        raise InputError(
+            f"lists of {k} items cannot be made: a query has {left} of {num_items} items left "
+            "beside its history",
+            f"ask for {left} or fewer",
+        )
 
 
 def _distinct(rows: Histories, num_items: int) -> Histories:

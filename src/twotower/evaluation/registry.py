@@ -1,11 +1,11 @@
-"""Every protocol by name, as data; `by_name` finds them."""
+"""Registry of evaluation protocols by name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from twotower.errors import InputError
-from twotower.evaluation.tasks import Ask, CutHistory, Everyone, KnownUsers, NewItems, NewUsers
+from twotower.evaluation.tasks import AllUsers, CutHistory, KnownUsers, NewItems, NewUsers, Task
 
 FULL: Final = "full"
 """Rank among the whole catalogue without the query's history."""
@@ -14,36 +14,36 @@ FULL_UNMASKED: Final = "full-unmasked"
 SAMPLED: Final = "sampled-100"
 """Rank among 100 sampled negatives."""
 PROTOCOLS: Final = (FULL, FULL_UNMASKED, SAMPLED)
-"""What is reported unless asked for otherwise."""
+"""The default protocols."""
 
 HISTORY_SIZES: Final = (3, 5, 10, 20, None)
-"""Newest items told in the cold-start tables; None for all."""
+"""Newest items that the model gets in the cold-start tables; None for all."""
 FEWEST: Final = 20
-"""Users of the table of the same users have this many items, so that every size is defined."""
+"""Shortest history in the table of the same users, so that every size is defined."""
 SEGMENTS: Final = ((0, 4), (5, 7), (8, 15), (16, 30), (31, None))
 """Shortest and longest history of each segment, both included."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked, what a target is ranked among, and what is reported of it.
+    """A task, the candidates of its targets, and what is reported.
 
     Attributes
     ----------
-    ask
-        Protocols that ask the same share one pass over the scores.
+    task
+        Queries and targets; protocols of the same task share one pass over the scores.
     among
-        ``unseen`` and ``all`` as in `twotower.evaluation.counting.Candidates`; ``sampled``
+        ``unseen`` and ``all`` as in `twotower.evaluation.ranking.Candidates`; ``sampled``
         for 100 negatives.
     whole
-        Whether the ranks of all queries are reported, under the protocol's name.
+        Whether the metrics over all queries are reported, under the protocol's name.
     segments
-        Reports the ranks by history length too, under this name and the segment's; None for no.
+        Also report by history length, under this prefix and the segment's name; None for no.
     lists
-        Whether the lists themselves are described: `twotower.evaluation.beyond_accuracy`.
+        Whether the metrics of `twotower.evaluation.beyond_accuracy` are reported.
     """
 
-    ask: Ask
+    task: Task
     among: Literal["unseen", "all", "sampled"] = "unseen"
     whole: bool = True
     segments: str | None = None
@@ -78,11 +78,11 @@ _HELD_OUT: Final = {
 }
 
 REGISTRY: Final[Mapping[str, Protocol]] = {
-    FULL: Protocol(Everyone()),
-    FULL_UNMASKED: Protocol(Everyone(), "all"),
-    SAMPLED: Protocol(Everyone(), "sampled"),
-    "by-activity": Protocol(Everyone(), whole=False, segments="activity"),
-    "beyond-accuracy": Protocol(Everyone(), whole=False, lists=True),
+    FULL: Protocol(AllUsers()),
+    FULL_UNMASKED: Protocol(AllUsers(), "all"),
+    SAMPLED: Protocol(AllUsers(), "sampled"),
+    "by-activity": Protocol(AllUsers(), whole=False, segments="activity"),
+    "beyond-accuracy": Protocol(AllUsers(), whole=False, lists=True),
     **_SAME_USERS,
     **_ALL_USERS,
     **_HELD_OUT,
@@ -94,7 +94,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "cold-start-all": tuple(_ALL_USERS),
     "hold-outs": tuple(_HELD_OUT),
 }
-"""Names that stand for several protocols, those of one table."""
+"""Name of a table → its protocols."""
 
 
 def by_name(names: Sequence[str]) -> dict[str, Protocol]:

@@ -1,4 +1,4 @@
-"""Results files: one tidy shape for every figure that this project reports."""
+"""Results files: validated JSON with one row per figure, and Markdown tables from them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,18 +58,18 @@ class Row(_Strict):
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        """What the figure is of; a results file holds each once."""
+        """Identity of the figure; a results file holds each once."""
         return self.dataset, self.split, self.model, self.protocol, self.metric
 
 
 ALPHA: Final = 0.05
-"""Chance of one false call or more in a study that 'helps' and 'hurts' allow for."""
+"""Family-wise error rate of the verdicts 'helps' and 'hurts' over a study."""
 
 Verdict = Literal["helps", "hurts", "no difference shown"]
 
 
 class Difference(_Strict):
-    """What a model gains over its parent, on the same queries."""
+    """Difference of a model to its parent, on the same queries."""
 
     dataset: str = Field(min_length=1)
     split: str = Field(min_length=1)
@@ -90,7 +90,7 @@ class Difference(_Strict):
     """Standard error of the difference over training seeds; None where one of the two models
     has a single seed."""
     verdict: Verdict
-    """From ``p_corrected``: what `verdict` says."""
+    """From ``p_corrected``, see `verdict`."""
     seeds: list[int]
     parent_seeds: list[int]
     users: int = Field(ge=1)
@@ -104,12 +104,12 @@ class Difference(_Strict):
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        """What is compared; a results file holds each once."""
+        """Identity of the comparison; a results file holds each once."""
         return self.dataset, self.split, self.model, self.protocol, self.metric
 
 
 def verdict(value: float, p_corrected: float) -> Verdict:
-    """Say 'helps' or 'hurts' only where the corrected p-value is below `ALPHA`.
+    """'helps' or 'hurts' where the corrected p-value is below `ALPHA`.
 
     >>> verdict(0.01, 0.002), verdict(-0.01, 0.002), verdict(0.01, 0.4)
     ('helps', 'hurts', 'no difference shown')
@@ -129,7 +129,7 @@ class Absent(_Strict):
 
 
 class Meta(_Strict):
-    """Where the figures come from."""
+    """Provenance of the figures."""
 
     command: str
     commit: str | None
@@ -144,11 +144,11 @@ class Meta(_Strict):
 
 
 class Earlier(_Strict):
-    """A run before the last one, of which a file still holds figures."""
+    """A run before the last, of which a file still holds figures."""
 
     meta: Meta
     models: list[str] = Field(min_length=1)
-    """Whose figures are of it."""
+    """Models whose figures are of this run."""
 
 
 class Results(_Strict):
@@ -157,13 +157,13 @@ class Results(_Strict):
     meta: Meta
     rows: list[Row]
     differences: list[Difference] = Field(default_factory=list)
-    """Of an ablation study: models against their parents."""
+    """Of an ablation study: models compared with their parents."""
     absent: list[Absent] = Field(default_factory=list)
     """Models of a study that the data set does not allow."""
     models: dict[str, str] = Field(default_factory=dict)
     """Models of a study → what each is, or how it differs from its parent, in words."""
     earlier: list[Earlier] = Field(default_factory=list)
-    """Where the figures of some models come from; ``meta`` speaks of the others."""
+    """Runs that the figures of some models come from; ``meta`` is that of the others."""
 
     @model_validator(mode="after")
     def _once(self) -> "Results":
@@ -186,7 +186,7 @@ def write_results(
     models: Mapping[str, str] | None = None,
     earlier: Sequence[Earlier] = (),
 ) -> None:
-    """Write a results file whole or not at all; one row a line, so that changes read well."""
+    """Write a results file atomically; one row a line, so that diffs read well."""
     try:
         results = Results(
             meta=meta,
@@ -219,7 +219,7 @@ def read_results(path: Path) -> Results:
 
 
 def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """``old`` with each row of ``new`` in the place of the one with the same key, or behind."""
+    """``old`` with each row of ``new`` in place of the row with the same key, or appended."""
     merged = {row.key: row for row in old}
     merged.update((row.key, row) for row in new)
     return list(merged.values())

@@ -1,4 +1,4 @@
-"""From names of protocols to passes over the scores: protocols that ask the same share one."""
+"""Scoring plan: passes over the scores that answer several protocols at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,21 +8,20 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
-from twotower.evaluation.best import check_lists
 from twotower.evaluation.beyond_accuracy import LIST_LENGTH
-from twotower.evaluation.counting import Candidates
 from twotower.evaluation.negatives import sample_negatives
+from twotower.evaluation.ranking import Candidates, check_lists
 from twotower.evaluation.registry import Protocol, by_name, segment_names
-from twotower.evaluation.tasks import Ask, Questions
+from twotower.evaluation.tasks import Task, TaskData
 from twotower.types import IndexArray, OffsetArray
 
 Negatives: TypeAlias = Callable[[Queries, Histories, int], IndexArray]
-"""Makes ``(queries, count)`` negatives of queries, targets and the size of the catalogue."""
+"""``(queries, targets, num_items)`` → ``(queries, count)`` negatives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Ranks that are reported under one name: of which candidates, and of which queries."""
+    """Metrics reported under one name: of which candidates, over which queries."""
 
     name: str
     among: str
@@ -30,22 +29,22 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ScoringPass:
     """One pass over the scores.
 
     Attributes
     ----------
-    questions
-        What is scored.
+    task
+        Queries, targets and seen items.
     candidates
-        Name → what targets are ranked among.
+        Name → candidates of the targets.
     reports
-        What is reported of the ranks.
+        Reports made from the ranks.
     lists
-        Names under which the best `LIST_LENGTH` items are described.
+        Protocols that report on the lists of the best `LIST_LENGTH` items.
     """
 
-    questions: Questions
+    task: TaskData
     candidates: dict[str, Candidates]
     reports: tuple[Report, ...]
     lists: tuple[str, ...]
@@ -58,36 +57,36 @@ def plan(
     part: Part = Part.TEST,
     negatives: Negatives = sample_negatives,
     leave_out: Callable[[str, InputError], object] | None = None,
-) -> list[Pass]:
+) -> list[ScoringPass]:
     """The passes that answer the protocols, the same for every model.
 
     Parameters
     ----------
     negatives
-        Where sampled negatives come from.
+        Draws sampled negatives.
     leave_out
-        Told of a protocol that this data set has no queries for, or too few items, which is
-        then left out; None raises. An error is raised too where every protocol was left out.
+        Called with a protocol that this data set has no queries or too few items for, which is
+        then left out; None raises. Where every protocol was left out the last error is raised.
 
     Raises
     ------
     InputError
         An unknown protocol, or one that the data set cannot answer.
     """
-    groups: dict[Ask, dict[str, Protocol]] = {}
+    groups: dict[Task, dict[str, Protocol]] = {}
     for name, protocol in by_name(protocols).items():
-        groups.setdefault(protocol.ask, {})[name] = protocol
+        groups.setdefault(protocol.task, {})[name] = protocol
     passes = []
     reason: InputError | None = None
-    for ask, members in groups.items():
-        questions: Questions | None = None
+    for task, members in groups.items():
+        data: TaskData | None = None
         reports: list[Report] = []
         lists: list[str] = []
         candidates: dict[str, Candidates] = {}
         for name, protocol in members.items():
             try:
-                questions = questions or ask(dataset, part)
-                found = _candidates(questions, protocol, dataset, negatives)
+                data = data or task(dataset, part)
+                found = _candidates(data, protocol, dataset, negatives)
             except InputError as error:
                 if leave_out is None:
                     raise
@@ -95,36 +94,36 @@ def plan(
                 reason = error
                 continue
             candidates[protocol.among] = found
-            reports += _reports(name, protocol, questions)
+            reports += _reports(name, protocol, data)
             if protocol.lists:
                 lists.append(name)
-        if questions is not None and (reports or lists):
-            passes.append(Pass(questions, candidates, tuple(reports), tuple(lists)))
+        if data is not None and (reports or lists):
+            passes.append(ScoringPass(data, candidates, tuple(reports), tuple(lists)))
     if not passes and reason is not None:
         raise reason
     return passes
 
 
 def _candidates(
-    questions: Questions, protocol: Protocol, dataset: Dataset, negatives: Negatives
+    data: TaskData, protocol: Protocol, dataset: Dataset, negatives: Negatives
 ) -> Candidates:
-    """What the targets are ranked among; `InputError` where the catalogue is too small."""
+    """Candidates of the targets; `InputError` where the catalogue is too small."""
     size = len(dataset.items)
     if protocol.lists:
-        check_lists(questions.seen, size, LIST_LENGTH)
+        check_lists(data.seen, size, LIST_LENGTH)
     if protocol.among != "sampled":
         return protocol.among
-    # Outside all that the user had, also where the model is told of a part of it.
-    return negatives(Queries(questions.queries.users, questions.seen), questions.targets, size)
+    # Outside all that the user had, also where the model gets a part of it.
+    return negatives(Queries(data.queries.users, data.seen), data.targets, size)
 
 
-def _reports(name: str, protocol: Protocol, questions: Questions) -> list[Report]:
+def _reports(name: str, protocol: Protocol, data: TaskData) -> list[Report]:
     """A segment that holds no query is not reported."""
     reports = []
     if protocol.whole:
-        reports.append(Report(name, protocol.among, np.arange(len(questions.queries))))
+        reports.append(Report(name, protocol.among, np.arange(len(data.queries))))
     if protocol.segments is not None:
-        lengths = questions.queries.histories.lengths
+        lengths = data.queries.histories.lengths
         for segment, (low, high) in segment_names(protocol.segments).items():
             inside = (lengths >= low) & (lengths <= (lengths.max() if high is None else high))
             if inside.any():

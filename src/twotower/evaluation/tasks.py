@@ -1,12 +1,12 @@
-"""What a protocol asks: who, with which history, for which items, and what is no candidate.
+"""Evaluation tasks: queries, targets and excluded items of each protocol.
 
-One rule holds for all: no candidate is an item that the user had before, whether the model is
-told of it or not. Two protocols that differ in what a model is told then rank a target among
-the same items, and their difference is what the model makes of what it is told.
+An item that the user had before is never a candidate, whether the model gets it or not. Two
+protocols that differ in the history that a model gets thus rank a target among the same items,
+and their difference is the worth of the history.
 
-A log that keeps repeats asks for items that the user had before. If the rest of the history were
-taken out there, the target would be given away as the only item of the history that is left, so
-that nothing is taken out (`Dataset.has_repeats`).
+The targets of a log with repeats (`Dataset.has_repeats`) are items that the user had before. To
+exclude the rest of the history would give the target away as its only item left, so that nothing
+is excluded there.
 """
 
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from twotower.types import Array, BoolArray, OffsetArray
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
-    """Queries, their answers, and what is no answer; one row each per query.
+class TaskData:
+    """Queries, targets and seen items, one row each per query.
 
     Attributes
     ----------
     queries
-        What the model is told.
+        What the model gets.
     targets
         The items to find.
     seen
-        What the user had before, told or not: no candidates. Empty for a log with repeats.
+        All items that the user had before: no candidates. Empty for a log with repeats.
     """
 
     queries: Queries
@@ -40,19 +40,19 @@ class Questions:
     seen: Histories
 
 
-class Ask(Protocol):
-    """Makes the questions of a part of a data set; equal ones share a pass over the scores."""
+class Task(Protocol):
+    """Makes the queries of a part of a data set; equal tasks share a pass over the scores."""
 
-    def __call__(self, dataset: Dataset, part: Part) -> Questions:
-        """`InputError` where the data set has nobody to ask for."""
+    def __call__(self, dataset: Dataset, part: Part) -> TaskData:
+        """`InputError` where the data set has no such query."""
         ...
 
 
 @dataclass(frozen=True)
-class Everyone:
+class AllUsers:
     """Every user with a held-out interaction, with all that came before it."""
 
-    def __call__(self, dataset: Dataset, part: Part) -> Questions:
+    def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """As `Dataset.held_out`."""
         queries, targets = dataset.held_out(part)
         if not len(queries):
@@ -61,41 +61,41 @@ class Everyone:
                 f"data set {dataset.name!r} has nothing held out for {part.name.lower()}: {why}",
                 f"prepare it again: {fix}",
             )
-        return Questions(queries, targets, _had(dataset, part).select(queries.users))
+        return TaskData(queries, targets, _had(dataset, part).select(queries.users))
 
 
 @dataclass(frozen=True)
 class CutHistory:
-    """The same users without their accounts, told of their newest items only.
+    """The same users as anonymous ones, with their newest items only.
 
     Attributes
     ----------
     newest
-        Items told; None for all.
+        Items that the model gets; None for all.
     least
-        Users with fewer items in their history are not asked. With the greatest size of a
-        table here, every row of it is about the same users.
+        Users with fewer items in their history are left out. With the greatest size of a table
+        here, every row of it is about the same users.
     """
 
     newest: int | None
     least: int = 0
 
-    def __call__(self, dataset: Dataset, part: Part) -> Questions:
-        """The queries of `Everyone`, anonymous and cut."""
-        whole = Everyone()(dataset, part)
-        told = whole.queries.histories
-        rows = np.flatnonzero(told.lengths >= self.least)
+    def __call__(self, dataset: Dataset, part: Part) -> TaskData:
+        """The queries of `AllUsers`, anonymous and truncated."""
+        whole = AllUsers()(dataset, part)
+        history = whole.queries.histories
+        rows = np.flatnonzero(history.lengths >= self.least)
         if not len(rows):
             raise InputError(
                 f"no user of {dataset.name!r} has {self.least} items before the held-out one, "
-                f"the longest history has {int(told.lengths.max(initial=0))}",
+                f"the longest history has {int(history.lengths.max(initial=0))}",
                 "ask for a protocol of all users",
             )
-        told = told.select(rows)
+        history = history.select(rows)
         if self.newest is not None:
-            told = told.last(self.newest)
-        return Questions(
-            Queries.anonymous(told), whole.targets.select(rows), whole.seen.select(rows)
+            history = history.last(self.newest)
+        return TaskData(
+            Queries.anonymous(history), whole.targets.select(rows), whole.seen.select(rows)
         )
 
 
@@ -103,11 +103,11 @@ class CutHistory:
 class NewUsers:
     """Users who were held out of training, known by their history alone.
 
-    New items are neither told of nor asked for, as with the users who were not held out, so
-    that the two can be compared.
+    New items are in neither histories nor targets, as with users who were not held out, so that
+    the two can be compared.
     """
 
-    def __call__(self, dataset: Dataset, part: Part) -> Questions:
+    def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """One anonymous query per held-out user."""
         new = of_new_users(dataset)
         if not new.any():
@@ -116,9 +116,9 @@ class NewUsers:
         log = dataset.interactions
         targets = log.keep(new & old_item & (parts == part))
         users = _with(targets, dataset, "a new user")
-        told = log.keep(new & old_item & (parts < part)).select(users)
+        history = log.keep(new & old_item & (parts < part)).select(users)
         seen = _had(dataset, part).select(users)
-        return Questions(Queries.anonymous(told), targets.select(users), seen)
+        return TaskData(Queries.anonymous(history), targets.select(users), seen)
 
 
 @dataclass(frozen=True)
@@ -134,22 +134,22 @@ class KnownUsers:
 
     per_user: int = 4
 
-    def __call__(self, dataset: Dataset, part: Part) -> Questions:
-        """A part of the queries of `Everyone`, with the lengths of the new users' histories."""
-        everyone = Everyone()(dataset, part)
+    def __call__(self, dataset: Dataset, part: Part) -> TaskData:
+        """A part of the queries of `AllUsers`, with the lengths of the new users' histories."""
+        whole = AllUsers()(dataset, part)
         wanted = NewUsers()(dataset, part).queries.histories.lengths
-        rows = _of_lengths(everyone.queries.histories.lengths, wanted, self.per_user)
-        return Questions(
-            everyone.queries.select(rows), everyone.targets.select(rows), everyone.seen.select(rows)
+        rows = _of_lengths(whole.queries.histories.lengths, wanted, self.per_user)
+        return TaskData(
+            whole.queries.select(rows), whole.targets.select(rows), whole.seen.select(rows)
         )
 
 
 @dataclass(frozen=True)
 class NewItems:
-    """Known users whose held-out item is one that was held out of training."""
+    """Known users whose held-out item was held out of training."""
 
-    def __call__(self, dataset: Dataset, part: Part) -> Questions:
-        """One query per known user who went on to a new item, which is all that is asked for."""
+    def __call__(self, dataset: Dataset, part: Part) -> TaskData:
+        """One query per known user who went on to a new item, the only target."""
         new = of_new_items(dataset)
         if not new.any():
             raise _no_hold_out(dataset, "items")
@@ -159,7 +159,7 @@ class NewItems:
         users = _with(targets, dataset, "a known user of a new item")
         earlier = dataset.part(*(p for p in Part if p < part))
         queries = Queries(users.astype(np.int32), earlier.select(users))
-        return Questions(queries, targets.select(users), _had(dataset, part).select(users))
+        return TaskData(queries, targets.select(users), _had(dataset, part).select(users))
 
 
 def _had(dataset: Dataset, part: Part) -> Histories:

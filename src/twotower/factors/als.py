@@ -38,6 +38,9 @@ class ALSConfig(Config):
     performance of iALS on item recommendation benchmarks*, RecSys 2022)."""
     iterations: int = Field(8, ge=1)
     """Rounds of solving for users, then for items."""
+    ramp: float = Field(1.0, ge=1)
+    """The penalty of the first round is divided by this, and rises to the whole of it in equal
+    ratios: a strong penalty then shrinks factors, and does not keep them from growing."""
     fold_in_confidence: float = Field(20.0, gt=0)
     """Extra weight of the newest item when a history is folded in."""
     fold_in_regularisation: float | None = Field(None, gt=0)
@@ -62,18 +65,17 @@ def fit_factors(
     num_items: int,
     config: ALSConfig,
     seed: int = 0,
-    start: FloatArray | None = None,
 ) -> FloatArray:
     """Item factors of the training interactions, ``(num_items, d)`` in `principal_basis`.
 
     An item without an interaction gets zeros. How items are numbered makes no difference beyond
-    rounding. ``start`` ``(num_items, d)`` are factors to go on from, of like settings.
+    rounding.
     """
     by_user = binary_matrix(train, num_items)
     by_item = by_user.T.tocsr()
-    items = _started(by_item, config.embedding_dim, seed) if start is None else start
-    penalty = config.regularisation
-    for _ in range(config.iterations):
+    items = _started(by_item, config.embedding_dim, seed)
+    for left in np.linspace(1, 0, config.iterations) if config.iterations > 1 else (0.0,):
+        penalty = float(config.regularisation / config.ramp**left)
         users = _solved(principal_basis(items), by_user.indptr, by_user.indices, penalty, config)
         items = _solved(principal_basis(users), by_item.indptr, by_item.indices, penalty, config)
     return principal_basis(items)
@@ -149,7 +151,7 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
 def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
     """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
     popularity = np.maximum(np.bincount(train.items, minlength=len(factors)), 1)
-    discount = (popularity / popularity.mean()) ** -power
+    discount: Array = (popularity / popularity.mean()) ** -power
     scaled: FloatArray = factors * discount[:, None].astype(np.float32)
     return scaled
 
@@ -231,8 +233,8 @@ class _Prefixes:
     @property
     def following(self) -> Array:
         """``(prefixes,)`` the item that came next."""
-        items: Array = self.train.items[self.last + 1]
-        return items
+        following: Array = self.train.items[self.last + 1]
+        return following
 
     def select(self, rows: Array | slice) -> Self:
         """Some of them."""

@@ -86,6 +86,14 @@ class EASE:
         cut = weights if links is None else _strongest_links(weights, links)
         return cls(cut, bought, num_items)
 
+    @property
+    def similarity(self) -> sparse.csr_array:
+        """``(num_items, num_items)`` sparse: the weights, in rows and columns of all items."""
+        links = sparse.coo_array(self.weights)
+        rows, columns = (self.bought_items[axis] for axis in links.coords)
+        shape = (self.num_items, self.num_items)
+        return sparse.csr_array((links.data, (rows, columns)), shape=shape)
+
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32; 0 for items that nobody bought."""
         history = binary_matrix(queries.histories, self.num_items)[:, self.bought_items]

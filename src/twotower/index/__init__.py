@@ -1,28 +1,28 @@
-"""One protocol for finding an item by its vector: exact search and FAISS indexes."""
+"""Vector indexes by inner product behind one protocol, and top-k selection."""
 
 from twotower.index.base import ItemIndex
 from twotower.index.build import IndexConfig, build_index, load_index, named_index, save_index
-from twotower.index.choice import AutoConfig, Choice, load_choice, named_choice
+from twotower.index.choice import AutoConfig, IndexChoice, load_choice, named_choice
 from twotower.index.compare import Measurement, compare
-from twotower.index.exact import ExactConfig, ExactIndex
-from twotower.index.exclude import search_excluding
-from twotower.index.flat import FlatConfig
+from twotower.index.exact import ExactConfig, ExactIndex, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig
+from twotower.index.top_k import TopK, top_k, top_k_of
 
 __all__ = [
     "AutoConfig",
-    "Choice",
     "ExactConfig",
     "ExactIndex",
     "FlatConfig",
     "HnswConfig",
+    "IndexChoice",
     "IndexConfig",
     "ItemIndex",
     "IvfConfig",
     "Measurement",
     "PqConfig",
+    "TopK",
     "build_index",
     "compare",
     "load_choice",
@@ -30,5 +30,6 @@ __all__ = [
     "named_choice",
     "named_index",
     "save_index",
-    "search_excluding",
+    "top_k",
+    "top_k_of",
 ]

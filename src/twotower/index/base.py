@@ -1,4 +1,4 @@
-"""What every index offers, and the checks that all of them share."""
+"""Index protocol, configuration base, and validation of vectors and queries."""
 
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
@@ -48,8 +48,7 @@ class ItemIndex(Protocol):
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """Best ``k`` items of each query, best first.
 
-        An approximate index may miss some, and may find fewer than ``k`` where ``k`` exist:
-        `search_excluding` fills up.
+        An approximate index may miss some, and may find fewer than ``k`` where ``k`` exist.
 
         Parameters
         ----------
@@ -71,10 +70,6 @@ class ItemIndex(Protocol):
         InputError
             Where ``k < 1``, or the queries have the wrong shape, NaN or infinity.
         """
-        ...
-
-    def exact(self) -> "ItemIndex":
-        """An exact index of the vectors as they are stored; itself where `is_exact`."""
         ...
 
     def extended(self, vectors: FloatArray) -> "ItemIndex":

@@ -1,4 +1,4 @@
-"""Build an index from a configuration, save it, and load it again."""
+"""Index construction from a configuration, saving and loading."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,7 @@ from pydantic import BeforeValidator, SerializeAsAny, TypeAdapter
 from twotower.config import Config
 from twotower.errors import ArtefactError, InputError
 from twotower.index.base import IndexSettings, ItemIndex, check_vectors
-from twotower.index.exact import ExactConfig
-from twotower.index.flat import FlatConfig
+from twotower.index.exact import ExactConfig, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig
@@ -23,7 +22,7 @@ INDEXES: Final = ConfigRegistry(
     IndexSettings,
     {
         "exact": "twotower.index.exact:ExactConfig",
-        "flat": "twotower.index.flat:FlatConfig",
+        "flat": "twotower.index.exact:FlatConfig",
         "hnsw": "twotower.index.hnsw:HnswConfig",
         "ivf": "twotower.index.ivf:IvfConfig",
         "pq": "twotower.index.pq:PqConfig",
@@ -44,7 +43,7 @@ NAMED: Final[dict[str, IndexConfig]] = {
     "ivf-int8": IvfConfig(numbers="int8"),
     "pq": PqConfig(),
 }
-"""Configurations that can be asked for by name."""
+"""Name → configuration."""
 
 CONFIG_FILE: Final = "index.json"
 _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
@@ -92,7 +91,7 @@ def save_index(index: ItemIndex, folder: Path, choice: Config | None = None) -> 
     Parameters
     ----------
     choice
-        Why it is this index: what was measured (`twotower.index.choice.Choice`).
+        The measurements that chose this index (`twotower.index.choice.IndexChoice`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     index.save(folder)
@@ -130,7 +129,7 @@ def load_index(folder: Path) -> ItemIndex:
         ) from error
     if (index.size, index.dim) != expected:
         raise ArtefactError(
-            f"{path} says {expected[0]} items of {expected[1]} dimensions, the index has "
+            f"{path} names {expected[0]} items of {expected[1]} dimensions, the index has "
             f"{index.size} of {index.dim}; build it again"
         )
     return index

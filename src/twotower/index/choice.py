@@ -1,4 +1,4 @@
-"""Let the measured times choose an index."""
+"""Automatic choice of an index by measured recall and latency."""
 
 import json
 from collections import defaultdict
@@ -13,8 +13,7 @@ from twotower.config import Config
 from twotower.errors import ArtefactError
 from twotower.index.build import CONFIG_FILE, IndexConfig, named_index
 from twotower.index.compare import Measurement, compare
-from twotower.index.exact import ExactConfig
-from twotower.index.flat import FlatConfig
+from twotower.index.exact import ExactConfig, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig
@@ -30,46 +29,46 @@ CANDIDATES: Final[tuple[IndexConfig, ...]] = (
     ),
     *(HnswConfig(numbers="float16", ef_search=ef) for ef in (32, 64, 128)),
 )
-"""What `AutoConfig` measures. Those of one structure stand beside each other and share it."""
+"""Configurations that `AutoConfig` measures; neighbours of one structure share it."""
 
 
-class Choice(Config):
-    """Which index was chosen, and why."""
+class IndexChoice(Config):
+    """The chosen index, and the measurements behind it."""
 
     config: IndexConfig
-    """The one that was chosen."""
+    """Of the chosen index."""
     reason: str
-    """In words."""
+    """For people to read."""
     k: int = Field(ge=1)
-    """The most items that were asked for."""
+    """Largest number of items searched for."""
     items: int = Field(ge=1)
-    """How many there were."""
+    """Size of the catalogue."""
     queries: int = Field(ge=0)
-    """User vectors that were asked with."""
+    """User vectors searched with."""
     measured: tuple[Measurement, ...] = ()
-    """Every candidate at every ``k``; empty where there was no need to measure."""
+    """Every candidate at every ``k``; empty where nothing was measured."""
 
 
 class AutoConfig(Config):
-    """The fastest index that keeps the recall.
+    """The fastest index that reaches a recall.
 
-    Times differ from run to run, so exact search, which needs no trust, is left only for what is
-    clearly faster, and what was measured is kept with the index.
+    Times differ from run to run, so exact search gives way only to an index that is clearly
+    faster, and the measurements are kept with the index.
     """
 
     kind: Literal["auto"] = "auto"
     recall: float = Field(default=0.99, gt=0, le=1)
-    """Share of the true best items that must be found, at every ``k``."""
+    """Least share of the true best items found, at every ``k``."""
     gain: float = Field(default=1.2, ge=1)
-    """How many times as fast as exact search another must be to be chosen."""
+    """Least speed-up over exact search."""
     least_items: int = Field(default=5000, ge=1)
-    """With fewer, search is exact and nothing is measured: there is no time to win."""
+    """Below this size search is exact and nothing is measured: there is no time to gain."""
     queries: int = Field(default=200, ge=1)
-    """User vectors to ask with, at most."""
+    """Most user vectors to search with."""
     candidates: tuple[IndexConfig, ...] = CANDIDATES
-    """What is measured. Exact search is always among it."""
+    """Configurations to measure; exact search is always added."""
 
-    def choose(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> Choice:
+    def choose(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> IndexChoice:
         """Measure the candidates as they will be served, one query on one thread, and choose.
 
         Parameters
@@ -79,8 +78,8 @@ class AutoConfig(Config):
         queries
             ``(queries, dim)`` float32; the first `queries` are used.
         ks
-            Numbers of items that are asked for in use. Recall must be kept at each; the geometric
-            mean of the times decides, so that none of them counts more for taking longer.
+            Numbers of items searched for in use. The recall must be reached at each; the geometric
+            mean of the latencies decides, so that a large ``k`` does not outweigh the others.
 
         Raises
         ------
@@ -90,36 +89,36 @@ class AutoConfig(Config):
         exact = ExactConfig()
         if len(vectors) < self.least_items or not len(queries):
             few = f"{len(vectors):,} items" if len(queries) else "no queries"
-            return Choice(
+            return IndexChoice(
                 config=exact, reason=f"{few}: exact", k=max(ks), items=len(vectors), queries=0
             )
         configs = self.candidates if exact in self.candidates else (exact, *self.candidates)
-        asked = queries[: self.queries]
-        measured = compare(vectors, asked, configs, ks)
+        used = queries[: self.queries]
+        measured = compare(vectors, used, configs, ks)
         best, reason = fastest(measured, self.recall, self.gain)
-        return Choice(
+        return IndexChoice(
             config=best,
             reason=reason,
             k=max(ks),
             items=len(vectors),
-            queries=len(asked),
+            queries=len(used),
             measured=tuple(measured),
         )
 
 
 def fastest(measured: Sequence[Measurement], recall: float, gain: float) -> tuple[IndexConfig, str]:
-    """The rule of `AutoConfig`, and its reason, over what was measured; one of it is exact."""
+    """The configuration that `AutoConfig` chooses among measurements, exact included, and why."""
     per_config: defaultdict[IndexConfig, list[Measurement]] = defaultdict(list)
-    for one in measured:
-        per_config[one.config].append(one)
+    for measurement in measured:
+        per_config[measurement.config].append(measurement)
     exact = per_config[ExactConfig()]
-    kept = [rows for rows in per_config.values() if all(one.recall >= recall for one in rows)]
+    kept = [rows for rows in per_config.values() if all(row.recall >= recall for row in rows)]
     best = min(kept, key=_typical_latency)
     ratio = _typical_latency(exact) / _typical_latency(best)
     times = ", ".join(
-        f"{one.latency_us:.0f} us at k = {one.k} with recall {one.recall:.4f} "
+        f"{row.latency_us:.0f} us at k = {row.k} with recall {row.recall:.4f} "
         f"(exact {slow.latency_us:.0f})"
-        for one, slow in zip(best, exact, strict=True)
+        for row, slow in zip(best, exact, strict=True)
     )
     compared = f"{best[0].config.kind} takes {times}: {ratio:.2f} times as fast as exact"
     if best is exact or ratio < gain:
@@ -129,17 +128,17 @@ def fastest(measured: Sequence[Measurement], recall: float, gain: float) -> tupl
 
 
 def _typical_latency(rows: Sequence[Measurement]) -> float:
-    """Geometric mean over what was asked for."""
-    return geometric_mean([one.latency_us for one in rows])
+    """Geometric mean over the values of ``k``."""
+    return geometric_mean([row.latency_us for row in rows])
 
 
 def named_choice(kind: str) -> IndexConfig | AutoConfig:
-    """``auto``, or what `named_index` has under a name."""
+    """`AutoConfig` for ``auto``, else `named_index`."""
     return AutoConfig() if kind == "auto" else named_index(kind)
 
 
-def load_choice(folder: Path) -> Choice | None:
-    """What `save_index` kept of a choice, or None where there was none.
+def load_choice(folder: Path) -> IndexChoice | None:
+    """The choice that `save_index` stored, or None where there was none.
 
     Raises
     ------
@@ -149,9 +148,9 @@ def load_choice(folder: Path) -> Choice | None:
     path = folder / CONFIG_FILE
     try:
         found = json.loads(path.read_text()).get("choice")
-        return None if found is None else Choice.model_validate_json(json.dumps(found))
+        return None if found is None else IndexChoice.model_validate_json(json.dumps(found))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        what = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise ArtefactError(
-            f"{path} holds no readable choice ({what}); build the index again"
+            f"{path} holds no readable choice ({reason}); build the index again"
         ) from error

@@ -1,17 +1,18 @@
-"""Measure indexes against exact search on the vectors and queries that matter."""
+"""Index comparison: recall against exact search, latency, build time and memory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from twotower.errors import InputError
 from twotower.index.base import PADDING_ITEM, ItemIndex, check_search, check_vectors
 from twotower.index.build import IndexConfig, build_index
 from twotower.index.exact import ExactIndex
-from twotower.index.threads import one_thread
 from twotower.types import DoubleArray, FloatArray, OffsetArray
 
 _WARM_UP = 10
@@ -27,17 +28,17 @@ class Measurement:
     config
         The index's configuration.
     k
-        Items asked for.
+        Items searched for.
     recall
         Share of the true best ``k`` items that were found, from 0 to 1.
     latency_us
-        Median time of a search for one query, in microseconds of the calling thread: what others
-        do on a busy machine does not count.
+        Median CPU time of a search for one query, in microseconds of the calling thread, so that
+        other processes on a busy machine do not count.
     p99_us
         99th percentile of the same.
     build_seconds
-        Time to build the structure. Configurations that stand beside each other and differ in
-        how they search alone share one.
+        Time to build the structure. Neighbouring configurations that differ only in how they
+        search share one.
     nbytes
         Bytes of memory that the index takes.
     """
@@ -64,12 +65,11 @@ def compare(
     vectors
         ``(items, dim)`` float32.
     queries
-        ``(queries, dim)`` float32, at least one; real user vectors, if the figures are to
-        mean anything.
+        ``(queries, dim)`` float32, at least one; real user vectors make the figures meaningful.
     configs
         The indexes to compare.
     ks
-        Numbers of items to ask for.
+        Numbers of items to search for.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def compare(
 
 
 class Truth:
-    """What the best items of some queries are.
+    """Ground truth: the best items of some queries, by exact search.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Truth:
     queries
         ``(queries, dim)`` float32, at least one.
     ks
-        Numbers of items that are going to be asked for.
+        Numbers of items that will be searched for.
 
     Raises
     ------
@@ -132,7 +132,7 @@ class Truth:
         """Share of the true best items of the first queries that are among ``found``.
 
         An item counts by its true score: any with at least that of the last of the true best,
-        up to rounding, since of several equal ones any will do.
+        up to rounding, since equal items are interchangeable.
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class Truth:
 
 
 class Searchable(Protocol):
-    """What can be timed: an `ItemIndex`, or what searches as one does."""
+    """Anything with the `search` of an `ItemIndex`."""
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """As `ItemIndex.search`."""
@@ -179,14 +179,14 @@ def search_one_by_one(
     most_seconds: float = np.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Searches:
-    """Search for each query by itself, after a few that do not count.
+    """Search for each query by itself, after a short warm-up.
 
     Parameters
     ----------
     most_seconds
-        No other query is begun after so long: the first ones are what was measured.
+        No search starts after so many seconds; those done until then are the measurement.
     clock
-        What a search is timed by.
+        Clock that times a search.
     """
     end = time.perf_counter() + most_seconds
     for row in range(min(_WARM_UP, len(queries))):
@@ -205,3 +205,14 @@ def search_one_by_one(
         if time.perf_counter() > end:
             break
     return Searches(found[:done], seconds[:done])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold BLAS and OpenMP (FAISS, torch) to one thread within, as the service searches.
+
+    A search is too small to share out: a service that answers many at once uses one thread for
+    each, and times measured with more threads do not hold there.
+    """
+    with threadpool_limits(1):
+        yield

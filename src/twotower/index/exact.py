@@ -1,18 +1,14 @@
-"""Exact search by one matrix product (BLAS) and a partial sort."""
+"""Exact search over all item vectors, by NumPy and BLAS or by FAISS Flat."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import faiss
 import numpy as np
 
-from twotower.index.base import (
-    PADDING_ITEM,
-    PADDING_SCORE,
-    IndexSettings,
-    ItemIndex,
-    check_search,
-    check_vectors,
-)
+from twotower.index.base import IndexSettings, check_search, check_vectors
+from twotower.index.faiss_index import FaissSettings
+from twotower.index.top_k import top_k
 from twotower.types import FloatArray, OffsetArray
 
 VECTORS_FILE = "index.npy"
@@ -21,7 +17,7 @@ _BLOCK_QUERIES = 128  # more share a product no better, and their scores fall ou
 
 
 class ExactConfig(IndexSettings):
-    """NumPy/BLAS search: exact, nothing to train, the yardstick for the others."""
+    """NumPy/BLAS search: exact, nothing to train, the baseline of comparisons."""
 
     kind: Literal["exact"] = "exact"
 
@@ -67,9 +63,8 @@ class ExactIndex:
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
         """See `ItemIndex.search`."""
         queries = check_search(queries, k, self.dim)
-        scores = np.full((len(queries), k), PADDING_SCORE, dtype=np.float32)
-        items = np.full((len(queries), k), PADDING_ITEM, dtype=np.int64)
-        found = min(k, self.size)
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        items = np.empty((len(queries), k), dtype=np.int64)
         block = max(1, min(_BLOCK_QUERIES, _BLOCK_SCORES // self.size))
         # Used again and again: fresh memory for each block would cost more than the products.
         memory = np.empty((min(block, len(queries)), self.size), dtype=np.float32)
@@ -77,12 +72,8 @@ class ExactIndex:
             part = queries[start : start + block]
             rows = slice(start, start + block)
             products = np.matmul(part, self._vectors.T, out=memory[: len(part)])
-            scores[rows, :found], items[rows, :found] = top_k(products, found)
+            scores[rows], items[rows] = top_k(products, k)
         return scores, items
-
-    def exact(self) -> ItemIndex:
-        """Itself."""
-        return self
 
     def extended(self, vectors: FloatArray) -> "ExactIndex":
         """See `ItemIndex.extended`."""
@@ -94,33 +85,19 @@ class ExactIndex:
         np.save(folder / VECTORS_FILE, self._vectors, allow_pickle=False)
 
 
-def top_k(scores: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
-    """Largest ``k`` of each row, largest first, equal scores by column.
+class FlatConfig(FaissSettings):
+    """FAISS ``IndexFlatIP``: exact, nothing to train or tune."""
 
-    Parameters
-    ----------
-    scores
-        ``(rows, columns)`` float32.
-    k
-        At most the number of columns.
+    kind: Literal["flat"] = "flat"
+    is_exact: ClassVar[bool] = True
 
-    Returns
-    -------
-    values
-        ``(rows, k)`` float32.
-    columns
-        ``(rows, k)`` int64.
+    @property
+    def structure(self) -> str:
+        """``IndexFlatIP``."""
+        return "IndexFlatIP"
 
-    Examples
-    --------
-    >>> values, columns = top_k(np.array([[0.1, 0.9, 0.5]], dtype=np.float32), 2)
-    >>> columns.tolist()
-    [[1, 2]]
-    """
-    if k < scores.shape[1]:
-        columns = np.argpartition(scores, -k, axis=1)[:, -k:]
-    else:
-        columns = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    values = np.take_along_axis(scores, columns, axis=1)
-    order = np.lexsort((columns, -values), axis=-1)
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(columns, order, axis=1)
+    def create(self, vectors: FloatArray) -> Any:
+        """Store the vectors."""
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        index.add(vectors)
+        return index

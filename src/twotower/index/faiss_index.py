@@ -1,4 +1,4 @@
-"""What the FAISS indexes share: search, padding, files, stored numbers."""
+"""FAISS indexes behind the index protocol: search, padding, files, number formats."""
 
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -15,12 +15,11 @@ from twotower.index.base import (
     check_search,
     check_vectors,
 )
-from twotower.index.exact import ExactIndex
 from twotower.types import FloatArray, OffsetArray
 
 FAISS_FILE = "index.faiss"
 FAISS: Final[Any] = faiss
-"""FAISS for what its type stubs lack."""
+"""FAISS without type stubs, for names that its stubs lack."""
 
 Numbers: TypeAlias = Literal["float32", "float16", "int8"]
 """How an index stores the numbers of a vector."""
@@ -28,16 +27,16 @@ QUANTIZERS: Final[dict[Numbers, int]] = {
     "float16": faiss.ScalarQuantizer.QT_fp16,
     "int8": faiss.ScalarQuantizer.QT_8bit,
 }
-"""What FAISS calls those that are rounded."""
+"""Number format → FAISS quantizer."""
 
 
 class FaissSettings(IndexSettings):
-    """Base of the FAISS configurations. One supplies `create`, and `search_parameters` where
-    there is something to choose when searching.
+    """Base of the FAISS configurations: subclasses define `create`, and `search_parameters` where
+    a search has parameters.
     """
 
     searching: ClassVar[frozenset[str]] = frozenset()
-    """Fields that no more than a search depends on: to change them takes no new structure."""
+    """Fields that only a search depends on: changing them needs no new structure."""
     is_exact: ClassVar[bool] = False
 
     @property
@@ -87,7 +86,7 @@ class FaissIndex:
     def __init__(self, index: Any, config: FaissSettings) -> None:
         self.config = config
         self._index = index
-        # An index never changes, and to ask FAISS across the language border takes microseconds.
+        # An index never changes, and reading these from FAISS takes microseconds.
         self.dim, self.size = int(index.d), int(index.ntotal)
         self._parameters = lru_cache(maxsize=64)(partial(config.search_parameters, index))
 
@@ -131,14 +130,6 @@ class FaissIndex:
         index = faiss.clone_index(self._index)
         index.add(more)
         return type(self)(index, self.config)
-
-    def exact(self) -> ItemIndex:
-        """Itself, or an `ExactIndex` of the stored vectors (a copy, made once)."""
-        return self if self.is_exact else self._exact
-
-    @cached_property
-    def _exact(self) -> ExactIndex:
-        return ExactIndex(self._index.reconstruct_n(0, self.size))
 
     def save(self, folder: Path) -> None:
         """Write ``index.faiss``."""

@@ -1,4 +1,4 @@
-"""FAISS HNSW: a graph of near neighbours, searched greedily."""
+"""FAISS HNSW index: a graph of near neighbours, searched greedily."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

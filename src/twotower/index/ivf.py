@@ -1,4 +1,4 @@
-"""FAISS IVF: vectors sorted into cells, of which a search visits a few."""
+"""FAISS IVF index: vectors in cells, of which a search visits a few."""
 
 import math
 from typing import Any, ClassVar, Literal, Self

@@ -1,4 +1,4 @@
-"""FAISS product quantisation: every item's code is scanned, the best are scored whole."""
+"""FAISS product quantisation: all codes are scanned, the best items are scored exactly."""
 
 from typing import Any, ClassVar, Final, Literal
 
@@ -14,17 +14,17 @@ _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
 
 class PqConfig(FaissSettings):
     """Codes of 4 bits (Jégou, Douze and Schmid, 2011), scanned in registers (André, Kermarrec
-    and Le Scouarnec, VLDB 2015), before whole vectors say which of the best are the best.
+    and Le Scouarnec, VLDB 2015), then re-ranking by whole vectors.
 
-    Nothing is skipped, so that recall depends on how many are scored whole, and on little else: not
-    on the lengths of the vectors, nor on where they lie. Time grows with the number of items,
+    Nothing is skipped, so that recall depends on how many items are re-ranked, and neither on the
+    lengths of the vectors nor on how they cluster. Time grows with the number of items,
     but an item is read as ``dim / sub_dim / 2`` bytes. Scores are those of the whole vectors.
-    A query of zeros, to which all items are equal, finds none.
+    A query of zeros finds no item.
 
-    The dimensions that share a code are dealt out by size, so that a large one stands beside a
+    Dimensions are allocated to codes by size, so that a large dimension shares a code with a
     small one (the allocation of Ge, He, Ke and Sun, Optimized product quantization, CVPR 2013,
-    without its rotation): large dimensions keep most of 16 values each, and small ones, which
-    hardly say who is best, cost nothing to read.
+    without its rotation): large dimensions keep most of 16 values each, and small
+    ones, which hardly change the order, cost nothing to read.
     """
 
     kind: Literal["pq"] = "pq"
@@ -32,9 +32,9 @@ class PqConfig(FaissSettings):
     sub_dim: int = Field(default=2, ge=1)
     """Dimensions that share a code."""
     scored: float = Field(default=2.5, ge=1)
-    """Items scored whole, for each item asked for."""
+    """Items re-ranked by whole vectors, for each item searched for."""
     least_scored: int = Field(default=200, ge=1)
-    """Items scored whole, at least."""
+    """Least number of items re-ranked."""
     iterations: int = Field(default=10, ge=1)
     """Of the k-means that finds the 16 centroids of each code."""
     seed: int = Field(default=0, ge=0)
@@ -47,47 +47,47 @@ class PqConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Find the codes by k-means, and store codes and vectors."""
-        order = _dealt(np.square(vectors).mean(axis=0), self.sub_dim)
+        order = _allocated(np.square(vectors).mean(axis=0), self.sub_dim)
         codes: Any = FAISS.IndexPQFastScan(
             len(order), len(order) // self.sub_dim, 4, faiss.METRIC_INNER_PRODUCT
         )
         codes.pq.cp.seed = self.seed
         codes.pq.cp.niter = self.iterations
         codes.pq.cp.min_points_per_centroid = 1  # small catalogues are fine, so no warning
-        dealt: Any = FAISS.IndexPreTransform(
+        allocated: Any = FAISS.IndexPreTransform(
             FAISS.RemapDimensionsTransform(vectors.shape[1], len(order), faiss.swig_ptr(order)),
             codes,
         )
-        index: Any = faiss.IndexRefineFlat(dealt)
+        index: Any = faiss.IndexRefineFlat(allocated)
         index.train(vectors if len(vectors) >= _CENTROIDS else _repeated(vectors))
         index.add(vectors)
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:
-        """Score ``scored`` items whole for each of the ``k``."""
+        """Re-rank ``scored`` items for each of the ``k``."""
         wanted = min(max(self.scored * k, self.least_scored), index.ntotal)
         return FAISS.IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
 
 
-def _dealt(sizes: FloatArray, sub_dim: int) -> IndexArray:
-    """Dimensions in the order of their codes, ``sub_dim`` for each; -1 stands for none.
+def _allocated(sizes: FloatArray, sub_dim: int) -> IndexArray:
+    """Dimensions in the order of their codes, ``sub_dim`` for each; -1 for none.
 
-    From the largest down they are dealt one to each code, then one more in the opposite order.
+    From the largest down each code gets one, then one more in the opposite order.
 
     Examples
     --------
-    >>> _dealt(np.array([1.0, 2.0, 8.0, 4.0, 3.0]), sub_dim=2).tolist()
+    >>> _allocated(np.array([1.0, 2.0, 8.0, 4.0, 3.0]), sub_dim=2).tolist()
     [2, -1, 3, 0, 4, 1]
     """
     codes = -(-len(sizes) // sub_dim)
-    dealt = np.full((sub_dim, codes), -1, dtype=np.int32)
-    dealt.ravel()[: len(sizes)] = np.argsort(-sizes, kind="stable")
-    dealt[1::2] = dealt[1::2, ::-1]
-    return np.ascontiguousarray(dealt.T).ravel()
+    allocated = np.full((sub_dim, codes), -1, dtype=np.int32)
+    allocated.ravel()[: len(sizes)] = np.argsort(-sizes, kind="stable")
+    allocated[1::2] = allocated[1::2, ::-1]
+    return np.ascontiguousarray(allocated.T).ravel()
 
 
 def _repeated(vectors: FloatArray) -> FloatArray:
-    """As many as there are centroids, the last of them 0, so that not all are one point."""
+    """As many vectors as centroids, the last of them 0, so that they are not all one point."""
     enough = np.resize(vectors, (_CENTROIDS, vectors.shape[1]))
     enough[-1] = 0
     return enough

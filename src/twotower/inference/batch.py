@@ -3,16 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias, cast
+from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
-from twotower.data.readers.values import as_text
+from twotower.data.frames import id_list
 from twotower.errors import InputError
 from twotower.index import ExactIndex
 from twotower.inference.options import DEFAULTS, RecommendOptions
@@ -88,7 +87,7 @@ def read_users(file: Path) -> list[str]:
     ids = table[columns.USER_ID]
     if ids.null_count:
         raise InputError(f"{columns.USER_ID} must not be null, got {ids.null_count} nulls")
-    return as_text(cast(pl.Series, pl.from_arrow(ids))).to_list()
+    return id_list(ids, columns.USER_ID)
 
 
 def recommend_to_file(

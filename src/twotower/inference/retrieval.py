@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from twotower.index import ItemIndex
+from twotower.index import ItemIndex, top_k_of
 from twotower.inference.eligibility import OpenItems
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
@@ -136,8 +136,8 @@ def _with_late(
         found.append(vectors[rows[-1]] @ query)
     if len(rows) > 1:
         scores, items = np.concatenate(found), np.concatenate(rows)
-        order = np.argsort(-scores, kind="stable")
-        scores, items = scores[order], items[order]
+        best = top_k_of(scores, k)
+        scores, items = scores[best], items[best]
     return scores[:k], items[:k]
 
 
@@ -147,8 +147,5 @@ def _scan(
     # A copy of most rows costs more than the products that it saves.
     most = 2 * len(items) > len(vectors)
     scores = (vectors @ query)[items] if most else vectors[items] @ query
-    if k < len(items):
-        best = np.argpartition(-scores, k - 1)[:k]
-        scores, items = scores[best], items[best]
-    order = np.lexsort((items, -scores))
-    return scores[order], items[order]
+    best = top_k_of(scores, k)
+    return scores[best], items[best]

@@ -2,44 +2,30 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from twotower.config import Config
-from twotower.data import Dataset, Histories, Queries
+from twotower.data import Dataset, Histories
 from twotower.errors import InputError
 from twotower.factors.fold_in import FoldInInfo
+from twotower.factors.scorer import Scorer, VectorScorer
 from twotower.models.context import ContextBuilder, no_context
 from twotower.types import FloatArray
 
-
-@runtime_checkable
-class Scorer(Protocol):
-    """Scores every item of the catalogue for a batch of queries."""
-
-    @property
-    def num_items(self) -> int:
-        """Size of the catalogue."""
-        ...
-
-    def scores(self, queries: Queries) -> FloatArray:
-        """``(queries, num_items)`` float32; higher ranks first. Seen items are not masked."""
-        ...
-
-
-@runtime_checkable
-class VectorScorer(Scorer, Protocol):
-    """A scorer whose score is the dot product of a user vector and an item vector."""
-
-    def user_vectors(self, queries: Queries) -> FloatArray:
-        """``(queries, dim)`` float32."""
-        ...
-
-    def item_vectors(self) -> FloatArray:
-        """``(num_items, dim)`` float32, row ``i`` for item index ``i``."""
-        ...
+__all__ = [
+    "Batch",
+    "Embeddings",
+    "RetrievalModule",
+    "Scorer",
+    "VectorScorer",
+    "evaluating",
+    "half_squared_norm",
+    "split_items",
+    "wanted_items",
+]
 
 
 _NO_IDS = torch.empty(0, dtype=torch.int64)
@@ -280,6 +266,10 @@ class ModelFamily(Config):
     def teachers(self) -> tuple[str, ...]:
         """Names of models that must be trained before this one."""
         return ()
+
+    def with_chosen(self, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
+        """The same with what was chosen for a data set before training, see `Trained.chosen`."""
+        return self
 
     def build(self, inputs: ModelInputs) -> RetrievalModule:
         """Make the untrained module."""

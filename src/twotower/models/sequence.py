@@ -51,6 +51,8 @@ FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Weights of the least-squares part that are tried first."""
 MOST_FACTOR_WEIGHT: Final = 64.0
 """Largest weight that is tried, and one over the smallest."""
+_REFINED: Final = 3
+"""How often weights are tried on both sides of the best one."""
 
 
 class SequenceTower(RetrievalModule):
@@ -189,7 +191,22 @@ class SequenceTower(RetrievalModule):
             )
         read, scored = fit_both_factors(train, self.num_items, config, seed, lend)
         self.factors.copy_(torch.from_numpy(read))
+        if self.config.start_from_factors:
+            self._start_from(torch.from_numpy(read))
         self.next_factors.copy_(torch.from_numpy(scored))
+
+    @torch.no_grad()
+    def _start_from(self, factors: Tensor) -> None:
+        """Let the id of each item with a factor ``(num_items, f)`` start in its direction.
+
+        The columns are in falling order of their norm, so that the first ones say most.
+        """
+        leading = factors[:, : self.config.embedding_dim]
+        leading = F.pad(leading, (0, self.config.embedding_dim - leading.shape[1]))
+        length = self.config.init_std * self.config.embedding_dim**0.5
+        known = leading.any(dim=1)
+        table = self.item_embedding.weight[1:]
+        table[known] = length * F.normalize(leading[known], dim=-1)
 
     @property
     def projected(self) -> bool:
@@ -211,10 +228,10 @@ class SequenceTower(RetrievalModule):
     def weigh_factors(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
         """Set the weight of the least-squares part to the one that validates best.
 
-        A coarse grid, which is extended where its best is at an end, and the two weights beside
-        the best. Items without events are left as they are: a weight that keeps them out of the
-        lists would seem the better one, and how often they are shown is for their own scales to
-        decide.
+        A coarse grid, whose ends leave the score to one part nearly alone, so that the model is no
+        worse than either, then weights between the best one and its neighbours. Items without
+        events are left out meanwhile: a weight that keeps them out of the lists would seem the
+        better one, and how often they are shown is bounded afterwards.
 
         Returns
         -------
@@ -233,15 +250,14 @@ class SequenceTower(RetrievalModule):
             found[weight] = validate(self)
 
         with self.without_cold_items():
-            for weight in FACTOR_WEIGHTS:
+            for weight in (1 / MOST_FACTOR_WEIGHT, *FACTOR_WEIGHTS, MOST_FACTOR_WEIGHT):
                 attempt(weight)
-            while best() == min(found) and best() > 1 / MOST_FACTOR_WEIGHT:
-                attempt(best() / 2)
-            while best() == max(found) and best() < MOST_FACTOR_WEIGHT:
-                attempt(best() * 2)
-            coarse = best()
-            for weight in (coarse / 2**0.5, coarse * 2**0.5):
-                attempt(weight)
+            for _ in range(_REFINED):
+                weights, center = sorted(found), best()
+                place = weights.index(center)
+                for beside in weights[max(place - 1, 0) : place] + weights[place + 1 : place + 2]:
+                    if not 2 / 3 < center / beside < 3 / 2:
+                        attempt((center * beside) ** 0.5)
             self.factor_weight.fill_(best())
             with self.towers_alone():
                 alone = validate(self)

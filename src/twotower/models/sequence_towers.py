@@ -1,12 +1,14 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from twotower.config import Config
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.scorer import trained_items
@@ -34,6 +36,9 @@ class SequenceConfig(ModelFamily):
     dimensions, which leaves more of an index to the factors. None keeps all."""
     init_std: float = Field(0.05, gt=0)
     """Standard deviation of the initial id table."""
+    start_from_factors: bool = False
+    """Whether the id table starts from the least-squares factors, in their principal directions
+    and all of the length that random vectors have in the mean; otherwise from those."""
     id_dropout: float = Field(0.2, ge=0, lt=1)
     """Share of items whose id is hidden in training, so that text alone is learned too. An item
     without text keeps its id: it would have nothing left."""
@@ -52,6 +57,9 @@ class SequenceConfig(ModelFamily):
         embedding_dim=224, next_item=True, fold_in_confidence=40.0, next_regularisation=5.0
     )
     """The least-squares part of the vectors, or None."""
+    choose_factors: bool = False
+    """Whether the settings of ``factors`` and ``smoothing`` are chosen on validation, from these
+    on: see `twotower.workflow.selection`."""
     smoothing: TextSmoothing | None = TextSmoothing()
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
@@ -89,10 +97,26 @@ class SequenceConfig(ModelFamily):
             )
         return self
 
+    def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
+        """The same with the least-squares settings of a record of what was chosen."""
+        found = chosen.get("least_squares")
+        if found is None:
+            return self
+        return self.vary(
+            **{
+                name: _parsed(kind, found[name])
+                for name, kind in (("factors", ALSConfig), ("smoothing", TextSmoothing))
+            }
+        )
+
     @property
     def history_length(self) -> int:
         """Newest items that the user tower reads."""
         return self.history.length
+
+
+def _parsed(kind: type[Config], values: Any) -> Config | None:
+    return None if values is None else kind.model_validate(values)
 
 
 class SequenceItemTower(nn.Module):

@@ -1,4 +1,4 @@
-"""The charts of the report, one a question. Needs Plotly (extra 'report')."""
+"""Plotly charts of a study's figures (extra 'report')."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -6,12 +6,12 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from twotower.evaluation.registry import FULL, SAMPLED
-from twotower.evaluation.results import Row
+from twotower.evaluation.results import Difference, Row
 from twotower.reporting.study_results import QUALITY, StudyFigures, within_seeds
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B4C9A",
                   "#8C6D31", "#3B3B3B", "#999933", "#AA4499", "#44AA99")  # fmt: skip
-"""Okabe and Ito's, told apart with any colour vision; more where there are more models."""
+"""Okabe and Ito's colour-blind-safe palette, and more for more models."""
 SYMBOLS: Final = (
     "circle",
     "square",
@@ -33,23 +33,23 @@ GRID: Final = "#E4E7EB"
 
 
 def differences_chart(figures: StudyFigures, protocol: str = FULL) -> Any:
-    """What every change adds to its parent, with its interval."""
+    """Forest plot: difference of every variant to its parent, with its interval."""
     found = figures.compared(protocol)
     chart = _chart(height=110 + 42 * len(found))
     for verdict, (colour, symbol) in VERDICTS.items():
-        those = [one for one in found if one.verdict == verdict]
+        those = [d for d in found if d.verdict == verdict]
         chart.add_scatter(
-            x=[one.value for one in those],
-            y=[f"<b>{one.model}</b> vs {one.parent}{' †' * within_seeds(one)}" for one in those],
+            x=[d.value for d in those],
+            y=[_label(d) for d in those],
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": [one.high - one.value for one in those],
-                "arrayminus": [one.value - one.low for one in those],
+                "array": [d.high - d.value for d in those],
+                "arrayminus": [d.value - d.low for d in those],
                 "thickness": 2.5,
                 "width": 0,
             },
-            customdata=[[figures.changes.get(one.model, ""), one.p_corrected] for one in those],
+            customdata=[[figures.changes.get(d.model, ""), d.p_corrected] for d in those],
             hovertemplate="%{y}<br>%{customdata[0]}<br>%{x:+.4f}, corrected p %{customdata[1]:.4f}"
             "<extra></extra>",
             mode="markers",
@@ -58,8 +58,8 @@ def differences_chart(figures: StudyFigures, protocol: str = FULL) -> Any:
         )
     chart.add_vline(x=0, line={"color": INK, "width": 1.2})
     chart.update_xaxes(title=f"difference in {QUALITY} ({protocol})", tickformat="+.3f")
-    order = [f"<b>{one.model}</b> vs {one.parent}{' †' * within_seeds(one)}" for one in found]
-    chart.update_yaxes(categoryorder="array", categoryarray=order[::-1])
+    order = [_label(d) for d in reversed(found)]
+    chart.update_yaxes(categoryorder="array", categoryarray=order)
     return chart
 
 
@@ -102,14 +102,14 @@ def sampled_against_full_chart(figures: StudyFigures) -> Any:
 
 
 def reference_chart(figures: StudyFigures, protocol: str = SAMPLED, metric: str = "HR@10") -> Any:
-    """The published figures beside ours."""
+    """Published figures beside ours."""
     ours = {model: row.value for model, row in figures.by_model(protocol, metric).items()}
     named = {"reference": figures.published(protocol, metric), "this study": ours}
     return _pairs_chart(named, f"{metric} ({protocol})")
 
 
 def newcomers_chart(figures: StudyFigures, metric: str = QUALITY) -> Any:
-    """Users that training never saw beside users that it knows."""
+    """New users, held out of training, beside known users."""
     named = {
         name: {model: row.value for model, row in figures.by_model(protocol, metric).items()}
         for name, protocol in (("known users", "known-users"), ("new users", "new-users"))
@@ -174,7 +174,7 @@ def lines_chart(
 
 
 def gates_chart(figures: StudyFigures) -> Any:
-    """What the parts of both towers weigh, in ours and in the reference."""
+    """Gate weights of both towers, ours and the reference's."""
     ours = [row for row in figures.rows if row.protocol == "gates"]
     theirs = figures.reference.rows if figures.reference else ()
     weights: dict[str, dict[str, float]] = {}
@@ -251,6 +251,10 @@ def time_chart(figures: StudyFigures) -> Any:
     return chart
 
 
+def _label(found: Difference) -> str:
+    return f"<b>{found.model}</b> vs {found.parent}{' †' * within_seeds(found)}"
+
+
 def _spread(rows: Sequence[Row]) -> dict[str, Any]:
     """Error bars from the intervals."""
     return {
@@ -262,13 +266,20 @@ def _spread(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _places(count: int) -> list[str]:
-    """Where names stand around their points: in turns, so that neighbours overlap less."""
-    turns = ("top center", "bottom right", "top left", "bottom center", "top right", "bottom left")
-    return [turns[number % len(turns)] for number in range(count)]
+    """Text positions around the points, alternating so that neighbours overlap less."""
+    positions = (
+        "top center",
+        "bottom right",
+        "top left",
+        "bottom center",
+        "top right",
+        "bottom left",
+    )
+    return [positions[number % len(positions)] for number in range(count)]
 
 
 def _style(number: int) -> dict[str, Any]:
-    """Colour, symbol and dash, so that no line is told by its colour alone."""
+    """Colour, symbol and dash, so that colour is not all that tells lines apart."""
     colour = COLOURS[number % len(COLOURS)]
     return {
         "line": {"color": colour, "dash": DASHES[number % len(DASHES)], "width": 2},

@@ -1,14 +1,14 @@
-"""Write tables of results into Markdown files, or check that they are up to date.
+"""Results tables in Markdown files: generation, and a check that they are up to date.
 
-A block in a document says what its table shows, and the table is made from a results file::
+A block in a document selects figures of a results file for its table::
 
     <!-- results: benchmarks/results/sample.json protocol=full metrics=HR@10,NDCG@10 -->
     | model | HR@10 | NDCG@10 |
     ...
     <!-- end -->
 
-With ``table=study`` it is the table of an ablation study, with what ``reference=FILE`` publishes
-in brackets.
+With ``table=study`` it is the table of an ablation study, with the published figures of
+``reference=FILE`` in brackets.
 
 Run ``python -m twotower.reporting.markdown [--check] [FILES]`` in the folder that the paths of
 results files start from. A marker counts at the start of a line only, so that an indented one
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def render(text: str, root: Path) -> str:
-    """The document with every block's table made anew; paths are relative to ``root``.
+    """The document with every block's table regenerated; paths are relative to ``root``.
 
     Raises
     ------

@@ -1,27 +1,59 @@
-"""The study's main chart as a small SVG picture, for documents: no script, no extra package."""
+"""Forest plot of a study's differences as SVG, drawn with Matplotlib (extra 'report')."""
 
+import importlib.util
+from io import StringIO
 from pathlib import Path
 from textwrap import wrap
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
 from twotower.evaluation.registry import FULL
 from twotower.reporting.study_results import QUALITY, StudyFigures, within_seeds
-from twotower.reporting.svg import document, line, round_numbers, text
 
-WIDTH: Final = 1000
-LABELS: Final = 500
-"""Pixels for what stands left of the axis."""
-ROW: Final = 40
-TOP: Final = 84
-COLOURS: Final = {"helps": "#0072B2", "hurts": "#D55E00", "no difference shown": "#6B7280"}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKS: Final[dict[str, dict[str, Any]]] = {
+    "helps": {"marker": "o", "color": "#0072B2"},
+    "hurts": {"marker": "D", "color": "#D55E00"},
+    "no difference shown": {"marker": "o", "color": "#6B7280", "markerfacecolor": "white"},
+}
+"""Verdict → marker; a shape for each, so that colour is not all that tells them apart."""
+SOFT: Final = "#52606D"
+GRID: Final = "#E4E7EB"
+STYLE: Final[Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+    "font.size": 9,
+    "text.color": "#1F2933",
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": "#1F2933",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.major.size": 0,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "twotower",
+}
+"""Text stays text, and ids are the same in every run."""
+_WIDTH: Final = 780
+_ROW: Final = 30
+_TOP: Final = 64
+_BOTTOM: Final = 28
+_LABELS: Final = 0.49
+"""Share of the width left of the axis."""
 
 
 def write_picture(path: Path, figures: StudyFigures, protocol: str = FULL) -> None:
     """Write the picture, whole or not at all."""
+    picture = render_picture(figures, protocol)
     with atomic_file(path) as temporary:
-        temporary.write_text(render_picture(figures, protocol), encoding="utf-8")
+        temporary.write_text(picture, encoding="utf-8")
 
 
 def render_picture(figures: StudyFigures, protocol: str = FULL) -> str:
@@ -30,7 +62,7 @@ def render_picture(figures: StudyFigures, protocol: str = FULL) -> str:
     Raises
     ------
     InputError
-        Where no model is compared with a parent.
+        Where no model is compared with a parent, or Matplotlib is not installed.
     """
     found = figures.compared(protocol)
     if not found:
@@ -38,55 +70,60 @@ def render_picture(figures: StudyFigures, protocol: str = FULL) -> str:
             f"no differences of {QUALITY} under {protocol!r} to draw",
             "pass the results of 'twotower ablate' with a variant and its parent",
         )
-    bottom = TOP + ROW * len(found)
-    least, most = min(0.0, *(o.low for o in found)), max(0.0, *(o.high for o in found))
-    margin = 0.06 * (most - least) or 0.01
-    least, most = least - margin, most + margin
-
-    def place(value: float) -> float:
-        return round(LABELS + (value - least) / (most - least) * (WIDTH - LABELS - 30), 1)
-
-    parts = [
-        f'<rect width="{WIDTH}" height="{bottom + 52}" rx="10" fill="#fff" stroke="#E4E7EB"/>',
-        text(24, 34, f"What each change adds to {QUALITY}", size=18, weight=650),
-        text(24, 56, f"{figures.dataset}, {protocol} ranking, difference to the parent with "
-              "its 95% interval over users", fill="#52606D"),
-        _legend(),
-    ]  # fmt: skip
-    for tick in round_numbers(least, most, 9):
-        x = place(tick)
-        parts.append(line(x, TOP - 6, x, bottom, "#E4E7EB", 1, cap="round"))
-        parts.append(
-            text(x, bottom + 20, f"{tick:+.3f}" if tick else "0", anchor="middle", fill="#52606D")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError(
+            "pictures need the package matplotlib, which is not installed",
+            "run pip install 'twotower[report]'",
         )
-    parts.append(line(place(0), TOP - 6, place(0), bottom, "#1F2933", 1.4, cap="round"))
-    for number, one in enumerate(found):
-        y = TOP + ROW * number + ROW // 2
-        colour = COLOURS[one.verdict]
-        label = f"{one.model} vs {one.parent}{' †' * within_seeds(one)}"
-        parts.append(text(24, y + 5, label, weight=650))
-        lines = wrap(figures.changes.get(one.model, ""), 46)[:2]
-        for place_in, words in enumerate(lines):
-            down = y + 5 + 15 * place_in - (7 if len(lines) == 2 else 0)
-            parts.append(text(190, down, words, fill="#52606D", size=12))
-        parts.append(line(place(one.low), y, place(one.high), y, colour, 3, cap="round"))
-        parts.append(_mark(place(one.value), y, one.verdict))
-    title = f"What each change adds to {QUALITY} on {figures.dataset}"
-    return document(title, WIDTH, bottom + 52, parts)
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    height = _TOP + _ROW * len(found) + _BOTTOM
+    with rc_context(STYLE):
+        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+        axes = figure.add_axes(
+            (_LABELS, _BOTTOM / height, 0.97 - _LABELS, 1 - (_TOP + _BOTTOM) / height)
+        )
+        beside = axes.get_yaxis_transform()  # x in widths of the axes, y in rows
+        left = -(_LABELS - 0.02) / (0.97 - _LABELS)
+        for row, difference in enumerate(found):
+            mark = MARKS[difference.verdict]
+            spread = [[difference.value - difference.low], [difference.high - difference.value]]
+            axes.errorbar(
+                difference.value, row, xerr=spread, elinewidth=2.2, markersize=8,
+                markeredgewidth=1.8, **mark,
+            ).lines[0].set_gid(f"mark-{difference.model}")  # fmt: skip
+            label = f"{difference.model} vs {difference.parent}"
+            label += " †" * within_seeds(difference)
+            axes.text(left, row, label, weight="bold", va="center", transform=beside)
+            words = "\n".join(wrap(figures.changes.get(difference.model, ""), 44)[:2])
+            axes.text(left + 0.34, row, words, va="center", size=8, color=SOFT, transform=beside)
+        axes.axvline(0, color="#1F2933", linewidth=1)
+        axes.set(ylim=(len(found) - 0.5, -0.5), yticks=[])
+        axes.margins(x=0.06)
+        axes.xaxis.set_major_formatter(lambda value, _: "0" if not value else f"{value:+.3f}")
+        axes.spines[:].set_visible(False)
+        figure.text(0.02, 1 - 20 / height, f"What each change adds to {QUALITY}", size=13,
+                    weight="bold", va="center")  # fmt: skip
+        figure.text(
+            0.02, 1 - 40 / height, f"{figures.dataset}, {protocol} ranking, difference to the "
+            "parent with its 95% interval over users", color=SOFT, va="center",
+        )  # fmt: skip
+        handles = [
+            Line2D([], [], linestyle="", markersize=8, markeredgewidth=1.8, label=verdict, **mark)
+            for verdict, mark in MARKS.items()
+        ]
+        figure.legend(
+            handles=handles, loc="center right", ncols=len(handles), frameon=False,
+            bbox_to_anchor=(0.98, 1 - 20 / height), handletextpad=0.1, columnspacing=1.2,
+        )  # fmt: skip
+        return as_svg(figure, f"What each change adds to {QUALITY} on {figures.dataset}")
 
 
-def _legend() -> str:
-    x, parts = 640, []
-    for verdict, width in (("helps", 70), ("hurts", 70), ("no difference shown", 160)):
-        parts += [_mark(x, 30, verdict), text(x + 12, 35, verdict, fill="#52606D")]
-        x += width
-    return "\n".join(parts)
-
-
-def _mark(x: float, y: float, verdict: str) -> str:
-    """A shape of its own for each verdict, so that colour is not all that tells them apart."""
-    colour = COLOURS[verdict]
-    if verdict == "hurts":
-        return f'<path d="M{x} {y - 8} l8 8 l-8 8 l-8 -8 z" fill="{colour}"/>'
-    fill = colour if verdict == "helps" else "#fff"
-    return f'<circle cx="{x}" cy="{y}" r="6.5" fill="{fill}" stroke="{colour}" stroke-width="2.5"/>'
+def as_svg(figure: "Figure", title: str) -> str:
+    """A figure as an SVG element with a title for screen readers, the same in every run."""
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata={"Title": title, "Date": None, "Creator": None})
+    svg = text.getvalue()
+    return "\n".join(line.rstrip() for line in svg[svg.index("<svg") :].splitlines()) + "\n"

@@ -1,4 +1,4 @@
-"""The sentences of the report, made from the figures they speak of."""
+"""Sentences of the report, generated from the figures."""
 
 from collections.abc import Sequence
 
@@ -8,28 +8,28 @@ from twotower.reporting.study_results import QUALITY, StudyFigures, within_seeds
 
 
 def verdicts_in_words(figures: StudyFigures, differences: Sequence[Difference]) -> str:
-    """How many changes help, hurt, or show nothing, and the greatest of each."""
+    """How many changes help, hurt or show no difference, and the largest effects."""
     counts = {
-        verdict: [one for one in differences if one.verdict == verdict]
+        verdict: [found for found in differences if found.verdict == verdict]
         for verdict in ("helps", "hurts", "no difference shown")
     }
     helps, hurts, nothing = counts.values()
     parts = [
-        f"Of {_things(len(differences), 'change')}, {len(helps)} "
+        f"Of {_counted(len(differences), 'change')}, {len(helps)} "
         f"{'helps' if len(helps) == 1 else 'help'}, {len(hurts)} "
         f"{'hurts' if len(hurts) == 1 else 'hurt'}, and for {len(nothing)} no difference is shown."
     ]
     if helps:
-        best = max(helps, key=lambda one: one.value)
+        best = max(helps, key=lambda found: found.value)
         parts.append(f"The greatest gain is {_named(figures, best)}: {_gain(best)}.")
     if hurts:
-        worst = min(hurts, key=lambda one: one.value)
+        worst = min(hurts, key=lambda found: found.value)
         parts.append(f"The greatest loss is {_named(figures, worst)}: {_gain(worst)}.")
-    unsure = [one.model for one in differences if within_seeds(one) and one in (*helps, *hurts)]
+    unsure = [d.model for d in differences if within_seeds(d) and d in (*helps, *hurts)]
     if unsure:
         parts.append(
             f"Of these, {', '.join(unsure)} (†) lie within two standard errors over training "
-            "seeds, so that another seed may undo them."
+            "seeds, so that they may not hold for another seed."
         )
     return " ".join(parts)
 
@@ -47,30 +47,30 @@ def agreement_in_words(figures: StudyFigures) -> str:
         name: max(models, key=lambda model: of[model].value)
         for name, of in (("full ranking", full), ("sampled negatives", sampled))
     }
-    said = f"The two order {alike} of {len(pairs)} pairs of models alike."
+    text = f"The two order {alike} of {len(pairs)} pairs of models alike."
     first, second = best.values()
     if first == second:
-        return f"{said} {first} is best under both."
+        return f"{text} {first} is best under both."
     return (
-        said + " Best is " + " and ".join(f"{model} by {how}" for how, model in best.items()) + "."
+        text + " Best is " + " and ".join(f"{model} by {how}" for how, model in best.items()) + "."
     )
 
 
 def extremes_in_words(figures: StudyFigures, protocol: str, when: str = "") -> str:
-    """The best model of a protocol, and how it stands to popularity."""
+    """The best model of a protocol, and its ratio to popularity."""
     rows = figures.by_model(protocol, QUALITY)
     best = max(rows.values(), key=lambda row: row.value)
-    said = f"{when} {best.model} is best".strip() + f", with {QUALITY} {best.value:.4f}"
+    text = f"{when} {best.model} is best".strip() + f", with {QUALITY} {best.value:.4f}"
     if best.low is not None:
-        said += f" [{best.low:.4f}, {best.high:.4f}]"
+        text += f" [{best.low:.4f}, {best.high:.4f}]"
     popular = rows.get("popularity")
     if popular is not None and popular.value > 0 and best.model != "popularity":
-        said += f", {best.value / popular.value:.1f} times popularity"
-    return f"{said}, over {_things(best.users, 'query', 'queries')}."
+        text += f", {best.value / popular.value:.1f} times popularity"
+    return f"{text}, over {_counted(best.users, 'query', 'queries')}."
 
 
 def newcomers_in_words(figures: StudyFigures) -> str:
-    """What each model keeps of its quality for people that training never saw."""
+    """Share of each model's quality that new users get."""
     known, new = (figures.by_model(name, QUALITY) for name in ("known-users", "new-users"))
     kept = [
         f"{model} {new[model].value / known[model].value:.0%}"
@@ -80,14 +80,27 @@ def newcomers_in_words(figures: StudyFigures) -> str:
     return f"Of the quality for known users, new ones get: {', '.join(kept)}."
 
 
-def _named(figures: StudyFigures, one: Difference) -> str:
-    change = figures.changes.get(one.model)
-    return f"{one.model} ({change})" if change else one.model
+def costs_in_words(figures: StudyFigures) -> str:
+    """The best and the fastest model, with their training times."""
+    quality, times = figures.by_model(FULL, QUALITY), figures.by_model("timing", "training-seconds")
+    models = [model for model in times if model in quality]
+    best = max(models, key=lambda model: quality[model].value)
+    fastest = min(models, key=lambda model: times[model].value)
+    return (
+        f"The best, {best}, trained for {times[best].value:,.0f} s and reaches "
+        f"{quality[best].value:.4f}; the fastest, {fastest}, for {times[fastest].value:,.0f} s, "
+        f"and reaches {quality[fastest].value:.4f}."
+    )
 
 
-def _gain(one: Difference) -> str:
-    return f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}] against {one.parent}"
+def _named(figures: StudyFigures, found: Difference) -> str:
+    change = figures.changes.get(found.model)
+    return f"{found.model} ({change})" if change else found.model
 
 
-def _things(count: int, one: str, several: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
+def _gain(found: Difference) -> str:
+    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] against {found.parent}"
+
+
+def _counted(count: int, noun: str, plural: str | None = None) -> str:
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

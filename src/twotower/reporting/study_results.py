@@ -1,4 +1,4 @@
-"""What the report of a study is made from: its figures, and published ones to stand beside."""
+"""Figures of a study from its results files, and published figures to compare them with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +22,11 @@ from twotower.evaluation.results import (
 )
 
 QUALITY: Final = "NDCG@10"
-"""The metric of the charts: it is what training stops by and what verdicts are shown for."""
+"""Metric of the charts: training stops by it, and verdicts are shown for it."""
 
 
 class Published(Config):
-    """A figure that somebody else published."""
+    """A published figure."""
 
     model: str
     protocol: str
@@ -35,11 +35,11 @@ class Published(Config):
 
 
 class Reference(Config):
-    """Published figures, to stand beside ours."""
+    """Published figures to compare ours with."""
 
     source: str = Field(min_length=1)
     note: str
-    """What must be known to compare them."""
+    """Caveats of the comparison."""
     rows: tuple[Published, ...]
 
     @classmethod
@@ -59,7 +59,7 @@ class Reference(Config):
 
 @dataclass(frozen=True)
 class StudyFigures:
-    """The figures of one data set, of one or several results files."""
+    """The figures of a data set from one or more results files."""
 
     dataset: str
     metas: Sequence[Meta]
@@ -67,7 +67,7 @@ class StudyFigures:
     differences: Sequence[Difference] = ()
     absent: Sequence[Absent] = ()
     changes: Mapping[str, str] = field(default_factory=dict)
-    """Model → how it differs from its parent, in words."""
+    """Model → its change from the parent, in words."""
     reference: Reference | None = None
 
     @classmethod
@@ -77,29 +77,29 @@ class StudyFigures:
         *,
         reference: Reference | None = None,
     ) -> Self:
-        """Put results files together; where two have the same figure, the later one counts.
+        """Merge results files; of a figure that two have, the later counts.
 
         Raises
         ------
         InputError
             No rows, or rows of several data sets.
         """
-        rows = merge_rows([], (row for one in results for row in one.rows))
+        rows = merge_rows([], (row for file in results for row in file.rows))
         datasets = list(dict.fromkeys(row.dataset for row in rows))
         if len(datasets) != 1:
             raise InputError(
                 f"a report is of one data set, got {', '.join(datasets) or 'no rows'}",
                 "pass results files of one data set",
             )
-        differences = {one.key: one for of in results for one in of.differences}
-        absent = {one.model: one for of in results for one in of.absent}
+        differences = {found.key: found for file in results for found in file.differences}
+        absent = {found.model: found for file in results for found in file.absent}
         return cls(
             datasets[0],
-            [meta for one in results for meta in (*(run.meta for run in one.earlier), one.meta)],
+            [meta for file in results for meta in (*(run.meta for run in file.earlier), file.meta)],
             rows,
             list(differences.values()),
             list(absent.values()),
-            {model: words for of in results for model, words in of.models.items()},
+            {model: words for file in results for model, words in file.models.items()},
             reference,
         )
 
@@ -110,14 +110,14 @@ class StudyFigures:
         *,
         reference: Path | None = None,
     ) -> Self:
-        """The same from files."""
+        """As `of`, from files."""
         return cls.of(
             [read_results(file) for file in files],
             reference=None if reference is None else Reference.read(reference),
         )
 
     def protocols(self, prefix: str) -> list[str]:
-        """Names of protocols that begin like this, in order."""
+        """Names of protocols with a prefix, in order."""
         found = dict.fromkeys(row.protocol for row in self.rows)
         return [name for name in found if name.startswith(prefix)]
 
@@ -127,7 +127,7 @@ class StudyFigures:
 
     @cached_property
     def _rows_of(self) -> dict[tuple[str, str], dict[str, Row]]:
-        """Thousands of rows, asked for by hundreds of marks of a chart."""
+        """Protocol and metric → model → row."""
         found: dict[tuple[str, str], dict[str, Row]] = {}
         for row in self.rows:
             found.setdefault((row.protocol, row.metric), {})[row.model] = row
@@ -142,9 +142,10 @@ class StudyFigures:
 
     def compared(self, protocol: str = FULL, metric: str = QUALITY) -> list[Difference]:
         """Differences to the parent, in the order of the study."""
-        return [one for one in self.differences if (one.protocol, one.metric) == (protocol, metric)]
+        return [d for d in self.differences if (d.protocol, d.metric) == (protocol, metric)]
 
 
-def within_seeds(one: Difference) -> bool:
+def within_seeds(difference: Difference) -> bool:
     """Whether a difference is no more than two standard errors over training seeds."""
-    return one.seed_error is not None and abs(one.value) <= 2 * one.seed_error
+    error = difference.seed_error
+    return error is not None and abs(difference.value) <= 2 * error

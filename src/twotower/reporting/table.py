@@ -1,7 +1,6 @@
-"""The table of a study, in HTML and in Markdown: ours, the reference's, and the verdicts."""
+"""Table of a study: our figures, published ones and verdicts, as lines and as Markdown."""
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from twotower.evaluation.registry import FULL, SAMPLED
@@ -10,7 +9,6 @@ from twotower.reporting.study_results import QUALITY, StudyFigures, within_seeds
 
 COLUMNS: Final = ((FULL, "HR@10"), (FULL, QUALITY), (SAMPLED, "HR@10"), (SAMPLED, QUALITY))
 TITLES: Final = {FULL: "full ranking", SAMPLED: "100 sampled"}
-CHIPS: Final = {"helps": "helps", "hurts": "hurts", "no difference shown": "none"}
 
 
 class Line(NamedTuple):
@@ -21,55 +19,35 @@ class Line(NamedTuple):
     ours: tuple[Row | None, ...]
     """A figure for each of `COLUMNS`."""
     theirs: tuple[float | None, ...]
-    """What was published for each of them."""
+    """The published figure for each of them."""
     difference: Difference | None
     absent: str | None
-    """Why there are no figures."""
+    """Reason why there are no figures."""
+
+    @property
+    def within_seeds(self) -> bool:
+        """Whether the difference is no more than two standard errors over training seeds."""
+        return self.difference is not None and within_seeds(self.difference)
 
 
 def study_lines(figures: StudyFigures) -> list[Line]:
-    """The lines of the table; models that the data do not allow stand at the end."""
+    """The lines of the table; models that the data do not allow come last."""
     ours = [figures.by_model(*column) for column in COLUMNS]
     theirs = [figures.published(*column) for column in COLUMNS]
-    compared = {one.model: one for one in figures.compared()}
-    absent = {one.model: one.reason for one in figures.absent}
-    models = dict.fromkeys([*(model for of in ours for model in of), *absent])
+    compared = {found.model: found for found in figures.compared()}
+    absent = {found.model: found.reason for found in figures.absent}
+    models = dict.fromkeys([*(model for rows in ours for model in rows), *absent])
     return [
         Line(
             model,
             figures.changes.get(model, ""),
-            tuple(of.get(model) for of in ours),
-            tuple(of.get(model) for of in theirs),
+            tuple(rows.get(model) for rows in ours),
+            tuple(published.get(model) for published in theirs),
             compared.get(model),
             absent.get(model),
         )
         for model in models
     ]
-
-
-def study_table(figures: StudyFigures) -> str:
-    """The table as a section of the page."""
-    lines = study_lines(figures)
-    best = _best(lines)
-    head = "".join(f"<th>{metric}<br>{TITLES[protocol]}</th>" for protocol, metric in COLUMNS)
-    body = "\n".join(_html_line(line, best) for line in lines)
-    return f"""<section><h2>All models</h2>
-<p class="answer">{_caption(figures)}</p>
-<div class="scroll"><table><thead><tr><th>model</th><th style="text-align:left">change</th>{head}
-<th>{QUALITY} to parent<br>full ranking</th><th>verdict</th></tr></thead>
-<tbody>{body}</tbody></table></div>
-<p class="reading">Differences with 95% intervals over users; † within two standard errors over
-training seeds. The verdict is corrected for the number of tests in the study (Holm).</p>
-</section>"""
-
-
-def _caption(figures: StudyFigures) -> str:
-    if figures.reference is None:
-        return "Means over all test users and all seeds; the best of a column in bold."
-    return (
-        "Means over all test users and all seeds; the best of a column in bold, what the public "
-        "reference reports in brown below."
-    )
 
 
 def study_markdown(figures: StudyFigures) -> str:
@@ -88,36 +66,21 @@ def study_markdown(figures: StudyFigures) -> str:
             + ("" if theirs is None else f" ({theirs:.4f})")
             for ours, theirs in zip(line.ours, line.theirs, strict=True)
         ]
-        table.append([line.model, line.change, *cells, *_gained(line.difference)])
+        table.append([line.model, line.change, *cells, *_gained(line)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
-def _gained(one: Difference | None) -> tuple[str, str]:
-    if one is None:
+def _gained(line: Line) -> tuple[str, str]:
+    difference = line.difference
+    if difference is None:
         return "", ""
-    mark = " †" * within_seeds(one)
-    return f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]{mark}", one.verdict
+    interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]{' †' * line.within_seeds}"
+    return f"{difference.value:+.4f} {interval}", difference.verdict
 
 
-def _best(lines: Sequence[Line]) -> Mapping[int, float]:
-    return {
-        column: max((ours.value for line in lines if (ours := line.ours[column])), default=0.0)
+def best_values(lines: Sequence[Line]) -> list[float]:
+    """The greatest of our figures in each of `COLUMNS`, 0 where there is none."""
+    return [
+        max((ours.value for line in lines if (ours := line.ours[column])), default=0.0)
         for column in range(len(COLUMNS))
-    }
-
-
-def _html_line(line: Line, best: Mapping[int, float]) -> str:
-    name = f"<td><b>{escape(line.model)}</b></td><td class='words'>{escape(line.change)}</td>"
-    if line.absent is not None:
-        span = len(COLUMNS) + 2
-        return f"<tr>{name}<td class='absent' colspan='{span}'>{escape(line.absent)}</td></tr>"
-    cells = ""
-    for column, (ours, theirs) in enumerate(zip(line.ours, line.theirs, strict=True)):
-        value = "–" if ours is None else f"{ours.value:.4f}"
-        published = "" if theirs is None else f"<br><span class='theirs'>{theirs:.4f}</span>"
-        mark = " class='best'" if ours is not None and ours.value == best[column] else ""
-        cells += f"<td{mark}>{value}{published}</td>"
-    difference, verdict = _gained(line.difference)
-    chip = f"<span class='chip {CHIPS[verdict]}'>{verdict}</span>" if verdict else ""
-    difference = difference.replace(" [", "<br>[", 1)
-    return f"<tr>{name}{cells}<td>{difference}</td><td>{chip}</td></tr>"
+    ]

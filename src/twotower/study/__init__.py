@@ -1,1 +1,1 @@
-"""The study of what each part is worth: ablation grid, tuning, tracking, index benchmark."""
+"""Ablation study, hyperparameter tuning, experiment tracking, and the index benchmark."""

@@ -1,4 +1,4 @@
-"""What a search may change in a variant, as data: settings by dotted name, and their values."""
+"""Hyperparameter search space: settings of a variant by dotted name, and their values."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,8 @@ from twotower.errors import InputError
 from twotower.training.variant import Variant
 
 
-class Choice(Config):
-    """One of some values."""
+class Categorical(Config):
+    """One of several values."""
 
     kind: Literal["choice"] = "choice"
     path: str
@@ -21,14 +21,14 @@ class Choice(Config):
 
 
 class Range(Config):
-    """A number between two others."""
+    """A number from an interval."""
 
     kind: Literal["range"] = "range"
     path: str
     low: float
     high: float
     log: bool = False
-    """Whether ratios count rather than differences."""
+    """Whether to sample on a logarithmic scale."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "Range":
@@ -39,28 +39,28 @@ class Range(Config):
         return self
 
 
-Parameter = Annotated[Choice | Range, Field(discriminator="kind")]
+Parameter = Annotated[Categorical | Range, Field(discriminator="kind")]
 SearchSpace = tuple[Parameter, ...]
 
 SPACE: Final[SearchSpace] = (
     Range(path="training.learning_rate", low=1e-4, high=1e-2, log=True),
-    Choice(path="training.batch_size", values=(256, 512, 1024, 2048, 8192)),
-    Choice(path="model.embedding_dim", values=(32, 64, 128)),
-    Choice(path="model.layers", values=(1, 2, 3, 4)),
+    Categorical(path="training.batch_size", values=(256, 512, 1024, 2048, 8192)),
+    Categorical(path="model.embedding_dim", values=(32, 64, 128)),
+    Categorical(path="model.layers", values=(1, 2, 3, 4)),
     Range(path="model.user_tower.id_dropout", low=0.0, high=0.8),
     Range(path="model.item_tower.id_dropout", low=0.0, high=0.8),
-    Choice(path="model.item_tower.text_dim", values=(32, 64, 128)),
-    Choice(path="model.user_tower.history.length", values=(10, 20, 50)),
+    Categorical(path="model.item_tower.text_dim", values=(32, 64, 128)),
+    Categorical(path="model.user_tower.history.length", values=(10, 20, 50)),
     Range(path="loss.temperature", low=0.03, high=1.0, log=True),
     Range(path="loss.regularisation", low=1e-5, high=1e-1, log=True),
-    Choice(path="negatives.count", values=(1, 2, 4, 8)),
+    Categorical(path="negatives.count", values=(1, 2, 4, 8)),
     Range(path="negatives.power", low=0.0, high=1.0),
 )
-"""What is worth searching in any variant; each takes of it what it has."""
+"""Default search space; a variant is searched over the settings that it has."""
 
 
 def space_of(variant: Variant) -> SearchSpace:
-    """What is searched for a variant: the settings of `SPACE` that it has and may change alone."""
+    """The settings of `SPACE` that a variant has and that may change alone."""
     return tuple(p for p in SPACE if value_of(variant, p.path) is not None and _fits(p, variant))
 
 
@@ -74,7 +74,7 @@ def _fits(parameter: Parameter, variant: Variant) -> bool:
 
 
 def _ends(parameter: Parameter) -> tuple[Any, ...]:
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Categorical):
         return parameter.values
     return parameter.low, parameter.high
 
@@ -97,7 +97,7 @@ def read_space(path: Path, variant: Variant) -> SearchSpace:
         if value_of(variant, parameter.path) is None:
             raise InputError(
                 f"{path} names {parameter.path!r}, a setting that the variant does not have",
-                "see 'twotower info' of a trained model for those that it has",
+                "list its settings with 'twotower info' of a trained model",
             )
     return space
 
@@ -140,5 +140,5 @@ def changed(variant: Variant, values: Mapping[str, Any]) -> Variant:
     try:
         return Variant.model_validate(settings)
     except ValidationError as error:
-        said = ", ".join(f"{path} {value}" for path, value in values.items())
-        raise InputError(f"settings do not fit: {said}: {error.errors()[0]['msg']}") from error
+        named = ", ".join(f"{path} {value}" for path, value in values.items())
+        raise InputError(f"settings do not fit: {named}: {error.errors()[0]['msg']}") from error

@@ -1,8 +1,8 @@
-"""Trained models in an MLflow store: settings, metrics by epoch, the data's fingerprint, files.
+"""MLflow tracking of trained models: settings, metrics by epoch, fingerprints, files.
 
-Needs the extra 'track'. The store is a SQLite file beside the models, or what
-``MLFLOW_TRACKING_URI`` names. A run is written from a model's folder when it is finished, so that
-training itself knows nothing of it.
+Needs the extra 'track'. The store is a SQLite file beside the models, or that of
+``MLFLOW_TRACKING_URI``. A run is written from a finished model's folder: training has no
+callback for it.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ _BATCH: Final = 100
 
 
 def check_tracking() -> None:
-    """Refuse, before hours of training, what could not be tracked after them.
+    """Fail before training where tracking would fail after it.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check_tracking() -> None:
 
 
 class Tracker:
-    """Writes models to one experiment of one store.
+    """Writes models to an experiment of an MLflow store.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Tracker:
 
     def __init__(self, folder: Path, experiment: str) -> None:
         check_tracking()
-        # It would report its use to its makers, from a tool that promises to call nobody.
+        # MLflow would report its use over the network.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -70,7 +70,7 @@ class Tracker:
         if found is not None:
             self._experiment: str = found.experiment_id
         else:
-            # A server keeps files as it likes; a file store would put them where we stand.
+            # A server decides where files go; a file store would use the working folder.
             served = self.uri.startswith(("http://", "https://", "databricks"))
             local = None if served else folder.resolve() / "mlflow-artifacts"
             self._experiment = self._client.create_experiment(
@@ -78,19 +78,19 @@ class Tracker:
             )
 
     def track(self, model: Path, metrics: Mapping[str, float] | None = None) -> str:
-        """Write a saved model as a run, once; a second call renews its metrics.
+        """Write a saved model as a run, once; a second call updates its metrics.
 
         Parameters
         ----------
         model
             Folder of a trained model.
         metrics
-            What was measured besides, for example ``full.NDCG@10``.
+            Further metrics, for example ``full.NDCG@10``.
 
         Returns
         -------
         run_id
-            MLflow's name of the run.
+            MLflow's id of the run.
         """
         described = read_description(model)
         fingerprint = described["training"]["fingerprint"]
@@ -100,12 +100,12 @@ class Tracker:
         if found:
             run_id: str = found[0].info.run_id
         else:
-            run_id = self._started(model, described, fingerprint)
+            run_id = self._create_run(model, described, fingerprint)
         measured = [(_metric_name(name), value, 0) for name, value in (metrics or {}).items()]
         self._log(run_id, metrics=measured)
         return run_id
 
-    def _started(self, model: Path, described: Mapping[str, Any], fingerprint: str) -> str:
+    def _create_run(self, model: Path, described: Mapping[str, Any], fingerprint: str) -> str:
         epochs = described["training"]["epochs"]
         run_id: str = self._client.create_run(
             self._experiment,
@@ -166,7 +166,7 @@ def track_models(
 
 
 def _metric_name(name: str) -> str:
-    """MLflow refuses some characters that metrics of this project have.
+    """A metric name without the characters that MLflow refuses.
 
     >>> _metric_name("full.NDCG@10")
     'full.NDCG-10'
@@ -183,9 +183,9 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         inner = list(value.items())
     elif isinstance(value, list) and value:
-        inner = [(str(number), one) for number, one in enumerate(value)]
+        inner = [(str(number), item) for number, item in enumerate(value)]
     else:
         yield prefix, value
         return
-    for name, one in inner:
-        yield from _flat(one, f"{prefix}.{name}" if prefix else name)
+    for name, item in inner:
+        yield from _flat(item, f"{prefix}.{name}" if prefix else name)

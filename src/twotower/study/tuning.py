@@ -1,13 +1,14 @@
-"""`tune`: search a variant's settings by validation NDCG@10, and never look at the test part.
+"""Hyperparameter search of a variant by validation NDCG@10, with Optuna (extra 'tune').
 
-Needs the extra 'tune'. Trials lie in a SQLite file; one that was killed is begun again, and its
-training goes on from its checkpoint.
+The test part is never read. Trials lie in a SQLite file; one that was killed or interrupted is
+queued again by Optuna's retry callback, and its training resumes from its checkpoint.
 """
 
 import hashlib
 import importlib.util
 import logging
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Final
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError, TwoTowerError
-from twotower.study.search_space import Choice, SearchSpace, changed, value_of
+from twotower.study.search_space import Categorical, SearchSpace, changed, value_of
 from twotower.training.progress import Progress, TrainingState
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
@@ -25,16 +26,19 @@ from twotower.workflow.progress import Bar, BarReporter, Reporter, Silent
 STORE: Final = "trials.db"
 BEST: Final = "best.json"
 REASON: Final = "reason"
-"""Why a trial failed; one that failed without was cut off."""
-REPEATS: Final = "repeats"
-"""Number of the trial that was cut off, and of which this is the repeat."""
+"""User attribute of a trial: why it failed."""
+HEARTBEAT_SECONDS: Final = 10
+GRACE_SECONDS: Final = 30
+"""A running trial without a heartbeat for so long belongs to a process that was killed."""
+_RETRIES: Final = "retry_history"
+"""System attribute by which Optuna's retry callback names the trials that a trial repeats."""
 MINIMUM_TRIALS: Final = 5
-"""Trials that run to their end before others are measured against their median."""
+"""Trials that run to their end before others are compared with their median."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that is over."""
+    """A finished trial."""
 
     number: int
     state: str
@@ -46,7 +50,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found."""
+    """Result of a search."""
 
     best: Variant
     value: float
@@ -55,8 +59,8 @@ class Tuned:
     """The best variant as JSON, which ``twotower train --settings`` takes."""
 
 
-class _Watched(BarReporter):
-    """Passes reports on, and asks after every validation whether a trial is worth finishing."""
+class _PruningReporter(BarReporter):
+    """Forwards reports, and prunes the trial after a validation where Optuna says so."""
 
     def __init__(self, reporter: Reporter, label: str, trial: Any) -> None:
         self._reporter, self._label, self._trial = reporter, label, trial
@@ -72,7 +76,7 @@ class _Watched(BarReporter):
 
     def training(self, label: str) -> Progress:
         shown = super().training(label)
-        if label != self._label:  # a teacher, which is nobody's trial
+        if label != self._label:  # a teacher, which is no trial
             return shown
 
         def report(state: TrainingState, steps: int, examples_per_second: float) -> None:
@@ -100,11 +104,11 @@ def tune(
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Tuned:
-    """Search ``space`` from ``variant`` on; called again with the same ``out``, it goes on.
+    """Search ``space`` from ``variant`` on; called again with the same ``out``, it resumes.
 
     The first trial is the variant as it is, so that the best is never worse. Settings are
     proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); a trial that
-    is below the median of the others at the same epoch is given up.
+    is below the median of the others at the same epoch is pruned.
 
     Parameters
     ----------
@@ -124,16 +128,28 @@ def tune(
     reporter = reporter or Silent()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are reported below
     out.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        retry = optuna.storages.RetryHeartbeatStaleTrialCallback()
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{(out / STORE).resolve()}",
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=retry,
+        )
     study = optuna.create_study(
         study_name=_fingerprint(variant, space, dataset, seed),
-        storage=f"sqlite:///{(out / STORE).resolve()}",
+        storage=storage,
         load_if_exists=True,
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=MINIMUM_TRIALS),
     )
-    # A sampler begins with its seed: one that goes on must not propose the same again.
+    # A sampler starts from its seed: a resumed search must not propose the same again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
-    _take_up(study, variant, space)
+    if not study.trials:
+        study.enqueue_trial(
+            {p.path: value_of(variant, p.path) for p in space if _holds(p, variant)}
+        )
 
     def objective(trial: Any) -> float:
         values = {p.path: _suggested(trial, p) for p in space}
@@ -148,8 +164,11 @@ def tune(
                 seed=seed,
                 checkpoint=folder,
                 models=out / "teachers",
-                reporter=_Watched(reporter, f"{label} seed {seed}", trial),
+                reporter=_PruningReporter(reporter, f"{label} seed {seed}", trial),
             )
+        except KeyboardInterrupt:
+            retry(study, study.trials[trial.number])
+            raise
         except (TwoTowerError, optuna.TrialPruned) as ended:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(ended, TwoTowerError):
@@ -158,15 +177,15 @@ def tune(
             raise
         shutil.rmtree(folder, ignore_errors=True)
         value = float(trained.state.best_metric or 0.0)
-        reporter.note(f"{label}: validation NDCG@10 {value:.4f} with {_said(trial.params)}")
+        reporter.note(f"{label}: validation NDCG@10 {value:.4f} with {_in_words(trial.params)}")
         return value
 
-    over = len(_over(study))
+    finished = len(_finished(study))
     advance = reporter.counting("trials", trials)
-    advance(min(over, trials))
+    advance(min(finished, trials))
     study.optimize(
         objective,
-        n_trials=max(0, trials - over),
+        n_trials=max(0, trials - finished),
         catch=(TwoTowerError,),
         callbacks=[lambda *_: advance(1)],
     )
@@ -187,41 +206,24 @@ def _check(space: SearchSpace, trials: int) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _take_up(study: Any, variant: Variant, space: SearchSpace) -> None:
-    """Queue the variant as it is first, and trials that were cut off once more."""
-    from optuna.trial import TrialState
-
-    if not study.trials:
-        study.enqueue_trial(
-            {p.path: value_of(variant, p.path) for p in space if _holds(p, variant)}
-        )
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-    begun_again = {trial.user_attrs.get(REPEATS) for trial in study.trials}
-    for trial in study.get_trials(states=(TrialState.FAIL,)):
-        if REASON not in trial.user_attrs and trial.number not in begun_again:
-            study.enqueue_trial(trial.params, user_attrs={REPEATS: trial.number})
-
-
-def _over(study: Any) -> list[Any]:
-    """Trials that need not be run again: all that ended, but for those that were cut off."""
+def _finished(study: Any) -> list[Any]:
+    """Trials that ended, without those that were cut off and queued again."""
+    retried = {number for trial in study.trials for number in trial.system_attrs.get(_RETRIES, ())}
     return [
-        trial
-        for trial in study.trials
-        if trial.state.is_finished() and (trial.state.name != "FAIL" or REASON in trial.user_attrs)
+        trial for trial in study.trials if trial.state.is_finished() and trial.number not in retried
     ]
 
 
 def _holds(parameter: Any, variant: Variant) -> bool:
     """Whether the variant's own value is one that is searched."""
     value = value_of(variant, parameter.path)
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Categorical):
         return value in parameter.values
     return bool(parameter.low <= value <= parameter.high)
 
 
 def _suggested(trial: Any, parameter: Any) -> Any:
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Categorical):
         return trial.suggest_categorical(parameter.path, list(parameter.values))
     return trial.suggest_float(parameter.path, parameter.low, parameter.high, log=parameter.log)
 
@@ -236,11 +238,13 @@ def _result(study: Any, variant: Variant, out: Path) -> Tuned:
             else None,
             dict(trial.params),
         )
-        for trial in _over(study)
+        for trial in _finished(study)
     ]
     complete = [trial for trial in found if trial.state == "complete" and trial.value is not None]
     if not complete:
-        raise InputError("no trial succeeded", "look at the failures above, or search less wildly")
+        raise InputError(
+            "no trial succeeded", "look at the failures above, or narrow the search space"
+        )
     best = max(complete, key=lambda trial: trial.value or 0.0)
     settings = changed(variant, best.settings)
     with atomic_file(out / BEST) as temporary:
@@ -248,7 +252,7 @@ def _result(study: Any, variant: Variant, out: Path) -> Tuned:
     return Tuned(settings, best.value or 0.0, found, out / BEST)
 
 
-def _said(params: dict[str, Any]) -> str:
+def _in_words(params: dict[str, Any]) -> str:
     return ", ".join(
         f"{path.rpartition('.')[2]} {value:.4g}" if isinstance(value, float) else
         f"{path.rpartition('.')[2]} {value}"

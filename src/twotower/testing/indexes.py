@@ -195,20 +195,6 @@ class IndexContract:
         with pytest.raises(InputError, match="item vector"):
             index.extended(wide)
 
-    def test_knows_its_exact_equal(
-        self, index: ItemIndex, config: IndexSettings, vectors: FloatArray, queries: FloatArray
-    ) -> None:
-        exact = index.exact()
-        assert exact.is_exact
-        assert (exact is index) == index.is_exact
-        scores, items = exact.search(queries, 10)
-        true_scores, true_items = brute_force(vectors, queries, 10)
-        np.testing.assert_allclose(scores, true_scores, atol=_rounding(config))
-        if getattr(config, "numbers", "float32") == "float32":
-            np.testing.assert_array_equal(items, true_items)
-        else:
-            assert recall(items, true_items) >= 0.97
-
     def test_says_what_it_takes_in_memory(self, index: ItemIndex, vectors: FloatArray) -> None:
         numbers = getattr(index.config, "numbers", "float32")
         least = vectors.nbytes / {"float32": 1, "float16": 2, "int8": 4}[numbers]

@@ -47,6 +47,7 @@ def fit(
     text: FloatArray | None = None,
     image: FloatArray | None = None,
     teachers: Mapping[str, Scorer] | None = None,
+    least_squares: Mapping[str, Any] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -66,6 +67,9 @@ def fit(
         ``(num_items, m)`` image embeddings of the items, for models that read images.
     teachers
         Trained models by name, for a variant that names `Variant.teachers`.
+    least_squares
+        Record of what was chosen for the least-squares part, see `SequenceConfig.with_chosen`;
+        None for the settings that the variant has.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
@@ -77,8 +81,11 @@ def fit(
         Where a teacher is missing, or is of another kind or width than the variant needs.
     """
     found = _teachers(variant, teachers or {}, dataset.train)
+    before: dict[str, Any] = {}
+    if least_squares is not None:
+        before["least_squares"] = dict(least_squares)
     torch.manual_seed(seed)
-    module = build_model(variant.model, dataset, text, image)
+    module = build_model(variant.model.with_chosen(before), dataset, text, image)
     train_part, num_items = dataset.train, len(dataset.items)
     module.before_fit(train_part, seed, found)
     settings, alone = variant.training, variant.training.towers_alone
@@ -104,8 +111,8 @@ def fit(
     if validate is None:
         if evaluated is not None:
             module.after_refit(train_part, evaluated.module)
-        return Trained(variant, seed, module, state)
-    chosen = module.after_fit(train_part, validate)
+        return Trained(variant, seed, module, state, chosen=before)
+    chosen = before | module.after_fit(train_part, validate)
     if module.bounds_cold_items:
         cold_start = fit_cold_start(cast(ColdItemModel, module), dataset)
         if cold_start is not None:

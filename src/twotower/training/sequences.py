@@ -92,7 +92,7 @@ class SequenceExamples:
             self._epoch = (epoch, *self._planned(epoch))
         _, sequences, batches = self._epoch
         rows = batches[step]
-        first, count = sequences.first[rows], sequences.length[rows]
+        first, count = sequences.first[rows], sequences.size[rows]
         column = np.arange(int(count.max()))
         known = column < count[:, None]  # (S, L): has an item after it
         place = np.where(known, first[:, None] + column, 0)
@@ -136,11 +136,11 @@ class SequenceExamples:
         sorted_parts = []
         for start in range(0, len(order), bucket):
             rows = order[start : start + bucket]
-            sorted_parts.append(rows[np.argsort(everything.length[rows], kind="stable")])
+            sorted_parts.append(rows[np.argsort(everything.size[rows], kind="stable")])
         if self._whole:
             rows = np.concatenate(sorted_parts)
             # No batch is empty: none has fewer predictions than the longest sequence.
-            ends = np.cumsum(everything.length[rows])
+            ends = np.cumsum(everything.size[rows])
             cuts = np.searchsorted(ends, ends[-1] * np.arange(1, self.steps) / self.steps)
             batches = np.split(rows, cuts + 1)
         else:
@@ -172,5 +172,5 @@ class _Sequences(NamedTuple):
     """``(n,)`` user index."""
     first: Array
     """``(n,)`` the event that is read first; the one after it is predicted first."""
-    length: Array
+    size: Array
     """``(n,)`` predictions."""

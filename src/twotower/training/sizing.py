@@ -15,6 +15,7 @@ _LONG_HISTORY: Final = 20
 """Mean length from which there is more in the order of a history than one layer finds."""
 _SMALL_LOG: Final = 50_000
 """Predictions in an epoch below which the towers are narrow."""
+_DEFAULT: Final = SequenceConfig()
 _BIG_LOG: Final = 500_000
 """Predictions in an epoch from which a step takes more of them."""
 
@@ -37,11 +38,13 @@ class LogFacts(NamedTuple):
 def sized(variant: Variant, train: Histories) -> Variant:
     """The variant with its sizes fixed, where they are to follow from the log.
 
-    A pure function of the variant and the training part; a variant whose sizes are fixed comes
-    back as it is.
+    A pure function of the variant and the training part. Sizes that are not the defaults of
+    `SequenceConfig` and `TrainingConfig` are a choice of the caller and stay; a variant whose sizes
+    are fixed comes back as it is.
     """
     if variant.sizing == "fixed" or not isinstance(variant.model, SequenceConfig):
         return variant
+    model, training = variant.model, variant.training
     facts = LogFacts.of(train)
     width = 64 if facts.predictions < _SMALL_LOG else 128
     history = TransformerConfig(
@@ -49,9 +52,9 @@ def sized(variant: Variant, train: Histories) -> Variant:
         hidden_dim=width,
         layers=2 if facts.mean_length >= _LONG_HISTORY else 1,
     )
-    positions = 2048 if facts.predictions >= _BIG_LOG else 1024
-    return variant.vary(
-        sizing="fixed",
-        model=variant.model.vary(embedding_dim=width, history=history),
-        training=variant.training.vary(batch_positions=positions),
-    )
+    if (model.embedding_dim, model.history) == (_DEFAULT.embedding_dim, _DEFAULT.history):
+        model = model.vary(embedding_dim=width, history=history)
+    if training.batch_positions is None:
+        positions = 2048 if facts.predictions >= _BIG_LOG else 1024
+        training = training.vary(batch_positions=positions)
+    return variant.vary(sizing="fixed", model=model, training=training)

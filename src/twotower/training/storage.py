@@ -88,7 +88,8 @@ def load_trained(
             f"{folder} was trained on data set {description['dataset']!r} with another "
             f"fingerprint than {dataset.name!r} has; pass the data set that it was trained on"
         )
-    module = build_model(variant.model, dataset, text, image)
+    chosen = description.get("chosen", {})
+    module = build_model(variant.model.with_chosen(chosen), dataset, text, image)
     try:
         module.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -103,5 +104,5 @@ def load_trained(
         module,
         state,
         description.get("validation_metric"),
-        description.get("chosen", {}),
+        chosen,
     )

@@ -26,8 +26,8 @@ class Variant(Config):
     """Epochs, batches, step size, stopping."""
     sizing: Literal["fixed", "by-log"] = "fixed"
     """``by-log``: width, depth, history length and batches of a sequence model follow from the
-    training part, see `twotower.training.sizing`; what the model and training settings name for
-    them is replaced. ``fixed``: all settings hold as they are."""
+    training part where they are left at their defaults, see `twotower.training.sizing`.
+    ``fixed``: all settings hold as they are."""
     text_encoder: str = "minilm"
     """Encoder of item texts, for models that read text: see `twotower.features.text`."""
     text_fields: TextFields = "title"

@@ -17,7 +17,7 @@ from twotower.data import Dataset, Histories, Part, Queries
 from twotower.factors.exposure import LIST_LENGTH, ListBars
 from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
-from twotower.index import AutoConfig, Choice, IndexConfig, ItemIndex, build_index
+from twotower.index import AutoConfig, IndexChoice, IndexConfig, ItemIndex, build_index
 from twotower.models.base import ServedTowers, VectorScorer
 from twotower.training.cold_start import best_first
 from twotower.training.fit import Trained
@@ -83,7 +83,10 @@ def bundle_contents(
     return BundleContents(
         info=ModelInfo(
             model=name,
-            config=trained.variant.model_dump(mode="json"),
+            config={
+                **trained.variant.model_dump(mode="json"),
+                **({"chosen": dict(trained.chosen)} if trained.chosen else {}),
+            },
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
             fitted_on="all" if refitted else "train",
@@ -117,7 +120,7 @@ def chosen_index(
     histories: Histories,
     index: IndexConfig | AutoConfig,
     ks: Sequence[int] = USUAL_KS,
-) -> tuple[ItemIndex, Choice | None]:
+) -> tuple[ItemIndex, IndexChoice | None]:
     """The index of a model's items and, where it is to be chosen, what was measured.
 
     It is asked by vectors of users drawn from those with a history, for ``ks`` items.

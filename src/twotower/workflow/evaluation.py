@@ -63,8 +63,8 @@ class Evaluator:
                 "the log has repeats: no item of a history is taken out of the ranking, "
                 "so that full is full-unmasked"
             )
-        self._users = max(len(one.questions.queries) for one in self._passes)
-        self._queries = sum(len(one.questions.queries) for one in self._passes)
+        self._users = max(len(one.task.queries) for one in self._passes)
+        self._queries = sum(len(one.task.queries) for one in self._passes)
         self._facts = self._described() if any(one.lists for one in self._passes) else None
 
     def __call__(self, label: str, scorer: Scorer) -> Evaluation:

@@ -21,19 +21,21 @@ from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
+from twotower.workflow.selection import choose_for
+from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     """A variant by name; `InputError` where there is none."""
+    name = DEFAULT_MODEL if name == PRODUCT else name
     if name in VARIANTS:
         variant = VARIANTS[name]
     elif name in ADDED_VARIANTS:
         variant = ADDED_VARIANTS.find(name)
     else:
-        known = (*VARIANTS, *ADDED_VARIANTS)
+        known = (PRODUCT, *VARIANTS, *ADDED_VARIANTS)
         raise InputError(f"unknown model {name!r}", f"pass one of {', '.join(known)}")
     return variant.vary(text_encoder=text_encoder)
 
@@ -101,44 +103,51 @@ def train_variant(
             module.scorer(), dataset, max_queries=variant.training.validation_users
         )
 
+    image = item_image(variant, dataset, reporter)  # first: it may find that there are none
+    text = item_text(variant, dataset, reporter)
+    factors = choose_for(variant, dataset, text, seed, reporter)
     trained = fit(
         variant,
         dataset,
         validate=validate,
-        image=item_image(variant, dataset, reporter),  # first: it may find that there are none
-        text=item_text(variant, dataset, reporter),
+        image=image,
+        text=text,
+        least_squares=None if factors is None else factors.record(),
         teachers=trained_teachers(variant, dataset, seed, models, reporter),
         seed=seed,
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
-    if "factor_weight" in trained.chosen:
-        popularity = Popularity.fit(dataset.train, len(dataset.items))
-        floor = validation_ndcg(popularity, dataset, max_queries=variant.training.validation_users)
-        for warning in _warnings(trained, floor):
+    if "towers_alone" in trained.chosen:
+        popularity = validation_ndcg(
+            Popularity.fit(dataset.train, len(dataset.items)),
+            dataset,
+            max_queries=variant.training.validation_users,
+        )
+        for warning in _warnings(trained, popularity):
             reporter.failure(f"{name} seed {seed}: {warning}")
     return trained
 
 
 def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
-    """What is odd about a finished model, given its validation and that of popularity."""
-    chosen = trained.chosen
-    weight = chosen["factor_weight"]
-    if trained.metric is not None and trained.metric < popularity:
+    """What is odd about a model with two parts, given how popularity validates."""
+    weight, towers = trained.chosen["factor_weight"], trained.chosen["towers_alone"]
+    metric = trained.metric or 0.0
+    if metric < popularity:
         yield (
-            f"validation NDCG@10 {trained.metric:.4f} is below popularity's {popularity:.4f}; "
+            f"validation NDCG@10 {metric:.4f} is below popularity's {popularity:.4f}; "
             "recommend by popularity, or train on more interactions"
         )
-    if chosen["towers_alone"] < popularity:
+    if towers < popularity:
         yield (
-            f"the towers alone have validation NDCG@10 {chosen['towers_alone']:.4f}, below "
-            f"popularity's {popularity:.4f}; train for more epochs, or use model als"
+            f"the towers alone have validation NDCG@10 {towers:.4f}, below popularity's "
+            f"{popularity:.4f}; train for more epochs, or compare with the baseline als"
         )
     if not 1 / MOST_FACTOR_WEIGHT < weight < MOST_FACTOR_WEIGHT:
-        part = "towers" if weight > 1 else "least-squares part"
+        idle = "towers add" if weight > 1 else "least-squares part adds"
         yield (
-            f"the weight of the least-squares part is {weight:g}, the end of what is tried: the "
-            f"{part} adds nothing on this data set"
+            f"the least-squares weight {weight:g} is the end of what is tried: the {idle} "
+            "nothing on this data set"
         )
 
 
@@ -244,10 +253,16 @@ def summary(trained: Trained) -> str:
         parts.append(f"validation NDCG@10 {trained.metric:.4f}")
     if state.best_epoch is not None:
         parts.append(f"weights of epoch {state.best_epoch + 1} of {len(state.epochs)}")
-    if "factor_weight" in chosen:
+    if "least_squares" in chosen:
+        found = chosen["least_squares"]
+        settings = found["factors"]
         parts.append(
-            f"least-squares weight {chosen['factor_weight']:.3g} "
-            f"(towers alone {chosen['towers_alone']:.4f})"
+            f"least squares chosen from {len(found['trials'])} trials in {found['seconds']:.0f} s "
+            f"(recency {settings['recency']:g}, {settings['embedding_dim']} dimensions, "
+            f"next items {'fitted' if settings['next_item'] else 'not fitted'})"
         )
+    if "factor_weight" in chosen:
+        parts.append(f"least-squares weight {chosen['factor_weight']:.3g}")
+        parts.append(f"towers alone {chosen['towers_alone']:.4f}")
     parts.append(f"{sum(epoch.seconds for epoch in state.epochs):.0f} s of training")
     return ", ".join(parts)

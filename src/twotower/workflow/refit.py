@@ -57,6 +57,7 @@ def refit(
         everything,
         validate=None,
         evaluated=evaluated,
+        least_squares=evaluated.chosen.get("least_squares"),
         text=item_text(variant, dataset, reporter),
         image=item_image(variant, dataset, reporter),
         teachers=trained_teachers(variant, dataset, seed, models, reporter),

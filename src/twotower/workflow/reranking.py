@@ -1,27 +1,36 @@
 """The second stage, fitted on validation, and both stages together as a model to evaluate."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch.nn import functional as F
 
 from twotower.bundle.blend import SIGNALS, Blend
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
+from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.scorer import trained_items
+from twotower.index import top_k
 from twotower.models.base import VectorScorer
 from twotower.models.text_components import TextComponents
 from twotower.training.fit import Trained
-from twotower.types import Array, FloatArray
+from twotower.types import Array, FloatArray, IndexArray
 from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter, Silent
 
-RECENCY: Final = 0.5
-TEXT_RECENCY: Final = 0.9
-"""What the titles of a history are about changes more slowly than what is bought next."""
+RECENCIES: Final = (0.5, 1.0, 0.9, 0.7, 0.3)
+"""Values of `Blend.recency` that are tried; without a fit the first."""
+TEXT_RECENCIES: Final = (0.9, 1.0, 0.6)
+"""Of `Blend.text_recency`: what the titles of a history are about changes more slowly than what
+is bought next."""
+EASE_ITEMS: Final = 5_000
+"""Items of the training part up to which EASE's weights are tried as similarities."""
+EASE_LINKS: Final = 200
 TEXT_COMPONENTS: Final = 128
 CANDIDATES: Final = 1000
 FITTED_CANDIDATES: Final = 30
@@ -34,21 +43,26 @@ RERANKED: Final = "+rerank"
 _BATCH: Final = 256
 
 
-def unfitted_blend(train: Histories, text: FloatArray) -> Blend:
+def unfitted_blend(
+    train: Histories, text: FloatArray, similarity: sparse.csr_array | None = None
+) -> Blend:
     """The signals of a training part, and weights of zero.
 
     Parameters
     ----------
     text
         ``(num_items, t)`` unit text vectors.
+    similarity
+        ``(num_items, num_items)`` between items; None for item-kNN's.
     """
-    similarity = ItemKNN.fit(train, len(text)).similarity
+    if similarity is None:
+        similarity = ItemKNN.fit(train, len(text)).similarity
     components = TextComponents.fit(text[trained_items(train, len(text))], TEXT_COMPONENTS)
     counts = np.bincount(train.items, minlength=len(text))
     return Blend(
         weights=np.zeros(len(SIGNALS), dtype=np.float32),
-        recency=RECENCY,
-        text_recency=TEXT_RECENCY,
+        recency=RECENCIES[0],
+        text_recency=TEXT_RECENCIES[0],
         indptr=similarity.indptr.astype(np.int64),
         neighbours=similarity.indices.astype(np.int32),
         similarity=similarity.data.astype(np.float32),
@@ -68,14 +82,14 @@ def fit_blend(
     """Fit the weights so that the validation items come first among the candidates.
 
     The loss is the softmax cross-entropy of the held-out item among the candidates of its query,
-    over the queries whose candidates hold it; four weights, by L-BFGS.
+    over the queries whose candidates hold it; four weights, by L-BFGS. The recencies, and whether
+    items are neighbours by item-kNN or by EASE, are those with which the loss is least.
 
     Raises
     ------
     InputError
         Where no candidate list holds its target.
     """
-    blend = unfitted_blend(dataset.train, text)
     exclude_seen = not dataset.has_repeats
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
@@ -83,26 +97,62 @@ def fit_blend(
     # As many for every query, so that none has a place without an item.
     left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
     candidates = max(1, min(candidates, left))
-    examples, positives = [], []
+    examples: list[tuple[IndexArray, Array, FloatArray]] = []
+    positives = []
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        scores, items = best_candidates(
-            scorer.scores(block), block, candidates, exclude_seen=exclude_seen
-        )
+        excluded = block.histories if exclude_seen else None
+        scores, items = top_k(scorer.scores(block), candidates, excluded)
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
             if len(place):
-                history = block.histories.row(row)
-                examples.append(blend.signals(history, items[row], scores[row]))
+                examples.append((block.histories.row(row), items[row], scores[row]))
                 positives.append(int(place[0]))
     if not examples:
         raise InputError(
             "no held-out item is among its candidates", "train the model longer, or ask for more"
         )
-    signals = np.stack(examples)
-    weights = fitted_weights(signals, np.asarray(positives))
-    return Blend(**{**vars(blend), "weights": weights})
+    return _chosen(_neighbourhoods(dataset.train, text), examples, np.asarray(positives))
+
+
+def _neighbourhoods(train: Histories, text: FloatArray) -> list[Blend]:
+    """The signals with each kind of neighbours that is tried."""
+    found = [unfitted_blend(train, text)]
+    if len(np.unique(train.items)) <= EASE_ITEMS:
+        ease = EASE.fit(train, len(text), links=EASE_LINKS)
+        found.append(unfitted_blend(train, text, ease.similarity))
+    return found
+
+
+def _chosen(
+    blends: Sequence[Blend],
+    examples: Sequence[tuple[IndexArray, Array, FloatArray]],
+    positives: Array,
+) -> Blend:
+    """The blend with the least loss over the recencies, and its weights.
+
+    A recency changes one signal alone, so that each is tried beside the first of the other.
+    """
+    best, least = blends[0], np.inf
+    text = SIGNALS.index("text")
+    signals = np.empty((0, 0, len(SIGNALS)), dtype=np.float32)
+    for blend in blends:
+        for recency in RECENCIES:
+            tried = replace(blend, recency=recency)
+            found = np.stack([tried.signals(*example) for example in examples])
+            weights, loss = fitted_weights(found, positives)
+            if loss < least:
+                best, least, signals = replace(tried, weights=weights), loss, found
+    for recency in TEXT_RECENCIES[1:]:
+        tried = replace(best, text_recency=recency)
+        found = signals.copy()
+        for row, example in enumerate(examples):
+            found[row, :, text] = tried.signals(*example)[:, text]
+        weights, loss = fitted_weights(found, positives)
+        if loss < least:
+            best, least = replace(tried, weights=weights), loss
+    return best
 
 
 def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None = None) -> Blend:
@@ -112,8 +162,8 @@ def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None =
     return fit_blend(trained.module.scorer(), dataset, text)
 
 
-def fitted_weights(signals: FloatArray, positives: Array) -> FloatArray:
-    """``(queries, candidates, signals)`` and the place of each query's item to the weights."""
+def fitted_weights(signals: FloatArray, positives: Array) -> tuple[FloatArray, float]:
+    """``(queries, candidates, signals)`` and the place of each query's item to weights and loss."""
     spread = np.maximum(signals.std(axis=(0, 1)), 1e-6)
     inputs, wanted = torch.from_numpy(signals / spread), torch.from_numpy(positives)
     weights = torch.zeros(signals.shape[-1], requires_grad=True)
@@ -126,32 +176,15 @@ def fitted_weights(signals: FloatArray, positives: Array) -> FloatArray:
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     fitted: FloatArray = (weights.detach().numpy() / spread).astype(np.float32)
-    return fitted
-
-
-def best_candidates(
-    scores: FloatArray, queries: Queries, count: int, *, exclude_seen: bool = True
-) -> tuple[FloatArray, Array]:
-    """The best items, exactly: ``(queries, count)`` scores and items.
-
-    Where fewer are left, items are -1 at the end. With ``exclude_seen``, ``scores``
-    (queries, num_items) lose what was seen.
-    """
-    if exclude_seen:
-        scores[queries.histories.rows, queries.histories.items] = -np.inf
-    count = min(count, scores.shape[1])
-    items = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-    found = np.take_along_axis(scores, items, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    found, items = np.take_along_axis(found, order, 1), np.take_along_axis(items, order, 1)
-    return found, np.where(np.isfinite(found), items, -1)
+    return fitted, closure()
 
 
 @dataclass(frozen=True)
 class TwoStages:
     """Retrieval, then the blend over its candidates: what the served pipeline ranks by.
 
-    Candidates stand before all other items, which keep the first stage's order.
+    Candidates, and items that were seen, stand before all other items, which keep the first
+    stage's order. So what was seen ranks by the blend where it is not masked.
     """
 
     retrieval: VectorScorer
@@ -171,9 +204,13 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            found, items = best_candidates(
-                part.copy(), block, self.candidates, exclude_seen=self.exclude_seen
-            )
+            excluded = block.histories if self.exclude_seen else None
+            found, items = top_k(part, min(self.candidates, self.num_items), excluded)
+            if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
+                padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))
+                seen = padded.astype(np.int64) - 1
+                had = np.take_along_axis(part, np.maximum(seen, 0), axis=1)
+                found, items = np.hstack([found, had]), np.hstack([items, seen])
             again = self.blend.scores(block, items, np.where(items < 0, 0, found))
             # Both stages moved to where they cannot overlap.
             part -= part.max(axis=1, keepdims=True)

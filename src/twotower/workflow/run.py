@@ -19,6 +19,7 @@ from twotower.evaluation.results import Row
 from twotower.index import AutoConfig, IndexConfig
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
+from twotower.workflow.baseline_check import warn_below_baselines
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
@@ -26,8 +27,9 @@ from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.refit import refit as refit_model
 from twotower.workflow.refit import refit_blend, refit_folder
+from twotower.workflow.variants import DEFAULT_MODEL
 
-DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", "v9")
+DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", DEFAULT_MODEL)
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def _measured(
             model = trained_model(
                 variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
             )
+            if not trained:
+                warn_below_baselines(name, model, dataset, reporter)
             trained.append(model)
             yield model
 

@@ -133,7 +133,9 @@ V9: Final = Variant(
 them, beside least-squares factors; `docs/v9.md` says how it came about."""
 
 V10: Final = V9.vary(
-    model=V9.model.vary(index_dim=None, item_dropout=0.2),
+    model=V9.model.vary(
+        index_dim=None, item_dropout=0.2, start_from_factors=True, choose_factors=True
+    ),
     training=TrainingConfig(
         epochs=100,
         learning_rate=2e-3,
@@ -147,7 +149,8 @@ V10: Final = V9.vary(
     sizing="by-log",
 )
 """v9 whose towers are trained on whole histories until validation of the towers alone ends it, in
-sizes that follow from the log, and not projected; `docs/v10.md` says how it came about."""
+sizes that follow from the log, and not projected, beside a least-squares part whose settings are
+chosen on validation; `docs/v10.md` says how it came about."""
 
 VARIANTS: Final = {
     "mf": MF,
@@ -171,6 +174,11 @@ VARIANTS: Final = {
     "v10": V10,
 }
 """Name → variant, in the order of the study."""
+
+DEFAULT_MODEL: Final = "v10"
+"""Name of the variant that is trained where none is named."""
+PRODUCT: Final = "two-tower"
+"""What that variant is called outside the study."""
 
 
 ADDED_VARIANTS: Final[Registry[Variant]] = Registry("twotower.variants", "model", {})

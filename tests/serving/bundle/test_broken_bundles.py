@@ -98,7 +98,7 @@ def accepted(folder: Path) -> str | None:
     """None where the bundle is served, else why it is not, in one line."""
     why = None
     try:
-        snapshot = Snapshot.of_bundle(folder, threads=1, events_of_user=10, events=100)
+        snapshot = Snapshot.of_bundle(folder, threads=1, events_of_user=10, events=1000)
         snapshot.pipeline.recommend("user-03", ["item-41"], rerank=True)
     except ArtefactError as error:
         why = str(error)

@@ -25,6 +25,18 @@ def lists(array, histories):
     return [part.tolist() for part in np.split(array, histories.indptr[1:-1])]
 
 
+def test_ratings_that_are_unknown_are_no_part_of_a_mean():
+    stored = Histories(
+        np.array([0, 2, 3, 3]),
+        np.array([0, 1, 2], dtype=np.int32),
+        np.array([np.nan, 3, np.nan], dtype=np.float32),
+        np.array([100, 300, 200]),
+    )
+    reader = RequestReader(USERS, ITEMS, stored)
+    histories = reader.queries([Request("ann", ["c"]), Request("bob", ["d"])]).histories
+    assert histories.ratings[[2, 4]].tolist() == [3, 3]
+
+
 def test_given_items_follow_the_stored_ones(reader):
     queries = reader.queries(
         [

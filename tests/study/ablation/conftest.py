@@ -10,8 +10,8 @@ from twotower.study.ablation.cell import Cell, run_cell
 from twotower.workflow.progress import Bar, BarReporter, Reporter
 
 
-class Told(BarReporter):
-    """Keeps what it is told."""
+class RecordingReporter(BarReporter):
+    """Keeps all reports."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -30,8 +30,8 @@ class Told(BarReporter):
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def recorder() -> RecordingReporter:
+    return RecordingReporter()
 
 
 @pytest.fixture

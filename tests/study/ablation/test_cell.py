@@ -16,10 +16,10 @@ FULL, UNMASKED = ("full",), ("full", "full-unmasked")
 
 
 def test_a_cell_is_a_model_its_values_and_a_manifest(
-    blocks: Dataset, small_variants: Any, out: Path, told: Any
+    blocks: Dataset, small_variants: Any, out: Path, recorder: Any
 ) -> None:
     cell = Cell(model="v1", seed=2, variant=small_variants["v1"])
-    record = run_cell(cell, blocks, out, UNMASKED, told)
+    record = run_cell(cell, blocks, out, UNMASKED, recorder)
     assert sorted(path.name for path in (out / "cells/v1/seed-2").iterdir()) == [
         "full-unmasked.parquet",
         "full.parquet",
@@ -37,34 +37,34 @@ def test_a_cell_is_a_model_its_values_and_a_manifest(
 
 
 def test_a_finished_cell_is_not_run_again(
-    blocks: Dataset, out: Path, told: Any, stamps: Any
+    blocks: Dataset, out: Path, recorder: Any, stamps: Any
 ) -> None:
     cell = Cell(model="popularity")
-    first = run_cell(cell, blocks, out, FULL, told)
+    first = run_cell(cell, blocks, out, FULL, recorder)
     before = stamps(out)
-    assert run_cell(cell, blocks, out, FULL, told) == first
+    assert run_cell(cell, blocks, out, FULL, recorder) == first
     assert stamps(out) == before
 
 
-def test_one_more_protocol_is_measured_beside_the_others(
-    blocks: Dataset, small_variants: Any, out: Path, told: Any
+def test_another_protocol_is_added_to_a_finished_cell(
+    blocks: Dataset, small_variants: Any, out: Path, recorder: Any
 ) -> None:
     cell = Cell(model="mf", variant=small_variants["mf"])
-    first = run_cell(cell, blocks, out, FULL, told)
-    more = run_cell(cell, blocks, out, UNMASKED, told)
+    first = run_cell(cell, blocks, out, FULL, recorder)
+    more = run_cell(cell, blocks, out, UNMASKED, recorder)
     assert more.asked == UNMASKED
     assert more.means["full"] == first.means["full"]
     assert set(more.means) == set(UNMASKED)
     assert more.training == first.training
     together = Path(shutil.copytree(out / "dataset", out.parent / "other/dataset")).parent
-    assert run_cell(cell, blocks, together, UNMASKED, told).means == more.means
+    assert run_cell(cell, blocks, together, UNMASKED, recorder).means == more.means
 
 
 def test_cells_of_other_settings_or_data_are_refused(
-    blocks: Dataset, small_variants: Any, out: Path, told: Any
+    blocks: Dataset, small_variants: Any, out: Path, recorder: Any
 ) -> None:
     cell = Cell(model="mf", variant=small_variants["mf"])
-    run_cell(cell, blocks, out, FULL, told)
+    run_cell(cell, blocks, out, FULL, recorder)
     changed = cell.variant.vary(training=cell.variant.training.vary(learning_rate=0.5))  # type: ignore[union-attr]
     with pytest.raises(
         ArtefactError,
@@ -75,9 +75,9 @@ def test_cells_of_other_settings_or_data_are_refused(
         finished_cell(cell, "0" * 64, out)
 
 
-def test_broken_files_are_named(blocks: Dataset, out: Path, told: Any) -> None:
+def test_broken_files_are_named(blocks: Dataset, out: Path, recorder: Any) -> None:
     cell = Cell(model="popularity")
-    record = run_cell(cell, blocks, out, FULL, told)
+    record = run_cell(cell, blocks, out, FULL, recorder)
     (out / "cells/popularity/seed-0/full.parquet").write_bytes(b"no")
     with pytest.raises(ArtefactError, match=r"full\.parquet cannot be read"):
         read_evaluation(record, out)
@@ -86,8 +86,8 @@ def test_broken_files_are_named(blocks: Dataset, out: Path, told: Any) -> None:
         finished_cell(cell, blocks.fingerprint, out)
 
 
-def test_values_are_written_exactly(blocks: Dataset, out: Path, told: Any) -> None:
-    record = run_cell(Cell(model="popularity"), blocks, out, FULL, told)
+def test_values_are_written_exactly(blocks: Dataset, out: Path, recorder: Any) -> None:
+    record = run_cell(Cell(model="popularity"), blocks, out, FULL, recorder)
     table = pl.read_parquet(out / "cells/popularity/seed-0/full.parquet")
     assert table.columns == list(record.metrics)
     assert table.schema.dtypes() == [pl.Float64] * len(record.metrics)
@@ -111,9 +111,9 @@ def test_a_name_without_a_variant_must_be_a_baseline() -> None:
         Cell(model="v1")
 
 
-def test_lists_and_segments_are_kept_too(blocks: Dataset, out: Path, told: Any) -> None:
+def test_lists_and_segments_are_kept_too(blocks: Dataset, out: Path, recorder: Any) -> None:
     cell = Cell(model="content", text_encoder="hashing")
-    record = run_cell(cell, blocks, out, ("by-activity", "beyond-accuracy"), told)
+    record = run_cell(cell, blocks, out, ("by-activity", "beyond-accuracy"), recorder)
     assert record.asked == ("by-activity", "beyond-accuracy")
     assert set(record.means) == {"activity-8-15", "beyond-accuracy"}
     found = read_evaluation(record, out)

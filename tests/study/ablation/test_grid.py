@@ -24,7 +24,7 @@ def test_the_whole_study_is_the_default(blocks: Dataset) -> None:
     assert set(grid.models) | set(grid.absent) == set(models)
 
 
-def test_teachers_come_first_with_the_seeds_of_their_pupils(blocks: Dataset) -> None:
+def test_teachers_come_first_with_the_seeds_of_their_students(blocks: Dataset) -> None:
     assert labels({"v2": 2}, blocks) == [
         "lightgcn seed 0", "v2 seed 0", "lightgcn seed 1", "v2 seed 1",
     ]  # fmt: skip
@@ -35,12 +35,12 @@ def test_teachers_come_first_with_the_seeds_of_their_pupils(blocks: Dataset) -> 
     assert grid.needs[teacher] == ()
 
 
-def test_the_text_encoder_is_everybodys(blocks: Dataset) -> None:
+def test_all_cells_use_the_text_encoder(blocks: Dataset) -> None:
     grid = make_grid({"v2": 1, "v5": 1}, blocks, text_encoder="hashing")
     assert {cell.variant.text_encoder for cell in grid.cells if cell.variant} == {"hashing"}
 
 
-def test_what_the_data_do_not_allow_is_absent_with_the_reason(blocks: Dataset) -> None:
+def test_models_that_the_data_do_not_allow_are_absent_with_the_reason(blocks: Dataset) -> None:
     # The toy catalogue has titles and categories, no images.
     pictured = VARIANTS["v5"].model.item_tower.vary(image_dim=8)  # type: ignore[union-attr]
     variant = VARIANTS["v5"].vary(model=VARIANTS["v5"].model.vary(item_tower=pictured))

@@ -12,11 +12,11 @@ import pytest
 from twotower.data import Dataset
 from twotower.study.ablation.cell import Cell, finished_cell
 from twotower.study.ablation.pool import WORKER, run_cells, usable_cores
-from twotower.study.ablation.worker import LineReporter, Request
+from twotower.study.ablation.worker import CellRequest, LineReporter
 
 
-def test_teachers_come_first_and_a_failure_costs_those_that_need_it(
-    blocks: Dataset, small_variants: Any, out: Path, told: Any
+def test_teachers_come_first_and_their_failure_costs_their_students(
+    blocks: Dataset, small_variants: Any, out: Path, recorder: Any
 ) -> None:
     mf = small_variants["mf"]
     diverges = mf.vary(training=mf.training.vary(learning_rate=1e30))
@@ -24,29 +24,27 @@ def test_teachers_come_first_and_a_failure_costs_those_that_need_it(
     pupil, orphan = Cell(model="v1", variant=mf), Cell(model="v4", variant=mf)
     cells = [orphan, pupil, broken, teacher]
     needs = {pupil: (teacher,), orphan: (broken,)}
-    failures = run_cells(cells, needs, out, ("full",), jobs=2, reporter=told)
+    failures = run_cells(cells, needs, out, ("full",), jobs=2, reporter=recorder)
 
     assert set(failures) == {broken, orphan}
     assert failures[broken].startswith("loss is ")
     assert "lower the learning rate" in failures[broken]
-    assert failures[orphan] == "not run, for it learns from lightgcn seed 0, which failed"
-    assert len(told.failures) == 2
+    assert failures[orphan] == "not run, because its teacher lightgcn seed 0 failed"
+    assert len(recorder.failures) == 2
     assert [finished_cell(cell, blocks.fingerprint, out) is not None for cell in cells] == [
         False, True, False, True,
     ]  # fmt: skip
-    ends = [next(i for i, n in enumerate(told.notes) if n.startswith(f"{m} seed 0: test"))
+    ends = [next(i for i, n in enumerate(recorder.notes) if n.startswith(f"{m} seed 0: test"))
             for m in ("mf", "v1")]  # fmt: skip
     assert ends == sorted(ends)
-    assert told.bars["cells of the grid"][-1] == (4, 4, "")
-    assert "train mf seed 0" in told.bars
+    assert recorder.bars["cells of the grid"][-1] == (4, 4, "")
+    assert "train mf seed 0" in recorder.bars
 
 
-def test_a_worker_ends_with_whoever_started_it(
-    small_variants: Any, out: Path, tmp_path: Path
-) -> None:
+def test_a_worker_exits_with_its_parent(small_variants: Any, out: Path, tmp_path: Path) -> None:
     variant = small_variants["mf"]
     endless = variant.vary(training=variant.training.vary(epochs=10**6, patience=10**6))
-    request = Request(cell=Cell(model="mf", variant=endless), out=out, protocols=("full",))
+    request = CellRequest(cell=Cell(model="mf", variant=endless), out=out, protocols=("full",))
     with subprocess.Popen(
         [sys.executable, "-m", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:
@@ -60,7 +58,7 @@ def test_a_worker_ends_with_whoever_started_it(
 
 
 def test_a_killed_process_is_a_failure_with_its_signal(
-    small_variants: Any, out: Path, told: Any
+    small_variants: Any, out: Path, recorder: Any
 ) -> None:
     variant = small_variants["mf"]
     endless = variant.vary(training=variant.training.vary(epochs=10**6, patience=10**6))
@@ -74,13 +72,13 @@ def test_a_killed_process_is_a_failure_with_its_signal(
 
         return report
 
-    told.bar = kill_it
+    recorder.bar = kill_it
     cell = Cell(model="mf", variant=endless)
-    failures = run_cells([cell], {}, out, ("full",), jobs=1, reporter=told)
+    failures = run_cells([cell], {}, out, ("full",), jobs=1, reporter=recorder)
     assert failures[cell].startswith("its process was killed by signal 9; the log is ")
 
 
-def test_an_interruption_ends_the_processes(small_variants: Any, out: Path, told: Any) -> None:
+def test_an_interruption_ends_the_processes(small_variants: Any, out: Path, recorder: Any) -> None:
     variant = small_variants["mf"]
     endless = variant.vary(training=variant.training.vary(epochs=10**6, patience=10**6))
 
@@ -91,9 +89,11 @@ def test_an_interruption_ends_the_processes(small_variants: Any, out: Path, told
 
         return report
 
-    told.bar = interrupt
+    recorder.bar = interrupt
     with pytest.raises(KeyboardInterrupt):
-        run_cells([Cell(model="mf", variant=endless)], {}, out, ("full",), jobs=1, reporter=told)
+        run_cells(
+            [Cell(model="mf", variant=endless)], {}, out, ("full",), jobs=1, reporter=recorder
+        )
     left = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     assert not left.exists() or not left.read_text().split()
 

@@ -13,23 +13,22 @@ import pytest
 from twotower.data import Dataset, columns
 from twotower.data.settings import PrepareSettings
 from twotower.errors import ArtefactError, InputError
-from twotower.study.ablation.lock import only_one
-from twotower.study.ablation.study import ablate
+from twotower.study.ablation.study import ablate, study_lock
 from twotower.workflow.variants import VARIANTS
 
 SETTINGS = PrepareSettings(k_core=0)
 
 
 @pytest.mark.usefixtures("small_models", "in_process")
-def test_a_study_from_a_strangers_files_and_once_more(
-    shop: Path, tmp_path: Path, told: Any, stamps: Any
+def test_a_study_from_raw_files_and_a_second_call(
+    shop: Path, tmp_path: Path, recorder: Any, stamps: Any
 ) -> None:
     out = tmp_path / "study"
     given: dict[str, Any] = {
         "settings": SETTINGS,
         "seeds": {"popularity": 1, "v1": 2, "v4": 1},
         "text_encoder": "hashing",
-        "reporter": told,
+        "reporter": recorder,
     }
     study = ablate(shop, out, jobs=2, **given)
     assert study.failures == {}
@@ -54,14 +53,14 @@ def test_a_study_from_a_strangers_files_and_once_more(
 
 
 @pytest.mark.usefixtures("small_models", "in_process")
-def test_a_prepared_data_set_is_taken_as_it_is(blocks: Dataset, tmp_path: Path, told: Any) -> None:
+def test_a_prepared_data_set_is_copied(blocks: Dataset, tmp_path: Path, recorder: Any) -> None:
     blocks.save(tmp_path / "data")
     study = ablate(
         tmp_path / "data", tmp_path / "out", seeds={"popularity": 1, "v4": 1},
-        protocols=("full",), text_encoder="hashing", reporter=told,
+        protocols=("full",), text_encoder="hashing", reporter=recorder,
     )  # fmt: skip
     assert study.dataset == "blocks"
-    assert "v4 is not compared: its parent v1 has no figures" in told.notes
+    assert "v4 is not compared: its parent v1 has no figures" in recorder.notes
     retitled = blocks.catalogue.with_columns(pl.lit("x").alias("title"))
     replace(blocks, catalogue=retitled).save(tmp_path / "other")
     with pytest.raises(InputError, match=r"dataset is another data set than .*other; delete it"):
@@ -72,7 +71,6 @@ KILLED = """
 import sys
 from pathlib import Path
 from twotower.data.settings import PrepareSettings
-from twotower.study.ablation.lock import only_one
 from twotower.study.ablation.study import ablate
 shop, out = map(Path, sys.argv[1:])
 ablate(shop, out, settings=PrepareSettings(k_core=0), seeds={"popularity": 1, "mf": 1, "v1": 1},
@@ -81,7 +79,7 @@ ablate(shop, out, settings=PrepareSettings(k_core=0), seeds={"popularity": 1, "m
 
 
 def test_a_grid_that_was_killed_repeats_no_cell(
-    shop: Path, tmp_path: Path, told: Any, stamps: Any
+    shop: Path, tmp_path: Path, recorder: Any, stamps: Any
 ) -> None:
     out = tmp_path / "study"
     with subprocess.Popen([sys.executable, "-c", KILLED, str(shop), str(out)]) as grid:
@@ -93,17 +91,17 @@ def test_a_grid_that_was_killed_repeats_no_cell(
     assert not (out / "cells/v1").exists()
     study = ablate(
         shop, out, settings=SETTINGS, seeds={"popularity": 1, "mf": 1, "v1": 1},
-        protocols=("full",), jobs=2, reporter=told,
+        protocols=("full",), jobs=2, reporter=recorder,
     )  # fmt: skip
     after = stamps(out / "cells")
     assert {name: after[name] for name in before} == before
-    assert any(re.search(r"^3 cells, [12] of them found finished", note) for note in told.notes)
+    assert any(re.search(r"^3 cells, [12] of them found finished", note) for note in recorder.notes)
     assert {row.model for row in study.rows} == {"popularity", "mf", "v1"}
 
 
 @pytest.mark.usefixtures("small_models", "in_process")
-def test_what_failed_costs_its_own_figures_only(
-    blocks: Dataset, tmp_path: Path, told: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_cell_costs_its_own_figures_only(
+    blocks: Dataset, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks.save(tmp_path / "data")
     v1 = VARIANTS["v1"]
@@ -111,14 +109,14 @@ def test_what_failed_costs_its_own_figures_only(
     monkeypatch.setitem(VARIANTS, "v1", diverges)
     study = ablate(
         tmp_path / "data", tmp_path / "out", seeds={"v1": 1, "popularity": 1},
-        protocols=("full",), jobs=1, reporter=told,
+        protocols=("full",), jobs=1, reporter=recorder,
     )  # fmt: skip
     assert list(study.failures) == ["v1 seed 0"]
     assert {row.model for row in study.rows} == {"popularity"}
     monkeypatch.setitem(VARIANTS, "v1", v1)
     mended = ablate(
         tmp_path / "data", tmp_path / "out", seeds={"v1": 1, "popularity": 1},
-        protocols=("full",), jobs=1, reporter=told,
+        protocols=("full",), jobs=1, reporter=recorder,
     )  # fmt: skip
     assert mended.failures == {}
 
@@ -144,12 +142,12 @@ def test_mistakes_are_found_before_a_cell_starts(
 def test_two_studies_in_one_folder_are_refused(blocks: Dataset, tmp_path: Path) -> None:
     blocks.save(tmp_path / "data")
     with (
-        only_one(tmp_path / "out"),
+        study_lock(tmp_path / "out"),
         pytest.raises(InputError, match=r"^another study is running in .*out; wait for it, or"),
     ):
         ablate(tmp_path / "data", tmp_path / "out", seeds={"popularity": 1})
-    with only_one(tmp_path / "out"):
-        pass  # whoever held it has let go
+    with study_lock(tmp_path / "out"):
+        pass  # it was released
 
 
 @pytest.mark.usefixtures("small_models", "in_process")
@@ -167,15 +165,15 @@ def test_cells_of_other_settings_are_refused(
 
 
 @pytest.mark.usefixtures("small_models", "in_process")
-def test_images_that_cannot_be_had_leave_the_variant_out(
-    blocks: Dataset, tmp_path: Path, told: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_variant_without_images_is_left_out(
+    blocks: Dataset, tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = pl.Series(columns.IMAGE, [f"{item}.png" for item in range(len(blocks.items))])
     replace(blocks, catalogue=blocks.catalogue.with_columns(named)).save(tmp_path / "data")
     monkeypatch.setenv("TWOTOWER_IMAGES", str(tmp_path))  # where there is none
     study = ablate(
         tmp_path / "data", tmp_path / "out", seeds={"v7": 1, "popularity": 1},
-        protocols=("full",), text_encoder="hashing", reporter=told,
+        protocols=("full",), text_encoder="hashing", reporter=recorder,
     )  # fmt: skip
     (one,) = study.absent
     assert one.model == "v7"

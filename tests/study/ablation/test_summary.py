@@ -11,10 +11,14 @@ from twotower.study.ablation.summary import TESTED_METRICS, ModelFigures, differ
 
 
 @pytest.fixture
-def records(blocks: Dataset, small_variants: Any, out: Path, told: Any) -> list[CellRecord]:
+def records(blocks: Dataset, small_variants: Any, out: Path, recorder: Any) -> list[CellRecord]:
     return [
         run_cell(
-            Cell(model="mf", seed=seed, variant=small_variants["mf"]), blocks, out, ("full",), told
+            Cell(model="mf", seed=seed, variant=small_variants["mf"]),
+            blocks,
+            out,
+            ("full",),
+            recorder,
         )
         for seed in (0, 1)
     ]
@@ -82,7 +86,7 @@ def test_verdicts_need_more_than_chance(study: Mapping[str, ModelFigures]) -> No
         assert (one.users, one.seeds, one.parent_seeds) == (3000, [0, 1], [0, 1])
 
 
-def test_the_spread_over_seeds_is_said_where_both_have_several(
+def test_seed_errors_are_given_where_both_have_several_seeds(
     study: Mapping[str, ModelFigures],
 ) -> None:
     (one, _) = differences(study, {"better": "v1"})
@@ -97,7 +101,7 @@ def test_a_model_without_its_parent_is_not_compared(study: Mapping[str, ModelFig
     assert differences(study, {"better": "v99", "v1": None}) == []
 
 
-def test_a_study_of_models_alike_raises_no_alarm(records: list[CellRecord], out: Path) -> None:
+def test_a_study_of_equal_models_finds_no_difference(records: list[CellRecord], out: Path) -> None:
     like = model_figures(records, out, "leave-last-two")
     alarms = 0
     for study in range(20):

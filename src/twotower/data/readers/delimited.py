@@ -22,7 +22,8 @@ from twotower.errors import InputError
 LONGEST_RECORD: Final = 2000
 """Lines that one row may span; a quote that is open for longer was never closed."""
 
-csv.field_size_limit(1 << 24)
+LONGEST_FIELD: Final = 1 << 24
+"""Characters of one field."""
 
 
 def delimited_columns(path: Path, options: ReadOptions) -> list[str]:
@@ -48,6 +49,7 @@ def read_delimited(path: Path, wanted: Mapping[str, str], options: ReadOptions) 
     read with the standard library's ``csv``: unlike faster parsers it says on which line a row
     begins and how many fields it has, so that a bad row can be set aside and named.
     """
+    csv.field_size_limit(LONGEST_FIELD)
     dialect = _dialect(path, options)
     places = {name: dialect.header.index(source) for name, source in wanted.items()}
     with LineFile(path, options) as file:

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ UNIT: Final = "\x1f"
 SAMPLE_LINES: Final = 100
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
+_MOMENT: Final = re.compile(r"\d{9,}$|\d{4}-\d\d-\d\d")
 _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
 
 
@@ -36,6 +37,8 @@ class Dialect:
         Names of the columns.
     skipped
         Lines before the first row.
+    spaced
+        Whether blanks stand before quotes: ``u, "a, b"``.
     """
 
     separator: str
@@ -43,6 +46,7 @@ class Dialect:
     escape: str | None
     header: list[str]
     skipped: int
+    spaced: bool = False
 
     @property
     def mark(self) -> str:
@@ -64,6 +68,7 @@ class Dialect:
             "quoting": csv.QUOTE_NONE if self.quote is None else csv.QUOTE_MINIMAL,
             "escapechar": escape,
             "doublequote": True,
+            "skipinitialspace": self.spaced,
         }
 
 
@@ -76,15 +81,13 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         Where there is no header and no names are given.
     """
     atomic = path.name.lower().removesuffix(".gz").endswith(ATOMIC)
-    skipped = 0
     separator = options.separator
-    while skipped < len(lines) and not lines[skipped].strip():
-        skipped += 1
+    skipped = _comments(lines)
     said = re.match(r'"?sep=(.)"?\s*$', lines[skipped]) if skipped < len(lines) else None
     if said is not None:
         separator, skipped = separator or said[1], skipped + 1
     rest = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
-    quote = options.quote or ("none" if atomic else '"')
+    quote = options.quote or ("none" if atomic else _find_quote(rest))
     if separator is None:
         separator = "\t" if atomic else _find_separator(rest, quote)
     dialect = Dialect(
@@ -93,6 +96,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         None if options.escape in (None, "none") else options.escape,
         [],
         skipped,
+        _is_spaced(rest, separator, quote),
     )
     first = _fields(dialect, rest[0]) if rest else []
     if options.names is not None:
@@ -101,14 +105,27 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
             skip = 1
     else:
         if options.header is False or (options.header is None and _is_data(first)):
-            raise _no_header(path, rest[0] if rest else "", len(first))
+            raise _no_header(path, rest[0] if rest else "", first)
         names = (name.split(":")[0] if atomic else name.strip() for name in first)
         header, skip = [name.lstrip("#").strip() for name in names], 1
         if not rest:
             skip = 0
-    return Dialect(
-        dialect.separator, dialect.quote, dialect.escape, header, _line_after(lines, skipped, skip)
-    )
+        if _has_row_names(dialect, header, rest[1:]):
+            header = ["", *header]
+    return replace(dialect, header=header, skipped=_line_after(lines, skipped, skip))
+
+
+def _comments(lines: Sequence[str]) -> int:
+    """Blank lines and comments before the header; a last comment with its fields is the header."""
+    place = 0
+    while place < len(lines) and (not lines[place].strip() or lines[place][0] in "#%"):
+        place += 1
+    last = lines[place - 1].strip() if place else ""
+    if last.startswith("#") and place < len(lines):
+        marks = [mark for mark in (*_SEPARATORS, " ") if mark in last.lstrip("# ")]
+        if any(last.lstrip("# ").count(mark) == lines[place].strip().count(mark) for mark in marks):
+            place -= 1
+    return place
 
 
 def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:
@@ -158,19 +175,58 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
     return best
 
 
+def _has_row_names(dialect: Dialect, header: Sequence[str], lines: Sequence[str]) -> bool:
+    """Whether rows have one field more than the header: their numbers, as R writes them."""
+    rows = [_fields(dialect, line) for line in lines]
+    if len(header) < 2 or not rows or any(len(row) != len(header) + 1 for row in rows):
+        return False
+    numbers = [row[0] for row in rows]
+    return any(numbers == [str(n + first) for n in range(len(rows))] for first in (0, 1))
+
+
+def _find_quote(lines: Sequence[str]) -> str:
+    """The quote mark: single quotes only where they are around every name of the header."""
+    quoted = re.fullmatch(r"\s*'[^']*'(?:[^'\w]{1,3}'[^']*')+\s*", lines[0]) if lines else None
+    return '"' if quoted is None else "'"
+
+
+def _is_spaced(lines: Sequence[str], separator: str, quote: str) -> bool:
+    """Whether blanks stand between separators and quotes, in the header or in most lines."""
+    if quote == "none" or separator in (" ", "whitespace") or not lines:
+        return False
+    pattern = re.compile(re.escape(separator) + " +" + re.escape(quote))
+    found = [bool(pattern.search(line)) for line in lines[:SAMPLE_LINES]]
+    return found[0] or sum(found) > len(found) / 2
+
+
 def _is_data(first: Sequence[str]) -> bool:
-    """Whether a first line holds values, not names: two of them are numbers, or its only one."""
-    numbers = sum(bool(_NUMBER.match(field.strip())) for field in first)
-    return numbers >= min(2, len(first)) > 0
+    """Whether a first line holds values, not names: a moment, two numbers, or one and no more."""
+    fields = [field.strip() for field in first]
+    if any(_MOMENT.match(field) for field in fields):
+        return True
+    return sum(bool(_NUMBER.match(field)) for field in fields) >= min(2, len(fields)) > 0
 
 
-def _no_header(path: Path, line: str, fields: int) -> InputError:
-    usual = ("user", "item", "rating", "time", *(f"x{n}" for n in range(5, fields + 1)))[:fields]
-    names = ",".join(usual)
+def _no_header(path: Path, line: str, first: Sequence[str]) -> InputError:
+    names = _likely_names(first)
+    what = f"name its {len(first)} columns in their order"
     return InputError(
         f"{path} has no header: its first line looks like data ({line[:80]!r})",
-        f"name its {fields} columns in their order: ReadOptions(names={tuple(usual)}), or add "
-        "such a line to the file",
-        cli_fix=f"name its {fields} columns in their order: --columns {names}, or add such a line "
-        "to the file",
+        f"{what}: ReadOptions(names={tuple(names)}), or add such a line to the file",
+        cli_fix=f"{what}: --columns {','.join(names)}, or add such a line to the file",
     )
+
+
+def _likely_names(first: Sequence[str]) -> list[str]:
+    """Names that a first row may stand for: user and item, and what looks like them, in order."""
+    names: list[str] = []
+    for place, field in enumerate(first):
+        if _MOMENT.match(field.strip()) and "time" not in names:
+            names.append("time")
+        elif len({"user", "item"} & set(names)) < 2:
+            names.append("item" if "user" in names else "user")
+        elif re.match(r"-?\d{1,3}(\.\d+)?$", field.strip()) and "rating" not in names:
+            names.append("rating")
+        else:
+            names.append(f"x{place + 1}")
+    return names

@@ -8,7 +8,9 @@ from twotower.data.readers.tables import column_names, table_suffix, uncompresse
 from twotower.errors import InputError
 
 _CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
-_BESIDE: Final = ("user", "users", "readme", "license", "licence", "manifest", "rejects")
+_USERS: Final = ("user", "users", "customers", "members")
+"""Names of tables of what is known about users."""
+_BESIDE: Final = (*_USERS, "readme", "license", "licence", "manifest", "rejects")
 """Files that stand beside a log and are none: what is known about the users, or the files."""
 _GENERAL: Final = (".json", ".txt", ".dat", ".data")
 """Suffixes of logs, and of much else."""
@@ -68,6 +70,13 @@ def find_catalogue(log: Path) -> Path | None:
     own = [file for file in candidates if _base(file) in (base, f"meta_{base}")]
     general = [file for file in candidates if _base(file) in _CATALOGUES]
     return next(iter(own or general), None)
+
+
+def users_beside(folder: Path) -> Path | None:
+    """The table of users of a folder, by its name."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    tables = [file for file in files if file.is_file() and table_suffix(file)]
+    return next((file for file in tables if _base(file).lower() in _USERS), None)
 
 
 def tables_beside(log: Path) -> list[Path]:

@@ -4,7 +4,6 @@ import ast
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +34,31 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
     """Keys of the first objects of a file, or of all, in order of appearance."""
     with LineFile(path, options) as lines:
         found = (_parse(line) for _, line in islice(_records(path, lines), most))
-        return list(dict.fromkeys(key for row in found if isinstance(row, dict) for key in row))
+        rows = 0
+        keys: dict[str, None] = {}
+        for row in found:
+            if isinstance(row, dict):
+                keys.update(dict.fromkeys(row))
+                rows += 1
+                only = row
+        if rows == 1:
+            _refuse_wrapped(path, only)
+        return list(keys)
+
+
+def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
+    """An error where a file is one object that holds the rows, or the columns."""
+    values = list(row.values())
+    if len(values) == 1 and isinstance(values[0], list) and values[0]:
+        raise InputError(
+            f"{path} is one object with a list at {next(iter(row))!r}",
+            "write the list itself, or one object a line",
+        )
+    if len(values) > 1 and all(isinstance(value, dict) and value for value in values):
+        raise InputError(
+            f"{path} is one object with a table by columns ({', '.join(list(row)[:5])})",
+            "write one object a line: pandas does with to_json(orient='records', lines=True)",
+        )
 
 
 def read_jsonl(
@@ -71,10 +94,8 @@ def _records(path: Path, lines: LineFile) -> Iterator[tuple[int, bytes]]:
         if line.strip():
             break
     if head and _spans_lines(head[-1][1]):
-        yield from _joined(path, head, numbered)
-        return
-    yield from head
-    yield from numbered
+        return _joined(path, head, numbered)
+    return chain(head, numbered)
 
 
 def _spans_lines(line: bytes) -> bool:
@@ -132,7 +153,7 @@ def _chunk(
     extract: Callable[[], Extract],
     fraction: float,
 ) -> Chunk:
-    objects: list[dict[str, Any]] = []
+    values: list[Sequence[Any]] = []
     numbers: list[int] = []
     rejects: list[Reject] = []
     texts: dict[int, bytes] | None = None
@@ -143,28 +164,27 @@ def _chunk(
             texts = dict(block)
         return _text(texts[line])
 
-    known = found.keys
+    # Values are taken at once: objects held until the end of the block would cost twice the time.
+    take, may_grow, known = extract(), found.may_grow, found.keys
     for number, line in block:
         row = _parse(line)
         if isinstance(row, dict):
-            if not row.keys() <= known:
-                found.add(row, number)
-            objects.append(row)
+            if may_grow and not row.keys() <= known and found.add(row, number):
+                return _chunk(block, found, extract, fraction)
+            values.append(take(row))
             numbers.append(number)
         elif row is not None:
             text = _text(line)
             rejects.append(Reject(number, row, text[:EXCERPT], text[:EXCERPT]))
-    chunk = rows_of_objects(objects, numbers, tuple(found.canonical), extract(), fraction, row_text)
-    return replace(chunk, rejects=[*rejects, *chunk.rejects])
+    return _rows(values, numbers, tuple(found.canonical), rejects, row_text, fraction)
 
 
 def rows_of_objects(
     objects: Sequence[dict[str, Any]],
-    lines: int | Sequence[int],
+    first: int,
     names: Sequence[str],
     take: Extract,
     fraction: float,
-    row_text: Callable[[int], str] | None = None,
 ) -> Chunk:
     """A chunk of objects that are read already.
 
@@ -172,20 +192,32 @@ def rows_of_objects(
     ----------
     objects
         The rows.
-    lines
-        The line of each, or the number of the first.
+    first
+        The number of the first.
     names
         Canonical columns, in the order of what ``take`` gives.
     take
         Gives the values of an object.
     fraction
         How much of the file has been read.
-    row_text
-        Gives the text of a row; by default the object as JSON.
     """
-    values = [take(row) for row in objects]
+
+    def row_text(line: int) -> str:
+        return json.dumps(objects[line - first], default=str)
+
+    numbers = range(first, first + len(objects))
+    return _rows([take(row) for row in objects], numbers, names, [], row_text, fraction)
+
+
+def _rows(
+    values: Sequence[Sequence[Any]],
+    numbers: Sequence[int],
+    names: Sequence[str],
+    rejects: Sequence[Reject],
+    row_text: Callable[[int], str],
+    fraction: float,
+) -> Chunk:
     by_column = list(zip(*values, strict=True)) if values else [()] * len(names)
-    numbers = range(lines, lines + len(objects)) if isinstance(lines, int) else lines
     rows = pl.DataFrame([_series(*column) for column in zip(names, by_column, strict=True)])
     rows = rows.with_columns(pl.Series(columns.LINE, numbers, dtype=pl.Int64))
     checks = [
@@ -193,13 +225,7 @@ def rows_of_objects(
         for name, column in zip(names, by_column, strict=True)
         if name in IDS and not _is_text(column)
     ]
-    if row_text is None:
-        first = numbers[0] if objects else 0
-
-        def row_text(line: int) -> str:
-            return json.dumps(objects[line - first], default=str)
-
-    return set_aside(Chunk(rows, [], row_text, fraction), checks)
+    return set_aside(Chunk(rows, rejects, row_text, fraction), checks)
 
 
 def _parse(line: bytes) -> dict[str, Any] | str | None:

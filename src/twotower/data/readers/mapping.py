@@ -1,7 +1,7 @@
 """Which column of a source is which: named by the caller, or known by its usual names."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -83,27 +83,36 @@ class Columns:
         self,
         canonical: dict[str, str],
         present: Iterable[str],
-        resolve: Callable[[str], str | None] | None = None,
+        late: Mapping[str, str] | None = None,
+        ignore: Sequence[str] = (),
         also: Sequence[str] = (),
     ) -> None:
         self.canonical = canonical
         self.present = list(present)
         self.keys = set(self.present)
         self.late: dict[str, int] = {}
-        self._resolve = resolve
+        self._late = late or {}
+        self._ignore = ignore
         self._also = also
 
-    def add(self, names: Iterable[str], line: int) -> None:
-        """Take in names that first appear on a line."""
+    @property
+    def may_grow(self) -> bool:
+        """Whether names that are not known yet could be columns that are still missing."""
+        return not set(self._late.values()) <= self.canonical.keys()
+
+    def add(self, names: Iterable[str], line: int) -> bool:
+        """Take in names that first appear on a line; true where one of them is now read."""
+        before = len(self.canonical)
         for name in names:
             if name in self.keys:
                 continue
             self.keys.add(name)
             self.present.append(name)
-            column = None if self._resolve is None else self._resolve(name)
+            column = None if name in self._ignore else self._late.get(folded(name))
             if column is not None and column not in self.canonical:
                 self.canonical[column] = name
                 self.late[name] = line
+        return len(self.canonical) > before
 
     @property
     def ignored(self) -> list[str]:
@@ -160,11 +169,6 @@ class ColumnMapping(BaseModel):
         return self
 
     @property
-    def log_names(self) -> set[str]:
-        """Columns of a log that were named."""
-        return {name for field in _LOG_FIELDS.values() if (name := getattr(self, field))}
-
-    @property
     def names_catalogue(self) -> dict[str, str]:
         """Columns of a catalogue that were named, by field."""
         log = set(_LOG_FIELDS.values())
@@ -219,7 +223,7 @@ class ColumnMapping(BaseModel):
         if missing and needs_order and not {columns.TIMESTAMP, columns.ORDER} & set(found):
             missing.append("time")
         _require(missing, path, present)
-        return Columns(found, present, _late(LOG_NAMES, (columns.RATING,), ignore))
+        return Columns(found, present, _late(LOG_NAMES, (columns.RATING,)), ignore)
 
     def catalogue_columns(
         self,
@@ -249,7 +253,7 @@ class ColumnMapping(BaseModel):
         if columns.ITEM_ID not in found:
             _require(["catalogue_item"], path, present)
         rest = tuple(name for name in known if name != columns.ITEM_ID)
-        return Columns(found, present, _late(known, rest, ignore))
+        return Columns(found, present, _late(known, rest), ignore)
 
 
 def folded(name: str) -> str:
@@ -264,11 +268,9 @@ def _shared(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]
     return tuple(sorted(usual, key=lambda name: folded(name) not in log & items))
 
 
-def _late(
-    usual: Mapping[str, tuple[str, ...]], late: Sequence[str], ignore: Sequence[str]
-) -> Callable[[str], str | None]:
-    names = {folded(name): column for column in reversed(late) for name in usual[column]}
-    return lambda name: None if name in ignore else names.get(folded(name))
+def _late(usual: Mapping[str, tuple[str, ...]], late: Sequence[str]) -> dict[str, str]:
+    """Canonical columns that may be found in the middle of a file, by their usual names."""
+    return {folded(name): column for column in reversed(late) for name in usual[column]}
 
 
 def _resolve(
@@ -310,8 +312,9 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     options = " ".join(f"--column {field}=…" for field in missing)
     it = "it" if len(words) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
+    nothing = "" if present else f"{path} is empty, or holds nothing that can be read: "
     raise InputError(
-        f"cannot tell the {listed} {kind} of {path}, it has {_listed(present)}",
+        f"{nothing}cannot tell the {listed} {kind} of {path}, it has {_listed(present)}",
         f"name {it}: ColumnMapping({mapping}){order}",
         cli_fix=f"name {it}: {options}{order}",
     )

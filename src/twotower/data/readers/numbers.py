@@ -14,8 +14,8 @@ _CURRENCY_WORDS: Final = frozenset(
 )  # fmt: skip
 _SPACES: Final = str.maketrans("", "", " \u00a0\u2009\u202f\t'’‘`_")
 _PRICE: Final = re.compile(
-    r"^(?P<before>[^\d\-−+.,]*?)\s*(?P<sign>[-−+]?)\s*(?P<middle>[^\d\-−+.,]*?)\s*"
-    r"(?P<number>\d[\d.,\s'’‘`_]*|[.,]\d+)(?P<round>[.,]?[-–—]{1,2})?\s*(?P<after>\D*)$"
+    r"^(?P<before>[^\d\-−+,]*?)\s*(?P<sign>[-−+]?)\s*(?P<middle>[^\d\-−+.,]*?)\s*"
+    r"(?P<number>\d[\d.,\s'’‘`_]*|(?<![A-Za-z])[.,]\d+)(?P<round>[.,]?[-–—]{1,2})?\s*(?P<after>\D*)$"
 )
 _RANGE: Final = re.compile(
     r"^(?P<low>.*\d\D{0,6}?)\s*(?:[-–—~]|\bto\b|\bbis\b)\s*(?P<high>\D{0,6}\d.*)$"

@@ -10,7 +10,7 @@ Format: TypeAlias = Literal["csv", "json", "parquet"]
 """``csv`` is any text table, ``json`` lines, an array or Python dicts."""
 
 Compression: TypeAlias = Literal["none", "gzip", "bz2", "zstd", "xz", "zip"]
-TimeUnit: TypeAlias = Literal["d", "s", "ms", "us", "ns"]
+TimeUnit: TypeAlias = Literal["d", "h", "min", "s", "ms", "us", "ns"]
 
 MISSING_IDS: tuple[str, ...] = (
     "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
@@ -48,7 +48,7 @@ class ReadOptions(BaseModel):
     time_format
         As of ``strptime``: ``%d.%m.%Y %H:%M``.
     time_unit
-        Of times that are numbers since 1970: ``d``, ``s``, ``ms``, ``us`` or ``ns``.
+        Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``, ``ns``.
     time_zone
         Of times that do not say it, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
     rating_scale

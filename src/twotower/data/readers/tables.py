@@ -59,13 +59,12 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
         return "parquet"
     with LineFile(path, options) as lines:
         first = next((line.strip() for line in lines if line.strip()), b"")
-    if first.startswith(b"PAR1"):
-        raise InputError(f"{path} is a compressed Parquet file", "unpack it")
     if first.startswith(b"{"):
         return "json"
     if first.startswith(b"[") and (suffix in _JSONL or first[1:].lstrip()[:1] in (b"{", b"")):
         return "json"
-    return "json" if suffix in _JSONL and suffix != ".json" else "csv"
+    is_table = b"{" not in first and any(mark in first for mark in (b",", b";", b"\t", b"|"))
+    return "json" if suffix in _JSONL and not is_table else "csv"
 
 
 def column_names(

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from twotower.errors import InputError
 HEAD: Final = 1 << 16
 """Bytes of a file by which its compression, encoding and line ends are told."""
 
+_MAGIC_BYTES: Final = 32
 _MAGIC: Final = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bz2",
@@ -43,6 +45,11 @@ _OTHER: Final = {
     b"Obj\x01": "an Avro file; save it as Parquet",
     b"\x80\x04\x95": "a Python pickle; save the table as CSV or Parquet",
     b"%PDF": "a PDF; save the table as CSV",
+    b"<!DOCTYPE": "a web page, not the data; download the file itself",
+    b"<!doctype": "a web page, not the data; download the file itself",
+    b"<html": "a web page, not the data; download the file itself",
+    b"<?xml": "XML; save the table as CSV",
+    b"version https://git-lfs": "a pointer of Git LFS, not the data; run 'git lfs pull'",
 }
 _ZEROS: Final = 0.02
 """Share of zero bytes above which a file is no text."""
@@ -90,7 +97,7 @@ class LineFile:
         options = options or ReadOptions()
         self.path = path
         try:
-            self._raw = path.open("rb")
+            self._raw = path.open("rb", buffering=0)
             self._size = max(path.stat().st_size, 1)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
@@ -104,7 +111,7 @@ class LineFile:
     def _open(self, options: ReadOptions) -> None:
         if self.path.suffix.lower() in (".xlsx", ".xls", ".ods"):
             raise InputError(f"{self.path} is a workbook", "save the sheet as CSV")
-        magic = self._raw.read(16)
+        magic = self._raw.read(_MAGIC_BYTES)
         self._raw.seek(0)
         _refuse(self.path, magic)
         compression = options.compression or _compression(magic)
@@ -116,14 +123,20 @@ class LineFile:
         except _BROKEN as error:
             raise self._broken(error) from error
         if compression != "none":
-            _refuse(self.path, head[:16])
+            _refuse(self.path, head[:_MAGIC_BYTES])
+            if _compression(head) != "none":
+                raise InputError(f"{self.path} is compressed twice", "unpack it once")
+            if head.startswith(b"PAR1"):
+                raise InputError(f"{self.path} is a compressed Parquet file", "unpack it")
+        if head[257:262] == b"ustar":
+            raise InputError(f"{self.path} is a tar archive", "unpack it")
         mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
         self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
-        if not wide and head.count(0) > _ZEROS * len(head):
+        if not wide and head.count(0) > max(_ZEROS * len(head), 8):
             raise InputError(
                 f"{self.path} is not text: {head.count(0):,} of its first {len(head):,} bytes "
-                "are 0",
+                "are zero",
                 "give a text table, JSON lines or a Parquet file",
             )
         carriage = _lone_returns(head, self.encoding)
@@ -190,13 +203,15 @@ def likely_encoding(path: Path, options: ReadOptions) -> str:
                 bad.append(line)
                 if len(bad) == _BAD_LINES:
                     break
-    best = from_bytes(b"".join(bad)).best()
+    text = b"".join(bad)
+    runs = re.findall(rb"[\x80-\xff]+", text)
+    if all(len(run) < 3 and min(run) >= 0xA0 for run in runs):
+        return "latin-1"  # letters with accents among plain ones; short texts tell no more
+    best = from_bytes(text).best()
     if best is None:
         return "latin-1"
-    # Short texts are of many encodings alike: the most usual one of those is named.
     alike = {best.encoding, *best.could_be_from_charset}
-    likely = next((name for name in ("latin_1", "cp1252") if name in alike), best.encoding)
-    return likely.replace("_", "-")
+    return "cp1252" if "cp1252" in alike else best.encoding.replace("_", "-")
 
 
 def _compression(magic: bytes) -> str:
@@ -213,6 +228,7 @@ def _refuse(path: Path, magic: bytes) -> None:
 def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
     if compression == "none":
         return raw
+    raw = cast(IO[bytes], io.BufferedReader(cast(Any, raw), HEAD))
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw)
     if compression == "bz2":

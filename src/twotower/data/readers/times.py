@@ -12,7 +12,10 @@ from twotower.data.readers.numbers import as_number
 from twotower.data.readers.options import ReadOptions, offset_minutes
 from twotower.errors import InputError
 
-UNITS: Final = {"d": 86_400_000.0, "s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+UNITS: Final = {
+    "d": 86_400_000.0, "h": 3_600_000.0, "min": 60_000.0, "s": 1e3, "ms": 1.0, "us": 1e-3,
+    "ns": 1e-6,
+}  # fmt: skip
 """Milliseconds of one unit."""
 
 _UNIT_BELOW: Final = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
@@ -31,7 +34,8 @@ _DATES: Final = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d.%m.%y",
     "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%Y", "%m-%d-%Y",
     "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%b %d, %Y", "%B %d, %Y",
-    "%b %d %Y", "%B %d %Y", "%m %d, %Y", "%a, %d %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y",
+    "%d. %b %Y", "%d. %B %Y", "%A %d %B %Y", "%b %d %Y", "%B %d %Y", "%m %d, %Y",
+    "%a, %d %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y",
     "%Y年%m月%d日",
 )  # fmt: skip
 _CLOCKS: Final = ("%H:%M", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%I:%M:%S%p")
@@ -53,6 +57,13 @@ _ZONES: Final = {
     "MSK": 3, "JST": 9, "KST": 9,
 }  # fmt: skip
 """Hours east of UTC of names of zones: those of RFC 822, and others that are used once only."""
+
+_MENDED: Final = (
+    (r"([+-]\d\d:?\d\d) [A-Z]{3,4}$", "${1}"),  # +0000 UTC, as Go has it
+    (r"^(\d{4})([-/.])(\d{1,2})$", "${1}${2}${3}${2}01"),
+    (r"^([A-Za-z]{3,9})\.? (\d{4})$", "1 ${1} ${2}"),
+)
+"""Forms that no format knows, and what they are read as."""
 
 FORMS: Final = (
     "numbers since 1970, ISO 8601, 2020/09/13, 13.09.2020, 09/13/2020, Sep 13, 2020, 20200913 and "
@@ -263,7 +274,10 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
 
 
 def _with_offsets(text: pl.Series) -> pl.Series:
-    """Names of zones replaced by their offsets: ``UTC`` by ``+0000``."""
+    """Names of zones replaced by their offsets: ``UTC`` by ``+0000``; months by their first day."""
+    for pattern, replacement in _MENDED:
+        if text.str.contains(pattern).any():
+            text = text.str.replace(pattern, replacement)
     zoned = text.str.contains(r"\d\s?[A-Z]{1,4}(?:\s\d{4})?$")
     if not zoned.any():
         return text

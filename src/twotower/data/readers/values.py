@@ -19,7 +19,7 @@ NUMBERS: Final = (
     columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
 )  # fmt: skip
 
-_WHOLE: Final = r"^[+-]?\d+(\.0*)?$"
+_WHOLE_OR_BLANK: Final = r"^([+-]?\d+(\.0*)?)?$"
 _TRAILING: Final = r"^([+-]?\d+)\.0*$"
 
 RAW_TIME: Final = "raw timestamp"
@@ -55,7 +55,8 @@ class IdReader:
 
     def _plain(self, values: pl.Series) -> pl.Series:
         text = as_text(values).str.strip_chars()
-        return text.set(text.is_in(self._missing), None) if self._missing else text
+        absent = text.is_in(self._missing).fill_null(False)
+        return text.set(absent, None) if absent.any() else text
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -85,50 +86,55 @@ def typed(
     Blank numbers become null, and so do ratings that stand for none. Beside a time stands what
     the file has, as `RAW_TIME`.
     """
-    names = [name for name in chunk.rows.columns if name != columns.LINE]
-    converted = []
-    checks = []
-    for name in names:
-        values = chunk.rows[name]
-        blank = _is_blank(values, options.missing_ids, nan=name in (*IDS, columns.RATING))
+    converted: dict[str, pl.Series] = {}
+    checks: list[Check] = []
+
+    def check(name: str, what: str, failing: pl.Series) -> None:
+        if failing.any():
+            checks.append(Check(name, what, pl.lit(failing)))
+
+    for values in chunk.rows.drop(columns.LINE):
+        name = values.name
+        text = values.str.strip_chars() if values.dtype == pl.String else None
+        missing = values.is_null()
+        if text is not None:
+            missing |= text.is_in(options.missing_ids).fill_null(False)
+        elif values.dtype.is_float() and name in (*IDS, columns.RATING):
+            missing |= values.is_nan().fill_null(False)
+        source = values if text is None else text
         if name in ids:
-            result = ids[name].text(values)
-            checks.append(Check(name, "missing", pl.lit(blank)))
-            checks.append(Check(name, "empty", pl.lit(result == "")))
-        elif name == columns.TIMESTAMP and times is not None:
-            result = times.milliseconds(values.set(blank, None) if blank.any() else values)
-        elif name == columns.EVENT:
-            result = as_text(values).str.strip_chars()
+            result = ids[name].text(source)
+            check(name, "missing", missing)
+            check(name, "empty", result == "")
         else:
-            read = as_rating if name == columns.RATING else as_number
-            result = read(values, options.decimal_comma)
-            if name == columns.RATING:
-                result = result.fill_nan(None)
-            if blank.any():
-                result = result.set(blank, None)
-        blank |= values.is_null()
-        if values.dtype == pl.String:
-            blank |= (values.str.strip_chars() == "").fill_null(True)
-        checks.append(Check(name, "wrong type", pl.lit(~blank & result.is_null())))
-        converted.append(result.alias(f"typed {name}"))
-    checked = set_aside(replace(chunk, rows=chunk.rows.with_columns(converted)), checks)
-    kept = [pl.col(f"typed {name}").alias(name) for name in names]
-    if columns.TIMESTAMP in names:
+            if text is not None:
+                missing |= text == ""
+            source = source.set(missing, None) if missing.any() else source
+            if name == columns.TIMESTAMP and times is not None:
+                result = times.milliseconds(source)
+            elif name == columns.EVENT:
+                result = as_text(source)
+            elif name == columns.RATING:
+                result = as_rating(source, options.decimal_comma)
+            else:
+                result = as_number(source, options.decimal_comma)
+        check(name, "wrong type", ~missing & result.is_null())
+        converted[name] = result
+    if not checks:
+        rows = pl.DataFrame(converted).with_columns(chunk.rows[columns.LINE])
+        if columns.TIMESTAMP in converted:
+            rows = rows.with_columns(chunk.rows[columns.TIMESTAMP].alias(RAW_TIME))
+        return replace(chunk, rows=rows)
+    beside = [result.alias(f"typed {name}") for name, result in converted.items()]
+    checked = set_aside(replace(chunk, rows=chunk.rows.with_columns(beside)), checks)
+    kept = [pl.col(f"typed {name}").alias(name) for name in converted]
+    if columns.TIMESTAMP in converted:
         kept.append(pl.col(columns.TIMESTAMP).alias(RAW_TIME))
     return replace(checked, rows=checked.rows.select(*kept, columns.LINE))
 
 
-def _is_blank(values: pl.Series, missing: Sequence[str], *, nan: bool) -> pl.Series:
-    """Where nothing stands, or a text that stands for nothing."""
-    if values.dtype == pl.String and missing:
-        return values.is_null() | values.str.strip_chars().is_in(missing).fill_null(False)
-    if values.dtype.is_float() and nan:
-        return values.is_null() | values.is_nan().fill_null(False)
-    return values.is_null()
-
-
 def _are_whole(text: pl.Series) -> bool:
-    return bool(text.drop_nulls().str.contains(_WHOLE).all())
+    return bool(text.drop_nulls().str.contains(_WHOLE_OR_BLANK).all())
 
 
 def _bytes_as_text(value: bytes) -> str:

@@ -1,1 +1,1 @@
-"""The pages of the demo; each has one function, ``show``."""
+"""Pages of the demo; each has a function ``show``."""

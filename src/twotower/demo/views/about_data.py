@@ -1,4 +1,4 @@
-"""What the model was made from: how much, how it is spread, and what was left out."""
+"""Data page: size, distributions, catalogue, and rejected rows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.opened import Opened
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.types import Array
 
@@ -17,16 +17,16 @@ _LENGTHS: Final = (1, 2, 3, 5, 8, 12, 20, 50, 100)
 _COUNTS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 500, 1000)
 
 
-def show(opened: Opened, _: DemoSettings) -> None:
+def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     """Draw the page."""
-    contents = opened.pipeline.contents
+    contents = loaded.pipeline.contents
     log = contents.histories
     users, items, events = len(contents.users), len(contents.items), len(log.items)
     cells = max(users * items, 1)
     st.html(
         cards.hero(
-            "What it learned from",
-            f"The data set “{contents.info.dataset}”: users, and what is known of their items.",
+            "Training data",
+            f"The data set “{contents.info.dataset}”: interactions and catalogue.",
         )
     )
     st.html(
@@ -35,19 +35,19 @@ def show(opened: Opened, _: DemoSettings) -> None:
                 "users": f"{users:,}",
                 "items": f"{items:,}",
                 "interactions": f"{events:,}",
-                "of all pairs, unknown": f"{1 - events / cells:.4%}",
+                "of all pairs without interaction": f"{1 - events / cells:.4%}",
                 "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
-                "the top 1% of items get": _top_share(opened.counts),
+                "the top 1% of items get": _top_share(loaded.counts),
             }
         )
     )
     st.caption(
-        "Nearly every pair of a user and an item is unknown: a recommender fills in this table."
+        "Nearly all pairs of a user and an item have no interaction: a recommender predicts them."
     )
     if events:
-        _spread(opened)
-    _catalogue(opened)
-    _left_out(opened)
+        _spread(loaded)
+    _catalogue(loaded)
+    _left_out(loaded)
 
 
 def _top_share(counts: Array) -> str:
@@ -56,8 +56,8 @@ def _top_share(counts: Array) -> str:
     return f"{int(top.sum()) / total:.0%}" if total else "–"
 
 
-def _spread(opened: Opened) -> None:
-    log = opened.pipeline.contents.histories
+def _spread(loaded: LoadedBundle) -> None:
+    log = loaded.pipeline.contents.histories
     first, second = st.columns(2)
     with first:
         st.subheader("How long are histories?")
@@ -65,11 +65,11 @@ def _spread(opened: Opened) -> None:
         charts.draw(
             charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
             what="Number of users by the length of their history",
-            reading="Most users have few items: the model has to guess from those.",
+            reading="Most users have few items, so the model must work with short histories.",
         )  # fmt: skip
     with second:
         st.subheader("How popular are items?")
-        labels, sizes = _binned(opened.counts, _COUNTS)
+        labels, sizes = _binned(loaded.counts, _COUNTS)
         charts.draw(
             charts.columns(labels, sizes, axis="interactions of an item", count="items"), "tail",
             what="Number of items by their interactions",
@@ -80,52 +80,52 @@ def _spread(opened: Opened) -> None:
         years = log.timestamps.astype("datetime64[ms]").astype("datetime64[Y]").astype(int) + 1970
         values, counts = np.unique(years, return_counts=True)
         charts.draw(
-            charts.columns([str(one) for one in values], counts.tolist(), axis="year",
+            charts.columns([str(year) for year in values], counts.tolist(), axis="year",
                            count="interactions"),
             "years", what="Interactions by year",
-            reading="Models are trained on what came first, and asked for what came last.",
+            reading="Models are trained on the earlier interactions and tested on the last.",
         )  # fmt: skip
 
 
-def _catalogue(opened: Opened) -> None:
-    codes = opened.items.categories.rows
-    if opened.categories:
+def _catalogue(loaded: LoadedBundle) -> None:
+    codes = loaded.items.categories.rows
+    if loaded.categories:
         st.subheader("What is in the catalogue?")
-        sizes = np.bincount(codes[codes >= 0], minlength=len(opened.items.names))
-        names = opened.categories[:12]
-        values = [int(sizes[opened.items.names.index(name)]) for name in names]
+        sizes = np.bincount(codes[codes >= 0], minlength=len(loaded.items.names))
+        names = loaded.categories[:12]
+        values = [int(sizes[loaded.items.names.index(name)]) for name in names]
         charts.draw(
             charts.bars([cards.short(name) for name in names], values, axis="items"), "categories",
             what="Items by category",
-            reading=f"{len(opened.categories):,} categories; "
+            reading=f"{len(loaded.categories):,} categories; "
             f"{int((codes < 0).sum()):,} items have none.",
         )  # fmt: skip
-    titles, prices = opened.items.titles.rows, opened.items.prices.rows
+    titles, prices = loaded.items.titles.rows, loaded.items.prices.rows
     st.html(
         cards.facts(
             {
                 "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
                 "items without a price": f"{int(np.isnan(prices).sum()):,}",
-                "items in no history": f"{int((opened.counts == 0).sum()):,}",
+                "items without interactions": f"{int((loaded.counts == 0).sum()):,}",
             }
         )
     )
 
 
-def _left_out(opened: Opened) -> None:
+def _left_out(loaded: LoadedBundle) -> None:
     st.subheader("What was left out, and why?")
-    summary = _summary(opened.folder, opened.manifest.info.dataset_fingerprint)
+    summary = _summary(loaded.folder, loaded.manifest.info.dataset_fingerprint)
     if summary is None:
         st.info(
-            "The prepared data set does not lie beside the bundle, so that what was rejected is "
-            "not known here. `twotower run` puts it there.",
+            "Rejected rows are not known: there is no prepared data set beside the bundle. "
+            "`twotower run` writes one.",
             icon=":material/folder_off:",
         )
         return
     rows: list[Sequence[str]] = [["rows read", f"{summary.get('read', 0):,}"]]
     rejected: Mapping[str, int] = summary.get("rejected") or {}
     rows += [[f"rejected: {reason}", f"{count:,}"] for reason, count in rejected.items()]
-    rows.append(["repeats of a pair, of which the first stays", f"{summary.get('repeats', 0):,}"])
+    rows.append(["repeated pairs (the first is kept)", f"{summary.get('repeats', 0):,}"])
     core = summary.get("k_core")
     if core and core["k"] > 0:
         why = f"with fewer than {core['k']} interactions"
@@ -140,7 +140,7 @@ def _left_out(opened: Opened) -> None:
 
 
 def _summary(bundle: Path, fingerprint: str) -> Any:
-    """What `prepare` counted, where it lies beside the bundle and is of the same data."""
+    """Counts of `prepare` from a data set beside the bundle with the same fingerprint."""
     try:
         found = json.loads((bundle.resolve().parent / "dataset" / "manifest.json").read_bytes())
         return found["summary"] if found["fingerprint"] == fingerprint else None

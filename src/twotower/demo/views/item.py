@@ -1,4 +1,4 @@
-"""One item: what is near it, by three measures, and where it lies on the map."""
+"""Item page: similar items by vector, text and co-purchase, and the catalogue map."""
 
 from typing import Final
 
@@ -6,60 +6,60 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, state
-from twotower.demo.baselines import best
-from twotower.demo.opened import Item, Opened
+from twotower.demo.loaded_bundle import Item, LoadedBundle
 from twotower.demo.settings import DemoSettings
-from twotower.types import BoolArray, FloatArray, OffsetArray
+from twotower.index import top_k_of
+from twotower.types import FloatArray
 
 _NEAR: Final = 8
 
 
-def show(opened: Opened, _: DemoSettings) -> None:
+def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
-            "One item, up close",
-            "Every item is a point. What lies near it is alike: by what the towers learned, by the "
-            "words of its description, or by its users.",
+            "Item details",
+            "Similar items by three measures: the vectors of the towers, the text, and shared "
+            "users.",
         )
     )
     text = st.text_input(
-        "Look for another item", key="item-search", type="search", live="100ms",
-        placeholder="Begin to type", icon=":material/search:",
+        "Search for another item", key="item-search", type="search", live="100ms",
+        placeholder="Start typing", icon=":material/search:",
     )  # fmt: skip
     if text.strip():
-        _choices(opened, text)
-    item = opened.shown(_chosen(opened))
-    row = opened.items.find(item.item_id)
+        _choices(loaded, text)
+    item = loaded.shown(_chosen(loaded))
+    row = loaded.items.find(item.item_id)
     with st.container(border=True, key="chosen-item"):
-        events = None if row is None else f"{opened.counts[row]:,} interactions"
-        st.html(cards.tile(item, opened.categories, note=events))
+        events = None if row is None else f"{loaded.counts[row]:,} interactions"
+        st.html(cards.tile(item, loaded.categories, note=events))
         st.button(
-            "Like it: add to my picks", key="like", icon=":material/add:", on_click=state.pick,
+            "Add to my picks", key="like", icon=":material/add:", on_click=state.pick,
             args=(item.item_id,), disabled=item.item_id in state.picks(),
         )  # fmt: skip
-    _near(opened, item, row)
-    if row is not None and row < opened.items.bundled:
-        _map(opened, item, row)
+    _near(loaded, item, row)
+    if row is not None and row < loaded.items.bundled:
+        _map(loaded, item, row)
 
 
-def _chosen(opened: Opened) -> str:
-    """The item that was asked for, or the most popular one."""
+def _chosen(loaded: LoadedBundle) -> str:
+    """The requested item, or the most popular one."""
     wanted: str = st.session_state.get(
-        state.ITEM, opened.item(int(opened.by_popularity[0])).item_id
+        state.ITEM, loaded.item(int(loaded.by_popularity[0])).item_id
     )
     return wanted
 
 
-def _choices(opened: Opened, text: str) -> None:
-    rows = opened.finder.find(text, 5).tolist()
+def _choices(loaded: LoadedBundle, text: str) -> None:
+    rows = loaded.finder.find(text, 5).tolist()
     if not rows:
-        st.info("No title is like that. Try fewer or other words.", icon=":material/search_off:")
+        st.info("No title matches. Try fewer or other words.", icon=":material/search_off:")
     with st.container(key="tt-rows-choices"):
         for row in rows:
-            item = opened.item(row)
-            st.html(cards.tile(item, opened.categories, small=True))
-            st.button("Look", key=f"look-{item.item_id}", on_click=_look, args=(item.item_id,))
+            item = loaded.item(row)
+            st.html(cards.tile(item, loaded.categories, small=True))
+            st.button("Show", key=f"look-{item.item_id}", on_click=_look, args=(item.item_id,))
 
 
 def _look(item_id: str) -> None:
@@ -67,73 +67,72 @@ def _look(item_id: str) -> None:
     st.session_state["item-search"] = ""
 
 
-def _near(opened: Opened, item: Item, row: int | None) -> None:
+def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
     found = {
         "By vector": (
-            "Nearest to its vector, which the item tower made of its id, text and features.",
-            [opened.shown(one.item_id, one.title)
-             for one in opened.engine.similar_items(item.item_id, _NEAR)],
+            "Nearest vectors of the item tower, made from id, text and features.",
+            [loaded.shown(similar.item_id, similar.title)
+             for similar in loaded.engine.similar_items(item.item_id, _NEAR)],
         )
     }  # fmt: skip
-    if row is not None and row < opened.items.bundled:
-        text = opened.items.text
+    if row is not None and row < loaded.items.bundled:
+        text = loaded.items.text
         if text is not None:
             scores = text.rows @ text.rows[row]
             found["By text"] = (
-                "Nearest in what its text means, whoever its users are.",
-                _items(opened, best(scores[: opened.items.bundled], _NEAR, _others(opened, row))),
+                "Nearest text embeddings.",
+                _best(loaded, row, scores[: loaded.items.bundled]),
             )
-        scores = opened.rivals.together(np.asarray([row]))
+        scores = loaded.baselines.together(np.asarray([row]))
         found["By shared users"] = (
-            "In the same histories most often, for how often each is in one.",
-            _items(opened, best(scores, _NEAR, _others(opened, row) & (scores > 0))),
+            "In the histories of the same users, relative to popularity.",
+            _best(loaded, row, np.where(scores > 0, scores, -np.inf)),
         )
-    shared = cards.in_how_many([[one.item_id for one in items] for _, items in found.values()])
-    st.subheader("What is like it")
+    shared = cards.in_how_many(
+        [[similar.item_id for similar in items] for _, items in found.values()]
+    )
+    st.subheader("Similar items")
     st.html(
         cards.lists(
             [cards.ranked_list(name, note, items, shared) for name, (note, items) in found.items()]
         )
     )
     st.caption(
-        "Shaded titles are in more than one list. Text finds sequels that are in no history yet; "
-        "shared users find what goes together though nothing in its text says so; the vector "
-        "learned from both."
+        "Shaded titles are in more than one list. Text finds similar items without interactions; "
+        "shared users find items that go together whatever their text; the vector is learned from "
+        "both."
     )
 
 
-def _others(opened: Opened, row: int) -> BoolArray:
-    passing = opened.items.open[: opened.items.bundled].copy()
-    passing[row] = False
-    return passing
+def _best(loaded: LoadedBundle, row: int, scores: FloatArray) -> list[Item]:
+    """Open items with the greatest scores, without the item itself and what has no score."""
+    eligible = loaded.items.open[: loaded.items.bundled] & np.isfinite(scores)
+    eligible[row] = False
+    return [loaded.item(best) for best in top_k_of(scores, _NEAR, eligible).tolist()]
 
 
-def _items(opened: Opened, rows: OffsetArray) -> list[Item]:
-    return [opened.item(row) for row in rows.tolist()]
-
-
-def _map(opened: Opened, item: Item, row: int) -> None:
-    st.subheader("Where it lies")
-    dim = opened.pipeline.contents.tower_dim
-    vector = opened.items.vectors.rows[row, :dim]
-    marked = {"this item": ("star", opened.projection.points(vector[None]))}
-    picks = [one for one in state.picks() if one in opened.pipeline.contents.items]
+def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
+    st.subheader("Catalogue map")
+    dim = loaded.pipeline.contents.tower_dim
+    vector = loaded.items.vectors.rows[row, :dim]
+    marked = {"this item": ("star", loaded.projection.points(vector[None]))}
+    picks = [item_id for item_id in state.picks() if item_id in loaded.pipeline.contents.items]
     if picks:
-        marked["you, by your picks"] = ("diamond-wide", _me(opened, picks, dim))
-    hint = "" if picks else " Pick items on the first page to see yourself on the map."
-    drawn = len(opened.map.titles)
-    few = "" if drawn == opened.items.bundled else f" The {drawn:,} most popular are drawn."
+        marked["you, by your picks"] = ("diamond-wide", _me(loaded, picks, dim))
+    hint = "" if picks else " Pick items on the first page to see your vector on the map."
+    drawn = len(loaded.map.titles)
+    few = "" if drawn == loaded.items.bundled else f" The {drawn:,} most popular are drawn."
     charts.draw(
-        charts.catalogue_map(opened.map, marked),
+        charts.catalogue_map(loaded.map, marked),
         "map",
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
-        reading="Every point is an item, placed by the two directions in which item vectors differ "
-        f"most (PCA). They hold {opened.projection.kept:.0%} of all differences, so that what is "
-        f"near on the map need not be near in truth.{few}{hint}",
+        reading="Every point is an item, placed by the first two principal components of the item "
+        f"vectors. They explain {loaded.projection.kept:.0%} of the variance, so that items near "
+        f"each other on the map need not be similar.{few}{hint}",
     )
 
 
-def _me(opened: Opened, picks: list[str], dim: int) -> FloatArray:
-    vector = opened.rivals.user_vector(picks)[:dim]
+def _me(loaded: LoadedBundle, picks: list[str], dim: int) -> FloatArray:
+    vector = loaded.baselines.user_vector(picks)[:dim]
     length = float(np.linalg.norm(vector)) or 1.0
-    return opened.projection.points(vector[None] / length)
+    return loaded.projection.points(vector[None] / length)

@@ -1,4 +1,4 @@
-"""What was measured: every figure comes from a results file."""
+"""Models page: quality, ablation and training figures from results files."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,11 +6,10 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.cache import figures_of
-from twotower.demo.figures import Figures, best_first
-from twotower.demo.opened import Opened
+from twotower.demo.figures import Figures, best_first, figures_of
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
-from twotower.demo.study import draw_steps, drawn_lines, models_by
+from twotower.demo.study_charts import draw_steps, drawn_lines, models_by
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.reporting.charts import (
     curves_chart,
@@ -27,38 +26,41 @@ from twotower.reporting.study_results import QUALITY, StudyFigures
 _TABLES: Final = {
     FULL: (
         "Full ranking",
-        "Every item that the user has not seen competes with the one that came next: the "
-        "honest figure. HR@10 is the share of users for whom it is among the first ten.",
+        "The item that came next is ranked among all items that the user has not seen. HR@10 is "
+        "the share of users for whom it is among the first ten.",
     ),
     SAMPLED: (
         "Among 100 sampled items",
-        "The item that came next competes with 100 others. The figures are much larger, and "
-        "flatter all models, so compare them with other sampled figures alone.",
+        "The item that came next is ranked among 100 random items. The figures are much larger: "
+        "compare them with other sampled figures only.",
     ),
-    "full-unmasked": ("Full ranking, seen items included", "Nothing is left out of the ranking."),
-    "new-items": ("New items", "Only items that training never saw."),
-    "new-users": ("New users", "Only people that training never saw."),
-    "known-users": ("Known users", "The same question for people that training knows."),
+    "full-unmasked": (
+        "Full ranking, seen items included",
+        "The user's seen items stay in the ranking.",
+    ),
+    "new-items": ("New items", "Targets are items held out of training."),
+    "new-users": ("New users", "Users held out of training."),
+    "known-users": ("Known users", "The same protocol for users in training."),
 }
 
 
-def show(opened: Opened, settings: DemoSettings) -> None:
+def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
             "How good is it?",
-            "Every model is asked for the one item that came next for each user and that it never "
-            "saw. All figures on this page are read from results files.",
+            "Each model ranks the held-out item that came next for a user. All figures are read "
+            "from results files.",
         )
     )
-    found = figures_of(opened, settings)
+    found = figures_of(loaded, settings)
     for path, reason in found.broken.items():
         st.warning(
             f"{cards.plain(f'{path.name} cannot be read and is left out: {reason}')}",
             icon=":material/warning:",
         )
     studies = [study for study in found.studies() if _ranked(found, study)]
-    # What was tried on validation is no result, where there are results.
+    # Validation figures are shown only where there are no others.
     studies = [study for study in studies if "validation" not in study[1]] or studies
     if not studies:
         st.info(
@@ -68,7 +70,7 @@ def show(opened: Opened, settings: DemoSettings) -> None:
         )
         return
     datasets = list(dict.fromkeys(dataset for dataset, _ in studies))
-    name = opened.manifest.info.dataset
+    name = loaded.manifest.info.dataset
     dataset = st.selectbox(
         "Data set",
         datasets,
@@ -76,36 +78,36 @@ def show(opened: Opened, settings: DemoSettings) -> None:
         key="study",
         help="The bundle's own data set comes first where it was measured.",
     )
-    for number, study in enumerate(one for one in studies if one[0] == dataset):
+    for number, study in enumerate(study for study in studies if study[0] == dataset):
         if number:
             st.divider()
             st.header(f"Split: {cards.plain(study[1])}")
-            st.markdown("Another training, so that these figures compare with each other alone.")
+            st.markdown("Another training: compare these figures with each other only.")
         _show_study(best_first(StudyFigures.of(found.of(*study))), f"study-{number}")
 
 
-@st.fragment  # so that to choose lines in one study does not draw the others again
+@st.fragment  # choosing lines in one study does not redraw the others
 def _show_study(figures: StudyFigures, key: str) -> None:
     _tables(figures, key)
     drawn = drawn_lines(figures, key)
     draw_steps(figures, drawn, key)
     if {"new-users", "known-users"} <= set(figures.protocols("")):
-        st.subheader("People that training never saw")
+        st.subheader("Users held out of training")
         charts.draw(
             charts.adapted(newcomers_chart(figures)), f"{key}-newcomers",
             what=f"{QUALITY} of each model for known and for new users",
-            reading="New users come with their history, and are other people than the known ones: "
-            "a small difference may be theirs.",
+            reading="New users come with their history and are other users than the known ones: a "
+            "small difference may be theirs.",
         )  # fmt: skip
     _study(figures, key)
     _training(figures, drawn, key)
-    for one in figures.absent:
-        st.caption(cards.plain(f"{one.model} was not measured: {one.reason}."))
+    for absent in figures.absent:
+        st.caption(cards.plain(f"{absent.model} was not measured: {absent.reason}."))
     _sources(figures)
 
 
 def _ranked(found: Figures, study: tuple[str, str]) -> bool:
-    return any(row.protocol in _TABLES for of in found.of(*study) for row in of.rows)
+    return any(row.protocol in _TABLES for file in found.of(*study) for row in file.rows)
 
 
 def _tables(figures: StudyFigures, key: str) -> None:
@@ -121,7 +123,7 @@ def _tables(figures: StudyFigures, key: str) -> None:
                     charts.adapted(models_chart(figures, protocol)),
                     f"{key}-models-{protocol}",
                     what=f"{QUALITY} of each model with its 95% interval, {protocol}",
-                    reading="A point is a model, its line the 95% interval. Where two lines do not "
+                    reading="A point is a model, its bar the 95% interval. Where two bars do not "
                     "overlap, the difference is more than chance.",
                 )
             st.html(_table(figures, protocol))
@@ -140,35 +142,34 @@ def _table(figures: StudyFigures, protocol: str) -> str:
 def _study(figures: StudyFigures, key: str) -> None:
     differences = figures.compared()
     if differences:
-        st.subheader("What each part is worth")
+        st.subheader("Ablation: what each part is worth")
         st.html(cards.lead(verdicts_in_words(figures, differences)))
         charts.draw(
             charts.adapted(differences_chart(figures)), f"{key}-ablation",
             what="Difference of each variant to its parent, with its 95% interval",
-            reading="Each line is a model against the one that it was made from. Right of zero it "
-            "is better; a hollow point means that chance alone may explain the difference.",
+            reading="Each line compares a model with its parent. Right of zero it is better; a "
+            "hollow point means that chance may explain the difference.",
         )  # fmt: skip
     if any(row.protocol == "gates" for row in figures.rows):
-        st.subheader("What the towers listen to")
+        st.subheader("Gate weights of the towers")
         charts.draw(
             charts.adapted(gates_chart(figures)), f"{key}-gates",
             what="Weights of the parts of each tower",
-            reading="A gate says how much of a tower's vector comes from each part, on average.",
+            reading="Mean share of each part in a tower's vector.",
         )  # fmt: skip
 
 
 def _training(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
     if any(name.startswith("epoch-") for name in figures.protocols("epoch-")):
-        st.subheader("How they learned")
+        st.subheader("Training curves")
         charts.draw(
             charts.adapted(curves_chart(drawn)), f"{key}-curves",
             what="Validation quality by epoch, a line a model",
-            reading="Quality on validation after each pass over the data. Training stops where it "
-            "no longer rises.",
+            reading="Validation quality after each epoch. Training stops where it no longer rises.",
         )  # fmt: skip
     timed = figures.by_model("timing", "training-seconds")
     if timed and figures.by_model(FULL, QUALITY):
-        st.subheader("What they cost")
+        st.subheader("Training time")
         charts.draw(
             charts.adapted(time_chart(figures)), f"{key}-cost",
             what="Quality of each model against its seconds of training",
@@ -176,17 +177,17 @@ def _training(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
         )  # fmt: skip
     both = figures.by_model(FULL, QUALITY), figures.by_model(SAMPLED, QUALITY)
     if len(both[0].keys() & both[1].keys()) > 1:
-        st.subheader("Do easy questions flatter?")
+        st.subheader("Sampled against full ranking")
         charts.draw(
             charts.adapted(sampled_against_full_chart(figures)), f"{key}-sampled-against-full",
             what="Quality under sampled ranking against quality under full ranking",
-            reading="A model that stands further right than up looks better among 100 sampled "
-            "items than it is among all.",
+            reading="A model further right than up looks better among 100 sampled items than among "
+            "all items.",
         )  # fmt: skip
 
 
 def _sources(figures: StudyFigures) -> None:
-    with st.expander("Where these figures come from", icon=":material/receipt_long:"):
+    with st.expander("Provenance of these figures", icon=":material/receipt_long:"):
         rows: list[Sequence[str]] = [
             [meta.command, meta.commit or "–", meta.machine, meta.started] for meta in figures.metas
         ]

@@ -1,4 +1,4 @@
-"""What an answer costs, measured here and now."""
+"""Serving page: latency by stage, hits by stage, and index comparison, measured live."""
 
 from typing import Final
 
@@ -6,9 +6,8 @@ import numpy as np
 import streamlit as st
 
 from twotower.demo import cards, charts, measure
-from twotower.demo.cache import figures_of
-from twotower.demo.figures import sizes
-from twotower.demo.opened import Opened
+from twotower.demo.figures import figures_of, sizes
+from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.evaluation.results import Row
 from twotower.index.compare import Measurement
@@ -21,30 +20,30 @@ _STAGES: Final = {
 }
 
 
-def show(opened: Opened, settings: DemoSettings) -> None:
+def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     """Draw the page."""
     st.html(
         cards.hero(
-            "What does an answer cost?",
-            "From the request to ten titles with reasons, on this machine, one request at a time, "
-            "in this process.",
+            "Serving latency",
+            "From the request to ten titles with reasons: one request at a time, in this process, "
+            "on this machine.",
         )
     )
-    # Fragments: what is asked of one part is not waited for while another is measured again.
-    _latency(opened)
-    _stages(opened)
-    _indexes(opened)
-    _larger(opened, settings)
+    # Fragments: measuring one part again does not redraw the others.
+    _latency(loaded)
+    _stages(loaded)
+    _indexes(loaded)
+    _larger(loaded, settings)
 
 
 @st.fragment
-def _latency(opened: Opened) -> None:
-    rerank = opened.pipeline.contents.reranker is not None and st.toggle(
+def _latency(loaded: LoadedBundle) -> None:
+    rerank = loaded.pipeline.contents.reranker is not None and st.toggle(
         "With re-ranking", key="measure-rerank"
     )
     st.button("Measure again", icon=":material/replay:")
     with st.spinner("Measuring …"):
-        found = measure.latency(opened.pipeline, rerank=rerank)
+        found = measure.latency(loaded.pipeline, rerank=rerank)
     times = found.milliseconds
     st.html(
         cards.facts(
@@ -53,7 +52,7 @@ def _latency(opened: Opened) -> None:
                 "median": f"{np.median(times):.2f} ms",
                 "95% are faster than": f"{np.quantile(times, 0.95):.2f} ms",
                 "a second, one thread": f"{1000 / times.mean():,.0f}",
-                "items in the index": f"{opened.pipeline.index.size:,}",
+                "items in the index": f"{loaded.pipeline.index.size:,}",
             }
         )
     )
@@ -63,24 +62,24 @@ def _latency(opened: Opened) -> None:
         "stages",
         what="Mean milliseconds of a request by stage: "
         + ", ".join(f"{stage} {spent:.2f}" for stage, spent in named.items()),
-        reading="The user tower turns the history into a vector, the index finds the items nearest "
-        "to it, and the best ten get titles and reasons. Other work on this machine makes all of "
-        "it slower.",
+        reading="The user tower turns the history into a vector, the index finds the nearest "
+        "items, and the best ten get titles and reasons. Other load on this machine slows down all "
+        "stages.",
     )
 
 
 @st.fragment
-def _stages(opened: Opened) -> None:
-    st.subheader("Which stage loses what?")
+def _stages(loaded: LoadedBundle) -> None:
+    st.subheader("Hits by stage")
     st.markdown(
-        "A second stage can only order what the first one found. Here the last item of some users "
-        "is hidden, and looked for after each stage."
+        "A second stage can only re-rank what the first has found. The last item of some users is "
+        "hidden, and searched for after each stage."
     )
-    version = opened.manifest.model_version
-    if not _asked("stage-recall", version):
+    version = loaded.manifest.model_version
+    if not _requested("stage-recall", version):
         return
-    with st.spinner("Asking for 200 users …"):
-        found = _hits(opened, version)
+    with st.spinner("Recommending for 200 users …"):
+        found = _hits(loaded, version)
     charts.draw(
         charts.bars(
             list(found.shares), [100 * share for share in found.shares.values()],
@@ -90,100 +89,99 @@ def _stages(opened: Opened) -> None:
         "stage-recall-chart",
         what="Share of users whose hidden item is found: "
         + ", ".join(f"{stage} {share:.1%}" for stage, share in found.shares.items()),
-        reading="What is not among the candidates is lost for good; the step from the candidates "
-        "to the first ten is what ranking has to win. A sample, asked as for new users: for the "
+        reading="An item that is no candidate cannot be recommended; from the candidates to the "
+        "first ten is what ranking can gain. A sample of users, served as anonymous ones: for the "
         "measured quality see Models.",
     )  # fmt: skip
 
 
 @st.fragment
-def _indexes(opened: Opened) -> None:
-    st.subheader("Which index?")
+def _indexes(loaded: LoadedBundle) -> None:
+    st.subheader("Index comparison")
     st.markdown(
-        "An exact index compares with every item. Approximate ones look at a part of them, and may "
-        "miss some."
+        "An exact index scores every item. An approximate one scores a part of them and may miss "
+        "some."
     )
-    version = opened.manifest.model_version
-    if not _asked("indexes", version):
+    version = loaded.manifest.model_version
+    if not _requested("indexes", version):
         return
     with st.spinner("Building and searching four kinds of index …"):
-        found = _compared(opened, version)
-    served = opened.pipeline.index.config.model_dump()["kind"]
+        found = _compared(loaded, version)
+    served = loaded.pipeline.index.config.model_dump()["kind"]
     named = {
-        f"{one.config.kind}{' (this bundle)' * (one.config.kind == served)}": (
-            one.latency_us,
-            one.recall,
+        f"{row.config.kind}{' (this bundle)' * (row.config.kind == served)}": (
+            row.latency_us,
+            row.recall,
         )
-        for one in found
+        for row in found
     }
     charts.draw(
         charts.points(named, x="microseconds a search", y="recall of the true ten"),
         "index-chart",
         what="Latency against recall of each index: "
         + ", ".join(f"{name} {us:.0f} µs, {recall:.1%}" for name, (us, recall) in named.items()),
-        reading="Left is faster, up is truer.",
+        reading="Further left is faster, further up has the higher recall.",
     )  # fmt: skip
     rows = [
         [
-            one.config.kind,
-            f"{one.latency_us:,.0f} µs",
-            f"{one.recall:.1%}",
-            f"{one.build_seconds:.2f} s",
+            row.config.kind,
+            f"{row.latency_us:,.0f} µs",
+            f"{row.recall:.1%}",
+            f"{row.build_seconds:.2f} s",
         ]
-        for one in found
+        for row in found
     ]
     st.html(
         cards.table(["index", "a search", "recall of the true ten", "to build"], rows, frozenset())
     )
-    st.subheader("And with more items?")
+    st.subheader("Latency by catalogue size")
     with st.spinner("Measuring at four sizes …"):
-        grown = _grown(opened, version)
+        by_size = _by_size(loaded, version)
     charts.draw(
-        charts.lines(grown, x="items", y="microseconds a search"),
+        charts.lines(by_size, x="items", y="microseconds a search"),
         "growth-chart",
         what="Time of a search by number of items, exact and HNSW",
-        reading="Both axes are logarithmic. Comparing with every item takes longer with every "
-        "item; a graph (HNSW) is walked in few more steps.",
+        reading="Both axes are logarithmic. Exact search takes time in proportion to the items; a "
+        "graph (HNSW) takes only few more steps.",
     )
 
 
 @st.fragment
-def _larger(opened: Opened, settings: DemoSettings) -> None:
-    st.subheader("In catalogues that are larger than this one")
-    found = sizes(figures_of(opened, settings), opened.manifest.info.dataset)
+def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
+    st.subheader("Larger catalogues")
+    found = sizes(figures_of(loaded, settings), loaded.manifest.info.dataset)
     if not found:
         st.caption(
-            "Nothing was measured yet. `twotower bench index --bundle BUNDLE --sizes 100000 "
-            "--sizes 1000000 --json benchmarks/results/index-NAME.json` does, and this page then "
-            "shows it."
+            "No measurements yet: `twotower bench index --bundle BUNDLE --sizes 100000 "
+            "--sizes 1000000 --json benchmarks/results/index-NAME.json` makes them."
         )
         return
-    widths = list(dict.fromkeys(one.width for one in found))
+    widths = list(dict.fromkeys(size.width for size in found))
     width = widths[-1]
     if len(widths) > 1:
         width = st.selectbox(
-            "Numbers in a vector", widths, index=len(widths) - 1, key="index-width",
-            help="The towers' part of the vectors alone, or all of it.",
+            "Vector dimension", widths, index=len(widths) - 1, key="index-width",
+            help="The towers' part of the vectors, or the whole vectors.",
         )  # fmt: skip
-    found = [one for one in found if one.width == width]
-    kinds = list(dict.fromkeys(kind for one in found for kind in one.of("us@10")))
+    found = [size for size in found if size.width == width]
+    kinds = list(dict.fromkeys(kind for size in found for kind in size.of("us@10")))
     series = {
         kind: (
-            [one.items for one in found if kind in one.of("us@10")],
-            [one.of("us@10")[kind].value for one in found if kind in one.of("us@10")],
+            [size.items for size in found if kind in size.of("us@10")],
+            [size.of("us@10")[kind].value for size in found if kind in size.of("us@10")],
         )
         for kind in kinds
     }
     largest = found[-1]
     st.markdown(
-        f"Recorded, not live: up to {largest.items:,} items, the real ones and others drawn around "
-        "them."
+        f"Recorded, not live: up to {largest.items:,} items, the real ones and synthetic ones "
+        "around them."
     )
     charts.draw(
         charts.lines(series, x="items", y="microseconds a search"), "larger-chart",
         what=f"Time of a search for ten items by number of items, {', '.join(kinds)}",
-        reading="Both axes are logarithmic. A straight line that rises one step up for each step "
-        "to the right takes twice as long for twice the items.",
+        reading="Both axes are logarithmic. A line of slope one takes twice as long for twice the "
+        "items.",
     )  # fmt: skip
     rows = [
         [
@@ -210,26 +208,26 @@ def _figure(row: Row | None, unit: str) -> str:
     return f"{row.value:,.0f} {unit}" if row.value >= 1000 else f"{row.value:.4g} {unit}"
 
 
-def _asked(name: str, version: str) -> bool:
-    """Whether the measurement was asked for: it takes a while, and starts by a button."""
-    key = f"asked-{name}-{version}"
+def _requested(name: str, version: str) -> bool:
+    """Whether the measurement was requested: it takes a while, so that a button starts it."""
+    key = f"requested-{name}-{version}"
     if st.button("Measure", key=f"measure-{name}", icon=":material/play_arrow:"):
         st.session_state[key] = True
     return bool(st.session_state.get(key))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _hits(_opened: Opened, version: str) -> measure.Hits:
-    del version  # a key of the cache
-    return measure.hits(_opened.pipeline)
+def _hits(_loaded: LoadedBundle, version: str) -> measure.Hits:
+    del version  # part of the cache key
+    return measure.hits(_loaded.pipeline)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _compared(_opened: Opened, version: str) -> list[Measurement]:
+def _compared(_loaded: LoadedBundle, version: str) -> list[Measurement]:
     del version
-    return measure.indexes(_opened.pipeline)
+    return measure.indexes(_loaded.pipeline)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
-def _grown(_opened: Opened, version: str) -> dict[str, tuple[list[int], list[float]]]:
-    return measure.growth(_opened.pipeline, _compared(_opened, version))
+def _by_size(_loaded: LoadedBundle, version: str) -> dict[str, tuple[list[int], list[float]]]:
+    return measure.latency_by_size(_loaded.pipeline, _compared(_loaded, version))

@@ -1,4 +1,4 @@
-"""One cell of the grid: a model of one seed, trained and evaluated, or found finished."""
+"""Cell of a study: a model of one seed, trained and evaluated, or read where finished."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.beyond_accuracy import ListFigures
 from twotower.evaluation.figures import Evaluation
-from twotower.models.base import Scorer
+from twotower.factors.scorer import Scorer
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES, TEXT_BASELINES
@@ -31,14 +31,14 @@ NEGATIVES: Final = "sampled-negatives.parquet"
 
 
 class Cell(Config):
-    """What is trained and evaluated."""
+    """A model and seed to train and evaluate."""
 
     model: str
     """Name of a variant or baseline."""
     seed: int = Field(0, ge=0)
     """Training seed; 0 for a baseline."""
     variant: Variant | None = None
-    """What is trained; None for a baseline, which is fitted without a training loop."""
+    """Variant to train; None for a baseline, which is fitted without a training loop."""
     text_encoder: str = "minilm"
     """Encoder of titles, for a baseline that reads them and to describe lists."""
 
@@ -53,26 +53,26 @@ class Cell(Config):
 
     @property
     def label(self) -> str:
-        """How progress and errors name it."""
+        """Name in progress and errors."""
         return self.model if self.variant is None else f"{self.model} seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
-        """Where its values are."""
+        """Folder of its values."""
         return out / "cells" / self.model / f"seed-{self.seed}"
 
     def model_folder(self, out: Path) -> Path:
-        """Where its trained model is, as `twotower.workflow.run` lays it out."""
+        """Folder of its trained model, as in `twotower.workflow.run`."""
         return out / "models" / self.model / f"seed-{self.seed}"
 
 
 class CellRecord(Config):
-    """What the manifest of a finished cell says; the values lie beside it, a file a protocol."""
+    """Manifest of a finished cell; the values lie beside it, a file a protocol."""
 
     cell: Cell
     dataset: str
     dataset_fingerprint: str
     asked: tuple[str, ...]
-    """Protocols that were asked for; one that the data do not allow has no values."""
+    """Protocols that were requested; those that the data do not allow have no values."""
     metrics: tuple[str, ...]
     means: dict[str, dict[str, float]]
     """Protocol → metric → mean over the queries."""
@@ -87,10 +87,10 @@ class CellRecord(Config):
 def run_cell(
     cell: Cell, dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
 ) -> CellRecord:
-    """Train, evaluate and write a cell; what an earlier call finished is not done again.
+    """Train, evaluate and write a cell; work of an earlier call is not repeated.
 
-    The model and its checkpoints lie in ``cell.model_folder(out)``: training that was killed
-    goes on from there.
+    The model and its checkpoints lie in ``cell.model_folder(out)``: killed training
+    resumes from there.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def run_cell(
 def _scorer(
     cell: Cell, dataset: Dataset, out: Path, reporter: Reporter
 ) -> tuple[Scorer, dict[str, Any] | None, dict[str, dict[str, float]]]:
-    """The model, with its training history and gates where it has some."""
+    """The scorer, with its training history and gates where it has them."""
     if cell.variant is not None:
         trained = trained_model(
             cell.variant,
@@ -159,7 +159,7 @@ def _scorer(
 
 
 def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord | None:
-    """The record of a cell that is there, or None.
+    """The record of a cell, or None where it is not finished.
 
     Raises
     ------

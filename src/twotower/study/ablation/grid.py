@@ -1,4 +1,4 @@
-"""What a study consists of: which cells, in which order, and which models have to be left out."""
+"""Grid of a study: cells, their order, and models that the data set does not allow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ from twotower.workflow.models import named_variant
 from twotower.workflow.variants import STUDY
 
 PARENTS: Mapping[str, str | None] = {step.name: step.parent for step in STUDY}
-"""Name → the model that it is compared with."""
+"""Model → its parent, which it is compared with."""
 CHANGES: Mapping[str, str] = {step.name: step.change for step in STUDY}
-"""Name → what is done otherwise, in words."""
+"""Model → its change, in words."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Grid:
 
 
 def default_models() -> tuple[str, ...]:
-    """The usual baselines, then the whole study."""
+    """The default baselines, then the whole study."""
     return (*DEFAULT_BASELINES, *PARENTS)
 
 
 def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) -> Grid:
-    """The grid of some models, and of the models that they learn from.
+    """The grid of some models and their teachers.
 
     Parameters
     ----------
     seeds
-        Name of a variant or baseline → number of training seeds, from 0; a baseline has one
-        cell whatever is asked. The grid is in the order of the study, baselines first.
+        Name of a variant or baseline → number of training seeds, from 0; a baseline always has
+        one cell. The grid is in the order of the study, baselines first.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
     cells: dict[Cell, tuple[Cell, ...]] = {}
     absent: dict[str, str] = {}
     place = {name: number for number, name in enumerate(PARENTS)}
-    for model, count in sorted(seeds.items(), key=lambda asked: place.get(asked[0], -1)):
+    for model, count in sorted(seeds.items(), key=lambda item: place.get(item[0], -1)):
         if count < 1:
             raise InputError(f"seeds of {model!r} must be at least 1, got {count}")
         if model in BASELINES or model in TEXT_BASELINES:
@@ -90,7 +90,7 @@ def _add(cell: Cell, cells: dict[Cell, tuple[Cell, ...]]) -> None:
     teachers = tuple(
         cell.vary(model=name, variant=named_variant(name, cell.text_encoder))
         for name in cell.variant.teachers
-        if name not in BASELINES  # fitted where it is needed, in no time
+        if name not in BASELINES  # fitted where it is needed, in seconds
     )
     for teacher in teachers:
         _add(teacher, cells)

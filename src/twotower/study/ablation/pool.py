@@ -1,4 +1,4 @@
-"""Run cells in processes, some at a time, teachers before those that learn from them."""
+"""Process pool for the cells of a study, teachers before their students."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from twotower.study.ablation.cell import Cell
-from twotower.study.ablation.worker import Request
+from twotower.study.ablation.worker import CellRequest
 from twotower.workflow.progress import Bar, Reporter
 
 WORKER: Final = "twotower.study.ablation.worker"
@@ -55,15 +55,15 @@ def run_cells(
 ) -> dict[Cell, str]:
     """Run ``cells`` in processes of their own, ``jobs`` at a time.
 
-    A process that fails, or is killed for want of memory, costs its own cell and those that
-    need it; the rest goes on. When this function ends early, by an interruption or an error,
-    the processes end with it.
+    A process that fails, or is killed for lack of memory, costs its own cell and those that need
+    it; the others continue. When this function ends early, by an interruption or an error, it
+    kills the processes.
 
     Parameters
     ----------
     needs
-        Cells that must be finished before a cell can start; one that is not among ``cells`` is
-        finished already.
+        Cells that must be finished before a cell can start; those not in ``cells`` are finished
+        already.
     jobs
         Processes at a time; each gets an equal share of `usable_cores` as threads, at least one.
 
@@ -82,17 +82,17 @@ def run_cells(
         names = ", ".join(cell.label for cell in running)
         grid(len(done) + len(failures), len(cells), f"now: {names}" if names else "")
 
-    with _ended_together(running):
+    with _killed_at_exit(running):
         while waiting or running:
             for cell in list(waiting):
                 lost = next((need for need in needs.get(cell, ()) if need in failures), None)
                 if lost is not None:
                     waiting.remove(cell)
-                    failures[cell] = f"not run, for it learns from {lost.label}, which failed"
+                    failures[cell] = f"not run, because its teacher {lost.label} failed"
                     reporter.failure(f"{cell.label}: {failures[cell]}")
                 elif len(running) < jobs and not unfinished & set(needs.get(cell, ())):
                     waiting.remove(cell)
-                    request = Request(cell=cell, out=out, protocols=tuple(protocols))
+                    request = CellRequest(cell=cell, out=out, protocols=tuple(protocols))
                     running[cell] = _start(request, threads, events)
             draw()
             if not running:
@@ -101,7 +101,7 @@ def run_cells(
             if isinstance(event, _Ended):
                 ended = running.pop(event.cell)
                 for bar in ended.bars.values():
-                    bar(1, 1, "")  # over, whether it got to its end or not
+                    bar(1, 1, "")  # closed, finished or not
                 reason = _reason(ended)
                 if reason is None:
                     done.add(event.cell)
@@ -115,7 +115,7 @@ def run_cells(
     return failures
 
 
-def _start(request: Request, threads: int, events: _Events) -> _Running:
+def _start(request: CellRequest, threads: int, events: _Events) -> _Running:
     cell = request.cell
     log = request.out / "logs" / f"{cell.model}-seed-{cell.seed}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -133,12 +133,12 @@ def _start(request: Request, threads: int, events: _Events) -> _Running:
     assert process.stdout is not None
     process.stdin.write(request.model_dump_json() + "\n")
     process.stdin.flush()
-    listen = threading.Thread(target=_listen, args=(cell, process.stdout, events), daemon=True)
-    listen.start()
+    reader = threading.Thread(target=_read_events, args=(cell, process.stdout, events), daemon=True)
+    reader.start()
     return _Running(process, log)
 
 
-def _listen(cell: Cell, stream: IO[str], events: _Events) -> None:
+def _read_events(cell: Cell, stream: IO[str], events: _Events) -> None:
     with stream:
         for line in stream:
             events.put((cell, json.loads(line)))
@@ -169,18 +169,18 @@ def _reason(ended: _Running) -> str | None:
 
 
 @contextmanager
-def _ended_together(running: Mapping[Cell, _Running]) -> Iterator[None]:
+def _killed_at_exit(running: Mapping[Cell, _Running]) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in running.values():
-            one.process.kill()
-        for one in running.values():
-            _closed(one.process)
+        for worker in running.values():
+            worker.process.kill()
+        for worker in running.values():
+            _closed(worker.process)
 
 
 def _closed(process: subprocess.Popen[str]) -> int:
-    """Exit status of a process that is at its end, with its input closed."""
+    """Exit status of a process that has ended, with its input closed."""
     status = process.wait()
     if process.stdin is not None:
         process.stdin.close()

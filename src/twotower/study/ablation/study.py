@@ -1,11 +1,13 @@
-"""`ablate`: run the grid, compare every variant with its parent, write the results."""
+"""Ablation study: run the grid and compare every variant with its parent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import polars as pl
+from filelock import FileLock, Timeout
 
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
@@ -15,7 +17,6 @@ from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
 from twotower.study.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
 from twotower.study.ablation.grid import CHANGES, PARENTS, Grid, default_models, make_grid
-from twotower.study.ablation.lock import only_one
 from twotower.study.ablation.pool import run_cells, usable_cores
 from twotower.study.ablation.summary import ModelFigures, differences, model_figures
 from twotower.workflow.evaluation import Evaluator, split_name
@@ -30,7 +31,7 @@ MEANS: Final = "cells.parquet"
 
 @dataclass(frozen=True)
 class Study:
-    """What `ablate` found."""
+    """Results of `ablate`."""
 
     dataset: str
     rows: list[Row]
@@ -39,7 +40,7 @@ class Study:
     failures: Mapping[str, str]
     """Cell → why it failed; figures are of the others."""
     models: Mapping[str, str]
-    """Models that are compared or left out → how each differs from its parent, in words."""
+    """Models that are compared or left out → change from the parent, in words."""
     threads: int
     """Threads that each cell had."""
 
@@ -57,8 +58,8 @@ def ablate(
 ) -> Study:
     """Train and evaluate a grid of models and seeds, and compare each with its parent.
 
-    Called again with the same ``out``, it goes on where it stopped: a finished cell is read, a
-    half-trained model goes on from its checkpoint. ``out`` may be a folder of `run`, whose
+    Called again with the same ``out``, it resumes: finished cells are read, half-trained models
+    continue from their checkpoints. ``out`` may be a folder of `run`, whose
     models are then taken as they are.
 
     Parameters
@@ -86,11 +87,34 @@ def ablate(
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be at least 1, got {jobs}")
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
-    by_name(protocols)  # an unknown name is no reason to prepare anything
-    with only_one(out):
+    by_name(protocols)  # before anything is prepared
+    with study_lock(out):
         dataset = study_dataset(source, out / "dataset", settings, reporter)
         grid = make_grid(seeds, dataset, text_encoder=text_encoder)
         return _run(grid, dataset, out, protocols, jobs, reporter)
+
+
+@contextmanager
+def study_lock(out: Path) -> Iterator[None]:
+    """Hold a study's folder; the lock ends with the process, however it ends.
+
+    Raises
+    ------
+    InputError
+        Where another process holds it: two would train the same cells into the same files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another study is running in {out}", "wait for it, or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run(
@@ -129,7 +153,7 @@ def _run(
 
 
 def cell_figures(out: Path) -> dict[tuple[str, int], dict[str, float]]:
-    """What `ablate` measured, cell by cell: model and seed → ``protocol.metric`` → mean."""
+    """Figures of `ablate` cell by cell: model and seed → ``protocol.metric`` → mean."""
     figures: dict[tuple[str, int], dict[str, float]] = {}
     for row in pl.read_parquet(out / MEANS).iter_rows(named=True):
         name = f"{row['protocol']}.{row['metric']}"
@@ -140,7 +164,7 @@ def cell_figures(out: Path) -> dict[tuple[str, int], dict[str, float]]:
 def study_dataset(
     source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
 ) -> Dataset:
-    """Prepare ``source`` to ``folder``; what is prepared already is copied there."""
+    """Prepare ``source`` to ``folder``, or copy it there where it is prepared."""
     if not (source / "manifest.json").exists():
         return prepared_dataset(source, folder, settings, reporter)
     dataset = Dataset.load(source)
@@ -164,10 +188,9 @@ def _finished(
 def _share_inputs(
     cells: Sequence[Cell], dataset: Dataset, out: Path, protocols: Sequence[str], reporter: Reporter
 ) -> dict[str, str]:
-    """Make once what several cells would each make for themselves.
+    """Make the inputs that cells share: sampled negatives, text and image vectors.
 
-    That is the sampled negatives and the vectors of texts and images. Returned are the models
-    for which no image can be had.
+    Returned are the models for which there are no images, with the reason.
     """
     Evaluator(
         dataset,

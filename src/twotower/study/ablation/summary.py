@@ -1,4 +1,4 @@
-"""From finished cells to figures: the rows of a model, and differences to its parent."""
+"""Figures from finished cells: rows of a model, and differences to its parent."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from twotower.evaluation.bootstrap import bootstrap_interval
 from twotower.evaluation.figures import Evaluation, result_rows
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.evaluation.results import Difference, Row, verdict
-from twotower.evaluation.significance import holm_bonferroni, sign_flip_test
+from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
 from twotower.study.ablation.cell import CellRecord, read_evaluation
 from twotower.training.progress import TrainingState
 from twotower.types import DoubleArray
@@ -22,7 +21,7 @@ TESTED_METRICS: Final[tuple[str, ...]] = ("HR@10", "NDCG@10")
 
 
 class ModelFigures(NamedTuple):
-    """What a model's cells say together."""
+    """Figures of a model over its cells."""
 
     rows: list[Row]
     tested: Mapping[str, DoubleArray]
@@ -33,12 +32,12 @@ class ModelFigures(NamedTuple):
 
 
 def model_figures(records: Sequence[CellRecord], out: Path, split: str) -> ModelFigures:
-    """Rows of one model from its finished cells, and what is needed to compare it.
+    """Rows of a model from its finished cells, and values for comparing it.
 
     Parameters
     ----------
     records
-        One a seed, in the order of the seeds; what all of them measured is reported.
+        One per seed, in the order of seeds; protocols that all of them have are reported.
     """
     cell = records[0].cell
     shared = set.intersection(*(set(record.means) for record in records))
@@ -73,16 +72,16 @@ def differences(
         for protocol in own.tested:
             if protocol in figures[parent].tested:
                 found += _compared(model, parent, protocol, own, figures[parent])
-    corrected = holm_bonferroni([float(str(one["p"])) for one in found])
+    corrected = holm_bonferroni([float(str(row["p"])) for row in found])
     return [
         Difference.model_validate(
             {
-                **one,
+                **row,
                 "p_corrected": float(p),
-                "verdict": verdict(float(str(one["value"])), float(p)),
+                "verdict": verdict(float(str(row["value"])), float(p)),
             }
         )
-        for one, p in zip(found, corrected, strict=True)
+        for row, p in zip(found, corrected, strict=True)
     ]
 
 

@@ -1,8 +1,7 @@
-"""A process that runs one cell: a request on standard input, reports as JSON lines on output.
+"""Worker process of a study's cell: a request on standard input, JSON lines on output.
 
-Standard input stays open for as long as whoever started the process lives. Its end means that
-nobody waits for the cell any more, and the process ends at once: a grid that was killed leaves
-nothing behind that would meet the next one at the same files.
+Standard input stays open while the parent process lives. Its end means that the parent was
+killed, and the worker exits at once: it must not write the same files as a restarted study.
 """
 
 import json
@@ -21,11 +20,11 @@ from twotower.study.ablation.cell import Cell, run_cell
 from twotower.workflow.progress import Bar, BarReporter
 
 SECONDS_BETWEEN: Final = 0.3
-"""Least time between two reports of a bar that is not full."""
+"""Least time between two reports of an unfinished bar."""
 
 
-class Request(Config):
-    """What a worker is asked to do."""
+class CellRequest(Config):
+    """The cell that a worker runs."""
 
     cell: Cell
     out: Path
@@ -40,11 +39,11 @@ class LineReporter(BarReporter):
         self._stream, self._clock = stream, clock
 
     def note(self, text: str) -> None:
-        """One finished fact."""
+        """A line of information."""
         self._send(note=text)
 
     def failure(self, text: str) -> None:
-        """Something that did not work."""
+        """A failure."""
         self._send(failure=text)
 
     def bar(self, label: str) -> Bar:
@@ -66,11 +65,11 @@ class LineReporter(BarReporter):
 
 def main() -> int:
     """Entry point: 0 done, 1 failed with the reason in the last line on standard error."""
-    # What libraries print must not get between the reports.
+    # Output of libraries must not mix with the reports.
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    request = Request.model_validate_json(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    request = CellRequest.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         dataset = Dataset.load(request.out / "dataset")
         run_cell(request.cell, dataset, request.out, request.protocols, LineReporter(reports))
@@ -80,7 +79,7 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.read()
     os._exit(1)
 

@@ -11,7 +11,7 @@ from twotower.training.negatives.base import (
     NegativeSampler,
     NegativesConfig,
 )
-from twotower.training.negatives.candidates import Candidates
+from twotower.training.negatives.candidates import AllItems, Candidates
 from twotower.training.negatives.curriculum import Curriculum, Stage
 from twotower.training.negatives.hard import Hard
 from twotower.training.negatives.pairs import PairSet
@@ -28,6 +28,7 @@ NEGATIVES: Final = ConfigRegistry(
         "popularity": "twotower.training.negatives.sampled:Popularity",
         "mixed": "twotower.training.negatives.sampled:Mixed",
         "candidates": "twotower.training.negatives.candidates:Candidates",
+        "all_items": "twotower.training.negatives.candidates:AllItems",
         "queue": "twotower.training.negatives.queue:Queue",
         "hard": "twotower.training.negatives.hard:Hard",
         "curriculum": "twotower.training.negatives.curriculum:Curriculum",
@@ -40,6 +41,7 @@ Negatives = Annotated[NegativesConfig, BeforeValidator(NEGATIVES.parse), Seriali
 
 __all__ = [
     "NEGATIVES",
+    "AllItems",
     "Candidates",
     "Curriculum",
     "Drawn",

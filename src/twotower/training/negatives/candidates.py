@@ -1,4 +1,4 @@
-"""One list of candidates for a whole batch: its distinct positives, and a draw beside them."""
+"""One list of candidates for a whole batch: its positives and a draw, or the whole catalogue."""
 
 from typing import Literal
 
@@ -32,6 +32,35 @@ class Candidates(NegativesConfig):
         weights = self.sampled.weights(train, num_items)
         return DistinctCandidates(
             train_shares(train, num_items), weights / weights.sum(), self.sampled.count
+        )
+
+
+class AllItems(NegativesConfig):
+    """Every item of the catalogue: with `SampledSoftmax` the full softmax, exactly.
+
+    For a catalogue of few thousand items it costs about as much as a sample.
+    """
+
+    kind: Literal["all_items"] = "all_items"
+
+    def fit(self, train: Histories, num_items: int) -> NegativeSampler:
+        """Count the items."""
+        del train
+        return WholeCatalogue(num_items)
+
+
+class WholeCatalogue:
+    """Each item is a candidate once, whatever the batch."""
+
+    def __init__(self, num_items: int) -> None:
+        self._items = np.arange(num_items, dtype=np.int64)
+
+    def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
+        """All items; once a batch is ``1 / B`` in units of the batch."""
+        del users, rng, epoch
+        log_q = np.full(len(self._items), -np.log(len(positives)), dtype=np.float32)
+        return none_drawn(log_q[positives], in_batch=False)._replace(
+            shared=self._items, shared_log_q=log_q
         )
 
 

@@ -1,9 +1,11 @@
-"""A bundle that is being shown, and what is worked out from it once."""
+"""Loaded bundle of the demo, with data derived from it once and cached."""
 
+import gc
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Thread
 from typing import Final, Self
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy as np
 from twotower.bundle.comparison_models import Peer
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import Bundle, load_bundle
-from twotower.demo.baselines import Rivals
+from twotower.demo.baselines import Baselines
 from twotower.demo.engine import Engine, InProcess, OverHttp
 from twotower.demo.finder import TitleFinder
 from twotower.demo.projection import CatalogueMap, Projection
@@ -22,16 +24,19 @@ from twotower.inference.item_table import ItemTable
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
+from twotower.service.trim_memory import settle
 from twotower.types import BoolArray, OffsetArray
 
+WARMING: Final = "twotower-warm"
+"""Name of the thread that prepares a bundle's cached data."""
 MAPPED: Final = 6000
-"""Points that a browser draws without a pause."""
+"""Points that a browser draws without delay."""
 _EXAMPLES: Final = 50
 
 
 @dataclass(frozen=True)
 class Item:
-    """What is shown of an item; None where the catalogue does not say."""
+    """Item data that is shown; None where the catalogue lacks it."""
 
     item_id: str
     title: str
@@ -40,8 +45,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A bundle, ready to be shown. What costs something is worked out at first use, and kept.
+class LoadedBundle:
+    """A bundle with its pipeline; expensive properties are computed at first use and kept.
 
     Attributes
     ----------
@@ -50,11 +55,11 @@ class Opened:
     manifest
         Its manifest.
     pipeline
-        Over its contents.
+        Serves the bundle's contents.
     engine
-        Who answers.
+        Answers requests.
     served
-        The model version that answers.
+        Model version of the engine.
     """
 
     folder: Path
@@ -91,22 +96,22 @@ class Opened:
 
     @cached_property
     def finder(self) -> TitleFinder:
-        """Finds titles."""
+        """Title search."""
         return TitleFinder(self.items.titles.rows.tolist(), self.counts)
 
     @cached_property
     def scenarios(self) -> list[Scenario]:
-        """First picks."""
+        """Suggested first picks."""
         return scenarios(self.items, self.counts)
 
     @cached_property
-    def rivals(self) -> Rivals:
-        """Simpler models."""
-        return Rivals(self.pipeline.contents)
+    def baselines(self) -> Baselines:
+        """Simpler models and parts of the served one."""
+        return Baselines(self.pipeline.contents)
 
     @cached_property
     def peers(self) -> dict[str, Peer]:
-        """Other models by name that the bundle carries to be compared with."""
+        """Name → comparison model that the bundle carries."""
         return Bundle(self.folder, self.manifest, self.pipeline.contents).peers()
 
     @cached_property
@@ -122,7 +127,7 @@ class Opened:
 
     @cached_property
     def example_users(self) -> list[str]:
-        """Users with histories long enough to tell something, short enough to read."""
+        """Users whose histories are long enough to be informative and short enough to read."""
         contents = self.pipeline.contents
         lengths = contents.histories.lengths
         fit = np.flatnonzero((lengths >= 8) & (lengths <= 20))
@@ -132,25 +137,28 @@ class Opened:
 
     @cached_property
     def found_users(self) -> list[str]:
-        """Those of the examples whose last item is among ten that their other items lead to."""
-        users = [self.pipeline.contents.users.index(one) for one in self.example_users]
-        asked = [self.pipeline.contents.histories.row(user).tolist() for user in users]
+        """Example users whose last item is among the ten best for their other items."""
+        users = [self.pipeline.contents.users.index(user) for user in self.example_users]
+        histories = [self.pipeline.contents.histories.row(user).tolist() for user in users]
         fit = [
-            place for place, rows in enumerate(asked) if len(rows) > 1 and rows[-1] not in rows[:-1]
+            place
+            for place, rows in enumerate(histories)
+            if len(rows) > 1 and rows[-1] not in rows[:-1]
         ]
         requests = [
-            Request(history=[self.item(row).item_id for row in asked[place][:-1]]) for place in fit
+            Request(history=[self.item(row).item_id for row in histories[place][:-1]])
+            for place in fit
         ]
         ranked = self.pipeline.rank(requests, RecommendOptions(10)) if requests else []
         return [
             self.example_users[place]
-            for place, of in zip(fit, ranked, strict=True)
-            if asked[place][-1] in of.items.tolist()
+            for place, answer in zip(fit, ranked, strict=True)
+            if histories[place][-1] in answer.items.tolist()
         ]
 
     @cached_property
     def map(self) -> CatalogueMap:
-        """The most popular items on the map, in the colours of the largest categories."""
+        """Map of the most popular items, coloured by the largest categories."""
         rows = np.sort(self.by_popularity[:MAPPED])
         names = self.categories[: len(COLOURS)]
         of = {self.items.names.index(name): number for number, name in enumerate(names)}
@@ -164,14 +172,14 @@ class Opened:
 
     @cached_property
     def categories(self) -> list[str]:
-        """Names, most items first."""
+        """Category names, largest first."""
         codes = self.items.categories.rows
         sizes = np.bincount(codes[codes >= 0], minlength=len(self.items.names))
         return [self.items.names[code] for code in np.argsort(-sizes, kind="stable").tolist()]
 
     @cached_property
     def prices(self) -> list[float]:
-        """Steps for a price limit: round numbers at five shares of the catalogue."""
+        """Choices of a price limit: rounded quantiles of the catalogue."""
         known = self.items.prices.rows[np.isfinite(self.items.prices.rows)]
         if not len(known):
             return []
@@ -179,7 +187,7 @@ class Opened:
         return sorted({float(f"{step:.1g}") for step in steps.tolist() if step > 0})
 
     def warm(self) -> None:
-        """Make ready what is otherwise made at first use; what is broken is said then."""
+        """Compute the cached properties ahead; errors are raised at first use instead."""
         with suppress(TwoTowerError):
             self.pipeline.warm()
         with suppress(TwoTowerError):
@@ -187,7 +195,7 @@ class Opened:
         _ = self.items.franchises, self.map, self.found_users
 
     def item(self, row: int) -> Item:
-        """What is shown of a row."""
+        """Item of a row."""
         code, price = int(self.items.categories.rows[row]), float(self.items.prices.rows[row])
         item_id = self.items.ids.rows[row]
         return Item(
@@ -198,12 +206,32 @@ class Opened:
         )
 
     def shown(self, item_id: str, title: str | None = None) -> Item:
-        """What is shown of an id, also of one that a service has and the bundle has not."""
+        """Item of an id, also of an id that a service has and the bundle lacks."""
         row = self.items.find(item_id)
         return self.item(row) if row is not None else Item(item_id, title or item_id, None, None)
 
     def without(self, item_ids: list[str]) -> BoolArray:
-        """``(items,)`` all open items but these."""
+        """``(items,)`` mask of all open items without these."""
         passing = self.items.open.copy()
         passing[self.items.indices(item_ids)] = False
         return passing
+
+
+@lru_cache(maxsize=2)
+def open_once(folder: str, version: str, api: str | None, api_key: str | None) -> LoadedBundle:
+    """Load a bundle once per version: a bundle saved anew to the folder is loaded again.
+
+    Data of the first page is ready on return; a thread prepares the rest.
+    """
+    del version
+    loaded = LoadedBundle.of(Path(folder), api, api_key)
+    _ = loaded.finder, loaded.scenarios, loaded.baselines.popularity
+    gc.freeze()  # the garbage collector need not traverse this while the rest is prepared
+    Thread(target=_warm, args=(loaded,), name=WARMING, daemon=True).start()
+    return loaded
+
+
+def _warm(loaded: LoadedBundle) -> None:
+    """Prepare the rest, and release the memory of a replaced bundle."""
+    loaded.warm()
+    settle()

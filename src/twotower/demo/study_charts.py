@@ -1,4 +1,4 @@
-"""Figures of one study over the steps of a scale, and as tables with intervals."""
+"""Line charts and tables of a study: by history length, by activity, new users."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +13,7 @@ from twotower.reporting.charts import lines_chart
 from twotower.reporting.study_results import QUALITY, StudyFigures
 
 _MOST_LINES: Final = 6
-"""Models that a chart of lines begins with."""
+"""Models that a line chart shows at first."""
 
 
 class _Steps(NamedTuple):
@@ -29,10 +29,10 @@ class _Steps(NamedTuple):
 _STEPS: Final = (
     _Steps(
         "Cold start",
-        "newest items of the history that the model is told",
+        "newest items of the history that the model gets",
         {name: name.removeprefix("history-") for name in GROUPS["cold-start"]},
-        "How much each model makes of few items, of the same users: the left end is nearest to "
-        "somebody new.",
+        "Quality for the same users with ever longer histories: the left end is closest to a "
+        "cold-start user.",
     ),
     _Steps(
         "By activity",
@@ -44,21 +44,23 @@ _STEPS: Final = (
         "New users, by history",
         "items in the history",
         {name: name.removeprefix("new-users-") for name in segment_names("new-users")},
-        "People that training never saw, who come with their history.",
+        "Users held out of training, known by their history alone.",
     ),
 )
 
 
 def drawn_lines(figures: StudyFigures, key: str) -> StudyFigures:
-    """The models that are drawn as lines, at first the best ones and the weakest."""
+    """Figures of the models drawn as lines: at first the best ones and the weakest."""
     lines = [name for steps in _STEPS for name in steps.labels] + figures.protocols("epoch-")
-    there = {row.model for row in figures.rows if row.protocol in set(lines)}
-    models = [model for model in dict.fromkeys(row.model for row in figures.rows) if model in there]
+    measured = {row.model for row in figures.rows if row.protocol in set(lines)}
+    models = [
+        model for model in dict.fromkeys(row.model for row in figures.rows) if model in measured
+    ]
     if len(models) <= _MOST_LINES:
         return figures
     chosen = st.multiselect(
         "Models drawn as lines", models, [*models[: _MOST_LINES - 1], models[-1]], key=f"{key}-of",
-        help="In the charts below that have a line a model.",
+        help="For the line charts below.",
     )  # fmt: skip
     return replace(figures, rows=[row for row in figures.rows if row.model in chosen])
 

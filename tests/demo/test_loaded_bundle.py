@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import twotower.demo
-from twotower.demo.cache import WARMING, open_once
+from twotower.demo.loaded_bundle import WARMING, open_once
 
 
 def test_a_click_does_not_wait_until_garbage_is_collected(bundle_folder: Path) -> None:

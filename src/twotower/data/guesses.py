@@ -1,0 +1,84 @@
+"""Guesses of what the unread columns of a log or catalogue are, from their first values."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from twotower.data import columns
+from twotower.data.readers.mapping import Columns
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.tables import read_table
+
+_LOOKED_AT: Final = 500
+_MOST_KINDS: Final = 12
+_FLAGS: Final = frozenset(("true", "false", "True", "False", "0", "1"))
+_SURE: Final = 0.9
+_DATE: Final = re.compile(
+    r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|[A-Z][a-z]{2} )"
+)
+_EPOCH: Final = re.compile(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$")
+
+
+def first_values(
+    path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
+) -> dict[str, list[str]]:
+    """The first values of columns as text, without blanks."""
+    if not names:
+        return {}
+    # Under names that are no column's, so that nothing is converted.
+    found = Columns({f"value of {name}": name for name in names}, present)
+    chunk = next(iter(read_table(path, found, options)), None)
+    if chunk is None:
+        return {name: [] for name in names}
+    values = {}
+    for name in names:
+        column = chunk.rows[f"value of {name}"].drop_nulls()
+        texts = (str(value).strip() for value in islice(column, _LOOKED_AT))
+        values[name] = [text for text in texts if text]
+    return values
+
+
+def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
+    """The first column of dates, or of numbers that are times since 1970 in our days."""
+    for name, texts in values.items():
+        times = sum(bool(_DATE.match(text) or _EPOCH.match(text)) for text in texts)
+        if texts and times >= _SURE * len(texts):
+            return name
+    return None
+
+
+def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
+    """The first column of a few words that repeat, and the words, the most frequent first."""
+    for name, texts in values.items():
+        counts = Counter(texts)
+        words = not any(mark.isdigit() for text in counts for mark in text)
+        if 1 < len(counts) <= _MOST_KINDS and len(texts) > 2 * len(counts) and words:
+            return name, [word for word, _ in counts.most_common()]
+    return None
+
+
+def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) -> dict[str, str]:
+    """Columns of a catalogue that are likely dates of release, or categories."""
+    guesses: dict[str, str] = {}
+    for name, texts in values.items():
+        if not texts:
+            continue
+        dates = sum(bool(_DATE.match(text)) for text in texts)
+        counts = Counter(texts)
+        if columns.RELEASED not in read and dates >= _SURE * len(texts):
+            guesses.setdefault("released", name)
+        elif columns.CATEGORY not in read and not set(counts) <= _FLAGS:
+            listed, few = texts[0].startswith("["), 1 < len(counts) <= len(texts) / 10
+            if listed or few:
+                guesses.setdefault("category", name)
+    return guesses
+
+
+def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> dict[str, str]:
+    """The first columns that could hold ids, for users and items where these are missing."""
+    wanted = [field for field in ("user", "item") if field in missing]
+    could = [name for name, texts in values.items() if texts and not any("." in x for x in texts)]
+    return dict(zip(wanted, could, strict=False)) if len(could) == len(wanted) else {}

@@ -1,0 +1,66 @@
+"""A trained model beside simple baselines, on validation, and what to do where one is better."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from twotower.data import Dataset
+from twotower.evaluation.protocols import validation_ndcg
+from twotower.models.base import Scorer
+from twotower.training.fit import Trained
+from twotower.workflow.baselines import BASELINES
+from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.reranking import TwoStages, fitted_blend
+
+FLOOR: Final = ("popularity", "item-knn", "ease")
+EASE_ITEMS: Final = 5_000
+"""Trained items up to which EASE is among them: it inverts a matrix of as many rows."""
+MOST_USERS: Final = 20_000
+
+
+def warn_below_baselines(
+    name: str, trained: Trained, dataset: Dataset, reporter: Reporter
+) -> dict[str, float]:
+    """Say in words where a baseline is better than a model with towers.
+
+    Returns
+    -------
+    Validation NDCG@10 of the model, under its name, and of each baseline; empty for a model
+    without towers.
+    """
+    if not trained.variant.model.has_towers:
+        return {}
+
+    def measured(scorer: Scorer) -> float:
+        return validation_ndcg(scorer, dataset, max_queries=MOST_USERS)
+
+    scorer = trained.module.scorer()
+    found = {name: measured(scorer)}
+    small = len(np.unique(dataset.train.items)) <= EASE_ITEMS
+    for baseline in FLOOR if small else FLOOR[:-1]:
+        found[baseline] = measured(BASELINES[baseline](dataset.train, len(dataset.items)))
+    best = max(found, key=lambda model: found[model])
+    if best != name:
+        again = measured(TwoStages(scorer, fitted_blend(trained, dataset, Silent())))
+        reporter.failure(" ".join(_words(name, best, found, again)))
+    return found
+
+
+def _words(name: str, best: str, found: dict[str, float], again: float) -> Iterator[str]:
+    yield (
+        f"{best} is better than {name} on this data set: validation NDCG@10 {found[best]:.4f} "
+        f"against {found[name]:.4f};"
+    )
+    if again >= found[best]:
+        yield (
+            f"ask for the second stage (rerank=true, recommend --rerank), which has {again:.4f} "
+            "and is in the bundle"
+        )
+    elif again > found[name]:
+        yield (
+            f"the second stage (rerank=true, recommend --rerank) comes nearest with {again:.4f}; "
+            "search better settings with 'twotower tune', or give the model more interactions"
+        )
+    else:
+        yield "search better settings with 'twotower tune', or give the model more interactions"

@@ -1,0 +1,392 @@
+"""Settings of the least-squares part, chosen on validation.
+
+A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
+NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials have narrow
+factors, and fit what comes next on a sample of prefixes, so that the whole search costs little
+beside the training of the towers.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from twotower.data import Dataset, Part
+from twotower.evaluation.metrics import ndcg_at_k
+from twotower.evaluation.ranking import full_ranks
+from twotower.factors.als import ALSConfig, discounted, fit_factors, fold_in, following_factors
+from twotower.factors.fold_in import principal_basis
+from twotower.factors.scorer import FactorScorer
+from twotower.factors.text_smoothing import TextSmoothing
+from twotower.features import ReleaseOrder, releases
+from twotower.models.sequence_towers import SequenceConfig
+from twotower.training.variant import Variant
+from twotower.types import DoubleArray, FloatArray
+from twotower.workflow.progress import Reporter
+
+Smooth = Callable[[TextSmoothing, FloatArray], FloatArray]
+"""Factors ``(num_items, d)`` to factors that borrow from items with like texts."""
+
+TRIAL_DIM: Final = 64
+ROUNDS: Final = 6
+RAMP: Final = 9.0
+"""See `ALSConfig.ramp`: with the whole of a strong penalty from the start factors stay small."""
+TRIAL_PREFIXES: Final = 200_000
+USUAL_TRIALS: Final = 60
+"""About so many trials are made."""
+MOST_SCORES: Final = 60_000_000
+"""Users times items that a trial scores."""
+LEAST_GAIN: Final = 0.5
+"""Standard errors of the mean difference by user from which a gain is kept: less is as likely
+luck."""
+MOST_STEPS: Final = 6
+"""Steps in one direction along a setting."""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A setting that is multiplied by ``factor`` while that helps, else divided by it."""
+
+    name: str
+    factor: float
+    low: float
+    high: float
+    steps: int = MOST_STEPS
+
+    def tried(self, settings: "FactorSettings") -> Sequence[Sequence[Any]]:
+        """Values to try in order, in each direction."""
+        value = settings.value(self.name)
+        up = [value * self.factor**step for step in range(1, self.steps + 1)]
+        down = [value / self.factor**step for step in range(1, self.steps + 1)]
+        return [[one for one in way if self.low <= one <= self.high] for way in (up, down)]
+
+
+@dataclass(frozen=True)
+class Values:
+    """A setting of which each value is tried; outwards from the one that it has."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    def tried(self, settings: "FactorSettings") -> Sequence[Sequence[Any]]:
+        """Each value is a direction of its own."""
+        return [[value] for value in self.values if value != settings.value(self.name)]
+
+
+Coordinate = Ladder | Values
+
+HISTORY: Final[tuple[Coordinate, ...]] = (
+    Values("recency", (1.0, 0.9, 0.75, 0.55, 0.4, 0.25)),
+    Ladder("fold_in_confidence", 2.5, 0.5, 1000),
+    Ladder("fold_in_regularisation", 3.0, 0.1, 3000),
+)
+"""How a history is folded in: no factor is solved for again."""
+FACTORS: Final[tuple[Coordinate, ...]] = (
+    Values(
+        "penalty",
+        tuple((power, 1.0 * 3**step) for power in (1.0, 0.5) for step in range(6)),
+    ),
+    Ladder("scale", 3.0, 0.5, 500),
+    Ladder("regularisation", 1.7, 0.05, 3000),
+)
+"""What factors are. The whole range of the penalty is tried: between a small one and the best one
+there may be worse ones."""
+SCORING: Final[tuple[Coordinate, ...]] = (
+    Values("smoothing_events", (0.0, 10.0, 30.0, 100.0)),
+    Values("popularity_discount", (0.0, 0.1, 0.2, 0.3, 0.4)),
+)
+FOLLOWING: Final[tuple[Coordinate, ...]] = (
+    Values("next_share", (0.0, 0.3, 0.6, 1.0, 2.0)),
+    Ladder("next_regularisation", 3.0, 0.05, 3000),
+    Values("next_share", (0.0, 0.3, 0.6, 1.0, 2.0)),
+    Values("recency", (1.0, 0.9, 0.75, 0.55, 0.4, 0.25)),
+    Ladder("fold_in_confidence", 2.5, 0.5, 1000),
+    Values("popularity_discount", (0.0, 0.1, 0.2, 0.3, 0.4)),
+)
+"""What comes next after a history, where that is fitted."""
+
+
+@dataclass(frozen=True)
+class FactorSettings:
+    """Settings of the least-squares part and of what its factors borrow."""
+
+    factors: ALSConfig
+    smoothing: TextSmoothing | None
+
+    def value(self, name: str) -> Any:
+        """A setting by name; ``smoothing_events`` is 0 where nothing is borrowed.
+
+        ``scale`` is the confidence, whose change changes the penalty and the fold-in alike: all
+        that counts is then the weight of what a user did not have. ``penalty`` is the power and
+        the size of the penalty.
+        """
+        if name == "penalty":
+            return self.factors.frequency_power, self.factors.regularisation
+        if name == "scale":
+            return self.factors.confidence
+        if name == "smoothing_events":
+            return 0.0 if self.smoothing is None else self.smoothing.events
+        value = getattr(self.factors, name)
+        if name == "fold_in_regularisation" and value is None:
+            return self.factors.regularisation
+        return value
+
+    def vary(self, name: str, value: Any) -> "FactorSettings":
+        """The same with one setting changed."""
+        if name == "penalty":
+            power, size = value
+            config = self.factors.vary(frequency_power=power, regularisation=size)
+            return FactorSettings(config, self.smoothing)
+        if name == "scale":
+            config = self.factors
+            changes = {
+                "confidence": value,
+                "fold_in_confidence": config.fold_in_confidence * value / config.confidence,
+                "regularisation": config.regularisation * value / config.confidence,
+            }
+            return FactorSettings(config.vary(**changes), self.smoothing)
+        if name == "smoothing_events":
+            smoothing = (self.smoothing or TextSmoothing()).vary(events=value)
+            return FactorSettings(self.factors, smoothing if value else None)
+        return FactorSettings(self.factors.vary(**{name: value}), self.smoothing)
+
+
+@dataclass
+class ChosenFactors:
+    """What was chosen, and from what.
+
+    Attributes
+    ----------
+    settings
+        What was chosen.
+    metric
+        NDCG@10 of the sample of validation users in the search.
+    trials
+        Every trial: the setting that was changed, its value, and the metric.
+    """
+
+    settings: FactorSettings
+    metric: float
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """What is saved with the model."""
+        smoothing = self.settings.smoothing
+        return {
+            "factors": self.settings.factors.model_dump(mode="json"),
+            "smoothing": None if smoothing is None else smoothing.model_dump(mode="json"),
+            "metric": self.metric,
+            "seconds": round(self.seconds, 1),
+            "trials": self.trials,
+        }
+
+
+def choose_factors(
+    dataset: Dataset,
+    settings: FactorSettings,
+    smooth: Smooth | None,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> ChosenFactors:
+    """Search the settings of the least-squares part, from ``settings`` on.
+
+    Parameters
+    ----------
+    smooth
+        What makes factors borrow; None where there are no texts.
+    seed
+        Decides where factors start.
+    progress
+        Called after each trial.
+    """
+    began = time.perf_counter()
+    search = _Search(dataset, smooth, seed, progress)
+    full = settings.factors
+    small = full.vary(
+        embedding_dim=min(TRIAL_DIM, full.embedding_dim),
+        iterations=ROUNDS,
+        ramp=RAMP,
+        next_item=False,
+        popularity_discount=0.0,
+    )
+    start = FactorSettings(small, settings.smoothing if smooth is not None else None)
+    search.start(start)
+    search.climb(HISTORY[:1])
+    search.climb(FACTORS)
+    search.climb(HISTORY)
+    search.climb(SCORING if smooth is not None else SCORING[1:])
+    if full.next_item:
+        search.follow(full)
+    search.widen(full.embedding_dim)
+    return ChosenFactors(
+        search.best,
+        float(search.values.mean()),
+        search.trials,
+        time.perf_counter() - began,
+    )
+
+
+def choose_for(
+    variant: Variant, dataset: Dataset, text: FloatArray | None, seed: int, reporter: Reporter
+) -> ChosenFactors | None:
+    """`choose_factors` for a model that wants it; None for one that does not."""
+    config = variant.model
+    if not isinstance(config, SequenceConfig) or not config.choose_factors:
+        return None
+    if config.factors is None:
+        return None
+    smooth: Smooth | None = None
+    if text is not None and text.any():
+        events = np.bincount(dataset.train.items, minlength=len(text))
+        released = releases(dataset.catalogue)
+        waves = ReleaseOrder.fit(released, events > 0).waves(released)
+
+        def smooth(smoothing: TextSmoothing, factors: FloatArray) -> FloatArray:
+            return smoothing.smoothed(factors, text=text, release=waves, events=events)
+
+    settings = FactorSettings(config.factors, config.smoothing)
+    advance = reporter.counting("choose least squares", USUAL_TRIALS)
+    found = choose_factors(dataset, settings, smooth, seed, lambda: advance(1))
+    chosen = found.settings.factors
+    reporter.note(
+        f"least squares alone: validation NDCG@10 {found.metric:.4f} with recency "
+        f"{chosen.recency:g}, {chosen.embedding_dim} dimensions, next items "
+        f"{'fitted' if chosen.next_item else 'not fitted'}; {len(found.trials)} trials "
+        f"in {found.seconds:.0f} s"
+    )
+    return found
+
+
+class _Search:
+    """The best settings so far, and what trials can share."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        smooth: Smooth | None,
+        seed: int,
+        progress: Callable[[], None] | None,
+    ) -> None:
+        self._progress = progress
+        self._train, self._items = dataset.train, len(dataset.items)
+        self._smooth, self._seed = smooth, seed
+        queries, targets = dataset.held_out(Part.VALIDATION)
+        count = min(len(queries), max(1000, MOST_SCORES // max(self._items, 1)))
+        rows = np.sort(np.random.default_rng(0).permutation(len(queries))[:count])
+        self._queries, self._targets = queries.select(rows), targets.select(rows)
+        self._read: dict[str, FloatArray] = {}
+        self._following: tuple[str, FloatArray] = ("", np.empty((0, 0), dtype=np.float32))
+        self.trials: list[dict[str, Any]] = []
+
+    def start(self, settings: FactorSettings) -> None:
+        """Begin with these."""
+        self.best = settings
+        self.values = self._measured(settings, "start", None)
+
+    def climb(self, coordinates: Sequence[Coordinate]) -> None:
+        """Change each setting as far as that helps."""
+        for coordinate in coordinates:
+            start = self.best
+            for way in coordinate.tried(start):
+                before = self.values
+                for value in way:
+                    if not self._attempt(self.best.vary(coordinate.name, value), coordinate, value):
+                        break
+                if isinstance(coordinate, Ladder) and self.values is not before:
+                    break  # up was better: down is not
+
+    def follow(self, full: ALSConfig) -> None:
+        """Fit what comes next too, and keep that where it is better."""
+        best, values = self.best, self.values
+        following = best.factors.vary(
+            next_item=True,
+            next_share=full.next_share,
+            next_regularisation=full.next_regularisation,
+        )
+        self.best = FactorSettings(following, best.smoothing)
+        self.values = self._measured(self.best, "next_item", True)
+        self.climb(FOLLOWING)
+        if not _better(self.values, values):
+            self.best, self.values = best, values
+
+    def widen(self, dim: int) -> None:
+        """Take as many dimensions as there may be, where they are no worse."""
+        narrow = self.best.factors.embedding_dim
+        for width in sorted({min(2 * narrow, dim), dim} - {narrow}):
+            settings = self.best.vary("embedding_dim", width)
+            if not self._attempt(settings, Values("embedding_dim", ()), width):
+                break
+            self.climb((Ladder("regularisation", 2.0, 0.05, 3000, steps=1),))
+
+    def _attempt(self, settings: FactorSettings, coordinate: Coordinate, value: Any) -> bool:
+        values = self._measured(settings, coordinate.name, value)
+        if not _better(values, self.values):
+            return False
+        self.best, self.values = settings, values
+        return True
+
+    def _measured(self, settings: FactorSettings, name: str, value: Any) -> DoubleArray:
+        """``(users,)`` NDCG@10 of a trial."""
+        read, scored = self._tables(settings)
+        fold = fold_in(read, settings.factors)
+        scorer = FactorScorer(scored, lambda queries: fold(queries.histories))
+        ranks = full_ranks(scorer, self._queries, self._targets)
+        values = ndcg_at_k(ranks, 10)
+        value = list(value) if isinstance(value, tuple) else value
+        metric = round(float(values.mean()), 5)
+        self.trials.append({"setting": name, "value": value, "NDCG@10": metric})
+        if self._progress is not None:
+            self._progress()
+        return values
+
+    def _tables(self, settings: FactorSettings) -> tuple[FloatArray, FloatArray]:
+        """What histories are read with, and what scores."""
+        config = settings.factors
+        read = self._factors(config)
+        if settings.smoothing is not None and self._smooth is not None:
+            read = principal_basis(self._smooth(settings.smoothing, read))
+        scored = read
+        if config.next_item:
+            key = repr((_reading(settings), config.next_regularisation))
+            if self._following[0] != key:
+                self._following = key, following_factors(self._train, read, config, TRIAL_PREFIXES)
+            scored = self._following[1] + np.float32(config.next_share) * read
+        return read, discounted(scored, self._train, config.popularity_discount)
+
+    def _factors(self, config: ALSConfig) -> FloatArray:
+        """Factors of a trial's settings."""
+        key = repr(_fitting(config))
+        if key not in self._read:
+            self._read[key] = fit_factors(self._train, self._items, config, self._seed)
+        return self._read[key]
+
+
+def _better(values: DoubleArray, than: DoubleArray) -> bool:
+    """Whether a gain is more than luck: see `LEAST_GAIN`."""
+    gains = values - than
+    return bool(gains.mean() > LEAST_GAIN * gains.std() / np.sqrt(len(gains)))
+
+
+def _fitting(config: ALSConfig) -> tuple[float, ...]:
+    """What factors depend on."""
+    return (
+        config.embedding_dim,
+        config.confidence,
+        config.regularisation,
+        config.frequency_power,
+    )
+
+
+def _reading(settings: FactorSettings) -> tuple[Any, ...]:
+    """What a folded-in history depends on."""
+    config = settings.factors
+    return (
+        *_fitting(config),
+        config.recency,
+        config.fold_in_confidence,
+        settings.value("fold_in_regularisation"),
+        settings.value("smoothing_events"),
+    )

@@ -1,0 +1,160 @@
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from twotower.data import Dataset
+from twotower.data.frames import as_frame, id_list, id_text
+from twotower.data.prepare import prepare
+from twotower.data.settings import PrepareSettings
+from twotower.errors import InputError
+
+LOG = {"user": ["u", "u", "v"], "item": ["b", "a", "a"], "time": [2, 1, 1]}
+ITEMS = {"id": ["a", "b", "c"], "name": ["A", "B", "C"]}
+ALL = {"k_core": 0}
+
+
+def histories(dataset: Dataset) -> dict[str, list[str]]:
+    return {
+        user: [dataset.items.ids[item] for item in dataset.interactions.row(row)]
+        for row, user in enumerate(dataset.users.ids)
+    }
+
+
+TABLES: dict[str, Any] = {
+    "polars": pl.DataFrame,
+    "lazy": lambda table: pl.DataFrame(table).lazy(),
+    "pandas": pd.DataFrame,
+    "arrow": pa.table,
+    "dict": dict,
+    "arrays": lambda table: {name: np.array(values) for name, values in table.items()},
+    "series": lambda table: {name: pd.Series(values) for name, values in table.items()},
+    "dicts": lambda table: [
+        dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_of_any_kind_is_prepared_by_the_rules_for_files(kind: str) -> None:
+    make = TABLES[kind]
+    dataset = Dataset.from_frames(
+        make(LOG), items=make(ITEMS), users=make({"user": ["u"], "age": [7]}), settings=ALL
+    )
+    assert histories(dataset) == {"u": ["a", "b"], "v": ["a"]}
+    assert dataset.catalogue["title"].to_list() == ["A", "B", "C"]
+    assert dataset.user_table is not None
+    assert dataset.user_table.rows() == [("u", "7"), ("v", None)] or (
+        dataset.user_table.rows() == [("u", 7), ("v", None)]
+    )
+    assert dataset.name == "interactions"
+    assert prepare(make(LOG), settings=PrepareSettings(**ALL)).users == dataset.users
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("u", "b", 2), ("u", "a", 1), ("v", "a", 1)],
+        [["u", "b", 2], ["u", "a", 1], ["v", "a", 1]],
+        np.array([["u", "b", "2"], ["u", "a", "1"], ["v", "a", "1"]]),
+        np.array([["u", "b", 2], ["u", "a", 1], ["v", "a", 1]], dtype=object),
+        np.array([("u", "b", 2), ("u", "a", 1), ("v", "a", 1)],
+                 dtype=[("user", "U2"), ("item", "U2"), ("time", "i8")]),
+    ],
+    ids=["tuples", "lists", "text", "objects", "structured"],
+)  # fmt: skip
+def test_rows_and_arrays_take_the_names_that_are_given(rows: Any) -> None:
+    named = None if isinstance(rows, np.ndarray) and rows.dtype.names else ["user", "item", "time"]
+    dataset = Dataset.from_frames(rows, columns=named, settings=ALL)
+    assert histories(dataset) == {"u": ["a", "b"], "v": ["a"]}
+
+
+def test_columns_are_named_in_the_words_of_the_mapping() -> None:
+    log = {"who": ["u", "u"], "what": ["b", "a"], "at": ["2020-01-02", "2020-01-01"]}
+    dataset = Dataset.from_frames(
+        log, columns={"user": "who", "item": "what", "time": "at"}, settings=ALL
+    )
+    assert histories(dataset) == {"u": ["a", "b"]}
+    with pytest.raises(
+        InputError,
+        match=r"^cannot tell the user and item and time|^cannot tell the user, item and time "
+        r"columns of interactions, it has 'who', 'what', 'at'; name them: ColumnMapping\(user=",
+    ):
+        Dataset.from_frames(log)
+    with pytest.raises(
+        InputError, match=r"^from_frames: columns\.who is not a word of \[columns\]"
+    ):
+        Dataset.from_frames(log, columns={"who": "user"})
+
+
+def test_values_of_every_type_become_ids_and_times() -> None:
+    one, two = uuid.uuid4(), uuid.uuid4()
+    log = pd.DataFrame(
+        {
+            "user": [one, two, one],
+            "item": [7, "x", None],
+            "time": pd.to_datetime(["2020-01-02", "2020-01-01", "2020-01-03"], utc=True),
+        }
+    )
+    dataset = Dataset.from_frames(log, settings=ALL)
+    assert histories(dataset) == {str(one): ["7"], str(two): ["x"]}
+    assert dataset.summary["rejected"] == {"item_id: missing": 1}
+    assert dataset.interactions.timestamps is not None
+    first = datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000
+    assert dataset.interactions.timestamps.min() == first
+    floats = Dataset.from_frames(
+        {"user": [1.0, 2.0, np.nan], "item": pd.Categorical(["a", "b", "a"]), "time": [1, 2, 3]},
+        settings=ALL,
+    )
+    assert floats.users.ids == ("1", "2")
+
+
+def test_a_path_and_a_table_may_stand_together(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,a,1\n")
+    dataset = prepare(
+        tmp_path / "log.csv", catalogue=pl.DataFrame(ITEMS), settings=PrepareSettings(**ALL)
+    )
+    assert dataset.items.ids == ("a", "b", "c")
+    assert dataset.name == "log"
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (None, "interactions must be a table, got NoneType; pass a DataFrame"),
+        (5, "interactions must be a table, got int; pass a DataFrame"),
+        ([], "interactions must be a table, got no rows"),
+        ([1, 2], "interactions must be a table, got a list of int"),
+        (np.zeros(3), "interactions must be a table, got an array of shape (3,)"),
+        ([("u", "i", 1)], "the 3 columns of interactions have no names; name them in order"),
+        ([("u", "i"), ("u",)], "every row of interactions must have 2 values, got ('u',)"),
+        ({"user": ["u"], "item": []}, "must be of one length, got user 1, item 0"),
+        ({"user": "u"}, "column 'user' of interactions must be a list, got 'u'"),
+    ],
+)
+def test_what_is_no_table_is_refused(table: Any, told: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Dataset.from_frames(table)
+    assert told in str(refused.value)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame([["u", "i", 1]], columns=["user", "user", "time"])
+    with pytest.raises(InputError):
+        as_frame(frame, "interactions")
+
+
+def test_ids_of_single_values() -> None:
+    assert [id_text(value) for value in (np.str_("a"), np.int32(3), 4.0, pa.scalar("b"))] == [
+        "a", "3", "4", "b",
+    ]  # fmt: skip
+    assert id_list(pd.Series([1.0, 2.0])) == ["1", "2"]
+    for value in (True, 1.5, None, float("nan"), ["a"]):
+        with pytest.raises(InputError, match="must be text or a whole number"):
+            id_text(value)

@@ -1,0 +1,61 @@
+"""A model that loses to a baseline says so."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from twotower.data import Dataset
+from twotower.training.fit import Trained
+from twotower.workflow.baseline_check import warn_below_baselines
+from twotower.workflow.models import train_variant
+from twotower.workflow.progress import Silent
+
+
+class Heard(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def failure(self, text: str) -> None:
+        """Keep it."""
+        self.failures.append(text)
+
+
+@pytest.fixture(scope="module")
+def v9(blocks: Dataset, small_variants: Any) -> Trained:
+    return train_variant(small_variants["v9"], blocks)
+
+
+def test_a_model_below_a_baseline_is_told_in_words_with_what_to_do(
+    v9: Trained, blocks: Dataset
+) -> None:
+    weights = {name: value.clone() for name, value in v9.module.state_dict().items()}
+    heard = Heard()
+    with torch.no_grad():
+        v9.module.next_factors.zero_()  # what is left of the model ranks by chance
+        v9.module.item_map.zero_()
+    found = warn_below_baselines("v9", v9, blocks, heard)
+    v9.module.load_state_dict(weights)
+    assert set(found) == {"v9", "popularity", "item-knn", "ease"}
+    best = max(found, key=lambda name: found[name])
+    assert best != "v9"
+    (text,) = heard.failures
+    assert text.startswith(f"{best} is better than v9 on this data set: validation NDCG@10")
+    assert "second stage (rerank=true" in text
+
+
+def test_a_model_above_all_baselines_is_told_nothing(
+    v9: Trained, blocks: Dataset, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("twotower.workflow.baseline_check.FLOOR", ("popularity", "ease"))
+    heard = Heard()
+    found = warn_below_baselines("v9", v9, blocks, heard)
+    assert (found["v9"] >= max(found.values())) == (not heard.failures)
+
+
+def test_models_without_towers_are_not_compared(blocks: Dataset, small_variants: Any) -> None:
+    trained = train_variant(small_variants["mf"], blocks)
+    assert warn_below_baselines("mf", replace(trained), blocks, Heard()) == {}

@@ -1,0 +1,99 @@
+"""The search for settings of the least-squares part: it finds what the log is like."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from twotower.data import Dataset, Histories, Part
+from twotower.data.splits import leave_last_two
+from twotower.evaluation.protocols import validation_ndcg
+from twotower.factors.als import ALS, ALSConfig
+from twotower.models.sequence import SequenceTower
+from twotower.training.storage import load_trained, save_trained
+from twotower.workflow.models import summary, train_variant
+from twotower.workflow.selection import ChosenFactors, FactorSettings, choose_factors
+
+START = FactorSettings(ALSConfig(embedding_dim=16, next_item=True), None)
+
+
+def of_lists(blocks: Dataset, lists: list[list[int]]) -> Dataset:
+    log = Histories.from_lists(lists)
+    return replace(blocks, interactions=log, split=leave_last_two(log.indptr))
+
+
+@pytest.fixture(scope="module")
+def in_order(blocks: Dataset) -> Dataset:
+    """Every item is followed by the next one, now and then by the one after that."""
+    rng = np.random.default_rng(0)
+    lists = []
+    for _ in range(60):
+        steps = rng.choice([1, 2], 10, p=[0.8, 0.2])
+        lists.append(((rng.integers(40) + np.cumsum(steps)) % 40).tolist())
+    return of_lists(blocks, lists)
+
+
+@pytest.fixture(scope="module")
+def without_order(blocks: Dataset) -> Dataset:
+    """Two kinds of items; a user has those of one kind, in any order."""
+    rng = np.random.default_rng(0)
+    lists = [(2 * rng.permutation(20)[:10] + user % 2).tolist() for user in range(60)]
+    return of_lists(blocks, lists)
+
+
+def test_a_log_in_order_gets_what_comes_next(in_order: Dataset) -> None:
+    found = choose_factors(in_order, START, None)
+    config = found.settings.factors
+    assert config.next_item
+    assert config.recency < 1
+    chosen = validation_ndcg(ALS.fit(in_order.train, 40, config), in_order)
+    assert chosen >= validation_ndcg(ALS.fit(in_order.train, 40, START.factors), in_order)
+
+
+def test_a_log_without_order_forgets_nothing(without_order: Dataset) -> None:
+    found = choose_factors(without_order, START, None)
+    assert found.settings.factors.recency >= 0.75
+    first = found.trials[0]
+    assert first["setting"] == "start"
+    assert found.metric >= first["NDCG@10"] - 1e-5
+    assert max(one["NDCG@10"] for one in found.trials) >= found.metric - 1e-5
+
+
+def test_equal_runs_choose_alike_and_no_test_interaction_counts(in_order: Dataset) -> None:
+    one = choose_factors(in_order, START, None)
+    items = in_order.interactions.items.copy()
+    of_test = in_order.split == Part.TEST
+    items[of_test] = np.roll(items[of_test], 1)
+    other = replace(in_order, interactions=replace(in_order.interactions, items=items))
+    two = choose_factors(other, START, None)
+    assert one.settings == two.settings
+    assert one.trials == two.trials
+
+
+def test_a_model_is_made_with_what_was_chosen_and_read_again(
+    in_order: Dataset, small_variants: Any, block_text: Any, tmp_path: Any
+) -> None:
+    v9 = small_variants["v9"]
+    variant = v9.vary(model=v9.model.vary(choose_factors=True))
+    trained = train_variant(variant, in_order)
+    assert "least squares chosen from" in summary(trained)
+    record = trained.chosen["least_squares"]
+    assert isinstance(trained.module, SequenceTower)
+    assert trained.module.config == variant.model.with_chosen(record)
+    assert trained.module.config.factors != variant.model.factors
+    assert record["trials"]
+    save_trained(tmp_path / "model", "v9", trained, in_order)
+    again = load_trained(tmp_path / "model", in_order, block_text)
+    assert again.variant == variant
+    assert again.chosen["least_squares"] == record
+    for name, value in trained.module.state_dict().items():
+        assert (again.module.state_dict()[name] == value).all()
+
+
+def test_what_was_chosen_is_a_record_of_plain_values() -> None:
+    record = ChosenFactors(
+        START, 0.1, [{"setting": "start", "value": None, "NDCG@10": 0.1}]
+    ).record()
+    assert record["factors"]["next_item"] is True
+    assert record["smoothing"] is None
