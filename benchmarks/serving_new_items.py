@@ -2,7 +2,7 @@
 
     python benchmarks/serving_new_items.py --bundle runs/video-games/bundle
 
-A franchise is told from titles (`twotower.inference.franchise`), with at least five items.
+A franchise is told from titles (`twotower.inference.filters.franchise`), with at least five items.
 
 ``new-users``: somebody new browsed three items of a franchise. ``franchise@10`` is the share of
 franchises of which another item is among the ten recommended, ``franchise-or-category@10`` the
@@ -30,7 +30,7 @@ from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
-from twotower.inference.franchise import franchise
+from twotower.inference.filters import franchise
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.service.service import Service

@@ -258,7 +258,7 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
         rows = read(out / "results.json")["rows"]
         assert {row["model"] for row in rows} == {"popularity", "mf", "v5", "v5+rerank"}
     assert "v5 seed 0 found trained" in done.out
-    command = next(line for line in done.out.splitlines() if line.startswith("a cold-start user:"))
+    command = next(line for line in done.out.splitlines() if line.startswith("cold-start user:"))
     again = cli(*command.split("twotower ")[1].split())  # the command shown is one that works
     assert again.status == 0
 

@@ -1,5 +1,6 @@
 """The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ REQUIRED: Final = (
     INDEX,
 )  # fmt: skip
 
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _BOUNDS: Final[Layout] = (WHOLE, (None,))
 _NUMBER: Final = f"{WHOLE} or {FRACTIONS}"
 _USER_FEATURES: Final[dict[str, Layout]] = {
@@ -252,3 +254,26 @@ def _load_reranker(
             check_places(arrays["neighbours"], items, "neighbours")
             return Blend.from_arrays(arrays)
     return None
+
+
+def bundle_folder(configured: Path, name: str | None) -> Path:
+    """The folder of that name beside the configured one; that itself where there is no name.
+
+    Raises
+    ------
+    InputError
+        At a name that could be a path.
+    """
+    if name is None:
+        return configured
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"bundle must be the name of a folder beside the served one, got {name[:100]!r}",
+            "use letters, digits, '.', '_' and '-'",
+        )
+    return configured.parent / name
+
+
+def without_path(message: str, folder: Path) -> str:
+    """An error's text with the bundle's folder named by its last part alone."""
+    return message.replace(str(folder), folder.name)

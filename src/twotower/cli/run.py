@@ -93,9 +93,9 @@ def run(
     show_recommendations(pipeline, Request(history=items))
     console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
     bundle = f"twotower recommend --bundle {result.bundle}"
-    console.print(f"a known user:   {bundle} --user {user}", highlight=False, soft_wrap=True)
+    console.print(f"a known user:    {bundle} --user {user}", highlight=False, soft_wrap=True)
     console.print(
-        f"somebody new:   {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
+        f"cold-start user: {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
     )
     demo = f"twotower demo --bundle {result.bundle}"
-    console.print(f"see it all:     {demo}", highlight=False, soft_wrap=True)
+    console.print(f"see it all:      {demo}", highlight=False, soft_wrap=True)

@@ -7,8 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from twotower.inference.item_table import ItemTable
-from twotower.inference.likeness import scale
+from twotower.inference.item_table import ItemTable, scale_parts
 from twotower.inference.ranking import Ranked
 from twotower.types import Array, IndexArray
 
@@ -42,7 +41,7 @@ class Reason:
     text
         The reason in words.
     similarity
-        Mean cosine of the parts of the two items' vectors: see `twotower.inference.likeness`.
+        Mean cosine of the parts of the two items' vectors: see `part_scales`.
     """
 
     kind: str
@@ -142,7 +141,7 @@ def reasons_for(
         return None
     rows = np.concatenate([items, history])
     units = table.vectors.rows.take(rows, axis=0)
-    scale(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
+    scale_parts(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest, values = similarity.argmax(axis=1).tolist(), similarity.max(axis=1).tolist()
     causes = {place: _cause(table, history[place], kinds[place]) for place in set(nearest)}

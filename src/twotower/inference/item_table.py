@@ -13,10 +13,8 @@ from twotower.bundle.contents import BundleContents
 from twotower.data import columns
 from twotower.errors import InputError
 from twotower.inference.eligibility import OpenItems
-from twotower.inference.encoded_items import EncodedItems
-from twotower.inference.filters import Filters, passing
-from twotower.inference.franchise import FranchiseCodes
-from twotower.inference.likeness import part_scales
+from twotower.inference.filters import Filters, FranchiseCodes, passing
+from twotower.inference.item_encoder import EncodedItems
 from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 
@@ -43,9 +41,9 @@ class ItemTable:
     """Items by row. The bundle's come first, in its order; a row never changes its item.
 
     A value: each change gives another table, and a request that is being answered keeps the one
-    that it began with. Only the newest table may be changed (see `GrowingRows`). An added item that
-    is replaced goes back and forth between two rows: the row that is written is one that neither
-    this table nor the one before it lists.
+    that it began with. Any table may be changed again; one that is not the newest is copied for it
+    (see `GrowingRows`). An added item that is replaced goes back and forth between two rows: the
+    row that is written is one that neither this table nor the one before it lists.
 
     Attributes
     ----------
@@ -106,8 +104,7 @@ class ItemTable:
         """The bundle's items.
 
         With ``room`` the first one that is added need not wait while all tables are copied. The
-        table's ``contents`` are then others, which share its memory; of those given nobody else
-        may make a table with room.
+        table's ``contents`` are then others, which share its memory.
         """
         catalogue = contents.catalogue
         categories: list[str | None] = [None] * catalogue.height
@@ -366,3 +363,52 @@ def _lengthened(mask: BoolArray, size: int) -> BoolArray:
 def price_of(value: float | None) -> float:
     """A price as `Descriptions` has it."""
     return float("nan") if value is None else value
+
+
+def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
+    """``(items, parts)`` factors of the towers' part of ``(items, d)``, and of the rest.
+
+    Dot products of the parts times these are mean cosines of the parts: what the towers know of two
+    items and what their buyers say are asked alike, and neither length nor popularity counts. A
+    model without factors has one part. A part of zeros stays so.
+    """
+    parts = _parts(vectors, tower_dim)
+    squares = np.stack([np.einsum("id,id->i", part, part) for part in parts], axis=1)
+    lengths = np.sqrt(squares * np.float32(len(parts)))
+    scales: FloatArray = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return scales
+
+
+def scale_parts(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None:
+    """Change ``(n, d)`` vectors to such whose dot products are mean cosines.
+
+    Parameters
+    ----------
+    scales
+        ``(n, parts)``, their `part_scales`.
+    """
+    for place, part in enumerate(_parts(vectors, tower_dim)):
+        part *= scales[:, place : place + 1]
+
+
+def mean_cosines(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
+    """``(items,)`` mean cosine of each of ``(items, d)`` with one of them.
+
+    Parameters
+    ----------
+    scales
+        `part_scales` of the vectors: over a whole catalogue they take longer than the rest.
+    """
+    one = vectors[row : row + 1].copy()
+    scale_parts(one, scales[row : row + 1], tower_dim)
+    total = np.zeros(len(vectors), dtype=np.float32)
+    parts = zip(_parts(vectors, tower_dim), _parts(one, tower_dim), strict=True)
+    for place, (part, wanted) in enumerate(parts):
+        total += (part @ wanted[0]) * scales[:, place]
+    return total
+
+
+def _parts(vectors: FloatArray, tower_dim: int) -> list[FloatArray]:
+    if vectors.shape[1] == tower_dim:
+        return [vectors]
+    return [vectors[:, :tower_dim], vectors[:, tower_dim:]]

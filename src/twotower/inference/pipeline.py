@@ -85,8 +85,8 @@ class Pipeline:
 
     def with_items(self, items: ItemTable) -> Self:
         """The same over a changed table of items. Rows that the index lacks are searched too."""
-        self._text.follow(self.items, items)
         other = copy(self)
+        other._text = self._text.following(self.items, items)
         other.items = items
         history = None if items.history is None else items.history.rows
         other._tower = self._tower.reading(history, items.user_features.rows)

@@ -41,7 +41,7 @@ class Request:
     Attributes
     ----------
     user_id
-        External id, or None. An unknown id with a history is somebody new.
+        External id, or None. An unknown id with a history is a cold-start user.
     history
         External item ids, oldest first, repeats allowed. They follow what is known of the user.
     text
@@ -106,8 +106,8 @@ class RequestReader:
     """Turns requests into queries.
 
     Items named in a request have neither rating nor time. Where the log has them, the rating is
-    the user's mean (everybody's, for somebody new) and the time is the newest known, so that
-    the user counts as active now.
+    the user's mean (that of all users, for a cold-start user) and the time is the newest known, so
+    that the user counts as active now.
 
     Parameters
     ----------
@@ -205,11 +205,11 @@ class RequestReader:
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
-                    "pass history=[item ids] for somebody new",
+                    "pass history=[item ids] for a cold-start user",
                 )
             raise InputError(
                 f"unknown user {user_id!r}",
-                "pass history=[item ids] to recommend for somebody new",
+                "pass history=[item ids] to recommend for a cold-start user",
             )
         return -1
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
@@ -94,11 +94,19 @@ class TextSearch:
     def __init__(
         self, items: ItemTable, encoder: TextEncoder | None, pause: Pause = no_pause
     ) -> None:
+        self._items = items
         self._titles = TitleWords(items.titles.rows.tolist(), pause)
         self._encoder = encoder
 
-    def follow(self, before: ItemTable, now: ItemTable) -> None:
-        """Learn the titles that changed from one table to the next."""
+    def following(self, before: ItemTable, now: ItemTable) -> Self:
+        """The same over a changed table; another one where it knows a later table than ``before``.
+
+        It is shared, and learns the titles that changed: what comes later is not found by those
+        who search fewer rows.
+        """
+        if self._items is not before:
+            return type(self)(now, self._encoder)
+        self._items = now
         for row in now.changed_since(before.changes).tolist():
             self._titles.put(row, now.titles.rows[row])
             if (other := now.spare.get(now.ids.rows[row])) is not None:
@@ -107,6 +115,7 @@ class TextSearch:
             old, same = before.titles.rows, now.titles.rows[: len(before)]
             for row in np.flatnonzero((old != same) & now.listed[: len(before)]).tolist():
                 self._titles.put(row, same[row])
+        return self
 
     def scores(self, text: str, items: ItemTable) -> FloatArray:
         """``(items,)`` higher is better; at most 0 for what does not fit at all."""

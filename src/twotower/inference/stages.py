@@ -14,8 +14,7 @@ from twotower.errors import InputError
 from twotower.index import ItemIndex
 from twotower.inference.eligibility import OpenItems
 from twotower.inference.filters import Filters
-from twotower.inference.item_table import ItemTable
-from twotower.inference.likeness import alike
+from twotower.inference.item_table import ItemTable, mean_cosines
 from twotower.inference.options import RecommendOptions
 from twotower.inference.ranking import Ranked, filled
 from twotower.inference.retrieval import nearest
@@ -119,10 +118,10 @@ class Stages:
 
 
 def similar(table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
-    """The ``k`` items that are most like one, exactly: see `alike`."""
+    """The ``k`` items that are most like one, exactly: see `mean_cosines`."""
     passing = table.passing(filters)
     passing[row] = False
-    scores = alike(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
+    scores = mean_cosines(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
     order = np.flatnonzero(passing)
     order = order[np.argsort(-scores[order], kind="stable")]
 

@@ -11,7 +11,7 @@ from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import TextModel
 from twotower.errors import InputError
 from twotower.features import HashingText, TextEncoder
-from twotower.inference.onnx_session import open_session
+from twotower.inference.user_tower import open_session
 from twotower.types import FloatArray
 
 MAX_PIECES: Final = 256

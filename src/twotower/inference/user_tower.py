@@ -5,17 +5,18 @@ from dataclasses import replace
 from typing import Final, Self
 
 import numpy as np
+import onnxruntime
 
 from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.fold_in import FoldIn
-from twotower.inference.onnx_session import open_session
 from twotower.types import Array, FloatArray
 
 INPUTS: Final = ("user", "history", "lengths", "features")
 OUTPUT: Final = "vector"
+_ONLY_FATAL: Final = 4
 _BATCH: Final = 256
 _FILE: Final = "the bundle's user_tower.onnx"
 
@@ -129,3 +130,29 @@ def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
     if info is None or contents.factors is None:
         return None, 0.0
     return FoldIn(contents.factors, info.confidence, info.recency, info.regularisation), info.weight
+
+
+def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU.
+
+    Parameters
+    ----------
+    model
+        An ONNX model.
+    threads
+        Threads that one run may use. A server that answers many requests at once wants 1.
+
+    Raises
+    ------
+    InputError
+        At fewer than one thread.
+    Exception
+        Where onnxruntime cannot read the model; its errors share no narrower class.
+    """
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ONLY_FATAL  # errors are raised
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from twotower.bundle.folders import bundle_folder, without_path
 from twotower.bundle.manifest import Manifest
+from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.errors import ArtefactError
 from twotower.inference.pipeline import Pipeline

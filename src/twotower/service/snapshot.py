@@ -12,8 +12,7 @@ from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import load_bundle
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
-from twotower.inference.encoded_items import EncodedItems
-from twotower.inference.item_encoder import ItemEncoder, catalogue_rows
+from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions, ItemTable, price_of
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.smoke import check_answers
