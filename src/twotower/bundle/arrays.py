@@ -1,4 +1,4 @@
-"""Arrays from files, while others are being answered."""
+"""Arrays of a bundle in safetensors files, read block by block."""
 
 import math
 from collections.abc import Mapping

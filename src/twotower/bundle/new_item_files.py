@@ -1,4 +1,4 @@
-"""Files of a bundle that encode items and texts that training never saw."""
+"""Files of a bundle's item tower and text encoder: saving and loading."""
 
 import json
 import math
@@ -82,7 +82,7 @@ def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) ->
         about = json.loads(arrays["text"].tobytes())
         fields, is_vector, name = about["fields"], about["history_is_vector"], about.get("model")
         if fields not in get_args(TextFields) or not isinstance(is_vector, bool):
-            raise InputError(f"text says what this release does not know: {about}")
+            raise InputError(f"text holds a setting that this release does not know: {about}")
         features = ItemFeatures.from_arrays(arrays)
         releases = ReleaseOrder(arrays["releases"])
         if (np.diff(releases.known) < 0).any():

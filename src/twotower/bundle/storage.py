@@ -1,4 +1,4 @@
-"""The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
+"""Saving and loading of bundles: files, checks, and folder names. See ``docs/bundle.md``."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from twotower.bundle.checked import (
     check_rows,
     reading,
 )
-from twotower.bundle.comparison_models import Peer, from_arrays, to_arrays
+from twotower.bundle.comparison_models import ComparisonModel, from_arrays, to_arrays
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, verify, write_manifest
 from twotower.bundle.new_item_files import load_new_items, save_new_items
@@ -48,7 +48,7 @@ HISTORIES: Final = "histories.safetensors"
 INDEX: Final = "index.json"
 RERANKER: Final = "reranker.safetensors"
 BLEND: Final = "blend.safetensors"
-PEERS: Final = "peers.safetensors"
+COMPARISON_MODELS: Final = "peers.safetensors"
 REQUIRED: Final = (
     TOWERS, USER_TOWER, USERTABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
     INDEX,
@@ -89,23 +89,23 @@ class Bundle:
         with reading(self.folder / TOWERS):
             return read_arrays(self.folder / TOWERS)
 
-    def peers(self) -> dict[str, Peer]:
+    def comparison_models(self) -> dict[str, ComparisonModel]:
         """Other models by name, read (and verified) only when asked for; empty without any."""
-        if PEERS not in self.manifest.files:
+        if COMPARISON_MODELS not in self.manifest.files:
             return {}
-        self.manifest.check(self.folder, PEERS)
-        with reading(self.folder / PEERS):
-            peers = from_arrays(read_arrays(self.folder / PEERS, finite=True))
-            for name, peer in peers.items():
-                peer.check(name, len(self.contents.users), len(self.contents.items))
-        return peers
+        self.manifest.check(self.folder, COMPARISON_MODELS)
+        with reading(self.folder / COMPARISON_MODELS):
+            models = from_arrays(read_arrays(self.folder / COMPARISON_MODELS, finite=True))
+            for name, model in models.items():
+                model.check(name, len(self.contents.users), len(self.contents.items))
+        return models
 
 
 def save_bundle(
     folder: Path,
     contents: BundleContents,
     weights: Mapping[str, Array],
-    peers: Mapping[str, Peer] | None = None,
+    comparison_models: Mapping[str, ComparisonModel] | None = None,
 ) -> Manifest:
     """Write a bundle to ``folder``, all or nothing; an older one there is replaced.
 
@@ -116,8 +116,8 @@ def save_bundle(
     contents
         What serving reads.
     weights
-        Trained weights of both towers, by name, for whoever trains on.
-    peers
+        Trained weights of both towers, by name, for further training.
+    comparison_models
         Other models by name, for the demo to compare with; their rows are those of ``contents``.
 
     Returns
@@ -130,8 +130,8 @@ def save_bundle(
         tables["history_table"] = contents.history_table
     if contents.factors is not None:
         tables["factors"] = contents.factors
-    for name, peer in (peers or {}).items():
-        peer.check(name, len(contents.users), len(contents.items))
+    for name, model in (comparison_models or {}).items():
+        model.check(name, len(contents.users), len(contents.items))
     log = contents.histories
     events: dict[str, Array | None] = {
         "indptr": log.indptr,
@@ -158,8 +158,8 @@ def save_bundle(
             save_arrays(temporary / RERANKER, vars(contents.reranker))
         if contents.new_items is not None:
             save_new_items(temporary, contents.new_items)
-        if peers:
-            save_arrays(temporary / PEERS, to_arrays(peers))
+        if comparison_models:
+            save_arrays(temporary / COMPARISON_MODELS, to_arrays(comparison_models))
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
 
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from twotower.bundle.comparison_models import Peer
+from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import Bundle, load_bundle
 from twotower.demo.baselines import Baselines
@@ -110,9 +110,9 @@ class LoadedBundle:
         return Baselines(self.pipeline.contents)
 
     @cached_property
-    def peers(self) -> dict[str, Peer]:
+    def comparison_models(self) -> dict[str, ComparisonModel]:
         """Name → comparison model that the bundle carries."""
-        return Bundle(self.folder, self.manifest, self.pipeline.contents).peers()
+        return Bundle(self.folder, self.manifest, self.pipeline.contents).comparison_models()
 
     @cached_property
     def projection(self) -> Projection:
@@ -191,7 +191,7 @@ class LoadedBundle:
         with suppress(TwoTowerError):
             self.pipeline.warm()
         with suppress(TwoTowerError):
-            _ = self.peers
+            _ = self.comparison_models
         _ = self.items.franchises, self.map, self.found_users
 
     def item(self, row: int) -> Item:

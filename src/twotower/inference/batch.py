@@ -1,4 +1,4 @@
-"""Recommendations for very many users, to a file."""
+"""Batch recommendation: many users at once, to a Parquet file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from twotower.index import ExactIndex
 from twotower.inference.options import DEFAULTS, RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
-from twotower.inference.ranking import Ranked
+from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Request
 
 Unknown: TypeAlias = Literal["popular", "skip", "fail"]
@@ -143,7 +143,7 @@ def recommendation_tables(
     """What `recommend_to_file` writes, some users at a time, with what each table holds."""
     known = pipeline.contents.users
     if unknown == "fail":
-        _refuse_strangers([user for user in users if user not in known], len(users))
+        _refuse_unknown([user for user in users if user not in known], len(users))
     exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
     popular = PopularItems(exact.items) if unknown == "popular" else None
     for start in range(0, len(users), _USERS_AT_ONCE):
@@ -156,19 +156,19 @@ def recommendation_tables(
                 strict=True,
             )
         )
-        instead = None
+        fallback = None
         if popular is not None and len(answers) < len(part):
-            instead = popular.best(options.k, options.filters)
-        yield _table(exact, part, answers, instead)
+            fallback = popular.best(options.k, options.filters)
+        yield _table(exact, part, answers, fallback)
         if progress is not None:
             progress(len(part))
 
 
-def _refuse_strangers(strangers: Sequence[str], asked: int) -> None:
-    if strangers:
-        more = f" and {len(strangers) - 1:,} more of {asked:,}" if len(strangers) > 1 else ""
+def _refuse_unknown(unknown: Sequence[str], asked: int) -> None:
+    if unknown:
+        more = f" and {len(unknown) - 1:,} more of {asked:,}" if len(unknown) > 1 else ""
         raise InputError(
-            f"unknown user {strangers[0]!r}{more}",
+            f"unknown user {unknown[0]!r}{more}",
             "pass unknown='popular' to give such users popular items, or 'skip' to leave them out",
         )
 
@@ -176,12 +176,12 @@ def _refuse_strangers(strangers: Sequence[str], asked: int) -> None:
 def _table(
     pipeline: Pipeline,
     users: Sequence[str],
-    answers: Mapping[str, Ranked],
-    instead: Ranked | None,
+    answers: Mapping[str, RankedItems],
+    fallback: RankedItems | None,
 ) -> tuple[pa.Table, BatchCounts]:
-    """Rows of some users; those without an answer get ``instead``, or nothing."""
-    none = Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
-    rows = [answers.get(user, instead or none) for user in users]
+    """Rows of some users; those without an answer get ``fallback``, or nothing."""
+    none = RankedItems(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+    rows = [answers.get(user, fallback or none) for user in users]
     lengths = [len(row.items) for row in rows]
     sources = np.asarray([MODEL if user in answers else POPULAR for user in users], dtype=object)
     items = np.concatenate([row.items for row in rows])

@@ -1,4 +1,4 @@
-"""What a request leaves out, as masks over the items and caps on a ranked list."""
+"""Filters of a request: categories, prices, blocked items, and per-group caps."""
 
 import re
 from collections import Counter
@@ -46,7 +46,7 @@ class Filters(Config):
 
     @property
     def has_caps(self) -> bool:
-        """Whether the number of items of a kind is limited."""
+        """Whether the number of items per group is limited."""
         return self.max_per_category is not None or self.max_per_franchise is not None
 
     @property
@@ -100,7 +100,7 @@ def category_groups(names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """For each field's text the numbers of its categories, counted over all of them."""
     numbers: dict[str, int] = {}
     return tuple(
-        tuple(numbers.setdefault(one, len(numbers)) for one in categories_of(name))
+        tuple(numbers.setdefault(part, len(numbers)) for part in categories_of(name))
         for name in names
     )
 
@@ -111,16 +111,18 @@ def check_categories(filters: Filters, names: Sequence[str]) -> None:
     if not wanted:
         return
     known = _known(tuple(names))
-    for one in wanted:
-        if one in known:
+    for category in wanted:
+        if category in known:
             continue
         folded = {name.casefold(): name for name in sorted(known)}
-        near = get_close_matches(one.casefold(), folded, n=3, cutoff=0.6)
+        near = get_close_matches(category.casefold(), folded, n=3, cutoff=0.6)
         shown = [folded[name] for name in near] or sorted(known)[:3]
         if not shown:
-            raise InputError(f"unknown category {one!r}", "leave it out: no item has a category")
+            raise InputError(
+                f"unknown category {category!r}", "leave it out: no item has a category"
+            )
         raise InputError(
-            f"unknown category {one!r}",
+            f"unknown category {category!r}",
             f"pass one of the {len(known):,} known, "
             f"{'near ones are' if near else 'for example'} {', '.join(map(repr, shown))}",
         )

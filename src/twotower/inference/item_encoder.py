@@ -1,4 +1,4 @@
-"""The item tower in onnxruntime: a description in, an item that can be recommended out."""
+"""Item encoder: vectors of items added after training, by the item tower in onnxruntime."""
 
 import logging
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class EncodedItems:
         """What `to_bytes` gave of items that the same bundle encoded, and their texts."""
         history = contents.history_table
         widths = [contents.item_vectors.shape[1], contents.user_features.item_table.shape[1]]
-        rows = np.stack([np.frombuffer(one, dtype=np.float32) for one in kept])
+        rows = np.stack([np.frombuffer(row, dtype=np.float32) for row in kept])
         vectors, user_features, rest = np.split(rows, np.cumsum(widths), axis=1)
         return cls(vectors, user_features, None if history is None else rest, text)
 
@@ -97,7 +97,7 @@ class ItemEncoder:
         self.text_encoder = text_encoder
         with reading(_FILE, "cannot be run"):
             self._session = open_session(self._new.tower, threads)
-        self._inputs = {one.name: one.shape[-1] for one in self._session.get_inputs()}
+        self._inputs = {tensor.name: tensor.shape[-1] for tensor in self._session.get_inputs()}
         if self.reads_text and self.text_encoder is None:
             raise InputError(
                 f"bundle of {contents.info.model} lacks the text encoder that its item tower needs",

@@ -12,7 +12,7 @@ from twotower.bundle.append_only import GrowingRows
 from twotower.bundle.contents import BundleContents
 from twotower.data import columns
 from twotower.errors import InputError
-from twotower.inference.eligibility import OpenItems
+from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import Filters, FranchiseCodes, passing
 from twotower.inference.item_encoder import EncodedItems
 from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
@@ -64,9 +64,9 @@ class ItemTable:
     listed
         False for what was deleted or replaced.
     free
-        ``(rows,)`` False for what cannot be had now.
+        ``(rows,)`` False for items that are unavailable now.
     unavailable
-        Ids that cannot be had, of items that are still to come.
+        Unavailable ids of items that are still to be added.
     late
         Rows of ids that the bundle does not hold.
     spare
@@ -161,13 +161,13 @@ class ItemTable:
 
     @cached_property
     def open(self) -> BoolArray:
-        """``(rows,)`` what is listed and can be had."""
+        """``(rows,)`` eligible rows: listed and available."""
         return self.listed & self.free
 
     @cached_property
-    def all_open(self) -> OpenItems:
-        """The same, for who may get any of them."""
-        return OpenItems.of(self.open)
+    def eligibility(self) -> EligibilityMask:
+        """The same as an eligibility mask."""
+        return EligibilityMask.of(self.open)
 
     @cached_property
     def franchises(self) -> IndexArray:
@@ -199,19 +199,19 @@ class ItemTable:
         return np.asarray(rows, dtype=np.int32)
 
     def passing(self, filters: Filters) -> BoolArray:
-        """``(rows,)`` the open items that a filter lets through; a mask of the caller's own."""
+        """``(rows,)`` the eligible items that a filter lets through; a mask of the caller's own."""
         mask = self.open.copy()
         if filters.narrows:
             mask &= passing(filters, self.categories.rows, self.names, self.prices.rows)
-        blocked = [row for one in filters.block if (row := self.find(one)) is not None]
+        blocked = [row for item_id in filters.block if (row := self.find(item_id)) is not None]
         mask[blocked] = False
         return mask
 
-    def open_to(self, filters: Filters) -> OpenItems:
+    def eligible_for(self, filters: Filters) -> EligibilityMask:
         """As `passing`, without a mask of its own where the filter lets everything through."""
         if filters.narrows or filters.block:
-            return OpenItems.of(self.passing(filters))
-        return self.all_open
+            return EligibilityMask.of(self.passing(filters))
+        return self.eligibility
 
     def changed_since(self, changes: int) -> OffsetArray:
         """Rows behind the bundle's that were written since the table had so many `changes`."""
@@ -294,20 +294,20 @@ class ItemTable:
     def without(self, item_ids: Iterable[str]) -> Self:
         """Items not listed any more; unknown ids change nothing."""
         listed = self.listed.copy()
-        listed[[row for one in item_ids if (row := self.find(one)) is not None]] = False
+        listed[[row for item_id in item_ids if (row := self.find(item_id)) is not None]] = False
         return self._with_masks(listed=listed)
 
     def with_availability(self, available: Mapping[str, bool]) -> Self:
-        """Items that can or cannot be had; an id may be that of an item still to come."""
+        """Set items available or not; an id may be that of an item still to be added."""
         free = self.free.copy()
         to_come = {}
-        for item_id, can_be_had in available.items():
+        for item_id, is_available in available.items():
             row = self.find(item_id)
             if row is None:
-                to_come[item_id] = can_be_had
+                to_come[item_id] = is_available
             else:
-                free[row] = can_be_had
-        gone = {item_id for item_id, can_be_had in to_come.items() if not can_be_had}
+                free[row] = is_available
+        gone = {item_id for item_id, is_available in to_come.items() if not is_available}
         return self._with_masks(free=free, unavailable=self.unavailable.difference(to_come) | gone)
 
     def _with_masks(self, **masks: Any) -> Self:
@@ -331,7 +331,7 @@ def _coded(
 ) -> tuple[tuple[str, ...], IndexArray]:
     """Names, with new ones behind, and the position of each value among them, -1 for None."""
     codes = {name: code for code, name in enumerate(names)}
-    rows = [-1 if one is None else codes.setdefault(one, len(codes)) for one in values]
+    rows = [-1 if name is None else codes.setdefault(name, len(codes)) for name in values]
     return tuple(codes), np.asarray(rows, dtype=np.int32)
 
 
@@ -368,9 +368,9 @@ def price_of(value: float | None) -> float:
 def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
     """``(items, parts)`` factors of the towers' part of ``(items, d)``, and of the rest.
 
-    Dot products of the parts times these are mean cosines of the parts: what the towers know of two
-    items and what their buyers say are asked alike, and neither length nor popularity counts. A
-    model without factors has one part. A part of zeros stays so.
+    Dot products of the parts times these are mean cosines of the parts: the towers'
+    part and the least-squares factors count the same, and neither length nor popularity counts. A
+    model without factors has one part. A part of zeros stays zero.
     """
     parts = _parts(vectors, tower_dim)
     squares = np.stack([np.einsum("id,id->i", part, part) for part in parts], axis=1)
@@ -392,19 +392,19 @@ def scale_parts(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None
 
 
 def mean_cosines(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
-    """``(items,)`` mean cosine of each of ``(items, d)`` with one of them.
+    """``(items,)`` mean cosine of each of ``(items, d)`` vectors with that of ``row``.
 
     Parameters
     ----------
     scales
         `part_scales` of the vectors: over a whole catalogue they take longer than the rest.
     """
-    one = vectors[row : row + 1].copy()
-    scale_parts(one, scales[row : row + 1], tower_dim)
+    query = vectors[row : row + 1].copy()
+    scale_parts(query, scales[row : row + 1], tower_dim)
     total = np.zeros(len(vectors), dtype=np.float32)
-    parts = zip(_parts(vectors, tower_dim), _parts(one, tower_dim), strict=True)
-    for place, (part, wanted) in enumerate(parts):
-        total += (part @ wanted[0]) * scales[:, place]
+    parts = zip(_parts(vectors, tower_dim), _parts(query, tower_dim), strict=True)
+    for place, (part, query_part) in enumerate(parts):
+        total += (part @ query_part[0]) * scales[:, place]
     return total
 
 

@@ -10,7 +10,7 @@ from twotower.inference.filters import ANY, Filters
 
 @dataclass(frozen=True, slots=True)
 class RecommendOptions:
-    """What a caller may choose, whoever the user is; one object for all requests of a batch.
+    """Settings of a request apart from the user and the history; shared by a whole batch.
 
     Attributes
     ----------

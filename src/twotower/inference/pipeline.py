@@ -1,4 +1,4 @@
-"""From a request to its items: user tower, index, re-ranking, filters, reasons."""
+"""Recommendation pipeline: user tower, index, re-ranking, filters, reasons."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +23,7 @@ from twotower.inference.item_encoder import ItemEncoder
 from twotower.inference.item_table import ItemTable
 from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
-from twotower.inference.ranking import Ranked, filled
+from twotower.inference.ranking import RankedItems, filled
 from twotower.inference.requests import Reading, Request, RequestReader
 from twotower.inference.retrieval import search_block
 from twotower.inference.search import TextSearch, positive
@@ -258,46 +258,47 @@ class Pipeline:
 
     def reads(self, request: Request) -> bool:
         """Whether the request, or what is known of its user, holds anything that a model reads."""
-        return self._reader.says_something(request)
+        return self._reader.is_readable(request)
 
     def work(self, requests: Sequence[Request], k: int) -> int:
-        """How much these requests ask for: for each, ``k`` times the items of its history and 50.
+        """Cost of these requests: for each, ``k`` times the items of its history and 50.
 
         A reason is looked for among so many items of the history at most; the 50 stand for what
         an item of an answer costs without any.
         """
         lengths = self._reader.lengths(requests)
-        return k * sum(min(one, NEWEST) + _COST_OF_ITEM for one in lengths)
+        return k * sum(min(length, NEWEST) + _COST_OF_ITEM for length in lengths)
 
     def rank(
         self, requests: Sequence[Request], options: RecommendOptions = DEFAULTS
-    ) -> list[Ranked]:
+    ) -> list[RankedItems]:
         """As `recommend_batch`, as rows of `items` and scores alone: for very many requests."""
         return [ranked for _, rows in self._ranked(requests, options, {}) for ranked in rows]
 
     def _ranked(
         self, requests: Sequence[Request], options: RecommendOptions, clock: Timings
-    ) -> Iterator[tuple[Reading, list[Ranked]]]:
+    ) -> Iterator[tuple[Reading, list[RankedItems]]]:
         """Block by block."""
         filters = options.filters
         check_categories(filters, self.items.names)
         second = second_stage(self.contents, options)
-        wanted = options.k if second is None else second.candidates
+        count = options.k if second is None else second.candidates
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
             began = perf_counter()
             reading = self._reader.read(block, self._described(block))
             vectors = self._tower.encode(reading.queries)
             began = add_time(clock, "encode", began)
-            excluded = options.exclude_seen
-            seen = [reading.seen(row) if excluded else _NOTHING for row in range(len(block))]
-            eligible = self.items.open_to(filters)
-            found = search_block(self.index, vectors, wanted, eligible, seen)
+            seen = [
+                reading.seen(row) if options.exclude_seen else _NOTHING for row in range(len(block))
+            ]
+            eligible = self.items.eligible_for(filters)
+            found = search_block(self.index, vectors, count, eligible, seen)
             add_time(clock, "search", began)
             per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
             rows = []
-            for row, (vector, had, first) in enumerate(per_row):
-                mask = eligible.without(had)
+            for row, (vector, excluded, first) in enumerate(per_row):
+                mask = eligible.without(excluded)
                 stages = Stages(self.index, self.items, vector, mask, first, clock, self.stale)
                 best = stages.best(second, reading.queries, row)
                 rows.append(filled(best, options.k, filters, self.items))
@@ -305,11 +306,11 @@ class Pipeline:
 
     def _described(self, block: Sequence[Request]) -> list[IndexArray]:
         """Rows of the items that each request's words describe; empty where none has words."""
-        if all(one.text is None for one in block):
+        if all(request.text is None for request in block):
             return []
         return [
-            _NOTHING if one.text is None else self._text.described(one.text, self.items)
-            for one in block
+            _NOTHING if request.text is None else self._text.described(request.text, self.items)
+            for request in block
         ]
 
     def similar_items(
@@ -338,9 +339,9 @@ class Pipeline:
         check_categories(filters, self.items.names)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 
-        def best(count: int) -> Ranked:
+        def best(count: int) -> RankedItems:
             items = positive(scores, count)
-            return Ranked(items, scores[items])
+            return RankedItems(items, scores[items])
 
         return recommendations(self.items, filled(best, k, filters, self.items))
 

@@ -1,4 +1,4 @@
-"""Find items by words: those of their titles, and what the words mean."""
+"""Text search over items: by words of titles (TF-IDF) and by text vectors."""
 
 import math
 import re
@@ -53,7 +53,7 @@ class TitleWords:
             self._rows[word].append(row)
 
     def retire(self, row: int) -> None:
-        """Forget a row: its item has another one now."""
+        """Remove a row whose item has moved to another row."""
         self.put(row, None)
         self._retired.add(row)
 

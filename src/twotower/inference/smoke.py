@@ -22,8 +22,8 @@ _K: Final = 10
 def check_answers(pipeline: Pipeline) -> None:
     """Ask every part of a bundle once, before it takes the place of another.
 
-    Known users, a new one, the longest history that the tower reads, the second stage; the text
-    encoder and the item tower where the bundle has them.
+    Known users, a cold-start user, the longest history that the tower reads, the second stage;
+    the text encoder and the item tower where the bundle has them.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _check_users(pipeline: Pipeline) -> None:
         answers = pipeline.recommend_batch(requests, options)
         for answer in answers:
             expected = min(_K, len(items))
-            _check_finite([one.score for one in answer], "the score of an item")
+            _check_finite([item.score for item in answer], "the score of an item")
             if len(answer) != expected:
                 raise InputError(f"{len(answer)} items where {expected} exist")
 

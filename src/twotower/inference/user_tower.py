@@ -52,9 +52,8 @@ class UserTower:
             raise InputError(f"threads must be at least 1, got {threads}")
         with reading(_FILE, "cannot be run"):
             self._session = open_session(contents.user_tower, threads)
-        self._inputs = frozenset(one.name for one in self._session.get_inputs())
-        nobody = Queries.anonymous(Histories.from_lists([[]]))
-        self.dim = self._run(nobody).shape[1]
+        self._inputs = frozenset(tensor.name for tensor in self._session.get_inputs())
+        self.dim = self._run(Queries.anonymous(Histories.from_lists([[]]))).shape[1]
         if self.dim != contents.index.dim:
             raise ArtefactError(
                 f"user_tower.onnx gives vectors of {self.dim} dimensions, the index holds "

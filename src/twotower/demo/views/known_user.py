@@ -125,9 +125,9 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
     target = loaded.item(rows[-1]).item_id if hide and rows[-1] not in rows[:-1] else None
     lists = _served(loaded, known)
     notes = dict(_NOTES)
-    for name, peer in loaded.peers.items():
+    for name, model in loaded.comparison_models.items():
         title, notes[title] = _COMPARISON_MODELS.get(name, (name, _COMPARISON_NOTE))
-        lists[title] = _ranked(loaded, known, peer.scores(user, earlier=hide))
+        lists[title] = _ranked(loaded, known, model.scores(user, earlier=hide))
     st.subheader("Recommendations of each model")
     verdict = st.empty()
     _side_by_side(loaded, lists, notes, target)
@@ -137,7 +137,7 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
         "an anonymous user. "
         + (
             "The others use the vector that they learned for this user in training. "
-            if loaded.peers
+            if loaded.comparison_models
             else "This bundle carries no other models: `twotower run` and `twotower index --peer` "
             "add them. "
         )

@@ -188,7 +188,7 @@ class _Answering(NamedTuple):
             timings,
             sum(known),
             [len(answer.items) for answer in answers],
-            pipeline.items.all_open.count,
+            pipeline.items.eligibility.count,
         )
         return [
             {
