@@ -27,6 +27,7 @@ from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.index import top_k
 from twotower.inference.batch import recommend_to_file
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.user_tower import UserTower
 from twotower.types import Array
@@ -62,7 +63,8 @@ def main() -> None:
 
     def whole() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            recommend_to_file(pipeline, users, Path(folder) / "recs.parquet", given.k)
+            out = Path(folder) / "recs.parquet"
+            recommend_to_file(pipeline, users, out, RecommendOptions(given.k))
 
     def search() -> Array:
         found = np.empty((len(users), given.k), dtype=np.int64)

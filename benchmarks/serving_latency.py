@@ -32,6 +32,7 @@ from twotower.bundle.blend import Blend
 from twotower.bundle.storage import load_bundle
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.inference.stages import Timings
@@ -144,11 +145,11 @@ def _served(
     rerank: bool,
     clock: Timings,
 ) -> Method:
+    options = RecommendOptions(candidates=candidates, rerank=rerank)
+
     def answer(request: int) -> object:
         wanted = Request(history=histories[request])
-        (found,) = pipeline.recommend_batch(
-            [wanted], candidates=candidates, rerank=rerank, timings=clock
-        )
+        (found,) = pipeline.recommend_batch([wanted], options, clock)
         return found
 
     return answer

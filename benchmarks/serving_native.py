@@ -11,10 +11,9 @@ from twotower.data import Histories, Queries
 from twotower.factors.fold_in import column_norms
 from twotower.index import ItemIndex
 from twotower.index.faiss_index import FaissIndex
-from twotower.inference.onnx_session import open_session
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.retrieval import depth
-from twotower.inference.user_tower import UserTower
+from twotower.inference.user_tower import UserTower, open_session
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
 Search = Callable[[FloatArray, int], tuple[FloatArray, OffsetArray]]

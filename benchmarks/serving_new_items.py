@@ -2,7 +2,7 @@
 
     python benchmarks/serving_new_items.py --bundle runs/video-games/bundle
 
-A franchise is told from titles (`twotower.inference.franchise`), with at least five items.
+A franchise is told from titles (`twotower.inference.filters.franchise`), with at least five items.
 
 ``new-users``: somebody new browsed three items of a franchise. ``franchise@10`` is the share of
 franchises of which another item is among the ten recommended, ``franchise-or-category@10`` the
@@ -30,7 +30,8 @@ from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
-from twotower.inference.franchise import franchise
+from twotower.inference.filters import franchise
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -86,9 +87,11 @@ def main() -> None:
             print(f"{model:12s} {protocol:10s} {metric:26s} {rows[-1].value:.4f} of {len(hits)}")
 
         def served(rerank: bool) -> Recommender:
+            options = RecommendOptions(K, rerank=rerank, strict=False)
+
             def answer(browsed: list[int]) -> list[int]:
                 wanted = Request(history=[contents.items.ids[row] for row in browsed])
-                (found,) = service.recommend(service.current, [wanted], K, rerank=rerank)
+                (found,) = service.pipeline.answers([wanted], options)
                 return contents.items.indices(one.item_id for one in found.items).tolist()
 
             return answer

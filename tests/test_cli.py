@@ -173,7 +173,7 @@ def test_somebody_new_names_items_after_one_history_option(
     bundle, files = ("--bundle", made / "bundle"), [tmp_path / f"{i}.json" for i in range(3)]
     done = cli("recommend", *bundle, "--history", "i00", "i02", "i04", "--json", files[0])
     assert done.status == 0
-    assert "somebody new" in done.out
+    assert "a cold-start user" in done.out
     options = [part for item in ("i00", "i02", "i04") for part in ("--history", item)]
     assert cli("recommend", *bundle, *options, "--json", files[1]).status == 0
     assert read(files[0]) == read(files[1])
@@ -254,11 +254,11 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
         done = cli("run", "--dataset", shop, *models, *options)
         assert done.status == 0, done.error
         assert "user u" in done.out
-        assert "somebody new" in done.out
+        assert "a cold-start user" in done.out
         rows = read(out / "results.json")["rows"]
         assert {row["model"] for row in rows} == {"popularity", "mf", "v5", "v5+rerank"}
     assert "v5 seed 0 found trained" in done.out
-    command = next(line for line in done.out.splitlines() if line.startswith("somebody new:"))
+    command = next(line for line in done.out.splitlines() if line.startswith("cold-start user:"))
     again = cli(*command.split("twotower ")[1].split())  # the command shown is one that works
     assert again.status == 0
 

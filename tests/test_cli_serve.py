@@ -109,7 +109,7 @@ def test_batches_take_nothing_else(cli: Any, bundle: Path, more: Any, message: s
 def test_words_on_the_command_line(cli: Any, bundle: Path) -> None:
     status, out, _ = cli("recommend", "--bundle", bundle, "--text", "dragon saga", "-k", 3)
     assert status == 0
-    assert "For somebody new who wants dragon saga" in out
+    assert "For a cold-start user who wants dragon saga" in out
 
 
 def test_events_become_a_source_for_prepare(cli: Any, bundle: Path, tmp_path: Path) -> None:

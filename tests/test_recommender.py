@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 import twotower
-from twotower import Recommender, prepare
+from twotower import Filters, Recommender, prepare
 from twotower.data import Dataset
 from twotower.data.settings import PrepareSettings
 from twotower.errors import ArtefactError, InputError
@@ -138,8 +138,44 @@ def test_many_users_get_a_table(fitted: Recommender) -> None:
         fitted.recommend(["u00"], ["i02"])
 
 
+def test_options_reach_the_stages(fitted: Recommender) -> None:
+    every = fitted.recommend(history=["i02"], k=40, exclude_seen=False)
+    blocked = Filters(block=(every[0].item_id,))
+    assert every[0].item_id not in {
+        item.item_id for item in fitted.recommend(history=["i02"], k=40, filters=blocked)
+    }
+    table = fitted.recommend(["u00", "u01"], k=40, filters=blocked)
+    assert every[0].item_id not in set(table["item_id"])
+    assert len({item.item_id for item in every}) == 40
+    one = fitted.recommend("u00", k=5, rerank=True, candidates=20, reasons=False)
+    assert all(item.rerank_score is not None and item.reason is None for item in one)
+    both = fitted.recommend(["u00", "u01"], k=5, rerank=True, candidates=20)
+    assert both["item_id"].to_list()[:5] == [item.item_id for item in one]
+    with pytest.raises(InputError, match=r"^candidates must be at least k 5, got 4$"):
+        fitted.recommend("u00", k=5, rerank=True, candidates=4)
+
+
+def test_words_are_a_request(fitted: Recommender) -> None:
+    title = fitted.recommend("u00", k=1)[0].title
+    assert title is not None
+    found = fitted.search(title, k=1)[0]
+    assert fitted.recommend(text=title, k=3)
+    assert found.item_id in {item.item_id for item in fitted.recommend(text=title, k=40)}
+    with pytest.raises(InputError, match=r"^many users take no text; recommend for each"):
+        fitted.recommend(["u00"], text=title)
+
+
+def test_one_unknown_user_may_get_popular_items(fitted: Recommender) -> None:
+    found = fitted.recommend("joined-today", k=3, unknown="popular")
+    table = fitted.recommend(["joined-today"], k=3)
+    assert [item.item_id for item in found] == table["item_id"].to_list()
+    assert fitted.recommend("u00", k=3, unknown="popular") == fitted.recommend("u00", k=3)
+    with pytest.raises(InputError, match=r"^unknown='skip' is for many users; pass a list"):
+        fitted.recommend("joined-today", unknown="skip")  # type: ignore[call-overload]
+
+
 def test_the_public_names_are_listed() -> None:
-    assert {"Dataset", "Recommender", "prepare", "__version__"} <= set(dir(twotower))
+    assert {"Dataset", "Filters", "Recommender", "prepare", "__version__"} <= set(dir(twotower))
     assert twotower.Dataset is Dataset
 
 

@@ -7,12 +7,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from twotower.data import Dataset
     from twotower.data.prepare import prepare
+    from twotower.inference.filters import Filters
     from twotower.recommender import Recommender
 
-__all__ = ["Dataset", "Recommender", "__version__", "prepare"]
+__all__ = ["Dataset", "Filters", "Recommender", "__version__", "prepare"]
 
 _HOME = {
     "Dataset": "twotower.data",
+    "Filters": "twotower.inference.filters",
     "Recommender": "twotower.recommender",
     "prepare": "twotower.data.prepare",
 }

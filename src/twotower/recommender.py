@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
 
 import polars as pl
 
@@ -12,7 +12,10 @@ from twotower.data import columns
 from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
 from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
+from twotower.inference.filters import ANY, Filters
+from twotower.inference.options import OptionFields, RecommendOptions
 from twotower.inference.pipeline import Pipeline, Recommendation
+from twotower.inference.requests import Request
 
 if TYPE_CHECKING:
     from twotower.data import Dataset
@@ -123,7 +126,9 @@ class Recommender:
         history: Sequence[str] | Column = (),
         k: int = 10,
         *,
-        exclude_seen: bool = True,
+        text: str | None = None,
+        unknown: Literal["popular", "fail"] | None = None,
+        **options: Unpack[OptionFields],
     ) -> list[Recommendation]: ...
 
     @overload
@@ -133,8 +138,9 @@ class Recommender:
         history: Sequence[str] | Column = (),
         k: int = 10,
         *,
-        exclude_seen: bool = True,
-        unknown: Unknown = "popular",
+        text: str | None = None,
+        unknown: Unknown | None = None,
+        **options: Unpack[OptionFields],
     ) -> pl.DataFrame: ...
 
     def recommend(
@@ -143,10 +149,11 @@ class Recommender:
         history: Any = (),
         k: int = 10,
         *,
-        exclude_seen: bool = True,
-        unknown: Unknown = "popular",
+        text: str | None = None,
+        unknown: Unknown | None = None,
+        **options: Unpack[OptionFields],
     ) -> list[Recommendation] | pl.DataFrame:
-        """Items for a known user, for a new one who just looked at ``history``, or for many users.
+        """Items for a known user, a cold-start user who just looked at ``history``, or many users.
 
         Parameters
         ----------
@@ -157,11 +164,18 @@ class Recommender:
             many users.
         k
             Items to return, fewer only where fewer exist.
-        exclude_seen
-            Leave out items of the history, stored or given.
+        text
+            What is wanted, in words. It is read as the items whose titles it describes best. Not
+            with many users.
         unknown
-            Of many users, what those get that the model does not know: ``popular`` items, nothing
-            (``skip``), or an error (``fail``).
+            What a user gets whom the model does not know and who has no history: ``popular``
+            items, an error (``fail``, the default for one user), or, of many users, no rows
+            (``skip``). The default for many is ``popular``.
+        options
+            ``filters`` (which items may be recommended: `twotower.inference.Filters`),
+            ``exclude_seen`` (True: leave out items of the history, stored or given), ``rerank``
+            (False: order ``candidates``, 1,000, by the second stage) and ``reasons`` (True: say
+            why; tables never do). See `twotower.inference.RecommendOptions`.
 
         Returns
         -------
@@ -174,22 +188,31 @@ class Recommender:
         Raises
         ------
         InputError
-            At an unknown user without a history, an unknown item, an empty request, or ``k`` that
-            is no whole number above 0.
+            At an unknown user without a history (unless ``unknown`` says otherwise), an unknown
+            item or category, words that describe no item, an empty request, ``k`` that is no whole
+            number above 0, fewer candidates than ``k``, or ``rerank`` where there is no re-ranker.
         """
         if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
-            one = None if user_id is None else id_text(user_id, "user_id")
-            return self._pipeline.recommend(one, id_list(history), k, exclude_seen=exclude_seen)
-        if len(history):
+            if unknown == "skip":
+                raise InputError(
+                    "unknown='skip' is for many users", "pass a list of ids, or unknown='popular'"
+                )
+            known_as = None if user_id is None else id_text(user_id, "user_id")
+            request = Request(known_as, id_list(history), text)
+            if unknown == "popular":
+                chosen = RecommendOptions(k, strict=False, **options)
+                return self._pipeline.answers([request], chosen)[0].items
+            return self._pipeline.recommend_batch([request], RecommendOptions(k, **options))[0]
+        if len(history) or text is not None:
             raise InputError(
-                "many users take no history", "recommend for each with its own, or without"
+                f"many users take no {'history' if len(history) else 'text'}",
+                "recommend for each with its own, or without",
             )
         tables = recommendation_tables(
             self._pipeline,
             id_list(user_id, "user_id"),
-            k,
-            exclude_seen=exclude_seen,
-            unknown=unknown,
+            RecommendOptions(k, **options),
+            unknown=unknown or "popular",
         )
         found = [pl.DataFrame(pl.from_arrow(table)) for table, _ in tables]
         empty = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))
@@ -201,9 +224,15 @@ class Recommender:
             columns.USER_ID, "rank", columns.ITEM_ID, columns.TITLE, "score", "source"
         )
 
-    def similar_items(self, item_id: ItemId, k: int = 10) -> list[Recommendation]:
+    def similar_items(
+        self, item_id: ItemId, k: int = 10, *, filters: Filters = ANY
+    ) -> list[Recommendation]:
         """Items nearest to ``item_id`` in the model's space."""
-        return self._pipeline.similar_items(id_text(item_id, "item_id"), k)
+        return self._pipeline.similar_items(id_text(item_id, "item_id"), k, filters=filters)
+
+    def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
+        """Items whose titles hold the words of ``text`` or, where the model can tell, mean it."""
+        return self._pipeline.search(text, k, filters=filters)
 
     def save(self, folder: str | Path) -> Path:
         """Write the bundle, all or nothing."""

@@ -233,7 +233,7 @@ def test_a_user_is_shown_with_the_hidden_item(start: Start) -> None:
 def test_comparison_models_rank_the_hidden_item(start: Start, loaded: LoadedBundle) -> None:
     row = loaded.pipeline.contents.users.index("u03")
     known = [loaded.item(one).item_id for one in loaded.pipeline.contents.histories.row(row)[:-1]]
-    scores = loaded.peers["mf"].scores(row, earlier=True)
+    scores = loaded.comparison_models["mf"].scores(row, earlier=True)
     first = next(
         loaded.item(one)
         for one in np.argsort(-scores, kind="stable").tolist()

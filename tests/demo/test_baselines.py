@@ -3,7 +3,7 @@ import numpy as np
 from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.index import top_k_of
-from twotower.inference import Request
+from twotower.inference import RecommendOptions, Request
 
 
 def without_last(loaded: LoadedBundle) -> np.ndarray:
@@ -31,6 +31,6 @@ def test_towers_and_factors_make_what_is_served(loaded: LoadedBundle) -> None:
     history = loaded.items.ids.rows[[2, 4]].tolist()
     scores = loaded.baselines.all_scores(history)
     assert list(scores) == [TOWERS, FACTORS, ITEM_KNN, POPULARITY]
-    (served,) = loaded.pipeline.recommend_batch([Request(history=history)], 3)
+    (served,) = loaded.pipeline.recommend_batch([Request(history=history)], RecommendOptions(3))
     rows = top_k_of(scores[TOWERS] + scores[FACTORS], 3, loaded.without(history))
     assert [one.item_id for one in served] == loaded.items.ids.rows[rows].tolist()

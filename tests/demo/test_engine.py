@@ -7,8 +7,9 @@ import pytest
 from twotower.demo.engine import InProcess, OverHttp
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.errors import InputError, TwoTowerError
-from twotower.inference import Request
-from twotower.inference.filters import Filters
+from twotower.inference import Filters, RecommendOptions, Request
+
+FOUR = RecommendOptions(4)
 
 
 def service(loaded: LoadedBundle, seen: list[dict]) -> httpx.MockTransport:
@@ -35,12 +36,14 @@ def test_a_service_recommends_as_the_bundle_does(loaded: LoadedBundle) -> None:
         InProcess(loaded.pipeline),
     )
     request = Request(history=["i02", "i04"])
-    assert there.recommend(request, 4) == here.recommend(request, 4)
+    assert there.recommend(request, FOUR) == here.recommend(request, FOUR)
     assert there.similar_items("i02", 3) == here.similar_items("i02", 3)
     assert there.model_version() == "v9-other"
-    there.recommend(request, 4, filters=Filters(max_price=20.0, categories=("sport",)))
+    narrow = Filters(max_price=20.0, categories=("sport",))
+    there.recommend(request, RecommendOptions(4, narrow, exclude_seen=False))
     assert seen[-1]["filters"]["max_price"] == 20
     assert Filters(**seen[-1]["filters"]).categories == ("sport",)
+    assert seen[-1]["exclude_seen"] is False
 
 
 def test_an_unreachable_service_is_named() -> None:
@@ -49,7 +52,7 @@ def test_an_unreachable_service_is_named() -> None:
 
     there = OverHttp("http://service", transport=httpx.MockTransport(refuse))
     with pytest.raises(InputError, match=r"http://service does not answer \(refused\); start it"):
-        there.recommend(Request(history=["i02"]), 3)
+        there.recommend(Request(history=["i02"]), FOUR)
 
 
 def test_a_problem_is_a_twotower_error() -> None:

@@ -198,7 +198,7 @@ def test_a_bundle_takes_saved_models_as_peers(
     bundle_model(
         tmp_path / "v5", blocks, tmp_path / "bundle", blend=False, peers=[tmp_path / "any"]
     )
-    assert list(load_bundle(tmp_path / "bundle").peers()) == ["mf"]
+    assert list(load_bundle(tmp_path / "bundle").comparison_models()) == ["mf"]
 
 
 def test_the_index_is_chosen_and_the_bundle_says_why(

@@ -9,6 +9,7 @@ import pytest
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.index import top_k
 from twotower.inference import Pipeline
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.training.fit import Trained
 from twotower.workflow import reranking
@@ -122,7 +123,8 @@ def test_the_pipeline_ranks_as_the_evaluated_stages(v9: Trained, blocks: Dataset
     scores = TwoStages(v9.module.scorer(), blend, 30).scores(Queries.anonymous(histories))
     ids = blocks.items.ids
     requests = [Request(None, [ids[item] for item in histories.row(row)], None) for row in range(8)]
-    for row, answer in enumerate(pipeline.recommend_batch(requests, 5, candidates=30, rerank=True)):
+    options = RecommendOptions(5, rerank=True, candidates=30)
+    for row, answer in enumerate(pipeline.recommend_batch(requests, options)):
         scores[row, histories.row(row)] = -np.inf
         expected = [ids[item] for item in np.argsort(-scores[row], kind="stable")[:5]]
         assert [one.item_id for one in answer] == expected

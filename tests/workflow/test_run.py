@@ -61,7 +61,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
 
     assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v10"]
     assert result.bundle == out / "bundle"
-    assert list(load_bundle(out / "bundle").peers()) == ["lightgcn", "mf"]
+    assert list(load_bundle(out / "bundle").comparison_models()) == ["lightgcn", "mf"]
     pipeline = Pipeline.load(out / "bundle")
     assert len(pipeline.recommend(result.example_user, k=5, rerank=True)) == 5
     assert len(result.example_history) == 3

@@ -1,6 +1,6 @@
 """The bundle: one folder that holds all that serving needs, verified when it is loaded."""
 
-from twotower.bundle.comparison_models import Peer
+from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, ModelInfo
 from twotower.bundle.reranker import Reranker, RerankVectors
@@ -9,9 +9,9 @@ from twotower.bundle.storage import Bundle, load_bundle, save_bundle
 __all__ = [
     "Bundle",
     "BundleContents",
+    "ComparisonModel",
     "Manifest",
     "ModelInfo",
-    "Peer",
     "RerankVectors",
     "Reranker",
     "load_bundle",

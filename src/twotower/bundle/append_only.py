@@ -1,4 +1,4 @@
-"""Tables that grow at the end while others read them."""
+"""Append-only tables: rows are added at the end while others read the rows before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,42 +18,69 @@ def roomy(shape: Sequence[int], dtype: DTypeLike) -> Array:
     return np.empty(_capacity(shape), dtype)[: shape[0]]
 
 
+class _Buffer:
+    """Memory that several values of `GrowingRows` share, of which the newest may write."""
+
+    def __init__(self, rows: Array) -> None:
+        self.rows = rows
+        self.writes = 0
+
+    @classmethod
+    def copied(cls, rows: Array, used: int) -> Self:
+        """The same rows where there is room for ``used``, and for half of them behind."""
+        buffer = np.empty(_capacity((used, *rows.shape[1:])), rows.dtype)
+        buffer[: len(rows)] = rows
+        return cls(buffer)
+
+
 @dataclass(frozen=True, slots=True)
 class GrowingRows:
     """Rows behind which more can be written, at an amortised cost of the new rows alone.
 
-    A value: `with_rows` gives another one, which shares the memory. Only the newest value may
-    grow: a second one grown from the same would overwrite the first one's new rows.
+    A value: `with_rows` gives another one, which shares the memory if this is the newest of those
+    that share it, and else works on a copy of its own. So any value may grow, as often as wanted,
+    and none sees the rows of another; only to grow one in two threads at a time is not allowed.
 
     Attributes
     ----------
-    buffer
-        ``(capacity, …)``.
+    memory
+        What it shares with the values that it was grown from.
     used
-        Rows of it that belong to this value.
+        Rows of that which belong to this value.
+    writes
+        How often that had been written to when this value was the newest.
     """
 
-    buffer: Array
+    memory: _Buffer
     used: int
+    writes: int = 0
 
     @classmethod
     def of(cls, rows: Array, room: bool = False) -> Self:
         """A table of these rows.
 
-        They are copied when it grows first, or now where there shall be ``room`` behind them;
-        not if they are `roomy`, and then this table alone may grow there.
+        They are copied when it grows first, or now where there shall be ``room`` behind them. If
+        they are `roomy` and no other table has taken their room, the table grows into that.
         """
         if not room:
-            return cls(rows, len(rows))
+            return cls(_Buffer(rows), len(rows))
         behind, wanted = rows.base, (_capacity(rows.shape), rows.dtype)
-        if isinstance(behind, np.ndarray) and (behind.shape, behind.dtype) == wanted:
-            return cls(behind, len(rows))
-        return cls(rows, len(rows))._with_room(len(rows))
+        roomy_rows = behind is not None and (behind.shape, behind.dtype) == wanted
+        if behind is not None and roomy_rows and behind.flags.writeable:
+            taken = behind[:]
+            behind.flags.writeable = False  # marks that its room is taken; `taken` may still write
+            return cls(_Buffer(taken), len(rows))
+        return cls(_Buffer.copied(rows, len(rows)), len(rows))
+
+    @property
+    def buffer(self) -> Array:
+        """``(capacity, …)``, the rows and the room behind them."""
+        return self.memory.rows
 
     @property
     def rows(self) -> Array:
         """``(used, …)``, a view."""
-        return self.buffer[: self.used]
+        return self.memory.rows[: self.used]
 
     def with_rows(self, more: Array, rows: Array | None = None) -> Self:
         """The same rows and ``more`` behind them.
@@ -61,21 +88,18 @@ class GrowingRows:
         Parameters
         ----------
         rows
-            ``(n,)`` where to write them instead: rows that no value in use reads any more, or such
-            as are next behind the others.
+            ``(n,)`` where to write them instead: such as are next behind the others, or rows that
+            older values which share the memory may see change.
         """
         if rows is None:
             rows = np.arange(self.used, self.used + len(more))
         used = max(self.used, int(rows.max(initial=-1)) + 1)
-        table = self if used <= len(self.buffer) else self._with_room(used)
-        table.buffer[rows] = more
-        return type(self)(table.buffer, used)
-
-    def _with_room(self, used: int) -> Self:
-        """The same rows where there is room for ``used``, and for half of them behind."""
-        buffer = np.empty(_capacity((used, *self.buffer.shape[1:])), self.buffer.dtype)
-        buffer[: self.used] = self.rows
-        return type(self)(buffer, self.used)
+        memory = self.memory
+        if self.writes != memory.writes or used > len(memory.rows):
+            memory = _Buffer.copied(self.rows, used)
+        memory.rows[rows] = more
+        memory.writes += 1
+        return type(self)(memory, used, memory.writes)
 
 
 def _capacity(shape: Sequence[int]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Arrays from files, while others are being answered."""
+"""Arrays of a bundle in safetensors files, read block by block."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from twotower.bundle.append_only import roomy
-from twotower.bundle.throttle import pause
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.types import Array
 
@@ -19,14 +19,19 @@ _BLOCK_BYTES: Final = 1 << 19
 
 
 def read_arrays(
-    path: Path, dtype: DTypeLike | None = None, *, finite: bool = False
+    path: Path,
+    dtype: DTypeLike | None = None,
+    *,
+    finite: bool = False,
+    pause: Pause = no_pause,
 ) -> dict[str, Array]:
     """The arrays of a safetensors file by name, as ``dtype`` if given, `roomy`.
 
     NaN and infinity are refused if ``finite``.
 
-    As `safetensors.numpy.load_file`, block by block: that holds Python's lock until all of the
-    file is read, and every request would wait for a reload that long.
+    As `safetensors.numpy.load_file`, block by block, with a ``pause`` after each: that holds
+    Python's lock until all of the file is read, and every request would wait for a reload that
+    long.
 
     Raises
     ------

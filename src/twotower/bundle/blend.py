@@ -1,4 +1,4 @@
-"""A second stage that knows what one vector cannot hold: who bought what with what, in detail."""
+"""Blend re-ranker: a weighted sum of retrieval score, item-kNN, text and popularity."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +31,7 @@ class Blend:
     weights
         ``(4,)`` float32, of `SIGNALS`.
     recency, text_recency
-        :math:`r` and :math:`s`, what an event's say is multiplied by for each that came after it.
+        :math:`r` and :math:`s`, decay of an event's weight for each event that came after it.
     indptr, neighbours, similarity
         Compressed rows: item ``i`` is like ``neighbours[indptr[i]:indptr[i + 1]]``, by as much as
         ``similarity`` has there.
@@ -83,14 +83,14 @@ class Blend:
         known = history < self.num_items
         history, age = history[known], age[known]
         wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
-        say = np.power(self.recency, age, dtype=np.float32)
-        told = say > _EPSILON  # beside the newest event one that says less is lost in rounding
-        history, say = history[told], say[told]
+        weights = np.power(self.recency, age, dtype=np.float32)
+        counts = weights > _EPSILON  # smaller ones are lost in rounding beside the newest event's
+        history, weights = history[counts], weights[counts]
         near = np.zeros(self.num_items, dtype=np.float32)
         spans = [slice(*self.indptr[item : item + 2].tolist()) for item in history.tolist()]
         if spans:
             alike = [
-                weight * self.similarity[span] for weight, span in zip(say, spans, strict=True)
+                weight * self.similarity[span] for weight, span in zip(weights, spans, strict=True)
             ]
             like = np.concatenate([self.neighbours[span] for span in spans])
             np.add.at(near, like, np.concatenate(alike))

@@ -25,7 +25,7 @@ _LONGEST: Final = 300
 
 @contextmanager
 def reading(path: Path | str, failure: str = "cannot be read") -> Iterator[None]:
-    """Whatever goes wrong with a file of a bundle is an `ArtefactError` of one line that names it.
+    """Turn any error with a file of a bundle into an `ArtefactError` of one line that names it.
 
     Errors of its libraries share no narrower class: broken JSON, nesting that is too deep, a shape
     for which there is no memory, a panic.

@@ -1,4 +1,4 @@
-"""What a bundle holds, checked to fit together."""
+"""Contents of a bundle in memory, checked to fit together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +40,7 @@ class BundleContents:
     users
         External user ids.
     catalogue
-        One row per item: at least the item id and the title, and whatever is to be shown.
+        One row per item: at least the item id and the title, and the columns to show.
     histories
         One row per user: all that is known of them, oldest first.
     index
@@ -105,7 +105,7 @@ class BundleContents:
             raise InputError(f"index must have the item vectors' dim {dim}, got {self.index.dim}")
         given = 0 if self.factors is None else self.factors.shape[1]
         if given != (0 if self.info.fold_in is None else self.info.fold_in.dim):
-            raise InputError(f"factors must have the columns that info.fold_in says, got {given}")
+            raise InputError(f"factors must have the columns of info.fold_in, got {given}")
         if (self.history_table is None) != (self.info.history_length == 0):
             raise InputError(
                 f"history_length is {self.info.history_length}, but history_table is "

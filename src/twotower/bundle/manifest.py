@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from twotower.bundle.checked import reading
-from twotower.bundle.throttle import pause
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.config import Config
 from twotower.data.folders import kind_of, why_not
 from twotower.errors import ArtefactError
@@ -70,7 +70,7 @@ class Manifest(Config):
     embedding_dim: int = Field(ge=1)
     files: dict[FileName, FileEntry]
 
-    def check(self, folder: Path, name: str) -> None:
+    def check(self, folder: Path, name: str, pause: Pause = no_pause) -> None:
         """`ArtefactError` where the file is missing or is not the one that was saved."""
         path = folder / name
         entry = self.files.get(name)
@@ -85,7 +85,7 @@ class Manifest(Config):
                 f"or from another bundle; {_AGAIN}"
             )
         with reading(path):
-            digest = _sha256(path)
+            digest = _sha256(path, pause)
         if digest != entry.sha256:
             raise ArtefactError(
                 f"{path} does not match the manifest's sha256: it is corrupt or from another "
@@ -115,7 +115,7 @@ def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifes
     return manifest
 
 
-def verify(folder: Path, required: Iterable[str]) -> Manifest:
+def verify(folder: Path, required: Iterable[str], pause: Pause = no_pause) -> Manifest:
     """The manifest of a bundle of which every file is present and as it was saved.
 
     A file that the manifest does not list is never read, and no error.
@@ -128,7 +128,7 @@ def verify(folder: Path, required: Iterable[str]) -> Manifest:
     """
     manifest = _read_manifest(folder)
     for name in sorted({*required, *manifest.files}):
-        manifest.check(folder, name)
+        manifest.check(folder, name, pause)
     return manifest
 
 
@@ -150,7 +150,7 @@ def _read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(json.dumps(fields))
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, pause: Pause = no_pause) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

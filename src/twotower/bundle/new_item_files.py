@@ -1,4 +1,4 @@
-"""Files of a bundle that encode items and texts that training never saw."""
+"""Files of a bundle's item tower and text encoder: saving and loading."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from twotower.bundle.arrays import read_arrays, save_arrays
 from twotower.bundle.checked import FRACTIONS, TABLE, Layout, check_layout, reading
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.new_items import NewItems, TextModel
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.factors.exposure import ListBars
 from twotower.features import ITEM_FEATURES, ItemFeatures, ReleaseOrder, TextFields
@@ -63,13 +64,13 @@ def save_new_items(folder: Path, new: NewItems) -> None:
     save_arrays(folder / ITEM_ENCODER, arrays)
 
 
-def load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
+def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> NewItems | None:
     """Read what `save_new_items` wrote; None where the bundle holds nothing for new items."""
     if ITEM_TOWER not in manifest.files:
         return None
     with reading(folder / ITEM_ENCODER):
-        manifest.check(folder, ITEM_ENCODER)
-        arrays = read_arrays(folder / ITEM_ENCODER, finite=True)
+        manifest.check(folder, ITEM_ENCODER, pause)
+        arrays = read_arrays(folder / ITEM_ENCODER, finite=True, pause=pause)
         check_layout(
             arrays,
             _ITEM_ENCODER,
@@ -81,7 +82,7 @@ def load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
         about = json.loads(arrays["text"].tobytes())
         fields, is_vector, name = about["fields"], about["history_is_vector"], about.get("model")
         if fields not in get_args(TextFields) or not isinstance(is_vector, bool):
-            raise InputError(f"text says what this release does not know: {about}")
+            raise InputError(f"text holds a setting that this release does not know: {about}")
         features = ItemFeatures.from_arrays(arrays)
         releases = ReleaseOrder(arrays["releases"])
         if (np.diff(releases.known) < 0).any():
@@ -96,13 +97,13 @@ def load_new_items(folder: Path, manifest: Manifest) -> NewItems | None:
     text = None
     if ITEM_TEXT in manifest.files:
         with reading(folder / ITEM_TEXT):
-            found = read_arrays(folder / ITEM_TEXT, np.float32, finite=True)
+            found = read_arrays(folder / ITEM_TEXT, np.float32, finite=True, pause=pause)
             check_layout(found, {"text": TABLE})
             text = found["text"]
     model = None
     if name is not None:
         for file in (TEXT_MODEL, TEXT_TOKENIZER):
-            manifest.check(folder, file)
+            manifest.check(folder, file, pause)
         onnx, tokenizer = ((folder / file).read_bytes() for file in (TEXT_MODEL, TEXT_TOKENIZER))
         model = TextModel(str(name), onnx, tokenizer)
     return NewItems(

@@ -1,4 +1,4 @@
-"""What a bundle holds for items and texts that training never saw. It is optional."""
+"""Item tower and text encoder of a bundle, for items and texts that training never saw."""
 
 from dataclasses import dataclass, field, replace
 

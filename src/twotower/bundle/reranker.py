@@ -1,4 +1,4 @@
-"""The second stage: order the index's candidates again, by another model."""
+"""Re-rankers, the second stage: score the candidates of the index by another model."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +25,7 @@ class Reranker(Protocol):
 
 
 def placed(scores: FloatArray) -> FloatArray:
-    """Give candidates of one query, best first, that have no score one that fits their place.
+    """Fill in the missing scores of one query's candidates, best first, by their place.
 
     A candidate at a share of the way down the first stage's list gets the score at the same
     share of the way down the sorted scores of the second stage: it is taken to be as good by
@@ -73,7 +73,7 @@ class RerankVectors:
     def __post_init__(self) -> None:
         if self.user_vectors.shape[1] != self.item_vectors.shape[1]:
             raise InputError(
-                f"user and item vectors must have one dim, got {self.user_vectors.shape[1]} "
+                f"user and item vectors must have the same dim, got {self.user_vectors.shape[1]} "
                 f"and {self.item_vectors.shape[1]}"
             )
 

@@ -1,5 +1,6 @@
-"""The bundle: one folder that holds all that serving needs. See ``docs/bundle.md``."""
+"""Saving and loading of bundles: files, checks, and folder names. See ``docs/bundle.md``."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ from twotower.bundle.checked import (
     check_rows,
     reading,
 )
-from twotower.bundle.comparison_models import Peer, from_arrays, to_arrays
+from twotower.bundle.comparison_models import ComparisonModel, from_arrays, to_arrays
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, verify, write_manifest
 from twotower.bundle.new_item_files import load_new_items, save_new_items
 from twotower.bundle.reranker import RerankVectors
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.data import Histories, IdMap, columns
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
@@ -46,12 +48,13 @@ HISTORIES: Final = "histories.safetensors"
 INDEX: Final = "index.json"
 RERANKER: Final = "reranker.safetensors"
 BLEND: Final = "blend.safetensors"
-PEERS: Final = "peers.safetensors"
+COMPARISON_MODELS: Final = "peers.safetensors"
 REQUIRED: Final = (
     TOWERS, USER_TOWER, USERTABLES, USER_FEATURES, ITEM_VECTORS, USERS, CATALOGUE, HISTORIES,
     INDEX,
 )  # fmt: skip
 
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _BOUNDS: Final[Layout] = (WHOLE, (None,))
 _NUMBER: Final = f"{WHOLE} or {FRACTIONS}"
 _USER_FEATURES: Final[dict[str, Layout]] = {
@@ -86,23 +89,23 @@ class Bundle:
         with reading(self.folder / TOWERS):
             return read_arrays(self.folder / TOWERS)
 
-    def peers(self) -> dict[str, Peer]:
+    def comparison_models(self) -> dict[str, ComparisonModel]:
         """Other models by name, read (and verified) only when asked for; empty without any."""
-        if PEERS not in self.manifest.files:
+        if COMPARISON_MODELS not in self.manifest.files:
             return {}
-        self.manifest.check(self.folder, PEERS)
-        with reading(self.folder / PEERS):
-            peers = from_arrays(read_arrays(self.folder / PEERS, finite=True))
-            for name, peer in peers.items():
-                peer.check(name, len(self.contents.users), len(self.contents.items))
-        return peers
+        self.manifest.check(self.folder, COMPARISON_MODELS)
+        with reading(self.folder / COMPARISON_MODELS):
+            models = from_arrays(read_arrays(self.folder / COMPARISON_MODELS, finite=True))
+            for name, model in models.items():
+                model.check(name, len(self.contents.users), len(self.contents.items))
+        return models
 
 
 def save_bundle(
     folder: Path,
     contents: BundleContents,
     weights: Mapping[str, Array],
-    peers: Mapping[str, Peer] | None = None,
+    comparison_models: Mapping[str, ComparisonModel] | None = None,
 ) -> Manifest:
     """Write a bundle to ``folder``, all or nothing; an older one there is replaced.
 
@@ -113,8 +116,8 @@ def save_bundle(
     contents
         What serving reads.
     weights
-        Trained weights of both towers, by name, for whoever trains on.
-    peers
+        Trained weights of both towers, by name, for further training.
+    comparison_models
         Other models by name, for the demo to compare with; their rows are those of ``contents``.
 
     Returns
@@ -127,8 +130,8 @@ def save_bundle(
         tables["history_table"] = contents.history_table
     if contents.factors is not None:
         tables["factors"] = contents.factors
-    for name, peer in (peers or {}).items():
-        peer.check(name, len(contents.users), len(contents.items))
+    for name, model in (comparison_models or {}).items():
+        model.check(name, len(contents.users), len(contents.items))
     log = contents.histories
     events: dict[str, Array | None] = {
         "indptr": log.indptr,
@@ -155,13 +158,18 @@ def save_bundle(
             save_arrays(temporary / RERANKER, vars(contents.reranker))
         if contents.new_items is not None:
             save_new_items(temporary, contents.new_items)
-        if peers:
-            save_arrays(temporary / PEERS, to_arrays(peers))
+        if comparison_models:
+            save_arrays(temporary / COMPARISON_MODELS, to_arrays(comparison_models))
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
     """Read a bundle, after every file's size and sha256 were found right.
+
+    Parameters
+    ----------
+    pause
+        Called every few milliseconds of the work: a `Throttle` where requests are answered beside.
 
     Raises
     ------
@@ -170,16 +178,16 @@ def load_bundle(folder: Path) -> Bundle:
         schema version, or does not fit the others.
     """
     folder = Path(folder)
-    manifest = verify(folder, REQUIRED)
+    manifest = verify(folder, REQUIRED, pause)
     with reading(folder / USERTABLES):
-        tables = read_arrays(folder / USERTABLES, finite=True)
+        tables = read_arrays(folder / USERTABLES, finite=True, pause=pause)
         check_layout(tables, {"user_table": TABLE}, history_table=TABLE, factors=TABLE)
     with reading(folder / USER_FEATURES):
-        arrays = read_arrays(folder / USER_FEATURES, finite=True)
+        arrays = read_arrays(folder / USER_FEATURES, finite=True, pause=pause)
         check_layout(arrays, _USER_FEATURES)
         user_features = UserFeatures.from_arrays(arrays)
     with reading(folder / ITEM_VECTORS):
-        arrays = read_arrays(folder / ITEM_VECTORS, finite=True)
+        arrays = read_arrays(folder / ITEM_VECTORS, finite=True, pause=pause)
         check_layout(arrays, {"item_vectors": ("float32", (None, manifest.embedding_dim))})
         item_vectors = arrays["item_vectors"]
     with reading(folder / USERS):
@@ -190,7 +198,7 @@ def load_bundle(folder: Path) -> Bundle:
         catalogue = pl.read_parquet(folder / CATALOGUE)
         check_catalogue(catalogue)
     with reading(folder / HISTORIES):
-        arrays = read_arrays(folder / HISTORIES, finite=True)
+        arrays = read_arrays(folder / HISTORIES, finite=True, pause=pause)
         events = arrays["items"].size
         per_event = {"ratings": (_NUMBER, (events,)), "timestamps": (_NUMBER, (events,))}
         check_layout(arrays, {"indptr": _BOUNDS, "items": (WHOLE, (events,))}, **per_event)
@@ -211,23 +219,25 @@ def load_bundle(folder: Path) -> Bundle:
             histories=histories,
             index=load_index(folder),
             index_choice=load_choice(folder),
-            reranker=_load_reranker(folder, manifest, catalogue.height),
-            new_items=load_new_items(folder, manifest),
+            reranker=_load_reranker(folder, manifest, catalogue.height, pause),
+            new_items=load_new_items(folder, manifest, pause),
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error
     return Bundle(folder, manifest, contents)
 
 
-def _load_reranker(folder: Path, manifest: Manifest, items: int) -> RerankVectors | Blend | None:
+def _load_reranker(
+    folder: Path, manifest: Manifest, items: int, pause: Pause
+) -> RerankVectors | Blend | None:
     if RERANKER in manifest.files:
         with reading(folder / RERANKER):
-            arrays = read_arrays(folder / RERANKER, finite=True)
+            arrays = read_arrays(folder / RERANKER, finite=True, pause=pause)
             check_layout(arrays, {"user_vectors": TABLE, "item_vectors": TABLE})
             return RerankVectors(**arrays)
     if BLEND in manifest.files:
         with reading(folder / BLEND):
-            arrays = read_arrays(folder / BLEND, finite=True)
+            arrays = read_arrays(folder / BLEND, finite=True, pause=pause)
             near = arrays["neighbours"].size
             check_layout(
                 arrays,
@@ -244,3 +254,26 @@ def _load_reranker(folder: Path, manifest: Manifest, items: int) -> RerankVector
             check_places(arrays["neighbours"], items, "neighbours")
             return Blend.from_arrays(arrays)
     return None
+
+
+def bundle_folder(configured: Path, name: str | None) -> Path:
+    """The folder of that name beside the configured one; that itself where there is no name.
+
+    Raises
+    ------
+    InputError
+        At a name that could be a path.
+    """
+    if name is None:
+        return configured
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"bundle must be the name of a folder beside the served one, got {name[:100]!r}",
+            "use letters, digits, '.', '_' and '-'",
+        )
+    return configured.parent / name
+
+
+def without_path(message: str, folder: Path) -> str:
+    """An error's text with the bundle's folder named by its last part alone."""
+    return message.replace(str(folder), folder.name)

@@ -14,9 +14,10 @@ from twotower.cli.options import JsonFile, console, write_json
 from twotower.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
-    from twotower.inference import Pipeline, Recommendation
+    from twotower.inference import Pipeline, Recommendation, RecommendOptions, Request
 
 
+_CANDIDATES: Final = 1000
 _NOTHING_LEFT: Final = "nothing is left that they have not had; pass --include-seen for all items"
 
 
@@ -33,7 +34,9 @@ def recommend(
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     k: Annotated[int, typer.Option("-k", help="Items to recommend.")] = 10,
-    rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank 1,000 candidates.")] = False,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Re-rank 1,000 candidates, or -k if more.")
+    ] = False,
     text: Annotated[str | None, typer.Option("--text", help="What is wanted, in words.")] = None,
     batch: Annotated[
         Path | None,
@@ -51,14 +54,17 @@ def recommend(
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Recommend for a known user, or for a new user with some items in the history.
+    """Recommend for a known user, or for a cold-start user with some items in the history.
 
     With `--batch` and `--out`, for many known users at once, searched exactly.
 
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
-    from twotower.inference import Pipeline
+    from twotower.inference import Pipeline, RecommendOptions, Request
 
+    options = RecommendOptions(
+        k, exclude_seen=not include_seen, rerank=rerank, candidates=max(k, _CANDIDATES)
+    )
     if (batch is None) != (out is None):
         raise InputError(
             "--batch and --out go together", "name the file of users, and one to write"
@@ -66,24 +72,14 @@ def recommend(
     if batch is not None and out is not None:
         if user or history or more or text:
             raise InputError("--batch takes its users from the file", "leave out everything else")
-        found = _recommend_batch(
-            bundle, batch, out, k, rerank=rerank, unknown=unknown, exclude_seen=not include_seen
-        )
+        found = _recommend_batch(bundle, batch, out, options, unknown)
         write_json(json_file, found)
         return
 
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
-    shown = show_recommendations(
-        Pipeline.load(bundle),
-        user,
-        items,
-        k,
-        rerank=rerank,
-        text=text,
-        exclude_seen=not include_seen,
-    )
+    shown = show_recommendations(Pipeline.load(bundle), Request(user, items, text), options)
     write_json(json_file, [asdict(item) for item in shown])
 
 
@@ -146,27 +142,19 @@ def info(
 
 
 def show_recommendations(
-    pipeline: "Pipeline",
-    user: str | None,
-    history: Sequence[str],
-    k: int = 10,
-    *,
-    rerank: bool = False,
-    text: str | None = None,
-    exclude_seen: bool = True,
+    pipeline: "Pipeline", request: "Request", options: "RecommendOptions | None" = None
 ) -> list["Recommendation"]:
     """Recommend and print the table, under a line that says for whom."""
     from twotower.console import recommendations_table
+    from twotower.inference import RecommendOptions
 
-    found = pipeline.recommend(
-        user, history, k, rerank=rerank, text=text, exclude_seen=exclude_seen
-    )
-    browsed = ", ".join(pipeline.title(item) or item for item in history)
-    who = "somebody new" if user is None else f"user {user}"
-    if history:
+    (found,) = pipeline.recommend_batch([request], options or RecommendOptions())
+    browsed = ", ".join(pipeline.title(item) or item for item in request.history)
+    who = "a cold-start user" if request.user_id is None else f"user {request.user_id}"
+    if request.history:
         who += f" with {browsed} in the history"
-    if text is not None:
-        who += f" who wants {text}"
+    if request.text is not None:
+        who += f" who wants {request.text}"
     console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)
     if found:
         console.print(recommendations_table(found))
@@ -179,11 +167,8 @@ def _recommend_batch(
     bundle: Path,
     users: Path,
     out: Path,
-    k: int,
-    *,
-    rerank: bool,
+    options: "RecommendOptions",
     unknown: Literal["popular", "skip", "fail"],
-    exclude_seen: bool,
 ) -> dict[str, object]:
     from twotower.console import reporting
     from twotower.inference import Pipeline
@@ -197,9 +182,7 @@ def _recommend_batch(
             pipeline,
             wanted,
             out,
-            k,
-            exclude_seen=exclude_seen,
-            rerank=rerank,
+            options,
             unknown=unknown,
             progress=reporter.counting("recommend", len(wanted)),
         )
@@ -221,7 +204,7 @@ def _recommend_batch(
             highlight=False,
             soft_wrap=True,
         )
-    return {**asdict(counts), "k": k, "out": str(out)}
+    return {**asdict(counts), "k": options.k, "out": str(out)}
 
 
 def _shortened(value: Any, longest: int = 8) -> Any:

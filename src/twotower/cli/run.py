@@ -49,7 +49,7 @@ def run(
     from twotower.console import reporting, results_table
     from twotower.evaluation.protocols import FULL, SAMPLED
     from twotower.index import named_choice
-    from twotower.inference import Pipeline
+    from twotower.inference import Pipeline, Request
     from twotower.study.tracking import check_tracking, track_models
     from twotower.workflow.run import DEFAULT_MODELS
     from twotower.workflow.run import run as whole_job
@@ -89,13 +89,13 @@ def run(
         return
     pipeline = Pipeline.load(result.bundle)
     user, items = result.example_user, result.example_history
-    show_recommendations(pipeline, user, [])
-    show_recommendations(pipeline, None, items)
+    show_recommendations(pipeline, Request(user))
+    show_recommendations(pipeline, Request(history=items))
     console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
     bundle = f"twotower recommend --bundle {result.bundle}"
-    console.print(f"a known user:   {bundle} --user {user}", highlight=False, soft_wrap=True)
+    console.print(f"a known user:    {bundle} --user {user}", highlight=False, soft_wrap=True)
     console.print(
-        f"somebody new:   {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
+        f"cold-start user: {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
     )
     demo = f"twotower demo --bundle {result.bundle}"
-    console.print(f"see it all:     {demo}", highlight=False, soft_wrap=True)
+    console.print(f"see it all:      {demo}", highlight=False, soft_wrap=True)

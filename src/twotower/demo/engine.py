@@ -7,7 +7,7 @@ import httpx
 
 from twotower.errors import InputError
 from twotower.inference.answers import Reason, Recommendation
-from twotower.inference.filters import ANY, Filters
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.service.client import Client
@@ -18,9 +18,7 @@ Answer = TypeVar("Answer")
 class Engine(Protocol):
     """Answers requests."""
 
-    def recommend(
-        self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
-    ) -> list[Recommendation]:
+    def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
         """Items for a request, as `Pipeline.recommend`."""
         ...
 
@@ -41,11 +39,9 @@ class InProcess:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def recommend(
-        self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
-    ) -> list[Recommendation]:
+    def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
         """See `Engine.recommend`."""
-        (answer,) = self._pipeline.recommend_batch([request], k, filters=filters, rerank=rerank)
+        (answer,) = self._pipeline.recommend_batch([request], options)
         return answer
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
@@ -76,18 +72,19 @@ class OverHttp:
         """Model version of the service."""
         return str(self._call(self._client.model)["model_version"])
 
-    def recommend(
-        self, request: Request, k: int, *, filters: Filters = ANY, rerank: bool = False
-    ) -> list[Recommendation]:
-        """See `Engine.recommend`."""
+    def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
+        """See `Engine.recommend`; the service sets how many candidates are re-ranked."""
         found = self._call(
             lambda: self._client.recommend(
                 request.user_id,
                 request.history,
                 request.text,
-                k=k,
-                filters=filters.model_dump(mode="json"),
-                rerank=rerank,
+                k=options.k,
+                filters=options.filters.model_dump(mode="json"),
+                exclude_seen=options.exclude_seen,
+                rerank=options.rerank,
+                reasons=options.reasons,
+                strict=options.strict,
             )
         )
         return [_recommendation(fields) for fields in found]

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from twotower.bundle.comparison_models import Peer
+from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import Bundle, load_bundle
 from twotower.demo.baselines import Baselines
@@ -21,6 +21,7 @@ from twotower.demo.scenarios import Scenario, scenarios
 from twotower.demo.style import COLOURS
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.inference.item_table import ItemTable
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.service.trim_memory import settle
@@ -109,9 +110,9 @@ class LoadedBundle:
         return Baselines(self.pipeline.contents)
 
     @cached_property
-    def peers(self) -> dict[str, Peer]:
+    def comparison_models(self) -> dict[str, ComparisonModel]:
         """Name → comparison model that the bundle carries."""
-        return Bundle(self.folder, self.manifest, self.pipeline.contents).peers()
+        return Bundle(self.folder, self.manifest, self.pipeline.contents).comparison_models()
 
     @cached_property
     def projection(self) -> Projection:
@@ -148,7 +149,7 @@ class LoadedBundle:
             Request(history=[self.item(row).item_id for row in histories[place][:-1]])
             for place in fit
         ]
-        ranked = self.pipeline.rank(requests, 10) if requests else []
+        ranked = self.pipeline.rank(requests, RecommendOptions(10)) if requests else []
         return [
             self.example_users[place]
             for place, answer in zip(fit, ranked, strict=True)
@@ -190,7 +191,7 @@ class LoadedBundle:
         with suppress(TwoTowerError):
             self.pipeline.warm()
         with suppress(TwoTowerError):
-            _ = self.peers
+            _ = self.comparison_models
         _ = self.items.franchises, self.map, self.found_users
 
     def item(self, row: int) -> Item:

@@ -10,6 +10,7 @@ import numpy as np
 from twotower.errors import InputError
 from twotower.index import named_index
 from twotower.index.compare import Measurement, compare
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request, RequestReader
 from twotower.inference.user_tower import UserTower
@@ -76,6 +77,7 @@ def latency(pipeline: Pipeline, *, rerank: bool, seconds: float = 0.5) -> Latenc
     histories = sampled_users(pipeline, 1000)
     if not histories:
         raise InputError("no user has two items, so there is no history to measure with")
+    options = RecommendOptions(10, rerank=rerank)
     clock: dict[str, float] = {}
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -85,7 +87,7 @@ def latency(pipeline: Pipeline, *, rerank: bool, seconds: float = 0.5) -> Latenc
             break
         stages = clock if turn >= _WARM else {}
         request = Request(history=histories[turn % len(histories)])
-        pipeline.recommend_batch([request], 10, rerank=rerank, timings=stages)
+        pipeline.recommend_batch([request], options, stages)
         if turn >= _WARM:
             times.append(time.perf_counter() - began)
     return Latency(
@@ -103,14 +105,14 @@ def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
     rows = pipeline.items.indices(targets)
     places = [
         np.flatnonzero(ranked.items == row)
-        for ranked, row in zip(pipeline.rank(requests, depth), rows, strict=True)
+        for ranked, row in zip(pipeline.rank(requests, RecommendOptions(depth)), rows, strict=True)
     ]
     shares = {
         f"among {depth:,} candidates": _share(places, depth),
         "among the first 10": _share(places, 10),
     }
     if pipeline.contents.reranker is not None:
-        reranked = pipeline.rank(requests, 10, rerank=True)
+        reranked = pipeline.rank(requests, RecommendOptions(10, rerank=True))
         found = [
             np.flatnonzero(ranked.items == row) for ranked, row in zip(reranked, rows, strict=True)
         ]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.inference.franchise import franchise
+from twotower.inference.filters import franchise
 from twotower.inference.item_table import ItemTable
 from twotower.types import Array
 
@@ -45,9 +45,9 @@ class Scenario:
 def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     """The most popular series, brands and categories, each with its most popular items.
 
-    Series are derived from titles (see `twotower.inference.franchise`), brands and categories are
-    columns of the catalogue. Groups of fewer than three items are left out, and so are series
-    and brands that hold most of the catalogue.
+    Series are derived from titles (see `twotower.inference.filters.franchise`), brands and
+    categories are columns of the catalogue. Groups of fewer than three items are left out, and so
+    are series and brands that hold most of the catalogue.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a request is answered with, and why."""
+"""Answers: recommended items, their scores and the reasons for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from twotower.inference.item_table import ItemTable
-from twotower.inference.likeness import scale
-from twotower.inference.ranking import Ranked
+from twotower.inference.item_table import ItemTable, scale_parts
+from twotower.inference.ranking import RankedItems
 from twotower.types import Array, IndexArray
 
 _PHRASES: Final = {
@@ -21,7 +20,7 @@ _PHRASES: Final = {
     "given": "because of {}",
     "described": "because your words fit {}",
 }
-"""Words by the kind of an event; a prepared log and a request's history do not say the kind."""
+"""Words by the kind of an event; a prepared log and a request's history hold no kind."""
 NEWEST: Final = 200
 """Items of a history among which a reason is looked for."""
 
@@ -42,7 +41,7 @@ class Reason:
     text
         The reason in words.
     similarity
-        Mean cosine of the parts of the two items' vectors: see `twotower.inference.likeness`.
+        Mean cosine of the parts of the two items' vectors: see `part_scales`.
     """
 
     kind: str
@@ -86,7 +85,7 @@ class Recommendation:
 
 @dataclass
 class Answer:
-    """What one request is answered with.
+    """The answer to one request.
 
     Attributes
     ----------
@@ -105,7 +104,7 @@ class Answer:
 
 
 def recommendations(
-    table: ItemTable, ranked: Ranked, reasons: Sequence[Reason | None] | None = None
+    table: ItemTable, ranked: RankedItems, reasons: Sequence[Reason | None] | None = None
 ) -> list[Recommendation]:
     """A ranked list of the table's rows as it is shown."""
     columns = (
@@ -123,7 +122,7 @@ def recommendations(
 def reasons_for(
     table: ItemTable, items: Array, history: IndexArray, kinds: list[str]
 ) -> list[Reason | None] | None:
-    """For each item the one of the history that its vector is nearest to, if it is near at all.
+    """For each item the item of the history whose vector is most similar, if any is similar at all.
 
     Parameters
     ----------
@@ -142,7 +141,7 @@ def reasons_for(
         return None
     rows = np.concatenate([items, history])
     units = table.vectors.rows.take(rows, axis=0)
-    scale(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
+    scale_parts(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest, values = similarity.argmax(axis=1).tolist(), similarity.max(axis=1).tolist()
     causes = {place: _cause(table, history[place], kinds[place]) for place in set(nearest)}

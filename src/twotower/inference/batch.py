@@ -1,4 +1,4 @@
-"""Recommendations for very many users, to a file."""
+"""Batch recommendation: many users at once, to a Parquet file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from twotower.data.atomic import atomic_file
 from twotower.data.frames import id_list
 from twotower.errors import InputError
 from twotower.index import ExactIndex
-from twotower.inference.filters import ANY, Filters
+from twotower.inference.options import DEFAULTS, RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
-from twotower.inference.ranking import Ranked
+from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Request
 
 Unknown: TypeAlias = Literal["popular", "skip", "fail"]
@@ -94,11 +94,8 @@ def recommend_to_file(
     pipeline: Pipeline,
     users: Sequence[str],
     out: Path,
-    k: int = 10,
+    options: RecommendOptions = DEFAULTS,
     *,
-    filters: Filters = ANY,
-    exclude_seen: bool = True,
-    rerank: bool = False,
     unknown: Unknown = "fail",
     progress: Callable[[int], None] | None = None,
 ) -> BatchCounts:
@@ -111,8 +108,9 @@ def recommend_to_file(
     ----------
     users
         Ids of users.
-    exclude_seen
-        Leave out what a user had.
+    options
+        For all users alike; ``unknown`` takes the place of `RecommendOptions.strict`, and a file
+        has no reasons.
     unknown
         What to do with users that the bundle does not know: ``popular`` gives them the items that
         most users had, with ``popular`` in the column ``source`` and counts as scores; ``skip``
@@ -125,10 +123,7 @@ def recommend_to_file(
     InputError
         At unknown users where ``unknown`` is ``fail``, and as `Pipeline.recommend`.
     """
-    tables = recommendation_tables(
-        pipeline, users, k, filters=filters, exclude_seen=exclude_seen, rerank=rerank,
-        unknown=unknown, progress=progress,
-    )  # fmt: skip
+    tables = recommendation_tables(pipeline, users, options, unknown=unknown, progress=progress)
     counts = BatchCounts()
     with atomic_file(out) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
         for table, part in tables:
@@ -140,18 +135,15 @@ def recommend_to_file(
 def recommendation_tables(
     pipeline: Pipeline,
     users: Sequence[str],
-    k: int = 10,
+    options: RecommendOptions = DEFAULTS,
     *,
-    filters: Filters = ANY,
-    exclude_seen: bool = True,
-    rerank: bool = False,
     unknown: Unknown = "fail",
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[pa.Table, BatchCounts]]:
     """What `recommend_to_file` writes, some users at a time, with what each table holds."""
     known = pipeline.contents.users
     if unknown == "fail":
-        _refuse_strangers([user for user in users if user not in known], len(users))
+        _refuse_unknown([user for user in users if user not in known], len(users))
     exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
     popular = PopularItems(exact.items) if unknown == "popular" else None
     for start in range(0, len(users), _USERS_AT_ONCE):
@@ -160,27 +152,23 @@ def recommendation_tables(
         answers = dict(
             zip(
                 asked,
-                exact.rank(
-                    [Request(user) for user in asked],
-                    k,
-                    filters=filters,
-                    exclude_seen=exclude_seen,
-                    rerank=rerank,
-                ),
+                exact.rank([Request(user) for user in asked], options),
                 strict=True,
             )
         )
-        instead = popular.best(k, filters) if popular and len(answers) < len(part) else None
-        yield _table(exact, part, answers, instead)
+        fallback = None
+        if popular is not None and len(answers) < len(part):
+            fallback = popular.best(options.k, options.filters)
+        yield _table(exact, part, answers, fallback)
         if progress is not None:
             progress(len(part))
 
 
-def _refuse_strangers(strangers: Sequence[str], asked: int) -> None:
-    if strangers:
-        more = f" and {len(strangers) - 1:,} more of {asked:,}" if len(strangers) > 1 else ""
+def _refuse_unknown(unknown: Sequence[str], asked: int) -> None:
+    if unknown:
+        more = f" and {len(unknown) - 1:,} more of {asked:,}" if len(unknown) > 1 else ""
         raise InputError(
-            f"unknown user {strangers[0]!r}{more}",
+            f"unknown user {unknown[0]!r}{more}",
             "pass unknown='popular' to give such users popular items, or 'skip' to leave them out",
         )
 
@@ -188,12 +176,12 @@ def _refuse_strangers(strangers: Sequence[str], asked: int) -> None:
 def _table(
     pipeline: Pipeline,
     users: Sequence[str],
-    answers: Mapping[str, Ranked],
-    instead: Ranked | None,
+    answers: Mapping[str, RankedItems],
+    fallback: RankedItems | None,
 ) -> tuple[pa.Table, BatchCounts]:
-    """Rows of some users; those without an answer get ``instead``, or nothing."""
-    none = Ranked(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
-    rows = [answers.get(user, instead or none) for user in users]
+    """Rows of some users; those without an answer get ``fallback``, or nothing."""
+    none = RankedItems(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
+    rows = [answers.get(user, fallback or none) for user in users]
     lengths = [len(row.items) for row in rows]
     sources = np.asarray([MODEL if user in answers else POPULAR for user in users], dtype=object)
     items = np.concatenate([row.items for row in rows])

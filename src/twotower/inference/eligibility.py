@@ -1,4 +1,4 @@
-"""Which items somebody may get, without a mask of all items for each request."""
+"""Eligibility masks: which items may be recommended to a user."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,17 +9,19 @@ from twotower.types import Array, BoolArray, IndexArray, OffsetArray
 
 
 @dataclass(frozen=True, slots=True)
-class OpenItems:
-    """The items of a mask that many requests share, but for those that one user has seen.
+class EligibilityMask:
+    """The items of a mask that many requests share, except those that a user has seen.
+
+    A request needs no mask of its own over all items: only the few that its user has seen are kept.
 
     Attributes
     ----------
     mask
-        ``(items,)`` which may be recommended to anybody. Read only.
+        ``(items,)`` items that are eligible for any user. Read only.
     count
-        How many those are.
+        How many eligible items that is.
     seen
-        ``(n,)`` int64 what this user must not get, in rising order; None for nothing.
+        ``(n,)`` int64 items excluded for this user, in rising order; None for none.
     """
 
     mask: BoolArray
@@ -28,32 +30,32 @@ class OpenItems:
 
     @classmethod
     def of(cls, mask: BoolArray) -> Self:
-        """Those of a mask, for somebody who has seen nothing."""
+        """From a boolean mask, for a user who has seen nothing."""
         return cls(mask, int(np.count_nonzero(mask)))
 
     def without(self, seen: IndexArray) -> Self:
-        """The same for somebody who has seen these."""
+        """The same for a user who has seen these items."""
         if not len(seen):
             return self
         return type(self)(self.mask, self.count, np.sort(seen.astype(np.int64)))
 
     def __len__(self) -> int:
-        """How many items there are, open or not."""
+        """Number of items, eligible or not."""
         return len(self.mask)
 
     @property
-    def at_least(self) -> int:
-        """There are not fewer than these: what was seen may be closed anyway, or come twice."""
+    def min_count(self) -> int:
+        """Lower bound of the number of eligible items: seen ones may be ineligible or repeated."""
         return self.count if self.seen is None else self.count - len(self.seen)
 
-    def have(self, items: Array) -> BoolArray:
-        """``(n,)`` which of ``(n,)`` int64 items are open."""
-        have: BoolArray = self.mask.take(items)
+    def contains(self, items: Array) -> BoolArray:
+        """``(n,)`` which of ``(n,)`` int64 items are eligible."""
+        allowed: BoolArray = self.mask.take(items)
         if self.seen is not None:
-            have &= self.seen.take(self.seen.searchsorted(items), mode="clip") != items
-        return have
+            allowed &= self.seen.take(self.seen.searchsorted(items), mode="clip") != items
+        return allowed
 
     def rows(self, first: int = 0) -> OffsetArray:
-        """All that are open, from the row ``first`` on, in their order."""
+        """All eligible rows from ``first`` on, in rising order."""
         rows: OffsetArray = np.flatnonzero(self.mask[first:]) + first
-        return rows if self.seen is None else rows[self.have(rows)]
+        return rows if self.seen is None else rows[self.contains(rows)]

@@ -1,7 +1,8 @@
-"""What a request leaves out, as masks over the items and caps on a ranked list."""
+"""Filters of a request: categories, prices, blocked items, and per-group caps."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, Self
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 
 from twotower.config import Config
 from twotower.errors import InputError
-from twotower.types import Array, BoolArray
+from twotower.types import Array, BoolArray, IndexArray
 
 SEPARATOR: Final = "|"
 """Between the categories of an item that has several."""
@@ -34,7 +35,7 @@ class Filters(Config):
     max_per_category: int | None = Field(None, ge=1, strict=True)
     """Most items of one category in an answer; items without a category are not counted."""
     max_per_franchise: int | None = Field(None, ge=1, strict=True)
-    """Most items of one franchise, as titles tell: see `twotower.inference.franchise`."""
+    """Most items of one franchise, as titles tell: see `franchise`."""
 
     @model_validator(mode="after")
     def _prices_are_in_order(self) -> Self:
@@ -45,7 +46,7 @@ class Filters(Config):
 
     @property
     def has_caps(self) -> bool:
-        """Whether the number of items of a kind is limited."""
+        """Whether the number of items per group is limited."""
         return self.max_per_category is not None or self.max_per_franchise is not None
 
     @property
@@ -99,7 +100,7 @@ def category_groups(names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """For each field's text the numbers of its categories, counted over all of them."""
     numbers: dict[str, int] = {}
     return tuple(
-        tuple(numbers.setdefault(one, len(numbers)) for one in categories_of(name))
+        tuple(numbers.setdefault(part, len(numbers)) for part in categories_of(name))
         for name in names
     )
 
@@ -110,16 +111,18 @@ def check_categories(filters: Filters, names: Sequence[str]) -> None:
     if not wanted:
         return
     known = _known(tuple(names))
-    for one in wanted:
-        if one in known:
+    for category in wanted:
+        if category in known:
             continue
         folded = {name.casefold(): name for name in sorted(known)}
-        near = get_close_matches(one.casefold(), folded, n=3, cutoff=0.6)
+        near = get_close_matches(category.casefold(), folded, n=3, cutoff=0.6)
         shown = [folded[name] for name in near] or sorted(known)[:3]
         if not shown:
-            raise InputError(f"unknown category {one!r}", "leave it out: no item has a category")
+            raise InputError(
+                f"unknown category {category!r}", "leave it out: no item has a category"
+            )
         raise InputError(
-            f"unknown category {one!r}",
+            f"unknown category {category!r}",
             f"pass one of the {len(known):,} known, "
             f"{'near ones are' if near else 'for example'} {', '.join(map(repr, shown))}",
         )
@@ -169,3 +172,54 @@ def _codes(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
         for code, name in enumerate(names)
         if name in chosen or not chosen.isdisjoint(categories_of(name))
     ]
+
+
+_BREAK: Final = re.compile(r"\s*(?::|\(|\[|,| - | – | — |\|).*$", re.DOTALL)
+"""A subtitle, an edition or a platform begins here."""
+_TAIL: Final = re.compile(
+    r"\s+(?:[ivx]{1,5}|[0-9]{1,4}|hd|remastered|remake|deluxe|edition|collection|"
+    r"special|limited|collector'?s|ultimate|complete|standard|game of the year|goty)$"
+)
+"""A number in a series or the name of an edition."""
+
+
+def franchise(title: str | None) -> str | None:
+    """The beginning of a title that its sequels and editions share, or None where there is none.
+
+    Examples
+    --------
+    >>> franchise("Dragon Saga III: The Return (Deluxe Edition)")
+    'dragon saga'
+    >>> franchise("Dragon Saga 2 Remastered - Kestrel 2")
+    'dragon saga'
+    >>> franchise("2048")
+    '2048'
+    """
+    if title is None:
+        return None
+    whole = " ".join(title.casefold().split())
+    name = _BREAK.sub("", whole) or whole
+    while (shorter := _TAIL.sub("", name)) != name:
+        name = shorter
+    return name or None
+
+
+class FranchiseCodes:
+    """Numbers of franchises. A title is parsed once, however often the items change."""
+
+    def __init__(self) -> None:
+        self._of_name: dict[str, int] = {}
+        self._of_title: dict[str | None, int] = {None: -1}
+
+    def codes(self, titles: Iterable[str | None]) -> IndexArray:
+        """``(titles,)`` a number for each franchise, -1 for none."""
+        known = self._of_title
+        return np.asarray(
+            [known[title] if title in known else self._parsed(title) for title in titles],
+            dtype=np.int32,
+        )
+
+    def _parsed(self, title: str | None) -> int:
+        name = franchise(title)
+        code = -1 if name is None else self._of_name.setdefault(name, len(self._of_name))
+        return self._of_title.setdefault(title, code)

@@ -1,9 +1,10 @@
-"""The item tower in onnxruntime: a description in, an item that can be recommended out."""
+"""Item encoder: vectors of items added after training, by the item tower in onnxruntime."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,51 @@ from twotower.errors import InputError
 from twotower.factors.text_smoothing import Nearness
 from twotower.features import TextEncoder, item_texts, releases
 from twotower.features.release import NEWEST
-from twotower.inference.encoded_items import EncodedItems
-from twotower.inference.onnx_session import open_session
+from twotower.inference.user_tower import open_session
 from twotower.types import BoolArray, FloatArray
 
 logger = logging.getLogger(__name__)
 _FILE: Final = "the bundle's item_tower.onnx"
+
+
+@dataclass(frozen=True)
+class EncodedItems:
+    """Vectors of items that training never saw, as arrays and as bytes; row ``i`` is one item.
+
+    Attributes
+    ----------
+    vectors
+        ``(items, d)`` outputs of the item tower.
+    user_features
+        ``(items, 12)`` what an event with the item adds to its user's features.
+    history
+        ``(items, h)`` what the user tower reads of it in a history, or None.
+    text
+        ``(items, t)`` unit text vectors, or None.
+    """
+
+    vectors: FloatArray
+    user_features: FloatArray
+    history: FloatArray | None
+    text: FloatArray | None
+
+    def to_bytes(self, row: int) -> bytes:
+        """One item as float32, without its text: the inverse of `of_bytes`."""
+        parts = [self.vectors[row], self.user_features[row]]
+        if self.history is not None:
+            parts.append(self.history[row])
+        return np.concatenate(parts, dtype=np.float32).tobytes()
+
+    @classmethod
+    def of_bytes(
+        cls, kept: Sequence[bytes], text: FloatArray | None, contents: BundleContents
+    ) -> Self:
+        """What `to_bytes` gave of items that the same bundle encoded, and their texts."""
+        history = contents.history_table
+        widths = [contents.item_vectors.shape[1], contents.user_features.item_table.shape[1]]
+        rows = np.stack([np.frombuffer(row, dtype=np.float32) for row in kept])
+        vectors, user_features, rest = np.split(rows, np.cumsum(widths), axis=1)
+        return cls(vectors, user_features, None if history is None else rest, text)
 
 
 class ItemEncoder:
@@ -57,7 +97,7 @@ class ItemEncoder:
         self.text_encoder = text_encoder
         with reading(_FILE, "cannot be run"):
             self._session = open_session(self._new.tower, threads)
-        self._inputs = {one.name: one.shape[-1] for one in self._session.get_inputs()}
+        self._inputs = {tensor.name: tensor.shape[-1] for tensor in self._session.get_inputs()}
         if self.reads_text and self.text_encoder is None:
             raise InputError(
                 f"bundle of {contents.info.model} lacks the text encoder that its item tower needs",

@@ -12,11 +12,9 @@ from twotower.bundle.append_only import GrowingRows
 from twotower.bundle.contents import BundleContents
 from twotower.data import columns
 from twotower.errors import InputError
-from twotower.inference.eligibility import OpenItems
-from twotower.inference.encoded_items import EncodedItems
-from twotower.inference.filters import Filters, passing
-from twotower.inference.franchise import FranchiseCodes
-from twotower.inference.likeness import part_scales
+from twotower.inference.eligibility import EligibilityMask
+from twotower.inference.filters import Filters, FranchiseCodes, passing
+from twotower.inference.item_encoder import EncodedItems
 from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 
@@ -43,9 +41,9 @@ class ItemTable:
     """Items by row. The bundle's come first, in its order; a row never changes its item.
 
     A value: each change gives another table, and a request that is being answered keeps the one
-    that it began with. Only the newest table may be changed (see `GrowingRows`). An added item that
-    is replaced goes back and forth between two rows: the row that is written is one that neither
-    this table nor the one before it lists.
+    that it began with. Any table may be changed again; one that is not the newest is copied for it
+    (see `GrowingRows`). An added item that is replaced goes back and forth between two rows: the
+    row that is written is one that neither this table nor the one before it lists.
 
     Attributes
     ----------
@@ -66,9 +64,9 @@ class ItemTable:
     listed
         False for what was deleted or replaced.
     free
-        ``(rows,)`` False for what cannot be had now.
+        ``(rows,)`` False for items that are unavailable now.
     unavailable
-        Ids that cannot be had, of items that are still to come.
+        Unavailable ids of items that are still to be added.
     late
         Rows of ids that the bundle does not hold.
     spare
@@ -106,8 +104,7 @@ class ItemTable:
         """The bundle's items.
 
         With ``room`` the first one that is added need not wait while all tables are copied. The
-        table's ``contents`` are then others, which share its memory; of those given nobody else
-        may make a table with room.
+        table's ``contents`` are then others, which share its memory.
         """
         catalogue = contents.catalogue
         categories: list[str | None] = [None] * catalogue.height
@@ -164,13 +161,13 @@ class ItemTable:
 
     @cached_property
     def open(self) -> BoolArray:
-        """``(rows,)`` what is listed and can be had."""
+        """``(rows,)`` eligible rows: listed and available."""
         return self.listed & self.free
 
     @cached_property
-    def all_open(self) -> OpenItems:
-        """The same, for who may get any of them."""
-        return OpenItems.of(self.open)
+    def eligibility(self) -> EligibilityMask:
+        """The same as an eligibility mask."""
+        return EligibilityMask.of(self.open)
 
     @cached_property
     def franchises(self) -> IndexArray:
@@ -202,19 +199,19 @@ class ItemTable:
         return np.asarray(rows, dtype=np.int32)
 
     def passing(self, filters: Filters) -> BoolArray:
-        """``(rows,)`` the open items that a filter lets through; a mask of the caller's own."""
+        """``(rows,)`` the eligible items that a filter lets through; a mask of the caller's own."""
         mask = self.open.copy()
         if filters.narrows:
             mask &= passing(filters, self.categories.rows, self.names, self.prices.rows)
-        blocked = [row for one in filters.block if (row := self.find(one)) is not None]
+        blocked = [row for item_id in filters.block if (row := self.find(item_id)) is not None]
         mask[blocked] = False
         return mask
 
-    def open_to(self, filters: Filters) -> OpenItems:
+    def eligible_for(self, filters: Filters) -> EligibilityMask:
         """As `passing`, without a mask of its own where the filter lets everything through."""
         if filters.narrows or filters.block:
-            return OpenItems.of(self.passing(filters))
-        return self.all_open
+            return EligibilityMask.of(self.passing(filters))
+        return self.eligibility
 
     def changed_since(self, changes: int) -> OffsetArray:
         """Rows behind the bundle's that were written since the table had so many `changes`."""
@@ -297,20 +294,20 @@ class ItemTable:
     def without(self, item_ids: Iterable[str]) -> Self:
         """Items not listed any more; unknown ids change nothing."""
         listed = self.listed.copy()
-        listed[[row for one in item_ids if (row := self.find(one)) is not None]] = False
+        listed[[row for item_id in item_ids if (row := self.find(item_id)) is not None]] = False
         return self._with_masks(listed=listed)
 
     def with_availability(self, available: Mapping[str, bool]) -> Self:
-        """Items that can or cannot be had; an id may be that of an item still to come."""
+        """Set items available or not; an id may be that of an item still to be added."""
         free = self.free.copy()
         to_come = {}
-        for item_id, can_be_had in available.items():
+        for item_id, is_available in available.items():
             row = self.find(item_id)
             if row is None:
-                to_come[item_id] = can_be_had
+                to_come[item_id] = is_available
             else:
-                free[row] = can_be_had
-        gone = {item_id for item_id, can_be_had in to_come.items() if not can_be_had}
+                free[row] = is_available
+        gone = {item_id for item_id, is_available in to_come.items() if not is_available}
         return self._with_masks(free=free, unavailable=self.unavailable.difference(to_come) | gone)
 
     def _with_masks(self, **masks: Any) -> Self:
@@ -334,7 +331,7 @@ def _coded(
 ) -> tuple[tuple[str, ...], IndexArray]:
     """Names, with new ones behind, and the position of each value among them, -1 for None."""
     codes = {name: code for code, name in enumerate(names)}
-    rows = [-1 if one is None else codes.setdefault(one, len(codes)) for one in values]
+    rows = [-1 if name is None else codes.setdefault(name, len(codes)) for name in values]
     return tuple(codes), np.asarray(rows, dtype=np.int32)
 
 
@@ -366,3 +363,52 @@ def _lengthened(mask: BoolArray, size: int) -> BoolArray:
 def price_of(value: float | None) -> float:
     """A price as `Descriptions` has it."""
     return float("nan") if value is None else value
+
+
+def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
+    """``(items, parts)`` factors of the towers' part of ``(items, d)``, and of the rest.
+
+    Dot products of the parts times these are mean cosines of the parts: the towers'
+    part and the least-squares factors count the same, and neither length nor popularity counts. A
+    model without factors has one part. A part of zeros stays zero.
+    """
+    parts = _parts(vectors, tower_dim)
+    squares = np.stack([np.einsum("id,id->i", part, part) for part in parts], axis=1)
+    lengths = np.sqrt(squares * np.float32(len(parts)))
+    scales: FloatArray = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return scales
+
+
+def scale_parts(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None:
+    """Change ``(n, d)`` vectors to such whose dot products are mean cosines.
+
+    Parameters
+    ----------
+    scales
+        ``(n, parts)``, their `part_scales`.
+    """
+    for place, part in enumerate(_parts(vectors, tower_dim)):
+        part *= scales[:, place : place + 1]
+
+
+def mean_cosines(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
+    """``(items,)`` mean cosine of each of ``(items, d)`` vectors with that of ``row``.
+
+    Parameters
+    ----------
+    scales
+        `part_scales` of the vectors: over a whole catalogue they take longer than the rest.
+    """
+    query = vectors[row : row + 1].copy()
+    scale_parts(query, scales[row : row + 1], tower_dim)
+    total = np.zeros(len(vectors), dtype=np.float32)
+    parts = zip(_parts(vectors, tower_dim), _parts(query, tower_dim), strict=True)
+    for place, (part, query_part) in enumerate(parts):
+        total += (part @ query_part[0]) * scales[:, place]
+    return total
+
+
+def _parts(vectors: FloatArray, tower_dim: int) -> list[FloatArray]:
+    if vectors.shape[1] == tower_dim:
+        return [vectors]
+    return [vectors[:, :tower_dim], vectors[:, tower_dim:]]

@@ -1,19 +1,19 @@
-"""From a request to its items: user tower, index, re-ranking, filters, reasons."""
+"""Recommendation pipeline: user tower, index, re-ranking, filters, reasons."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Self
+from typing import Final, Self, Unpack
 
 import numpy as np
 
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.storage import load_bundle
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.index import ItemIndex
@@ -21,8 +21,9 @@ from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_f
 from twotower.inference.filters import ANY, Filters, check_categories
 from twotower.inference.item_encoder import ItemEncoder
 from twotower.inference.item_table import ItemTable
+from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
-from twotower.inference.ranking import Ranked, filled
+from twotower.inference.ranking import RankedItems, filled
 from twotower.inference.requests import Reading, Request, RequestReader
 from twotower.inference.retrieval import search_block
 from twotower.inference.search import TextSearch, positive
@@ -84,8 +85,8 @@ class Pipeline:
 
     def with_items(self, items: ItemTable) -> Self:
         """The same over a changed table of items. Rows that the index lacks are searched too."""
-        self._text.follow(self.items, items)
         other = copy(self)
+        other._text = self._text.following(self.items, items)
         other.items = items
         history = None if items.history is None else items.history.rows
         other._tower = self._tower.reading(history, items.user_features.rows)
@@ -145,10 +146,7 @@ class Pipeline:
         k: int = 10,
         *,
         text: str | None = None,
-        exclude_seen: bool = True,
-        filters: Filters = ANY,
-        candidates: int = 1000,
-        rerank: bool = False,
+        **options: Unpack[OptionFields],
     ) -> list[Recommendation]:
         """Items for one user.
 
@@ -163,14 +161,9 @@ class Pipeline:
             Items to return, fewer only where fewer exist.
         text
             What is wanted, in words. It is read as the items whose titles it describes best.
-        exclude_seen
-            Leave out items of the history, stored or given.
-        filters
-            Which items may be recommended.
-        candidates
-            Items that the index hands to the re-ranker, at least ``k``.
-        rerank
-            Order the candidates by the bundle's re-ranker.
+        options
+            ``filters``, ``exclude_seen``, ``rerank``, ``candidates`` and ``reasons``: see
+            `RecommendOptions`.
 
         Raises
         ------
@@ -180,46 +173,29 @@ class Pipeline:
             the bundle has no re-ranker.
         """
         request = Request(user_id, history, text)
-        (answer,) = self.recommend_batch(
-            [request],
-            k,
-            exclude_seen=exclude_seen,
-            filters=filters,
-            candidates=candidates,
-            rerank=rerank,
-        )
+        (answer,) = self.recommend_batch([request], RecommendOptions(k, **options))
         return answer
 
     def recommend_batch(
         self,
         requests: Sequence[Request],
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        filters: Filters = ANY,
-        candidates: int = 1000,
-        rerank: bool = False,
-        reasons: bool = True,
+        options: RecommendOptions = DEFAULTS,
         timings: Timings | None = None,
     ) -> list[list[Recommendation]]:
-        """One answer per request, in their order; parameters and errors as `recommend`.
+        """One list per request, in their order; errors as `recommend`, also if not ``strict``.
 
         Parameters
         ----------
-        reasons
-            Whether each item is given its reason.
         timings
             Where to add the seconds that each stage took.
         """
         clock: Timings = {} if timings is None else timings
         answers = []
-        for reading, rows in self._ranked(
-            requests, k, exclude_seen, filters, candidates if rerank else None, clock
-        ):
+        for reading, rows in self._ranked(requests, options, clock):
             began = perf_counter()
             for row, ranked in enumerate(rows):
                 because = None
-                if reasons:
+                if options.reasons:
                     history = reading.queries.histories.row(row)
                     because = reasons_for(self.items, ranked.items, history, reading.kinds(row))
                 answers.append(recommendations(self.items, ranked, because))
@@ -229,54 +205,44 @@ class Pipeline:
     def answers(
         self,
         requests: Sequence[Request],
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        filters: Filters = ANY,
-        candidates: int = 1000,
-        rerank: bool = False,
-        reasons: bool = True,
+        options: RecommendOptions = DEFAULTS,
         timings: Timings | None = None,
-        strict: bool = False,
     ) -> list[Answer]:
-        """As `recommend_batch`, whatever is unknown.
+        """One answer per request, in their order, which also says where its items come from.
 
-        Unknown items of a history are passed over, and named in the answer. A user of whom
-        nothing is known that the model could read gets `popular` items. With ``strict`` both
-        are errors.
+        Unless ``options.strict``, unknown items of a history are passed over, and named in the
+        answer, and a user of whom nothing is known that the model could read gets `popular` items.
 
         Raises
         ------
         InputError
-            As `recommend`; without ``strict`` not for unknown users and items.
+            As `recommend`; unless ``options.strict`` not for unknown users and items.
         """
-        users = self.contents.users
-        empty = [one for one in requests if one.user_id in users and not self.reads(one)]
+        users, strict = self.contents.users, options.strict
+        empty = [
+            request for request in requests if request.user_id in users and not self.reads(request)
+        ]
         if strict and empty:
             raise InputError(
                 f"nothing is known of user {empty[0].user_id!r} that the model could read",
                 "pass a history or words, or take popular items: strict=False",
             )
-        known = [(one, []) if strict else self._reader.without_unknown(one) for one in requests]
+        known = [
+            (request, []) if strict else self._reader.without_unknown(request)
+            for request in requests
+        ]
         places = [
             place
             for place, (request, unknown) in enumerate(known)
-            if self._reader.says_something(request)
-            or strict
+            if strict
+            or self.reads(request)
             or (request.user_id is None and not unknown)  # an empty request is an error
         ]
-        found = self.recommend_batch(
-            [known[place][0] for place in places],
-            k,
-            exclude_seen=exclude_seen,
-            filters=filters,
-            candidates=candidates,
-            rerank=rerank,
-            reasons=reasons,
-            timings=timings,
-        )
+        found = self.recommend_batch([known[place][0] for place in places], options, timings)
         of_model = dict(zip(places, found, strict=True))
-        popular = self.popular(k, filters=filters) if len(places) < len(requests) else []
+        popular = []
+        if len(places) < len(requests):
+            popular = self.popular(options.k, filters=options.filters)
         return [
             Answer(of_model[place], MODEL, unknown)
             if place in of_model
@@ -286,78 +252,65 @@ class Pipeline:
 
     def popular(self, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """The items with the most events in the bundle's log; the score is their number."""
-        _check_k(k)
+        check_k(k)
         check_categories(filters, self.items.names)
         return recommendations(self.items, self._popular.over(self.items).best(k, filters))
 
     def reads(self, request: Request) -> bool:
         """Whether the request, or what is known of its user, holds anything that a model reads."""
-        return self._reader.says_something(request)
+        return self._reader.is_readable(request)
 
     def work(self, requests: Sequence[Request], k: int) -> int:
-        """How much these requests ask for: for each, ``k`` times the items of its history and 50.
+        """Cost of these requests: for each, ``k`` times the items of its history and 50.
 
         A reason is looked for among so many items of the history at most; the 50 stand for what
         an item of an answer costs without any.
         """
         lengths = self._reader.lengths(requests)
-        return k * sum(min(one, NEWEST) + _COST_OF_ITEM for one in lengths)
+        return k * sum(min(length, NEWEST) + _COST_OF_ITEM for length in lengths)
 
     def rank(
-        self,
-        requests: Sequence[Request],
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        filters: Filters = ANY,
-        candidates: int = 1000,
-        rerank: bool = False,
-    ) -> list[Ranked]:
+        self, requests: Sequence[Request], options: RecommendOptions = DEFAULTS
+    ) -> list[RankedItems]:
         """As `recommend_batch`, as rows of `items` and scores alone: for very many requests."""
-        blocks = self._ranked(
-            requests, k, exclude_seen, filters, candidates if rerank else None, {}
-        )
-        return [ranked for _, rows in blocks for ranked in rows]
+        return [ranked for _, rows in self._ranked(requests, options, {}) for ranked in rows]
 
     def _ranked(
-        self,
-        requests: Sequence[Request],
-        k: int,
-        exclude_seen: bool,
-        filters: Filters,
-        candidates: int | None,
-        clock: Timings,
-    ) -> Iterator[tuple[Reading, list[Ranked]]]:
-        """Block by block; ``candidates`` is None where there is no second stage."""
-        _check_k(k)
+        self, requests: Sequence[Request], options: RecommendOptions, clock: Timings
+    ) -> Iterator[tuple[Reading, list[RankedItems]]]:
+        """Block by block."""
+        filters = options.filters
         check_categories(filters, self.items.names)
-        second = None if candidates is None else second_stage(self.contents, k, candidates)
+        second = second_stage(self.contents, options)
+        count = options.k if second is None else second.candidates
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
             began = perf_counter()
             reading = self._reader.read(block, self._described(block))
             vectors = self._tower.encode(reading.queries)
             began = add_time(clock, "encode", began)
-            seen = [reading.seen(row) if exclude_seen else _NOTHING for row in range(len(block))]
-            anybody = self.items.open_to(filters)
-            found = search_block(self.index, vectors, candidates or k, anybody, seen)
+            seen = [
+                reading.seen(row) if options.exclude_seen else _NOTHING for row in range(len(block))
+            ]
+            eligible = self.items.eligible_for(filters)
+            found = search_block(self.index, vectors, count, eligible, seen)
             add_time(clock, "search", began)
             per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
             rows = []
-            for row, (vector, had, first) in enumerate(per_row):
-                may_get = anybody.without(had)
-                one = Stages(self.index, self.items, vector, may_get, first, clock, self.stale)
-                best = one.best(second, reading.queries, row)
-                rows.append(filled(best, k, filters, self.items))
+            for row, (vector, excluded, first) in enumerate(per_row):
+                mask = eligible.without(excluded)
+                stages = Stages(self.index, self.items, vector, mask, first, clock, self.stale)
+                best = stages.best(second, reading.queries, row)
+                rows.append(filled(best, options.k, filters, self.items))
             yield reading, rows
 
     def _described(self, block: Sequence[Request]) -> list[IndexArray]:
         """Rows of the items that each request's words describe; empty where none has words."""
-        if all(one.text is None for one in block):
+        if all(request.text is None for request in block):
             return []
         return [
-            _NOTHING if one.text is None else self._text.described(one.text, self.items)
-            for one in block
+            _NOTHING if request.text is None else self._text.described(request.text, self.items)
+            for request in block
         ]
 
     def similar_items(
@@ -370,7 +323,7 @@ class Pipeline:
         InputError
             At an unknown item, or ``k`` below 1.
         """
-        _check_k(k)
+        check_k(k)
         check_categories(filters, self.items.names)
         row = self.items.row(item_id)
         return recommendations(self.items, similar(self.items, row, k, filters))
@@ -382,13 +335,13 @@ class Pipeline:
         a text encoder, the mean of that and of the cosine of text and item. Fewer than ``k``
         come back where fewer have a score above 0.
         """
-        _check_k(k)
+        check_k(k)
         check_categories(filters, self.items.names)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 
-        def best(count: int) -> Ranked:
+        def best(count: int) -> RankedItems:
             items = positive(scores, count)
-            return Ranked(items, scores[items])
+            return RankedItems(items, scores[items])
 
         return recommendations(self.items, filled(best, k, filters, self.items))
 
@@ -401,9 +354,15 @@ class Pipeline:
         """What encodes new items, or `InputError`."""
         return ItemEncoder(self.contents, self.text_encoder, self._threads)
 
-    def warm(self) -> None:
-        """Load what is otherwise loaded at first use; `ArtefactError` where it is broken."""
-        _ = self._text
+    def warm(self, pause: Pause = no_pause) -> None:
+        """Load what is otherwise loaded at first use; `ArtefactError` where it is broken.
+
+        Parameters
+        ----------
+        pause
+            Called every few milliseconds of the work.
+        """
+        self._text = TextSearch(self.items, self.text_encoder, pause)
         with suppress(InputError):  # a bundle need not take new items
             _ = self.item_encoder
 
@@ -427,10 +386,3 @@ class Pipeline:
     def text_encoder(self) -> TextEncoder | None:
         """The encoder of the bundle's texts, or None where it holds none."""
         return text_encoder_of(self.contents, self._threads)
-
-
-def _check_k(k: int) -> None:
-    if not isinstance(k, Integral):
-        raise InputError(f"k must be a whole number, got {k!r}", "pass k=10")
-    if k < 1:
-        raise InputError(f"k must be at least 1, got {k}")

@@ -1,4 +1,4 @@
-"""Popular items: what users get of whom nothing is known."""
+"""Popular items, the fallback for users without any history."""
 
 from copy import copy
 from typing import Final, Self
@@ -7,12 +7,12 @@ import numpy as np
 
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.item_table import ItemTable
-from twotower.inference.ranking import Ranked, filled
+from twotower.inference.ranking import RankedItems, filled
 
 MODEL: Final = "model"
 """Source of items that the model ranked."""
 POPULAR: Final = "popular"
-"""Source of items that most users had, for users of whom nothing is known."""
+"""Source of the most popular items, for users without any history."""
 
 
 class PopularItems:
@@ -38,18 +38,18 @@ class PopularItems:
         other._table = table
         return other
 
-    def best(self, k: int, filters: Filters = ANY) -> Ranked:
+    def best(self, k: int, filters: Filters = ANY) -> RankedItems:
         """The ``k`` that most users had among those that pass the filters; scores are counts."""
         passing, bundled = self._table.passing(filters), len(self._order)
         order = self._order[passing[self._order]]
         late = np.flatnonzero(passing[bundled:]) + bundled
         order = np.concatenate([order, late])
 
-        def first(count: int) -> Ranked:
+        def first(count: int) -> RankedItems:
             items = order[:count]
             scores = np.zeros(len(items), dtype=np.float32)
             old = items < bundled
             scores[old] = self._counts[items[old]]
-            return Ranked(items, scores)
+            return RankedItems(items, scores)
 
         return filled(first, k, filters, self._table)

@@ -1,4 +1,4 @@
-"""Ranked lists, and how far down one must look to fill an answer."""
+"""Ranked lists of items, and per-group caps on them."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple, Self
@@ -10,12 +10,12 @@ from twotower.inference.item_table import ItemTable
 from twotower.types import Array, FloatArray, OffsetArray
 
 _MARGIN: Final = 4
-"""Where kinds are capped, this many times as many items are looked at first, and each time again
-while an answer stays short."""
+"""Over-fetch factor under per-group caps: so many times ``k`` items are ranked first, and so many
+times as many again while an answer stays short."""
 
 
-class Ranked(NamedTuple):
-    """Items, best first; one entry an item in each array.
+class RankedItems(NamedTuple):
+    """Items, best first; each array has one entry per item.
 
     Attributes
     ----------
@@ -42,7 +42,9 @@ class Ranked(NamedTuple):
         )
 
 
-def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemTable) -> Ranked:
+def filled(
+    best: Callable[[int], RankedItems], k: int, filters: Filters, table: ItemTable
+) -> RankedItems:
     """The first ``k`` items that the filter's caps allow, fewer only where no more exist.
 
     Parameters
@@ -64,7 +66,7 @@ def filled(best: Callable[[int], Ranked], k: int, filters: Filters, table: ItemT
 
 
 def _reachable(filters: Filters, table: ItemTable) -> int:
-    """At most so many open items together are within the caps."""
+    """Upper bound of the eligible items that are together within the caps."""
     bounds: list[int] = []
     for groups, most in (
         (table.categories.rows, filters.max_per_category),
@@ -86,6 +88,6 @@ def _caps(
         caps.append(([groups[code] for code in codes], filters.max_per_category))
     if filters.max_per_franchise is not None:
         franchises = table.franchises[items].tolist()
-        groups_of = [(one,) if one >= 0 else () for one in franchises]
+        groups_of = [(code,) if code >= 0 else () for code in franchises]
         caps.append((groups_of, filters.max_per_franchise))
     return caps

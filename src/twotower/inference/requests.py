@@ -1,4 +1,4 @@
-"""From external ids to queries: who asks, and for which history."""
+"""Request reading: external ids of users and items to the queries that a tower reads."""
 
 from collections.abc import Collection, Sequence
 from copy import copy
@@ -41,7 +41,7 @@ class Request:
     Attributes
     ----------
     user_id
-        External id, or None. An unknown id with a history is somebody new.
+        External id, or None. An unknown id with a history is a cold-start user.
     history
         External item ids, oldest first, repeats allowed. They follow what is known of the user.
     text
@@ -68,7 +68,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Queries, and what must be told apart in their histories.
+    """Queries, and where the events of their histories come from.
 
     Attributes
     ----------
@@ -106,8 +106,8 @@ class RequestReader:
     """Turns requests into queries.
 
     Items named in a request have neither rating nor time. Where the log has them, the rating is
-    the user's mean (everybody's, for somebody new) and the time is the newest known, so that
-    the user counts as active now.
+    the user's mean (that of all users, for a cold-start user) and the time is the newest known, so
+    that the user counts as active now.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class RequestReader:
         past = [self._known_past(request) for request in requests]
         users = [self._user(*both) for both in zip(requests, past, strict=True)]
         given = [
-            self._items.indices([one.item_id for one in before] + list(request.history))
+            self._items.indices([event.item_id for event in before] + list(request.history))
             for request, before in zip(requests, past, strict=True)
         ]
         if described:
@@ -159,19 +159,19 @@ class RequestReader:
         counts = [len(rows) for rows in described] or [0] * len(requests)
         stored = [self._stored_rows(user) for user in users]
         histories = self._extend(stored, given, past)
-        kinds = [[one.kind for one in before] for before in past]
+        kinds = [[event.kind for event in before] for before in past]
         known = [row.stop - row.start for row in stored]
         return Reading(Queries(np.array(users, dtype=np.int32), histories), known, kinds, counts)
 
     def without_unknown(self, request: Request) -> tuple[Request, list[str]]:
         """The request without the items of its history that are not known, and those."""
-        unknown = [one for one in dict.fromkeys(request.history) if one not in self._items]
+        unknown = [item for item in dict.fromkeys(request.history) if item not in self._items]
         if not unknown:
             return request, unknown
-        known = [one for one in request.history if one in self._items]
+        known = [item for item in request.history if item in self._items]
         return replace(request, history=known), unknown
 
-    def says_something(self, request: Request) -> bool:
+    def is_readable(self, request: Request) -> bool:
         """Whether there is an event, a known item or a word to recommend by."""
         return bool(request.text or request.history or self._length(request))
 
@@ -186,7 +186,7 @@ class RequestReader:
         return int(stored.stop - stored.start) + len(self._known_past(request))
 
     def _known_past(self, request: Request) -> list[Past]:
-        return [one for one in request.past if one.item_id in self._items]
+        return [event for event in request.past if event.item_id in self._items]
 
     def _stored_rows(self, user: int) -> slice:
         """Where the events of a user index are stored; nowhere for -1."""
@@ -205,11 +205,11 @@ class RequestReader:
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
-                    "pass history=[item ids] for somebody new",
+                    "pass history=[item ids] for a cold-start user",
                 )
             raise InputError(
                 f"unknown user {user_id!r}",
-                "pass history=[item ids] to recommend for somebody new",
+                "pass history=[item ids] to recommend for a cold-start user",
             )
         return -1
 
@@ -245,16 +245,16 @@ class RequestReader:
         """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
         mean = _mean(stored, self._mean_rating)
         ratings = np.full(count, mean)
-        for place, one in enumerate(past):
-            if one.rating is not None:
-                ratings[place] = one.rating
+        for place, event in enumerate(past):
+            if event.rating is not None:
+                ratings[place] = event.rating
         return ratings
 
     def _times(self, count: int, past: Sequence[Past]) -> Array:
         """Times of ``count`` items, ``past`` events first; the others are as new as can be."""
         newest = max(self._newest, past[-1].time) if past else self._newest
         times = np.full(count, newest, dtype=np.int64)
-        times[: len(past)] = [one.time for one in past]
+        times[: len(past)] = [event.time for event in past]
         return times
 
 

@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 
 from twotower.index import ItemIndex, top_k_of
-from twotower.inference.eligibility import OpenItems
+from twotower.inference.eligibility import EligibilityMask
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
 _SPARSE: Final = 16
-"""Where fewer than one item in so many is open, those alone are scored, without the index."""
+"""Where fewer than one item in so many is eligible, only those are scored, without the index."""
 _DEEPER: Final = 4
 """By how much a search that came back short is widened."""
 _USUAL_SHARE: Final = 0.9
@@ -23,14 +23,14 @@ def nearest(
     vectors: FloatArray,
     query: FloatArray,
     k: int,
-    open_items: OpenItems,
+    eligible: EligibilityMask,
     found: tuple[FloatArray, OffsetArray] | None = None,
     stale: OffsetArray | None = None,
 ) -> tuple[FloatArray, OffsetArray]:
-    """The ``k`` open items with the largest inner product, fewer only where fewer are open.
+    """The ``k`` eligible items with the largest inner product, fewer only where fewer are eligible.
 
-    The index is asked for more, and deeper, while too few of what it finds are open. Where that
-    would be most of it, or an approximate index has no more to give, every open item is scored.
+    The index is asked for more, and deeper, while too few of what it finds are eligible. Where that
+    would be most of it, or an approximate index has no more to give, every eligible item is scored.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def nearest(
         ``(d,)`` float32.
     k
         At least 1.
-    open_items
+    eligible
         Which items may be recommended.
     found
         What the index found for the query already: scores and items, best first.
@@ -54,26 +54,26 @@ def nearest(
     scores, items
         ``(found,)`` float32 and int64, best first.
     """
-    closed = len(open_items) - open_items.at_least
-    if _few(open_items.at_least, k, len(open_items)):
-        rows = open_items.rows()
-        if _few(len(rows), k, len(open_items)):
+    closed = len(eligible) - eligible.min_count
+    if _few(eligible.min_count, k, len(eligible)):
+        rows = eligible.rows()
+        if _few(len(rows), k, len(eligible)):
             return _scan(vectors, query, k, rows)
     if found is None:
-        found = _search(index, query, depth(k, len(open_items), closed))
+        found = _search(index, query, depth(k, len(eligible), closed))
     while True:
         scores, items = found
         reached, exhausted = len(items), bool(items[-1] < 0)
-        stays = open_items.have(items)
+        stays = eligible.contains(items)
         if exhausted:
             stays &= items >= 0
         if stale is not None and len(stale):
             stays &= ~np.isin(items, stale)
         scores, items = scores[stays], items[stays]
         if len(items) >= k or (reached >= index.size and not exhausted):
-            return _with_late(index, vectors, query, k, open_items, scores, items, stale)
+            return _with_late(index, vectors, query, k, eligible, scores, items, stale)
         if exhausted or reached * _DEEPER * _DEEPER > index.size:
-            return _scan(vectors, query, k, open_items.rows())
+            return _scan(vectors, query, k, eligible.rows())
         found = _search(index, query, reached * _DEEPER)
 
 
@@ -81,22 +81,22 @@ def search_block(
     index: ItemIndex,
     queries: FloatArray,
     k: int,
-    open_items: OpenItems,
+    eligible: EligibilityMask,
     seen: Sequence[IndexArray],
 ) -> tuple[FloatArray, OffsetArray]:
     """One search for many requests, deep enough that most find ``k`` items to recommend.
 
     Parameters
     ----------
-    open_items
-        Which items may be recommended to anybody.
+    eligible
+        Items that are eligible for any user.
     seen
-        For each query the items that it must not get.
+        For each query the items to exclude.
     """
     lengths = sorted(map(len, seen))
     usual = lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))]
-    closed = len(open_items) - open_items.count
-    return index.search(queries, min(depth(k + usual, len(open_items), closed), index.size))
+    closed = len(eligible) - eligible.count
+    return index.search(queries, min(depth(k + usual, len(eligible), closed), index.size))
 
 
 def _few(usable: int, k: int, items: int) -> bool:
@@ -105,7 +105,10 @@ def _few(usable: int, k: int, items: int) -> bool:
 
 
 def depth(k: int, items: int, closed: int) -> int:
-    """How many to ask for so that ``k`` are likely open, where ``closed`` are spread evenly."""
+    """How many to search for so that ``k`` are likely eligible.
+
+    It takes the ``closed``, which are not eligible, to be spread evenly over the ranks.
+    """
     return min(items, k + 8 + (k * closed) // max(items - closed, 1))
 
 
@@ -119,20 +122,20 @@ def _with_late(
     vectors: FloatArray,
     query: FloatArray,
     k: int,
-    open_items: OpenItems,
+    eligible: EligibilityMask,
     scores: FloatArray,
     items: OffsetArray,
     stale: OffsetArray | None,
 ) -> tuple[FloatArray, OffsetArray]:
     """Merge what the index does not hold as it is; at most ``k`` of what it holds can be best."""
     found, rows = [scores[:k]], [items[:k]]
-    if len(open_items) > index.size:
-        late = open_items.rows(index.size)
+    if len(eligible) > index.size:
+        late = eligible.rows(index.size)
         beside = vectors[index.size :] @ query  # of all of them: a copy of some takes longer
         found.append(beside[late - index.size])
         rows.append(late)
     if stale is not None and len(stale):
-        rows.append(stale[open_items.have(stale)])
+        rows.append(stale[eligible.contains(stale)])
         found.append(vectors[rows[-1]] @ query)
     if len(rows) > 1:
         scores, items = np.concatenate(found), np.concatenate(rows)

@@ -1,14 +1,14 @@
-"""Find items by words: those of their titles, and what the words mean."""
+"""Text search over items: by words of titles (TF-IDF) and by text vectors."""
 
 import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
-from twotower.bundle.throttle import pause
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.inference.item_table import ItemTable
@@ -27,17 +27,15 @@ class TitleWords:
     ----------
     titles
         By row; None for no title.
+    pause
+        Called every few milliseconds of the work.
     """
 
-    def __init__(self, titles: Sequence[str | None]) -> None:
+    def __init__(self, titles: Sequence[str | None], pause: Pause = no_pause) -> None:
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
         self._titles: list[str | None] = []
         self._retired: set[int] = set()
-        self.add(0, titles)
-
-    def add(self, first: int, titles: Sequence[str | None]) -> None:
-        """Add titles of the rows from ``first`` on."""
-        for row, title in enumerate(titles, start=first):
+        for row, title in enumerate(titles):
             self.put(row, title)
             if row % _PAUSE_ROWS == 0:
                 pause()
@@ -55,7 +53,7 @@ class TitleWords:
             self._rows[word].append(row)
 
     def retire(self, row: int) -> None:
-        """Forget a row: its item has another one now."""
+        """Remove a row whose item has moved to another row."""
         self.put(row, None)
         self._retired.add(row)
 
@@ -89,14 +87,26 @@ class TextSearch:
         The items.
     encoder
         The encoder of their text vectors, so that meaning counts too; or None.
+    pause
+        Called every few milliseconds of the work.
     """
 
-    def __init__(self, items: ItemTable, encoder: TextEncoder | None) -> None:
-        self._titles = TitleWords(items.titles.rows.tolist())
+    def __init__(
+        self, items: ItemTable, encoder: TextEncoder | None, pause: Pause = no_pause
+    ) -> None:
+        self._items = items
+        self._titles = TitleWords(items.titles.rows.tolist(), pause)
         self._encoder = encoder
 
-    def follow(self, before: ItemTable, now: ItemTable) -> None:
-        """Learn the titles that changed from one table to the next."""
+    def following(self, before: ItemTable, now: ItemTable) -> Self:
+        """The same over a changed table; another one where it knows a later table than ``before``.
+
+        It is shared, and learns the titles that changed: what comes later is not found by those
+        who search fewer rows.
+        """
+        if self._items is not before:
+            return type(self)(now, self._encoder)
+        self._items = now
         for row in now.changed_since(before.changes).tolist():
             self._titles.put(row, now.titles.rows[row])
             if (other := now.spare.get(now.ids.rows[row])) is not None:
@@ -105,6 +115,7 @@ class TextSearch:
             old, same = before.titles.rows, now.titles.rows[: len(before)]
             for row in np.flatnonzero((old != same) & now.listed[: len(before)]).tolist():
                 self._titles.put(row, same[row])
+        return self
 
     def scores(self, text: str, items: ItemTable) -> FloatArray:
         """``(items,)`` higher is better; at most 0 for what does not fit at all."""

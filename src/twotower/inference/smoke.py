@@ -9,6 +9,7 @@ from twotower.bundle.checked import reading
 from twotower.data import columns
 from twotower.errors import ArtefactError, InputError
 from twotower.inference.item_encoder import catalogue_rows
+from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
 from twotower.types import FloatArray
@@ -21,8 +22,8 @@ _K: Final = 10
 def check_answers(pipeline: Pipeline) -> None:
     """Ask every part of a bundle once, before it takes the place of another.
 
-    Known users, a new one, the longest history that the tower reads, the second stage; the text
-    encoder and the item tower where the bundle has them.
+    Known users, a cold-start user, the longest history that the tower reads, the second stage;
+    the text encoder and the item tower where the bundle has them.
 
     Raises
     ------
@@ -49,10 +50,11 @@ def _check_users(pipeline: Pipeline) -> None:
         Request(history=[items[place % len(items)] for place in range(max(longest, 1))]),
     ]
     for rerank in (False, True)[: 1 if contents.reranker is None else 2]:
-        answers = pipeline.recommend_batch(requests, _K, exclude_seen=False, rerank=rerank)
+        options = RecommendOptions(_K, exclude_seen=False, rerank=rerank)
+        answers = pipeline.recommend_batch(requests, options)
         for answer in answers:
             expected = min(_K, len(items))
-            _check_finite([one.score for one in answer], "the score of an item")
+            _check_finite([item.score for item in answer], "the score of an item")
             if len(answer) != expected:
                 raise InputError(f"{len(answer)} items where {expected} exist")
 

@@ -1,4 +1,4 @@
-"""The stages of one request, timed."""
+"""Stages of a request: retrieval, re-ranking and similar items, with their timings."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,11 +12,11 @@ from twotower.bundle.reranker import Reranker, placed
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.index import ItemIndex
-from twotower.inference.eligibility import OpenItems
+from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import Filters
-from twotower.inference.item_table import ItemTable
-from twotower.inference.likeness import alike
-from twotower.inference.ranking import Ranked, filled
+from twotower.inference.item_table import ItemTable, mean_cosines
+from twotower.inference.options import RecommendOptions
+from twotower.inference.ranking import RankedItems, filled
 from twotower.inference.retrieval import nearest
 from twotower.types import FloatArray, OffsetArray
 
@@ -40,16 +40,16 @@ class SecondStage(NamedTuple):
     candidates: int
 
 
-def second_stage(contents: BundleContents, k: int, candidates: int) -> SecondStage:
-    """The bundle's; `InputError` where it has none, or gets fewer candidates than ``k``."""
+def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondStage | None:
+    """The bundle's, or None where it is not wanted; `InputError` where the bundle has none."""
+    if not options.rerank:
+        return None
     if contents.reranker is None:
         raise InputError(
             f"bundle of {contents.info.model} has no re-ranker",
             "pass rerank=False, or save a bundle with re-ranker vectors",
         )
-    if candidates < k:
-        raise InputError(f"candidates must be at least k {k}, got {candidates}")
-    return SecondStage(contents.reranker, candidates)
+    return SecondStage(contents.reranker, options.candidates)
 
 
 class Stages:
@@ -63,8 +63,8 @@ class Stages:
         The items.
     vector
         ``(d,)`` the user's vector.
-    open_items
-        Which items the user may get.
+    eligible
+        Items that are eligible for the user.
     found
         What the index found for the request already.
     clock
@@ -78,34 +78,34 @@ class Stages:
         index: ItemIndex,
         table: ItemTable,
         vector: FloatArray,
-        open_items: OpenItems,
+        eligible: EligibilityMask,
         found: Found,
         clock: Timings,
         stale: OffsetArray,
     ) -> None:
         self._index, self._table, self._vector = index, table, vector
-        self._open, self._found, self._clock = open_items, found, clock
+        self._eligible, self._found, self._clock = eligible, found, clock
         self._stale = stale
 
     def best(
         self, second: SecondStage | None, queries: Queries, row: int
-    ) -> Callable[[int], Ranked]:
+    ) -> Callable[[int], RankedItems]:
         """What gives the best items of the last stage; ``row`` is the request's query."""
         if second is None:
             return self.retrieve
         return partial(self.rerank, second, queries.select(np.asarray([row])))
 
-    def retrieve(self, count: int) -> Ranked:
+    def retrieve(self, count: int) -> RankedItems:
         """The nearest items."""
         began = perf_counter()
         vectors = self._table.vectors.rows
         scores, items = nearest(
-            self._index, vectors, self._vector, count, self._open, self._found, self._stale
+            self._index, vectors, self._vector, count, self._eligible, self._found, self._stale
         )
         add_time(self._clock, "search", began)
-        return Ranked(items, scores, retrieval=scores)
+        return RankedItems(items, scores, retrieval=scores)
 
-    def rerank(self, second: SecondStage, query: Queries, count: int) -> Ranked:
+    def rerank(self, second: SecondStage, query: Queries, count: int) -> RankedItems:
         """The best of the nearest items, in the second stage's order."""
         retrieved = self.retrieve(max(second.candidates, count))
         began = perf_counter()
@@ -114,19 +114,19 @@ class Stages:
         )
         order = np.argsort(-scores, kind="stable")[:count]
         add_time(self._clock, "rerank", began)
-        return Ranked(retrieved.items, scores, retrieved.scores, scores).take(order)
+        return RankedItems(retrieved.items, scores, retrieved.scores, scores).take(order)
 
 
-def similar(table: ItemTable, row: int, k: int, filters: Filters) -> Ranked:
-    """The ``k`` items that are most like one, exactly: see `alike`."""
+def similar(table: ItemTable, row: int, k: int, filters: Filters) -> RankedItems:
+    """The ``k`` items most similar to that of ``row``, exactly: see `mean_cosines`."""
     passing = table.passing(filters)
     passing[row] = False
-    scores = alike(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
+    scores = mean_cosines(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
     order = np.flatnonzero(passing)
     order = order[np.argsort(-scores[order], kind="stable")]
 
-    def best(count: int) -> Ranked:
+    def best(count: int) -> RankedItems:
         items = order[:count]
-        return Ranked(items, scores[items], retrieval=scores[items])
+        return RankedItems(items, scores[items], retrieval=scores[items])
 
     return filled(best, k, filters, table)

@@ -1,4 +1,4 @@
-"""Texts to vectors at serving time, without torch."""
+"""Text encoder at serving time, in onnxruntime, without torch."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,7 +11,7 @@ from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import TextModel
 from twotower.errors import InputError
 from twotower.features import HashingText, TextEncoder
-from twotower.inference.onnx_session import open_session
+from twotower.inference.user_tower import open_session
 from twotower.types import FloatArray
 
 MAX_PIECES: Final = 256
@@ -63,8 +63,10 @@ class OnnxText:
         with reading(f"{_FILE}_tokenizer.json", _FAILURE):
             pieces = self._tokenizer.encode_batch(list(texts))
             feed = {
-                "ids": np.asarray([one.ids for one in pieces], dtype=np.int64),
-                "mask": np.asarray([one.attention_mask for one in pieces], dtype=np.int64),
+                "ids": np.asarray([encoding.ids for encoding in pieces], dtype=np.int64),
+                "mask": np.asarray(
+                    [encoding.attention_mask for encoding in pieces], dtype=np.int64
+                ),
             }
         with reading(f"{_FILE}_model.onnx", _FAILURE):
             vectors: FloatArray = self._session.run(["vector"], feed)[0]

@@ -5,17 +5,18 @@ from dataclasses import replace
 from typing import Final, Self
 
 import numpy as np
+import onnxruntime
 
 from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.fold_in import FoldIn
-from twotower.inference.onnx_session import open_session
 from twotower.types import Array, FloatArray
 
 INPUTS: Final = ("user", "history", "lengths", "features")
 OUTPUT: Final = "vector"
+_ONLY_FATAL: Final = 4
 _BATCH: Final = 256
 _FILE: Final = "the bundle's user_tower.onnx"
 
@@ -51,9 +52,8 @@ class UserTower:
             raise InputError(f"threads must be at least 1, got {threads}")
         with reading(_FILE, "cannot be run"):
             self._session = open_session(contents.user_tower, threads)
-        self._inputs = frozenset(one.name for one in self._session.get_inputs())
-        nobody = Queries.anonymous(Histories.from_lists([[]]))
-        self.dim = self._run(nobody).shape[1]
+        self._inputs = frozenset(tensor.name for tensor in self._session.get_inputs())
+        self.dim = self._run(Queries.anonymous(Histories.from_lists([[]]))).shape[1]
         if self.dim != contents.index.dim:
             raise ArtefactError(
                 f"user_tower.onnx gives vectors of {self.dim} dimensions, the index holds "
@@ -129,3 +129,29 @@ def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
     if info is None or contents.factors is None:
         return None, 0.0
     return FoldIn(contents.factors, info.confidence, info.recency, info.regularisation), info.weight
+
+
+def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session on the CPU.
+
+    Parameters
+    ----------
+    model
+        An ONNX model.
+    threads
+        Threads that one run may use. A server that answers many requests at once wants 1.
+
+    Raises
+    ------
+    InputError
+        At fewer than one thread.
+    Exception
+        Where onnxruntime cannot read the model; its errors share no narrower class.
+    """
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, got {threads}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ONLY_FATAL  # errors are raised
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

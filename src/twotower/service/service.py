@@ -9,15 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from twotower.bundle.folders import bundle_folder, without_path
 from twotower.bundle.manifest import Manifest
-from twotower.bundle.throttle import paced, pause
+from twotower.bundle.storage import bundle_folder, without_path
+from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.errors import ArtefactError
-from twotower.inference.answers import Answer
-from twotower.inference.filters import ANY, Filters
 from twotower.inference.pipeline import Pipeline
-from twotower.inference.requests import Request
-from twotower.inference.stages import Timings
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot, encoded_item
 from twotower.service.state import (
@@ -125,38 +121,6 @@ class Service:
         """Writes of all processes of this service so far; of one alone they are not counted."""
         return 0 if self._writes is None else self._writes.total
 
-    def recommend(
-        self,
-        snapshot: Snapshot,
-        requests: Sequence[Request],
-        k: int,
-        *,
-        exclude_seen: bool = True,
-        filters: Filters = ANY,
-        rerank: bool | None = None,
-        reasons: bool = True,
-        timings: Timings | None = None,
-        strict: bool = False,
-    ) -> list[Answer]:
-        """As `Pipeline.answers`; the requests are `followed` already.
-
-        Parameters
-        ----------
-        snapshot
-            What answers: `current`, read once for all that one HTTP request takes.
-        """
-        return snapshot.pipeline.answers(
-            requests,
-            k,
-            exclude_seen=exclude_seen,
-            filters=filters,
-            candidates=max(self.settings.candidates, k),
-            rerank=self.settings.rerank if rerank is None else rerank,
-            reasons=reasons,
-            timings=timings,
-            strict=strict,
-        )
-
     def create_item(self, fields: ItemFields) -> bool:
         """Add an item; False where the very same one was added before.
 
@@ -256,8 +220,8 @@ class Service:
         if not self._reloading.acquire(blocking=False):
             raise StateConflictError("a reload is under way", "wait until it has ended")
         try:
-            with paced(_RELOAD_SHARE):
-                loaded = self._load(folder)
+            pause = Throttle(_RELOAD_SHARE)
+            loaded = self._load(folder, pause)
             self._swap_in(loaded)
             del loaded
             settle(thorough=False)
@@ -340,7 +304,6 @@ class Service:
                 if _is_last(changes):
                     self.caught_up_with = max(self.caught_up_with, written)
                     return
-            pause()
 
     def _read(self, cursor: Cursor) -> Changes:
         """A page of changes, in the sight of `state` while it is waited for."""
@@ -351,11 +314,11 @@ class Service:
         finally:
             del self._syncs[waiting]
 
-    def _swap_in(self, loaded: Snapshot) -> None:
+    def _swap_in(self, loaded: Snapshot, pause: Pause = no_pause) -> None:
         """Answer from another snapshot, once it holds all that the current one does."""
         while True:
             written, before = self.written, self.current
-            loaded = self._caught_up(loaded)
+            loaded = self._caught_up(loaded, pause)
             with self._changing:
                 if self.current is before:
                     self.current = loaded
@@ -389,10 +352,11 @@ class Service:
 
     def _read_anew(self) -> None:
         try:
-            with self._reloading, paced(_RELOAD_SHARE):
+            with self._reloading:
+                pause = Throttle(_RELOAD_SHARE)
                 self.store.reopen()
                 start = self.store.start(self.settings.events_in_memory)
-                self._swap_in(replace(self.current.without_changes(), cursor=start))
+                self._swap_in(replace(self.current.without_changes(pause), cursor=start), pause)
         except StateUnavailableError as error:  # tried again with the next look or write
             logger.error("the replaced state database cannot be read: %s", error)
         except Exception as error:
@@ -403,19 +367,19 @@ class Service:
             logger.info("the replaced state database was read")
             self._extend_if_due()
 
-    def _load(self, folder: Path) -> Snapshot:
+    def _load(self, folder: Path, pause: Pause = no_pause) -> Snapshot:
         settings = self.settings
         snapshot = Snapshot.of_bundle(
-            folder, settings.threads, settings.max_history, settings.events_in_memory
+            folder, settings.threads, settings.max_history, settings.events_in_memory, pause
         )
         start = self.store.start(settings.events_in_memory)
-        snapshot = self._caught_up(replace(snapshot, cursor=start))
+        snapshot = self._caught_up(replace(snapshot, cursor=start), pause)
         if snapshot.pipeline.lags(settings.extend_share):
             whole = snapshot.pipeline.whole_index()
             snapshot = replace(snapshot, pipeline=snapshot.pipeline.with_index(whole))
         return snapshot
 
-    def _caught_up(self, snapshot: Snapshot) -> Snapshot:
+    def _caught_up(self, snapshot: Snapshot, pause: Pause) -> Snapshot:
         while True:
             changes = self.store.changes(snapshot.cursor, _AT_ONCE, _AT_ONCE)
             if changes:

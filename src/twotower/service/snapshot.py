@@ -10,9 +10,9 @@ import numpy as np
 
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import load_bundle
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
-from twotower.inference.encoded_items import EncodedItems
-from twotower.inference.item_encoder import ItemEncoder, catalogue_rows
+from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions, ItemTable, price_of
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.smoke import check_answers
@@ -45,29 +45,39 @@ class Snapshot:
     cursor: Cursor
 
     @classmethod
-    def of_bundle(cls, folder: Path, threads: int, events_of_user: int, events: int) -> Self:
+    def of_bundle(
+        cls,
+        folder: Path,
+        threads: int,
+        events_of_user: int,
+        events: int,
+        pause: Pause = no_pause,
+    ) -> Self:
         """Load a bundle, verify it, and try it.
 
         Parameters
         ----------
         events_of_user, events
             How many are kept of one user, and of all: see `PastEvents`.
+        pause
+            Called every few milliseconds of the work.
 
         Raises
         ------
         ArtefactError
             Where it is broken, or does not answer as it should.
         """
-        bundle = load_bundle(folder)
+        bundle = load_bundle(folder, pause)
         pipeline = Pipeline(bundle.contents, threads, room=True)
-        pipeline.warm()
+        pipeline.warm(pause)
         check_answers(pipeline)
         past = PastEvents(pipeline.contents, events_of_user, events)
         return cls(pipeline, bundle.manifest, past, Cursor())
 
-    def without_changes(self) -> Self:
+    def without_changes(self, pause: Pause = no_pause) -> Self:
         """The bundle alone, to which the changes of another database can be applied."""
         pipeline = self.pipeline.without_changes()
+        pipeline.warm(pause)
         return replace(self, pipeline=pipeline, past=self.past.emptied(), cursor=Cursor())
 
     def advanced(self, changes: Changes) -> Self:

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from twotower.bundle.blend import Blend
-from twotower.bundle.comparison_models import Peer
+from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.manifest import Manifest, ModelInfo
 from twotower.bundle.new_items import NewItems
@@ -149,13 +149,13 @@ def write_bundle(
     return save_bundle(folder, contents, weights, others)
 
 
-def peer(trained: Trained, histories: Histories) -> Peer:
+def peer(trained: Trained, histories: Histories) -> ComparisonModel:
     """What a trained model would say to each user, now and before their newest event."""
     scorer = trained.module.scorer()
     newest = np.zeros(len(histories.items), dtype=np.bool_)
     newest[histories.indptr[1:][histories.lengths > 0] - 1] = True
     users = np.arange(len(histories), dtype=np.int32)
-    return Peer(
+    return ComparisonModel(
         scorer.item_vectors(),
         scorer.user_vectors(Queries(users, histories)),
         scorer.user_vectors(Queries(users, histories.keep(~newest))),

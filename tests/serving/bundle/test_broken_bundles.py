@@ -58,7 +58,7 @@ def text_model() -> TextModel:
 def whole(
     open_contents: BundleContents, weights: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A bundle with every optional part but peers."""
+    """A bundle with every optional part but comparison models."""
     items, text = open_contents.catalogue.height, open_contents.new_items.text
     blend = Blend(
         weights=np.ones(4, dtype=np.float32),

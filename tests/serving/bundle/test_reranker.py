@@ -41,5 +41,5 @@ def test_nothing_known_at_all_scores_zero():
 
 
 def test_refuses_vectors_of_two_dims():
-    with pytest.raises(InputError, match="must have one dim, got 2 and 3"):
+    with pytest.raises(InputError, match="must have the same dim, got 2 and 3"):
         RerankVectors(np.zeros((1, 2), np.float32), np.zeros((1, 3), np.float32))

@@ -7,7 +7,7 @@ import pytest
 from twotower.data import Histories
 from twotower.errors import InputError
 from twotower.index import HnswConfig, build_index
-from twotower.inference import Pipeline
+from twotower.inference import Pipeline, RecommendOptions
 from twotower.inference import batch as batch_module
 from twotower.inference.batch import BatchCounts, read_users, recommend_to_file
 
@@ -17,8 +17,8 @@ def test_every_user_gets_the_exact_best(contents, tmp_path, monkeypatch) -> None
     poor = build_index(contents.item_vectors, HnswConfig(links=2, ef_search=1, ef_construction=1))
     done = []
     recommend_to_file(
-        Pipeline(replace(contents, index=poor)), contents.users.ids, tmp_path / "out.parquet", 7,
-        progress=done.append,
+        Pipeline(replace(contents, index=poor)), contents.users.ids, tmp_path / "out.parquet",
+        RecommendOptions(7), progress=done.append,
     )  # fmt: skip
     assert done == [5, 5, 2]
     table = pl.read_parquet(tmp_path / "out.parquet")
@@ -69,7 +69,9 @@ def test_unknown_users_are_counted_in_the_refusal(contents, tmp_path) -> None:
 def test_unknown_users_get_popular_items_that_are_marked(contents, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(batch_module, "_USERS_AT_ONCE", 2)
     users, out = ["eve", "user-01", "adam"], tmp_path / "out.parquet"
-    counts = recommend_to_file(Pipeline(contents), users, out, 3, unknown="popular")
+    counts = recommend_to_file(
+        Pipeline(contents), users, out, RecommendOptions(3), unknown="popular"
+    )
     assert counts == BatchCounts(users=3, rows=9, unknown=2, empty=0)
     table = pl.read_parquet(out)
     assert table.filter(pl.col("source") == "popular")["user_id"].unique(
@@ -85,10 +87,14 @@ def test_unknown_users_get_popular_items_that_are_marked(contents, tmp_path, mon
 
 def test_unknown_users_can_be_left_out(contents, tmp_path) -> None:
     out = tmp_path / "out.parquet"
-    counts = recommend_to_file(Pipeline(contents), ["eve", "user-01"], out, 3, unknown="skip")
+    counts = recommend_to_file(
+        Pipeline(contents), ["eve", "user-01"], out, RecommendOptions(3), unknown="skip"
+    )
     assert counts == BatchCounts(users=2, rows=3, unknown=1, empty=0)
     assert set(pl.read_parquet(out)["user_id"]) == {"user-01"}
-    counts = recommend_to_file(Pipeline(contents), ["eve"], out, 3, unknown="skip")
+    counts = recommend_to_file(
+        Pipeline(contents), ["eve"], out, RecommendOptions(3), unknown="skip"
+    )
     assert counts == BatchCounts(users=1, rows=0, unknown=1, empty=0)
     assert pl.read_parquet(out).height == 0
 
@@ -96,10 +102,12 @@ def test_unknown_users_can_be_left_out(contents, tmp_path) -> None:
 def test_users_who_have_had_everything_are_counted(contents, tmp_path) -> None:
     everything = Histories.from_lists([list(range(len(contents.items)))] * len(contents.users))
     full = Pipeline(replace(contents, histories=everything))
-    counts = recommend_to_file(full, contents.users.ids, tmp_path / "out.parquet", 3)
+    counts = recommend_to_file(
+        full, contents.users.ids, tmp_path / "out.parquet", RecommendOptions(3)
+    )
     assert counts == BatchCounts(users=12, rows=0, unknown=0, empty=12)
     seen = recommend_to_file(
-        full, contents.users.ids, tmp_path / "out.parquet", 3, exclude_seen=False
+        full, contents.users.ids, tmp_path / "out.parquet", RecommendOptions(3, exclude_seen=False)
     )
     assert seen == BatchCounts(users=12, rows=36, unknown=0, empty=0)
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twotower.inference.eligibility import OpenItems
+from twotower.inference.eligibility import EligibilityMask
 
 
 @given(
@@ -15,12 +15,12 @@ def test_it_is_the_mask_without_what_was_seen(mask, seen, first) -> None:
     seen = np.array([one for one in seen if one < len(mask)], dtype=np.int32)
     truth = mask.copy()
     truth[seen] = False
-    open_items = OpenItems.of(mask)
-    assert open_items.count == open_items.at_least == mask.sum()
-    assert open_items.rows().tolist() == np.flatnonzero(mask).tolist()
-    open_items = open_items.without(seen)
-    assert len(open_items) == len(mask)
-    assert open_items.at_least <= truth.sum()
+    eligible = EligibilityMask.of(mask)
+    assert eligible.count == eligible.min_count == mask.sum()
+    assert eligible.rows().tolist() == np.flatnonzero(mask).tolist()
+    eligible = eligible.without(seen)
+    assert len(eligible) == len(mask)
+    assert eligible.min_count <= truth.sum()
     everything = np.arange(len(mask))
-    assert open_items.have(everything[::-1]).tolist() == truth[::-1].tolist()
-    assert open_items.rows(first).tolist() == [row for row in np.flatnonzero(truth) if row >= first]
+    assert eligible.contains(everything[::-1]).tolist() == truth[::-1].tolist()
+    assert eligible.rows(first).tolist() == [row for row in np.flatnonzero(truth) if row >= first]

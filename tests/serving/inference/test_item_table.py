@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from twotower.bundle.append_only import GrowingRows, roomy
 from twotower.errors import InputError
-from twotower.inference import franchise as franchise_module
-from twotower.inference.encoded_items import EncodedItems
+from twotower.inference import filters
 from twotower.inference.filters import Filters
+from twotower.inference.item_encoder import EncodedItems
 from twotower.inference.item_table import Descriptions, ItemTable
 
 
@@ -85,9 +87,9 @@ def test_availability_comes_and_goes_and_may_come_first(table) -> None:
 
 def test_a_title_is_parsed_once_for_all_tables(table, monkeypatch) -> None:
     parsed: list[str | None] = []
-    franchise = franchise_module.franchise
+    franchise = filters.franchise
     monkeypatch.setattr(
-        franchise_module, "franchise", lambda title: (parsed.append(title), franchise(title))[1]
+        filters, "franchise", lambda title: (parsed.append(title), franchise(title))[1]
     )
     before = table.franchises
     assert len(parsed) == 59  # one has no title
@@ -133,3 +135,45 @@ def test_what_stands_behind_other_rows_is_not_written_to(room) -> None:
     grown = GrowingRows.of(several[:4], room).with_rows(np.ones((2, 3)))
     assert len(grown.rows) == 6
     assert not several.any()
+
+
+def test_two_tables_grown_from_the_same_do_not_see_each_other() -> None:
+    first = GrowingRows.of(np.zeros((3, 2)), room=True)
+    one = first.with_rows(np.ones((2, 2)))
+    two = first.with_rows(np.full((1, 2), 2.0))
+    three = one.with_rows(np.full((1, 2), 3.0))
+    assert first.rows[:, 0].tolist() == [0, 0, 0]
+    assert one.rows[:, 0].tolist() == [0, 0, 0, 1, 1]
+    assert two.rows[:, 0].tolist() == [0, 0, 0, 2]
+    assert three.rows[:, 0].tolist() == [0, 0, 0, 1, 1, 3]
+    assert np.shares_memory(one.rows, three.rows)  # the newest does not copy
+
+
+def test_the_room_behind_loaded_rows_is_taken_once() -> None:
+    rows = roomy((4, 2), np.float32)
+    rows[:] = 0
+    one, two = GrowingRows.of(rows, room=True), GrowingRows.of(rows, room=True)
+    grown = one.with_rows(np.ones((1, 2))), two.with_rows(np.full((1, 2), 2))
+    assert [table.rows[:, 0].tolist() for table in grown] == [[0, 0, 0, 0, 1], [0, 0, 0, 0, 2]]
+    assert np.shares_memory(one.rows, rows)
+    assert not np.shares_memory(two.rows, rows)
+
+
+def test_an_older_table_may_change_too(contents) -> None:
+    table = ItemTable.of(contents, room=True)
+    one = table.with_items(described("n1", title="First"), encoded())
+    two = table.with_items(described("n2", title="Second"), encoded(value=2.0))
+    assert "n2" not in one
+    assert one.describe(one.row("n1")).titles == ["First"]
+    assert two.describe(two.row("n2")).titles == ["Second"]
+    np.testing.assert_array_equal(one.vectors.rows[60], np.ones(8))
+    np.testing.assert_array_equal(two.vectors.rows[60], np.full(8, 2))
+
+
+def test_a_change_that_fails_can_be_made_again(contents) -> None:
+    table = ItemTable.of(contents, room=True)
+    broken = replace(encoded(), history=None)
+    with pytest.raises(InputError, match="lacks what the bundle's items have"):
+        table.with_items(described("n1"), broken)
+    again = table.with_items(described("n1", title="Again"), encoded())
+    assert again.describe(again.row("n1")).titles == ["Again"]

@@ -160,3 +160,19 @@ def test_a_bundle_without_the_encoder_that_its_tower_needs_says_so(open_contents
     other = replace(open_contents, info=open_contents.info.vary(text_encoder="minilm"))
     with pytest.raises(InputError, match="lacks the text encoder that its item tower needs"):
         ItemEncoder(other, text_encoder_of(other))
+
+
+def test_items_added_to_an_older_pipeline_are_its_own(open_contents) -> None:
+    pipeline = Pipeline(open_contents, room=True)
+    first = added(pipeline, {**NEW, "title": "Zebra"})
+    second = added(pipeline, {**NEW, "item_id": "n2", "title": "Quokka"})
+    third = added(first, {**NEW, "item_id": "n3", "title": "Okapi"})
+
+    def found(of: Pipeline, title: str) -> list[str]:
+        items = of.search(title, k=70)
+        return [item.item_id for item in items if item.title == title]
+
+    assert (found(first, "Zebra"), found(first, "Quokka")) == (["n1"], [])
+    assert (found(second, "Zebra"), found(second, "Quokka")) == ([], ["n2"])
+    assert (found(third, "Zebra"), found(third, "Okapi")) == (["n1"], ["n3"])
+    assert found(second, "Okapi") == []

@@ -9,7 +9,7 @@ from twotower.bundle import Bundle, load_bundle
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.index import HnswConfig, build_index
-from twotower.inference import Pipeline, Request
+from twotower.inference import Pipeline, RecommendOptions, Request
 from twotower.inference.filters import Filters
 from twotower.inference.requests import Past
 from twotower.inference.user_tower import UserTower
@@ -118,7 +118,7 @@ def test_batch_equals_one_by_one(pipeline, rerank):
         Request("user-05", ["item-10", "item-11"]),
         Request("user-11"),
     ]
-    batch = pipeline.recommend_batch(requests, k=6, candidates=25, rerank=rerank)
+    batch = pipeline.recommend_batch(requests, RecommendOptions(6, candidates=25, rerank=rerank))
     for request, answer in zip(requests, batch, strict=True):
         alone = pipeline.recommend(
             request.user_id, request.history, k=6, candidates=25, rerank=rerank
@@ -129,10 +129,10 @@ def test_batch_equals_one_by_one(pipeline, rerank):
 
 def test_batch_beyond_one_block(pipeline):
     requests = [Request(history=[f"item-{n % 60:02}"]) for n in range(1030)]
-    answers = pipeline.recommend_batch(requests, k=3)
+    answers = pipeline.recommend_batch(requests, RecommendOptions(3))
     assert len(answers) == 1030
     assert ids(answers[1029]) == ids(pipeline.recommend(history=["item-09"], k=3))
-    assert pipeline.recommend_batch([], k=3) == []
+    assert pipeline.recommend_batch([], RecommendOptions(3)) == []
 
 
 def test_always_k_items_from_a_poor_index(bundle, contents):
@@ -156,7 +156,7 @@ def test_similar_items_by_vector(pipeline, contents):
 def test_refuses_k_below_one(pipeline, k):
     for call in (
         lambda: pipeline.recommend("user-00", k=k),
-        lambda: pipeline.recommend_batch([], k=k),
+        lambda: pipeline.recommend_batch([], RecommendOptions(k)),
         lambda: pipeline.similar_items("item-00", k=k),
     ):
         with pytest.raises(InputError, match=f"k must be at least 1, got {k}"):
@@ -274,7 +274,7 @@ def test_the_reason_is_the_nearest_item_of_the_history(pipeline, contents):
 )
 def test_the_reason_says_what_was_done(pipeline, kind, text):
     past = [Past("item-41", kind, 5.0 if kind == "rating" else None, 10**12)]
-    found = pipeline.recommend_batch([Request("somebody", past=past)], 60)[0]
+    found = pipeline.recommend_batch([Request("somebody", past=past)], RecommendOptions(60))[0]
     assert {one.reason.text for one in found if one.reason is not None} == {text}
 
 
@@ -289,7 +289,7 @@ def test_timings_and_reasons_are_asked_for(pipeline):
     timings = {}
     answers = pipeline.recommend_batch(
         [Request("user-01"), Request(history=["item-01"])],
-        rerank=True, reasons=False, timings=timings,
+        RecommendOptions(rerank=True, reasons=False), timings,
     )  # fmt: skip
     assert {one.reason for answer in answers for one in answer} == {None}
     assert set(timings) == {"encode", "search", "rerank", "present"}
@@ -298,7 +298,7 @@ def test_timings_and_reasons_are_asked_for(pipeline):
 
 def test_past_events_change_a_known_user(pipeline):
     past = [Past("item-50", "cart", None, 2 * 10**12), Past("gone", "buy", None, 2 * 10**12)]
-    (answer,) = pipeline.recommend_batch([Request("user-01", past=past)], k=60)
+    (answer,) = pipeline.recommend_batch([Request("user-01", past=past)], RecommendOptions(60))
     assert "item-50" not in ids(answer)
     kinds = {one.reason.kind for one in answer if one.reason is not None}
     assert kinds <= {"stored", "cart"}

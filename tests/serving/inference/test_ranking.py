@@ -3,7 +3,7 @@ import pytest
 
 from twotower.inference import Pipeline
 from twotower.inference.filters import Filters
-from twotower.inference.ranking import Ranked, filled
+from twotower.inference.ranking import RankedItems, filled
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,10 @@ def test_what_the_caps_cannot_give_is_not_looked_for(contents, filters, expected
     table = Pipeline(contents).items
     asked = []
 
-    def best(count: int) -> Ranked:
+    def best(count: int) -> RankedItems:
         asked.append(count)
         items = np.arange(min(count, len(table)))
-        return Ranked(items, -items.astype(np.float32))
+        return RankedItems(items, -items.astype(np.float32))
 
     ranked = filled(best, 9, filters, table)
     assert ranked.items.tolist() == expected
@@ -35,8 +35,8 @@ def test_items_that_cannot_be_had_do_not_count(contents) -> None:
     table = table.with_availability(gone)
     rows = np.flatnonzero(table.open)
 
-    def best(count: int) -> Ranked:
-        return Ranked(rows[:count], -rows[:count].astype(np.float32))
+    def best(count: int) -> RankedItems:
+        return RankedItems(rows[:count], -rows[:count].astype(np.float32))
 
     ranked = filled(best, 9, Filters(max_per_category=2), table)
     assert ranked.items.tolist() == [1, 2, 3, 5, 6, 7, 56]

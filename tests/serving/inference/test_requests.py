@@ -76,7 +76,7 @@ def test_refuses_an_unknown_user_without_history(reader):
     with pytest.raises(InputError) as raised:
         reader.queries([Request("ann"), Request("mallory")])
     assert str(raised.value) == (
-        "unknown user 'mallory'; pass history=[item ids] to recommend for somebody new"
+        "unknown user 'mallory'; pass history=[item ids] to recommend for a cold-start user"
     )
 
 

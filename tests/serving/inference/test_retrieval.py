@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twotower.index import ExactConfig, FlatConfig, HnswConfig, IvfConfig, build_index
-from twotower.inference.eligibility import OpenItems
+from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.retrieval import nearest
 
 RNG = np.random.default_rng(2)
@@ -36,9 +36,9 @@ def test_exact_indexes_give_the_best_open_items(kind, rows, seed, k, share) -> N
     mask = rng.random(400) < share
     query = rng.normal(size=8).astype(np.float32)
     seen = rng.integers(400, size=30).astype(np.int32)
-    open_items = OpenItems.of(mask.copy()).without(seen)
+    eligible = EligibilityMask.of(mask.copy()).without(seen)
     mask[seen] = False
-    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, open_items)
+    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, eligible)
     np.testing.assert_array_equal(items, truth(query, k, mask))
     np.testing.assert_allclose(scores, VECTORS[items] @ query, rtol=1e-4, atol=1e-5)
 
@@ -51,7 +51,7 @@ def test_poor_indexes_still_fill_the_answer(kind, rows, seed, k, share) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random(400) < share
     query = rng.normal(size=8).astype(np.float32)
-    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, OpenItems.of(mask))
+    scores, items = nearest(INDEXES[kind, rows], VECTORS, query, k, EligibilityMask.of(mask))
     assert len(items) == min(k, mask.sum())
     assert len(set(items.tolist())) == len(items)
     assert mask[items].all()
@@ -60,7 +60,7 @@ def test_poor_indexes_still_fill_the_answer(kind, rows, seed, k, share) -> None:
 
 def test_what_the_index_lacks_is_found() -> None:
     query = VECTORS[395]
-    everything = OpenItems.of(np.ones(400, dtype=bool))
+    everything = EligibilityMask.of(np.ones(400, dtype=bool))
     _, items = nearest(INDEXES["hnsw", 380], VECTORS, query, 5, everything)
     assert 395 in items
     but_one = everything.without(np.array([395], dtype=np.int32))
@@ -73,10 +73,10 @@ def test_what_was_found_before_is_used() -> None:
     found = tuple(one[0] for one in index.search(query[None], 30))
     mask = np.ones(400, dtype=bool)
     mask[found[1][:10]] = False
-    _, items = nearest(index, VECTORS, query, 20, OpenItems.of(mask), found)
+    _, items = nearest(index, VECTORS, query, 20, EligibilityMask.of(mask), found)
     assert items.tolist() == found[1][10:30].tolist()
     shallow = found[0][:12], found[1][:12]
-    again = nearest(index, VECTORS, query, 20, OpenItems.of(mask), shallow)
+    again = nearest(index, VECTORS, query, 20, EligibilityMask.of(mask), shallow)
     np.testing.assert_array_equal(again[1], items)
 
 
@@ -91,7 +91,7 @@ def test_rows_that_changed_since_the_index_was_made_are_found_as_they_are(config
     mask = np.ones(400, dtype=bool)
     mask[[77, 390]] = False
     for query in RNG.normal(size=(20, 8)).astype(np.float32):
-        scores, items = nearest(index, VECTORS, query, k, OpenItems.of(mask), stale=stale)
+        scores, items = nearest(index, VECTORS, query, k, EligibilityMask.of(mask), stale=stale)
         np.testing.assert_allclose(scores, VECTORS[items] @ query, rtol=1e-4, atol=1e-5)
         assert len(set(items.tolist())) == len(items) == min(k, 398)
         assert not {77, 390} & set(items.tolist())

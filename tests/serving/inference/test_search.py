@@ -17,7 +17,8 @@ def test_rare_words_weigh_more() -> None:
 
 def test_titles_added_later_are_found_by_those_who_know_their_rows() -> None:
     titles = TitleWords(["Dark Saga"])
-    titles.add(1, ["Bright Saga", "Saga"])
+    titles.put(1, "Bright Saga")
+    titles.put(2, "Saga")
     assert titles.scores("saga", 3).tolist() == [1, 1, 1]
     assert titles.scores("saga", 1).tolist() == [1]
 

@@ -136,7 +136,7 @@ def test_a_change_looks_at_the_items_that_changed_alone(start, monkeypatch) -> N
         ItemTable, "find", lambda self, name: (looked.append(name), find(self, name))[1]
     )
     one.set_availability("item-40", False)
-    assert int(one.pipeline.items.all_open.count) == 60 - 31
+    assert int(one.pipeline.items.eligibility.count) == 60 - 31
     assert set(looked) == {"item-40"}
 
 

@@ -12,6 +12,7 @@ from twotower.errors import InputError
 from twotower.index import top_k_of
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import Filters
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 
 SHOWN: Final = 10
@@ -165,7 +166,7 @@ def _recommend(loaded: LoadedBundle, wish: str) -> None:
         return
     try:
         answer = loaded.engine.recommend(
-            Request(history=chosen, text=wish or None), SHOWN, filters=filters
+            Request(history=chosen, text=wish or None), RecommendOptions(SHOWN, filters)
         )
     except InputError as error:
         st.info(cards.plain(str(error)), icon=":material/info:")

@@ -12,6 +12,7 @@ from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.index import top_k_of
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.types import FloatArray
 
@@ -124,9 +125,9 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
     target = loaded.item(rows[-1]).item_id if hide and rows[-1] not in rows[:-1] else None
     lists = _served(loaded, known)
     notes = dict(_NOTES)
-    for name, peer in loaded.peers.items():
+    for name, model in loaded.comparison_models.items():
         title, notes[title] = _COMPARISON_MODELS.get(name, (name, _COMPARISON_NOTE))
-        lists[title] = _ranked(loaded, known, peer.scores(user, earlier=hide))
+        lists[title] = _ranked(loaded, known, model.scores(user, earlier=hide))
     st.subheader("Recommendations of each model")
     verdict = st.empty()
     _side_by_side(loaded, lists, notes, target)
@@ -136,7 +137,7 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
         "an anonymous user. "
         + (
             "The others use the vector that they learned for this user in training. "
-            if loaded.peers
+            if loaded.comparison_models
             else "This bundle carries no other models: `twotower run` and `twotower index --peer` "
             "add them. "
         )
@@ -196,9 +197,9 @@ def _served(loaded: LoadedBundle, known: list[str]) -> dict[str, list[str]]:
     """Item ids from the two-tower, best first, without and with the second stage."""
     depth = min(_DEPTH, len(loaded.items))
     request = Request(history=known)
-    found = {_SERVED: loaded.engine.recommend(request, depth)}
+    found = {_SERVED: loaded.engine.recommend(request, RecommendOptions(depth))}
     if loaded.pipeline.contents.reranker is not None:
-        found[_RERANKED] = loaded.engine.recommend(request, depth, rerank=True)
+        found[_RERANKED] = loaded.engine.recommend(request, RecommendOptions(depth, rerank=True))
     return {name: [item.item_id for item in items] for name, items in found.items()}
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request as Wanted
 from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
@@ -25,7 +26,6 @@ from twotower.service.api.schemas import (
     RecommendRequest,
     Words,
 )
-from twotower.service.service import Service
 from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
 
@@ -54,9 +54,9 @@ async def recommend_for_user(
     strict: bool = False,
 ) -> Response:
     """Items for a user: one of the bundle, or one who did something since; else popular items."""
-    shared, one = served(request)
+    shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    snapshot, asker = one.current, Asker(user_id=user_id)
+    snapshot, asker = service.current, Asker(user_id=user_id)
     if strict and not snapshot.pipeline.reads(_wanted(snapshot, asker)):
         unknown = user_id not in snapshot.pipeline.contents.users
         raise not_found(
@@ -65,17 +65,17 @@ async def recommend_for_user(
             else f"nothing is known of user {user_id!r} that the model could read",
             "POST /v1/recommendations with a history or words, or leave strict out",
         )
-    answering = _Answering(shared, one, snapshot, k, {"rerank": rerank, "strict": strict})
-    return answering.one(asker)
+    wanted = RecommendRequest(user_id=user_id, k=k, rerank=rerank, strict=strict)
+    return _Answering(shared, snapshot, wanted.options(shared.settings)).one(wanted)
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
 async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     """Items for a user, for somebody who just browsed some items, for words, or all of these."""
-    shared, one = served(request)
+    shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
-    answering = _Answering(shared, one, one.current, wanted.k, _options(wanted))
+    answering = _Answering(shared, service.current, wanted.options(shared.settings))
     answering.check_work([wanted])
     if wanted.text is not None:  # an encoder may take milliseconds
         return await shared.in_thread(answering.one, wanted)
@@ -85,12 +85,12 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
 async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     """Items for many users at once. With ``strict``, one that is unknown refuses all."""
-    shared, one = served(request)
+    shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("requests", len(wanted.requests), shared.settings.max_batch)
     for asker in wanted.requests:
         within("items of history", len(asker.history), shared.settings.max_history)
-    answering = _Answering(shared, one, one.current, wanted.k, _options(wanted))
+    answering = _Answering(shared, service.current, wanted.options(shared.settings))
     answering.check_work(wanted.requests)
     return await shared.in_thread(answering.many, wanted.requests, request.state.deadline)
 
@@ -100,9 +100,9 @@ async def similar_items(
     item_id: Annotated[Id, Path(examples=["G0885"])], request: Request, k: K = 10
 ) -> Response:
     """Items whose vectors are nearest to that of an item."""
-    shared, one = served(request)
+    shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    snapshot = one.current
+    snapshot = service.current
     pipeline = snapshot.pipeline
     row = pipeline.items.find(item_id)
     if row is None or not pipeline.items.listed[row]:
@@ -118,21 +118,11 @@ async def search(
     k: K = 10,
 ) -> Response:
     """Items by their titles: the words, and what they mean where the bundle can tell."""
-    shared, one = served(request)
+    shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    snapshot = one.current
+    snapshot = service.current
     found = await shared.in_thread(snapshot.pipeline.search, q, k)
     return fast({"model_version": snapshot.manifest.model_version, "items": found})
-
-
-def _options(wanted: RecommendRequest | BatchRequest) -> dict[str, Any]:
-    return {
-        "exclude_seen": wanted.exclude_seen,
-        "filters": wanted.filters,
-        "rerank": wanted.rerank,
-        "reasons": wanted.reasons,
-        "strict": wanted.strict,
-    }
 
 
 def _wanted(snapshot: Snapshot, asker: Asker) -> Wanted:
@@ -144,21 +134,19 @@ class _Answering(NamedTuple):
     """What answers one HTTP request: all of it from the same snapshot, which names the model."""
 
     shared: Context
-    service: Service
     snapshot: Snapshot
-    k: int
-    options: dict[str, Any]
+    options: RecommendOptions
 
     def check_work(self, askers: Sequence[Asker]) -> None:
         """Refuse what would take too long, or too much memory."""
         most = self.shared.settings.max_work
         requests = [_wanted(self.snapshot, asker) for asker in askers]
-        work = self.snapshot.pipeline.work(requests, self.k)
+        work = self.snapshot.pipeline.work(requests, self.options.k)
         if work > most:
             raise RefusedError(
                 problem(
                     422,
-                    f"{len(requests):,} requests with k {self.k:,} and their histories are "
+                    f"{len(requests):,} requests with k {self.options.k:,} and their histories are "
                     f"{work:,} units of work, {most:,} are allowed",
                     value=work,
                     fix="send fewer requests at once, a smaller k or shorter histories: each "
@@ -176,7 +164,7 @@ class _Answering(NamedTuple):
 
         Each block is written when it is ready: as objects they take several times the memory.
         """
-        size = max(1, min(_BLOCK, _BLOCK_ITEMS // self.k))
+        size = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
         written = []
         for start in range(0, len(askers), size):
             if time.monotonic() > deadline:
@@ -192,17 +180,15 @@ class _Answering(NamedTuple):
     def _answers(self, askers: Sequence[Asker]) -> list[dict[str, Any]]:
         timings: Timings = {}
         requests = [_wanted(self.snapshot, asker) for asker in askers]
-        answers = self.service.recommend(
-            self.snapshot, requests, self.k, timings=timings, **self.options
-        )
         pipeline = self.snapshot.pipeline
+        answers = pipeline.answers(requests, self.options, timings)
         users = pipeline.contents.users
         known = [asker.user_id is not None and asker.user_id in users for asker in askers]
         self.shared.metrics.recommended(
             timings,
             sum(known),
             [len(answer.items) for answer in answers],
-            pipeline.items.all_open.count,
+            pipeline.items.eligibility.count,
         )
         return [
             {

@@ -77,8 +77,8 @@ class StoredItem:
     model_version
         Of the bundle whose ``encoding`` it is, or None.
     encoding
-        What that bundle knows of the item (`twotower.inference.encoded_items`), so that neither a
-        restart nor another process need find it out again.
+        What that bundle knows of the item (`inference.item_encoder.EncodedItems`), so that neither
+        a restart nor another process need find it out again.
     """
 
     fields: ItemFields

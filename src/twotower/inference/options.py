@@ -1,0 +1,71 @@
+"""Options of a recommendation request: how many items, which ones, and in which order."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TypedDict
+
+from twotower.errors import InputError
+from twotower.inference.filters import ANY, Filters
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendOptions:
+    """Settings of a request apart from the user and the history; shared by a whole batch.
+
+    Attributes
+    ----------
+    k
+        Items to return, fewer only where fewer exist.
+    filters
+        Which items may be recommended.
+    exclude_seen
+        Leave out items of the history, stored or given.
+    rerank
+        Order the candidates by the bundle's re-ranker.
+    candidates
+        Items that the index hands to the re-ranker, at least ``k``; unused without ``rerank``.
+    reasons
+        Whether each item comes with its reason.
+    strict
+        Refuse unknown items and users. Otherwise unknown items of a history are passed over, and
+        users of whom nothing is known get popular items: see `Pipeline.answers`.
+
+    Raises
+    ------
+    InputError
+        Where ``k`` is no whole number above 0, or there are fewer candidates than ``k``.
+    """
+
+    k: int = 10
+    filters: Filters = ANY
+    exclude_seen: bool = True
+    rerank: bool = False
+    candidates: int = 1000
+    reasons: bool = True
+    strict: bool = True
+
+    def __post_init__(self) -> None:
+        check_k(self.k)
+        if self.rerank and self.candidates < self.k:
+            raise InputError(f"candidates must be at least k {self.k}, got {self.candidates}")
+
+
+class OptionFields(TypedDict, total=False):
+    """Keyword arguments from which a method makes its `RecommendOptions`, besides ``k``."""
+
+    filters: Filters
+    exclude_seen: bool
+    rerank: bool
+    candidates: int
+    reasons: bool
+
+
+def check_k(k: int) -> None:
+    """`InputError` unless ``k`` is a whole number above 0."""
+    if not isinstance(k, Integral):
+        raise InputError(f"k must be a whole number, got {k!r}", "pass k=10")
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+
+
+DEFAULTS = RecommendOptions()
