@@ -343,7 +343,11 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
         ("log.csv", b"log.csv" + bytes(250) + b"ustar" + bytes(300), "is a tar archive; unpack"),
         ("log.csv", b"<!DOCTYPE html><html>404", "is a web page, not the data; download"),
         ("log.csv", b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
-        ("log.csv", gzip.compress(gzip.compress(b"a,b", mtime=0), mtime=0), "is compressed twice; unpack it once"),
+        (
+            "log.csv",
+            gzip.compress(gzip.compress(b"a,b", mtime=0), mtime=0),
+            "is compressed twice; unpack it once",
+        ),
         ("log.csv", bytes(range(256)) + bytes(300), "is not text"),
         (
             "log.csv",
