@@ -1,4 +1,4 @@
-"""What requests hold and answers look like, as OpenAPI shows it."""
+"""Request and response schemas of the API, as OpenAPI shows them."""
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -22,15 +22,15 @@ from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """What is wanted, in words."""
 MOST: int = 100_000
-"""No list in a request is longer, whatever the settings say."""
+"""Upper bound of any list in a request, whatever the settings are."""
 
 
 def _example(**fields: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"example": fields})
 
 
-class _Wanted(Config):
-    """What every request for recommendations may say."""
+class _Options(Config):
+    """Options of every request for recommendations."""
 
     k: int = Field(10, ge=1, le=MOST, strict=True)
     """Items to return."""
@@ -57,18 +57,18 @@ class _Wanted(Config):
         )
 
 
-class Asker(Config):
-    """Who asks: at least one of the three."""
+class UserQuery(Config):
+    """The user to recommend for: at least one of the three."""
 
     user_id: Id | None = None
-    """A user. One of whom nothing is known gets popular items, without a history or words."""
+    """A user. An unknown one gets popular items where there is no history and no words."""
     history: list[Id] = Field(default=[], max_length=MOST)
     """Items just browsed, oldest first."""
     text: Words | None = None
     """What is wanted, in words."""
 
 
-class RecommendRequest(_Wanted, Asker):
+class RecommendRequest(_Options, UserQuery):
     """A request for one user."""
 
     model_config = _example(
@@ -77,12 +77,12 @@ class RecommendRequest(_Wanted, Asker):
     )  # fmt: skip
 
 
-class BatchRequest(_Wanted):
+class BatchRequest(_Options):
     """Requests for many users, answered alike."""
 
     model_config = _example(requests=[{"user_id": "U0047"}, {"history": ["G0885"]}], k=10)
 
-    requests: list[Asker] = Field(min_length=1, max_length=MOST)
+    requests: list[UserQuery] = Field(min_length=1, max_length=MOST)
 
 
 class UserAnswer(BaseModel):
@@ -258,7 +258,7 @@ class ModelAnswer(BaseModel):
     items_outside_index: int
     index: dict[str, Any]
     reranks: bool
-    """Whether requests are re-ranked where they do not say."""
+    """Whether requests are re-ranked by default."""
     takes_new_items: bool
 
 
