@@ -26,6 +26,7 @@ from twotower.service.api.schemas import (
     UserQuery,
     Words,
 )
+from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
 
@@ -65,8 +66,8 @@ async def recommend_for_user(
             else f"nothing is known of user {user_id!r} that the model could read",
             "POST /v1/recommendations with a history or words, or leave strict out",
         )
-    wanted = RecommendRequest(user_id=user_id, k=k, rerank=rerank, strict=strict)
-    return _Answers(shared, snapshot, wanted.options(shared.settings)).single(wanted)
+    options = _options(shared.settings, k, rerank, strict=strict)
+    return _Answers(shared, snapshot, options).single(query)
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
@@ -75,7 +76,7 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
-    answers = _Answers(shared, service.current, wanted.options(shared.settings))
+    answers = _Answers(shared, service.current, _of_body(shared.settings, wanted))
     answers.check_work([wanted])
     if wanted.text is not None:  # an encoder may take milliseconds
         return await shared.in_thread(answers.single, wanted)
@@ -90,7 +91,7 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     within("requests", len(wanted.requests), shared.settings.max_batch)
     for query in wanted.requests:
         within("items of history", len(query.history), shared.settings.max_history)
-    answers = _Answers(shared, service.current, wanted.options(shared.settings))
+    answers = _Answers(shared, service.current, _of_body(shared.settings, wanted))
     answers.check_work(wanted.requests)
     return await shared.in_thread(answers.batch, wanted.requests, request.state.deadline)
 
@@ -123,6 +124,30 @@ async def search(
     snapshot = service.current
     found = await shared.in_thread(snapshot.pipeline.search, q, k)
     return fast({"model_version": snapshot.manifest.model_version, "items": found})
+
+
+def _options(
+    settings: ServeSettings, k: int, rerank: bool | None, **chosen: Any
+) -> RecommendOptions:
+    """What a request chose, and the service's settings for what it leaves open."""
+    return RecommendOptions(
+        k,
+        rerank=settings.rerank if rerank is None else rerank,
+        candidates=max(settings.candidates, k),
+        **chosen,
+    )
+
+
+def _of_body(settings: ServeSettings, body: RecommendRequest | BatchRequest) -> RecommendOptions:
+    return _options(
+        settings,
+        body.k,
+        body.rerank,
+        filters=body.filters,
+        exclude_seen=body.exclude_seen,
+        reasons=body.reasons,
+        strict=body.strict,
+    )
 
 
 def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:

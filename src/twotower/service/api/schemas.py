@@ -14,9 +14,7 @@ from pydantic import (
 from twotower.config import Config
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import Filters
-from twotower.inference.options import RecommendOptions
 from twotower.service.api.rules import NUMBER, NewItemId, Time, WrittenId
-from twotower.service.settings import ServeSettings
 from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -43,18 +41,6 @@ class _Options(Config):
     """Whether each item comes with its reason."""
     strict: bool = Field(False, strict=True)
     """Refuse unknown items and users; else items are passed over, and users get popular items."""
-
-    def options(self, settings: ServeSettings) -> RecommendOptions:
-        """The same, with the service's settings for what the request leaves open."""
-        return RecommendOptions(
-            k=self.k,
-            filters=self.filters,
-            exclude_seen=self.exclude_seen,
-            rerank=settings.rerank if self.rerank is None else self.rerank,
-            candidates=max(settings.candidates, self.k),
-            reasons=self.reasons,
-            strict=self.strict,
-        )
 
 
 class UserQuery(Config):
