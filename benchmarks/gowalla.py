@@ -23,6 +23,7 @@ from typing import Final
 
 from twotower.data import Dataset
 from twotower.data.prepare import prepare
+from twotower.data.readers import read_source
 from twotower.data.splits import Given
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
@@ -66,8 +67,9 @@ def main() -> None:
     given = parser.parse_args()
     started = datetime.now(UTC)
     path, settings = find_dataset(given.dataset)
-    # All of the published training file, as the paper trains on it: there is no early stopping.
-    settings = settings.model_copy(update={"split": Given(validation=0)})
+    if read_source(path).has_parts:
+        # All of the published training file, as the paper trains on it, without early stopping.
+        settings = settings.model_copy(update={"split": Given(validation=0)})
     dataset = prepare(path, settings=settings)
     print(
         f"{len(dataset.users):,} users, {len(dataset.items):,} items, "

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from twotower.data import Dataset
 from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL, evaluate
 from twotower.evaluation.results import Results, read_results
@@ -210,6 +211,18 @@ def test_the_best_epoch_of_a_peer_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     task.train_by_epoch(epoch, lambda: module, answer)
     assert module.place == 0
     assert task.best_epoch == 3
+
+
+def test_least_squares(blocks: Dataset, tmp_path: Path) -> None:
+    out, script = tmp_path / "r.json", str(BENCHMARKS / "least_squares.py")
+    blocks.save(tmp_path / "data")
+    options = ("--data", str(tmp_path / "data"), "--text-encoder", "hashing", "--dim", "4")
+    subprocess.run([sys.executable, script, *options, "--out", str(out)], check=True)
+    results = read_results(out)
+    models = {row.model for row in results.rows}
+    assert {"ease", "least squares, chosen", "least squares, settings of v9"} <= models
+    selection = {row.metric for row in results.rows if row.protocol == "selection"}
+    assert selection == {"trials", "seconds"}
 
 
 def test_v9_trials(tmp_path: Path) -> None:

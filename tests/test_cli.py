@@ -12,7 +12,6 @@ import pytest
 
 from twotower import __version__
 from twotower.cli import main
-from twotower.cli.options import IndexKind
 from twotower.index.build import NAMED
 
 COMMANDS = (
@@ -102,9 +101,13 @@ def test_every_command_has_help_with_an_example(command: str, cli: Any) -> None:
     assert "--json" in done.out
 
 
-def test_every_kind_of_index_can_be_asked_for() -> None:
-    kinds = get_args(get_args(IndexKind)[0])
-    assert kinds == ("auto", *NAMED)
+def test_every_kind_of_index_is_named_in_the_help(cli: Any) -> None:
+    shown = re.sub(r"\s+|│", " ", cli("index", "--help").out)
+    shown = re.sub(r" +", " ", shown)
+    assert all(f"{kind}," in shown or f"{kind} (" in shown for kind in ("auto", *NAMED))
+    refused = cli("run", "--dataset", "sample", "--out", "runs/none", "--kind", "annoy")
+    assert refused.status == 2
+    assert "unknown kind of index 'annoy'; choose from exact, flat, " in refused.error
 
 
 def test_all_commands_are_listed(cli: Any) -> None:
@@ -364,7 +367,7 @@ def assert_mistake(done: Done, told: str) -> None:
         ("recommend --bundle {made}/bundle --history=-zz -u -k 2", "unknown item '-zz'; pass"),
         (
             "prepare {shop} --out {out} --column visitor=user_id",
-            "--column has no 'visitor'; it is one of user, item, ",
+            "--column visitor=user_id: there is no column 'visitor'; name one of user, item, ",
         ),
         ("recommend --bundle {made}/bundle --user nobody", "unknown user 'nobody'; pass history"),
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),

@@ -61,3 +61,8 @@ def test_examples_for_contributors_run() -> None:
     assert blocks
     for block in blocks:
         exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "example"})
+
+
+def test_the_model_for_contributors_is_the_one_that_is_tested() -> None:
+    model = (ROOT / "tests" / "plugin_package" / "mean_history.py").read_text()
+    assert f"```python\n{model}```" in (ROOT / "CONTRIBUTING.md").read_text()

@@ -202,6 +202,15 @@ def test_quoted_fields_are_one_field(tmp_path: Path, text: str) -> None:
     assert dataset.summary["rejected"] == {}
 
 
+def test_escaped_quotes_over_lines_name_the_option(tmp_path: Path) -> None:
+    text = '"he said \\"good\nand cheap\\""'
+    (tmp_path / "log.csv").write_text(with_text(",", {4: text}))
+    with pytest.raises(InputError, match=r"log.csv:6: .*never closed") as caught:
+        read(tmp_path)
+    assert caught.value.on_command_line.endswith("--escape '\\'")
+    assert events(read(tmp_path, escape="\\")) == ROWS
+
+
 def test_another_quote_mark(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(with_text(",", {4: "'a, b'"}))
     assert events(read(tmp_path, quote="'")) == ROWS
@@ -334,7 +343,11 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
         ("log.csv", b"log.csv" + bytes(250) + b"ustar" + bytes(300), "is a tar archive; unpack"),
         ("log.csv", b"<!DOCTYPE html><html>404", "is a web page, not the data; download"),
         ("log.csv", b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
-        ("log.csv", gzip.compress(gzip.compress(b"a,b")), "is compressed twice; unpack it once"),
+        (
+            "log.csv",
+            gzip.compress(gzip.compress(b"a,b", mtime=0), mtime=0),
+            "is compressed twice; unpack it once",
+        ),
         ("log.csv", bytes(range(256)) + bytes(300), "is not text"),
         (
             "log.csv",
@@ -423,6 +436,18 @@ def test_keys_that_first_appear_late_are_read(
     said = lines(dataset)
     assert "log column 'rating' first appears on line 14" in said
     assert "catalogue column 'price' first appears on line 5" in said
+
+
+def test_a_late_key_of_one_part_is_unknown_in_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl.jsonl_keys, "__defaults__", (3,))
+    train = [row | ({"rating": 4} if n > 5 else {}) for n, row in enumerate(objects()[:10])]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, train)))
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, objects()[10:])))
+    dataset = read(tmp_path)
+    assert events(dataset) == ROWS
+    assert dataset.summary["without_rating"] == 16
 
 
 def test_a_column_that_is_named_may_appear_late(
@@ -863,6 +888,14 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
     python = "\n".join(summary_lines(dataset.summary))
     assert "PrepareSettings(keep_repeats=True)" in python
     assert not re.search("--[a-z]", python)
+
+
+def test_items_of_the_catalogue_that_are_left_out_are_told(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    (tmp_path / "items.csv").write_text("item\n" + "".join(f"i{n}\n" for n in range(10)))
+    said = lines(prepare(tmp_path, settings=PrepareSettings(k_core=1)))
+    assert "5 of the catalogue's 10 items (50%) are left out" in said
+    assert "left out" not in lines(read(tmp_path))
 
 
 @pytest.mark.parametrize(

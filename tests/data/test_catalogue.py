@@ -133,6 +133,7 @@ def test_items_without_an_id_or_seen_before_are_set_aside(
         },
         "repaired": {},
         "columns": {"read": {"item_id": "parent_asin", "title": "title"}, "ignored": []},
+        "items": 2,
     }  # fmt: skip
     lines = (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]

@@ -1,5 +1,7 @@
 """Least squares: against the loss it minimises, and what it finds on toy data."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -166,3 +168,21 @@ def test_a_strong_penalty_that_rises_leaves_factors_that_it_would_not_let_grow(
         fit_factors(blocks.train, 40, one_round.vary(ramp=9.0)),
         fit_factors(blocks.train, 40, one_round),
     )
+
+
+def test_memory_does_not_grow_with_the_number_of_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    config = ALSConfig(embedding_dim=16, next_item=True)
+    factors = rng.normal(0, 0.1, (500, 16)).astype(np.float32)
+    monkeypatch.setattr(als, "_HELD", 1 << 15)  # 1,024 prefixes of 16 dimensions
+    monkeypatch.setattr(als, "_FOLDED", 256)
+    peaks = []
+    for users in (100, 400):
+        train = Histories.from_lists(rng.integers(0, 500, (users, 30)).tolist())
+        fit_next_factors(train, factors, config)  # what is imported at first use
+        tracemalloc.start()
+        fit_next_factors(train, factors, config)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    events = 300 * 30
+    assert peaks[1] - peaks[0] < 60 * events  # a few numbers an event, not its 16 dimensions twice

@@ -6,8 +6,7 @@ import pytest
 
 from twotower.data import Dataset
 from twotower.models.build import build_model
-from twotower.models.sequence import SequenceTower
-from twotower.training.fit import MOST_FACTOR_WEIGHT, weigh_factors
+from twotower.models.sequence import MOST_FACTOR_WEIGHT, SequenceTower
 
 
 @pytest.mark.parametrize("best", [0.3, 1.0, 5.6, 40.0])
@@ -21,7 +20,7 @@ def test_the_weight_that_validates_best_is_found(
         weight = float(given.factor_weight)
         return -abs(weight - best) / max(weight, best)
 
-    found = weigh_factors(module, validate)
+    found = module.weigh_factors(validate)["factor_weights"]
     assert 0.8 < float(module.factor_weight) / best < 1.25
     assert len(found) <= 16
 
@@ -38,5 +37,5 @@ def test_the_ends_are_tried_whatever_lies_between(
         weight = float(given.factor_weight)
         return 1.0 if weight == end else 0.5 - abs(weight - 1) / 100
 
-    weigh_factors(module, validate)
+    module.weigh_factors(validate)
     assert float(module.factor_weight) == end

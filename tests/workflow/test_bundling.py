@@ -77,6 +77,19 @@ def test_v9_serves_the_vectors_that_it_was_evaluated_with(
     assert found.shape == (20, 6 + 4)
 
 
+def test_a_least_squares_part_of_other_settings_is_served_as_it_was_evaluated(
+    small_variants: Any, blocks: Dataset
+) -> None:
+    small = small_variants["v9"]
+    factors = small.model.factors.vary(
+        fold_in_regularisation=7.0, recency=1.0, ramp=9.0, next_item=False
+    )
+    trained = train_variant(small.vary(model=small.model.vary(factors=factors)), blocks)
+    queries = Queries.anonymous(blocks.interactions.select(np.arange(20)))
+    found = UserTower(bundle_contents("v9", trained, blocks)).encode(queries)
+    np.testing.assert_allclose(found, trained.module.scorer().user_vectors(queries), atol=1e-5)
+
+
 def test_v9_recommends_a_new_item_and_reads_it_in_a_history(v9: Trained, blocks: Dataset) -> None:
     pipeline = Pipeline(bundle_contents("v9", v9, blocks))
     encoder = pipeline.item_encoder

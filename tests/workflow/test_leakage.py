@@ -87,7 +87,7 @@ def test_examples_do_not_change(blocks: Dataset, other: Dataset) -> None:
     assert_same(*batches)
 
 
-@pytest.mark.parametrize("name", ["mf", "lightgcn", "v1", "v4", "v4-bpr", "v5", "v6"])
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "v1", "v4", "v4-bpr", "v5", "v6", "v10"])
 def test_weights_do_not_change(
     name: str, blocks: Dataset, other: Dataset, block_text: Any, small_variants: Any
 ) -> None:
@@ -99,7 +99,7 @@ def test_weights_do_not_change(
         assert torch.equal(value, two[key]), key
 
 
-@pytest.mark.parametrize("name", ["mf", "v5"])
+@pytest.mark.parametrize("name", ["mf", "v5", "v10"])
 def test_test_items_do_not_reach_early_stopping(
     name: str, blocks: Dataset, small_variants: Any, tmp_path: Any, monkeypatch: Any
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_model_is_made_with_what_was_chosen_and_read_again(
     assert "least squares chosen from" in summary(trained)
     record = trained.chosen["least_squares"]
     assert isinstance(trained.module, SequenceTower)
-    assert trained.module.config == variant.model.with_chosen(record)
+    assert trained.module.config == variant.model.with_chosen({"least_squares": record})
     assert trained.module.config.factors != variant.model.factors
     assert record["trials"]
     save_trained(tmp_path / "model", "v9", trained, in_order)

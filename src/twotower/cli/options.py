@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console
@@ -32,10 +32,12 @@ Track: TypeAlias = Annotated[
     bool, typer.Option("--track", help="Also write the models to MLflow (extra 'track').")
 ]
 IndexKind: TypeAlias = Annotated[
-    Literal[
-        "auto", "exact", "flat", "hnsw", "hnsw-float16", "ivf", "ivf-float16", "ivf-int8", "pq"
-    ],
-    typer.Option("--kind", help="Kind of index; auto measures them and takes the fastest."),
+    str,
+    typer.Option(
+        "--kind",
+        help="Kind of index: auto (measures them and takes the fastest), exact, flat, hnsw, "
+        "hnsw-float16, ivf, ivf-float16, ivf-int8, pq, or one that another package adds.",
+    ),
 ]
 Refit: TypeAlias = Annotated[
     bool,

@@ -331,8 +331,9 @@ def _pairs(
         if name in pairs:
             raise InputError(f"{option} {name} is given twice: {pairs[name]} and {value}")
         if name not in known:
+            what = "column" if option == "--column" else "word"
             raise InputError(
-                f"{option} has no {name!r}; it is one of {', '.join(known)}", f"such as {example}"
+                f"{option} {one}: there is no {what} {name!r}", f"name one of {', '.join(known)}"
             )
         pairs[name] = value
     return pairs

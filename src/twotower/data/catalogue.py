@@ -6,6 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -93,17 +94,21 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
     ids = file.id_reader()
     tables = []
     read = 0
-    for chunk in file.chunks():
-        read += chunk.height
-        raw = chunk.rows[columns.ITEM_ID]
-        rows = chunk.rows.with_columns(ids.text(raw).alias(columns.ITEM_ID))
-        again = pl.Series(items.find(rows[columns.ITEM_ID]) >= 0)
-        again |= ~rows[columns.ITEM_ID].is_first_distinct()
-        checks = [*id_checks(columns.ITEM_ID), Check(columns.ITEM_ID, "repeated", pl.lit(again))]
-        checked = set_aside(replace(chunk, rows=rows), checks)
-        rejects.add(file.path, checked.rejects)
-        items.add(checked.rows[columns.ITEM_ID])
-        tables.append(_as_held(checked.rows))
+    with closing(file.chunks()) as chunks:
+        for chunk in chunks:
+            read += chunk.height
+            raw = chunk.rows[columns.ITEM_ID]
+            rows = chunk.rows.with_columns(ids.text(raw).alias(columns.ITEM_ID))
+            again = pl.Series(items.find(rows[columns.ITEM_ID]) >= 0)
+            again |= ~rows[columns.ITEM_ID].is_first_distinct()
+            checks = [
+                *id_checks(columns.ITEM_ID),
+                Check(columns.ITEM_ID, "repeated", pl.lit(again)),
+            ]
+            checked = set_aside(replace(chunk, rows=rows), checks)
+            rejects.add(file.path, checked.rejects)
+            items.add(checked.rows[columns.ITEM_ID])
+            tables.append(_as_held(checked.rows))
     if not len(items):
         what = f"the catalogue {file.path} has no usable item"
         if not read:

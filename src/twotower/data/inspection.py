@@ -1,6 +1,7 @@
 """What would be read of a log and its catalogue, with guesses: before anything is prepared."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -141,7 +142,8 @@ def _column_lines(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _described(file: LogFile | CatalogueFile) -> dict[str, Any]:
-    chunk = next(iter(file.chunks()), None)
+    with closing(file.chunks()) as chunks:
+        chunk = next(chunks, None)
     raw: dict[str, list[str]] = {}
     if chunk is not None:
         for name, column in file.columns.items():

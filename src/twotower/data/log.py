@@ -1,6 +1,7 @@
 """The log, read chunk by chunk into arrays of integer codes: no text is held but ids."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import Final, TypeAlias
@@ -167,25 +168,28 @@ def read_log(
     unknown: set[str] = set()
     for file, size in zip(source.logs, sizes, strict=True):
         read.append(0)
-        for chunk in file.chunks():
-            read[-1] += chunk.height
-            checked = validate_log(chunk, rules, known)
-            rejects.add(file.path, checked.rejects)
-            unknown.update(
-                reject.value for reject in checked.rejects if reject.reason == UNKNOWN_REASON
-            )
-            rows = checked.rows
-            for name in set(rows.columns) - _NOT_HELD:
-                values = rows[name].to_numpy().astype(_DTYPES.get(name), copy=True)
-                if name not in arrays:  # a key that first appears in the middle of the file
-                    arrays[name] = [np.full(kept, np.nan, values.dtype)]
-                arrays[name].append(values)
-            arrays[columns.USER_ID].append(users.add(rows[columns.USER_ID]))
-            arrays[columns.ITEM_ID].append(items.add(rows[columns.ITEM_ID]))
-            arrays["part"].append(np.full(rows.height, file.part or 0, dtype=np.uint8))
-            kept += rows.height
-            if progress is not None:
-                progress(done + int(size * chunk.fraction), sum(sizes))
+        with closing(file.chunks()) as chunks:
+            for chunk in chunks:
+                read[-1] += chunk.height
+                checked = validate_log(chunk, rules, known)
+                rejects.add(file.path, checked.rejects)
+                unknown.update(
+                    reject.value for reject in checked.rejects if reject.reason == UNKNOWN_REASON
+                )
+                rows = checked.rows
+                for name in set(rows.columns) - _NOT_HELD:
+                    values = rows[name].to_numpy().astype(_DTYPES.get(name), copy=True)
+                    if name not in arrays:  # a key that first appears in the middle of the file
+                        arrays[name] = [np.full(kept, np.nan, values.dtype)]
+                    arrays[name].append(values)
+                for name in arrays.keys() - set(rows.columns) - {"part"}:
+                    arrays[name].append(np.full(rows.height, np.nan, _DTYPES.get(name)))
+                arrays[columns.USER_ID].append(users.add(rows[columns.USER_ID]))
+                arrays[columns.ITEM_ID].append(items.add(rows[columns.ITEM_ID]))
+                arrays["part"].append(np.full(rows.height, file.part or 0, dtype=np.uint8))
+                kept += rows.height
+                if progress is not None:
+                    progress(done + int(size * chunk.fraction), sum(sizes))
         done += size
     if not len(users):
         raise _nothing_left(source, rejects, sum(read), catalogue)

@@ -250,6 +250,7 @@ def _read_summary(
             "examples": rejects.examples([path]) | dict(known.examples),
             "repaired": dict(known.repaired),
             "columns": _columns(source.catalogue.found),
+            "items": known.rows.height,
         }
         if len(known.currencies) > 1:
             summary["catalogue"]["currencies"] = list(known.currencies)

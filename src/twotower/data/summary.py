@@ -169,6 +169,14 @@ def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             for what in ("users", "items", "interactions")
         )
         yield f"the {core['k']}-core removed {removed}; {option} keeps all"
+    listed = (summary.get("catalogue") or {}).get("items", 0)
+    if listed > summary["items"]:
+        left = listed - summary["items"]
+        option = "--k-core 0" if cli else "PrepareSettings(k_core=0)"
+        yield (
+            f"{left:,} of the catalogue's {listed:,} items ({_share(left / listed)}) are left out: "
+            f"no interaction with them is kept; {option} keeps all"
+        )
 
 
 def _rejected(

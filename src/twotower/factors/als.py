@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from twotower.config import Config
 from twotower.data import Histories
-from twotower.factors.fold_in import FoldIn, principal_basis, solve_rows
+from twotower.factors.fold_in import FoldIn, gram_matrix, principal_basis, solve_rows
 from twotower.factors.item_knn import binary_matrix
 from twotower.factors.scorer import FactorScorer
 from twotower.types import Array, FloatArray
@@ -58,6 +58,11 @@ class ALSConfig(Config):
     power: squared errors over everything favour popular items more than a ranking should."""
     history_length: int = Field(50, ge=1)
     """Newest items of a history that are folded in, when second factors are fitted."""
+
+    @property
+    def history_penalty(self) -> float:
+        """Weight of a folded-in vector's squared norm."""
+        return self.fold_in_regularisation or self.regularisation
 
 
 def fit_factors(
@@ -177,7 +182,7 @@ def following_factors(
     for start in range(0, count, step):
         part = slice(start, start + step)
         vectors = prefixes.select(part).vectors() if held is None else held
-        gram += vectors.T.astype(np.float64) @ vectors
+        gram += gram_matrix(vectors)
     values, basis = np.linalg.eigh(gram)
     basis = np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
     spectrum = np.maximum(values[::-1], 0).astype(np.float32)
@@ -258,8 +263,7 @@ class _Prefixes:
 
 def fold_in(factors: FloatArray, config: ALSConfig) -> FoldIn:
     """What makes user vectors against these factors."""
-    penalty = config.fold_in_regularisation or config.regularisation
-    return FoldIn(factors, config.fold_in_confidence, config.recency, penalty)
+    return FoldIn(factors, config.fold_in_confidence, config.recency, config.history_penalty)
 
 
 @dataclass(frozen=True)

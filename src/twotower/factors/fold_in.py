@@ -13,13 +13,14 @@ from pydantic import Field
 from twotower.config import Config
 from twotower.data import Histories
 from twotower.factors.cold_items import ColdItems
-from twotower.types import Array, FloatArray, OffsetArray
+from twotower.types import Array, DoubleArray, FloatArray, OffsetArray
 
 _DIRECT: Final = 64
 """Rows with more events than this are solved in the dimensions, not in the events."""
 _BLOCK: Final = 4_000_000
 """Numbers held at once: longer gathers would fall out of the cache."""
 _NORM_ROWS: Final = 1024
+_GRAM_ROWS: Final = 8192
 _NEGLIGIBLE: Final = 1e-4
 """An extra weight below this is 0: beside the 1 that every event has."""
 
@@ -36,8 +37,17 @@ def principal_basis(table: FloatArray) -> FloatArray:
 
 def principal_directions(table: FloatArray) -> FloatArray:
     """``(d, d)`` float32 the orthogonal matrix that turns a table to its `principal_basis`."""
-    _, basis = np.linalg.eigh(table.T.astype(np.float64) @ table)
+    _, basis = np.linalg.eigh(gram_matrix(table))
     return np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
+
+
+def gram_matrix(table: FloatArray) -> DoubleArray:
+    """``(d, d)`` float64 inner products of the columns, in blocks of rows."""
+    total = np.zeros((table.shape[1], table.shape[1]))
+    for start in range(0, len(table), _GRAM_ROWS):
+        part = table[start : start + _GRAM_ROWS].astype(np.float64)
+        total += part.T @ part
+    return total
 
 
 def column_norms(table: FloatArray) -> FloatArray:
@@ -261,9 +271,12 @@ class FoldIn:
         old = histories.keep(~weighed)
         beside = np.zeros((len(histories), self.table.shape[1]), dtype=np.float32)
         filled = np.flatnonzero(old.lengths)
-        if len(filled):
-            starts = old.indptr[:-1][filled]
-            beside[filled] = np.add.reduceat(self.table[old.items], starts, axis=0)
+        step = max(1, _BLOCK // (max(int(old.lengths.max(initial=1)), 1) * self.table.shape[1]))
+        for start in range(0, len(filled), step):
+            rows = filled[start : start + step]
+            first, last = old.indptr[rows[0]], old.indptr[rows[-1] + 1]
+            vectors = self.table[old.items[first:last]]
+            beside[rows] = np.add.reduceat(vectors, old.indptr[rows] - first, axis=0)
         return histories.keep(weighed), beside
 
 

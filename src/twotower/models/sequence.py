@@ -452,7 +452,7 @@ class SequenceTower(RetrievalModule):
                 weight=float(self.factor_weight),
                 confidence=factors.fold_in_confidence,
                 recency=factors.recency,
-                regularisation=factors.regularisation,
+                regularisation=factors.history_penalty,
                 cold_items=self.cold_items,
             ),
             cold_scale=1.0 if factors is not None else float(self.cold_scale),

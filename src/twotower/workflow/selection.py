@@ -128,10 +128,9 @@ class FactorSettings:
             return self.factors.confidence
         if name == "smoothing_events":
             return 0.0 if self.smoothing is None else self.smoothing.events
-        value = getattr(self.factors, name)
-        if name == "fold_in_regularisation" and value is None:
-            return self.factors.regularisation
-        return value
+        if name == "fold_in_regularisation":
+            return self.factors.history_penalty
+        return getattr(self.factors, name)
 
     def vary(self, name: str, value: Any) -> "FactorSettings":
         """The same with one setting changed."""
@@ -229,6 +228,20 @@ def choose_factors(
     )
 
 
+def smoother(dataset: Dataset, text: FloatArray | None) -> Smooth | None:
+    """What makes factors borrow on a data set; None where no item has a text."""
+    if text is None or not text.any():
+        return None
+    events = np.bincount(dataset.train.items, minlength=len(text))
+    released = releases(dataset.catalogue)
+    waves = ReleaseOrder.fit(released, events > 0).waves(released)
+
+    def smooth(smoothing: TextSmoothing, factors: FloatArray) -> FloatArray:
+        return smoothing.smoothed(factors, text=text, release=waves, events=events)
+
+    return smooth
+
+
 def choose_for(
     variant: Variant, dataset: Dataset, text: FloatArray | None, seed: int, reporter: Reporter
 ) -> ChosenFactors | None:
@@ -238,17 +251,9 @@ def choose_for(
         return None
     if config.factors is None:
         return None
-    smooth: Smooth | None = None
-    if text is not None and text.any():
-        events = np.bincount(dataset.train.items, minlength=len(text))
-        released = releases(dataset.catalogue)
-        waves = ReleaseOrder.fit(released, events > 0).waves(released)
-
-        def smooth(smoothing: TextSmoothing, factors: FloatArray) -> FloatArray:
-            return smoothing.smoothed(factors, text=text, release=waves, events=events)
-
     settings = FactorSettings(config.factors, config.smoothing)
     advance = reporter.counting("choose least squares", USUAL_TRIALS)
+    smooth = smoother(dataset, text)
     found = choose_factors(dataset, settings, smooth, seed, lambda: advance(1))
     chosen = found.settings.factors
     reporter.note(

@@ -136,12 +136,13 @@ V10: Final = V9.vary(
     model=V9.model.vary(
         index_dim=None, item_dropout=0.2, start_from_factors=True, choose_factors=True
     ),
+    negatives=Candidates(sampled=Uniform(count=1024)),
     training=TrainingConfig(
         epochs=100,
         learning_rate=2e-3,
         warmup_steps=100,
         average=0.998,
-        patience=3,
+        patience=2,
         validation_users=20_000,
         validate_steps=250,
         towers_alone=True,

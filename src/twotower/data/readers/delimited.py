@@ -234,16 +234,21 @@ class _Records:
             if row is not None and len(row) in (width, width + 1):
                 return begin + 1, row
         plain = line.rstrip("\r\n").split(self.dialect.mark)
-        closed = line.count(self.dialect.quote or '"') % 2 == 0
-        if len(plain) == width and (closed or self.dialect.mark == "\t"):
+        quote = self.dialect.quote or '"'
+        closed = (line.count(quote) - line.count("\\" + quote)) % 2 == 0
+        if closed or (len(plain) == width and self.dialect.mark == "\t"):
             return begin + 1, plain
-        if closed:
-            return begin + 1, plain
+        fix = "close it, or double it"
+        escaped = '\\"' in line
         raise InputError(
             f"{self.path}:{self.first + begin}: cannot be read as a table "
             "(a quote is opened and never closed)",
-            "close it, or double it; or read quotes as text: ReadOptions(quote='none')",
-            cli_fix="close it, or double it; or read quotes as text: --quote none",
+            f"{fix}, or say what escapes it: ReadOptions(escape='\\\\')"
+            if escaped
+            else f"{fix}; or read quotes as text: ReadOptions(quote='none')",
+            cli_fix=f"{fix}, or say what escapes it: --escape '\\'"
+            if escaped
+            else f"{fix}; or read quotes as text: --quote none",
         )
 
     def _is_several_rows(self, begin: int, end: int) -> bool:

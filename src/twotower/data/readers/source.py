@@ -1,6 +1,6 @@
 """`read_source`: what a user points at, recognised as a log and perhaps a catalogue."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class LogFile:
         """Its column for each canonical column that it has."""
         return self.found.canonical
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self) -> Generator[Chunk, None, None]:
         """Canonical columns, ids as text and numbers as float64 (`readers.values.typed`).
 
         A column whose key first appears in the middle of a file of JSON is there from then on.
@@ -103,10 +103,10 @@ class CatalogueFile:
         """Its column for each canonical column that it has."""
         return self.found.canonical
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self) -> Generator[Chunk, None, None]:
         """Canonical columns, as the file types them."""
         read = read_amazon if self.amazon else read_table
-        return read(self.path, self.found, self.options)
+        yield from read(self.path, self.found, self.options)
 
     def id_reader(self) -> IdReader:
         """Reads its ids as those of a log are read."""

@@ -25,7 +25,7 @@ HEAD: Final = 1 << 16
 _MAGIC_BYTES: Final = 32
 _MAGIC: Final = {
     b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
+    **{b"BZh%d" % level: "bz2" for level in range(1, 10)},
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\x00": "xz",
     b"PK\x03\x04": "zip",
@@ -41,7 +41,6 @@ _OTHER: Final = {
     b"SQLite format 3\x00": "an SQLite database; export the table as CSV or Parquet",
     b"\x89HDF": "an HDF5 file; save the table as CSV or Parquet",
     b"ARROW1": "an Arrow (Feather) file; save it as Parquet",
-    b"ORC": "an ORC file; save it as Parquet",
     b"Obj\x01": "an Avro file; save it as Parquet",
     b"\x80\x04\x95": "a Python pickle; save the table as CSV or Parquet",
     b"%PDF": "a PDF; save the table as CSV",

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 import polars as pl
@@ -50,7 +51,9 @@ class IdReader:
         """Ids as text; null where one is missing or cannot be one."""
         text = self._plain(values)
         if self._whole is None and text.str.contains(_TRAILING).any():
-            self._whole = all(_are_whole(self._plain(more)) for more in (values, *self._again()))
+            self._whole = all(
+                _are_whole(self._plain(more)) for more in chain((values,), self._again())
+            )
         return text.str.replace(_TRAILING, "$1") if self._whole else text
 
     def _plain(self, values: pl.Series) -> pl.Series:

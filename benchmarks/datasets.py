@@ -1,0 +1,160 @@
+"""The default model, with default settings, on every data set that is there.
+
+::
+
+    python benchmarks/datasets.py --out runs/datasets            # all of them
+    python benchmarks/datasets.py --out runs/datasets beauty-2014-no-text ml-1m --seeds 3
+
+``TWOTOWER_DATA`` names the folder that holds them; one that is absent is left out, and named.
+Each writes ``benchmarks/results/datasets-<name>.json``: ours (one index, and both stages), the
+baselines, masked (``full``) and unmasked, training seconds and peak memory. Models are fitted on
+the training part, histories at test time are train + validation. What was trained before is read
+again from ``--out``, and so is what a run that was killed had.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from twotower.console import reporting
+from twotower.data import Dataset
+from twotower.data.declaration import Declaration
+from twotower.data.prepare import prepare
+from twotower.data.readers import ColumnMapping
+from twotower.data.settings import PrepareSettings
+from twotower.evaluation.protocols import FULL
+from twotower.evaluation.provenance import collect_meta
+from twotower.evaluation.results import Row, write_results
+from twotower.training.fit import Trained
+from twotower.workflow.datasets import DATA_VARIABLE
+from twotower.workflow.evaluation import Evaluator, evaluate_seeds
+from twotower.workflow.models import named_variant, trained_model
+from twotower.workflow.variants import DEFAULT_MODEL
+
+RESULTS: Final = Path(__file__).parent / "results"
+UNMASKED: Final = "full-unmasked"
+EASE_ITEMS: Final = 13_000
+"""EASE inverts a matrix of as many rows: beyond this it is left out."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set lies below the folder of data sets, and how it is prepared.
+
+    Nothing here says anything of the model.
+    """
+
+    path: str
+    k_core: int = 0
+    catalogue: str | None = None
+    columns: ColumnMapping = field(default_factory=ColumnMapping)
+
+
+_SHOP: Final = ColumnMapping(user="customer", item="sku", time="when")
+SOURCES: Final = {
+    "video-games-2023": Source("video-games-2023"),
+    "beauty-2014": Source("beauty-2014"),
+    "beauty-2014-no-text": Source("beauty-2014/interactions.parquet", catalogue="none"),
+    "ml-1m": Source("ml-1m"),
+    "ml-100k": Source("ml-100k", k_core=5),
+    "shop": Source("shop", k_core=5, columns=_SHOP),
+    "shop-k-core-1": Source("shop", k_core=1, columns=_SHOP),
+    "shop-k-core-0": Source("shop", columns=_SHOP),
+}
+"""Those with a published split are prepared as it was published: leave-last-two."""
+
+
+def main() -> None:
+    """Each data set in a process of its own, so that its peak memory is its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*SOURCES, []], help="default: all")
+    parser.add_argument("--out", type=Path, required=True, help="folder for data sets and models")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    root = os.environ.get(DATA_VARIABLE)
+    if not root:
+        parser.error(f"set {DATA_VARIABLE} to the folder that holds the data sets")
+    names = given.names or list(SOURCES)
+    if len(names) == 1:
+        measure(names[0], Path(root), given.out / names[0], given.seeds, given.results)
+        return
+    for name in names:
+        if not (Path(root) / SOURCES[name].path).exists():
+            print(f"{name} is left out: {SOURCES[name].path} is not in {DATA_VARIABLE}")
+            continue
+        command = [sys.executable, __file__, name, "--out", str(given.out)]
+        command += ["--seeds", str(given.seeds), "--results", str(given.results)]
+        subprocess.run(command, check=True)
+
+
+def measure(name: str, root: Path, out: Path, seeds: int, results: Path) -> None:
+    """Prepare, train and evaluate; the results file is written after each model."""
+    started = datetime.now(UTC)
+    source = SOURCES[name]
+    if (out / "dataset").exists():
+        dataset = Dataset.load(out / "dataset")
+    else:
+        declaration = Declaration(
+            name=name,
+            catalogue=source.catalogue,
+            columns=source.columns,
+            prepare=PrepareSettings(k_core=source.k_core),
+        )
+        dataset = prepare(root / source.path, declaration=declaration, out=out / "dataset")
+    print(f"{name}: {len(dataset.users):,} users, {len(dataset.items):,} items", flush=True)
+    file, rows = results / f"datasets-{name}.json", list[Row]()
+    with reporting(Console(stderr=True)) as reporter:
+        evaluator = Evaluator(dataset, protocols=(FULL, UNMASKED), reporter=reporter)
+        baselines = ["popularity", "item-knn", "als"]
+        if len(dataset.items) <= EASE_ITEMS:
+            baselines.insert(2, "ease")
+        for baseline in baselines:
+            rows += evaluator.baseline(baseline)
+            write_results(file, collect_meta(started), rows)
+        variant, trained = named_variant(DEFAULT_MODEL), list[Trained]()
+
+        def models() -> Iterator[Trained]:
+            for seed in range(seeds):
+                folder = out / DEFAULT_MODEL / f"seed-{seed}"
+                trained.append(
+                    trained_model(
+                        variant, dataset, folder, name=DEFAULT_MODEL, seed=seed, reporter=reporter
+                    )
+                )
+                yield trained[-1]
+
+        found = evaluate_seeds(
+            DEFAULT_MODEL, models(), dataset, evaluator, rerank=True, reporter=reporter
+        )
+        rows += found.one_stage + found.two_stages + evaluator.timings(DEFAULT_MODEL, trained)
+    timing = rows[-1]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rows.append(
+        Row(
+            dataset=timing.dataset,
+            split=timing.split,
+            model=DEFAULT_MODEL,
+            protocol="timing",
+            metric="peak-memory-mb",
+            value=peak,
+            low=peak,
+            high=peak,
+            seeds=timing.seeds,
+            users=timing.users,
+        )
+    )
+    write_results(file, collect_meta(started), rows)
+
+
+if __name__ == "__main__":
+    main()

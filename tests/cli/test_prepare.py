@@ -1,0 +1,82 @@
+"""The command line's ways to say how files are read, and what it prints of them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from twotower.cli import main
+
+
+@pytest.fixture
+def prepare(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Run ``twotower prepare`` in this process; gives what it prints."""
+
+    def run(*arguments: object, status: int = 0) -> str:
+        given = [str(argument) for argument in arguments]
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main(["prepare", *given, "--k-core", "0", "--out", str(tmp_path / "out")])
+        captured = capsys.readouterr()
+        assert int(stopped.value.code or 0) == status, captured.err
+        return captured.out if status == 0 else captured.err
+
+    return run
+
+
+def test_everything_can_be_said_on_the_command_line(
+    prepare: Callable[..., str], tmp_path: Path
+) -> None:
+    rows = [f"k{n % 3}#Gr\u00fc\u00dfe{n % 4}#{n},5#buy#{n + 1}.02.2020 08:30" for n in range(12)]
+    rows += [
+        "k1#x#-1#buy#01.02.2020 08:30",
+        "niemand#x#5#buy#01.02.2020 08:30",
+        "k1#y#5#view#01.02.2020 08:30",
+    ]
+    (tmp_path / "log.txt").write_text("\n".join(rows), encoding="latin-1")
+    printed = prepare(
+        tmp_path / "log.txt", "--separator", "#", "--columns", "wer,was,note,art,wann",
+        "--encoding", "latin-1", "--time-format", "%d.%m.%Y %H:%M", "--time-zone", "Europe/Berlin",
+        "--decimal-comma", "--rating-scale", "0,20", "--missing", "niemand", "--event", "buy",
+        "--column", "user=wer", "--column", "item=was", "--column", "rating=note",
+        "--column", "event=art", "--column", "time=wann", "--json", tmp_path / "summary.json",
+    )  # fmt: skip
+    assert "log: 15 rows read of log.txt" in printed
+    assert "rejected 1 (6.7%): rating: out of range, first log.txt:13: '-1'" in printed
+    assert "rejected 1 (6.7%): user_id: missing, first log.txt:14: 'niemand'" in printed
+    assert "rejected 1 (6.7%): event: not one of those kept, first log.txt:15: 'view'" in printed
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["interactions"] == 12
+    assert summary["ratings"] == [0.5, 11.5]
+    assert summary["times"][0] == 1580542200000  # 08:30 in Berlin is 07:30 UTC
+    assert summary["options"]["separator"] == "#"
+
+
+def test_names_of_columns_are_said_as_options(prepare: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("wer,was,wann\nu,i,1600000000\n")
+    error = prepare(tmp_path, status=2)
+    assert "name them: --column user=… --column item=… --column time=…" in error
+    assert "ColumnMapping" not in error
+    given = ("--column", "user=wer", "--column", "item=was", "--column", "time=wann")
+    assert "log columns read: user_id=wer, item_id=was, timestamp=wann" in prepare(tmp_path, *given)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--encoding", "klingon"), "encoding: no such encoding; pass utf-8"),
+        (("--rating-scale", "5"), "--rating-scale must be lowest,highest, got '5'"),
+        (("--rating-scale", "a,b"), "--rating-scale must be lowest,highest, got 'a,b'"),
+        (("--time-zone", "Mars"), "no such time zone"),
+        (("--column", "wer=user"), "there is no column 'wer'; name one of user, item"),
+        (("--column", "user=a", "--column", "user=b"), "--column user is given twice: a and b"),
+    ],
+)
+def test_an_option_that_cannot_be_is_one_line(
+    prepare: Callable[..., str], tmp_path: Path, option: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,i,1600000000\n")
+    error = prepare(tmp_path, *option, status=2)
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
