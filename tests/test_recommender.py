@@ -77,7 +77,7 @@ def test_similar_items_leave_the_item_itself_out(fitted: Recommender) -> None:
     assert "i04" not in {item.item_id for item in found}
 
 
-def test_an_unknown_user_with_a_history_is_somebody_new(fitted: Recommender) -> None:
+def test_an_unknown_user_with_a_history_is_a_cold_start_user(fitted: Recommender) -> None:
     new = fitted.recommend("nobody", ["i02", "i04"])
     assert new == fitted.recommend(history=["i02", "i04"])
 

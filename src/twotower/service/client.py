@@ -1,4 +1,4 @@
-"""A thin client of the service's API, over httpx."""
+"""HTTP client of the service's API."""
 
 import time
 import uuid
@@ -83,13 +83,13 @@ class Client:
         self, requests: Sequence[Mapping[str, Any]], **options: Any
     ) -> list[list[dict[str, Any]]]:
         """The items for each request; see `answers`."""
-        return [one["items"] for one in self.answers(requests, **options)]
+        return [answer["items"] for answer in self.answers(requests, **options)]
 
     def answers(
         self, requests: Sequence[Mapping[str, Any]], **options: Any
     ) -> list[dict[str, Any]]:
         """One answer per request: its ``items``, their ``source`` and the ``unknown_items``."""
-        wanted = {"requests": [dict(one) for one in requests], **options}
+        wanted = {"requests": [dict(request) for request in requests], **options}
         answers: list[dict[str, Any]]
         answers = self._call("POST", "recommendations/batch", wanted)["answers"]
         return answers
@@ -124,7 +124,7 @@ class Client:
         self._call("DELETE", f"items/{_part(item_id)}")
 
     def set_availability(self, item_id: str, available: bool) -> dict[str, Any]:
-        """Say whether an item can be had."""
+        """Set an item available or not."""
         path = f"items/{_part(item_id)}/availability"
         return self._call("PUT", path, {"available": available})
 
@@ -132,7 +132,7 @@ class Client:
         self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
         rating: float | None = None, occurred_at: int | None = None,
     ) -> bool:  # fmt: skip
-        """Record one event, now unless said; False where its id was recorded before.
+        """Record an event, by default of now; False where its id was recorded before.
 
         Where a call may be repeated, give the event an id of its own: it counts once.
         """
@@ -149,7 +149,9 @@ class Client:
     def record_all(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Record events, all or none."""
         outcomes: list[dict[str, Any]]
-        outcomes = self._call("POST", "events", {"events": [dict(one) for one in events]})["events"]
+        outcomes = self._call("POST", "events", {"events": [dict(event) for event in events]})[
+            "events"
+        ]
         return outcomes
 
     def model(self) -> dict[str, Any]:

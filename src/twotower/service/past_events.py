@@ -1,4 +1,4 @@
-"""What users did since the bundle was made, in memory, newest last."""
+"""Events of users since the bundle was made, in memory, newest last."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

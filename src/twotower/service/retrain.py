@@ -1,4 +1,4 @@
-"""All that serving knows as a folder that ``twotower prepare`` reads, for the next training."""
+"""Training data from a running service: its log, events and items as input of the next training."""
 
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ def write_source(
         How many interactions and items there are, and how many of each are new.
     """
     changes = _everything(store)
-    new = [one for one in changes.events if one.kind in kinds]
+    new = [event for event in changes.events if event.kind in kinds]
     old = _bundle_log(contents)
     log = pl.concat([old, _event_log(new, old.columns)], how="diagonal").unique(
         [columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP], maintain_order=True
@@ -89,7 +89,7 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
 
 
 def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:
-    """An event without a rating gets its user's mean, or everybody's, as while serving."""
+    """An event without a rating gets its user's mean, or that of all users, as while serving."""
     rating = pl.col(columns.RATING)
     own = rating.mean().over(columns.USER_ID)
     return log.with_columns(pl.coalesce(rating, own, rating.mean()).cast(pl.Float32))
@@ -97,7 +97,7 @@ def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:
 
 def _event_log(events: list[Event], wanted: list[str]) -> pl.DataFrame:
     rows = pl.DataFrame(
-        [(one.user_id, one.item_id, one.rating, one.occurred_at) for one in events],
+        [(event.user_id, event.item_id, event.rating, event.occurred_at) for event in events],
         schema={
             columns.USER_ID: pl.String,
             columns.ITEM_ID: pl.String,
@@ -116,7 +116,7 @@ def _catalogue(contents: BundleContents, changes: Changes) -> pl.DataFrame:
     """
     base = contents.catalogue
     described = catalogue_rows(
-        [one.fields.model_dump() for one in changes.items if not one.deleted]
+        [item.fields.model_dump() for item in changes.items if not item.deleted]
     )
     lacking = [name for name in described.columns if name not in base.columns]
     unused = [name for name in lacking if described[name].null_count() == described.height]

@@ -1,4 +1,4 @@
-"""How the service runs: environment variables that begin with ``TWOTOWER_``, or arguments."""
+"""Settings of the service: environment variables that begin with ``TWOTOWER_``, or arguments."""
 
 import ipaddress
 from pathlib import Path
@@ -36,7 +36,7 @@ class ServeSettings(BaseSettings):
     """Threads for what takes longer than a millisecond, as batches and texts; and as many others
     for writes."""
     rerank: bool = False
-    """Whether requests that do not say so are re-ranked."""
+    """Whether requests are re-ranked by default."""
     candidates: int = Field(1000, ge=1)
     """Items that the index hands to the re-ranker."""
     max_k: int = Field(1000, ge=1)
@@ -63,7 +63,7 @@ class ServeSettings(BaseSettings):
     """After so many seconds a request is answered with 504."""
     state_timeout_s: float = Field(5.0, ge=0.1)
     """What a call of the database may take; then a write is refused with 503. Shorter than
-    ``timeout_s``, so that the caller is told why."""
+    ``timeout_s``, so that the caller gets the reason."""
     reload_timeout_s: float = Field(120.0, gt=0)
     """The same for a reload, which reads and checks a whole bundle beside the traffic."""
     rate_limit: float | None = Field(None, gt=0)
@@ -96,7 +96,7 @@ class ServeSettings(BaseSettings):
         if self.keys_file is None and self.anonymous_read is None and not _is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} is open to the network, but there are no API keys; set "
-                "keys_file, or anonymous_read where everybody may read"
+                "keys_file, or anonymous_read to let anyone read"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Memory after something large was loaded or replaced."""
+"""Garbage collection and release of memory after a bundle was loaded or replaced."""
 
 import ctypes
 import gc
@@ -6,7 +6,7 @@ import sys
 
 
 def settle(thorough: bool = True) -> None:
-    """Collect what nobody needs, and give its memory back to the machine.
+    """Collect garbage, and give its memory back to the machine.
 
     What is left stays, most likely: the collector is told not to walk through it again, which
     would hold up a request. The allocator of glibc keeps what a thread freed for that thread;

@@ -35,7 +35,7 @@ def test_signals_are_as_written() -> None:
     np.testing.assert_allclose(found[:, 3], [1, 0])
 
 
-def test_nobody_is_told_by_retrieval_and_popularity() -> None:
+def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:
     found = signals([], [0, 1])
     np.testing.assert_array_equal(found, [[0, 0, 0, 3], [1, 0, 0, 2]])
 

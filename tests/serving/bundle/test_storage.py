@@ -165,7 +165,7 @@ def test_refuses_an_index_description_of_another_bundle(folder, contents, weight
         load_bundle(folder)
 
 
-def test_a_file_nobody_listed_is_ignored(folder):
+def test_an_unlisted_file_is_ignored(folder):
     (folder / "notes.txt").write_text("trained on a Tuesday")
     (folder / "index.faiss").write_bytes(b"not an index")
     load_bundle(folder)

@@ -45,7 +45,7 @@ def test_work_without_a_throttle_does_not_rest(folder, rests) -> None:
     assert not rests
 
 
-def test_the_one_who_loads_a_bundle_says_how_it_is_paced(folder) -> None:
+def test_the_loader_of_a_bundle_passes_its_throttle(folder) -> None:
     """Whatever thread calls, and each of the files, and the words of the titles."""
     pauses: list[str] = []
 

@@ -151,12 +151,12 @@ def test_filters_see_new_items(open_contents) -> None:
     )
 
 
-def test_a_bundle_without_the_parts_says_so(contents) -> None:
+def test_a_bundle_without_an_item_tower_is_refused(contents) -> None:
     with pytest.raises(InputError, match="bundle of v5 holds no item tower; bundle the model"):
         _ = Pipeline(contents).item_encoder
 
 
-def test_a_bundle_without_the_encoder_that_its_tower_needs_says_so(open_contents) -> None:
+def test_a_bundle_without_the_encoder_that_its_tower_needs_is_refused(open_contents) -> None:
     other = replace(open_contents, info=open_contents.info.vary(text_encoder="minilm"))
     with pytest.raises(InputError, match="lacks the text encoder that its item tower needs"):
         ItemEncoder(other, text_encoder_of(other))

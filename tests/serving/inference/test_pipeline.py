@@ -163,7 +163,7 @@ def test_refuses_k_below_one(pipeline, k):
             call()
 
 
-def test_refuses_who_it_cannot_know(pipeline):
+def test_refuses_unknown_users_and_items(pipeline):
     with pytest.raises(InputError, match=r"unknown user 'eve'; pass history=\[item ids\]"):
         pipeline.recommend("eve")
     with pytest.raises(InputError, match="needs a user id or a history, got neither"):
@@ -235,7 +235,7 @@ def test_at_most_so_many_of_a_category(pipeline, contents, rerank):
         assert found == order
 
 
-def test_the_franchise_is_told_from_the_title(pipeline):
+def test_the_franchise_is_derived_from_the_title(pipeline):
     found = pipeline.recommend("user-03", k=10, filters=Filters(max_per_franchise=3))
     titles = [one.title for one in found]
     assert sum(title is not None and title.startswith("Game") for title in titles) == 3

@@ -123,6 +123,6 @@ def test_what_words_describe_is_read_last_and_not_seen(reader):
     assert reading.seen(1).tolist() == [0, 1]
 
 
-def test_somebody_who_did_something_is_not_unknown(reader):
+def test_a_user_with_events_is_not_unknown(reader):
     queries = reader.queries([Request("mallory", past=[Past("a", "view", None, 400)])])
     assert queries.users.tolist() == [-1]

@@ -15,7 +15,7 @@ def test_rare_words_weigh_more() -> None:
     assert titles.scores("?!", 4).tolist() == [0, 0, 0, 0]
 
 
-def test_titles_added_later_are_found_by_those_who_know_their_rows() -> None:
+def test_titles_added_later_are_found_by_searches_over_their_rows() -> None:
     titles = TitleWords(["Dark Saga"])
     titles.put(1, "Bright Saga")
     titles.put(2, "Saga")

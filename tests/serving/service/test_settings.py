@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from twotower.service.settings import ServeSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_environment_says_what_arguments_do_not(monkeypatch) -> None:

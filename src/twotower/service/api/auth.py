@@ -1,4 +1,4 @@
-"""API keys: what each allows, and how they are told apart. Only their hashes are kept."""
+"""API keys: scopes, the keys file, and the check of a key. Only hashes are stored."""
 
 import hashlib
 import hmac
@@ -121,7 +121,7 @@ class KeysFile:
     def find(self, given: str) -> ApiKey | None:
         """The key that was given, by the file as it is now, or None.
 
-        Where the file cannot be used any more the keys before go on, and the log says so once.
+        Where the file cannot be used any more the keys before go on, and that is logged once.
         """
         state = _state(self._file)
         if state != self._state:

@@ -113,12 +113,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if len(self.connections) <= self._limits.connections:
             return
         idle = [
-            one
-            for one in self.connections
-            if isinstance(one, BoundedHttpProtocol) and one is not self and one.is_idle
+            connection
+            for connection in self.connections
+            if isinstance(connection, BoundedHttpProtocol)
+            and connection is not self
+            and connection.is_idle
         ]
         if idle:
-            oldest = min(idle, key=lambda one: (one.has_answered, one.waiting_since or 0.0))
+            oldest = min(idle, key=lambda idle: (idle.has_answered, idle.waiting_since or 0.0))
             self._limits.log("idle connections were closed to make room for others")
             oldest.close()
         else:
@@ -211,9 +213,9 @@ class BoundedServer(uvicorn.Server):
         """Called ten times a second."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
-            for one in list(self.server_state.connections):
-                if isinstance(one, BoundedHttpProtocol):
-                    one.sweep(now)
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedHttpProtocol):
+                    connection.sweep(now)
         return await super().on_tick(counter)
 
 

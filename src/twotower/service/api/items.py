@@ -1,4 +1,4 @@
-"""Routes that change what is served: items, availability, events."""
+"""Items and events routes: add, replace and delete items, set availability, record events."""
 
 from typing import Annotated, Any, Final
 
@@ -38,8 +38,8 @@ WRITE = [needs(Scope.WRITE)]
 )
 async def get_item(item_id: ItemId, request: Request) -> Response:
     """An item as it is served now."""
-    _, one = served(request)
-    return fast(_shown(one, item_id))
+    _, service = served(request)
+    return fast(_shown(service, item_id))
 
 
 @router.post(
@@ -51,9 +51,9 @@ async def get_item(item_id: ItemId, request: Request) -> Response:
 )
 async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
-    shared, one = served(request)
-    _check_rating(one, "average_rating", item.average_rating)
-    created = await shared.write(one.create_item, ItemFields(**item.model_dump()))
+    shared, service = served(request)
+    _check_rating(service, "average_rating", item.average_rating)
+    created = await shared.write(service.create_item, ItemFields(**item.model_dump()))
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
@@ -66,10 +66,10 @@ async def create_item(item: NewItem, request: Request) -> Response:
 )
 async def set_availability(item_id: ItemId, state: Availability, request: Request) -> Response:
     """Say whether an item can be had. One that cannot is not recommended."""
-    shared, one = served(request)
-    _shown(one, item_id)
-    await shared.write(one.set_availability, item_id, state.available)
-    return fast(_shown(one, item_id))
+    shared, service = served(request)
+    _shown(service, item_id)
+    await shared.write(service.set_availability, item_id, state.available)
+    return fast(_shown(service, item_id))
 
 
 @router.put(
@@ -80,12 +80,12 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
 )
 async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Response:
     """Add an item, or describe it anew. One of the bundle keeps the vector that was trained."""
-    shared, one = served(request)
-    if item_id not in one.pipeline.items:
+    shared, service = served(request)
+    if item_id not in service.pipeline.items:
         _check_new_id(item_id)
-    _check_rating(one, "average_rating", item.average_rating)
-    await shared.write(one.put_item, ItemFields(item_id=item_id, **item.model_dump()))
-    return fast(_shown(one, item_id))
+    _check_rating(service, "average_rating", item.average_rating)
+    await shared.write(service.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    return fast(_shown(service, item_id))
 
 
 @router.delete(
@@ -93,9 +93,9 @@ async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Res
 )
 async def delete_item(item_id: ItemId, request: Request) -> Response:
     """Take an item out of the catalogue. Histories that hold it still count it."""
-    shared, one = served(request)
-    _shown(one, item_id)
-    await shared.write(one.delete_item, item_id)
+    shared, service = served(request)
+    _shown(service, item_id)
+    await shared.write(service.delete_item, item_id)
     return Response(status_code=204)
 
 
@@ -107,13 +107,13 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
 )
 async def add_events(events: Events, request: Request) -> Response:
     """Record what users did, all or nothing. An event id that came before is not counted again."""
-    shared, one = served(request)
+    shared, service = served(request)
     within("events", len(events.events), shared.settings.max_batch)
     for place, event in enumerate(events.events):
-        _check_rating(one, f"events.{place}.rating", event.rating)
+        _check_rating(service, f"events.{place}.rating", event.rating)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
-    recorded = await shared.write(one.add_events, plain)
-    items = one.pipeline.items
+    recorded = await shared.write(service.add_events, plain)
+    items = service.pipeline.items
     for new in recorded:
         shared.metrics.events.labels("new" if new else "again").inc()
     outcomes = [
@@ -135,9 +135,9 @@ def _check_new_id(item_id: str) -> None:
         raise RefusedError(problem(422, what, value=item_id, fix="use another id")) from None
 
 
-def _check_rating(one: Service, name: str, rating: float | None) -> None:
+def _check_rating(service: Service, name: str, rating: float | None) -> None:
     """422 where `prepare` would reject a rating."""
-    log = None if rating is None else one.pipeline.rating_range
+    log = None if rating is None else service.pipeline.rating_range
     if rating is None or log is None:  # then no rating is trained on
         return
     low, high = rating_scale(log)
@@ -150,8 +150,8 @@ def _check_rating(one: Service, name: str, rating: float | None) -> None:
         )  # fmt: skip
 
 
-def _shown(one: Service, item_id: str) -> dict[str, Any]:
-    items = one.pipeline.items
+def _shown(service: Service, item_id: str) -> dict[str, Any]:
+    items = service.pipeline.items
     row = items.find(item_id)
     if row is None or not items.listed[row]:
         raise not_found(f"unknown item {item_id!r}", "search for it: /v1/search?q=title")

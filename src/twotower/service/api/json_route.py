@@ -1,4 +1,4 @@
-"""Routes that read a JSON body, without what the framework does between the body and the answer."""
+"""Fast JSON routes: bodies are validated without the framework's dependency resolution."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -38,7 +38,7 @@ class JsonRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         model = _body(endpoint)
         self._body = None if model is None else TypeAdapter(model)
-        self.checks = [one.dependency for one in options.get("dependencies") or ()]
+        self.checks = [check.dependency for check in options.get("dependencies") or ()]
 
     @property
     def is_direct(self) -> bool:

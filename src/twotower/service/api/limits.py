@@ -1,4 +1,4 @@
-"""How much may come: request bodies and request rates."""
+"""Limits of request bodies and request rates."""
 
 import math
 import time

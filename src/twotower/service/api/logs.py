@@ -16,7 +16,7 @@ _ENCODER: Final = json.JSONEncoder(default=str)
 class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON; what ``extra={"fields": …}`` holds is added.
 
-    Of an exception it says the class and the places in our code, by module and line: no
+    Of an exception it holds the class and the places in our code, by module and line: no
     traceback, since its source lines and paths may hold what a log should not.
     """
 
@@ -46,7 +46,7 @@ def described(error: BaseException) -> dict[str, Any]:
 
 def configure_logging(level: str = "INFO") -> None:
     """Send this package's and uvicorn's logs to standard error as JSON lines."""
-    # No line says these, and to find them takes a fifth of a line's time.
+    # No line holds these, and to find them takes a fifth of a line's time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -54,7 +54,7 @@ def configure_logging(level: str = "INFO") -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for name in ("twotower", "uvicorn", "uvicorn.error"):
-        one = logging.getLogger(name)
-        one.handlers.clear()
-        one.propagate = True
-        one.setLevel(level)
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(level)

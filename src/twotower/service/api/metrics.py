@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus."""
+"""Prometheus metrics of the service."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its key, its time, its log line, its metrics."""
+"""Middleware of every request: id, API key, rate limit, timeout, log line, metrics."""
 
 import asyncio
 import logging

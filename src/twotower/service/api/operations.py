@@ -1,4 +1,4 @@
-"""Routes for whoever runs the service: health, readiness, model, metrics, reload."""
+"""Operations routes: health, readiness, model, metrics, reload."""
 
 from functools import partial
 
@@ -32,11 +32,11 @@ async def health() -> Response:
 async def ready(request: Request) -> Response:
     """Whether requests can be answered."""
     shared = context(request)
-    one = shared.service
-    if one is None:
+    service = shared.service
+    if service is None:
         return fast({"status": "starting", "state": "down", "model_version": None}, 503)
-    version = one.manifest.model_version
-    return fast({"status": "ready", "state": one.state, "model_version": version})
+    version = service.manifest.model_version
+    return fast({"status": "ready", "state": service.state, "model_version": version})
 
 
 @router.get(
@@ -47,8 +47,8 @@ async def ready(request: Request) -> Response:
 )
 async def model(request: Request) -> Response:
     """What is served."""
-    _, one = served(request)
-    return fast(_described(one))
+    _, service = served(request)
+    return fast(_described(service))
 
 
 @router.get(
@@ -60,9 +60,9 @@ async def model(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Everything that is counted, in Prometheus' text format."""
     shared = context(request)
-    one, counted = shared.service, shared.metrics
-    if one is not None:
-        counted.note(one)
+    service, counted = shared.service, shared.metrics
+    if service is not None:
+        counted.note(service)
     return Response(counted.text(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -77,8 +77,8 @@ async def reload(wanted: ReloadRequest, request: Request) -> Response:
 
     Where several processes are the service, the others follow within seconds.
     """
-    shared, one = served(request)
-    swap = one.reload if shared.sibling is None else partial(shared.sibling.reload, one)
+    shared, service = served(request)
+    swap = service.reload if shared.sibling is None else partial(shared.sibling.reload, service)
     try:
         await shared.in_thread(swap, wanted.bundle)
     except TwoTowerError:
@@ -86,12 +86,12 @@ async def reload(wanted: ReloadRequest, request: Request) -> Response:
         raise
     shared.metrics.reloads.labels("swapped").inc()
     if shared.sibling is not None:
-        shared.metrics.note(one)
-    return fast(_described(one))
+        shared.metrics.note(service)
+    return fast(_described(service))
 
 
-def _described(one: Service) -> dict[str, object]:
-    snapshot = one.current
+def _described(service: Service) -> dict[str, object]:
+    snapshot = service.current
     pipeline, manifest = snapshot.pipeline, snapshot.manifest
     contents, items = pipeline.contents, pipeline.items
     return {
@@ -106,6 +106,6 @@ def _described(one: Service) -> dict[str, object]:
         "items_added": int(np.count_nonzero(items.listed[items.bundled :])),
         "items_outside_index": pipeline.outside_index,
         "index": contents.index.config.model_dump(),
-        "reranks": one.settings.rerank,
+        "reranks": service.settings.rerank,
         "takes_new_items": contents.new_items is not None,
     }

@@ -1,4 +1,4 @@
-"""Routes that read: recommendations, similar items, search."""
+"""Recommendation routes: for a user, for a batch, similar items, search."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from twotower.inference.options import RecommendOptions
-from twotower.inference.requests import Request as Wanted
+from twotower.inference.requests import Request as PipelineRequest
 from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
@@ -18,14 +18,15 @@ from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
 from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
 from twotower.service.api.schemas import (
-    Asker,
     BatchAnswer,
     BatchRequest,
     ItemsAnswer,
     RecommendAnswer,
     RecommendRequest,
+    UserQuery,
     Words,
 )
+from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
 
@@ -53,11 +54,11 @@ async def recommend_for_user(
     rerank: bool | None = None,
     strict: bool = False,
 ) -> Response:
-    """Items for a user: one of the bundle, or one who did something since; else popular items."""
+    """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    snapshot, asker = service.current, Asker(user_id=user_id)
-    if strict and not snapshot.pipeline.reads(_wanted(snapshot, asker)):
+    snapshot, query = service.current, UserQuery(user_id=user_id)
+    if strict and not snapshot.pipeline.reads(_request(snapshot, query)):
         unknown = user_id not in snapshot.pipeline.contents.users
         raise not_found(
             f"unknown user {user_id!r}"
@@ -65,34 +66,34 @@ async def recommend_for_user(
             else f"nothing is known of user {user_id!r} that the model could read",
             "POST /v1/recommendations with a history or words, or leave strict out",
         )
-    wanted = RecommendRequest(user_id=user_id, k=k, rerank=rerank, strict=strict)
-    return _Answering(shared, snapshot, wanted.options(shared.settings)).one(wanted)
+    options = _options(shared.settings, k, rerank, strict=strict)
+    return _Answers(shared, snapshot, options).single(query)
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
 async def recommend(wanted: RecommendRequest, request: Request) -> Response:
-    """Items for a user, for somebody who just browsed some items, for words, or all of these."""
+    """Items for a user, for a history of browsed items, for words, or all of these together."""
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
-    answering = _Answering(shared, service.current, wanted.options(shared.settings))
-    answering.check_work([wanted])
+    answers = _Answers(shared, service.current, _of_body(shared.settings, wanted))
+    answers.check_work([wanted])
     if wanted.text is not None:  # an encoder may take milliseconds
-        return await shared.in_thread(answering.one, wanted)
-    return answering.one(wanted)
+        return await shared.in_thread(answers.single, wanted)
+    return answers.single(wanted)
 
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
 async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
-    """Items for many users at once. With ``strict``, one that is unknown refuses all."""
+    """Items for many users at once. With ``strict``, an unknown user refuses all."""
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("requests", len(wanted.requests), shared.settings.max_batch)
-    for asker in wanted.requests:
-        within("items of history", len(asker.history), shared.settings.max_history)
-    answering = _Answering(shared, service.current, wanted.options(shared.settings))
-    answering.check_work(wanted.requests)
-    return await shared.in_thread(answering.many, wanted.requests, request.state.deadline)
+    for query in wanted.requests:
+        within("items of history", len(query.history), shared.settings.max_history)
+    answers = _Answers(shared, service.current, _of_body(shared.settings, wanted))
+    answers.check_work(wanted.requests)
+    return await shared.in_thread(answers.batch, wanted.requests, request.state.deadline)
 
 
 @router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
@@ -125,22 +126,46 @@ async def search(
     return fast({"model_version": snapshot.manifest.model_version, "items": found})
 
 
-def _wanted(snapshot: Snapshot, asker: Asker) -> Wanted:
-    past = () if asker.user_id is None else snapshot.past.of(asker.user_id)
-    return Wanted(asker.user_id, asker.history, asker.text, past)
+def _options(
+    settings: ServeSettings, k: int, rerank: bool | None, **chosen: Any
+) -> RecommendOptions:
+    """What a request chose, and the service's settings for what it leaves open."""
+    return RecommendOptions(
+        k,
+        rerank=settings.rerank if rerank is None else rerank,
+        candidates=max(settings.candidates, k),
+        **chosen,
+    )
 
 
-class _Answering(NamedTuple):
-    """What answers one HTTP request: all of it from the same snapshot, which names the model."""
+def _of_body(settings: ServeSettings, body: RecommendRequest | BatchRequest) -> RecommendOptions:
+    return _options(
+        settings,
+        body.k,
+        body.rerank,
+        filters=body.filters,
+        exclude_seen=body.exclude_seen,
+        reasons=body.reasons,
+        strict=body.strict,
+    )
+
+
+def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
+    past = () if query.user_id is None else snapshot.past.of(query.user_id)
+    return PipelineRequest(query.user_id, query.history, query.text, past)
+
+
+class _Answers(NamedTuple):
+    """Answers one HTTP request: all of it from the same snapshot, which names the model."""
 
     shared: Context
     snapshot: Snapshot
     options: RecommendOptions
 
-    def check_work(self, askers: Sequence[Asker]) -> None:
+    def check_work(self, queries: Sequence[UserQuery]) -> None:
         """Refuse what would take too long, or too much memory."""
         most = self.shared.settings.max_work
-        requests = [_wanted(self.snapshot, asker) for asker in askers]
+        requests = [_request(self.snapshot, query) for query in queries]
         work = self.snapshot.pipeline.work(requests, self.options.k)
         if work > most:
             raise RefusedError(
@@ -154,22 +179,22 @@ class _Answering(NamedTuple):
                 )
             )
 
-    def one(self, asker: Asker) -> Response:
-        """The answer to one."""
-        (answer,) = self._answers([asker])
+    def single(self, query: UserQuery) -> Response:
+        """The response to one query."""
+        (answer,) = self._answers([query])
         return fast({"model_version": self._version, **answer})
 
-    def many(self, askers: Sequence[Asker], deadline: float) -> Response:
-        """The answers to many, block by block; `TimeoutError` where that takes too long.
+    def batch(self, queries: Sequence[UserQuery], deadline: float) -> Response:
+        """The response to many, block by block; `TimeoutError` where that takes too long.
 
         Each block is written when it is ready: as objects they take several times the memory.
         """
         size = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
         written = []
-        for start in range(0, len(askers), size):
+        for start in range(0, len(queries), size):
             if time.monotonic() > deadline:
                 raise TimeoutError
-            block = self._answers(askers[start : start + size])
+            block = self._answers(queries[start : start + size])
             written += [orjson.Fragment(orjson.dumps(answer)) for answer in block]
         return fast({"model_version": self._version, "answers": written})
 
@@ -177,13 +202,13 @@ class _Answering(NamedTuple):
     def _version(self) -> str:
         return self.snapshot.manifest.model_version
 
-    def _answers(self, askers: Sequence[Asker]) -> list[dict[str, Any]]:
+    def _answers(self, queries: Sequence[UserQuery]) -> list[dict[str, Any]]:
         timings: Timings = {}
-        requests = [_wanted(self.snapshot, asker) for asker in askers]
+        requests = [_request(self.snapshot, query) for query in queries]
         pipeline = self.snapshot.pipeline
         answers = pipeline.answers(requests, self.options, timings)
         users = pipeline.contents.users
-        known = [asker.user_id is not None and asker.user_id in users for asker in askers]
+        known = [query.user_id is not None and query.user_id in users for query in queries]
         self.shared.metrics.recommended(
             timings,
             sum(known),

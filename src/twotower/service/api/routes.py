@@ -1,4 +1,4 @@
-"""What the routes share: the app's context, scopes, and answers that are written fast."""
+"""Helpers of the routes: the app's context, scopes, and JSON responses."""
 
 from typing import Any
 

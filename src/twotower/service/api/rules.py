@@ -1,4 +1,4 @@
-"""Rules for what is written, the same that `prepare` has, so that training loses none of it."""
+"""Validation of written ids, times and ratings: what `prepare` accepts, so that no row is lost."""
 
 import time
 from datetime import UTC, datetime

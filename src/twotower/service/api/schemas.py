@@ -1,4 +1,4 @@
-"""What requests hold and answers look like, as OpenAPI shows it."""
+"""Request and response schemas of the API, as OpenAPI shows them."""
 
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
@@ -14,23 +14,21 @@ from pydantic import (
 from twotower.config import Config
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import Filters
-from twotower.inference.options import RecommendOptions
 from twotower.service.api.rules import NUMBER, NewItemId, Time, WrittenId
-from twotower.service.settings import ServeSettings
 from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """What is wanted, in words."""
 MOST: int = 100_000
-"""No list in a request is longer, whatever the settings say."""
+"""Upper bound of any list in a request, whatever the settings are."""
 
 
 def _example(**fields: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"example": fields})
 
 
-class _Wanted(Config):
-    """What every request for recommendations may say."""
+class _Options(Config):
+    """Options of every request for recommendations."""
 
     k: int = Field(10, ge=1, le=MOST, strict=True)
     """Items to return."""
@@ -44,31 +42,19 @@ class _Wanted(Config):
     strict: bool = Field(False, strict=True)
     """Refuse unknown items and users; else items are passed over, and users get popular items."""
 
-    def options(self, settings: ServeSettings) -> RecommendOptions:
-        """The same, with the service's settings for what the request leaves open."""
-        return RecommendOptions(
-            k=self.k,
-            filters=self.filters,
-            exclude_seen=self.exclude_seen,
-            rerank=settings.rerank if self.rerank is None else self.rerank,
-            candidates=max(settings.candidates, self.k),
-            reasons=self.reasons,
-            strict=self.strict,
-        )
 
-
-class Asker(Config):
-    """Who asks: at least one of the three."""
+class UserQuery(Config):
+    """The user to recommend for: at least one of the three."""
 
     user_id: Id | None = None
-    """A user. One of whom nothing is known gets popular items, without a history or words."""
+    """A user. An unknown one gets popular items where there is no history and no words."""
     history: list[Id] = Field(default=[], max_length=MOST)
     """Items just browsed, oldest first."""
     text: Words | None = None
     """What is wanted, in words."""
 
 
-class RecommendRequest(_Wanted, Asker):
+class RecommendRequest(_Options, UserQuery):
     """A request for one user."""
 
     model_config = _example(
@@ -77,12 +63,12 @@ class RecommendRequest(_Wanted, Asker):
     )  # fmt: skip
 
 
-class BatchRequest(_Wanted):
+class BatchRequest(_Options):
     """Requests for many users, answered alike."""
 
     model_config = _example(requests=[{"user_id": "U0047"}, {"history": ["G0885"]}], k=10)
 
-    requests: list[Asker] = Field(min_length=1, max_length=MOST)
+    requests: list[UserQuery] = Field(min_length=1, max_length=MOST)
 
 
 class UserAnswer(BaseModel):
@@ -258,7 +244,7 @@ class ModelAnswer(BaseModel):
     items_outside_index: int
     index: dict[str, Any]
     reranks: bool
-    """Whether requests are re-ranked where they do not say."""
+    """Whether requests are re-ranked by default."""
     takes_new_items: bool
 
 

@@ -106,7 +106,7 @@ def test_an_event_changes_the_next_recommendation(client) -> None:
     assert recommended(client) == after
 
 
-def test_somebody_unknown_who_does_something_is_known(client) -> None:
+def test_an_unknown_user_with_an_event_is_known(client) -> None:
     path = "/v1/users/newcomer/recommendations"
     assert client.get(path).json()["source"] == "popular"
     assert client.get(f"{path}?strict=true").status_code == 404

@@ -92,7 +92,7 @@ def batch(users: int, history: int, k: int) -> dict[str, object]:
     return {"requests": [{"history": ["item-03"] * history}] * users, "k": k, "reasons": False}
 
 
-def test_a_request_has_a_budget_and_is_told_the_numbers(served) -> None:
+def test_a_request_over_its_work_budget_is_refused_with_the_numbers(served) -> None:
     with served(max_work=10_000) as client:
         path = "/v1/recommendations/batch"
         assert client.post(path, json=batch(4, 200, 10)).status_code == 200  # 4 x 10 x (200 + 50)

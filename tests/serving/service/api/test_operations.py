@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from twotower.bundle import save_bundle
 from twotower.errors import InputError
+from twotower.inference import Pipeline
 from twotower.service.api.logs import JsonLines
 from twotower.service.state import StateUnavailableError
 
@@ -283,7 +284,7 @@ def test_an_unexpected_failure_says_nothing_of_the_inside(client, monkeypatch, c
     def fail(*_, **__):
         raise RuntimeError("password hunter2 in /etc/secrets")
 
-    monkeypatch.setattr(client.app.state.context.service, "recommend", fail)
+    monkeypatch.setattr(Pipeline, "answers", fail)
     with caplog.at_level(logging.ERROR, "twotower"):
         answer = client.get("/v1/users/user-03/recommendations", headers={"X-Request-ID": "mine-1"})
     assert answer.status_code == 500

@@ -41,7 +41,7 @@ def test_an_unknown_user_is_not_found_where_that_is_asked(client) -> None:
     assert "POST /v1/recommendations" in answer.json()["fix"]
 
 
-def test_somebody_new(client, pipeline) -> None:
+def test_a_cold_start_user(client, pipeline) -> None:
     history = ["item-03", "item-07"]
     answer = client.post("/v1/recommendations", json={"history": history, "k": 5})
     assert ids(answer) == expected(pipeline.recommend(history=history, k=5))
@@ -155,7 +155,7 @@ def test_a_long_body_without_a_length_is_refused(client) -> None:
     assert answer.status_code == 413
 
 
-def test_a_body_that_is_not_marked_as_json_is_told_so(client) -> None:
+def test_a_body_that_is_not_marked_as_json_is_refused_with_the_reason(client) -> None:
     answer = client.post("/v1/recommendations", content=b'{"k": 1}')
     assert answer.status_code == 422
     assert "Content-Type: application/json" in answer.json()["fix"]
