@@ -1,4 +1,4 @@
-"""Measurements that anybody can take on a bundle of their own."""
+"""Measurements on a bundle: index kinds on its own vectors."""
 
 from datetime import UTC, datetime
 from pathlib import Path

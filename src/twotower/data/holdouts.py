@@ -20,7 +20,7 @@ SUMMARY: Final = "hold_out"
 """Where a data set's summary records the hold-out."""
 _PART: Final = 15
 _FITTED_ON_EVENTS: Final = (columns.AVERAGE_RATING, columns.RATING_COUNT)
-"""Catalogue columns that sum up interactions: nobody can know them of a new item."""
+"""Catalogue columns that sum up interactions: they are unknown of a new item."""
 
 
 def hold_out(

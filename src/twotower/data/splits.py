@@ -85,7 +85,7 @@ class FileOrder(BaseModel):
 class Random(BaseModel):
     """Interactions are drawn at random, for logs of which the order is not known.
 
-    One interaction of every user stays in train, so that nobody is asked for who is not known.
+    One interaction of every user stays in train, so that no query is of an unknown user.
 
     Attributes
     ----------

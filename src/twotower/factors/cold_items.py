@@ -1,4 +1,4 @@
-"""Vectors of items that nobody has had yet, from the items that read like them.
+"""Vectors of cold items, from the items with like texts.
 
 Training (`twotower.models.sequence`) and serving make them here, in NumPy.
 """

@@ -1,4 +1,4 @@
-"""Content search: items whose titles are like those of the history, bought by anybody or not."""
+"""Content search: items whose titles are like those of the history, with or without interactions."""
 
 from dataclasses import dataclass
 

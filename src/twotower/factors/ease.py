@@ -95,7 +95,7 @@ class EASE:
         return sparse.csr_array((links.data, (rows, columns)), shape=shape)
 
     def scores(self, queries: Queries) -> FloatArray:
-        """``(queries, num_items)`` float32; 0 for items that nobody bought."""
+        """``(queries, num_items)`` float32; 0 for items without interactions."""
         history = binary_matrix(queries.histories, self.num_items)[:, self.bought_items]
         found = history @ self.weights
         scores = np.zeros((len(queries), self.num_items), dtype=np.float32)

@@ -54,7 +54,7 @@ ITEM_FEATURES: Final = (
 LAUNCH_FEATURES: Final = tuple(
     column for column, one in enumerate(ITEM_FEATURES) if one.needs in (_PRICES, _CATEGORIES)
 )
-"""Columns of `ITEM_FEATURES` that are known before anybody has bought an item."""
+"""Columns of `ITEM_FEATURES` that are known before the first purchase of an item."""
 
 USER_FEATURES: Final = (
     Feature("log_activity", _EVENTS, "log(1 + events)"),

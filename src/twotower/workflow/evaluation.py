@@ -29,7 +29,7 @@ class Evaluator:
     """Evaluates scorers on one part of a data set; every model meets the same questions.
 
     ``protocols`` are names of `twotower.evaluation.registry`, of protocols or groups. One that
-    the data set cannot answer (a query with fewer than 100 items left to sample, nobody with
+    the data set cannot answer (a query with fewer than 100 items left to sample, no user with
     20 items, no hold-out) is left out, with a note; where none is left, it is an `InputError`.
 
     With ``negatives_file`` the sampled negatives are kept there, and taken from there the next

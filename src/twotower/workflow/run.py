@@ -49,7 +49,7 @@ class RunResult:
 
     @property
     def example_history(self) -> list[str]:
-        """Three items that one user had in a row, for somebody new."""
+        """Three items that one user had in a row, for a cold-start user."""
         lengths = self.dataset.interactions.lengths
         first = int(np.argmax(lengths >= min(3, int(lengths.max()))))
         return [self.dataset.items.ids[item] for item in self.dataset.interactions.row(first)[:3]]

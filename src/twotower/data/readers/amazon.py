@@ -75,7 +75,7 @@ def listing_numbers(ids: pl.Series) -> pl.Series:
     """When Amazon listed a product, as a running number that its own product numbers give.
 
     It gives them out in about the order of listing: ``B``, and nine characters that count up in
-    base 36. So a product's number is known before anybody buys it, and it is the only trace of
+    base 36. So a product's number is known before the first purchase, and it is the only trace of
     time in a file without dates. A parent that was made later than its variants has the later
     number. Other ids, such as the ISBNs of books, are no such numbers.
 

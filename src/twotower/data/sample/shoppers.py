@@ -62,7 +62,7 @@ def make_market(products: list[Product]) -> Market:
     released = np.array([product.released for product in products], dtype=np.int64)
     appeal = np.array([product.appeal for product in products], dtype=np.int64)
     months = np.arange(LAST_DAY // MONTH + 1)[:, None]
-    # A month in which a product appears counts only from the next, so that nobody is early.
+    # A month in which a product appears counts only from the next, so that no shopper is early.
     age = months - (-(-released // MONTH))[None, :]
     freshness = np.array((0, *FRESHNESS), dtype=np.int64)
     place = {

@@ -79,7 +79,7 @@ Chance = Annotated[Uniform | Popularity, Field(discriminator="kind")]
 class Mixed(NegativesConfig):
     """The batch and sampled negatives beside it (Yang et al., *Mixed negative sampling*, 2020).
 
-    The batch alone never shows an item that nobody in it bought, and shows the popular ones
+    The batch alone never shows an item that no user in it bought, and shows the popular ones
     most; uniform negatives beside it reach the whole catalogue.
     """
 
