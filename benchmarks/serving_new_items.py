@@ -4,7 +4,7 @@
 
 A franchise is told from titles (`twotower.inference.filters.franchise`), with at least five items.
 
-``new-users``: a cold-start user browsed three items of a franchise. ``franchise@10`` is the share of
+``new-users``: a cold-start user browsed three items of a franchise. ``franchise@10`` is the share
 franchises of which another item is among the ten recommended, ``franchise-or-category@10`` the
 share where one is, or one of the category that most of the three have. Popularity and item-kNN,
 fitted on the same histories, answer the same requests.

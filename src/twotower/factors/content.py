@@ -1,4 +1,4 @@
-"""Content search: items whose titles are like those of the history, with or without interactions."""
+"""Content search: items whose titles are like those of the history, with interactions or not."""
 
 from dataclasses import dataclass
 
