@@ -60,9 +60,9 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     hide = len(rows) > 1 and st.toggle("Hide the last item from the models", value=True, key="hide")
     if hide and loaded.pipeline.contents.info.fitted_on == "all":
         st.caption(
-            "This bundle's model was fitted on all interactions, the hidden one included: the lists "
-            "show what it recommends, not how good it is. Page Models has figures of the evaluated "
-            "model."
+            "This bundle's model was fitted on all interactions, the hidden one included: the "
+            "lists show what it recommends, not how good it is. Page Models has figures of the "
+            "evaluated model."
         )
     _history(loaded, users.index(user), rows.tolist(), hide)
     _compare(loaded, users.index(user), rows.tolist(), hide)
