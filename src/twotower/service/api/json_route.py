@@ -38,6 +38,7 @@ class JsonRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         model = _body(endpoint)
         self._body = None if model is None else TypeAdapter(model)
+        self._router: object = None  # the app's, where that holds the route itself
 
     @property
     def is_direct(self) -> bool:
@@ -68,8 +69,10 @@ class JsonRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        included = all(route is not self for route in scope["router"].routes)
-        if included or scope["method"] not in (self.methods or ()):
+        if scope["router"] is not self._router:
+            routes = scope["router"].routes
+            self._router = scope["router"] if any(route is self for route in routes) else None
+        if self._router is None or scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)

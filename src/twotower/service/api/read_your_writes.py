@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import os
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio.to_thread
@@ -35,8 +37,7 @@ class ReadYourWrites:
         self._context = context
         self._header = (b"x-process", str(os.getpid()).encode())
         self._version: object = None  # of the database, when it was last synced with
-        self._running: asyncio.Task[None] | None = None
-        self._began = 0.0
+        self._look: _Look | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the header ``x-process`` names the process."""
@@ -71,21 +72,20 @@ class ReadYourWrites:
 
     async def _wait_for_server(self, service: Service) -> None:
         """Wait for a look that began after the request came. Requests that wait share one."""
-        loop = asyncio.get_running_loop()
-        arrived = loop.time()
+        arrived = time.monotonic()
         while True:
-            if self._running is None or self._running.done():
-                self._running = loop.create_task(self._sync_with_server(service))
-                self._began = loop.time()
-            running, began = self._running, self._began
-            patience = min(arrived, began) + SYNC_S - loop.time()
-            await asyncio.wait([running], timeout=max(0.0, patience))
-            if began >= arrived or not running.done():
+            if self._look is None or self._look.task.done():
+                self._look = _Look(partial(self._sync_with_server, service))
+            look = self._look
+            since = arrived if look.began is None else min(arrived, look.began)
+            patience = since + SYNC_S - time.monotonic()
+            await asyncio.wait([look.task], timeout=max(0.0, patience))
+            if look.began is None or look.began >= arrived or not look.task.done():
                 return
 
     async def _sync_with_server(self, service: Service) -> None:
         watch = service.store.server_watch
-        if watch is None:
+        if watch is None:  # a database in memory
             return
         try:
             with service.waiting():
@@ -97,6 +97,18 @@ class ReadYourWrites:
         if version != self._version or not service.state_answers:
             await sync(service)
             self._version = version
+
+
+class _Look:
+    """A task, and when it began to run."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.began: float | None = None
+        self.task = asyncio.create_task(self._run(work))
+
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.began = time.monotonic()
+        await work()
 
 
 async def sync(service: Service) -> None:

@@ -99,10 +99,10 @@ def server_config(app: Callable[[], FastAPI], settings: ServeSettings) -> uvicor
 
 def _loaded_app(settings: ServeSettings, folder: Path | None = None) -> FastAPI:
     sys.setswitchinterval(_SWITCH_S)
+    app = create_app(settings, Service(settings), folder)
     # A request is too small to share out: threads that wait for each other would take the cores
     # from other requests.
     threadpool_limits(settings.threads)
-    app = create_app(settings, Service(settings), folder)
     trim_memory()
     return app
 

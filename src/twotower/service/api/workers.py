@@ -179,6 +179,8 @@ class Supervisor(Multiprocess):
     def _ping(self, worker: Process) -> None:
         pid, now = worker.pid, time.monotonic()
         assert pid is not None
+        while worker.parent_conn.poll():  # late answers to earlier pings
+            worker.parent_conn.recv()
         if pid not in self._ready:
             if worker.is_ready(timeout=0.1):
                 self._ready[pid] = self._answered[pid] = now
