@@ -9,7 +9,7 @@ from typing import Final
 from twotower.demo.figures import Figures, find_figures, places, stamp
 from twotower.demo.opened import Opened
 from twotower.demo.settings import DemoSettings
-from twotower.service.trim_memory import settle
+from twotower.service.trim_memory import trim_memory
 
 WARMING: Final = "twotower-warm"
 """Name of the thread that makes the rest of a bundle ready."""
@@ -32,7 +32,7 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
 def _warm(opened: Opened) -> None:
     """Make the rest ready, and forget a bundle that gave way to this one."""
     opened.warm()
-    settle()
+    trim_memory()
 
 
 def figures_of(opened: Opened, settings: DemoSettings) -> Figures:
