@@ -56,7 +56,7 @@ class JsonRoute(APIRoute):
                 call is None
                 or not takes_request
                 or len(signature(call).parameters) != 1
-                or not iscoroutinefunction(call if isfunction(call) else call.__call__)
+                or not iscoroutinefunction(call if isfunction(call) else type(call).__call__)
             ):
                 return None
             found.append(call)
