@@ -24,7 +24,7 @@ from twotower.inference.item_table import ItemTable
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request
-from twotower.service.trim_memory import settle
+from twotower.service.trim_memory import trim_memory
 from twotower.types import BoolArray, OffsetArray
 
 WARMING: Final = "twotower-warm"
@@ -234,4 +234,4 @@ def open_once(folder: str, version: str, api: str | None, api_key: str | None) -
 def _warm(loaded: LoadedBundle) -> None:
     """Prepare the rest, and release the memory of a replaced bundle."""
     loaded.warm()
-    settle()
+    trim_memory()

@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -12,11 +12,12 @@ from typing import Final, Literal, TypeAlias
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
-from twotower.errors import ArtefactError
+from twotower.errors import ArtefactError, TwoTowerError
 from twotower.inference.pipeline import Pipeline
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot, encoded_item
 from twotower.service.state import (
+    BundleInService,
     Changes,
     Cursor,
     Event,
@@ -27,8 +28,7 @@ from twotower.service.state import (
     StateUnavailableError,
     StoredItem,
 )
-from twotower.service.trim_memory import settle
-from twotower.service.write_counter import Writes
+from twotower.service.trim_memory import trim_memory
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +47,13 @@ class Service:
     the database is gone, requests are answered as before, and writes are refused. No lock is held
     while the database is asked, so that no answer waits for it.
 
+    The bundle in service is a row of the database. What a reload names is loaded by every service
+    over the database that is configured with a folder of the same name, on whatever machine.
+
     Parameters
     ----------
     settings
         Where the bundle and the database are, and the limits.
-    writes
-        Where this service is several processes: what they count their writes with.
-    bundle
-        Name of a folder beside the configured bundle, to begin with that one.
 
     Attributes
     ----------
@@ -62,8 +61,8 @@ class Service:
         What answers requests now.
     state_answers
         Whether the database did when it was last asked.
-    caught_up_with
-        How many of the `written` are taken over, or were tried in vain while the database was gone.
+    on_follow
+        Called after another service's reload, with whether it could be followed.
 
     Raises
     ------
@@ -73,12 +72,9 @@ class Service:
         Where the database cannot be reached.
     """
 
-    def __init__(
-        self, settings: ServeSettings, writes: Writes | None = None, bundle: str | None = None
-    ) -> None:
+    def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
-        self._writes = writes
-        self.caught_up_with = self.written
+        self.on_follow: Callable[[bool], None] = lambda _: None
         self.store = StateStore(settings.database, settings.state_timeout_s)
         self.state_answers = True
         self._writes_fail = False
@@ -86,10 +82,11 @@ class Service:
         self._reading_anew: threading.Thread | None = None
         self._syncs: dict[object, float] = {}  # those under way, and when each began to wait
         self._changing = threading.Lock()
-        self._reloading = threading.Lock()
+        self._reloading = threading.Lock()  # held for a call of `reload`
+        self._loading = threading.Lock()  # held while a bundle, or the whole database, is read
         self._extending = threading.Lock()
         try:
-            self.current = self._load(bundle_folder(settings.bundle, bundle))
+            self._served, self.current = self._first()
         except Exception:
             self.store.close()
             raise
@@ -116,10 +113,15 @@ class Service:
         overdue = time.monotonic() - SYNC_S
         return "stale" if any(began < overdue for began in [*self._syncs.values()]) else "up"
 
-    @property
-    def written(self) -> int:
-        """Writes of all processes of this service so far; of one alone they are not counted."""
-        return 0 if self._writes is None else self._writes.total
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A read of the database, in the sight of `state`."""
+        read = object()
+        self._syncs[read] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._syncs[read]
 
     def create_item(self, fields: ItemFields) -> bool:
         """Add an item; False where the very same one was added before.
@@ -179,15 +181,13 @@ class Service:
         StateReplacedError
             Where it is another one: it is being read anew, beside the requests.
         """
-        written = self.written
         try:
             self._refuse_if_replaced()
             self._sync()
+            self._follow_if_due()
         except StateUnavailableError as error:
             self._note_replaced(error)
             self.state_answers = False
-            with self._changing:
-                self.caught_up_with = max(self.caught_up_with, written)
             raise
         self.state_answers = True
         self._extend_if_due()
@@ -201,6 +201,8 @@ class Service:
     def reload(self, name: str | None = None) -> Manifest:
         """Swap in a bundle, after it was verified and tried. The old one answers until then.
 
+        The other services over the database follow.
+
         Parameters
         ----------
         name
@@ -209,26 +211,29 @@ class Service:
         Raises
         ------
         ArtefactError
-            Where it is broken: the old one goes on.
+            Where it is broken: the old one goes on, everywhere.
         InputError
             At a name that is none.
         StateConflictError
             While another reload is under way.
+        StateUnavailableError
+            Where the database does not answer.
         """
         folder = bundle_folder(self.settings.bundle, name)
         self._refuse_if_replaced()
         if not self._reloading.acquire(blocking=False):
             raise StateConflictError("a reload is under way", "wait until it has ended")
         try:
-            pause = Throttle(_RELOAD_SHARE)
-            loaded = self._load(folder, pause)
-            self._swap_in(loaded)
-            del loaded
-            settle(thorough=False)
-        except ArtefactError as error:
-            raise ArtefactError(without_path(str(error), folder)) from None
+            with self._loading:
+                loaded = self._loaded(folder)
+                with self._noting_writes():
+                    served = self.store.set_bundle(self._configured, name)
+                self._swap_in(loaded)
+                self._served = served
+                del loaded
         finally:
             self._reloading.release()
+        trim_memory(thorough=False)
         logger.info("now serving %s", self.manifest.model_version)
         return self.manifest
 
@@ -258,15 +263,13 @@ class Service:
         self._writes_fail = False
 
     def _wrote(self, change: Changes | None = None) -> None:
-        """Count a committed write, for the other processes, and take it over.
+        """Take over a committed write.
 
         Parameters
         ----------
         change
             What was written, where that is known; its cursor is that of the one row.
         """
-        if self._writes is not None:
-            self._writes.add()
         if change is not None and self._took_over(change):
             self._extend_if_due()
             return
@@ -280,50 +283,92 @@ class Service:
                     self.current = self.current.advanced(same)
 
     def _took_over(self, change: Changes) -> bool:
-        """Take over a write of this process, without reading it back, if nothing else is new."""
+        """Take over a write of this process, without reading it back, if its table has no other."""
         with self._changing:
-            cursor, behind = self.current.cursor, self.written - self.caught_up_with
-            after = cursor.after(change.cursor)
-            alone = self.state_answers and behind <= 1 and after is not None
-            if alone and after is not None:
-                self.current = self.current.advanced(replace(change, cursor=after))
-                self.caught_up_with += behind
-        return alone
+            after = self.current.cursor.after(change.cursor)
+            if after is None or not self.state_answers:
+                return False
+            self.current = self.current.advanced(replace(change, cursor=after))
+        return True
 
     def _sync(self) -> None:
         """Read page by page; each is taken over if nothing else was taken over meanwhile."""
         while True:
-            written = self.written  # before the read: what comes during it may be missed by it
             before = self.current
-            changes = self._read(before.cursor)
+            with self.waiting():
+                changes = self.store.changes(before.cursor, _AT_ONCE, _AT_ONCE)
             with self._changing:
                 if changes and self.current is not before:
                     continue
                 if changes:
                     self.current = before.advanced(changes)
                 if _is_last(changes):
-                    self.caught_up_with = max(self.caught_up_with, written)
                     return
-
-    def _read(self, cursor: Cursor) -> Changes:
-        """A page of changes, in the sight of `state` while it is waited for."""
-        waiting = object()
-        self._syncs[waiting] = time.monotonic()
-        try:
-            return self.store.changes(cursor, _AT_ONCE, _AT_ONCE)
-        finally:
-            del self._syncs[waiting]
 
     def _swap_in(self, loaded: Snapshot, pause: Pause = no_pause) -> None:
         """Answer from another snapshot, once it holds all that the current one does."""
         while True:
-            written, before = self.written, self.current
+            before = self.current
             loaded = self._caught_up(loaded, pause)
             with self._changing:
                 if self.current is before:
                     self.current = loaded
-                    self.caught_up_with = max(self.caught_up_with, written)
                     return
+
+    @property
+    def _configured(self) -> str:
+        return self.settings.bundle.absolute().name
+
+    def _first(self) -> tuple[BundleInService | None, Snapshot]:
+        """What to begin with: what the last reload named, else the configured bundle."""
+        served = self.store.bundle(self._configured)
+        if served is not None and served.name is not None:
+            try:
+                snapshot = self._load(bundle_folder(self.settings.bundle, served.name))
+            except TwoTowerError as error:
+                if isinstance(error, StateUnavailableError):
+                    raise
+                logger.error(
+                    "the configured bundle is served, not %s of the last reload: %s",
+                    served.name, error,
+                )  # fmt: skip
+            else:
+                logger.info("beginning with %s, which the last reload named", served.name)
+                return served, snapshot
+        return served, self._load(self.settings.bundle)
+
+    def _follow_if_due(self) -> None:
+        """Load what another service's reload named, in a thread."""
+        served = self.store.bundle(self._configured)
+        if served is None or served == self._served or not self._loading.acquire(blocking=False):
+            return
+        threading.Thread(target=self._follow, name="twotower-reload", daemon=True).start()
+
+    def _follow(self) -> None:
+        try:
+            served = self.store.bundle(self._configured)  # meanwhile it may be this one's own
+            if served is None or served == self._served:
+                return
+            self._served = served  # not tried again, where it is broken
+            self._swap_in(self._loaded(bundle_folder(self.settings.bundle, served.name)))
+        except Exception as error:
+            logger.error("the old bundle goes on, the new one cannot be used", exc_info=error)
+            self.on_follow(False)
+        else:
+            logger.info("now serving %s", self.manifest.model_version)
+            self.on_follow(True)
+        finally:
+            self._loading.release()
+        trim_memory(thorough=False)
+        with suppress(StateUnavailableError):  # the next sync sees it
+            self._follow_if_due()
+
+    def _loaded(self, folder: Path) -> Snapshot:
+        """A bundle to swap in, loaded beside the requests."""
+        try:
+            return self._load(folder, Throttle(_RELOAD_SHARE))
+        except ArtefactError as error:
+            raise ArtefactError(without_path(str(error), folder)) from None
 
     def _refuse_if_replaced(self) -> None:
         if self._replaced:
@@ -352,7 +397,7 @@ class Service:
 
     def _read_anew(self) -> None:
         try:
-            with self._reloading:
+            with self._loading:
                 pause = Throttle(_RELOAD_SHARE)
                 self.store.reopen()
                 start = self.store.start(self.settings.events_in_memory)

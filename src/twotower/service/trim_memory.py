@@ -5,7 +5,7 @@ import gc
 import sys
 
 
-def settle(thorough: bool = True) -> None:
+def trim_memory(thorough: bool = True) -> None:
     """Collect garbage, and give its memory back to the machine.
 
     What is left stays, most likely: the collector is told not to walk through it again, which

@@ -63,13 +63,12 @@ class Running:
         self.address = f"http://127.0.0.1:{found.group(1)}"
         self._clients: list[httpx.Client] = []
 
-    def client(self, number: int | None = None) -> httpx.Client:
-        """One with a connection of its own: to that process, where there are several."""
+    def client(self, beside: httpx.Client | None = None, same: bool = False) -> httpx.Client:
+        """One with a connection of its own: to another process than that, or to the same."""
         while True:
             client = httpx.Client(base_url=self.address, headers=self._headers, timeout=60)
             self._clients.append(client)
-            answer = client.get("/health")
-            if number is None or answer.headers["x-process"] == str(number):
+            if beside is None or same == (process(client) == process(beside)):
                 return client
 
     def end(self) -> float:
@@ -85,6 +84,10 @@ class Running:
         self.process.wait()
         for client in self._clients:
             client.close()
+
+
+def process(client: httpx.Client) -> str:
+    return client.get("/health").headers["x-process"]
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ def run(open_folder) -> Iterator[Callable[..., Running]]:
 
 def event(name: str) -> dict[str, Any]:
     return {"events": [{"event_id": name, "user_id": "bob", "item_id": "item-01", "kind": "view",
-                        "occurred_at": 1}]}  # fmt: skip
+                        "occurred_at": 1_700_000_000_000}]}  # fmt: skip
 
 
 def timed(call: Callable[[], httpx.Response]) -> tuple[int, float]:
@@ -197,8 +200,9 @@ def network(postgres) -> Iterator[Network]:
 
 def test_reads_of_two_processes_go_on_while_the_database_is_frozen(run, postgres) -> None:
     service = run(postgres.new_database(), processes=2)
-    writer, watcher = service.client(0), service.client(1)
-    readers = [service.client(1) for _ in range(4)]
+    writer = service.client()
+    watcher = service.client(beside=writer)
+    readers = [service.client(beside=watcher, same=True) for _ in range(4)]
     assert writer.post("/v1/events", json=event("before")).status_code == 200
     assert until(lambda: watcher.get("/ready").json()["state"] == "up")
 

@@ -67,24 +67,30 @@ class Process:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def client_of_each(self, count: int = 2) -> dict[int, Client]:
-        """A client whose connection stays with that process, for each of them."""
+        """By pid: a client whose connection stays with that process."""
         found: dict[int, Client] = {}
         deadline = time.monotonic() + 30
         while len(found) < count and time.monotonic() < deadline:
             client = self.client()
-            number = int(client._http.get("/health").headers["x-process"])
-            if found.setdefault(number, client) is not client:
+            pid = int(client._http.get("/health").headers["x-process"])
+            if found.setdefault(pid, client) is not client:
                 client.close()
-        assert sorted(found) == list(range(count))
+        assert len(found) == count
         return found
 
-    def pids(self) -> dict[int, int]:
-        """Of several processes: the newest of each number that answered."""
-        return {
-            line["process"]: line["pid"]
-            for line in self.lines()
-            if line["message"] == "a process answers"
-        }
+    def pids(self) -> list[int]:
+        """Of several processes: those that answered and have not been replaced, oldest first."""
+        pids: list[int] = []
+        for line in self.lines():
+            if line["message"] == "a process answers":
+                pids.append(line["process"])
+            if line["message"] == "a process ended and is replaced":
+                pids.remove(line["process"])
+        return pids
+
+    def wait_for_replacement(self, pid: int) -> bool:
+        """Whether two processes answer, and none of them has that pid."""
+        return until(lambda: len(self.pids()) == 2 and pid not in self.pids())
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> int:
         self.process.send_signal(how)
@@ -127,7 +133,8 @@ def test_it_starts_answers_and_drains_on_sigterm(folder, processes) -> None:
     lines = service.lines()
     assert "stopped" in [line["message"] for line in lines]
     assert all(service.key not in str(line) for line in lines)
-    assert {line.get("process") for line in lines} == ({None} if processes == 1 else {None, 0, 1})
+    named = {line["process"] for line in lines if "process" in line}
+    assert len(named) == (0 if processes == 1 else 2)
     again = Process(folder)
     try:
         with again.client() as client:
@@ -260,6 +267,7 @@ def two(folder, monkeypatch) -> Iterator[Process]:
     """Two processes that look into the database for each other's writes when told, not in time."""
     monkeypatch.setenv("TWOTOWER_POLL_S", "3600")
     service = Process(folder, None, "--processes", 2)
+    assert len(service.pids()) == 2
     yield service
     if service.process.poll() is None:
         service.stop(signal.SIGTERM)
@@ -281,7 +289,7 @@ def until(true: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def test_what_one_process_acknowledged_the_others_answer_with(two) -> None:
-    clients = two.client_of_each()
+    clients = dict(enumerate(two.client_of_each().values()))
     before = {number: one.recommend("bob", ["item-05"]) for number, one in clients.items()}
     assert before[0] == before[1]
     for number in range(20):
@@ -338,7 +346,9 @@ def counted(client: Client) -> dict[Any, float]:
 def test_the_other_process_follows_a_reload(two, folder, open_contents, weights) -> None:
     other = {name: array + 1 for name, array in weights.items()}
     save_bundle(folder / "next", open_contents, other)
-    clients = two.client_of_each()
+    by_pid = two.client_of_each()
+    kept, killed = by_pid
+    clients = list(by_pid.values())
     old = clients[0].model()["model_version"]
     new = clients[0].reload("next")["model_version"]
     assert new != old
@@ -347,10 +357,10 @@ def test_the_other_process_follows_a_reload(two, folder, open_contents, weights)
     assert counted(clients[1])["twotower_model", ("version", old)] == 0
 
     # One that takes the place of another begins with what is served, not with what was configured.
-    pid = two.pids()[1]
-    os.kill(pid, signal.SIGKILL)
-    assert until(lambda: two.pids()[1] != pid)
-    with two.client_of_each()[1] as replaced:
+    os.kill(killed, signal.SIGKILL)
+    assert two.wait_for_replacement(killed)
+    by_pid = two.client_of_each()
+    with by_pid[next(pid for pid in by_pid if pid != kept)] as replaced:
         assert replaced.model()["model_version"] == new
         assert replaced.reload()["model_version"] == old
     assert until(lambda: clients[0].model()["model_version"] == old)
@@ -394,9 +404,9 @@ def test_a_killed_process_is_replaced_and_nothing_acknowledged_is_lost(two) -> N
     for _ in range(2):
         busy = len(events) + 20
         assert until(lambda busy=busy: len(events) > busy)
-        pids = two.pids()
-        os.kill(pids[0], signal.SIGKILL)
-        assert until(lambda pids=pids: two.pids()[0] != pids[0])
+        pid = two.pids()[0]
+        os.kill(pid, signal.SIGKILL)
+        assert two.wait_for_replacement(pid)
         assert two.process.poll() is None
     done.set()
     for thread in writers:
@@ -421,6 +431,6 @@ def test_no_process_outlives_its_supervisor_and_none_joins_others(two, folder) -
     )  # fmt: skip
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
-    pids = two.pids().values()
+    pids = two.pids()
     two.stop(signal.SIGKILL)
     assert until(lambda: all(gone(pid) for pid in pids))

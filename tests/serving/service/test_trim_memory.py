@@ -1,7 +1,7 @@
 import gc
 import weakref
 
-from twotower.service.trim_memory import settle
+from twotower.service.trim_memory import trim_memory
 
 
 class Node:
@@ -14,11 +14,11 @@ class Node:
 def test_what_was_frozen_and_is_not_needed_any_more_is_freed() -> None:
     node = Node()
     freed = weakref.ref(node)
-    settle()
+    trim_memory()
     assert gc.get_freeze_count() > 0
     del node
     gc.collect()
     assert freed() is not None  # frozen: the collector does not look
-    settle()
+    trim_memory()
     assert freed() is None
     gc.unfreeze()

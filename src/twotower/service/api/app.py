@@ -6,6 +6,8 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -17,14 +19,14 @@ from twotower import __version__
 from twotower.errors import TwoTowerError
 from twotower.service.api import items, operations, recommend
 from twotower.service.api.auth import KeysFile
+from twotower.service.api.connections import CONNECTION_LIMITS, ConnectionLimits
 from twotower.service.api.context import Context
 from twotower.service.api.limits import BodyLimit
 from twotower.service.api.metrics import Metrics
 from twotower.service.api.middleware import Envelope
 from twotower.service.api.problems import Problem, on_http_error, on_our_error, on_validation_error
-from twotower.service.api.read_your_writes import CatchingUp, look
+from twotower.service.api.read_your_writes import ReadYourWrites, sync
 from twotower.service.api.routes import RefusedError, on_refused
-from twotower.service.api.worker import Sibling
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateUnavailableError
@@ -32,11 +34,11 @@ from twotower.service.state import StateUnavailableError
 logger = logging.getLogger(__name__)
 
 _LAST_S: Final = 1.0
-"""What a look into the database, and then its connections, get to end when the service does."""
+"""What a read of the database, and then its connections, get to end when the service does."""
 
 
 def create_app(
-    settings: ServeSettings, service: Service | None = None, sibling: Sibling | None = None
+    settings: ServeSettings, service: Service | None = None, metrics_folder: Path | None = None
 ) -> FastAPI:
     """The service over HTTP.
 
@@ -46,16 +48,15 @@ def create_app(
         How it runs.
     service
         What answers; by default it is loaded when the app starts. The app closes it at its end.
-    sibling
-        Where several processes are one service: this one of them.
+    metrics_folder
+        Where several processes are one service: the folder of their metrics, see `Metrics`.
 
     Raises
     ------
     InputError
         Where the keys file cannot be used.
     """
-    metrics = Metrics(None if sibling is None else sibling.place.metrics)
-    shared = Context(settings, metrics, service, sibling)
+    shared = Context(settings, Metrics(metrics_folder), service)
     keys = KeysFile(settings.keys_file)
     app = FastAPI(
         title="twotower",
@@ -76,30 +77,33 @@ def create_app(
     ):
         app.add_exception_handler(kind, handler)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
-    if sibling is not None:
-        app.add_middleware(CatchingUp, context=shared, number=sibling.place.number)
+    if metrics_folder is not None:
+        app.add_middleware(ReadYourWrites, context=shared)
     app.add_middleware(Envelope, context=shared, keys=keys)
     _describe_problems(app)
     return app
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     shared: Context = app.state.context
     shared.workers = ThreadPoolExecutor(shared.settings.workers, "twotower-worker")
     shared.writers = ThreadPoolExecutor(shared.settings.workers, "twotower-writer")
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
+    shared.service.on_follow = partial(shared.metrics.followed, shared.service)
     app.state.keys.log_warnings()
     logger.info("serving %s", shared.service.manifest.model_version)
-    if shared.sibling is not None:
-        shared.metrics.note(shared.service)
-        shared.sibling.listen(shared.service, shared.metrics)
+    shared.metrics.note(shared.service)
+    refused = partial(shared.metrics.answered, "none", seconds=0.0)
+    limits = ConnectionLimits.of(shared.settings, refused)
+    sweeping = asyncio.create_task(limits.sweep())
     stopping = asyncio.Event()
     following = asyncio.create_task(_follow(shared, shared.service, stopping))
     try:
-        yield
+        yield {CONNECTION_LIMITS: limits}
     finally:
+        sweeping.cancel()
         stopping.set()
         await asyncio.wait([following], timeout=_LAST_S)
         for threads in (shared.workers, shared.writers):
@@ -118,12 +122,11 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
             await asyncio.wait_for(stopping.wait(), shared.settings.poll_s)
         if stopping.is_set():
             return
-        await look(service)
+        await sync(service)
         if service.state == "down":
             with contextlib.suppress(StateUnavailableError):
                 await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
-        if shared.sibling is not None:  # whichever process is asked for the metrics
-            shared.metrics.note(service)
+        shared.metrics.note(service)  # whichever process is asked for the metrics
 
 
 def _describe_problems(app: FastAPI) -> None:

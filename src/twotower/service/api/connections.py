@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from twotower.service.api.problems import MEDIA_TYPE, problem
@@ -21,6 +20,8 @@ from twotower.service.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
+CONNECTION_LIMITS: Final = "connection_limits"
+"""Where the state of the app's lifespan holds its `ConnectionLimits`."""
 _QUIET_S: Final = 10
 """Seconds between two log lines about one kind of refused connection."""
 _SPARE_FILES: Final = 100
@@ -43,12 +44,15 @@ class ConnectionLimits:
         Most open connections.
     refused
         Called with the status of each request that is refused here.
+    open
+        The open connections.
     """
 
     header_bytes: int
     wait_s: float
     connections: int
     refused: Callable[[int], None] = lambda _: None
+    open: "set[BoundedHttpProtocol]" = field(default_factory=set)
     _last_line: dict[str, float] = field(default_factory=dict)
     _unlogged: dict[str, int] = field(default_factory=dict)
 
@@ -65,6 +69,14 @@ class ConnectionLimits:
                 most, settings.max_connections,
             )  # fmt: skip
         return cls(settings.max_header_bytes, settings.header_timeout_s, most, refused)
+
+    async def sweep(self) -> None:
+        """Look once a second for clients that took too long; ends when it is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1)
+            for connection in list(self.open):
+                connection.sweep(loop.time())
 
     def log(self, what: str) -> None:
         """Log that a connection was refused, in at most one line each ten seconds and kind."""
@@ -85,9 +97,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         When this process began to wait for the client, or None while it does not.
     """
 
-    def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._limits = limits
+        self._limits: ConnectionLimits = self.app_state[CONNECTION_LIMITS]
         self._not_body = 0  # bytes in a row that are neither body nor the end of a header
         self._in_header = True
         self._unsent = 0
@@ -109,18 +121,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         A connection that never brought a request goes before one that did.
         """
         super().connection_made(transport)
+        self._limits.open.add(self)
         self.waiting_since = self.loop.time()
-        if len(self.connections) <= self._limits.connections:
+        if len(self._limits.open) <= self._limits.connections:
             return
-        idle = [
-            connection
-            for connection in self.connections
-            if isinstance(connection, BoundedHttpProtocol)
-            and connection is not self
-            and connection.is_idle
-        ]
+        idle = [other for other in self._limits.open if other is not self and other.is_idle]
         if idle:
-            oldest = min(idle, key=lambda idle: (idle.has_answered, idle.waiting_since or 0.0))
+            oldest = min(idle, key=lambda each: (each.has_answered, each.waiting_since or 0.0))
             self._limits.log("idle connections were closed to make room for others")
             oldest.close()
         else:
@@ -129,6 +136,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 503, f"more than {self._limits.connections:,} connections are open",
                 "try again in a second",
             )  # fmt: skip
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._limits.open.discard(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, in pieces that are no longer than what is left of the bound."""
@@ -200,23 +212,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def close(self) -> None:
         """Close the connection. It counts no more, whether or not the client takes note."""
         self.connections.discard(self)
+        self._limits.open.discard(self)
         if self.transport.get_write_buffer_size():  # else it would stay open until that is read
             self.transport.abort()
         else:
             self.transport.close()
-
-
-class BoundedServer(uvicorn.Server):
-    """A server that looks once a second for clients that took too long."""
-
-    async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second."""
-        if counter % 10 == 0:
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedHttpProtocol):
-                    connection.sweep(now)
-        return await super().on_tick(counter)
 
 
 def _with_files_for(connections: int) -> int:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from twotower.service.api.metrics import Metrics
-from twotower.service.api.worker import Sibling
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 
@@ -34,8 +33,6 @@ class Context:
         What is counted.
     service
         What answers; None until it is loaded.
-    sibling
-        Where several processes are one service: this one of them.
     workers
         The threads for what takes longer than a millisecond.
     writers
@@ -45,7 +42,6 @@ class Context:
     settings: ServeSettings
     metrics: Metrics
     service: Service | None = None
-    sibling: Sibling | None = None
     workers: ThreadPoolExecutor | None = None
     writers: ThreadPoolExecutor | None = None
 

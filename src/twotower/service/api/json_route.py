@@ -1,11 +1,12 @@
 """Fast JSON routes: bodies are validated without the framework's dependency resolution."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property
-from inspect import signature
+from inspect import iscoroutinefunction, isfunction, signature
 from typing import Any, Final, get_type_hints
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -28,35 +29,54 @@ class JsonRoute(APIRoute):
     request. What does not fit FastAPI refuses, in its own words. Only for endpoints that take a
     model and the request and answer with a response; the others are FastAPI's alone.
 
-    Attributes
-    ----------
-    checks
-        The route's dependencies, asked before anything is read, whatever its content type.
+    Every dependency of the route is asked first, whatever the content type. Where one takes more
+    than the request, or the route belongs to a router that an app includes, which may add
+    dependencies of its own, all is left to FastAPI.
     """
 
     def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         model = _body(endpoint)
         self._body = None if model is None else TypeAdapter(model)
-        self.checks = [check.dependency for check in options.get("dependencies") or ()]
+        self._router: object = None  # the app's, where that holds the route itself
 
     @property
     def is_direct(self) -> bool:
         """Whether bodies that fit go straight to the endpoint."""
-        return self._body is not None
+        return self._body is not None and self.checks is not None
+
+    @cached_property
+    def checks(self) -> list[Callable[[Request], Awaitable[object]]] | None:
+        """The route's dependencies; None where one of them is not a coroutine of the request."""
+        found = []
+        for dependency in self.dependant.dependencies:
+            call = dependency.call
+            takes_request = dependency.request_param_name or dependency.http_connection_param_name
+            if (
+                call is None
+                or not takes_request
+                or len(signature(call).parameters) != 1
+                or not iscoroutinefunction(call if isfunction(call) else type(call).__call__)
+            ):
+                return None
+            found.append(call)
+        return found
 
     @cached_property
     def parameters(self) -> dict[str, None]:
-        """Names of what the route takes in its query."""
-        return dict.fromkeys(field.alias for field in self.dependant.query_params)
+        """Names of what the route and its dependencies take in its query."""
+        return dict.fromkeys(_query_names(self.dependant))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["method"] not in (self.methods or ()):
+        if scope["router"] is not self._router:
+            routes = scope["router"].routes
+            self._router = scope["router"] if any(route is self for route in routes) else None
+        if self._router is None or scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)
-        for check in self.checks:
+        for check in self.checks or ():
             await check(request)
         if scope["query_string"] and scope["path"] not in OPEN_TO_ALL:
             self._check_query(request)
@@ -64,7 +84,7 @@ class JsonRoute(APIRoute):
             await super().handle(scope, receive, send)
             return
         body = await request.body()
-        if self._body is None or _JSON not in scope["headers"]:
+        if self._body is None or self.checks is None or _JSON not in scope["headers"]:
             await super().handle(scope, _again(body), send)
             return
         try:
@@ -106,6 +126,12 @@ def _body(endpoint: Endpoint) -> type[BaseModel] | None:
     if len(kinds) == 2 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
         return kinds[0] if kinds[1] is Request else None
     return None
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for dependency in dependant.dependencies:
+        yield from _query_names(dependency)
 
 
 def _again(body: bytes) -> Receive:

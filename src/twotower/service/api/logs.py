@@ -44,12 +44,27 @@ def described(error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__, "at": places[-8:]}
 
 
-def configure_logging(level: str = "INFO") -> None:
+class WithFields(logging.Filter):
+    """Adds fields to every line of the log."""
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__()
+        self._fields = fields
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add them; every line passes."""
+        record.__dict__["fields"] = {**getattr(record, "fields", {}), **self._fields}
+        return True
+
+
+def configure_logging(fields: WithFields | None = None, level: str = "INFO") -> None:
     """Send this package's and uvicorn's logs to standard error as JSON lines."""
     # No line holds these, and to find them takes a fifth of a line's time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    if fields is not None:
+        handler.addFilter(fields)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

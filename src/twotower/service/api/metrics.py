@@ -121,6 +121,11 @@ class Metrics:
         self._users("new").inc(users - known)
         self._candidates.observe(candidates)
 
+    def followed(self, service: Service, swapped: bool) -> None:
+        """Count a reload of another process or service, which this one followed or could not."""
+        self.reloads.labels("followed" if swapped else "refused").inc()
+        self.note(service)
+
     def note(self, service: Service) -> None:
         """Set what is measured rather than counted."""
         pipeline, version = service.pipeline, service.manifest.model_version

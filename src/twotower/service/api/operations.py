@@ -1,7 +1,5 @@
 """Operations routes: health, readiness, model, metrics, reload."""
 
-from functools import partial
-
 import numpy as np
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -75,18 +73,16 @@ async def metrics(request: Request) -> Response:
 async def reload(wanted: ReloadRequest, request: Request) -> Response:
     """Verify a bundle, try it, swap it in. Until then, and if it is bad, the old one answers.
 
-    Where several processes are the service, the others follow within seconds.
+    Other processes and services over the same database follow within seconds.
     """
     shared, service = served(request)
-    swap = service.reload if shared.sibling is None else partial(shared.sibling.reload, service)
     try:
-        await shared.in_thread(swap, wanted.bundle)
+        await shared.in_thread(service.reload, wanted.bundle)
     except TwoTowerError:
         shared.metrics.reloads.labels("refused").inc()
         raise
     shared.metrics.reloads.labels("swapped").inc()
-    if shared.sibling is not None:
-        shared.metrics.note(service)
+    shared.metrics.note(service)
     return fast(_described(service))
 
 

@@ -1,7 +1,11 @@
-"""Whatever another process of the service acknowledged is in every answer that begins later."""
+"""Read-your-writes middleware: an answer holds every write acknowledged before its request."""
 
 import asyncio
 import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,12 +17,12 @@ from twotower.service.state import StateUnavailableError
 logger = logging.getLogger(__name__)
 
 
-class CatchingUp:
-    """Lets a request wait until the process has taken over what the others had written before it.
+class ReadYourWrites:
+    """Syncs a process with its database before a request, where that was written to.
 
-    Only where there are several processes. While nothing is written it costs a look at a number. A
-    database that does not answer within `SYNC_S` is waited for no longer: answers come from memory,
-    and `Service.state` is ``stale``.
+    Only where there are several processes. What other processes, services and machines
+    acknowledged is in every answer that begins later. A database that does not answer within
+    `SYNC_S` is waited for no longer: answers come from memory, and `Service.state` is ``stale``.
 
     Parameters
     ----------
@@ -26,59 +30,94 @@ class CatchingUp:
         The app.
     context
         What all requests share.
-    number
-        Of this process, which every answer names in the header ``x-process``.
     """
 
-    def __init__(self, app: ASGIApp, context: Context, number: int) -> None:
+    def __init__(self, app: ASGIApp, context: Context) -> None:
         self._app = app
         self._context = context
-        self._header = (b"x-process", str(number).encode())
-        self._running: asyncio.Task[None] | None = None
-        self._began = 0.0
+        self._header = (b"x-process", str(os.getpid()).encode())
+        self._version: object = None  # of the database, when it was last synced with
+        self._look: _Look | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request; the header ``x-process`` names the process."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         service = self._context.service
         if service is not None and scope["path"].startswith("/v1/"):
-            written = service.written
-            if service.caught_up_with < written:
-                await self._catch_up(service, written)
+            if service.store.file_watch is not None:
+                await self._sync_with_file(service)
+            else:
+                await self._wait_for_server(service)
+        await self._app(scope, receive, partial(self._answer, send))
 
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), self._header]
-            await send(message)
+    async def _answer(self, send: Send, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), self._header]
+        await send(message)
 
-        await self._app(scope, receive, answer)
-
-    async def _catch_up(self, service: Service, written: int) -> None:
-        """Wait until so many writes are taken over. Requests that wait share one look."""
-        if service.store.is_local:  # there is no waiting
-            await look(service)
+    async def _sync_with_file(self, service: Service) -> None:
+        watch = service.store.file_watch
+        assert watch is not None
+        try:
+            version = watch.version()
+        except StateUnavailableError:
+            if service.state_answers:  # says so, once; `poll_s` sees when it is back
+                await sync(service)
             return
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + SYNC_S
-        for _ in range(2):  # the look that is under way may have begun too early
-            if self._running is None or self._running.done():
-                self._running = asyncio.create_task(look(service))
-                self._began = loop.time()
-            patience = min(deadline, self._began + SYNC_S) - loop.time()
-            await asyncio.wait([self._running], timeout=max(0.0, patience))
-            if service.caught_up_with >= written or not self._running.done():
+        if version != self._version:
+            self._version = version
+            await sync(service)
+
+    async def _wait_for_server(self, service: Service) -> None:
+        """Wait for a look that began after the request came. Requests that wait share one."""
+        arrived = time.monotonic()
+        while True:
+            if self._look is None or self._look.task.done():
+                self._look = _Look(partial(self._sync_with_server, service))
+            look = self._look
+            since = arrived if look.began is None else min(arrived, look.began)
+            patience = since + SYNC_S - time.monotonic()
+            await asyncio.wait([look.task], timeout=max(0.0, patience))
+            if look.began is None or look.began >= arrived or not look.task.done():
                 return
 
+    async def _sync_with_server(self, service: Service) -> None:
+        watch = service.store.server_watch
+        if watch is None:  # a database in memory
+            return
+        try:
+            with service.waiting():
+                version = await watch.version()
+        except StateUnavailableError:
+            if service.state_answers:
+                await sync(service)
+            return
+        if version != self._version or not service.state_answers:
+            await sync(service)
+            self._version = version
 
-async def look(service: Service) -> None:
+
+class _Look:
+    """A task, and when it began to run."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.began: float | None = None
+        self.task = asyncio.create_task(self._run(work))
+
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.began = time.monotonic()
+        await work()
+
+
+async def sync(service: Service) -> None:
     """Take over what was written, and log when the database goes and comes.
 
     Not in one of the workers that batches may hold: every request may be waiting for this. A file
-    is read here and now: by a thread it takes several times as long, since the two hand the
+    is read on the event loop: in a thread it takes several times as long, since the two hand the
     interpreter to each other with every call of the database. A locked file would hold up all
-    requests: where the last look was in vain, the next is by a thread.
+    requests: where the last sync was in vain, the next is in a thread.
     """
     before = service.state_answers
     try:

@@ -1,13 +1,15 @@
-"""Run the app until it is told to stop."""
+"""HTTP server: runs the app in this process, or in several workers, until it is told to stop."""
 
-import asyncio
 import importlib.util
 import logging
 import math
+import os
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Final, cast
+from pathlib import Path
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,13 +17,14 @@ from threadpoolctl import threadpool_limits
 
 from twotower.errors import TwoTowerError
 from twotower.service.api.app import create_app
-from twotower.service.api.connections import BoundedHttpProtocol, BoundedServer, ConnectionLimits
-from twotower.service.api.logs import configure_logging
-from twotower.service.api.supervisor import supervise
-from twotower.service.api.worker import Numbered, Place, Sibling
+from twotower.service.api.connections import BoundedHttpProtocol
+from twotower.service.api.limits import share_of_one
+from twotower.service.api.logs import WithFields, configure_logging
+from twotower.service.api.metrics_folder import metrics_folder
+from twotower.service.api.workers import end_with_supervisor, report_failure, run_workers
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
-from twotower.service.trim_memory import settle
+from twotower.service.trim_memory import trim_memory
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,8 @@ def serve(settings: ServeSettings) -> None:
     """Load the bundle, listen, and answer until SIGTERM or SIGINT.
 
     Then no connection is accepted any more, and requests in progress get
-    `ServeSettings.drain_s` to end. With `ServeSettings.processes` there are as many processes that
-    do so, and this one looks after them.
+    `ServeSettings.drain_s` to end. With `ServeSettings.processes` there are as many workers that
+    do so, and this process supervises them.
 
     Raises
     ------
@@ -44,52 +47,43 @@ def serve(settings: ServeSettings) -> None:
         Where the bundle, the database or the keys cannot be used: before anything listens.
     """
     if settings.processes > 1:
-        supervise(settings, _answer_as_one_of_several)
-    else:
-        _answer(settings)
-
-
-def _answer_as_one_of_several(settings: ServeSettings, place: Place) -> None:
-    """What each process does. It says to the supervisor alone why it cannot start."""
+        with metrics_folder() as folder:
+            make = partial(_worker_app, share_of_one(settings), folder)
+            run_workers(server_config(make, settings), settings, folder)
+        return
+    app = _loaded_app(settings)
     configure_logging()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(Numbered(place.number))
-    sibling = Sibling(place)
+    _Server(server_config(lambda: app, settings)).run()
+
+
+def _worker_app(settings: ServeSettings, folder: Path) -> FastAPI:
+    """The app of one worker, loaded; where that cannot be, its supervisor is told and it ends.
+
+    Parameters
+    ----------
+    settings
+        Its share of the service's.
+    folder
+        Of all workers' metrics.
+    """
+    configure_logging(WithFields(process=os.getpid()))
+    end_with_supervisor()
     try:
-        _answer(settings, sibling)
+        return _loaded_app(settings, folder)
     except (TwoTowerError, OSError) as error:
-        sibling.say("failed", str(error))
+        report_failure(folder, error)
         raise SystemExit(2) from None
 
 
-def _answer(settings: ServeSettings, sibling: Sibling | None = None) -> None:
-    sys.setswitchinterval(_SWITCH_S)
-    if sibling is None:
-        app = create_app(settings, Service(settings))
-    else:
-        app = create_app(settings, Service(settings, sibling.writes, sibling.bundle), sibling)
-    settle()
-    if sibling is None:
-        configure_logging()
-    config = server_config(app, settings)
-    # A request is too small to share out: threads that wait for each other would take the cores
-    # from other requests.
-    with threadpool_limits(settings.threads):
-        if sibling is None:
-            _Announced(config).run()
-        else:
-            _Reported(config, sibling).run(sibling.sockets())
-
-
-def server_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
-    """How uvicorn runs the app."""
-    metrics = app.state.context.metrics
-    limits = ConnectionLimits.of(settings, lambda status: metrics.answered("none", status, 0.0))
+def server_config(app: Callable[[], FastAPI], settings: ServeSettings) -> uvicorn.Config:
+    """How uvicorn runs an app, which ``app`` makes."""
     return uvicorn.Config(
         app,
+        factory=True,
         host=settings.host,
         port=settings.port,
-        http=cast(type[asyncio.Protocol], partial(BoundedHttpProtocol, limits=limits)),
+        workers=settings.processes,
+        http=BoundedHttpProtocol,
         proxy_headers=settings.forwarded_allow_ips is not None,
         forwarded_allow_ips=settings.forwarded_allow_ips,
         log_config=None,
@@ -99,30 +93,28 @@ def server_config(app: FastAPI, settings: ServeSettings) -> uvicorn.Config:
         ws="none",
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
         timeout_graceful_shutdown=math.ceil(settings.drain_s),
+        timeout_worker_healthcheck=math.ceil(settings.reload_timeout_s),  # of a restart by SIGHUP
     )
 
 
-class _Announced(BoundedServer):
+def _loaded_app(settings: ServeSettings, folder: Path | None = None) -> FastAPI:
+    sys.setswitchinterval(_SWITCH_S)
+    app = create_app(settings, Service(settings), folder)
+    # A request is too small to share out: threads that wait for each other would take the cores
+    # from other requests.
+    threadpool_limits(settings.threads)
+    trim_memory()
+    return app
+
+
+class _Server(uvicorn.Server):
     """Says where it listens, also where it was asked for any free port."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
         for server in getattr(self, "servers", ()):
-            for one in server.sockets:
-                host, port = one.getsockname()[:2]
+            for listening in server.sockets:
+                host, port = listening.getsockname()[:2]
                 fields = {"host": host, "port": port}
                 logger.info("listening", extra={"fields": fields})
-
-
-class _Reported(BoundedServer):
-    """Tells the supervisor when it listens."""
-
-    def __init__(self, config: uvicorn.Config, sibling: Sibling) -> None:
-        super().__init__(config)
-        self._sibling = sibling
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
-        await super().startup(sockets)
-        self._sibling.say("ready")

@@ -1,14 +1,23 @@
-"""What changes while a bundle is served: items added, availability, and events."""
+"""What changes while a bundle is served: items, availability, events, the bundle in service."""
 
 from twotower.service.state.errors import (
     StateConflictError,
     StateReplacedError,
     StateUnavailableError,
 )
-from twotower.service.state.records import Changes, Cursor, Event, EventKind, ItemFields, StoredItem
+from twotower.service.state.records import (
+    BundleInService,
+    Changes,
+    Cursor,
+    Event,
+    EventKind,
+    ItemFields,
+    StoredItem,
+)
 from twotower.service.state.store import StateStore
 
 __all__ = [
+    "BundleInService",
     "Changes",
     "Cursor",
     "Event",

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL on which no wait is endless."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -37,6 +37,45 @@ def postgresql_engine(url: URL, wait_s: float) -> Engine:
     wait_s
         What a statement, and the wait for a lock, may take.
     """
+    parameters, given = _parameters(url, wait_s)
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg", query=given),
+        pool_timeout=wait_s,
+        connect_args=parameters,
+    )
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "checkout", _ping)
+    return engine
+
+
+def async_connector(
+    url: URL, wait_s: float
+) -> Callable[[], Coroutine[Any, Any, "BoundedAsyncConnection"]]:
+    """What opens a connection for an event loop, on which no wait is endless either.
+
+    Parameters
+    ----------
+    url
+        The database.
+    wait_s
+        What a statement may take.
+    """
+    parameters, given = _parameters(url, wait_s)
+
+    async def connect() -> BoundedAsyncConnection:
+        connection = await BoundedAsyncConnection.connect(
+            url.set(drivername="postgresql", query=given).render_as_string(hide_password=False),
+            autocommit=True,
+            **parameters,
+        )
+        connection.wait_s = wait_s
+        return connection
+
+    return connect
+
+
+def _parameters(url: URL, wait_s: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Connection parameters that bound every wait, and those of the URL, which win."""
     wait_ms = int(1000 * wait_s)
     limits = {
         "statement_timeout": wait_ms,
@@ -53,14 +92,7 @@ def postgresql_engine(url: URL, wait_s: float) -> Engine:
         "tcp_user_timeout": wait_ms,
         "options": f"{options} {given.pop('options', '')}".strip(),
     }
-    engine = create_engine(
-        url.set(drivername="postgresql+psycopg", query=given),
-        pool_timeout=wait_s,
-        connect_args={name: value for name, value in settings.items() if name not in given},
-    )
-    event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "checkout", _ping)
-    return engine
+    return {name: value for name, value in settings.items() if name not in given}, given
 
 
 class BoundedConnection(psycopg.Connection[Any]):
@@ -76,6 +108,21 @@ class BoundedConnection(psycopg.Connection[Any]):
             return super().wait(gen, *args, **options)
         try:
             return super().wait(_ending(gen, moment), *args, **options)
+        except _OverdueError:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("no answer in time") from None
+
+
+class BoundedAsyncConnection(psycopg.AsyncConnection[Any]):
+    """A connection of an event loop, each wait of which takes at most ``wait_s`` seconds."""
+
+    wait_s: float = _PING_S
+
+    async def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """As psycopg's; `psycopg.OperationalError` where it takes longer."""
+        moment = time.monotonic() + self.wait_s
+        try:
+            return await super().wait(_ending(gen, moment), *args, **options)
         except _OverdueError:
             self.pgconn.finish()
             raise psycopg.OperationalError("no answer in time") from None

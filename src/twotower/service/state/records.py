@@ -90,6 +90,22 @@ class StoredItem:
 
 
 @dataclass(frozen=True, slots=True)
+class BundleInService:
+    """The bundle that the last reload named.
+
+    Attributes
+    ----------
+    name
+        Folder beside the configured one; None for that itself.
+    revision
+        Counts the reloads over one database.
+    """
+
+    name: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cursor:
     """How far a reader has read each table."""
 

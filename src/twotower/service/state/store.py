@@ -17,7 +17,15 @@ from twotower.service.state.deadline import within
 from twotower.service.state.engine import WAIT_S, WRITING, open_engine
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
-from twotower.service.state.records import Changes, Cursor, Event, ItemFields, StoredItem
+from twotower.service.state.records import (
+    BundleInService,
+    Changes,
+    Cursor,
+    Event,
+    ItemFields,
+    StoredItem,
+)
+from twotower.service.state.watch import FileWatch, ServerWatch
 
 _ALL: Final = 2**31 - 1
 _FIELDS: Final = tuple(ItemFields.model_fields)
@@ -47,6 +55,9 @@ _ITEMS: Final = (
 )
 _AVAILABILITY: Final = _after(tables.availability, "revision")
 _EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
+_BUNDLE: Final = sa.select(tables.bundles.c.name, tables.bundles.c.revision).where(
+    tables.bundles.c.configured == sa.bindparam("configured")
+)
 _EPOCH: Final = sa.select(tables.about.c.epoch)
 _NEWEST: Final = sa.select(
     tables.about.c.epoch,
@@ -58,6 +69,7 @@ _NEWEST: Final = sa.select(
             tables.items.c.revision,
             tables.availability.c.revision,
             tables.events.c.seq,
+            tables.bundles.c.revision,
         )
     ),
 )
@@ -69,7 +81,9 @@ _UNKNOWN: Final = (
 
 
 class StateStore:
-    """Items added, availability and events in one database. Safe to use from several threads.
+    """Items added, availability, events and the bundle in service, in one database.
+
+    Safe to use from several threads.
 
     Parameters
     ----------
@@ -89,10 +103,19 @@ class StateStore:
         message says that the outcome is unknown.
     StateReplacedError
         Every other method, where it is no longer the database that was opened: see `reopen`.
+
+    Attributes
+    ----------
+    file_watch, server_watch
+        Whether anything was committed, cheaply: of a SQLite file the one, of PostgreSQL the other.
     """
+
+    file_watch: FileWatch | None = None
+    server_watch: ServerWatch | None = None
 
     def __init__(self, url: str, wait_s: float = WAIT_S) -> None:
         self.engine = open_engine(url, wait_s)
+        self._url = url
         self._wait_s = wait_s
         self._file: DatabaseFile | None = None
         self._epoch: str | None = None
@@ -208,6 +231,20 @@ class StateStore:
             ),
         )
 
+    def bundle(self, configured: str) -> BundleInService | None:
+        """What services serve that are configured with that folder; None before a reload."""
+        with self._reading() as connection:
+            row = connection.execute(_BUNDLE, {"configured": configured}).first()
+        return None if row is None else BundleInService(row.name, row.revision)
+
+    def set_bundle(self, configured: str, name: str | None) -> BundleInService:
+        """Have all services that are configured with that folder serve another one beside it."""
+        with self._writing() as connection:
+            revision = self._next(connection, tables.bundles.c.revision)
+            row = {"configured": configured, "name": name, "revision": revision}
+            connection.execute(_upsert(connection.dialect.name, tables.bundles), row)
+        return BundleInService(name, revision)
+
     def start(self, newest_events: int) -> Cursor:
         """The cursor from which `changes` gives all items and about the newest events."""
         with self._reading() as connection:
@@ -227,6 +264,9 @@ class StateStore:
 
     def close(self) -> None:
         """Close every connection."""
+        for watch in (self.file_watch, self.server_watch):
+            if watch is not None:
+                watch.close()
         self.engine.dispose()
 
     def _open(self) -> None:
@@ -251,6 +291,15 @@ class StateStore:
             with self._transaction() as connection:
                 path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
             self._file = DatabaseFile(Path(path)) if path else None  # or it is in memory
+            self.file_watch = None if self._file is None else FileWatch(self._file)
+        elif self.server_watch is None:
+            from twotower.service.state.postgresql import async_connector
+
+            newest = _NEWEST.compile(
+                dialect=self.engine.dialect, compile_kwargs={"literal_binds": True}
+            )
+            connect = async_connector(sa.make_url(self._url), self._wait_s)
+            self.server_watch = ServerWatch(connect, str(newest))
 
     def _check_epoch(self, found: str | None) -> None:
         if found != self._epoch:
@@ -339,8 +388,9 @@ def _insert(dialect: str, table: sa.Table) -> Any:
 @cache
 def _upsert(dialect: str, table: sa.Table) -> Any:
     statement = _insert(dialect, table)
-    changed = {one.name: statement.excluded[one.name] for one in table.c if one.name != "item_id"}
-    return statement.on_conflict_do_update(index_elements=["item_id"], set_=changed)
+    keys = [column.name for column in table.primary_key]
+    changed = {one.name: statement.excluded[one.name] for one in table.c if one.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 @cache

@@ -66,6 +66,16 @@ encodings: Final = Table(
     Column("encoding", LargeBinary, nullable=False),
 )
 
+bundles: Final = Table(
+    "bundles",
+    metadata,
+    # Name of the folder that a service is configured with. All that are configured with it serve:
+    Column("configured", String(255), primary_key=True),
+    # a folder beside it, or itself where this is null.
+    Column("name", String(200)),
+    Column("revision", BigInteger, nullable=False),
+)
+
 availability: Final = Table(
     "availability",
     metadata,

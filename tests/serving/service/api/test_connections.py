@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+import uvicorn
 
 from twotower.service.api.app import create_app
-from twotower.service.api.connections import BoundedServer
 from twotower.service.api.server import server_config
 from twotower.service.settings import ServeSettings
 
@@ -31,7 +31,7 @@ def listening(saved_bundle, keys, tmp_path) -> Start:
         given = {"bundle": tmp_path / "bundle", "poll_s": 60, "port": 0, "drain_s": 1, **changes}
         settings = ServeSettings(**given)
         app = create_app(settings)
-        server = BoundedServer(server_config(app, settings))
+        server = uvicorn.Server(server_config(lambda: app, settings))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:

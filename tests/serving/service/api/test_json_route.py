@@ -1,8 +1,11 @@
 import asyncio
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Message
 
@@ -97,7 +100,42 @@ def test_a_dependency_of_the_router_is_asked() -> None:
     for router in (items.router, operations.router, recommend.router):
         for route in router.routes:
             if isinstance(route, JsonRoute) and route.is_direct:
-                assert len(route.checks) == len(route.dependencies) == 1
+                assert len(route.checks or ()) == len(route.dependencies) == 1
+
+
+class Body(BaseModel):
+    number: int
+
+
+async def refuse(request: Request) -> None:
+    raise HTTPException(403)
+
+
+async def needs_a_parameter(request: Request, key: str) -> None:
+    if key != "right":
+        raise HTTPException(403)
+
+
+@pytest.mark.parametrize("dependency", [refuse, needs_a_parameter])
+@pytest.mark.parametrize("level", ["route", "router", "include"])
+def test_every_dependency_is_asked_wherever_it_was_added(level, dependency) -> None:
+    asked = {name: [Depends(dependency)] if name == level else [] for name in
+             ("route", "router", "include")}  # fmt: skip
+    router = APIRouter(route_class=JsonRoute, dependencies=asked["router"])
+
+    @router.post("/double", dependencies=asked["route"])
+    async def doubled(wanted: Body, request: Request) -> Response:
+        return Response(str(2 * wanted.number))
+
+    app = FastAPI()
+    if level == "include":
+        app.include_router(router, dependencies=asked["include"])
+    else:
+        app.router.routes += router.routes
+    client = TestClient(app)
+    assert client.post("/double?key=wrong", json={"number": 2}).status_code == 403
+    if dependency is needs_a_parameter:
+        assert client.post("/double?key=right", json={"number": 2}).text == "4"
 
 
 def test_what_takes_more_than_a_body_is_left_to_the_framework() -> None:
