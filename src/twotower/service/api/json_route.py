@@ -50,7 +50,7 @@ class JsonRoute(APIRoute):
         """The route's dependencies; None where one of them is not a coroutine of the request."""
         found = []
         for dependency in self.dependant.dependencies:
-            call = dependency.call
+            call: Any = dependency.call
             takes_request = dependency.request_param_name or dependency.http_connection_param_name
             if (
                 call is None
