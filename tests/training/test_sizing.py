@@ -56,7 +56,7 @@ def test_sizes_that_were_chosen_stay() -> None:
     assert isinstance(v10.model, SequenceConfig)
     history = TransformerConfig(length=30, hidden_dim=32)
     chosen = v10.vary(
-        model=v10.model.vary(embedding_dim=32, index_dim=None, history=history),
+        model=v10.model.vary(embedding_dim=32, item_dropout=0.1, history=history),
         training=v10.training.vary(batch_positions=512),
     )
     assert sized(chosen, log(600, 160)) == chosen.vary(sizing="fixed")

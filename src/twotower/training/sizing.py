@@ -17,6 +17,8 @@ _SMALL_LOG: Final = 50_000
 """Predictions in an epoch below which the towers are narrow."""
 _MANY_EVENTS: Final = 100
 """Events of an item from which its vector can be trusted as it is."""
+_THIN_DROPOUT: Final = 0.2
+"""Share of the entries of an item's vector that are hidden below that."""
 _DEFAULT: Final = SequenceConfig()
 _BIG_LOG: Final = 500_000
 """Predictions in an epoch from which a step takes more of them."""
@@ -62,8 +64,8 @@ def sized(variant: Variant, train: Histories) -> Variant:
     )
     if (model.embedding_dim, model.history) == (_DEFAULT.embedding_dim, _DEFAULT.history):
         model = model.vary(embedding_dim=width, history=history)
-    if facts.events_per_item >= _MANY_EVENTS:
-        model = model.vary(item_dropout=0.0)
+    if model.item_dropout == _DEFAULT.item_dropout and facts.events_per_item < _MANY_EVENTS:
+        model = model.vary(item_dropout=_THIN_DROPOUT)
     if training.batch_positions is None:
         positions = 2048 if facts.predictions >= _BIG_LOG else 1024
         training = training.vary(batch_positions=positions)
