@@ -10,12 +10,16 @@ from twotower.workflow.variants import VARIANTS
 
 def log(users: int, length: int) -> Histories:
     indptr = np.arange(users + 1, dtype=np.int64) * length
-    return Histories(indptr, np.zeros(users * length, dtype=np.int32))
+    return Histories(indptr, np.arange(users * length, dtype=np.int32) % 2_000)
 
 
 def test_facts_leave_out_histories_with_nothing_to_predict() -> None:
-    assert LogFacts.of(Histories.from_lists([[1, 2, 3], [], [4], [5, 6, 7, 8, 9]])) == (6, 4.0)
-    assert LogFacts.of(Histories.from_lists([[1], []])) == (0, 0.0)
+    assert LogFacts.of(Histories.from_lists([[1, 2, 3], [], [4], [5, 6, 7, 8, 9]])) == (
+        6,
+        4.0,
+        9 / 9,
+    )
+    assert LogFacts.of(Histories.from_lists([[1], []])) == (0, 0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,7 @@ def test_sizes_follow_from_the_log(
     assert history.kind == "transformer"
     sizes = (history.length, history.layers, found.model.embedding_dim)
     assert (*sizes, found.training.batch_positions) == expected
+    assert found.model.item_dropout == (0.0 if users * length / 2_000 >= 100 else 0.2)
     assert found.sizing == "fixed"
     assert sized(found, log(2, 2)) == found
 
@@ -51,7 +56,7 @@ def test_sizes_that_were_chosen_stay() -> None:
     assert isinstance(v10.model, SequenceConfig)
     history = TransformerConfig(length=30, hidden_dim=32)
     chosen = v10.vary(
-        model=v10.model.vary(embedding_dim=32, index_dim=None, history=history),
+        model=v10.model.vary(embedding_dim=32, item_dropout=0.1, history=history),
         training=v10.training.vary(batch_positions=512),
     )
-    assert sized(chosen, log(6_000, 160)) == chosen.vary(sizing="fixed")
+    assert sized(chosen, log(600, 160)) == chosen.vary(sizing="fixed")

@@ -81,7 +81,6 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "v10": {
         "sizing": ("fixed", "by-log"),
         "model.index_dim": (32, None),
-        "model.item_dropout": (0.0, 0.2),
         "model.start_from_factors": (False, True),
         "model.choose_factors": (False, True),
         "negatives.sampled.count": (2048, 1024),

@@ -15,6 +15,10 @@ _LONG_HISTORY: Final = 20
 """Mean length from which there is more in the order of a history than one layer finds."""
 _SMALL_LOG: Final = 50_000
 """Predictions in an epoch below which the towers are narrow."""
+_MANY_EVENTS: Final = 100
+"""Events of an item from which its vector can be trusted as it is."""
+_THIN_DROPOUT: Final = 0.2
+"""Share of the entries of an item's vector that are hidden below that."""
 _DEFAULT: Final = SequenceConfig()
 _BIG_LOG: Final = 500_000
 """Predictions in an epoch from which a step takes more of them."""
@@ -27,12 +31,18 @@ class LogFacts(NamedTuple):
     """Items that come after another one in a training history: the examples of an epoch."""
     mean_length: float
     """Mean length of the training histories with a prediction."""
+    events_per_item: float
+    """Mean number of training events of the items that have one."""
 
     @classmethod
     def of(cls, train: Histories) -> Self:
         """Count the training part."""
         lengths = train.lengths[train.lengths >= 2]
-        return cls(int((lengths - 1).sum()), float(np.mean(lengths)) if len(lengths) else 0.0)
+        return cls(
+            int((lengths - 1).sum()),
+            float(np.mean(lengths)) if len(lengths) else 0.0,
+            len(train.items) / max(len(np.unique(train.items)), 1),
+        )
 
 
 def sized(variant: Variant, train: Histories) -> Variant:
@@ -54,6 +64,8 @@ def sized(variant: Variant, train: Histories) -> Variant:
     )
     if (model.embedding_dim, model.history) == (_DEFAULT.embedding_dim, _DEFAULT.history):
         model = model.vary(embedding_dim=width, history=history)
+    if model.item_dropout == _DEFAULT.item_dropout and facts.events_per_item < _MANY_EVENTS:
+        model = model.vary(item_dropout=_THIN_DROPOUT)
     if training.batch_positions is None:
         positions = 2048 if facts.predictions >= _BIG_LOG else 1024
         training = training.vary(batch_positions=positions)
