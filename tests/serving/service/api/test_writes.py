@@ -16,7 +16,13 @@ from twotower.service.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
 
-EVENT = {"event_id": "e", "user_id": "bob", "item_id": "item-01", "kind": "buy", "occurred_at": 1}
+EVENT = {
+    "event_id": "e",
+    "user_id": "bob",
+    "item_id": "item-01",
+    "kind": "buy",
+    "occurred_at": 1_700_000_000_000,
+}
 NEW = {"item_id": "n1", "title": "Game 61"}
 
 
