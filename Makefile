@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+SEEDS ?= 1
 DATASET ?= video-games
 BUNDLE ?= runs/video-games/bundle
 EXTRAS := train,text,image,serve,demo,report,tune,track,bench,dev
@@ -16,7 +17,7 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test environments bench bench-peers bench-serving docs clean
+.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving docs clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -72,6 +73,10 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower ablate --dataset ml-100k --out runs/ml-100k --variant={popularity,item-knn,ease,als,content,mf,lightgcn,v5} --variant=v9=3 --protocol={full,sampled-100,cold-start} --json benchmarks/results/ml-100k.json
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
+	$(BIN)/python -m twotower.reporting.markdown
+
+bench-datasets: install ## The default model on every data set in TWOTOWER_DATA; SEEDS=3 for intervals over seeds
+	$(BIN)/python benchmarks/datasets.py --out runs/datasets --seeds $(SEEDS)
 	$(BIN)/python -m twotower.reporting.markdown
 
 bench-peers: install ## Other libraries' models on the same split; DATASET=ml-100k for another

@@ -35,6 +35,7 @@ from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.training.fit import Trained
+from twotower.training.variant import Variant
 from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import named_variant, trained_model
@@ -80,13 +81,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for data sets and models")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--text-encoder", default="minilm")
+    parser.add_argument("--epochs", type=int, help="at most; default: what validation says")
     given = parser.parse_args()
     root = os.environ.get(DATA_VARIABLE)
     if not root:
         parser.error(f"set {DATA_VARIABLE} to the folder that holds the data sets")
     names = given.names or list(SOURCES)
     if len(names) == 1:
-        measure(names[0], Path(root), given.out / names[0], given.seeds, given.results)
+        variant = named_variant(DEFAULT_MODEL, given.text_encoder)
+        if given.epochs is not None:
+            variant = variant.with_epochs(given.epochs)
+        measure(names[0], Path(root), given.out / names[0], given.seeds, given.results, variant)
         return
     for name in names:
         if not (Path(root) / SOURCES[name].path).exists():
@@ -94,10 +100,12 @@ def main() -> None:
             continue
         command = [sys.executable, __file__, name, "--out", str(given.out)]
         command += ["--seeds", str(given.seeds), "--results", str(given.results)]
+        command += ["--text-encoder", given.text_encoder]
+        command += [] if given.epochs is None else ["--epochs", str(given.epochs)]
         subprocess.run(command, check=True)
 
 
-def measure(name: str, root: Path, out: Path, seeds: int, results: Path) -> None:
+def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant: Variant) -> None:
     """Prepare, train and evaluate; the results file is written after each model."""
     started = datetime.now(UTC)
     source = SOURCES[name]
@@ -121,7 +129,7 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path) -> None
         for baseline in baselines:
             rows += evaluator.baseline(baseline)
             write_results(file, collect_meta(started), rows)
-        variant, trained = named_variant(DEFAULT_MODEL), list[Trained]()
+        trained = list[Trained]()
 
         def models() -> Iterator[Trained]:
             for seed in range(seeds):

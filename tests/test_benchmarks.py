@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -55,6 +56,26 @@ def test_implicit_bpr(tmp_path: Path) -> None:
     small = ("--epochs", "1", "2", "--queries", "200")
     results = run_small("implicit_bpr.py", tmp_path / "r.json", *small)
     assert {row.protocol for row in results.rows} == {"full", "full-unmasked", "sampled-100"}
+
+
+def test_datasets(shop: Path, tmp_path: Path) -> None:
+    """The sample's shop stands for a data set of the folder."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "ml-100k").symlink_to(shop)
+    command = [sys.executable, str(BENCHMARKS / "datasets.py"), "ml-100k"]
+    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    environment = {**os.environ, "TWOTOWER_DATA": str(data), "TWOTOWER_CACHE": str(tmp_path / "c")}
+    subprocess.run(
+        [*command, "--text-encoder", "hashing", "--epochs", "1"], check=True, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    rows = read_results(tmp_path / "datasets-ml-100k.json").rows
+    assert {row.model for row in rows} == {
+        "popularity", "item-knn", "ease", "als", "v10", "v10+rerank",
+    }  # fmt: skip
+    assert {row.protocol for row in rows} == {"full", "full-unmasked", "timing"}
+    assert all(row.value > 0 for row in rows if row.metric == "peak-memory-mb")
 
 
 def test_gowalla(tmp_path: Path) -> None:
