@@ -1,4 +1,4 @@
-"""What the command line shows: progress bars and tables."""
+"""Console output of commands: progress bars and tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

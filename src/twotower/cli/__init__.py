@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy imports happen inside the commands."""
+"""Command-line entry point; heavy imports happen inside the commands."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""The command that runs the ablation study."""
+"""`twotower ablate`: ablation study over variants and seeds."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

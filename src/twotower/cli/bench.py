@@ -1,4 +1,4 @@
-"""Measurements on a bundle: index kinds on its own vectors."""
+"""`twotower bench`: time, recall and memory of index kinds on the vectors of a bundle."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands that make data: download, prepare and hold-out."""
+"""`twotower download`, `inspect`, `prepare` and `hold-out`: commands that make data."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""The command that opens the demo."""
+"""`twotower demo`: the web demo of a bundle."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Commands that make and measure models: train, evaluate, index."""
+"""`twotower train`, `evaluate` and `index`: commands that make and measure models."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their results are written."""
+"""Shared command options, and writers of command results."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Commands that use what was made: recommend and info."""
+"""`twotower recommend` and `info`: commands that read a bundle or other artefact."""
 
 import json
 import re

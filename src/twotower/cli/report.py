@@ -1,4 +1,4 @@
-"""The command that turns results files into a page that one would rather look at than read."""
+"""`twotower report`: HTML page of results files."""
 
 from pathlib import Path
 from typing import Annotated

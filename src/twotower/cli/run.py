@@ -1,4 +1,4 @@
-"""The command that does the whole job."""
+"""`twotower run`: prepare, train, evaluate, bundle and recommend in one command."""
 
 from datetime import UTC, datetime
 from pathlib import Path

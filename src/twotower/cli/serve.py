@@ -1,4 +1,4 @@
-"""Commands around the service: serve, key, and events for the next training."""
+"""`twotower serve`, `key` and `events`: commands of the HTTP service."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal

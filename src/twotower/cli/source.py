@@ -1,4 +1,4 @@
-"""Options that say what a data set is, in the words of dataset.toml."""
+"""Shared data set options of commands, in the words of ``dataset.toml``."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence

@@ -1,4 +1,4 @@
-"""The catalogue: read whole, one row an item, every canonical column typed."""
+"""Item catalogue: read whole, one row per item, every canonical column typed."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""What is said about a data set: in ``dataset.toml`` beside it, in Python, on the command line."""
+"""`Declaration`: description of a data set, from ``dataset.toml``, Python or the command line."""
 
 import tomllib
 from collections.abc import Mapping

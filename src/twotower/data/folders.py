@@ -1,4 +1,4 @@
-"""What a folder that this package wrote holds, and messages where another kind was wanted."""
+"""Artefact folders: recognise data set, model and bundle; messages for the wrong kind."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Published data sets by name: which files they have, and how those are read.
+"""Registry of published data sets: their file names, columns and read options.
 
 An entry is data: names of files, columns, and what `ReadOptions` says. `register` adds one of your
 own. Entries of which files are no tables name a shape of `twotower.data.reshape`.

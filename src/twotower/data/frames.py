@@ -1,4 +1,4 @@
-"""Tables that Python holds as a source: DataFrames of any library, arrays, and lists."""
+"""In-memory tables as a source: DataFrames of any library, arrays, and lists."""
 
 import math
 import os

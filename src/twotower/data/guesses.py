@@ -1,4 +1,4 @@
-"""Guesses of what the unread columns of a log or catalogue are, from their first values."""
+"""Column guesses for `inspect`: times, events, ids, categories, by the first values."""
 
 import re
 from collections import Counter

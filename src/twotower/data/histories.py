@@ -1,4 +1,4 @@
-"""Users' items in time order, as compressed rows of NumPy arrays."""
+"""`Histories`: items of each user in time order, as compressed sparse rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

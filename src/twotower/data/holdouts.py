@@ -1,4 +1,4 @@
-"""Hold users and items out of training altogether, to ask for them when the model is trained."""
+"""Cold-start hold-out: users and items without any training interaction."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The frozen map between external ids (strings) and internal indices (0 … n-1)."""
+"""`IdMap`: frozen two-way map between external ids (strings) and indices (0 … n-1)."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property

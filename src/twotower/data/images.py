@@ -1,4 +1,4 @@
-"""Where the picture of each item lies on this disk: fetched, found below a folder, or nowhere."""
+"""Item image files: download addresses, resolve paths below a folder, report the missing."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence

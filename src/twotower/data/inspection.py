@@ -1,4 +1,4 @@
-"""What would be read of a log and its catalogue, with guesses: before anything is prepared."""
+"""Preview of a data set: columns, examples and guesses, before anything is prepared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""From what a user points at and says to the files that are read, and how."""
+"""File location of a data set: log, catalogue and users, with declaration and format."""
 
 import re
 import tempfile

@@ -1,4 +1,4 @@
-"""The log, read chunk by chunk into arrays of integer codes: no text is held but ids."""
+"""Interaction log: read in chunks into arrays of integer codes; only ids are kept as text."""
 
 from collections.abc import Callable
 from contextlib import closing

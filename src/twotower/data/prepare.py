@@ -1,4 +1,4 @@
-"""`prepare`: from files to a `Dataset`. Read, validate, reduce, index, split."""
+"""`prepare`: files to a `Dataset` (read, validate, reduce, index, split)."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""The rows set aside: written to a file as they come, counted by reason, or stopped at."""
+"""Rejected rows: written to a file, counted by reason, or an error in strict mode."""
 
 import json
 from collections import Counter

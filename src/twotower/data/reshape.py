@@ -1,4 +1,4 @@
-"""Published files that are no table of interactions or items, reshaped to one as Parquet.
+"""Converters of published files that are not tables: rows extracted and written as Parquet.
 
 Each function reads files of one published shape and yields rows; `write_shape` writes them. They
 are named in the entries of `twotower.data.formats`.

@@ -1,4 +1,4 @@
-"""`PrepareSettings`: how a log becomes a data set."""
+"""`PrepareSettings`: k-core, repeats, split and strictness of data preparation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which splits a log allows, and why a split holds nothing out of one."""
+"""Split selection: splits that a log allows, and reasons for an empty part."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Which interaction is for training, which for validation, which for test."""
+"""Train, validation and test splits."""
 
 from typing import Annotated, Final, Literal, Self, TypeAlias
 

@@ -1,4 +1,4 @@
-"""Lines of text about a prepared data set: what was read, rejected, ignored and removed."""
+"""Text summary of a prepared data set: rows read, rejected, ignored and removed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The table of users: what is known of each, one row a user of the data set."""
+"""Table of users: descriptive columns, one row per user of the data set."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an interaction must be to be used."""
+"""Validation rules of interactions."""
 
 from dataclasses import dataclass, replace
 from typing import Final

@@ -1,4 +1,4 @@
-"""Integer codes for ids as they stream by, so that a long log is held as numbers."""
+"""`Vocabulary`: integer codes for ids, assigned as the ids are read."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Vectors are computed once: a cache keyed by the encoder's name and the content's hash."""
+"""Embedding cache on disk: vectors by encoder name and content hash."""
 
 import hashlib
 import logging

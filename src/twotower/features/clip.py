@@ -1,4 +1,4 @@
-"""CLIP's image side, where its weights are at hand."""
+"""CLIP image encoder (ViT-B/32, through transformers)."""
 
 import hashlib
 import os

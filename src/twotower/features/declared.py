@@ -1,4 +1,4 @@
-"""The features, declared as data: names in column order, what each needs, what it is."""
+"""Feature declarations: names in column order, required source, formula."""
 
 from dataclasses import dataclass
 from typing import Final

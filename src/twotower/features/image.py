@@ -1,4 +1,4 @@
-"""Image encoders: what one promises, and those that a configuration may name."""
+"""Image encoders: their protocol, the thumbnail encoder, and lookup by name."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol

@@ -1,4 +1,4 @@
-"""Image vectors of files, computed once for each content, and what could not be read."""
+"""Cached image embeddings: each distinct file is encoded once; unreadable files reported."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The 15 item features."""
+"""Item features: 15 standardised columns."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What an item's text is: its title alone, or everything that the catalogue says of it in words."""
+"""Item text: the title alone, or all descriptive fields of the catalogue."""
 
 from typing import Final, Literal
 

@@ -1,4 +1,4 @@
-"""Image files as pictures of one kind, whatever the web serves: or the reason why not."""
+"""Image decoding: any web image to upright RGB, or the reason for refusing it."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every encoder with pretrained weights needs: its packages, and a quiet loading."""
+"""Helpers for pretrained encoders: package checks and loading without progress bars."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence

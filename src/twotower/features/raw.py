@@ -1,4 +1,4 @@
-"""Raw columns, before standardisation. NaN stands for unknown."""
+"""Raw feature columns before standardisation; NaN is unknown."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""When an item came out: the one thing beside its description that is known before a purchase."""
+"""Release times of items: order among training items, encoded as sines and cosines."""
 
 from dataclasses import dataclass
 from typing import Final, Self

@@ -1,4 +1,4 @@
-"""Standardisation in which the unknown is the mean."""
+"""Standardisation of feature columns; unknown values become the mean."""
 
 import logging
 from collections.abc import Sequence

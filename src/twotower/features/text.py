@@ -1,4 +1,4 @@
-"""Text encoders: a pretrained one for quality, a hashed one that needs nothing."""
+"""Text encoders: pretrained MiniLM, and feature hashing without dependencies."""
 
 import re
 import zlib

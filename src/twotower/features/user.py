@@ -1,4 +1,4 @@
-"""The 8 user features, of whole histories or of every prefix."""
+"""User features: 8 columns, of whole histories or of every prefix."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Fetch public data sets over HTTP: resumed where cut, whole or not at all."""
+"""Downloads of public data sets over HTTP: resumable, and published only when complete."""
 
 from twotower.data.download.amazon import (
     BASE_URL_VARIABLE,

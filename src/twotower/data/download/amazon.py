@@ -1,4 +1,4 @@
-"""Amazon Reviews 2023 (McAuley Lab): which files there are, and fetching those of a category.
+"""Amazon Reviews 2023 (McAuley Lab): file names and download of a category.
 
 Hou et al., "Bridging Language and Items for Retrieval and Recommendation", 2024;
 https://amazon-reviews-2023.github.io.

@@ -1,4 +1,4 @@
-"""`download_file`: one file over HTTP, resumed where the connection was cut."""
+"""`download_file`: one file over HTTP, resumed after a broken connection."""
 
 import hashlib
 import logging

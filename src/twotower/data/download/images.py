@@ -1,4 +1,4 @@
-"""Many small images over HTTP: in parallel, each kept or refused with a reason."""
+"""Image downloads: many small files in parallel, each kept or refused with a reason."""
 
 import hashlib
 import json

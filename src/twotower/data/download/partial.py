@@ -1,4 +1,4 @@
-"""What was received so far of a file, and of which version of it."""
+"""Partial downloads: bytes received so far, and the version of the file they belong to."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The catalogue rows of Amazon Reviews 2023, as published, by Hugging Face, or as Parquet."""
+"""Amazon Reviews 2023 catalogue rows: as published, from Hugging Face, or as Parquet."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What a reader delivers: rows that could be read, and the lines that could not."""
+"""`Chunk`: rows of a source file as a reader delivers them, and the rejected lines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Text tables: CSV, TSV, other separators, and RecBole's atomic files (``.inter``, ``.item``)."""
+"""Reader of delimited text: CSV, TSV, other separators, RecBole atomic files."""
 
 import csv
 from bisect import bisect_left

@@ -1,4 +1,4 @@
-"""Dialect of a text table: separator, quotes, header, as given or told by the first lines."""
+"""Dialect detection of delimited text: separator, quotes, header."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Which files a path, a pattern or a folder stands for: one log in one file or in many."""
+"""Log file discovery: paths, patterns and folders; split parts; Hive partitions."""
 
 import glob
 import re

@@ -1,4 +1,4 @@
-"""Which files of a folder are the log, its parts, and the catalogue: by their names alone."""
+"""File roles by name: log, split parts, catalogue and users of a folder."""
 
 from pathlib import Path
 from typing import Final

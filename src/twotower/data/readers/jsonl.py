@@ -1,4 +1,4 @@
-"""JSON: one object a line, an array of objects, objects over several lines, Python dicts."""
+"""JSON reader: one object per line, arrays, objects over several lines, Python dicts."""
 
 import ast
 import json

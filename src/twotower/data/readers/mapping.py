@@ -1,4 +1,4 @@
-"""Which column of a source is which: named by the caller, or known by its usual names."""
+"""Column mapping: columns named by the caller, or recognised by their usual names."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Numbers and prices as people write them: other marks for decimals and thousands, currencies."""
+"""Number and price parsing: decimal and thousands marks, currencies, ranges."""
 
 import re
 import unicodedata

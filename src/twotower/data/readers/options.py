@@ -1,4 +1,4 @@
-"""`ReadOptions`: everything that can be said about how files are read; None is detected."""
+"""`ReadOptions`: how files are read; what is None is detected."""
 
 import codecs
 from typing import Literal, Self, TypeAlias

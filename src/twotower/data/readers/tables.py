@@ -1,4 +1,4 @@
-"""One face for every file format: column names, and chunks of the columns wanted."""
+"""Common interface to every file format: column names, and chunks of chosen columns."""
 
 from collections.abc import Iterator
 from pathlib import Path

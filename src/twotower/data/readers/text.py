@@ -1,4 +1,4 @@
-"""Lines of a text file of any compression, encoding and line end, as UTF-8 bytes."""
+"""Text file lines as UTF-8 bytes: any compression, encoding and line ending."""
 
 import bz2
 import gzip

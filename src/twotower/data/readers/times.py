@@ -1,4 +1,4 @@
-"""Times of any usual form as milliseconds since 1970: numbers, dates, texts."""
+"""Timestamp parsing: numbers, dates and texts to milliseconds since 1970."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""From a source's values to canonical types: ids as text, everything measured as float64."""
+"""Conversion of source values to canonical types: ids to text, numbers to float64."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Cover images of the sample, drawn from what the catalogue says of a product.
+"""Cover images of the sample, drawn from the catalogue columns of each product.
 
 Background by category, one to five motifs by franchise, a band by platform, a row of marks
 that counts the entry: pictures that belong together look alike, so that an image encoder has

@@ -1,4 +1,4 @@
-"""What the invented store sells: franchises, their entries on each console, accessories."""
+"""Products of the synthetic store: franchises, their entries on each console, accessories."""
 
 from dataclasses import dataclass
 

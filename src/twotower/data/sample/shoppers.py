@@ -1,4 +1,4 @@
-"""Who shops in the invented store, and what they buy, one purchase after another."""
+"""Simulated shoppers of the synthetic store: their tastes and their purchases in order."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

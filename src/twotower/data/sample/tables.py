@@ -1,4 +1,4 @@
-"""The sample as tables: what the simulation made, under the canonical column names."""
+"""Sample tables: the simulated log and catalogue under the canonical column names."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

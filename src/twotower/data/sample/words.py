@@ -1,4 +1,4 @@
-"""The invented world of the sample: genres, settings, consoles, and the words they use."""
+"""Vocabulary of the synthetic store: genres, settings, consoles and product text."""
 
 from typing import Final, NamedTuple
 
