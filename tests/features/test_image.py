@@ -161,7 +161,9 @@ def test_broken_weights_of_clip_are_an_input_error(clip_folder: Path, tmp_path: 
     for file in clip_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"^the weights of CLIP cannot be had from .*: It looks"):
+    with pytest.raises(
+        InputError, match=r"^the weights of CLIP cannot be loaded from .*: It looks"
+    ):
         CLIP(tmp_path).encode(pictures())
 
 
@@ -186,6 +188,7 @@ def test_clip_that_no_hub_gives_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError) as caught:
         CLIP().encode(pictures())
     assert str(caught.value) == (
-        "the weights of CLIP cannot be had from openai/clip-vit-base-patch32: We couldn't connect "
+        "the weights of CLIP cannot be loaded from openai/clip-vit-base-patch32: "
+        "We couldn't connect "
         "to the hub.; set TWOTOWER_CLIP to a folder with them, or choose 'efficientnet-lite0'"
     )

@@ -63,7 +63,9 @@ def test_another_content_of_the_same_name_is_encoded(
     assert not np.array_equal(before, after)
 
 
-def test_broken_files_are_zero_told_and_not_kept(files: dict[str, Path], tmp_path: Path) -> None:
+def test_broken_files_are_zero_reported_and_not_kept(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     paths = [files["html"], files["red"], files["absent"], tmp_path]
     for _ in range(2):  # the second time the good one comes from the cache
         found = cached_image_embeddings(Thumbnail(), paths, tmp_path / "cache")

@@ -15,7 +15,7 @@ RICH_FIELDS: Final = (
     columns.FEATURES,
     columns.DESCRIPTION,
 )
-"""In this order. An encoder cuts at the end, so the short and telling fields stand first."""
+"""In this order. An encoder cuts at the end, so the short and informative fields come first."""
 MAX_CHARACTERS: Final = 4000
 """Longest rich text; no word piece of English is so long that 256 of them need more."""
 
