@@ -54,7 +54,7 @@ def killed_writer(target: Path, step: int) -> bool:
 
 def main(folder: Path, way: str) -> None:
     if way == "two-renames":
-        atomic._renamed_both_ways = lambda *_: False  # a file system that cannot exchange
+        atomic._exchange_in_one_step = lambda *_: False  # a file system that cannot exchange
     target = folder / "bundle"
     for step in count():
         write(target, "old")

@@ -120,7 +120,7 @@ def test_every_part_makes_a_difference(tiny: Dataset) -> None:
             )
         ),
     ]
-    found = [TINY, *(one.fingerprint for one in others)]
+    found = [TINY, *(dataset.fingerprint for dataset in others)]
     assert len(set(found)) == len(found), found
 
 

@@ -60,7 +60,7 @@ def prepare(
     from twotower.data.prepare import prepare as make
 
     paths, known = sources(source)
-    said = known.under(declaration(words, name))
+    said = known.overridden_by(declaration(words, name))
     with reporting(console) as reporter:
         dataset = make(paths, declaration=said, out=out, progress=reporter.reading())
     _print_summary(dataset.name, dict(dataset.summary))
@@ -95,7 +95,7 @@ def inspect(
         write_json(json_file, [entry.model_dump(mode="json") for entry in FORMATS])
         return
     paths, known = sources(source)
-    found = look(paths, known.under(declaration(words)))
+    found = look(paths, known.overridden_by(declaration(words)))
     for line in inspection_lines(found):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if write is not None:

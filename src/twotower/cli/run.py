@@ -64,7 +64,7 @@ def run(
         result = whole_job(
             paths,
             out,
-            declaration=known.under(asked),
+            declaration=known.overridden_by(asked),
             models=models or DEFAULT_MODELS,
             seeds=range(seeds),
             text_encoder=text_encoder,

@@ -18,7 +18,7 @@ WEB: Final = ("http://", "https://")
 
 @dataclass(frozen=True, slots=True)
 class ImageReject:
-    """An image that an item names and that cannot be used."""
+    """An image of an item that cannot be used."""
 
     item: str
     image: str
@@ -32,11 +32,11 @@ class LocatedImages:
     Attributes
     ----------
     names
-        What each item's ``image`` says, None where it names none.
+        Value of each item's ``image``, None where it is null.
     paths
         The file of each item, None where there is none.
     rejects
-        Item → why what it names is not there.
+        Item → why its image is not available.
     """
 
     names: Sequence[str | None]

@@ -49,7 +49,7 @@ class Check:
     failing
         True where a row has it.
     shown
-        The column whose value is reported, where it is another.
+        The column whose value is reported, where it is not ``column``.
     """
 
     column: str
@@ -86,7 +86,7 @@ class Chunk:
 
 
 def set_aside(chunk: Chunk, checks: Sequence[Check]) -> Chunk:
-    """Move the rows that fail a check to the rejects, each under the first that it fails."""
+    """Reject the rows that fail a check, each with the first check that it fails."""
     if not checks or chunk.rows.is_empty():
         return chunk
     first = pl.coalesce(

@@ -21,7 +21,7 @@ from twotower.data.readers.values import IDS, NUMBERS
 from twotower.errors import InputError
 
 Extract = Callable[[dict[str, Any]], Sequence[Any]]
-"""Takes the wanted values from one object."""
+"""Extracts the values of the columns from an object."""
 
 KEYS_FROM: Final = 1000
 """Objects whose keys are known before a file is read; later ones are found on the way."""
@@ -73,11 +73,11 @@ def read_jsonl(
     path
         The file.
     options
-        What is said about it.
+        Read options.
     found
         Its columns; keys that first appear in the middle of the file are added as they come.
     extract
-        Makes what takes the values of the columns as they are by then.
+        Makes the function that extracts the values of the columns known at that point.
     """
     with LineFile(path, options) as lines:
         records = _records(path, lines)
@@ -106,7 +106,7 @@ def _spans_lines(line: bytes) -> bool:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
             return True
-        return bool(row) and all(isinstance(one, dict) for one in row)
+        return bool(row) and all(isinstance(element, dict) for element in row)
     if not line.startswith(b"{"):
         return False
     return line == b"{" or (isinstance(_parse(line), str) and line.endswith((b",", b"{", b"[")))
@@ -289,7 +289,7 @@ def _is_text(values: Sequence[Any]) -> bool:
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Lists, booleans and broken numbers are no ids; 12.0 is one, and NaN is a missing one."""
+    """Mask of values that are not ids: lists, booleans, fractions; NaN is a missing id."""
     return np.asarray(
         [
             type(value) not in (str, int, type(None))

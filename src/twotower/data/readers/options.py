@@ -50,7 +50,7 @@ class ReadOptions(BaseModel):
     time_unit
         Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``, ``ns``.
     time_zone
-        Of times that do not say it, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
+        Of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
     rating_scale
         Lowest and highest rating; rows with another are rejected. By default any number will do.
     min_rating
@@ -89,7 +89,7 @@ class ReadOptions(BaseModel):
         return MISSING_IDS if self.missing is None else self.missing
 
     def for_catalogue(self) -> "ReadOptions":
-        """What holds for a catalogue too that is given no options of its own."""
+        """Options that also apply to a catalogue without its own."""
         return self.model_copy(update=dict.fromkeys(_OF_ONE_FILE))
 
     @field_validator("encoding")
@@ -107,7 +107,7 @@ class ReadOptions(BaseModel):
 
     @field_validator("separator")
     @classmethod
-    def _separator_is_said(cls, separator: str | None) -> str | None:
+    def _separator_by_name(cls, separator: str | None) -> str | None:
         named = {r"\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "space": " "}
         separator = named.get(separator or "", separator)
         if separator is not None and set(separator) & set('"\r\n'):

@@ -55,7 +55,7 @@ def cover_pixels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     try:
         genres = [genre.name for genre in GENRES]
         genre = genres.index(row[columns.CATEGORY]) if row["entry"] else len(GENRES)
-        platform = [one.name for one in PLATFORMS].index(row["platform"])
+        platform = [known.name for known in PLATFORMS].index(row["platform"])
         theme = row["franchise"] or row[columns.TITLE]
     except (KeyError, ValueError) as error:
         raise InputError(

@@ -32,7 +32,7 @@ class Purchase(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The products as arrays, and what they are worth to everybody in each month.
+    """The products as arrays, and the demand for them in each month.
 
     Attributes
     ----------
