@@ -42,7 +42,7 @@ class Located:
     ----------
     logs
         Files of one log.
-    said
+    declaration
         How they are read: the format, overridden by the file, overridden by the caller.
     catalogue, users
         Their files, or None.
@@ -91,7 +91,7 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
     ----------
     paths
         A folder, a ``dataset.toml``, or files of one log, as paths or patterns.
-    said
+    declaration
         Declaration of the caller, which overrides a ``dataset.toml``.
 
     Raises
