@@ -42,7 +42,7 @@ def index(
         float, typer.Option("--build-limit", help="Most seconds to build one index.")
     ] = 600.0,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Published figures to stand beside ours.")
+        Path | None, typer.Option("--reference", help="Published figures to compare with.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:

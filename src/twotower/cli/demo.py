@@ -24,7 +24,7 @@ def demo(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port.")] = 8501,
 ) -> None:
-    """Open a page in the browser that shows what a bundle recommends. Needs the extra 'demo'.
+    """Open the web demo of a bundle. Needs the extra 'demo'.
 
     Example: `twotower demo --bundle runs/sample/bundle`
     """

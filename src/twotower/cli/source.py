@@ -200,7 +200,9 @@ def _words(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--missing", help="A text that is no id; may be repeated.", rich_help_panel=_READ
+            "--missing",
+            help="A text that means a missing id; may be repeated.",
+            rich_help_panel=_READ,
         ),
     ] = None,
     read_catalogue: Annotated[

@@ -88,7 +88,7 @@ def publish_file(temporary: Path, target: Path, *, durable: bool = True) -> None
 
 
 def _refuse_foreign(target: Path) -> None:
-    lock = _locked(target, wait=True)  # not while another writer deletes what it replaced
+    lock = _locked(target, wait=True)  # wait while another writer deletes the replaced folder
     if lock is None:
         return
     present = {path.name for path in target.iterdir()}
@@ -133,7 +133,7 @@ def _publish(temporary: Path, target: Path) -> None:
     publishing = _locked(target.parent, wait=True)
     lock = old = None
     try:
-        # So that no writer takes the old folder for one that was left before it is deleted.
+        # Locked, so that no writer takes the old folder for a leftover before it is deleted.
         lock = _locked(target, wait=True)
         if lock is None:
             temporary.rename(target)

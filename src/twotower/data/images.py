@@ -56,8 +56,8 @@ def locate_images(
     catalogue
         Its column ``image`` holds addresses and paths, mixed or not.
     folder
-        What paths are relative to; None where there is no such folder. A path that leads out
-        of it is refused: a catalogue may come from anywhere.
+        Base folder of relative paths, or None. A path that leads out of it is refused, because
+        a catalogue is untrusted input.
     fetch
         Fetches addresses, as `twotower.data.download.images.fetch_images` does; called where
         there are any.

@@ -35,7 +35,7 @@ class Inspection:
     Attributes
     ----------
     described
-        Everything as plain values: files, format, columns with examples, what is missing.
+        The preview as plain values: files, format, columns with examples, problems.
     toml
         The same as a ``dataset.toml``, to edit.
     """

@@ -31,7 +31,7 @@ _LINES: Final = 100
 IN_LOG: Final = "log"
 """Value of ``catalogue``: columns of the log describe the items."""
 NONE: Final = "none"
-"""Value of ``catalogue`` or ``users``: read none, whatever stands beside the log."""
+"""Value of ``catalogue`` or ``users``: read none, even where a file is beside the log."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Located:
     format
         Name of the published format, or None.
     beside
-        Tables that stand beside the log and are not read.
+        Tables beside the log that are not read.
     name
         Name of the data set.
     base
@@ -213,7 +213,7 @@ def _has_lines(entry: Format, log: Path) -> bool:
 def _of_format(
     found: FormatFiles, base: Path, declaration: Declaration, name: str, folder: Path
 ) -> Located:
-    """The files of a published format, reshaped where they are no tables."""
+    """The files of a published format, converted where they are not tables."""
     entry = found.format
     logs = [FoundLog(path) for path in found.logs]
     logs = with_parts(logs, stem_of)

@@ -69,7 +69,7 @@ class RejectLog:
     ----------
     path
         JSON lines with ``file``, ``line``, ``reason``, ``value`` and ``row``; made when the
-        first row comes.
+        first row is rejected.
     strict
         Raise at the first row instead.
     """
@@ -162,7 +162,7 @@ class RejectLog:
 def nothing_usable(
     message: str, rejects: RejectLog, sources: Sequence[Path], hint: str | None = None
 ) -> InputError:
-    """An error about files of which every row was rejected, with the first and what to do."""
+    """Error for files without any usable row: counts by reason, the first row, and a fix."""
     counts = rejects.counts(sources)
     reason = next(iter(counts))
     parts = [f"the first is {rejects.first_of(sources)}", *([hint] if hint else [])]

@@ -118,7 +118,7 @@ def user_reviews(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
-    """MIND: what a user had clicked before, once, and the clicks of the impressions.
+    """MIND: the click history of each user, once, and the clicks of the impressions.
 
     History items have no time: the order is their place in the history, then the time of the
     impression in seconds.
@@ -205,7 +205,7 @@ def item_properties(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def viewed_items(files: Sequence[Path]) -> Iterator[Row]:
-    """Diginetica: what a session viewed, at its day and the milliseconds into the session."""
+    """Diginetica: items viewed in a session, timed by its day and the offset in milliseconds."""
     from datetime import UTC, datetime
 
     wanted = ("sessionId", "itemId", "timeframe", "eventdate")

@@ -53,7 +53,7 @@ def cached_embeddings(
     texts
         Repeats are encoded once.
     folder
-        Where the cache lies, one file per encoder; None for `cache_folder`.
+        Folder of the cache, one file per encoder; None for `cache_folder`.
     progress
         Called with the number of texts encoded so far and the number to encode.
     """
@@ -81,7 +81,7 @@ def cached_vectors(
     chunk: int,
     progress: EncodeProgress | None,
 ) -> Mapping[bytes, FloatArray]:
-    """Vectors by key, of what the cache file ``name`` had and of the contents that it lacked.
+    """Vectors by key: those of the cache file ``name``, and of newly encoded contents.
 
     Parameters
     ----------

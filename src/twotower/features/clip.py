@@ -60,7 +60,7 @@ class CLIP:
         for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
             if self.path is not None and not (self.path / file).is_file():
                 raise InputError(
-                    f"{self.path} is no folder of a CLIP model: it has no {file}",
+                    f"{self.path} is not the folder of a CLIP model: it has no {file}",
                     "give a folder that transformers' save_pretrained wrote",
                 )
 

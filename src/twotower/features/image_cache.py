@@ -48,7 +48,7 @@ def cached_image_embeddings(
     paths
         Files, None where an item has none. Files of one content are encoded once.
     folder
-        Where the cache lies, one file per encoder; None for `twotower.features.cache`'s.
+        Folder of the cache, one file per encoder; None for `twotower.features.cache.cache_folder`.
     progress
         Called with the number of contents encoded so far and the number to encode.
     """

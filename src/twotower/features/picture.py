@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
-"""Formats that are read; Pillow's other decoders are never tried on what a server sent."""
+"""Formats that are read; Pillow's other decoders are never used on untrusted files."""
 MAX_PIXELS: Final = 40_000_000
 """A small file can unfold into gigabytes; no product photograph is larger than this."""
 MIN_SIDE: Final = 8

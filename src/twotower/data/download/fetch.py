@@ -58,8 +58,8 @@ def download_file(
 ) -> Fetched:
     """Fetch ``url`` to ``target``, replacing it only when everything is there.
 
-    What arrives is kept in ``target.part``, so that the next try, or the next call, asks for
-    the rest only (HTTP ``Range``). A file that changed meanwhile, or a server that cannot
+    Received bytes are kept in ``target.part``, so that the next try, or the next call, requests
+    only the rest (HTTP ``Range``). A file that changed meanwhile, or a server that cannot
     continue, starts again from the first byte; two versions are never mixed.
 
     Parameters
@@ -131,7 +131,7 @@ def pause_after(failures: int, backoff: float) -> float:
 
 
 def open_client(timeout: float) -> httpx.Client:
-    """A client that follows redirects and takes files as they lie on the server."""
+    """An HTTP client that follows redirects and requests files without content encoding."""
     return httpx.Client(
         timeout=timeout,
         follow_redirects=True,
@@ -176,7 +176,7 @@ def _give_up(url: str, partial: Partial, failures: int, reason: Exception) -> No
 def _receive(
     client: httpx.Client, url: str, name: str, partial: Partial, progress: DownloadProgress | None
 ) -> None:
-    """One try: what is missing of the file, or all of it. Returns when it is complete."""
+    """One try: receive the rest of the file, or all of it; return when it is complete."""
     version = partial.version(url)
     received = partial.size if version else 0
     if version and version.total == received:

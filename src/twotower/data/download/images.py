@@ -53,7 +53,7 @@ def fetch_images(
 ) -> dict[str, FetchedImage]:
     """Fetch each address once, to a file in ``folder`` that its sha256 names.
 
-    What lies there already is not asked for again, nor is an address that was refused for good:
+    Existing files are not requested again, nor is an address that was refused for good:
     unknown to the server, or with content that is no image or too large. Failures of a server or
     the network are tried again at the next call.
 

@@ -54,8 +54,8 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
 
     The category is the second of ``categories`` (the first is that of the whole file), else
     ``main_category``. The description is its paragraphs, else the bullet points of
-    ``features``, which stand in a column of their own too. The image is the main one, as large
-    as there is.
+    ``features``, which also have their own column. The image is the main image in its largest
+    size.
     """
     return (
         row.get("parent_asin"),

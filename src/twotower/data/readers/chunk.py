@@ -17,7 +17,7 @@ EXCERPT: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One row that was set aside.
+    """A rejected row.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Reject:
         Line of the source file, from 1; number of the row for Parquet, of the object for JSON
         where objects and lines differ.
     reason
-        ``column: what``, or what is wrong with the whole line. Counted as it stands.
+        ``column: what``, or the fault of the whole line; the key of the counts.
     value
         The value at fault.
     row
@@ -40,7 +40,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A fault that a row can have: where ``failing`` is true, the row is set aside.
+    """A check of rows: where ``failing`` is true, the row is rejected.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Chunk:
     rows
         Canonical columns of `twotower.data.columns`, and `LINE` (int64, ascending).
     rejects
-        Rows that were set aside so far.
+        Rows rejected so far.
     row_text
         Gives the text of a row, by its line.
     fraction

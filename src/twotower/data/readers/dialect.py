@@ -13,7 +13,7 @@ from twotower.errors import InputError
 ATOMIC: Final = (".inter", ".item", ".user")
 """Endings of RecBole's atomic files: tab-separated, a typed header, no quotes."""
 UNIT: Final = "\x1f"
-"""Stands for a separator of several characters, which it replaces."""
+"""Replaces a separator of several characters."""
 SAMPLE_LINES: Final = 100
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
@@ -160,7 +160,7 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
         first = counts[0]
         if first < 2:
             continue
-        # A separator at the end of the rows, or a stray line, is no reason against it.
+        # A separator at the end of the rows, or a stray line, does not rule it out.
         alike = sum(first <= count <= first + 1 for count in counts) / len(counts)
         if (alike > 0.5, round(alike, 1), first) > (
             reached[0] > 0.5,
@@ -218,7 +218,7 @@ def _no_header(path: Path, line: str, first: Sequence[str]) -> InputError:
 
 
 def _likely_names(first: Sequence[str]) -> list[str]:
-    """Names that a first row may stand for: user and item, and what looks like them, in order."""
+    """Likely column names of a first row: user, item, and time or rating by their looks."""
     names: list[str] = []
     for place, field in enumerate(first):
         if _MOMENT.match(field.strip()) and "time" not in names:

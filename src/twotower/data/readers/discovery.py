@@ -68,7 +68,7 @@ def part_of(stem: str) -> Part | None:
 
 
 def expand(paths: Sequence[str | Path]) -> list[Path]:
-    """The paths, with patterns (``*``, ``?``, ``[…]``) replaced by what they match.
+    """The paths, with patterns (``*``, ``?``, ``[…]``) replaced by their matches.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
     Raises
     ------
     InputError
-        Where there is no log, or more than one that are not the parts of one.
+        Where there is no log, or several that are not parts of one log.
     """
     if path.is_file():
         return Found((FoundLog(path),))
@@ -63,7 +63,7 @@ def log_tables(path: Path) -> list[Path]:
 
 
 def find_catalogue(log: Path) -> Path | None:
-    """The catalogue that stands beside a log: of the same name, or of a general one."""
+    """The catalogue beside a log: of the same name, or of a general name."""
     candidates = [file for file in _tables(log.parent) if _is_catalogue(file) and file != log]
     candidates += _tables(log.parent.parent / "meta_categories")
     base = _base(log)

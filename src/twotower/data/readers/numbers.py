@@ -84,7 +84,7 @@ def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
 
 
 def currency_of(text: str) -> str | None:
-    """The mark of the currency in a price, if it has one."""
+    """The currency mark of a price, or None."""
     found = _PRICE.match(text.strip())
     if found is None:
         return None
@@ -93,7 +93,7 @@ def currency_of(text: str) -> str | None:
 
 
 def _price_parts(text: str) -> tuple[float, str] | None:
-    """Sign and digits of a price, None where it is none."""
+    """Sign and digits of a price, None where it is not a price."""
     text = text.strip()
     found = _PRICE.match(text)
     if found is None:

@@ -16,7 +16,7 @@ MISSING_IDS: tuple[str, ...] = (
     "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
     "n/a", "nan", "null", r"\N",
 )  # fmt: skip
-"""Texts that are no id: those that pandas reads as missing, and MySQL's."""
+"""Texts that mean a missing id: those of pandas, and of MySQL."""
 
 _OF_ONE_FILE = ("format", "compression", "separator", "header", "names", "quote", "escape")
 
@@ -60,7 +60,7 @@ class ReadOptions(BaseModel):
     ignore
         Columns of the files that are not read, whatever their names.
     missing
-        Texts that stand for a missing id or rating. By default those of `MISSING_IDS`.
+        Texts that mean a missing id or rating. By default those of `MISSING_IDS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,7 +85,7 @@ class ReadOptions(BaseModel):
 
     @property
     def missing_ids(self) -> tuple[str, ...]:
-        """Texts that are no id."""
+        """Texts that mean a missing id."""
         return MISSING_IDS if self.missing is None else self.missing
 
     def for_catalogue(self) -> "ReadOptions":

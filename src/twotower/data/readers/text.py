@@ -51,7 +51,7 @@ _OTHER: Final = {
     b"version https://git-lfs": "a pointer of Git LFS, not the data; run 'git lfs pull'",
 }
 _ZEROS: Final = 0.02
-"""Share of zero bytes above which a file is no text."""
+"""Share of zero bytes above which a file is not text."""
 _BAD_LINES: Final = 100
 """Lines by which an encoding is guessed."""
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
@@ -73,7 +73,7 @@ _BROKEN: Final = (
     RuntimeError,
     UnicodeError,
 )
-"""What the decompressors and decoders raise."""
+"""Exceptions of decompressors and decoders."""
 
 
 class LineFile:
@@ -142,7 +142,7 @@ class LineFile:
         self._lines: Iterator[bytes] = iter(self._stream)
         if carriage or self.encoding not in ("utf-8", "utf-8-sig"):
             errors = "replace" if wide else "surrogateescape"
-            # Held here, since it closes the file when it is no longer.
+            # Kept as an attribute: its finaliser closes the file.
             self._text = io.TextIOWrapper(
                 self._stream, self.encoding, errors, newline=None if carriage else "\n"
             )

@@ -28,7 +28,7 @@ _CALENDAR: Final = {
     4: ("%Y", ""), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", ""), 10: ("%Y%m%d%H%M", "00"),
     12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", ""),
 }  # fmt: skip
-"""Digits of a date that is written as a number: its format, and what is added to it."""
+"""Number of digits of a date written as a number → its format, and digits to append."""
 
 _DATES: Final = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d.%m.%y",
@@ -93,7 +93,7 @@ class TimeReader:
         self._numbers_seen = False
 
     def milliseconds(self, values: pl.Series) -> pl.Series:
-        """Float64 milliseconds since 1970; null where a value is no time.
+        """Float64 milliseconds since 1970; null where a value is not a time.
 
         Raises
         ------
@@ -233,7 +233,7 @@ class TimeReader:
 
 
 def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
-    """How dates are written as numbers, where all are such dates: 20200913 is no second."""
+    """Format of dates written as numbers (20200913), where all values are such dates."""
     values = numbers.drop_nulls()
     if not values.is_finite().all() or not (values == values.round()).all():
         return None

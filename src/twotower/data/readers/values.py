@@ -37,9 +37,9 @@ class IdReader:
     Parameters
     ----------
     again
-        Yields the values of the column once more.
+        Reads the values of the column again.
     missing
-        Texts that are no id.
+        Texts that mean a missing id.
     """
 
     def __init__(self, again: Callable[[], Iterable[pl.Series]], missing: Sequence[str]) -> None:

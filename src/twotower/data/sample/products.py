@@ -18,7 +18,7 @@ from twotower.data.sample.words import (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product, with what the catalogue shows and what only the simulation knows.
+    """A product: its catalogue columns and its hidden properties.
 
     Attributes
     ----------

@@ -117,7 +117,7 @@ def _description(product: Product) -> str:
 
 
 def _cents(product: Product, draws: Draws) -> int:
-    """Price: the newer a game, the dearer; accessories cost what they cost."""
+    """Price in cents: newer games cost more; accessories are priced at random."""
     if product.genre == ACCESSORIES:
         return 100 * draws.between(8, 90) - 1
     age_years = (LAST_DAY - product.released) // 365
