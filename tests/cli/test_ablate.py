@@ -51,7 +51,7 @@ def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -
     assert (status, error) == (0, "")
     kept = json.loads(file.read_text())
     assert kept["rows"][: len(results["rows"])] == results["rows"]
-    assert {one["model"] for one in kept["rows"]} == {"popularity", "v1", "item-knn"}
+    assert {row["model"] for row in kept["rows"]} == {"popularity", "v1", "item-knn"}
     assert kept["earlier"][0]["models"] == ["popularity", "v1"]
     assert kept["earlier"][0]["meta"]["commit"] == results["meta"]["commit"]
 

@@ -1,4 +1,4 @@
-"""The command line's ways to say how files are read, and what it prints of them."""
+"""Read options of `twotower prepare`, and its printed summary."""
 
 import json
 from collections.abc import Callable

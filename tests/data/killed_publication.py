@@ -1,4 +1,4 @@
-"""Publish a folder over an old one, killed at each step in turn; what a reader finds is printed.
+"""Script: publish a folder over an old one, killed at each step in turn; print what is found.
 
 ``python killed_publication.py FOLDER exchange|two-renames`` forks a writer for each step: every
 operation on files that Python audits. It prints ``old`` or ``new`` for each, or what is wrong.

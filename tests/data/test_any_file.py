@@ -1,4 +1,4 @@
-"""Logs and catalogues as people have them: each kind of file is read right, or says why not."""
+"""Real-world files: each kind of log and catalogue is read correctly or refused with a reason."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Artefacts are published whole or not at all."""
+"""Atomic publication: a reader finds the old artefact or the new, never a part."""
 
 import os
 import subprocess

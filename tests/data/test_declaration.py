@@ -66,7 +66,7 @@ k_core = 0
         assert dataset.user_table is not None
         assert dataset.user_table.columns == ["user_id", "age"]
     named = prepare(tmp_path, name="other", mapping=ColumnMapping(item="what"))
-    assert named.name == "other"  # what the caller says goes before the file
+    assert named.name == "other"  # the caller overrides the file
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_declaration_is_written_as_it_is_read(tmp_path: Path) -> None:
     assert read_declaration(tmp_path / "dataset.toml") == declaration
 
 
-def test_what_is_said_later_goes_first() -> None:
+def test_a_later_declaration_overrides_an_earlier_one() -> None:
     under = declared({"columns": {"user": "a", "item": "b"}, "prepare": {"k_core": 3}}, "x")
     over = declared({"columns": {"item": "c"}, "read": {"separator": ";"}}, "y")
     both = under.overridden_by(over)
@@ -188,7 +188,7 @@ def test_users_are_kept_in_the_order_of_the_data_set(tmp_path: Path) -> None:
     write(
         tmp_path,
         log__csv=HEADER + "1,a,1\n2,a,2\n3,a,3\n",
-        people__csv="id,age,city\n3,30,X\n1,10,\n1,11,again\n,99,nobody\n9,90,Z\n",
+        people__csv="id,age,city\n3,30,X\n1,10,\n1,11,again\n,99,none\n9,90,Z\n",
     )
     dataset = prepare(tmp_path / "log.csv", users=tmp_path / "people.csv", settings=ALL)
     assert dataset.user_table is not None

@@ -1,4 +1,4 @@
-"""A data set's fingerprint is of its values, not of how a library lays them out."""
+"""Fingerprint of a data set: it depends on values, not on their memory layout."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Small generated samples of the true shape of every published format."""
+"""Published formats: a small generated sample of each is recognised and read."""
 # ruff: noqa: E501
 
 import gzip

@@ -1,4 +1,4 @@
-"""When an item came out: as the catalogue says it, or as Amazon's product numbers do."""
+"""Release times of items, from a catalogue column or from Amazon product numbers."""
 
 import json
 from datetime import date, datetime

@@ -44,7 +44,7 @@ def test_each_content_is_encoded_once_and_ever(files: dict[str, Path], tmp_path:
     )
     assert (encoder.seen, calls) == (2, [(2, 2)])
     assert first.broken == {}
-    red, blue = Thumbnail().encode([Image.new("RGB", (9, 9), one) for one in ("red", "blue")])
+    red, blue = Thumbnail().encode([Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")])
     np.testing.assert_array_equal(first.vectors, [red, np.zeros(192), blue, red])
     assert first.vectors.dtype == np.float32
 
