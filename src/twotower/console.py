@@ -1,4 +1,4 @@
-"""What the command line shows: progress bars and tables."""
+"""Console output of commands: progress bars and tables."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,21 +30,21 @@ INTERVAL_OF = "NDCG@10"
 
 
 class ConsoleReporter(BarReporter):
-    """Draws one bar for each piece of work; finished facts stay above the bars."""
+    """Reporter with a progress bar per task; notes stay above the bars."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
 
     def note(self, text: str) -> None:
-        """Print a finished fact."""
+        """Print a note."""
         self._progress.console.print(f"[green]✓[/] {escape(text)}", highlight=False)
 
     def failure(self, text: str) -> None:
-        """Print what did not work."""
+        """Print a failure."""
         self._progress.console.print(f"[red]✗[/] {escape(text)}", highlight=False)
 
     def bar(self, label: str) -> Bar:
-        """One bar, drawn until all is done."""
+        """A bar, shown until its task is complete."""
         task = self._progress.add_task(label, total=None, detail="")
 
         def report(done: int, total: int | None, detail: str) -> None:
@@ -72,7 +72,7 @@ def reporting(console: Console) -> Iterator[Reporter]:
 
 @contextmanager
 def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A download callback with one bar a file."""
+    """A download callback with a bar per file."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -92,10 +92,10 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
 
 
 def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
-    """One line a model, one column a metric, with 95% intervals for NDCG@10.
+    """Table with a row per model and a column per metric, with 95% intervals of NDCG@10.
 
-    Rows that hold none of the usual metrics, as those that describe lists, are shown whole:
-    one line a metric, one column a model.
+    Results without any usual metric, such as those of whole lists, are transposed: a row per
+    metric, a column per model.
     """
     chosen = [row for row in rows if row.protocol == protocol]
     cells = {(row.model, row.metric): row for row in chosen}
@@ -125,28 +125,28 @@ COLOURS = {"helps": "green", "hurts": "red", "no difference shown": "dim"}
 
 
 def differences_table(differences: "Sequence[Difference]", protocol: str, metric: str) -> Table:
-    """One line a model: what it gains over its parent, and whether that is more than chance."""
+    """Table of paired differences between each model and its parent, with significance."""
     table = Table(title=f"{metric}, {protocol}, against the parent", title_justify="left")
     for name in ("model", "parent"):
         table.add_column(name, no_wrap=True)
     for name in ("difference", "95%", "p corrected"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
-    for one in differences:
-        if (one.protocol, one.metric) == (protocol, metric):
+    for difference in differences:
+        if (difference.protocol, difference.metric) == (protocol, metric):
             table.add_row(
-                one.model,
-                one.parent,
-                f"{one.value:+.4f}",
-                f"{one.low:+.4f} to {one.high:+.4f}",
-                f"{one.p_corrected:.4f}",
-                f"[{COLOURS[one.verdict]}]{one.verdict}[/]",
+                difference.model,
+                difference.parent,
+                f"{difference.value:+.4f}",
+                f"{difference.low:+.4f} to {difference.high:+.4f}",
+                f"{difference.p_corrected:.4f}",
+                f"[{COLOURS[difference.verdict]}]{difference.verdict}[/]",
             )
     return table
 
 
 def recommendations_table(items: "Sequence[Recommendation]") -> Table:
-    """One line an item."""
+    """Table with a row per item."""
     table = Table()
     table.add_column("#", justify="right")
     table.add_column("item")

@@ -27,9 +27,11 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any) ->
 def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -> None:
     out, file = tmp_path / "study", tmp_path / "results.json"
     options = ("--dataset", "sample", "--protocol", "full", "--json", file, "--out", out)
-    status, said, error = run(*options, "--variant", "popularity", "--variant", "v1", "--jobs", 2)
+    status, message, error = run(
+        *options, "--variant", "popularity", "--variant", "v1", "--jobs", 2
+    )
     assert (status, error) == (0, "")
-    assert "2 cells, 0 of them found finished; 2 at a time" in said
+    assert "2 cells, 0 of them found finished; 2 at a time" in message
     results = json.loads(file.read_text())
     ndcg = {
         row["model"]: row["value"]
@@ -40,16 +42,16 @@ def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -
     assert results["meta"]["command"]
     assert results["models"]["v1"].startswith("id and features in both towers")
 
-    status, said, error = run(*options, "--variant", "popularity", "--variant", "v1=1")
+    status, message, error = run(*options, "--variant", "popularity", "--variant", "v1=1")
     assert (status, error) == (0, "")
     assert json.loads(file.read_text())["rows"] == results["rows"]  # nothing was run again
 
     other = ("--dataset", "sample", "--protocol", "full", "--json", file, "--out", tmp_path / "b")
-    status, said, error = run(*other, "--variant", "item-knn", "--keep")
+    status, message, error = run(*other, "--variant", "item-knn", "--keep")
     assert (status, error) == (0, "")
     kept = json.loads(file.read_text())
     assert kept["rows"][: len(results["rows"])] == results["rows"]
-    assert {one["model"] for one in kept["rows"]} == {"popularity", "v1", "item-knn"}
+    assert {row["model"] for row in kept["rows"]} == {"popularity", "v1", "item-knn"}
     assert kept["earlier"][0]["models"] == ["popularity", "v1"]
     assert kept["earlier"][0]["meta"]["commit"] == results["meta"]["commit"]
 
@@ -63,19 +65,19 @@ def test_a_study_that_cannot_be_finished_is_exit_code_1(
     mf = VARIANTS["mf"]
     diverges = mf.vary(training=mf.training.vary(learning_rate=1e30))
     monkeypatch.setitem(VARIANTS, "mf", diverges)
-    status, said, error = run(
+    status, message, error = run(
         "--dataset", shop, "--k-core", 0, "--protocol", "full", "--out", tmp_path / "out",
         "--variant", "popularity", "--variant", "mf",
     )  # fmt: skip
     assert (status, error) == (1, "")
-    assert "✗ mf seed 0 failed: loss is " in said
-    assert "1 cell failed: mf seed 0; run the same command to try again" in said
+    assert "✗ mf seed 0 failed: loss is " in message
+    assert "1 cell failed: mf seed 0; run the same command to try again" in message
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert {row["model"] for row in rows} == {"popularity"}
 
 
 @pytest.mark.parametrize(
-    ("variants", "told"),
+    ("variants", "message"),
     [
         (["v99"], "unknown model 'v99'; pass one of "),
         (["v1=0"], "--variant must be NAME or NAME=SEEDS, got 'v1=0'; such as v1=3"),
@@ -83,8 +85,8 @@ def test_a_study_that_cannot_be_finished_is_exit_code_1(
         (["v1", "v1=2"], "--variant v1 is given twice; pass --variant v1=SEEDS"),
     ],
 )
-def test_mistakes_are_one_line(run: Run, variants: list[str], told: str, tmp_path: Path) -> None:
+def test_mistakes_are_one_line(run: Run, variants: list[str], message: str, tmp_path: Path) -> None:
     chosen = [part for name in variants for part in ("--variant", name)]
     status, _, error = run("--dataset", "sample", "--out", tmp_path / "out", *chosen)
     assert status == 2
-    assert error.startswith(f"twotower: {told}")
+    assert error.startswith(f"twotower: {message}")

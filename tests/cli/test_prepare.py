@@ -1,4 +1,4 @@
-"""The command line's ways to say how files are read, and what it prints of them."""
+"""Read options of `twotower prepare`, and its printed summary."""
 
 import json
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_names_of_columns_are_said_as_options(prepare: Callable[..., str], tmp_p
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         (("--encoding", "klingon"), "encoding: no such encoding; pass utf-8"),
         (("--rating-scale", "5"), "--rating-scale must be lowest,highest, got '5'"),
@@ -74,9 +74,9 @@ def test_names_of_columns_are_said_as_options(prepare: Callable[..., str], tmp_p
     ],
 )
 def test_an_option_that_cannot_be_is_one_line(
-    prepare: Callable[..., str], tmp_path: Path, option: tuple[str, ...], said: str
+    prepare: Callable[..., str], tmp_path: Path, option: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nu,i,1600000000\n")
     error = prepare(tmp_path, *option, status=2)
-    assert said in error
+    assert message in error
     assert len(error.strip().splitlines()) == 1

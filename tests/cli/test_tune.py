@@ -26,9 +26,9 @@ def test_the_best_settings_are_trained_and_tracked(
     assert run(*options, "--json", file) == 0
     tuned = json.loads(file.read_text())
     assert next(trial["state"] for trial in tuned["trials"]) == "complete"
-    said = capsys.readouterr().out
-    assert "best validation NDCG@10" in said
-    assert "twotower train --data" in said
+    message = capsys.readouterr().out
+    assert "best validation NDCG@10" in message
+    assert "twotower train --data" in message
 
     trained = ("train", "--data", out / "dataset", "--settings", out / "best.json")
     model = tmp_path / "models" / "mf" / "seed-0"

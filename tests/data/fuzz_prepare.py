@@ -113,7 +113,7 @@ def make(folder: Path, rng: random.Random) -> tuple[Path, dict[str, Any]]:
 
 
 def make_options(rng: random.Random) -> dict[str, Any]:
-    """One or two things that can be said about a file."""
+    """One or two things that can be message about a file."""
     everything: dict[str, list[Any]] = {
         "format": ["csv", "json", "parquet"], "encoding": ENCODINGS, "separator": SEPARATORS,
         "compression": ["gzip", "zip", "zstd", "none"], "header": [True, False],

@@ -1,4 +1,4 @@
-"""Publish a folder over an old one, killed at each step in turn; what a reader finds is printed.
+"""Script: publish a folder over an old one, killed at each step in turn; print what is found.
 
 ``python killed_publication.py FOLDER exchange|two-renames`` forks a writer for each step: every
 operation on files that Python audits. It prints ``old`` or ``new`` for each, or what is wrong.
@@ -54,7 +54,7 @@ def killed_writer(target: Path, step: int) -> bool:
 
 def main(folder: Path, way: str) -> None:
     if way == "two-renames":
-        atomic._renamed_both_ways = lambda *_: False  # a file system that cannot exchange
+        atomic._exchange_in_one_step = lambda *_: False  # a file system that cannot exchange
     target = folder / "bundle"
     for step in count():
         write(target, "old")

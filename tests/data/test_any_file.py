@@ -1,4 +1,4 @@
-"""Logs and catalogues as people have them: each kind of file is read right, or says why not."""
+"""Real-world files: each kind of log and catalogue is read correctly or refused with a reason."""
 
 import bz2
 import gzip
@@ -45,7 +45,7 @@ def events(dataset: Dataset) -> list[tuple[str, str, int]]:
     assert log.timestamps is not None
     found = zip(log.rows.tolist(), log.items.tolist(), log.timestamps.tolist(), strict=True)
     triples = [(dataset.users.ids[u], dataset.items.ids[i], t // 1000) for u, i, t in found]
-    return sorted(triples, key=lambda one: one[2])
+    return sorted(triples, key=lambda triple: triple[2])
 
 
 def times(dataset: Dataset) -> list[datetime]:
@@ -62,7 +62,7 @@ def lines(dataset: Dataset) -> str:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", "::", "||", "\x01", "~", " ", "   "])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_separators_and_line_ends_are_told_by_the_file(
+def test_separators_and_line_ends_are_detected_from_the_file(
     tmp_path: Path, separator: str, end: str
 ) -> None:
     (tmp_path / "log.csv").write_bytes(rows_as(separator, end).encode())
@@ -76,10 +76,10 @@ def test_any_suffix_will_do_for_a_file_that_is_named(tmp_path: Path, suffix: str
     assert events(read(path)) == ROWS
 
 
-@pytest.mark.parametrize(("separator", "said"), [(";", ";"), ("\t", r"\t"), ("#|#", "#|#")])
-def test_a_separator_can_be_said(tmp_path: Path, separator: str, said: str) -> None:
+@pytest.mark.parametrize(("separator", "option"), [(";", ";"), ("\t", r"\t"), ("#|#", "#|#")])
+def test_a_separator_can_be_given(tmp_path: Path, separator: str, option: str) -> None:
     (tmp_path / "log.csv").write_text(rows_as(separator))
-    assert events(read(tmp_path, separator=said)) == ROWS
+    assert events(read(tmp_path, separator=option)) == ROWS
 
 
 @pytest.mark.parametrize("separator", ["::", "\t", ",", " "])
@@ -148,7 +148,7 @@ def test_all_missing_columns_are_named_at_once_where_the_user_is(tmp_path: Path)
     (tmp_path / "log.csv").write_text("wer,was,wann\nu,i,1\n")
     with pytest.raises(InputError) as caught:
         read(tmp_path)
-    assert "cannot tell the user, item and time columns" in caught.value.what
+    assert "cannot determine the user, item and time columns" in caught.value.what
     assert "ColumnMapping(user='…', item='…', time='…')" in str(caught.value)
     assert "--column user=… --column item=… --column time=…" in caught.value.on_command_line
     assert "ColumnMapping" not in caught.value.on_command_line
@@ -191,7 +191,7 @@ def test_a_stray_quote_in_a_table_with_commas_is_an_error_with_its_line(
 @pytest.mark.parametrize(
     "text",
     [
-        '"said ""good"", twice"', r'"said \"good, cheap\""', '"two\nlines, or ""three"""',
+        '"message ""good"", twice"', r'"message \"good, cheap\""', '"two\nlines, or ""three"""',
         '"a\n\nb"', '5" disc', '"1,2,3\n4,5,6"', '"great" stuff', '""',
     ],
 )  # fmt: skip
@@ -230,7 +230,7 @@ def test_names_of_rows_as_r_writes_them(tmp_path: Path) -> None:
     assert events(read(tmp_path)) == ROWS
 
 
-def test_the_numbers_of_fields_are_told(tmp_path: Path) -> None:
+def test_the_numbers_of_fields_are_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nu,i,1600000000\nu,i,1600000000,x,y\n")
     assert "log.csv:3: '5 fields, the header has 3: u,i,1600000000,x,y'" in lines(read(tmp_path))
 
@@ -239,7 +239,7 @@ def test_the_numbers_of_fields_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_encodings_that_are_told_by_the_bytes(tmp_path: Path, encoding: str) -> None:
+def test_encodings_detected_from_the_bytes(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "log.csv").write_bytes(rows_as("\t").replace("u1", "é1").encode(encoding))
     assert events(read(tmp_path)) == [(u.replace("u1", "é1"), i, t) for u, i, t in ROWS]
 
@@ -256,14 +256,14 @@ def test_encodings_that_are_said(tmp_path: Path, encoding: str) -> None:
     assert dataset.catalogue["title"].to_list() == [name]
 
 
-def test_rows_of_another_encoding_are_told_with_the_option(tmp_path: Path) -> None:
+def test_rows_of_another_encoding_are_reported_with_the_option(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").write_text(rows_as(","))
     titles = "".join(f"i{n},{'Café' if n % 2 else 'Tea'} {n}\n" for n in range(5))
     (tmp_path / "movies.csv").write_bytes(f"item,title\n{titles}".encode("latin-1"))
-    said = lines(read(tmp_path))
-    assert "movies.csv: 2 of 5 rows are not UTF-8" in said
-    assert "--encoding latin-1" in said
-    assert "2 items are not in the catalogue: 8 interactions (40% of the log) rejected" in said
+    printed = lines(read(tmp_path))
+    assert "movies.csv: 2 of 5 rows are not UTF-8" in printed
+    assert "--encoding latin-1" in printed
+    assert "2 items are not in the catalogue: 8 interactions (40% of the log) rejected" in printed
     assert len(events(read(tmp_path, encoding="latin-1"))) == 20
 
 
@@ -282,8 +282,8 @@ def test_the_likely_encoding_is_named(
     (tmp_path / "log.csv").write_text(rows_as(","))
     rows = f"item,title\ni1,plain\ni2,{text}\n"
     (tmp_path / "items.csv").write_bytes(rows.encode(encoding))
-    said = f"items.csv: 1 of 2 rows are not UTF-8; save it as UTF-8, or pass --encoding {likely}"
-    assert said in lines(read(tmp_path))
+    message = f"items.csv: 1 of 2 rows are not UTF-8; save it as UTF-8, or pass --encoding {likely}"
+    assert message in lines(read(tmp_path))
 
 
 def zipped(data: bytes, *names: str) -> bytes:
@@ -313,7 +313,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("kind", list(COMPRESSORS))
 @pytest.mark.parametrize("suffix", ["named", "unnamed"])
-def test_compression_is_told_by_the_bytes(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_compression_is_detected_from_the_bytes(tmp_path: Path, kind: str, suffix: str) -> None:
     name = "log.csv" if suffix == "unnamed" else f"log.csv.{kind}"
     (tmp_path / name).write_bytes(COMPRESSORS[kind](rows_as(",").encode()))
     assert events(read(tmp_path)) == ROWS
@@ -334,7 +334,7 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("log.xlsx", b"PK\x03\x04", "is a workbook; save the sheet as CSV"),
         ("log.csv", b"7z\xbc\xaf\x27\x1c", "is a 7z archive; unpack it"),
@@ -357,10 +357,10 @@ def test_a_zip_of_several_files_names_them(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_are_no_tables_say_what_they_are(
-    tmp_path: Path, name: str, data: bytes, said: str
+    tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read(tmp_path / name)
 
 
@@ -388,15 +388,15 @@ def test_json_of_every_shape(tmp_path: Path, suffix: str, style: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         ({"events": [{"user": 1}]}, "is one object with a list at 'events'; write the list"),
         ({"user": {"0": 1}, "item": {"0": 2}}, "a table by columns .user, item.; write one object"),
     ],
 )
-def test_objects_that_hold_the_rows_say_so(tmp_path: Path, data: Any, said: str) -> None:
+def test_objects_that_hold_the_rows_say_so(tmp_path: Path, data: Any, message: str) -> None:
     (tmp_path / "log.json").write_text(json.dumps(data))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read(tmp_path / "log.json")
 
 
@@ -433,9 +433,9 @@ def test_keys_that_first_appear_late_are_read(
     ratings = dataset.interactions.ratings
     assert ratings is not None
     assert dataset.summary["without_rating"] == 13
-    said = lines(dataset)
-    assert "log column 'rating' first appears on line 14" in said
-    assert "catalogue column 'price' first appears on line 5" in said
+    printed = lines(dataset)
+    assert "log column 'rating' first appears on line 14" in printed
+    assert "catalogue column 'price' first appears on line 5" in printed
 
 
 def test_a_late_key_of_one_part_is_unknown_in_the_other(
@@ -481,12 +481,12 @@ def test_whole_floats_are_whole_numbers_in_every_format(tmp_path: Path, form: st
     assert dataset.summary["rejected"] == {f"user_id: {what}": 1}
 
 
-def test_whole_floats_are_told_by_the_file_and_not_by_a_part(
+def test_whole_floats_are_detected_from_the_file_and_not_by_a_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited, "CHUNK_ROWS", 2)
     ids = ["1", "2", "3.0", "4.0", "5", "6.0"]
-    text = "user,item,time\n" + "".join(f"{one},{one},{T0}\n" for one in ids)
+    text = "user,item,time\n" + "".join(f"{id_},{id_},{T0}\n" for id_ in ids)
     (tmp_path / "log.csv").write_text(text)
     assert read(tmp_path).users.ids == ("1", "2", "3", "4", "5", "6")
     (tmp_path / "log.csv").write_text(text + f"v1.0,x,{T0}\n")
@@ -516,45 +516,45 @@ def test_texts_that_stand_for_nobody_are_missing_ids(tmp_path: Path, text: str) 
 def test_uuids_are_in_dashed_form(tmp_path: Path, kind: str) -> None:
     ids = [uuid.UUID(int=n) for n in (1, 2)]
     users = {
-        "uuid": lambda: pa.array([one.bytes for one in ids], pa.uuid()),
-        "bytes": lambda: pa.array([one.bytes for one in ids], pa.binary(16)),
-        "text": lambda: pa.array([str(one) for one in ids]),
+        "uuid": lambda: pa.array([id_.bytes for id_ in ids], pa.uuid()),
+        "bytes": lambda: pa.array([id_.bytes for id_ in ids], pa.binary(16)),
+        "text": lambda: pa.array([str(id_) for id_ in ids]),
     }[kind]()
     table = pa.table({"user": users, "item": ["a", "b"], "time": [T0, T0]})
     pq.write_table(table, tmp_path / "log.parquet")
     assert read(tmp_path).users.ids == tuple(map(str, ids))
 
 
-def test_a_user_of_a_large_share_is_told(tmp_path: Path) -> None:
+def test_a_user_of_a_large_share_is_reported(tmp_path: Path) -> None:
     rows = [f"u{n},i{n % 7},{T0 + n}" for n in range(40)]
     rows += [f"guest,j{n},{T0 + n}" for n in range(40)]
     (tmp_path / "log.csv").write_text("\n".join(["user,item,time", *rows]))
-    assert "user 'guest' has 50% of the interactions; if it stands for no one, pass" in lines(
+    assert "user 'guest' has 50% of the interactions; if it is a placeholder, pass" in lines(
         read(tmp_path)
     )
     assert len(read(tmp_path, missing=("guest",)).users) == 40
 
 
-def test_ids_that_a_spreadsheet_has_shortened_are_told(tmp_path: Path) -> None:
+def test_ids_that_a_spreadsheet_has_shortened_are_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(f"user,item,time\n1.23457E+12,a,{T0}\n2E+12,b,{T0}\n")
     assert "2 ids are like '1.23457E+12': a spreadsheet has shortened them" in lines(read(tmp_path))
 
 
-def test_lost_zeros_are_told_with_both_ids(tmp_path: Path) -> None:
+def test_lost_zeros_are_reported_with_both_ids(tmp_path: Path) -> None:
     pl.DataFrame({"user": [1], "item": [108775004], "time": [T0]}).write_parquet(
         tmp_path / "log.parquet"
     )
     (tmp_path / "items.csv").write_text("item_id,title\n0108775004,A\n")
-    said = "the log has '108775004', the catalogue '0108775004': leading zeros were lost"
-    with pytest.raises(InputError, match=said):
+    message = "the log has '108775004', the catalogue '0108775004': leading zeros were lost"
+    with pytest.raises(InputError, match=message):
         read(tmp_path)
 
 
-def test_unlike_ids_are_told_with_both(tmp_path: Path) -> None:
+def test_unlike_ids_are_reported_with_both(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(rows_as(","))
     (tmp_path / "items.csv").write_text("item_id,title\ni0,A\nI1,B\nx,C\n")
-    said = lines(read(tmp_path))
-    assert "the log has 'i1', the catalogue 'I1': the case differs" in said
+    printed = lines(read(tmp_path))
+    assert "the log has 'i1', the catalogue 'I1': the case differs" in printed
 
 
 # --- times
@@ -613,9 +613,9 @@ def test_forms_of_iso_may_be_mixed(tmp_path: Path) -> None:
     assert times(read(tmp_path)) == [MOMENT] * 3
 
 
-def test_day_and_month_that_cannot_be_told_apart_are_an_error(tmp_path: Path) -> None:
+def test_ambiguous_day_and_month_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,date\nu,i,03/04/2020\nu,j,05/06/2020\n")
-    with pytest.raises(InputError, match="do not say day from month: '03/04/2020'") as caught:
+    with pytest.raises(InputError, match="leave day and month ambiguous: '03/04/2020'") as caught:
         read(tmp_path)
     assert "--time-format '%d/%m/%Y' or '%m/%d/%Y'" in caught.value.on_command_line
     assert times(read(tmp_path, time_format="%d/%m/%Y"))[0] == datetime(2020, 4, 3, tzinfo=UTC)
@@ -642,12 +642,12 @@ def test_a_unit_that_cannot_be_names_the_likely_one(
     assert times(read(tmp_path, time_unit=likely)) == [MOMENT]
 
 
-def test_times_of_0_among_others_are_told(tmp_path: Path) -> None:
+def test_times_of_0_among_others_are_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(f"user,item,time\nu,i,0\nu,j,{T0}\n")
     assert "1 interactions lie in 1970: is 0 a missing time?" in lines(read(tmp_path))
 
 
-def test_times_within_1970_are_told(tmp_path: Path) -> None:
+def test_times_within_1970_are_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user,item,time\nu,i,1\nu,j,2\n")
     assert "all times lie in 1970, from 1970-01-01 00:00:01" in lines(read(tmp_path))
 
@@ -769,12 +769,12 @@ def test_prices_that_say_their_marks_decide_for_those_that_do_not() -> None:
     assert as_price(pl.Series(["1,299"])).to_list() == [1299.0]
 
 
-def test_prices_that_are_not_read_are_told(tmp_path: Path) -> None:
+def test_prices_that_are_not_read_are_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(rows_as(","))
     (tmp_path / "items.csv").write_text("item,price\ni0,ask us\ni1,ask\ni2,5 EUR\ni3,$4\ni4,NA\n")
-    said = lines(read(tmp_path))
-    assert "price: 2 of 5 not a number, such as 'ask us', left empty" in said
-    assert "several currencies" in said
+    printed = lines(read(tmp_path))
+    assert "price: 2 of 5 not a number, such as 'ask us', left empty" in printed
+    assert "several currencies" in printed
 
 
 @pytest.mark.parametrize(
@@ -845,9 +845,9 @@ def test_items_that_the_catalogue_lacks_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(rows_as(","))
     (tmp_path / "items.csv").write_text("item,title,released\ni1,One,2001\ni0,Zero,2002\n")
     rejected = read(tmp_path)
-    said = lines(rejected)
-    assert "3 items are not in the catalogue: 12 interactions (60% of the log) rejected" in said
-    assert "--keep-unknown-items" in said
+    printed = lines(rejected)
+    assert "3 items are not in the catalogue: 12 interactions (60% of the log) rejected" in printed
+    assert "--keep-unknown-items" in printed
     keep = PrepareSettings(k_core=0, keep_unknown_items=True)
     kept = prepare(tmp_path, settings=keep)
     assert events(kept) == ROWS
@@ -890,16 +890,16 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
     assert not re.search("--[a-z]", python)
 
 
-def test_items_of_the_catalogue_that_are_left_out_are_told(tmp_path: Path) -> None:
+def test_items_of_the_catalogue_that_are_left_out_are_reported(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(rows_as(","))
     (tmp_path / "items.csv").write_text("item\n" + "".join(f"i{n}\n" for n in range(10)))
-    said = lines(prepare(tmp_path, settings=PrepareSettings(k_core=1)))
-    assert "5 of the catalogue's 10 items (50%) are left out" in said
+    printed = lines(prepare(tmp_path, settings=PrepareSettings(k_core=1)))
+    assert "5 of the catalogue's 10 items (50%) are left out" in printed
     assert "left out" not in lines(read(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("message", "why"),
     [
         ({"encoding": "klingon"}, "no such encoding"),
         ({"encoding": "base64"}, "no encoding of text"),
@@ -911,6 +911,6 @@ def test_items_of_the_catalogue_that_are_left_out_are_told(tmp_path: Path) -> No
         ({"colour": "red"}, "Extra inputs"),
     ],
 )
-def test_impossible_options_are_refused(said: dict[str, Any], why: str) -> None:
+def test_impossible_options_are_refused(message: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        ReadOptions(**said)
+        ReadOptions(**message)

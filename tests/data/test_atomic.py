@@ -1,4 +1,4 @@
-"""Artefacts are published whole or not at all."""
+"""Atomic publication: a reader finds the old artefact or the new, never a part."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def write(target: Path, content: str) -> None:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to replace a folder."""
     if request.param == "two-renames":
-        monkeypatch.setattr(atomic, "_renamed_both_ways", lambda *_: False)
+        monkeypatch.setattr(atomic, "_exchange_in_one_step", lambda *_: False)
     return str(request.param)
 
 
@@ -81,7 +81,7 @@ def test_all_is_synced_before_it_is_published(
         return call
 
     monkeypatch.setattr(os, "fsync", watched("sync", os.fsync))
-    published = "_renamed_both_ways" if way == "exchange" else "_exchanged"
+    published = "_exchange_in_one_step" if way == "exchange" else "_replace_folder"
     monkeypatch.setattr(atomic, published, watched("publish", getattr(atomic, published)))
     write(target, "new")
     monkeypatch.undo()

@@ -20,7 +20,7 @@ def shop(folder: Path, *products: dict[str, Any] | str) -> Path:
     (folder / "reviews.jsonl").write_text(
         '{"user_id": "u", "parent_asin": "B1", "rating": 5, "timestamp": 1600000000000}\n'
     )
-    lines = [one if isinstance(one, str) else json.dumps(one) for one in products]
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in products]
     (folder / "meta.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -113,10 +113,10 @@ def test_items_without_an_id_or_seen_before_are_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jsonl, "CHUNK_ROWS", 3)
-    one = {"parent_asin": "B1", "title": "first"}
+    first = {"parent_asin": "B1", "title": "first"}
     again = {"parent_asin": "B1", "title": "again"}
     blank: dict[str, Any] = {"parent_asin": ""}
-    shop(tmp_path, one, blank, again, again, {"title": "none"}, "{broken", {"parent_asin": "B2"})
+    shop(tmp_path, first, blank, again, again, {"title": "none"}, "{broken", {"parent_asin": "B2"})
     dataset = prepare(tmp_path, settings=ALL, out=tmp_path / "out")
     assert dataset.catalogue["title"].to_list() == ["first", None]
     assert dataset.summary["catalogue"] == {

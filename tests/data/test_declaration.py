@@ -66,15 +66,15 @@ k_core = 0
         assert dataset.user_table is not None
         assert dataset.user_table.columns == ["user_id", "age"]
     named = prepare(tmp_path, name="other", mapping=ColumnMapping(item="what"))
-    assert named.name == "other"  # what the caller says goes before the file
+    assert named.name == "other"  # the caller overrides the file
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ('nam = "x"', "dataset.toml: nam is not a word of the top of it; it is one of name, as, "),
-        ('[columns]\nwho = "x"', "columns.who is not a word of [columns]; it is one of user, item"),
-        ('[read]\nsep = ";"', "read.sep is not a word of [read]; it is one of format, "),
+        ('nam = "x"', "dataset.toml: nam is not a key of the top level; it is one of name, as, "),
+        ('[columns]\nwho = "x"', "columns.who is not a key of [columns]; it is one of user, item"),
+        ('[read]\nsep = ";"', "read.sep is not a key of [read]; it is one of format, "),
         ("[prepare]\nk_core = -1", "prepare.k_core: Input should be greater than or equal to 0"),
         ('[read]\nencoding = "x"', "read.encoding: no such encoding"),
         ("name = ", "dataset.toml cannot be read (Invalid value"),
@@ -84,11 +84,13 @@ k_core = 0
         ('as = "ml"', "unknown format 'ml'; it is one of movielens-100k"),
     ],
 )
-def test_a_declaration_that_does_not_fit_is_one_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_declaration_that_does_not_fit_is_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     write(tmp_path, log__csv=HEADER + "u,i,1\n", dataset__toml=text)
     with pytest.raises(InputError) as refused:
         prepare(tmp_path)
-    assert told in " ".join(str(refused.value).split())
+    assert message in " ".join(str(refused.value).split())
 
 
 def test_a_declaration_is_written_as_it_is_read(tmp_path: Path) -> None:
@@ -98,19 +100,19 @@ def test_a_declaration_is_written_as_it_is_read(tmp_path: Path) -> None:
         "read": {"separator": "\t", "header": False, "rating_scale": [1, 10], "min_rating": 2.5},
         "prepare": {"split": {"kind": "random", "seed": 3}, "k_core": 0},
     }  # fmt: skip
-    said = declared(values, "x")
-    (tmp_path / "dataset.toml").write_text(said.to_toml())
-    assert read_declaration(tmp_path / "dataset.toml") == said
+    declaration = declared(values, "x")
+    (tmp_path / "dataset.toml").write_text(declaration.to_toml())
+    assert read_declaration(tmp_path / "dataset.toml") == declaration
 
 
-def test_what_is_said_later_goes_first() -> None:
+def test_a_later_declaration_overrides_an_earlier_one() -> None:
     under = declared({"columns": {"user": "a", "item": "b"}, "prepare": {"k_core": 3}}, "x")
     over = declared({"columns": {"item": "c"}, "read": {"separator": ";"}}, "y")
-    both = under.under(over)
+    both = under.overridden_by(over)
     assert both.columns == ColumnMapping(user="a", item="c")
     assert both.prepare.k_core == 3
     assert both.read.separator == ";"
-    assert under.under(Declaration()) == under
+    assert under.overridden_by(Declaration()) == under
 
 
 def test_files_with_the_same_columns_are_one_log(tmp_path: Path) -> None:
@@ -121,15 +123,15 @@ def test_files_with_the_same_columns_are_one_log(tmp_path: Path) -> None:
         m___tags__csv="item,tag\nx,fun\n",
         n___c__csv=HEADER + "v,z,3\n",
     )
-    one = {"u": ["x", "y"]}
+    expected = {"u": ["x", "y"]}
     folder = prepare(tmp_path / "m", settings=ALL)
-    assert histories(folder) == one
+    assert histories(folder) == expected
     assert folder.summary["not_read"] == ["tags.csv"]
     paths = [tmp_path / "m" / "a.csv", tmp_path / "m" / "b.csv"]
-    assert histories(prepare(paths, settings=ALL)) == one
-    assert histories(prepare(str(tmp_path / "m" / "[ab].csv"), settings=ALL)) == one
+    assert histories(prepare(paths, settings=ALL)) == expected
+    assert histories(prepare(str(tmp_path / "m" / "[ab].csv"), settings=ALL)) == expected
     both = prepare([*paths, tmp_path / "n"], settings=ALL)
-    assert histories(both) == {**one, "v": ["z"]}
+    assert histories(both) == {**expected, "v": ["z"]}
     with pytest.raises(InputError, match=r"^nothing matches .*q\*\.csv; give the paths of files"):
         prepare(str(tmp_path / "q*.csv"))
 
@@ -186,22 +188,27 @@ def test_users_are_kept_in_the_order_of_the_data_set(tmp_path: Path) -> None:
     write(
         tmp_path,
         log__csv=HEADER + "1,a,1\n2,a,2\n3,a,3\n",
-        people__csv="id,age,city\n3,30,X\n1,10,\n1,11,again\n,99,nobody\n9,90,Z\n",
+        people__csv="id,age,city\n3,30,X\n1,10,\n1,11,again\n,99,none\n9,90,Z\n",
     )
     dataset = prepare(tmp_path / "log.csv", users=tmp_path / "people.csv", settings=ALL)
     assert dataset.user_table is not None
     assert dataset.user_table.select("user_id", "age").rows() == [
         ("1", "10"), ("2", None), ("3", "30"),
     ]  # fmt: skip
-    told = dataset.summary["user_table"]
-    assert (told["read"], told["without_id"], told["repeated"], told["missing"]) == (5, 1, 1, 1)
+    counts = dataset.summary["user_table"]
+    assert (counts["read"], counts["without_id"], counts["repeated"], counts["missing"]) == (
+        5,
+        1,
+        1,
+        1,
+    )
     again = Dataset.load(dataset.save(tmp_path / "out"))
     assert again.user_table is not None
     assert again.user_table.equals(dataset.user_table)
     without = prepare(tmp_path / "log.csv", settings=ALL)
     assert without.fingerprint != dataset.fingerprint
     write(tmp_path, people__csv="who\n1\n")
-    with pytest.raises(InputError, match="cannot tell the column of ids of"):
+    with pytest.raises(InputError, match="cannot determine the id column of"):
         prepare(tmp_path / "log.csv", users=tmp_path / "people.csv")
 
 
@@ -221,7 +228,7 @@ def test_inspect_guesses_what_names_do_not_tell(tmp_path: Path) -> None:
     assert found.described["guesses"] == {
         "time": "wann", "event": "art", "kinds": ["view", "buy"], "user": "buyer",
     }  # fmt: skip
-    assert any("to settle: cannot tell the user" in line for line in inspection_lines(found))
+    assert any("problem: cannot determine the user" in line for line in inspection_lines(found))
     (tmp_path / "dataset.toml").write_text(found.toml)
     again = inspect([tmp_path], Declaration())
     assert again.described["guesses"] == {

@@ -1,4 +1,4 @@
-"""A data set's fingerprint is of its values, not of how a library lays them out."""
+"""Fingerprint of a data set: it depends on values, not on their memory layout."""
 
 import hashlib
 import json
@@ -120,7 +120,7 @@ def test_every_part_makes_a_difference(tiny: Dataset) -> None:
             )
         ),
     ]
-    found = [TINY, *(one.fingerprint for one in others)]
+    found = [TINY, *(dataset.fingerprint for dataset in others)]
     assert len(set(found)) == len(found), found
 
 

@@ -1,4 +1,4 @@
-"""Small generated samples of the true shape of every published format."""
+"""Published formats: a small generated sample of each is recognised and read."""
 # ruff: noqa: E501
 
 import gzip
@@ -549,7 +549,7 @@ def test_a_format_is_read_by_its_name(name: str, tmp_path: Path) -> None:
     assert dataset.summary["format"] == name
 
 
-@pytest.mark.parametrize("name", [one for one in SAMPLES if not named_format(one).by_name_only])
+@pytest.mark.parametrize("name", [name for name in SAMPLES if not named_format(name).by_name_only])
 def test_a_format_is_recognised(name: str, tmp_path: Path) -> None:
     files, expected = SAMPLES[name]
     write(tmp_path, files)
@@ -619,9 +619,9 @@ BROKEN: dict[str, tuple[str, Callable[[str], str], str]] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_file_of_another_shape_is_one_line(name: str, tmp_path: Path) -> None:
     files, _ = SAMPLES[name]
-    file, change, told = BROKEN[name]
+    file, change, message = BROKEN[name]
     write(tmp_path, {**files, file: change(str(files[file]))})
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         prepare(tmp_path, format=name)
 
 

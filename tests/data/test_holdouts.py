@@ -43,12 +43,12 @@ def test_no_part_has_an_event_of_what_is_held_out(
 
 
 def test_the_same_arguments_hold_out_the_same(blocks: Dataset) -> None:
-    one, two = hold_out(blocks), hold_out(blocks)
-    assert one.fingerprint == two.fingerprint
-    assert one.fingerprint != blocks.fingerprint == one.summary[SUMMARY]["of"]
-    assert hold_out(blocks, seed=1).fingerprint != one.fingerprint
+    first, again = hold_out(blocks), hold_out(blocks)
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint != blocks.fingerprint == first.summary[SUMMARY]["of"]
+    assert hold_out(blocks, seed=1).fingerprint != first.fingerprint
     more = hold_out(blocks, items=0.3)
-    np.testing.assert_array_equal(of_new_users(more), of_new_users(one))  # items move no user
+    np.testing.assert_array_equal(of_new_users(more), of_new_users(first))  # items move no user
 
 
 def test_it_is_saved_and_loaded_as_any_data_set(blocks: Dataset, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_sums_over_interactions_of_new_items_leave_the_catalogue(blocks: Dataset
 
 
 @pytest.mark.parametrize(
-    ("shares", "told"),
+    ("shares", "message"),
     [
         ({"users": 1.0}, "users must be a share from 0 to below 1, got 1.0"),
         ({"items": -0.1}, "items must be a share from 0 to below 1, got -0.1"),
@@ -81,8 +81,8 @@ def test_sums_over_interactions_of_new_items_leave_the_catalogue(blocks: Dataset
         ({"users": 0.999}, "nothing of 'blocks' is left to train on; hold out smaller shares"),
     ],
 )
-def test_impossible_shares_are_refused(blocks: Dataset, shares: Any, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_impossible_shares_are_refused(blocks: Dataset, shares: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         hold_out(blocks, **shares)
 
 

@@ -78,7 +78,7 @@ def test_an_order_column_sorts_histories(tmp_path: Path) -> None:
     assert dataset.interactions.ratings is None
 
 
-def test_seconds_and_milliseconds_are_told_apart(tmp_path: Path) -> None:
+def test_seconds_and_milliseconds_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text(
         "user,item,time\nu,a,1600000000\nu,b,1600000001000\nu,c,1600000001.5\nu,d,2020-09-13\n"
     )
@@ -141,7 +141,7 @@ def test_the_split_by_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "split", "said"),
+    ("header", "split", "message"),
     [
         (
             "user,item,time",
@@ -158,16 +158,17 @@ def test_the_split_by_time(tmp_path: Path) -> None:
         (
             "user,item,stars",
             None,
-            "cannot tell the time column of .*log.csv, it has 'user', 'item', 'stars'; name it: "
+            "cannot determine the time column of .*log.csv, it has 'user', 'item', 'stars'; "
+            "name it: "
             ".*; or choose the split 'random' .* or 'file-order' ",
         ),
     ],
 )
 def test_a_split_that_the_log_does_not_allow(
-    tmp_path: Path, header: str, split: Any, said: str
+    tmp_path: Path, header: str, split: Any, message: str
 ) -> None:
     (tmp_path / "log.csv").write_text(f"{header}\nu,a,1\n")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         prepare(tmp_path, settings=PrepareSettings(split=split))
 
 
@@ -231,7 +232,7 @@ def test_validation_of_a_log_with_times_is_what_came_last_in_train(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("header", "row", "told"),
+    ("header", "row", "message"),
     [
         (
             "user,item,time",
@@ -248,12 +249,12 @@ def test_validation_of_a_log_with_times_is_what_came_last_in_train(tmp_path: Pat
     ],
 )
 def test_where_nobody_has_three_interactions_a_split_that_works_is_offered(
-    tmp_path: Path, header: str, row: str, told: str
+    tmp_path: Path, header: str, row: str, message: str
 ) -> None:
     rows = [row.format(user=user, item=item + user % 3) for user in range(20) for item in range(2)]
     (tmp_path / "log.csv").write_text("\n".join([header, *rows]) + "\n")
-    assert prepare(tmp_path, settings=ALL).summary["notes"] == [told]
-    for split in re.findall(r"'([a-z-]+)'", told):
+    assert prepare(tmp_path, settings=ALL).summary["notes"] == [message]
+    for split in re.findall(r"'([a-z-]+)'", message):
         works = prepare(tmp_path, settings=PrepareSettings(k_core=0, split=split))
         assert min(works.summary["parts"].values()) > 0
         assert "notes" not in works.summary
@@ -362,7 +363,7 @@ def test_the_name_is_that_of_the_folder_or_file(
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"k_core": -1}, "greater than or equal to 0"),
         ({"rating_range": (0, 5)}, "Extra inputs"),
@@ -370,8 +371,8 @@ def test_the_name_is_that_of_the_folder_or_file(
         ({"split": "by-hand"}, "'by-hand'"),
     ],
 )
-def test_impossible_settings_are_refused(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         PrepareSettings(**values)
 
 

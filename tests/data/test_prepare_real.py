@@ -1,4 +1,4 @@
-"""Published counts of the public data sets; skipped where they are not at hand."""
+"""Published counts of public data sets; skipped where the data is not available."""
 
 from pathlib import Path
 

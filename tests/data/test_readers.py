@@ -18,7 +18,7 @@ def read(path: Path) -> tuple[pl.DataFrame, list[Reject]]:
     return pl.concat(part.rows for part in chunks).drop(RAW_TIME), rejects
 
 
-def told(rejects: list[Reject]) -> list[tuple[int, str]]:
+def reasons(rejects: list[Reject]) -> list[tuple[int, str]]:
     return [(reject.line, reject.reason) for reject in rejects]
 
 
@@ -45,7 +45,7 @@ def test_bad_json_lines_are_named(tmp_path: Path, line: bytes, reason: str) -> N
     path = tmp_path / "reviews.jsonl"
     path.write_bytes(b"\n".join([GOOD.encode(), b"", line, GOOD.encode()]) + b"\n")
     rows, rejects = read(path)
-    assert told(rejects) == [(3, reason)]
+    assert reasons(rejects) == [(3, reason)]
     assert rows["line"].to_list() == [1, 4]
     assert rejects[0].row == line.decode(errors="replace")
 
@@ -72,7 +72,7 @@ def test_nan_in_json_is_read_to_be_reported_as_such(tmp_path: Path) -> None:
     assert rows["rating"].is_nan().all()
 
 
-def test_gzip_is_told_by_content_and_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
+def test_gzip_is_detected_from_content_and_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "reviews.jsonl"
     path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + GOOD.encode()))
     assert read(path)[0].height == 1
@@ -108,7 +108,7 @@ def test_bad_rows_of_a_table_are_named(tmp_path: Path) -> None:
         b"u,b, 5 , 2 \n"
     )
     rows, rejects = read(path)
-    assert sorted(told(rejects)) == [
+    assert sorted(reasons(rejects)) == [
         (3, "wrong number of fields"),
         (4, "wrong number of fields"),
         (5, "bad UTF-8"),
@@ -136,7 +136,7 @@ def test_atomic_files_do_not_know_quotes(tmp_path: Path) -> None:
     ("header", "row"),
     [("user,item,time", "u,a,1"), ("user\titem\ttime", "u\ta\t1"), ("user;item;time", "u;a;1")],
 )
-def test_the_delimiter_is_told_by_the_header(tmp_path: Path, header: str, row: str) -> None:
+def test_the_delimiter_is_detected_from_the_header(tmp_path: Path, header: str, row: str) -> None:
     path = tmp_path / "log.csv"
     path.write_text(f"{header}\n{row}\n")
     assert read(path)[0].rows() == [("u", "a", 1000.0, 2)]
@@ -161,7 +161,7 @@ def test_parquet_columns_of_any_type(tmp_path: Path) -> None:
         }
     ).write_parquet(tmp_path / "log.parquet")
     rows, rejects = read(tmp_path / "log.parquet")
-    assert told(rejects) == [(2, "user_id: missing"), (3, "user_id: missing")]
+    assert reasons(rejects) == [(2, "user_id: missing"), (3, "user_id: missing")]
     assert rows["user_id"].to_list() == ["1", "2", "3"]
     assert rows["item_id"].to_list() == ["7", "10", "11"]
     assert rows["rating"].to_list() == [5.0, None, None]
@@ -173,7 +173,7 @@ def test_a_parquet_column_of_no_use_is_rejected_row_by_row(tmp_path: Path) -> No
     table.write_parquet(tmp_path / "log.parquet")
     rows, rejects = read(tmp_path / "log.parquet")
     assert rows.is_empty()
-    assert told(rejects) == [(1, "user_id: wrong type")]
+    assert reasons(rejects) == [(1, "user_id: wrong type")]
     assert '"item_id":"a"' in rejects[0].row
 
 

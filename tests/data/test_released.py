@@ -1,4 +1,4 @@
-"""When an item came out: as the catalogue says it, or as Amazon's product numbers do."""
+"""Release times of items, from a catalogue column or from Amazon product numbers."""
 
 import json
 from datetime import date, datetime
@@ -166,7 +166,7 @@ def test_raw_products_have_it_from_their_numbers(
 ) -> None:
     monkeypatch.setattr(jsonl, "CHUNK_ROWS", 1)
     ids = (FIRST, "0375869026", SECOND)
-    (amazon / "meta.jsonl").write_text("\n".join(json.dumps({"parent_asin": one}) for one in ids))
+    (amazon / "meta.jsonl").write_text("\n".join(json.dumps({"parent_asin": asin}) for asin in ids))
     dataset = prepare(amazon, settings=ALL)
     assert dataset.catalogue.columns == [*columns.CATALOGUE, "features", "store", "released"]
     assert released(dataset) == [35.0, None, 36.0]

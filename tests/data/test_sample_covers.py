@@ -1,4 +1,4 @@
-"""Covers of the sample: drawn the same every time, alike where products are alike."""
+"""Covers of the sample: reproducible, and similar for related products."""
 
 import builtins
 import hashlib

@@ -1,4 +1,4 @@
-"""Models separate on the sample: it has taste and sequel structure, not only popularity."""
+"""Quality order of simple models on the sample: tastes and sequels, not only popularity."""
 
 import numpy as np
 import polars as pl

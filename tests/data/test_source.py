@@ -79,8 +79,8 @@ def test_a_folder_as_the_download_leaves_it(tmp_path: Path, kind: str) -> None:
     assert source.has_parts == (kind == "last_out")
     assert names(source)[1] == "meta_Video_Games.jsonl.gz"
     write(tmp_path, review_categories___Video_Games__jsonl__gz=REVIEW)
-    said = rf"more than one kind of log: review_categories, {kind}; give the path of one"
-    with pytest.raises(InputError, match=said):
+    message = rf"more than one kind of log: review_categories, {kind}; give the path of one"
+    with pytest.raises(InputError, match=message):
         read_source(folder)
 
 
@@ -143,15 +143,15 @@ def test_time_and_order_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "mapping", "said"),
+    ("header", "mapping", "message"),
     [
         (
             "wer,item,time",
             ColumnMapping(),
-            r"cannot tell the user column of .*log.csv, it has 'wer', 'item', 'time'; "
+            r"cannot determine the user column of .*log.csv, it has 'wer', 'item', 'time'; "
             r"name it: ColumnMapping\(user='…'\)",
         ),
-        ("user,was,time", ColumnMapping(), r"cannot tell the item column .*\(item='…'\)"),
+        ("user,was,time", ColumnMapping(), r"cannot determine the item column .*\(item='…'\)"),
         (
             "user,item,time",
             ColumnMapping(rating="stars"),
@@ -159,11 +159,11 @@ def test_time_and_order_exclude_each_other() -> None:
         ),
     ],
 )
-def test_a_column_that_cannot_be_told(
-    tmp_path: Path, header: str, mapping: ColumnMapping, said: str
+def test_a_column_that_is_not_recognised(
+    tmp_path: Path, header: str, mapping: ColumnMapping, message: str
 ) -> None:
     write(tmp_path, log__csv=f"{header}\nu,i,1\n")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_source(tmp_path, mapping)
 
 

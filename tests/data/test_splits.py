@@ -85,7 +85,7 @@ def test_global_time_needs_something_to_train_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"validation_from": 5}, "go together, got 5 and None"),
         ({"validation_from": 5, "test_from": 4}, "must not lie after test_from, got 5 and 4"),
@@ -94,6 +94,6 @@ def test_global_time_needs_something_to_train_on() -> None:
         ({"tests": 0.1}, "Extra inputs"),
     ],
 )
-def test_impossible_settings_are_refused(values: dict[str, float], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_impossible_settings_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         GlobalTime(**values)

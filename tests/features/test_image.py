@@ -50,7 +50,7 @@ def pictures() -> list[Image.Image]:
     return [
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         for width, height in sizes
-    ] + [Image.new("RGB", (50, 50), one) for one in ("white", "black")]
+    ] + [Image.new("RGB", (50, 50), colour) for colour in ("white", "black")]
 
 
 def test_shape_type_and_norm(encoder: ImageEncoder) -> None:
@@ -63,7 +63,7 @@ def test_shape_type_and_norm(encoder: ImageEncoder) -> None:
 
 def test_a_picture_does_not_depend_on_its_batch(encoder: ImageEncoder) -> None:
     together = encoder.encode(pictures())
-    alone = np.concatenate([encoder.encode([one]) for one in pictures()])
+    alone = np.concatenate([encoder.encode([picture]) for picture in pictures()])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_without_the_extra_it_is_named(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda one: None if one == package else find(one)
+        importlib.util, "find_spec", lambda name: None if name == package else find(name)
     )
     with pytest.raises(
         InputError,
@@ -151,7 +151,7 @@ def test_a_folder_without_clip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(
         InputError,
-        match=r"is no folder of a CLIP model: it has no model\.safetensors; "
+        match=r"is not the folder of a CLIP model: it has no model\.safetensors; "
         r"give one that transformers' save_pretrained wrote$",
     ):
         CLIP(tmp_path)
@@ -161,7 +161,9 @@ def test_broken_weights_of_clip_are_an_input_error(clip_folder: Path, tmp_path: 
     for file in clip_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match=r"^the weights of CLIP cannot be had from .*: It looks"):
+    with pytest.raises(
+        InputError, match=r"^the weights of CLIP cannot be loaded from .*: It looks"
+    ):
         CLIP(tmp_path).encode(pictures())
 
 
@@ -186,6 +188,7 @@ def test_clip_that_no_hub_gives_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError) as caught:
         CLIP().encode(pictures())
     assert str(caught.value) == (
-        "the weights of CLIP cannot be had from openai/clip-vit-base-patch32: We couldn't connect "
+        "the weights of CLIP cannot be loaded from openai/clip-vit-base-patch32: "
+        "We couldn't connect "
         "to the hub.; set TWOTOWER_CLIP to a folder with them, or choose 'efficientnet-lite0'"
     )

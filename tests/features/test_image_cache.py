@@ -44,7 +44,7 @@ def test_each_content_is_encoded_once_and_ever(files: dict[str, Path], tmp_path:
     )
     assert (encoder.seen, calls) == (2, [(2, 2)])
     assert first.broken == {}
-    red, blue = Thumbnail().encode([Image.new("RGB", (9, 9), one) for one in ("red", "blue")])
+    red, blue = Thumbnail().encode([Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")])
     np.testing.assert_array_equal(first.vectors, [red, np.zeros(192), blue, red])
     assert first.vectors.dtype == np.float32
 
@@ -63,7 +63,9 @@ def test_another_content_of_the_same_name_is_encoded(
     assert not np.array_equal(before, after)
 
 
-def test_broken_files_are_zero_told_and_not_kept(files: dict[str, Path], tmp_path: Path) -> None:
+def test_broken_files_are_zero_reported_and_not_kept(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
     paths = [files["html"], files["red"], files["absent"], tmp_path]
     for _ in range(2):  # the second time the good one comes from the cache
         found = cached_image_embeddings(Thumbnail(), paths, tmp_path / "cache")

@@ -64,7 +64,7 @@ def test_a_transparent_colour_of_a_palette_is_white(write: Write) -> None:
 
 
 def test_the_first_frame_of_a_moving_image_is_taken(write: Write) -> None:
-    frames = [Image.new("RGB", (9, 9), one) for one in ("red", "blue")]
+    frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
     path = write(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert colour(read_picture(path)) == (255, 0, 0)
 

@@ -1,4 +1,4 @@
-"""What the encoder that is used by default sees in real photographs of products."""
+"""Neighbours of real product photographs under the default image encoder."""
 
 import json
 from pathlib import Path

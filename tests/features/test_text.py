@@ -87,8 +87,8 @@ def test_hashing_is_the_same_everywhere() -> None:
 
 
 def test_hashing_ignores_case_and_punctuation() -> None:
-    one, other, none = HashingText().encode(["Mario Kart: DELUXE!", "mario kart deluxe", "!?"])
-    np.testing.assert_array_equal(one, other)
+    first, same, none = HashingText().encode(["Mario Kart: DELUXE!", "mario kart deluxe", "!?"])
+    np.testing.assert_array_equal(first, same)
     assert not none.any()
 
 

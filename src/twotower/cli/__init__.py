@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy imports happen inside the commands."""
+"""Command-line entry point; heavy imports happen inside the commands."""
 
 import logging
 import sys
@@ -25,13 +25,13 @@ INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a user's mistake is one line and exit code 2, never a traceback."""
+    """Entry point; a user error is printed as one line, with exit code 2 and no traceback."""
     logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
     try:
         app = _app()
         app(args=_prepared(app, sys.argv[1:] if arguments is None else list(arguments)))
     except (TwoTowerError, OSError) as error:
-        # Causes that other libraries word may run over several lines.
+        # Messages of other libraries may have several lines.
         message = error.on_command_line if isinstance(error, InputError) else str(error)
         print("twotower:", " ".join(message.split()), file=sys.stderr)
         raise SystemExit(2) from None
@@ -48,11 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _prepared(app: typer.Typer, arguments: list[str]) -> list[str]:
-    """The arguments as the parser takes them: a history may hold ids that begin with a dash."""
+    """Arguments for the parser: ids of a history may begin with a dash."""
     if arguments[:1] != ["recommend"]:
         return arguments
     command = typer.main.get_command(app).commands["recommend"]  # type: ignore[attr-defined]
-    options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    options = {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     return with_history_options(arguments, {*options, "--help"})
 
 

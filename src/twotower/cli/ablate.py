@@ -1,4 +1,4 @@
-"""The command that runs the ablation study."""
+"""`twotower ablate`: ablation study over variants and seeds."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def ablate(
         typer.Option("--keep", help="Keep the results file's figures of models not named here."),
     ] = False,
 ) -> None:
-    """Train a grid of variants and seeds, and say what helps. Run again, it goes on.
+    """Train a grid of variants and seeds, and compare them. Run again, it resumes.
 
     Example: `twotower ablate --dataset sample --variant v1=3 --variant v4=3 --out runs/study`
     """
@@ -88,14 +88,14 @@ def ablate(
     if track:
         uri = track_models(out, study.dataset, cell_figures(out))
         console.print(f"tracked in {uri}", highlight=False, soft_wrap=True)
-    compared = {one.protocol for one in study.differences}
+    compared = {difference.protocol for difference in study.differences}
     for name in TESTED_PROTOCOLS:
         if any(row.protocol == name for row in study.rows):
             console.print(results_table(study.rows, name))
         if name in compared:
             console.print(differences_table(study.differences, name, TESTED_METRICS[-1]))
-    for one in study.absent:
-        console.print(f"{one.model}: {one.reason}", highlight=False)
+    for absent in study.absent:
+        console.print(f"{absent.model}: {absent.reason}", highlight=False)
     console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
     if study.failures:
         count = len(study.failures)

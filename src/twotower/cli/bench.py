@@ -1,4 +1,4 @@
-"""Measurements on a bundle: index kinds on its own vectors."""
+"""`twotower bench`: time, recall and memory of index kinds on the vectors of a bundle."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,12 +37,12 @@ def index(
         list[str] | None, typer.Option("--kind", help="Kinds to measure. Default: all.")
     ] = None,
     queries: Annotated[int, typer.Option("--queries", min=1, help="Users to ask for.")] = 200,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of each kind.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Timed rounds of each kind.")] = 5,
     build_limit: Annotated[
         float, typer.Option("--build-limit", help="Most seconds to build one index.")
     ] = 600.0,
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Published figures to stand beside ours.")
+        Path | None, typer.Option("--reference", help="Published figures to compare with.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -87,7 +87,7 @@ def index(
 
 
 def _table(rows: "Sequence[Row]", protocol: str, k: int) -> "Table":
-    """One line a kind, one column a figure."""
+    """Table with a row per kind and a column per figure."""
     from rich.table import Table
 
     chosen = [row for row in rows if row.protocol == protocol]
@@ -110,5 +110,5 @@ def _table(rows: "Sequence[Row]", protocol: str, k: int) -> "Table":
         table.add_column(columns[metric], justify="right")
     for model in dict.fromkeys(row.model for row in chosen):
         cells = [values.get((model, metric)) for metric in shown]
-        table.add_row(model, *("–" if one is None else f"{one:,.4g}" for one in cells))
+        table.add_row(model, *("–" if value is None else f"{value:,.4g}" for value in cells))
     return table

@@ -1,4 +1,4 @@
-"""Commands that make data: download, prepare and hold-out."""
+"""`twotower download`, `inspect`, `prepare` and `hold-out`: commands that make data."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ def download(
     ] = "raw",
     json_file: JsonFile = None,
 ) -> None:
-    """Fetch a category of Amazon Reviews 2023. An interrupted download goes on.
+    """Fetch a category of Amazon Reviews 2023. An interrupted download is resumed.
 
     Example: `twotower download video-games --kind last_out --out data/video-games`
     """
@@ -51,7 +51,7 @@ def prepare(
 ) -> None:
     """Read, validate, reduce and split a log.
 
-    A `dataset.toml` beside the log says the same as the options; `twotower inspect` writes it.
+    A `dataset.toml` beside the log holds the same as the options; `twotower inspect` writes it.
 
     Example: `twotower prepare purchases.csv --catalogue items.csv --column user=customer
     --column time=when --out data/shop`
@@ -60,9 +60,9 @@ def prepare(
     from twotower.data.prepare import prepare as make
 
     paths, known = sources(source)
-    said = known.under(declaration(words, name))
+    described = known.overridden_by(declaration(words, name))
     with reporting(console) as reporter:
-        dataset = make(paths, declaration=said, out=out, progress=reporter.reading())
+        dataset = make(paths, declaration=described, out=out, progress=reporter.reading())
     _print_summary(dataset.name, dict(dataset.summary))
     console.print(f"data set written to {out}", highlight=False, soft_wrap=True)
     write_json(json_file, dict(dataset.summary))
@@ -72,7 +72,8 @@ def prepare(
 def inspect(
     words: dict[str, Any],
     source: Annotated[
-        list[str] | None, typer.Argument(help="A folder or files; without one, formats are listed.")
+        list[str] | None,
+        typer.Argument(help="A folder or files. Default: list the published formats."),
     ] = None,
     write: Annotated[
         Path | None,
@@ -86,7 +87,7 @@ def inspect(
     """
     from twotower.data.atomic import atomic_file
     from twotower.data.formats import FORMATS
-    from twotower.data.inspection import inspect as look
+    from twotower.data.inspection import inspect as preview
     from twotower.data.inspection import inspection_lines
 
     if not source:
@@ -95,7 +96,7 @@ def inspect(
         write_json(json_file, [entry.model_dump(mode="json") for entry in FORMATS])
         return
     paths, known = sources(source)
-    found = look(paths, known.under(declaration(words)))
+    found = preview(paths, known.overridden_by(declaration(words)))
     for line in inspection_lines(found):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if write is not None:
@@ -114,10 +115,10 @@ def hold_out(
     out: Annotated[Path, typer.Option("--out", help="Folder for the data set to train on.")],
     users: Annotated[float, typer.Option("--users", help="Share of users held out.")] = 0.05,
     items: Annotated[float, typer.Option("--items", help="Share of items held out.")] = 0.02,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which ones.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Hold users and items out of a prepared data set, to be new to what is trained on it.
+    """Hold users and items out of a prepared data set, for cold-start evaluation.
 
     Example: `twotower hold-out --data data/shop --out data/shop-cold`
     """

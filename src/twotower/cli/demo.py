@@ -1,4 +1,4 @@
-"""The command that opens the demo."""
+"""`twotower demo`: the web demo of a bundle."""
 
 import os
 import sys
@@ -12,12 +12,10 @@ from twotower.errors import InputError
 
 
 def demo(
-    bundle: Annotated[
-        str, typer.Option("--bundle", help="Folder of a bundle, or the address of one.")
-    ],
+    bundle: Annotated[str, typer.Option("--bundle", help="Folder or URL of a bundle.")],
     api: Annotated[
         str | None,
-        typer.Option("--api", help="A running service that answers; key: TWOTOWER_API_KEY."),
+        typer.Option("--api", help="URL of a running service to ask; key: TWOTOWER_API_KEY."),
     ] = None,
     results: Annotated[
         list[Path] | None,
@@ -26,7 +24,7 @@ def demo(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port.")] = 8501,
 ) -> None:
-    """Open a page in the browser that shows what a bundle recommends. Needs the extra 'demo'.
+    """Open the web demo of a bundle. Needs the extra 'demo'.
 
     Example: `twotower demo --bundle runs/sample/bundle`
     """
@@ -45,16 +43,25 @@ def demo(
 
     with downloading(console) as progress:
         folder = find_bundle(bundle, progress=progress)
-    # Before the server is up, so that the first page does not wait and mistakes are said here.
+    # Before the server starts, so that the first page is fast and mistakes are reported here.
     open_once(str(folder), version_of(folder), api, os.environ.get(API_KEY))
     app = Path(sys.modules["twotower.demo"].__file__ or "").with_name("app.py")
-    told = ["--bundle", str(folder)]
-    told += [] if api is None else ["--api", api]
+    app_arguments = ["--bundle", str(folder)]
+    app_arguments += [] if api is None else ["--api", api]
     for path in results or []:
-        told += ["--results", str(path)]
+        app_arguments += ["--results", str(path)]
     console.print(f"demo: http://{host}:{port}  (Ctrl+C ends it)", highlight=False)
     streamlit(
-        ["run", str(app), "--server.address", host, "--server.port", str(port), "--", *told],
+        [
+            "run",
+            str(app),
+            "--server.address",
+            host,
+            "--server.port",
+            str(port),
+            "--",
+            *app_arguments,
+        ],
         prog_name="streamlit",
         standalone_mode=False,
     )

@@ -1,4 +1,4 @@
-"""Commands that make and measure models: train, evaluate, index."""
+"""`twotower train`, `evaluate` and `index`: commands that make and measure models."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ def train(
     track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Train one model. An interrupted training goes on from its checkpoint.
+    """Train a model. An interrupted training resumes from its checkpoint.
 
     Example: `twotower train --data data/shop --out models/v10`
     """
@@ -147,7 +147,9 @@ def index(
         ),
     ] = None,
     refit: Refit = True,
-    new_items: Annotated[bool, typer.Option(help="Also what encodes new items and texts.")] = True,
+    new_items: Annotated[
+        bool, typer.Option(help="Include the encoders of new items and texts.")
+    ] = True,
     json_file: JsonFile = None,
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.

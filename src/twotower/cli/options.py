@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their results are written."""
+"""Shared command options, and writers of command results."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ DataFolder: TypeAlias = Annotated[
     Path, typer.Option("--data", help="A folder that 'prepare' wrote.")
 ]
 JsonFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result here, for machines.")
+    Path | None, typer.Option("--json", help="Also write the result here, as JSON.")
 ]
 TextEncoderName: TypeAlias = Annotated[
     str, typer.Option("--text-encoder", help="minilm (extra 'text') or hashing.")
@@ -36,7 +36,7 @@ IndexKind: TypeAlias = Annotated[
     typer.Option(
         "--kind",
         help="Kind of index: auto (measures them and takes the fastest), exact, flat, hnsw, "
-        "hnsw-float16, ivf, ivf-float16, ivf-int8, pq, or one that another package adds.",
+        "hnsw-float16, ivf, ivf-float16, ivf-int8, pq, or a kind of another package.",
     ),
 ]
 Refit: TypeAlias = Annotated[
@@ -52,9 +52,9 @@ KCore: TypeAlias = Annotated[
 
 
 def changed_settings(settings: "PrepareSettings", **changes: object) -> "PrepareSettings":
-    """The settings with what the user asked for; None leaves a value as it is."""
-    wanted = {name: value for name, value in changes.items() if value is not None}
-    changed: PrepareSettings = validated(type(settings), {**settings.model_dump(), **wanted})
+    """The settings with the options of the user; None leaves a value unchanged."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    changed: PrepareSettings = validated(type(settings), {**settings.model_dump(), **given})
     return changed
 
 

@@ -1,4 +1,4 @@
-"""Commands that use what was made: recommend and info."""
+"""`twotower recommend` and `info`: commands that read a bundle or other artefact."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def recommend(
         typer.Option(
             "--history",
             help="Items just browsed, oldest first: --history ID ID ID. It takes all ids up to the "
-            "next option; one that is spelt as an option is given as --history=-k.",
+            "next option; an id that is spelt as an option is given as --history=-k.",
         ),
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
@@ -37,7 +37,7 @@ def recommend(
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Re-rank 1,000 candidates, or -k if more.")
     ] = False,
-    text: Annotated[str | None, typer.Option("--text", help="What is wanted, in words.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="A search text.")] = None,
     batch: Annotated[
         Path | None,
         typer.Option("--batch", help="Parquet file with a column user_id, or 'all' users."),
@@ -47,7 +47,7 @@ def recommend(
     ] = None,
     unknown: Annotated[
         Literal["popular", "skip", "fail"],
-        typer.Option("--unknown", help="With --batch: what users get that the bundle lacks."),
+        typer.Option("--unknown", help="With --batch: result for users that the bundle lacks."),
     ] = "popular",
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also items that the user had.")
@@ -67,7 +67,7 @@ def recommend(
     )
     if (batch is None) != (out is None):
         raise InputError(
-            "--batch and --out go together", "name the file of users, and one to write"
+            "--batch and --out go together", "name the file of users, and the file to write"
         )
     if batch is not None and out is not None:
         if user or history or more or text:
@@ -110,7 +110,7 @@ def with_history_options(arguments: Sequence[str], options: Collection[str]) -> 
             found.append(f"--history={argument}")
             waiting = False
         else:
-            if waiting:  # no id follows it: the parser says so
+            if waiting:  # no id follows: an error of the parser
                 found.append("--history")
             taking = waiting = False
             found.append(argument)
@@ -121,7 +121,7 @@ def info(
     folder: Annotated[Path, typer.Argument(help="A data set, trained model or bundle.")],
     json_file: JsonFile = None,
 ) -> None:
-    """Say what a folder holds.
+    """Print the manifest of an artefact folder.
 
     Example: `twotower info bundle`
     """
@@ -144,7 +144,7 @@ def info(
 def show_recommendations(
     pipeline: "Pipeline", request: "Request", options: "RecommendOptions | None" = None
 ) -> list["Recommendation"]:
-    """Recommend and print the table, under a line that says for whom."""
+    """Recommend and print the table, with the user as its title."""
     from twotower.console import recommendations_table
     from twotower.inference import RecommendOptions
 
@@ -176,15 +176,15 @@ def _recommend_batch(
 
     pipeline = Pipeline.load(bundle)
     known = pipeline.contents.users.ids
-    wanted = known if str(users) == "all" else read_users(users)
+    chosen = known if str(users) == "all" else read_users(users)
     with reporting(console) as reporter:
         counts = recommend_to_file(
             pipeline,
-            wanted,
+            chosen,
             out,
             options,
             unknown=unknown,
-            progress=reporter.counting("recommend", len(wanted)),
+            progress=reporter.counting("recommend", len(chosen)),
         )
     console.print(
         f"{counts.rows:,} items for {counts.users:,} users written to {out}",
@@ -208,7 +208,7 @@ def _recommend_batch(
 
 
 def _shortened(value: Any, longest: int = 8) -> Any:
-    """The same with long lists cut, for reading."""
+    """The value with long lists shortened, for reading."""
     if isinstance(value, dict):
         return {name: _shortened(inner) for name, inner in value.items()}
     if isinstance(value, list) and len(value) > longest:

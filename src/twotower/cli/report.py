@@ -1,4 +1,4 @@
-"""The command that turns results files into a page that one would rather look at than read."""
+"""`twotower report`: HTML page of results files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ def report(
     results: Annotated[list[Path], typer.Argument(help="Results files of one data set.")],
     out: Annotated[Path, typer.Option("--out", help="The HTML page to write.")],
     reference: Annotated[
-        Path | None, typer.Option("--reference", help="Published figures to stand beside ours.")
+        Path | None, typer.Option("--reference", help="Published figures to compare with.")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="Also write the main chart as SVG.")

@@ -1,4 +1,4 @@
-"""The command that does the whole job."""
+"""`twotower run`: prepare, train, evaluate, bundle and recommend in one command."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ def run(
     track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Do the whole job: prepare, train, evaluate, bundle, recommend. Run again, it goes on.
+    """Prepare, train, evaluate, bundle and recommend. Run again, it resumes.
 
     Example: `twotower run --dataset sample --out runs/sample`
     """
@@ -64,7 +64,7 @@ def run(
         result = whole_job(
             paths,
             out,
-            declaration=known.under(asked),
+            declaration=known.overridden_by(asked),
             models=models or DEFAULT_MODELS,
             seeds=range(seeds),
             text_encoder=text_encoder,
@@ -76,9 +76,9 @@ def run(
     if track:
         figures: dict[tuple[str, int], dict[str, float]] = {}
         for row in result.rows:
-            if len(row.seeds) == 1:  # a mean over several is no figure of one run
-                of = figures.setdefault((row.model, row.seeds[0]), {})
-                of[f"{row.protocol}.{row.metric}"] = row.value
+            if len(row.seeds) == 1:  # a mean over several seeds belongs to no run
+                values = figures.setdefault((row.model, row.seeds[0]), {})
+                values[f"{row.protocol}.{row.metric}"] = row.value
         uri = track_models(out, result.dataset.name, figures)
         console.print(f"tracked in {uri}", highlight=False, soft_wrap=True)
     measured = {row.protocol for row in result.rows}

@@ -1,4 +1,4 @@
-"""Commands around the service: serve, key, and events for the next training."""
+"""`twotower serve`, `key` and `events`: commands of the HTTP service."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,21 +21,21 @@ Bundle = Annotated[Path | None, typer.Option("--bundle", help="Folder of a bundl
 def serve(
     bundle: Bundle = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port; 0 takes a free port.")] = None,
     state: StateUrl = None,
     keys: Annotated[
         Path | None, typer.Option("--keys", help="File of API keys, see 'twotower key'.")
     ] = None,
     rerank: Annotated[
-        bool | None, typer.Option("--rerank/--no-rerank", help="Re-rank where requests do not say.")
+        bool | None, typer.Option("--rerank/--no-rerank", help="Re-rank by default.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option("--processes", help="Processes that answer. Default: 1.")
+        int | None, typer.Option("--processes", help="Worker processes. Default: 1.")
     ] = None,
 ) -> None:
     """Answer requests over HTTP, until SIGTERM. Needs the extra 'serve'.
 
-    What is not given here is read from the environment: TWOTOWER_BUNDLE, TWOTOWER_HOST,
+    Other settings are read from the environment: TWOTOWER_BUNDLE, TWOTOWER_HOST,
     TWOTOWER_STATE_URL and so on; docs/serving.md lists them.
 
     Example: `twotower serve --bundle bundle --keys keys`
@@ -50,9 +50,9 @@ def serve(
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for the log.")],
+    name: Annotated[str, typer.Argument(help="Owner of the key, for the log.")],
     scope: Annotated[
-        Literal["read", "write", "admin"], typer.Option("--scope", help="What it allows.")
+        Literal["read", "write", "admin"], typer.Option("--scope", help="What the key allows.")
     ] = "read",
     keys: Annotated[
         Path | None, typer.Option("--keys", help="Also append its hash to this file.")
@@ -85,7 +85,7 @@ def events(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Join what the bundle knew and what was recorded since, for the next training.
+    """Join the interactions of the bundle and the recorded events, for the next training.
 
     Example: `twotower events --bundle bundle --out data/shop-new`
     """
@@ -93,15 +93,15 @@ def events(
     from twotower.service.retrain import LEARNED, write_source
     from twotower.service.state import EventKind, StateStore
 
-    known: tuple[EventKind, ...] = ("view", "cart", "buy", "rating")
-    wanted = tuple(kind for kind in known if kind in (kinds or LEARNED))
-    unknown = set(kinds or ()) - set(known)
+    all_kinds: tuple[EventKind, ...] = ("view", "cart", "buy", "rating")
+    chosen = tuple(kind for kind in all_kinds if kind in (kinds or LEARNED))
+    unknown = set(kinds or ()) - set(all_kinds)
     if unknown:
-        raise InputError(f"unknown kind {min(unknown)!r}", f"pass some of {', '.join(known)}")
+        raise InputError(f"unknown kind {min(unknown)!r}", f"pass some of {', '.join(all_kinds)}")
     contents = load_bundle(bundle).contents
     store = StateStore(_settings(bundle=bundle, state_url=state).database)
     try:
-        counts = write_source(contents, store, out, wanted)
+        counts = write_source(contents, store, out, chosen)
     finally:
         store.close()
     console.print(

@@ -1,4 +1,4 @@
-"""Options that say what a data set is, in the words of dataset.toml."""
+"""Shared data set options of commands, in the words of ``dataset.toml``."""
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
@@ -13,9 +13,9 @@ from twotower.errors import InputError
 if TYPE_CHECKING:
     from twotower.data.declaration import Declaration
 
-_FILES: Final = "What the data set is"
+_FILES: Final = "Files of the data set"
 _READ: Final = "How files are read"
-_KEPT: Final = "What is kept, and how it is split"
+_KEPT: Final = "Filtering and split"
 _SPLIT_WORDS: Final = ("validation", "test", "seed")
 _KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
 _READ_WORDS: Final = (
@@ -58,8 +58,8 @@ def _words(
         Literal["leave-last-two", "global-time", "file-order", "random", "given"] | None,
         typer.Option(
             "--split",
-            help="Default: what the files say, else leave-last-two. A log without times is split "
-            "by 'random' or 'file-order'.",
+            help="Default: the split of the files, else leave-last-two. A log without times is "
+            "split by 'random' or 'file-order'.",
             rich_help_panel=_KEPT,
         ),
     ] = None,
@@ -186,7 +186,9 @@ def _words(
     time_zone: Annotated[
         str | None,
         typer.Option(
-            "--time-zone", help="Of times that do not say it. Default: UTC.", rich_help_panel=_READ
+            "--time-zone",
+            help="Time zone of times without one. Default: UTC.",
+            rich_help_panel=_READ,
         ),
     ] = None,
     ignore: Annotated[
@@ -198,7 +200,9 @@ def _words(
     missing: Annotated[
         list[str] | None,
         typer.Option(
-            "--missing", help="A text that is no id; may be repeated.", rich_help_panel=_READ
+            "--missing",
+            help="A text that means a missing id; may be repeated.",
+            rich_help_panel=_READ,
         ),
     ] = None,
     read_catalogue: Annotated[
@@ -214,7 +218,7 @@ def _words(
         typer.Option("--read-users", help="The same of the table of users.", rich_help_panel=_READ),
     ] = None,
 ) -> None:
-    """The words themselves."""
+    """Data set options as parameters, whose annotations `with_words` copies."""
 
 
 def with_words(command: Callable[..., None]) -> Callable[..., None]:
@@ -227,20 +231,20 @@ def with_words(command: Callable[..., None]) -> Callable[..., None]:
         command(**options, words=words)
 
     parameters = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for one in (
-            *(one for name, one in own.parameters.items() if name != "words"),
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in (
+            *(parameter for name, parameter in own.parameters.items() if name != "words"),
             *added.parameters.values(),
         )
     ]
     run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__
     return run
 
 
 def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration":
-    """What the options say, as a `Declaration`.
+    """The options as a `Declaration`.
 
     Raises
     ------
@@ -261,45 +265,45 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
     shares = {word: words[word] for word in _SPLIT_WORDS if words[word] is not None}
     if shares and words["split"] is None:
         raise InputError(
-            f"--{next(iter(shares))} says how to split, and --split which way is not said",
+            f"--{next(iter(shares))} needs --split, which is not given",
             "pass --split random, global-time or given",
         )
     split = {"kind": words["split"], **shares} if shares else words["split"]
     kept = {word: words[word] or None for word in _KEPT_WORDS if word != "k_core"}
     columns = _pairs("--column", words["columns"], ColumnMapping.model_fields, "user=customer")
-    said = {
+    values = {
         "name": name,
         "as": words["format"],
         "catalogue": words["catalogue"],
         "users": words["users"],
         "columns": columns,
-        "read": _said(read),
-        "prepare": _said({**kept, "k_core": words["k_core"], "split": split}),
+        "read": _without_none(read),
+        "prepare": _without_none({**kept, "k_core": words["k_core"], "split": split}),
         **{
             word: _read_words(f"--{word.replace('_', '-')}", words[word], ReadOptions.model_fields)
             for word in ("read_catalogue", "read_users")
         },
     }
-    return declared({word: value for word, value in said.items() if value}, "the options")
+    return declared({key: value for key, value in values.items() if value}, "the options")
 
 
 def sources(given: Sequence[str]) -> "tuple[list[str | Path], Declaration]":
-    """Paths of a data set, of which a name may be given, and how that one is prepared."""
+    """Paths of a data set given by name or paths, and the declaration of a named data set."""
     from twotower.data.declaration import Declaration
     from twotower.workflow.datasets import KNOWN, find_dataset
 
     if len(given) == 1 and given[0] in KNOWN:
         path, settings = find_dataset(given[0])
         return [path], Declaration(prepare=settings)
-    for one in given:
-        if not any(mark in one for mark in "*?["):
-            path = Path(one)
+    for pattern in given:
+        if not any(mark in pattern for mark in "*?["):
+            path = Path(pattern)
             if not path.exists() and not any(path.parent.glob(f"{path.name}.*")):
-                find_dataset(one)  # says that it is not there, and which names there are
+                find_dataset(pattern)  # raises with the known names
     return [*given], Declaration()
 
 
-def _said(values: dict[str, Any]) -> dict[str, Any]:
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -324,16 +328,16 @@ def _pairs(
 ) -> dict[str, str]:
     pairs: dict[str, str] = {}
     kind = "name=column" if option == "--column" else "word=value"
-    for one in given or ():
-        name, equals, value = one.partition("=")
+    for pair in given or ():
+        name, equals, value = pair.partition("=")
         if not (name and equals and value):
-            raise InputError(f"{option} must be {kind}, got {one!r}", f"such as {example}")
+            raise InputError(f"{option} must be {kind}, got {pair!r}", f"such as {example}")
         if name in pairs:
             raise InputError(f"{option} {name} is given twice: {pairs[name]} and {value}")
         if name not in known:
             what = "column" if option == "--column" else "word"
             raise InputError(
-                f"{option} {one}: there is no {what} {name!r}", f"name one of {', '.join(known)}"
+                f"{option} {pair}: there is no {what} {name!r}", f"name one of {', '.join(known)}"
             )
         pairs[name] = value
     return pairs

@@ -1,4 +1,4 @@
-"""The command that searches a variant's settings."""
+"""`twotower tune`: hyperparameter search of a variant."""
 
 from dataclasses import asdict
 from pathlib import Path

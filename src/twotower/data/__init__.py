@@ -1,4 +1,4 @@
-"""From files to a frozen `Dataset`: read, validate, reduce, split."""
+"""Data preparation: from files to a frozen `Dataset` (read, validate, reduce, split)."""
 
 from twotower.data.dataset import Dataset, Part
 from twotower.data.histories import Histories, Queries

@@ -2,8 +2,8 @@
 
 A reader finds the old artefact or the new one, whole, whenever the writer is killed:
 
-1. The new one is written into a temporary folder beside the target, ``.<name>.<n>.twotower``, on
-   which the writer holds a lock.
+1. The new artefact is written into a temporary folder beside the target,
+   ``.<name>.<n>.twotower``, on which the writer holds a lock.
 2. Its files and folders are synced to disk.
 3. It takes the target's name. A file is renamed over the old one; a folder is exchanged with the
    old one in one step (Linux: ``renameat2`` with ``RENAME_EXCHANGE``). Where the file system cannot
@@ -11,7 +11,7 @@ A reader finds the old artefact or the new one, whole, whenever the writer is ki
    writer leaves the target missing, and the next one moves the old folder back before it begins.
 4. The parent folder is synced, and the old one deleted.
 
-What a killed writer left is removed by the next one of the same target.
+Leftovers of a killed writer are removed by the next writer of the same target.
 """
 
 import ctypes
@@ -26,10 +26,9 @@ from typing import Final
 from twotower.errors import InputError
 
 MARKS: Final = frozenset({"manifest.json", "model.json", "state.json"})
-"""One of these is in every folder that this package writes: of a data set or bundle, a model, or a
-checkpoint."""
+"""Manifest names: every folder that this package writes holds one of them."""
 _SLOTS: Final = 4
-"""Temporary folders that are looked at for what was left; more writers at once are no error."""
+"""Temporary folders that are checked for leftovers; more concurrent writers are no error."""
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _CANNOT_LOCK: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -51,7 +50,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """
     target = Path(target).resolve()
     _restore(target)
-    _check_is_ours(target)
+    _refuse_foreign(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _temporary(target) as temporary:
         yield temporary
@@ -88,13 +87,13 @@ def publish_file(temporary: Path, target: Path, *, durable: bool = True) -> None
         _sync(target.parent)
 
 
-def _check_is_ours(target: Path) -> None:
-    lock = _locked(target, wait=True)  # not while another writer deletes what it replaced
+def _refuse_foreign(target: Path) -> None:
+    lock = _locked(target, wait=True)  # wait while another writer deletes the replaced folder
     if lock is None:
         return
-    held = {path.name for path in target.iterdir()}
+    present = {path.name for path in target.iterdir()}
     _unlock(lock)
-    if held and not held & MARKS:
+    if present and not present & MARKS:
         raise InputError(
             f"{target} exists and was not written by twotower", "choose another folder"
         )
@@ -102,24 +101,24 @@ def _check_is_ours(target: Path) -> None:
 
 @contextmanager
 def _temporary(target: Path) -> Iterator[Path]:
-    """An empty folder beside ``target`` that no other writer takes; what killed ones left goes."""
-    mine: tuple[Path, int] | None = None
+    """An empty, locked folder beside ``target``; leftovers of killed writers are removed."""
+    taken: tuple[Path, int] | None = None
     slot = 0
-    while mine is None or slot < _SLOTS:
+    while taken is None or slot < _SLOTS:
         path = target.with_name(f".{target.name}.{slot}.twotower")
-        if mine is None:
+        if taken is None:
             with suppress(FileExistsError):
                 path.mkdir()
         lock = _locked(path, wait=False)
         if lock is not None:
             _empty(path)
-            if mine is None:
-                mine = (path, lock)
+            if taken is None:
+                taken = (path, lock)
             else:
                 path.rmdir()
                 os.close(lock)
         slot += 1
-    path, lock = mine
+    path, lock = taken
     try:
         yield path
     finally:
@@ -134,12 +133,12 @@ def _publish(temporary: Path, target: Path) -> None:
     publishing = _locked(target.parent, wait=True)
     lock = old = None
     try:
-        # So that no writer takes the old folder for one that was left before it is deleted.
+        # Locked, so that no writer takes the old folder for a leftover before it is deleted.
         lock = _locked(target, wait=True)
         if lock is None:
             temporary.rename(target)
         else:
-            old = _exchanged(temporary, target)
+            old = _replace_folder(temporary, target)
         _sync(target.parent)
         _unlock(publishing)
         publishing = None
@@ -150,9 +149,9 @@ def _publish(temporary: Path, target: Path) -> None:
         _unlock(lock)
 
 
-def _exchanged(temporary: Path, target: Path) -> Path:
-    """Put the folder ``temporary`` in the place of ``target``; where the old one is now."""
-    if _renamed_both_ways(temporary, target):
+def _replace_folder(temporary: Path, target: Path) -> Path:
+    """Put the folder ``temporary`` in the place of ``target``; returns where the old one is."""
+    if _exchange_in_one_step(temporary, target):
         return temporary
     aside = _aside(target)
     left = _locked(aside, wait=True)
@@ -168,18 +167,18 @@ def _exchanged(temporary: Path, target: Path) -> Path:
     return aside
 
 
-def _renamed_both_ways(one: Path, other: Path) -> bool:
+def _exchange_in_one_step(first: Path, second: Path) -> bool:
     """Exchange two paths in one step; False where the system or file system cannot."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False
-    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    paths = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second))
     if rename(*paths, _RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
     if code in _CANNOT_EXCHANGE:
         return False
-    raise OSError(code, os.strerror(code), str(other))
+    raise OSError(code, os.strerror(code), str(second))
 
 
 def _aside(target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The catalogue: read whole, one row an item, every canonical column typed."""
+"""Item catalogue: read whole, one row per item, every canonical column typed."""
 
 import ast
 import json
@@ -45,7 +45,7 @@ _MEASURES: Final = (
     columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
 )  # fmt: skip
 _LISTED: Final = {columns.CATEGORY: "|", columns.DESCRIPTION: "\n", columns.FEATURES: "\n"}
-"""What stands between the parts of a list that becomes text: ``Drama|Comedy``."""
+"""Separator of the parts of a list that becomes text: ``Drama|Comedy``."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Catalogue:
 def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
     """Read and validate a catalogue.
 
-    Rows without an id, and all but the first of an id, are set aside. A number that is none
-    (``from 12.99``) or that cannot be (a price below 0, an average rating outside the rating
-    scale) becomes null; so does blank text. Where nothing says when items came out and their ids
-    are Amazon's product numbers, these say it (`amazon.listing_numbers`).
+    Rows without an id, and repeats of an id, are rejected. Text that is not a number
+    (``from 12.99``), an impossible number (a price below 0, an average rating outside the rating
+    scale) and blank text become null. Where no column holds release times and the ids are
+    Amazon's product numbers, the release is derived from them (`amazon.listing_numbers`).
 
     Raises
     ------
@@ -110,10 +110,10 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
             items.add(checked.rows[columns.ITEM_ID])
             tables.append(_as_held(checked.rows))
     if not len(items):
-        what = f"the catalogue {file.path} has no usable item"
+        problem = f"the catalogue {file.path} has no usable item"
         if not read:
-            raise InputError(what, "give a catalogue with rows")
-        raise nothing_usable(f"{what}: {read:,} rows read", rejects, [file.path])
+            raise InputError(problem, "give a catalogue with rows")
+        raise nothing_usable(f"{problem}: {read:,} rows read", rejects, [file.path])
     rows = _joined(tables)
     typed, repaired, examples = _typed(rows, file)
     marks = _currencies(rows)
@@ -121,7 +121,7 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
 
 
 def bare_catalogue(item_ids: Sequence[str]) -> pl.DataFrame:
-    """A catalogue of which only the ids are known."""
+    """A catalogue with ids only; every other column is null."""
     rows = pl.DataFrame({columns.ITEM_ID: item_ids}, schema={columns.ITEM_ID: pl.String})
     return rows.with_columns(
         pl.lit(None, dtype).alias(name)
@@ -139,7 +139,7 @@ def with_bare_items(known: Catalogue, items: Vocabulary) -> Catalogue:
 
 
 def _with_releases(rows: pl.DataFrame, file: CatalogueFile) -> pl.DataFrame:
-    """From the ids where no column says it; the column is left out where it would be empty."""
+    """Add the release from the ids where there is no column; left out where all are unknown."""
     if columns.RELEASED in rows.columns:
         released = rows[columns.RELEASED]
         rows = rows.drop(columns.RELEASED)
@@ -170,11 +170,9 @@ def _joined(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     for table in tables:
         for name, dtype in table.schema.items():
             kinds.setdefault(name, set()).add(dtype)
-    as_text = [name for name, found in kinds.items() if len(found) > 1]
+    mixed = [name for name, found in kinds.items() if len(found) > 1]
     cast = [
-        table.with_columns(
-            pl.col(name).cast(pl.String) for name in as_text if name in table.columns
-        )
+        table.with_columns(pl.col(name).cast(pl.String) for name in mixed if name in table.columns)
         for table in tables
     ]
     return pl.concat(cast, how="diagonal")
@@ -197,11 +195,11 @@ def _typed(
             values = rows[name]
         else:
             values, faults = _measured(name, rows[name], file)
-            for what, which in faults.items():
+            for fault, which in faults.items():
                 found = rows[name].filter(which.fill_null(False))
                 if len(found):
-                    counts[f"{name}: {what}"] += len(found)
-                    examples[f"{name}: {what}"] = str(found[0])[:80]
+                    counts[f"{name}: {fault}"] += len(found)
+                    examples[f"{name}: {fault}"] = str(found[0])[:80]
         result.append(values.cast(dtype, strict=False).alias(name))
     return pl.DataFrame(result), dict(counts.most_common()), examples
 
@@ -209,7 +207,7 @@ def _typed(
 def _measured(
     name: str, values: pl.Series, file: CatalogueFile
 ) -> tuple[pl.Series, dict[str, pl.Series]]:
-    """Numbers within bounds, else null; and where they were not. NaN is a missing value."""
+    """Numbers within bounds, else null; and masks of the faults. NaN is a missing value."""
     if values.dtype == pl.String:
         values = _blank_to_null(values)
         missing = values.is_in(file.options.missing_ids).fill_null(False)
@@ -241,7 +239,7 @@ def _release(values: pl.Series, file: CatalogueFile) -> pl.Series:
     try:
         dates = times.milliseconds(values.set(~left, None))
     except InputError:
-        return numbers  # day and month cannot be told apart: unread, and counted as such
+        return numbers  # day and month are ambiguous: unread, and counted as such
     return numbers.fill_null(dates)
 
 
@@ -254,7 +252,7 @@ def _currencies(rows: pl.DataFrame) -> list[str]:
 
 
 def _within(numbers: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, pl.Series]:
-    """Null for what is infinite or out of bounds, and where that was so."""
+    """Null for what is infinite or out of bounds, and the mask of those rows."""
     numbers = numbers.fill_nan(None)
     possible = numbers.is_between(*bounds) & numbers.is_finite()
     return numbers.set(~possible.fill_null(False), None), ~possible
@@ -273,7 +271,7 @@ def _as_prose(values: pl.Series, between: str) -> pl.Series:
     return text.zip_with(
         ~lists,
         text.set(~lists, None).map_elements(
-            lambda one: _parts_of(one, between), return_dtype=pl.String
+            lambda value: _parts_of(value, between), return_dtype=pl.String
         ),
     )
 

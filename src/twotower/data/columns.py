@@ -1,4 +1,4 @@
-"""Canonical column names: what every reader delivers, whatever the source calls them."""
+"""Canonical column names of logs and catalogues."""
 
 from typing import Final
 

@@ -58,8 +58,8 @@ class Dataset:
     summary
         What preparation did: counts read, rejected (by reason), reduced, kept; the settings.
     user_table
-        What is known of the users, row ``u`` of user ``u``, with the columns of its file behind
-        ``user_id``; None where there was no such file.
+        Table of users, row ``u`` of user ``u``, with the columns of its file after ``user_id``;
+        None where there was no such file.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Dataset:
         settings: "PrepareSettings | Mapping[str, Any] | None" = None,
         options: "ReadOptions | Mapping[str, Any] | None" = None,
     ) -> "Dataset":
-        """Prepare tables that Python holds, by the rules for files.
+        """Prepare in-memory tables, by the rules for files.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class Dataset:
         items
             The catalogue, of the same kinds, or None.
         users
-            What is known of the users, or None.
+            The table of users, or None.
         columns
             Which column is which, as ``{"user": "customer", "time": "at"}``; what is left out is
             found by its usual name. A list names the columns of an array or of rows, in order.
@@ -132,7 +132,7 @@ class Dataset:
         Raises
         ------
         InputError
-            Where it is no table, a column cannot be told, or nothing usable is left.
+            Where it is no table, a column cannot be determined, or nothing usable is left.
 
         Examples
         --------
@@ -145,13 +145,19 @@ class Dataset:
         from twotower.data.frames import as_frame
         from twotower.data.prepare import prepare
 
-        words: dict[str, Any] = {"prepare": settings, "read": options}
+        values: dict[str, Any] = {"prepare": settings, "read": options}
         if isinstance(columns, Sequence) and not isinstance(columns, str):
             interactions = as_frame(interactions, "interactions", columns)
         else:
-            words["columns"] = columns
-        said = declared({word: of for word, of in words.items() if of is not None}, "from_frames")
-        return prepare(interactions, name=name, catalogue=items, users=users, declaration=said)
+            values["columns"] = columns
+        given = {key: value for key, value in values.items() if value is not None}
+        return prepare(
+            interactions,
+            name=name,
+            catalogue=items,
+            users=users,
+            declaration=declared(given, "from_frames"),
+        )
 
     def part(self, *parts: Part) -> Histories:
         """Histories of the given parts only; one row per user, empty where there is none."""
@@ -163,7 +169,7 @@ class Dataset:
         return self.part(Part.TRAIN)
 
     def with_all_in_train(self) -> "Dataset":
-        """The same with every interaction in the training part, for a model that is to be shipped.
+        """The data set with every interaction in the training part, for the refit of a model.
 
         Nothing is held out: it cannot be evaluated on.
         """
@@ -192,7 +198,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 over ids, interactions, split and catalogue: equal data, equal fingerprint.
 
-        A data set that an earlier release saved keeps the fingerprint that its models know.
+        A data set that an earlier release saved keeps the fingerprint that its models record.
         """
         return self._value_fingerprint()
 
@@ -295,7 +301,7 @@ class Dataset:
             user_table if user_table.width > 1 else None,
         )
         if version == 1:
-            # Trained models name it, so that it stays this data set's fingerprint.
+            # Trained models record it, so it stays the fingerprint of this data set.
             dataset.__dict__["fingerprint"] = _first_fingerprint(dataset)
         if dataset.fingerprint != manifest["fingerprint"]:
             raise ArtefactError(

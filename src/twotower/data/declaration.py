@@ -1,4 +1,4 @@
-"""What is said about a data set: in ``dataset.toml`` beside it, in Python, on the command line."""
+"""`Declaration`: description of a data set, from ``dataset.toml``, Python or the command line."""
 
 import tomllib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Declaration(BaseModel):
-    """Everything that can be said about a data set; what is left out is found in the files.
+    """Description of a data set; what is left out is detected from the files.
 
     Attributes
     ----------
@@ -59,19 +59,19 @@ class Declaration(BaseModel):
     def _one_or_many(cls, log: Any) -> Any:
         return (log,) if isinstance(log, str) else log
 
-    def under(self, over: Self) -> Self:
-        """The same with what another declaration says in its place."""
-        said: dict[str, Any] = {}
+    def overridden_by(self, over: Self) -> Self:
+        """The declaration with every value that ``over`` sets in place of its own."""
+        merged: dict[str, Any] = {}
         for name in type(self).model_fields:
-            mine, theirs = getattr(self, name), getattr(over, name)
+            own, other = getattr(self, name), getattr(over, name)
             if name not in over.model_fields_set:
-                said[name] = mine
-            elif isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
-                said[name] = overlaid(mine, theirs)
+                merged[name] = own
+            elif isinstance(own, BaseModel) and isinstance(other, BaseModel):
+                merged[name] = overlaid(own, other)
             else:
-                said[name] = theirs
-        told = self.model_fields_set | over.model_fields_set
-        return type(self)(**{name: value for name, value in said.items() if name in told})
+                merged[name] = other
+        known = self.model_fields_set | over.model_fields_set
+        return type(self)(**{name: value for name, value in merged.items() if name in known})
 
     def to_toml(self) -> str:
         """As ``dataset.toml``."""
@@ -79,18 +79,20 @@ class Declaration(BaseModel):
         tables = {name: value for name, value in values.items() if isinstance(value, dict)}
         lines = [_line(name, value) for name, value in values.items() if name not in tables]
         for name, table in tables.items():
-            said = [_line(key, value) for key, value in table.items() if value is not None]
-            if said:
-                lines += ["", f"[{name}]", *said]
+            entries = [_line(key, value) for key, value in table.items() if value is not None]
+            if entries:
+                lines += ["", f"[{name}]", *entries]
         return "\n".join(line for line in lines if line is not None).strip() + "\n"
 
 
 def overlaid(under: Model, over: Model) -> Model:
-    """Settings with what others of the kind say in their place."""
-    said = {
-        name: getattr(one, name) for one in (under, over) for name in sorted(one.model_fields_set)
+    """``under``, with every field that ``over`` sets taken from it."""
+    fields = {
+        name: getattr(model, name)
+        for model in (under, over)
+        for name in sorted(model.model_fields_set)
     }
-    return type(under)(**said)
+    return type(under)(**fields)
 
 
 def read_declaration(path: Path) -> Declaration:
@@ -99,7 +101,7 @@ def read_declaration(path: Path) -> Declaration:
     Raises
     ------
     InputError
-        Where it is no TOML, or says what cannot be said, with the words that can.
+        Where it is not TOML, or has an unknown key (the known ones are listed) or a bad value.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -110,7 +112,7 @@ def read_declaration(path: Path) -> Declaration:
 
 
 def declared(values: Mapping[str, Any], where: str) -> Declaration:
-    """A declaration from plain values; ``where`` is what messages call them."""
+    """A declaration from plain values; ``where`` names their origin in messages."""
     try:
         return Declaration.model_validate(dict(values))
     except ValidationError as error:
@@ -121,14 +123,14 @@ def declared(values: Mapping[str, Any], where: str) -> Declaration:
             for part in place[:-1]:
                 kind = _model_of(kind, part)
             known = [field.alias or name for name, field in kind.model_fields.items()]
-            table = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top of it"
+            table = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
             raise InputError(
-                f"{where}: {'.'.join(place)} is not a word of {table}",
+                f"{where}: {'.'.join(place)} is not a key of {table}",
                 f"it is one of {', '.join(known)}",
             ) from None
-        said = first["msg"].removeprefix("Value error, ")
-        got = "" if ", got " in said else f", got {first['input']!r}"
-        raise InputError(f"{where}: {'.'.join(place)}: {said}{got}") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        got = "" if ", got " in problem else f", got {first['input']!r}"
+        raise InputError(f"{where}: {'.'.join(place)}: {problem}{got}") from None
 
 
 def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel]:
@@ -138,9 +140,9 @@ def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel]:
         field.annotation for key, field in kind.model_fields.items() if name in (key, field.alias)
     )
     found: type[BaseModel] = next(
-        one
-        for one in (annotation, *get_args(annotation))
-        if isinstance(one, type) and issubclass(one, BaseModel)
+        option
+        for option in (annotation, *get_args(annotation))
+        if isinstance(option, type) and issubclass(option, BaseModel)
     )
     return found
 
@@ -155,9 +157,11 @@ def _toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_toml(one) for one in value)}]"
+        return f"[{', '.join(_toml(element) for element in value)}]"
     if isinstance(value, dict):
-        inner = ", ".join(f"{key} = {_toml(one)}" for key, one in value.items() if one is not None)
+        inner = ", ".join(
+            _line(key, element) or "" for key, element in value.items() if element is not None
+        )
         return f"{{ {inner} }}"
     marks = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
     return '"' + "".join(marks.get(mark, mark) for mark in str(value)) + '"'

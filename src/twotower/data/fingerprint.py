@@ -77,7 +77,7 @@ def _values(column: pl.Series) -> Iterator[bytes]:
 
 
 def _canonical(column: pl.Series) -> tuple[str, pl.Series]:
-    """The kind of a column, and the column as the one type of that kind."""
+    """Kind of a column, and the column in the canonical type of that kind."""
     kind = column.dtype
     if kind in (pl.String, pl.Categorical, pl.Enum):
         return "text", column.cast(pl.String)
@@ -98,7 +98,7 @@ def _canonical(column: pl.Series) -> tuple[str, pl.Series]:
 
 
 def _numbers(values: Array) -> Iterator[bytes]:
-    """Bytes of numbers of any width; of all NaN there is one, and one zero."""
+    """Canonical bytes of numbers of any width: all NaN are equal, and so are 0.0 and -0.0."""
     for start in range(0, len(values), _ROWS):
         block = values[start : start + _ROWS]
         if block.dtype.kind == "f":

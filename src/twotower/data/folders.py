@@ -1,4 +1,4 @@
-"""What a folder that this package wrote holds, and messages where another kind was wanted."""
+"""Artefact folders: recognise data set, model and bundle; messages for the wrong kind."""
 
 import json
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ _INSTEAD: Final[dict[tuple[Kind, Kind], str]] = {
     "bundle of the model with 'twotower index'",
     ("trained model", "bundle"): "make a bundle of it with 'twotower index'",
 }
-"""What was given and what was wanted: how to come from one to the other."""
+"""(Given kind, wanted kind) → how to make the wanted artefact."""
 _LOOKED_INTO: Final = ("*", "*/*", "*/*/*")
 _MOST: Final = 1_000
 """Folders that are looked into, so that a slip such as ``/`` does not search a disk."""
 
 
 def kind_of(folder: Path) -> Kind | None:
-    """What a folder holds, by its manifest; None where it is none of this package's."""
+    """Kind of artefact in a folder, by its manifest; None where this package did not write it."""
     if (folder / "model.json").is_file():
         return "trained model"
     try:
@@ -44,14 +44,14 @@ def kind_of(folder: Path) -> Kind | None:
 
 
 def why_not(folder: Path, wanted: Kind, error: object, again: str | None = None) -> str:
-    """Why a folder cannot be read as what was wanted, and what to give instead.
+    """Message: why a folder is not an artefact of the wanted kind, and what to give instead.
 
     Parameters
     ----------
     error
-        What went wrong, where the folder is of the wanted kind and broken.
+        What went wrong, where the folder is of the wanted kind and damaged.
     again
-        What to do about a broken one; by default to run the command that writes it.
+        Fix for a damaged artefact; by default to run the command that writes it.
     """
     command = _WRITTEN_BY[wanted]
     if not folder.is_dir():

@@ -1,7 +1,7 @@
-"""Published data sets by name: which files they have, and how those are read.
+"""Registry of published data sets: their file names, columns and read options.
 
-An entry is data: names of files, columns, and what `ReadOptions` says. `register` adds one of your
-own. Entries of which files are no tables name a shape of `twotower.data.reshape`.
+An entry is data: file names, columns and read options. `register` adds your own. Formats whose
+files are not tables name a converter of `twotower.data.reshape`.
 """
 
 import re
@@ -15,16 +15,16 @@ from twotower.data.readers.tables import table_suffix, uncompressed_name
 from twotower.errors import InputError
 
 _DEEPEST: Final = 3
-"""Folders below the one given in which files are looked for: archives unpack into one or two."""
+"""Levels of folders that are searched: archives unpack into one or two."""
 _MOST: Final = 2_000
-"""Files that are looked at."""
+"""Files that are considered."""
 
 
 class Format(Config):
     """One published data set, or a family of one shape."""
 
     name: str
-    """What ``--as`` calls it."""
+    """Its name for ``--as``."""
     about: str
     """What it is and where it comes from."""
     log: tuple[str, ...]
@@ -36,27 +36,27 @@ class Format(Config):
     but: tuple[str, ...] = ()
     """Names of files that are not the log."""
     has: tuple[str, ...] = ()
-    """Columns that tell the log from others of such a name; case does not count."""
+    """Columns that distinguish the log from others of such a name; case does not count."""
     lines: str | None = None
     """What each of the log's first lines is, where it has no names: a regular expression."""
     uneven: bool = False
     """Whether its lines have different numbers of words."""
     beside: tuple[str, ...] = ()
-    """A file that must be there too, one of these."""
+    """Further files, of which one must be present."""
     by_name_only: bool = False
-    """Whether it is not recognised, for names and columns that others have too."""
+    """Whether it is used on request only, because other data sets have such names and columns."""
     columns: Mapping[str, str] = {}
     """As of `ColumnMapping`."""
     read: Mapping[str, Any] = {}
     """How the log is read: as of `ReadOptions`."""
     shape: str | None = None
-    """How files that are no table of interactions become one."""
+    """Converter of files that are not a table of interactions: a key of `reshape.SHAPES`."""
     catalogue: tuple[str, ...] = ()
     """Names of the catalogue's files."""
     read_catalogue: Mapping[str, Any] = {}
     """How the catalogue is read."""
     catalogue_shape: str | None = None
-    """How its files become a table."""
+    """Converter of files that are not a table of items."""
     items_in_log: Mapping[str, str] = {}
     """Columns of the log that describe items, by canonical name, where there is no catalogue."""
     users: tuple[str, ...] = ()
@@ -511,7 +511,7 @@ FORMATS: Final[list[Format]] = [
 
 def register(entry: Format) -> None:
     """Add a format of your own, before those that are there; one of the same name is replaced."""
-    FORMATS[:] = [entry, *(one for one in FORMATS if one.name != entry.name)]
+    FORMATS[:] = [entry, *(known for known in FORMATS if known.name != entry.name)]
 
 
 def named_format(name: str) -> Format:
@@ -533,12 +533,12 @@ def files_of(
     Parameters
     ----------
     is_log
-        Tells a log by more than its name.
+        Recognises a log by more than its name.
 
     Returns
     -------
     FormatFiles or None
-        None where a file that it needs is not there.
+        None where a required file is missing.
 
     Raises
     ------
@@ -551,8 +551,8 @@ def files_of(
     if not path.is_file():
         logs = [names[name] for name in _logs(entry, folder, names, values, is_log)]
     else:
-        own = {_told(path, folder): path}
-        _match(entry.log, own, values)
+        named = {_relative_name(path, folder): path}
+        _match(entry.log, named, values)
         logs = [path]
         if entry.shape is not None and entry.together:  # such as orders and their products
             logs = [names[name] for name in _logs(entry, folder, names, values, is_log)] or logs
@@ -572,8 +572,8 @@ def files_of(
 
 def matches(entry: Format, file: Path) -> bool:
     """Whether a file is named as a log of the format is."""
-    told = {_told(file, file.parent): file}
-    return bool(_match(entry.log, told, {})) and not _match(entry.but, told, {})
+    named = {_relative_name(file, file.parent): file}
+    return bool(_match(entry.log, named, {})) and not _match(entry.but, named, {})
 
 
 def _logs(
@@ -610,7 +610,7 @@ def _logs(
 def _names_below(folder: Path, deepest: int) -> dict[str, Path]:
     """Tables by their paths below a folder, without endings of compressions; the nearest first."""
     found = sorted(_files(folder, deepest), key=lambda path: (len(path.parts), str(path)))
-    return {_told(path, folder): path for path in reversed(found[:_MOST])}
+    return {_relative_name(path, folder): path for path in reversed(found[:_MOST])}
 
 
 def _files(folder: Path, deepest: int) -> Iterator[Path]:
@@ -624,7 +624,7 @@ def _files(folder: Path, deepest: int) -> Iterator[Path]:
             yield inner
 
 
-def _told(path: Path, folder: Path) -> str:
+def _relative_name(path: Path, folder: Path) -> str:
     within = path.relative_to(folder)
     return (within.parent / path.name[: len(uncompressed_name(path))]).as_posix()
 
@@ -637,7 +637,7 @@ def _match(patterns: Sequence[str], names: Mapping[str, Path], values: dict[str,
     found: list[str] = []
     folder: str | None = None
     for pattern in patterns:
-        for name in sorted(names, key=lambda one: (one.count("/"), one)):
+        for name in sorted(names, key=lambda path: (path.count("/"), path)):
             match = _compiled(pattern).search(name)
             if match is None or name in found or folder not in (None, match["folder"]):
                 continue

@@ -1,4 +1,4 @@
-"""Tables that Python holds as a source: DataFrames of any library, arrays, and lists."""
+"""In-memory tables as a source: DataFrames of any library, arrays, and lists."""
 
 import math
 import os
@@ -21,7 +21,7 @@ Table: TypeAlias = Any
 columns, or a list of rows."""
 
 TABLE: Final = "interactions"
-"""What a data set is called that was made of a table."""
+"""Default name of a data set made from a table."""
 
 _PAIR: Final = ("user", "item")
 _HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user', 'item', 'time']"
@@ -36,9 +36,9 @@ class Files(NamedTuple):
 
 
 def is_table(source: object) -> bool:
-    """Whether a source is a table that Python holds, not the path of a file."""
+    """Whether a source is an in-memory table, not the path of a file."""
     if isinstance(source, list | tuple) and source:  # of several files
-        return not all(isinstance(one, str | os.PathLike) for one in source)
+        return not all(isinstance(path, str | os.PathLike) for path in source)
     return not isinstance(source, str | os.PathLike)
 
 
@@ -49,7 +49,7 @@ def as_files(
     users: Table | None = None,
     names: Sequence[str] | None = None,
 ) -> Iterator[Files]:
-    """Parquet files with the tables, while the block runs; messages name the tables.
+    """Temporary Parquet files of the tables; errors inside the block name the tables.
 
     Parameters
     ----------
@@ -58,17 +58,17 @@ def as_files(
     names
         Names of the columns of interactions that have none (arrays and rows).
     """
-    given = {"interactions": interactions, "items": items, "users": users}
+    tables = {"interactions": interactions, "items": items, "users": users}
     with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
         paths: dict[str, Path | None] = {}
-        for what, table in given.items():
-            if (table is None and what != "interactions") or not is_table(table):
-                paths[what] = None if table is None else Path(table)
+        for name, table in tables.items():
+            if (table is None and name != "interactions") or not is_table(table):
+                paths[name] = None if table is None else Path(table)
                 continue
-            path = Path(folder) / f"{what}.parquet"
-            frame = as_frame(table, what, names if what == "interactions" else None)
+            path = Path(folder) / f"{name}.parquet"
+            frame = as_frame(table, name, names if name == "interactions" else None)
             frame.write_parquet(path)
-            paths[what] = path
+            paths[name] = path
         log = paths["interactions"]
         assert log is not None
         try:
@@ -78,8 +78,8 @@ def as_files(
                 None if text is None else _named(text, paths, Path(folder))
                 for text in (error.what, error.fix, error.cli_fix)
             )
-            told, fix, cli_fix = texts
-            raise InputError(told or "", fix, cli_fix=cli_fix) from error
+            message, fix, cli_fix = texts
+            raise InputError(message or "", fix, cli_fix=cli_fix) from error
 
 
 def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.DataFrame:
@@ -254,7 +254,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _named(text: str, paths: Mapping[str, Path | None], folder: Path) -> str:
-    """A message in which the temporary files have the names of the tables."""
+    """The message with temporary file paths replaced by the names of the tables."""
     for what, path in paths.items():
         if path is not None and path.parent == folder:
             text = text.replace(str(path), what).replace(path.name, what)

@@ -1,4 +1,4 @@
-"""Guesses of what the unread columns of a log or catalogue are, from their first values."""
+"""Column guesses for `inspect`: times, events, ids, categories, by the first values."""
 
 import re
 from collections import Counter
@@ -28,7 +28,7 @@ def first_values(
     """The first values of columns as text, without blanks."""
     if not names:
         return {}
-    # Under names that are no column's, so that nothing is converted.
+    # Under non-canonical names, so that nothing is converted.
     found = Columns({f"value of {name}": name for name in names}, present)
     chunk = next(iter(read_table(path, found, options)), None)
     if chunk is None:
@@ -42,7 +42,7 @@ def first_values(
 
 
 def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
-    """The first column of dates, or of numbers that are times since 1970 in our days."""
+    """The first column of dates, or of numbers that are plausible times since 1970."""
     for name, texts in values.items():
         times = sum(bool(_DATE.match(text) or _EPOCH.match(text)) for text in texts)
         if texts and times >= _SURE * len(texts):
@@ -51,7 +51,7 @@ def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
 
 
 def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
-    """The first column of a few words that repeat, and the words, the most frequent first."""
+    """The first column with few distinct words, and the words, the most frequent first."""
     for name, texts in values.items():
         counts = Counter(texts)
         words = not any(mark.isdigit() for text in counts for mark in text)
@@ -79,6 +79,6 @@ def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) 
 
 def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> dict[str, str]:
     """The first columns that could hold ids, for users and items where these are missing."""
-    wanted = [field for field in ("user", "item") if field in missing]
+    fields = [field for field in ("user", "item") if field in missing]
     could = [name for name, texts in values.items() if texts and not any("." in x for x in texts)]
-    return dict(zip(wanted, could, strict=False)) if len(could) == len(wanted) else {}
+    return dict(zip(fields, could, strict=False)) if len(could) == len(fields) else {}

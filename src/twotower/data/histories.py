@@ -1,4 +1,4 @@
-"""Users' items in time order, as compressed rows of NumPy arrays."""
+"""`Histories`: items of each user in time order, as compressed sparse rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,15 +114,15 @@ class Histories:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """A batch of requests: who asks, and what they have had so far.
+    """A batch of requests: user indices and histories.
 
     Attributes
     ----------
     users
         ``(queries,)`` int32 user index, or -1 for a user that training never saw.
     histories
-        One row per query. What it holds is the caller's choice and the caller's
-        responsibility: at test time it is train + validation, never the target.
+        One row per query, chosen by the caller: at test time train + validation, never the
+        target.
     """
 
     users: IndexArray
@@ -144,5 +144,5 @@ class Queries:
 
     @classmethod
     def anonymous(cls, histories: Histories) -> Self:
-        """Requests from people without an account."""
+        """Requests of anonymous users."""
         return cls(np.full(len(histories), -1, dtype=np.int32), histories)

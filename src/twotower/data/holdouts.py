@@ -1,4 +1,4 @@
-"""Hold users and items out of training altogether, to ask for them when the model is trained."""
+"""Cold-start hold-out: users and items without any training interaction."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,12 +15,12 @@ from twotower.types import Array, BoolArray
 BY_USER: Final = 16
 """Added to an interaction's part in `Dataset.split` where its user is held out."""
 BY_ITEM: Final = 32
-"""The same where its item is held out; an interaction may have both marks."""
+"""Added where its item is held out; an interaction may have both marks."""
 SUMMARY: Final = "hold_out"
 """Where a data set's summary records the hold-out."""
 _PART: Final = 15
-_FITTED_ON_EVENTS: Final = (columns.AVERAGE_RATING, columns.RATING_COUNT)
-"""Catalogue columns that sum up interactions: they are unknown of a new item."""
+_AGGREGATES: Final = (columns.AVERAGE_RATING, columns.RATING_COUNT)
+"""Catalogue columns that aggregate interactions: unknown for a new item."""
 
 
 def hold_out(
@@ -29,28 +29,28 @@ def hold_out(
     """The data set without the interactions of some users and items, in every part.
 
     The interactions stay in the log under a mark in ``split`` that belongs to no `Part`, so
-    that everything which is fitted, selected or asked by part does without them, and
-    ``twotower.evaluation.tasks`` can ask for them. Id maps and the catalogue stay whole: a
-    held-out item is a candidate, as an item that was listed yesterday is. Its average rating
-    and rating count are taken out of the catalogue, for they sum up its interactions.
+    that fitting, selection and evaluation by part do not see them, and
+    ``twotower.evaluation.tasks`` can evaluate on them. Id maps and the catalogue stay whole: a
+    held-out item is a candidate, like a newly listed item. Its average rating and rating
+    count are removed from the catalogue, because they aggregate its interactions.
 
-    The same arguments hold the same users and items out. The fingerprint is one of its own,
-    so that a model trained on the result is evaluated with this hold-out and no other.
+    The same arguments hold the same users and items out. The result has its own fingerprint,
+    so that a model trained on it is evaluated with this hold-out and no other.
 
     Parameters
     ----------
     dataset
-        What `prepare` made; not itself a result of this function.
+        A prepared data set without a hold-out.
     users
         Share of the users to hold out.
     items
-        Share of the items with interactions to hold out; one without is new already.
+        Share of the items with interactions to hold out.
 
     Raises
     ------
     InputError
-        A share outside ``[0, 1)`` or none at all, a data set with a hold-out, or one of which
-        too little is left to train on.
+        For a share outside ``[0, 1)``, two shares of 0, a data set with a hold-out, or shares
+        that leave nothing to train on.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def hold_out(
     }
     parts = {part.name.lower(): int((split == part).sum()) for part in Part}
     summary: Mapping[str, Any] = {**dataset.summary, "parts": parts, SUMMARY: record}
-    catalogue = _without_sums(dataset.catalogue, chosen_items)
+    catalogue = _without_aggregates(dataset.catalogue, chosen_items)
     return replace(dataset, catalogue=catalogue, split=split, summary=summary)
 
 
@@ -126,10 +126,10 @@ def _chosen(among: Array, share: float, size: int, seed: tuple[int, int]) -> Boo
     return chosen
 
 
-def _without_sums(catalogue: pl.DataFrame, items: BoolArray) -> pl.DataFrame:
+def _without_aggregates(catalogue: pl.DataFrame, items: BoolArray) -> pl.DataFrame:
     known = pl.lit(pl.Series(~items))
     return catalogue.with_columns(
         pl.when(known).then(pl.col(name)).otherwise(None).alias(name)
-        for name in _FITTED_ON_EVENTS
+        for name in _AGGREGATES
         if name in catalogue.columns
     )

@@ -1,4 +1,4 @@
-"""The frozen map between external ids (strings) and internal indices (0 … n-1)."""
+"""`IdMap`: frozen two-way map between external ids (strings) and indices (0 … n-1)."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -50,7 +50,7 @@ class IdMap:
     def indices(self, external: Iterable[str]) -> IndexArray:
         """Indices of many ids, in the order given; `InputError` at the first unknown."""
         try:
-            return np.asarray([self._index[one] for one in external], dtype=np.int32)
+            return np.asarray([self._index[id_] for id_ in external], dtype=np.int32)
         except KeyError as error:
             raise self._unknown(error.args[0]) from None
 

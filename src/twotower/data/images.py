@@ -1,4 +1,4 @@
-"""Where the picture of each item lies on this disk: fetched, found below a folder, or nowhere."""
+"""Item image files: download addresses, resolve paths below a folder, report the missing."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ WEB: Final = ("http://", "https://")
 
 @dataclass(frozen=True, slots=True)
 class ImageReject:
-    """An image that an item names and that cannot be used."""
+    """An image of an item that cannot be used."""
 
     item: str
     image: str
@@ -32,11 +32,11 @@ class LocatedImages:
     Attributes
     ----------
     names
-        What each item's ``image`` says, None where it names none.
+        Value of each item's ``image``, None where it is null.
     paths
         The file of each item, None where there is none.
     rejects
-        Item → why what it names is not there.
+        Item → why its image is not available.
     """
 
     names: Sequence[str | None]
@@ -56,8 +56,8 @@ def locate_images(
     catalogue
         Its column ``image`` holds addresses and paths, mixed or not.
     folder
-        What paths are relative to; None where there is no such folder. A path that leads out
-        of it is refused: a catalogue may come from anywhere.
+        Base folder of relative paths, or None. A path that leads out of it is refused, because
+        a catalogue is untrusted input.
     fetch
         Fetches addresses, as `twotower.data.download.images.fetch_images` does; called where
         there are any.

@@ -1,4 +1,4 @@
-"""What would be read of a log and its catalogue, with guesses: before anything is prepared."""
+"""Preview of a data set: columns, examples and guesses, before anything is prepared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,6 +18,7 @@ from twotower.data.guesses import (
 )
 from twotower.data.locate import Located, located
 from twotower.data.readers.files import users_beside
+from twotower.data.readers.mapping import LOG_FIELDS
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, source_of
 from twotower.data.readers.tables import column_names
@@ -25,44 +26,40 @@ from twotower.errors import InputError
 
 _ROWS: Final = 3
 _SHOWN: Final = 40
-_FIELDS: Final = {
-    columns.USER_ID: "user", columns.ITEM_ID: "item", columns.RATING: "rating",
-    columns.TIMESTAMP: "time", columns.ORDER: "order", columns.EVENT: "event",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found.
+    """Preview of a data set.
 
     Attributes
     ----------
     described
-        Everything as plain values: files, format, columns with examples, what is missing.
+        The preview as plain values: files, format, columns with examples, problems.
     toml
-        A ``dataset.toml`` that says it, to edit.
+        The same as a ``dataset.toml``, to edit.
     """
 
     described: Mapping[str, Any]
     toml: str
 
 
-def inspect(paths: Sequence[str | Path], said: Declaration) -> Inspection:
+def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection:
     """Look at a data set as `prepare` would read it; only the beginnings of files are read.
 
-    Columns that cannot be told are no error here: they are left to name in the file.
+    Columns that cannot be determined are no error here: they are left to name in the file.
 
     Raises
     ------
     InputError
         Where there is no log, or a file cannot be read.
     """
-    with located(paths, said) as found:
+    with located(paths, declaration) as found:
         described: dict[str, Any] = {"name": found.name, "format": found.format}
         log = found.logs[0]
-        present = [*column_names(log.path, found.said.read), *log.keys]
+        present = [*column_names(log.path, found.declaration.read), *log.keys]
         described["log"] = {
-            "files": [one.path.name for one in found.logs],
+            "files": [file.path.name for file in found.logs],
             "columns": present,
             "read": {},
             "examples": {},
@@ -71,7 +68,7 @@ def inspect(paths: Sequence[str | Path], said: Declaration) -> Inspection:
         missing = [] if found.format else _missing(found, present)
         try:
             source = source_of(
-                found.logs, found.said.columns, found.catalogue, found.said.read,
+                found.logs, found.declaration.columns, found.catalogue, found.declaration.read,
                 found.catalogue_options,
             )  # fmt: skip
         except InputError as error:
@@ -89,12 +86,12 @@ def inspect(paths: Sequence[str | Path], said: Declaration) -> Inspection:
                     "file": source.catalogue.path.name
                 }
         users = found.users
-        if users is None and found.said.users is None and found.base is not None:
+        if users is None and found.declaration.users is None and found.base is not None:
             users = users_beside(found.base)
         if users is not None:
             described["users"] = {
                 "file": users.name,
-                "columns": column_names(users, found.said.read_users or ReadOptions()),
+                "columns": column_names(users, found.declaration.read_users or ReadOptions()),
             }
         if not found.format:
             described["guesses"] = _guesses(found, described, missing)
@@ -102,32 +99,35 @@ def inspect(paths: Sequence[str | Path], said: Declaration) -> Inspection:
 
 
 def inspection_lines(found: Inspection) -> Iterator[str]:
-    """The same as lines of text."""
-    told = found.described
-    known = f", format {told['format']}" if told["format"] else ""
-    yield f"{told['name']}{known}"
-    log = told["log"]
+    """The preview as lines of text."""
+    described = found.described
+    shown_format = f", format {described['format']}" if described["format"] else ""
+    yield f"{described['name']}{shown_format}"
+    log = described["log"]
     files = ", ".join(log["files"][:5]) + (
         f" and {len(log['files']) - 5} more" if len(log["files"]) > 5 else ""
     )
     yield f"log: {files}"
     yield from _column_lines(log)
-    if "catalogue" in told:
-        yield f"catalogue: {told['catalogue']['file']}"
-        yield from _column_lines(told["catalogue"])
+    if "catalogue" in described:
+        yield f"catalogue: {described['catalogue']['file']}"
+        yield from _column_lines(described["catalogue"])
     else:
         yield "catalogue: none; pass --catalogue FILE"
-    if "users" in told:
-        yield f"users: {told['users']['file']}, with {', '.join(told['users']['columns'])}"
-    if told["not_read"]:
-        yield f"not read: {', '.join(told['not_read'])}"
-    guesses = told.get("guesses", {})
+    if "users" in described:
+        users = described["users"]
+        yield f"users: {users['file']}, with {', '.join(users['columns'])}"
+    if described["not_read"]:
+        yield f"not read: {', '.join(described['not_read'])}"
+    guesses = described.get("guesses", {})
     if guesses:
-        likely = ", ".join(f"{word}={of}" for word, of in guesses.items() if word != "kinds")
+        likely = ", ".join(
+            f"{field}={column}" for field, column in guesses.items() if field != "kinds"
+        )
         kinds = ", ".join(guesses.get("kinds", ()))
         yield f"guesses: {likely or 'none'}" + (f"; kinds of events: {kinds}" if kinds else "")
-    if "problem" in told:
-        yield f"to settle: {told['problem']}"
+    if "problem" in described:
+        yield f"problem: {described['problem']}"
     yield ""
     yield from found.toml.splitlines()
 
@@ -171,18 +171,18 @@ def _short(name: str, value: Any) -> str:
 
 
 def _missing(found: Located, present: Sequence[str]) -> list[str]:
-    """Fields of the mapping that a log needs and that cannot be told: user, item, time."""
+    """Fields of the mapping that a log needs and that were not recognised: user, item, time."""
     fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
     missing = []
-    said = found.said.columns
+    mapping = found.declaration.columns
     for field in fields:
-        others = {one: present[0] for one in fields if one != field and present}
+        others = {other: present[0] for other in fields if other != field and present}
         try:
-            said.model_copy(update=others).log_columns(found.logs[0].path, present)
+            mapping.model_copy(update=others).log_columns(found.logs[0].path, present)
         except InputError:
             missing.append(field)
     probe = {field: present[0] for field in fields if present}
-    known = said.model_copy(update=probe).log_columns(found.logs[0].path, present).canonical
+    known = mapping.model_copy(update=probe).log_columns(found.logs[0].path, present).canonical
     if not {columns.TIMESTAMP, columns.ORDER} & set(known) and found.logs[0].part is None:
         missing.append("time")
     return missing
@@ -193,22 +193,26 @@ def _known(found: Located, present: Sequence[str], missing: Sequence[str]) -> di
     fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
     probe = {field: present[0] for field in fields if field in missing and present}
     try:
-        mapping = found.said.columns.model_copy(update=probe)
+        mapping = found.declaration.columns.model_copy(update=probe)
         known = dict(mapping.log_columns(found.logs[0].path, present).canonical)
     except InputError:
         return {}
-    return {name: of for name, of in known.items() if name not in {fields[one] for one in probe}}
+    return {
+        name: column
+        for name, column in known.items()
+        if name not in {fields[field] for field in probe}
+    }
 
 
 def _guesses(
     found: Located, described: Mapping[str, Any], missing: Sequence[str]
 ) -> dict[str, Any]:
-    """What unread columns are likely to be, by field of the mapping."""
+    """Likely columns among those that are not read, by field of the mapping."""
     guesses: dict[str, Any] = {}
     log, read = found.logs[0], described["log"]["read"]
     file_columns = [name for name in described["log"]["columns"] if name not in log.keys]
     others = [name for name in file_columns if name not in read.values()]
-    values = first_values(log.path, others, file_columns, found.said.read)
+    values = first_values(log.path, others, file_columns, found.declaration.read)
     if "time" in missing and (time := guessed_time(values)):
         guesses["time"] = time
         del values[time]
@@ -217,7 +221,7 @@ def _guesses(
         del values[kinds[0]]
     elif columns.EVENT in read:
         column = read[columns.EVENT]
-        known = first_values(log.path, [column], file_columns, found.said.read)
+        known = first_values(log.path, [column], file_columns, found.declaration.read)
         if kinds := guessed_kinds(known):
             guesses["kinds"] = kinds[1]
     guesses |= guessed_ids(values, missing)
@@ -233,46 +237,46 @@ def _guesses(
 def _toml(
     found: Located, described: Mapping[str, Any], missing: Sequence[str], users: Path | None
 ) -> str:
-    """What was said and found, guesses, and lines to fill in where a column is missing."""
-    said, guesses = found.said, described.get("guesses", {})
+    """Declared and detected values, guesses, and lines to fill in for missing columns."""
+    declaration, guesses = found.declaration, described.get("guesses", {})
     lines = [f"# Columns of the log: {', '.join(described['log']['columns'])}"]
     if "catalogue" in described:
         lines.append(f"# Columns of the catalogue: {', '.join(described['catalogue']['columns'])}")
-    words = said.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    words["name"] = found.name
-    for word, path in (("catalogue", found.catalogue), ("users", users)):
+    values = declaration.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    values["name"] = found.name
+    for field, path in (("catalogue", found.catalogue), ("users", users)):
         if path is not None and found.base is not None and path.is_relative_to(found.base):
-            words[word] = path.relative_to(found.base).as_posix()
+            values[field] = path.relative_to(found.base).as_posix()
     if found.format:
-        words["as"] = found.format
-        for word in ("columns", "read", "read_catalogue", "read_users", "catalogue", "users"):
-            words.pop(word, None)
-        if words.get("prepare", {}).get("split", {}).get("kind") == "random":
-            words.pop("prepare")
-        return "\n".join(lines) + "\n" + Declaration.model_validate(words).to_toml()
+        values["as"] = found.format
+        for field in ("columns", "read", "read_catalogue", "read_users", "catalogue", "users"):
+            values.pop(field, None)
+        if values.get("prepare", {}).get("split", {}).get("kind") == "random":
+            values.pop("prepare")
+        return "\n".join(lines) + "\n" + Declaration.model_validate(values).to_toml()
     named = {
-        _FIELDS[name]: column
+        LOG_FIELDS[name]: column
         for name, column in described["log"]["read"].items()
-        if name in _FIELDS
+        if name in LOG_FIELDS
     }
-    words["columns"] = {**named, **said.columns.model_dump(exclude_unset=True)}
+    values["columns"] = {**named, **declaration.columns.model_dump(exclude_unset=True)}
     fields = {
-        word: guess
-        for word, guess in guesses.items()
-        if word != "kinds" and word not in words["columns"]
+        field: guess
+        for field, guess in guesses.items()
+        if field != "kinds" and field not in values["columns"]
     }
-    words["columns"] |= fields
-    text = Declaration.model_validate(words).to_toml().rstrip()
-    for word, guess in fields.items():
-        line = f'{word} = "{guess}"'
-        kinds = f": {', '.join(guesses['kinds'])}" if word == "event" else ""
+    values["columns"] |= fields
+    text = Declaration.model_validate(values).to_toml().rstrip()
+    for field, guess in fields.items():
+        line = f'{field} = "{guess}"'
+        kinds = f": {', '.join(guesses['kinds'])}" if field == "event" else ""
         text = text.replace(line, f"{line}  # a guess{kinds}")
     for field in missing:
         if field not in fields:
             if "[columns]" not in text:
                 text += "\n\n[columns]"
             text = text.replace("[columns]", f'[columns]\n# {field} = "…"')
-    if "kinds" in guesses and "events" not in words.get("read", {}):
+    if "kinds" in guesses and "events" not in values.get("read", {}):
         kept = ", ".join(f'"{kind}"' for kind in guesses["kinds"])
         read = "" if "[read]" in text else "\n\n[read]"
         text += f"{read}\n# events = [{kept}]  # all are kept unless some are named"

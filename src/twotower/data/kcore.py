@@ -10,7 +10,7 @@ from twotower.types import Array, BoolArray
 
 @dataclass(frozen=True, slots=True)
 class KCore:
-    """What `k_core` kept.
+    """Result of `k_core`.
 
     Attributes
     ----------

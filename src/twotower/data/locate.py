@@ -1,4 +1,4 @@
-"""From what a user points at and says to the files that are read, and how."""
+"""File location of a data set: log, catalogue and users, with declaration and format."""
 
 import re
 import tempfile
@@ -29,9 +29,9 @@ from twotower.errors import InputError
 _LINES: Final = 100
 """Lines by which a format without a header is recognised."""
 IN_LOG: Final = "log"
-"""Said of a catalogue: columns of the log describe the items."""
+"""Value of ``catalogue``: columns of the log describe the items."""
 NONE: Final = "none"
-"""Said of a catalogue or users: there is none to read, whatever stands beside the log."""
+"""Value of ``catalogue`` or ``users``: read none, even where a file is beside the log."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,22 @@ class Located:
     ----------
     logs
         Files of one log.
-    said
-        All that is known about how they are read: the format's words, the file's, the caller's.
+    declaration
+        How they are read: the format, overridden by the file, overridden by the caller.
     catalogue, users
         Their files, or None.
     format
         Name of the published format, or None.
     beside
-        Tables that stand beside the log and are not read.
+        Tables beside the log that are not read.
     name
-        What the data set is called.
+        Name of the data set.
     base
         The folder of the data, which names in a ``dataset.toml`` are relative to.
     """
 
     logs: tuple[FoundLog, ...]
-    said: Declaration
+    declaration: Declaration
     catalogue: Path | None
     users: Path | None
     format: str | None
@@ -67,9 +67,9 @@ class Located:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the data set's summary says of it."""
-        said = self.said.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        found: dict[str, Any] = {"declaration": said}
+        """Entries of the data set's summary: declaration, format, tables not read."""
+        values = self.declaration.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        found: dict[str, Any] = {"declaration": values}
         if self.format is not None:
             found["format"] = self.format
         if self.beside:
@@ -79,43 +79,45 @@ class Located:
     @property
     def catalogue_options(self) -> ReadOptions:
         """How the catalogue is read."""
-        said = self.said.read_catalogue
-        return self.said.read.for_catalogue() if said is None else said
+        options = self.declaration.read_catalogue
+        return self.declaration.read.for_catalogue() if options is None else options
 
 
 @contextmanager
-def located(paths: Sequence[str | Path], said: Declaration) -> Iterator[Located]:
+def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[Located]:
     """Find the files of a data set; reshaped ones exist while the block runs.
 
     Parameters
     ----------
     paths
         A folder, a ``dataset.toml``, or files of one log, as paths or patterns.
-    said
-        What the caller says; a ``dataset.toml`` says the rest.
+    declaration
+        Declaration of the caller, which overrides a ``dataset.toml``.
 
     Raises
     ------
     InputError
-        Where there is no log, or which files are one cannot be told.
+        Where there is no log, or the files that belong to it cannot be determined.
     """
     given = expand(paths)
-    base, given, said = _with_declaration(given, said)
-    name = said.name or _name(base if said.log else given[0])
+    base, given, declaration = _with_declaration(given, declaration)
+    name = declaration.name or _name(base if declaration.log else given[0])
     with tempfile.TemporaryDirectory(prefix="twotower-shapes-") as folder:
-        entry = _format(given, said)
+        entry = _format(given, declaration)
         if entry is not None:
-            found = _of_format(entry, base, said, name, Path(folder))
+            found = _of_format(entry, base, declaration, name, Path(folder))
         else:
-            found = _of_tables(given, base, said, name)
-        if found.said.catalogue == IN_LOG:
+            found = _of_tables(given, base, declaration, name)
+        if found.declaration.catalogue == IN_LOG:
             wanted = _item_columns(found)
             found = replace(found, catalogue=items_in_log(found, wanted, Path(folder)))
         yield found
 
 
-def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[Path], Declaration]:
-    """The folder that names are relative to, the paths to read, and all that is said."""
+def _with_declaration(
+    given: list[Path], declaration: Declaration
+) -> tuple[Path, list[Path], Declaration]:
+    """Base folder of relative names, paths to read, and the complete declaration."""
     first = given[0]
     file = None
     if len(given) == 1 and first.suffix == ".toml":
@@ -126,15 +128,15 @@ def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[
         file = first.parent / DECLARATION_FILE
     base = given[0] if given[0].is_dir() else given[0].parent
     if file is not None and file.is_file():
-        told = _from_folder(read_declaration(file), base)
-        if first.is_file() and first != file and told.log is not None:
-            listed = [one.resolve() for one in expand([base / log for log in told.log])]
+        from_file = _from_folder(read_declaration(file), base)
+        if first.is_file() and first != file and from_file.log is not None:
+            listed = [path.resolve() for path in expand([base / log for log in from_file.log])]
             if first.resolve() not in listed:
-                return base, given, said  # it is about another log of the folder
-            told = told.model_copy(update={"log": None})
-        said = told.under(said)
-    if said.log is not None:
-        given = expand([base / log for log in said.log])
+                return base, given, declaration  # it describes another log of the folder
+            from_file = from_file.model_copy(update={"log": None})
+        declaration = from_file.overridden_by(declaration)
+    if declaration.log is not None:
+        given = expand([base / log for log in declaration.log])
     for path in given:
         if not path.exists() and not log_tables(path):
             raise InputError(f"{path} does not exist", "give the path of a file or a folder")
@@ -143,23 +145,23 @@ def _with_declaration(given: list[Path], said: Declaration) -> tuple[Path, list[
             f"{given[0]} is a {kind_of(given[0])}, not a log",
             "give it to --data as it is, or prepare the log that it was made of",
         )
-    return base, given, said
+    return base, given, declaration
 
 
-def _from_folder(told: Declaration, base: Path) -> Declaration:
+def _from_folder(declaration: Declaration, base: Path) -> Declaration:
     """A declaration with the files that it names in the folder of the data."""
     files = {
-        word: str(base / said)
-        for word in ("catalogue", "users")
-        if (said := getattr(told, word)) is not None and (base / said).is_file()
+        role: str(base / file)
+        for role in ("catalogue", "users")
+        if (file := getattr(declaration, role)) is not None and (base / file).is_file()
     }
-    return told.model_copy(update=files)
+    return declaration.model_copy(update=files)
 
 
-def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
+def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | None:
     """The format that is named, or the first that is recognised."""
-    if said.format is not None:
-        entry = named_format(said.format)
+    if declaration.format is not None:
+        entry = named_format(declaration.format)
         for path in given[:1]:
             found = files_of(entry, path, partial(_has_columns, entry))
             if found is None:
@@ -168,9 +170,9 @@ def _format(given: Sequence[Path], said: Declaration) -> FormatFiles | None:
                     f"which has {', '.join((*entry.log, *entry.beside))}",
                     f"{entry.name} is {entry.about}",
                 )
-            more = [one for one in given[1:] if one.is_file()]
+            more = [path for path in given[1:] if path.is_file()]
             return found._replace(logs=(*found.logs, *more))
-    if len(given) > 1 or said.read.names is not None or not given[0].exists():
+    if len(given) > 1 or declaration.read.names is not None or not given[0].exists():
         return None
     for entry in FORMATS:
         if entry.by_name_only or (given[0].is_file() and not matches(entry, given[0])):
@@ -209,9 +211,9 @@ def _has_lines(entry: Format, log: Path) -> bool:
 
 
 def _of_format(
-    found: FormatFiles, base: Path, said: Declaration, name: str, folder: Path
+    found: FormatFiles, base: Path, declaration: Declaration, name: str, folder: Path
 ) -> Located:
-    """The files of a published format, reshaped where they are no tables."""
+    """The files of a published format, converted where they are not tables."""
     entry = found.format
     logs = [FoundLog(path) for path in found.logs]
     logs = with_parts(logs, stem_of)
@@ -219,8 +221,8 @@ def _of_format(
         logs = _shaped(entry.shape, logs, folder)
     read = {} if entry.shape and not entry.read.get("time_format") else dict(entry.read)
     words: dict[str, Any] = {"columns": dict(entry.columns), "read": read}
-    catalogue = _catalogue_path(base, said)
-    if catalogue is None and said.catalogue is None and found.catalogue:
+    catalogue = _catalogue_path(base, declaration)
+    if catalogue is None and declaration.catalogue is None and found.catalogue:
         if entry.catalogue_shape is not None:
             shaped_items = folder / f"{found.catalogue[0].name}.parquet"
             if write_shape(entry.catalogue_shape, found.catalogue, shaped_items):
@@ -228,18 +230,20 @@ def _of_format(
         else:
             catalogue = found.catalogue[0]
             words["read_catalogue"] = dict(entry.read_catalogue)
-    if catalogue is None and said.catalogue is None and entry.items_in_log:
+    if catalogue is None and declaration.catalogue is None and entry.items_in_log:
         words["catalogue"] = IN_LOG
-    elif catalogue is None and said.catalogue is None:
+    elif catalogue is None and declaration.catalogue is None:
         catalogue = find_catalogue(found.logs[0])
     if entry.users:
         words["read_users"] = dict(entry.read_users)
     if entry.split is not None:
         words["prepare"] = {"split": entry.split}
-    told = declared(words, f"format {entry.name}").under(said)
-    users = _users_path(base, said) or (None if said.users == NONE else found.users)
-    told = told.model_copy(update={"columns": _present(told, said, logs[0], catalogue, entry)})
-    return Located(tuple(logs), told, catalogue, users, entry.name, (), name, base)
+    merged = declared(words, f"format {entry.name}").overridden_by(declaration)
+    users = _users_path(base, declaration) or (None if declaration.users == NONE else found.users)
+    merged = merged.model_copy(
+        update={"columns": _present(merged, declaration, logs[0], catalogue, entry)}
+    )
+    return Located(tuple(logs), merged, catalogue, users, entry.name, (), name, base)
 
 
 def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:
@@ -256,17 +260,17 @@ def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog
 
 
 def _present(
-    told: Declaration,
-    said: Declaration,
+    merged: Declaration,
+    declaration: Declaration,
     log: FoundLog,
     catalogue: Path | None,
     entry: Format,
 ) -> ColumnMapping:
-    """The columns of a format that its files have, and all that the caller names."""
-    options = told.read_catalogue or told.read.for_catalogue()
-    of_log = set(column_names(log.path, told.read)) | set(log.keys)
+    """Column mapping: those of the format that its files have, and all that the caller names."""
+    options = merged.read_catalogue or merged.read.for_catalogue()
+    of_log = set(column_names(log.path, merged.read)) | set(log.keys)
     of_items = set() if catalogue is None else set(column_names(catalogue, options))
-    kept = dict(said.columns.model_dump(exclude_unset=True))
+    kept = dict(declaration.columns.model_dump(exclude_unset=True))
     in_log = {"user", "item", "rating", "time", "order", "event"}
     for field, column in entry.columns.items():
         if field not in kept and column in (of_log if field in in_log else of_items):
@@ -274,7 +278,7 @@ def _present(
     return ColumnMapping(**kept)
 
 
-def _of_tables(given: Sequence[Path], base: Path, said: Declaration, name: str) -> Located:
+def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name: str) -> Located:
     """Files that are tables, of no format in particular."""
     first = given[0]
     beside: tuple[Path, ...] = ()
@@ -282,13 +286,15 @@ def _of_tables(given: Sequence[Path], base: Path, said: Declaration, name: str) 
         tables = [FoundLog(path) for path in _files(given)]
         logs = tuple(with_parts(tables, stem_of)) if len(tables) > 1 else tuple(tables)
     else:
-        found = find_logs(first, log_by_columns(said.columns, said.read))
+        found = find_logs(first, log_by_columns(declaration.columns, declaration.read))
         logs, beside = found.logs, found.beside
-    catalogue = _catalogue_path(base, said)
-    if catalogue is None and said.catalogue is None:
+    catalogue = _catalogue_path(base, declaration)
+    if catalogue is None and declaration.catalogue is None:
         catalogue = find_catalogue(logs[0].path)
     beside = tuple(path for path in beside if path != catalogue)
-    return Located(logs, said, catalogue, _users_path(base, said), None, beside, name, base)
+    return Located(
+        logs, declaration, catalogue, _users_path(base, declaration), None, beside, name, base
+    )
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
@@ -299,38 +305,38 @@ def _files(given: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _catalogue_path(base: Path, said: Declaration) -> Path | None:
-    if said.catalogue in (None, IN_LOG, NONE):
+def _catalogue_path(base: Path, declaration: Declaration) -> Path | None:
+    if declaration.catalogue in (None, IN_LOG, NONE):
         return None
-    return _one_file(base, said.catalogue or "", "catalogue")
+    return _one_file(base, declaration.catalogue or "", "catalogue")
 
 
-def _users_path(base: Path, said: Declaration) -> Path | None:
-    if said.users in (None, NONE):
+def _users_path(base: Path, declaration: Declaration) -> Path | None:
+    if declaration.users in (None, NONE):
         return None
-    return _one_file(base, said.users or "", "users")
+    return _one_file(base, declaration.users or "", "users")
 
 
-def _one_file(base: Path, said: str, what: str) -> Path:
-    """A file as the caller names it: from here, or from the folder of the data."""
-    for path in (Path(said), base / said):
+def _one_file(base: Path, name: str, role: str) -> Path:
+    """A named file: relative to the working directory, or to the folder of the data."""
+    for path in (Path(name), base / name):
         if path.is_file():
             return path
-    raise InputError(f"{what} {said} does not exist", "give the path of a file")
+    raise InputError(f"{role} {name} does not exist", "give the path of a file")
 
 
 def _item_columns(found: Located) -> dict[str, str]:
     """The log's column for each canonical column of a catalogue that it has."""
     entry = None if found.format is None else named_format(found.format)
-    present = column_names(found.logs[0].path, found.said.read)
-    of_log = found.said.columns.log_columns(found.logs[0].path, present).canonical
+    present = column_names(found.logs[0].path, found.declaration.read)
+    of_log = found.declaration.columns.log_columns(found.logs[0].path, present).canonical
     item = of_log[columns.ITEM_ID]
     if entry is not None and entry.items_in_log:
         wanted = {name: column for name, column in entry.items_in_log.items() if column in present}
     else:
         others = [name for name in present if name not in of_log.values()]
         wanted = dict(
-            found.said.columns.catalogue_columns(
+            found.declaration.columns.catalogue_columns(
                 found.logs[0].path, [*others, item], log_item=item
             ).canonical
         )
@@ -338,7 +344,7 @@ def _item_columns(found: Located) -> dict[str, str]:
 
 
 def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Path:
-    """A catalogue of what columns of a log say of the items: of each the first value that is one.
+    """Write a catalogue from item columns of a log: the first value of each item and column.
 
     Parameters
     ----------
@@ -348,9 +354,9 @@ def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Pat
     order = [columns.ITEM_ID, *(name for name in wanted if name != columns.ITEM_ID)]
     values: dict[str, list[Any]] = {}
     for log in found.logs:
-        present = column_names(log.path, found.said.read)
+        present = column_names(log.path, found.declaration.read)
         cut = Columns({name: wanted[name] for name in order}, present)
-        for chunk in read_table(log.path, cut, found.said.read):
+        for chunk in read_table(log.path, cut, found.declaration.read):
             rows = chunk.rows.unique(order, maintain_order=True)
             for item, *others in rows.select(order).iter_rows():
                 known = values.setdefault(item, [None] * len(others))

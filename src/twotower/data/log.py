@@ -1,4 +1,4 @@
-"""The log, read chunk by chunk into arrays of integer codes: no text is held but ids."""
+"""Interaction log: read in chunks into arrays of integer codes; only ids are kept as text."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -17,12 +17,11 @@ from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, DoubleArray, FloatArray, IndexArray, OffsetArray
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with the bytes of the log read so far, and of all of it."""
-
+ReadProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the bytes of the log read so far, and in all."""
 
 SAMPLED_IDS: Final = 100_000
-"""Ids of users, and of items, that are looked at for what a spreadsheet does to them."""
+"""User ids, and item ids, that are checked for damage by a spreadsheet."""
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
 _DTYPES: Final = {columns.RATING: np.float32}
 
@@ -60,7 +59,7 @@ class EventLog:
         return replace(self, **arrays)
 
     def select(self, which: BoolArray | OffsetArray) -> "EventLog":
-        """The interactions that a mask or places choose."""
+        """The interactions of a boolean mask, or at the given places."""
         chosen: dict[str, Array] = {}
         for field in fields(self):
             array = getattr(self, field.name)
@@ -88,12 +87,12 @@ class EventLog:
 
 @dataclass(frozen=True)
 class LogRead:
-    """What `read_log` found.
+    """Result of `read_log`.
 
     Attributes
     ----------
     log
-        What can be used.
+        The usable interactions.
     users, items
         The ids of the codes; ``items`` begins with the catalogue where there is one.
     read_of
@@ -131,7 +130,7 @@ def read_log(
     rules: Rules,
     rejects: RejectLog,
     catalogue: Vocabulary | None,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
     *,
     keep_unknown: bool = False,
 ) -> LogRead:

@@ -1,4 +1,4 @@
-"""`prepare`: from files to a `Dataset`. Read, validate, reduce, index, split."""
+"""`prepare`: files to a `Dataset` (read, validate, reduce, index, split)."""
 
 import tempfile
 import time
@@ -19,7 +19,7 @@ from twotower.data.ids import IdMap
 from twotower.data.images import WEB
 from twotower.data.kcore import k_core
 from twotower.data.locate import Located, located
-from twotower.data.log import EventLog, LogRead, Progress, read_log
+from twotower.data.log import EventLog, LogRead, ReadProgress, read_log
 from twotower.data.readers import (
     CatalogueFile,
     ColumnMapping,
@@ -34,15 +34,14 @@ from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
 from twotower.data.splits import FileOrder, split_parts
+from twotower.data.summary import YEAR
 from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
 from twotower.types import IndexArray
 
-YEAR: Final = 31_536_000_000
-"""Milliseconds of 1970."""
 HEAVY: Final = 0.1
-"""Share of a log above which a single user of `HEAVY_OF` or more is told."""
+"""Share of a log above which a user is reported, where there are `HEAVY_OF` users or more."""
 HEAVY_OF: Final = 20
 
 
@@ -59,7 +58,7 @@ def prepare(
     format: str | None = None,
     declaration: Declaration | None = None,
     out: Path | None = None,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Dataset:
     """Turn a log and its catalogue into a data set.
 
@@ -73,21 +72,21 @@ def prepare(
     settings
         What to keep and how to split.
     mapping
-        Names of the columns, where they are not the usual ones.
+        Names of the columns, where they are unusual.
     catalogue
         The catalogue, where it is not beside the log: a file or a table.
     options
-        How the log is read, and by `ReadOptions.for_catalogue` the catalogue, where that is not
-        to be found out: encoding, separator, time format, rating scale …
+        How the log is read, and by `ReadOptions.for_catalogue` the catalogue, where detection
+        does not do: encoding, separator, time format, rating scale …
     catalogue_options
-        How the catalogue is read, where that is another thing.
+        How the catalogue is read, where it is read differently.
     users
-        What is known of the users: a file or a table with a column of their ids.
+        The table of users: a file or a table with an id column.
     format
         Name of a published format (`twotower.data.formats`), where it is not recognised.
     declaration
-        All of this at once, as ``dataset.toml`` says it. What is given beside it goes first, and
-        it goes before a ``dataset.toml`` in the folder of the log.
+        All of this at once, as in ``dataset.toml``. The other arguments override it, and it
+        overrides a ``dataset.toml`` in the folder of the log.
     out
         Folder to write, whole or not at all: what `Dataset.save` writes, and
         ``rejects.jsonl`` where a row was set aside.
@@ -98,7 +97,7 @@ def prepare(
     -------
     Dataset
         Users in the order of their ids; items in that of the catalogue, or of their ids
-        where there is none. ``summary`` says what was read, rejected, reduced and kept.
+        where there is none. ``summary`` counts what was read, rejected, reduced and kept.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def prepare(
         Where the source is not recognised or nothing usable is left; with ``strict`` at the
         first bad row.
     """
-    if is_table(path) or any(is_table(one) for one in (catalogue, users) if one is not None):
+    if is_table(path) or any(is_table(table) for table in (catalogue, users) if table is not None):
         with as_files(path, catalogue, users) as files:
             return prepare(
                 files.log, name=name or (TABLE if is_table(path) else None), settings=settings,
@@ -120,17 +119,17 @@ def prepare(
         "catalogue": None if catalogue is None else str(catalogue),
         "users": None if users is None else str(users),
     }  # fmt: skip
-    over = Declaration(**{word: value for word, value in given.items() if value is not None})
-    said = (declaration or Declaration()).under(over)
-    with located([path] if isinstance(path, str | Path) else path, said) as found:
+    over = Declaration(**{key: value for key, value in given.items() if value is not None})
+    described = (declaration or Declaration()).overridden_by(over)
+    with located([path] if isinstance(path, str | Path) else path, described) as found:
         return _prepared(found, out, progress)
 
 
-def _prepared(found: Located, out: Path | None, progress: Progress | None) -> Dataset:
+def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -> Dataset:
     """The data set of files that were found."""
-    settings, options = found.said.prepare, found.said.read
+    settings, options = found.declaration.prepare, found.declaration.read
     source = source_of(
-        found.logs, found.said.columns, found.catalogue, options, found.catalogue_options
+        found.logs, found.declaration.columns, found.catalogue, options, found.catalogue_options
     )
     times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
     split = choose_split(
@@ -144,7 +143,7 @@ def _prepared(found: Located, out: Path | None, progress: Progress | None) -> Da
     users_key = None
     if found.users is not None:
         of_log = source.logs[0].columns[columns.USER_ID]
-        users_key = users_column(found.users, found.said.read_users, of_log)
+        users_key = users_column(found.users, found.declaration.read_users, of_log)
     rules = Rules(
         now=time.time_ns() // 1_000_000,
         rating_scale=options.rating_scale,
@@ -191,7 +190,7 @@ def _prepared(found: Located, out: Path | None, progress: Progress | None) -> Da
         user_table = None
         if found.users is not None and users_key is not None:
             user_table, summary["user_table"] = read_users(
-                found.users, found.said.read_users, users_key, user_ids
+                found.users, found.declaration.read_users, users_key, user_ids
             )
         dataset = Dataset(
             found.name,
@@ -308,7 +307,7 @@ def _unknown_items(
 
 
 def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[str, Any]]:
-    """Drop repeats, then what lies outside the k-core; and say how much that was."""
+    """Drop repeats, then what lies outside the k-core; the counts of both."""
     repeats = 0
     if not settings.keep_repeats:
         first = log.first_of_pairs()
@@ -324,7 +323,7 @@ def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[st
             "choose a smaller k_core; 0 turns it off",
         )
     after = _size(kept)
-    removed = {f"{what}_removed": count - after[what] for what, count in before.items()}
+    removed = {f"{kind}_removed": count - after[kind] for kind, count in before.items()}
     return kept, {
         "repeats": repeats,
         "before_k_core": before,

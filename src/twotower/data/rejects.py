@@ -1,4 +1,4 @@
-"""The rows set aside: written to a file as they come, counted by reason, or stopped at."""
+"""Rejected rows: written to a file, counted by reason, or an error in strict mode."""
 
 import json
 from collections import Counter
@@ -18,12 +18,12 @@ REJECTS_FILE: Final = "rejects.jsonl"
 
 _FIXES: Final[dict[str, tuple[str, str]]] = {
     "bad": (
-        "save the file as UTF-8, or say what it is: ReadOptions(encoding='latin-1')",
-        "save the file as UTF-8, or say what it is: --encoding latin-1",
+        "save the file as UTF-8, or name its encoding: ReadOptions(encoding='latin-1')",
+        "save the file as UTF-8, or name its encoding: --encoding latin-1",
     ),
     "wrong number of fields": (
-        "correct the rows, or say what stands between fields: ReadOptions(separator=';')",
-        "correct the rows, or say what stands between fields: --separator ';'",
+        "correct the rows, or name the separator: ReadOptions(separator=';')",
+        "correct the rows, or name the separator: --separator ';'",
     ),
     "timestamp: wrong type": (
         f"{FORMS}; others with ReadOptions(time_format='%d.%m.%Y')",
@@ -45,18 +45,17 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
         "add the items to the catalogue, or keep them without a row of it: --keep-unknown-items",
     ),
     "missing": (
-        "texts such as NA stand for nothing; change them with ReadOptions(missing=(…))",
-        "texts such as NA stand for nothing; change them with --missing TEXT",
+        "texts such as NA count as missing; change them with ReadOptions(missing=(…))",
+        "texts such as NA count as missing; change them with --missing TEXT",
     ),
 }
-"""What to do about a reason, or about what it begins or ends with: in Python, and on the
-command line."""
+"""Reason, or its first or last part → fix: in Python, and on the command line."""
 
 _ANYWAY: Final = "correct the row, or prepare without strict to set such rows aside"
 
 
 def fix_of(reason: str, *, cli: bool) -> str | None:
-    """What can be done about a reason."""
+    """The fix for a reason, in the words of Python or of the command line."""
     for key in (reason, reason.split(": ")[-1], reason.split(" ")[0]):
         if key in _FIXES:
             return _FIXES[key][cli]
@@ -64,13 +63,13 @@ def fix_of(reason: str, *, cli: bool) -> str | None:
 
 
 class RejectLog:
-    """Takes what validation sets aside.
+    """Collector of rejected rows.
 
     Parameters
     ----------
     path
         JSON lines with ``file``, ``line``, ``reason``, ``value`` and ``row``; made when the
-        first row comes.
+        first row is rejected.
     strict
         Raise at the first row instead.
     """
@@ -108,7 +107,7 @@ class RejectLog:
         if self.strict:
             python, cli = (fix_of(first.reason, cli=cli) for cli in (False, True))
             raise InputError(
-                _told(source, first),
+                _location(source, first),
                 f"{python}; {_ANYWAY}" if python else _ANYWAY,
                 cli_fix=f"{cli}; {_ANYWAY}" if cli else _ANYWAY,
             )
@@ -125,8 +124,8 @@ class RejectLog:
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
             known = self._firsts.get((source, reject.reason))
             if known is None or reject.line < known[0]:
-                told = _told(source, reject)
-                self._firsts[source, reject.reason] = (reject.line, reject.value, told)
+                location = _location(source, reject)
+                self._firsts[source, reject.reason] = (reject.line, reject.value, location)
         self._counts.setdefault(source, Counter()).update(reject.reason for reject in rejects)
 
     def counts(self, sources: Sequence[Path]) -> dict[str, int]:
@@ -161,9 +160,9 @@ class RejectLog:
 
 
 def nothing_usable(
-    what: str, rejects: RejectLog, sources: Sequence[Path], hint: str | None = None
+    message: str, rejects: RejectLog, sources: Sequence[Path], hint: str | None = None
 ) -> InputError:
-    """An error about files of which every row was rejected, with the first and what to do."""
+    """Error for files without any usable row: counts by reason, the first row, and a fix."""
     counts = rejects.counts(sources)
     reason = next(iter(counts))
     parts = [f"the first is {rejects.first_of(sources)}", *([hint] if hint else [])]
@@ -172,7 +171,7 @@ def nothing_usable(
         for fix in (fix_of(reason, cli=False), fix_of(reason, cli=True))
     )
     listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    return InputError(f"{what}, all rejected ({listed})", python, cli_fix=cli)
+    return InputError(f"{message}, all rejected ({listed})", python, cli_fix=cli)
 
 
 def unknown_item_hint(
@@ -184,18 +183,18 @@ def unknown_item_hint(
         return None
     known = catalogue.ids
     bare = got.lstrip("0")
-    alike = next((one for one in known if one != got and one.lstrip("0") == bare), None)
+    alike = next((id_ for id_ in known if id_ != got and id_.lstrip("0") == bare), None)
     if alike is not None:
         return (
             f"the log has {got!r}, the catalogue {alike!r}: leading zeros were lost; save the ids "
             "as text, not as numbers"
         )
     folded = got.strip().lower()
-    alike = next((one for one in known if one != got and one.lower() == folded), None)
+    alike = next((id_ for id_ in known if id_ != got and id_.lower() == folded), None)
     if alike is not None:
         return f"the log has {got!r}, the catalogue {alike!r}: the case differs"
     return f"the log has {got!r}, the catalogue such as {known[0]!r}"
 
 
-def _told(source: Path, reject: Reject) -> str:
+def _location(source: Path, reject: Reject) -> str:
     return f"{source}:{reject.line}: {reject.reason}, got {reject.value!r}"

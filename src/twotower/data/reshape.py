@@ -1,7 +1,7 @@
-"""Published files that are no table of interactions or items, reshaped to one as Parquet.
+"""Converters of published files that are not tables: rows extracted and written as Parquet.
 
 Each function reads files of one published shape and yields rows; `write_shape` writes them. They
-are named in the entries of `twotower.data.formats`.
+are referred to by the entries of `twotower.data.formats`.
 """
 
 import ast
@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from twotower.data.readers.amazon import paragraphs
 from twotower.data.readers.chunk import CHUNK_ROWS
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.text import LineFile
@@ -24,7 +25,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Shape(NamedTuple):
-    """How files of one shape become rows.
+    """Converter of files of one shape.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class Shape(NamedTuple):
 
 
 def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
-    """Reshape files and write them as one Parquet file, some rows at a time; how many they are.
+    """Convert files to one Parquet file, a block of rows at a time; returns the number of rows.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def sequences(files: Sequence[Path]) -> Iterator[Row]:
         for number, line in _lines(file):
             user, *items = line.split()
             if not items and number == 1:
-                raise _not(file, number, line, "user item item …")
+                raise _not_of_shape(file, number, line, "user item item …")
             first = had.get(user, 0)
             had[user] = first + len(items)
             for place, item in enumerate(items, first):
@@ -86,7 +87,7 @@ def sessions(files: Sequence[Path]) -> Iterator[Row]:
     for file, number, row in _objects(files):
         events = row.get("events")
         if not isinstance(events, list):
-            raise _not(file, number, row, '{"session": …, "events": […]}')
+            raise _not_of_shape(file, number, row, '{"session": …, "events": […]}')
         for event in events:
             yield _id(row.get("session")), _id(event.get("aid")), event.get("ts"), event.get("type")
 
@@ -96,7 +97,7 @@ def owned_games(files: Sequence[Path]) -> Iterator[Row]:
     for file, number, row in _objects(files):
         items = row.get("items")
         if not isinstance(items, list):
-            raise _not(file, number, row, "{'user_id': …, 'items': […]}")
+            raise _not_of_shape(file, number, row, "{'user_id': …, 'items': […]}")
         for item in items:
             yield _id(row.get("user_id")), _id(item.get("item_id")), item.get("playtime_forever")
 
@@ -106,7 +107,7 @@ def user_reviews(files: Sequence[Path]) -> Iterator[Row]:
     for file, number, row in _objects(files):
         reviews = row.get("reviews")
         if not isinstance(reviews, list):
-            raise _not(file, number, row, "{'user_id': …, 'reviews': […]}")
+            raise _not_of_shape(file, number, row, "{'user_id': …, 'reviews': […]}")
         for review in reviews:
             yield (
                 _id(row.get("user_id")),
@@ -117,27 +118,29 @@ def user_reviews(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
-    """MIND: what a user had clicked before, once, and the clicks of the impressions.
+    """MIND: the click history of each user, once, and the clicks of the impressions.
 
-    The former have no time: an order is all that can be said, from the place in the history to
-    the time of the impression in seconds.
+    History items have no time: the order is their place in the history, then the time of the
+    impression in seconds.
     """
     from datetime import datetime
 
-    told: set[str] = set()
+    seen: set[str] = set()
     for file in files:
         for number, line in _lines(file):
             fields = line.rstrip("\n").split("\t")
             if len(fields) != len(_BEHAVIORS):
-                raise _not(file, number, line, "five fields: " + ", ".join(_BEHAVIORS))
+                raise _not_of_shape(file, number, line, "five fields: " + ", ".join(_BEHAVIORS))
             _, user, moment, history, shown = fields
             try:
                 at = datetime.strptime(moment, "%m/%d/%Y %I:%M:%S %p")
             except ValueError:
-                raise _not(file, number, moment, "a time such as 11/15/2019 8:55:22 AM") from None
+                raise _not_of_shape(
+                    file, number, moment, "a time such as 11/15/2019 8:55:22 AM"
+                ) from None
             seconds = (at - datetime(1970, 1, 1)).total_seconds()
-            if user not in told:
-                told.add(user)
+            if user not in seen:
+                seen.add(user)
                 for place, item in enumerate(history.split()):
                     yield user, item, float(place)
             for impression in shown.split():
@@ -202,7 +205,7 @@ def item_properties(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def viewed_items(files: Sequence[Path]) -> Iterator[Row]:
-    """Diginetica: what a session viewed, at its day and the milliseconds into the session."""
+    """Diginetica: items viewed in a session, timed by its day and the offset in milliseconds."""
     from datetime import UTC, datetime
 
     wanted = ("sessionId", "itemId", "timeframe", "eventdate")
@@ -235,7 +238,7 @@ def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
         for number, line in _lines(file, latin):
             fields = line.rstrip("\r\n").split("|")
             if len(fields) != 5 + len(_GENRES):
-                raise _not(file, number, line, f"{5 + len(_GENRES)} fields between bars")
+                raise _not_of_shape(file, number, line, f"{5 + len(_GENRES)} fields between bars")
             genres = [name for name, flag in zip(_GENRES, fields[5:], strict=True) if flag == "1"]
             yield fields[0], fields[1], fields[2], "|".join(genres) or None
 
@@ -252,12 +255,12 @@ def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
         yield (
             row.get("asin"),
             row.get("title"),
-            _text(row.get("description")) or _text(row.get("feature")),
+            paragraphs(row.get("description")) or paragraphs(row.get("feature")),
             _scalar(row.get("price")),
             # The first level is that of the whole file.
-            _text((categories[1:] or categories)[:1]),
-            _text(pictures[:1]) if isinstance(pictures, list) else _scalar(pictures),
-            _text(row.get("feature")),
+            paragraphs((categories[1:] or categories)[:1]),
+            paragraphs(pictures[:1]) if isinstance(pictures, list) else _scalar(pictures),
+            paragraphs(row.get("feature")),
             _scalar(row.get("brand")),
         )
 
@@ -333,7 +336,7 @@ def _table(file: Path, wanted: Sequence[str], separator: str = ",") -> Iterator[
     places = [header.index(name) for name in wanted]
     for row in rows:
         if len(row) != len(header):
-            raise _not(file, rows.line_num, separator.join(row), f"{len(header)} fields")
+            raise _not_of_shape(file, rows.line_num, separator.join(row), f"{len(header)} fields")
         yield {name: row[place] for name, place in zip(wanted, places, strict=True)}
 
 
@@ -347,13 +350,13 @@ def _objects(files: Iterable[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]
                 try:
                     row = ast.literal_eval(line)
                 except (ValueError, SyntaxError, MemoryError, RecursionError):
-                    raise _not(file, number, line, "an object a line") from None
+                    raise _not_of_shape(file, number, line, "an object a line") from None
             if not isinstance(row, dict):
-                raise _not(file, number, line, "an object a line")
+                raise _not_of_shape(file, number, line, "an object a line")
             yield file, number, row
 
 
-def _not(file: Path, number: int, got: object, wanted: str) -> InputError:
+def _not_of_shape(file: Path, number: int, got: object, wanted: str) -> InputError:
     return InputError(
         f"{file}:{number} is not {wanted}, got {str(got).strip()[:80]!r}",
         "give the file as it is published",
@@ -370,9 +373,3 @@ def _number(value: Any) -> float | None:
 
 def _scalar(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
-
-
-def _text(value: Any) -> str | None:
-    if isinstance(value, list):
-        return "\n".join(part for part in value if isinstance(part, str)) or None
-    return value if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""`PrepareSettings`: how a log becomes a data set."""
+"""`PrepareSettings`: k-core, repeats, split and strictness of data preparation."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from twotower.data.splits import Split
 
 
 class PrepareSettings(BaseModel):
-    """What is kept, and how it is split.
+    """Settings of `prepare`: what is kept, and how it is split.
 
     Attributes
     ----------
@@ -19,7 +19,8 @@ class PrepareSettings(BaseModel):
         Keep every interaction of a user with an item, not only the earliest.
     split
         Which interactions are held out: one of `twotower.data.splits`, or its kind alone, such
-        as ``"random"``. None follows the files where they say it, else leaves the last two.
+        as ``"random"``. None takes the split of the files where they have one, else leaves the
+        last two out.
     keep_unknown_items
         Keep interactions with items that the catalogue lacks, and give each an empty row of it.
     strict
@@ -36,5 +37,5 @@ class PrepareSettings(BaseModel):
 
     @field_validator("split", mode="before")
     @classmethod
-    def _kind_alone(cls, split: Any) -> Any:
+    def _from_kind(cls, split: Any) -> Any:
         return {"kind": split} if isinstance(split, str) else split

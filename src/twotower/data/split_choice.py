@@ -1,4 +1,4 @@
-"""Which splits a log allows, and why a split holds nothing out of one."""
+"""Split selection: splits that a log allows, and reasons for an empty part."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -22,14 +22,14 @@ def choose_split(
     order: bool,
     present: Sequence[str] = (),
 ) -> Split:
-    """The split that was asked for, or that suits the log; refused where the log lacks for it.
+    """The requested split, or the default for the log; refused where the log does not allow it.
 
     Parameters
     ----------
     split
-        What was asked for, or None: `Given` where the files give it, else `LeaveLastTwo`.
+        The requested split, or None: `Given` where the files give it, else `LeaveLastTwo`.
     log
-        What messages call the log.
+        Name of the log, for messages.
     parts, times, order
         Whether its files give the parts, whether it has times, and whether it has positions.
     present
@@ -38,7 +38,7 @@ def choose_split(
     Raises
     ------
     InputError
-        Where the log has not what the split needs, with the splits that it has all for.
+        Where the log lacks what the split needs; the message lists the splits that it allows.
     """
     ordered = times or order
     if split is None:
@@ -47,13 +47,13 @@ def choose_split(
         if ordered:
             return LeaveLastTwo()
         listed = ", ".join(map(repr, present[:20])) or "no columns"
-        what = "drawn from a seed", "rows as they stand in the file, a user's last held out"
+        random, file_order = "drawn from a seed", "rows as in the file, a user's last held out"
         raise InputError(
-            f"cannot tell the time column of {log}, it has {listed}",
+            f"cannot determine the time column of {log}, it has {listed}",
             "name it: ColumnMapping(time='…') (or order, where it has places and no times); or "
-            f"choose the split 'random' ({what[0]}) or 'file-order' ({what[1]})",
+            f"choose the split 'random' ({random}) or 'file-order' ({file_order})",
             cli_fix="name it: --column time=… (or order, where it has places and no times); or "
-            f"pass --split random ({what[0]}) or --split file-order ({what[1]})",
+            f"pass --split random ({random}) or --split file-order ({file_order})",
         )
     usable = {"leave-last-two": ordered, "global-time": times, "given": parts}
     names = [kind for kind, can in usable.items() if can] + ["random", "file-order"]
@@ -78,7 +78,7 @@ def _either(names: Sequence[str]) -> str:
 def split_notes(
     split: Split, parts: PartArray, given: PartArray | None, lengths: OffsetArray, times: bool
 ) -> list[str]:
-    """What a user should know of the parts, one plain sentence each; usually nothing.
+    """Warnings about the parts of a split, a sentence each; usually none.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def _nothing_held_out(split: Split, lengths: OffsetArray) -> str:
 
 
 def _way_out(split: Split, lengths: OffsetArray, times: bool) -> str:
-    """A split that would fill the parts which this one leaves empty, as an instruction."""
+    """Instruction: a split that would fill the parts that this split leaves empty."""
     longest = int(lengths.max(initial=0))
     if isinstance(split, Given) and not split.validation and longest > 1:
         return "let validation be a share of the training file, such as 0.1"

@@ -1,4 +1,4 @@
-"""Which interaction is for training, which for validation, which for test."""
+"""Train, validation and test splits."""
 
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
@@ -36,13 +36,13 @@ class LeaveLastTwo(BaseModel):
 
 
 class GlobalTime(BaseModel):
-    """Two moments part the log: train lies before validation, validation before test.
+    """Two moments divide the log: train lies before validation, validation before test.
 
     Attributes
     ----------
     validation, test
-        Share of the interactions, the newest for test. Interactions of one moment are not
-        parted, so that the shares are met as nearly as that allows.
+        Share of the interactions, the newest for test. Interactions of one moment stay
+        together, so that the shares are approximate.
     validation_from, test_from
         The two moments instead, in milliseconds since 1970; both or neither.
     """
@@ -92,7 +92,7 @@ class Random(BaseModel):
     validation, test
         Share of the interactions.
     seed
-        Decides which ones: the same log, settings and seed hold the same ones out.
+        Seed of the draw: the same log, settings and seed hold the same ones out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,7 +109,7 @@ class Random(BaseModel):
 
 
 class Given(BaseModel):
-    """The files say it: one file a part.
+    """The split of the files: one file per part.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Given(BaseModel):
         interaction of every user with three or more, or of a log without times this share of the
         interactions, at random. 0 draws none.
     seed
-        Decides which ones, of a log without times.
+        Seed of the draw, of a log without times.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,7 +132,7 @@ Split: TypeAlias = Annotated[
     LeaveLastTwo | GlobalTime | FileOrder | Random | Given, Field(discriminator="kind")
 ]
 KINDS: Final = ("leave-last-two", "global-time", "file-order", "random", "given")
-"""What a split is called, on the command line and in ``dataset.toml`` too."""
+"""Names of the splits, on the command line and in ``dataset.toml`` too."""
 
 
 def split_parts(
@@ -148,7 +148,7 @@ def split_parts(
     Parameters
     ----------
     split
-        What `choose_split` gave.
+        Result of `choose_split`.
     indptr
         ``(users + 1,)`` where each user's interactions begin.
     timestamps
@@ -156,7 +156,7 @@ def split_parts(
     given
         ``(events,)`` parts as the files give them, which `Given` needs.
     ordered
-        Whether the histories are in an order that means something.
+        Whether the order of the histories is meaningful.
 
     Raises
     ------
@@ -253,9 +253,9 @@ def random_parts(indptr: OffsetArray, split: Random) -> PartArray:
     free = _drawn(indptr, np.arange(indptr[-1]), split.seed)
     if not len(free):
         return parts
-    wanted = np.array([split.test, split.validation]) * len(parts)
-    wanted *= min(1.0, len(free) / wanted.sum())
-    counts = np.maximum(np.floor(wanted + 0.5).astype(np.int64), 1)
+    target = np.array([split.test, split.validation]) * len(parts)
+    target *= min(1.0, len(free) / target.sum())
+    counts = np.maximum(np.floor(target + 0.5).astype(np.int64), 1)
     parts[free[: counts[0]]] = Part.TEST
     parts[free[counts[0] : counts.sum()]] = Part.VALIDATION
     return parts
@@ -278,9 +278,9 @@ def _with_validation(
 
 
 def _drawn(indptr: OffsetArray, places: OffsetArray, seed: int) -> OffsetArray:
-    """``places`` in random order without one of every user, which is drawn too.
+    """``places`` in random order, without one random place of every user.
 
-    ``indptr`` says where each user's begin.
+    ``indptr`` gives the start of each user's places.
     """
     draw = np.random.default_rng(seed).random(len(places))
     users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))

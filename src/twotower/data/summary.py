@@ -1,4 +1,4 @@
-"""Lines of text about a prepared data set: what was read, rejected, ignored and removed."""
+"""Text summary of a prepared data set: rows read, rejected, ignored and removed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -6,20 +6,21 @@ from typing import Any, Final
 
 from twotower.data.rejects import fix_of
 
-_YEAR: Final = 31_536_000_000
+YEAR: Final = 31_536_000_000
+"""Milliseconds of 1970."""
 _MANY: Final = 12
 """Names of ignored columns that are listed."""
 
 
 def summary_lines(summary: Mapping[str, Any], *, cli: bool = False) -> list[str]:
-    """What preparation did, in a few plain lines.
+    """Summary of a prepared data set as a few lines of text.
 
     Parameters
     ----------
     summary
         `Dataset.summary`.
     cli
-        Whether options are named as of the command line; else as of Python.
+        Whether options are named as on the command line; else as in Python.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         option = "--missing" if cli else "ReadOptions(missing=…):"
         yield (
             f"user {user['user_id']!r} has {_share(user['share'])} of the interactions; if it "
-            f"stands for no one, pass {option} {user['user_id']!r}"
+            f"is a placeholder, pass {option} {user['user_id']!r}"
         )
     if "scientific_ids" in summary:
         ids = summary["scientific_ids"]
@@ -81,7 +82,7 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
 
 def _times(times: Sequence[int], early: int, cli: bool) -> Iterator[str]:
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
-    if early and times[1] < _YEAR:
+    if early and times[1] < YEAR:
         unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
         order = "--column order=…" if cli else "ColumnMapping(order=…)"
         yield (
@@ -106,11 +107,11 @@ def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
     examples = catalogue.get("examples", {})
     yield from _rejected(catalogue["rejected"], examples, catalogue["read"], cli, None)
     for reason, count in catalogue["repaired"].items():
-        column, what = reason.split(": ", 1)
+        column, fault = reason.split(": ", 1)
         example = f", such as {examples[reason]!r}" if reason in examples else ""
-        option = _repair_option(column, what, cli)
+        option = _repair_option(column, fault, cli)
         yield (
-            f"{column}: {count:,} of {catalogue['read']:,} {what}{example}, left empty"
+            f"{column}: {count:,} of {catalogue['read']:,} {fault}{example}, left empty"
             + (f"; {option}" if option else "")
         )
     if "currencies" in catalogue:
@@ -134,19 +135,19 @@ def _users(summary: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"users: {users['read']:,} rows read of {users['file']}, with {', '.join(users['columns'])}"
     )
-    told = {
+    problems = {
         "without_id": "rows without an id", "repeated": "rows of a user that is there already",
         "missing": "users of the log are not in it",
     }  # fmt: skip
-    for word, what in told.items():
-        if users[word]:
-            yield f"users: {users[word]:,} {what}"
+    for key, description in problems.items():
+        if users[key]:
+            yield f"users: {users[key]:,} {description}"
 
 
-def _repair_option(column: str, what: str, cli: bool) -> str | None:
+def _repair_option(column: str, fault: str, cli: bool) -> str | None:
     if column == "released":
         return "--time-format '%d.%m.%Y'" if cli else "ReadOptions(time_format='%d.%m.%Y')"
-    if what == "not a number":
+    if fault == "not a number":
         return "--decimal-comma" if cli else "ReadOptions(decimal_comma=True)"
     if column == "average_rating":
         return "--rating-scale 0,10" if cli else "ReadOptions(rating_scale=(0, 10))"
@@ -184,19 +185,21 @@ def _rejected(
 ) -> Iterator[str]:
     for reason, count in counts.items():
         example = f", first {examples[reason]}" if reason in examples else ""
-        fix = None if reason.startswith("bad ") else fix_of(reason, cli=cli)  # told for the file
-        told = f"rejected {count:,} ({_share(count / max(read, 1))}): {reason}{example}"
+        fix = (
+            None if reason.startswith("bad ") else fix_of(reason, cli=cli)
+        )  # reported once per file
+        line = f"rejected {count:,} ({_share(count / max(read, 1))}): {reason}{example}"
         if hint is not None and reason.endswith("not in the catalogue"):
-            told += f"; {hint}"
-        yield told + (f"; {fix}" if fix else "")
+            line += f"; {hint}"
+        yield line + (f"; {fix}" if fix else "")
 
 
-def _columns(what: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
+def _columns(table: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
     read = ", ".join(
         name if name == source else f"{name}={source}" for name, source in found["read"].items()
     )
     ignored: Sequence[str] = found["ignored"]
-    line = f"{what} columns read: {read}"
+    line = f"{table} columns read: {read}"
     if ignored:
         names = ", ".join(map(repr, ignored[:_MANY]))
         names += f" and {len(ignored) - _MANY} more" if len(ignored) > _MANY else ""
@@ -204,7 +207,7 @@ def _columns(what: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
         line += f"; ignored: {names} ({option} reads another)"
     yield line
     for name, place in found.get("late", {}).items():
-        yield f"{what} column {name!r} first appears on line {place:,}"
+        yield f"{table} column {name!r} first appears on line {place:,}"
 
 
 def _share(share: float) -> str:

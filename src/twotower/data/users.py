@@ -1,4 +1,4 @@
-"""The table of users: what is known of each, one row a user of the data set."""
+"""Table of users: descriptive columns, one row per user of the data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,12 @@ from twotower.errors import InputError
 
 
 def users_column(file: Path, options: ReadOptions | None, log_column: str) -> str:
-    """The column of ids of a table of users: called as in the log, by a usual name, or ``id``.
+    """The id column of a table of users: named as in the log, by a usual name, or ``id``.
 
     Raises
     ------
     InputError
-        Where it cannot be told.
+        Where no column has such a name.
     """
     present = column_names(file, options or ReadOptions())
     usual = [log_column, *LOG_NAMES[columns.USER_ID], "id", "#id"]
@@ -28,8 +28,9 @@ def users_column(file: Path, options: ReadOptions | None, log_column: str) -> st
     key = next((by_folded[folded(name)] for name in usual if folded(name) in by_folded), None)
     if key is None:
         raise InputError(
-            f"cannot tell the column of ids of {file}, it has {', '.join(map(repr, present[:20]))}",
-            f"call it as the log calls its users ({log_column})",
+            f"cannot determine the id column of {file}, "
+            f"it has {', '.join(map(repr, present[:20]))}",
+            f"name it as in the log ({log_column})",
         )
     return key
 
@@ -37,16 +38,16 @@ def users_column(file: Path, options: ReadOptions | None, log_column: str) -> st
 def read_users(
     file: Path, options: ReadOptions | None, column: str, ids: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The rows of the users of a data set, in their order, and what the file has.
+    """The rows of the users of a data set, in their order, and a summary of the file.
 
     Parameters
     ----------
     file
-        A table with a column of ids.
+        A table with an id column.
     options
         How it is read.
     column
-        Its column of ids: `users_column`.
+        Its id column: `users_column`.
     ids
         Ids of the users.
 

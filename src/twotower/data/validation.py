@@ -1,4 +1,4 @@
-"""What an interaction must be to be used."""
+"""Validation rules of interactions."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,7 +16,7 @@ UNKNOWN_REASON: Final = f"{columns.ITEM_ID}: {UNKNOWN_ITEM}"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Bounds that values must keep.
+    """Bounds of values.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Rules:
 
 
 def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None) -> Chunk:
-    """Set aside the interactions that cannot be used; times become int64 milliseconds.
+    """Reject the interactions that cannot be used; times become int64 milliseconds.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
     rules
         Bounds of ratings and times.
     catalogue
-        Known items; an interaction with another is set aside.
+        Known items; an interaction with any other is rejected.
     """
     present = set(chunk.rows.columns)
     checks = []
@@ -88,7 +88,7 @@ def _rating_checks(rules: Rules) -> list[Check]:
 
 
 def id_checks(name: str) -> list[Check]:
-    """An id is there and is not blank."""
+    """Checks that an id is present and not blank."""
     return [
         Check(name, "missing", pl.col(name).is_null()),
         Check(name, "empty", pl.col(name).str.strip_chars() == ""),

@@ -1,4 +1,4 @@
-"""Integer codes for ids as they stream by, so that a long log is held as numbers."""
+"""`Vocabulary`: integer codes for ids, assigned as the ids are read."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ from twotower.types import IndexArray
 
 
 class Vocabulary:
-    """Growing map from id to code, in order of first appearance."""
+    """Append-only map from id to code, in order of first appearance."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -27,9 +27,9 @@ class Vocabulary:
     def add(self, ids: Iterable[str]) -> IndexArray:
         """Codes of the ids, new ones where they are new."""
         codes = self._codes
-        return np.fromiter((codes.setdefault(one, len(codes)) for one in ids), dtype=np.int32)
+        return np.fromiter((codes.setdefault(id_, len(codes)) for id_ in ids), dtype=np.int32)
 
     def find(self, ids: Iterable[str | None]) -> IndexArray:
         """Codes of the ids, -1 where there is none yet."""
         codes = self._codes
-        return np.fromiter((codes.get(one, -1) for one in ids), dtype=np.int32)  # type: ignore[arg-type]
+        return np.fromiter((codes.get(id_, -1) for id_ in ids), dtype=np.int32)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from twotower.bundle.manifest import MANIFEST_FILE, verify
 from twotower.bundle.storage import REQUIRED
 from twotower.data.atomic import atomic_folder
-from twotower.data.download.fetch import Progress, download_file
+from twotower.data.download.fetch import DownloadProgress, download_file
 from twotower.errors import ArtefactError, InputError
 from twotower.features.cache import cache_folder
 
@@ -22,7 +22,9 @@ MOST_BYTES: Final = 64 << 30
 """Greatest size of an unpacked archive."""
 
 
-def find_bundle(where: str, cache: Path | None = None, progress: Progress | None = None) -> Path:
+def find_bundle(
+    where: str, cache: Path | None = None, progress: DownloadProgress | None = None
+) -> Path:
     """The folder of a bundle, downloaded where needed.
 
     A URL leads to ``manifest.json``, beside which the other files lie, or to an archive
@@ -79,7 +81,7 @@ def version_of(folder: Path) -> str:
         raise ArtefactError(f"{path} is not a bundle's manifest; save the bundle again") from error
 
 
-def _fetch_files(address: str, folder: Path, progress: Progress | None) -> None:
+def _fetch_files(address: str, folder: Path, progress: DownloadProgress | None) -> None:
     # Parts stay beside the folder, so that another try resumes the download.
     parts = folder.with_name(folder.name + ".parts")
     manifest = download_file(address, parts / MANIFEST_FILE, progress=progress).path
@@ -103,7 +105,7 @@ def _fetch_files(address: str, folder: Path, progress: Progress | None) -> None:
     shutil.rmtree(parts)
 
 
-def _fetch_archive(address: str, folder: Path, progress: Progress | None) -> None:
+def _fetch_archive(address: str, folder: Path, progress: DownloadProgress | None) -> None:
     name = PurePosixPath(urlsplit(address).path).name
     archive = folder.with_name(f"{folder.name}-{name}")
     if not archive.is_file():

@@ -1,4 +1,4 @@
-"""What a model knows of users and items beyond their ids. Everything is fitted on train only."""
+"""User, item and context features, fitted on the training part only."""
 
 from twotower.features.cache import cached_embeddings
 from twotower.features.clip import CLIP

@@ -1,4 +1,4 @@
-"""Vectors are computed once: a cache keyed by the encoder's name and the content's hash."""
+"""Embedding cache on disk: vectors by encoder name and content hash."""
 
 import hashlib
 import logging
@@ -19,15 +19,15 @@ from twotower.types import Array, FloatArray
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
-"""Told how many were encoded so far, and how many there are to encode."""
+EncodeProgress = Callable[[int, int], None]
+"""Called with the number encoded so far and the number to encode."""
 
 CHUNK: Final = 512
 """Texts encoded between two calls of ``progress``."""
 MAX_VECTORS: Final = 1_000_000
-"""A file keeps at most this many vectors (1.6 GB at 384 dimensions), the newest."""
+"""Most vectors of a file (1.6 GB at 384 dimensions); the newest are kept."""
 KEY_BYTES: Final = 16
-"""Of the sha256 of a content: no two contents of any catalogue share them."""
+"""Bytes of the sha256 of a content that form its key."""
 
 
 def cache_folder() -> Path:
@@ -39,27 +39,27 @@ def cached_embeddings(
     encoder: TextEncoder,
     texts: Sequence[str],
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: EncodeProgress | None = None,
 ) -> FloatArray:
     """``(texts, dim)`` vectors; only texts that the cache lacks are encoded.
 
-    What was encoded is kept also when the work is interrupted. Two processes may share a
-    folder: each writes a whole file, the later one wins, and nothing is ever half written.
+    An interrupted run keeps what it encoded. Two processes may share a folder: each writes a
+    complete file, and the last write wins.
 
     Parameters
     ----------
     encoder
-        Its name names the file, so a change of weights needs a change of name.
+        Its name is the file name, so a change of weights needs a change of name.
     texts
         Repeats are encoded once.
     folder
-        Where the cache lies, one file per encoder; None for `cache_folder`.
+        Folder of the cache, one file per encoder; None for `cache_folder`.
     progress
         Called with the number of texts encoded so far and the number to encode.
     """
     keys = [hashlib.sha256(text.encode()).digest()[:KEY_BYTES] for text in texts]
     # Equal lengths meet in a chunk, so that little of a batch is padding; the longest come
-    # first, so that what is left never takes longer than it looks.
+    # first, so that the remaining time is not underestimated.
     contents = dict(
         sorted(zip(keys, texts, strict=True), key=lambda pair: len(pair[1]), reverse=True)
     )
@@ -79,17 +79,17 @@ def cached_vectors(
     encode: Callable[[Sequence[T]], Iterable[FloatArray | None]],
     folder: Path | None,
     chunk: int,
-    progress: Progress | None,
+    progress: EncodeProgress | None,
 ) -> Mapping[bytes, FloatArray]:
-    """Vectors by key, of what the cache file ``name`` had and of the contents that it lacked.
+    """Vectors by key: those of the cache file ``name``, and of newly encoded contents.
 
     Parameters
     ----------
     contents
         By key, in the order in which they are encoded.
     encode
-        Gives one unit or zero vector a content, or None where there is none: such a content is
-        not kept, and is tried again the next time.
+        Returns a unit or zero vector per content, or None on failure: such a content is not
+        cached, and is tried again the next time.
     chunk
         Contents encoded at a time.
     """
@@ -141,5 +141,5 @@ def _write(path: Path, vectors: dict[bytes, FloatArray], dim: int) -> None:
     try:
         with atomic_file(path) as temporary:
             save_file(arrays, temporary)
-    except OSError as error:  # a full or read-only disk costs the next run time, not this one
+    except OSError as error:  # a full or read-only disk must not fail this run
         logger.warning("the cache %s could not be written (%s)", path, error)

@@ -1,4 +1,4 @@
-"""CLIP's image side, where its weights are at hand."""
+"""CLIP image encoder (ViT-B/32, through transformers)."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ class CLIP:
     ------
     InputError
         Where the packages are not installed or the folder lacks a file; in `encode`, where
-        the weights cannot be had.
+        the weights cannot be loaded.
 
     References
     ----------
@@ -60,8 +60,8 @@ class CLIP:
         for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
             if self.path is not None and not (self.path / file).is_file():
                 raise InputError(
-                    f"{self.path} is no folder of a CLIP model: it has no {file}",
-                    "give one that transformers' save_pretrained wrote",
+                    f"{self.path} is not the folder of a CLIP model: it has no {file}",
+                    "give a folder that transformers' save_pretrained wrote",
                 )
 
     @cached_property
@@ -100,7 +100,7 @@ class CLIP:
         except (OSError, ValueError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"the weights of CLIP cannot be had from {source}: {first}",
+                f"the weights of CLIP cannot be loaded from {source}: {first}",
                 f"set {FOLDER_VARIABLE} to a folder with them, or choose 'efficientnet-lite0'",
             ) from error
         if model.config.projection_dim != self.dim:

@@ -1,10 +1,10 @@
-"""The features, declared as data: names in column order, what each needs, what it is."""
+"""Feature declarations: names in column order, required source, formula."""
 
 from dataclasses import dataclass
 from typing import Final
 
 NUM_CATEGORIES: Final = 8
-"""The seven most frequent categories of the catalogue, and one for all others."""
+"""Category columns: the seven most frequent categories of the catalogue, and all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ ITEM_FEATURES: Final = (
 """The 15 item features."""
 
 LAUNCH_FEATURES: Final = tuple(
-    column for column, one in enumerate(ITEM_FEATURES) if one.needs in (_PRICES, _CATEGORIES)
+    column
+    for column, feature in enumerate(ITEM_FEATURES)
+    if feature.needs in (_PRICES, _CATEGORIES)
 )
 """Columns of `ITEM_FEATURES` that are known before the first purchase of an item."""
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: an image encoder whose packages carry code and weights."""
+"""EfficientNet-Lite0 image encoder, with packaged code and weights."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Image encoders: what one promises, and those that a configuration may name."""
+"""Image encoders: their protocol, the thumbnail encoder, and lookup by name."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
@@ -33,7 +33,7 @@ class ImageEncoder(Protocol):
 
 
 class Thumbnail:
-    """The picture itself, as 8 x 8 pixels: colours and where they are, nothing of what they show.
+    """Image encoder of 8 x 8 pixels: the colours and their places, not what they show.
 
     Serves tests and small installations: it needs Pillow alone and costs next to nothing.
     """
@@ -65,7 +65,7 @@ IMAGE_ENCODERS: Final[Registry[Callable[[], ImageEncoder]]] = Registry(
         "thumbnail": "twotower.features.image:Thumbnail",
     },
 )
-"""What a configuration may name; other packages add theirs by entry points."""
+"""Image encoders by name; other packages add theirs by entry points."""
 
 
 def image_encoder(name: str) -> ImageEncoder:

@@ -1,4 +1,4 @@
-"""Image vectors of files, computed once for each content, and what could not be read."""
+"""Cached image embeddings: each distinct file is encoded once; unreadable files reported."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ from typing import Final
 
 import numpy as np
 
-from twotower.features.cache import KEY_BYTES, Progress, cached_vectors
+from twotower.features.cache import KEY_BYTES, EncodeProgress, cached_vectors
 from twotower.features.image import ImageEncoder
 from twotower.features.picture import BrokenImageError, read_picture
 from twotower.types import FloatArray
 
 CHUNK: Final = 32
-"""Pictures in memory at a time: a large photograph takes 10 MB and more."""
+"""Images in memory at a time: a large photograph takes 10 MB and more."""
 
 
 @dataclass(frozen=True)
 class ImageEmbeddings:
-    """What became of some image files.
+    """Vectors of image files.
 
     Attributes
     ----------
     vectors
         ``(files, dim)`` float32 unit vectors, zero where there is no file or no picture in it.
     broken
-        Row → why its file gave no picture.
+        Row → why its file could not be read as an image.
     """
 
     vectors: FloatArray
@@ -37,18 +37,18 @@ def cached_image_embeddings(
     encoder: ImageEncoder,
     paths: Sequence[Path | None],
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: EncodeProgress | None = None,
 ) -> ImageEmbeddings:
     """Encode files; only contents that the cache lacks are decoded and encoded.
 
     Parameters
     ----------
     encoder
-        Its name names the cache's file, so a change of weights needs a change of name.
+        Its name is the file name of the cache, so a change of weights needs a change of name.
     paths
         Files, None where an item has none. Files of one content are encoded once.
     folder
-        Where the cache lies, one file per encoder; None for `twotower.features.cache`'s.
+        Folder of the cache, one file per encoder; None for `twotower.features.cache.cache_folder`.
     progress
         Called with the number of contents encoded so far and the number to encode.
     """

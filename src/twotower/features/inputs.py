@@ -1,4 +1,4 @@
-"""What the user tower reads, for training, evaluation and serving alike."""
+"""`UserInputs`: user-tower input arrays for training, evaluation and serving."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The 15 item features."""
+"""Item features: 15 standardised columns."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ RECENT: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ItemFeatures:
-    """Standardised features of every catalogue item, and the rule for items that come later.
+    """Standardised features of every catalogue item, and their transform for new items.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class ItemFeatures:
     standardiser
         Fitted on the catalogue's items.
     categories
-        What ``category_1`` to ``category_7`` stand for; shorter where there are fewer.
+        Categories of ``category_1`` to ``category_7``; shorter where there are fewer.
     ratings_in_log
         True where average rating and rating count were counted in the training log. The
         catalogue's own figures are a later snapshot, which holds the ratings to be predicted,
-        and are then not looked at.
+        and are then ignored.
     """
 
     values: FloatArray

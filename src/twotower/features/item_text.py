@@ -1,4 +1,4 @@
-"""What an item's text is: its title alone, or everything that the catalogue says of it in words."""
+"""Item text: the title alone, or all descriptive fields of the catalogue."""
 
 from typing import Final, Literal
 
@@ -15,7 +15,7 @@ RICH_FIELDS: Final = (
     columns.FEATURES,
     columns.DESCRIPTION,
 )
-"""In this order. An encoder cuts at the end, so the short and telling fields stand first."""
+"""In this order. An encoder cuts at the end, so the short and informative fields come first."""
 MAX_CHARACTERS: Final = 4000
 """Longest rich text; no word piece of English is so long that 256 of them need more."""
 

@@ -1,4 +1,4 @@
-"""Image files as pictures of one kind, whatever the web serves: or the reason why not."""
+"""Image decoding: any web image to upright RGB, or the reason for refusing it."""
 
 import warnings
 from pathlib import Path
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
-"""Formats that are read; Pillow's other decoders are never tried on what a server sent."""
+"""Formats that are read; Pillow's other decoders are never used on untrusted files."""
 MAX_PIXELS: Final = 40_000_000
 """A small file can unfold into gigabytes; no product photograph is larger than this."""
 MIN_SIDE: Final = 8
-"""Shops answer with one white pixel where they have no picture."""
+"""Shops answer with a single white pixel where they have no picture."""
 
 
 class BrokenImageError(Exception):
-    """The file is no picture; the message says why, in a few words."""
+    """The file is not a readable image; the message is the reason."""
 
 
 def read_picture(path: Path) -> "Image":
@@ -28,7 +28,7 @@ def read_picture(path: Path) -> "Image":
     ------
     BrokenImageError
         Where the file cannot be read or decoded, has more than `MAX_PIXELS`, or a side below
-        `MIN_SIDE`. Size is looked at before anything is decoded.
+        `MIN_SIDE`. The size is checked before anything is decoded.
     InputError
         Where Pillow is not installed.
     """
@@ -40,7 +40,7 @@ def read_picture(path: Path) -> "Image":
             "run pip install 'twotower[image]'",
         ) from error
     try:
-        # Pillow's own limit, a warning or an error, lies above ours and would speak first.
+        # Pillow's own size check warns or raises before ours.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened = Image.open(path, formats=FORMATS)
@@ -58,7 +58,7 @@ def read_picture(path: Path) -> "Image":
         raise BrokenImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except FileNotFoundError as error:
         raise BrokenImageError("no such file") from error
-    # Decoders raise what they like on a spoiled file: Pillow documents OSError only.
+    # On a damaged file decoders raise other errors too: Pillow documents OSError only.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError) as error:
         raise BrokenImageError(f"cannot be decoded: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What every encoder with pretrained weights needs: its packages, and a quiet loading."""
+"""Helpers for pretrained encoders: package checks and loading without progress bars."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -8,16 +8,16 @@ from typing import Any
 from twotower.errors import InputError
 
 
-def require(what: str, packages: Sequence[str], fix: str) -> None:
+def require(subject: str, packages: Sequence[str], fix: str) -> None:
     """`InputError` with the first of the packages that is not installed."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise InputError(f"{what} needs the package {package}, which is not installed", fix)
+            raise InputError(f"{subject} needs the package {package}, which is not installed", fix)
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Without the progress bar of transformers: loading takes a blink, the bar is noise."""
+    """Hide the progress bar of transformers while a model is loaded."""
     from transformers.utils import logging as transformers_logging
 
     quiet: Any = transformers_logging

@@ -1,4 +1,4 @@
-"""Raw columns, before standardisation. NaN stands for unknown."""
+"""Raw feature columns before standardisation; NaN is unknown."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -37,8 +37,8 @@ def log_prices(rows: pl.DataFrame) -> DoubleArray:
 def log_popularity(train: Histories, num_items: int) -> DoubleArray:
     """``(num_items,)`` log(1 + training events); unknown for an item that has none.
 
-    An item without a training event is one that training never saw, and no different from one
-    that enters the catalogue tomorrow: to call it unpopular would be a guess.
+    An item without a training event is treated like a new item: its popularity is unknown, not
+    low.
     """
     counts = np.bincount(train.items, minlength=num_items)
     return np.where(counts > 0, np.log1p(counts), np.nan)

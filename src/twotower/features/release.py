@@ -1,4 +1,4 @@
-"""When an item came out: the one thing beside its description that is known before a purchase."""
+"""Release times of items: order among training items, encoded as sines and cosines."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -11,7 +11,7 @@ from twotower.types import BoolArray, DoubleArray, FloatArray
 
 _FREQUENCIES: Final = 4
 RELEASE_WAVES: Final = 2 * _FREQUENCIES
-"""Numbers that stand for a release."""
+"""Numbers that encode a release."""
 NEWEST: Final = float("inf")
 """A release after all others."""
 
@@ -28,8 +28,8 @@ def releases(rows: pl.DataFrame, unknown: float = float("nan")) -> DoubleArray:
 class ReleaseOrder:
     r"""Places of releases among those that training knows, from 0, the oldest, to 1, the newest.
 
-    Only the order counts, so that a catalogue may say it in any unit, and what comes later stands
-    with the newest. A place :math:`p` is given to a model as
+    Only the order counts, so that a catalogue may use any unit, and later releases count as the
+    newest. A place :math:`p` is given to a model as
     :math:`\cos 2^k \pi p,\ \sin 2^k \pi p` for :math:`k = 0 \dots 3`, each halved: the inner
     product of two of these unit vectors falls from 1 with the distance of their places, steeply at
     first.

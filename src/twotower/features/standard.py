@@ -1,4 +1,4 @@
-"""Standardisation in which the unknown is the mean."""
+"""Standardisation of feature columns; unknown values become the mean."""
 
 import logging
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SMALLEST_SPREAD: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Standardiser:
-    """``(value - mean) * weight`` per column; NaN, which stands for unknown, becomes 0.
+    """``(value - mean) * weight`` per column; NaN, an unknown value, becomes 0.
 
     Attributes
     ----------
@@ -26,8 +26,8 @@ class Standardiser:
         ``(columns,)`` float64 mean of the known values; 0 for indicators.
     weight
         ``(columns,)`` float64, 1 / standard deviation of the known values; 1 for indicators;
-        0 where the column is constant or unknown throughout, so that it stays 0 whatever
-        comes later: a model cannot have learnt what it means.
+        0 where the column is constant or unknown throughout, so that it is always 0:
+        a model cannot have learnt from it.
     """
 
     mean: DoubleArray

@@ -1,4 +1,4 @@
-"""Text encoders: a pretrained one for quality, a hashed one that needs nothing."""
+"""Text encoders: pretrained MiniLM, and feature hashing without dependencies."""
 
 import re
 import zlib
@@ -103,7 +103,7 @@ class MiniLM:
 class HashingText:
     """Words and their character trigrams, hashed with a sign into a fixed number of columns.
 
-    Knows no meaning, only spelling: titles of one franchise are near each other, synonyms are
+    Compares spelling, not meaning: titles of one franchise are near each other, synonyms are
     not. Needs no extra, costs about 20 µs a title, and gives the same vectors everywhere.
 
     References
@@ -142,7 +142,7 @@ TEXT_ENCODERS: Final[Registry[Callable[[], TextEncoder]]] = Registry(
         "hashing": "twotower.features.text:HashingText",
     },
 )
-"""What a configuration may name; other packages add theirs by entry points."""
+"""Text encoders by name; other packages add theirs by entry points."""
 
 
 def text_encoder(name: str) -> TextEncoder:

@@ -1,4 +1,4 @@
-"""The 8 user features, of whole histories or of every prefix."""
+"""User features: 8 columns, of whole histories or of every prefix."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ BLOCK: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """Standardised features of histories. They depend on no user id, so a newcomer has them too.
+    """Standardised features of histories; independent of user ids, hence also of anonymous users.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Vectors of unit length."""
+"""Row normalisation of vectors."""
 
 import numpy as np
 

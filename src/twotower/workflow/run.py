@@ -191,7 +191,7 @@ def prepared_dataset(
     """
     said = declaration or Declaration()
     if settings is not None:
-        said = said.under(Declaration(prepare=settings))
+        said = said.overridden_by(Declaration(prepare=settings))
     paths = [source] if isinstance(source, str | Path) else list(source)
     if len(paths) == 1 and kind_of(Path(paths[0])) == "prepared data set":
         return _given_prepared(Path(paths[0]), folder, said, reporter)

@@ -1,4 +1,4 @@
-"""A server on this machine that serves files well, or as badly as a test tells it to."""
+"""Local HTTP server whose failures a test chooses."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Which files of Amazon Reviews 2023 are fetched, and which are there already."""
+"""Download of Amazon Reviews 2023: which files are fetched, and which are skipped."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""One file over HTTP, from a server that does what servers do."""
+"""Resumable download of a file, from a local server that fails in known ways."""
 
 import hashlib
 import json

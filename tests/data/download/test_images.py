@@ -1,4 +1,4 @@
-"""Many images over HTTP, from a server on this machine that does what servers do."""
+"""Parallel image downloads, from a local server that fails in known ways."""
 
 import json
 import threading

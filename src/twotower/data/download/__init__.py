@@ -1,4 +1,4 @@
-"""Fetch public data sets over HTTP: resumed where cut, whole or not at all."""
+"""Downloads of public data sets over HTTP: resumable, and published only when complete."""
 
 from twotower.data.download.amazon import (
     BASE_URL_VARIABLE,
@@ -8,16 +8,16 @@ from twotower.data.download.amazon import (
     find_category,
     slug,
 )
-from twotower.data.download.fetch import Fetched, Progress, download_file
+from twotower.data.download.fetch import DownloadProgress, Fetched, download_file
 from twotower.data.download.images import FetchedImage, fetch_images
 
 __all__ = [
     "BASE_URL_VARIABLE",
     "CATEGORIES",
     "KINDS",
+    "DownloadProgress",
     "Fetched",
     "FetchedImage",
-    "Progress",
     "download",
     "download_file",
     "fetch_images",

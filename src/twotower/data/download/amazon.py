@@ -1,4 +1,4 @@
-"""Amazon Reviews 2023 (McAuley Lab): which files there are, and fetching those of a category.
+"""Amazon Reviews 2023 (McAuley Lab): file names and download of a category.
 
 Hou et al., "Bridging Language and Items for Retrieval and Recommendation", 2024;
 https://amazon-reviews-2023.github.io.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from twotower.data.download.fetch import Progress, download_file
+from twotower.data.download.fetch import DownloadProgress, download_file
 from twotower.data.download.record import Record
 from twotower.errors import DownloadError, InputError
 
@@ -78,14 +78,14 @@ def download(
     retries: int = 5,
     backoff: float = 1.0,
     timeout: float = 30.0,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> list[Path]:
-    """Fetch the files of one category, but for those that are there already.
+    """Fetch the files of one category, except those that are already there.
 
-    They lie as on the server, one folder for each kind: ``review_categories/``,
+    Folders are as on the server, one for each kind: ``review_categories/``,
     ``meta_categories/``, ``rating_only/``, ``last_out/``, ``last_out_w_his/``. The file
-    ``downloads.json`` says where each came from, its size and its sha256; a file that matches
-    its entry is not fetched again.
+    ``downloads.json`` records the source, size and sha256 of each; a file that matches its entry
+    is not fetched again.
 
     Parameters
     ----------

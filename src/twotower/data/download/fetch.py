@@ -1,4 +1,4 @@
-"""`download_file`: one file over HTTP, resumed where the connection was cut."""
+"""`download_file`: one file over HTTP, resumed after a broken connection."""
 
 import hashlib
 import logging
@@ -19,16 +19,16 @@ REPORT_EVERY: Final = 1 << 18
 LONGEST_PAUSE: Final = 60.0
 """Seconds between two tries, at most."""
 RETRIED: Final = frozenset({408, 416, 425, 429})
-"""Client errors that another try may not meet; every other one is final."""
+"""Client errors that are retried; every other client error is final."""
 
 _log = logging.getLogger(__name__)
 
 
-class Progress(Protocol):
-    """Called as bytes arrive, and once for a file that was there already."""
+class DownloadProgress(Protocol):
+    """Callback of downloads: called as bytes arrive, and once for a file that is already there."""
 
     def __call__(self, file: str, received: int, total: int | None, /) -> None:
-        """``file`` is the name, ``total`` None where the server does not tell the size."""
+        """``file`` is the name, ``total`` None where the server does not send the size."""
         ...
 
 
@@ -42,8 +42,8 @@ class Fetched:
     sha256: str
 
 
-class _InterruptedError(Exception):
-    """One try failed, the next may not."""
+class InterruptedTransferError(Exception):
+    """A transient failure: the transfer is retried."""
 
 
 def download_file(
@@ -54,12 +54,12 @@ def download_file(
     retries: int = 5,
     backoff: float = 1.0,
     timeout: float = 30.0,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Fetched:
     """Fetch ``url`` to ``target``, replacing it only when everything is there.
 
-    What arrives is kept in ``target.part``, so that the next try, or the next call, asks for
-    the rest only (HTTP ``Range``). A file that changed meanwhile, or a server that cannot
+    Received bytes are kept in ``target.part``, so that the next try, or the next call, requests
+    only the rest (HTTP ``Range``). A file that changed meanwhile, or a server that cannot
     continue, starts again from the first byte; two versions are never mixed.
 
     Parameters
@@ -71,8 +71,8 @@ def download_file(
     expected_sha256
         Checksum that the file must have.
     retries
-        Further tries in a row that bring nothing new, before giving up. A try that got
-        further than any before it starts the count again.
+        Further tries without progress before giving up. A try that received new bytes resets
+        the count.
     backoff
         Seconds before the second try, doubled for each further one up to 60, and shortened
         by a random part of up to a half, so that many clients do not return at once.
@@ -87,7 +87,7 @@ def download_file(
         Where the server refuses (at once), where it fails or the connection is cut too often,
         where the checksum differs, or where the disk cannot be written.
     InputError
-        Where an argument makes no sense.
+        Where an argument is out of range.
     """
     if not url.startswith(("http://", "https://")):
         raise InputError(f"url must begin with http:// or https://, got {url!r}")
@@ -131,7 +131,7 @@ def pause_after(failures: int, backoff: float) -> float:
 
 
 def open_client(timeout: float) -> httpx.Client:
-    """A client that follows redirects and takes files as they lie on the server."""
+    """An HTTP client that follows redirects and requests files without content encoding."""
     return httpx.Client(
         timeout=timeout,
         follow_redirects=True,
@@ -147,14 +147,14 @@ def _receive_all(
     partial: Partial,
     retries: int,
     backoff: float,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
 ) -> None:
     """Try until the file is complete, or until ``retries`` tries in a row brought nothing."""
     failures, furthest = 0, partial.size
     while True:
         try:
             return _receive(client, url, name, partial, progress)
-        except _InterruptedError as reason:
+        except InterruptedTransferError as reason:
             if partial.size > furthest:
                 failures, furthest = 0, partial.size
             failures += 1
@@ -166,17 +166,17 @@ def _receive_all(
 
 
 def _give_up(url: str, partial: Partial, failures: int, reason: Exception) -> NoReturn:
-    kept = f"{partial.size:,} bytes are kept in {partial.path}, " if partial.size else ""
+    resume = f"{partial.size:,} bytes are kept in {partial.path}, " if partial.size else ""
     raise DownloadError(
         f"{url} could not be fetched, {failures} tries in a row failed, the last one: {reason}; "
-        f"{kept}run the same command again to go on"
+        f"{resume}run the same command again to go on"
     ) from reason
 
 
 def _receive(
-    client: httpx.Client, url: str, name: str, partial: Partial, progress: Progress | None
+    client: httpx.Client, url: str, name: str, partial: Partial, progress: DownloadProgress | None
 ) -> None:
-    """One try: what is missing of the file, or all of it. Returns when it is complete."""
+    """One try: receive the rest of the file, or all of it; return when it is complete."""
     version = partial.version(url)
     received = partial.size if version else 0
     if version and version.total == received:
@@ -192,7 +192,7 @@ def _receive(
             if response.status_code == httpx.codes.PARTIAL_CONTENT and version:
                 if not version.continues(response, received):
                     partial.discard()
-                    raise _InterruptedError("the file has changed on the server")
+                    raise InterruptedTransferError("the file has changed on the server")
             else:
                 version, received = Version.of(url, response), 0
                 partial.start(version)
@@ -208,17 +208,17 @@ def _receive(
         reason = str(error).rstrip(".")
         raise DownloadError(f"{url} cannot be fetched: {reason}; check the address") from error
     except httpx.TransportError as error:
-        raise _InterruptedError(str(error) or type(error).__name__) from error
+        raise InterruptedTransferError(str(error) or type(error).__name__) from error
     if version.total is not None and received != version.total:
         if received > version.total:
             partial.discard()
-        raise _InterruptedError(f"got {received:,} of {version.total:,} bytes")
+        raise InterruptedTransferError(f"got {received:,} of {version.total:,} bytes")
     if progress:
         progress(name, received, version.total)
 
 
 def _check_status(url: str, response: httpx.Response, partial: Partial) -> None:
-    """Pass 200, and 206 where a range was asked for; tell what may pass from what is final."""
+    """Accept 200, and 206 where a range was requested; classify errors as transient or final."""
     status = response.status_code
     ranged = "Range" in response.request.headers
     if status == httpx.codes.OK or (status == httpx.codes.PARTIAL_CONTENT and ranged):
@@ -227,7 +227,7 @@ def _check_status(url: str, response: httpx.Response, partial: Partial) -> None:
     if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         partial.discard()  # it is shorter than what is here: another file
     if status >= 500 or status in RETRIED:
-        raise _InterruptedError(f"the server answered {answer}")
+        raise InterruptedTransferError(f"the server answered {answer}")
     raise DownloadError(
         f"{url} answered {answer}; check that it exists there, or name another server"
     )

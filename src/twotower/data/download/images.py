@@ -1,4 +1,4 @@
-"""Many small images over HTTP: in parallel, each kept or refused with a reason."""
+"""Image downloads: many small files in parallel, each kept or refused with a reason."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from twotower.data.atomic import atomic_file
-from twotower.data.download.fetch import RETRIED, open_client, pause_after
+from twotower.data.download.fetch import RETRIED, InterruptedTransferError, open_client, pause_after
 from twotower.errors import DownloadError, InputError
 
 MAX_BYTES: Final = 20_000_000
@@ -22,7 +22,7 @@ _BEGINNINGS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a
 
 @dataclass(frozen=True, slots=True)
 class FetchedImage:
-    """What became of one address: the file, or else the reason why there is none."""
+    """Result of one address: the file, or the reason why there is none."""
 
     url: str
     path: Path | None
@@ -37,11 +37,7 @@ class _Limits:
 
 
 class _RefusedError(Exception):
-    """Another try would bring the same."""
-
-
-class _InterruptedError(Exception):
-    """One try failed, the next may not."""
+    """A final failure: it is recorded and not retried."""
 
 
 def fetch_images(
@@ -57,9 +53,9 @@ def fetch_images(
 ) -> dict[str, FetchedImage]:
     """Fetch each address once, to a file in ``folder`` that its sha256 names.
 
-    What lies there already is not asked for again, nor is an address that was refused for good:
-    one that the server does not know, or whose content is no image or too large. What a server
-    or the network could not deliver this time is tried again at the next call.
+    Existing files are not requested again, nor is an address that was refused for good:
+    unknown to the server, or with content that is no image or too large. Failures of a server or
+    the network are tried again at the next call.
 
     Parameters
     ----------
@@ -77,23 +73,23 @@ def fetch_images(
     Raises
     ------
     DownloadError
-        Where the folder cannot be written. A failing address raises nothing.
+        Where the folder cannot be written. A failing address does not raise.
     """
     if concurrency < 1 or max_bytes < 1:
         raise InputError(
             f"concurrency and max_bytes must be at least 1, got {concurrency} and {max_bytes}"
         )
-    wanted = list(dict.fromkeys(urls))
+    distinct = list(dict.fromkeys(urls))
     limits = _Limits(retries, backoff, max_bytes)
     done: dict[str, FetchedImage] = {}
     with open_client(timeout) as client, ThreadPoolExecutor(concurrency) as pool:
-        tasks = [pool.submit(_fetch, client, url, folder, limits) for url in wanted]
+        tasks = [pool.submit(_fetch, client, url, folder, limits) for url in distinct]
         try:
             for task in as_completed(tasks):
                 image = task.result()
                 done[image.url] = image
                 if progress is not None:
-                    progress(len(done), len(wanted))
+                    progress(len(done), len(distinct))
         except OSError as error:
             raise DownloadError(
                 f"cannot write {error.filename or folder}: {error.strerror or error}; "
@@ -101,7 +97,7 @@ def fetch_images(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return {url: done[url] for url in wanted}
+    return {url: done[url] for url in distinct}
 
 
 def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> FetchedImage:
@@ -122,7 +118,7 @@ def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> Fet
                     json.dumps({"url": url, "reason": str(error)}), encoding="utf-8"
                 )
             return FetchedImage(url, None, str(error))
-        except _InterruptedError as error:
+        except InterruptedTransferError as error:
             failures += 1
             if failures > limits.retries:
                 return FetchedImage(url, None, f"{error}, {failures} tries")
@@ -134,7 +130,7 @@ def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> Fet
 
 
 def _receive(client: httpx.Client, url: str, max_bytes: int) -> bytes:
-    """The whole body, looked at as it comes so that little of what is refused is read."""
+    """The whole body, checked as it arrives so that little of a refused file is read."""
     if not url.startswith(("http://", "https://")):
         raise _RefusedError("the address does not begin with http:// or https://")
     body = b""
@@ -159,7 +155,7 @@ def _receive(client: httpx.Client, url: str, max_bytes: int) -> bytes:
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
         raise _RefusedError(f"cannot be fetched: {str(error).rstrip('.')}") from error
     except httpx.TransportError as error:
-        raise _InterruptedError(str(error) or type(error).__name__) from error
+        raise InterruptedTransferError(str(error) or type(error).__name__) from error
     if not _is_image(body):
         raise _RefusedError("not a JPEG, PNG, WEBP or GIF file")
     return body
@@ -171,10 +167,10 @@ def _check_status(response: httpx.Response) -> None:
         return
     answer = f"the server answered {status} {response.reason_phrase}".strip()
     if status >= 500 or status in RETRIED:
-        raise _InterruptedError(answer)
+        raise InterruptedTransferError(answer)
     raise _RefusedError(answer)
 
 
 def _is_image(body: bytes) -> bool:
-    """By its first bytes: what a server calls it says little, an error page may be a 200."""
+    """Whether the first bytes are of an image: content types and status 200 are unreliable."""
     return body.startswith(_BEGINNINGS) or (body[:4] == b"RIFF" and body[8:12] == b"WEBP")

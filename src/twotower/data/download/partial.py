@@ -1,4 +1,4 @@
-"""What was received so far of a file, and of which version of it."""
+"""Partial downloads: bytes received so far, and the version of the file they belong to."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from twotower.data.atomic import atomic_file, publish_file
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What identifies one state of a file on a server.
+    """Version of a file on a server.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Version:
     etag, last_modified
         The validators that the server sent, None where it sent none.
     total
-        Size in bytes, None where the server does not say.
+        Size in bytes, None where the server does not send it.
     """
 
     url: str
@@ -43,7 +43,7 @@ class Version:
 
     @property
     def validator(self) -> str | None:
-        """What may stand in ``If-Range``: a strong ETag, else the date (RFC 9110, 13.1.5)."""
+        """Value for ``If-Range``: a strong ETag, else the date (RFC 9110, 13.1.5)."""
         if self.etag and not self.etag.startswith("W/"):
             return self.etag
         return self.last_modified
@@ -51,8 +51,8 @@ class Version:
     def continues(self, response: httpx.Response, offset: int) -> bool:
         """Whether a 206 response is this version from byte ``offset`` on.
 
-        Servers exist that honour ``Range`` and ignore ``If-Range``, so what the response says
-        of itself is compared here as well; it need not repeat everything.
+        Some servers honour ``Range`` and ignore ``If-Range``, so the headers of the response are
+        compared as well, those that it has.
         """
         other = Version.of(self.url, response)
         return (
@@ -90,7 +90,7 @@ class Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self, url: str) -> Version | None:
-        """The version that the bytes are of; None where it cannot be continued safely."""
+        """The version of the received bytes; None where it cannot be continued safely."""
         try:
             version = Version(**json.loads(self._description.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -98,7 +98,7 @@ class Partial:
         return version if version.url == url and version.validator and self.size else None
 
     def start(self, version: Version) -> None:
-        """Forget what there was; what follows is of ``version``."""
+        """Drop the received bytes and begin with ``version``."""
         self.path.write_bytes(b"")
         with atomic_file(self._description) as temporary:
             temporary.write_text(json.dumps(asdict(version), indent=2), encoding="utf-8")

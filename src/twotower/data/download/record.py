@@ -1,4 +1,4 @@
-"""`downloads.json`: where each file of a folder came from, its size and its checksum."""
+"""`downloads.json`: source, size and checksum of each downloaded file of a folder."""
 
 import json
 import logging

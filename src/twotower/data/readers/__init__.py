@@ -1,4 +1,4 @@
-"""Readers: each delivers the canonical columns of a log or catalogue, chunk by chunk."""
+"""File readers: canonical columns of a log or catalogue, in chunks."""
 
 from twotower.data.readers.chunk import Check, Chunk, Reject, set_aside
 from twotower.data.readers.mapping import ColumnMapping, Columns

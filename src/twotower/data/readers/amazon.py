@@ -1,4 +1,4 @@
-"""The catalogue rows of Amazon Reviews 2023, as published, by Hugging Face, or as Parquet."""
+"""Amazon Reviews 2023 catalogue rows: as published, from Hugging Face, or as Parquet."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -29,13 +29,13 @@ MAIN_CATEGORY: Final = "main_category"
 
 def meta_columns(found: Mapping[str, str]) -> dict[str, str]:
     """The key for each canonical column: Amazon's own, but those that were found elsewhere."""
-    own = {*META_KEYS.values(), MAIN_CATEGORY}
-    others = {column: name for column, name in found.items() if name not in own}
+    amazon_keys = {*META_KEYS.values(), MAIN_CATEGORY}
+    others = {column: name for column, name in found.items() if name not in amazon_keys}
     return {**META_KEYS, **others}
 
 
 def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
-    """Takes the values of ``keys`` from a product, Amazon's own as `meta_row` does."""
+    """A function that extracts the values of ``keys`` from a product; see `meta_row`."""
     others = [column for column, key in keys.items() if META_KEYS.get(column) != key]
     if not others:
         return meta_row
@@ -54,30 +54,30 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
 
     The category is the second of ``categories`` (the first is that of the whole file), else
     ``main_category``. The description is its paragraphs, else the bullet points of
-    ``features``, which stand in a column of their own too. The image is the main one, as large
-    as there is.
+    ``features``, which also have their own column. The image is the main image in its largest
+    size.
     """
     return (
         row.get("parent_asin"),
         row.get("title"),
-        _paragraphs(row.get("description")) or _paragraphs(row.get("features")),
+        paragraphs(row.get("description")) or paragraphs(row.get("features")),
         row.get("price"),
         _category(row),
         row.get("average_rating"),
         row.get("rating_number"),
         _image(row.get("images")),
-        _paragraphs(row.get("features")),
+        paragraphs(row.get("features")),
         row.get("store"),
     )
 
 
 def listing_numbers(ids: pl.Series) -> pl.Series:
-    """When Amazon listed a product, as a running number that its own product numbers give.
+    """Order of listing on Amazon, as the running number in a product number (ASIN).
 
-    It gives them out in about the order of listing: ``B``, and nine characters that count up in
-    base 36. So a product's number is known before the first purchase, and it is the only trace of
-    time in a file without dates. A parent that was made later than its variants has the later
-    number. Other ids, such as the ISBNs of books, are no such numbers.
+    Amazon assigns them roughly in the order of listing: ``B``, and nine characters that count up
+    in base 36. The number is known before the first purchase, and it is the only trace of time in
+    a file without dates. A parent that was made later than its variants has the later number.
+    Other ids, such as the ISBNs of books, have none.
 
     Returns
     -------
@@ -93,7 +93,8 @@ def listing_numbers(ids: pl.Series) -> pl.Series:
     return digits.str.to_integer(base=36, strict=False).cast(pl.Float64)
 
 
-def _paragraphs(value: Any) -> str | None:
+def paragraphs(value: Any) -> str | None:
+    """The texts of a list joined by line ends, or a single text; None where there is none."""
     if isinstance(value, list):
         return "\n".join(part for part in value if isinstance(part, str)) or None
     return value if isinstance(value, str) else None
@@ -115,7 +116,9 @@ def _image(value: Any) -> str | None:
             {size: links[place] for size, links in sizes.items() if place < len(links)}
             for place in range(most)
         ]
-    images = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-    images.sort(key=lambda one: one.get("variant") != "MAIN")
-    links = (one.get(size) for one in images for size in ("hi_res", "large", "thumb"))
+    images = (
+        [image for image in value if isinstance(image, dict)] if isinstance(value, list) else []
+    )
+    images.sort(key=lambda image: image.get("variant") != "MAIN")
+    links = (image.get(size) for image in images for size in ("hi_res", "large", "thumb"))
     return next((link for link in links if isinstance(link, str) and link), None)

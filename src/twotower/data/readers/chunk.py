@@ -1,4 +1,4 @@
-"""What a reader delivers: rows that could be read, and the lines that could not."""
+"""`Chunk`: rows of a source file as a reader delivers them, and the rejected lines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ EXCERPT: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One row that was set aside.
+    """A rejected row.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Reject:
         Line of the source file, from 1; number of the row for Parquet, of the object for JSON
         where objects and lines differ.
     reason
-        ``column: what``, or what is wrong with the whole line. Counted as it stands.
+        ``column: what``, or the fault of the whole line; the key of the counts.
     value
         The value at fault.
     row
@@ -40,7 +40,7 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A fault that a row can have: where ``failing`` is true, the row is set aside.
+    """A check of rows: where ``failing`` is true, the row is rejected.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Check:
     failing
         True where a row has it.
     shown
-        The column whose value is reported, where it is another.
+        The column whose value is reported, where it is not ``column``.
     """
 
     column: str
@@ -67,7 +67,7 @@ class Chunk:
     rows
         Canonical columns of `twotower.data.columns`, and `LINE` (int64, ascending).
     rejects
-        Rows that were set aside so far.
+        Rows rejected so far.
     row_text
         Gives the text of a row, by its line.
     fraction
@@ -86,7 +86,7 @@ class Chunk:
 
 
 def set_aside(chunk: Chunk, checks: Sequence[Check]) -> Chunk:
-    """Move the rows that fail a check to the rejects, each under the first that it fails."""
+    """Reject the rows that fail a check, each with the first check that it fails."""
     if not checks or chunk.rows.is_empty():
         return chunk
     first = pl.coalesce(

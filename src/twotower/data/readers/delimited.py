@@ -1,4 +1,4 @@
-"""Text tables: CSV, TSV, other separators, and RecBole's atomic files (``.inter``, ``.item``)."""
+"""Reader of delimited text: CSV, TSV, other separators, RecBole atomic files."""
 
 import csv
 from bisect import bisect_left
@@ -20,10 +20,10 @@ from twotower.data.readers.text import LineFile, head_lines
 from twotower.errors import InputError
 
 LONGEST_RECORD: Final = 2000
-"""Lines that one row may span; a quote that is open for longer was never closed."""
+"""Most lines of a row; a quote that is open for longer was never closed."""
 
 LONGEST_FIELD: Final = 1 << 24
-"""Characters of one field."""
+"""Most characters of a field."""
 
 
 def delimited_columns(path: Path, options: ReadOptions) -> list[str]:
@@ -41,13 +41,13 @@ def read_delimited(path: Path, wanted: Mapping[str, str], options: ReadOptions) 
     wanted
         The file's column for each canonical name.
     options
-        What is said about the file.
+        Read options; what is None is detected.
 
     Notes
     -----
     Lines without quotes, all of as many fields as the header, are split by Arrow. Others are
-    read with the standard library's ``csv``: unlike faster parsers it says on which line a row
-    begins and how many fields it has, so that a bad row can be set aside and named.
+    read with the standard library's ``csv``: unlike faster parsers it gives the line where a
+    row begins and its number of fields, so that a bad row can be rejected and located.
     """
     csv.field_size_limit(LONGEST_FIELD)
     dialect = _dialect(path, options)
@@ -83,15 +83,15 @@ def _plain(
         return None
     bytes_ = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(bytes_ == ord("\n"))
-    whole = len(ends) if data.endswith(b"\n") else len(ends) + 1
-    if whole != len(block):
+    complete = len(ends) if data.endswith(b"\n") else len(ends) + 1
+    if complete != len(block):
         return None
     separators = np.flatnonzero(bytes_ == ord(dialect.separator))
     counts = np.bincount(np.searchsorted(ends, separators), minlength=len(block))
     if not (counts == len(dialect.header) - 1).all():
         return None
-    lone = data.count(b"\r") - data.count(b"\r\n")
-    if lone or b"\0" in data:
+    stray_returns = data.count(b"\r") - data.count(b"\r\n")
+    if stray_returns or b"\0" in data:
         return None
     names = [str(place) for place in range(len(dialect.header))]
     try:
@@ -183,7 +183,7 @@ class _Records:
         return Chunk(rows, rejects, row_text, file.fraction)
 
     def __iter__(self) -> Iterator[tuple[int, int, list[str]]]:
-        """Places of the first line of each row and of the one after its last; and its fields."""
+        """First line, line after the last, and fields of each row."""
         begin = 0
         while begin < self._needed and begin < len(self._lines):
             for end, row in self._read_from(begin):
@@ -194,7 +194,7 @@ class _Records:
                     break
 
     def _read_from(self, begin: int) -> Iterator[tuple[int, list[str]]]:
-        """Rows from a line on, until one needs a closer look; each with the place after it."""
+        """Rows from a line on, until a doubtful row; each with the line after its last."""
         self._place = self._begin = begin
         reader = csv.reader(self._feed(), strict=True, **self.dialect.reader_options())
         try:
@@ -243,10 +243,10 @@ class _Records:
         raise InputError(
             f"{self.path}:{self.first + begin}: cannot be read as a table "
             "(a quote is opened and never closed)",
-            f"{fix}, or say what escapes it: ReadOptions(escape='\\\\')"
+            f"{fix}, or name the escape: ReadOptions(escape='\\\\')"
             if escaped
             else f"{fix}; or read quotes as text: ReadOptions(quote='none')",
-            cli_fix=f"{fix}, or say what escapes it: --escape '\\'"
+            cli_fix=f"{fix}, or name the escape: --escape '\\'"
             if escaped
             else f"{fix}; or read quotes as text: --quote none",
         )

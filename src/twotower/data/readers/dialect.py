@@ -1,4 +1,4 @@
-"""Dialect of a text table: separator, quotes, header, as given or told by the first lines."""
+"""Dialect detection of delimited text: separator, quotes, header."""
 
 import csv
 import re
@@ -13,7 +13,7 @@ from twotower.errors import InputError
 ATOMIC: Final = (".inter", ".item", ".user")
 """Endings of RecBole's atomic files: tab-separated, a typed header, no quotes."""
 UNIT: Final = "\x1f"
-"""Stands for a separator of several characters, which it replaces."""
+"""Replaces a separator of several characters."""
 SAMPLE_LINES: Final = 100
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
@@ -50,7 +50,7 @@ class Dialect:
 
     @property
     def mark(self) -> str:
-        """The one character that separates fields once a line is `prepared`."""
+        """The character that separates the fields of a `prepared` line."""
         return self.separator if len(self.separator) == 1 else UNIT
 
     def prepared(self, line: str) -> str:
@@ -83,34 +83,34 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
     atomic = path.name.lower().removesuffix(".gz").endswith(ATOMIC)
     separator = options.separator
     skipped = _comments(lines)
-    said = re.match(r'"?sep=(.)"?\s*$', lines[skipped]) if skipped < len(lines) else None
-    if said is not None:
-        separator, skipped = separator or said[1], skipped + 1
-    rest = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
-    quote = options.quote or ("none" if atomic else _find_quote(rest))
+    declared = re.match(r'"?sep=(.)"?\s*$', lines[skipped]) if skipped < len(lines) else None
+    if declared is not None:
+        separator, skipped = separator or declared[1], skipped + 1
+    table_lines = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
+    quote = options.quote or ("none" if atomic else _find_quote(table_lines))
     if separator is None:
-        separator = "\t" if atomic else _find_separator(rest, quote)
+        separator = "\t" if atomic else _find_separator(table_lines, quote)
     dialect = Dialect(
         separator,
         None if quote == "none" else quote,
         None if options.escape in (None, "none") else options.escape,
         [],
         skipped,
-        _is_spaced(rest, separator, quote),
+        _is_spaced(table_lines, separator, quote),
     )
-    first = _fields(dialect, rest[0]) if rest else []
+    first = _fields(dialect, table_lines[0]) if table_lines else []
     if options.names is not None:
         header, skip = list(options.names), int(options.header is True)
         if options.header is None and [name.strip() for name in first] == header:
             skip = 1
     else:
         if options.header is False or (options.header is None and _is_data(first)):
-            raise _no_header(path, rest[0] if rest else "", first)
+            raise _no_header(path, table_lines[0] if table_lines else "", first)
         names = (name.split(":")[0] if atomic else name.strip() for name in first)
         header, skip = [name.lstrip("#").strip() for name in names], 1
-        if not rest:
+        if not table_lines:
             skip = 0
-        if _has_row_names(dialect, header, rest[1:]):
+        if _has_row_names(dialect, header, table_lines[1:]):
             header = ["", *header]
     return replace(dialect, header=header, skipped=_line_after(lines, skipped, skip))
 
@@ -160,7 +160,7 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
         first = counts[0]
         if first < 2:
             continue
-        # A separator at the end of the rows, or a stray line, is no reason against it.
+        # A separator at the end of the rows, or a stray line, does not rule it out.
         alike = sum(first <= count <= first + 1 for count in counts) / len(counts)
         if (alike > 0.5, round(alike, 1), first) > (
             reached[0] > 0.5,
@@ -200,7 +200,7 @@ def _is_spaced(lines: Sequence[str], separator: str, quote: str) -> bool:
 
 
 def _is_data(first: Sequence[str]) -> bool:
-    """Whether a first line holds values, not names: a moment, two numbers, or one and no more."""
+    """Whether a first line holds values, not names: a time, two numbers, or only a number."""
     fields = [field.strip() for field in first]
     if any(_MOMENT.match(field) for field in fields):
         return True
@@ -209,16 +209,16 @@ def _is_data(first: Sequence[str]) -> bool:
 
 def _no_header(path: Path, line: str, first: Sequence[str]) -> InputError:
     names = _likely_names(first)
-    what = f"name its {len(first)} columns in their order"
+    advice = f"name its {len(first)} columns in their order"
     return InputError(
         f"{path} has no header: its first line looks like data ({line[:80]!r})",
-        f"{what}: ReadOptions(names={tuple(names)}), or add such a line to the file",
-        cli_fix=f"{what}: --columns {','.join(names)}, or add such a line to the file",
+        f"{advice}: ReadOptions(names={tuple(names)}), or add such a line to the file",
+        cli_fix=f"{advice}: --columns {','.join(names)}, or add such a line to the file",
     )
 
 
 def _likely_names(first: Sequence[str]) -> list[str]:
-    """Names that a first row may stand for: user and item, and what looks like them, in order."""
+    """Likely column names of a first row: user, item, and time or rating by their looks."""
     names: list[str] = []
     for place, field in enumerate(first):
         if _MOMENT.match(field.strip()) and "time" not in names:

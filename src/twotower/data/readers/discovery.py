@@ -1,4 +1,4 @@
-"""Which files a path, a pattern or a folder stands for: one log in one file or in many."""
+"""Log file discovery: paths, patterns and folders; split parts; Hive partitions."""
 
 import glob
 import re
@@ -27,7 +27,7 @@ PART: Final = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})(?:[._-]\d.*)?$", re.
 _HIVE: Final = re.compile(r"^([^=]+)=(.*)$")
 _DEEPEST: Final = 6
 _LIKELY: Final = ("interactions", "ratings", "events", "reviews", "transactions", "log", "clicks")
-"""Names of logs, the likeliest first, where several tables of a folder could be the one."""
+"""Usual names of a log, the likeliest first, for a folder with several candidates."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class FoundLog:
     path
         The file.
     part
-        Which part of the split it is, where files or folders say it.
+        Part of the split, where the names of files or folders give it.
     keys
         Values that its folders name, as ``date=2020-09-10``: columns of every row.
     """
@@ -51,14 +51,14 @@ class FoundLog:
 
 @dataclass(frozen=True)
 class Found:
-    """The files of one log, and tables of the same folder that are none of it."""
+    """The files of one log, and the other tables of the folder."""
 
     logs: tuple[FoundLog, ...]
     beside: tuple[Path, ...] = ()
 
 
 def part_of(stem: str) -> Part | None:
-    """The part that a file's name without its endings says; `Part.TRAIN` is 0, so mind ``is``.
+    """The split part in a file name without its endings; `Part.TRAIN` is 0, so test ``is None``.
 
     >>> part_of("Video_Games.train"), part_of("test-00000-of-00002"), part_of("contest")
     (<Part.TRAIN: 0>, <Part.TEST: 2>, None)
@@ -68,7 +68,7 @@ def part_of(stem: str) -> Part | None:
 
 
 def expand(paths: Sequence[str | Path]) -> list[Path]:
-    """The paths, with patterns (``*``, ``?``, ``[…]``) replaced by what they match.
+    """The paths, with patterns (``*``, ``?``, ``[…]``) replaced by their matches.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
         if path.exists() or not glob.has_magic(str(given)):
             found.append(path)
             continue
-        matched = sorted(Path(one) for one in glob.glob(str(given), recursive=True))
+        matched = sorted(Path(match) for match in glob.glob(str(given), recursive=True))
         if not matched:
             raise InputError(f"nothing matches {given}", "give the paths of files that exist")
         found += matched
@@ -98,7 +98,7 @@ def nested_logs(folder: Path, is_table: Callable[[Path], bool]) -> list[FoundLog
 def one_log(
     folder: Path, tables: Sequence[FoundLog], stem: Callable[[Path], str], resolve: Resolve
 ) -> Found:
-    """Which of a folder's tables are one log: those with the columns of one, and the same ones.
+    """The tables of a folder that form the log: tables with the same columns, those of a log.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def one_log(
     stem
         A file's name without its endings.
     resolve
-        Tells a log by its columns. Asked only where there are several tables.
+        Recognises a log by its columns. Called only where there are several tables.
 
     Raises
     ------
@@ -118,15 +118,15 @@ def one_log(
     """
     if len(tables) == 1:
         return Found((tables[0],))
-    # Names that say the parts hold files together, whatever their columns.
+    # Files named after the parts belong together, whatever their columns.
     parted = [table for table in tables if _part(table, stem) is not None]
     if len({PART.sub("", stem(table.path)) for table in parted if table.part is None}) > 1:
         raise _several(folder, parted)
-    told = with_parts(parted, stem) if len(parted) > 1 else []
-    if told and told[0].part is not None:
+    ordered = with_parts(parted, stem) if len(parted) > 1 else []
+    if ordered and ordered[0].part is not None:
         others = [table for table in tables if table not in parted]
         if not any(resolve(table.path, table.keys) is not None for table in others):
-            return Found(tuple(told), tuple(sorted(table.path for table in others)))
+            return Found(tuple(ordered), tuple(sorted(table.path for table in others)))
     groups: dict[frozenset[str], list[FoundLog]] = {}
     known: dict[frozenset[str], frozenset[str]] = {}
     beside: list[Path] = []
@@ -150,24 +150,24 @@ def one_log(
 
 
 def with_parts(tables: Sequence[FoundLog], stem: Callable[[Path], str]) -> list[FoundLog]:
-    """Files of one log with the parts that their names say, train first.
+    """Files of one log with the split parts of their names, train first.
 
-    Where only some say a part, or all say the same one, none is taken.
+    Names are ignored where only some have a part, or all have the same.
     """
     parts = [_part(table, stem) for table in tables]
     if None in parts or Part.TRAIN not in parts or len(set(parts)) == 1:
         return [FoundLog(table.path, None, table.keys) for table in tables]
-    told = [
+    logs = [
         FoundLog(table.path, part, table.keys) for table, part in zip(tables, parts, strict=True)
     ]
-    return sorted(told, key=lambda one: (one.part or Part.TRAIN, str(one.path)))
+    return sorted(logs, key=lambda log: (log.part or Part.TRAIN, str(log.path)))
 
 
 def _several(folder: Path, logs: Sequence[FoundLog]) -> InputError:
     return InputError(
         f"{folder} holds more than one log: {', '.join(log.path.name for log in logs[:10])}",
-        "give the path of one, several paths or a pattern of those that belong together, or "
-        "what the names of its parts begin with",
+        "give the path of one log, several paths or a pattern of those that belong together, or "
+        "the common beginning of the names of its parts",
     )
 
 
@@ -180,16 +180,16 @@ def _likeliest(
     known: Mapping[frozenset[str], frozenset[str]],
     stem: Callable[[Path], str],
 ) -> frozenset[str] | None:
-    """The one that has times, else ratings, where others have not; else that of a usual name."""
+    """The group with times, else with ratings, where others lack them; else of a usual name."""
     left = list(groups)
-    for wanted in ({columns.TIMESTAMP, columns.ORDER}, {columns.RATING}):
-        having = [names for names in left if known[names] & wanted]
+    for preferred in ({columns.TIMESTAMP, columns.ORDER}, {columns.RATING}):
+        having = [names for names in left if known[names] & preferred]
         left = having or left
         if len(left) == 1:
             return left[0]
     for name in _LIKELY:
         named = [
-            names for names in left if any(name in stem(one.path).lower() for one in groups[names])
+            names for names in left if any(name in stem(log.path).lower() for log in groups[names])
         ]
         if len(named) == 1:
             return named[0]

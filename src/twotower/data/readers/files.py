@@ -1,4 +1,4 @@
-"""Which files of a folder are the log, its parts, and the catalogue: by their names alone."""
+"""File roles by name: log, split parts, catalogue and users of a folder."""
 
 from pathlib import Path
 from typing import Final
@@ -9,17 +9,17 @@ from twotower.errors import InputError
 
 _CATALOGUES: Final = ("meta", "item", "items", "catalogue", "catalog", "products", "movies")
 _USERS: Final = ("user", "users", "customers", "members")
-"""Names of tables of what is known about users."""
+"""Names of tables of users."""
 _BESIDE: Final = (*_USERS, "readme", "license", "licence", "manifest", "rejects")
-"""Files that stand beside a log and are none: what is known about the users, or the files."""
+"""Files beside a log that are not logs: tables of users, and documentation."""
 _GENERAL: Final = (".json", ".txt", ".dat", ".data")
-"""Suffixes of logs, and of much else."""
+"""Suffixes that logs share with other files."""
 _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w_his")
 """Folders of Amazon Reviews 2023, as published and as downloaded."""
 
 
 def find_logs(path: Path, resolve: Resolve) -> Found:
-    """The files of a log, each with the part of the split that its name says.
+    """The files of a log, each with the split part in its name.
 
     Parameters
     ----------
@@ -28,12 +28,12 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
         whatever its name. Of a folder the tables are taken that have the columns of a log, where
         these have the same ones; else those of folders below that Hive or the parts name.
     resolve
-        Tells a log by its columns.
+        Recognises a log by its columns.
 
     Raises
     ------
     InputError
-        Where there is no log, or more than one that are not the parts of one.
+        Where there is no log, or several that are not parts of one log.
     """
     if path.is_file():
         return Found((FoundLog(path),))
@@ -51,8 +51,8 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
             "the path of one file, with the names of its columns where they are unusual",
         )
     logs = one_log(path, found, stem_of, resolve)
-    # None has the columns of a log: what the first one lacks is said when it is read.
-    return logs if logs.logs else Found((found[0],), tuple(one.path for one in found[1:]))
+    # None has the columns of a log: reading the first file reports what it lacks.
+    return logs if logs.logs else Found((found[0],), tuple(log.path for log in found[1:]))
 
 
 def log_tables(path: Path) -> list[Path]:
@@ -63,13 +63,13 @@ def log_tables(path: Path) -> list[Path]:
 
 
 def find_catalogue(log: Path) -> Path | None:
-    """The catalogue that stands beside a log: of the same name, or of a general one."""
+    """The catalogue beside a log: of the same name, or of a general name."""
     candidates = [file for file in _tables(log.parent) if _is_catalogue(file) and file != log]
     candidates += _tables(log.parent.parent / "meta_categories")
     base = _base(log)
-    own = [file for file in candidates if _base(file) in (base, f"meta_{base}")]
+    same_name = [file for file in candidates if _base(file) in (base, f"meta_{base}")]
     general = [file for file in candidates if _base(file) in _CATALOGUES]
-    return next(iter(own or general), None)
+    return next(iter(same_name or general), None)
 
 
 def users_beside(folder: Path) -> Path | None:
@@ -87,7 +87,7 @@ def tables_beside(log: Path) -> list[Path]:
 def _nothing_found(path: Path) -> str:
     if not path.is_dir():
         return f"{path} does not exist"
-    names = sorted(one.name for one in path.iterdir())
+    names = sorted(file.name for file in path.iterdir())
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return (
         f"no interaction log recognised in {path}, "
@@ -96,7 +96,7 @@ def _nothing_found(path: Path) -> str:
 
 
 def _logs(folder: Path) -> list[Path]:
-    """Logs of a folder; text of a general suffix is one only where there is nothing else."""
+    """Logs of a folder; files of a general suffix only where there is nothing else."""
     logs = [file for file in _tables(folder) if not _is_catalogue(file)]
     special = [file for file in logs if table_suffix(file) not in _GENERAL]
     return special or [file for file in logs if _has_columns(file)]

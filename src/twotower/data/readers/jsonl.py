@@ -1,4 +1,4 @@
-"""JSON: one object a line, an array of objects, objects over several lines, Python dicts."""
+"""JSON reader: one object per line, arrays, objects over several lines, Python dicts."""
 
 import ast
 import json
@@ -21,7 +21,7 @@ from twotower.data.readers.values import IDS, NUMBERS
 from twotower.errors import InputError
 
 Extract = Callable[[dict[str, Any]], Sequence[Any]]
-"""Takes the wanted values from one object."""
+"""Extracts the values of the columns from an object."""
 
 KEYS_FROM: Final = 1000
 """Objects whose keys are known before a file is read; later ones are found on the way."""
@@ -47,7 +47,7 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
 
 
 def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
-    """An error where a file is one object that holds the rows, or the columns."""
+    """Refuse a file that is a single object which holds the rows, or the columns."""
     values = list(row.values())
     if len(values) == 1 and isinstance(values[0], list) and values[0]:
         raise InputError(
@@ -73,11 +73,11 @@ def read_jsonl(
     path
         The file.
     options
-        What is said about it.
+        Read options.
     found
         Its columns; keys that first appear in the middle of the file are added as they come.
     extract
-        Makes what takes the values of the columns as they are by then.
+        Makes the function that extracts the values of the columns known at that point.
     """
     with LineFile(path, options) as lines:
         records = _records(path, lines)
@@ -106,7 +106,7 @@ def _spans_lines(line: bytes) -> bool:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
             return True
-        return bool(row) and all(isinstance(one, dict) for one in row)
+        return bool(row) and all(isinstance(element, dict) for element in row)
     if not line.startswith(b"{"):
         return False
     return line == b"{" or (isinstance(_parse(line), str) and line.endswith((b",", b"{", b"[")))
@@ -115,7 +115,7 @@ def _spans_lines(line: bytes) -> bool:
 def _joined(
     path: Path, head: list[tuple[int, bytes]], more: Iterator[tuple[int, bytes]]
 ) -> Iterator[tuple[int, bytes]]:
-    """Objects of an array, or one below another, wherever their lines end; numbered from 1."""
+    """Objects of an array, or in sequence, over any number of lines; numbered from 1."""
     decoder = json.JSONDecoder()
     lines = (line.decode(errors="replace") for _, line in chain(head, more))
     text, at, number, line_number = "", 0, 0, 1
@@ -229,7 +229,7 @@ def _rows(
 
 
 def _parse(line: bytes) -> dict[str, Any] | str | None:
-    """One object, or what is wrong with the line, or None where it is blank."""
+    """The object of a line, the reason why it cannot be read, or None where it is blank."""
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -245,7 +245,7 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
     except UnicodeDecodeError:
         return "bad UTF-8"
     try:
-        # Python writes NaN, which is not JSON: read it, so that the value is what is reported.
+        # Python writes NaN, which is not JSON: accepted here, so that the value is reported.
         row = json.loads(text)
     except (ValueError, RecursionError):
         row = _python_dict(text)
@@ -259,7 +259,7 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
 
 
 def _python_dict(text: str) -> Any:
-    """What Python wrote as a dict (``{'user': u'A', 'early': False}``), None where it is none."""
+    """A Python dict literal (``{'user': u'A', 'early': False}``), None where it is not."""
     if not text.startswith("{"):
         return None
     try:
@@ -289,7 +289,7 @@ def _is_text(values: Sequence[Any]) -> bool:
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Lists, booleans and broken numbers are no ids; 12.0 is one, and NaN is a missing one."""
+    """Mask of values that are not ids: lists, booleans, fractions; NaN is a missing id."""
     return np.asarray(
         [
             type(value) not in (str, int, type(None))

@@ -1,4 +1,4 @@
-"""Which column of a source is which: named by the caller, or known by its usual names."""
+"""Column mapping: columns named by the caller, or recognised by their usual names."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,10 +58,11 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Usual names of a catalogue's columns."""
 
-_LOG_FIELDS: Final = {
+LOG_FIELDS: Final = {
     columns.USER_ID: "user", columns.ITEM_ID: "item", columns.RATING: "rating",
     columns.TIMESTAMP: "time", columns.ORDER: "order", columns.EVENT: "event",
 }  # fmt: skip
+"""Canonical column of a log → its field of `ColumnMapping`."""
 
 
 class Columns:
@@ -101,7 +102,7 @@ class Columns:
         return not set(self._late.values()) <= self.canonical.keys()
 
     def add(self, names: Iterable[str], line: int) -> bool:
-        """Take in names that first appear on a line; true where one of them is now read."""
+        """Add names that first appear on a line; true where a new column is now read."""
         before = len(self.canonical)
         for name in names:
             if name in self.keys:
@@ -164,14 +165,14 @@ class ColumnMapping(BaseModel):
         if self.time is not None and self.order is not None:
             raise ValueError(
                 f"time and order are both given ({self.time!r} and {self.order!r}); "
-                "give the one that puts a user's interactions in order"
+                "give the column that puts a user's interactions in order"
             )
         return self
 
     @property
     def names_catalogue(self) -> dict[str, str]:
         """Columns of a catalogue that were named, by field."""
-        log = set(_LOG_FIELDS.values())
+        log = set(LOG_FIELDS.values())
         return {
             field: name
             for field, name in self.model_dump().items()
@@ -203,23 +204,23 @@ class ColumnMapping(BaseModel):
         events
             Whether kinds of events are chosen, so that their column is read.
         catalogue
-            Columns of the catalogue: of several names for an item, the one that both have.
+            Columns of the catalogue: of several item columns, the one in both files is taken.
 
         Raises
         ------
         InputError
-            Where a named column is absent or there twice, or columns cannot be told: all of
+            Where a named column is absent or there twice, or columns are not recognised: all of
             them at once.
         """
-        named = {column: getattr(self, field) for column, field in _LOG_FIELDS.items()}
+        named = {column: getattr(self, field) for column, field in LOG_FIELDS.items()}
         known = {**LOG_NAMES, columns.ITEM_ID: _shared(present, catalogue)}
         if not events and self.event is None:
             del named[columns.EVENT]
-        found = _resolve(path, present, named, known, _LOG_FIELDS, ignore)
+        found = _resolve(path, present, named, known, LOG_FIELDS, ignore)
         if columns.TIMESTAMP in found and columns.ORDER in found:
             del found[columns.TIMESTAMP if self.order is not None else columns.ORDER]
         needed = (columns.USER_ID, columns.ITEM_ID, *((columns.EVENT,) if events else ()))
-        missing = [_LOG_FIELDS[column] for column in needed if column not in found]
+        missing = [LOG_FIELDS[column] for column in needed if column not in found]
         if missing and needs_order and not {columns.TIMESTAMP, columns.ORDER} & set(found):
             missing.append("time")
         _require(missing, path, present)
@@ -233,12 +234,12 @@ class ColumnMapping(BaseModel):
         ignore: Sequence[str] = (),
         log_item: str | None = None,
     ) -> Columns:
-        """The columns of a catalogue; its item is called as in the log, where it can be.
+        """The columns of a catalogue; the item column is preferably named as in the log.
 
         Raises
         ------
         InputError
-            Where a named column is absent or there twice, or the item column cannot be told.
+            Where a named column is absent or there twice, or the item column is not recognised.
         """
         named = {columns.ITEM_ID: self.catalogue_item} | {
             name: getattr(self, name)
@@ -283,14 +284,16 @@ def _resolve(
 ) -> dict[str, str]:
     absent = [name for name in named.values() if name is not None and name not in present]
     if absent:
-        what = f"column {absent[0]!r}" if len(absent) == 1 else f"columns {_listed(absent)}"
-        raise InputError(f"{path} has no {what}", f"it has {_listed(present)}; name one of them")
+        subject = f"column {absent[0]!r}" if len(absent) == 1 else f"columns {_listed(absent)}"
+        raise InputError(f"{path} has no {subject}", f"it has {_listed(present)}; name one of them")
     by_folded = {folded(name): name for name in reversed(present) if name not in ignore}
     found = {}
     for column, name in named.items():
         known = name
         if name is None:
-            usual_name = next((one for one in usual[column] if folded(one) in by_folded), None)
+            usual_name = next(
+                (candidate for candidate in usual[column] if folded(candidate) in by_folded), None
+            )
             known = None if usual_name is None else by_folded[folded(usual_name)]
         if known is not None:
             if list(present).count(known) > 1:
@@ -305,18 +308,18 @@ def _resolve(
 def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None:
     if not missing:
         return
-    words = [field.replace("_", " ") for field in missing]
-    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-    kind = "column" if len(words) == 1 else "columns"
+    labels = [field.replace("_", " ") for field in missing]
+    listed = labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
+    kind = "column" if len(labels) == 1 else "columns"
     mapping = ", ".join(f"{field}='…'" for field in missing)
     options = " ".join(f"--column {field}=…" for field in missing)
-    it = "it" if len(words) == 1 else "them"
+    pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
     nothing = "" if present else f"{path} is empty, or holds nothing that can be read: "
     raise InputError(
-        f"{nothing}cannot tell the {listed} {kind} of {path}, it has {_listed(present)}",
-        f"name {it}: ColumnMapping({mapping}){order}",
-        cli_fix=f"name {it}: {options}{order}",
+        f"{nothing}cannot determine the {listed} {kind} of {path}, it has {_listed(present)}",
+        f"name {pronoun}: ColumnMapping({mapping}){order}",
+        cli_fix=f"name {pronoun}: {options}{order}",
     )
 
 

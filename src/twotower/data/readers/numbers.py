@@ -1,4 +1,4 @@
-"""Numbers and prices as people write them: other marks for decimals and thousands, currencies."""
+"""Number and price parsing: decimal and thousands marks, currencies, ranges."""
 
 import re
 import unicodedata
@@ -26,7 +26,7 @@ def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series
     """Float64, null where a value is not a number.
 
     A comma before one or two digits is a decimal comma (``4,5``), commas before three are marks
-    of thousands (``1,299``), unless ``decimal_comma`` says which it is.
+    of thousands (``1,299``), unless ``decimal_comma`` is given.
     """
     if values.dtype != pl.String:
         if values.dtype.is_numeric():
@@ -49,21 +49,21 @@ def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series
 
 
 def as_rating(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
-    """As `as_number`; true is 1 and false 0, also as text, since some logs say yes or no."""
+    """As `as_number`; true is 1 and false 0, also as text, since some logs have yes and no."""
     if values.dtype == pl.Boolean:
         return values.cast(pl.Float64)
     numbers = as_number(values, decimal_comma)
     if values.dtype != pl.String or numbers.null_count() == values.null_count():
         return numbers
-    words = values.str.strip_chars().str.to_lowercase()
-    return numbers.fill_null(words.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64))
+    texts = values.str.strip_chars().str.to_lowercase()
+    return numbers.fill_null(texts.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64))
 
 
 def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
     """Float64 prices, whatever the currency and the marks; of a range the lower end.
 
-    Where a comma or a point is a mark of thousands or of decimals is told by the prices that say
-    it (``12,99``, ``1.299,00``); where none does, three digits after it are thousands.
+    Unambiguous prices (``12,99``, ``1.299,00``) determine the decimal mark of the column; without
+    any, a mark before three digits separates thousands.
 
     >>> as_price(pl.Series(["1.299,00", "49,90 EUR", "CHF 12.50", "$4.99 - $9.99", "?"])).to_list()
     [1299.0, 49.9, 12.5, 4.99, None]
@@ -84,7 +84,7 @@ def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
 
 
 def currency_of(text: str) -> str | None:
-    """The mark of the currency in a price, if it has one."""
+    """The currency mark of a price, or None."""
     found = _PRICE.match(text.strip())
     if found is None:
         return None
@@ -93,31 +93,31 @@ def currency_of(text: str) -> str | None:
 
 
 def _price_parts(text: str) -> tuple[float, str] | None:
-    """Sign and digits of a price, None where it is none."""
+    """Sign and digits of a price, None where it is not a price."""
     text = text.strip()
     found = _PRICE.match(text)
     if found is None:
         span = _RANGE.match(text)
         return None if span is None else _price_parts(span["low"])
-    words = (found["before"], found["middle"], found["after"])
-    if not all(_is_currency(word.strip()) for word in words):
+    marks = (found["before"], found["middle"], found["after"])
+    if not all(_is_currency(word.strip()) for word in marks):
         return None
     return -1.0 if found["sign"] in ("-", "−") else 1.0, found["number"].translate(_SPACES)
 
 
-def _is_currency(word: str) -> bool:
-    if not word or word.lower() in _CURRENCY_WORDS:
+def _is_currency(mark: str) -> bool:
+    if not mark or mark.lower() in _CURRENCY_WORDS:
         return True
-    if len(word) == 3 and word.isascii() and word.isalpha() and word.isupper():
+    if len(mark) == 3 and mark.isascii() and mark.isalpha() and mark.isupper():
         return True
-    letters = word.rstrip("$").strip()
-    if word.endswith("$") and len(letters) <= 3 and letters.isascii() and letters.isupper():
+    letters = mark.rstrip("$").strip()
+    if mark.endswith("$") and len(letters) <= 3 and letters.isascii() and letters.isupper():
         return True
-    return all(unicodedata.category(mark) == "Sc" for mark in word)
+    return all(unicodedata.category(symbol) == "Sc" for symbol in mark)
 
 
 def _decimal_mark(digits: str) -> str | None:
-    """The mark of decimals in a number that says it beyond doubt."""
+    """The decimal mark of an unambiguous number, else None."""
     marks = [mark for mark in digits if mark in ".,"]
     if not marks:
         return None
@@ -132,9 +132,9 @@ def _amount(sign: float, digits: str, decimal_comma: bool | None) -> float | Non
     mark = _decimal_mark(digits)
     if mark is None and re.search("[.,]", digits):
         mark = {True: ",", False: ".", None: None}[decimal_comma]
-    for other in ".,":
-        if other != mark:
-            digits = digits.replace(other, "")
+    for separator in ".,":
+        if separator != mark:
+            digits = digits.replace(separator, "")
     if mark is not None:
         digits = digits.replace(mark, ".")
     try:

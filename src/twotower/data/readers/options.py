@@ -1,4 +1,4 @@
-"""`ReadOptions`: everything that can be said about how files are read; None is detected."""
+"""`ReadOptions`: how files are read; what is None is detected."""
 
 import codecs
 from typing import Literal, Self, TypeAlias
@@ -16,7 +16,7 @@ MISSING_IDS: tuple[str, ...] = (
     "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
     "n/a", "nan", "null", r"\N",
 )  # fmt: skip
-"""Texts that are no id: those that pandas reads as missing, and MySQL's."""
+"""Texts that mean a missing id: those of pandas, and of MySQL."""
 
 _OF_ONE_FILE = ("format", "compression", "separator", "header", "names", "quote", "escape")
 
@@ -50,7 +50,7 @@ class ReadOptions(BaseModel):
     time_unit
         Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``, ``ns``.
     time_zone
-        Of times that do not say it, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
+        Of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
     rating_scale
         Lowest and highest rating; rows with another are rejected. By default any number will do.
     min_rating
@@ -60,7 +60,7 @@ class ReadOptions(BaseModel):
     ignore
         Columns of the files that are not read, whatever their names.
     missing
-        Texts that stand for a missing id or rating. By default those of `MISSING_IDS`.
+        Texts that mean a missing id or rating. By default those of `MISSING_IDS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,11 +85,11 @@ class ReadOptions(BaseModel):
 
     @property
     def missing_ids(self) -> tuple[str, ...]:
-        """Texts that are no id."""
+        """Texts that mean a missing id."""
         return MISSING_IDS if self.missing is None else self.missing
 
     def for_catalogue(self) -> "ReadOptions":
-        """What holds for a catalogue too that is given no options of its own."""
+        """Options that also apply to a catalogue without its own."""
         return self.model_copy(update=dict.fromkeys(_OF_ONE_FILE))
 
     @field_validator("encoding")
@@ -107,7 +107,7 @@ class ReadOptions(BaseModel):
 
     @field_validator("separator")
     @classmethod
-    def _separator_is_said(cls, separator: str | None) -> str | None:
+    def _separator_by_name(cls, separator: str | None) -> str | None:
         named = {r"\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "space": " "}
         separator = named.get(separator or "", separator)
         if separator is not None and set(separator) & set('"\r\n'):

@@ -1,4 +1,4 @@
-"""Parquet tables, a batch of rows at a time."""
+"""Parquet reader, in batches of rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

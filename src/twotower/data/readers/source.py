@@ -1,4 +1,4 @@
-"""`read_source`: what a user points at, recognised as a log and perhaps a catalogue."""
+"""`read_source`: recognise a log, and a catalogue where there is one, in a file or folder."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,9 +40,9 @@ class LogFile:
     part
         Which part of the split it is, where files give the split.
     options
-        What is said about how it is read.
+        Read options of the file.
     keys
-        Columns of one value, which its folders name (Hive).
+        Constant columns from the names of its folders (Hive).
     """
 
     path: Path
@@ -82,9 +82,9 @@ class LogFile:
             yield from read_table(self.path, self.found, self.options)
             return
         named = {name: key for name, key in self.columns.items() if key in self.keys}
-        own = {name: key for name, key in self.columns.items() if name not in named}
+        in_file = {name: key for name, key in self.columns.items() if name not in named}
         present = [name for name in self.found.present if name not in self.keys]
-        for chunk in read_table(self.path, Columns(own, present), self.options):
+        for chunk in read_table(self.path, Columns(in_file, present), self.options):
             values = [pl.lit(self.keys[key], pl.String).alias(name) for name, key in named.items()]
             yield replace(chunk, rows=chunk.rows.with_columns(values))
 
@@ -152,7 +152,7 @@ def read_source(
     options: ReadOptions | None = None,
     catalogue_options: ReadOptions | None = None,
 ) -> Source:
-    """Recognise a folder or file. Nothing but the beginnings of files is read yet.
+    """Recognise a folder or file; only the beginnings of files are read.
 
     Parameters
     ----------
@@ -161,18 +161,18 @@ def read_source(
         one file a part: ``x.train.csv``, ``x.test.csv``), a log file, or the common beginning
         of such names (``last_out/Video_Games``).
     mapping
-        Names of the columns, where they are not the usual ones.
+        Names of the columns, where they are unusual.
     catalogue
         The catalogue file, where it is not beside the log.
     options
-        How the log is read, where that is not to be found out.
+        How the log is read, where detection does not do.
     catalogue_options
         How the catalogue is read; by default as `ReadOptions.for_catalogue` has it.
 
     Raises
     ------
     InputError
-        Where no log is found, or more than one, or a column cannot be told.
+        Where there is no log, or more than one, or a column cannot be determined.
     """
     mapping, options = mapping or ColumnMapping(), options or ReadOptions()
     found = find_logs(Path(path), log_by_columns(mapping, options))
@@ -183,7 +183,7 @@ def read_source(
 
 
 def log_by_columns(mapping: ColumnMapping, options: ReadOptions) -> Resolve:
-    """Tells a log by its columns: those of users and items are there."""
+    """A function that recognises a log: a table with a user column and an item column."""
 
     def resolve(path: Path, keys: Mapping[str, str]) -> Mapping[str, str] | None:
         try:
@@ -202,12 +202,12 @@ def source_of(
     options: ReadOptions | None = None,
     catalogue_options: ReadOptions | None = None,
 ) -> Source:
-    """The source that files are; see `read_source`. No catalogue is looked for.
+    """The source made of given files; see `read_source`. No catalogue is searched.
 
     Raises
     ------
     InputError
-        Where a column cannot be told.
+        Where a column cannot be determined.
     """
     mapping, options = mapping or ColumnMapping(), options or ReadOptions()
     catalogue_options = catalogue_options or options.for_catalogue()
@@ -233,7 +233,7 @@ def _log_columns(
 ) -> Columns:
     path, keys = file.path, [*file.keys]
 
-    def of(present: Sequence[str]) -> Columns:
+    def columns_of(present: Sequence[str]) -> Columns:
         return mapping.log_columns(
             path,
             present,
@@ -246,27 +246,27 @@ def _log_columns(
     present = column_names(path, options)
     keys = [key for key in keys if key not in present]
     try:
-        return of([*present, *keys])
+        return columns_of([*present, *keys])
     except InputError:
         more = _later_keys(path, options, present)
         if more is None:
             raise
-        return of([*more, *keys])
+        return columns_of([*more, *keys])
 
 
 def _catalogue(
     path: Path, mapping: ColumnMapping, options: ReadOptions, present: Sequence[str], item: str
 ) -> CatalogueFile:
-    def of(present: Sequence[str]) -> Columns:
+    def columns_of(present: Sequence[str]) -> Columns:
         return mapping.catalogue_columns(path, present, ignore=options.ignore, log_item=item)
 
     try:
-        found = of(present)
+        found = columns_of(present)
     except InputError:
         more = _later_keys(path, options, present)
         if more is None:
             raise
-        found = of(more)
+        found = columns_of(more)
     amazon = is_amazon(path, found, options)
     return CatalogueFile(path, amazon_columns(found) if amazon else found, options, amazon)
 
@@ -290,10 +290,10 @@ def _check_catalogue_is_there(mapping: ColumnMapping, log: Path, options: ReadOp
                 beside.append(file)
         except InputError:
             continue
-    said = ", ".join(f"{field}={name}" for field, name in named.items())
+    listed = ", ".join(f"{field}={name}" for field, name in named.items())
     which = " or ".join(map(str, beside[:3])) or "FILE"
     raise InputError(
-        f"columns of a catalogue were named ({said}), and none is beside {log}",
+        f"columns of a catalogue were named ({listed}), and none is beside {log}",
         f"give it: catalogue={which}",
         cli_fix=f"pass --catalogue {which}",
     )

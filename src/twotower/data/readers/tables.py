@@ -1,4 +1,4 @@
-"""One face for every file format: column names, and chunks of the columns wanted."""
+"""Common interface to every file format: column names, and chunks of chosen columns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ COMPRESSIONS: Final = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".zip")
 
 
 def table_suffix(path: Path) -> str | None:
-    """The suffix that says how to read a file, or None where it is of no known kind."""
+    """The suffix of a readable table, or None where it is of no known kind."""
     name = uncompressed_name(path)
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
 
@@ -41,7 +41,7 @@ def uncompressed_name(path: Path) -> str:
 
 
 def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "parquet"]:
-    """How to read a file: as is said, or by its first bytes, or by its suffix.
+    """Format of a file: from the options, its first bytes, or its suffix.
 
     Raises
     ------
@@ -112,10 +112,12 @@ def read_amazon(path: Path, found: Columns, options: ReadOptions) -> Iterator[Ch
     take = meta_reader(found.canonical)
     if file_format(path, options) == "json":
         return read_jsonl(path, options, found, lambda: take)
-    wanted = [name for name in found.present if name in {*found.canonical.values(), MAIN_CATEGORY}]
+    selected = [
+        name for name in found.present if name in {*found.canonical.values(), MAIN_CATEGORY}
+    ]
     return (
         rows_of_objects(rows, first, tuple(found.canonical), take, fraction)
-        for first, rows, fraction in read_parquet_rows(path, wanted)
+        for first, rows, fraction in read_parquet_rows(path, selected)
     )
 
 

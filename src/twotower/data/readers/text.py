@@ -1,4 +1,4 @@
-"""Lines of a text file of any compression, encoding and line end, as UTF-8 bytes."""
+"""Text file lines as UTF-8 bytes: any compression, encoding and line ending."""
 
 import bz2
 import gzip
@@ -20,7 +20,7 @@ from twotower.data.readers.options import ReadOptions
 from twotower.errors import InputError
 
 HEAD: Final = 1 << 16
-"""Bytes of a file by which its compression, encoding and line ends are told."""
+"""Bytes of a file from which compression, encoding and line ends are detected."""
 
 _MAGIC_BYTES: Final = 32
 _MAGIC: Final = {
@@ -51,7 +51,7 @@ _OTHER: Final = {
     b"version https://git-lfs": "a pointer of Git LFS, not the data; run 'git lfs pull'",
 }
 _ZEROS: Final = 0.02
-"""Share of zero bytes above which a file is no text."""
+"""Share of zero bytes above which a file is not text."""
 _BAD_LINES: Final = 100
 """Lines by which an encoding is guessed."""
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
@@ -73,16 +73,16 @@ _BROKEN: Final = (
     RuntimeError,
     UnicodeError,
 )
-"""What the decompressors and decoders raise."""
+"""Exceptions of decompressors and decoders."""
 
 
 class LineFile:
-    r"""An open text file: iterates over its lines and knows how far it has come.
+    r"""An open text file: iterates over its lines and reports its progress.
 
-    Compression is told by the first bytes, not by the name; the encoding by a byte order mark or
-    by zero bytes, else it is UTF-8. Lines end with ``\n``, ``\r\n``, or ``\r`` where the file
+    Compression is detected from the first bytes, not the name; the encoding from a byte order
+    mark or zero bytes, else it is UTF-8. Lines end with ``\n``, ``\r\n``, or ``\r`` where the file
     knows no ``\n``. A byte order mark is dropped. A line that is not of the encoding is passed on
-    as it is, so that it is no UTF-8.
+    unchanged, so that it is not valid UTF-8.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class LineFile:
         self._lines: Iterator[bytes] = iter(self._stream)
         if carriage or self.encoding not in ("utf-8", "utf-8-sig"):
             errors = "replace" if wide else "surrogateescape"
-            # Held here, since it closes the file when it is no longer.
+            # Kept as an attribute: its finaliser closes the file.
             self._text = io.TextIOWrapper(
                 self._stream, self.encoding, errors, newline=None if carriage else "\n"
             )
@@ -192,7 +192,7 @@ def head_lines(path: Path, options: ReadOptions, most: int) -> list[bytes]:
 
 
 def likely_encoding(path: Path, options: ReadOptions) -> str:
-    """The encoding of a file that is not in the one that was taken, by the lines that are not."""
+    """Likely encoding of a file that is not UTF-8, guessed from the lines that fail to decode."""
     bad = []
     with LineFile(path, options) as lines:
         for line in lines:
@@ -205,7 +205,7 @@ def likely_encoding(path: Path, options: ReadOptions) -> str:
     text = b"".join(bad)
     runs = re.findall(rb"[\x80-\xff]+", text)
     if all(len(run) < 3 and min(run) >= 0xA0 for run in runs):
-        return "latin-1"  # letters with accents among plain ones; short texts tell no more
+        return "latin-1"  # accented letters among plain ones; short texts allow no better guess
     best = from_bytes(text).best()
     if best is None:
         return "latin-1"
@@ -237,11 +237,13 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
     if compression == "zstd":
         return _Native(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
     archive = zipfile.ZipFile(raw)
-    members = [one for one in archive.infolist() if not one.is_dir() and _is_data(one.filename)]
-    if any(one.filename.startswith("xl/") for one in members):
+    members = [
+        member for member in archive.infolist() if not member.is_dir() and _is_data(member.filename)
+    ]
+    if any(member.filename.startswith("xl/") for member in members):
         raise InputError(f"{path} is an Excel workbook", "save the sheet as CSV")
     if len(members) != 1:
-        named = ", ".join(one.filename for one in members[:10]) or "no files"
+        named = ", ".join(member.filename for member in members[:10]) or "no files"
         raise InputError(f"{path} is a zip of {len(members)} files: {named}", "unpack it")
     return archive.open(members[0])
 

@@ -1,4 +1,4 @@
-"""Times of any usual form as milliseconds since 1970: numbers, dates, texts."""
+"""Timestamp parsing: numbers, dates and texts to milliseconds since 1970."""
 
 import itertools
 import re
@@ -19,7 +19,7 @@ UNITS: Final = {
 """Milliseconds of one unit."""
 
 _UNIT_BELOW: Final = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
-"""Without a unit, the magnitude of each number tells it: nanoseconds are above.
+"""Without a unit, the magnitude of each number determines it; larger are nanoseconds.
 
 As seconds 10^11 is the year 5138; as milliseconds it is March 1973. The same holds a thousandfold.
 """
@@ -28,7 +28,7 @@ _CALENDAR: Final = {
     4: ("%Y", ""), 6: ("%Y%m%d", "01"), 8: ("%Y%m%d", ""), 10: ("%Y%m%d%H%M", "00"),
     12: ("%Y%m%d%H%M", ""), 14: ("%Y%m%d%H%M%S", ""),
 }  # fmt: skip
-"""Digits of a date that is written as a number: its format, and what is added to it."""
+"""Number of digits of a date written as a number → its format, and digits to append."""
 
 _DATES: Final = (
     "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d", "%d.%m.%Y", "%d.%m.%y",
@@ -58,12 +58,12 @@ _ZONES: Final = {
 }  # fmt: skip
 """Hours east of UTC of names of zones: those of RFC 822, and others that are used once only."""
 
-_MENDED: Final = (
+_REWRITTEN: Final = (
     (r"([+-]\d\d:?\d\d) [A-Z]{3,4}$", "${1}"),  # +0000 UTC, as Go has it
     (r"^(\d{4})([-/.])(\d{1,2})$", "${1}${2}${3}${2}01"),
     (r"^([A-Za-z]{3,9})\.? (\d{4})$", "1 ${1} ${2}"),
 )
-"""Forms that no format knows, and what they are read as."""
+"""Patterns that no format covers, and their replacements."""
 
 FORMS: Final = (
     "numbers since 1970, ISO 8601, 2020/09/13, 13.09.2020, 09/13/2020, Sep 13, 2020, 20200913 and "
@@ -72,7 +72,7 @@ FORMS: Final = (
 
 
 class TimeReader:
-    """Reads the times of one file; what the first ones are is what all are.
+    """Parser of the times of one file; the first values determine the format of all.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class TimeReader:
     column
         The column in the file, for messages.
     options
-        Time format, unit and zone; None is found out.
+        Time format, unit and zone; None is detected.
     """
 
     def __init__(self, path: Path, column: str, options: ReadOptions) -> None:
@@ -93,13 +93,12 @@ class TimeReader:
         self._numbers_seen = False
 
     def milliseconds(self, values: pl.Series) -> pl.Series:
-        """Float64 milliseconds since 1970; null where a value is no time.
+        """Float64 milliseconds since 1970; null where a value is not a time.
 
         Raises
         ------
         InputError
-            Where day and month cannot be told apart, or the unit that was given makes the times
-            impossible.
+            Where day and month are ambiguous, or the given unit makes the times impossible.
         """
         if isinstance(values.dtype, pl.Date | pl.Datetime):
             return self._to_utc(values.cast(pl.Datetime("ms", _zone_of(values.dtype))))
@@ -181,10 +180,10 @@ class TimeReader:
         return result
 
     def _find_formats(self, text: pl.Series) -> list[str]:
-        """The format of the times, or none where they are best read one by one."""
+        """The format of the times; empty where each is parsed as ISO 8601."""
         distinct = text.drop_nulls().unique(maintain_order=True)
         sample = distinct.head(_SAMPLE)
-        first = next((one for one in sample if re.search(r"\d", one)), None)
+        first = next((value for value in sample if re.search(r"\d", value)), None)
         if first is None:
             return []
         reads = {}
@@ -204,7 +203,7 @@ class TimeReader:
             day, month = (next(f for f, o in orders.items() if o[:2] == w) for w in ("dm", "md"))
             plain = [form.replace("%.f", "") for form in (day, month)]
             raise InputError(
-                f"the times of {self._path} do not say day from month: {first!r} in column "
+                f"the times of {self._path} leave day and month ambiguous: {first!r} in column "
                 f"{self._column!r}",
                 f"pass time_format={plain[0]!r} or {plain[1]!r}",
                 cli_fix=f"pass --time-format '{plain[0]}' or '{plain[1]}'",
@@ -234,7 +233,7 @@ class TimeReader:
 
 
 def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
-    """How dates are written as numbers, where all are such dates: 20200913 is no second."""
+    """Format of dates written as numbers (20200913), where all values are such dates."""
     values = numbers.drop_nulls()
     if not values.is_finite().all() or not (values == values.round()).all():
         return None
@@ -275,7 +274,7 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
 
 def _with_offsets(text: pl.Series) -> pl.Series:
     """Names of zones replaced by their offsets: ``UTC`` by ``+0000``; months by their first day."""
-    for pattern, replacement in _MENDED:
+    for pattern, replacement in _REWRITTEN:
         if text.str.contains(pattern).any():
             text = text.str.replace(pattern, replacement)
     zoned = text.str.contains(r"\d\s?[A-Z]{1,4}(?:\s\d{4})?$")

@@ -1,4 +1,4 @@
-"""From a source's values to canonical types: ids as text, everything measured as float64."""
+"""Conversion of source values to canonical types: ids to text, numbers to float64."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,15 +31,15 @@ class IdReader:
     """Reads the ids of one column: text without blanks around it.
 
     Whole floats lose their ``.0`` where every id of the column is a whole number, since integers
-    beside a missing value are written as floats. That is decided for the file, which is looked
-    through once more when the first such id is met. Leading zeros stay.
+    beside a missing value are written as floats. That is decided for the whole file, which is read
+    once more when the first such id occurs. Leading zeros stay.
 
     Parameters
     ----------
     again
-        Yields the values of the column once more.
+        Reads the values of the column again.
     missing
-        Texts that are no id.
+        Texts that mean a missing id.
     """
 
     def __init__(self, again: Callable[[], Iterable[pl.Series]], missing: Sequence[str]) -> None:
@@ -48,7 +48,7 @@ class IdReader:
         self._whole: bool | None = None
 
     def text(self, values: pl.Series) -> pl.Series:
-        """Ids as text; null where one is missing or cannot be one."""
+        """Ids as text; null where missing or invalid."""
         text = self._plain(values)
         if self._whole is None and text.str.contains(_TRAILING).any():
             self._whole = all(
@@ -63,7 +63,7 @@ class IdReader:
 
 
 def as_text(values: pl.Series) -> pl.Series:
-    """Ids of any type as text; null where a value cannot be one.
+    """Ids of any type as text; null where a value is not an id.
 
     Bytes are UTF-8, else sixteen of them a UUID in its form with dashes, others hexadecimal.
     """
@@ -74,9 +74,9 @@ def as_text(values: pl.Series) -> pl.Series:
         return values.map_elements(_bytes_as_text, return_dtype=pl.String)
     if dtype.is_float():
         values = values.fill_nan(None)
-        whole = values.cast(pl.Int64, strict=False)
-        exact = (whole.cast(pl.Float64) == values.cast(pl.Float64)).fill_null(False)
-        return (whole.cast(pl.String) + ".0").zip_with(exact, values.cast(pl.String))
+        integers = values.cast(pl.Int64, strict=False)
+        exact = (integers.cast(pl.Float64) == values.cast(pl.Float64)).fill_null(False)
+        return (integers.cast(pl.String) + ".0").zip_with(exact, values.cast(pl.String))
     return values.cast(pl.String, strict=False)
 
 
@@ -86,8 +86,7 @@ def typed(
     """Convert every column of a log; rows with a value of the wrong type are set aside.
 
     Ids and kinds of events become text, the others float64, times in milliseconds since 1970.
-    Blank numbers become null, and so do ratings that stand for none. Beside a time stands what
-    the file has, as `RAW_TIME`.
+    Blank numbers and missing ratings become null. The original of a time is kept as `RAW_TIME`.
     """
     converted: dict[str, pl.Series] = {}
     checks: list[Check] = []
@@ -130,10 +129,10 @@ def typed(
         return replace(chunk, rows=rows)
     beside = [result.alias(f"typed {name}") for name, result in converted.items()]
     checked = set_aside(replace(chunk, rows=chunk.rows.with_columns(beside)), checks)
-    kept = [pl.col(f"typed {name}").alias(name) for name in converted]
+    selected = [pl.col(f"typed {name}").alias(name) for name in converted]
     if columns.TIMESTAMP in converted:
-        kept.append(pl.col(columns.TIMESTAMP).alias(RAW_TIME))
-    return replace(checked, rows=checked.rows.select(*kept, columns.LINE))
+        selected.append(pl.col(columns.TIMESTAMP).alias(RAW_TIME))
+    return replace(checked, rows=checked.rows.select(*selected, columns.LINE))
 
 
 def _are_whole(text: pl.Series) -> bool:

@@ -1,4 +1,4 @@
-"""The bundled sample: an invented game store, generated, synthetic from end to end."""
+"""Bundled sample data set: a generated, entirely synthetic game store."""
 
 from twotower.data.sample.covers import cover_pixels, draw_cover, write_covers
 from twotower.data.sample.folder import sample_folder, write_sample

@@ -8,7 +8,7 @@ from twotower.data.sample.tables import SEED
 
 
 def main() -> None:
-    """Read the arguments, write the folder, say where."""
+    """Parse the arguments, write the folder, print its path."""
     parser = argparse.ArgumentParser(
         prog="python -m twotower.data.sample",
         description="Generate the synthetic game store: interactions.parquet and items.parquet.",

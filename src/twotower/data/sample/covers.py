@@ -1,4 +1,4 @@
-"""Cover images of the sample, drawn from what the catalogue says of a product.
+"""Cover images of the sample, drawn from the catalogue columns of each product.
 
 Background by category, one to five motifs by franchise, a band by platform, a row of marks
 that counts the entry: pictures that belong together look alike, so that an image encoder has
@@ -55,7 +55,7 @@ def cover_pixels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     try:
         genres = [genre.name for genre in GENRES]
         genre = genres.index(row[columns.CATEGORY]) if row["entry"] else len(GENRES)
-        platform = [one.name for one in PLATFORMS].index(row["platform"])
+        platform = [known.name for known in PLATFORMS].index(row["platform"])
         theme = row["franchise"] or row[columns.TITLE]
     except (KeyError, ValueError) as error:
         raise InputError(

@@ -43,6 +43,6 @@ class Draws:
         """The integers ``0 … size - 1`` in random order (Fisher and Yates)."""
         order = list(range(size))
         for last in range(size - 1, 0, -1):
-            other = self.below(last + 1)
-            order[last], order[other] = order[other], order[last]
+            swapped = self.below(last + 1)
+            order[last], order[swapped] = order[swapped], order[last]
         return order

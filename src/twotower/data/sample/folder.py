@@ -1,4 +1,4 @@
-"""The sample as a folder of files: the one that the package carries, or one written anew."""
+"""Sample folder: the bundled files, or a newly generated copy."""
 
 from importlib.resources import files
 from pathlib import Path

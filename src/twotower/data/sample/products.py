@@ -1,4 +1,4 @@
-"""What the invented store sells: franchises, their entries on each console, accessories."""
+"""Products of the synthetic store: franchises, their entries on each console, accessories."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from twotower.data.sample.words import (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product, with what the catalogue shows and what only the simulation knows.
+    """A product: its catalogue columns and its hidden properties.
 
     Attributes
     ----------

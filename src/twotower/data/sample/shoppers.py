@@ -1,4 +1,4 @@
-"""Who shops in the invented store, and what they buy, one purchase after another."""
+"""Simulated shoppers of the synthetic store: their tastes and their purchases in order."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class Purchase(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The products as arrays, and what they are worth to everybody in each month.
+    """The products as arrays, and the demand for them in each month.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def make_market(products: list[Product]) -> Market:
 
 
 def simulate(market: Market, users: int, draws: Draws) -> list[Purchase]:
-    """The purchases of ``users`` people, user by user, each in the order of buying."""
+    """Purchases of ``users`` shoppers, user by user, in order of time."""
     numbers = np.arange(FEWEST, MOST + 1, dtype=np.int64)
     number_weights = 1_000_000 // numbers**2
     log: list[Purchase] = []
@@ -129,7 +129,7 @@ def _taste(market: Market, draws: Draws) -> tuple[OffsetArray, BoolArray]:
 
 
 def _shop(user: int, times: list[int], market: Market, draws: Draws) -> list[Purchase]:
-    """One user's purchases. Sequels only after what they continue, nothing before release."""
+    """Purchases of a user: sequels only after the earlier entry, nothing before its release."""
     taste, liked = _taste(market, draws)
     open_to = market.first.copy()  # not owned, and every earlier entry is
     waiting: list[int] = []  # sequels of owned games, the latest purchase last
@@ -159,14 +159,14 @@ def _choose(
     market: Market,
     draws: Draws,
 ) -> int:
-    """The next purchase: a sequel (in 30% where one is out), a whim (15% of the rest), or taste."""
+    """The next item: a sequel (30%, where available), by demand (15% of the rest), or by taste."""
     out = [sequel for sequel in waiting if demand[sequel]]
     if out and draws.chance(300):
         return out[draws.pick(np.arange(1, len(out) + 1) ** 2)]
     if draws.chance(150):
         return draws.pick(demand * open_to)
     weights: Array = taste * demand * open_to
-    if log:  # people stay with a genre for a while
+    if log:  # shoppers stay with a genre for a while
         weights[market.genre == market.genre[log[-1].item]] *= 3
     return draws.pick(weights)
 

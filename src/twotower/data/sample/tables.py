@@ -1,4 +1,4 @@
-"""The sample as tables: what the simulation made, under the canonical column names."""
+"""Sample tables: the simulated log and catalogue under the canonical column names."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -117,7 +117,7 @@ def _description(product: Product) -> str:
 
 
 def _cents(product: Product, draws: Draws) -> int:
-    """Price: the newer a game, the dearer; accessories cost what they cost."""
+    """Price in cents: newer games cost more; accessories are priced at random."""
     if product.genre == ACCESSORIES:
         return 100 * draws.between(8, 90) - 1
     age_years = (LAST_DAY - product.released) // 365

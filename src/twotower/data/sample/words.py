@@ -1,10 +1,10 @@
-"""The invented world of the sample: genres, settings, consoles, and the words they use."""
+"""Vocabulary of the synthetic store: genres, settings, consoles and product text."""
 
 from typing import Final, NamedTuple
 
 
 class Genre(NamedTuple):
-    """A kind of game: words of its titles, and what the player does in it."""
+    """A genre of games: words of its titles, and the goal of the player."""
 
     name: str
     words: tuple[str, ...]
@@ -82,7 +82,7 @@ GENRES: Final = (
 )
 
 ACCESSORIES: Final = len(GENRES)
-"""Genre number of controllers, headsets and other products that are no games."""
+"""Genre number of controllers, headsets and other products that are not games."""
 
 ACCESSORY_KINDS: Final = (
     "Wireless Controller",
