@@ -78,7 +78,7 @@ def test_batches_for_all_users_and_for_some(cli: Any, bundle: Path, tmp_path: Pa
         "recommend", "--bundle", bundle, "--batch", "all", "--out", out, "-k", 3
     )
     assert (status, error) == (0, "")
-    assert "3 items for 60 users" in printed
+    assert "180 items for 60 users" in printed
     assert pl.read_parquet(out).height == 180
     pl.DataFrame({"user_id": ["u07", "u03"]}).write_parquet(tmp_path / "some.parquet")
     status, _, _ = cli(

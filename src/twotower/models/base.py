@@ -227,7 +227,7 @@ class RetrievalModule(nn.Module):
     def export(self, num_users: int) -> ServedTowers:  # noqa: ARG002
         """What serving needs; `InputError` for a family that cannot be served."""
         raise InputError(
-            f"{type(self).__name__} has no towers to serve", "bundle a two-tower, for example v9"
+            f"{type(self).__name__} has no towers to serve", "bundle a two-tower, for example v10"
         )
 
     def gate_weights(self) -> dict[str, dict[str, float]]:

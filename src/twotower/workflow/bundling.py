@@ -14,6 +14,7 @@ from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
 from twotower.bundle.storage import save_bundle
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.errors import InputError
 from twotower.factors.exposure import LIST_LENGTH, ListBars
 from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
@@ -73,6 +74,7 @@ def bundle_contents(
     InputError
         Where the model is not a two-tower: it has no towers to serve.
     """
+    check_servable(name, trained)
     fitted = dataset.with_all_in_train() if refitted else dataset
     towers = trained.module.export(len(dataset.users))
     text = item_text(trained.variant, dataset, Silent())
@@ -113,6 +115,14 @@ def bundle_contents(
         ),
         new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
     )
+
+
+def check_servable(name: str, trained: Trained) -> None:
+    """`InputError` for a model without towers."""
+    if not trained.variant.model.has_towers:
+        raise InputError(
+            f"model {name!r} has no towers to serve", "bundle a two-tower, for example v10"
+        )
 
 
 def chosen_index(
@@ -184,6 +194,7 @@ def bundle_model(
     """
     reporter = reporter or Silent()
     trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
+    check_servable(name, trained)  # before it is trained again
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)

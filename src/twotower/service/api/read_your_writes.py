@@ -16,6 +16,9 @@ from twotower.service.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
 
+_SYNCED = ("/v1/", "/metrics")
+"""Paths whose answers show what was written; health and readiness wait for no database."""
+
 
 class ReadYourWrites:
     """Syncs a process with its database before a request, where that was written to.
@@ -45,7 +48,7 @@ class ReadYourWrites:
             await self._app(scope, receive, send)
             return
         service = self._context.service
-        if service is not None and scope["path"].startswith("/v1/"):
+        if service is not None and scope["path"].startswith(_SYNCED):
             if service.store.file_watch is not None:
                 await self._sync_with_file(service)
             else:
