@@ -20,7 +20,7 @@ _HELD: Final = 1 << 25
 _FOLDED: Final = 16_384
 """Prefixes whose histories are laid out at once."""
 
-Lend: TypeAlias = Callable[[FloatArray], FloatArray]
+Smooth: TypeAlias = Callable[[FloatArray], FloatArray]
 """Item factors to item factors that borrow from each other."""
 
 
@@ -121,15 +121,15 @@ def _solved(
 
 
 def fit_both_factors(
-    train: Histories, num_items: int, config: ALSConfig, seed: int = 0, lend: Lend | None = None
+    train: Histories, num_items: int, config: ALSConfig, seed: int = 0, smooth: Smooth | None = None
 ) -> tuple[FloatArray, FloatArray]:
     """The factors that histories are read with, and those that score; both ``(num_items, d)``.
 
-    ``lend`` changes the first, before anything is read with them.
+    ``smooth`` changes the first, before anything is read with them.
     """
     read = fit_factors(train, num_items, config, seed)
-    if lend is not None:
-        read = principal_basis(lend(read))
+    if smooth is not None:
+        read = principal_basis(smooth(read))
     if config.next_item:
         return read, fit_next_factors(train, read, config)
     return read, discounted(read, train, config.popularity_discount)
@@ -277,10 +277,10 @@ class ALS(FactorScorer):
         num_items: int,
         config: ALSConfig | None = None,
         seed: int = 0,
-        lend: Lend | None = None,
+        smooth: Smooth | None = None,
     ) -> Self:
         """Factorise the training interactions: see `fit_both_factors`."""
         config = config or ALSConfig()
-        read, scoring = fit_both_factors(train, num_items, config, seed, lend)
+        read, scoring = fit_both_factors(train, num_items, config, seed, smooth)
         maker = fold_in(read, config)
         return cls(scoring, lambda queries: maker(queries.histories))

@@ -16,9 +16,9 @@ class ColdItems(Config):
 
     Its own factor is zero, and the factors of the others would keep it out of every list. So it
     gets the mean factor of the items with the nearest texts that came out at about the same time,
-    which lends it their buyers. A mean is shorter than what it is a mean of, and an item that is
-    new has no popularity to show; the scales make up for both. They decide how often new items are
-    shown at the cost of the others.
+    and is near their buyers. A mean is shorter than its parts, and a new item has no popularity to
+    show; the scales make up for both. They decide how often new items are shown at the cost of the
+    others.
     """
 
     neighbours: int = Field(6, ge=1)

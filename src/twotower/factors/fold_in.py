@@ -189,7 +189,7 @@ class FoldIn:
     Attributes
     ----------
     table
-        ``(items, d)`` float32 item factors in `principal_basis`; an item of zeros says nothing.
+        ``(items, d)`` float32 item factors in `principal_basis`; an item of zeros has no influence.
     confidence
         Extra weight of the newest event.
     recency

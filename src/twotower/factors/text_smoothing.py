@@ -16,7 +16,7 @@ _BLOCK: Final = 4096
 _POOL: Final = 200
 """Nearest texts among which other things may say who is nearest."""
 _SPARE: Final = 32
-"""Rows asked for beyond those wanted, since some may not lend: cheaper than to ask again."""
+"""Over-fetch: neighbours beyond those wanted, since some are not eligible."""
 _NO_ITEM: Final = -1
 
 
@@ -40,19 +40,19 @@ class Nearness(NamedTuple):
 def nearest_texts(
     text: FloatArray,
     table: FloatArray,
-    lenders: BoolArray,
+    eligible: BoolArray,
     count: int,
     own: Array | None = None,
     nearness: Nearness | None = None,
 ) -> Array:
     """``(m, count)`` int64: for texts ``(m, t)``, the nearest rows of ``table`` ``(n, t)``.
 
-    By cosine, nearest first, among the rows that are ``lenders`` ``(n,)``, of which a text that
+    By cosine, nearest first, among the rows that are ``eligible`` ``(n,)``, of which a text that
     is itself row ``own[i]`` of the table ``(m,)`` is none. With ``nearness``, that and the cosine
     say which of the 200 nearest texts are the nearest. Fewer columns where there are fewer
-    lenders; -1 throughout where there is no text (a zero vector) or no lender.
+    eligible; -1 throughout where there is no text (a zero vector) or no eligible row.
     """
-    others = int(lenders.sum()) - (own is not None)
+    others = int(eligible.sum()) - (own is not None)
     count = max(min(count, others), 0)
     pool = count if nearness is None else min(max(count, _POOL), others)
     rows = np.full((len(text), max(count, 1)), _NO_ITEM)
@@ -63,11 +63,11 @@ def nearest_texts(
             # FAISS holds no more than the best, where NumPy would hold all: several times as fast.
             asked = min(asked, len(table))
             cosines, near = faiss.knn(text[left], table, asked, metric=faiss.METRIC_INNER_PRODUCT)
-            lends = lenders[near]
+            passes = eligible[near]
             if own is not None:
-                lends &= near != own[left][:, None]
-            enough = lends.sum(axis=1) >= pool
-            found = np.argsort(~lends, axis=1, kind="stable")[:, :pool]  # lenders first, in order
+                passes &= near != own[left][:, None]
+            enough = passes.sum(axis=1) >= pool
+            found = np.argsort(~passes, axis=1, kind="stable")[:, :pool]  # eligible first, in order
             pooled = np.take_along_axis(near, found, axis=1)
             if nearness is not None:
                 cosines = np.take_along_axis(cosines, found, axis=1)
@@ -103,7 +103,7 @@ class TextSmoothing(Config):
     """
 
     neighbours: int = Field(5, ge=1)
-    """Items that lend."""
+    """Items whose factors are averaged."""
     events: float = Field(30.0, ge=0)
     """:math:`k`: with so many events an item borrows half of the mean."""
     release_weight: float = Field(0.2, ge=0)
@@ -112,7 +112,7 @@ class TextSmoothing(Config):
     def smoothed(
         self, factors: FloatArray, text: FloatArray, release: FloatArray, events: Array
     ) -> FloatArray:
-        """``(n, d)`` smoothed factors; an item without an event neither borrows nor lends.
+        """``(n, d)`` smoothed factors; an item without an event is neither smoothed nor averaged.
 
         Parameters
         ----------

@@ -63,7 +63,7 @@ class MatrixFactorisation(RetrievalModule):
 
         The mean of ``q_i - mean(q)`` over the history is the direction of BPR's first
         gradient step from ``p = 0``, so it is the cheapest fold-in that ranks. An item that
-        training never saw scores 0, and says nothing of a user who has it.
+        training never saw scores 0, and is left out of histories.
         """
         users = self.user_embedding.weight.detach().cpu().numpy().copy()
         items = self.item_embedding.weight.detach().cpu().numpy().copy()

@@ -1,4 +1,4 @@
-"""A two-tower without a user table: the history is the user, and least squares has a say.
+"""Sequence two-tower: a hybrid of a history encoder and implicit ALS, without a user table.
 
 The item tower makes one unit vector of an item's id and text. The user tower reads the vectors
 of the history and predicts the next item at every position of it. Beside it stands the item's
@@ -132,7 +132,7 @@ class SequenceTower(RetrievalModule):
         self.trained = trained
         self._cold = np.flatnonzero(~trained)
         self._cold_in_place = True
-        self._nearest = self._lenders(self._cold)
+        self._nearest = self._candidates(self._cold)
 
     @property
     def history_length(self) -> int:
@@ -184,12 +184,12 @@ class SequenceTower(RetrievalModule):
         if config is None:
             return
         events = np.bincount(train.items, minlength=self.num_items)
-        lend = None
+        smooth = None
         if smoothing is not None:
-            lend = partial(
+            smooth = partial(
                 smoothing.smoothed, text=self._text, release=self._release, events=events
             )
-        read, scored = fit_both_factors(train, self.num_items, config, seed, lend)
+        read, scored = fit_both_factors(train, self.num_items, config, seed, smooth)
         self.factors.copy_(torch.from_numpy(read))
         if self.config.start_from_factors:
             self._start_from(torch.from_numpy(read))
@@ -327,13 +327,13 @@ class SequenceTower(RetrievalModule):
         """See `ColdItems.exposure`."""
         return self.config.cold_items.exposure
 
-    def _lenders(self, rows: Array) -> Array:
-        """``(m, neighbours)`` trained items that lend to items, none of which lends itself."""
-        lenders = self.trained.copy()
-        lenders[rows] = False
+    def _candidates(self, rows: Array) -> Array:
+        """``(m, neighbours)`` nearest trained items of each of these, which are none themselves."""
+        candidates = self.trained.copy()
+        candidates[rows] = False
         text, release = self._text, self._release
         return self.config.cold_items.nearest(
-            text[rows], text, lenders, Nearness(release[rows], release)
+            text[rows], text, candidates, Nearness(release[rows], release)
         )
 
     @torch.no_grad()
@@ -352,7 +352,7 @@ class SequenceTower(RetrievalModule):
         with evaluating(self):
             towers = self.item_tower.from_content(unknown, self.item_content[places])
         compared = towers @ self.item_map if self.projected else towers
-        factors = mean_of(self.next_factors.cpu().numpy(), self._lenders(rows))
+        factors = mean_of(self.next_factors.cpu().numpy(), self._candidates(rows))
         return compared.cpu().numpy(), factors
 
     @contextmanager

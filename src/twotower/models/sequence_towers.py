@@ -122,8 +122,8 @@ def _parsed(kind: type[Config], values: Any) -> Config | None:
 class SequenceItemTower(nn.Module):
     """Id, text, features and release to a unit vector.
 
-    An item of which the catalogue says nothing is its id alone. What is the same for all items of
-    the catalogue (as where there are no prices) says nothing: `varying` is 0 there.
+    An item without any content is its id alone. What is the same for all items of
+    the catalogue (as where there are no prices) is left out: `varying` is 0 there.
     """
 
     varying: Tensor
@@ -153,7 +153,7 @@ class SequenceItemTower(nn.Module):
             ``(B, t)`` unit text embeddings, zero where there is no text.
         features
             ``(B, 15)`` standardised item features, of which `LAUNCH_FEATURES` are read: what is
-            counted in training would tell a new item from the others, and not to its good.
+            counted in training would bias cold items.
         release
             ``(B, RELEASE_WAVES)`` of `twotower.features.ReleaseOrder`, zero where unknown.
         """

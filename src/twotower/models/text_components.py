@@ -11,7 +11,7 @@ from twotower.types import FloatArray
 class TextComponents(nn.Module):
     """Centred, scaled to length 1, and turned to the directions of greatest variance.
 
-    Vectors of one catalogue's titles have much in common, which says nothing: centred, they
+    Vectors of one catalogue's titles have much in common, which tells no item apart: centred, they
     spread. No text (a zero vector) stays no text.
     """
 

@@ -27,7 +27,7 @@ _BLOCK: Final = 512
 
 
 class ColdItemModel(Protocol):
-    """A module that can be told how high items without a training event score."""
+    """A module whose scores of items without a training event can be scaled."""
 
     trained: BoolArray
     """``(num_items,)`` whether training has an event of the item."""

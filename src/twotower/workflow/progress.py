@@ -30,11 +30,11 @@ class Reporter(Protocol):
         ...
 
     def counting(self, label: str, total: int) -> Callable[[int], None]:
-        """A callback that is told how many more are done."""
+        """A callback with the number that were done since its last call."""
         ...
 
     def reading(self) -> Callable[[int, int], None]:
-        """A callback that is told the bytes read so far, and in all."""
+        """A callback with the bytes read so far, and in all."""
         ...
 
 

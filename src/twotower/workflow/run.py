@@ -247,20 +247,22 @@ def _prepared_with(dataset: Dataset, said: Declaration) -> bool:
     """
     recorded = dict(dataset.summary["settings"])
     wanted = said.prepare.model_dump(mode="json")
-    told = dataset.summary.get("declaration", {})
+    declared = dataset.summary.get("declaration", {})
     for word in set(wanted) - said.prepare.model_fields_set:
-        if word in told.get("prepare", {}):
+        if word in declared.get("prepare", {}):
             recorded[word] = wanted[word]
     if wanted["split"] is None:
         recorded["split"] = None
     asked = said.model_dump(mode="json", by_alias=True, exclude_unset=True)
     besides = {word: of for word, of in asked.items() if word != "prepare"}
-    return recorded == wanted and _within(besides, told)
+    return recorded == wanted and _within(besides, declared)
 
 
-def _within(asked: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    """Whether everything that is asked was told, with the same values."""
+def _within(asked: Mapping[str, Any], declared: Mapping[str, Any]) -> bool:
+    """Whether everything that is asked was recorded, with the same values."""
     return all(
-        _within(value, told.get(word) or {}) if isinstance(value, dict) else told.get(word) == value
+        _within(value, declared.get(word) or {})
+        if isinstance(value, dict)
+        else declared.get(word) == value
         for word, value in asked.items()
     )
