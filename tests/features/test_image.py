@@ -152,7 +152,7 @@ def test_a_folder_without_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match=r"is not the folder of a CLIP model: it has no model\.safetensors; "
-        r"give one that transformers' save_pretrained wrote$",
+        r"give a folder that transformers' save_pretrained wrote$",
     ):
         CLIP(tmp_path)
 
