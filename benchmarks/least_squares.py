@@ -78,7 +78,7 @@ def main() -> None:
         lend = None
         if smooth is not None and settings.smoothing is not None:
             lend = partial(smooth, settings.smoothing)
-        return ALS.fit(dataset.train, len(dataset.items), settings.factors, lend=lend)
+        return ALS.fit(dataset.train, len(dataset.items), settings.factors, smooth=lend)
 
     bought = len(np.unique(dataset.train.items))
     for baseline in ("item-knn", "ease") if bought <= EASE_ITEMS else ("item-knn",):

@@ -72,7 +72,7 @@ def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
     waves = ReleaseOrder.fit(released, events > 0).waves(released)
     for name, (config, lending) in LEAST_SQUARES.items():
         lend = lending and partial(lending.smoothed, text=text, release=waves, events=events)
-        yield name, ALS.fit(train, size, config, lend=lend)
+        yield name, ALS.fit(train, size, config, smooth=lend)
 
 
 def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:
