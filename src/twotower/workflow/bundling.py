@@ -198,7 +198,7 @@ def bundle_model(
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
-    elif blend and trained.variant.model.has_towers and (dataset.split == Part.VALIDATION).any():
+    elif blend and (dataset.split == Part.VALIDATION).any():
         second = fitted_blend(trained, dataset, reporter)
     if refit:
         folder = refit_folder(model)
