@@ -33,6 +33,8 @@ WAITS = (
     else {"TWOTOWER_TIMEOUT_S": "8", "TWOTOWER_STATE_TIMEOUT_S": "1.5", "TWOTOWER_DRAIN_S": "5"}
 )
 TIMEOUT_S = float(WAITS.get("TWOTOWER_TIMEOUT_S", 10))
+PATIENCE_S = 180
+"""What the service may take to start, or to see that the database is back, on a busy machine."""
 DRAIN_S = float(WAITS.get("TWOTOWER_DRAIN_S", 10))
 READ = "/v1/users/user-03/recommendations"
 
@@ -55,7 +57,7 @@ class Running:
                  *map(str, arguments)],
                 stderr=out, env={**os.environ, **WAITS},
             )  # fmt: skip
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not (found := re.search(r'"listening".*"port": (\d+)', log.read_text())):
             assert self.process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -115,11 +117,11 @@ def timed(call: Callable[[], httpx.Response]) -> tuple[int, float]:
     return status, time.monotonic() - began
 
 
-def until(true: Callable[[], bool], seconds: float = 30) -> bool:
+def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
+    while not (found := true()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return true()
+    return found
 
 
 @contextlib.contextmanager

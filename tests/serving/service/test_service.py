@@ -58,11 +58,15 @@ def gone(*_: object) -> None:
     raise StateUnavailableError("gone")
 
 
-def until(true: Callable[[], bool], seconds: float = 20) -> bool:
+PATIENCE_S = 60
+"""On a machine that is slow and busy."""
+
+
+def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
     deadline = time.monotonic() + seconds
-    while not true() and time.monotonic() < deadline:
+    while not (found := true()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return true()
+    return found
 
 
 def answers(service: Service) -> list[Any]:

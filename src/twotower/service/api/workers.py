@@ -165,8 +165,15 @@ class Supervisor(Multiprocess):
                     worker.process.join()
                     self._killed += 1
 
+    def init_processes(self) -> None:
+        """Start all workers."""
+        for _ in range(self.processes_num):
+            worker = Worker(self.config, self.sockets)
+            worker.start()
+            self.processes.append(worker)
+
     def _start(self, place: int) -> None:
-        worker = Process(self.config, self.sockets)
+        worker = Worker(self.config, self.sockets)
         try:
             worker.start()
         except OSError as error:  # the machine has no room for it at the moment
@@ -179,14 +186,15 @@ class Supervisor(Multiprocess):
     def _ping(self, worker: Process) -> None:
         pid, now = worker.pid, time.monotonic()
         assert pid is not None
-        while worker.parent_conn.poll():  # late answers to earlier pings
-            worker.parent_conn.recv()
+        late = []  # answers to earlier pings: on a busy machine all of them may be
+        while worker.parent_conn.poll():
+            late.append(worker.parent_conn.recv())
         if pid not in self._ready:
-            if worker.is_ready(timeout=0.1):
+            if any(late) or worker.is_ready(timeout=0.1):
                 self._ready[pid] = self._answered[pid] = now
                 self._failed_starts = 0
                 logger.info("a process answers", extra={"fields": {"process": pid}})
-        elif worker.ping(timeout=1):
+        elif late or worker.ping(timeout=1):
             self._answered[pid] = now
         elif now - self._answered[pid] > _HUNG_S:
             logger.error("a process hangs and is killed", extra={"fields": {"process": pid}})
@@ -225,6 +233,20 @@ class Supervisor(Multiprocess):
         if failure is not None:
             fields["why"] = failure
         logger.error("a process ended and is replaced", extra={"fields": fields})
+
+
+class Worker(Process):
+    """uvicorn's worker process.
+
+    uvicorn makes its server when it is first asked for, by the thread that answers pings or by the
+    one that runs it. Where both ask at once there are two, and pings tell for ever that the one
+    that never runs has not started.
+    """
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Run in the new process."""
+        self._server = uvicorn.Server(self.config)
+        super().target(sockets)
 
 
 def report_failure(folder: Path, error: Exception) -> None:

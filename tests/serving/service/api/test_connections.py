@@ -70,7 +70,7 @@ def problem(answer: bytes) -> tuple[int, str]:
 
 
 def status(port: int, path: str = PATH, **more) -> int:
-    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5, **more).status_code
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30, **more).status_code
 
 
 def send_without_end(connection: socket.socket, part: bytes, most: int = 4_000_000) -> int:
@@ -151,7 +151,7 @@ def test_a_slow_header_and_a_silent_client_are_closed(listening) -> None:
         began = time.monotonic()
         slow.sendall(b"GET /health HTTP/1.1\r\nX-Slow: ")
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() < began + 5:  # a byte now and then does not help
+            while time.monotonic() < began + 30:  # a byte now and then does not help
                 slow.sendall(b"a")
                 slow.settimeout(0.1)
                 with contextlib.suppress(TimeoutError):
@@ -159,7 +159,7 @@ def test_a_slow_header_and_a_silent_client_are_closed(listening) -> None:
                     break
         assert problem(answer) == (408, "no headers within 0.5 s")
         assert everything(silent) == b""
-        assert time.monotonic() < began + 4
+        assert time.monotonic() < began + 8  # not the default of 10 s
 
 
 def test_a_body_that_does_not_come_is_the_clients_fault(listening) -> None:
@@ -178,7 +178,7 @@ def test_a_client_that_hangs_up_in_its_body_is_no_failure(listening, caplog, kin
                 b"POST /v1/recommendations HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n"
                 b"Content-Type: " + kind.encode() + b"\r\n\r\n{"
             )
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while '",status="499"} 1.0' not in (
             counted := httpx.get(f"http://127.0.0.1:{port}/metrics").text
         ):
@@ -229,7 +229,7 @@ def test_an_answer_that_is_not_read_is_given_up(listening) -> None:
         with contextlib.suppress(TimeoutError, ConnectionError):
             for _ in range(1000):
                 connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: here\r\n\r\n")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while listening.server.server_state.connections:  # though this side reads nothing
             assert time.monotonic() < deadline
             time.sleep(0.02)
