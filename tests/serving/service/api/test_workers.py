@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import pytest
 from twotower.bundle import save_bundle
 from twotower.errors import ArtefactError, InputError
 from twotower.service import service as service_module
+from twotower.service.api import read_your_writes
 from twotower.service.api.limits import share_of_one
 from twotower.service.api.read_your_writes import ReadYourWrites
 from twotower.service.api.workers import Supervisor, reserve, run_workers
@@ -291,6 +293,9 @@ class Behind:
         self.state_answers = True
         self.error = error
         self.reads = 0
+        self.syncing = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
         self.store = SimpleNamespace(
             is_local=is_local,
             file_watch=SimpleNamespace(version=self.version) if is_local else None,
@@ -312,15 +317,16 @@ class Behind:
     def catch_up(self) -> None:
         self.syncs += 1
         written = self.written
-        time.sleep(0.05)
+        self.syncing.set()
+        self.may_go_on.wait()
         if self.error is not None:
             self.state_answers = False
             raise self.error
         self.taken_over = written
 
 
-def ask(service: Behind, *paths: str, during: float = 0.0) -> list[int]:
-    """What each request found taken over; another write comes ``during`` the first sync."""
+def ask(service: Behind, *paths: str, late: bool = False) -> list[int]:
+    """What each request found taken over; one comes ``late``, after a write during the sync."""
     found: list[int] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -332,15 +338,22 @@ def ask(service: Behind, *paths: str, during: float = 0.0) -> list[int]:
 
     async def run() -> None:
         tasks = [asyncio.create_task(middleware(one, None, send)) for one in scopes]
-        if during:
-            await asyncio.sleep(during)
+        if late:
+            service.may_go_on.clear()
+            await asyncio.to_thread(service.syncing.wait)
             service.written += 1
-            await middleware({"type": "http", "path": "/v1/late"}, None, send)
+            tasks.append(
+                asyncio.create_task(middleware({"type": "http", "path": "/v1/late"}, None, send))
+            )
+            await asyncio.sleep(0)  # it waits for the sync that is under way
+            service.may_go_on.set()
         await asyncio.gather(*tasks)
 
     middleware: Any = ReadYourWrites(app, SimpleNamespace(service=service))  # type: ignore[arg-type]
     scopes = [{"type": "http", "path": path} for path in paths]
-    asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patch:  # however slow the machine is
+        patch.setattr(read_your_writes, "SYNC_S", PATIENCE_S)
+        asyncio.run(run())
     return found
 
 
@@ -370,7 +383,7 @@ def test_without_the_database_answers_come_from_memory(is_local) -> None:
 def test_a_sync_that_began_before_a_write_does_not_count() -> None:
     service = Behind()
     service.written = 1
-    assert sorted(ask(service, "/v1/search", during=0.03)) == [1, 2]
+    assert sorted(ask(service, "/v1/search", late=True)) == [1, 2]
     assert service.syncs == 2
 
 
