@@ -1,12 +1,15 @@
 """Declared columns of a row as one vector."""
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from twotower.features.declared_columns import ColumnEncoders, Encoded
 
-INPUTS = ("codes", "weights", "dense")
+INPUTS: Final = ("codes", "weights", "dense")
 """Names of what it reads, in order, as the towers' graphs have them."""
+_INIT_STD: Final = 0.05
 
 
 class ColumnVectors(nn.Module):
@@ -18,9 +21,11 @@ class ColumnVectors(nn.Module):
     def __init__(self, encoders: ColumnEncoders, like: Encoded, dim: int) -> None:
         super().__init__()
         self.table = nn.Embedding(encoders.rows, dim, padding_idx=0)
-        with torch.no_grad():
-            self.table.weight.mul_(0.05)
         self.dense = nn.Linear(like.dense.shape[1], dim)
+        with torch.no_grad():  # small, so that what is learned outweighs it
+            self.table.weight.mul_(_INIT_STD)
+            nn.init.normal_(self.dense.weight, std=_INIT_STD)
+            nn.init.zeros_(self.dense.bias)
 
     def forward(self, codes: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
         """``(B, S)`` codes and weights and ``(B, D)`` numbers to ``(B, dim)``."""

@@ -54,6 +54,9 @@ from twotower.types import Array, BoolArray, FloatArray
 logger = logging.getLogger(__name__)
 
 _ENCODE_ROWS = 1024
+_HIDDEN_USERS: Final = 0.1
+"""Share of sequences in training whose user's columns are hidden, so that missing ones are
+learned."""
 _PROJECTION_USERS = 20_000
 FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Weights of the least-squares part that are tried first."""
@@ -324,6 +327,7 @@ class SequenceTower(RetrievalModule):
         """The columns of the user of each of ``S`` histories, whom its examples name."""
         users = batch.users.new_zeros(len(batch.histories))
         users[batch.positions // batch.histories.shape[1]] = batch.users + 1
+        users = hide_ids(users, _HIDDEN_USERS, self.training)
         return self._columns(self.user_tower, self._user_inputs, users)
 
     def embed_items(self, rows: Tensor) -> Tensor:
