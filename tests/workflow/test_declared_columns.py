@@ -1,11 +1,14 @@
 """From `dataset.toml` to a served bundle with declared columns."""
 
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from starlette.testclient import TestClient
 
 from twotower.bundle import load_bundle
 from twotower.data import Dataset, Queries
@@ -14,6 +17,9 @@ from twotower.errors import InputError
 from twotower.inference import Pipeline
 from twotower.inference.filters import Filters
 from twotower.inference.item_encoder import catalogue_rows
+from twotower.service.api.app import create_app
+from twotower.service.api.auth import Scope, new_key
+from twotower.service.settings import ServeSettings
 from twotower.training.fit import Trained, fit
 from twotower.workflow.bundling import bundle_contents, write_bundle
 
@@ -96,22 +102,36 @@ def trained(dataset: Dataset, small_variants: Any) -> Trained:
     small = small_variants["v9"]
     variant = small.vary(
         model=small.model.vary(columns="all", hidden_histories=0.5, index_dim=None),
-        training=small.training.vary(epochs=150, least_steps=0, batch_size=16),
+        training=small.training.vary(epochs=60, least_steps=0, batch_size=16),
     )
     rng = np.random.default_rng(1)
     text = rng.normal(size=(len(dataset.items), 384)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    return fit(variant, dataset, validate=lambda _: 0.0, text=text)
+    rising = count()
+    return fit(variant, dataset, validate=lambda _: float(next(rising)), text=text)
 
 
 @pytest.fixture(scope="module")
-def pipeline(
-    trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
-) -> Pipeline:
+def bundle(trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     write_bundle(folder, bundle_contents("v10", trained, dataset), trained)
     assert load_bundle(folder).contents.declared is not None
-    return Pipeline.load(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(bundle: Path) -> Pipeline:
+    return Pipeline.load(bundle)
+
+
+@pytest.fixture
+def start(bundle: Path, tmp_path: Path) -> Callable[[], TestClient]:
+    """Starts the service over one database."""
+    key, line = new_key("boss", Scope.ADMIN)
+    (tmp_path / "keys").write_text(line + "\n")
+    state = f"sqlite:///{tmp_path / 'state.db'}"
+    settings = ServeSettings(bundle=bundle, state_url=state, keys_file=tmp_path / "keys", poll_s=60)
+    return lambda: TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"})
 
 
 def test_a_data_set_carries_its_declared_columns(dataset: Dataset, tmp_path: Path) -> None:
@@ -243,3 +263,66 @@ def test_only_training_rows_are_fitted_on(folder: Path, dataset: Dataset) -> Non
         read_columns(held).item_encoders.to_json() == read_columns(changed).item_encoders.to_json()
     )
     assert before.item_encoders.to_json() != read_columns(held).item_encoders.to_json()
+
+
+def test_an_item_with_declared_columns_is_added_filtered_and_out_of_stock(start: Any) -> None:
+    item = {
+        "item_id": "new", "title": "thing new", "price": 7.5, "brand": "green",
+        "tags": ["t1", "rare"], "launched": "2024-02-01", "in_stock": True,
+    }  # fmt: skip
+    body = {"attributes": {"country": "FR"}, "k": 30, "filters": {"where": {"tags": "rare"}}}
+    with start() as client:
+        assert client.post("/v1/items", json=item).status_code == 201
+        refused = client.post("/v1/items", json={**item, "item_id": "other", "colour": "red"})
+        assert refused.status_code == 422
+        assert refused.json()["detail"] == "unknown field 'colour'"
+        wrong = client.post("/v1/items", json={**item, "item_id": "other", "brand": 3})
+        assert wrong.json()["detail"] == "brand is a category, got 3"
+        found = client.post("/v1/recommendations", json=body).json()
+        assert [one["item_id"] for one in found["items"]] == ["new"]
+    with start() as client:  # the database keeps it
+        shown = client.get("/v1/items/new").json()
+        assert shown["columns"]["brand"] == "green"
+        assert shown["columns"]["price"] == 7.5
+        assert shown["columns"]["launched"] == 1706745600000
+        again = client.post("/v1/recommendations", json=body).json()
+        assert again == found
+        changed = {name: value for name, value in item.items() if name != "item_id"}
+        put = client.put("/v1/items/new", json={**changed, "in_stock": False})
+        assert put.json()["available"] is False
+        assert client.post("/v1/recommendations", json=body).json()["items"] == []
+        # An item of the bundle that came without stock can be had again.
+        everything = {"user_id": "u0", "k": 30}
+        ids = [
+            x["item_id"]
+            for x in client.post("/v1/recommendations", json=everything).json()["items"]
+        ]
+        assert "i4" not in ids
+        assert client.put("/v1/items/i4/availability", json={"available": True}).status_code == 200
+        ids = [
+            x["item_id"]
+            for x in client.post("/v1/recommendations", json=everything).json()["items"]
+        ]
+        assert "i4" in ids
+        unknown = client.post(
+            "/v1/recommendations", json={**body, "filters": {"where": {"size": "L"}}}
+        )
+        assert unknown.status_code == 422
+        assert unknown.json()["detail"] == "unknown column 'size' in filters"
+
+
+def test_attributes_of_a_user_are_kept_and_used(start: Any) -> None:
+    with start() as client:
+        before = client.get("/v1/users/visitor/recommendations").json()
+        assert before["source"] == "popular"
+        refused = client.put("/v1/users/visitor", json={"attributes": {"countri": "FR"}})
+        assert refused.json()["detail"] == "unknown field 'countri'"
+        attributes = {"country": "FR", "age": 30}
+        written = client.put("/v1/users/visitor", json={"attributes": attributes})
+        assert written.json() == {"user_id": "visitor", "attributes": attributes}
+        stored = client.get("/v1/users/visitor/recommendations").json()
+        assert (stored["source"], stored["user"]) == ("model", "new")
+        given = client.post("/v1/recommendations", json={"attributes": attributes}).json()
+        assert stored["items"] == given["items"]
+    with start() as client:
+        assert client.get("/v1/users/visitor/recommendations").json() == stored

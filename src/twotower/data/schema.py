@@ -121,6 +121,8 @@ def value_of_request(name: str, value: Any, column: Column) -> Any:
     """
     if value is None:
         return None
+    if "\0" in str(value):
+        raise InputError(f"{name} holds a NUL", "leave it out")
     kinds: dict[str, Any] = {
         "number": (int, float), "flag": bool, "date": (int, float, str), "list": list,
         "embedding": list,

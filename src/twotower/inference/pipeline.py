@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Final, Self, Unpack
 
 import numpy as np
@@ -20,7 +21,7 @@ from twotower.features import TextEncoder
 from twotower.features.declared_columns import Encoded
 from twotower.index import ItemIndex
 from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_for, recommendations
-from twotower.inference.filters import ANY, Filters, check_categories
+from twotower.inference.filters import ANY, Filters, categories_of, check_categories
 from twotower.inference.item_encoder import ItemEncoder, text_vectors
 from twotower.inference.item_table import ItemTable
 from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
@@ -332,9 +333,33 @@ class Pipeline:
         """
         return checked(attributes, self._schema.users, "users")
 
-    def checked_columns(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        """Declared columns of an item as a request names them; errors as `checked_attributes`."""
-        return checked(columns, self._schema.items, "items")
+    def known_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of stored attributes that the schema declares, where they are of its kinds."""
+        columns, known = self._schema.users, {}
+        for name, value in attributes.items():
+            with suppress(InputError):  # stored under another bundle's schema
+                known |= checked({name: value}, columns, "users")
+        return known
+
+    def checked_columns(
+        self, columns: Mapping[str, Any], described: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Declared columns of an item as a request names them; errors as `checked_attributes`.
+
+        Parameters
+        ----------
+        described
+            Fields of every item, such as title and price: those that are declared too are taken.
+        """
+        declared = self._schema.items
+        both = {
+            name: list(categories_of(value))
+            if declared[name].kind == "list" and isinstance(value, str)
+            else value
+            for name, value in described.items()
+            if name in declared
+        }
+        return checked({**both, **columns}, declared, "items")
 
     @property
     def _schema(self) -> Schema:
