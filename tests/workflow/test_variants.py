@@ -83,6 +83,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "model.index_dim": (32, None),
         "model.start_from_factors": (False, True),
         "model.choose_factors": (False, True),
+        "model.columns": ("none", "chosen"),
         "negatives.sampled.count": (2048, 1024),
         "training.epochs": (10, 100),
         "training.least_steps": (600, 0),

@@ -6,6 +6,7 @@ from functools import cached_property
 import polars as pl
 
 from twotower.bundle.blend import Blend
+from twotower.bundle.declared import DeclaredColumns
 from twotower.bundle.manifest import ModelInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
@@ -52,6 +53,8 @@ class BundleContents:
         The second stage, or None.
     new_items
         What encodes items and texts that training never saw, or None.
+    declared
+        Declared columns of items and users, or None.
     index_choice
         What was measured to choose the index, or None where it was given.
     """
@@ -70,6 +73,7 @@ class BundleContents:
     reranker: RerankVectors | Blend | None = None
     new_items: NewItems | None = None
     index_choice: IndexChoice | None = None
+    declared: DeclaredColumns | None = None
 
     def __post_init__(self) -> None:
         missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)
@@ -100,6 +104,8 @@ class BundleContents:
                     f"{name} must have {expected} rows for {users} users and {items} items, "
                     f"got {got}"
                 )
+        if self.declared is not None:
+            self.declared.check(users, items)
         dim = self.item_vectors.shape[1]
         if self.index.dim != dim:
             raise InputError(f"index must have the item vectors' dim {dim}, got {self.index.dim}")

@@ -24,6 +24,7 @@ from twotower.bundle.checked import (
 )
 from twotower.bundle.comparison_models import ComparisonModel, from_arrays, to_arrays
 from twotower.bundle.contents import BundleContents
+from twotower.bundle.declared import load_declared, save_declared
 from twotower.bundle.manifest import Manifest, verify, write_manifest
 from twotower.bundle.new_item_files import load_new_items, save_new_items
 from twotower.bundle.reranker import RerankVectors
@@ -158,6 +159,8 @@ def save_bundle(
             save_arrays(temporary / RERANKER, vars(contents.reranker))
         if contents.new_items is not None:
             save_new_items(temporary, contents.new_items)
+        if contents.declared is not None:
+            save_declared(temporary, contents.declared)
         if comparison_models:
             save_arrays(temporary / COMPARISON_MODELS, to_arrays(comparison_models))
         return write_manifest(temporary, contents.info, contents.item_vectors.shape[1])
@@ -221,6 +224,7 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
             index_choice=load_choice(folder),
             reranker=_load_reranker(folder, manifest, catalogue.height, pause),
             new_items=load_new_items(folder, manifest, pause),
+            declared=load_declared(folder, manifest, pause),
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error

@@ -42,6 +42,14 @@ def ablate(
         bool,
         typer.Option("--keep", help="Keep the results file's figures of models not named here."),
     ] = False,
+    columns: Annotated[
+        bool,
+        typer.Option(
+            "--columns",
+            help="Leave each declared column of a prepared data set out in turn, instead of the "
+            "grid.",
+        ),
+    ] = False,
 ) -> None:
     """Train a grid of variants and seeds, and compare them. Run again, it resumes.
 
@@ -59,6 +67,9 @@ def ablate(
     from twotower.study.tracking import check_tracking, track_models
     from twotower.workflow.datasets import find_dataset
 
+    if columns:
+        _ablate_columns(dataset, out, variants, seeds, text_encoder, json_file)
+        return
     started = datetime.now(UTC)
     if track:
         check_tracking()
@@ -105,6 +116,43 @@ def ablate(
             highlight=False,
         )
         raise typer.Exit(1)
+
+
+def _ablate_columns(
+    dataset: str,
+    out: Path,
+    variants: Sequence[str] | None,
+    seeds: int,
+    text_encoder: str,
+    json_file: Path | None,
+) -> None:
+    from twotower.console import differences_table, reporting, results_table
+    from twotower.data import Dataset
+    from twotower.evaluation.protocols import FULL
+    from twotower.evaluation.provenance import collect_meta
+    from twotower.evaluation.results import write_results
+    from twotower.study.columns import METRICS, NEW_USERS, ColumnStudy, ablate_columns
+    from twotower.workflow.models import named_variant
+    from twotower.workflow.variants import DEFAULT_MODEL
+
+    if variants and len(variants) > 1:
+        raise InputError("--columns is of one model", "name one --variant, or none")
+    started, path = datetime.now(UTC), json_file or out / "results.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(study: ColumnStudy) -> None:
+        write_results(path, collect_meta(started), study.rows, differences=study.differences)
+
+    variant = named_variant(variants[0] if variants else DEFAULT_MODEL, text_encoder)
+    with reporting(console) as reporter:
+        found = ablate_columns(
+            Dataset.load(Path(dataset)), out, variant, seeds=seeds, reporter=reporter,
+            measured=write,
+        )  # fmt: skip
+    for protocol in (FULL, NEW_USERS):
+        console.print(results_table(found.rows, protocol))
+        console.print(differences_table(found.differences, protocol, METRICS[-1]))
+    console.print(f"results: {path}", highlight=False, soft_wrap=True)
 
 
 def _seeds(options: Sequence[str], default: int) -> dict[str, int]:

@@ -19,6 +19,7 @@ from twotower.data.fingerprint import value_fingerprint
 from twotower.data.folders import kind_of, why_not
 from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
+from twotower.data.schema import Schema
 from twotower.errors import ArtefactError, InputError
 from twotower.types import Array
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 """2: the fingerprint is over values. In 1, which is still read, it was over polars' JSON."""
+
+
+_ITEM_TABLE = "items.parquet"
 
 
 class Part(IntEnum):
@@ -59,7 +63,11 @@ class Dataset:
         What preparation did: counts read, rejected (by reason), reduced, kept; the settings.
     user_table
         Table of users, row ``u`` of user ``u``, with the columns of its file after ``user_id``;
-        None where there was no such file.
+        None where there was no such file. Declared columns have the types of their kinds.
+    schema
+        Declared columns of items and users.
+    item_table
+        Declared columns of the items, row ``i`` of item ``i``; None without any.
     """
 
     name: str
@@ -70,6 +78,8 @@ class Dataset:
     split: Array
     summary: Mapping[str, Any] = field(default_factory=dict)
     user_table: pl.DataFrame | None = None
+    schema: Schema = field(default_factory=Schema)
+    item_table: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.users), len(self.items), len(self.interactions.items))
@@ -79,6 +89,13 @@ class Dataset:
                 f"user_table must have a row for each of {len(self.users):,} users, "
                 f"got {self.user_table.height:,}"
             )
+        for side, table in (("items", self.item_table), ("users", self.user_table)):
+            declared, count = getattr(self.schema, side), len(getattr(self, side))
+            if declared and (table is None or table.height != count):
+                raise InputError(
+                    f"the schema declares columns of {side}, whose table must have "
+                    f"{count:,} rows, got {'none' if table is None else f'{table.height:,}'}"
+                )
         if expected != got:
             raise InputError(
                 f"users, items and interactions must agree: id maps and log have {expected}, "
@@ -105,6 +122,7 @@ class Dataset:
         columns: "ColumnMapping | Mapping[str, str] | Sequence[str] | None" = None,
         *,
         name: str | None = None,
+        schema: "Schema | Mapping[str, Any] | None" = None,
         settings: "PrepareSettings | Mapping[str, Any] | None" = None,
         options: "ReadOptions | Mapping[str, Any] | None" = None,
     ) -> "Dataset":
@@ -124,6 +142,9 @@ class Dataset:
             found by its usual name. A list names the columns of an array or of rows, in order.
         name
             Name of the data set.
+        schema
+            More columns of items and users, and their kinds:
+            ``{"items": {"brand": "category"}, "users": {"age": "number"}}``.
         settings
             What to keep and how to split: ``{"k_core": 0, "split": "random"}``.
         options
@@ -145,7 +166,7 @@ class Dataset:
         from twotower.data.frames import as_frame
         from twotower.data.prepare import prepare
 
-        values: dict[str, Any] = {"prepare": settings, "read": options}
+        values: dict[str, Any] = {"prepare": settings, "read": options, "schema": schema}
         if isinstance(columns, Sequence) and not isinstance(columns, str):
             interactions = as_frame(interactions, "interactions", columns)
         else:
@@ -210,6 +231,8 @@ class Dataset:
             self.split,
             self.catalogue,
             self.user_table,
+            self.item_table,
+            self.schema.model_dump_json() if self.schema else None,
         )
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
@@ -237,6 +260,8 @@ class Dataset:
         with atomic_folder(folder) as temporary:
             table.write_parquet(temporary / "interactions.parquet")
             self.catalogue.write_parquet(temporary / "catalogue.parquet")
+            if self.item_table is not None:
+                self.item_table.write_parquet(temporary / _ITEM_TABLE)
             users = self.user_table
             if users is None:
                 users = pl.DataFrame({columns.USER_ID: self.users.ids})
@@ -248,6 +273,7 @@ class Dataset:
                 "users": len(self.users),
                 "items": len(self.items),
                 "interactions": len(log.items),
+                "schema": self.schema.model_dump(mode="json", exclude_unset=True),
                 "summary": dict(self.summary),
             }
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
@@ -280,7 +306,9 @@ class Dataset:
             catalogue = pl.read_parquet(folder / "catalogue.parquet")
             user_table = pl.read_parquet(folder / "users.parquet")
             users = user_table[columns.USER_ID]
-        except (OSError, KeyError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
+            schema = Schema.model_validate(manifest.get("schema", {}))
+            item_table = pl.read_parquet(folder / _ITEM_TABLE) if schema.items else None
+        except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise ArtefactError(why_not(folder, "prepared data set", error)) from error
         indptr = np.zeros(len(users) + 1, dtype=np.int64)
         np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=len(users)), out=indptr[1:])
@@ -299,6 +327,8 @@ class Dataset:
             table["part"].to_numpy(),
             manifest["summary"],
             user_table if user_table.width > 1 else None,
+            schema,
+            item_table,
         )
         if version == 1:
             # Trained models record it, so it stays the fingerprint of this data set.

@@ -1,14 +1,16 @@
 """`Declaration`: description of a data set, from ``dataset.toml``, Python or the command line."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from twotower.data.readers.mapping import ColumnMapping
 from twotower.data.readers.options import ReadOptions
+from twotower.data.schema import Schema
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 
@@ -35,6 +37,9 @@ class Declaration(BaseModel):
         The table of users.
     columns
         Which column is which.
+    declared
+        More columns of items and users, and their kinds: the tables ``[schema.items]`` and
+        ``[schema.users]`` of the file.
     read, read_catalogue, read_users
         How the files are read.
     prepare
@@ -49,6 +54,7 @@ class Declaration(BaseModel):
     catalogue: str | None = None
     users: str | None = None
     columns: ColumnMapping = ColumnMapping()
+    declared: Schema = Field(default=Schema(), alias="schema")
     read: ReadOptions = ReadOptions()
     read_catalogue: ReadOptions | None = None
     read_users: ReadOptions | None = None
@@ -78,6 +84,8 @@ class Declaration(BaseModel):
         values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         tables = {name: value for name, value in values.items() if isinstance(value, dict)}
         lines = [_line(name, value) for name, value in values.items() if name not in tables]
+        declared = tables.pop("schema", {})
+        tables |= {f"schema.{side}": _short(columns) for side, columns in declared.items()}
         for name, table in tables.items():
             entries = [_line(key, value) for key, value in table.items() if value is not None]
             if entries:
@@ -119,9 +127,9 @@ def declared(values: Mapping[str, Any], where: str) -> Declaration:
         first = error.errors()[0]
         place = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":
-            kind: Any = Declaration
+            kind: type[BaseModel] = Declaration
             for part in place[:-1]:
-                kind = _model_of(kind, part)
+                kind = _model_of(kind, part) or kind
             known = [field.alias or name for name, field in kind.model_fields.items()]
             table = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
             raise InputError(
@@ -133,22 +141,37 @@ def declared(values: Mapping[str, Any], where: str) -> Declaration:
         raise InputError(f"{where}: {'.'.join(place)}: {problem}{got}") from None
 
 
-def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel]:
-    from typing import get_args
-
-    annotation = next(
+def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model of a field's values; None for a key of such a mapping, such as a column's name."""
+    annotations = (
         field.annotation for key, field in kind.model_fields.items() if name in (key, field.alias)
     )
-    found: type[BaseModel] = next(
-        option
-        for option in (annotation, *get_args(annotation))
-        if isinstance(option, type) and issubclass(option, BaseModel)
+    return next(
+        (
+            option
+            for annotation in annotations
+            for option in (annotation, *get_args(annotation))
+            if isinstance(option, type) and issubclass(option, BaseModel)
+        ),
+        None,
     )
-    return found
 
 
 def _line(name: str, value: Any) -> str | None:
-    return None if value is None else f"{name} = {_toml(value)}"
+    return None if value is None else f"{_key(name)} = {_toml(value)}"
+
+
+def _key(name: str) -> str:
+    """A key of TOML: quoted where it is not plain."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _short(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns whose kind is all that is said of them, by that alone."""
+    return {
+        name: column["kind"] if set(column) == {"kind"} else column
+        for name, column in columns.items()
+    }
 
 
 def _toml(value: Any) -> str:

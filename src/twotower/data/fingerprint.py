@@ -23,6 +23,8 @@ def value_fingerprint(
     split: Array,
     catalogue: pl.DataFrame,
     user_table: pl.DataFrame | None = None,
+    item_table: pl.DataFrame | None = None,
+    schema: str | None = None,
 ) -> str:
     """sha256 over the values of a data set: equal values, equal fingerprint.
 
@@ -46,6 +48,10 @@ def value_fingerprint(
     }
     if user_table is not None:
         parts |= {f"user {name}": _values(user_table[name]) for name in user_table.columns}
+    if item_table is not None:
+        parts |= {f"item {name}": _values(item_table[name]) for name in item_table.columns}
+    if schema is not None:
+        parts["schema"] = iter([schema.encode()])
     for name, blocks in parts.items():
         digest.update(f"{len(name.encode())} {name}\n".encode())
         for block in blocks:

@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twotower.data import columns
 from twotower.data.readers.mapping import Columns
@@ -19,6 +19,13 @@ _SURE: Final = 0.9
 _DATE: Final = re.compile(
     r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|[A-Z][a-z]{2} )"
 )
+_NUMBER: Final = re.compile(r"^\W{0,2}[A-Z]{0,3} ?[+-]?\d[\d.,]*\W{0,2}$")
+_VECTOR: Final = re.compile(r"^\[[-+\d.eE,\s]{20,}\]?$")
+_IMAGE: Final = re.compile(r"\.(jpe?g|png|webp|gif)(\?|$)", re.IGNORECASE)
+_STOCK: Final = re.compile(r"stock|available|buyable", re.IGNORECASE)
+_ID: Final = re.compile(r"(^|_)(id|code|zip|sku|ean|number)(_|$)|[a-z]Id$", re.IGNORECASE)
+_LONG: Final = 40
+"""Characters of a text that is more than a name."""
 _EPOCH: Final = re.compile(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$")
 
 
@@ -82,3 +89,31 @@ def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> 
     fields = [field for field in ("user", "item") if field in missing]
     could = [name for name, texts in values.items() if texts and not any("." in x for x in texts)]
     return dict(zip(fields, could, strict=False)) if len(could) == len(fields) else {}
+
+
+def guessed_columns(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Likely declarations of the columns of a table by name; ids and the like are left out."""
+    guesses = {name: _guessed_column(name, texts) for name, texts in values.items() if texts}
+    return {name: guess for name, guess in guesses.items() if guess is not None}
+
+
+def _guessed_column(name: str, texts: Sequence[str]) -> dict[str, Any] | None:
+    distinct, count = set(texts), len(texts)
+
+    def mostly(fits: Callable[[str], object]) -> bool:
+        return sum(bool(fits(text)) for text in texts) >= _SURE * count
+
+    if len(distinct) <= 2 and distinct <= _FLAGS:
+        return {"kind": "flag", "stock": True} if _STOCK.search(name) else {"kind": "flag"}
+    if mostly(_DATE.match):
+        return {"kind": "date"}
+    if mostly(_IMAGE.search):
+        return {"kind": "image"}
+    if texts[0].startswith("[") or sum("|" in text for text in texts) > count / 2:
+        return {"kind": "embedding" if mostly(_VECTOR.match) else "list"}
+    all_differ = len(distinct) == count and count > _MOST_KINDS
+    if mostly(_NUMBER.match):
+        return None if all_differ and _ID.search(name) else {"kind": "number"}
+    if mostly(lambda text: len(text) > _LONG):
+        return {"kind": "text"}
+    return {"kind": "category"} if len(distinct) <= max(count / 2, _MOST_KINDS) else None

@@ -11,6 +11,7 @@ from twotower.data import columns
 from twotower.data.declaration import Declaration
 from twotower.data.guesses import (
     first_values,
+    guessed_columns,
     guessed_ids,
     guessed_items,
     guessed_kinds,
@@ -22,10 +23,16 @@ from twotower.data.readers.mapping import LOG_FIELDS
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, source_of
 from twotower.data.readers.tables import column_names
+from twotower.data.users import users_column
 from twotower.errors import InputError
 
 _ROWS: Final = 3
 _SHOWN: Final = 40
+_NO_FEATURES: Final = (
+    columns.ITEM_ID, columns.USER_ID, columns.TITLE, columns.DESCRIPTION, columns.IMAGE,
+    columns.AVERAGE_RATING, columns.RATING_COUNT,
+)  # fmt: skip
+"""Columns of a catalogue that no guess names: the text is read, and the last two would leak."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,8 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
             }
         if not found.format:
             described["guesses"] = _guesses(found, described, missing)
+            if not found.declaration.declared:
+                described["schema"] = _guessed_schema(found, described, users)
         return Inspection(described, _toml(found, described, missing, users))
 
 
@@ -126,6 +135,9 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
         )
         kinds = ", ".join(guesses.get("kinds", ()))
         yield f"guesses: {likely or 'none'}" + (f"; kinds of events: {kinds}" if kinds else "")
+    for side, declared in described.get("schema", {}).items():
+        kinds = ", ".join(f"{name} {column['kind']}" for name, column in declared.items())
+        yield f"likely features of {side}: {kinds}"
     if "problem" in described:
         yield f"problem: {described['problem']}"
     yield ""
@@ -234,6 +246,30 @@ def _guesses(
     return guesses
 
 
+def _guessed_schema(
+    found: Located, described: Mapping[str, Any], users: Path | None
+) -> dict[str, dict[str, Any]]:
+    """Likely columns of items and users for ``[schema]``, by side."""
+    schema: dict[str, dict[str, Any]] = {}
+    items = described.get("catalogue", {})
+    if found.catalogue is not None and "read" in items:
+        left_out = {items["read"].get(name) for name in _NO_FEATURES}
+        names = [name for name in items["columns"] if name not in left_out]
+        values = first_values(found.catalogue, names, items["columns"], found.catalogue_options)
+        schema["items"] = guessed_columns(values)
+    if users is not None:
+        options = found.declaration.read_users or ReadOptions()
+        present = described["users"]["columns"]
+        log_user = described["log"]["read"].get(columns.USER_ID, columns.USER_ID)
+        try:
+            key = users_column(users, options, log_user)
+        except InputError:
+            key = present[0]
+        names = [name for name in present if name != key]
+        schema["users"] = guessed_columns(first_values(users, names, present, options))
+    return {side: guesses for side, guesses in schema.items() if guesses}
+
+
 def _toml(
     found: Located, described: Mapping[str, Any], missing: Sequence[str], users: Path | None
 ) -> str:
@@ -266,6 +302,8 @@ def _toml(
         if field != "kinds" and field not in values["columns"]
     }
     values["columns"] |= fields
+    if "schema" in described:
+        values["schema"] = described["schema"]
     text = Declaration.model_validate(values).to_toml().rstrip()
     for field, guess in fields.items():
         line = f'{field} = "{guess}"'

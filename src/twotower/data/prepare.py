@@ -10,6 +10,13 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.attributes import (
+    Place,
+    described_rows,
+    own_vectors,
+    typed_table,
+    unknown_column,
+)
 from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue, with_bare_items
 from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
@@ -31,6 +38,7 @@ from twotower.data.readers import (
 from twotower.data.readers.source import source_of
 from twotower.data.readers.text import likely_encoding
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
+from twotower.data.schema import Schema
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
 from twotower.data.splits import FileOrder, split_parts
@@ -140,6 +148,8 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         order=order,
         present=source.logs[0].found.present,
     )
+    schema = found.declaration.declared
+    check_schema(schema, source, found.users)
     users_key = None
     if found.users is not None:
         of_log = source.logs[0].columns[columns.USER_ID]
@@ -192,6 +202,9 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
             user_table, summary["user_table"] = read_users(
                 found.users, found.declaration.read_users, users_key, user_ids
             )
+            place = Place(found.users, found.declaration.read_users or ReadOptions())
+            typed = typed_table(user_table, schema.users, place)
+            user_table = user_table.with_columns(typed.get_columns())
         dataset = Dataset(
             found.name,
             IdMap(user_ids, "user"),
@@ -201,10 +214,77 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
             parts,
             summary,
             user_table,
+            schema,
+            _item_table(schema, source, found.base, rows[columns.ITEM_ID].to_list()),
         )
         if out is not None:
             dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
     return dataset
+
+
+def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
+    """Refuse declared columns that there are not, or that would tell what is to be predicted.
+
+    Raises
+    ------
+    InputError
+        Naming the first column.
+    """
+    catalogue = source.catalogue
+    if schema.items and catalogue is None:
+        name = next(iter(schema.items))
+        raise InputError(
+            f"the schema declares the column {name!r} of items, but there is no catalogue",
+            'pass one, or say catalogue = "log"',
+        )
+    if schema.users and users is None:
+        name = next(iter(schema.users))
+        raise InputError(
+            f"the schema declares the column {name!r} of users, but there is no table of users",
+            'name it: users = "users.csv"',
+        )
+    if catalogue is None:
+        return
+    of_log = source.logs[0].columns if catalogue.path in {log.path for log in source.logs} else {}
+    canonical = {name: column for column, name in {**of_log, **catalogue.columns}.items()}
+    leaks = {
+        columns.ITEM_ID: "the item's id",
+        columns.USER_ID: "the user of an interaction",
+        columns.RATING: "the rating that an interaction ends in",
+        columns.EVENT: "the kind of an interaction",
+        columns.TIMESTAMP: "the time of an interaction",
+        columns.AVERAGE_RATING: "an average over the interactions to predict",
+        columns.RATING_COUNT: "a count of the interactions to predict",
+    }
+    present = catalogue.found.present
+    for name, column in schema.items.items():
+        if column.file is None and name not in present:
+            raise unknown_column(name, catalogue.path, present)
+        if column.feature and canonical.get(name) in leaks:
+            raise InputError(
+                f"the column {name!r} of {catalogue.path} is {leaks[canonical[name]]}, which no "
+                "feature may tell",
+                "leave it out of the schema, or say feature = false to filter by it",
+            )
+
+
+def _item_table(
+    schema: Schema, source: Source, base: Path, ids: Sequence[str]
+) -> pl.DataFrame | None:
+    """The declared columns of the items, in their order; None without any."""
+    if not schema.items or source.catalogue is None:
+        return None
+    place = Place(source.catalogue.path, source.catalogue.options)
+    of_file = {name: column for name, column in schema.items.items() if column.file is None}
+    key = source.catalogue.columns[columns.ITEM_ID]
+    rows = described_rows(place, key, ids, list(of_file)).rows
+    typed = typed_table(rows, of_file, place)
+    own = [
+        own_vectors(column, base, ids, name)
+        for name, column in schema.items.items()
+        if column.file is not None
+    ]
+    return typed.with_columns(own).select(*schema.items)
 
 
 def _read_summary(

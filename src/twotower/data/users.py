@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 
 from twotower.data import columns
-from twotower.data.readers.mapping import LOG_NAMES, Columns, folded
+from twotower.data.attributes import Place, described_rows
+from twotower.data.readers.mapping import LOG_NAMES, folded
 from twotower.data.readers.options import ReadOptions
-from twotower.data.readers.tables import column_names, read_table
-from twotower.data.readers.values import IdReader
+from twotower.data.readers.tables import column_names
 from twotower.errors import InputError
 
 
@@ -60,36 +60,16 @@ def read_users(
         File, rows read, repeated and without an id, users of the log that are in it, columns.
     """
     options = options or ReadOptions()
-    present = column_names(file, options)
-    key = column
-    others = [name for name in present if name != key and name != columns.USER_ID]
-    # Under names of their own: a column of ids or numbers is typed by its canonical name.
-    found = Columns({columns.USER_ID: key, **{f"of {name}": name for name in others}}, present)
-
-    def tables() -> Any:
-        return read_table(file, found, options)
-
-    reader = IdReader(
-        lambda: (chunk.rows[columns.USER_ID] for chunk in tables()), options.missing_ids
-    )
-    chunks = [
-        chunk.rows.with_columns(reader.text(chunk.rows[columns.USER_ID]).alias(columns.USER_ID))
-        for chunk in tables()
-    ]
-    rows = pl.concat(chunks, how="vertical_relaxed") if chunks else pl.DataFrame()
-    named = rows.select(columns.USER_ID, *(pl.col(f"of {name}").alias(name) for name in others))
-    usable = named.filter(pl.col(columns.USER_ID).is_not_null() & (pl.col(columns.USER_ID) != ""))
-    once = usable.unique(columns.USER_ID, keep="first", maintain_order=True)
-    table = pl.DataFrame({columns.USER_ID: ids}, schema={columns.USER_ID: pl.String}).join(
-        once, columns.USER_ID, how="left", maintain_order="left"
-    )
-    known = int(pl.Series(ids, dtype=pl.String).is_in(once[columns.USER_ID].to_list()).sum())
-    return table, {
+    taken = (column, columns.USER_ID)
+    others = [name for name in column_names(file, options) if name not in taken]
+    found = described_rows(Place(file, options), column, ids, others)
+    users = pl.Series(columns.USER_ID, ids, dtype=pl.String)
+    return pl.DataFrame([users, *found.rows]), {
         "file": file.name,
-        "read": rows.height,
-        "without_id": rows.height - usable.height,
-        "repeated": usable.height - once.height,
-        "of_the_log": known,
-        "missing": len(ids) - known,
+        "read": found.read,
+        "without_id": found.without_id,
+        "repeated": found.repeated,
+        "of_the_log": found.known,
+        "missing": len(ids) - found.known,
         "columns": others,
     }

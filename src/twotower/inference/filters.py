@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Final, Self
+from typing import Annotated, Any, Final, Self, TypeAlias
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from twotower.config import Config
 from twotower.errors import InputError
@@ -16,6 +16,40 @@ from twotower.types import Array, BoolArray, IndexArray
 
 SEPARATOR: Final = "|"
 """Between the categories of an item that has several."""
+
+
+Scalar: TypeAlias = StrictBool | StrictInt | StrictFloat | str
+
+
+class Condition(Config):
+    """What a declared column's value must be; ``"red"`` is short for ``{"is": ["red"]}``.
+
+    Of a list, ``is`` asks for any of its parts and ``not`` for none of them. A missing value does
+    not meet ``is``, ``min`` and ``max``.
+    """
+
+    is_: tuple[Scalar, ...] = Field((), alias="is")
+    """Any of these."""
+    not_: tuple[Scalar, ...] = Field((), alias="not")
+    """None of these."""
+    min: Scalar | None = None
+    """Least number or date."""
+    max: Scalar | None = None
+    """Greatest number or date."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_values(cls, given: Any) -> Any:
+        if isinstance(given, Condition):
+            return given
+        if not isinstance(given, dict):
+            given = {"is": given}
+        return {
+            key: [value] if key in ("is", "not") and not isinstance(value, list | tuple) else value
+            for key, value in given.items()
+        }
 
 
 class Filters(Config):
@@ -36,6 +70,12 @@ class Filters(Config):
     """Most items of one category in an answer; items without a category are not counted."""
     max_per_franchise: int | None = Field(None, ge=1, strict=True)
     """Most items of one franchise, as titles tell: see `franchise`."""
+    where: dict[str, Condition] = Field(default_factory=dict)
+    """Conditions on declared columns, all of which an item meets: ``{"brand": "Lumen",
+    "tags": {"is": ["sale", "bio"], "not": "premium"}, "launch_date": {"min": "2025-01-01"}}``."""
+    max_per: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(default_factory=dict)
+    """Most items of one value of a declared category or list: ``{"brand": 2}``. Items without a
+    value are not counted."""
 
     @model_validator(mode="after")
     def _prices_are_in_order(self) -> Self:
@@ -47,12 +87,13 @@ class Filters(Config):
     @property
     def has_caps(self) -> bool:
         """Whether the number of items per group is limited."""
-        return self.max_per_category is not None or self.max_per_franchise is not None
+        own = self.max_per_category is not None or self.max_per_franchise is not None
+        return own or bool(self.max_per)
 
     @property
     def narrows(self) -> bool:
         """Whether items are left out for what they are."""
-        return bool(self.categories or self.not_categories) or not (
+        return bool(self.categories or self.not_categories or self.where) or not (
             self.min_price is None and self.max_price is None
         )
 

@@ -1,10 +1,10 @@
 """Item encoder: vectors of items added after training, by the item tower in onnxruntime."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
@@ -13,12 +13,13 @@ from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.new_items import NewItems
 from twotower.data import columns
+from twotower.data.schema import rows_of_requests
 from twotower.errors import InputError
 from twotower.factors.text_smoothing import Nearness
-from twotower.features import TextEncoder, item_texts, releases
+from twotower.features import HashingText, TextEncoder, item_texts, releases
 from twotower.features.release import NEWEST
 from twotower.inference.user_tower import open_session
-from twotower.types import BoolArray, FloatArray
+from twotower.types import Array, BoolArray, FloatArray
 
 logger = logging.getLogger(__name__)
 _FILE: Final = "the bundle's item_tower.onnx"
@@ -114,13 +115,23 @@ class ItemEncoder:
         """Whether the texts of items are searched, so that those of new ones are kept."""
         return self._new.text is not None
 
+    def column_texts(self, name: str, texts: Sequence[str]) -> FloatArray:
+        """Vectors of texts in declared columns."""
+        return text_vectors(self.text_encoder, name, texts)
+
     def texts(self, rows: pl.DataFrame) -> FloatArray | None:
         """``(rows, t)`` text vectors; None where no text is read."""
         if self.text_encoder is None:
             return None
         return self.text_encoder.encode(item_texts(rows, self._new.text_fields))
 
-    def encode(self, rows: pl.DataFrame, text: FloatArray | None, added: int = 0) -> EncodedItems:
+    def encode(
+        self,
+        rows: pl.DataFrame,
+        text: FloatArray | None,
+        added: int = 0,
+        columns: Sequence[Mapping[str, Any]] | None = None,
+    ) -> EncodedItems:
         """Encode items.
 
         Parameters
@@ -132,17 +143,10 @@ class ItemEncoder:
             Their `texts`.
         added
             Items that were added before; see `ListBars.scales`.
+        columns
+            Their declared columns, checked before; what is left out is missing.
         """
-        new, count = self._new, rows.height
-        feed = {
-            "item": np.tile(new.unknown_id, (count, 1)),
-            "features": new.features.transform_new(rows),
-            "release": new.releases.waves(releases(rows, unknown=NEWEST)),
-        }
-        if text is not None:
-            feed["text"] = text
-        if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
-            feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
+        new, feed = self._new, self.feed(rows, text, columns)
         with reading(_FILE, "cannot be run"):
             towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
         history = towers if new.history_is_vector else None
@@ -156,6 +160,29 @@ class ItemEncoder:
             history=history,
             text=text if self.keeps_text else None,
         )
+
+    def feed(
+        self,
+        rows: pl.DataFrame,
+        text: FloatArray | None,
+        columns: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, Array]:
+        """What the item tower reads; parameters as of `encode`."""
+        new, count = self._new, rows.height
+        feed: dict[str, Array] = {
+            "item": np.tile(new.unknown_id, (count, 1)),
+            "features": new.features.transform_new(rows),
+            "release": new.releases.waves(releases(rows, unknown=NEWEST)),
+        }
+        if text is not None:
+            feed["text"] = text
+        if "image" in self._inputs:  # zeros stand for no image, which the tower has learned
+            feed["image"] = np.zeros((count, self._inputs["image"]), dtype=np.float32)
+        declared = self._contents.declared
+        if "codes" in self._inputs and declared is not None:
+            table = rows_of_requests(columns or [{}] * count, declared.schema.items)
+            feed |= declared.item_encoders.encode(table, self.column_texts)._asdict()
+        return {name: feed[name] for name in (*self._inputs, "release") if name in feed}
 
     def _vectors(
         self, towers: FloatArray, text: FloatArray | None, release: FloatArray
@@ -196,6 +223,24 @@ class ItemEncoder:
         factors = self._contents.factors
         assert factors is not None, "a bundle with a fold-in holds factors"
         return np.any(factors != 0, axis=1)  # type: ignore[no-any-return]
+
+
+def text_vectors(encoder: TextEncoder | None, name: str, texts: Sequence[str]) -> FloatArray:
+    """Vectors by a bundle's text encoder, or by one that needs no weights.
+
+    Raises
+    ------
+    InputError
+        Where the bundle lacks the encoder of that name.
+    """
+    if name == "hashing":
+        return HashingText().encode(texts)
+    if encoder is None or isinstance(encoder, HashingText):
+        raise InputError(
+            f"the bundle lacks the text encoder {name!r} of a declared column",
+            'train with that text encoder, or say encoder = "hashing" in the schema',
+        )
+    return encoder.encode(texts)
 
 
 def catalogue_rows(described: Sequence[dict[str, object]]) -> pl.DataFrame:

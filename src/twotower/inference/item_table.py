@@ -11,9 +11,11 @@ import numpy as np
 from twotower.bundle.append_only import GrowingRows
 from twotower.bundle.contents import BundleContents
 from twotower.data import columns
+from twotower.data.schema import Schema
 from twotower.errors import InputError
 from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import Filters, FranchiseCodes, passing
+from twotower.inference.item_columns import Described, ItemColumns
 from twotower.inference.item_encoder import EncodedItems
 from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
@@ -28,12 +30,15 @@ class Descriptions:
         Text, or None where unknown.
     prices
         NaN where unknown.
+    columns
+        Declared columns of each, or nothing where none are.
     """
 
     ids: Sequence[str]
     titles: Sequence[str | None]
     categories: Sequence[str | None]
     prices: Sequence[float]
+    columns: Sequence[Described] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class ItemTable:
         How many times items were added to the table, or replaced.
     series
         Gives titles the numbers of their franchises.
+    columns
+        Declared columns, for filters.
     """
 
     contents: BundleContents
@@ -98,6 +105,7 @@ class ItemTable:
     stamps: OffsetArray
     changes: int
     series: FranchiseCodes
+    columns: ItemColumns
 
     @classmethod
     def of(cls, contents: BundleContents, room: bool = False) -> Self:
@@ -126,6 +134,12 @@ class ItemTable:
                 history_table=None if history is None else history.rows,
                 new_items=new and replace(new, text=None if text is None else text.rows),
             )
+        declared, free = contents.declared, np.ones(catalogue.height, dtype=np.bool_)
+        item_columns = ItemColumns(Schema(), {})
+        if declared is not None:
+            item_columns = ItemColumns.of(declared.schema, declared.items)
+            in_stock = item_columns.in_stock()
+            free = free if in_stock is None else in_stock
         return cls(
             contents,
             GrowingRows.of(_objects(contents.items.ids)),
@@ -139,13 +153,14 @@ class ItemTable:
             history,
             text,
             np.ones(catalogue.height, dtype=np.bool_),
-            np.ones(catalogue.height, dtype=np.bool_),
+            free,
             frozenset(),
             {},
             {},
             np.zeros(0, dtype=np.int64),
             0,
             FranchiseCodes(),
+            item_columns,
         )
 
     def __len__(self) -> int:
@@ -203,6 +218,9 @@ class ItemTable:
         mask = self.open.copy()
         if filters.narrows:
             mask &= passing(filters, self.categories.rows, self.names, self.prices.rows)
+            by_columns = self.columns.passing(filters)
+            if by_columns is not None:
+                mask &= by_columns
         blocked = [row for item_id in filters.block if (row := self.find(item_id)) is not None]
         mask[blocked] = False
         return mask
@@ -226,6 +244,7 @@ class ItemTable:
             [self.titles.rows[row]],
             [self.names[code] if code >= 0 else None],
             [float(self.prices.rows[row])],
+            [self.columns.describe(row)],
         )
 
     def with_items(self, described: Descriptions, encoded: EncodedItems) -> Self:
@@ -247,6 +266,8 @@ class ItemTable:
                     other[item_id] = old
             late[item_id] = row
         listed[rows] = True
+        stated = described.columns or [{}] * len(at)
+        _state_stock(free, rows, stated, self.columns.schema)
         stamps = np.zeros(size - self.bundled, dtype=np.int64)
         stamps[: len(self.stamps)] = self.stamps
         stamps[rows - self.bundled] = self.changes + 1
@@ -270,6 +291,7 @@ class ItemTable:
             spare=other,
             stamps=stamps,
             changes=self.changes + 1,
+            columns=self.columns.with_rows(stated, rows),
         )
 
     def redescribed(self, described: Descriptions) -> Self:
@@ -282,6 +304,8 @@ class ItemTable:
         listed = self.listed.copy()
         titles[rows], categories[rows] = _objects(described.titles), codes
         prices[rows], listed[rows] = described.prices, True
+        stated, free = described.columns or [{}] * len(rows), self.free.copy()
+        _state_stock(free, rows, stated, self.columns.schema)
         return replace(
             self,
             titles=GrowingRows.of(titles),
@@ -289,6 +313,8 @@ class ItemTable:
             prices=GrowingRows.of(prices),
             names=names,
             listed=listed,
+            free=free,
+            columns=self.columns.rewritten(stated, rows),
         )
 
     def without(self, item_ids: Iterable[str]) -> Self:
@@ -316,6 +342,16 @@ class ItemTable:
         if "franchises" in self.__dict__:
             other.__dict__["franchises"] = self.franchises
         return other
+
+
+def _state_stock(
+    free: BoolArray, rows: Array, described: Sequence[Described], schema: Schema
+) -> None:
+    """Set rows available or not where their description has the flag."""
+    for name in schema.stock:
+        for row, one in zip(rows.tolist(), described, strict=True):
+            if one.get(name) is not None:
+                free[row] = one[name]
 
 
 def _unknown(item_id: str, table: ItemTable) -> InputError:

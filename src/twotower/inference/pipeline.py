@@ -1,25 +1,28 @@
 """Recommendation pipeline: user tower, index, re-ranking, filters, reasons."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import Final, Self, Unpack
+from types import MappingProxyType
+from typing import Any, Final, Self, Unpack
 
 import numpy as np
 
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.storage import load_bundle
 from twotower.bundle.throttle import Pause, no_pause
+from twotower.data.schema import Schema, checked
 from twotower.errors import InputError
 from twotower.features import TextEncoder
+from twotower.features.declared_columns import Encoded
 from twotower.index import ItemIndex
 from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_for, recommendations
-from twotower.inference.filters import ANY, Filters, check_categories
-from twotower.inference.item_encoder import ItemEncoder
+from twotower.inference.filters import ANY, Filters, categories_of, check_categories
+from twotower.inference.item_encoder import ItemEncoder, text_vectors
 from twotower.inference.item_table import ItemTable
 from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
@@ -30,7 +33,7 @@ from twotower.inference.search import TextSearch, positive
 from twotower.inference.stages import Stages, Timings, add_time, second_stage, similar
 from twotower.inference.text_encoder import text_encoder_of
 from twotower.inference.user_tower import UserTower
-from twotower.types import IndexArray, OffsetArray
+from twotower.types import FloatArray, IndexArray, OffsetArray
 
 __all__ = ["Pipeline", "Recommendation"]
 
@@ -72,11 +75,11 @@ class Pipeline:
         self.stale = _NO_ROWS
         self._indexed = 0
         self._threads = threads
-        self._tower = UserTower(contents, threads)
+        self._tower = UserTower(contents, threads, self._column_texts)
         stored = contents.histories
         if not self._tower.reads_features:
             stored = replace(stored, ratings=None, timestamps=None)
-        self._reader = RequestReader(contents.users, self.items, stored)
+        self._reader = RequestReader(contents.users, self.items, stored, self._tower.reads_columns)
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:
@@ -146,6 +149,7 @@ class Pipeline:
         k: int = 10,
         *,
         text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]:
         """Items for one user.
@@ -161,6 +165,8 @@ class Pipeline:
             Items to return, fewer only where fewer exist.
         text
             What is wanted, in words. It is read as the items whose titles it describes best.
+        attributes
+            Declared columns of the user, in place of those that the bundle knows.
         options
             ``filters``, ``exclude_seen``, ``rerank``, ``candidates`` and ``reasons``: see
             `RecommendOptions`.
@@ -172,7 +178,8 @@ class Pipeline:
             an empty request, ``k`` below 1, fewer candidates than ``k``, or ``rerank`` where
             the bundle has no re-ranker.
         """
-        request = Request(user_id, history, text)
+        stated = None if attributes is None else self.checked_attributes(attributes)
+        request = Request(user_id, history, text, attributes=stated)
         (answer,) = self.recommend_batch([request], RecommendOptions(k, **options))
         return answer
 
@@ -287,7 +294,7 @@ class Pipeline:
             block = requests[start : start + _BLOCK]
             began = perf_counter()
             reading = self._reader.read(block, self._described(block))
-            vectors = self._tower.encode(reading.queries)
+            vectors = self._tower.encode(reading.queries, self._attributes(block, reading))
             began = add_time(clock, "encode", began)
             seen = [
                 reading.seen(row) if options.exclude_seen else _NOTHING for row in range(len(block))
@@ -303,6 +310,64 @@ class Pipeline:
                 best = stages.best(second, reading.queries, row)
                 rows.append(filled(best, options.k, filters, self.items))
             yield reading, rows
+
+    def _attributes(self, block: Sequence[Request], reading: Reading) -> Encoded | None:
+        """Columns of a block's users, where a request gives some; None for those of the bundle."""
+        stated = [row for row, request in enumerate(block) if request.attributes is not None]
+        declared = self.contents.declared
+        if not stated or declared is None or declared.users is None:
+            return None
+        columns = declared.users.take(reading.queries.users.astype(np.int64) + 1)
+        given = self._tower.columns_of([block[row].attributes or {} for row in stated])
+        for array, other in zip(columns, given, strict=True):
+            array[stated] = other
+        return columns
+
+    def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Attributes of a user as a request names them, checked against the schema.
+
+        Raises
+        ------
+        InputError
+            At a name that the schema does not declare, or a value of another kind.
+        """
+        return checked(attributes, self._schema.users, "users")
+
+    def known_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of stored attributes that the schema declares, where they are of its kinds."""
+        columns, known = self._schema.users, {}
+        for name, value in attributes.items():
+            with suppress(InputError):  # stored under another bundle's schema
+                known |= checked({name: value}, columns, "users")
+        return known
+
+    def checked_columns(
+        self, columns: Mapping[str, Any], described: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Declared columns of an item as a request names them; errors as `checked_attributes`.
+
+        Parameters
+        ----------
+        described
+            Fields of every item, such as title and price: those that are declared too are taken.
+        """
+        declared = self._schema.items
+        both = {
+            name: list(categories_of(value))
+            if declared[name].kind == "list" and isinstance(value, str)
+            else value
+            for name, value in described.items()
+            if name in declared
+        }
+        return checked({**both, **columns}, declared, "items")
+
+    @property
+    def _schema(self) -> Schema:
+        declared = self.contents.declared
+        return Schema() if declared is None else declared.schema
+
+    def _column_texts(self, name: str, texts: Sequence[str]) -> FloatArray:
+        return text_vectors(self.text_encoder, name, texts)
 
     def _described(self, block: Sequence[Request]) -> list[IndexArray]:
         """Rows of the items that each request's words describe; empty where none has words."""

@@ -1,5 +1,6 @@
 """Ranked lists of items, and per-group caps on them."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple, Self
 
@@ -75,6 +76,12 @@ def _reachable(filters: Filters, table: ItemTable) -> int:
         if most is not None:
             ungrouped, *sizes = np.bincount(groups[table.open] + 1, minlength=1).tolist()
             bounds.append(ungrouped + sum(min(size, most) for size in sizes))
+    open_rows = np.flatnonzero(table.open)
+    for name, most in filters.max_per.items():
+        of_rows = table.columns.find(name).groups(name, open_rows)
+        counts = Counter(group for groups in of_rows for group in groups)
+        ungrouped = sum(not groups for groups in of_rows)
+        bounds.append(ungrouped + sum(min(size, most) for size in counts.values()))
     return min(bounds)
 
 
@@ -90,4 +97,6 @@ def _caps(
         franchises = table.franchises[items].tolist()
         groups_of = [(code,) if code >= 0 else () for code in franchises]
         caps.append((groups_of, filters.max_per_franchise))
+    for name, most in filters.max_per.items():
+        caps.append((table.columns.find(name).groups(name, items), most))
     return caps

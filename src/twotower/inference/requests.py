@@ -1,9 +1,9 @@
 """Request reading: external ids of users and items to the queries that a tower reads."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -48,12 +48,15 @@ class Request:
         What is wanted, in words, or None.
     past
         What the user did since the bundle was made, oldest first; before ``history``.
+    attributes
+        Declared columns of the user, checked; None for those that the bundle knows.
     """
 
     user_id: str | None = None
     history: Sequence[str] = field(default=())
     text: str | None = None
     past: Sequence[Past] = field(default=())
+    attributes: Mapping[str, Any] | None = None
 
 
 class Items(Protocol):
@@ -115,9 +118,14 @@ class RequestReader:
         Id maps.
     stored
         One row per user: what is known of them.
+    reads_attributes
+        Whether a user's attributes are enough to recommend by.
     """
 
-    def __init__(self, users: IdMap, items: Items, stored: Histories) -> None:
+    def __init__(
+        self, users: IdMap, items: Items, stored: Histories, reads_attributes: bool = False
+    ) -> None:
+        self._reads_attributes = reads_attributes
         self._users = users
         self._items = items
         self._stored = stored
@@ -172,8 +180,11 @@ class RequestReader:
         return replace(request, history=known), unknown
 
     def is_readable(self, request: Request) -> bool:
-        """Whether there is an event, a known item or a word to recommend by."""
-        return bool(request.text or request.history or self._length(request))
+        """Whether there is an event, a known item, a word or an attribute to recommend by."""
+        if request.text or request.history or self._length(request):
+            return True
+        known = request.attributes is not None or request.user_id in self._users
+        return self._reads_attributes and known
 
     def lengths(self, requests: Sequence[Request]) -> list[int]:
         """Items of each history as it is going to be read, but for what words describe."""
@@ -201,7 +212,8 @@ class RequestReader:
         user_id = request.user_id
         if user_id is not None and user_id in self._users:
             return self._users.index(user_id)
-        if not (len(request.history) or request.text or len(past)):
+        described = self._reads_attributes and request.attributes is not None
+        if not (len(request.history) or request.text or len(past) or described):
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",

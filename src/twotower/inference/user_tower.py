@@ -1,8 +1,9 @@
 """The user tower in onnxruntime: queries in, vectors out, no torch."""
 
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import onnxruntime
@@ -10,11 +11,13 @@ import onnxruntime
 from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
+from twotower.data.schema import rows_of_requests
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.fold_in import FoldIn
+from twotower.features.declared_columns import Encoded, TextVectors, no_texts
 from twotower.types import Array, FloatArray
 
-INPUTS: Final = ("user", "history", "lengths", "features")
+INPUTS: Final = ("user", "history", "lengths", "features", "codes", "weights", "dense")
 OUTPUT: Final = "vector"
 _ONLY_FATAL: Final = 4
 _BATCH: Final = 256
@@ -26,8 +29,9 @@ class UserTower:
 
     The model declares some or all of these inputs: ``user`` (B, id_dim) float32, ``history``
     (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
-    int64, and ``features`` (B, 8) float32. Its output is ``vector`` (B, dim) float32. Where the
-    bundle's vectors have a least-squares part, the fold-in of the history stands behind it.
+    int64, ``features`` (B, 8) float32, and for declared columns ``codes`` (B, S) int64,
+    ``weights`` (B, S) and ``dense`` (B, D) float32. Its output is ``vector`` (B, dim) float32.
+    Where the bundle's vectors have a least-squares part, the fold-in of the history stands behind.
 
     Parameters
     ----------
@@ -35,6 +39,8 @@ class UserTower:
         The bundle's contents.
     threads
         Threads that one call may use. A server that answers many requests at once wants 1.
+    texts
+        Encodes texts of declared columns, see `twotower.features.declared_columns`.
 
     Raises
     ------
@@ -42,8 +48,12 @@ class UserTower:
         Where the model cannot be run, or does not fit the tables.
     """
 
-    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
+    def __init__(
+        self, contents: BundleContents, threads: int = 1, texts: TextVectors = no_texts
+    ) -> None:
         self._contents = contents
+        self._declared = contents.declared
+        self._texts = texts
         self._history_table = contents.history_table
         self._user_features = contents.user_features
         self._fold_in, self._factor_weight = _fold_in(contents)
@@ -73,21 +83,39 @@ class UserTower:
         other._has_added = len(item_table) > len(self._contents.item_vectors)
         return other
 
-    def encode(self, queries: Queries) -> FloatArray:
-        """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user."""
+    @property
+    def reads_columns(self) -> bool:
+        """Whether it reads declared columns of users, so that it knows a user without a history."""
+        return "codes" in self._inputs
+
+    def columns_of(self, attributes: Sequence[Mapping[str, Any]]) -> Encoded:
+        """Encoded columns of users who are described by a request, checked before."""
+        assert self._declared is not None
+        table = rows_of_requests(attributes, self._declared.schema.users)
+        return self._declared.user_encoders.encode(table, self._texts)
+
+    def encode(self, queries: Queries, columns: Encoded | None = None) -> FloatArray:
+        """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user.
+
+        Parameters
+        ----------
+        columns
+            Declared columns of each query's user; by default those that the bundle knows.
+        """
         if 0 < len(queries) <= _BATCH:
-            return self._run(queries)
+            return self._run(queries, columns)
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
         # The model computes as much for a short history as for the longest one beside it.
         order = np.argsort(queries.histories.lengths, kind="stable")
         for start in range(0, len(queries), _BATCH):
             rows = order[start : start + _BATCH]
-            vectors[rows] = self._run(queries.select(rows))
+            part = None if columns is None else columns.take(rows)
+            vectors[rows] = self._run(queries.select(rows), part)
         return vectors
 
-    def _run(self, queries: Queries) -> FloatArray:
+    def _run(self, queries: Queries, columns: Encoded | None = None) -> FloatArray:
         with reading(_FILE, "cannot be run"):
-            (vectors,) = self._session.run([OUTPUT], self.feed(queries))
+            (vectors,) = self._session.run([OUTPUT], self.feed(queries, columns))
             encoded: FloatArray = vectors
             if encoded.ndim != 2 or len(encoded) != len(queries):
                 raise InputError(f"it gives {encoded.shape} for {len(queries)} users")
@@ -99,7 +127,7 @@ class UserTower:
             histories = histories if factored.all() else histories.keep(factored)
         return np.concatenate([encoded, self._factor_weight * self._fold_in(histories)], axis=1)
 
-    def feed(self, queries: Queries) -> dict[str, Array]:
+    def feed(self, queries: Queries, columns: Encoded | None = None) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
 
         What it does not read is not made: for one request the features alone would take as long
@@ -110,6 +138,11 @@ class UserTower:
             feed["user"] = self._contents.user_table[queries.users.astype(np.int64) + 1]
         if "features" in self._inputs:
             feed["features"] = self._user_features.transform(queries.histories)
+        if self.reads_columns and self._declared is not None:
+            if columns is None and self._declared.users is not None:
+                columns = self._declared.users.take(queries.users.astype(np.int64) + 1)
+            if columns is not None:
+                feed |= columns._asdict()
         if not self._inputs.isdisjoint(("history", "lengths")):
             recent = queries.histories.last(max(self._contents.info.history_length, 1))
             lengths = recent.lengths

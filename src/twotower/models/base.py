@@ -12,6 +12,7 @@ from twotower.data import Dataset, Histories
 from twotower.errors import InputError
 from twotower.factors.fold_in import FoldInInfo
 from twotower.factors.scorer import Scorer, VectorScorer
+from twotower.features.declared_columns import ColumnEncoders, Encoded
 from twotower.models.context import ContextBuilder, no_context
 from twotower.types import FloatArray
 
@@ -151,8 +152,19 @@ class ServedTowers(NamedTuple):
     """How they are folded in."""
     cold_scale: float = 1.0
     """What the vector of an item that training never saw is multiplied by."""
+    columns: "ServedEncoders | None" = None
+    """What encodes declared columns, or None where the towers read none."""
     exposure: float | None = None
     """Largest share of recommended places for such items, or None for no bound."""
+
+
+class ServedEncoders(NamedTuple):
+    """What encodes the declared columns of items and users, and the encoded users."""
+
+    items: ColumnEncoders
+    users: ColumnEncoders
+    user_rows: Encoded
+    """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
 
 
 class TeacherVectors(Protocol):

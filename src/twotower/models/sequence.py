@@ -25,10 +25,12 @@ from twotower.factors.fold_in import FoldIn, FoldInInfo
 from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import Nearness, mean_of
 from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
+from twotower.features.declared_columns import Encoded
 from twotower.models.base import (
     Batch,
     Embeddings,
     RetrievalModule,
+    ServedEncoders,
     ServedTowers,
     TeacherVectors,
     evaluating,
@@ -36,9 +38,15 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
+from twotower.models.column_vectors import INPUTS, ColumnVectors, examples
 from twotower.models.export import exported
 from twotower.models.projection import score_projections
-from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
+from twotower.models.sequence_towers import (
+    ReadColumns,
+    SequenceConfig,
+    SequenceItemTower,
+    SequenceUserTower,
+)
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
 from twotower.types import Array, BoolArray, FloatArray
@@ -46,6 +54,9 @@ from twotower.types import Array, BoolArray, FloatArray
 logger = logging.getLogger(__name__)
 
 _ENCODE_ROWS = 1024
+_HIDDEN_USERS: Final = 0.1
+"""Share of sequences in training whose user's columns are hidden, so that missing ones are
+learned."""
 _PROJECTION_USERS = 20_000
 FACTOR_WEIGHTS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Weights of the least-squares part that are tried first."""
@@ -79,6 +90,7 @@ class SequenceTower(RetrievalModule):
         features: ItemFeatures,
         release: FloatArray,
         trained: BoolArray,
+        columns: ReadColumns | None = None,
     ) -> None:
         """Make an untrained model.
 
@@ -93,6 +105,8 @@ class SequenceTower(RetrievalModule):
         trained
             ``(num_items,)`` whether training has an event of the item. The others are embedded
             with the unknown id, and the text's components do not rest on them.
+        columns
+            The declared columns of items and users that are read, or None.
         """
         super().__init__()
         self.config = config
@@ -100,8 +114,18 @@ class SequenceTower(RetrievalModule):
         self.item_embedding = nn.Embedding(self.num_items + 1, config.embedding_dim)
         nn.init.normal_(self.item_embedding.weight, std=config.init_std)
         components = TextComponents.fit(text[trained], config.text_components)
-        self.item_tower = SequenceItemTower(config, components)
-        self.user_tower = SequenceUserTower(config)
+        self.read_columns = columns
+        self._item_inputs = self._kept("item", None if columns is None else columns.items)
+        self._user_inputs = self._kept("user", None if columns is None else columns.users)
+        of_items = of_users = None
+        if columns is not None and columns.item_encoders:
+            width = config.text_hidden_dim
+            of_items = ColumnVectors(columns.item_encoders, columns.items, width)
+        if columns is not None and columns.user_encoders:
+            width = config.embedding_dim
+            of_users = ColumnVectors(columns.user_encoders, columns.users, width)
+        self.item_tower = SequenceItemTower(config, components, of_items)
+        self.user_tower = SequenceUserTower(config, of_users)
         ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
         self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
         content = self.item_tower.content(
@@ -110,7 +134,8 @@ class SequenceTower(RetrievalModule):
         varying = (content != content[:1]).any(dim=0).to(content.dtype)
         self.item_tower.varying.copy_(varying)
         content = content * varying
-        has_text = torch.from_numpy(np.append(False, text.any(axis=1)))
+        described = text.any(axis=1) | (of_items is not None)
+        has_text = torch.from_numpy(np.append(False, described))
         self.register_buffer("has_text", has_text, persistent=False)
         padded = F.pad(content, (0, 0, 1, 0))  # row 0 is padding
         self.register_buffer("item_content", padded, persistent=False)
@@ -133,6 +158,19 @@ class SequenceTower(RetrievalModule):
         self._cold = np.flatnonzero(~trained)
         self._cold_in_place = True
         self._nearest = self._candidates(self._cold)
+
+    def _kept(self, side: str, encoded: Encoded | None) -> tuple[str, ...]:
+        """Keep encoded columns, which are data and no weights; the names of the buffers."""
+        names = () if encoded is None else tuple(f"{side}_{name}" for name in INPUTS)
+        for name, array in zip(names, encoded or (), strict=True):
+            self.register_buffer(name, torch.from_numpy(array), persistent=False)
+        return names
+
+    def _columns(self, tower: nn.Module, names: tuple[str, ...], rows: Tensor) -> list[Tensor]:
+        """What a tower reads of the declared columns of 1-based rows; nothing without any."""
+        if tower.columns is None:
+            return []
+        return [getattr(self, name)[rows] for name in names]
 
     @property
     def history_length(self) -> int:
@@ -218,9 +256,10 @@ class SequenceTower(RetrievalModule):
         """Fit the projection to the users of the training part, where there is to be one."""
         if self.config.index_dim is None:
             return
-        rows = np.random.default_rng(0).permutation(len(train))[:_PROJECTION_USERS]
+        drawn = np.random.default_rng(0).permutation(len(train))[:_PROJECTION_USERS]
+        rows = np.sort(drawn).astype(np.int32)
         towers = self.history_table()
-        users = self._encode(train.select(np.sort(rows)), towers)
+        users = self._encode(Queries(rows, train.select(rows)), towers)
         fitted = score_projections(users, towers[1:].cpu().numpy(), self.config.index_dim)
         self.user_map.copy_(torch.from_numpy(fitted.user))
         self.item_map.copy_(torch.from_numpy(fitted.item))
@@ -274,7 +313,9 @@ class SequenceTower(RetrievalModule):
         rows, places = torch.unique(wanted, return_inverse=True)
         vectors = self.embed_items(rows)[places]
         history, items = torch.split(vectors, [len(read), len(wanted) - len(read)])
-        states = self.user_tower.states(history.reshape(*batch.histories.shape, -1))
+        states = self.user_tower.states(
+            history.reshape(*batch.histories.shape, -1), *self._columns_of_sequences(batch)
+        )
         return Embeddings.of(
             batch,
             states.flatten(0, 1)[batch.positions],  # (B, d)
@@ -282,12 +323,23 @@ class SequenceTower(RetrievalModule):
             half_squared_norm(len(rows), self.item_embedding(self.item_ids[rows])),
         )
 
+    def _columns_of_sequences(self, batch: Batch) -> list[Tensor]:
+        """The columns of the user of each of ``S`` histories, whom its examples name."""
+        users = batch.users.new_zeros(len(batch.histories))
+        users[batch.positions // batch.histories.shape[1]] = batch.users + 1
+        users = hide_ids(users, _HIDDEN_USERS, self.training)
+        return self._columns(self.user_tower, self._user_inputs, users)
+
     def embed_items(self, rows: Tensor) -> Tensor:
         """Unit vectors ``(n, d)`` of 1-based rows ``(n,)``; ids are hidden in training."""
         known = self.item_ids[rows]
         hidden = hide_ids(known, self.config.id_dropout, self.training)
         ids = torch.where(self.has_text[rows], hidden, known)
-        return self.item_tower.from_content(self.item_embedding(ids), self.item_content[rows])
+        return self.item_tower.from_content(
+            self.item_embedding(ids),
+            self.item_content[rows],
+            *self._columns(self.item_tower, self._item_inputs, rows),
+        )
 
     @torch.no_grad()
     def history_table(self) -> Tensor:
@@ -350,7 +402,11 @@ class SequenceTower(RetrievalModule):
         places = torch.from_numpy(rows).to(self.item_content.device) + 1
         unknown = self.item_embedding(torch.zeros_like(places))
         with evaluating(self):
-            towers = self.item_tower.from_content(unknown, self.item_content[places])
+            towers = self.item_tower.from_content(
+                unknown,
+                self.item_content[places],
+                *self._columns(self.item_tower, self._item_inputs, places),
+            )
         compared = towers @ self.item_map if self.projected else towers
         factors = mean_of(self.next_factors.cpu().numpy(), self._candidates(rows))
         return compared.cpu().numpy(), factors
@@ -373,7 +429,7 @@ class SequenceTower(RetrievalModule):
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = tower_weight * self._encode(queries.histories, towers)
+            vectors = tower_weight * self._encode(queries, towers)
             if user_map is not None:
                 vectors = vectors @ user_map
             if maker is None:
@@ -395,7 +451,9 @@ class SequenceTower(RetrievalModule):
         return FactorScorer(items, encode)
 
     @torch.no_grad()
-    def _encode(self, histories: Histories, towers: Tensor) -> FloatArray:
+    def _encode(self, queries: Queries, towers: Tensor) -> FloatArray:
+        histories = queries.histories
+        users = torch.from_numpy(queries.users.astype(np.int64) + 1).to(towers.device)
         vectors = np.empty((len(histories), towers.shape[1]), dtype=np.float32)
         # Rows of like length together: a batch is as wide as its longest history.
         order = np.argsort(histories.lengths, kind="stable")
@@ -404,17 +462,22 @@ class SequenceTower(RetrievalModule):
             items, lengths = histories.select(rows).padded(self.config.history_length)
             width = max(int(lengths.max()), 1)
             history = towers[torch.from_numpy(items[:, :width]).long().to(towers.device)]
+            columns = self._columns(self.user_tower, self._user_inputs, users[rows])
             with evaluating(self):
-                encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
+                encoded = self.user_tower(
+                    history, torch.from_numpy(lengths).to(towers.device), *columns
+                )
             vectors[rows] = encoded.cpu().numpy()
         return vectors
 
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
 
-        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``; its last step is the
+        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``, and where it reads
+        columns ``codes (B, S)``, ``weights (B, S)`` and ``dense (B, D)``; its last step is the
         projection or weight, where there is one. The item tower has inputs ``item``, ``text``,
-        ``features`` and ``release``; its vectors are what the user tower reads, before that step.
+        ``features`` and ``release``, and those of its columns; its vectors are what the user tower
+        reads, before that step.
         """
         config, factors = self.config, self.config.factors
         user_example = {
@@ -427,6 +490,11 @@ class SequenceTower(RetrievalModule):
             "features": torch.zeros(1, len(ITEM_FEATURES)),
             "release": torch.zeros(1, RELEASE_WAVES),
         }
+        columns = self.read_columns
+        if columns is not None and columns.item_encoders:
+            item_example |= examples(columns.items)
+        if columns is not None and columns.user_encoders:
+            user_example |= examples(columns.users)
         tower: nn.Module = self.user_tower
         weight = float(self.tower_weight)
         if self.projected:
@@ -457,6 +525,9 @@ class SequenceTower(RetrievalModule):
             ),
             cold_scale=1.0 if factors is not None else float(self.cold_scale),
             exposure=self.exposure,
+            columns=None
+            if columns is None
+            else ServedEncoders(columns.item_encoders, columns.user_encoders, columns.users),
         )
 
 

@@ -1,14 +1,16 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+import polars as pl
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.config import Config
+from twotower.data import Dataset
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.scorer import trained_items
@@ -20,7 +22,9 @@ from twotower.features import (
     ReleaseOrder,
     releases,
 )
+from twotower.features.declared_columns import ColumnEncoders, Encoded, FitContext, cached_texts
 from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
+from twotower.models.column_vectors import ColumnVectors
 from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
 
@@ -64,6 +68,13 @@ class SequenceConfig(ModelFamily):
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
     """What stands for the factor of an item that training has no event of."""
+    columns: Literal["chosen", "all", "none"] = "none"
+    """Whether the towers read the declared columns of items and users. With ``chosen`` the model
+    is trained with and without them, and validation chooses; see
+    `twotower.workflow.models.train_variant`."""
+    hidden_histories: float = Field(0.2, ge=0, lt=1)
+    """Share of predictions in training from the user's columns alone, without the history, so that
+    users without one are learned too. Where there are no columns of users it is not used."""
     has_towers: ClassVar[bool] = True
 
     @property
@@ -81,7 +92,14 @@ class SequenceConfig(ModelFamily):
         released = releases(catalogue)
         waves = ReleaseOrder.fit(released, trained).waves(released)
         features = ItemFeatures.fit(train, catalogue)
-        return SequenceTower(self, inputs.text, features, waves, trained)
+        columns = read_columns(inputs.dataset) if self.reads_columns(inputs.dataset) else None
+        return SequenceTower(self, inputs.text, features, waves, trained, columns)
+
+    def reads_columns(self, dataset: Dataset) -> bool:
+        """Whether there are declared columns for the towers, and they are to be read."""
+        schema = dataset.schema
+        declared = bool(schema.features("items") or schema.features("users"))
+        return declared and self.columns != "none"
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":
@@ -98,21 +116,64 @@ class SequenceConfig(ModelFamily):
         return self
 
     def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
-        """The same with the least-squares settings of a record of what was chosen."""
-        found = chosen.get("least_squares")
-        if found is None:
-            return self
-        return self.vary(
-            **{
+        """The same with the least-squares settings and columns of a record of what was chosen."""
+        found, changes = chosen.get("least_squares"), {}
+        if found is not None:
+            changes = {
                 name: _parsed(kind, found[name])
                 for name, kind in (("factors", ALSConfig), ("smoothing", TextSmoothing))
             }
-        )
+        if "columns" in chosen:
+            changes["columns"] = chosen["columns"]["read"]
+        return self.vary(**changes) if changes else self
 
     @property
     def history_length(self) -> int:
         """Newest items that the user tower reads."""
         return self.history.length
+
+
+class ReadColumns(NamedTuple):
+    """The declared columns that towers read, fitted on the training part.
+
+    Attributes
+    ----------
+    item_encoders, user_encoders
+        Fitted on items and users with a training event.
+    items
+        ``(items + 1,)`` rows; row 0 is padding, which is read as the first item.
+    users
+        ``(users + 1,)`` rows; row 0 is a user of whom nothing is known.
+    """
+
+    item_encoders: ColumnEncoders
+    user_encoders: ColumnEncoders
+    items: Encoded
+    users: Encoded
+
+
+def read_columns(dataset: Dataset) -> ReadColumns:
+    """Fit the declared columns of a data set on its training part, and encode all rows."""
+    train, schema = dataset.train, dataset.schema
+    times = train.timestamps
+    moment = None if times is None or not len(times) else float(times.max())
+    context = FitContext(moment, cached_texts)
+    known = {"items": trained_items(train, len(dataset.items)), "users": train.lengths > 0}
+    tables = {"items": dataset.item_table, "users": dataset.user_table}
+    encoders, encoded = {}, {}
+    for side, table in tables.items():
+        columns = schema.features(side)
+        if table is None or not columns:
+            encoders[side] = ColumnEncoders({})
+            encoded[side] = encoders[side].encode(
+                pl.DataFrame({"": [0] * (len(known[side]) + 1)}), cached_texts
+            )
+            continue
+        encoders[side] = ColumnEncoders.fit(table, columns, known[side], context)
+        rows = table.select(*columns)
+        nothing = rows.clear(1)
+        encoded[side] = encoders[side].encode(pl.concat([nothing, rows]), cached_texts)
+    return ReadColumns(encoders["items"], encoders["users"], encoded["items"], encoded["users"])
 
 
 def _parsed(kind: type[Config], values: Any) -> Config | None:
@@ -129,9 +190,11 @@ class SequenceItemTower(nn.Module):
     varying: Tensor
     """``(c,)`` 1 for what differs between the items of the catalogue, else 0."""
 
-    def __init__(self, config: SequenceConfig, text: TextComponents) -> None:
+    def __init__(
+        self, config: SequenceConfig, text: TextComponents, columns: ColumnVectors | None = None
+    ) -> None:
         super().__init__()
-        self.text = text
+        self.text, self.columns = text, columns
         read = text.components + len(LAUNCH_FEATURES) + RELEASE_WAVES
         self.register_buffer("varying", torch.ones(read), persistent=False)
         self.mlp = nn.Sequential(
@@ -142,7 +205,9 @@ class SequenceItemTower(nn.Module):
         )
         self.item_dropout = Dropout(config.item_dropout)
 
-    def forward(self, item: Tensor, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
+    def forward(
+        self, item: Tensor, text: Tensor, features: Tensor, release: Tensor, *columns: Tensor
+    ) -> Tensor:
         """Unit vectors ``(B, d)``.
 
         Parameters
@@ -156,36 +221,56 @@ class SequenceItemTower(nn.Module):
             counted in training would bias cold items.
         release
             ``(B, RELEASE_WAVES)`` of `twotower.features.ReleaseOrder`, zero where unknown.
+        columns
+            What `ColumnVectors` reads of the declared columns, where there are any.
         """
-        return self.from_content(item, self.content(text, features, release))
+        return self.from_content(item, self.content(text, features, release), *columns)
 
     def content(self, text: Tensor, features: Tensor, release: Tensor) -> Tensor:
         """``(B, c)`` what is read of an item beside its id, before any weight that is trained."""
         read = torch.cat([self.text(text), features[:, LAUNCH_FEATURES], release], dim=1)
         return read * self.varying
 
-    def from_content(self, item: Tensor, content: Tensor) -> Tensor:
-        """Unit vectors of id embeddings ``(B, d)`` and `content` ``(B, c)``."""
-        described = self.mlp(content) * (content != 0).any(dim=-1, keepdim=True)
+    def from_content(self, item: Tensor, content: Tensor, *columns: Tensor) -> Tensor:
+        """Unit vectors of id embeddings ``(B, d)``, `content` ``(B, c)`` and declared columns."""
+        if self.columns is None:
+            described = self.mlp(content) * (content != 0).any(dim=-1, keepdim=True)
+        else:  # what is missing of columns is known too
+            hidden, *rest = self.mlp
+            described = hidden(content) + self.columns(*columns)
+            for layer in rest:
+                described = layer(described)
         return F.normalize(self.item_dropout(item + described), dim=-1)
 
 
 class SequenceUserTower(nn.Module):
     """The unit vectors of a history's items to the unit vector of the user."""
 
-    def __init__(self, config: SequenceConfig) -> None:
+    def __init__(self, config: SequenceConfig, columns: ColumnVectors | None = None) -> None:
         super().__init__()
         self.encoder = config.history.build()
+        self.columns = columns
+        self.hidden_histories = config.hidden_histories
         # Entries of about half: beside them the positions, smaller at first, can be learned.
         self.scale = 0.5 * config.embedding_dim**0.5
 
-    def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, history: Tensor, lengths: Tensor, *columns: Tensor) -> Tensor:
         """``(B, L, d)`` item vectors, oldest first, and ``(B,)`` lengths to ``(B, d)``.
 
-        An empty history gives zeros.
+        An empty history gives the vector of the user's ``columns``, as `ColumnVectors` reads them,
+        and zeros where there are none.
         """
-        return F.normalize(self.encoder(history * self.scale, lengths), dim=-1)
+        state = self.encoder(history * self.scale, lengths)
+        if self.columns is not None:
+            state = state + self.columns(*columns)
+        return F.normalize(state, dim=-1)
 
-    def states(self, history: Tensor) -> Tensor:
+    def states(self, history: Tensor, *columns: Tensor) -> Tensor:
         """``(B, L, d)`` to ``(B, L, d)``: the user after each item."""
-        return F.normalize(self.encoder.states(history * self.scale), dim=-1)
+        states = self.encoder.states(history * self.scale)
+        if self.columns is not None:
+            if self.training and self.hidden_histories > 0:
+                read = torch.rand(states.shape[:2], device=states.device) >= self.hidden_histories
+                states = states * read[..., None]
+            states = states + self.columns(*columns)[:, None]
+        return F.normalize(states, dim=-1)

@@ -3,11 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import bundle_folder, without_path
@@ -163,6 +163,19 @@ class Service:
         with self._noting_writes():
             revision = self.store.set_availability(item_id, available)
         self._wrote(Changes([], [(item_id, available)], [], Cursor(availability=revision)))
+
+    def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> None:
+        """Say what is known of a user, in place of earlier attributes.
+
+        Raises
+        ------
+        InputError
+            At a column that the bundle's schema does not declare, or a value of another kind.
+        """
+        checked = self.pipeline.checked_attributes(attributes)
+        with self._noting_writes():
+            revision = self.store.put_user(user_id, checked)
+        self._wrote(Changes([], [], [], Cursor(users=revision), [(user_id, checked)]))
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none; False for each that was recorded before."""
@@ -473,4 +486,4 @@ class Service:
 
 def _is_last(changes: Changes) -> bool:
     """Whether a page is the last one for now."""
-    return max(len(changes.items), len(changes.events)) < _AT_ONCE
+    return max(len(changes.items), len(changes.events), len(changes.users)) < _AT_ONCE

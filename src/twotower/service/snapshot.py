@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -37,12 +37,15 @@ class Snapshot:
         What users did.
     cursor
         How much of the database is in it.
+    attributes
+        Declared columns of users by id, as the database holds them.
     """
 
     pipeline: Pipeline
     manifest: Manifest
     past: PastEvents
     cursor: Cursor
+    attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of_bundle(
@@ -78,7 +81,9 @@ class Snapshot:
         """The bundle alone, to which the changes of another database can be applied."""
         pipeline = self.pipeline.without_changes()
         pipeline.warm(pause)
-        return replace(self, pipeline=pipeline, past=self.past.emptied(), cursor=Cursor())
+        return replace(
+            self, pipeline=pipeline, past=self.past.emptied(), cursor=Cursor(), attributes={}
+        )
 
     def advanced(self, changes: Changes) -> Self:
         """The snapshot after these changes, which follow its cursor."""
@@ -100,7 +105,13 @@ class Snapshot:
                 table = _with_added(table, encoder, added, self.manifest.model_version)
             pipeline = pipeline.with_items(table)
         self.past.add(changes.events)
+        self.attributes.update(changes.users)
         return replace(self, pipeline=pipeline, cursor=changes.cursor)
+
+    def attributes_of(self, user_id: str | None) -> dict[str, Any] | None:
+        """What the database holds of a user, as the bundle's schema declares it, or None."""
+        stored = None if user_id is None else self.attributes.get(user_id)
+        return None if stored is None else self.pipeline.known_attributes(stored)
 
 
 def described(items: Sequence[StoredItem]) -> Descriptions:
@@ -111,6 +122,7 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
         [one.title for one in fields],
         [one.category for one in fields],
         [price_of(one.price) for one in fields],
+        [one.columns or {} for one in fields],
     )
 
 
@@ -123,7 +135,7 @@ def encoded_item(
     """
     rows = catalogue_rows([fields.model_dump()])
     text = encoder.texts(rows)
-    encoding = encoder.encode(rows, text, added).to_bytes(0)
+    encoding = encoder.encode(rows, text, added, [fields.columns or {}]).to_bytes(0)
     item = StoredItem(fields, model_version=model_version, encoding=encoding)
     if text is None or encoder.text_encoder is None:
         return item
@@ -143,7 +155,8 @@ def _with_added(
     others = [one for one in added if one.model_version != model_version]
     if others:
         rows = catalogue_rows([one.fields.model_dump() for one in others])
-        encoded = encoder.encode(rows, stored_text(encoder, others), len(own))
+        columns = [one.fields.columns or {} for one in others]
+        encoded = encoder.encode(rows, stored_text(encoder, others), len(own), columns)
         table = table.with_items(described(others), encoded)
     return table
 

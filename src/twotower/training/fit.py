@@ -48,6 +48,7 @@ def fit(
     image: FloatArray | None = None,
     teachers: Mapping[str, Scorer] | None = None,
     least_squares: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Any] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -70,6 +71,9 @@ def fit(
     least_squares
         Record of what was chosen for the least-squares part, see `SequenceConfig.with_chosen`;
         None for the settings that the variant has.
+    columns
+        Record of whether declared columns are read, see `SequenceConfig.columns`; None for the
+        setting that the variant has.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
@@ -84,6 +88,8 @@ def fit(
     before: dict[str, Any] = {}
     if least_squares is not None:
         before["least_squares"] = dict(least_squares)
+    if columns is not None:
+        before["columns"] = dict(columns)
     torch.manual_seed(seed)
     module = build_model(variant.model.with_chosen(before), dataset, text, image)
     train_part, num_items = dataset.train, len(dataset.items)

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from twotower.bundle.blend import Blend
 from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.contents import BundleContents
+from twotower.bundle.declared import DeclaredColumns
 from twotower.bundle.manifest import Manifest, ModelInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
@@ -19,7 +21,7 @@ from twotower.factors.exposure import LIST_LENGTH, ListBars
 from twotower.factors.scorer import trained_items
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
 from twotower.index import AutoConfig, IndexChoice, IndexConfig, ItemIndex, build_index
-from twotower.models.base import ServedTowers, VectorScorer
+from twotower.models.base import ServedEncoders, ServedTowers, VectorScorer
 from twotower.training.cold_start import best_first
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
@@ -114,7 +116,19 @@ def bundle_contents(
             else reranker
         ),
         new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
+        declared=_declared(dataset, towers.columns),
     )
+
+
+def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColumns | None:
+    """The declared columns, with what encodes them where the towers read them."""
+    if not dataset.schema:
+        return None
+    items = pl.DataFrame() if dataset.item_table is None else dataset.item_table
+    if encoders is None:
+        return DeclaredColumns(dataset.schema, items)
+    users = encoders.user_rows if encoders.users else None
+    return DeclaredColumns(dataset.schema, items, encoders.items, encoders.users, users)
 
 
 def check_servable(name: str, trained: Trained) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
+from twotower.models.sequence_towers import SequenceConfig
 from twotower.training.fit import Trained, fit
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
@@ -106,18 +108,31 @@ def train_variant(
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
     factors = choose_for(variant, dataset, text, seed, reporter)
-    trained = fit(
-        variant,
-        dataset,
-        validate=validate,
-        image=image,
-        text=text,
-        least_squares=None if factors is None else factors.record(),
-        teachers=trained_teachers(variant, dataset, seed, models, reporter),
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=reporter.training(f"{name} seed {seed}"),
-    )
+    teachers = trained_teachers(variant, dataset, seed, models, reporter)
+
+    def trained_with(columns: str | None, checkpoint: Path | None) -> Trained:
+        what = "" if columns is None else f", columns: {columns}"
+        return fit(
+            variant,
+            dataset,
+            validate=validate,
+            image=image,
+            text=text,
+            least_squares=None if factors is None else factors.record(),
+            columns=None if columns is None else {"read": columns},
+            teachers=teachers,
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=reporter.training(f"{name} seed {seed}{what}"),
+        )
+
+    if _chooses_columns(variant, dataset):
+        trained = _better(
+            trained_with("all", checkpoint),
+            trained_with("none", checkpoint and checkpoint / "without-columns"),
+        )
+    else:
+        trained = trained_with(None, checkpoint)
     if "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
             Popularity.fit(dataset.train, len(dataset.items)),
@@ -127,6 +142,22 @@ def train_variant(
         for warning in _warnings(trained, popularity):
             reporter.failure(f"{name} seed {seed}: {warning}")
     return trained
+
+
+def _chooses_columns(variant: Variant, dataset: Dataset) -> bool:
+    """Whether validation is to choose if the towers read the declared columns."""
+    model = variant.model
+    if not isinstance(model, SequenceConfig) or model.columns != "chosen":
+        return False
+    return model.reads_columns(dataset)
+
+
+def _better(reading: Trained, without: Trained) -> Trained:
+    """The one that validates better, the one without columns where they are level."""
+    metrics = {"with": reading.metric or 0.0, "without": without.metric or 0.0}
+    best = reading if metrics["with"] > metrics["without"] else without
+    record = {**best.chosen["columns"], **metrics}
+    return replace(best, chosen={**best.chosen, "columns": record})
 
 
 def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
@@ -264,5 +295,11 @@ def summary(trained: Trained) -> str:
     if "factor_weight" in chosen:
         parts.append(f"least-squares weight {chosen['factor_weight']:.3g}")
         parts.append(f"towers alone {chosen['towers_alone']:.4f}")
+    if "with" in chosen.get("columns", {}):
+        found = chosen["columns"]
+        parts.append(
+            f"declared columns {'read' if found['read'] == 'all' else 'not read'} (validation "
+            f"NDCG@10 with them {found['with']:.4f}, without {found['without']:.4f})"
+        )
     parts.append(f"{sum(epoch.seconds for epoch in state.epochs):.0f} s of training")
     return ", ".join(parts)

@@ -58,6 +58,7 @@ def refit(
         validate=None,
         evaluated=evaluated,
         least_squares=evaluated.chosen.get("least_squares"),
+        columns=evaluated.chosen.get("columns"),
         text=item_text(variant, dataset, reporter),
         image=item_image(variant, dataset, reporter),
         teachers=trained_teachers(variant, dataset, seed, models, reporter),

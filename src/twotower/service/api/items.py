@@ -11,7 +11,7 @@ from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
 from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
-from twotower.service.api.rules import NewItemId, rating_scale
+from twotower.service.api.rules import NewItemId, WrittenId, rating_scale
 from twotower.service.api.schemas import (
     Availability,
     Events,
@@ -19,10 +19,12 @@ from twotower.service.api.schemas import (
     ItemAnswer,
     NewItem,
     ReplacedItem,
+    UserAttributes,
+    UserWritten,
     Written,
 )
 from twotower.service.service import Service
-from twotower.service.state.records import Event, Id, ItemFields
+from twotower.service.state.records import Description, Event, Id, ItemFields
 
 router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["items and events"])
 
@@ -53,7 +55,8 @@ async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
     shared, service = served(request)
     _check_rating(service, "average_rating", item.average_rating)
-    created = await shared.write(service.create_item, ItemFields(**item.model_dump()))
+    fields = _fields(service, item.item_id, item)
+    created = await shared.write(service.create_item, fields)
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
@@ -84,7 +87,7 @@ async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Res
     if item_id not in service.pipeline.items:
         _check_new_id(item_id)
     _check_rating(service, "average_rating", item.average_rating)
-    await shared.write(service.put_item, ItemFields(item_id=item_id, **item.model_dump()))
+    await shared.write(service.put_item, _fields(service, item_id, item))
     return fast(_shown(service, item_id))
 
 
@@ -121,6 +124,24 @@ async def add_events(events: Events, request: Request) -> Response:
         for event, new in zip(events.events, recorded, strict=True)
     ]
     return fast({"events": outcomes})
+
+
+@router.put("/users/{user_id:path}", response_model=UserWritten, dependencies=WRITE)
+async def put_user(
+    user_id: Annotated[WrittenId, Path(examples=["U0047"])], user: UserAttributes, request: Request
+) -> Response:
+    """Say what is known of a user, such as age and country, in place of what was said before."""
+    shared, service = served(request)
+    await shared.write(service.put_user, user_id, user.attributes)
+    return fast({"user_id": user_id, "attributes": service.current.attributes_of(user_id)})
+
+
+def _fields(service: Service, item_id: str, item: NewItem | ReplacedItem) -> ItemFields:
+    """A description as it is stored: fields that are declared columns are checked, and are both."""
+    plain = {name: getattr(item, name) for name in Description.model_fields}
+    given = {name: value for name, value in plain.items() if value is not None}
+    columns = service.pipeline.checked_columns(item.model_extra or {}, given)
+    return ItemFields(item_id=item_id, columns=columns or None, **plain)
 
 
 _NEW_ID: Final[TypeAdapter[str]] = TypeAdapter(NewItemId)
@@ -163,4 +184,5 @@ def _shown(service: Service, item_id: str) -> dict[str, Any]:
         "price": shown.prices[0],  # NaN is written as null
         "available": bool(items.open[row]),
         "source": "bundle" if row < items.bundled else "added",
+        "columns": shown.columns[0],
     }

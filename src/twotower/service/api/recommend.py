@@ -152,7 +152,11 @@ def _of_body(settings: ServeSettings, body: RecommendRequest | BatchRequest) -> 
 
 def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
     past = () if query.user_id is None else snapshot.past.of(query.user_id)
-    return PipelineRequest(query.user_id, query.history, query.text, past)
+    if query.attributes is None:
+        attributes = snapshot.attributes_of(query.user_id)
+    else:
+        attributes = snapshot.pipeline.checked_attributes(query.attributes)
+    return PipelineRequest(query.user_id, query.history, query.text, past, attributes)
 
 
 class _Answers(NamedTuple):

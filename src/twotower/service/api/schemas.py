@@ -27,6 +27,11 @@ def _example(**fields: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"example": fields})
 
 
+def _open_example(**fields: Any) -> ConfigDict:
+    """Of a model that takes the declared columns too, which the route checks."""
+    return ConfigDict(extra="allow", json_schema_extra={"example": fields})
+
+
 class _Options(Config):
     """Options of every request for recommendations."""
 
@@ -52,6 +57,8 @@ class UserQuery(Config):
     """Items just browsed, oldest first."""
     text: Words | None = None
     """What is wanted, in words."""
+    attributes: dict[str, Any] | None = None
+    """Declared columns of the user, in place of those that are known."""
 
 
 class RecommendRequest(_Options, UserQuery):
@@ -126,9 +133,9 @@ class _Described(Description):
 
 
 class NewItem(_Described):
-    """An item as its owner describes it."""
+    """An item as its owner describes it, with the bundle's declared columns as further fields."""
 
-    model_config = _example(
+    model_config = _open_example(
         item_id="N0001", title="Dragon Saga 4", price=39.99, category="Role-Playing",
         description="The saga goes on.", features="Open world. Hard bosses.", store="Kestrel",
     )  # fmt: skip
@@ -139,7 +146,7 @@ class NewItem(_Described):
 class ReplacedItem(_Described):
     """An item as its owner describes it now; its id is in the address."""
 
-    model_config = _example(title="Dragon Saga 4", price=29.99, category="Role-Playing")
+    model_config = _open_example(title="Dragon Saga 4", price=29.99, category="Role-Playing")
 
 
 class ItemAnswer(BaseModel):
@@ -152,6 +159,8 @@ class ItemAnswer(BaseModel):
     available: bool
     source: Literal["bundle", "added"]
     """Where its vector comes from: the training, or the item tower."""
+    columns: dict[str, Any]
+    """Declared columns that can be filtered by."""
 
 
 class Written(BaseModel):
@@ -160,6 +169,21 @@ class Written(BaseModel):
     item_id: str
     created: bool
     """False where the very same was there already."""
+
+
+class UserAttributes(Config):
+    """What is known of a user: declared columns by name."""
+
+    model_config = _example(attributes={"age": 34, "country": "DE"})
+
+    attributes: dict[str, Any]
+
+
+class UserWritten(BaseModel):
+    """What is known of a user now. It is on disk."""
+
+    user_id: str
+    attributes: dict[str, Any]
 
 
 class Availability(Config):

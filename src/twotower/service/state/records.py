@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
@@ -44,6 +44,8 @@ class ItemFields(Description):
     """A description, and the id of the item that it is of."""
 
     item_id: Id
+    columns: dict[str, Any] | None = None
+    """Declared columns, checked against the bundle's schema."""
 
 
 class Event(Config):
@@ -112,6 +114,7 @@ class Cursor:
     items: int = 0
     availability: int = 0
     events: int = 0
+    users: int = 0
 
     def is_ahead_of(self, other: "Cursor") -> bool:
         """Whether it has read more of any table than the other one."""
@@ -119,6 +122,7 @@ class Cursor:
             self.items > other.items
             or self.availability > other.availability
             or self.events > other.events
+            or self.users > other.users
         )
 
     def after(self, row: "Cursor") -> "Cursor | None":
@@ -127,13 +131,15 @@ class Cursor:
             row.items or self.items,
             row.availability or self.availability,
             row.events or self.events,
+            row.users or self.users,
         )
         steps = (
             found.items - self.items,
             found.availability - self.availability,
             found.events - self.events,
+            found.users - self.users,
         )
-        return found if sorted(steps) == [0, 0, 1] else None
+        return found if sorted(steps) == [0, 0, 0, 1] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +156,15 @@ class Changes:
         Events.
     cursor
         The next read's start.
+    users
+        User id and declared columns of that user.
     """
 
     items: Sequence[StoredItem]
     availability: Sequence[tuple[str, bool]]
     events: Sequence[Event]
     cursor: Cursor
+    users: Sequence[tuple[str, dict[str, Any]]] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.availability or self.events)
+        return bool(self.items or self.availability or self.events or self.users)

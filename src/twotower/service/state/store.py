@@ -1,7 +1,7 @@
 """The state store: every write is on disk before its method returns."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from operator import itemgetter
@@ -55,6 +55,7 @@ _ITEMS: Final = (
 )
 _AVAILABILITY: Final = _after(tables.availability, "revision")
 _EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
+_USERS: Final = _after(tables.users, "revision").limit(sa.bindparam("most"))
 _BUNDLE: Final = sa.select(tables.bundles.c.name, tables.bundles.c.revision).where(
     tables.bundles.c.configured == sa.bindparam("configured")
 )
@@ -70,6 +71,7 @@ _NEWEST: Final = sa.select(
             tables.availability.c.revision,
             tables.events.c.seq,
             tables.bundles.c.revision,
+            tables.users.c.revision,
         )
     ),
 )
@@ -173,6 +175,14 @@ class StateStore:
             connection.execute(_upsert(connection.dialect.name, tables.availability), row)
         return revision
 
+    def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> int:
+        """Record the declared columns of a user, in place of earlier ones. The row's revision."""
+        with self._writing() as connection:
+            revision = self._next(connection, tables.users.c.revision)
+            row = {"user_id": user_id, "attributes": dict(attributes), "revision": revision}
+            connection.execute(_upsert(connection.dialect.name, tables.users), row)
+        return revision
+
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none. False for each that was recorded before.
 
@@ -206,10 +216,11 @@ class StateStore:
         rows: Sequence[Any] = ()
         available: Sequence[Any] = ()
         log: Sequence[Any] = ()
+        users: Sequence[Any] = ()
         with self._reading() as connection:
             newest = connection.execute(_NEWEST).one()
             self._check_epoch(newest.epoch)
-            there = Cursor(newest.items, newest.availability, newest.events)
+            there = Cursor(newest.items, newest.availability, newest.events, newest.users)
             if since.is_ahead_of(there):
                 raise StateReplacedError(
                     "the state database holds less than was read from it: a back-up was restored"
@@ -220,6 +231,8 @@ class StateStore:
                 available = connection.execute(_AVAILABILITY, {"since": since.availability}).all()
             if there.events > since.events:
                 log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
+            if there.users > since.users:
+                users = connection.execute(_USERS, {"since": since.users, "most": events}).all()
         return Changes(
             [_item(row) for row in rows],
             [(row.item_id, row.available) for row in available],
@@ -228,7 +241,9 @@ class StateStore:
                 rows[-1].revision if rows else since.items,
                 available[-1].revision if available else since.availability,
                 log[-1].seq if log else since.events,
+                users[-1].revision if users else since.users,
             ),
+            [(row.user_id, row.attributes) for row in users],
         )
 
     def bundle(self, configured: str) -> BundleInService | None:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -53,6 +54,7 @@ items: Final = Table(
     Column("revision", BigInteger, nullable=False),
     # Not in a database that an earlier release made: added when that is opened.
     Column("released", Float(53)),
+    Column("columns", JSON(none_as_null=True)),
     Index("items_revision", "revision", unique=True),
 )
 
@@ -98,6 +100,17 @@ events: Final = Table(
     sqlite_autoincrement=True,
 )
 """The columns are named as `prepare` expects those of a log."""
+
+
+users: Final = Table(
+    "users",
+    metadata,
+    Column("user_id", String(200), primary_key=True),
+    # Declared columns by name.
+    Column("attributes", JSON, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("users_revision", "revision", unique=True),
+)
 
 
 def add_columns(connection: Connection) -> None:

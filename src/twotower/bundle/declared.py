@@ -1,0 +1,112 @@
+"""Declared columns of a bundle: schema, values of the items, encoders, encoded users."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from twotower.bundle.arrays import read_arrays, save_arrays
+from twotower.bundle.checked import TABLE, WHOLE, check_layout, reading
+from twotower.bundle.manifest import Manifest
+from twotower.bundle.throttle import Pause, no_pause
+from twotower.data.schema import DTYPES, Schema
+from twotower.errors import InputError
+from twotower.features.declared_columns import ColumnEncoders, Encoded
+
+SCHEMA: Final = "schema.json"
+ITEM_COLUMNS: Final = "item_columns.parquet"
+USER_COLUMNS: Final = "user_columns.safetensors"
+
+
+@dataclass(frozen=True)
+class DeclaredColumns:
+    """The declared columns of a data set as serving needs them.
+
+    Attributes
+    ----------
+    schema
+        What was declared.
+    items
+        Row ``i`` holds the declared columns of item ``i``.
+    item_encoders, user_encoders
+        What encodes them for the towers; empty where these read none.
+    users
+        ``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
+        tower reads no columns.
+    """
+
+    schema: Schema
+    items: pl.DataFrame
+    item_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    user_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    users: Encoded | None = None
+
+    def __post_init__(self) -> None:
+        for side, encoders in (("items", self.item_encoders), ("users", self.user_encoders)):
+            undeclared = encoders.encoders.keys() - getattr(self.schema, side).keys()
+            if undeclared:
+                raise InputError(f"encoders of {side} must be of declared columns: {undeclared}")
+        dtypes = {name: DTYPES[column.kind] for name, column in self.schema.items.items()}
+        if dict(self.items.schema) != dtypes:
+            raise InputError(f"items must have the declared columns {dtypes}")
+        if bool(self.user_encoders) != (self.users is not None):
+            raise InputError("users must be encoded exactly where there are encoders of users")
+
+    def check(self, users: int, items: int) -> None:
+        """`InputError` unless there is a row for each user and item."""
+        if self.schema.items and self.items.height != items:
+            raise InputError(f"item columns must have {items} rows, got {self.items.height}")
+        if self.users is not None and len(self.users.codes) != users + 1:
+            raise InputError(
+                f"user columns must have {users + 1} rows, got {len(self.users.codes)}"
+            )
+
+
+def save_declared(folder: Path, declared: DeclaredColumns) -> None:
+    """Write the files of declared columns into a bundle's folder."""
+    about = {
+        "schema": declared.schema.model_dump(mode="json", exclude_unset=True),
+        "items": json.loads(declared.item_encoders.to_json()),
+        "users": json.loads(declared.user_encoders.to_json()),
+    }
+    (folder / SCHEMA).write_text(json.dumps(about))
+    if declared.schema.items:
+        declared.items.write_parquet(folder / ITEM_COLUMNS)
+    if declared.users is not None:
+        save_arrays(folder / USER_COLUMNS, declared.users._asdict())
+
+
+def load_declared(
+    folder: Path, manifest: Manifest, pause: Pause = no_pause
+) -> DeclaredColumns | None:
+    """Read what `save_declared` wrote; None for a bundle without declared columns."""
+    if SCHEMA not in manifest.files:
+        return None
+    with reading(folder / SCHEMA):
+        about = json.loads((folder / SCHEMA).read_text())
+        schema = Schema.model_validate(about["schema"])
+        encoders = {
+            side: ColumnEncoders.from_json(json.dumps(about[side])) for side in ("items", "users")
+        }
+    items = pl.DataFrame()
+    if schema.items:
+        with reading(folder / ITEM_COLUMNS):
+            manifest.check(folder, ITEM_COLUMNS, pause)
+            items = pl.read_parquet(folder / ITEM_COLUMNS)
+    users = None
+    if encoders["users"]:
+        with reading(folder / USER_COLUMNS):
+            manifest.check(folder, USER_COLUMNS, pause)
+            arrays = read_arrays(folder / USER_COLUMNS, finite=True, pause=pause)
+            layout = {"codes": (WHOLE, (None, None)), "weights": TABLE, "dense": TABLE}
+            check_layout(arrays, layout)
+            users = Encoded(**arrays)
+            if not 0 <= users.codes.min() <= users.codes.max() < encoders["users"].rows:
+                raise InputError("codes lie outside of the table of values")
+            if len({len(array) for array in users}) > 1:
+                raise InputError("its arrays differ in length")
+            users = users._replace(codes=users.codes.astype(np.int64))
+    return DeclaredColumns(schema, items, encoders["items"], encoders["users"], users)

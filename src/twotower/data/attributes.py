@@ -1,0 +1,249 @@
+"""Attributes: the declared columns of items and users, read and typed."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from twotower.data import columns
+from twotower.data.readers.mapping import Columns
+from twotower.data.readers.numbers import as_number, as_price, as_rating
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.tables import column_names, read_table
+from twotower.data.readers.times import TimeReader
+from twotower.data.readers.values import IdReader
+from twotower.data.schema import DTYPES, KINDS, Column
+from twotower.errors import InputError
+
+_WRONG: Final = 0.5
+"""Share of unreadable values above which a column is of another kind than declared."""
+_SEPARATORS: Final = ("|", ";", ",")
+
+
+class Place(NamedTuple):
+    """Where values come from, for messages and for how they are read."""
+
+    path: Path
+    options: ReadOptions
+
+
+class Described(NamedTuple):
+    """Rows of a table of items or users, one for each id asked for, and counts of the file.
+
+    Attributes
+    ----------
+    rows
+        In the order of the ids; null for an id that the file lacks. Of an id with several rows the
+        first is kept.
+    read, without_id, repeated, known
+        Rows read, without an id and repeated; ids asked for that the file has.
+    """
+
+    rows: pl.DataFrame
+    read: int
+    without_id: int
+    repeated: int
+    known: int
+
+
+def described_rows(place: Place, key: str, ids: Sequence[str], names: Sequence[str]) -> Described:
+    """Columns ``names`` of a file as they are, a row for each of the ids in column ``key``."""
+    id_column = columns.ITEM_ID
+    # Under names of their own: a column of ids or numbers is typed by its canonical name.
+    canonical = {id_column: key, **{f"of {name}": name for name in names}}
+    found = Columns(canonical, column_names(place.path, place.options))
+
+    def tables() -> Iterator[pl.DataFrame]:
+        return (chunk.rows for chunk in read_table(place.path, found, place.options))
+
+    reader = IdReader(lambda: (rows[id_column] for rows in tables()), place.options.missing_ids)
+    chunks = [rows.with_columns(reader.text(rows[id_column]).alias(id_column)) for rows in tables()]
+    rows = pl.concat(chunks, how="vertical_relaxed") if chunks else pl.DataFrame()
+    named = rows.select(pl.col(id_column).alias(""), *(pl.col(f"of {x}").alias(x) for x in names))
+    usable = named.filter(pl.col("").is_not_null() & (pl.col("") != ""))
+    once = usable.unique("", keep="first", maintain_order=True)
+    wanted = pl.DataFrame({"": ids}, schema={"": pl.String})
+    table = wanted.join(once, "", how="left", maintain_order="left").drop("")
+    known = int(wanted[""].is_in(once[""].to_list()).sum())
+    return Described(
+        table, rows.height, rows.height - usable.height, usable.height - once.height, known
+    )
+
+
+def typed_values(name: str, values: pl.Series, column: Column, place: Place) -> pl.Series:
+    """A column's values in the type of its kind; null where missing or unreadable.
+
+    Raises
+    ------
+    InputError
+        Where more than half of the values are of another kind, with an example.
+    """
+    values = _without_blanks(values, place.options)
+    try:
+        read = READERS[column.kind](values, column, place).cast(DTYPES[column.kind])
+    except (InputError, pl.exceptions.PolarsError) as error:
+        raise _wrong_kind(name, column, place, values, error) from error
+    unread = (values.is_not_null() & read.is_null()).fill_null(False)
+    if int(unread.sum()) > _WRONG * max(len(values) - values.null_count(), 1):
+        raise _wrong_kind(name, column, place, values.filter(unread))
+    return read.alias(name)
+
+
+def typed_table(table: pl.DataFrame, columns: Mapping[str, Column], place: Place) -> pl.DataFrame:
+    """The declared columns of a table, typed, in the order of the declaration.
+
+    Raises
+    ------
+    InputError
+        Where the table lacks one, or it is of another kind.
+    """
+    absent = [name for name in columns if name not in table.columns]
+    if absent:
+        raise unknown_column(absent[0], place.path, table.columns)
+    return pl.DataFrame(
+        [typed_values(name, table[name], column, place) for name, column in columns.items()]
+    )
+
+
+def unknown_column(name: str, where: object, present: Sequence[str]) -> InputError:
+    """The error about a declared column that there is not."""
+    shown = ", ".join(map(repr, present[:20])) or "no columns"
+    return InputError(f"{where} has no column {name!r} that the schema declares, it has {shown}",
+                      "correct the schema")  # fmt: skip
+
+
+def own_vectors(column: Column, base: Path, ids: Sequence[str], name: str) -> pl.Series:
+    """Vectors of a ``.npy`` file by external id; null for an id that its list lacks.
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be read, or the two do not agree.
+    """
+    assert column.file is not None
+    assert column.ids is not None
+    path, listed = base / column.file, base / column.ids
+    try:
+        vectors = np.load(path, allow_pickle=False)
+        known = listed.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name}: {error}", "give a .npy file and a text file of ids") from error
+    known = [line.strip() for line in known if line.strip()]
+    if vectors.ndim != 2 or len(vectors) != len(known) or vectors.dtype.kind not in "fiu":
+        raise InputError(
+            f"{path} must hold a number table with a row for each of the {len(known):,} ids of "
+            f"{listed.name}, got shape {vectors.shape}"
+        )
+    rows = {item: row for row, item in enumerate(known)}
+    found = [rows.get(external) for external in ids]
+    if not any(row is not None for row in found):
+        raise InputError(f"{listed} names no id of the data set, such as {ids[0]!r}")
+    values = [None if row is None else vectors[row].tolist() for row in found]
+    return pl.Series(name, values, dtype=pl.List(pl.Float32))
+
+
+def _without_blanks(values: pl.Series, options: ReadOptions) -> pl.Series:
+    if values.dtype == pl.Binary:
+        values = values.cast(pl.String, strict=False)
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
+        blank = ((values == "") | values.is_in(list(options.missing_ids))).fill_null(False)
+        return values.set(blank, None) if blank.any() else values
+    return values.fill_nan(None) if values.dtype.is_float() else values
+
+
+def _number(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    del column
+    if values.dtype == pl.Boolean:
+        return values.cast(pl.Float64)
+    numbers = as_number(values, place.options.decimal_comma)
+    if values.dtype == pl.String and numbers.null_count() > values.null_count():
+        numbers = numbers.fill_null(as_price(values, place.options.decimal_comma))
+    return numbers.set(numbers.is_infinite().fill_null(False), None)
+
+
+def _flag(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    del column
+    numbers = as_rating(values, place.options.decimal_comma)
+    return numbers.set(~numbers.is_in([0.0, 1.0]).fill_null(True), None).cast(pl.Boolean)
+
+
+def _date(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    del column
+    return TimeReader(place.path, values.name, place.options).milliseconds(values)
+
+
+def _plain_text(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    del column, place
+    if values.dtype.is_nested() or values.dtype == pl.Object:
+        return pl.repeat(None, len(values), dtype=pl.String, eager=True)
+    if values.dtype.is_float():
+        whole = values.cast(pl.Int64, strict=False)
+        if (whole.cast(pl.Float64) == values).all():
+            values = whole
+    return values.cast(pl.String)
+
+
+def _list(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    if values.dtype == pl.List or values.dtype == pl.Array:
+        return values.cast(pl.List(pl.String))
+    texts = _plain_text(values, column, place)
+    mark = column.separator
+    plain = texts.filter(~texts.str.starts_with("[").fill_null(True))
+    if mark is None:
+        mark = next(
+            (each for each in _SEPARATORS if plain.str.contains(each, literal=True).any()), None
+        )
+    parts = [None if text is None else list(_parts(text, mark)) for text in texts]
+    return pl.Series(values.name, parts, dtype=pl.List(pl.String))
+
+
+def _parts(text: str, mark: str | None) -> Iterator[str]:
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except ValueError:
+            listed = [part.strip().strip("'\"") for part in text.strip("[]").split(",")]
+        yield from (str(part) for part in listed if part not in (None, ""))
+        return
+    yield from (part.strip() for part in (text.split(mark) if mark else [text]) if part.strip())
+
+
+def _embedding(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    del column, place
+    if values.dtype == pl.String:
+        values = values.str.json_decode(pl.List(pl.Float64))
+    vectors = values.cast(pl.List(pl.Float32))
+    lengths = vectors.drop_nulls().list.len().unique()
+    if len(lengths) > 1:
+        raise InputError(f"vectors of {lengths.min()} to {lengths.max()} dimensions")
+    return vectors
+
+
+READERS: Final[Mapping[str, Callable[[pl.Series, Column, Place], pl.Series]]] = {
+    "number": _number,
+    "category": _plain_text,
+    "list": _list,
+    "text": _plain_text,
+    "flag": _flag,
+    "date": _date,
+    "embedding": _embedding,
+    "image": _plain_text,
+}
+"""Kind → reader, which gives null where a value is of another kind."""
+
+
+def _wrong_kind(
+    name: str, column: Column, place: Place, values: pl.Series, why: Exception | None = None
+) -> InputError:
+    known = values.drop_nulls()
+    example = repr(known[0])[:80] if len(known) else "nothing"
+    first = "" if why is None else f" ({str(why).splitlines()[0][:120]})"
+    return InputError(
+        f"column {name!r} of {place.path} is declared as {column.kind}, "
+        f"but holds values such as {example}{first}",
+        f"declare another kind: {', '.join(KINDS)}",
+    )

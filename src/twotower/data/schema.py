@@ -1,0 +1,196 @@
+"""`Schema`: declared columns of items and users, and their kinds."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from twotower.errors import InputError
+
+Kind: TypeAlias = Literal[
+    "number", "category", "list", "text", "flag", "date", "embedding", "image"
+]
+Side: TypeAlias = Literal["items", "users"]
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+
+
+class Column(BaseModel):
+    """One declared column; ``"category"`` is short for ``{"kind": "category"}``.
+
+    Attributes
+    ----------
+    kind
+        ``number``, ``category``, ``list`` (of categories), ``text``, ``flag`` (true or false),
+        ``date``, ``embedding`` (a vector of your own) or ``image`` (path or URL).
+    feature
+        Whether the towers read it. A column that they do not read can still be filtered by.
+    stock
+        Of a flag of items: an item for which it is false is not recommended.
+    separator
+        Between the parts of a ``list`` that is written as text; by default ``|``, ``;`` or ``,``,
+        whichever occurs. A JSON list needs none.
+    file, ids
+        Of an ``embedding`` that is no column: a ``.npy`` file ``(n, d)`` and a text file with the
+        ``n`` ids, one a line; relative to the folder of the data.
+    encoder
+        Of a ``text``: the encoder, ``minilm`` or ``hashing``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    feature: bool = True
+    stock: bool = False
+    separator: str | None = Field(None, min_length=1)
+    file: str | None = None
+    ids: str | None = None
+    encoder: Literal["minilm", "hashing"] = "minilm"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_kind(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _fits_the_kind(self) -> Self:
+        for option, kind in _OPTIONS.items():
+            if option in self.model_fields_set and self.kind != kind:
+                raise ValueError(f"{option} is an option of the kind {kind}, not of {self.kind}")
+        if (self.file is None) != (self.ids is None):
+            raise ValueError("file and ids go together: give both or neither")
+        return self
+
+
+_OPTIONS: Final = {
+    "stock": "flag", "separator": "list", "file": "embedding", "ids": "embedding",
+    "encoder": "text",
+}  # fmt: skip
+
+
+class Schema(BaseModel):
+    """Declared columns by name: the table ``[schema.items]`` or ``[schema.users]`` of a file.
+
+    Examples
+    --------
+    >>> schema = Schema(items={"brand": "category", "tags": {"kind": "list"}})
+    >>> schema.items["brand"].kind
+    'category'
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: dict[str, Column] = {}
+    """Columns of the catalogue."""
+    users: dict[str, Column] = {}
+    """Columns of the table of users."""
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.users)
+
+    @property
+    def stock(self) -> tuple[str, ...]:
+        """Flags of items that say whether an item can be had."""
+        return tuple(name for name, column in self.items.items() if column.stock)
+
+    def without(self, side: Side, name: str) -> Self:
+        """The same with one column that is no feature any more."""
+        columns = dict(getattr(self, side))
+        columns[name] = columns[name].model_copy(update={"feature": False})
+        return self.model_copy(update={side: columns})
+
+    def features(self, side: Side) -> dict[str, Column]:
+        """Columns of a side that the towers can read; an image's path is only shown."""
+        return {
+            name: column
+            for name, column in getattr(self, side).items()
+            if column.feature and column.kind != "image"
+        }
+
+
+def value_of_request(name: str, value: Any, column: Column) -> Any:
+    """A JSON value of a request, checked: a scalar, or a list for ``list`` and ``embedding``.
+
+    Raises
+    ------
+    InputError
+        Where it is of another kind than declared.
+    """
+    if value is None:
+        return None
+    if "\0" in str(value):
+        raise InputError(f"{name} holds a NUL", "leave it out")
+    kinds: dict[str, Any] = {
+        "number": (int, float), "flag": bool, "date": (int, float, str), "list": list,
+        "embedding": list,
+    }  # fmt: skip
+    wanted = kinds.get(column.kind, str)
+    is_wrong = not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool))
+    if column.kind == "list" and not is_wrong:
+        is_wrong = not all(isinstance(part, str) for part in value)
+    if column.kind == "embedding" and not is_wrong:
+        is_wrong = not all(isinstance(part, int | float) and np.isfinite(part) for part in value)
+    if is_wrong or (column.kind in ("number", "date") and value in (float("inf"), float("-inf"))):
+        raise InputError(
+            f"{name} is a {column.kind}, got {value!r}", f"send {_EXAMPLES[column.kind]}"
+        )
+    if column.kind != "date" or not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        fix = f"send {_EXAMPLES['date']}"
+        raise InputError(f"{name} is a date, got {value!r}", fix) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def checked(values: Mapping[str, Any], columns: Mapping[str, Column], side: Side) -> dict[str, Any]:
+    """Values of a request by column, see `value_of_request`.
+
+    Raises
+    ------
+    InputError
+        At a name that is not declared, or a value of another kind.
+    """
+    for name in values:
+        if name not in columns:
+            known = ", ".join(map(repr, columns)) or "none"
+            raise InputError(f"unknown field {name!r}", f"declared columns of {side}: {known}")
+    return {name: value_of_request(name, value, columns[name]) for name, value in values.items()}
+
+
+def rows_of_requests(
+    described: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]
+) -> pl.DataFrame:
+    """Checked values of requests as a typed table; null for what a request leaves out."""
+    data = {
+        name: pl.Series(name, [row.get(name) for row in described], dtype=DTYPES[column.kind])
+        for name, column in columns.items()
+    }
+    return pl.DataFrame(data, schema={name: values.dtype for name, values in data.items()})
+
+
+DTYPES: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "number": pl.Float64,
+        "category": pl.String,
+        "list": pl.List(pl.String),
+        "text": pl.String,
+        "flag": pl.Boolean,
+        "date": pl.Int64,
+        "embedding": pl.List(pl.Float32),
+        "image": pl.String,
+    }
+)
+"""Kind → type of its values. A date is in milliseconds since 1970-01-01 UTC."""
+
+_EXAMPLES: Final = {
+    "number": "a number such as 12.5", "category": 'a text such as "red"',
+    "list": 'a list of texts such as ["red", "sale"]', "text": "a text", "flag": "true or false",
+    "date": "a date such as 2025-01-31, or milliseconds since 1970",
+    "embedding": "a list of numbers", "image": "a path or URL",
+}  # fmt: skip

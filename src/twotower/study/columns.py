@@ -1,0 +1,227 @@
+"""What each declared column is worth: the default model without it, on the same queries."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from twotower.data import Dataset, Histories, Queries
+from twotower.data.holdouts import hold_out, of_new_users
+from twotower.data.schema import Schema
+from twotower.errors import InputError
+from twotower.evaluation.figures import Evaluation
+from twotower.evaluation.protocols import FULL, evaluate, evaluate_queries
+from twotower.evaluation.results import Difference, Row, verdict
+from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
+from twotower.factors.popularity import Popularity
+from twotower.models.base import Scorer
+from twotower.models.sequence_towers import SequenceConfig
+from twotower.training.fit import Trained
+from twotower.training.sizing import sized
+from twotower.training.variant import Variant
+from twotower.types import DoubleArray
+from twotower.workflow.evaluation import split_name
+from twotower.workflow.models import trained_model
+from twotower.workflow.progress import Reporter, Silent
+
+ALL: Final = "all columns"
+NONE: Final = "no columns"
+ATTRIBUTES: Final = "attributes alone"
+POPULARITY: Final = "popularity"
+NEW_USERS: Final = "new-users"
+"""Protocol: users who were held out of training, known by their columns alone, asked for all that
+they had."""
+NEW_SHARE: Final = 0.2
+"""Share of the users who are held out for it."""
+METRICS: Final = ("HR@10", "NDCG@10")
+
+
+@dataclass
+class ColumnStudy:
+    """Figures of `ablate_columns`, as far as they are measured."""
+
+    rows: list[Row]
+    differences: list[Difference]
+
+
+def ablate_columns(
+    dataset: Dataset,
+    out: Path,
+    variant: Variant,
+    *,
+    seeds: int = 1,
+    reporter: Reporter | None = None,
+    measured: Callable[[ColumnStudy], None] | None = None,
+) -> ColumnStudy:
+    """Train with all declared columns, without any, and without each in turn.
+
+    All share the least-squares settings that validation chose for the first. Differences are to
+    the model with all columns, paired by query, a mean over the seeds; with the users' columns
+    there is also the model for users of whom nothing else is known, beside popularity.
+
+    Parameters
+    ----------
+    out
+        Folder of the models: what is there already is not trained again.
+    measured
+        Called with all figures whenever there are more.
+
+    Raises
+    ------
+    InputError
+        Where the data set has no declared column that the model reads.
+    """
+    reporter = reporter or Silent()
+    if not isinstance(variant.model, SequenceConfig) or not variant.model.vary(
+        columns="all"
+    ).reads_columns(dataset):
+        raise InputError(
+            f"data set {dataset.name!r} has no declared columns that the model reads",
+            "declare some: 'twotower inspect' writes a schema to edit",
+        )
+    study = _Study(dataset, out, sized(variant, dataset.train), seeds, reporter)
+    figures: dict[str, dict[str, DoubleArray]] = {}
+    result = ColumnStudy([], [])
+
+    def add(name: str, protocol: str, found: DoubleArray, of_seeds: list[int]) -> None:
+        figures.setdefault(protocol, {})[name] = found
+        result.rows = [*result.rows, *_rows(dataset, name, protocol, found, of_seeds)]
+        result.differences = [
+            difference
+            for protocol, parent in ((FULL, ALL), (NEW_USERS, POPULARITY))
+            for difference in _differences(
+                dataset, protocol, parent, figures.get(protocol, {}), list(range(seeds))
+            )
+        ]
+        if measured is not None:
+            measured(result)
+
+    for name, schema, columns in _schemas(dataset.schema):
+        add(name, FULL, study.of_known_users(name, schema, columns), list(range(seeds)))
+        if name == NONE and dataset.schema.features("users"):
+            new = study.of_new_users()
+            add(POPULARITY, NEW_USERS, new[POPULARITY], [])
+            add(ATTRIBUTES, NEW_USERS, new[ATTRIBUTES], list(range(seeds)))
+    return result
+
+
+def _schemas(schema: Schema) -> Iterator[tuple[str, Schema, str]]:
+    """Name, schema and setting of each model, the one that the others are compared with first."""
+    yield ALL, schema, "all"
+    yield NONE, schema, "none"
+    sides: Mapping[str, Mapping[str, object]]
+    sides = {"items": schema.features("items"), "users": schema.features("users")}
+    for side, columns in sides.items():
+        for name in columns:
+            less = schema.without(side, name)  # type: ignore[arg-type]
+            if less.features("items") or less.features("users"):
+                yield f"without {side}.{name}", less, "all"
+
+
+@dataclass
+class _Study:
+    dataset: Dataset
+    out: Path
+    variant: Variant
+    seeds: int
+    reporter: Reporter
+
+    def of_known_users(self, name: str, schema: Schema, columns: str) -> DoubleArray:
+        """``(queries, metrics)`` of the test part, a mean over the seeds."""
+        dataset = replace(self.dataset, schema=schema)
+        return np.mean(
+            [
+                _values(evaluate(scorer, dataset, protocols=(FULL,), metrics=METRICS), FULL)
+                for scorer in self._scorers(name, dataset, columns)
+            ],
+            axis=0,
+        )
+
+    def of_new_users(self) -> dict[str, DoubleArray]:
+        """The same of users who were held out of training, by the columns and by popularity."""
+        held = hold_out(self.dataset, users=NEW_SHARE, items=0)
+        new = of_new_users(held)
+        targets = held.interactions.keep(new)
+        users = np.flatnonzero(targets.lengths).astype(np.int32)
+        queries = Queries(users, Histories.from_lists([[]] * len(users)))
+        targets = targets.select(users)
+
+        def values(scorer: Scorer) -> DoubleArray:
+            found = evaluate_queries(scorer, queries, targets, protocols=(FULL,), metrics=METRICS)
+            return _values(found, FULL)
+
+        popularity = Popularity.fit(held.train, len(held.items))
+        by_columns = [values(scorer) for scorer in self._scorers("held-out users", held, "all")]
+        return {POPULARITY: values(popularity), ATTRIBUTES: np.mean(by_columns, axis=0)}
+
+    def _scorers(self, name: str, dataset: Dataset, columns: str) -> Iterator[Scorer]:
+        folder = self.out / "".join(mark if mark.isalnum() else "-" for mark in name)
+        for seed in range(self.seeds):
+            trained = trained_model(
+                self.variant.vary(model=self.variant.model.vary(columns=columns)),
+                dataset,
+                folder / f"seed-{seed}",
+                name=name,
+                seed=seed,
+                reporter=self.reporter,
+            )
+            self._share_factors(trained)
+            yield trained.module.scorer()
+
+    def _share_factors(self, trained: Trained) -> None:
+        """Let later models have the least-squares settings that were chosen for the first."""
+        model = self.variant.model
+        if isinstance(model, SequenceConfig) and model.choose_factors:
+            chosen = {key: value for key, value in trained.chosen.items() if key == "least_squares"}
+            settled = model.with_chosen(chosen).vary(choose_factors=False)
+            self.variant = self.variant.vary(model=settled)
+
+
+def _values(found: Evaluation, protocol: str) -> DoubleArray:
+    columns = [found.metrics.index(metric) for metric in METRICS]
+    return found.values[protocol][:, columns]
+
+
+def _rows(
+    dataset: Dataset, name: str, protocol: str, values: DoubleArray, seeds: list[int]
+) -> list[Row]:
+    low, high = bootstrap_interval(values)
+    return [
+        Row(
+            dataset=dataset.name, split=split_name(dataset), model=name, protocol=protocol,
+            metric=metric, value=values[:, at].mean(), low=low[at], high=high[at], seeds=seeds,
+            users=len(values),
+        )
+        for at, metric in enumerate(METRICS)
+    ]  # fmt: skip
+
+
+def _differences(
+    dataset: Dataset,
+    protocol: str,
+    parent: str,
+    figures: Mapping[str, DoubleArray],
+    seeds: list[int],
+) -> list[Difference]:
+    """Of each model to the parent, corrected over all of them."""
+    others = [name for name in figures if name != parent]
+    if parent not in figures or not others:
+        return []
+    values = [figures[name] - figures[parent] for name in others]
+    p = np.stack([sign_flip_test(one) for one in values])  # (models, metrics)
+    corrected = holm_bonferroni(p.flatten()).reshape(p.shape)
+    return [
+        Difference(
+            dataset=dataset.name, split=split_name(dataset), model=name, parent=parent,
+            protocol=protocol, metric=metric, value=one[:, at].mean(),
+            low=interval[0][at], high=interval[1][at], p=p[row, at],
+            p_corrected=corrected[row, at],
+            verdict=verdict(float(f"{one[:, at].mean():.6g}"), float(f"{corrected[row, at]:.6g}")),
+            seeds=seeds, parent_seeds=[] if parent == POPULARITY else seeds, users=len(one),
+        )
+        for row, (name, one) in enumerate(zip(others, values, strict=True))
+        for interval in (bootstrap_interval(one),)
+        for at, metric in enumerate(METRICS)
+    ]  # fmt: skip
