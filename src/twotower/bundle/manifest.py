@@ -48,6 +48,8 @@ class ModelInfo(Config):
     """Name of the encoder behind the item texts, or None where the model reads no text."""
     history_length: int = Field(ge=0, le=MOST_HISTORY)
     """Newest items of a history that the user tower reads; 0 where it reads none."""
+    rating_scale: tuple[float, float] | None = None
+    """Lowest and highest rating that `prepare` was told to take; None where any will do."""
     fold_in: FoldInInfo | None = None
     """The part of the vectors that is no tower's, or None where there is none."""
 

@@ -198,7 +198,7 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
         catalogue = pl.read_parquet(folder / CATALOGUE)
         check_catalogue(catalogue)
     with reading(folder / HISTORIES):
-        arrays = read_arrays(folder / HISTORIES, finite=True, pause=pause)
+        arrays = read_arrays(folder / HISTORIES, finite=True, with_nan=("ratings",), pause=pause)
         events = arrays["items"].size
         per_event = {"ratings": (_NUMBER, (events,)), "timestamps": (_NUMBER, (events,))}
         check_layout(arrays, {"indptr": _BOUNDS, "items": (WHOLE, (events,))}, **per_event)

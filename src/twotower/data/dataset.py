@@ -159,6 +159,10 @@ class Dataset:
             declaration=declared(given, "from_frames"),
         )
 
+    def has(self, part: Part) -> bool:
+        """Whether any interaction is of the part."""
+        return bool((self.split == part).any())
+
     def part(self, *parts: Part) -> Histories:
         """Histories of the given parts only; one row per user, empty where there is none."""
         return self.interactions.keep(np.isin(self.split, [int(part) for part in parts]))
@@ -310,7 +314,14 @@ class Dataset:
                 + (", or it was saved by a release with another polars" if version == 1 else "")
                 + "; run 'twotower prepare' again"
             )
-        return dataset
+        if log.timestamps is None or log.timestamps.dtype.kind != "f":
+            return dataset
+        # Earlier releases kept times as float64, over which the fingerprint was taken.
+        whole = replace(
+            dataset, interactions=replace(log, timestamps=log.timestamps.astype(np.int64))
+        )
+        whole.__dict__["fingerprint"] = dataset.fingerprint
+        return whole
 
 
 def _first_fingerprint(dataset: Dataset) -> str:

@@ -185,7 +185,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
             "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
             "options": options.model_dump(mode="json", exclude_defaults=True),
         }
-        if notes := split_notes(split, parts, log.parts, np.diff(indptr), times):
+        if notes := split_notes(split, parts, log.parts, np.diff(indptr), log.timestamps):
             summary["notes"] = notes
         user_table = None
         if found.users is not None and users_key is not None:
@@ -224,6 +224,8 @@ def _read_summary(
         summary["heaviest_user"] = {"user_id": user, "share": share}
     if scientific := found.scientific_ids:
         summary["scientific_ids"] = {"count": len(scientific), "example": scientific[0]}
+    if alike := [*found.alike_ids(found.users), *found.alike_ids(found.items)]:
+        summary["alike_ids"] = {"count": len(alike), "example": list(alike[0])}
     if found.without_rating:
         summary["without_rating"] = found.without_rating
     if found.log.ratings is not None:
@@ -321,6 +323,7 @@ def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[st
             f"no interaction is left in the {settings.k_core}-core, of {len(log):,} by "
             f"{before['users']:,} users of {before['items']:,} items",
             "choose a smaller k_core; 0 turns it off",
+            cli_fix="pass a smaller --k-core; 0 turns it off",
         )
     after = _size(kept)
     removed = {f"{kind}_removed": count - after[kind] for kind, count in before.items()}

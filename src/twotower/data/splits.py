@@ -227,6 +227,9 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
         shares = np.asarray([split.validation + split.test, split.test])
         places = np.floor(len(ordered) * (1 - shares) + 1e-9).astype(np.int64)
         cuts = ordered[np.minimum(places, len(ordered) - 1)]
+        earlier = ordered[: np.searchsorted(ordered, cuts[1])]
+        if cuts[0] == cuts[1] and len(earlier) and earlier[-1] > ordered[0]:
+            cuts[0] = earlier[-1]  # one moment holds both shares: validation is the one before
     parts: PartArray = (timestamps >= cuts[0]).astype(np.uint8)
     parts += timestamps >= cuts[1]
     if not (parts == Part.TRAIN).any():

@@ -69,6 +69,13 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{ids['count']:,} ids are like {ids['example']!r}: a spreadsheet has shortened them, "
             "and different ones may now be one; export them as text"
         )
+    if "alike_ids" in summary:
+        ids = summary["alike_ids"]
+        one, other = ids["example"]
+        yield (
+            f"{ids['count']:,} ids are there twice, in two Unicode forms or with invisible marks, "
+            f"such as {one!a} and {other!a}, and count as two; write them alike"
+        )
     if "without_rating" in summary:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:

@@ -210,10 +210,11 @@ class RetrievalModule(nn.Module):
         del train, validate
         return {}
 
-    def after_refit(self, train: Histories, evaluated: Self) -> None:
-        """Finish after gradient training on all interactions, without a validation part.
+    def after_refit(self, train: Histories, evaluated: Self | None) -> None:
+        """Finish after gradient training without a validation part.
 
-        What `after_fit` chose on validation is taken from the ``evaluated`` module.
+        What `after_fit` chose on validation is taken from the ``evaluated`` module of a refit; with
+        None there never was a validation part, and the settings' own values hold.
         """
 
     def without_cold_items(self) -> AbstractContextManager[None]:

@@ -155,8 +155,12 @@ def _chosen(
     return best
 
 
-def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None = None) -> Blend:
-    """A second stage for a trained two-tower, fitted on validation."""
+def fitted_blend(
+    trained: Trained, dataset: Dataset, reporter: Reporter | None = None
+) -> Blend | None:
+    """A second stage for a trained two-tower, fitted on validation; None without that part."""
+    if not dataset.has(Part.VALIDATION):
+        return None
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
     return fit_blend(trained.module.scorer(), dataset, text)

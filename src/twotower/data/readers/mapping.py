@@ -119,6 +119,8 @@ class Columns:
     def ignored(self) -> list[str]:
         """Columns of the file that are not read."""
         read = {*self.canonical.values(), *self._also}
+        nested = {name for name in self.present if name.partition(".")[0] in self.keys - {name}}
+        read |= nested | {name.partition(".")[0] for name in read & nested}
         return [name for name in self.present if name not in read]
 
 
@@ -316,10 +318,13 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
     nothing = "" if present else f"{path} is empty, or holds nothing that can be read: "
+    catalogue = "catalogue_item" in missing
     raise InputError(
         f"{nothing}cannot determine the {listed} {kind} of {path}, it has {_listed(present)}",
-        f"name {pronoun}: ColumnMapping({mapping}){order}",
-        cli_fix=f"name {pronoun}: {options}{order}",
+        f"name {pronoun}: ColumnMapping({mapping}){order}"
+        + (", or read no catalogue: Declaration(catalogue='none')" if catalogue else ""),
+        cli_fix=f"name {pronoun}: {options}{order}"
+        + (", or read no catalogue: --catalogue none" if catalogue else ""),
     )
 
 
