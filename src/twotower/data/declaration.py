@@ -7,6 +7,7 @@ from typing import Any, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from twotower.data.events import EventRules
 from twotower.data.readers.mapping import ColumnMapping
 from twotower.data.readers.options import ReadOptions
 from twotower.data.settings import PrepareSettings
@@ -35,6 +36,8 @@ class Declaration(BaseModel):
         The table of users.
     columns
         Which column is which.
+    events
+        What the kinds of events are worth, and which one is to be predicted.
     read, read_catalogue, read_users
         How the files are read.
     prepare
@@ -49,6 +52,7 @@ class Declaration(BaseModel):
     catalogue: str | None = None
     users: str | None = None
     columns: ColumnMapping = ColumnMapping()
+    events: EventRules | None = None
     read: ReadOptions = ReadOptions()
     read_catalogue: ReadOptions | None = None
     read_users: ReadOptions | None = None

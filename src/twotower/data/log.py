@@ -27,7 +27,10 @@ SAMPLED_IDS: Final = 100_000
 _INVISIBLE: Final = "[\u00ad\u200b-\u200f\u2060\ufeff]"
 _OF_DAY: Final = re.compile(r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?( ?[APap][Mm])?$")
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
-_DTYPES: Final = {columns.RATING: np.float32, columns.TIMESTAMP: np.int64}
+_DTYPES: Final = {
+    columns.RATING: np.float32, columns.TIMESTAMP: np.int64,
+    columns.WEIGHT: np.float32, columns.KIND: np.uint8,
+}  # fmt: skip
 """Types of arrays other than float64. Only ratings may be missing in a row."""
 
 
@@ -47,6 +50,10 @@ class EventLog:
         ``(events,)`` float64 position among the user's interactions, or None.
     parts
         ``(events,)`` uint8 `Part` that the files give, or None.
+    weights
+        ``(events,)`` float32, negative where an event takes earlier ones away, or None.
+    kinds
+        ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
     """
 
     users: IndexArray
@@ -55,6 +62,8 @@ class EventLog:
     timestamps: OffsetArray | None
     order: DoubleArray | None
     parts: Array | None
+    weights: FloatArray | None = None
+    kinds: Array | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -82,9 +91,14 @@ class EventLog:
         """Sorted by user; a user's interactions stay in the order of the files."""
         return self.select(np.argsort(self.users, kind="stable"))
 
+    @property
+    def pairs(self) -> OffsetArray:
+        """``(events,)`` number of each event's pair of user and item."""
+        return self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items
+
     def first_of_pairs(self) -> BoolArray:
         """``(events,)`` true where the user has not had the item before in this order."""
-        pairs = self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items
+        pairs = self.pairs
         first = np.zeros(len(pairs), dtype=bool)
         first[np.unique(pairs, return_index=True)[1]] = True
         return first
@@ -179,7 +193,7 @@ def read_log(
     items = Vocabulary() if catalogue is None else catalogue
     known = None if keep_unknown else catalogue
     sizes = [file.path.stat().st_size for file in source.logs]
-    held = source.columns - {columns.EVENT}
+    held = source.columns - {columns.EVENT, columns.QUANTITY}
     arrays: dict[str, list[Array]] = {name: [] for name in (*held, "part")}
     done = kept = 0
     read = []
@@ -197,8 +211,8 @@ def read_log(
                 rows = checked.rows
                 for name in set(rows.columns) - _NOT_HELD:
                     values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
-                    if name not in arrays:  # a key that first appears in the middle of the file
-                        arrays[name] = [np.full(kept, np.nan, values.dtype)]
+                    if name not in arrays:  # derived, or first there in the middle of the file
+                        arrays[name] = [np.full(kept, np.nan, values.dtype)] if kept else []
                     arrays[name].append(values)
                 for name in arrays.keys() - set(rows.columns) - {"part"}:
                     arrays[name].append(np.full(rows.height, np.nan, _DTYPES.get(name)))
@@ -221,6 +235,8 @@ def read_log(
         joined.get(columns.TIMESTAMP),
         joined.get(columns.ORDER),
         joined["part"] if source.has_parts else None,
+        joined.get(columns.WEIGHT),
+        joined.get(columns.KIND),
     )
     return LogRead(log, users, items, tuple(read), len(unknown), 0 if ratings is None else without)
 

@@ -33,6 +33,15 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
         "name the unit where it is another: ReadOptions(time_unit='s')",
         "name the unit where it is another: --time-unit s",
     ),
+    "event: without a weight": (
+        "give the kind a weight (EventRules(weights={…})), or leave it out so",
+        "give the kind a weight (--weight KIND=0.5), or leave it out so",
+    ),
+    "rating: of no kind": (
+        "begin the lowest kind of from_rating at a lower rating, or leave such rows out so",
+    )
+    * 2,
+    "zero": ("an event of no quantity or weight says nothing; correct it, or leave it out so",) * 2,
     "rating: wrong type": (
         "ratings are numbers; convert them, or leave the column out (ReadOptions(ignore=('…',)))",
         "ratings are numbers; convert them, or leave the column out (--ignore COLUMN)",

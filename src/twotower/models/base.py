@@ -66,6 +66,8 @@ class Batch(NamedTuple):
     """``(B,)`` int64 where all places of ``S`` histories ``(S, L)`` are examples: the place, in
     row-major order, after which each example asks. ``histories`` and ``lengths`` then have
     ``S`` rows."""
+    weights: Tensor = _NO_VALUES
+    """``(B,)`` float32 what each example counts in the loss, or empty where all count alike."""
 
 
 class Embeddings(NamedTuple):
@@ -97,6 +99,8 @@ class Embeddings(NamedTuple):
     """Whether the other positives of the batch are negatives too."""
     squared_norm: Tensor
     """Scalar: half the squared norm of the looked-up table rows, a mean over examples."""
+    weights: Tensor = _NO_VALUES
+    """As `Batch.weights`."""
 
     @classmethod
     def of(
@@ -123,6 +127,7 @@ class Embeddings(NamedTuple):
             batch.shared_log_q,
             batch.in_batch,
             squared_norm,
+            batch.weights,
         )
 
 

@@ -92,6 +92,7 @@ def bundle_contents(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
             fitted_on="all" if refitted else "train",
+            events=dataset.interactions.rules,
             rating_scale=dataset.summary.get("options", {}).get("rating_scale"),
             metrics=dict(metrics or {}),
             text_encoder=None if text is None else trained.variant.text_encoder,
@@ -115,6 +116,7 @@ def bundle_contents(
             else reranker
         ),
         new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
+        returned=dataset.returned,
     )
 
 

@@ -102,7 +102,7 @@ def fit_blend(
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        excluded = block.histories if exclude_seen else None
+        excluded = block.histories.seen if exclude_seen else None
         scores, items = top_k(scorer.scores(block), candidates, excluded)
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
@@ -208,7 +208,7 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            excluded = block.histories if self.exclude_seen else None
+            excluded = block.histories.seen if self.exclude_seen else None
             found, items = top_k(part, min(self.candidates, self.num_items), excluded)
             if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
                 padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))
