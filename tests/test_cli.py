@@ -186,6 +186,23 @@ def test_somebody_new_names_items_after_one_history_option(
     assert len(read(files[2])) == 10
 
 
+def test_an_unknown_user_gets_popular_items_that_are_marked(
+    made: Path, cli: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "found.json"
+    bundle = ("recommend", "--bundle", made / "bundle")
+    done = cli(*bundle, "--user", "nobody", "-k", 3, "--json", file)
+    assert done.status == 0
+    assert "popular items: nothing is known of this user" in done.out
+    found = read(file)
+    assert [item["source"] for item in found] == ["popular"] * 3
+    counts = [item["score"] for item in found]
+    assert counts == sorted(counts, reverse=True)
+    done = cli(*bundle, "--history", "i00", "i99", "--json", file)
+    assert "not in the bundle, and passed over: i99" in done.out
+    assert {item["source"] for item in read(file)} == {"model"}
+
+
 def test_a_batch_says_what_it_wrote_and_for_whom_it_has_nothing(
     made: Path, cli: Any, tmp_path: Path
 ) -> None:
@@ -363,15 +380,15 @@ def assert_mistake(done: Done, told: str) -> None:
         ),
         ("train --data {made}/bundle --out {out}", "is a bundle, not a prepared data set; give"),
         ("train --data {made} --out {out}", "but holds data; give {made}/data"),
-        ("recommend --bundle {made}/bundle --history i00 -zz -k 2", "unknown item '-zz'; pass"),
-        ("recommend --bundle {made}/bundle --history=-zz -u -k 2", "unknown item '-zz'; pass"),
+        ("recommend --bundle {made}/bundle --strict --history i00 -zz", "unknown item '-zz'; pass"),
+        ("recommend --bundle {made}/bundle --strict --history=-zz -u", "unknown item '-zz'; pass"),
         (
             "prepare {shop} --out {out} --column visitor=user_id",
             "--column visitor=user_id: there is no column 'visitor'; name one of user, item, ",
         ),
-        ("recommend --bundle {made}/bundle --user nobody", "unknown user 'nobody'; pass history"),
+        ("recommend --bundle {made}/bundle --user nobody --strict", "unknown user 'nobody'; pass"),
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
-        ("recommend --bundle {made}/bundle --history i00 i99", "unknown item 'i99'; pass one of"),
+        ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
         ("recommend --bundle {made}/bundle", "a request needs a user id or a history, got neither"),
         ("info {shop}", "holds neither manifest.json nor model.json; pass a folder that"),
@@ -437,7 +454,7 @@ def test_an_interruption_says_how_to_go_on(cli: Any, monkeypatch: pytest.MonkeyP
 def test_the_installed_command_behaves_alike(made: Path) -> None:
     command = [sys.executable, "-c", "from twotower.cli import main; main()", "recommend"]
     done = subprocess.run(
-        [*command, "--bundle", made / "bundle", "--user", "nobody"],
+        [*command, "--bundle", made / "bundle", "--user", "nobody", "--strict"],
         capture_output=True,
         text=True,
         timeout=120,

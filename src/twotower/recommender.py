@@ -63,7 +63,8 @@ class Recommender:
         Parameters
         ----------
         dataset
-            A prepared data set with a validation part.
+            A prepared data set. Without a validation part nothing is chosen, and there is no
+            second stage.
         model
             Name of a two-tower variant (``twotower.workflow.variants.VARIANTS``), or a
             `Variant` of your own.
@@ -80,7 +81,7 @@ class Recommender:
         Raises
         ------
         InputError
-            An unknown model, one without towers, or a data set without a validation part.
+            An unknown model, or one without towers.
         """
         from twotower.workflow.bundling import bundle_contents
         from twotower.workflow.models import named_variant, train_variant
@@ -98,7 +99,7 @@ class Recommender:
         blend, shipped = fitted_blend(trained, dataset), trained
         if refit:
             shipped = refit_model(name, trained, dataset)
-            blend = refit_blend(blend, shipped, dataset)
+            blend = None if blend is None else refit_blend(blend, shipped, dataset)
         contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 

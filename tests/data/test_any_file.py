@@ -9,16 +9,19 @@ import re
 import uuid
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from twotower.data import Dataset
+from twotower.data.declaration import Declaration
 from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping, ReadOptions, delimited, jsonl
 from twotower.data.readers.numbers import as_price
@@ -914,3 +917,162 @@ def test_items_of_the_catalogue_that_are_left_out_are_reported(tmp_path: Path) -
 def test_impossible_options_are_refused(message: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         ReadOptions(**message)
+
+
+# --- types that are kept, and fixes that can be done
+
+
+def test_times_are_whole_numbers_from_the_file_to_the_saved_data(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    made = prepare(tmp_path, settings=ALL, out=tmp_path / "out")
+    loaded = Dataset.load(tmp_path / "out")
+    stored = pl.read_parquet(tmp_path / "out" / "interactions.parquet")["timestamp"]
+    assert stored.dtype == pl.Int64
+    for dataset in (made, loaded):
+        assert dataset.interactions.timestamps is not None
+        assert dataset.interactions.timestamps.dtype == np.int64
+
+
+def test_times_that_an_earlier_release_kept_as_floats_are_read_with_their_fingerprint(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    made = read(tmp_path)
+    log = made.interactions
+    assert log.timestamps is not None
+    old = replace(made, interactions=replace(log, timestamps=log.timestamps.astype(np.float64)))
+    loaded = Dataset.load(old.save(tmp_path / "out"))
+    assert loaded.fingerprint == old.fingerprint != made.fingerprint
+    assert loaded.interactions.timestamps is not None
+    assert loaded.interactions.timestamps.dtype == np.int64
+    assert loaded.interactions.timestamps.tolist() == log.timestamps.tolist()
+
+
+def test_the_fix_of_a_stray_quote_in_a_csv_can_be_done(tmp_path: Path) -> None:
+    text = [f"{user},{item},{time},{'ok' if n else chr(34) + 'best ever'}"
+            for n, (user, item, time) in enumerate(ROWS)]  # fmt: skip
+    (tmp_path / "log.csv").write_text("\n".join(["user,item,time,text", *text, ""]))
+    with pytest.raises(InputError, match=r"log.csv:2: .*never closed.*quote='none'") as error:
+        read(tmp_path)
+    assert "--quote none" in error.value.on_command_line
+    assert events(read(tmp_path, quote="none")) == ROWS
+
+
+def test_lines_above_a_header_are_passed_over_and_said(tmp_path: Path) -> None:
+    title = "Report of 2024-01-01\nShop: Nord, all branches\n\n"
+    for place, separator in enumerate((",", ";", "\t")):
+        path = tmp_path / f"log{place}.csv"
+        path.write_text(title + rows_as(separator))
+        dataset = read(path)
+        assert events(dataset) == ROWS
+        assert dataset.summary["rejected"] == {"above the header": 2}
+        assert f"log{place}.csv:1: 'Report of 2024-01-01'" in lines(dataset)
+
+
+def test_a_first_line_that_is_short_of_a_field_is_no_title(tmp_path: Path) -> None:
+    """A comma in a name of the header: the second line is data and no header."""
+    (tmp_path / "log.csv").write_text(
+        "\n".join(["user,item", *(f"{u},{i},{t}" for u, i, t in ROWS)])
+    )
+    with pytest.raises(InputError, match="cannot determine the time column"):
+        read(tmp_path / "log.csv")
+
+
+def test_a_table_as_a_database_prints_it_is_read(tmp_path: Path) -> None:
+    rule = "+----+----+------------+"
+    body = "\n".join(f"| {u} | {i} | {t} |" for u, i, t in ROWS)
+    table = f"{rule}\n| user | item | timestamp |\n{rule}\n{body}\n{rule}\n20 rows in set\n"
+    (tmp_path / "log.txt").write_text(table)
+    assert events(read(tmp_path / "log.txt")) == ROWS
+
+
+def test_keys_within_objects_are_columns(tmp_path: Path) -> None:
+    rows = [{"user": {"id": u}, "item": {"id": i}, "event": {"time": t, "type": "view"}}
+            for u, i, t in ROWS]  # fmt: skip
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = read(tmp_path / "log.jsonl")
+    assert events(dataset) == ROWS
+    assert dataset.summary["columns"] == {
+        "read": {"user_id": "user.id", "item_id": "item.id", "timestamp": "event.time"},
+        "ignored": [],
+    }
+    named = prepare(tmp_path / "log.jsonl", settings=ALL, mapping=ColumnMapping(event="event.type"))
+    assert named.summary["columns"]["read"]["event"] == "event.type"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"data": [{"user": "u0", "item": "i0"}] * 2, "count": 2}, "a list at 'data'"),
+        ({"user": ["u0", "u1"], "item": ["i0", "i1"]}, "a table by columns"),
+    ],
+)
+def test_an_object_around_the_rows_is_an_error_that_names_it(
+    tmp_path: Path, content: Any, said: str
+) -> None:
+    (tmp_path / "log.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"is one object with {said}"):
+        read(tmp_path / "log.json")
+
+
+def test_ids_that_look_alike_are_said(tmp_path: Path) -> None:
+    """Composed and decomposed letters, and marks that cannot be seen."""
+    forms = ("cafe\u0301", "caf\u00e9")
+    rows = [
+        (f"{user}\u200b" if n == 3 else user, f"{forms[n % 2]} {item}", time)
+        for n, (user, item, time) in enumerate(ROWS)
+    ]
+    text = "\n".join(["user,item,time", *(",".join(map(str, row)) for row in rows)])
+    (tmp_path / "log.csv").write_text(text, encoding="utf-8")
+    dataset = read(tmp_path / "log.csv")
+    assert dataset.summary["alike_ids"]["count"] == 6  # five items, one user
+    assert "such as 'u3\\u200b' and 'u3', and count as two" in lines(dataset)
+
+
+def test_the_encoding_of_windows_is_named(tmp_path: Path) -> None:
+    text = rows_as(",").replace("u1", "Müller – 5 €")
+    (tmp_path / "log.csv").write_bytes(text.encode("cp1252"))
+    assert "pass --encoding cp1252" in lines(read(tmp_path / "log.csv"))
+    every = "\n".join(["user,item,time", *(f"Mü€ {u},{i},{t}" for u, i, t in ROWS)])
+    (tmp_path / "all.csv").write_bytes(every.encode("cp1252"))
+    with pytest.raises(InputError, match=r"ReadOptions\(encoding='cp1252'\)"):
+        read(tmp_path / "all.csv")
+    assert read(tmp_path / "all.csv", encoding="cp1252").users.ids[0] == "Mü€ u0"
+
+
+@pytest.mark.parametrize(
+    ("head", "values", "said"),
+    [
+        ("user,item,date,time", "2024-05-01,12:26:40", "a time of day without its date; name"),
+        ("user,item,time,rating", "1600000000,80%", "ratings are numbers; convert them, or leave"),
+    ],
+)  # fmt: skip
+def test_a_column_that_cannot_be_read_has_a_fix(
+    tmp_path: Path, head: str, values: str, said: str
+) -> None:
+    rows = [f"{user},{item},{values}" for user, item, _ in ROWS]
+    (tmp_path / "log.csv").write_text("\n".join([head, *rows]))
+    with pytest.raises(InputError, match=said):
+        read(tmp_path / "log.csv")
+
+
+def test_a_catalogue_that_cannot_be_read_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(rows_as(","))
+    (tmp_path / "items.csv").write_text("name,cost\na,1\n")
+    with pytest.raises(InputError) as error:
+        read(tmp_path)
+    assert "--catalogue none" in error.value.on_command_line
+    made = prepare(tmp_path, settings=ALL, declaration=Declaration(catalogue="none"))
+    assert events(made) == ROWS
+
+
+def test_columns_of_a_converted_format_may_be_named_as_the_file_has_them(tmp_path: Path) -> None:
+    lines_of = ["sessionId;userId;itemId;timeframe;eventdate"]
+    lines_of += [
+        f"1;{user};{item};{n};2016-05-{n % 9 + 1:02}" for n, (user, item, _) in enumerate(ROWS)
+    ]
+    path = tmp_path / "train-item-views.csv"
+    path.write_text("\n".join(lines_of))
+    dataset = prepare(path, settings=ALL, mapping=ColumnMapping(time="eventdate"))
+    assert list(dataset.users.ids) == ["u0", "u1", "u2", "u3"]
+    assert {time.month for time in times(dataset)} == {5}

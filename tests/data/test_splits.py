@@ -54,7 +54,12 @@ def test_global_time_meets_the_shares(times: list[int], validation: float, test:
 
 def test_global_time_keeps_one_moment_together() -> None:
     parts = global_time(np.array([1, 1, 1, 2, 2, 2, 2, 3, 3, 3]), GlobalTime())
-    assert parts.tolist() == [0, 0, 0, 0, 0, 0, 0, 2, 2, 2]
+    assert parts.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+
+
+def test_global_time_trains_on_the_first_moment_before_it_validates() -> None:
+    """Two moments make two parts; the first is never given away to validation."""
+    assert global_time(np.array([1, 1, 2, 2]), GlobalTime()).tolist() == [0, 0, 2, 2]
 
 
 def test_global_time_takes_moments() -> None:

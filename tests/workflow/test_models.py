@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twotower.data import Dataset
+from twotower import Recommender
+from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
 from twotower.training.distillation import Listwise
+from twotower.training.fit import UNVALIDATED_EPOCHS
 from twotower.workflow.models import item_text, named_variant, train_variant, trained_model
 from twotower.workflow.progress import Silent
 
@@ -85,15 +87,43 @@ def test_an_interrupted_training_goes_on(
         assert value.equal(whole[name])
 
 
-def test_a_data_set_without_validation_is_refused(blocks: Dataset, small_variants: Any) -> None:
+class Said(Silent):
+    """What a reporter was told of failures."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def failure(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("name", ["mf", "lightgcn", "v5", "v9", "v10"])
+def test_without_validation_a_fixed_number_of_epochs_is_trained_and_said(
+    name: str, blocks: Dataset, small_variants: Any
+) -> None:
     everything = replace(blocks, split=np.zeros_like(blocks.split))
-    with pytest.raises(
-        InputError,
-        match=r"^data set 'blocks' has no validation part, which early stopping needs: "
-        r"leave-last-two leaves validation or test empty; prepare it again: "
-        r"choose the split 'global-time' or 'random'$",
-    ):
-        train_variant(small_variants["mf"], everything)
+    small = small_variants[name]
+    variant = small.vary(training=small.training.vary(epochs=UNVALIDATED_EPOCHS + 3))
+    said = Said()
+    trained = train_variant(variant, everything, name=name, reporter=said)
+    assert len(trained.state.epochs) == UNVALIDATED_EPOCHS
+    assert trained.metric is None
+    assert not {"least_squares", "factor_weight"} & trained.chosen.keys()
+    assert said.lines[0] == (
+        f"{name} seed 0: no validation part (leave-last-two leaves validation or test empty), so "
+        f"that nothing is chosen and training takes {UNVALIDATED_EPOCHS} epochs; to choose, "
+        "prepare again: choose the split 'global-time' or 'random'"
+    )
+    queries, _ = blocks.held_out(Part.TEST)
+    assert np.isfinite(trained.module.scorer().scores(queries)).all()
+
+
+def test_without_validation_the_way_to_a_bundle_is_open(
+    blocks: Dataset, small_variants: Any
+) -> None:
+    everything = replace(blocks, split=np.zeros_like(blocks.split))
+    recommender = Recommender.fit(everything, small_variants["v9"])
+    assert len(recommender.recommend(blocks.users.ids[0], k=3)) == 3
 
 
 def test_a_split_that_works_is_offered_where_nobody_has_three(
@@ -101,13 +131,10 @@ def test_a_split_that_works_is_offered_where_nobody_has_three(
 ) -> None:
     log = blocks.interactions.last(2)
     short = replace(blocks, interactions=log, split=np.zeros(len(log.items), np.uint8))
-    with pytest.raises(
-        InputError,
-        match=r"^data set 'blocks' has no validation part, which early stopping needs: "
-        r"no user has three interactions, so leave-last-two holds none out; prepare it again: "
-        r"choose the split 'global-time' or 'random'$",
-    ):
-        train_variant(small_variants["mf"], short)
+    said = Said()
+    train_variant(small_variants["mf"], short, reporter=said)
+    assert "(no user has three interactions, so leave-last-two holds none out)" in said.lines[0]
+    assert "choose the split 'global-time' or 'random'" in said.lines[0]
 
 
 def test_titles_are_encoded_where_the_model_reads_them(

@@ -1,7 +1,7 @@
 """Arrays of a bundle in safetensors files, read block by block."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +23,13 @@ def read_arrays(
     dtype: DTypeLike | None = None,
     *,
     finite: bool = False,
+    with_nan: Collection[str] = (),
     pause: Pause = no_pause,
 ) -> dict[str, Array]:
     """The arrays of a safetensors file by name, as ``dtype`` if given, `roomy`.
 
-    NaN and infinity are refused if ``finite``.
+    NaN and infinity are refused if ``finite``, but for NaN in the arrays ``with_nan``, where it
+    stands for a missing value.
 
     As `safetensors.numpy.load_file`, block by block, with a ``pause`` after each: that holds
     Python's lock until all of the file is read, and every request would wait for a reload that
@@ -54,8 +56,10 @@ def read_arrays(
             for start in range(0, rows, step):
                 block = array[start : start + step]
                 block[:] = part[start : min(start + step, rows)]
-                if finite and block.dtype.kind == "f" and not np.isfinite(block).all():
-                    raise InputError(f"{name} holds NaN or infinity")
+                if finite and block.dtype.kind == "f":
+                    bad = np.isinf(block) if name in with_nan else ~np.isfinite(block)
+                    if bad.any():
+                        raise InputError(f"{name} holds NaN or infinity")
                 pause()
     return arrays
 

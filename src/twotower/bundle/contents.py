@@ -57,6 +57,9 @@ class BundleContents:
         Declared columns of items and users, or None.
     index_choice
         What was measured to choose the index, or None where it was given.
+    returned
+        One row per user: items that are not recommended to them again, such as what they returned;
+        None where the log has no such events.
     """
 
     info: ModelInfo
@@ -74,6 +77,7 @@ class BundleContents:
     new_items: NewItems | None = None
     index_choice: IndexChoice | None = None
     declared: DeclaredColumns | None = None
+    returned: Histories | None = None
 
     def __post_init__(self) -> None:
         missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)
@@ -87,6 +91,8 @@ class BundleContents:
             "user_features": (len(self.user_features.item_table), items),
             "index": (self.index.size, items),
         }
+        if self.returned is not None:
+            rows["returned"] = (len(self.returned), users)
         if self.history_table is not None:
             rows["history_table"] = (len(self.history_table), items + 1)
         if self.factors is not None:
@@ -133,6 +139,12 @@ class BundleContents:
                 f"got {known.min()} to {known.max()}"
             )
 
+        kinds, rules = self.histories.kinds, self.info.events
+        declared = 0 if rules is None else len(rules.kinds)
+        if (kinds is None) != (rules is None) or (
+            kinds is not None and len(kinds) and kinds.max() >= declared
+        ):
+            raise InputError(f"the kinds of the histories must be those of info.events, {declared}")
         if self.tower_dim < 1:
             raise InputError(
                 f"item_vectors must have more columns than info.fold_in.dim, got {dim} and {given}"

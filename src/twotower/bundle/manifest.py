@@ -12,6 +12,7 @@ from pydantic import Field
 from twotower.bundle.checked import reading
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.config import Config
+from twotower.data.events import EventRules
 from twotower.data.folders import kind_of, why_not
 from twotower.errors import ArtefactError
 from twotower.factors.fold_in import FoldInInfo
@@ -48,6 +49,10 @@ class ModelInfo(Config):
     """Name of the encoder behind the item texts, or None where the model reads no text."""
     history_length: int = Field(ge=0, le=MOST_HISTORY)
     """Newest items of a history that the user tower reads; 0 where it reads none."""
+    events: EventRules | None = None
+    """What the kinds of events are worth, where that was declared: the service reads by it."""
+    rating_scale: tuple[float, float] | None = None
+    """Lowest and highest rating that `prepare` was told to take; None where any will do."""
     fold_in: FoldInInfo | None = None
     """The part of the vectors that is no tower's, or None where there is none."""
 

@@ -139,7 +139,12 @@ def save_bundle(
         "items": log.items,
         "ratings": log.ratings,
         "timestamps": log.timestamps,
+        "weights": log.weights,
+        "kinds": log.kinds,
     }
+    if contents.returned is not None:
+        events["returned_indptr"] = contents.returned.indptr
+        events["returned_items"] = contents.returned.items
     with atomic_folder(folder) as temporary:
         save_arrays(temporary / TOWERS, weights)
         (temporary / USER_TOWER).write_bytes(contents.user_tower)
@@ -201,13 +206,30 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
         catalogue = pl.read_parquet(folder / CATALOGUE)
         check_catalogue(catalogue)
     with reading(folder / HISTORIES):
-        arrays = read_arrays(folder / HISTORIES, finite=True, pause=pause)
+        arrays = read_arrays(folder / HISTORIES, finite=True, with_nan=("ratings",), pause=pause)
         events = arrays["items"].size
-        per_event = {"ratings": (_NUMBER, (events,)), "timestamps": (_NUMBER, (events,))}
-        check_layout(arrays, {"indptr": _BOUNDS, "items": (WHOLE, (events,))}, **per_event)
+        check_layout(
+            arrays,
+            {"indptr": _BOUNDS, "items": (WHOLE, (events,))},
+            ratings=(_NUMBER, (events,)),
+            timestamps=(_NUMBER, (events,)),
+            weights=(FRACTIONS, (events,)),
+            kinds=("uint8", (events,)),
+            returned_indptr=_BOUNDS,
+            returned_items=(WHOLE, (None,)),
+        )
         check_rows(arrays["indptr"], events)
         check_places(arrays["items"], catalogue.height, "items")
-        histories = Histories(**arrays)
+        histories = Histories(
+            arrays["indptr"],
+            arrays["items"],
+            arrays.get("ratings"),
+            arrays.get("timestamps"),
+            arrays.get("weights"),
+            arrays.get("kinds"),
+            manifest.info.events,
+        )
+        returned = _returned(arrays, catalogue.height)
     try:
         contents = BundleContents(
             info=manifest.info,
@@ -225,10 +247,21 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
             reranker=_load_reranker(folder, manifest, catalogue.height, pause),
             new_items=load_new_items(folder, manifest, pause),
             declared=load_declared(folder, manifest, pause),
+            returned=returned,
         )
     except InputError as error:
         raise ArtefactError(f"{folder} does not fit together: {error}") from error
     return Bundle(folder, manifest, contents)
+
+
+def _returned(arrays: Mapping[str, Array], items: int) -> Histories | None:
+    """Items that users returned, where the histories' file has them."""
+    if "returned_indptr" not in arrays or "returned_items" not in arrays:
+        return None
+    returned = arrays["returned_items"]
+    check_rows(arrays["returned_indptr"], returned.size)
+    check_places(returned, items, "returned_items")
+    return Histories(arrays["returned_indptr"], returned)
 
 
 def _load_reranker(

@@ -14,7 +14,8 @@ from twotower.cli.options import JsonFile, console, write_json
 from twotower.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
-    from twotower.inference import Pipeline, Recommendation, RecommendOptions, Request
+    from twotower.inference import Pipeline, RecommendOptions, Request
+    from twotower.inference.answers import Answer
 
 
 _CANDIDATES: Final = 1000
@@ -52,6 +53,14 @@ def recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also items that the user had.")
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse unknown users and items. Default: popular items for such a user, and "
+            "such items are passed over.",
+        ),
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Recommend for a known user, or for a cold-start user with some items in the history.
@@ -63,7 +72,11 @@ def recommend(
     from twotower.inference import Pipeline, RecommendOptions, Request
 
     options = RecommendOptions(
-        k, exclude_seen=not include_seen, rerank=rerank, candidates=max(k, _CANDIDATES)
+        k,
+        exclude_seen=not include_seen,
+        rerank=rerank,
+        candidates=max(k, _CANDIDATES),
+        strict=strict,
     )
     if (batch is None) != (out is None):
         raise InputError(
@@ -72,7 +85,7 @@ def recommend(
     if batch is not None and out is not None:
         if user or history or more or text:
             raise InputError("--batch takes its users from the file", "leave out everything else")
-        found = _recommend_batch(bundle, batch, out, options, unknown)
+        found = _recommend_batch(bundle, batch, out, options, "fail" if strict else unknown)
         write_json(json_file, found)
         return
 
@@ -80,7 +93,7 @@ def recommend(
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
     shown = show_recommendations(Pipeline.load(bundle), Request(user, items, text), options)
-    write_json(json_file, [asdict(item) for item in shown])
+    write_json(json_file, [asdict(item) | {"source": shown.source} for item in shown.items])
 
 
 def with_history_options(arguments: Sequence[str], options: Collection[str]) -> list[str]:
@@ -143,24 +156,36 @@ def info(
 
 def show_recommendations(
     pipeline: "Pipeline", request: "Request", options: "RecommendOptions | None" = None
-) -> list["Recommendation"]:
+) -> "Answer":
     """Recommend and print the table, with the user as its title."""
     from twotower.console import recommendations_table
     from twotower.inference import RecommendOptions
 
-    (found,) = pipeline.recommend_batch([request], options or RecommendOptions())
-    browsed = ", ".join(pipeline.title(item) or item for item in request.history)
+    (answer,) = pipeline.answers([request], options or RecommendOptions())
+    known = [item for item in request.history if item not in answer.unknown_items]
+    browsed = ", ".join(pipeline.title(item) or item for item in known)
     who = "a cold-start user" if request.user_id is None else f"user {request.user_id}"
-    if request.history:
+    if known:
         who += f" with {browsed} in the history"
     if request.text is not None:
         who += f" who wants {request.text}"
     console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)
-    if found:
-        console.print(recommendations_table(found))
+    if answer.unknown_items:
+        console.print(
+            f"[yellow]not in the bundle, and passed over: {escape(', '.join(answer.unknown_items))}"
+            "[/]",
+            highlight=False,
+        )
+    if answer.source == "popular":
+        console.print(
+            "[yellow]popular items: nothing is known of this user that the model could read[/]",
+            highlight=False,
+        )
+    if answer.items:
+        console.print(recommendations_table(answer.items))
     else:
         console.print(f"no items: {_NOTHING_LEFT}")
-    return found
+    return answer
 
 
 def _recommend_batch(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _FILES: Final = "Files of the data set"
 _READ: Final = "How files are read"
 _KEPT: Final = "Filtering and split"
+_KINDS: Final = "Kinds of events"
+_KINDS_WORDS: Final = ("half_life", "quantity_power", "learn")
 _SPLIT_WORDS: Final = ("validation", "test", "seed")
 _KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
 _READ_WORDS: Final = (
@@ -110,6 +112,61 @@ def _words(
             "--event",
             help="A kind of event to keep, such as buy; may be repeated. Default: all.",
             rich_help_panel=_KEPT,
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            help="What an event of a kind is worth: view=0.2 or return=-1; may be repeated.",
+            rich_help_panel=_KINDS,
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            help="A kind to predict, such as buy; may be repeated. Default: all.",
+            rich_help_panel=_KINDS,
+        ),
+    ] = None,
+    seen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--seen",
+            help="A kind after which an item is not recommended again; may be repeated. "
+            "Default: all.",
+            rich_help_panel=_KINDS,
+        ),
+    ] = None,
+    from_rating: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from-rating",
+            help="The least rating of a kind, such as like=4; may be repeated.",
+            rich_help_panel=_KINDS,
+        ),
+    ] = None,
+    half_life: Annotated[
+        float | None,
+        typer.Option(
+            "--half-life", help="Days after which an event is worth half.", rich_help_panel=_KINDS
+        ),
+    ] = None,
+    quantity_power: Annotated[
+        float | None,
+        typer.Option(
+            "--quantity-power",
+            help="Power of the quantity that an event's weight is multiplied by.",
+            rich_help_panel=_KINDS,
+        ),
+    ] = None,
+    learn: Annotated[
+        Literal["target", "all"] | None,
+        typer.Option(
+            "--learn",
+            help="Predict target kinds in training, or all kinds by their weights.",
+            rich_help_panel=_KINDS,
         ),
     ] = None,
     min_rating: Annotated[
@@ -271,12 +328,20 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
     split = {"kind": words["split"], **shares} if shares else words["split"]
     kept = {word: words[word] or None for word in _KEPT_WORDS if word != "k_core"}
     columns = _pairs("--column", words["columns"], ColumnMapping.model_fields, "user=customer")
+    kinds = {word: words[word] for word in _KINDS_WORDS} | {
+        "weights": _numbers("--weight", words["weights"], "view=0.2"),
+        "from_rating": _numbers("--from-rating", words["from_rating"], "like=4") or None,
+        "target": words["target"] or None,
+        "seen": words["seen"] or None,
+    }
+    said = {word: value for word, value in kinds.items() if value or value == 0}
     values = {
         "name": name,
         "as": words["format"],
         "catalogue": words["catalogue"],
         "users": words["users"],
         "columns": columns,
+        "events": said,
         "read": _without_none(read),
         "prepare": _without_none({**kept, "k_core": words["k_core"], "split": split}),
         **{
@@ -321,6 +386,19 @@ def _scale(text: str | None) -> list[float] | None:
             f"--rating-scale must be lowest,highest, got {text!r}", "such as 1,10"
         ) from None
     return [low, high]
+
+
+def _numbers(option: str, given: Sequence[str] | None, example: str) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for pair in given or ():
+        name, _, text = pair.rpartition("=")
+        try:
+            numbers[name.strip()] = float(text)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise InputError(f"{option} must be KIND=NUMBER, got {pair!r}", f"such as {example}")
+    return numbers
 
 
 def _pairs(

@@ -8,25 +8,28 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import polars as pl
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_folder
+from twotower.data.events import EventRules
 from twotower.data.fingerprint import value_fingerprint
 from twotower.data.folders import kind_of, why_not
 from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
 from twotower.data.schema import Schema
 from twotower.errors import ArtefactError, InputError
-from twotower.types import Array
+from twotower.types import Array, OffsetArray
 
 if TYPE_CHECKING:
     from twotower.data.readers import ColumnMapping, ReadOptions
     from twotower.data.settings import PrepareSettings
 
+RETURNED: Final = "returned.parquet"
+"""File of `Dataset.returned`."""
 SCHEMA_VERSION = 2
 """2: the fingerprint is over values. In 1, which is still read, it was over polars' JSON."""
 
@@ -68,6 +71,9 @@ class Dataset:
         Declared columns of items and users.
     item_table
         Declared columns of the items, row ``i`` of item ``i``; None without any.
+    returned
+        One row per user: items that the user's newest event took away, such as a return, which
+        are never recommended to that user; None where the log has no such events.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Dataset:
     user_table: pl.DataFrame | None = None
     schema: Schema = field(default_factory=Schema)
     item_table: pl.DataFrame | None = None
+    returned: Histories | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.users), len(self.items), len(self.interactions.items))
@@ -104,12 +111,12 @@ class Dataset:
 
     @cached_property
     def has_repeats(self) -> bool:
-        """Whether some user has an item more than once, as where repeats were kept.
+        """Whether some user has seen an item more than once, as where repeats were kept.
 
         Then an item of the history may be asked for again, so that evaluation and the second
         stage take no item of the history out of the candidates.
         """
-        log = self.interactions
+        log = self.interactions.seen
         pairs = np.sort(log.rows * max(len(self.items), 1) + log.items)
         return bool((pairs[1:] == pairs[:-1]).any())
 
@@ -125,6 +132,7 @@ class Dataset:
         schema: "Schema | Mapping[str, Any] | None" = None,
         settings: "PrepareSettings | Mapping[str, Any] | None" = None,
         options: "ReadOptions | Mapping[str, Any] | None" = None,
+        events: "EventRules | Mapping[str, Any] | None" = None,
     ) -> "Dataset":
         """Prepare in-memory tables, by the rules for files.
 
@@ -149,6 +157,9 @@ class Dataset:
             What to keep and how to split: ``{"k_core": 0, "split": "random"}``.
         options
             How values are read: ``{"rating_scale": (1, 10), "time_unit": "s"}``.
+        events
+            What the kinds of events are worth: ``{"weights": {"view": 0.2, "buy": 1}, "target":
+            "buy"}``.
 
         Raises
         ------
@@ -166,7 +177,12 @@ class Dataset:
         from twotower.data.frames import as_frame
         from twotower.data.prepare import prepare
 
-        values: dict[str, Any] = {"prepare": settings, "read": options, "schema": schema}
+        values: dict[str, Any] = {
+            "prepare": settings,
+            "read": options,
+            "schema": schema,
+            "events": events,
+        }
         if isinstance(columns, Sequence) and not isinstance(columns, str):
             interactions = as_frame(interactions, "interactions", columns)
         else:
@@ -179,6 +195,10 @@ class Dataset:
             users=users,
             declaration=declared(given, "from_frames"),
         )
+
+    def has(self, part: Part) -> bool:
+        """Whether any interaction is of the part."""
+        return bool((self.split == part).any())
 
     def part(self, *parts: Part) -> Histories:
         """Histories of the given parts only; one row per user, empty where there is none."""
@@ -205,11 +225,14 @@ class Dataset:
             One per user with a held-out item. Histories hold every earlier part: train for
             validation, train + validation for test.
         targets
-            One row per query: the items to find.
+            One row per query: the items to find, where the log has a target kind of that kind.
         """
         if part is Part.TRAIN:
             raise InputError("part must be VALIDATION or TEST, got TRAIN")
         targets = self.part(part)
+        to_find = targets.to_find
+        if to_find is not None:
+            targets = targets.keep(to_find)
         users = np.flatnonzero(targets.lengths)
         earlier = self.part(*(p for p in Part if p < part))
         queries = Queries(users.astype(np.int32), earlier.select(users))
@@ -233,6 +256,7 @@ class Dataset:
             self.user_table,
             self.item_table,
             self.schema.model_dump_json() if self.schema else None,
+            self.returned,
         )
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
@@ -257,6 +281,10 @@ class Dataset:
             table = table.with_columns(pl.Series(columns.RATING, log.ratings, nan_to_null=True))
         if log.timestamps is not None:
             table = table.with_columns(pl.Series(columns.TIMESTAMP, log.timestamps))
+        if log.weights is not None:
+            table = table.with_columns(pl.Series(columns.WEIGHT, log.weights))
+        if log.kinds is not None:
+            table = table.with_columns(pl.Series(columns.KIND, log.kinds))
         with atomic_folder(folder) as temporary:
             table.write_parquet(temporary / "interactions.parquet")
             self.catalogue.write_parquet(temporary / "catalogue.parquet")
@@ -276,6 +304,15 @@ class Dataset:
                 "schema": self.schema.model_dump(mode="json", exclude_unset=True),
                 "summary": dict(self.summary),
             }
+            if log.rules is not None:
+                manifest["events"] = log.rules.model_dump(mode="json")
+            if self.returned is not None:
+                pl.DataFrame(
+                    {
+                        "user_index": self.returned.rows.astype(np.int32),
+                        "item_index": self.returned.items,
+                    }
+                ).write_parquet(temporary / RETURNED)
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
             for path in extra:
                 shutil.copyfile(path, temporary / path.name)
@@ -308,15 +345,20 @@ class Dataset:
             users = user_table[columns.USER_ID]
             schema = Schema.model_validate(manifest.get("schema", {}))
             item_table = pl.read_parquet(folder / _ITEM_TABLE) if schema.items else None
+            back = folder / RETURNED
+            taken = pl.read_parquet(back) if back.exists() else None
+            declared = manifest.get("events")
+            rules = None if declared is None else EventRules.model_validate(declared)
         except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise ArtefactError(why_not(folder, "prepared data set", error)) from error
-        indptr = np.zeros(len(users) + 1, dtype=np.int64)
-        np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=len(users)), out=indptr[1:])
         log = Histories(
-            indptr,
+            _indptr(table, len(users)),
             table["item_index"].to_numpy(),
-            table[columns.RATING].to_numpy() if columns.RATING in table.columns else None,
-            table[columns.TIMESTAMP].to_numpy() if columns.TIMESTAMP in table.columns else None,
+            _optional(table, columns.RATING),
+            _optional(table, columns.TIMESTAMP),
+            _optional(table, columns.WEIGHT),
+            _optional(table, columns.KIND),
+            rules,
         )
         dataset = cls(
             manifest["name"],
@@ -329,6 +371,9 @@ class Dataset:
             user_table if user_table.width > 1 else None,
             schema,
             item_table,
+            None
+            if taken is None
+            else Histories(_indptr(taken, len(users)), taken["item_index"].to_numpy()),
         )
         if version == 1:
             # Trained models record it, so it stays the fingerprint of this data set.
@@ -340,7 +385,24 @@ class Dataset:
                 + (", or it was saved by a release with another polars" if version == 1 else "")
                 + "; run 'twotower prepare' again"
             )
-        return dataset
+        if log.timestamps is None or log.timestamps.dtype.kind != "f":
+            return dataset
+        # Earlier releases kept times as float64, over which the fingerprint was taken.
+        whole = replace(
+            dataset, interactions=replace(log, timestamps=log.timestamps.astype(np.int64))
+        )
+        whole.__dict__["fingerprint"] = dataset.fingerprint
+        return whole
+
+
+def _optional(table: pl.DataFrame, name: str) -> Array | None:
+    return table[name].to_numpy() if name in table.columns else None
+
+
+def _indptr(table: pl.DataFrame, users: int) -> OffsetArray:
+    indptr = np.zeros(users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=users), out=indptr[1:])
+    return indptr
 
 
 def _first_fingerprint(dataset: Dataset) -> str:

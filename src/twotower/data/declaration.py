@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from twotower.data.events import EventRules
 from twotower.data.readers.mapping import ColumnMapping
 from twotower.data.readers.options import ReadOptions
 from twotower.data.schema import Schema
@@ -40,6 +41,8 @@ class Declaration(BaseModel):
     declared
         More columns of items and users, and their kinds: the tables ``[schema.items]`` and
         ``[schema.users]`` of the file.
+    events
+        What the kinds of events are worth, and which one is to be predicted.
     read, read_catalogue, read_users
         How the files are read.
     prepare
@@ -55,6 +58,7 @@ class Declaration(BaseModel):
     users: str | None = None
     columns: ColumnMapping = ColumnMapping()
     declared: Schema = Field(default=Schema(), alias="schema")
+    events: EventRules | None = None
     read: ReadOptions = ReadOptions()
     read_catalogue: ReadOptions | None = None
     read_users: ReadOptions | None = None

@@ -25,6 +25,7 @@ def value_fingerprint(
     user_table: pl.DataFrame | None = None,
     item_table: pl.DataFrame | None = None,
     schema: str | None = None,
+    returned: Histories | None = None,
 ) -> str:
     """sha256 over the values of a data set: equal values, equal fingerprint.
 
@@ -38,7 +39,10 @@ def value_fingerprint(
         Where a column is neither text, number, boolean, time, nor a list of those.
     """
     digest = hashlib.sha256(b"twotower data set 2\n")
-    log = {field.name: getattr(interactions, field.name) for field in fields(interactions)}
+    names = (field.name for field in fields(interactions) if field.name != "rules")
+    log = {name: getattr(interactions, name) for name in names}
+    if returned is not None:
+        log |= {f"returned {name}": getattr(returned, name) for name in ("indptr", "items")}
     arrays: Mapping[str, Array | None] = {**log, "split": split}
     parts: dict[str, Iterator[bytes]] = {
         "user ids": _values(pl.Series("user id", users.ids, dtype=pl.String)),
@@ -46,6 +50,9 @@ def value_fingerprint(
         **{name: _numbers(array) for name, array in arrays.items() if array is not None},
         **{f"catalogue {name}": _values(catalogue[name]) for name in catalogue.columns},
     }
+    if interactions.rules is not None:
+        rules = interactions.rules.model_dump_json()
+        parts["event rules"] = _values(pl.Series("rules", [rules]))
     if user_table is not None:
         parts |= {f"user {name}": _values(user_table[name]) for name in user_table.columns}
     if item_table is not None:

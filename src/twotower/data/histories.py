@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from twotower.data.events import EventRules
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
@@ -24,12 +25,21 @@ class Histories:
         ``(events,)`` float32, or None where the log has no ratings.
     timestamps
         ``(events,)`` int64 milliseconds since 1970, or None where the log has only an order.
+    weights
+        ``(events,)`` float32 what each event is worth, above 0, or None where all are alike.
+    kinds
+        ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
+    rules
+        What the kinds mean, where there are some.
     """
 
     indptr: OffsetArray
     items: IndexArray
     ratings: FloatArray | None = None
     timestamps: OffsetArray | None = None
+    weights: FloatArray | None = None
+    kinds: Array | None = None
+    rules: EventRules | None = None
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.items):
@@ -72,6 +82,9 @@ class Histories:
             self.items[mask],
             None if self.ratings is None else self.ratings[mask],
             None if self.timestamps is None else self.timestamps[mask],
+            None if self.weights is None else self.weights[mask],
+            None if self.kinds is None else self.kinds[mask],
+            self.rules,
         )
 
     def select(self, rows: Array) -> Self:
@@ -86,7 +99,34 @@ class Histories:
             self.items[position],
             None if self.ratings is None else self.ratings[position],
             None if self.timestamps is None else self.timestamps[position],
+            None if self.weights is None else self.weights[position],
+            None if self.kinds is None else self.kinds[position],
+            self.rules,
         )
+
+    @property
+    def to_find(self) -> BoolArray | None:
+        """``(events,)`` which events are of a target kind; None where all are."""
+        if self.rules is None or self.kinds is None or not self.rules.target:
+            return None
+        return self.rules.of_target(self.kinds)
+
+    @property
+    def seen(self) -> Self:
+        """The events after which an item is not recommended again."""
+        if self.rules is None or self.kinds is None or self.rules.seen is None:
+            return self
+        return self.keep(self.rules.of_seen(self.kinds))
+
+    @property
+    def learned(self) -> FloatArray | None:
+        """``(events,)`` float32 weight of predicting each event, 0 for one that is an input alone.
+
+        None where all weigh 1.
+        """
+        if self.rules is None or self.kinds is None or self.weights is None:
+            return self.weights
+        return self.rules.learned(self.kinds, self.weights)
 
     def last(self, n: int) -> Self:
         """The newest ``n`` events of every row."""
@@ -110,6 +150,15 @@ class Histories:
         items = np.zeros((len(self), length), dtype=np.int32)
         items[np.arange(length) < lengths[:, None]] = recent.items + 1
         return items, lengths
+
+
+def joined(first: Histories, second: Histories | None) -> Histories:
+    """The items of both row by row, without ratings, times and weights."""
+    if second is None:
+        return Histories(first.indptr, first.items)
+    items = np.concatenate([first.items, second.items])
+    order = np.argsort(np.concatenate([first.rows, second.rows]), kind="stable")
+    return Histories(first.indptr + second.indptr, items[order])
 
 
 @dataclass(frozen=True, slots=True)

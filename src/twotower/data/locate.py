@@ -18,12 +18,12 @@ from twotower.data.folders import kind_of
 from twotower.data.formats import FORMATS, Format, FormatFiles, files_of, matches, named_format
 from twotower.data.readers.discovery import FoundLog, expand, with_parts
 from twotower.data.readers.files import find_catalogue, find_logs, log_tables, stem_of
-from twotower.data.readers.mapping import ColumnMapping, Columns
+from twotower.data.readers.mapping import LOG_FIELDS, ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import log_by_columns
 from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.text import head_lines
-from twotower.data.reshape import write_shape
+from twotower.data.reshape import SHAPES, write_shape
 from twotower.errors import InputError
 
 _LINES: Final = 100
@@ -177,10 +177,21 @@ def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | No
     for entry in FORMATS:
         if entry.by_name_only or (given[0].is_file() and not matches(entry, given[0])):
             continue
+        if (
+            entry.shape is not None
+            and not _named(declaration) <= SHAPES[entry.shape].columns.keys()
+        ):
+            continue  # the caller names columns of the files as they are
         found = files_of(entry, given[0], partial(_has, entry))
         if found is not None and (given[0].is_dir() or _has(entry, given[0])):
             return found
     return None
+
+
+def _named(declaration: Declaration) -> set[str]:
+    """Columns of the log that the caller names."""
+    named = declaration.columns.model_dump(include=set(LOG_FIELDS.values()), exclude_none=True)
+    return set(named.values())
 
 
 def _has(entry: Format, log: Path) -> bool:
@@ -271,7 +282,7 @@ def _present(
     of_log = set(column_names(log.path, merged.read)) | set(log.keys)
     of_items = set() if catalogue is None else set(column_names(catalogue, options))
     kept = dict(declaration.columns.model_dump(exclude_unset=True))
-    in_log = {"user", "item", "rating", "time", "order", "event"}
+    in_log = set(LOG_FIELDS.values())
     for field, column in entry.columns.items():
         if field not in kept and column in (of_log if field in in_log else of_items):
             kept[field] = column

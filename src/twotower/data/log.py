@@ -1,5 +1,6 @@
 """Interaction log: read in chunks into arrays of integer codes; only ids are kept as text."""
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -11,6 +12,7 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers import Source
+from twotower.data.readers.text import likely_encoding
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.data.vocabulary import Vocabulary
@@ -22,8 +24,14 @@ ReadProgress: TypeAlias = Callable[[int, int], None]
 
 SAMPLED_IDS: Final = 100_000
 """User ids, and item ids, that are checked for damage by a spreadsheet."""
+_INVISIBLE: Final = "[\u00ad\u200b-\u200f\u2060\ufeff]"
+_OF_DAY: Final = re.compile(r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?( ?[APap][Mm])?$")
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
-_DTYPES: Final = {columns.RATING: np.float32}
+_DTYPES: Final = {
+    columns.RATING: np.float32, columns.TIMESTAMP: np.int64,
+    columns.WEIGHT: np.float32, columns.KIND: np.uint8,
+}  # fmt: skip
+"""Types of arrays other than float64. Only ratings may be missing in a row."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,10 @@ class EventLog:
         ``(events,)`` float64 position among the user's interactions, or None.
     parts
         ``(events,)`` uint8 `Part` that the files give, or None.
+    weights
+        ``(events,)`` float32, negative where an event takes earlier ones away, or None.
+    kinds
+        ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
     """
 
     users: IndexArray
@@ -50,6 +62,8 @@ class EventLog:
     timestamps: OffsetArray | None
     order: DoubleArray | None
     parts: Array | None
+    weights: FloatArray | None = None
+    kinds: Array | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -77,9 +91,14 @@ class EventLog:
         """Sorted by user; a user's interactions stay in the order of the files."""
         return self.select(np.argsort(self.users, kind="stable"))
 
+    @property
+    def pairs(self) -> OffsetArray:
+        """``(events,)`` number of each event's pair of user and item."""
+        return self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items
+
     def first_of_pairs(self) -> BoolArray:
         """``(events,)`` true where the user has not had the item before in this order."""
-        pairs = self.users.astype(np.int64) * (int(self.items.max(initial=0)) + 1) + self.items
+        pairs = self.pairs
         first = np.zeros(len(pairs), dtype=bool)
         first[np.unique(pairs, return_index=True)[1]] = True
         return first
@@ -116,6 +135,20 @@ class LogRead:
         first = (*islice(self.users, SAMPLED_IDS), *islice(self.items, SAMPLED_IDS))
         ids = pl.Series(first, dtype=pl.String)
         return ids.filter(ids.str.contains(r"^\d(\.\d+)?[eE]\+\d+$")).to_list()
+
+    def alike_ids(self, ids: Vocabulary) -> list[tuple[str, str]]:
+        """Pairs of the first ids that look alike: of another Unicode form, or with invisible marks.
+
+        Text that was typed on one system and exported by another has them.
+        """
+        first = pl.Series(list(islice(ids, SAMPLED_IDS)), dtype=pl.String)
+        unusual = first.filter(first.str.len_bytes() != first.str.len_chars())
+        if unusual.is_empty():
+            return []
+        plain = first.str.replace_all(_INVISIBLE, "").str.normalize("NFKC")
+        pairs = pl.DataFrame({"id": first, "plain": plain}).group_by("plain", maintain_order=True)
+        found = pairs.agg(pl.col("id").head(2)).filter(pl.col("id").list.len() > 1)["id"].to_list()
+        return [(one, other) for one, other in found]
 
     @property
     def heaviest_user(self) -> tuple[str, float]:
@@ -160,7 +193,7 @@ def read_log(
     items = Vocabulary() if catalogue is None else catalogue
     known = None if keep_unknown else catalogue
     sizes = [file.path.stat().st_size for file in source.logs]
-    held = source.columns - {columns.EVENT}
+    held = source.columns - {columns.EVENT, columns.QUANTITY}
     arrays: dict[str, list[Array]] = {name: [] for name in (*held, "part")}
     done = kept = 0
     read = []
@@ -177,9 +210,9 @@ def read_log(
                 )
                 rows = checked.rows
                 for name in set(rows.columns) - _NOT_HELD:
-                    values = rows[name].to_numpy().astype(_DTYPES.get(name), copy=True)
-                    if name not in arrays:  # a key that first appears in the middle of the file
-                        arrays[name] = [np.full(kept, np.nan, values.dtype)]
+                    values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
+                    if name not in arrays:  # derived, or first there in the middle of the file
+                        arrays[name] = [np.full(kept, np.nan, values.dtype)] if kept else []
                     arrays[name].append(values)
                 for name in arrays.keys() - set(rows.columns) - {"part"}:
                     arrays[name].append(np.full(rows.height, np.nan, _DTYPES.get(name)))
@@ -202,6 +235,8 @@ def read_log(
         joined.get(columns.TIMESTAMP),
         joined.get(columns.ORDER),
         joined["part"] if source.has_parts else None,
+        joined.get(columns.WEIGHT),
+        joined.get(columns.KIND),
     )
     return LogRead(log, users, items, tuple(read), len(unknown), 0 if ratings is None else without)
 
@@ -214,7 +249,12 @@ def _nothing_left(
     counts = rejects.counts(paths)
     if not counts:
         return InputError(f"{named} has no interactions", "give a log with rows")
-    hint = None
-    if next(iter(counts)) == UNKNOWN_REASON:
+    hint, encoding, reason = None, None, next(iter(counts))
+    if reason == UNKNOWN_REASON:
         hint = unknown_item_hint(rejects, paths, catalogue)
-    return nothing_usable(f"{named} has no usable interaction: {read:,} read", rejects, paths, hint)
+    elif reason.startswith("bad "):
+        encoding = likely_encoding(paths[0], source.logs[0].options)
+    elif _OF_DAY.match(rejects.example_of(paths, f"{columns.TIMESTAMP}: wrong type") or ""):
+        hint = "it is a time of day without its date; name the column with the date"
+    message = f"{named} has no usable interaction: {read:,} read"
+    return nothing_usable(message, rejects, paths, hint, encoding)

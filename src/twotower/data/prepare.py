@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from twotower.data.attributes import (
 from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue, with_bare_items
 from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
+from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
@@ -41,12 +43,12 @@ from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.schema import Schema
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
-from twotower.data.splits import FileOrder, split_parts
+from twotower.data.splits import FileOrder, PartArray, split_parts
 from twotower.data.summary import YEAR
 from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
-from twotower.types import IndexArray
+from twotower.types import BoolArray, IndexArray
 
 HEAVY: Final = 0.1
 """Share of a log above which a user is reported, where there are `HEAVY_OF` users or more."""
@@ -65,6 +67,7 @@ def prepare(
     users: Path | Table | None = None,
     format: str | None = None,
     declaration: Declaration | None = None,
+    events: EventRules | None = None,
     out: Path | None = None,
     progress: ReadProgress | None = None,
 ) -> Dataset:
@@ -95,6 +98,8 @@ def prepare(
     declaration
         All of this at once, as in ``dataset.toml``. The other arguments override it, and it
         overrides a ``dataset.toml`` in the folder of the log.
+    events
+        What the kinds of events are worth, and which one is to be predicted.
     out
         Folder to write, whole or not at all: what `Dataset.save` writes, and
         ``rejects.jsonl`` where a row was set aside.
@@ -119,11 +124,11 @@ def prepare(
                 files.log, name=name or (TABLE if is_table(path) else None), settings=settings,
                 mapping=mapping, catalogue=files.catalogue, options=options,
                 catalogue_options=catalogue_options, users=files.users, format=format,
-                declaration=declaration, out=out, progress=progress,
+                declaration=declaration, events=events, out=out, progress=progress,
             )  # fmt: skip
     given = {
         "name": name, "prepare": settings, "columns": mapping, "read": options,
-        "read_catalogue": catalogue_options, "format": format,
+        "read_catalogue": catalogue_options, "format": format, "events": events,
         "catalogue": None if catalogue is None else str(catalogue),
         "users": None if users is None else str(users),
     }  # fmt: skip
@@ -136,9 +141,18 @@ def prepare(
 def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -> Dataset:
     """The data set of files that were found."""
     settings, options = found.declaration.prepare, found.declaration.read
+    kinds = found.declaration.events
+    if kinds is not None:
+        kinds.check_complete()
     source = source_of(
-        found.logs, found.declaration.columns, found.catalogue, options, found.catalogue_options
+        found.logs,
+        found.declaration.columns,
+        found.catalogue,
+        options,
+        found.catalogue_options,
+        kinds=kinds is not None and not kinds.from_rating,
     )
+    _check_ratings(kinds, source)
     times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
     split = choose_split(
         settings.split,
@@ -159,6 +173,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         rating_scale=options.rating_scale,
         min_rating=options.min_rating,
         events=options.events,
+        kinds=kinds,
     )
     with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
         rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=settings.strict)
@@ -180,22 +195,39 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         if known is not None:
             known = with_bare_items(known, log_read.items)
         log = log.by_user() if isinstance(split, FileOrder) else log.by_user_and_time()
-        log, reduction = _reduce(log, settings)
-        log, user_ids = _indexed_users(log, log_read.users.ids)
-        log, rows = _indexed_items(log, log_read.items.ids, known, keep_all=settings.k_core == 0)
-        indptr = _indptr(log.users, len(user_ids))
-        parts = split_parts(
-            split, indptr, timestamps=log.timestamps, given=log.parts, ordered=times or order
+        log, back, taken = _without_returned(log, kinds)
+        log, reduction = _reduce(log, settings, kinds)
+        log, user_ids, user_index = _indexed_users(log, log_read.users.ids)
+        log, rows, item_index = _indexed_items(
+            log, log_read.items.ids, known, keep_all=settings.k_core == 0
         )
-        summary |= reduction | {
-            "users": len(user_ids),
-            "items": rows.height,
-            "interactions": len(log),
-            "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
-            "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
-            "options": options.model_dump(mode="json", exclude_defaults=True),
-        }
-        if notes := split_notes(split, parts, log.parts, np.diff(indptr), times):
+        indptr = _indptr(log.users, len(user_ids))
+        interactions = Histories(
+            indptr, log.items, log.ratings, log.timestamps, log.weights, log.kinds, kinds
+        )
+        parts = split_parts(
+            split,
+            indptr,
+            timestamps=log.timestamps,
+            given=log.parts,
+            ordered=times or order,
+            to_find=interactions.to_find,
+        )
+        interactions = _aged(interactions, parts)
+        summary |= (
+            taken
+            | _kinds_summary(interactions)
+            | reduction
+            | {
+                "users": len(user_ids),
+                "items": rows.height,
+                "interactions": len(log),
+                "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
+                "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
+                "options": options.model_dump(mode="json", exclude_defaults=True),
+            }
+        )
+        if notes := split_notes(split, parts, log.parts, np.diff(indptr), log.timestamps):
             summary["notes"] = notes
         user_table = None
         if found.users is not None and users_key is not None:
@@ -210,12 +242,13 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
             IdMap(user_ids, "user"),
             IdMap(rows[columns.ITEM_ID].to_list(), "item"),
             rows,
-            Histories(indptr, log.items, log.ratings, log.timestamps),
+            interactions,
             parts,
             summary,
             user_table,
             schema,
             _item_table(schema, source, found.base, rows[columns.ITEM_ID].to_list()),
+            None if back is None else _returned(back, user_index, item_index, len(user_ids)),
         )
         if out is not None:
             dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
@@ -304,6 +337,8 @@ def _read_summary(
         summary["heaviest_user"] = {"user_id": user, "share": share}
     if scientific := found.scientific_ids:
         summary["scientific_ids"] = {"count": len(scientific), "example": scientific[0]}
+    if alike := [*found.alike_ids(found.users), *found.alike_ids(found.items)]:
+        summary["alike_ids"] = {"count": len(alike), "example": list(alike[0])}
     if found.without_rating:
         summary["without_rating"] = found.without_rating
     if found.log.ratings is not None:
@@ -386,11 +421,75 @@ def _unknown_items(
     }
 
 
-def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[str, Any]]:
+def _check_ratings(kinds: EventRules | None, source: Source) -> None:
+    if kinds is not None and kinds.from_rating and columns.RATING not in source.columns:
+        raise InputError(
+            f"from_rating is given, but {source.logs[0].path} has no ratings",
+            "name their column: ColumnMapping(rating='…')",
+            cli_fix="name their column: --column rating=…",
+        )
+
+
+def _without_returned(
+    log: EventLog, kinds: EventRules | None
+) -> tuple[EventLog, EventLog | None, dict[str, Any]]:
+    """The log without negative events and what they take away, those that stand, and counts."""
+    weights = log.weights
+    if weights is None:
+        return log, None, {}
+    back, taken = None, {}
+    if (weights < 0).any():
+        kept, returned = kept_after_returns(log.pairs, weights)
+        negative = int((weights < 0).sum())
+        taken = {
+            "returns": {
+                "events": negative,
+                "taken_away": int((~kept).sum()) - negative,
+                "not_recommended": int(returned.sum()),
+            }
+        }
+        back, log = log.select(returned), log.select(kept)
+    if kinds is None and log.weights is not None and (log.weights == 1).all():
+        log = replace(log, weights=None)  # a quantity alone
+    return log, back, taken
+
+
+def _returned(
+    back: EventLog, user_index: IndexArray, item_index: IndexArray, users: int
+) -> Histories | None:
+    """What was taken away for good, of the users and items that are kept."""
+    rows, items = user_index[back.users], item_index[back.items]
+    known = (rows >= 0) & (items >= 0)
+    order = np.argsort(rows[known], kind="stable")
+    rows, items = rows[known][order], items[known][order]
+    return Histories(_indptr(rows, users), items)
+
+
+def _aged(interactions: Histories, parts: PartArray) -> Histories:
+    """The interactions with weights that fall with their age, where that is declared."""
+    rules, times = interactions.rules, interactions.timestamps
+    if rules is None or rules.half_life is None or interactions.weights is None:
+        return interactions
+    newest = 0 if times is None else int(times[parts == Part.TRAIN].max())
+    weights = decayed(interactions.weights, times, newest, rules.half_life)
+    return replace(interactions, weights=weights)
+
+
+def _kinds_summary(interactions: Histories) -> dict[str, Any]:
+    rules = interactions.rules
+    if rules is None or interactions.kinds is None:
+        return {}
+    counts = np.bincount(interactions.kinds, minlength=len(rules.kinds)).tolist()
+    return {"kinds": dict(zip(rules.kinds, counts, strict=True))}
+
+
+def _reduce(
+    log: EventLog, settings: PrepareSettings, kinds: EventRules | None
+) -> tuple[EventLog, dict[str, Any]]:
     """Drop repeats, then what lies outside the k-core; the counts of both."""
     repeats = 0
     if not settings.keep_repeats:
-        first = log.first_of_pairs()
+        first = _kept_of_pairs(log, kinds)
         repeats = int(len(first) - first.sum())
         log = log.select(first)
     before = _size(log)
@@ -401,6 +500,7 @@ def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[st
             f"no interaction is left in the {settings.k_core}-core, of {len(log):,} by "
             f"{before['users']:,} users of {before['items']:,} items",
             "choose a smaller k_core; 0 turns it off",
+            cli_fix="pass a smaller --k-core; 0 turns it off",
         )
     after = _size(kept)
     removed = {f"{kind}_removed": count - after[kind] for kind, count in before.items()}
@@ -411,6 +511,19 @@ def _reduce(log: EventLog, settings: PrepareSettings) -> tuple[EventLog, dict[st
     }
 
 
+def _kept_of_pairs(log: EventLog, kinds: EventRules | None) -> BoolArray:
+    """Of each user and item the earliest event of the greatest weight.
+
+    Where some kinds do not count as seen, one of those is kept too: the item may come again.
+    """
+    if log.weights is None:
+        return log.first_of_pairs()
+    groups = log.pairs
+    if kinds is not None and log.kinds is not None and kinds.seen is not None:
+        groups = 2 * groups + kinds.of_seen(log.kinds)
+    return strongest_of_pairs(groups, log.weights)
+
+
 def _size(log: EventLog) -> dict[str, int]:
     return {
         "users": int(np.count_nonzero(np.bincount(log.users))),
@@ -419,31 +532,33 @@ def _size(log: EventLog) -> dict[str, int]:
     }
 
 
-def _indexed_users(log: EventLog, ids: Sequence[str]) -> tuple[EventLog, list[str]]:
-    users, kept = _by_id(log.users, ids)
-    log = log.replace(users=users)
-    return log.select(np.argsort(users, kind="stable")), kept
+def _indexed_users(log: EventLog, ids: Sequence[str]) -> tuple[EventLog, list[str], IndexArray]:
+    index, kept = _by_id(log.users, ids)
+    log = log.replace(users=index[log.users])
+    return log.select(np.argsort(log.users, kind="stable")), kept, index
 
 
 def _indexed_items(
     log: EventLog, ids: Sequence[str], known: Catalogue | None, *, keep_all: bool
-) -> tuple[EventLog, pl.DataFrame]:
+) -> tuple[EventLog, pl.DataFrame, IndexArray]:
     if known is None:
-        items, kept = _by_id(log.items, ids)
-        return log.replace(items=items), bare_catalogue(kept)
+        index, kept = _by_id(log.items, ids)
+        return log.replace(items=index[log.items]), bare_catalogue(kept), index
     if keep_all:
-        return log, known.rows
-    codes, places = np.unique(log.items, return_inverse=True)
-    return log.replace(items=places.astype(np.int32)), known.rows[codes]
+        return log, known.rows, np.arange(known.rows.height, dtype=np.int32)
+    codes = np.unique(log.items)
+    index = np.full(len(ids), -1, dtype=np.int32)
+    index[codes] = np.arange(len(codes), dtype=np.int32)
+    return log.replace(items=index[log.items]), known.rows[codes], index
 
 
 def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]]:
-    """Indices in the order of the ids that occur, and those ids."""
+    """``(ids,)`` index of each code in the order of the ids that occur, else -1, and those ids."""
     present = np.flatnonzero(np.bincount(codes)).tolist()
     present.sort(key=ids.__getitem__)
     index = np.full(len(ids), -1, dtype=np.int32)
     index[present] = np.arange(len(present), dtype=np.int32)
-    return index[codes], [ids[code] for code in present]
+    return index, [ids[code] for code in present]
 
 
 def _indptr(users: IndexArray, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -33,6 +33,23 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
         "name the unit where it is another: ReadOptions(time_unit='s')",
         "name the unit where it is another: --time-unit s",
     ),
+    "event: without a weight": (
+        "give the kind a weight (EventRules(weights={…})), or leave it out so",
+        "give the kind a weight (--weight KIND=0.5), or leave it out so",
+    ),
+    "rating: of no kind": (
+        "begin the lowest kind of from_rating at a lower rating, or leave such rows out so",
+    )
+    * 2,
+    "zero": ("an event of no quantity or weight says nothing; correct it, or leave it out so",) * 2,
+    "rating: wrong type": (
+        "ratings are numbers; convert them, or leave the column out (ReadOptions(ignore=('…',)))",
+        "ratings are numbers; convert them, or leave the column out (--ignore COLUMN)",
+    ),
+    "rating: infinite": (
+        "correct the rows, or leave the column out (ReadOptions(ignore=('…',)))",
+        "correct the rows, or leave the column out (--ignore COLUMN)",
+    ),
     "wrong type": ("ids are text or whole numbers, ratings and positions numbers",) * 2,
     "out of range": (
         "widen the scale (ReadOptions(rating_scale=(1, 10))), or leave the column out "
@@ -160,18 +177,29 @@ class RejectLog:
 
 
 def nothing_usable(
-    message: str, rejects: RejectLog, sources: Sequence[Path], hint: str | None = None
+    message: str,
+    rejects: RejectLog,
+    sources: Sequence[Path],
+    hint: str | None = None,
+    encoding: str | None = None,
 ) -> InputError:
-    """Error for files without any usable row: counts by reason, the first row, and a fix."""
+    """Error for files without any usable row: counts by reason, the first row, and a fix.
+
+    ``hint`` is a further cause; ``encoding`` the likely one, where rows are not of that assumed.
+    """
     counts = rejects.counts(sources)
     reason = next(iter(counts))
     parts = [f"the first is {rejects.first_of(sources)}", *([hint] if hint else [])]
     python, cli = (
         "; ".join([*parts, *([fix] if fix else [])])
-        for fix in (fix_of(reason, cli=False), fix_of(reason, cli=True))
+        for fix in (_with_encoding(fix_of(reason, cli=cli), encoding) for cli in (False, True))
     )
     listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     return InputError(f"{message}, all rejected ({listed})", python, cli_fix=cli)
+
+
+def _with_encoding(fix: str | None, encoding: str | None) -> str | None:
+    return fix if fix is None or encoding is None else fix.replace("latin-1", encoding)
 
 
 def unknown_item_hint(

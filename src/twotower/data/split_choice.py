@@ -3,10 +3,21 @@
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from twotower.data.dataset import Dataset, Part
-from twotower.data.splits import HELD_OUT, FileOrder, Given, LeaveLastTwo, PartArray, Random, Split
+from twotower.data.splits import (
+    HELD_OUT,
+    FileOrder,
+    Given,
+    GlobalTime,
+    LeaveLastTwo,
+    PartArray,
+    Random,
+    Split,
+    global_time,
+)
 from twotower.errors import InputError
 from twotower.types import OffsetArray
 
@@ -76,7 +87,11 @@ def _either(names: Sequence[str]) -> str:
 
 
 def split_notes(
-    split: Split, parts: PartArray, given: PartArray | None, lengths: OffsetArray, times: bool
+    split: Split,
+    parts: PartArray,
+    given: PartArray | None,
+    lengths: OffsetArray,
+    times: OffsetArray | None,
 ) -> list[str]:
     """Warnings about the parts of a split, a sentence each; usually none.
 
@@ -84,7 +99,7 @@ def split_notes(
     --------
     >>> import numpy as np
     >>> nothing = np.zeros(4, np.uint8)
-    >>> split_notes(LeaveLastTwo(), nothing, None, np.array([2, 2]), times=True)
+    >>> split_notes(LeaveLastTwo(), nothing, None, np.array([2, 2]), np.arange(4))
     ["no user has three interactions, so leave-last-two holds none out; choose the split \
 'global-time' or 'random'"]
     """
@@ -102,8 +117,18 @@ def empty_parts(dataset: Dataset) -> tuple[str, str]:
     """Why a part of a prepared data set is empty, and a split that would fill it."""
     recorded = dataset.summary.get("settings", {}).get("split") or {"kind": "leave-last-two"}
     split = _SPLIT.validate_python(recorded)
-    lengths, times = dataset.interactions.lengths, dataset.interactions.timestamps is not None
+    lengths, times = dataset.interactions.lengths, dataset.interactions.timestamps
     return _nothing_held_out(split, lengths), _way_out(split, lengths, times)
+
+
+def _can_cut(times: OffsetArray | None) -> bool:
+    """Whether two moments divide the log in three."""
+    if times is None:
+        return False
+    try:
+        return len(np.unique(global_time(times, GlobalTime()))) == len(Part)
+    except InputError:  # all of one moment
+        return False
 
 
 def _nothing_held_out(split: Split, lengths: OffsetArray) -> str:
@@ -118,12 +143,12 @@ def _nothing_held_out(split: Split, lengths: OffsetArray) -> str:
     return f"{split.kind} leaves validation or test empty"
 
 
-def _way_out(split: Split, lengths: OffsetArray, times: bool) -> str:
+def _way_out(split: Split, lengths: OffsetArray, times: OffsetArray | None) -> str:
     """Instruction: a split that would fill the parts that this split leaves empty."""
     longest = int(lengths.max(initial=0))
     if isinstance(split, Given) and not split.validation and longest > 1:
         return "let validation be a share of the training file, such as 0.1"
-    usable = [kind for kind in ("global-time",) if times and kind != split.kind]
+    usable = ["global-time"] if split.kind != "global-time" and _can_cut(times) else []
     if longest > 1 and not isinstance(split, Random):
         usable.append("random")
     if not usable:

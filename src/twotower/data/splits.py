@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from twotower.data.dataset import Part
 from twotower.errors import InputError
-from twotower.types import OffsetArray
+from twotower.types import BoolArray, OffsetArray
 
 PartArray: TypeAlias = NDArray[np.uint8]
 """A `Part` for each interaction."""
@@ -142,6 +142,7 @@ def split_parts(
     timestamps: OffsetArray | None = None,
     given: PartArray | None = None,
     ordered: bool = True,
+    to_find: BoolArray | None = None,
 ) -> PartArray:
     """``(events,)`` the `Part` of each interaction of histories in the split's order.
 
@@ -157,6 +158,9 @@ def split_parts(
         ``(events,)`` parts as the files give them, which `Given` needs.
     ordered
         Whether the order of the histories is meaningful.
+    to_find
+        ``(events,)`` which interactions are of a target kind, or None for all: only those are held
+        out. What comes after one in the user's history is in its part too, as no target.
 
     Raises
     ------
@@ -166,13 +170,13 @@ def split_parts(
     if isinstance(split, Given) and given is not None:
         parts = given
         if split.validation and not (parts == Part.VALIDATION).any():
-            parts = _with_validation(parts, indptr, split, ordered)
+            parts = _with_validation(parts, indptr, split, ordered, to_find)
     elif isinstance(split, GlobalTime) and timestamps is not None:
         parts = global_time(timestamps, split)
     elif isinstance(split, Random):
-        parts = random_parts(indptr, split)
+        parts = random_parts(indptr, split, to_find)
     else:
-        parts = leave_last_two(indptr)
+        parts = leave_last_two(indptr, to_find)
     if not (parts == Part.TRAIN).any():
         raise InputError(
             "no interaction is left in the training part", "check the training file or the split"
@@ -180,23 +184,48 @@ def split_parts(
     return parts
 
 
-def leave_last_two(indptr: OffsetArray) -> PartArray:
+def leave_last_two(indptr: OffsetArray, to_find: BoolArray | None = None) -> PartArray:
     """Parts of histories in time order, see `LeaveLastTwo`.
 
     Parameters
     ----------
     indptr
         ``(users + 1,)`` where each user's interactions begin.
+    to_find
+        ``(events,)`` which of them are of a target kind, or None for all. The last two of these
+        are held out, of users with an interaction before them; from each on, what follows is of
+        its part, so that nothing is trained on that came later.
 
     Examples
     --------
     >>> leave_last_two(np.array([0, 4, 6])).tolist()
     [0, 0, 1, 2, 0, 0]
+    >>> buys = np.array([False, True, False, True, False])
+    >>> leave_last_two(np.array([0, 5]), buys).tolist()
+    [0, 1, 1, 2, 2]
     """
+    if to_find is not None:
+        return _last_two_targets(indptr, to_find)
     parts = np.full(indptr[-1], Part.TRAIN, dtype=np.uint8)
     ends = indptr[1:][np.diff(indptr) > HELD_OUT]
     parts[ends - 2] = Part.VALIDATION
     parts[ends - 1] = Part.TEST
+    return parts
+
+
+def _last_two_targets(indptr: OffsetArray, to_find: BoolArray) -> PartArray:
+    parts = np.full(indptr[-1], Part.TRAIN, dtype=np.uint8)
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    counted = np.append(0, np.cumsum(to_find))
+    left = counted[indptr[1:]][rows] - counted[:-1]  # targets from each interaction on
+    targets = np.flatnonzero(to_find)
+    second = np.full(len(indptr) - 1, -1, dtype=np.int64)  # place of the last target but one
+    second[rows[targets[left[targets] == 2]]] = targets[left[targets] == 2]
+    enough = (second > indptr[:-1])[rows]
+    places = np.arange(len(parts))
+    parts[enough & (places >= second[rows])] = Part.VALIDATION
+    last = (left == 0) | ((left == 1) & to_find)
+    parts[enough & (places > second[rows]) & last] = Part.TEST
     return parts
 
 
@@ -227,6 +256,9 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
         shares = np.asarray([split.validation + split.test, split.test])
         places = np.floor(len(ordered) * (1 - shares) + 1e-9).astype(np.int64)
         cuts = ordered[np.minimum(places, len(ordered) - 1)]
+        earlier = ordered[: np.searchsorted(ordered, cuts[1])]
+        if cuts[0] == cuts[1] and len(earlier) and earlier[-1] > ordered[0]:
+            cuts[0] = earlier[-1]  # one moment holds both shares: validation is the one before
     parts: PartArray = (timestamps >= cuts[0]).astype(np.uint8)
     parts += timestamps >= cuts[1]
     if not (parts == Part.TRAIN).any():
@@ -238,7 +270,7 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
     return parts
 
 
-def random_parts(indptr: OffsetArray, split: Random) -> PartArray:
+def random_parts(indptr: OffsetArray, split: Random, to_find: BoolArray | None = None) -> PartArray:
     """Parts at random, see `Random`.
 
     Where users have so few interactions that the shares cannot be met, both are reduced alike.
@@ -251,9 +283,12 @@ def random_parts(indptr: OffsetArray, split: Random) -> PartArray:
     """
     parts = np.full(indptr[-1], Part.TRAIN, dtype=np.uint8)
     free = _drawn(indptr, np.arange(indptr[-1]), split.seed)
+    if to_find is not None:
+        free = free[to_find[free]]
     if not len(free):
         return parts
-    target = np.array([split.test, split.validation]) * len(parts)
+    whole = len(parts) if to_find is None else int(to_find.sum())
+    target = np.array([split.test, split.validation]) * whole
     target *= min(1.0, len(free) / target.sum())
     counts = np.maximum(np.floor(target + 0.5).astype(np.int64), 1)
     parts[free[: counts[0]]] = Part.TEST
@@ -262,17 +297,26 @@ def random_parts(indptr: OffsetArray, split: Random) -> PartArray:
 
 
 def _with_validation(
-    given: PartArray, indptr: OffsetArray, split: Given, ordered: bool
+    given: PartArray,
+    indptr: OffsetArray,
+    split: Given,
+    ordered: bool,
+    to_find: BoolArray | None,
 ) -> PartArray:
     """The given parts, with validation out of the training part; see `Given`."""
     parts = given.copy()
     training = np.flatnonzero(given == Part.TRAIN)
     ends = np.searchsorted(training, indptr)  # where each user's training interactions begin
-    if ordered:
+    if ordered and to_find is not None:
+        held_out = _last_two_targets(ends, to_find[training]) == Part.TEST
+        parts[training[held_out]] = Part.VALIDATION
+    elif ordered:
         lasts = ends[1:][np.diff(ends) > HELD_OUT] - 1
         parts[training[lasts]] = Part.VALIDATION
     else:
         free = _drawn(ends, training, split.seed)
+        if to_find is not None:
+            free = free[to_find[free]]
         parts[free[: max(1, round(split.validation * len(training)))]] = Part.VALIDATION
     return parts
 

@@ -69,6 +69,13 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{ids['count']:,} ids are like {ids['example']!r}: a spreadsheet has shortened them, "
             "and different ones may now be one; export them as text"
         )
+    if "alike_ids" in summary:
+        ids = summary["alike_ids"]
+        one, other = ids["example"]
+        yield (
+            f"{ids['count']:,} ids are there twice, in two Unicode forms or with invisible marks, "
+            f"such as {one!a} and {other!a}, and count as two; write them alike"
+        )
     if "without_rating" in summary:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:
@@ -155,10 +162,21 @@ def _repair_option(column: str, fault: str, cli: bool) -> str | None:
 
 
 def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    if "returns" in summary:
+        back = summary["returns"]
+        yield (
+            f"{back['events']:,} returns and other negative events took {back['taken_away']:,} "
+            f"earlier ones away; {back['not_recommended']:,} items are not recommended again to "
+            "the users who returned them"
+        )
+    if "kinds" in summary:
+        counts = ", ".join(f"{kind} {count:,}" for kind, count in summary["kinds"].items() if count)
+        yield f"kinds of events kept: {counts}"
     if summary["repeats"]:
+        kept = "strongest and earliest" if "kinds" in summary else "earliest"
         option = "--keep-repeats" if cli else "PrepareSettings(keep_repeats=True)"
         yield (
-            f"{summary['repeats']:,} repeats of a user and an item dropped, the earliest kept; "
+            f"{summary['repeats']:,} repeats of a user and an item dropped, the {kept} kept; "
             f"{option} keeps them"
         )
     core, before = summary["k_core"], summary.get("before_k_core", {})

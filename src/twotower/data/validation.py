@@ -6,6 +6,7 @@ from typing import Final
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.events import EventRules, amount_expr
 from twotower.data.readers import Check, Chunk, set_aside
 from twotower.data.readers.values import RAW_TIME
 from twotower.data.vocabulary import Vocabulary
@@ -28,12 +29,15 @@ class Rules:
         Interactions of a lower rating are left out.
     events
         Kinds of events that are kept, or None for all.
+    kinds
+        What the kinds are worth, or None where that was not declared.
     """
 
     now: int
     rating_scale: tuple[float, float] | None = None
     min_rating: float | None = None
     events: tuple[str, ...] | None = None
+    kinds: EventRules | None = None
 
 
 def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None) -> Chunk:
@@ -55,6 +59,9 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
     if columns.EVENT in present and rules.events is not None:
         kept = pl.col(columns.EVENT).is_in(rules.events).fill_null(False)
         checks.append(Check(columns.EVENT, "not one of those kept", ~kept))
+    checks += _amount_checks(present)
+    if rules.kinds is not None:
+        checks += _kind_checks(present, rules.kinds)
     if columns.TIMESTAMP in present:
         time = pl.col(columns.TIMESTAMP)
         checks += _number_checks(columns.TIMESTAMP, RAW_TIME)
@@ -70,7 +77,50 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
     if columns.TIMESTAMP in present:
         time = pl.col(columns.TIMESTAMP).round().cast(pl.Int64)
         checked = replace(checked, rows=checked.rows.drop(RAW_TIME).with_columns(time))
-    return checked
+    return _weighed(checked, rules.kinds)
+
+
+def _weighed(chunk: Chunk, kinds: EventRules | None) -> Chunk:
+    """The chunk with the code of each row's kind, and its weight, where there are any."""
+    present = frozenset(chunk.rows.columns)
+    amount = amount_expr(present, kinds)
+    if kinds is not None:
+        names = {name: code for code, name in enumerate(kinds.kinds)}
+        kind = kinds.kind_expr(present)
+        code = kind.replace_strict(names, default=None, return_dtype=pl.UInt8)
+        own = kind.replace_strict(kinds.weights, default=None, return_dtype=pl.Float64)
+        away = (own < 0) | (amount < 0)
+        weight = pl.when(away).then(-(own * amount).abs()).otherwise((own * amount).abs())
+        rows = chunk.rows.with_columns(code.alias(columns.KIND), weight.alias(columns.WEIGHT))
+    elif {columns.QUANTITY, columns.WEIGHT} & present:
+        rows = chunk.rows.with_columns(amount.alias(columns.WEIGHT))
+    else:
+        return chunk
+    return replace(chunk, rows=rows.drop({columns.QUANTITY, columns.EVENT} & present))
+
+
+def _amount_checks(present: set[str]) -> list[Check]:
+    """Checks of quantities and weights; a missing one is 1."""
+    checks = []
+    for name in (columns.QUANTITY, columns.WEIGHT):
+        if name in present:
+            amount = pl.col(name)
+            checks.append(Check(name, "not finite", ~amount.is_finite()))
+            checks.append(Check(name, "zero", amount == 0))
+    return checks
+
+
+def _kind_checks(present: set[str], kinds: EventRules) -> list[Check]:
+    kind = kinds.kind_expr(frozenset(present))
+    by_rating = bool(kinds.from_rating) and columns.RATING in present
+    shown = columns.EVENT if columns.EVENT in present else columns.RATING
+    checks = []
+    if by_rating:
+        least = min((kinds.from_rating or {}).values())
+        checks.append(Check(columns.RATING, "of no kind", pl.col(columns.RATING) < least))
+    checks.append(Check(columns.EVENT, "missing", kind.is_null(), shown))
+    checks.append(Check(columns.EVENT, "without a weight", ~kind.is_in(kinds.kinds), shown))
+    return checks
 
 
 def _rating_checks(rules: Rules) -> list[Check]:

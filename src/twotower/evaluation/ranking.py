@@ -143,7 +143,8 @@ def rank_and_list(
     candidates
         Name → candidates to rank among.
     seen
-        One row per query of items that "unseen" excludes; None for the histories. It holds more
+        One row per query of items that "unseen" excludes; None for the histories, of which events
+        of kinds that do not count as seen are left out. It holds more
         than these where histories were truncated for a cold-start protocol.
     lists
         Also list this many of the best unseen items of each query; equal scores rank by item.
@@ -166,7 +167,7 @@ def rank_and_list(
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     _check(queries, targets, candidates, num_items)
     wanted = _distinct(targets, num_items)
-    seen = _distinct(queries.histories if seen is None else seen, num_items)
+    seen = _distinct(queries.histories.seen if seen is None else seen, num_items)
     if len(seen) != len(queries):
         raise InputError(
             f"seen must have one row per query, got {len(seen)} for {len(queries)} queries"

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data.histories import joined
 from twotower.data.holdouts import of_new_items, of_new_users, parts_before_hold_out
 from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError
@@ -164,12 +165,12 @@ class NewItems:
 
 def _had(dataset: Dataset, part: Part) -> Histories:
     """What is no candidate, one row per user: every interaction before ``part``, held out of
-    training or not; nothing where the log has repeats.
+    training or not, and what was returned; nothing of these where the log has repeats.
     """
     before: BoolArray = parts_before_hold_out(dataset) < part
     if dataset.has_repeats:
         before = np.zeros_like(before)
-    return dataset.interactions.keep(before)
+    return joined(dataset.interactions.keep(before).seen, dataset.returned)
 
 
 def _with(targets: Histories, dataset: Dataset, who: str) -> OffsetArray:

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from twotower.config import Config
 from twotower.data import Histories
 from twotower.factors.fold_in import FoldIn, gram_matrix, principal_basis, solve_rows
-from twotower.factors.item_knn import binary_matrix
+from twotower.factors.item_knn import interaction_matrix
 from twotower.factors.scorer import FactorScorer
 from twotower.types import Array, FloatArray
 
@@ -30,7 +30,7 @@ class ALSConfig(Config):
     embedding_dim: int = Field(192, ge=1)
     """Length of a factor."""
     confidence: float = Field(40.0, gt=0)
-    """Extra weight of an interaction over the absence of one."""
+    """Extra weight of an interaction over the absence of one; multiplied by the event's weight."""
     regularisation: float = Field(1.0, gt=0)
     """Weight of a factor's squared norm, for a row with a mean number of interactions."""
     frequency_power: float = Field(1.0, ge=0)
@@ -76,13 +76,13 @@ def fit_factors(
     An item without an interaction gets zeros. How items are numbered makes no difference beyond
     rounding.
     """
-    by_user = binary_matrix(train, num_items)
+    by_user = interaction_matrix(train, num_items)
     by_item = by_user.T.tocsr()
     items = _started(by_item, config.embedding_dim, seed)
     for left in np.linspace(1, 0, config.iterations) if config.iterations > 1 else (0.0,):
         penalty = float(config.regularisation / config.ramp**left)
-        users = _solved(principal_basis(items), by_user.indptr, by_user.indices, penalty, config)
-        items = _solved(principal_basis(users), by_item.indptr, by_item.indices, penalty, config)
+        users = _solved(principal_basis(items), by_user, penalty, config)
+        items = _solved(principal_basis(users), by_item, penalty, config)
     return principal_basis(items)
 
 
@@ -107,17 +107,17 @@ def _penalty(counts: Array, regularisation: float, config: ALSConfig) -> FloatAr
 
 def _solved(
     table: FloatArray,
-    indptr: Array,
-    events: Array,
+    rows: csr_array,
     regularisation: float | FloatArray,
     config: ALSConfig,
     spectrum: FloatArray | None = None,
 ) -> FloatArray:
-    """Rows with one confidence; a single ``regularisation`` is weighed by each row's events."""
+    """Rows of event weights; a single ``regularisation`` is weighed by each row's events."""
+    indptr = rows.indptr.astype(np.int64)
     if isinstance(regularisation, float):
         regularisation = _penalty(np.diff(indptr), regularisation, config)
-    weights = np.full(len(events), config.confidence, dtype=np.float32)
-    return solve_rows(table, indptr.astype(np.int64), events, weights, regularisation, spectrum)
+    weights = np.float32(config.confidence) * rows.data
+    return solve_rows(table, indptr, rows.indices, weights, regularisation, spectrum)
 
 
 def fit_both_factors(
@@ -196,10 +196,12 @@ def following_factors(
         last = min(last, len(factors))
         part = slice(int(indptr[first]), int(indptr[last]))
         vectors = prefixes.select(part).vectors() if held is None else held[part]
-        solved[first:last] = _solved(
-            vectors @ basis, indptr[first : last + 1] - indptr[first], np.arange(len(vectors)),
-            penalty[first:last], config, spectrum,
-        )  # fmt: skip
+        weights = prefixes.select(part).weights
+        rows = csr_array(
+            (weights, np.arange(len(vectors)), indptr[first : last + 1] - indptr[first]),
+            shape=(last - first, len(vectors)),
+        )
+        solved[first:last] = _solved(vectors @ basis, rows, penalty[first:last], config, spectrum)
         first = last
     following: FloatArray = solved @ basis.T
     return following
@@ -229,6 +231,8 @@ class _Prefixes:
         starts = np.repeat(train.indptr[:-1], train.lengths)
         ends = np.repeat(train.indptr[1:], train.lengths)
         last = np.flatnonzero(np.arange(len(train.items)) + 1 < ends)
+        if train.learned is not None:
+            last = last[train.learned[last + 1] > 0]
         lengths = np.minimum(last - starts[last] + 1, config.history_length)
         return cls(train, fold_in(factors, config), last, lengths)
 
@@ -240,6 +244,15 @@ class _Prefixes:
         """``(prefixes,)`` the item that came next."""
         following: Array = self.train.items[self.last + 1]
         return following
+
+    @property
+    def weights(self) -> FloatArray:
+        """``(prefixes,)`` weight of predicting what came next."""
+        learned = self.train.learned
+        if learned is None:
+            return np.ones(len(self), dtype=np.float32)
+        weights: FloatArray = learned[self.last + 1]
+        return weights
 
     def select(self, rows: Array | slice) -> Self:
         """Some of them."""
@@ -255,8 +268,13 @@ class _Prefixes:
             )
             indptr = np.append(0, np.cumsum(lengths))
             places = np.arange(indptr[-1]) - np.repeat(indptr[:-1] - (last + 1 - lengths), lengths)
+            weights = self.train.weights
             vectors[start : start + _FOLDED] = self.fold(
-                Histories(indptr, self.train.items[places])
+                Histories(
+                    indptr,
+                    self.train.items[places],
+                    weights=None if weights is None else weights[places],
+                )
             )
         return vectors
 

@@ -9,7 +9,7 @@ from scipy.linalg.lapack import spotrf, spotri
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
-from twotower.factors.item_knn import binary_matrix
+from twotower.factors.item_knn import interaction_matrix
 from twotower.types import Array, FloatArray
 
 MOST_ITEMS: Final = 36_000
@@ -22,9 +22,9 @@ BLOCK: Final = 1024
 class EASE:
     r"""Scores an item by a learned weight from each item of the history.
 
-    The weights minimise the squared error of rebuilding the binary interaction matrix from
-    itself, with no item allowed to explain itself (Steck, *Embarrassingly shallow autoencoders
-    for sparse data*, WWW 2019):
+    The weights minimise the squared error of rebuilding the interaction matrix (binary, or of
+    the square roots of the events' weights) from itself, with no item allowed to explain itself
+    (Steck, *Embarrassingly shallow autoencoders for sparse data*, WWW 2019):
 
     .. math:: P = (X^T X + \lambda I)^{-1}, \quad B_{ij} = -P_{ij} / P_{jj}, \quad B_{jj} = 0
 
@@ -81,7 +81,7 @@ class EASE:
                 f"at most {MOST_ITEMS:,} fit",
                 "use item-knn, or a k-core of the data",
             )
-        interactions = binary_matrix(train, num_items)[:, bought]
+        interactions = interaction_matrix(train, num_items, root=True)[:, bought]
         weights = _solve((interactions.T @ interactions).tocsc(), regularisation)
         cut = weights if links is None else _strongest_links(weights, links)
         return cls(cut, bought, num_items)
@@ -96,7 +96,9 @@ class EASE:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32; 0 for items without interactions."""
-        history = binary_matrix(queries.histories, self.num_items)[:, self.bought_items]
+        history = interaction_matrix(queries.histories, self.num_items, root=True)[
+            :, self.bought_items
+        ]
         found = history @ self.weights
         scores = np.zeros((len(queries), self.num_items), dtype=np.float32)
         scores[:, self.bought_items] = found.toarray() if sparse.issparse(found) else found

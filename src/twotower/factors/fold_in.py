@@ -186,6 +186,8 @@ def _one_row(
 class FoldIn:
     """Makes user vectors from histories; older events weigh less.
 
+    Where events have weights of their own, the extra weight is multiplied by these.
+
     Attributes
     ----------
     table
@@ -245,6 +247,9 @@ class FoldIn:
                 vectors = self.table.take(items, axis=0)
                 own, old = vectors[-self.reach :], vectors[: -self.reach]
                 wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
+                if recent.weights is not None:
+                    weight = recent.weights[-len(own) :]
+                    wanted, ridge = 1 + weight * (wanted - 1), ridge / weight
                 beside = old.sum(axis=0) if len(old) else None
                 return _one_row(own, self._inverse, wanted, ridge, beside)[None]
         weighed, beside = recent, None
@@ -252,6 +257,8 @@ class FoldIn:
             weighed, beside = self._parted(recent)
         age = np.repeat(weighed.indptr[1:], weighed.lengths) - 1 - np.arange(len(weighed.items))
         weights = self.weights[age]
+        if weighed.weights is not None:
+            weights = weights * weighed.weights
         penalty = np.full(len(recent), self.regularisation, dtype=np.float32)
         return solve_rows(
             self.table, weighed.indptr, weighed.items, weights, penalty, self.spectrum, beside

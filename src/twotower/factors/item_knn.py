@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from twotower.data import Histories, Queries
+from twotower.data.events import strongest_of_pairs
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray
 
@@ -20,7 +21,8 @@ class ItemKNN:
     .. math:: \mathrm{sim}(i, j) = \frac{|U_i \cap U_j|}{\sqrt{|U_i| \, |U_j|}}
 
     with ``U_i`` the users of item ``i``, kept for the ``neighbours`` most similar items of
-    each (Deshpande and Karypis, Item-based top-N recommendation, TOIS 2004). The user
+    each (Deshpande and Karypis, Item-based top-N recommendation, TOIS 2004). Of events with
+    weights the columns hold the square roots, so that an event of weight 2 counts as two. The user
     is described by the history alone, so that a new user is scored as any other.
 
     Attributes
@@ -45,9 +47,10 @@ class ItemKNN:
         """
         if neighbours is not None and neighbours < 1:
             raise InputError(f"neighbours must be at least 1, got {neighbours}")
-        bought = binary_matrix(train, num_items)
-        users = np.bincount(bought.indices, minlength=num_items)
-        scale = sparse.diags_array(1 / np.sqrt(np.maximum(users, 1)), dtype=np.float32)
+        bought = interaction_matrix(train, num_items, root=True)
+        squares = np.bincount(bought.indices, bought.data**2, minlength=num_items)
+        norms = np.sqrt(np.where(squares > 0, squares, 1))
+        scale = sparse.diags_array(1 / norms, dtype=np.float32)
         normalised = (bought @ scale).tocsr()
         similarity = (normalised.T @ normalised).tocoo()
         row, column = similarity.coords
@@ -62,7 +65,7 @@ class ItemKNN:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32; 0 where no item of the history is a neighbour."""
-        product = binary_matrix(queries.histories, self.num_items) @ self.similarity
+        product = interaction_matrix(queries.histories, self.num_items, root=True) @ self.similarity
         scores: FloatArray = product.toarray()
         return scores
 
@@ -76,6 +79,28 @@ def binary_matrix(histories: Histories, num_items: int) -> sparse.csr_array:
     )
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
+    return matrix
+
+
+def interaction_matrix(
+    histories: Histories, num_items: int, *, root: bool = False
+) -> sparse.csr_array:
+    """``(rows, num_items)`` float32: the greatest weight of the row's events with the item.
+
+    1 where events have no weights, as `binary_matrix`. With ``root`` the square root of the weight:
+    in a product of two such matrices an event of weight 2 then counts as two events.
+    """
+    weights = histories.weights
+    if weights is None:
+        return binary_matrix(histories, num_items)
+    strongest = strongest_of_pairs(histories.rows * num_items + histories.items, weights)
+    kept = histories.keep(strongest)
+    matrix = sparse.csr_array(
+        (kept.weights, kept.items, kept.indptr), shape=(len(kept), num_items), copy=True
+    )
+    matrix.sort_indices()
+    if root:
+        np.sqrt(matrix.data, out=matrix.data)
     return matrix
 
 

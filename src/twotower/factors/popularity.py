@@ -26,8 +26,9 @@ class Popularity:
 
     @classmethod
     def fit(cls, train: Histories, num_items: int) -> Self:
-        """Count the events of each item."""
-        return cls(np.bincount(train.items, minlength=num_items).astype(np.float32))
+        """Count the events of each item, each by its weight where there are weights."""
+        counts = np.bincount(train.items, train.weights, minlength=num_items)
+        return cls(counts.astype(np.float32))
 
     @property
     def num_items(self) -> int:

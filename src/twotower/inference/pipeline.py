@@ -435,9 +435,9 @@ class Pipeline:
     def rating_range(self) -> tuple[float, float] | None:
         """Lowest and highest rating of the bundle's log; None where it has none."""
         ratings = self.contents.histories.ratings
-        if ratings is None or not len(ratings):
+        if ratings is None or not np.isfinite(ratings).any():
             return None
-        return float(ratings.min()), float(ratings.max())
+        return float(np.nanmin(ratings)), float(np.nanmax(ratings))
 
     @cached_property
     def _popular(self) -> PopularItems:

@@ -67,6 +67,8 @@ class Batch(NamedTuple):
     """``(B,)`` int64 where all places of ``S`` histories ``(S, L)`` are examples: the place, in
     row-major order, after which each example asks. ``histories`` and ``lengths`` then have
     ``S`` rows."""
+    weights: Tensor = _NO_VALUES
+    """``(B,)`` float32 what each example counts in the loss, or empty where all count alike."""
 
 
 class Embeddings(NamedTuple):
@@ -98,6 +100,8 @@ class Embeddings(NamedTuple):
     """Whether the other positives of the batch are negatives too."""
     squared_norm: Tensor
     """Scalar: half the squared norm of the looked-up table rows, a mean over examples."""
+    weights: Tensor = _NO_VALUES
+    """As `Batch.weights`."""
 
     @classmethod
     def of(
@@ -124,6 +128,7 @@ class Embeddings(NamedTuple):
             batch.shared_log_q,
             batch.in_batch,
             squared_norm,
+            batch.weights,
         )
 
 
@@ -222,10 +227,11 @@ class RetrievalModule(nn.Module):
         del train, validate
         return {}
 
-    def after_refit(self, train: Histories, evaluated: Self) -> None:
-        """Finish after gradient training on all interactions, without a validation part.
+    def after_refit(self, train: Histories, evaluated: Self | None) -> None:
+        """Finish after gradient training without a validation part.
 
-        What `after_fit` chose on validation is taken from the ``evaluated`` module.
+        What `after_fit` chose on validation is taken from the ``evaluated`` module of a refit; with
+        None there never was a validation part, and the settings' own values hold.
         """
 
     def without_cold_items(self) -> AbstractContextManager[None]:

@@ -194,9 +194,13 @@ class SequenceTower(RetrievalModule):
             return {}
         return self.weigh_factors(validate)
 
-    def after_refit(self, train: Histories, evaluated: Self) -> None:
+    def after_refit(self, train: Histories, evaluated: Self | None) -> None:
         """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
         self.fit_projection(train)
+        if evaluated is None:
+            if not (train.lengths >= 2).any():
+                self._leave_out_towers()
+            return
         self.tower_weight.copy_(evaluated.tower_weight)
         self.factor_weight.copy_(evaluated.factor_weight)
         self.cold_scales.copy_(evaluated.cold_scales)

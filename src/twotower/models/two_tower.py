@@ -202,10 +202,11 @@ class TwoTower(RetrievalModule):
         if self.config.init_from is not None:
             self.start_from(*teachers[self.config.init_from].own_vectors)
 
-    def after_refit(self, train: Histories, evaluated: Self) -> None:
+    def after_refit(self, train: Histories, evaluated: Self | None) -> None:
         """Bound items without events as the evaluated module does."""
         del train
-        self.cold_scale.copy_(evaluated.cold_scale)
+        if evaluated is not None:
+            self.cold_scale.copy_(evaluated.cold_scale)
 
     @torch.no_grad()
     def start_from(self, users: FloatArray, items: FloatArray) -> None:

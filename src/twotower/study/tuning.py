@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from twotower.data import Dataset
+from twotower.data import Dataset, Part
 from twotower.data.atomic import atomic_file
+from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError, TwoTowerError
 from twotower.study.search_space import Categorical, SearchSpace, changed, value_of
 from twotower.training.progress import Progress, TrainingState
@@ -120,9 +121,16 @@ def tune(
     Raises
     ------
     InputError
-        Where Optuna is missing, the space is empty, or no trial succeeded.
+        Where Optuna is missing, the space is empty, there is no validation part, or no trial
+        succeeded.
     """
     _check(space, trials)
+    if not dataset.has(Part.VALIDATION):
+        why, fix = empty_parts(dataset)
+        raise InputError(
+            f"data set {dataset.name!r} has no validation part, which a search needs: {why}",
+            f"prepare it again: {fix}",
+        )
     import optuna
 
     reporter = reporter or Silent()

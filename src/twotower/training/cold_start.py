@@ -92,8 +92,14 @@ def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
     scales of `ColdItems` are those with which validation NDCG@10 is best, among those with which
     these items take no more places than with their own vectors. Then the items that are cold
     are bounded together: they take at most ``exposure`` of the places of top-10 lists.
+
+    Where there is no validation part, they are bounded in the lists of training users alone.
     """
     queries, targets = dataset.held_out(Part.VALIDATION)
+    if not len(queries):
+        users = np.flatnonzero(dataset.train.lengths)
+        users = np.sort(np.random.default_rng(0).permutation(users)[: 2 * MOST_QUERIES])
+        return _bound(module, Queries(users.astype(np.int32), dataset.train.select(users)))
     asked = np.flatnonzero(queries.histories.lengths > 0)
     wanted = targets.items[targets.indptr[:-1]]
     asked = asked[module.trained[wanted[asked]]]

@@ -10,7 +10,7 @@ from twotower.models.base import Batch, RetrievalModule
 from twotower.models.context import ContextBuilder, no_context
 from twotower.registry import Registry
 from twotower.training.negatives import NegativeSampler
-from twotower.types import Array
+from twotower.types import Array, FloatArray
 
 if TYPE_CHECKING:
     from twotower.training.trainer import TrainingConfig
@@ -71,7 +71,11 @@ def event_examples(
     settings: "TrainingConfig",
     seed: int,
 ) -> "Examples":
-    """Every interaction is an example, with the history that the model asks for."""
+    """Every interaction is an example, with the history that the model asks for.
+
+    Where there is a target kind, a model that reads histories learns to predict events of that kind
+    alone. For one that reads none, the other events are no inputs either: it learns from all.
+    """
     return Examples(
         train,
         negatives,
@@ -79,6 +83,7 @@ def event_examples(
         seed,
         context=module.context(train),
         sampling=settings.sampling,
+        weights=train.learned if module.history_length else train.weights,
     )
 
 
@@ -93,6 +98,9 @@ class Examples:
     sampling
         ``interactions``: a shuffled pass over the log. ``users``: as many draws, each of a
         uniform user and a uniform interaction of that user (as LightGCN's published code).
+    weights
+        ``(events,)`` what predicting each interaction counts in the loss, 0 for those that are no
+        examples; None where all count alike.
     """
 
     def __init__(
@@ -104,8 +112,12 @@ class Examples:
         *,
         context: ContextBuilder = no_context,
         sampling: Sampling = "interactions",
+        weights: FloatArray | None = None,
     ) -> None:
         self._train = train
+        self._weights = weights
+        asked = np.ones(len(train.items), np.bool_) if weights is None else weights > 0
+        self._events, self._indptr = np.flatnonzero(asked), train.keep(asked).indptr
         self._users = train.rows
         self._negatives = negatives
         self._context = context
@@ -117,7 +129,7 @@ class Examples:
     @property
     def size(self) -> int:
         """Examples in an epoch."""
-        return len(self._train.items)
+        return len(self._events)
 
     @property
     def steps(self) -> int:
@@ -146,14 +158,18 @@ class Examples:
             torch.from_numpy(drawn.shared),
             torch.from_numpy(drawn.shared_log_q),
             drawn.in_batch,
+            weights=torch.empty(0)
+            if self._weights is None
+            else torch.from_numpy(self._weights[events]),
         )
 
     def _epoch_order(self, epoch: int) -> Array:
         rng = np.random.default_rng((self._seed, epoch))
-        total = len(self._train.items)
+        total = len(self._events)
         if self._sampling == "interactions":
-            return rng.permutation(total)
-        active = np.flatnonzero(self._train.lengths)
+            return self._events[rng.permutation(total)]
+        lengths = np.diff(self._indptr)
+        active = np.flatnonzero(lengths)
         users = active[rng.integers(len(active), size=total)]
-        within = rng.random(total) * self._train.lengths[users]
-        return self._train.indptr[users] + within.astype(np.int64)
+        within = rng.random(total) * lengths[users]
+        return self._events[self._indptr[users] + within.astype(np.int64)]

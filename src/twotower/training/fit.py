@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 
@@ -21,6 +21,9 @@ from twotower.training.progress import Progress, TrainingState
 from twotower.training.trainer import train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
+
+UNVALIDATED_EPOCHS: Final = 20
+"""Most epochs where there is no validation part to stop by."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def fit(
     Parameters
     ----------
     validate
-        Metric of a module on the validation part, higher is better; None for a refit.
+        Metric of a module on the validation part, higher is better; None for a refit, and where
+        there is no validation part: nothing is chosen then, and training lasts
+        `UNVALIDATED_EPOCHS`.
     evaluated
         For a refit on all interactions: the model of the same variant that was validated. The
         refit is trained for as many epochs as that one's best, and keeps what was chosen for it.
@@ -107,24 +112,33 @@ def fit(
         Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
         settings,
         validate=None if validate is None else partial(_during_training, validate, alone),
-        stop_after=None if evaluated is None else (evaluated.state.best_epoch or 0) + 1,
+        stop_after=_epochs(evaluated, validate),
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
         checkpoint=checkpoint,
         progress=progress,
     )
+    chosen = before
     if validate is None:
+        module.after_refit(train_part, None if evaluated is None else evaluated.module)
         if evaluated is not None:
-            module.after_refit(train_part, evaluated.module)
-        return Trained(variant, seed, module, state, chosen=before)
-    chosen = before | module.after_fit(train_part, validate)
+            return Trained(variant, seed, module, state, chosen=chosen)
+    else:
+        chosen = chosen | module.after_fit(train_part, validate)
     if module.bounds_cold_items:
         cold_start = fit_cold_start(cast(ColdItemModel, module), dataset)
         if cold_start is not None:
             chosen["cold_start"] = asdict(cold_start)
-    metric = validate(module) if chosen else state.best_metric
+    metric = state.best_metric if validate is None or not chosen else validate(module)
     return Trained(variant, seed, module, state, metric, chosen)
+
+
+def _epochs(evaluated: Trained | None, validate: object) -> int | None:
+    """Epochs after which training ends; None where validation ends it."""
+    if evaluated is not None:
+        return (evaluated.state.best_epoch or 0) + 1
+    return UNVALIDATED_EPOCHS if validate is None else None
 
 
 def _during_training(

@@ -45,12 +45,15 @@ class BPR(LossConfig):
         """
         query, positive = embeddings.query, embeddings.positive
         positive_scores = (query * positive).sum(-1, keepdim=True)  # (B, 1)
-        totals, pairs = [], 0
+        totals, pairs = [], 0.0
         for block in negative_blocks(embeddings):
             losses = F.softplus((block.scores - positive_scores) / self.temperature)
-            totals.append(torch.where(block.usable, losses, 0).sum())
-            pairs += int(block.usable.count_nonzero())
-        loss = torch.stack(totals).sum() / max(pairs, 1)
+            usable = block.usable
+            if len(embeddings.weights):
+                usable = usable * embeddings.weights[:, None]
+            totals.append((torch.where(block.usable, losses, 0) * usable).sum())
+            pairs += float(usable.sum())
+        loss = torch.stack(totals).sum() / (pairs or 1)
         return loss + self.regularisation * embeddings.squared_norm
 
 
@@ -80,7 +83,8 @@ class InfoNCE(LossConfig):
                 logits = subtract_log_q(logits, block.log_q)
             blocks.append(logits.masked_fill(~block.usable, float("-inf")))
         logits = torch.cat(blocks, dim=1)  # (B, 1 + C)
-        return F.cross_entropy(logits, torch.zeros_like(embeddings.positive_ids))
+        wanted = torch.zeros_like(embeddings.positive_ids)
+        return example_mean(F.cross_entropy(logits, wanted, reduction="none"), embeddings)
 
 
 class SampledSoftmax(LossConfig):
@@ -109,8 +113,7 @@ class SampledSoftmax(LossConfig):
             self.temperature,
             same_item(embeddings.positive_ids, embeddings.shared_ids),
         )
-        loss: Tensor = (torch.logaddexp(own, others) - own).mean()
-        return loss
+        return example_mean(torch.logaddexp(own, others) - own, embeddings)
 
 
 LOSSES: Final = ConfigRegistry(
@@ -127,6 +130,12 @@ LOSSES: Final = ConfigRegistry(
 
 Loss = Annotated[LossConfig, BeforeValidator(LOSSES.parse), SerializeAsAny()]
 """Settings of any loss, told apart by ``kind``."""
+
+
+def example_mean(values: Tensor, embeddings: Embeddings) -> Tensor:
+    """The mean of ``(B,)`` values over the examples, by their weights where they have some."""
+    weights = embeddings.weights
+    return (values * weights).sum() / weights.sum() if len(weights) else values.mean()
 
 
 class Block(NamedTuple):

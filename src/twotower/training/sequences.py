@@ -39,6 +39,8 @@ def sequence_examples(
 class SequenceExamples:
     """From each item of a history but the last, the next is predicted.
 
+    Where there is a target kind, only events of that kind are predicted, from all before them.
+
     A batch depends on nothing but the seed, the epoch and the step, as in `Examples`. Sequences
     of like length share a batch, so that there is little padding.
 
@@ -69,7 +71,13 @@ class SequenceExamples:
         kept = train if whole else train.last(length + 1)
         self._items, self._starts = kept.items.astype(np.int64), kept.indptr[:-1].astype(np.int64)
         self._predictions = kept.lengths - 1
-        self._users = np.flatnonzero(self._predictions >= 1)
+        self._weights = kept.learned
+        # How many of the events before each place are predicted.
+        asked = np.ones(len(kept.items)) if kept.learned is None else kept.learned > 0
+        self._asked = np.append(0, np.cumsum(asked)).astype(np.int64)
+        ends = self._asked[kept.indptr[1:]]
+        starts = self._asked[np.minimum(self._starts + 1, kept.indptr[1:])]
+        self._users = np.flatnonzero(ends > starts)
         self._negatives, self._seed, self._length = negatives, seed, length
         self._epoch: tuple[int, _Sequences, list[Array]] | None = None
         total = int(self._predictions[self._users].sum())
@@ -97,8 +105,11 @@ class SequenceExamples:
         known = column < count[:, None]  # (S, L): has an item after it
         place = np.where(known, first[:, None] + column, 0)
         histories = np.where(known, self._items[place] + 1, 0)
-        positives = self._items[place[known] + 1]
-        asking = np.repeat(sequences.user[rows], count)
+        asks = known
+        if self._weights is not None:
+            asks = known & (self._weights[np.where(known, place + 1, 0)] > 0)
+        positives = self._items[place[asks] + 1]
+        asking = np.repeat(sequences.user[rows], asks.sum(axis=1))
         rng = np.random.default_rng((self._seed, epoch, step))
         drawn = self._negatives.sample(asking, positives, rng, epoch)
         return Batch(
@@ -113,7 +124,10 @@ class SequenceExamples:
             shared=torch.from_numpy(drawn.shared),
             shared_log_q=torch.from_numpy(drawn.shared_log_q),
             in_batch=drawn.in_batch,
-            positions=torch.from_numpy(np.flatnonzero(known)),
+            positions=torch.from_numpy(np.flatnonzero(asks)),
+            weights=torch.empty(0)
+            if self._weights is None
+            else torch.from_numpy(self._weights[place[asks] + 1]),
         )
 
     def _planned(self, epoch: int) -> tuple["_Sequences", list[Array]]:
@@ -162,7 +176,10 @@ class SequenceExamples:
         begin = np.where(number == 0, 0, offset[row] + (number - 1) * self._length)
         end = np.minimum(offset[row] + number * self._length, total[row])
         users = self._users[row]
-        return _Sequences(users, self._starts[users] + begin, end - begin)
+        first = self._starts[users] + begin
+        size = end - begin
+        asks = self._asked[first + size + 1] > self._asked[first + 1]
+        return _Sequences(users[asks], first[asks], size[asks])
 
 
 class _Sequences(NamedTuple):

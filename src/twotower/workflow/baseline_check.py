@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from twotower.data import Dataset
+from twotower.data import Dataset, Part
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.models.base import Scorer
 from twotower.training.fit import Trained
@@ -29,7 +29,7 @@ def warn_below_baselines(
     Validation NDCG@10 of the model, under its name, and of each baseline; empty for a model
     without towers.
     """
-    if not trained.variant.model.has_towers:
+    if not trained.variant.model.has_towers or not dataset.has(Part.VALIDATION):
         return {}
 
     def measured(scorer: Scorer) -> float:
@@ -42,7 +42,8 @@ def warn_below_baselines(
         found[baseline] = measured(BASELINES[baseline](dataset.train, len(dataset.items)))
     best = max(found, key=lambda model: found[model])
     if best != name:
-        again = measured(TwoStages(scorer, fitted_blend(trained, dataset, Silent())))
+        blend = fitted_blend(trained, dataset, Silent())
+        again = found[name] if blend is None else measured(TwoStages(scorer, blend))
         reporter.failure(" ".join(_words(name, best, found, again)))
     return found
 

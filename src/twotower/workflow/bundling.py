@@ -15,7 +15,7 @@ from twotower.bundle.manifest import Manifest, ModelInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
 from twotower.bundle.storage import save_bundle
-from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
 from twotower.factors.exposure import LIST_LENGTH, ListBars
 from twotower.factors.scorer import trained_items
@@ -94,6 +94,8 @@ def bundle_contents(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
             fitted_on="all" if refitted else "train",
+            events=dataset.interactions.rules,
+            rating_scale=dataset.summary.get("options", {}).get("rating_scale"),
             metrics=dict(metrics or {}),
             text_encoder=None if text is None else trained.variant.text_encoder,
             history_length=towers.history_length,
@@ -117,6 +119,7 @@ def bundle_contents(
         ),
         new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
         declared=_declared(dataset, towers.columns),
+        returned=dataset.returned,
     )
 
 
@@ -212,7 +215,7 @@ def bundle_model(
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
-    elif blend and (dataset.split == Part.VALIDATION).any():
+    elif blend:
         second = fitted_blend(trained, dataset, reporter)
     if refit:
         folder = refit_folder(model)

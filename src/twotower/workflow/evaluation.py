@@ -234,8 +234,11 @@ def evaluate_seeds(
         scorer, seed = trained.module.scorer(), trained.seed
         one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
         if rerank and trained.variant.model.has_towers:
-            blends.append(fitted_blend(trained, dataset, reporter))
-            both = TwoStages(scorer, blends[-1], exclude_seen=not dataset.has_repeats)
+            blend = fitted_blend(trained, dataset, reporter)
+            if blend is None:
+                continue
+            blends.append(blend)
+            both = TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats)
             two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
     again = evaluator.rows(name + RERANKED, two_stages) if two_stages else []
     return Measured(evaluator.rows(name, one_stage), again, blends)

@@ -15,7 +15,7 @@ from twotower.features import TextFields, cached_embeddings, item_texts, text_en
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
 from twotower.models.sequence_towers import SequenceConfig
-from twotower.training.fit import Trained, fit
+from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -86,18 +86,18 @@ def train_variant(
         Folder where the variant's teachers are found or put, as ``<name>/seed-<n>``; without
         one they are trained and not kept.
 
-    Raises
-    ------
-    InputError
-        Where the data set has no validation part.
+    Where the data set has no validation part nothing is chosen, training lasts a fixed number of
+    epochs, and the reporter says so.
     """
     reporter = reporter or Silent()
     variant = sized(variant, dataset.train)
-    if not (dataset.split == Part.VALIDATION).any():
+    validated = dataset.has(Part.VALIDATION)
+    if not validated:
         why, fix = empty_parts(dataset)
-        raise InputError(
-            f"data set {dataset.name!r} has no validation part, which early stopping needs: {why}",
-            f"prepare it again: {fix}",
+        reporter.failure(
+            f"{name} seed {seed}: no validation part ({why}), so that nothing is chosen and "
+            f"training takes {min(UNVALIDATED_EPOCHS, variant.training.epochs)} epochs; to choose, "
+            f"prepare again: {fix}"
         )
 
     def validate(module: RetrievalModule) -> float:
@@ -107,7 +107,7 @@ def train_variant(
 
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
-    factors = choose_for(variant, dataset, text, seed, reporter)
+    factors = choose_for(variant, dataset, text, seed, reporter) if validated else None
     teachers = trained_teachers(variant, dataset, seed, models, reporter)
 
     def trained_with(columns: str | None, checkpoint: Path | None) -> Trained:
@@ -115,7 +115,7 @@ def train_variant(
         return fit(
             variant,
             dataset,
-            validate=validate,
+            validate=validate if validated else None,
             image=image,
             text=text,
             least_squares=None if factors is None else factors.record(),
@@ -126,7 +126,7 @@ def train_variant(
             progress=reporter.training(f"{name} seed {seed}{what}"),
         )
 
-    if _chooses_columns(variant, dataset):
+    if validated and _chooses_columns(variant, dataset):
         trained = _better(
             trained_with("all", checkpoint),
             trained_with("none", checkpoint and checkpoint / "without-columns"),

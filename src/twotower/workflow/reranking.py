@@ -102,7 +102,7 @@ def fit_blend(
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        excluded = block.histories if exclude_seen else None
+        excluded = block.histories.seen if exclude_seen else None
         scores, items = top_k(scorer.scores(block), candidates, excluded)
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
@@ -155,8 +155,12 @@ def _chosen(
     return best
 
 
-def fitted_blend(trained: Trained, dataset: Dataset, reporter: Reporter | None = None) -> Blend:
-    """A second stage for a trained two-tower, fitted on validation."""
+def fitted_blend(
+    trained: Trained, dataset: Dataset, reporter: Reporter | None = None
+) -> Blend | None:
+    """A second stage for a trained two-tower, fitted on validation; None without that part."""
+    if not dataset.has(Part.VALIDATION):
+        return None
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
     return fit_blend(trained.module.scorer(), dataset, text)
@@ -204,7 +208,7 @@ class TwoStages:
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
             part = scores[rows]
-            excluded = block.histories if self.exclude_seen else None
+            excluded = block.histories.seen if self.exclude_seen else None
             found, items = top_k(part, min(self.candidates, self.num_items), excluded)
             if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
                 padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))

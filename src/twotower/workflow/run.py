@@ -102,7 +102,7 @@ def run(
         dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
     )
     rows: list[Row] = []
-    servable: dict[str, tuple[Trained, Blend]] = {}
+    servable: dict[str, tuple[Trained, Blend | None]] = {}
     peers: dict[str, Trained] = {}
     for name in models:
         if name in BASELINES:
@@ -110,7 +110,7 @@ def run(
         else:
             measured = _measured(name, variants[name], seeds, dataset, out, evaluator, reporter)
             rows += measured.rows
-            if measured.blend is not None:
+            if measured.first.variant.model.has_towers:
                 servable[name] = measured.first, measured.blend
             else:
                 peers[name] = measured.first
@@ -122,7 +122,7 @@ def run(
     if refit:
         folder = refit_folder(out / "models" / name / f"seed-{model.seed}")
         model = refit_model(name, model, dataset, folder, models=out / "models", reporter=reporter)
-        blend = refit_blend(blend, model, dataset)
+        blend = None if blend is None else refit_blend(blend, model, dataset)
     contents = bundle_contents(
         name,
         model,
@@ -142,7 +142,7 @@ def run(
 
 
 class _Outcome(NamedTuple):
-    """One model of the job; ``blend`` is the first seed's second stage, where it has towers."""
+    """One model of the job; ``blend`` is the first seed's second stage, where there is one."""
 
     rows: list[Row]
     first: Trained

@@ -82,6 +82,19 @@ def test_optional_parts_may_be_absent(contents, weights, tmp_path):
     assert_same_histories(loaded.histories, histories)
 
 
+def test_a_missing_rating_is_nan_and_an_infinite_one_is_refused(contents, weights, tmp_path):
+    log = contents.histories
+    ratings = log.ratings.copy()
+    ratings[0] = np.nan
+    missing = replace(contents, histories=replace(log, ratings=ratings))
+    save_bundle(tmp_path / "missing", missing, weights)
+    assert_same_histories(load_bundle(tmp_path / "missing").contents.histories, missing.histories)
+    ratings[1] = np.inf
+    save_bundle(tmp_path / "infinite", missing, weights)
+    with pytest.raises(ArtefactError, match="ratings holds NaN or infinity"):
+        load_bundle(tmp_path / "infinite")
+
+
 def test_arrays_of_any_layout_are_saved_right(contents, tmp_path):
     transposed = np.arange(6, dtype=np.float32).reshape(2, 3).T
     save_bundle(tmp_path / "b", contents, {"w": transposed})

@@ -3,6 +3,7 @@
 import csv
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,9 @@ from twotower.errors import InputError
 
 LONGEST_RECORD: Final = 2000
 """Most lines of a row; a quote that is open for longer was never closed."""
+
+ABOVE: Final = "above the header"
+"""Reason of lines that are a report's title."""
 
 LONGEST_FIELD: Final = 1 << 24
 """Most characters of a field."""
@@ -55,6 +59,9 @@ def read_delimited(path: Path, wanted: Mapping[str, str], options: ReadOptions) 
     with LineFile(path, options) as file:
         lines = iter(file)
         number = 1 + len(list(islice(lines, dialect.skipped)))
+        title = [
+            Reject(line, ABOVE, text[:EXCERPT], text[:EXCERPT]) for line, text in dialect.preamble
+        ]
         while block := list(islice(lines, CHUNK_ROWS)):
             chunk = _plain(block, number, dialect, places, file)
             if chunk is None:
@@ -62,7 +69,8 @@ def read_delimited(path: Path, wanted: Mapping[str, str], options: ReadOptions) 
                 chunk = records.chunk(places, file)
                 block = records.raw
             number += len(block)
-            yield chunk
+            yield replace(chunk, rejects=[*title, *chunk.rejects]) if title else chunk
+            title = []
 
 
 def _dialect(path: Path, options: ReadOptions) -> Dialect:

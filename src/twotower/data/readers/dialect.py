@@ -15,6 +15,12 @@ ATOMIC: Final = (".inter", ".item", ".user")
 UNIT: Final = "\x1f"
 """Replaces a separator of several characters."""
 SAMPLE_LINES: Final = 100
+MOST_TITLES: Final = 20
+"""Lines above a header that may be a report's title."""
+LEAST_ROWS: Final = 3
+"""Lines below it that a header needs to be found so."""
+ALIKE: Final = 0.8
+"""Share of the lines that have as many fields as their header."""
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
 _MOMENT: Final = re.compile(r"\d{9,}$|\d{4}-\d\d-\d\d")
@@ -39,6 +45,9 @@ class Dialect:
         Lines before the first row.
     spaced
         Whether blanks stand before quotes: ``u, "a, b"``.
+    preamble
+        Lines above the header that are no comments, such as a report's title, by their number
+        from 1.
     """
 
     separator: str
@@ -47,6 +56,7 @@ class Dialect:
     header: list[str]
     skipped: int
     spaced: bool = False
+    preamble: tuple[tuple[int, str], ...] = ()
 
     @property
     def mark(self) -> str:
@@ -86,6 +96,15 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
     declared = re.match(r'"?sep=(.)"?\s*$', lines[skipped]) if skipped < len(lines) else None
     if declared is not None:
         separator, skipped = separator or declared[1], skipped + 1
+    preamble: tuple[tuple[int, str], ...] = ()
+    if separator is None and options.header is None and options.names is None and not atomic:
+        begin = _preamble(lines, skipped)
+        preamble = tuple(
+            (place + 1, lines[place].strip())
+            for place in range(skipped, begin)
+            if lines[place].strip()
+        )
+        skipped = begin
     table_lines = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
     quote = options.quote or ("none" if atomic else _find_quote(table_lines))
     if separator is None:
@@ -97,6 +116,7 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         [],
         skipped,
         _is_spaced(table_lines, separator, quote),
+        preamble,
     )
     first = _fields(dialect, table_lines[0]) if table_lines else []
     if options.names is not None:
@@ -126,6 +146,29 @@ def _comments(lines: Sequence[str]) -> int:
         if any(last.lstrip("# ").count(mark) == lines[place].strip().count(mark) for mark in marks):
             place -= 1
     return place
+
+
+def _preamble(lines: Sequence[str], skipped: int) -> int:
+    """Where the header is: below the lines of a report's title, or where it seemed to be.
+
+    A title is of other fields than the lines below. The header is then the first line that has as
+    many as nearly all that follow, and does not look like data.
+    """
+    found = [place for place in range(skipped, len(lines)) if lines[place].strip()]
+    for order, place in enumerate(found[: MOST_TITLES + 1]):
+        below = [lines[after].rstrip("\r\n") for after in found[order:]]
+        if len(below) < LEAST_ROWS:
+            break
+        quote = _find_quote(below)
+        dialect = Dialect(_find_separator(below, quote), quote, None, [], 0)
+        header, *rows = (_fields(dialect, line) for line in below)
+        counts = [len(row) - (len(row) > len(header) and not row[-1]) for row in rows]
+        alike = sum(count == len(header) for count in counts) / len(rows)
+        if len(header) > 1 and alike > ALIKE:
+            names = [name.strip() for name in header if name.strip()]
+            is_header = len(set(names)) == len(names) and not any(map(_NUMBER.match, names))
+            return place if is_header else skipped
+    return skipped
 
 
 def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:

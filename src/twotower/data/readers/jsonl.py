@@ -26,39 +26,74 @@ Extract = Callable[[dict[str, Any]], Sequence[Any]]
 KEYS_FROM: Final = 1000
 """Objects whose keys are known before a file is read; later ones are found on the way."""
 
+MOST_NESTED: Final = 8
+"""Different keys of an object within objects, above which they are no columns."""
+
 LONGEST_OBJECT: Final = 1 << 24
 """Characters of an object that spans lines, above which its file is taken to be broken."""
 
 
 def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -> list[str]:
-    """Keys of the first objects of a file, or of all, in order of appearance."""
+    """Keys of the first objects of a file, or of all, in order of appearance.
+
+    An object within an object gives its keys too, as ``user.id``, unless it has very many.
+    """
     with LineFile(path, options) as lines:
         found = (_parse(line) for _, line in islice(_records(path, lines), most))
         rows = 0
         keys: dict[str, None] = {}
+        nested: dict[str, dict[str, None]] = {}
         for row in found:
             if isinstance(row, dict):
                 keys.update(dict.fromkeys(row))
+                for key, value in row.items():
+                    if isinstance(value, dict):
+                        nested.setdefault(key, {}).update(dict.fromkeys(value))
                 rows += 1
                 only = row
         if rows == 1:
             _refuse_wrapped(path, only)
-        return list(keys)
+        few = {key: inner for key, inner in nested.items() if len(inner) <= MOST_NESTED}
+        return [*keys, *(f"{key}.{name}" for key, inner in few.items() for name in inner)]
+
+
+def values_of(keys: Sequence[str]) -> Extract:
+    """A function that extracts the values of keys, of which some may be ``outer.inner``."""
+    dotted = {key: key.partition(".")[::2] for key in keys if "." in key}
+    if not dotted:
+        return lambda row: tuple(map(row.get, keys))
+
+    def value(row: dict[str, Any], key: str) -> Any:
+        if key in row or key not in dotted:
+            return row.get(key)
+        outer, inner = dotted[key]
+        within = row.get(outer)
+        return within.get(inner) if isinstance(within, dict) else None
+
+    return lambda row: tuple(value(row, key) for key in keys)
 
 
 def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
     """Refuse a file that is a single object which holds the rows, or the columns."""
     values = list(row.values())
-    if len(values) == 1 and isinstance(values[0], list) and values[0]:
+    tables = [key for key, value in row.items() if value and _is_table(value)]
+    if tables or (len(values) == 1 and isinstance(values[0], list) and values[0]):
         raise InputError(
-            f"{path} is one object with a list at {next(iter(row))!r}",
+            f"{path} is one object with a list at {next(iter(tables or row))!r}",
             "write the list itself, or one object a line",
         )
-    if len(values) > 1 and all(isinstance(value, dict) and value for value in values):
+    by_column = (dict, list)
+    if len(values) > 1 and all(isinstance(value, by_column) and value for value in values):
         raise InputError(
             f"{path} is one object with a table by columns ({', '.join(list(row)[:5])})",
             "write one object a line: pandas does with to_json(orient='records', lines=True)",
         )
+
+
+def _is_table(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) > 1 and all(isinstance(row, dict) for row in value)
+    )
 
 
 def read_jsonl(

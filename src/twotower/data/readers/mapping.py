@@ -28,6 +28,8 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     columns.ORDER: ("order", "position"),
     columns.EVENT: ("event", "event_type", "event_name", "action", "behavior", "behaviour", "kind"),
+    columns.QUANTITY: ("quantity", "qty"),
+    columns.WEIGHT: (),
 }  # fmt: skip
 """Usual names of a log's columns; the first found is taken.
 
@@ -61,6 +63,7 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 LOG_FIELDS: Final = {
     columns.USER_ID: "user", columns.ITEM_ID: "item", columns.RATING: "rating",
     columns.TIMESTAMP: "time", columns.ORDER: "order", columns.EVENT: "event",
+    columns.QUANTITY: "quantity", columns.WEIGHT: "weight",
 }  # fmt: skip
 """Canonical column of a log → its field of `ColumnMapping`."""
 
@@ -119,6 +122,8 @@ class Columns:
     def ignored(self) -> list[str]:
         """Columns of the file that are not read."""
         read = {*self.canonical.values(), *self._also}
+        nested = {name for name in self.present if name.partition(".")[0] in self.keys - {name}}
+        read |= nested | {name.partition(".")[0] for name in read & nested}
         return [name for name in self.present if name not in read]
 
 
@@ -133,7 +138,13 @@ class ColumnMapping(BaseModel):
     catalogue_item, title, description, price, category, average_rating, rating_count, image
         Columns of the catalogue.
     event
-        Kind of an interaction (view, purchase …), by which `ReadOptions.events` chooses.
+        Kind of an interaction (view, purchase …), by which `ReadOptions.events` chooses, and which
+        `EventRules` weigh.
+    quantity
+        How many of the item; negative for a return, which takes the earlier events of the user
+        with the item away.
+    weight
+        What an event is worth; negative where it takes away.
     features, store
         More of its text: bullet points, and the brand or seller.
     released
@@ -148,6 +159,8 @@ class ColumnMapping(BaseModel):
     time: str | None = None
     order: str | None = None
     event: str | None = None
+    quantity: str | None = None
+    weight: str | None = None
     catalogue_item: str | None = None
     title: str | None = None
     description: str | None = None
@@ -316,10 +329,13 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
     nothing = "" if present else f"{path} is empty, or holds nothing that can be read: "
+    catalogue = "catalogue_item" in missing
     raise InputError(
         f"{nothing}cannot determine the {listed} {kind} of {path}, it has {_listed(present)}",
-        f"name {pronoun}: ColumnMapping({mapping}){order}",
-        cli_fix=f"name {pronoun}: {options}{order}",
+        f"name {pronoun}: ColumnMapping({mapping}){order}"
+        + (", or read no catalogue: Declaration(catalogue='none')" if catalogue else ""),
+        cli_fix=f"name {pronoun}: {options}{order}"
+        + (", or read no catalogue: --catalogue none" if catalogue else ""),
     )
 
 

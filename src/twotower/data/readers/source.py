@@ -201,8 +201,12 @@ def source_of(
     catalogue: Path | None = None,
     options: ReadOptions | None = None,
     catalogue_options: ReadOptions | None = None,
+    *,
+    kinds: bool = False,
 ) -> Source:
     """The source made of given files; see `read_source`. No catalogue is searched.
+
+    ``kinds`` says that kinds of events are needed, so that their column is read.
 
     Raises
     ------
@@ -216,7 +220,11 @@ def source_of(
     present = [] if catalogue is None else column_names(catalogue, catalogue_options)
     logs = tuple(
         LogFile(
-            file.path, _log_columns(file, mapping, options, present), file.part, options, file.keys
+            file.path,
+            _log_columns(file, mapping, options, present, kinds),
+            file.part,
+            options,
+            file.keys,
         )
         for file in files
     )
@@ -229,7 +237,11 @@ def source_of(
 
 
 def _log_columns(
-    file: FoundLog, mapping: ColumnMapping, options: ReadOptions, catalogue: Sequence[str]
+    file: FoundLog,
+    mapping: ColumnMapping,
+    options: ReadOptions,
+    catalogue: Sequence[str],
+    kinds: bool,
 ) -> Columns:
     path, keys = file.path, [*file.keys]
 
@@ -238,7 +250,7 @@ def _log_columns(
             path,
             present,
             ignore=options.ignore,
-            events=options.events is not None,
+            events=options.events is not None or kinds,
             needs_order=file.part is None,
             catalogue=catalogue,
         )

@@ -8,7 +8,7 @@ from twotower.data import columns
 from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_columns, meta_reader
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.delimited import delimited_columns, read_delimited
-from twotower.data.readers.jsonl import Extract, jsonl_keys, read_jsonl, rows_of_objects
+from twotower.data.readers.jsonl import jsonl_keys, read_jsonl, rows_of_objects, values_of
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.parquet import (
@@ -86,11 +86,7 @@ def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chu
     if kind == "csv":
         return read_delimited(path, found.canonical, options)
 
-    def extract() -> Extract:
-        keys = tuple(found.canonical.values())
-        return lambda row: tuple(map(row.get, keys))
-
-    return read_jsonl(path, options, found, extract)
+    return read_jsonl(path, options, found, lambda: values_of(tuple(found.canonical.values())))
 
 
 def is_amazon(path: Path, found: Columns, options: ReadOptions) -> bool:

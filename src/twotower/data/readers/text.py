@@ -191,6 +191,10 @@ def head_lines(path: Path, options: ReadOptions, most: int) -> list[bytes]:
         return list(islice(lines, most))
 
 
+_WINDOWS: Final = {0x80, 0x84, 0x85, *range(0x91, 0x98), 0x99, *range(0xA0, 0xC0)}
+"""Marks of Windows' western encoding: those that Latin-1 lacks, and those of both."""
+
+
 def likely_encoding(path: Path, options: ReadOptions) -> str:
     """Likely encoding of a file that is not UTF-8, guessed from the lines that fail to decode."""
     bad = []
@@ -206,6 +210,10 @@ def likely_encoding(path: Path, options: ReadOptions) -> str:
     runs = re.findall(rb"[\x80-\xff]+", text)
     if all(len(run) < 3 and min(run) >= 0xA0 for run in runs):
         return "latin-1"  # accented letters among plain ones; short texts allow no better guess
+    letters = sum(byte >= 0xC0 for byte in text)
+    marks = [byte for byte in text if 0x80 <= byte < 0xC0]
+    if all(len(run) < 3 for run in runs) and letters >= len(marks) and _WINDOWS.issuperset(marks):
+        return "cp1252"  # the same with a Euro sign, dashes or typographic quotes
     best = from_bytes(text).best()
     if best is None:
         return "latin-1"

@@ -16,7 +16,7 @@ from twotower.data.readers.times import TimeReader
 
 IDS: Final = (columns.USER_ID, columns.ITEM_ID)
 NUMBERS: Final = (
-    columns.RATING, columns.TIMESTAMP, columns.ORDER,
+    columns.RATING, columns.TIMESTAMP, columns.ORDER, columns.QUANTITY, columns.WEIGHT,
     columns.PRICE, columns.AVERAGE_RATING, columns.RATING_COUNT, columns.RELEASED,
 )  # fmt: skip
 

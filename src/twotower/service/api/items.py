@@ -11,7 +11,7 @@ from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
 from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
-from twotower.service.api.rules import NewItemId, WrittenId, rating_scale
+from twotower.service.api.rules import USUAL_RATINGS, NewItemId, WrittenId, rating_scale
 from twotower.service.api.schemas import (
     Availability,
     Events,
@@ -158,10 +158,13 @@ def _check_new_id(item_id: str) -> None:
 
 def _check_rating(service: Service, name: str, rating: float | None) -> None:
     """422 where `prepare` would reject a rating."""
-    log = None if rating is None else service.pipeline.rating_range
-    if rating is None or log is None:  # then no rating is trained on
+    if rating is None:
         return
-    low, high = rating_scale(log)
+    scale = service.pipeline.contents.info.rating_scale
+    log = service.pipeline.rating_range
+    if scale is None and log is None:  # then no rating is trained on
+        return
+    low, high = scale or rating_scale(log or USUAL_RATINGS)
     if not low <= rating <= high:
         raise RefusedError(
             problem(

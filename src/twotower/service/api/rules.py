@@ -68,5 +68,5 @@ NUMBER: Final = BeforeValidator(_number)
 
 
 def rating_scale(log: tuple[float, float]) -> tuple[float, float]:
-    """Lowest and highest rating: the usual ones, and what the training log holds."""
+    """Lowest and highest rating where none was declared: the usual, and those of the log."""
     return min(USUAL_RATINGS[0], log[0]), max(USUAL_RATINGS[1], log[1])

@@ -1,8 +1,11 @@
 import time
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from starlette.testclient import TestClient
+
+from twotower.bundle import save_bundle
 
 NOW = 1_700_000_000_000
 NEW = {"item_id": "n1", "title": "Game 7 Deluxe", "price": 12.5, "category": "genre-3"}
@@ -231,6 +234,19 @@ def test_the_ends_of_the_scale_and_of_time_are_taken(client) -> None:
     ]  # fmt: skip
     assert client.post("/v1/events", json={"events": events}).status_code == 200
     assert client.post("/v1/events", json={"events": events}).status_code == 200  # again, as well
+
+
+def test_a_declared_rating_scale_is_in_the_bundle_and_holds_at_the_door(
+    open_contents, weights, served, tmp_path
+) -> None:
+    info = open_contents.info.vary(rating_scale=(1, 10))
+    save_bundle(tmp_path / "bundle", replace(open_contents, info=info), weights)
+    with served() as client:
+        for rating, status in ((1, 200), (10, 200), (0.5, 422), (11, 422)):
+            one = event(f"e{rating}", kind="rating", rating=rating)
+            assert client.post("/v1/events", json={"events": [one]}).status_code == status
+        one = event("e", kind="rating", rating=0.5)
+        assert client.post("/v1/events", json={"events": [one]}).json()["fix"] == "send 1 to 10"
 
 
 @pytest.mark.parametrize(
