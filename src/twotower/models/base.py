@@ -66,6 +66,9 @@ class Batch(NamedTuple):
     """``(B,)`` int64 where all places of ``S`` histories ``(S, L)`` are examples: the place, in
     row-major order, after which each example asks. ``histories`` and ``lengths`` then have
     ``S`` rows."""
+    gaps: Tensor = _NO_IDS
+    """``(S, L)`` int64 codes of the time from each history position to the item that came next,
+    see `twotower.features.gaps`; nothing where the log has no times."""
 
 
 class Embeddings(NamedTuple):

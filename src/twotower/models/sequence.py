@@ -25,6 +25,7 @@ from twotower.factors.fold_in import FoldIn, FoldInInfo
 from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import Nearness, mean_of
 from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
+from twotower.features.gaps import query_gaps
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -38,7 +39,12 @@ from twotower.models.base import (
 )
 from twotower.models.export import exported
 from twotower.models.projection import score_projections
-from twotower.models.sequence_towers import SequenceConfig, SequenceItemTower, SequenceUserTower
+from twotower.models.sequence_towers import (
+    Gaps,
+    SequenceConfig,
+    SequenceItemTower,
+    SequenceUserTower,
+)
 from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
 from twotower.types import Array, BoolArray, FloatArray
@@ -71,6 +77,7 @@ class SequenceTower(RetrievalModule):
     cold_scale: Tensor
     user_map: Tensor
     item_map: Tensor
+    reads_gaps: Tensor
 
     def __init__(
         self,
@@ -79,6 +86,8 @@ class SequenceTower(RetrievalModule):
         features: ItemFeatures,
         release: FloatArray,
         trained: BoolArray,
+        *,
+        timed: bool = False,
     ) -> None:
         """Make an untrained model.
 
@@ -93,6 +102,8 @@ class SequenceTower(RetrievalModule):
         trained
             ``(num_items,)`` whether training has an event of the item. The others are embedded
             with the unknown id, and the text's components do not rest on them.
+        timed
+            Whether the user tower is to read the time between events.
         """
         super().__init__()
         self.config = config
@@ -102,6 +113,10 @@ class SequenceTower(RetrievalModule):
         components = TextComponents.fit(text[trained], config.text_components)
         self.item_tower = SequenceItemTower(config, components)
         self.user_tower = SequenceUserTower(config)
+        self.gaps: Gaps | None = None
+        if timed:
+            self.gaps = Gaps(config.embedding_dim)
+            self.register_buffer("reads_gaps", torch.ones((), dtype=torch.bool))
         ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
         self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
         content = self.item_tower.content(
@@ -149,12 +164,12 @@ class SequenceTower(RetrievalModule):
     def after_fit(
         self, train: Histories, validate: Callable[[RetrievalModule], float]
     ) -> dict[str, Any]:
-        """Project the towers' vectors, then weigh both parts on validation."""
+        """Project the towers' vectors, then choose on validation what is left to choose."""
         self.fit_projection(train)
         if not (train.lengths >= 2).any():
             self._leave_out_towers()
             return {}
-        return self.weigh_factors(validate)
+        return self.choose_gaps(validate) | self.weigh_factors(validate)
 
     def after_refit(self, train: Histories, evaluated: Self) -> None:
         """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
@@ -163,6 +178,27 @@ class SequenceTower(RetrievalModule):
         self.factor_weight.copy_(evaluated.factor_weight)
         self.cold_scales.copy_(evaluated.cold_scales)
         self.cold_scale.copy_(evaluated.cold_scale)
+        if self.gaps is not None:
+            self.reads_gaps.copy_(evaluated.reads_gaps)
+
+    def choose_gaps(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
+        """Go on to read the time between events only where validation is the better for it.
+
+        Returns
+        -------
+        Under ``gaps``, the metric of the towers alone ``with`` and ``without`` them, and which of
+        both is ``read``; nothing for a model that was trained without.
+        """
+        if self.gaps is None:
+            return {}
+        found = {}
+        with self.without_cold_items(), self.towers_alone():
+            for name, read in (("with", True), ("without", False)):
+                self.reads_gaps.fill_(read)
+                found[name] = validate(self)
+        read = found["with"] > found["without"]
+        self.reads_gaps.fill_(read)
+        return {"gaps": {"read": read, **found}}
 
     def _leave_out_towers(self) -> None:
         """Leave the score to the least-squares part, where no step could train the towers."""
@@ -220,7 +256,7 @@ class SequenceTower(RetrievalModule):
             return
         rows = np.random.default_rng(0).permutation(len(train))[:_PROJECTION_USERS]
         towers = self.history_table()
-        users = self._encode(train.select(np.sort(rows)), towers)
+        users = self._encode(Queries.anonymous(train.select(np.sort(rows))), towers)
         fitted = score_projections(users, towers[1:].cpu().numpy(), self.config.index_dim)
         self.user_map.copy_(torch.from_numpy(fitted.user))
         self.item_map.copy_(torch.from_numpy(fitted.item))
@@ -274,7 +310,10 @@ class SequenceTower(RetrievalModule):
         rows, places = torch.unique(wanted, return_inverse=True)
         vectors = self.embed_items(rows)[places]
         history, items = torch.split(vectors, [len(read), len(wanted) - len(read)])
-        states = self.user_tower.states(history.reshape(*batch.histories.shape, -1))
+        history = history.reshape(*batch.histories.shape, -1)
+        if self.gaps is not None:
+            history = self.gaps(history, batch.gaps)
+        states = self.user_tower.states(history)
         return Embeddings.of(
             batch,
             states.flatten(0, 1)[batch.positions],  # (B, d)
@@ -373,7 +412,7 @@ class SequenceTower(RetrievalModule):
         user_map = self.user_map.cpu().numpy() if self.projected else None
 
         def encode(queries: Queries) -> FloatArray:
-            vectors = tower_weight * self._encode(queries.histories, towers)
+            vectors = tower_weight * self._encode(queries, towers)
             if user_map is not None:
                 vectors = vectors @ user_map
             if maker is None:
@@ -395,7 +434,8 @@ class SequenceTower(RetrievalModule):
         return FactorScorer(items, encode)
 
     @torch.no_grad()
-    def _encode(self, histories: Histories, towers: Tensor) -> FloatArray:
+    def _encode(self, queries: Queries, towers: Tensor) -> FloatArray:
+        histories = queries.histories
         vectors = np.empty((len(histories), towers.shape[1]), dtype=np.float32)
         # Rows of like length together: a batch is as wide as its longest history.
         order = np.argsort(histories.lengths, kind="stable")
@@ -404,6 +444,10 @@ class SequenceTower(RetrievalModule):
             items, lengths = histories.select(rows).padded(self.config.history_length)
             width = max(int(lengths.max()), 1)
             history = towers[torch.from_numpy(items[:, :width]).long().to(towers.device)]
+            if self.gaps is not None and self.reads_gaps:
+                codes = torch.from_numpy(query_gaps(queries.select(rows), width))
+                with evaluating(self):
+                    history = self.gaps(history, codes.to(towers.device))
             with evaluating(self):
                 encoded = self.user_tower(history, torch.from_numpy(lengths).to(towers.device))
             vectors[rows] = encoded.cpu().numpy()
@@ -412,7 +456,8 @@ class SequenceTower(RetrievalModule):
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
 
-        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``; its last step is the
+        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``, and where it reads the
+        time between events ``gaps (B, L)``, codes of `twotower.features.gaps`; its last step is the
         projection or weight, where there is one. The item tower has inputs ``item``, ``text``,
         ``features`` and ``release``; its vectors are what the user tower reads, before that step.
         """
@@ -428,6 +473,9 @@ class SequenceTower(RetrievalModule):
             "release": torch.zeros(1, RELEASE_WAVES),
         }
         tower: nn.Module = self.user_tower
+        if self.gaps is not None and self.reads_gaps:
+            user_example["gaps"] = torch.zeros(1, 2, dtype=torch.int64)
+            tower = _Timed(tower, self.gaps)
         weight = float(self.tower_weight)
         if self.projected:
             tower = _Mapped(tower, weight * self.user_map)
@@ -458,6 +506,18 @@ class SequenceTower(RetrievalModule):
             cold_scale=1.0 if factors is not None else float(self.cold_scale),
             exposure=self.exposure,
         )
+
+
+class _Timed(nn.Module):
+    """A user tower whose third input is the codes of `Gaps`."""
+
+    def __init__(self, tower: nn.Module, gaps: Gaps) -> None:
+        super().__init__()
+        self.tower, self.gaps = tower, gaps
+
+    def forward(self, history: Tensor, lengths: Tensor, gaps: Tensor, *others: Tensor) -> Tensor:
+        vectors: Tensor = self.tower(self.gaps(history, gaps), lengths, *others)
+        return vectors
 
 
 class _Mapped(nn.Module):
