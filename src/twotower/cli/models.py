@@ -94,8 +94,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--protocol",
-            help="full, full-unmasked, sampled-100, by-activity, beyond-accuracy, cold-start, "
-            "hold-outs …; may be repeated. Default: the first three.",
+            help="full, full-unmasked, sampled-100, full-timed, by-activity, beyond-accuracy, "
+            "cold-start, hold-outs …; may be repeated. Default: the first three.",
         ),
     ] = None,
     text_encoder: TextEncoderName = "minilm",

@@ -216,8 +216,15 @@ class Dataset:
         """
         return replace(self, split=np.full_like(self.split, Part.TRAIN))
 
-    def held_out(self, part: Part) -> tuple[Queries, Histories]:
+    def held_out(self, part: Part, timed: bool = False) -> tuple[Queries, Histories]:
         """Queries and targets of an evaluation part.
+
+        Parameters
+        ----------
+        timed
+            Whether the queries say when the first target came, as a request to a service is made
+            at a known time. Published results mostly are of models that are not told. A log
+            without timestamps has none to tell.
 
         Returns
         -------
@@ -235,7 +242,10 @@ class Dataset:
             targets = targets.keep(to_find)
         users = np.flatnonzero(targets.lengths)
         earlier = self.part(*(p for p in Part if p < part))
-        queries = Queries(users.astype(np.int32), earlier.select(users))
+        times = None
+        if timed and targets.timestamps is not None:
+            times = targets.timestamps[targets.indptr[:-1][users]]
+        queries = Queries(users.astype(np.int32), earlier.select(users), times)
         return queries, targets.select(users)
 
     @cached_property

@@ -172,10 +172,15 @@ class Queries:
     histories
         One row per query, chosen by the caller: at test time train + validation, never the
         target.
+    times
+        ``(queries,)`` int64 when each request is made, in milliseconds since 1970, or None where
+        that is not known. In service it is now; to tell it in an evaluation is to tell when the
+        target came: see `Dataset.held_out`.
     """
 
     users: IndexArray
     histories: Histories
+    times: OffsetArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.users) != len(self.histories):
@@ -189,7 +194,8 @@ class Queries:
 
     def select(self, rows: Array) -> Self:
         """The given queries, in the given order."""
-        return type(self)(self.users[rows], self.histories.select(rows))
+        times = None if self.times is None else self.times[rows]
+        return type(self)(self.users[rows], self.histories.select(rows), times)
 
     @classmethod
     def anonymous(cls, histories: Histories) -> Self:

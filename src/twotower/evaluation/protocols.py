@@ -201,10 +201,12 @@ def validation_ndcg(
 ) -> float:
     """Full-ranking NDCG@k on the validation part, for early stopping.
 
+    A model that reads times is told when each target came, as it knows the time of a request in
+    service.
     ``max_queries`` evaluates a random subset of the users instead, the same in every call. What
     the users had before is no candidate, unless the log has repeats.
     """
-    queries, targets = dataset.held_out(Part.VALIDATION)
+    queries, targets = dataset.held_out(Part.VALIDATION, timed=True)
     if max_queries is not None and max_queries < 1:
         raise InputError(f"max_queries must be at least 1, got {max_queries}")
     if max_queries is not None and max_queries < len(queries):

@@ -11,6 +11,8 @@ FULL: Final = "full"
 """Rank among the whole catalogue without the query's history."""
 FULL_UNMASKED: Final = "full-unmasked"
 """Rank among the whole catalogue, what the query has seen included."""
+FULL_TIMED: Final = "full-timed"
+"""As `FULL`, and the model is told when the target came, as a service knows the time."""
 SAMPLED: Final = "sampled-100"
 """Rank among 100 sampled negatives."""
 PROTOCOLS: Final = (FULL, FULL_UNMASKED, SAMPLED)
@@ -80,6 +82,7 @@ _HELD_OUT: Final = {
 REGISTRY: Final[Mapping[str, Protocol]] = {
     FULL: Protocol(AllUsers()),
     FULL_UNMASKED: Protocol(AllUsers(), "all"),
+    FULL_TIMED: Protocol(AllUsers(timed=True)),
     SAMPLED: Protocol(AllUsers(), "sampled"),
     "by-activity": Protocol(AllUsers(), whole=False, segments="activity"),
     "beyond-accuracy": Protocol(AllUsers(), whole=False, lists=True),

@@ -51,16 +51,29 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class AllUsers:
-    """Every user with a held-out interaction, with all that came before it."""
+    """Every user with a held-out interaction, with all that came before it.
+
+    Attributes
+    ----------
+    timed
+        Whether the model is told when the target came.
+    """
+
+    timed: bool = False
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """As `Dataset.held_out`."""
-        queries, targets = dataset.held_out(part)
+        queries, targets = dataset.held_out(part, self.timed)
         if not len(queries):
             why, fix = empty_parts(dataset)
             raise InputError(
                 f"data set {dataset.name!r} has nothing held out for {part.name.lower()}: {why}",
                 f"prepare it again: {fix}",
+            )
+        if self.timed and queries.times is None:
+            raise InputError(
+                f"the log of {dataset.name!r} has no times to tell a model",
+                f"ask for {'full'!r}, or prepare a log with a time column",
             )
         return TaskData(queries, targets, _had(dataset, part).select(queries.users))
 

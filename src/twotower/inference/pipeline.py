@@ -77,9 +77,16 @@ class Pipeline:
         self._threads = threads
         self._tower = UserTower(contents, threads, self._column_texts)
         stored = contents.histories
+        gaps = self._tower.reads_gaps
         if not self._tower.reads_features:
-            stored = replace(stored, ratings=None, timestamps=None)
-        self._reader = RequestReader(contents.users, self.items, stored, self._tower.reads_columns)
+            stored = replace(stored, ratings=None, timestamps=stored.timestamps if gaps else None)
+        self._reader = RequestReader(
+            contents.users,
+            self.items,
+            stored,
+            reads_attributes=self._tower.reads_columns,
+            reads_now=gaps,
+        )
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:

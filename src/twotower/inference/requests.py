@@ -1,5 +1,6 @@
 """Request reading: external ids of users and items to the queries that a tower reads."""
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ import numpy as np
 
 from twotower.data import Histories, IdMap, Queries
 from twotower.errors import InputError
-from twotower.types import Array, IndexArray
+from twotower.types import Array, IndexArray, OffsetArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Request:
         What the user did since the bundle was made, oldest first; before ``history``.
     attributes
         Declared columns of the user, checked; None for those that the bundle knows.
+    time
+        When the request is made, milliseconds since 1970-01-01 UTC; None for now.
     """
 
     user_id: str | None = None
@@ -57,6 +60,7 @@ class Request:
     text: str | None = None
     past: Sequence[Past] = field(default=())
     attributes: Mapping[str, Any] | None = None
+    time: int | None = None
 
 
 class Items(Protocol):
@@ -110,7 +114,7 @@ class RequestReader:
 
     Items named in a request have neither rating nor time. Where the log has them, the rating is
     the user's mean (that of all users, for a cold-start user) and the time is the newest known, so
-    that the user counts as active now.
+    that the user counts as active now: that of the request, where the tower reads it.
 
     Parameters
     ----------
@@ -120,12 +124,21 @@ class RequestReader:
         One row per user: what is known of them.
     reads_attributes
         Whether a user's attributes are enough to recommend by.
+    reads_now
+        Whether the time of a request makes a difference.
     """
 
     def __init__(
-        self, users: IdMap, items: Items, stored: Histories, reads_attributes: bool = False
+        self,
+        users: IdMap,
+        items: Items,
+        stored: Histories,
+        *,
+        reads_attributes: bool = False,
+        reads_now: bool = False,
     ) -> None:
         self._reads_attributes = reads_attributes
+        self._reads_now = reads_now
         self._users = users
         self._items = items
         self._stored = stored
@@ -166,10 +179,20 @@ class RequestReader:
             given = [np.concatenate(both) for both in zip(given, described, strict=True)]
         counts = [len(rows) for rows in described] or [0] * len(requests)
         stored = [self._stored_rows(user) for user in users]
-        histories = self._extend(stored, given, past)
+        times = self._times_of(requests)
+        histories = self._extend(stored, given, past, times)
         kinds = [[event.kind for event in before] for before in past]
         known = [row.stop - row.start for row in stored]
-        return Reading(Queries(np.array(users, dtype=np.int32), histories), known, kinds, counts)
+        queries = Queries(np.array(users, dtype=np.int32), histories, times)
+        return Reading(queries, known, kinds, counts)
+
+    def _times_of(self, requests: Sequence[Request]) -> OffsetArray | None:
+        """``(requests,)`` when each is made; None where that makes no difference."""
+        if not self._reads_now:
+            return None
+        now = time.time_ns() // 1_000_000
+        made = [now if request.time is None else request.time for request in requests]
+        return np.array(made, dtype=np.int64)
 
     def without_unknown(self, request: Request) -> tuple[Request, list[str]]:
         """The request without the items of its history that are not known, and those."""
@@ -230,6 +253,7 @@ class RequestReader:
         stored: Sequence[slice],
         given: Sequence[IndexArray],
         past: Sequence[Sequence[Past]],
+        now: OffsetArray | None,
     ) -> Histories:
         """``stored`` histories, each followed by its ``given`` items.
 
@@ -239,13 +263,14 @@ class RequestReader:
         log = self._stored
         items, ratings, timestamps = [], [], []
         ends = [0]
-        for row, rows, before in zip(stored, given, past, strict=True):
+        newest = [self._newest] * len(given) if now is None else now.tolist()
+        for row, rows, before, last in zip(stored, given, past, newest, strict=True):
             ends.append(ends[-1] + row.stop - row.start + len(rows))
             items += [log.items[row], rows]
             if log.ratings is not None:
                 ratings += [log.ratings[row], self._ratings(log.ratings[row], len(rows), before)]
             if log.timestamps is not None:
-                timestamps += [log.timestamps[row], self._times(len(rows), before)]
+                timestamps += [log.timestamps[row], _times(len(rows), before, last)]
         return Histories(
             np.array(ends, dtype=np.int64),
             _joined(items, log.items),
@@ -262,12 +287,12 @@ class RequestReader:
                 ratings[place] = event.rating
         return ratings
 
-    def _times(self, count: int, past: Sequence[Past]) -> Array:
-        """Times of ``count`` items, ``past`` events first; the others are as new as can be."""
-        newest = max(self._newest, past[-1].time) if past else self._newest
-        times = np.full(count, newest, dtype=np.int64)
-        times[: len(past)] = [event.time for event in past]
-        return times
+
+def _times(count: int, past: Sequence[Past], newest: int) -> Array:
+    """Times of ``count`` items, ``past`` events first; the others are as new as can be."""
+    times = np.full(count, max(newest, past[-1].time) if past else newest, dtype=np.int64)
+    times[: len(past)] = [event.time for event in past]
+    return times
 
 
 def _mean(ratings: Array | None, default: float) -> float:

@@ -15,9 +15,10 @@ from twotower.data.schema import rows_of_requests
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.fold_in import FoldIn
 from twotower.features.declared_columns import Encoded, TextVectors, no_texts
+from twotower.features.gaps import query_gaps
 from twotower.types import Array, FloatArray
 
-INPUTS: Final = ("user", "history", "lengths", "features", "codes", "weights", "dense")
+INPUTS: Final = ("user", "history", "lengths", "features", "gaps", "codes", "weights", "dense")
 OUTPUT: Final = "vector"
 _ONLY_FATAL: Final = 4
 _BATCH: Final = 256
@@ -29,9 +30,10 @@ class UserTower:
 
     The model declares some or all of these inputs: ``user`` (B, id_dim) float32, ``history``
     (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
-    int64, ``features`` (B, 8) float32, and for declared columns ``codes`` (B, S) int64,
-    ``weights`` (B, S) and ``dense`` (B, D) float32. Its output is ``vector`` (B, dim) float32.
-    Where the bundle's vectors have a least-squares part, the fold-in of the history stands behind.
+    int64, ``features`` (B, 8) float32, ``gaps`` (B, L) int64 codes of the time behind each event
+    (see `twotower.features.gaps`), and for declared columns ``codes`` (B, S) int64, ``weights``
+    (B, S) and ``dense`` (B, D) float32. Its output is ``vector`` (B, dim) float32. Where the
+    bundle's vectors have a least-squares part, the fold-in of the history stands behind it.
 
     Parameters
     ----------
@@ -74,6 +76,11 @@ class UserTower:
     def reads_features(self) -> bool:
         """Whether ratings and times of a history make a difference."""
         return "features" in self._inputs
+
+    @property
+    def reads_gaps(self) -> bool:
+        """Whether the times of a history and of the request make a difference."""
+        return "gaps" in self._inputs
 
     def reading(self, history_table: FloatArray | None, item_table: FloatArray) -> Self:
         """The same tower over tables with more items: those of the bundle, and others behind."""
@@ -154,6 +161,8 @@ class UserTower:
                 else:
                     rows, _ = recent.padded(max(int(lengths.max()), 1))
                 feed["history"] = self._history_table.take(rows, axis=0)
+                if "gaps" in self._inputs:
+                    feed["gaps"] = query_gaps(queries, rows.shape[1])
         return feed
 
 

@@ -69,6 +69,9 @@ class Batch(NamedTuple):
     ``S`` rows."""
     weights: Tensor = _NO_VALUES
     """``(B,)`` float32 what each example counts in the loss, or empty where all count alike."""
+    gaps: Tensor = _NO_IDS
+    """``(S, L)`` int64 codes of the time from each history position to the item that came next,
+    see `twotower.features.gaps`; nothing where the log has no times."""
 
 
 class Embeddings(NamedTuple):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from twotower.models.base import evaluating
 
 OPSET: Final = 17
-_POSITIONS: Final = "history"
-"""The input whose second dimension is free too."""
+_POSITIONS: Final = ("history", "gaps")
+"""The inputs whose second dimension is free too."""
 
 
 def exported(tower: nn.Module, example: Mapping[str, Tensor]) -> bytes:
@@ -22,11 +22,12 @@ def exported(tower: nn.Module, example: Mapping[str, Tensor]) -> bytes:
     ----------
     example
         Inputs by name, in the order of the tower's `forward`, with one row each. The number of
-        rows is free in the exported model, and that of positions of an input named ``history``.
+        rows is free in the exported model, and that of positions of inputs named ``history`` and
+        ``gaps``.
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*example, "vector")}
-    if _POSITIONS in axes:
-        axes[_POSITIONS][1] = "positions"
+    for name in axes.keys() & set(_POSITIONS):
+        axes[name][1] = "positions"
     buffer = io.BytesIO()
     with evaluating(tower), warnings.catch_warnings():
         # The tracing exporter is deprecated but needs no further package; the new one does.

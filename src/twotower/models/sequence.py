@@ -26,6 +26,7 @@ from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import Nearness, mean_of
 from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
 from twotower.features.declared_columns import Encoded
+from twotower.features.gaps import query_gaps
 from twotower.models.base import (
     Batch,
     Embeddings,
@@ -42,6 +43,7 @@ from twotower.models.column_vectors import INPUTS, ColumnVectors, examples
 from twotower.models.export import exported
 from twotower.models.projection import score_projections
 from twotower.models.sequence_towers import (
+    Gaps,
     ReadColumns,
     SequenceConfig,
     SequenceItemTower,
@@ -82,6 +84,7 @@ class SequenceTower(RetrievalModule):
     cold_scale: Tensor
     user_map: Tensor
     item_map: Tensor
+    reads_gaps: Tensor
 
     def __init__(
         self,
@@ -91,6 +94,8 @@ class SequenceTower(RetrievalModule):
         release: FloatArray,
         trained: BoolArray,
         columns: ReadColumns | None = None,
+        *,
+        timed: bool = False,
     ) -> None:
         """Make an untrained model.
 
@@ -107,6 +112,8 @@ class SequenceTower(RetrievalModule):
             with the unknown id, and the text's components do not rest on them.
         columns
             The declared columns of items and users that are read, or None.
+        timed
+            Whether the user tower is to read the time between events.
         """
         super().__init__()
         self.config = config
@@ -126,6 +133,10 @@ class SequenceTower(RetrievalModule):
             of_users = ColumnVectors(columns.user_encoders, columns.users, width)
         self.item_tower = SequenceItemTower(config, components, of_items)
         self.user_tower = SequenceUserTower(config, of_users)
+        self.gaps: Gaps | None = None
+        if timed:
+            self.gaps = Gaps(config.embedding_dim)
+            self.register_buffer("reads_gaps", torch.ones((), dtype=torch.bool))
         ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
         self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
         content = self.item_tower.content(
@@ -187,12 +198,12 @@ class SequenceTower(RetrievalModule):
     def after_fit(
         self, train: Histories, validate: Callable[[RetrievalModule], float]
     ) -> dict[str, Any]:
-        """Project the towers' vectors, then weigh both parts on validation."""
+        """Project the towers' vectors, then choose on validation what is left to choose."""
         self.fit_projection(train)
         if not (train.lengths >= 2).any():
             self._leave_out_towers()
             return {}
-        return self.weigh_factors(validate)
+        return self.choose_gaps(validate) | self.weigh_factors(validate)
 
     def after_refit(self, train: Histories, evaluated: Self | None) -> None:
         """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
@@ -205,6 +216,27 @@ class SequenceTower(RetrievalModule):
         self.factor_weight.copy_(evaluated.factor_weight)
         self.cold_scales.copy_(evaluated.cold_scales)
         self.cold_scale.copy_(evaluated.cold_scale)
+        if self.gaps is not None:
+            self.reads_gaps.copy_(evaluated.reads_gaps)
+
+    def choose_gaps(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
+        """Go on to read the time between events only where validation is the better for it.
+
+        Returns
+        -------
+        Under ``gaps``, the metric of the towers alone ``with`` and ``without`` them, and which of
+        both is ``read``; nothing for a model that was trained without.
+        """
+        if self.gaps is None:
+            return {}
+        found = {}
+        with self.without_cold_items(), self.towers_alone():
+            for name, read in (("with", True), ("without", False)):
+                self.reads_gaps.fill_(read)
+                found[name] = validate(self)
+        read = found["with"] > found["without"]
+        self.reads_gaps.fill_(read)
+        return {"gaps": {"read": read, **found}}
 
     def _leave_out_towers(self) -> None:
         """Leave the score to the least-squares part, where no step could train the towers."""
@@ -317,9 +349,10 @@ class SequenceTower(RetrievalModule):
         rows, places = torch.unique(wanted, return_inverse=True)
         vectors = self.embed_items(rows)[places]
         history, items = torch.split(vectors, [len(read), len(wanted) - len(read)])
-        states = self.user_tower.states(
-            history.reshape(*batch.histories.shape, -1), *self._columns_of_sequences(batch)
-        )
+        history = history.reshape(*batch.histories.shape, -1)
+        if self.gaps is not None:
+            history = self.gaps(history, batch.gaps)
+        states = self.user_tower.states(history, *self._columns_of_sequences(batch))
         return Embeddings.of(
             batch,
             states.flatten(0, 1)[batch.positions],  # (B, d)
@@ -467,6 +500,10 @@ class SequenceTower(RetrievalModule):
             width = max(int(lengths.max()), 1)
             history = towers[torch.from_numpy(items[:, :width]).long().to(towers.device)]
             columns = self._columns(self.user_tower, self._user_inputs, users[rows])
+            if self.gaps is not None and self.reads_gaps:
+                codes = torch.from_numpy(query_gaps(queries.select(rows), width))
+                with evaluating(self):
+                    history = self.gaps(history, codes.to(towers.device))
             with evaluating(self):
                 encoded = self.user_tower(
                     history, torch.from_numpy(lengths).to(towers.device), *columns
@@ -477,7 +514,8 @@ class SequenceTower(RetrievalModule):
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
 
-        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``, and where it reads
+        The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``, where it reads the
+        time between events ``gaps (B, L)``, codes of `twotower.features.gaps`, and where it reads
         columns ``codes (B, S)``, ``weights (B, S)`` and ``dense (B, D)``; its last step is the
         projection or weight, where there is one. The item tower has inputs ``item``, ``text``,
         ``features`` and ``release``, and those of its columns; its vectors are what the user tower
@@ -494,12 +532,15 @@ class SequenceTower(RetrievalModule):
             "features": torch.zeros(1, len(ITEM_FEATURES)),
             "release": torch.zeros(1, RELEASE_WAVES),
         }
+        tower: nn.Module = self.user_tower
+        if self.gaps is not None and self.reads_gaps:
+            user_example["gaps"] = torch.zeros(1, 2, dtype=torch.int64)
+            tower = _Timed(tower, self.gaps)
         columns = self.read_columns
         if columns is not None and columns.item_encoders:
             item_example |= examples(columns.items)
         if columns is not None and columns.user_encoders:
             user_example |= examples(columns.users)
-        tower: nn.Module = self.user_tower
         weight = float(self.tower_weight)
         if self.projected:
             tower = _Mapped(tower, weight * self.user_map)
@@ -533,6 +574,18 @@ class SequenceTower(RetrievalModule):
             if columns is None
             else ServedEncoders(columns.item_encoders, columns.user_encoders, columns.users),
         )
+
+
+class _Timed(nn.Module):
+    """A user tower whose third input is the codes of `Gaps`."""
+
+    def __init__(self, tower: nn.Module, gaps: Gaps) -> None:
+        super().__init__()
+        self.tower, self.gaps = tower, gaps
+
+    def forward(self, history: Tensor, lengths: Tensor, gaps: Tensor, *others: Tensor) -> Tensor:
+        vectors: Tensor = self.tower(self.gaps(history, gaps), lengths, *others)
+        return vectors
 
 
 class _Mapped(nn.Module):

@@ -1,7 +1,7 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import polars as pl
 import torch
@@ -23,10 +23,14 @@ from twotower.features import (
     releases,
 )
 from twotower.features.declared_columns import ColumnEncoders, Encoded, FitContext, cached_texts
+from twotower.features.gaps import GAP_CODES, UNKNOWN, has_times
 from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
 from twotower.models.column_vectors import ColumnVectors
 from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.text_components import TextComponents
+
+_HIDDEN_GAPS: Final = 0.2
+"""Share of gaps, and of sequences with all their gaps, that are hidden in training."""
 
 
 class SequenceConfig(ModelFamily):
@@ -64,6 +68,9 @@ class SequenceConfig(ModelFamily):
     choose_factors: bool = False
     """Whether the settings of ``factors`` and ``smoothing`` are chosen on validation, from these
     on: see `twotower.workflow.selection`."""
+    read_gaps: bool = False
+    """Whether the user tower reads the time between events, and that from the newest one to the
+    request, where the log has times; validation then decides whether it goes on to."""
     smoothing: TextSmoothing | None = TextSmoothing()
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
@@ -93,7 +100,8 @@ class SequenceConfig(ModelFamily):
         waves = ReleaseOrder.fit(released, trained).waves(released)
         features = ItemFeatures.fit(train, catalogue)
         columns = read_columns(inputs.dataset) if self.reads_columns(inputs.dataset) else None
-        return SequenceTower(self, inputs.text, features, waves, trained, columns)
+        timed = self.read_gaps and has_times(train)
+        return SequenceTower(self, inputs.text, features, waves, trained, columns, timed=timed)
 
     def reads_columns(self, dataset: Dataset) -> bool:
         """Whether there are declared columns for the towers, and they are to be read."""
@@ -178,6 +186,26 @@ def read_columns(dataset: Dataset) -> ReadColumns:
 
 def _parsed(kind: type[Config], values: Any) -> Config | None:
     return None if values is None else kind.model_validate(values)
+
+
+class Gaps(nn.Module):
+    """What is added to a history's item vectors for the time that passed after each.
+
+    In training the gap behind an item is hidden now and then, and all gaps of a sequence are, so
+    that the tower answers requests of an unknown time and users without any times too.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(GAP_CODES, dim))
+
+    def forward(self, history: Tensor, codes: Tensor) -> Tensor:
+        """``(B, L, d)`` item vectors and ``(B, L)`` codes, see `twotower.features.gaps`."""
+        if self.training:
+            hidden = torch.rand(codes.shape, device=codes.device) < _HIDDEN_GAPS
+            whole = torch.rand(len(codes), 1, device=codes.device) < _HIDDEN_GAPS
+            codes = codes.masked_fill(hidden | whole, UNKNOWN)
+        return history + F.embedding(codes, self.table)
 
 
 class SequenceItemTower(nn.Module):

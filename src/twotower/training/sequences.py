@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from twotower.data import Histories
+from twotower.features.gaps import UNKNOWN, gap_codes
 from twotower.models.base import Batch, RetrievalModule
 from twotower.training.negatives import NegativeSampler
 from twotower.types import Array
@@ -70,6 +71,7 @@ class SequenceExamples:
         whole = batch_positions is not None
         kept = train if whole else train.last(length + 1)
         self._items, self._starts = kept.items.astype(np.int64), kept.indptr[:-1].astype(np.int64)
+        self._times = kept.timestamps
         self._predictions = kept.lengths - 1
         self._weights = kept.learned
         # How many of the events before each place are predicted.
@@ -128,7 +130,15 @@ class SequenceExamples:
             weights=torch.empty(0)
             if self._weights is None
             else torch.from_numpy(self._weights[place[asks] + 1]),
+            gaps=self._gaps(place, known),
         )
+
+    def _gaps(self, place: Array, known: Array) -> torch.Tensor:
+        """Codes of the time from the events at places ``(S, L)`` to those that came next."""
+        if self._times is None:
+            return torch.empty(0, dtype=torch.int64)
+        codes = gap_codes(self._times[place + known] - self._times[place])
+        return torch.from_numpy(np.where(known, codes, UNKNOWN))
 
     def _planned(self, epoch: int) -> tuple["_Sequences", list[Array]]:
         """The sequences of an epoch, and those of each batch.
