@@ -5,9 +5,9 @@
 
 The first writes a synthetic log (`twotower.data.synthetic`), prepares it, trains the default model
 and bundles it, each in a process of its own, and writes ``benchmarks/results/growth-<n>.json``;
-with the same folder it goes on where it stopped. Parts of a stage are named ``train: …``. Peak
-memory is the largest resident set within the stage or part (Linux resets it through ``/proc``). The
-second draws all of these files into ``benchmarks/results/growth.svg``.
+``--stages`` does some of them alone, in the same folder. Parts of a stage are named ``train: …``.
+Peak memory is the largest resident set within the stage or part (Linux resets it through
+``/proc``). The second draws all of these files into ``benchmarks/results/growth.svg``.
 """
 
 import argparse
@@ -83,7 +83,9 @@ def main() -> None:
     if chosen.measure is not None:
         print(json.dumps(measure(chosen.measure, chosen)))
         return
-    started, rows, facts = datetime.now(UTC), [], {"users": chosen.users}
+    started, facts = datetime.now(UTC), {"users": chosen.users}
+    rows = read_results(chosen.results).rows if chosen.results.exists() else []
+    rows = [row for row in rows if row.model.split(":")[0] not in chosen.stages]
     for stage in chosen.stages:
         command = [sys.executable, *sys.argv, "--measure", stage]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -179,16 +179,20 @@ def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArra
 
 
 def following_factors(
-    train: Histories, factors: FloatArray, config: ALSConfig, most_prefixes: int | None = None
+    train: Histories,
+    factors: FloatArray,
+    config: ALSConfig,
+    most_prefixes: int | None = None,
+    share: float = 1.0,
 ) -> FloatArray:
     """The :math:`w_i` of `fit_next_factors` alone, in blocks of prefixes.
 
-    With ``most_prefixes`` a random sample of so many stands for all, for a trial.
+    With ``most_prefixes`` a random sample of so many stands for all, for a trial; ``share`` is as
+    in `fit_factors`.
     """
     prefixes = _Prefixes.of(train, factors, config)
-    share = 1.0
     if most_prefixes is not None and len(prefixes) > most_prefixes:
-        share = most_prefixes / len(prefixes)
+        share *= most_prefixes / len(prefixes)
         rows = np.random.default_rng(0).permutation(len(prefixes))[:most_prefixes]
         prefixes = prefixes.select(np.sort(rows))
     prefixes = prefixes.select(np.argsort(prefixes.following, kind="stable"))

@@ -1,11 +1,14 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twotower.data import Dataset, Part
+from twotower.data.atomic import atomic_file
 from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
@@ -13,7 +16,8 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
-from twotower.training.fit import Trained, fit
+from twotower.training.fit import Trained, fit, run_fingerprint
+from twotower.training.memory import check_memory, marked_run
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -25,6 +29,8 @@ from twotower.workflow.selection import choose_for
 from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
+CHOSEN_FILE: Final = "least-squares.json"
+"""File beside the checkpoints: what was chosen for the least-squares part."""
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
@@ -98,6 +104,8 @@ def train_variant(
             f"prepare it again: {fix}",
         )
 
+    reporter.note(f"{name} seed {seed}: {check_memory(variant, dataset)}")
+
     def validate(module: RetrievalModule) -> float:
         return validation_ndcg(
             module.scorer(), dataset, max_queries=variant.training.validation_users
@@ -105,14 +113,14 @@ def train_variant(
 
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
-    factors = choose_for(variant, dataset, text, seed, reporter)
+    factors = _chosen_factors(variant, dataset, text, seed, checkpoint, reporter)
     trained = fit(
         variant,
         dataset,
         validate=validate,
         image=image,
         text=text,
-        least_squares=None if factors is None else factors.record(),
+        least_squares=factors,
         teachers=trained_teachers(variant, dataset, seed, models, reporter),
         seed=seed,
         checkpoint=checkpoint,
@@ -127,6 +135,32 @@ def train_variant(
         for warning in _warnings(trained, popularity):
             reporter.failure(f"{name} seed {seed}: {warning}")
     return trained
+
+
+def _chosen_factors(
+    variant: Variant,
+    dataset: Dataset,
+    text: FloatArray | None,
+    seed: int,
+    checkpoint: Path | None,
+    reporter: Reporter,
+) -> Mapping[str, Any] | None:
+    """Record of the least-squares settings, chosen now or before a run with checkpoints stopped."""
+    run = run_fingerprint(variant, dataset, seed)
+    file = None if checkpoint is None else checkpoint / CHOSEN_FILE
+    if file is not None and file.exists():
+        with suppress(ValueError, KeyError, TypeError):
+            kept = json.loads(file.read_text())
+            if kept["run"] == run:
+                record: Mapping[str, Any] = kept["least_squares"]
+                return record
+    found = choose_for(variant, dataset, text, seed, reporter)
+    if found is None:
+        return None
+    if file is not None:
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps({"run": run, "least_squares": found.record()}))
+    return found.record()
 
 
 def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
@@ -231,16 +265,19 @@ def trained_model(
         reporter.note(f"{name} seed {seed} found trained")
         return found
     checkpoint = folder.parent / f".{folder.name}-checkpoint"
-    trained = train_variant(
-        variant,
-        dataset,
-        name=name,
-        seed=seed,
-        checkpoint=checkpoint,
-        models=models or checkpoint / "teachers",
-        reporter=reporter,
-    )
-    save_trained(folder, name, trained, dataset)
+    with marked_run(checkpoint) as killed:
+        if killed is not None:
+            reporter.failure(f"{name} seed {seed}: {killed}")
+        trained = train_variant(
+            variant,
+            dataset,
+            name=name,
+            seed=seed,
+            checkpoint=checkpoint,
+            models=models or checkpoint / "teachers",
+            reporter=reporter,
+        )
+        save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
     reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
