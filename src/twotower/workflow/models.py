@@ -206,6 +206,8 @@ def _teacher(
     if name in BASELINES:
         return BASELINES[name](dataset.train, len(dataset.items))
     variant = named_variant(name, student.text_encoder)
+    where = student.training.accelerator, student.training.precision
+    variant = variant.vary(training=variant.training.vary(accelerator=where[0], precision=where[1]))
     if models is None:
         trained = train_variant(variant, dataset, name=name, seed=seed, reporter=reporter)
     else:
