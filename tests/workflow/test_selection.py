@@ -9,9 +9,10 @@ import pytest
 from twotower.data import Dataset, Histories, Part
 from twotower.data.splits import leave_last_two
 from twotower.evaluation.protocols import validation_ndcg
-from twotower.factors.als import ALS, ALSConfig
+from twotower.factors.als import ALS, ALSConfig, fit_factors
 from twotower.models.sequence import SequenceTower
 from twotower.training.storage import load_trained, save_trained
+from twotower.workflow import selection
 from twotower.workflow.models import summary, train_variant
 from twotower.workflow.selection import ChosenFactors, FactorSettings, choose_factors
 
@@ -97,3 +98,20 @@ def test_what_was_chosen_is_a_record_of_plain_values() -> None:
     ).record()
     assert record["factors"]["next_item"] is True
     assert record["smoothing"] is None
+
+
+def test_a_large_log_is_searched_on_a_sample_of_its_users(
+    in_order: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[tuple[int, float]] = []
+
+    def watched(train: Histories, *args: Any) -> Any:
+        fitted.append((len(train.items), args[-1]))
+        return fit_factors(train, *args)
+
+    monkeypatch.setattr(selection, "fit_factors", watched)
+    monkeypatch.setattr(selection, "TRIAL_EVENTS", len(in_order.train.items) // 2)
+    found = choose_factors(in_order, START, None)
+    assert found.trials
+    assert {share for _, share in fitted} == {pytest.approx(0.5, abs=0.01)}
+    assert all(events < 0.8 * len(in_order.train.items) for events, _ in fitted)

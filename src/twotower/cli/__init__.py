@@ -10,7 +10,7 @@ import typer
 from twotower import __version__
 from twotower.cli.ablate import ablate
 from twotower.cli.bench import bench
-from twotower.cli.data import download, hold_out, inspect, prepare
+from twotower.cli.data import download, generate, hold_out, inspect, prepare
 from twotower.cli.demo import demo
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend, with_history_options
@@ -79,8 +79,8 @@ def _app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(version)
     for command in (
-        run, download, inspect, prepare, hold_out, train, evaluate, ablate, tune, report, index,
-        recommend, info, serve, key, events, demo,
+        run, download, generate, inspect, prepare, hold_out, train, evaluate, ablate, tune, report,
+        index, recommend, info, serve, key, events, demo,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(bench, name="bench")

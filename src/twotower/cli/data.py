@@ -1,4 +1,4 @@
-"""`twotower download`, `inspect`, `prepare` and `hold-out`: commands that make data."""
+"""`twotower download`, `generate`, `inspect`, `prepare` and `hold-out`: commands that make data."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -136,6 +136,29 @@ def hold_out(
     )
     console.print(f"data set written to {out}", highlight=False)
     write_json(json_file, dict(dataset.summary))
+
+
+def generate(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the log and its catalogue.")],
+    interactions: Annotated[int, typer.Option("--interactions", min=1)] = 1_000_000,
+    items: Annotated[int, typer.Option("--items", min=10)] = 50_000,
+    users: Annotated[int, typer.Option("--users", min=1)] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Write a synthetic log of any size, to measure time and memory with.
+
+    Example: `twotower generate --interactions 10000000 --items 200000 --users 800000
+    --out data/growth`
+    """
+    from twotower.data.synthetic import LogSize, generate_log
+
+    size = LogSize(interactions=interactions, items=items, users=users)
+    log = generate_log(out, size, seed)
+    console.print(
+        f"{log.count:,} interactions written to {log.interactions}", highlight=False, soft_wrap=True
+    )
+    write_json(json_file, {"interactions": log.count, **size.model_dump(exclude={"interactions"})})
 
 
 def _print_summary(name: str, summary: dict[str, Any]) -> None:

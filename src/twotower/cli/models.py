@@ -9,8 +9,10 @@ import typer
 
 from twotower.cli.options import (
     DataFolder,
+    DeviceName,
     IndexKind,
     JsonFile,
+    PrecisionName,
     Refit,
     TextEncoderName,
     Track,
@@ -32,6 +34,8 @@ def train(
         Path | None, typer.Option("--settings", help="A variant as JSON, such as 'tune' writes.")
     ] = None,
     text_encoder: TextEncoderName = "minilm",
+    device: DeviceName = None,
+    precision: PrecisionName = None,
     track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -43,6 +47,7 @@ def train(
     from twotower.data import Dataset
     from twotower.study.search_space import read_settings
     from twotower.study.tracking import Tracker, check_tracking
+    from twotower.training.device import on_device
     from twotower.workflow.baseline_check import warn_below_baselines
     from twotower.workflow.models import named_variant, trained_model
     from twotower.workflow.variants import DEFAULT_MODEL
@@ -57,6 +62,7 @@ def train(
         variant = read_settings(settings)
     if epochs is not None:
         variant = variant.with_epochs(epochs)
+    variant = on_device(variant, device, precision)
     dataset = Dataset.load(data)
     with reporting(console) as reporter:
         trained = trained_model(

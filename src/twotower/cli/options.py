@@ -46,6 +46,14 @@ Refit: TypeAlias = Annotated[
         "figures are of the evaluated model."
     ),
 ]
+DeviceName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--device", help="Train on cpu, cuda, mps, or auto: a GPU if any. Default: cpu."),
+]
+PrecisionName: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--precision", help="32, or bf16: matrix products in bfloat16. Default: 32."),
+]
 KCore: TypeAlias = Annotated[
     int | None, typer.Option("--k-core", help="Least interactions of a user and an item.")
 ]

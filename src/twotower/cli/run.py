@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from twotower.cli.options import (
+    DeviceName,
     IndexKind,
     JsonFile,
+    PrecisionName,
     Refit,
     TextEncoderName,
     Track,
@@ -39,6 +41,8 @@ def run(
     kind: IndexKind = "auto",
     text_encoder: TextEncoderName = "minilm",
     refit: Refit = True,
+    device: DeviceName = None,
+    precision: PrecisionName = None,
     track: Track = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -70,6 +74,8 @@ def run(
             text_encoder=text_encoder,
             index=named_choice(kind),
             refit=refit,
+            device=device,
+            precision=precision,
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from twotower.cli.options import (
+    DeviceName,
     JsonFile,
     KCore,
+    PrecisionName,
     TextEncoderName,
     changed_settings,
     console,
@@ -30,6 +32,8 @@ def tune(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     k_core: KCore = None,
     text_encoder: TextEncoderName = "minilm",
+    device: DeviceName = None,
+    precision: PrecisionName = None,
     json_file: JsonFile = None,
 ) -> None:
     """Search a variant's settings by validation NDCG@10. Run again, it goes on.
@@ -40,10 +44,11 @@ def tune(
     from twotower.study.ablation.study import study_dataset
     from twotower.study.search_space import read_space, space_of
     from twotower.study.tuning import tune as search
+    from twotower.training.device import on_device
     from twotower.workflow.datasets import find_dataset
     from twotower.workflow.models import named_variant
 
-    settings = named_variant(variant, text_encoder)
+    settings = on_device(named_variant(variant, text_encoder), device, precision)
     if epochs is not None:
         settings = settings.with_epochs(epochs)
     chosen = space_of(settings) if space is None else read_space(space, settings)

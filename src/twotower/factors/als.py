@@ -10,13 +10,27 @@ from scipy.sparse import csr_array
 
 from twotower.config import Config
 from twotower.data import Histories
-from twotower.factors.fold_in import FoldIn, gram_matrix, principal_basis, solve_rows
+from twotower.factors.fold_in import (
+    FoldIn,
+    gram_matrix,
+    improve_rows,
+    principal_basis,
+    principal_directions,
+    turn,
+)
 from twotower.factors.item_knn import interaction_matrix
 from twotower.factors.scorer import FactorScorer
-from twotower.types import Array, FloatArray
+from twotower.types import Array, DoubleArray, FloatArray
 
 _HELD: Final = 1 << 25
-"""Numbers of folded-in prefixes that are held at once, 128 MiB; more are folded in twice."""
+"""Numbers of folded-in prefixes that are held at once, 128 MiB; of more, those that the Gram
+matrix rests on are folded in twice."""
+_GRAM_PREFIXES: Final = 500_000
+"""Prefixes that their Gram matrix rests on: its entries are then exact to about 0.2%."""
+_NEXT_TOLERANCE: Final = 1e-5
+"""Relative residual of what comes next, which no later round improves."""
+_STARTED: Final = 65_536
+"""Users whose random vectors are held at once."""
 _FOLDED: Final = 16_384
 """Prefixes whose histories are laid out at once."""
 
@@ -70,32 +84,51 @@ def fit_factors(
     num_items: int,
     config: ALSConfig,
     seed: int = 0,
+    share: float = 1.0,
 ) -> FloatArray:
     """Item factors of the training interactions, ``(num_items, d)`` in `principal_basis`.
 
     An item without an interaction gets zeros. How items are numbered makes no difference beyond
-    rounding.
+    rounding. ``share`` is that of the users that ``train`` is a sample of: the penalty of items,
+    which then have that share of their interactions, is multiplied by it.
     """
     by_user = interaction_matrix(train, num_items)
     by_item = by_user.T.tocsr()
-    items = _started(by_item, config.embedding_dim, seed)
+    items = _started(by_user, config.embedding_dim, seed)
+    users = np.zeros((len(train), config.embedding_dim), dtype=np.float32)
     for left in np.linspace(1, 0, config.iterations) if config.iterations > 1 else (0.0,):
         penalty = float(config.regularisation / config.ramp**left)
-        users = _solved(principal_basis(items), by_user, penalty, config)
-        items = _solved(principal_basis(users), by_item, penalty, config)
+        _improve(users, items, by_user, penalty, config)
+        _improve(items, users, by_item, share * penalty, config)
     return principal_basis(items)
 
 
-def _started(by_item: csr_array, dim: int, seed: int) -> FloatArray:
+def _started(by_user: csr_array, dim: int, seed: int) -> FloatArray:
     """``(num_items, d)`` random, but a function of who had an item, not of the item's number.
 
     Near zero: the first round must not trust the random start.
     """
     rng = np.random.default_rng(seed)
-    users = rng.standard_normal((by_item.shape[1], dim), dtype=np.float32)
-    scale = 0.01 / np.sqrt(np.maximum(np.diff(by_item.indptr), 1)).astype(np.float32)
-    started: FloatArray = (by_item @ users) * scale[:, None]
+    started = np.zeros((by_user.shape[1], dim), dtype=np.float32)
+    for start in range(0, by_user.shape[0], _STARTED):
+        rows = by_user[start : start + _STARTED]
+        started += rows.T @ rng.standard_normal((rows.shape[0], dim), dtype=np.float32)
+    events = np.bincount(by_user.indices, minlength=len(started))
+    started *= (0.01 / np.sqrt(np.maximum(events, 1)).astype(np.float32))[:, None]
     return started
+
+
+def _improve(
+    vectors: FloatArray, table: FloatArray, rows: csr_array, penalty: float, config: ALSConfig
+) -> None:
+    """Half a round, in place: ``vectors`` from the ``table``; both are turned to its basis."""
+    basis = principal_directions(table)
+    turn(table, basis)
+    turn(vectors, basis)
+    indptr = rows.indptr.astype(np.int64)
+    by_row = _penalty(np.diff(indptr), penalty, config)
+    weights = np.float32(config.confidence) * rows.data
+    improve_rows(vectors, table, indptr, rows.indices, weights, by_row)
 
 
 def _penalty(counts: Array, regularisation: float, config: ALSConfig) -> FloatArray:
@@ -103,21 +136,6 @@ def _penalty(counts: Array, regularisation: float, config: ALSConfig) -> FloatAr
     share = np.maximum(counts, 1) / max(float(counts.mean()), 1e-9)
     penalty: FloatArray = (regularisation * share**config.frequency_power).astype(np.float32)
     return penalty
-
-
-def _solved(
-    table: FloatArray,
-    rows: csr_array,
-    regularisation: float | FloatArray,
-    config: ALSConfig,
-    spectrum: FloatArray | None = None,
-) -> FloatArray:
-    """Rows of event weights; a single ``regularisation`` is weighed by each row's events."""
-    indptr = rows.indptr.astype(np.int64)
-    if isinstance(regularisation, float):
-        regularisation = _penalty(np.diff(indptr), regularisation, config)
-    weights = np.float32(config.confidence) * rows.data
-    return solve_rows(table, indptr, rows.indices, weights, regularisation, spectrum)
 
 
 def fit_both_factors(
@@ -162,27 +180,27 @@ def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArra
 
 
 def following_factors(
-    train: Histories, factors: FloatArray, config: ALSConfig, most_prefixes: int | None = None
+    train: Histories,
+    factors: FloatArray,
+    config: ALSConfig,
+    most_prefixes: int | None = None,
+    share: float = 1.0,
 ) -> FloatArray:
     """The :math:`w_i` of `fit_next_factors` alone, in blocks of prefixes.
 
-    With ``most_prefixes`` a random sample of so many stands for all, for a trial.
+    With ``most_prefixes`` a random sample of so many stands for all, for a trial; ``share`` is as
+    in `fit_factors`.
     """
     prefixes = _Prefixes.of(train, factors, config)
-    share = 1.0
     if most_prefixes is not None and len(prefixes) > most_prefixes:
-        share = most_prefixes / len(prefixes)
+        share *= most_prefixes / len(prefixes)
         rows = np.random.default_rng(0).permutation(len(prefixes))[:most_prefixes]
         prefixes = prefixes.select(np.sort(rows))
     prefixes = prefixes.select(np.argsort(prefixes.following, kind="stable"))
     width, count = factors.shape[1], len(prefixes)
     step = max(1, _HELD // (2 * width))
     held = prefixes.vectors() if count <= step else None
-    gram = np.zeros((width, width))
-    for start in range(0, count, step):
-        part = slice(start, start + step)
-        vectors = prefixes.select(part).vectors() if held is None else held
-        gram += gram_matrix(vectors)
+    gram = gram_matrix(held) if held is not None else _sampled_gram(prefixes, step)
     values, basis = np.linalg.eigh(gram)
     basis = np.ascontiguousarray(basis[:, ::-1], dtype=np.float32)
     spectrum = np.maximum(values[::-1], 0).astype(np.float32)
@@ -196,15 +214,25 @@ def following_factors(
         last = min(last, len(factors))
         part = slice(int(indptr[first]), int(indptr[last]))
         vectors = prefixes.select(part).vectors() if held is None else held[part]
-        weights = prefixes.select(part).weights
-        rows = csr_array(
-            (weights, np.arange(len(vectors)), indptr[first : last + 1] - indptr[first]),
-            shape=(last - first, len(vectors)),
-        )
-        solved[first:last] = _solved(vectors @ basis, rows, penalty[first:last], config, spectrum)
+        improve_rows(
+            solved[first:last], vectors @ basis, indptr[first : last + 1] - indptr[first],
+            np.arange(len(vectors)), config.confidence * prefixes.select(part).weights,
+            penalty[first:last], spectrum, _NEXT_TOLERANCE,
+        )  # fmt: skip
         first = last
     following: FloatArray = solved @ basis.T
     return following
+
+
+def _sampled_gram(prefixes: "_Prefixes", step: int) -> DoubleArray:
+    """``(d, d)`` Gram matrix of all prefixes, from at most `_GRAM_PREFIXES` of them."""
+    width, count = prefixes.fold.table.shape[1], len(prefixes)
+    taken = min(count, _GRAM_PREFIXES)
+    rows = np.sort(np.random.default_rng(0).permutation(count)[:taken])
+    gram = np.zeros((width, width))
+    for start in range(0, taken, step):
+        gram += gram_matrix(prefixes.select(rows[start : start + step]).vectors())
+    return gram * (count / taken)
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def train(
         with _judged(average, module):
             best = copy.deepcopy(module.state_dict())
     module.load_state_dict(best)
-    module.eval()
+    module.cpu().eval()  # what comes after training is NumPy
     return state
 
 

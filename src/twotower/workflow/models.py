@@ -1,12 +1,15 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twotower.data import Dataset, Part
+from twotower.data.atomic import atomic_file
 from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
@@ -15,7 +18,8 @@ from twotower.features import TextFields, cached_embeddings, item_texts, text_en
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
 from twotower.models.sequence_towers import SequenceConfig
-from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit
+from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit, run_fingerprint
+from twotower.training.memory import check_memory, marked_run
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -27,6 +31,8 @@ from twotower.workflow.selection import choose_for
 from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
+CHOSEN_FILE: Final = "least-squares.json"
+"""File beside the checkpoints: what was chosen for the least-squares part."""
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
@@ -100,6 +106,8 @@ def train_variant(
             f"prepare again: {fix}"
         )
 
+    reporter.note(f"{name} seed {seed}: {check_memory(variant, dataset)}")
+
     def validate(module: RetrievalModule) -> float:
         return validation_ndcg(
             module.scorer(), dataset, max_queries=variant.training.validation_users
@@ -107,7 +115,9 @@ def train_variant(
 
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
-    factors = choose_for(variant, dataset, text, seed, reporter) if validated else None
+    factors = (
+        _chosen_factors(variant, dataset, text, seed, checkpoint, reporter) if validated else None
+    )
     teachers = trained_teachers(variant, dataset, seed, models, reporter)
 
     def trained_with(columns: str | None, checkpoint: Path | None) -> Trained:
@@ -118,7 +128,7 @@ def train_variant(
             validate=validate if validated else None,
             image=image,
             text=text,
-            least_squares=None if factors is None else factors.record(),
+            least_squares=factors,
             columns=None if columns is None else {"read": columns},
             teachers=teachers,
             seed=seed,
@@ -158,6 +168,32 @@ def _better(reading: Trained, without: Trained) -> Trained:
     best = reading if metrics["with"] > metrics["without"] else without
     record = {**best.chosen["columns"], **metrics}
     return replace(best, chosen={**best.chosen, "columns": record})
+
+
+def _chosen_factors(
+    variant: Variant,
+    dataset: Dataset,
+    text: FloatArray | None,
+    seed: int,
+    checkpoint: Path | None,
+    reporter: Reporter,
+) -> Mapping[str, Any] | None:
+    """Record of the least-squares settings, chosen now or before a run with checkpoints stopped."""
+    run = run_fingerprint(variant, dataset, seed)
+    file = None if checkpoint is None else checkpoint / CHOSEN_FILE
+    if file is not None and file.exists():
+        with suppress(ValueError, KeyError, TypeError):
+            kept = json.loads(file.read_text())
+            if kept["run"] == run:
+                record: Mapping[str, Any] = kept["least_squares"]
+                return record
+    found = choose_for(variant, dataset, text, seed, reporter)
+    if found is None:
+        return None
+    if file is not None:
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps({"run": run, "least_squares": found.record()}))
+    return found.record()
 
 
 def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
@@ -203,6 +239,8 @@ def _teacher(
     if name in BASELINES:
         return BASELINES[name](dataset.train, len(dataset.items))
     variant = named_variant(name, student.text_encoder)
+    where = student.training.accelerator, student.training.precision
+    variant = variant.vary(training=variant.training.vary(accelerator=where[0], precision=where[1]))
     if models is None:
         trained = train_variant(variant, dataset, name=name, seed=seed, reporter=reporter)
     else:
@@ -262,16 +300,19 @@ def trained_model(
         reporter.note(f"{name} seed {seed} found trained")
         return found
     checkpoint = folder.parent / f".{folder.name}-checkpoint"
-    trained = train_variant(
-        variant,
-        dataset,
-        name=name,
-        seed=seed,
-        checkpoint=checkpoint,
-        models=models or checkpoint / "teachers",
-        reporter=reporter,
-    )
-    save_trained(folder, name, trained, dataset)
+    with marked_run(checkpoint) as killed:
+        if killed is not None:
+            reporter.failure(f"{name} seed {seed}: {killed}")
+        trained = train_variant(
+            variant,
+            dataset,
+            name=name,
+            seed=seed,
+            checkpoint=checkpoint,
+            models=models or checkpoint / "teachers",
+            reporter=reporter,
+        )
+        save_trained(folder, name, trained, dataset)
     shutil.rmtree(checkpoint, ignore_errors=True)
     reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained

@@ -17,6 +17,7 @@ from twotower.errors import InputError
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.results import Row
 from twotower.index import AutoConfig, IndexConfig
+from twotower.training.device import on_device
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
 from twotower.workflow.baseline_check import warn_below_baselines
@@ -66,6 +67,8 @@ def run(
     text_encoder: str = "minilm",
     index: IndexConfig | AutoConfig | None = None,
     refit: bool = True,
+    device: str | None = None,
+    precision: str | None = None,
     on_rows: Callable[[list[Row]], None] | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -90,11 +93,17 @@ def run(
     refit
         Whether the bundle holds the model fitted anew on all interactions, see
         `twotower.workflow.refit`; else the one that was evaluated.
+    device, precision
+        Where and how models are trained, see `on_device`.
     on_rows
         Called with all result rows so far after each model, so that they can be written.
     """
     reporter = reporter or Silent()
-    variants = {name: named_variant(name, text_encoder) for name in models if name not in BASELINES}
+    variants = {
+        name: on_device(named_variant(name, text_encoder), device, precision)
+        for name in models
+        if name not in BASELINES
+    }
     if not seeds:
         raise InputError("seeds must not be empty", "pass at least one, for example 0")
     dataset = prepared_dataset(source, out / "dataset", settings, reporter, declaration)

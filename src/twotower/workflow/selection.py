@@ -2,8 +2,8 @@
 
 A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
 NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials have narrow
-factors, and fit what comes next on a sample of prefixes, so that the whole search costs little
-beside the training of the towers.
+factors, are fitted on a sample of the users of a large log, and fit what comes next on a sample of
+prefixes, so that the whole search costs little beside the training of the towers.
 """
 
 import time
@@ -36,6 +36,10 @@ RAMP: Final = 9.0
 TRIAL_PREFIXES: Final = 200_000
 USUAL_TRIALS: Final = 60
 """About so many trials are made."""
+TRIAL_EVENTS: Final = 2_000_000
+"""Interactions that trials are fitted on: of a larger log those of a sample of users."""
+KEPT_TABLES: Final = 3
+"""Factors of earlier trials that are held."""
 MOST_SCORES: Final = 60_000_000
 """Users times items that a trial scores."""
 LEAST_GAIN: Final = 0.5
@@ -282,6 +286,10 @@ class _Search:
         count = min(len(queries), max(1000, MOST_SCORES // max(self._items, 1)))
         rows = np.sort(np.random.default_rng(0).permutation(len(queries))[:count])
         self._queries, self._targets = queries.select(rows), targets.select(rows)
+        self._share = min(1.0, TRIAL_EVENTS / max(len(self._train.items), 1))
+        if self._share < 1:
+            drawn = np.random.default_rng(1).random(len(self._train)) < self._share
+            self._train = self._train.select(np.flatnonzero(drawn))
         self._read: dict[str, FloatArray] = {}
         self._following: tuple[str, FloatArray] = ("", np.empty((0, 0), dtype=np.float32))
         self.trials: list[dict[str, Any]] = []
@@ -357,7 +365,10 @@ class _Search:
         if config.next_item:
             key = repr((_reading(settings), config.next_regularisation))
             if self._following[0] != key:
-                self._following = key, following_factors(self._train, read, config, TRIAL_PREFIXES)
+                self._following = (
+                    key,
+                    following_factors(self._train, read, config, TRIAL_PREFIXES, self._share),
+                )
             scored = self._following[1] + np.float32(config.next_share) * read
         return read, discounted(scored, self._train, config.popularity_discount)
 
@@ -365,7 +376,10 @@ class _Search:
         """Factors of a trial's settings."""
         key = repr(_fitting(config))
         if key not in self._read:
-            self._read[key] = fit_factors(self._train, self._items, config, self._seed)
+            self._read[key] = fit_factors(self._train, self._items, config, self._seed, self._share)
+            while len(self._read) > KEPT_TABLES:
+                self._read.pop(next(iter(self._read)))
+        self._read[key] = self._read.pop(key)  # the newest last
         return self._read[key]
 
 

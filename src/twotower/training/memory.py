@@ -1,0 +1,185 @@
+"""Memory of a training: an estimate before it begins, what the machine has, and killed runs."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from twotower.data import Dataset
+from twotower.data.atomic import atomic_file
+from twotower.errors import InputError
+from twotower.models.sequence_towers import SequenceConfig
+from twotower.training.variant import Variant
+
+LIMIT: Final = "TWOTOWER_MEMORY_GB"
+"""Environment variable: memory that training may take, in place of what the machine has."""
+MARKER: Final = "running.json"
+"""File beside the checkpoints while a training runs."""
+_GB: Final = 10**9
+_BASE: Final = 700_000_000
+"""Bytes of Python, PyTorch, Polars and a step of training."""
+_PER_INTERACTION: Final = 250
+"""Bytes: the log and its parts, both orders of the interactions, the plan of an epoch."""
+_PER_NAME: Final = 500
+"""Bytes of an id, and of an item's text."""
+_STATES: Final = 7
+"""Copies of what is trained: weights, gradient, two moments, average, best, and its successor."""
+_TABLES: Final = 6
+"""Copies of item tables that are not trained: in use, best, its successor, while they are made."""
+_TEXT_COPIES: Final = 2
+
+
+def estimated_peak(variant: Variant, dataset: Dataset) -> int:
+    """Bytes that training a variant, with its sizes fixed, is expected to take at its peak.
+
+    Counted from the numbers of interactions, users and items and the widths of the tables, for the
+    largest stage: least squares, which holds a factor of every user, or the towers. Within about a
+    quarter of what was measured on generated logs: see ``docs/scale.md``.
+    """
+    events, users = len(dataset.interactions.items), len(dataset.users)
+    items, model = len(dataset.items), variant.model
+    steady = _BASE + _PER_INTERACTION * events + _PER_NAME * (users + items)
+    text = 4 * 384 * items * _TEXT_COPIES if "text" in model.inputs_needed else 0
+    width = model.embedding_dim
+    if not isinstance(model, SequenceConfig):
+        return steady + text + 4 * width * (users + items) * _STATES
+    factors = 0 if model.factors is None else model.factors.embedding_dim
+    least_squares = 4 * factors * (users + 3 * items)
+    towers = 4 * items * (width * _STATES + 2 * factors * _TABLES + 2 * model.text_components)
+    return steady + text + max(least_squares + 4 * items * width, towers)
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take; None where that is not known.
+
+    The least of what the machine has without swapping and what each control group that the process
+    is in, such as that of a container, leaves.
+    """
+    if LIMIT in os.environ:
+        try:
+            return int(float(os.environ[LIMIT]) * _GB)
+        except ValueError:
+            raise InputError(
+                f"{LIMIT} must be a number of gigabytes, got {os.environ[LIMIT]!r}",
+                f"set it to a number, such as {LIMIT}=12, or unset it",
+            ) from None
+    left = [*_of_machine(), *_of_groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))]
+    return min(left, default=None)
+
+
+def check_memory(variant: Variant, dataset: Dataset) -> str:
+    """What training is expected to take, as a line; `InputError` where there is less."""
+    needed, left = estimated_peak(variant, dataset), available_memory()
+    counted = (
+        f"{len(dataset.interactions.items):,} interactions of {len(dataset.users):,} users with "
+        f"{len(dataset.items):,} items"
+    )
+    if left is None:
+        return f"training on {counted} takes about {needed / _GB:.1f} GB of memory"
+    if needed > left:
+        raise InputError(
+            f"training on {counted} takes about {needed / _GB:.1f} GB of memory, and "
+            f"{left / _GB:.1f} GB are available",
+            "prepare with a larger k-core, pass --settings with a smaller embedding_dim of the "
+            f"model or of its factors, or, to try all the same, set {LIMIT}={needed / _GB:.0f}",
+        )
+    return (
+        f"training on {counted} takes about {needed / _GB:.1f} GB of memory, "
+        f"{left / _GB:.1f} GB are available"
+    )
+
+
+@contextmanager
+def marked_run(folder: Path) -> Iterator[str | None]:
+    """Within, a file in ``folder`` says that a training runs; it is left by one that is killed.
+
+    Yields
+    ------
+    A line about the run before this one where that was killed, else None.
+    """
+    marker = folder / MARKER
+    line = _killed(marker)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(marker) as temporary:
+        temporary.write_text(json.dumps({"pid": os.getpid(), "kills": _memory_kills()}))
+    try:
+        yield line
+    finally:
+        marker.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds checkpoints
+            folder.rmdir()
+
+
+def _killed(marker: Path) -> str | None:
+    """What to say of the run that left a marker."""
+    try:
+        left = json.loads(marker.read_text())
+        pid, kills = int(left["pid"]), left["kills"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if pid != os.getpid() and _runs(pid):
+        return None
+    now = _memory_kills()
+    why = "killed"
+    if kills is not None and now is not None and now > kills:
+        why = "killed, for lack of memory as it seems"
+    return f"the last run of this training was {why}; it goes on from its last checkpoint"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _memory_kills() -> int | None:
+    """Processes that this machine has killed for lack of memory since it started."""
+    return _field(Path("/proc/vmstat"), "oom_kill")
+
+
+def _of_machine() -> Iterator[int]:
+    kilobytes = _field(Path("/proc/meminfo"), "MemAvailable:")
+    if kilobytes is not None:
+        yield kilobytes * 1024
+    elif "SC_PHYS_PAGES" in os.sysconf_names:  # not Linux
+        yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _of_groups(root: Path, own: Path) -> Iterator[int]:
+    """What the control groups of a process leave, version 2 or 1, up to the root."""
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds and "memory" not in kinds.split(","):
+                continue
+            top = root / "memory" if kinds else root
+            names = (
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                if kinds
+                else ("memory.max", "memory.current", "inactive_file")
+            )
+            inner = Path(path.lstrip("/"))
+            for part in (inner, *inner.parents):
+                yield from _left(top / part, *names)
+
+
+def _left(group: Path, most: str, used: str, cache: str) -> Iterator[int]:
+    with suppress(OSError, ValueError):  # "max", or a group without a limit
+        limit, taken = int((group / most).read_text()), int((group / used).read_text())
+        yield limit - taken + (_field(group / "memory.stat", cache) or 0)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number after a word at the beginning of a line."""
+    with suppress(OSError):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words and words[0] == name:
+                return int(words[1])
+    return None
