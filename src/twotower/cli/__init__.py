@@ -17,6 +17,7 @@ from twotower.cli.recommend import info, recommend, with_history_options
 from twotower.cli.report import report
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
+from twotower.cli.state import backup, forget, restore
 from twotower.cli.tune import tune
 from twotower.errors import InputError, TwoTowerError
 
@@ -80,7 +81,7 @@ def _app() -> typer.Typer:
     app.callback(invoke_without_command=True)(version)
     for command in (
         run, download, inspect, prepare, hold_out, train, evaluate, ablate, tune, report, index,
-        recommend, info, serve, key, events, demo,
+        recommend, info, serve, key, events, forget, backup, restore, demo,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(bench, name="bench")

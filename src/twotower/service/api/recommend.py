@@ -151,7 +151,7 @@ def _of_body(settings: ServeSettings, body: RecommendRequest | BatchRequest) -> 
 
 
 def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
-    past = () if query.user_id is None else snapshot.past.of(query.user_id)
+    past = () if query.user_id is None else snapshot.past_of(query.user_id)
     return PipelineRequest(query.user_id, query.history, query.text, past)
 
 

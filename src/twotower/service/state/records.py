@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, StringConstraints
 
 from twotower.config import Config
+from twotower.service.state.forgotten import Tombstone
 
 Id: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -112,6 +113,7 @@ class Cursor:
     items: int = 0
     availability: int = 0
     events: int = 0
+    forgotten: int = 0
 
     def is_ahead_of(self, other: "Cursor") -> bool:
         """Whether it has read more of any table than the other one."""
@@ -119,6 +121,7 @@ class Cursor:
             self.items > other.items
             or self.availability > other.availability
             or self.events > other.events
+            or self.forgotten > other.forgotten
         )
 
     def after(self, row: "Cursor") -> "Cursor | None":
@@ -127,6 +130,7 @@ class Cursor:
             row.items or self.items,
             row.availability or self.availability,
             row.events or self.events,
+            self.forgotten,
         )
         steps = (
             found.items - self.items,
@@ -150,12 +154,15 @@ class Changes:
         Events.
     cursor
         The next read's start.
+    forgotten
+        Users that were forgotten.
     """
 
     items: Sequence[StoredItem]
     availability: Sequence[tuple[str, bool]]
     events: Sequence[Event]
     cursor: Cursor
+    forgotten: Sequence[Tombstone] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.availability or self.events)
+        return bool(self.items or self.availability or self.events or self.forgotten)
