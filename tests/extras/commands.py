@@ -17,7 +17,7 @@ import urllib.request
 NAMES = (
     "run", "download", "prepare", "hold-out", "train", "evaluate", "ablate", "tune", "report",
     "index", "recommend", "info", "serve", "key", "events", "forget", "backup",
-    "restore", "demo", "bench", "bench index",
+    "restore", "retrain", "rollback", "demo", "bench", "bench index",
 )  # fmt: skip
 HELP = tuple(f"{name} --help".lstrip() for name in ("", *NAMES))
 

@@ -1,6 +1,7 @@
 """Training data from a running service: its log, events and items as input of the next training."""
 
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +53,7 @@ def write_source(
     dict
         How many interactions and items there are, and how many of each are new.
     """
-    changes = _everything(store)
+    changes = everything(store)
     new = [event for event in changes.events if event.kind in kinds]
     old = _without_forgotten(_bundle_log(contents), store.forgotten())
     if contents.histories.timestamps is not None:
@@ -75,14 +76,15 @@ def write_source(
     }
 
 
-def _everything(store: StateStore) -> Changes:
+def everything(store: StateStore) -> Changes:
+    """All that a database holds, in one."""
     changes = store.changes(Cursor())
     events = list(changes.events)
     cursor = changes.cursor
     while more := store.changes(cursor):
         events += more.events
         cursor = more.cursor
-    return Changes(changes.items, changes.availability, events, cursor)
+    return replace(changes, events=events, cursor=cursor)
 
 
 def _bundle_log(contents: BundleContents) -> pl.DataFrame:
