@@ -44,7 +44,7 @@ def bundle(blocks: Any, small_variants: Any, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-@pytest.mark.parametrize("command", ["serve", "key", "events"])
+@pytest.mark.parametrize("command", ["serve", "key", "events", "forget", "backup", "restore"])
 def test_help_has_an_example(cli: Any, command: str) -> None:
     status, out, _ = cli(command, "--help")
     assert status == 0

@@ -16,7 +16,8 @@ import urllib.request
 
 NAMES = (
     "run", "download", "prepare", "hold-out", "train", "evaluate", "ablate", "tune", "report",
-    "index", "recommend", "info", "serve", "key", "events", "demo", "bench", "bench index",
+    "index", "recommend", "info", "serve", "key", "events", "forget", "backup",
+    "restore", "retrain", "rollback", "demo", "bench", "bench index",
 )  # fmt: skip
 HELP = tuple(f"{name} --help".lstrip() for name in ("", *NAMES))
 
@@ -38,6 +39,9 @@ COMMANDS = {
         "recommend --bundle {bundle} --text dragon -k 3",
         "key shop --scope write --keys {out}/keys",
         "events --bundle {bundle} --state sqlite:///{out}/state.sqlite3 --out {out}/joined",
+        "forget u01 --state sqlite:///{out}/state.sqlite3",
+        "backup --state sqlite:///{out}/state.sqlite3 --out {out}/copy.sqlite3",
+        "restore {out}/copy.sqlite3 --state sqlite:///{out}/state.sqlite3",
         "serve --bundle {bundle} --port 0 --state sqlite:///{out}/state.sqlite3",
         "serve --bundle {bundle} --port 0 --state sqlite:///{out}/state.sqlite3 --processes 2",
     ),

@@ -15,8 +15,10 @@ from twotower.cli.demo import demo
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.recommend import info, recommend, with_history_options
 from twotower.cli.report import report
+from twotower.cli.retrain import retrain, rollback
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
+from twotower.cli.state import backup, forget, restore
 from twotower.cli.tune import tune
 from twotower.errors import InputError, TwoTowerError
 
@@ -80,7 +82,8 @@ def _app() -> typer.Typer:
     app.callback(invoke_without_command=True)(version)
     for command in (
         run, download, generate, inspect, prepare, hold_out, train, evaluate, ablate, tune, report,
-        index, recommend, info, serve, key, events, demo,
+        index, recommend, info, serve, key, events, forget, backup, restore, retrain, rollback,
+        demo,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(bench, name="bench")

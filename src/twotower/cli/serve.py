@@ -40,7 +40,7 @@ def serve(
 
     Example: `twotower serve --bundle bundle --keys keys`
     """
-    settings = _settings(
+    settings = settings_of(
         bundle=bundle, host=host, port=port, state_url=state, keys_file=keys, rerank=rerank,
         processes=processes,
     )  # fmt: skip
@@ -83,6 +83,14 @@ def events(
         list[str] | None,
         typer.Option("--kind", help="view, cart, buy, rating; repeatable. Default: buy, rating."),
     ] = None,
+    keep_days: Annotated[
+        float | None,
+        typer.Option("--keep-days", min=0, help="Leave out interactions that are older."),
+    ] = None,
+    anonymise_after_days: Annotated[
+        float | None,
+        typer.Option("--anonymise-after-days", min=0, help="Random user ids for older ones."),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Join the interactions of the bundle and the recorded events, for the next training.
@@ -99,9 +107,19 @@ def events(
     if unknown:
         raise InputError(f"unknown kind {min(unknown)!r}", f"pass some of {', '.join(all_kinds)}")
     contents = load_bundle(bundle).contents
-    store = StateStore(_settings(bundle=bundle, state_url=state).database)
+    settings = settings_of(
+        bundle=bundle,
+        state_url=state,
+        events_keep_days=keep_days,
+        anonymise_after_days=anonymise_after_days,
+    )
+    store = StateStore(settings.database)
     try:
-        counts = write_source(contents, store, out, chosen)
+        counts = write_source(
+            contents, store, out, chosen,
+            keep_days=settings.events_keep_days,
+            anonymise_after_days=settings.anonymise_after_days,
+        )  # fmt: skip
     finally:
         store.close()
     console.print(
@@ -112,7 +130,8 @@ def events(
     write_json(json_file, counts)
 
 
-def _settings(**given: Any) -> "ServeSettings":
+def settings_of(**given: Any) -> "ServeSettings":
+    """Settings of the service: those given, the others from the environment."""
     try:
         from twotower.service.settings import ServeSettings
     except ModuleNotFoundError as error:

@@ -154,6 +154,14 @@ class Client:
         ]
         return outcomes
 
+    def forget_user(self, user_id: str) -> dict[str, Any]:
+        """Forget a user, everywhere; ``unconfirmed`` processes have not said so yet."""
+        return self._call("DELETE", f"users/{_part(user_id)}")
+
+    def export_user(self, user_id: str) -> dict[str, Any]:
+        """All that is kept of a user."""
+        return self._call("GET", f"users/{_part(user_id)}/export")
+
     def model(self) -> dict[str, Any]:
         """What is served."""
         return self._call("GET", "model")

@@ -1,7 +1,8 @@
 """Events of users since the bundle was made, in memory, newest last."""
 
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import intern
 from typing import Self
 
@@ -35,6 +36,7 @@ class PastEvents:
         self._most_of_all = most_of_all
         self._count = 0
         self._by_user: OrderedDict[str, tuple[Past, ...]] = OrderedDict()
+        self._changing = threading.Lock()  # readers need none: an entry is replaced whole
 
     def __len__(self) -> int:
         return self._count
@@ -57,15 +59,36 @@ class PastEvents:
             if not self._bundled(event.user_id, past):
                 # Taken out and put in again: the users stand in the order of their newest events.
                 grouped.setdefault(event.user_id, grouped.pop(event.user_id, [])).append(past)
-        for user_id, new in grouped.items():
+        with self._changing:
+            for user_id, new in grouped.items():
+                before = self.of(user_id)
+                known = tuple(sorted([*before, *new], key=lambda past: past.time)[-self._most :])
+                self._by_user[user_id] = known
+                self._by_user.move_to_end(user_id)
+                self._count += len(known) - len(before)
+            while self._count > self._most_of_all:
+                _, forgotten = self._by_user.popitem(last=False)
+                self._count -= len(forgotten)
+
+    def forget(self, user_id: str, until: int) -> None:
+        """Drop the events of a user up to a moment, in milliseconds since 1970-01-01 UTC."""
+        with self._changing:
             before = self.of(user_id)
-            known = tuple(sorted([*before, *new], key=lambda past: past.time)[-self._most :])
-            self._by_user[user_id] = known
-            self._by_user.move_to_end(user_id)
-            self._count += len(known) - len(before)
-        while self._count > self._most_of_all:
-            _, forgotten = self._by_user.popitem(last=False)
-            self._count -= len(forgotten)
+            known = tuple(past for past in before if past.time > until)
+            if len(known) == len(before):
+                return
+            if known:
+                self._by_user[user_id] = known
+            else:
+                del self._by_user[user_id]
+            self._count -= len(before) - len(known)
+
+    def forget_all(self, until: Callable[[str], int | None]) -> None:
+        """Drop the events of every user up to the moment that ``until`` gives, if any."""
+        for user_id in list(self._by_user):
+            moment = until(user_id)
+            if moment is not None:
+                self.forget(user_id, moment)
 
     def _shared(self, item_id: str) -> str:
         """The catalogue's own text of an id, so that a million events do not each hold one."""

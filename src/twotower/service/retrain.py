@@ -1,5 +1,7 @@
 """Training data from a running service: its log, events and items as input of the next training."""
 
+import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +11,14 @@ from twotower.bundle.contents import BundleContents
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
 from twotower.inference.item_encoder import catalogue_rows
-from twotower.service.state import Changes, Cursor, Event, EventKind, StateStore
+from twotower.service.state import Changes, Cursor, Event, EventKind, Forgotten, StateStore
+from twotower.service.state.personal import now_ms
 
 INTERACTIONS: Final = "interactions.parquet"
 ITEMS: Final = "items.parquet"
 LEARNED: Final[tuple[EventKind, ...]] = ("buy", "rating")
 """Kinds of events that are taken for interactions by default: no views and no carts."""
+_DAY_MS: Final = 86_400_000
 
 
 def write_source(
@@ -22,8 +26,13 @@ def write_source(
     store: StateStore,
     out: Path,
     kinds: tuple[EventKind, ...] = LEARNED,
+    *,
+    keep_days: float | None = None,
+    anonymise_after_days: float | None = None,
 ) -> dict[str, int]:
     """Write the bundle's log and the database's events as one log, and all items as a catalogue.
+
+    What forgotten users did until then is left out, of the bundle's log too.
 
     Parameters
     ----------
@@ -35,15 +44,20 @@ def write_source(
         Folder for ``interactions.parquet`` and ``items.parquet``.
     kinds
         Kinds of events to take.
+    keep_days, anonymise_after_days
+        The age limits of the service's settings, for the bundle's log: older interactions are
+        left out, and the users of older ones get random ids. A log without times has no ages.
 
     Returns
     -------
     dict
         How many interactions and items there are, and how many of each are new.
     """
-    changes = _everything(store)
+    changes = everything(store)
     new = [event for event in changes.events if event.kind in kinds]
-    old = _bundle_log(contents)
+    old = _without_forgotten(_bundle_log(contents), store.forgotten())
+    if contents.histories.timestamps is not None:
+        old = _limited_in_age(old, keep_days, anonymise_after_days)
     log = pl.concat([old, _event_log(new, old.columns)], how="diagonal").unique(
         [columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP], maintain_order=True
     )
@@ -62,14 +76,15 @@ def write_source(
     }
 
 
-def _everything(store: StateStore) -> Changes:
+def everything(store: StateStore) -> Changes:
+    """All that a database holds, in one."""
     changes = store.changes(Cursor())
     events = list(changes.events)
     cursor = changes.cursor
     while more := store.changes(cursor):
         events += more.events
         cursor = more.cursor
-    return Changes(changes.items, changes.availability, events, cursor)
+    return replace(changes, events=events, cursor=cursor)
 
 
 def _bundle_log(contents: BundleContents) -> pl.DataFrame:
@@ -86,6 +101,37 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
         times = pl.int_range(len(log.items), eager=True).to_numpy() - starts
     frame[columns.TIMESTAMP] = pl.Series(times).cast(pl.Int64)
     return pl.DataFrame(frame)
+
+
+def _without_forgotten(log: pl.DataFrame, forgotten: Forgotten) -> pl.DataFrame:
+    """The log without what users did until they were forgotten."""
+    if not forgotten:
+        return log
+    users = log[columns.USER_ID].unique()
+    until = pl.DataFrame(
+        {columns.USER_ID: users, "until": [forgotten.since(user) for user in users]},
+        schema_overrides={"until": pl.Int64},
+    )
+    kept = log.join(until, on=columns.USER_ID, how="left", maintain_order="left")
+    own = pl.col("until")
+    return kept.filter(own.is_null() | (pl.col(columns.TIMESTAMP) > own)).drop("until")
+
+
+def _limited_in_age(
+    log: pl.DataFrame, keep_days: float | None, anonymise_after_days: float | None
+) -> pl.DataFrame:
+    time, now = pl.col(columns.TIMESTAMP), now_ms()
+    if keep_days is not None:
+        log = log.filter(time >= now - keep_days * _DAY_MS)
+    if anonymise_after_days is not None:
+        is_old = time < now - anonymise_after_days * _DAY_MS
+        users = log.filter(is_old)[columns.USER_ID].unique()
+        names = {user: f"anonymous-{secrets.token_hex(16)}" for user in users}
+        user = pl.col(columns.USER_ID)
+        log = log.with_columns(
+            pl.when(is_old).then(user.replace(names)).otherwise(user).alias(columns.USER_ID)
+        )
+    return log
 
 
 def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,8 @@
 """The service without HTTP: one bundle, its database, and what answers requests."""
 
 import logging
+import math
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +23,8 @@ from twotower.service.state import (
     Changes,
     Cursor,
     Event,
+    Forgetting,
+    Forgotten,
     ItemFields,
     StateConflictError,
     StateReplacedError,
@@ -28,6 +32,7 @@ from twotower.service.state import (
     StateUnavailableError,
     StoredItem,
 )
+from twotower.service.state.personal import HEARTBEAT_S, now_ms
 from twotower.service.trim_memory import trim_memory
 
 logger = logging.getLogger(__name__)
@@ -36,6 +41,8 @@ _AT_ONCE: Final = 500  # items, and events, that are read from the database
 _RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
 SYNC_S: Final = 0.2
 """So long a request waits for a look into the database at what other processes wrote."""
+
+_DAY_MS: Final = 86_400_000
 
 State: TypeAlias = Literal["up", "stale", "down"]
 
@@ -85,8 +92,13 @@ class Service:
         self._reloading = threading.Lock()  # held for a call of `reload`
         self._loading = threading.Lock()  # held while a bundle, or the whole database, is read
         self._extending = threading.Lock()
+        self._name = secrets.token_hex(16)  # among the followers of the database
+        self._confirmed: tuple[int, float] | None = None  # up to which tombstone, and when
+        self._erased = 0  # up to which tombstone memory was searched
+        self._maintained = -math.inf
         try:
             self._served, self.current = self._first()
+            self.confirm()  # before anything is answered
         except Exception:
             self.store.close()
             raise
@@ -184,6 +196,96 @@ class Service:
         self._wrote()
         return recorded
 
+    def forget(self, user_ids: Sequence[str]) -> tuple[Forgetting, int]:
+        """Forget users: in the database, and in every answer that begins later, everywhere.
+
+        It waits until every process over the database has confirmed that, for as long as a call
+        of the database may take.
+
+        Returns
+        -------
+        outcome, unconfirmed
+            What was done, and how many processes did not confirm it in time: they do when they
+            next reach the database.
+        """
+        deadline = time.monotonic() + self.settings.state_timeout_s
+        with self._noting_writes():
+            outcome = self.store.forget(user_ids)
+        self.current.forgotten.add(outcome.tombstones)
+        self._wrote()
+        for user_id in user_ids:
+            self.current.erase(user_id)
+        logger.info(
+            "users were forgotten", extra={"fields": {"users": len(user_ids), "rows": outcome.rows}}
+        )
+        self.confirm()
+        left = max(0.0, deadline - time.monotonic())
+        return outcome, self.store.wait_for_followers(outcome.revision, left)
+
+    def export(self, user_id: str) -> dict[str, Any]:
+        """All that is kept of a user: rows of the database by table, and the bundle's history."""
+        self.catch_up()
+        rows = self.store.personal_data(user_id)
+        snapshot = self.current
+        snapshot.past_of(user_id)  # obeys a tombstone
+        version = snapshot.manifest.model_version
+        history = snapshot.bundled_history(user_id)
+        return {
+            "user_id": user_id,
+            **rows,
+            "bundle": {"model_version": version, "history": history},
+        }
+
+    def confirm(self) -> None:
+        """Tell the database that this process is there, and up to which tombstone it obeys."""
+        revision, now = self.current.cursor.forgotten, time.monotonic()
+        if self._confirmed is None or self._confirmed[0] != revision or (
+            now - self._confirmed[1] > HEARTBEAT_S
+        ):  # fmt: skip
+            self.store.confirm(self._name, revision)
+            self._confirmed = revision, now
+
+    def maintain(self) -> None:
+        """What is to be done now and then: see `confirm`, and the age limits of the settings.
+
+        Raises
+        ------
+        StateUnavailableError
+            Where the database does not answer.
+        """
+        self.confirm()
+        snapshot = self.current
+        if self._erased != snapshot.cursor.forgotten:
+            snapshot.erase_all(Throttle(_RELOAD_SHARE))
+            self._erased = snapshot.cursor.forgotten
+        settings = self.settings
+        if time.monotonic() - self._maintained < settings.maintain_every_s:
+            return
+        self._maintained = time.monotonic()
+        self._drop_old_events()
+        if self.store.claim_maintenance(settings.maintain_every_s / 2):
+            self._maintain_database()
+
+    def _drop_old_events(self) -> None:
+        """Drop events from memory that the settings give no more time."""
+        limits = (self.settings.events_keep_days, self.settings.anonymise_after_days)
+        days = [limit for limit in limits if limit is not None]
+        if days:
+            cutoff = now_ms() - int(min(days) * _DAY_MS)
+            self.current.past.forget_all(lambda _: cutoff)
+
+    def _maintain_database(self) -> None:
+        settings, now = self.settings, now_ms()
+        done = {"encodings_deleted": self.store.compact()}
+        if settings.events_keep_days is not None:
+            before = now - int(settings.events_keep_days * _DAY_MS)
+            done["events_deleted"] = self.store.delete_events(before)
+        if settings.anonymise_after_days is not None:
+            before = now - int(settings.anonymise_after_days * _DAY_MS)
+            done["events_anonymised"] = self.store.anonymise_events(before)
+        self.store.scrub()
+        logger.info("the database was maintained", extra={"fields": done})
+
     def catch_up(self) -> None:
         """Take over what this or another process wrote to the database.
 
@@ -252,6 +354,9 @@ class Service:
 
     def close(self) -> None:
         """Close the database's connections."""
+        if self._confirmed is not None:
+            with suppress(StateUnavailableError):
+                self.store.leave(self._name)
         self.store.close()
 
     def _put(self, item: StoredItem) -> None:
@@ -413,8 +518,12 @@ class Service:
             with self._loading:
                 pause = Throttle(_RELOAD_SHARE)
                 self.store.reopen()
+                before, forgotten = self.current.forgotten, Forgotten(self.store.forget_key)
+                if before.key == forgotten.key:  # an older back-up of the same database
+                    self.store.forget_again(before.tombstones())
                 start = self.store.start(self.settings.events_in_memory)
-                self._swap_in(replace(self.current.without_changes(pause), cursor=start), pause)
+                anew = replace(self.current.without_changes(pause), forgotten=forgotten)
+                self._swap_in(replace(anew, cursor=start), pause)
         except StateUnavailableError as error:  # tried again with the next look or write
             logger.error("the replaced state database cannot be read: %s", error)
         except Exception as error:
@@ -428,13 +537,20 @@ class Service:
     def _load(self, folder: Path, pause: Pause = no_pause) -> Snapshot:
         settings = self.settings
         snapshot = Snapshot.of_bundle(
-            folder, settings.threads, settings.max_history, settings.events_in_memory, pause
+            folder,
+            settings.threads,
+            settings.max_history,
+            settings.events_in_memory,
+            Forgotten(self.store.forget_key),
+            pause,
         )
         start = self.store.start(settings.events_in_memory)
         snapshot = self._caught_up(replace(snapshot, cursor=start), pause)
         if snapshot.pipeline.lags(settings.extend_share):
             whole = snapshot.pipeline.whole_index()
             snapshot = replace(snapshot, pipeline=snapshot.pipeline.with_index(whole))
+        if snapshot.forgotten:
+            snapshot.erase_all(pause)
         return snapshot
 
     def _caught_up(self, snapshot: Snapshot, pause: Pause) -> Snapshot:

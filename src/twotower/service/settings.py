@@ -78,6 +78,12 @@ class ServeSettings(BaseSettings):
     """The index takes in what was added when that is more than this share of the items."""
     events_in_memory: int = Field(1_000_000, ge=0)
     """Newest events of the database that are kept in memory."""
+    events_keep_days: float | None = Field(None, gt=0)
+    """Events that are older are deleted; None keeps them."""
+    anonymise_after_days: float | None = Field(None, gt=0)
+    """The ids of users, in events that are older, are replaced by random ones; None keeps them."""
+    maintain_every_s: float = Field(3600.0, gt=0)
+    """Seconds between looks for old events and for what nothing needs any more."""
     log_requests: bool = True
     """Whether every request is logged."""
 

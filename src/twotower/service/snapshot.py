@@ -15,9 +15,11 @@ from twotower.errors import InputError
 from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions, ItemTable, price_of
 from twotower.inference.pipeline import Pipeline
+from twotower.inference.requests import Past
 from twotower.inference.smoke import check_answers
 from twotower.service.past_events import PastEvents
-from twotower.service.state import Changes, Cursor, ItemFields, StoredItem
+from twotower.service.served_users import ServedUsers
+from twotower.service.state import Changes, Cursor, Forgotten, ItemFields, StoredItem
 from twotower.types import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What answers requests at one moment. A value, but for `past`, which grows.
+    """What answers requests at one moment. A value, but for what users did, and who is forgotten.
 
     Attributes
     ----------
@@ -37,6 +39,10 @@ class Snapshot:
         What users did.
     cursor
         How much of the database is in it.
+    users
+        The bundle's, without those who were found to be forgotten.
+    forgotten
+        By tombstones, which do not hold ids: a user is recognised when a request names them.
     attributes
         Declared columns of users by id, as the database holds them.
     """
@@ -45,6 +51,8 @@ class Snapshot:
     manifest: Manifest
     past: PastEvents
     cursor: Cursor
+    users: ServedUsers
+    forgotten: Forgotten
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -54,6 +62,7 @@ class Snapshot:
         threads: int,
         events_of_user: int,
         events: int,
+        forgotten: Forgotten,
         pause: Pause = no_pause,
     ) -> Self:
         """Load a bundle, verify it, and try it.
@@ -62,6 +71,8 @@ class Snapshot:
         ----------
         events_of_user, events
             How many are kept of one user, and of all: see `PastEvents`.
+        forgotten
+            To which the database's tombstones are added; empty.
         pause
             Called every few milliseconds of the work.
 
@@ -71,11 +82,12 @@ class Snapshot:
             Where it is broken, or does not answer as it should.
         """
         bundle = load_bundle(folder, pause)
-        pipeline = Pipeline(bundle.contents, threads, room=True)
+        users = ServedUsers.of(bundle.contents.users)
+        pipeline = Pipeline(replace(bundle.contents, users=users), threads, room=True)
         pipeline.warm(pause)
         check_answers(pipeline)
         past = PastEvents(pipeline.contents, events_of_user, events)
-        return cls(pipeline, bundle.manifest, past, Cursor())
+        return cls(pipeline, bundle.manifest, past, Cursor(), users, forgotten)
 
     def without_changes(self, pause: Pause = no_pause) -> Self:
         """The bundle alone, to which the changes of another database can be applied."""
@@ -104,7 +116,13 @@ class Snapshot:
             if encoder is not None:
                 table = _with_added(table, encoder, added, self.manifest.model_version)
             pipeline = pipeline.with_items(table)
+        self.forgotten.add(changes.forgotten)
         self.past.add(changes.events)
+        if changes.forgotten:  # rows that are there now were written later
+            new = Forgotten(self.forgotten.key)
+            new.add(changes.forgotten)
+            for user_id in [user for user in self.attributes if new.since(user) is not None]:
+                del self.attributes[user_id]
         self.attributes.update(changes.users)
         return replace(self, pipeline=pipeline, cursor=changes.cursor)
 
@@ -112,6 +130,54 @@ class Snapshot:
         """What the database holds of a user, as the bundle's schema declares it, or None."""
         stored = None if user_id is None else self.attributes.get(user_id)
         return None if stored is None else self.pipeline.known_attributes(stored)
+    def past_of(self, user_id: str) -> Sequence[Past]:
+        """What a user did since the bundle was made; who is found to be forgotten is forgotten."""
+        if self.forgotten:
+            self.erase(user_id)
+        return self.past.of(user_id)
+
+    def erase(self, user_id: str) -> None:
+        """Forget what a tombstone covers of a user, in memory. Later events stay."""
+        until = self.forgotten.since(user_id)
+        if until is None:
+            return
+        self.past.forget(user_id, until)
+        row = self.users.find(user_id)
+        if row is not None and not self._began_after(row, until):
+            self.users.forget(user_id)
+
+    def erase_all(self, pause: Pause = no_pause) -> None:
+        """Forget all whom tombstones cover, before requests name them."""
+        self.past.forget_all(self.forgotten.since)
+        for place, user_id in enumerate(self.users.known()):
+            if self.forgotten.since(user_id) is not None:
+                self.erase(user_id)
+            if place % 1000 == 0:
+                pause()
+
+    def bundled_history(self, user_id: str) -> list[dict[str, object]]:
+        """What the bundle holds of a user: item, rating and time of each interaction."""
+        row = self.users.find(user_id)
+        if row is None:
+            return []
+        log, items = self.pipeline.contents.histories, self.pipeline.contents.items
+        places = range(int(log.indptr[row]), int(log.indptr[row + 1]))
+        return [
+            {
+                "item_id": items.ids[int(log.items[place])],
+                "rating": None if log.ratings is None else float(log.ratings[place]),
+                "timestamp": None if log.timestamps is None else int(log.timestamps[place]),
+            }
+            for place in places
+        ]
+
+    def _began_after(self, row: int, moment: int) -> bool:
+        """Whether all that the bundle knows of a user happened after a moment."""
+        log = self.pipeline.contents.histories
+        own = slice(int(log.indptr[row]), int(log.indptr[row + 1]))
+        if log.timestamps is None or own.start == own.stop:
+            return False
+        return bool(log.timestamps[own].min() > moment)
 
 
 def described(items: Sequence[StoredItem]) -> Descriptions:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from twotower import __version__
 from twotower.errors import TwoTowerError
-from twotower.service.api import items, operations, recommend
+from twotower.service.api import items, operations, recommend, users
 from twotower.service.api.auth import KeysFile
 from twotower.service.api.connections import CONNECTION_LIMITS, ConnectionLimits
 from twotower.service.api.context import Context
@@ -67,7 +67,7 @@ def create_app(
     )
     app.state.context = shared
     app.state.keys = keys
-    for routes in (recommend, items, operations):
+    for routes in (recommend, items, users, operations):
         app.router.routes += routes.router.routes  # as `include_router`, which looks twice for each
     for kind, handler in (
         (RequestValidationError, on_validation_error),
@@ -126,7 +126,18 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
         if service.state == "down":
             with contextlib.suppress(StateUnavailableError):
                 await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
+        else:
+            await _maintain(service)
         shared.metrics.note(service)  # whichever process is asked for the metrics
+
+
+async def _maintain(service: Service) -> None:
+    try:
+        await anyio.to_thread.run_sync(service.maintain, abandon_on_cancel=True)
+    except StateUnavailableError as error:
+        logger.warning("maintenance waits for the database: %s", error)
+    except Exception as error:
+        logger.error("maintenance failed", exc_info=error)
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -151,7 +151,7 @@ def _of_body(settings: ServeSettings, body: RecommendRequest | BatchRequest) -> 
 
 
 def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
-    past = () if query.user_id is None else snapshot.past.of(query.user_id)
+    past = () if query.user_id is None else snapshot.past_of(query.user_id)
     if query.attributes is None:
         attributes = snapshot.attributes_of(query.user_id)
     else:

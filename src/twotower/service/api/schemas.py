@@ -242,6 +242,34 @@ class EventsAnswer(BaseModel):
     events: list[EventOutcome]
 
 
+class ForgottenAnswer(BaseModel):
+    """That a user was forgotten."""
+
+    rows_deleted: int
+    """Events and attributes that the database held."""
+    unconfirmed: int
+    """Processes that have not confirmed it yet: 0 where no answer uses any of it any more. The
+    others obey as soon as they reach the database."""
+
+
+class BundledHistory(BaseModel):
+    """What the bundle in service holds of a user."""
+
+    model_version: str
+    history: list[dict[str, Any]]
+    """Item, rating and time of each interaction, oldest first; null where the log had none."""
+
+
+class PersonalData(BaseModel):
+    """All that is kept of a user: the rows of each table, and the bundle's history."""
+
+    model_config = ConfigDict(extra="allow")
+
+    user_id: str
+    events: list[dict[str, Any]]
+    bundle: BundledHistory
+
+
 class ReloadRequest(Config):
     """Which bundle to serve."""
 

@@ -5,6 +5,7 @@ from twotower.service.state.errors import (
     StateReplacedError,
     StateUnavailableError,
 )
+from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
 from twotower.service.state.records import (
     BundleInService,
     Changes,
@@ -22,10 +23,13 @@ __all__ = [
     "Cursor",
     "Event",
     "EventKind",
+    "Forgetting",
+    "Forgotten",
     "ItemFields",
     "StateConflictError",
     "StateReplacedError",
     "StateStore",
     "StateUnavailableError",
     "StoredItem",
+    "Tombstone",
 ]

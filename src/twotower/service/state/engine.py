@@ -90,4 +90,6 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     # FULL: what was committed also survives a power cut, not only the end of the process.
     cursor.execute("PRAGMA synchronous = FULL")
+    # What is deleted is overwritten: a forgotten user's rows are not left in free pages.
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()

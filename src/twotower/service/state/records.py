@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, StringConstraints
 
 from twotower.config import Config
+from twotower.service.state.forgotten import Tombstone
 
 Id: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -115,6 +116,7 @@ class Cursor:
     availability: int = 0
     events: int = 0
     users: int = 0
+    forgotten: int = 0
 
     def is_ahead_of(self, other: "Cursor") -> bool:
         """Whether it has read more of any table than the other one."""
@@ -123,6 +125,7 @@ class Cursor:
             or self.availability > other.availability
             or self.events > other.events
             or self.users > other.users
+            or self.forgotten > other.forgotten
         )
 
     def after(self, row: "Cursor") -> "Cursor | None":
@@ -132,6 +135,7 @@ class Cursor:
             row.availability or self.availability,
             row.events or self.events,
             row.users or self.users,
+            self.forgotten,
         )
         steps = (
             found.items - self.items,
@@ -158,6 +162,8 @@ class Changes:
         The next read's start.
     users
         User id and declared columns of that user.
+    forgotten
+        Users that were forgotten.
     """
 
     items: Sequence[StoredItem]
@@ -165,6 +171,7 @@ class Changes:
     events: Sequence[Event]
     cursor: Cursor
     users: Sequence[tuple[str, dict[str, Any]]] = ()
+    forgotten: Sequence[Tombstone] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.availability or self.events or self.users)
+        return any((self.items, self.availability, self.events, self.users, self.forgotten))

@@ -1,9 +1,9 @@
 """The state store: every write is on disk before its method returns."""
 
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
-from twotower.service.state import tables
+from twotower.service.state import personal, tables
 from twotower.service.state.deadline import within
 from twotower.service.state.engine import WAIT_S, WRITING, open_engine
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
+from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
 from twotower.service.state.records import (
     BundleInService,
     Changes,
@@ -54,14 +55,22 @@ _ITEMS: Final = (
     .limit(sa.bindparam("most"))
 )
 _AVAILABILITY: Final = _after(tables.availability, "revision")
+_FORGOTTEN: Final = _after(tables.forgotten, "revision")
 _EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
 _USERS: Final = _after(tables.users, "revision").limit(sa.bindparam("most"))
 _BUNDLE: Final = sa.select(tables.bundles.c.name, tables.bundles.c.revision).where(
     tables.bundles.c.configured == sa.bindparam("configured")
 )
 _EPOCH: Final = sa.select(tables.about.c.epoch)
+_SAME_EPOCH: Final = sa.select(
+    tables.about.c.epoch,
+    sa.exists(sa.select(tables.forgotten.c.digest)).label("forgets"),
+)
+"""Which database it is, and whether it has tombstones."""
 _NEWEST: Final = sa.select(
     tables.about.c.epoch,
+    tables.about.c.newest_deleted_event,
+    tables.about.c.newest_deleted_user,
     *(
         sa.select(sa.func.coalesce(sa.func.max(number), 0))
         .scalar_subquery()
@@ -72,10 +81,13 @@ _NEWEST: Final = sa.select(
             tables.events.c.seq,
             tables.bundles.c.revision,
             tables.users.c.revision,
+            tables.forgotten.c.revision,
         )
     ),
 )
 """Which database it is, and the newest number of each table."""
+_FOLLOWED_EVERY_S: Final = 0.05
+"""Between looks whether all processes obey a forgetting."""
 _NOT_WRITTEN: Final = "nothing was written"
 _UNKNOWN: Final = (
     "whether it was written is not known: send it again, what is sent twice counts once"
@@ -110,6 +122,8 @@ class StateStore:
     ----------
     file_watch, server_watch
         Whether anything was committed, cheaply: of a SQLite file the one, of PostgreSQL the other.
+    forget_key
+        What the ids of forgotten users are hashed with.
     """
 
     file_watch: FileWatch | None = None
@@ -121,6 +135,7 @@ class StateStore:
         self._wait_s = wait_s
         self._file: DatabaseFile | None = None
         self._epoch: str | None = None
+        self.forget_key = b""
         try:
             self._open()
         except TwoTowerError:
@@ -178,13 +193,16 @@ class StateStore:
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> int:
         """Record the declared columns of a user, in place of earlier ones. The row's revision."""
         with self._writing() as connection:
-            revision = self._next(connection, tables.users.c.revision)
+            deleted = connection.scalar(sa.select(tables.about.c.newest_deleted_user))
+            revision = max(self._next(connection, tables.users.c.revision), 1 + (deleted or 0))
             row = {"user_id": user_id, "attributes": dict(attributes), "revision": revision}
             connection.execute(_upsert(connection.dialect.name, tables.users), row)
         return revision
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
-        """Record events, all or none. False for each that was recorded before.
+        """Record events, all or none.
+
+        False for each that was recorded before, or is of a user who was forgotten since.
 
         Raises
         ------
@@ -193,8 +211,13 @@ class StateStore:
         """
         recorded = []
         with self._writing() as connection:
-            self._check_epoch(connection.scalar(_EPOCH))
+            row = connection.execute(_SAME_EPOCH).one()
+            self._check_epoch(row.epoch)
+            known = self._forgotten_of(connection, events) if row.forgets else None
             for one in events:
+                if known is not None and one.occurred_at <= (known.since(one.user_id) or -1):
+                    recorded.append(False)
+                    continue
                 statement = _insert_once(connection.dialect.name)
                 new = connection.execute(statement, _event_row(one)).first() is not None
                 if not new and self._event(connection, one.event_id) != one:
@@ -217,10 +240,17 @@ class StateStore:
         available: Sequence[Any] = ()
         log: Sequence[Any] = ()
         users: Sequence[Any] = ()
+        gone: Sequence[Any] = ()
         with self._reading() as connection:
             newest = connection.execute(_NEWEST).one()
             self._check_epoch(newest.epoch)
-            there = Cursor(newest.items, newest.availability, newest.events, newest.users)
+            there = Cursor(
+                newest.items,
+                newest.availability,
+                max(newest.events, newest.newest_deleted_event or 0),
+                max(newest.users, newest.newest_deleted_user or 0),
+                newest.forgotten_users,
+            )
             if since.is_ahead_of(there):
                 raise StateReplacedError(
                     "the state database holds less than was read from it: a back-up was restored"
@@ -233,6 +263,8 @@ class StateStore:
                 log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
             if there.users > since.users:
                 users = connection.execute(_USERS, {"since": since.users, "most": events}).all()
+            if there.forgotten > since.forgotten:
+                gone = connection.execute(_FORGOTTEN, {"since": since.forgotten}).all()
         return Changes(
             [_item(row) for row in rows],
             [(row.item_id, row.available) for row in available],
@@ -242,9 +274,124 @@ class StateStore:
                 available[-1].revision if available else since.availability,
                 log[-1].seq if log else since.events,
                 users[-1].revision if users else since.users,
+                gone[-1].revision if gone else since.forgotten,
             ),
             [(row.user_id, row.attributes) for row in users],
+            [Tombstone(row.digest, row.forgotten_at) for row in gone],
         )
+
+    def forget(self, user_ids: Sequence[str]) -> Forgetting:
+        """Delete all rows of users, and remember that, without their ids.
+
+        From SQLite's file they are gone too, with the write-ahead log where no other connection
+        reads at the moment; else `scrub` removes them from it later.
+        """
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            outcome = personal.forget(connection, Forgotten(self.forget_key), user_ids)
+        self.scrub()
+        return outcome
+
+    def forget_again(self, tombstones: Sequence[Tombstone]) -> int:
+        """Obey tombstones of this database that a back-up of it lacks. How many rows went."""
+        with self._writing() as connection:
+            gone = personal.forget_again(connection, Forgotten(self.forget_key), tombstones)
+        self.scrub()
+        return gone
+
+    def forgotten(self) -> Forgotten:
+        """All tombstones."""
+        found = Forgotten(self.forget_key)
+        with self._reading() as connection:
+            found.add(personal.tombstones(connection))
+        return found
+
+    def personal_data(self, user_id: str) -> dict[str, list[dict[str, Any]]]:
+        """All rows of a user, by table, oldest first."""
+        with self._reading() as connection:
+            return personal.rows_of(connection, user_id)
+
+    def confirm(self, follower: str, revision: int) -> None:
+        """Say that a process is there, and obeys all tombstones up to a revision."""
+        row = {"name": follower, "forgotten": revision, "seen_at": personal.now_ms()}
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            connection.execute(_upsert(connection.dialect.name, tables.followers), row)
+
+    def leave(self, follower: str) -> None:
+        """Say that a process has ended."""
+        with self._writing() as connection:
+            named = tables.followers.c.name == follower
+            connection.execute(tables.followers.delete().where(named))
+
+    def wait_for_followers(self, revision: int, seconds: float) -> int:
+        """Wait until every process that serves obeys the tombstones up to a revision.
+
+        How many do not after so many seconds.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            with self._reading() as connection:
+                behind = personal.unconfirmed(connection, revision)
+            if not behind or time.monotonic() > end:
+                return behind
+            time.sleep(_FOLLOWED_EVERY_S)
+
+    def claim_maintenance(self, every_s: float) -> bool:
+        """Whether it is this caller's turn: nobody else's was in the last ``every_s`` seconds."""
+        now = personal.now_ms()
+        due = tables.about.update().values(maintained_at=now)
+        last = sa.func.coalesce(tables.about.c.maintained_at, 0)
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            return connection.execute(due.where(last <= now - 1000 * every_s)).rowcount > 0
+
+    def delete_events(self, before: int) -> int:
+        """Delete all events that are older than a moment, in portions. How many went."""
+        return self._in_portions(personal.delete_events, before)
+
+    def anonymise_events(self, before: int) -> int:
+        """Replace the ids of users, and of events, that are older than a moment. How many did.
+
+        The events of one user that are replaced by one call keep one random id together.
+        """
+        names = personal.Pseudonyms()
+        return self._in_portions(partial(personal.anonymise_events, names), before)
+
+    def compact(self) -> int:
+        """Delete encodings of items that were written since, or deleted. How many went."""
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            return personal.delete_old_encodings(connection)
+
+    def scrub(self) -> bool:
+        """Take what was deleted out of SQLite's write-ahead log; True where that was possible."""
+        if self._file is None:
+            return not self.is_local
+        with translated():
+            connection = self.engine.raw_connection()
+            try:
+                row = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.close()
+        return not row[0]
+
+    def _in_portions(self, work: Callable[[sa.Connection, int], int], before: int) -> int:
+        done = 0
+        while True:
+            with self._writing() as connection:
+                self._check_epoch(connection.scalar(_EPOCH))
+                count = work(connection, before)
+            if not count:
+                return done
+            done += count
+
+    def _forgotten_of(self, connection: sa.Connection, events: Sequence[Event]) -> Forgotten:
+        """The tombstones of the users of some events."""
+        found = Forgotten(self.forget_key)
+        digests = {found.digest(one.user_id) for one in events}
+        found.add(personal.tombstones(connection, digests))
+        return found
 
     def bundle(self, configured: str) -> BundleInService | None:
         """What services serve that are configured with that folder; None before a reload."""
@@ -286,22 +433,19 @@ class StateStore:
 
     def _open(self) -> None:
         with self._transaction(writing=True) as connection:
-            tables.metadata.create_all(connection)
+            tables.about.create(connection, checkfirst=True)
             found = connection.scalar(sa.select(tables.about.c.schema_version))
             if found is None:
                 connection.execute(tables.about.insert(), {"schema_version": tables.SCHEMA_VERSION})
             if found in (None, tables.SCHEMA_VERSION):
-                tables.add_columns(connection)
-                epoch = connection.scalar(_EPOCH)
-                if epoch is None:
-                    epoch = secrets.token_hex(16)
-                    connection.execute(tables.about.update().values(epoch=epoch))
+                tables.bring_forward(connection)
+                self._epoch, key = personal.drawn(connection)
         if found not in (None, tables.SCHEMA_VERSION):
             raise ArtefactError(
                 f"the state database has schema version {found}, this release reads "
                 f"{tables.SCHEMA_VERSION}; run the release that wrote it, or use another database"
             )
-        self._epoch = epoch
+        self.forget_key = bytes.fromhex(key)
         if self.is_local:
             with self._transaction() as connection:
                 path = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]

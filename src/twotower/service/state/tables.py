@@ -32,6 +32,13 @@ about: Final = Table(
     Column("schema_version", Integer, primary_key=True),
     # Drawn when the tables are made, so that another database in the same place is told apart.
     Column("epoch", String(32)),
+    # Drawn with the tables too, and kept by back-ups: what users' ids are hashed with.
+    Column("forget_key", String(64)),
+    # The newest number that a deleted event, and a deleted user, had: numbers never go back.
+    Column("newest_deleted_event", BigInteger),
+    Column("newest_deleted_user", BigInteger),
+    # When a service last did what `Service.maintain` does, in milliseconds since 1970.
+    Column("maintained_at", BigInteger),
 )
 
 items: Final = Table(
@@ -97,10 +104,22 @@ events: Final = Table(
     Column("kind", String(10), nullable=False),
     Column("rating", Float(53)),
     Column("timestamp", BigInteger, nullable=False),
+    # True where the ids of the user and of the event were replaced by random ones.
+    Column("anonymous", Boolean),
+    Index("events_user", "user_id"),
+    Index("events_age", "anonymous", "timestamp"),
     sqlite_autoincrement=True,
 )
 """The columns are named as `prepare` expects those of a log."""
 
+forgotten: Final = Table(
+    "forgotten_users",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("forgotten_at", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("forgotten_users_revision", "revision", unique=True),
+)
 
 users: Final = Table(
     "users",
@@ -112,16 +131,35 @@ users: Final = Table(
     Index("users_revision", "revision", unique=True),
 )
 
+followers: Final = Table(
+    "followers",
+    metadata,
+    # Drawn by every process of every service when it starts.
+    Column("name", String(32), primary_key=True),
+    # The newest tombstone that it obeys.
+    Column("forgotten", BigInteger, nullable=False),
+    # In milliseconds since 1970.
+    Column("seen_at", BigInteger, nullable=False),
+)
 
-def add_columns(connection: Connection) -> None:
-    """Add the columns that a database of an earlier release lacks: they may be null.
 
-    The earlier release names its columns, so that it can go on beside this one.
+def bring_forward(connection: Connection) -> None:
+    """Make the tables, columns and indexes that a database of an earlier release lacks.
+
+    Every change of the schema adds: a table, an index, or a column that may be null. The earlier
+    release names its columns, so that it can go on beside this one. What an earlier release could
+    not live with raises `SCHEMA_VERSION`.
     """
-    for table in (about, items):
-        present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    metadata.create_all(connection)
+    present = inspect(connection)
+    for table in metadata.sorted_tables:
+        columns = {column["name"] for column in present.get_columns(table.name)}
         for column in table.c:
-            if column.name not in present:
+            if column.name not in columns:
                 kind = column.type.compile(connection.dialect)
                 statement = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
                 connection.execute(text(statement))
+        indexes = {index["name"] for index in present.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in indexes:
+                index.create(connection)

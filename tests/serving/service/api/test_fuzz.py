@@ -38,6 +38,8 @@ OPERATIONS = (
     "PUT /v1/items/{item_id}/availability",
     "DELETE /v1/items/{item_id}",
     "POST /v1/events",
+    "DELETE /v1/users/{user_id}",
+    "GET /v1/users/{user_id}/export",
     "GET /v1/model",
     "POST /v1/models/reload",
     "GET /health",

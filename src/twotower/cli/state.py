@@ -1,0 +1,126 @@
+"""`twotower forget`, `backup` and `restore`: commands on the database of a service."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twotower.cli.options import JsonFile, console, write_json
+from twotower.cli.serve import Bundle, StateUrl, settings_of
+from twotower.errors import InputError
+
+if TYPE_CHECKING:
+    from twotower.service.state import StateStore
+
+
+def forget(
+    users: Annotated[list[str] | None, typer.Argument(help="Ids of users.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A text file with more ids, one a line.")
+    ] = None,
+    bundle: Bundle = None,
+    state: StateUrl = None,
+    save_list: Annotated[
+        Path | None,
+        typer.Option("--save-list", help="Write who is forgotten, as hashes, for back-ups."),
+    ] = None,
+    from_list: Annotated[
+        Path | None,
+        typer.Option("--from-list", help="Forget whom such a list names, after a restoration."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Forget users: in the database, in every answer, in the next training.
+
+    Services over the database obey before this ends. Back-ups that are restored obey too.
+
+    Example: `twotower forget U0047 U0051 --bundle bundle`
+    """
+    from twotower.service.state.backup import obey, read_tombstones, write_tombstones
+
+    wanted = list(users or [])
+    if file is not None:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        wanted += [line.strip() for line in lines if line.strip()]
+    if not wanted and save_list is None and from_list is None:
+        raise InputError("no user is named", "pass ids, or --file FILE")
+    report: dict[str, int] = {}
+    with closing(_store(bundle, state)) as store:
+        if from_list is not None:
+            report |= obey(store, read_tombstones(from_list))
+            console.print(f"{report['tombstones']:,} users of {from_list} forgotten again")
+        if wanted:
+            outcome = store.forget(wanted)
+            behind = store.wait_for_followers(outcome.revision, seconds=10)
+            report |= {"users": len(outcome.tombstones), "rows_deleted": outcome.rows}
+            report |= {"unconfirmed": behind}
+            console.print(
+                f"{report['users']:,} users forgotten, {outcome.rows:,} rows deleted"
+                + (f"; {behind} processes have not confirmed it yet" if behind else ""),
+                highlight=False,
+            )
+        if save_list is not None:
+            report["listed"] = write_tombstones(store, save_list)
+            console.print(f"{report['listed']:,} forgotten users written to {save_list}")
+    write_json(json_file, report)
+
+
+def backup(
+    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+    bundle: Bundle = None,
+    state: StateUrl = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Copy a SQLite state database while services write to it. PostgreSQL has pg_dump.
+
+    Example: `twotower backup --bundle bundle --out state-backup.sqlite3`
+    """
+    from twotower.service.state.backup import back_up
+
+    rows = back_up(_url(bundle, state), out)
+    console.print(
+        f"{rows['events']:,} events, {rows['items']:,} items copied to {out}", soft_wrap=True
+    )
+    write_json(json_file, rows)
+
+
+def restore(
+    backup_file: Annotated[Path, typer.Argument(metavar="BACKUP", help="What 'backup' wrote.")],
+    bundle: Bundle = None,
+    state: StateUrl = None,
+    lists: Annotated[
+        list[Path] | None,
+        typer.Option("--list", help="A list of forgotten users to obey; may be given again."),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Put a back-up in the place of a SQLite state database. Running services read it anew.
+
+    Users who were forgotten since the back-up stay forgotten.
+
+    Example: `twotower restore state-backup.sqlite3 --bundle bundle`
+    """
+    from twotower.service.state.backup import restore as put_back
+
+    done = put_back(_url(bundle, state), backup_file, lists or [])
+    console.print(
+        f"{backup_file} restored; {done['tombstones']:,} users forgotten since it was made, "
+        f"{done['rows']:,} rows deleted",
+        highlight=False,
+        soft_wrap=True,
+    )
+    write_json(json_file, done)
+
+
+def _url(bundle: Path | None, state: str | None) -> str:
+    """The database's; a bundle is not needed where it is named itself."""
+    if bundle is None and state is not None:
+        return state
+    return settings_of(bundle=bundle, state_url=state).database
+
+
+def _store(bundle: Path | None, state: str | None) -> "StateStore":
+    from twotower.service.state import StateStore
+
+    return StateStore(_url(bundle, state))

@@ -1,0 +1,78 @@
+"""Forgotten users: tombstones that hold a keyed hash in place of the id."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """That a user was forgotten.
+
+    Attributes
+    ----------
+    digest
+        Keyed hash of the user's id, see `Forgotten.digest`.
+    forgotten_at
+        Milliseconds since 1970-01-01 UTC. What the user did until then must not come back; what
+        the user does later counts, as that of a new user.
+    """
+
+    digest: str
+    forgotten_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """What one call of `StateStore.forget` did.
+
+    Attributes
+    ----------
+    tombstones
+        One for each user.
+    rows
+        Rows of the database that were deleted: events and attributes.
+    revision
+        The newest tombstone's: followers confirm it.
+    """
+
+    tombstones: tuple[Tombstone, ...]
+    rows: int
+    revision: int
+
+
+class Forgotten:
+    """The tombstones of one database, by which an id is recognised when it is seen.
+
+    It grows while it is read, from any thread.
+
+    Parameters
+    ----------
+    key
+        The database's key, which was drawn when it was made. An id can be tested with it, so it
+        protects the ids of those who have only the list.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self._times: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def digest(self, user_id: str) -> str:
+        """Keyed BLAKE2b (RFC 7693) of an id, in hexadecimal."""
+        return hashlib.blake2b(user_id.encode(), key=self.key, digest_size=32).hexdigest()
+
+    def add(self, tombstones: Iterable[Tombstone]) -> None:
+        """Add tombstones; of two of one user the later one counts."""
+        for one in tombstones:
+            self._times[one.digest] = max(one.forgotten_at, self._times.get(one.digest, 0))
+
+    def since(self, user_id: str) -> int | None:
+        """When a user was forgotten, in milliseconds since 1970-01-01 UTC, or None."""
+        return self._times.get(self.digest(user_id)) if self._times else None
+
+    def tombstones(self) -> list[Tombstone]:
+        """All of them."""
+        return [Tombstone(*one) for one in list(self._times.items())]

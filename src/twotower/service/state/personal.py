@@ -1,0 +1,191 @@
+"""Personal data in the database: forgetting, export, age limits. Functions of a connection.
+
+Which tables hold personal data follows from the schema: those with a ``user_id``.
+"""
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from twotower.service.state import tables
+from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
+
+HEARTBEAT_S: Final = 30.0
+"""A process that serves says so as often as this."""
+_GONE_S: Final = 3 * HEARTBEAT_S
+"""A process that said nothing for so long is taken for ended."""
+_PORTION: Final = 2_000
+"""Rows that are changed in one transaction, so that no writer waits for long."""
+_PSEUDONYM: Final = "anonymous-"
+Pseudonyms = defaultdict[str, str]
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def drawn(connection: sa.Connection) -> tuple[str, str]:
+    """The database's epoch and its key; they are drawn where there are none."""
+    row = connection.execute(sa.select(tables.about.c.epoch, tables.about.c.forget_key)).one()
+    epoch, key = row.epoch or secrets.token_hex(16), row.forget_key or secrets.token_hex(32)
+    if (epoch, key) != tuple(row):
+        connection.execute(tables.about.update().values(epoch=epoch, forget_key=key))
+    return epoch, key
+
+
+def personal_tables() -> Iterator[sa.Table]:
+    """The tables whose rows are of a user."""
+    return (table for table in tables.metadata.sorted_tables if "user_id" in table.c)
+
+
+def rows_of(connection: sa.Connection, user_id: str) -> dict[str, list[dict[str, Any]]]:
+    """All rows of a user, by table."""
+    return {
+        str(table.name): [
+            {str(name): value for name, value in row._mapping.items()}
+            for row in connection.execute(
+                sa.select(table)
+                .where(table.c.user_id == user_id)
+                .order_by(*table.primary_key.columns)
+            )
+        ]
+        for table in personal_tables()
+    }
+
+
+def tombstones(
+    connection: sa.Connection, digests: Collection[str] | None = None
+) -> list[Tombstone]:
+    """Tombstones, by default all."""
+    table = tables.forgotten
+    wanted = sa.select(table.c.digest, table.c.forgotten_at)
+    if digests is None:
+        return [Tombstone(*row) for row in connection.execute(wanted)]
+    found: list[Tombstone] = []
+    for portion in _portions(list(digests), 500):  # databases limit the parameters of a statement
+        rows = connection.execute(wanted.where(table.c.digest.in_(portion)))
+        found += [Tombstone(*row) for row in rows]
+    return found
+
+
+def forget(connection: sa.Connection, known: Forgotten, user_ids: Sequence[str]) -> Forgetting:
+    """Delete the rows of users and write their tombstones."""
+    _note_newest(connection)
+    gone, made, now = 0, [], now_ms()
+    for user_id in dict.fromkeys(user_ids):
+        events = tables.events.c
+        newest = sa.select(sa.func.max(events.timestamp)).where(events.user_id == user_id)
+        # Clocks differ: an event that was recorded may lie a moment ahead.
+        at = max(now, connection.scalar(newest) or 0)
+        gone += _delete_rows(connection, user_id)
+        made.append(Tombstone(known.digest(user_id), at))
+    return Forgetting(tuple(made), gone, _write(connection, made))
+
+
+def forget_again(connection: sa.Connection, known: Forgotten, missing: Sequence[Tombstone]) -> int:
+    """Write tombstones of the same key, and delete what they cover."""
+    _note_newest(connection)
+    known.add(missing)
+    known.add(tombstones(connection))
+    before = {one.digest: one.forgotten_at for one in tombstones(connection)}
+    news = [one for one in known.tombstones() if before.get(one.digest, -1) < one.forgotten_at]
+    _write(connection, news)
+    gone = 0
+    events = tables.events
+    for (user_id,) in connection.execute(sa.select(events.c.user_id).distinct()).all():
+        at = known.since(user_id)
+        if at is not None:
+            covered = (events.c.user_id == user_id) & (events.c.timestamp <= at)
+            gone += connection.execute(events.delete().where(covered)).rowcount
+    for table in personal_tables():
+        if table is not events:
+            for (user_id,) in connection.execute(sa.select(table.c.user_id).distinct()).all():
+                if known.since(user_id) is not None:
+                    own = table.c.user_id == user_id
+                    gone += connection.execute(table.delete().where(own)).rowcount
+    return gone
+
+
+def unconfirmed(connection: sa.Connection, revision: int) -> int:
+    """Processes that were heard of lately and do not obey all tombstones up to a revision."""
+    table = tables.followers
+    behind = (table.c.seen_at > now_ms() - 1000 * _GONE_S) & (table.c.forgotten < revision)
+    return connection.scalar(sa.select(sa.func.count()).select_from(table).where(behind)) or 0
+
+
+def delete_events(connection: sa.Connection, before: int) -> int:
+    """Delete some events older than a moment; 0 where there are none."""
+    _note_newest(connection)
+    events = tables.events
+    old = _older(events, before, anonymous=None).union_all(_older(events, before, anonymous=True))
+    wanted = sa.select(old.subquery().c.seq).limit(_PORTION)
+    return connection.execute(events.delete().where(events.c.seq.in_(wanted))).rowcount
+
+
+def anonymise_events(names: Pseudonyms, connection: sa.Connection, before: int) -> int:
+    """Replace the ids of some events older than a moment; 0 where there are none."""
+    events = tables.events
+    wanted = _older(events, before, anonymous=None).add_columns(events.c.user_id).limit(_PORTION)
+    rows = connection.execute(wanted).all()
+    for row in rows:
+        name = names.setdefault(row.user_id, _PSEUDONYM + secrets.token_hex(16))
+        new = {"user_id": name, "event_id": f"{name}-{row.seq}", "anonymous": True}
+        connection.execute(events.update().where(events.c.seq == row.seq).values(new))
+    return len(rows)
+
+
+def delete_old_encodings(connection: sa.Connection) -> int:
+    """Delete encodings that no item has any more."""
+    items, encodings = tables.items, tables.encodings
+    own = (
+        (items.c.item_id == encodings.c.item_id)
+        & (items.c.revision == encodings.c.revision)
+        & ~items.c.deleted
+    )
+    return connection.execute(
+        encodings.delete().where(~sa.exists(sa.select(items.c.item_id).where(own)))
+    ).rowcount
+
+
+def _older(events: sa.Table, before: int, *, anonymous: bool | None) -> sa.Select[Any]:
+    mark = events.c.anonymous.is_(None) if anonymous is None else events.c.anonymous == anonymous
+    return sa.select(events.c.seq).where(mark & (events.c.timestamp < before))
+
+
+def _delete_rows(connection: sa.Connection, user_id: str) -> int:
+    return sum(
+        connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
+        for table in personal_tables()
+    )
+
+
+def _write(connection: sa.Connection, made: Sequence[Tombstone]) -> int:
+    """Write tombstones; the revision of the newest one there is."""
+    table = tables.forgotten
+    revision = connection.scalar(sa.select(sa.func.max(table.c.revision))) or 0
+    for one in made:
+        revision += 1
+        connection.execute(table.delete().where(table.c.digest == one.digest))
+        row = {"digest": one.digest, "forgotten_at": one.forgotten_at, "revision": revision}
+        connection.execute(table.insert(), row)
+    return revision
+
+
+def _note_newest(connection: sa.Connection) -> None:
+    """Remember the newest numbers before rows go, so that a reader's cursor is not ahead."""
+    for number, noted in (
+        (tables.events.c.seq, tables.about.c.newest_deleted_event),
+        (tables.users.c.revision, tables.about.c.newest_deleted_user),
+    ):
+        newest = sa.select(sa.func.max(number)).scalar_subquery()
+        higher = sa.func.coalesce(newest, 0) > sa.func.coalesce(noted, 0)
+        connection.execute(tables.about.update().where(higher).values({noted: newest}))
+
+
+def _portions(values: list[str], size: int) -> Iterator[list[str]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,63 @@
+"""`twotower forget`, `backup` and `restore`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from twotower.cli import main
+from twotower.service.state import Cursor, Event, StateStore
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: status, output, errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_forget_back_up_and_restore(cli, tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path / 'state.sqlite3'}"
+    store = StateStore(state)
+    store.add_events(
+        [
+            Event(event_id=user, user_id=user, item_id="i", kind="buy", occurred_at=5)
+            for user in ("ann", "bob", "cid")
+        ]
+    )
+    copy, ids, report = tmp_path / "copy", tmp_path / "ids", tmp_path / "report.json"
+    ids.write_text("bob\n\n")
+    assert cli("backup", "--state", state, "--out", copy)[0] == 0
+    status, out, _ = cli("forget", "ann", "--file", ids, "--state", state, "--json", report)
+    assert (status, out.splitlines()) == (0, ["2 users forgotten, 2 rows deleted"])
+    assert json.loads(report.read_text()) == {"users": 2, "rows_deleted": 2, "unconfirmed": 0}
+    store.close()
+    assert cli("forget", "--save-list", tmp_path / "list", "--state", state)[0] == 0
+    status, out, _ = cli("restore", copy, "--state", state, "--list", tmp_path / "list")
+    assert status == 0
+    assert "2 users forgotten since it was made, 2 rows deleted" in out
+    assert cli("forget", "--from-list", tmp_path / "list", "--state", state)[0] == 0
+    store = StateStore(state)
+    assert [one.user_id for one in store.changes(Cursor()).events] == ["cid"]
+    store.close()
+
+
+def test_what_cannot_be_done_is_said(cli, tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path / 'state.sqlite3'}"
+    for arguments, message in (
+        (("forget", "--state", state), "no user is named"),
+        (("backup", "--state", state, "--out", tmp_path / "x"), "there is no database"),
+        (("restore", tmp_path / "x", "--state", state), "there is no back-up"),
+        (("backup", "--state", "postgresql://h/x", "--out", tmp_path / "x"), "pg_dump"),
+    ):
+        status, _, error = cli(*arguments)
+        assert status == 2
+        assert message in error
