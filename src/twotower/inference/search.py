@@ -4,6 +4,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
+from twotower.inference.filters import categories_of
 from twotower.inference.item_table import ItemTable
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
@@ -18,6 +20,14 @@ _WORD: Final = re.compile(r"\w+")
 _PAUSE_ROWS: Final = 256
 _DESCRIBED: Final = 5
 """Items that a request's words are read as."""
+_MEANS: Final = 0.5
+_CLEARLY: Final = 0.1
+"""A word means a category where their cosine is at least `_MEANS`, and `_CLEARLY` above that of
+every other category: "scary" means Horror, "game" none."""
+_MOST_WORDS: Final = 12
+"""Words of a text that may mean a category."""
+_MOST_CATEGORIES: Final = 500
+"""Of more than these a word must be the name: they are not encoded."""
 
 
 class TitleWords:
@@ -97,6 +107,7 @@ class TextSearch:
         self._items = items
         self._titles = TitleWords(items.titles.rows.tolist(), pause)
         self._encoder = encoder
+        self._categories: tuple[list[str], FloatArray] | None = None  # names, and their vectors
 
     def following(self, before: ItemTable, now: ItemTable) -> Self:
         """The same over a changed table; another one where it knows a later table than ``before``.
@@ -127,18 +138,50 @@ class TextSearch:
     def described(self, text: str, items: ItemTable) -> IndexArray:
         """Rows of the few items that a text describes best, the best of them last.
 
+        Where words of the text mean categories, the best items of each are taken in turn, so
+        that "scary with puzzles" is read as horror and as puzzle games.
+
         Raises
         ------
         InputError
             Where it describes none.
         """
-        found = positive(np.where(items.open, self.scores(text, items), 0), _DESCRIBED)
+        scores = np.where(items.open, self.scores(text, items), 0)
+        meant = [np.isin(items.categories.rows, codes) for codes in self._meant(text, items)]
+        if meant and self._titles.scores(text, len(items)).max(initial=0) > 0:
+            meant.append(np.ones(len(items), dtype=np.bool_))  # words of titles count as well
+        groups = [
+            positive(np.where(mask, scores, 0), _DESCRIBED).tolist()
+            for mask in meant or [np.ones(len(items), dtype=np.bool_)]
+        ]
+        turns = [row for turn in zip_longest(*groups) for row in turn if row is not None]
+        found = np.asarray([*dict.fromkeys(turns)][:_DESCRIBED], dtype=np.int64)
         if not len(found):
             raise InputError(
                 f"no item is described by the words {text[:100]!r}",
                 "use words of titles, or pass history=[item ids]",
             )
         return found[::-1].astype(np.int32)
+
+    def _meant(self, text: str, items: ItemTable) -> list[list[int]]:
+        """For each category that a word of the text means, the codes of the fields that name it."""
+        fields: defaultdict[str, list[int]] = defaultdict(list)
+        for code, name in enumerate(items.names):
+            for part in categories_of(name):
+                fields[part.casefold()].append(code)
+        given = list(words(text))[:_MOST_WORDS]
+        if self._encoder is None or not 2 <= len(fields) <= _MOST_CATEGORIES:
+            return [fields[word] for word in given if word in fields]
+        if not given:
+            return []
+        if self._categories is None or self._categories[0] != list(fields):
+            self._categories = list(fields), self._encoder.encode(list(fields))
+        names, vectors = self._categories
+        cosines = self._encoder.encode(given) @ vectors.T
+        best = cosines.argmax(axis=1)
+        first, second = -np.partition(-cosines, 1, axis=1)[:, :2].T
+        clear = (first >= _MEANS) & (first - second >= _CLEARLY)
+        return [fields[names[at]] for at in dict.fromkeys(best[clear].tolist())]
 
 
 def positive(scores: FloatArray, k: int) -> OffsetArray:

@@ -130,6 +130,7 @@ class Snapshot:
         """What the database holds of a user, as the bundle's schema declares it, or None."""
         stored = None if user_id is None else self.attributes.get(user_id)
         return None if stored is None else self.pipeline.known_attributes(stored)
+
     def past_of(self, user_id: str) -> Sequence[Past]:
         """What a user did since the bundle was made; who is found to be forgotten is forgotten."""
         if self.forgotten:

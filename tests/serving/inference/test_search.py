@@ -64,3 +64,12 @@ def test_words_alone_are_enough_for_a_recommendation(contents) -> None:
 def test_words_that_describe_nothing_are_said(contents) -> None:
     with pytest.raises(InputError, match="no item is described by the words 'xyzzy'; use words"):
         Pipeline(contents).recommend(text="xyzzy")
+
+
+def test_words_of_categories_count_in_turn(contents) -> None:
+    pipeline = Pipeline(contents)
+    table = pipeline.items
+    wanted = table.names[:2]
+    rows = pipeline._text.described(" and ".join(wanted), table)
+    found = {table.names[code] for code in table.categories.rows[rows].tolist()}
+    assert set(wanted) <= found

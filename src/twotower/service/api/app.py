@@ -21,10 +21,11 @@ from twotower.service.api import items, operations, recommend, users
 from twotower.service.api.auth import KeysFile
 from twotower.service.api.connections import CONNECTION_LIMITS, ConnectionLimits
 from twotower.service.api.context import Context
+from twotower.service.api.docs import add_docs
 from twotower.service.api.limits import BodyLimit
 from twotower.service.api.metrics import Metrics
 from twotower.service.api.middleware import Envelope
-from twotower.service.api.problems import Problem, on_http_error, on_our_error, on_validation_error
+from twotower.service.api.problems import on_http_error, on_our_error, on_validation_error
 from twotower.service.api.read_your_writes import ReadYourWrites, sync
 from twotower.service.api.routes import RefusedError, on_refused
 from twotower.service.service import Service
@@ -64,6 +65,8 @@ def create_app(
         summary="Recommendations from a two-tower model.",
         lifespan=_lifespan,
         separate_input_output_schemas=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.context = shared
     app.state.keys = keys
@@ -80,7 +83,7 @@ def create_app(
     if metrics_folder is not None:
         app.add_middleware(ReadYourWrites, context=shared)
     app.add_middleware(Envelope, context=shared, keys=keys)
-    _describe_problems(app)
+    add_docs(app)
     return app
 
 
@@ -138,16 +141,3 @@ async def _maintain(service: Service) -> None:
         logger.warning("maintenance waits for the database: %s", error)
     except Exception as error:
         logger.error("maintenance failed", exc_info=error)
-
-
-def _describe_problems(app: FastAPI) -> None:
-    """Put the schema of problems into the OpenAPI document."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, object]:
-        document = plain()
-        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"].setdefault("Problem", schema)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -113,6 +113,25 @@ def test_the_examples_are_answered(client) -> None:
                 assert not malformed, answer.text
 
 
+def test_the_documentation_needs_no_other_host(client) -> None:
+    page = client.get("/docs").text
+    assert "://" not in page.replace("http://www.w3.org", "")
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"):
+        assert f"/docs-files/{name}" in page
+        assert client.get(f"/docs-files/{name}").status_code == 200
+
+
+def test_the_examples_are_of_the_bundle(client, open_contents) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert schemas["RecommendRequest"]["example"]["history"] == list(open_contents.items.ids[:2])
+    for path in ("/v1/recommendations", "/v1/recommendations/batch"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        example = schemas[body["schema"]["$ref"].rpartition("/")[2]]["example"]
+        answer = client.post(path, json=example)
+        assert answer.status_code == 200, answer.text
+
+
 def other_bundle(contents, weights, folder, seed=1) -> None:
     save_bundle(folder, contents, {name: array + seed for name, array in weights.items()})
 
