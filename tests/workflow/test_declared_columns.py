@@ -13,13 +13,16 @@ from starlette.testclient import TestClient
 from twotower.bundle import load_bundle
 from twotower.data import Dataset, Queries
 from twotower.data.prepare import prepare
+from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 from twotower.inference import Pipeline
 from twotower.inference.filters import Filters
 from twotower.inference.item_encoder import catalogue_rows
 from twotower.service.api.app import create_app
 from twotower.service.api.auth import Scope, new_key
+from twotower.service.retrain import write_source
 from twotower.service.settings import ServeSettings
+from twotower.service.state import StateStore
 from twotower.training.fit import Trained, fit
 from twotower.workflow.bundling import bundle_contents, write_bundle
 
@@ -326,3 +329,27 @@ def test_attributes_of_a_user_are_kept_and_used(start: Any) -> None:
         assert stored["items"] == given["items"]
     with start() as client:
         assert client.get("/v1/users/visitor/recommendations").json() == stored
+
+
+def test_the_next_training_gets_columns_and_attributes(
+    start: Any, bundle: Path, tmp_path: Path
+) -> None:
+    with start() as client:
+        item = {"item_id": "new", "title": "thing new", "brand": "green", "tags": ["t1"]}
+        assert client.post("/v1/items", json=item).status_code == 201
+        for user, country in (("visitor", "FR"), ("u0", "IT")):
+            body = {"attributes": {"country": country}}
+            assert client.put(f"/v1/users/{user}", json=body).status_code == 200
+    store = StateStore(f"sqlite:///{tmp_path / 'state.db'}")
+    write_source(load_bundle(bundle).contents, store, tmp_path / "next")
+    store.close()
+    again = prepare(tmp_path / "next", settings=PrepareSettings(k_core=0))
+    assert again.schema.items.keys() == load_bundle(bundle).contents.declared.schema.items.keys()
+    assert again.item_table is not None
+    row = again.item_table.row(again.items.index("new"), named=True)
+    assert (row["brand"], row["tags"], row["price"]) == ("green", ["t1"], None)
+    assert again.item_table["own"][again.items.index("i1")].to_list() == [0, 1, 0, 0, 0]
+    assert again.user_table is not None
+    users = dict(zip(again.user_table["user_id"], again.user_table["country"], strict=True))
+    assert users["u0"] == "IT"
+    assert users["u1"] in ("DE", "FR", "IT")

@@ -19,6 +19,7 @@ from twotower.features.declared_columns import ColumnEncoders, Encoded
 SCHEMA: Final = "schema.json"
 ITEM_COLUMNS: Final = "item_columns.parquet"
 USER_COLUMNS: Final = "user_columns.safetensors"
+USER_VALUES: Final = "user_values.parquet"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class DeclaredColumns:
     users
         ``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
         tower reads no columns.
+    user_values
+        Row ``u`` holds the declared columns of user ``u``, for the next training.
     """
 
     schema: Schema
@@ -43,15 +46,18 @@ class DeclaredColumns:
     item_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     user_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     users: Encoded | None = None
+    user_values: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
         for side, encoders in (("items", self.item_encoders), ("users", self.user_encoders)):
             undeclared = encoders.encoders.keys() - getattr(self.schema, side).keys()
             if undeclared:
                 raise InputError(f"encoders of {side} must be of declared columns: {undeclared}")
-        dtypes = {name: DTYPES[column.kind] for name, column in self.schema.items.items()}
-        if dict(self.items.schema) != dtypes:
-            raise InputError(f"items must have the declared columns {dtypes}")
+        for side, table in (("items", self.items), ("users", self.user_values)):
+            declared = getattr(self.schema, side)
+            dtypes = {name: DTYPES[column.kind] for name, column in declared.items()}
+            if dict(table.schema) != dtypes:
+                raise InputError(f"{side} must have the declared columns {dtypes}")
         if bool(self.user_encoders) != (self.users is not None):
             raise InputError("users must be encoded exactly where there are encoders of users")
 
@@ -59,6 +65,8 @@ class DeclaredColumns:
         """`InputError` unless there is a row for each user and item."""
         if self.schema.items and self.items.height != items:
             raise InputError(f"item columns must have {items} rows, got {self.items.height}")
+        if self.schema.users and self.user_values.height != users:
+            raise InputError(f"user values must have {users} rows, got {self.user_values.height}")
         if self.users is not None and len(self.users.codes) != users + 1:
             raise InputError(
                 f"user columns must have {users + 1} rows, got {len(self.users.codes)}"
@@ -75,6 +83,8 @@ def save_declared(folder: Path, declared: DeclaredColumns) -> None:
     (folder / SCHEMA).write_text(json.dumps(about))
     if declared.schema.items:
         declared.items.write_parquet(folder / ITEM_COLUMNS)
+    if declared.schema.users:
+        declared.user_values.write_parquet(folder / USER_VALUES)
     if declared.users is not None:
         save_arrays(folder / USER_COLUMNS, declared.users._asdict())
 
@@ -91,11 +101,12 @@ def load_declared(
         encoders = {
             side: ColumnEncoders.from_json(json.dumps(about[side])) for side in ("items", "users")
         }
-    items = pl.DataFrame()
-    if schema.items:
-        with reading(folder / ITEM_COLUMNS):
-            manifest.check(folder, ITEM_COLUMNS, pause)
-            items = pl.read_parquet(folder / ITEM_COLUMNS)
+    tables = {ITEM_COLUMNS: pl.DataFrame(), USER_VALUES: pl.DataFrame()}
+    for name, columns in ((ITEM_COLUMNS, schema.items), (USER_VALUES, schema.users)):
+        if columns:
+            with reading(folder / name):
+                manifest.check(folder, name, pause)
+                tables[name] = pl.read_parquet(folder / name)
     users = None
     if encoders["users"]:
         with reading(folder / USER_COLUMNS):
@@ -109,4 +120,7 @@ def load_declared(
             if len({len(array) for array in users}) > 1:
                 raise InputError("its arrays differ in length")
             users = users._replace(codes=users.codes.astype(np.int64))
-    return DeclaredColumns(schema, items, encoders["items"], encoders["users"], users)
+    return DeclaredColumns(
+        schema, tables[ITEM_COLUMNS], encoders["items"], encoders["users"], users,
+        tables[USER_VALUES],
+    )  # fmt: skip

@@ -109,7 +109,7 @@ def _guessed_column(name: str, texts: Sequence[str]) -> dict[str, Any] | None:
         return {"kind": "date"}
     if mostly(_IMAGE.search):
         return {"kind": "image"}
-    if texts[0].startswith("[") or sum("|" in text for text in texts) > count / 2:
+    if texts[0].startswith("[") or sum("|" in text for text in texts) > count / 4:
         return {"kind": "embedding" if mostly(_VECTOR.match) else "list"}
     all_differ = len(distinct) == count and count > _MOST_KINDS
     if mostly(_NUMBER.match):

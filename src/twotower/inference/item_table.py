@@ -244,7 +244,7 @@ class ItemTable:
             [self.titles.rows[row]],
             [self.names[code] if code >= 0 else None],
             [float(self.prices.rows[row])],
-            [self.columns.describe(row)],
+            [self.columns.describe(row)] if self.columns.columns else (),
         )
 
     def with_items(self, described: Descriptions, encoded: EncodedItems) -> Self:

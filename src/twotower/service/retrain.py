@@ -1,21 +1,26 @@
 """Training data from a running service: its log, events and items as input of the next training."""
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from twotower.bundle.contents import BundleContents
+from twotower.bundle.declared import DeclaredColumns
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
+from twotower.data.declaration import DECLARATION_FILE, Declaration
+from twotower.data.schema import Column, rows_of_requests
 from twotower.inference.item_encoder import catalogue_rows
 from twotower.service.state import Changes, Cursor, Event, EventKind, Forgotten, StateStore
 from twotower.service.state.personal import now_ms
 
 INTERACTIONS: Final = "interactions.parquet"
 ITEMS: Final = "items.parquet"
+USERS: Final = "users.parquet"
 LEARNED: Final[tuple[EventKind, ...]] = ("buy", "rating")
 """Kinds of events that are taken for interactions by default: no views and no carts."""
 _DAY_MS: Final = 86_400_000
@@ -41,7 +46,8 @@ def write_source(
     store
         Its database.
     out
-        Folder for ``interactions.parquet`` and ``items.parquet``.
+        Folder for ``interactions.parquet`` and ``items.parquet``; with declared columns also
+        ``users.parquet`` and the schema in ``dataset.toml``.
     kinds
         Kinds of events to take.
     keep_days, anonymise_after_days
@@ -64,6 +70,10 @@ def write_source(
     if columns.RATING in log.columns:
         log = _with_ratings(log)
     catalogue = _catalogue(contents, changes)
+    if contents.declared is not None:
+        catalogue = _with_columns(catalogue, contents, changes)
+        kept = old[columns.USER_ID].unique()  # who was forgotten has no attributes either
+        _write_schema(contents.declared, contents.users.ids, kept, changes, out)
     with atomic_file(out / ITEMS) as temporary:
         catalogue.write_parquet(temporary)
     with atomic_file(out / INTERACTIONS) as temporary:
@@ -79,12 +89,71 @@ def write_source(
 def everything(store: StateStore) -> Changes:
     """All that a database holds, in one."""
     changes = store.changes(Cursor())
-    events = list(changes.events)
+    events, users = list(changes.events), list(changes.users)
     cursor = changes.cursor
     while more := store.changes(cursor):
         events += more.events
+        users += more.users
         cursor = more.cursor
-    return replace(changes, events=events, cursor=cursor)
+    return replace(changes, events=events, users=users, cursor=cursor)
+
+
+def _with_columns(
+    catalogue: pl.DataFrame, contents: BundleContents, changes: Changes
+) -> pl.DataFrame:
+    """The catalogue with the declared columns, of the bundle and as they were written since."""
+    declared = contents.declared
+    assert declared is not None
+    if not declared.schema.items:
+        return catalogue
+    ids = pl.DataFrame({columns.ITEM_ID: contents.items.ids})
+    known = pl.concat([ids, declared.items], how="horizontal")
+    written = {
+        one.fields.item_id: one.fields.columns or {} for one in changes.items if not one.deleted
+    }
+    known = _with_written(known, columns.ITEM_ID, written, declared.schema.items)
+    kept = catalogue.drop(name for name in declared.schema.items if name in catalogue.columns)
+    return kept.join(known, columns.ITEM_ID, how="left", maintain_order="left")
+
+
+def _write_schema(
+    declared: DeclaredColumns,
+    users: Sequence[str],
+    kept: pl.Series,
+    changes: Changes,
+    out: Path,
+) -> None:
+    """Write the table of users and a ``dataset.toml`` with the schema."""
+    # Vectors of a file are a column of the catalogue by now.
+    items = {
+        name: column.model_copy(update={"file": None, "ids": None})
+        for name, column in declared.schema.items.items()
+    }
+    values: dict[str, Any] = {"schema": declared.schema.model_copy(update={"items": items})}
+    if declared.schema.users:
+        ids = pl.DataFrame({columns.USER_ID: users}, schema={columns.USER_ID: pl.String})
+        known = pl.concat([ids, declared.user_values], how="horizontal")
+        known = known.filter(pl.col(columns.USER_ID).is_in(kept.implode()))
+        known = _with_written(known, columns.USER_ID, dict(changes.users), declared.schema.users)
+        with atomic_file(out / USERS) as temporary:
+            known.write_parquet(temporary)
+        values["users"] = USERS
+    with atomic_file(out / DECLARATION_FILE) as temporary:
+        temporary.write_text(Declaration(**values).to_toml(), encoding="utf-8")
+
+
+def _with_written(
+    known: pl.DataFrame,
+    key: str,
+    written: Mapping[str, Mapping[str, Any]],
+    declared: Mapping[str, Column],
+) -> pl.DataFrame:
+    """Rows of a table, those in ``written`` in place of earlier ones and behind the others."""
+    new = rows_of_requests(list(written.values()), declared)
+    ids = pl.DataFrame({key: list(written)}, schema={key: pl.String})
+    return pl.concat(
+        [known.filter(~pl.col(key).is_in(list(written))), pl.concat([ids, new], how="horizontal")]
+    )
 
 
 def _bundle_log(contents: BundleContents) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """From a trained two-tower to the bundle that serving reads."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -128,10 +129,18 @@ def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColu
     if not dataset.schema:
         return None
     items = pl.DataFrame() if dataset.item_table is None else dataset.item_table
+    users = pl.DataFrame() if dataset.user_table is None else dataset.user_table
+    declared = DeclaredColumns(
+        dataset.schema, items, user_values=users.select(*dataset.schema.users)
+    )
     if encoders is None:
-        return DeclaredColumns(dataset.schema, items)
-    users = encoders.user_rows if encoders.users else None
-    return DeclaredColumns(dataset.schema, items, encoders.items, encoders.users, users)
+        return declared
+    return replace(
+        declared,
+        item_encoders=encoders.items,
+        user_encoders=encoders.users,
+        users=encoders.user_rows if encoders.users else None,
+    )
 
 
 def check_servable(name: str, trained: Trained) -> None:

@@ -187,5 +187,5 @@ def _shown(service: Service, item_id: str) -> dict[str, Any]:
         "price": shown.prices[0],  # NaN is written as null
         "available": bool(items.open[row]),
         "source": "bundle" if row < items.bundled else "added",
-        "columns": shown.columns[0],
+        "columns": shown.columns[0] if shown.columns else {},
     }
