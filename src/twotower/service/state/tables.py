@@ -92,9 +92,11 @@ events: Final = Table(
     Column("event_id", String(200), nullable=False, unique=True),
     Column("user_id", String(200), nullable=False),
     Column("item_id", String(200), nullable=False),
-    Column("kind", String(10), nullable=False),
+    Column("kind", String(50), nullable=False),
     Column("rating", Float(53)),
     Column("timestamp", BigInteger, nullable=False),
+    # Not in a database that an earlier release made: added when that is opened.
+    Column("quantity", Float(53)),
     sqlite_autoincrement=True,
 )
 """The columns are named as `prepare` expects those of a log."""
@@ -103,12 +105,19 @@ events: Final = Table(
 def add_columns(connection: Connection) -> None:
     """Add the columns that a database of an earlier release lacks: they may be null.
 
+    The kinds of events were shorter there.
+
     The earlier release names its columns, so that it can go on beside this one.
     """
-    for table in (about, items):
+    for table in (about, items, events):
         present = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in table.c:
             if column.name not in present:
                 kind = column.type.compile(connection.dialect)
                 statement = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
                 connection.execute(text(statement))
+    if connection.dialect.name == "postgresql":  # SQLite minds no lengths
+        widen = "ALTER TABLE events ALTER COLUMN kind TYPE VARCHAR(50)"
+        kinds = [one for one in inspect(connection).get_columns("events") if one["name"] == "kind"]
+        if any((getattr(one["type"], "length", None) or 50) < 50 for one in kinds):
+            connection.execute(text(widen))
