@@ -120,7 +120,7 @@ def learning(dataset: Dataset, arm: str) -> Dataset:
         log = replace(log, weights=np.ones_like(log.weights))
     elif arm == "target":
         log = replace(log, rules=log.rules.model_copy(update={"learn": "target"}))
-    return replace(dataset, name=f"{dataset.name}, {arm}", interactions=log)
+    return replace(dataset, name=f"{dataset.name}-{arm}", interactions=log)
 
 
 def measured(evaluator: Evaluator, models: list[Trained], arm: str) -> Iterator[Row]:
