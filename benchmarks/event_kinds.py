@@ -56,7 +56,7 @@ BASELINES: Final = ("popularity", "item-knn", "ease", "als")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("arms", nargs="*", default=list(ARMS), choices=[*ARMS, []])
+    parser.add_argument("arms", nargs="*", choices=[*ARMS, []], help="default: all")
     parser.add_argument("--out", type=Path, required=True, help="folder for data set and models")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, default=1)
@@ -75,7 +75,7 @@ def main() -> None:
     whole = prepared(Path(root) / "shop", given.out / "dataset", given.k_core)
     rows: list[Row] = []
     with reporting(Console(stderr=True)) as reporter:
-        for arm in given.arms:
+        for arm in given.arms or ARMS:
             dataset = learning(whole, arm)
             evaluators = [
                 Evaluator(dataset, part=part, protocols=(FULL,), reporter=reporter)
@@ -120,7 +120,7 @@ def learning(dataset: Dataset, arm: str) -> Dataset:
         log = replace(log, weights=np.ones_like(log.weights))
     elif arm == "target":
         log = replace(log, rules=log.rules.model_copy(update={"learn": "target"}))
-    return replace(dataset, name=f"{dataset.name}, {arm}", interactions=log)
+    return replace(dataset, name=f"{dataset.name}-{arm}", interactions=log)
 
 
 def measured(evaluator: Evaluator, models: list[Trained], arm: str) -> Iterator[Row]:

@@ -81,7 +81,11 @@ def events(
     state: StateUrl = None,
     kinds: Annotated[
         list[str] | None,
-        typer.Option("--kind", help="view, cart, buy, rating; repeatable. Default: buy, rating."),
+        typer.Option(
+            "--kind",
+            help="A kind of event to take; may be repeated. Default: those that the bundle "
+            "declares, else buy and rating.",
+        ),
     ] = None,
     keep_days: Annotated[
         float | None,
@@ -98,15 +102,16 @@ def events(
     Example: `twotower events --bundle bundle --out data/shop-new`
     """
     from twotower.bundle.storage import load_bundle
-    from twotower.service.retrain import LEARNED, write_source
-    from twotower.service.state import EventKind, StateStore
+    from twotower.service.api.rules import USUAL_KINDS
+    from twotower.service.retrain import write_source
+    from twotower.service.state import StateStore
 
-    all_kinds: tuple[EventKind, ...] = ("view", "cart", "buy", "rating")
-    chosen = tuple(kind for kind in all_kinds if kind in (kinds or LEARNED))
-    unknown = set(kinds or ()) - set(all_kinds)
-    if unknown:
-        raise InputError(f"unknown kind {min(unknown)!r}", f"pass some of {', '.join(all_kinds)}")
     contents = load_bundle(bundle).contents
+    rules = contents.info.events
+    known = USUAL_KINDS if rules is None else rules.kinds
+    unknown = set(kinds or ()) - set(known)
+    if unknown:
+        raise InputError(f"unknown kind {min(unknown)!r}", f"pass some of {', '.join(known)}")
     settings = settings_of(
         bundle=bundle,
         state_url=state,
@@ -116,7 +121,7 @@ def events(
     store = StateStore(settings.database)
     try:
         counts = write_source(
-            contents, store, out, chosen,
+            contents, store, out, kinds or None,
             keep_days=settings.events_keep_days,
             anonymise_after_days=settings.anonymise_after_days,
         )  # fmt: skip

@@ -115,6 +115,11 @@ class EventRules(BaseModel):
         """Kinds of a positive weight."""
         return tuple(kind for kind, weight in self.weights.items() if weight > 0)
 
+    @cached_property
+    def weakest(self) -> str:
+        """The positive kind of the least weight, the first of equals."""
+        return min(self.positive, key=lambda kind: self.weights[kind])
+
     def of_target(self, kinds: Array) -> BoolArray:
         """Which of these codes ``(events,)`` are to be predicted."""
         return self._are(kinds, self.target or self.positive)

@@ -3,24 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from math import inf
 from typing import Final, Literal
 
 import numpy as np
 
+from twotower.data.readers.mapping import folded
 from twotower.inference.item_table import ItemTable, scale_parts
 from twotower.inference.ranking import RankedItems
+from twotower.inference.requests import Cause
 from twotower.types import Array, IndexArray
 
 _PHRASES: Final = {
-    "stored": "because of {} in your history",
-    "buy": "because you bought {}",
-    "rating": "because you rated {}",
-    "cart": "because you put {} in the cart",
-    "view": "because you viewed {}",
     "given": "because of {}",
     "described": "because your words fit {}",
+    **dict.fromkeys(("buy", "purchase", "order", "transaction"), "because you bought {}"),
+    **dict.fromkeys(("cart", "addtocart", "basket"), "because you put {} in the cart"),
+    **dict.fromkeys(("view", "click", "pageview", "detail"), "because you viewed {}"),
+    **dict.fromkeys(("play", "listen"), "because you played {}"),
+    **dict.fromkeys(("like", "favourite", "favorite"), "because you liked {}"),
+    "rating": "because you rated {}",
 }
-"""Words by the kind of an event; a prepared log and a request's history hold no kind."""
+"""Words by the kind of an event, spelt without case and marks."""
+_RATED: Final = "because you gave {} a rating of {:g}"
+_STORED: Final = "because of {} in your history"
+"""Where a log has no kinds, or kinds of other names."""
 NEWEST: Final = 200
 """Items of a history among which a reason is looked for."""
 
@@ -34,8 +41,8 @@ class Reason:
     Attributes
     ----------
     kind
-        How that item got into the history: ``stored`` (known when the bundle was made), ``view``,
-        ``cart``, ``buy``, ``rating``, ``given`` (by the request) or ``described`` (by its words).
+        How that item got into the history: the kind of the event, ``stored`` where the bundle's log
+        has no kinds, ``given`` (by the request) or ``described`` (by its words).
     item_id, title
         That item.
     text
@@ -120,7 +127,11 @@ def recommendations(
 
 
 def reasons_for(
-    table: ItemTable, items: Array, history: IndexArray, kinds: list[str]
+    table: ItemTable,
+    items: Array,
+    history: IndexArray,
+    causes: Sequence[Cause],
+    least: float = -inf,
 ) -> list[Reason | None] | None:
     """For each item the item of the history whose vector is most similar, if any is similar at all.
 
@@ -128,15 +139,24 @@ def reasons_for(
     ----------
     items, history
         Rows of the table.
-    kinds
+    causes
         How each item of the history got there.
+    least
+        An item that was rated lower is no reason.
 
     Returns
     -------
     list or None
         None for an item that points away from the whole history, and where there is no history.
     """
-    history, kinds = history[-NEWEST:], kinds[-NEWEST:]
+    history, causes = history[-NEWEST:], causes[-NEWEST:]
+    if any(cause.rating is not None and cause.rating < least for cause in causes):
+        praised = [
+            place
+            for place, cause in enumerate(causes)
+            if cause.rating is None or cause.rating >= least
+        ]
+        history, causes = history[praised], [causes[place] for place in praised]
     if not len(history) or not len(items):
         return None
     rows = np.concatenate([items, history])
@@ -144,14 +164,18 @@ def reasons_for(
     scale_parts(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest, values = similarity.argmax(axis=1).tolist(), similarity.max(axis=1).tolist()
-    causes = {place: _cause(table, history[place], kinds[place]) for place in set(nearest)}
+    found = {place: _cause(table, history[place], causes[place]) for place in set(nearest)}
     return [
-        Reason(*causes[place], value) if value > 0 else None
+        Reason(*found[place], value) if value > 0 else None
         for place, value in zip(nearest, values, strict=True)
     ]
 
 
-def _cause(table: ItemTable, row: int, kind: str) -> tuple[str, str, str | None, str]:
+def _cause(table: ItemTable, row: int, cause: Cause) -> tuple[str, str, str | None, str]:
     """What a reason says of an item of the history: kind, id, title and text."""
     item_id, title = table.ids.rows[row], table.titles.rows[row]
-    return kind, item_id, title, _PHRASES[kind].format(title or item_id)
+    shown = title or item_id
+    words = _PHRASES.get(folded(cause.kind))
+    if cause.rating is not None and words in (None, _PHRASES["rating"]):
+        return cause.kind, item_id, title, _RATED.format(shown, cause.rating)
+    return cause.kind, item_id, title, (words or _STORED).format(shown)

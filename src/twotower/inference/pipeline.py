@@ -5,6 +5,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -86,6 +87,8 @@ class Pipeline:
             stored,
             reads_attributes=self._tower.reads_columns,
             reads_now=gaps,
+            ratings=contents.histories.ratings,
+            returned=contents.returned,
         )
 
     @classmethod
@@ -211,7 +214,10 @@ class Pipeline:
                 because = None
                 if options.reasons:
                     history = reading.queries.histories.row(row)
-                    because = reasons_for(self.items, ranked.items, history, reading.kinds(row))
+                    causes = reading.causes(row)
+                    because = reasons_for(
+                        self.items, ranked.items, history, causes, self._least_praise
+                    )
                 answers.append(recommendations(self.items, ranked, because))
             add_time(clock, "present", began)
         return answers
@@ -257,18 +263,29 @@ class Pipeline:
         popular = []
         if len(places) < len(requests):
             popular = self.popular(options.k, filters=options.filters)
-        return [
-            Answer(of_model[place], MODEL, unknown)
-            if place in of_model
-            else Answer(popular, POPULAR, unknown)
-            for place, (_, unknown) in enumerate(known)
-        ]
+        answers = []
+        for place, (request, unknown) in enumerate(known):
+            if place in of_model:
+                answers.append(Answer(of_model[place], MODEL, unknown))
+                continue
+            returned = self._reader.known(request).returned
+            own = popular
+            if returned:
+                own = self.popular(options.k, filters=options.filters, without=returned)
+            answers.append(Answer(own, POPULAR, unknown))
+        return answers
 
-    def popular(self, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
-        """The items with the most events in the bundle's log; the score is their number."""
+    def popular(
+        self, k: int = 10, *, filters: Filters = ANY, without: Sequence[int] = ()
+    ) -> list[Recommendation]:
+        """The items with the most events in the bundle's log; the score is their number.
+
+        ``without`` are rows of the table that are left out.
+        """
         check_k(k)
         check_categories(filters, self.items.names)
-        return recommendations(self.items, self._popular.over(self.items).best(k, filters))
+        popular = self._popular.over(self.items)
+        return recommendations(self.items, popular.best(k, filters, without))
 
     def reads(self, request: Request) -> bool:
         """Whether the request, or what is known of its user, holds anything that a model reads."""
@@ -303,9 +320,7 @@ class Pipeline:
             reading = self._reader.read(block, self._described(block))
             vectors = self._tower.encode(reading.queries, self._attributes(block, reading))
             began = add_time(clock, "encode", began)
-            seen = [
-                reading.seen(row) if options.exclude_seen else _NOTHING for row in range(len(block))
-            ]
+            seen = [reading.excluded(row, options.exclude_seen) for row in range(len(block))]
             eligible = self.items.eligible_for(filters)
             found = search_block(self.index, vectors, count, eligible, seen)
             add_time(clock, "search", began)
@@ -445,6 +460,12 @@ class Pipeline:
         if ratings is None or not np.isfinite(ratings).any():
             return None
         return float(np.nanmin(ratings)), float(np.nanmax(ratings))
+
+    @cached_property
+    def _least_praise(self) -> float:
+        """The middle of the rating scale: what was rated lower is no reason to recommend."""
+        scale = self.contents.info.rating_scale or self.rating_range
+        return -inf if scale is None else (scale[0] + scale[1]) / 2
 
     @cached_property
     def _popular(self) -> PopularItems:

@@ -1,5 +1,6 @@
 """Popular items, the fallback for users without any history."""
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Final, Self
 
@@ -38,9 +39,15 @@ class PopularItems:
         other._table = table
         return other
 
-    def best(self, k: int, filters: Filters = ANY) -> RankedItems:
-        """The ``k`` that most users had among those that pass the filters; scores are counts."""
+    def best(self, k: int, filters: Filters = ANY, without: Sequence[int] = ()) -> RankedItems:
+        """The ``k`` that most users had among those that pass the filters; scores are counts.
+
+        Rows ``without`` are left out.
+        """
         passing, bundled = self._table.passing(filters), len(self._order)
+        if without:
+            passing = passing.copy()
+            passing[list(without)] = False
         order = self._order[passing[self._order]]
         late = np.flatnonzero(passing[bundled:]) + bundled
         order = np.concatenate([order, late])

@@ -4,13 +4,15 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from math import isfinite
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from twotower.data import Histories, IdMap, Queries
+from twotower.data.events import EventRules
 from twotower.errors import InputError
-from twotower.types import Array, IndexArray, OffsetArray
+from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +24,21 @@ class Past:
     item_id
         External id. An item that is not known any more is passed over.
     kind
-        ``view``, ``cart``, ``buy`` or ``rating``.
+        One of `EventRules.kinds`, or where the bundle has no rules ``view``, ``cart``, ``buy`` or
+        ``rating``.
     rating
         The rating given, or None.
     time
         Milliseconds since 1970-01-01 UTC.
+    quantity
+        How many, negative for a return, or None.
     """
 
     item_id: str
     kind: str
     rating: float | None
     time: int
+    quantity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,42 @@ class Items(Protocol):
         ...
 
 
+class Cause(NamedTuple):
+    """How an item of a history got there."""
+
+    kind: str
+    """Of the event; ``stored`` where the log has no kinds, ``given`` by the request or
+    ``described`` by its words."""
+    rating: float | None = None
+    """The rating that came with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a request's user, beside the request itself.
+
+    Attributes
+    ----------
+    stored
+        Where the user's events of the bundle are, without those that were taken away.
+    past
+        What came since and stands, oldest first.
+    returned
+        Rows of the items that the user's newest event took away.
+    """
+
+    stored: slice | OffsetArray
+    past: Sequence[Past]
+    returned: Sequence[int] = ()
+
+    @property
+    def size(self) -> int:
+        """Events."""
+        stored = self.stored
+        count = stored.stop - stored.start if isinstance(stored, slice) else len(stored)
+        return int(count) + len(self.past)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Queries, and where the events of their histories come from.
@@ -82,31 +124,62 @@ class Reading:
     queries
         What the tower reads: stored events, past events, the request's history, and the items
         that its words describe.
-    stored
-        How many events of each history are the bundle's.
-    past
-        For each query, the kinds of the events that follow those.
+    known
+        What is known of each user.
     described
         ``(queries,)`` how many items at the end of each history only the words describe: the
         user has not seen those.
+    ratings
+        ``(stored events,)`` of the bundle's log, or None.
     """
 
     queries: Queries
-    stored: Sequence[int]
-    past: Sequence[Sequence[str]]
+    known: Sequence[Known]
     described: Sequence[int]
+    ratings: FloatArray | None = None
 
     def seen(self, row: int) -> IndexArray:
         """Items of one history that the user has seen."""
-        history = self.queries.histories.row(row)
-        return history[: len(history) - self.described[row]]
+        histories = self.queries.histories
+        items = histories.row(row)
+        items = items[: len(items) - self.described[row]]
+        if histories.rules is None or histories.kinds is None or histories.rules.seen is None:
+            return items
+        start, known = int(histories.indptr[row]), self.known[row].size
+        seen = np.ones(len(items), dtype=np.bool_)
+        seen[:known] = histories.rules.of_seen(histories.kinds[start : start + known])
+        chosen: IndexArray = items[seen]
+        return chosen
+
+    def excluded(self, row: int, seen: bool) -> IndexArray:
+        """Items that are not to be recommended: what was returned and, if ``seen``, was seen."""
+        returned = np.asarray(self.known[row].returned, dtype=np.int32)
+        if not seen:
+            return returned
+        return np.concatenate([self.seen(row), returned]) if len(returned) else self.seen(row)
+
+    def causes(self, row: int) -> list[Cause]:
+        """How each item of one history got there."""
+        histories, known, described = self.queries.histories, self.known[row], self.described[row]
+        start, stored = int(histories.indptr[row]), known.size - len(known.past)
+        names = ["stored"] * stored
+        if histories.rules is not None and histories.kinds is not None:
+            kinds = histories.rules.kinds
+            names = [kinds[code] for code in histories.kinds[start : start + stored].tolist()]
+        ratings: list[float | None] = [None] * stored
+        if self.ratings is not None:
+            ratings = [
+                rating if isfinite(rating) else None
+                for rating in self.ratings[known.stored].tolist()
+            ]
+        causes = list(map(Cause, names, ratings))
+        causes += [Cause(event.kind, event.rating) for event in known.past]
+        given = len(histories.row(row)) - known.size - described
+        return causes + [Cause("given")] * given + [Cause("described")] * described
 
     def kinds(self, row: int) -> list[str]:
-        """How each item of one history got there."""
-        stored, described = self.stored[row], self.described[row]
-        past = self.past[row]
-        given = len(self.queries.histories.row(row)) - stored - len(past) - described
-        return ["stored"] * stored + [*past] + ["given"] * given + ["described"] * described
+        """The kinds of `causes`."""
+        return [cause.kind for cause in self.causes(row)]
 
 
 class RequestReader:
@@ -126,6 +199,10 @@ class RequestReader:
         Whether a user's attributes are enough to recommend by.
     reads_now
         Whether the time of a request makes a difference.
+    ratings
+        Of the stored events, for the reasons, where the tower does not read those of ``stored``.
+    returned
+        One row per user: what they are not recommended again.
     """
 
     def __init__(
@@ -136,12 +213,17 @@ class RequestReader:
         *,
         reads_attributes: bool = False,
         reads_now: bool = False,
+        ratings: FloatArray | None = None,
+        returned: Histories | None = None,
     ) -> None:
         self._reads_attributes = reads_attributes
         self._reads_now = reads_now
         self._users = users
         self._items = items
         self._stored = stored
+        self._ratings_of_log = stored.ratings if ratings is None else ratings
+        self._returned = returned
+        self._rules = stored.rules
         self._mean_rating = _mean(stored.ratings, 0.0)
         self._newest = 0 if stored.timestamps is None else int(stored.timestamps.max(initial=0))
 
@@ -169,22 +251,19 @@ class RequestReader:
             At an unknown user without a history or known events, an unknown item, or where a
             request has neither user, history nor words.
         """
-        past = [self._known_past(request) for request in requests]
-        users = [self._user(*both) for both in zip(requests, past, strict=True)]
+        known = [self.known(request) for request in requests]
+        users = [self._user(*both) for both in zip(requests, known, strict=True)]
         given = [
-            self._items.indices([event.item_id for event in before] + list(request.history))
-            for request, before in zip(requests, past, strict=True)
+            self._items.indices([event.item_id for event in one.past] + list(request.history))
+            for request, one in zip(requests, known, strict=True)
         ]
         if described:
             given = [np.concatenate(both) for both in zip(given, described, strict=True)]
         counts = [len(rows) for rows in described] or [0] * len(requests)
-        stored = [self._stored_rows(user) for user in users]
         times = self._times_of(requests)
-        histories = self._extend(stored, given, past, times)
-        kinds = [[event.kind for event in before] for before in past]
-        known = [row.stop - row.start for row in stored]
+        histories = self._extend(known, given, times)
         queries = Queries(np.array(users, dtype=np.int32), histories, times)
-        return Reading(queries, known, kinds, counts)
+        return Reading(queries, known, counts, self._ratings_of_log)
 
     def _times_of(self, requests: Sequence[Request]) -> OffsetArray | None:
         """``(requests,)`` when each is made; None where that makes no difference."""
@@ -215,18 +294,51 @@ class RequestReader:
 
     def _length(self, request: Request) -> int:
         """Events of the user that are stored, or came since."""
+        return self.known(request).size
+
+    def known(self, request: Request) -> Known:
+        """What is known of the request's user, after returns and other negative events."""
         user = None if request.user_id is None else self._users.find(request.user_id)
         stored = self._stored_rows(-1 if user is None else user)
-        return int(stored.stop - stored.start) + len(self._known_past(request))
+        worth = [(event, self._weight(event)) for event in request.past]
+        past = [(event, weight) for event, weight in worth if weight is not None]
+        back: dict[str, int] = {}
+        for place, (event, weight) in enumerate(past):
+            if weight < 0:
+                back[event.item_id] = place
+        kept = [
+            event
+            for place, (event, weight) in enumerate(past)
+            if weight > 0 and place > back.get(event.item_id, -1)
+        ]
+        returned: Sequence[int] | IndexArray = ()
+        if user is not None and self._returned is not None:
+            returned = self._returned.row(user)
+        if not back and not len(returned):
+            return Known(stored, kept)
+        again = {int(self._items.indices([event.item_id])[0]) for event in kept}
+        taken = set(self._items.indices(list(back)).tolist()) if back else set()
+        without = sorted((taken | {int(item) for item in returned}) - again)
+        if not taken:
+            return Known(stored, kept, without)
+        places = np.arange(stored.start, stored.stop)
+        left = ~np.isin(self._stored.items[stored], list(taken))
+        return Known(places[left], kept, without)
 
-    def _known_past(self, request: Request) -> list[Past]:
-        return [event for event in request.past if event.item_id in self._items]
+    def _weight(self, event: Past) -> float | None:
+        """What an event is worth, negative where it takes away; None where it cannot be read."""
+        if event.item_id not in self._items:
+            return None
+        if self._rules is None:
+            return -1.0 if event.quantity is not None and event.quantity < 0 else 1.0
+        kind = self._rules.kind_of(event.kind, event.rating)
+        return None if kind is None else self._rules.weight_of(kind, event.quantity)
 
     def _stored_rows(self, user: int) -> slice:
         """Where the events of a user index are stored; nowhere for -1."""
         return slice(*self._stored.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
 
-    def _user(self, request: Request, past: Sequence[Past]) -> int:
+    def _user(self, request: Request, known: Known) -> int:
         if isinstance(request.history, str):
             raise InputError(
                 f"history must be a list of item ids, got the text {request.history!r}",
@@ -236,7 +348,7 @@ class RequestReader:
         if user_id is not None and user_id in self._users:
             return self._users.index(user_id)
         described = self._reads_attributes and request.attributes is not None
-        if not (len(request.history) or request.text or len(past) or described):
+        if not (len(request.history) or request.text or len(known.past) or described):
             if user_id is None:
                 raise InputError(
                     "a request needs a user id or a history, got neither",
@@ -249,34 +361,55 @@ class RequestReader:
         return -1
 
     def _extend(
-        self,
-        stored: Sequence[slice],
-        given: Sequence[IndexArray],
-        past: Sequence[Sequence[Past]],
-        now: OffsetArray | None,
+        self, known: Sequence[Known], given: Sequence[IndexArray], now: OffsetArray | None
     ) -> Histories:
-        """``stored`` histories, each followed by its ``given`` items.
+        """Stored histories, each followed by its ``given`` items.
 
-        The first of the given items are the ``past`` events, which have times and may have
-        ratings of their own.
+        The first of the given items are the past events, which have times and may have ratings of
+        their own.
         """
-        log = self._stored
-        items, ratings, timestamps = [], [], []
+        log, rules = self._stored, self._rules
+        items, ratings, timestamps, weights, kinds = [], [], [], [], []
         ends = [0]
         newest = [self._newest] * len(given) if now is None else now.tolist()
-        for row, rows, before, last in zip(stored, given, past, newest, strict=True):
-            ends.append(ends[-1] + row.stop - row.start + len(rows))
+        for one, rows, last in zip(known, given, newest, strict=True):
+            row, past = one.stored, one.past
+            ends.append(ends[-1] + one.size - len(past) + len(rows))
             items += [log.items[row], rows]
             if log.ratings is not None:
-                ratings += [log.ratings[row], self._ratings(log.ratings[row], len(rows), before)]
+                ratings += [log.ratings[row], self._ratings(log.ratings[row], len(rows), past)]
             if log.timestamps is not None:
-                timestamps += [log.timestamps[row], _times(len(rows), before, last)]
+                timestamps += [log.timestamps[row], _times(len(rows), past, last)]
+            if rules is not None and log.kinds is not None and log.weights is not None:
+                codes, worth = self._kinds(rules, len(rows), past)
+                kinds += [log.kinds[row], codes]
+                weights += [log.weights[row], worth]
+            elif log.weights is not None:
+                weights += [log.weights[row], np.ones(len(rows), dtype=np.float32)]
         return Histories(
             np.array(ends, dtype=np.int64),
             _joined(items, log.items),
             None if log.ratings is None else _joined(ratings, log.ratings),
             None if log.timestamps is None else _joined(timestamps, log.timestamps),
+            None if log.weights is None else _joined(weights, log.weights),
+            None if log.kinds is None else _joined(kinds, log.kinds),
+            rules,
         )
+
+    def _kinds(
+        self, rules: EventRules, count: int, past: Sequence[Past]
+    ) -> tuple[Array, FloatArray]:
+        """Codes and weights of ``count`` items, ``past`` events first.
+
+        An item that the request names has the positive kind of the least weight: it was looked at.
+        """
+        codes = np.full(count, rules.kinds.index(rules.weakest), dtype=np.uint8)
+        weights = np.full(count, rules.weights[rules.weakest], dtype=np.float32)
+        for place, event in enumerate(past):
+            kind = rules.kind_of(event.kind, event.rating) or rules.weakest
+            codes[place] = rules.kinds.index(kind)
+            weights[place] = rules.weight_of(kind, event.quantity)
+        return codes, weights
 
     def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
         """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""

@@ -28,9 +28,9 @@ from twotower.errors import InputError
 from twotower.retraining.comparison import compared, newest_cases
 from twotower.retraining.gate import Thresholds, Verdict, judged
 from twotower.retraining.shelf import Shelf, ShelfEntry
-from twotower.service.retrain import INTERACTIONS, LEARNED, everything, write_source
+from twotower.service.retrain import INTERACTIONS, everything, learned, write_source
 from twotower.service.snapshot import Snapshot
-from twotower.service.state import Changes, Cursor, EventKind, Forgotten, StateStore
+from twotower.service.state import Changes, Cursor, Forgotten, StateStore
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
 from twotower.workflow.bundling import bundle_contents, write_bundle
@@ -49,8 +49,9 @@ _HISTORY: Final = 200
 class RetrainSettings(Config):
     """How a bundle is retrained."""
 
-    kinds: tuple[EventKind, ...] = LEARNED
-    """Kinds of events that are learned from."""
+    kinds: tuple[str, ...] | None = None
+    """Kinds of events that are learned from; by default those that the bundle declares, else
+    purchases and ratings."""
     keep_days: float | None = Field(None, gt=0)
     anonymise_after_days: float | None = Field(None, gt=0)
     """The age limits of the service, see `write_source`."""
@@ -323,11 +324,8 @@ class _Run:
         candidate = self.work / "candidate"
         histories = dataset.interactions.keep(before)
         write_bundle(candidate, replace(contents, histories=histories), trained)
-        known = [
-            event
-            for event in changes.events
-            if event.occurred_at < test_from and event.kind in self.settings.kinds
-        ]
+        earlier = [event for event in changes.events if event.occurred_at < test_from]
+        known = learned(self.old.contents, earlier, self.settings.kinds)
         old = self._snapshot(self.folder, replace(changes, events=known))
         new = self._snapshot(candidate, replace(changes, events=()))
         verdict = judged(compared(old, new, cases), self.settings.thresholds)

@@ -130,7 +130,7 @@ class Client:
 
     def record(
         self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
-        rating: float | None = None, occurred_at: int | None = None,
+        rating: float | None = None, quantity: float | None = None, occurred_at: int | None = None,
     ) -> bool:  # fmt: skip
         """Record an event, by default of now; False where its id was recorded before.
 
@@ -142,6 +142,7 @@ class Client:
             "item_id": item_id,
             "kind": kind,
             "rating": rating,
+            "quantity": quantity,
             "occurred_at": time.time_ns() // 1_000_000 if occurred_at is None else occurred_at,
         }
         return bool(self.record_all([event])[0]["recorded"])

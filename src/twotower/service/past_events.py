@@ -54,7 +54,11 @@ class PastEvents:
         grouped: dict[str, list[Past]] = {}
         for event in events:
             past = Past(
-                self._shared(event.item_id), intern(event.kind), event.rating, event.occurred_at
+                self._shared(event.item_id),
+                intern(event.kind),
+                event.rating,
+                event.occurred_at,
+                event.quantity,
             )
             if not self._bundled(event.user_id, past):
                 # Taken out and put in again: the users stand in the order of their newest events.

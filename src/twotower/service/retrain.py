@@ -13,16 +13,18 @@ from twotower.bundle.declared import DeclaredColumns
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
 from twotower.data.declaration import DECLARATION_FILE, Declaration
+from twotower.data.readers import ColumnMapping
 from twotower.data.schema import Column, rows_of_requests
 from twotower.inference.item_encoder import catalogue_rows
-from twotower.service.state import Changes, Cursor, Event, EventKind, Forgotten, StateStore
+from twotower.service.state import Changes, Cursor, Event, Forgotten, StateStore
 from twotower.service.state.personal import now_ms
 
 INTERACTIONS: Final = "interactions.parquet"
 ITEMS: Final = "items.parquet"
 USERS: Final = "users.parquet"
-LEARNED: Final[tuple[EventKind, ...]] = ("buy", "rating")
-"""Kinds of events that are taken for interactions by default: no views and no carts."""
+LEARNED: Final = ("buy", "rating")
+"""Kinds of events that are taken for interactions where the bundle declares none: no views and no
+carts."""
 _DAY_MS: Final = 86_400_000
 
 
@@ -30,14 +32,16 @@ def write_source(
     contents: BundleContents,
     store: StateStore,
     out: Path,
-    kinds: tuple[EventKind, ...] = LEARNED,
+    kinds: Sequence[str] | None = None,
     *,
     keep_days: float | None = None,
     anonymise_after_days: float | None = None,
 ) -> dict[str, int]:
     """Write the bundle's log and the database's events as one log, and all items as a catalogue.
 
-    What forgotten users did until then is left out, of the bundle's log too.
+    What forgotten users did until then is left out, of the bundle's log too. Where the bundle
+    declares kinds of events, they are a column of the log, and a ``dataset.toml`` beside it says
+    what they are worth, so that the next training reads them as this one did.
 
     Parameters
     ----------
@@ -49,7 +53,7 @@ def write_source(
         Folder for ``interactions.parquet`` and ``items.parquet``; with declared columns also
         ``users.parquet`` and the schema in ``dataset.toml``.
     kinds
-        Kinds of events to take.
+        Kinds of events to take; by default those that the bundle declares, else `LEARNED`.
     keep_days, anonymise_after_days
         The age limits of the service's settings, for the bundle's log: older interactions are
         left out, and the users of older ones get random ids. A log without times has no ages.
@@ -60,30 +64,48 @@ def write_source(
         How many interactions and items there are, and how many of each are new.
     """
     changes = everything(store)
-    new = [event for event in changes.events if event.kind in kinds]
+    rules = contents.info.events
+    new = learned(contents, changes.events, kinds)
     old = _without_forgotten(_bundle_log(contents), store.forgotten())
     if contents.histories.timestamps is not None:
         old = _limited_in_age(old, keep_days, anonymise_after_days)
+    once = [columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP]
+    once += [name for name in (columns.EVENT, columns.QUANTITY) if name in old.columns]
     log = pl.concat([old, _event_log(new, old.columns)], how="diagonal").unique(
-        [columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP], maintain_order=True
+        once, maintain_order=True
     )
-    if columns.RATING in log.columns:
+    if columns.RATING in log.columns and rules is None:
         log = _with_ratings(log)
     catalogue = _catalogue(contents, changes)
+    declaration: dict[str, Any] = {}
+    if rules is not None:
+        declaration |= {"columns": ColumnMapping(event=columns.EVENT), "events": rules}
     if contents.declared is not None:
         catalogue = _with_columns(catalogue, contents, changes)
         kept = old[columns.USER_ID].unique()  # who was forgotten has no attributes either
-        _write_schema(contents.declared, contents.users.ids, kept, changes, out)
+        declaration |= _schema_of(contents.declared, contents.users.ids, kept, changes, out)
     with atomic_file(out / ITEMS) as temporary:
         catalogue.write_parquet(temporary)
     with atomic_file(out / INTERACTIONS) as temporary:
         log.write_parquet(temporary)
+    if declaration:
+        with atomic_file(out / DECLARATION_FILE) as temporary:
+            temporary.write_text(Declaration(**declaration).to_toml(), encoding="utf-8")
     return {
         "interactions": log.height,
         "interactions_new": log.height - old.height,
         "items": catalogue.height,
         "items_new": catalogue.height - contents.catalogue.height,
     }
+
+
+def learned(
+    contents: BundleContents, events: Sequence[Event], kinds: Sequence[str] | None
+) -> list[Event]:
+    """The events of the kinds that are learned from; see `write_source`."""
+    if kinds is None and contents.info.events is not None:
+        return list(events)
+    return [event for event in events if event.kind in (kinds or LEARNED)]
 
 
 def everything(store: StateStore) -> Changes:
@@ -116,14 +138,14 @@ def _with_columns(
     return kept.join(known, columns.ITEM_ID, how="left", maintain_order="left")
 
 
-def _write_schema(
+def _schema_of(
     declared: DeclaredColumns,
     users: Sequence[str],
     kept: pl.Series,
     changes: Changes,
     out: Path,
-) -> None:
-    """Write the table of users and a ``dataset.toml`` with the schema."""
+) -> dict[str, Any]:
+    """What a declaration says of the schema; the table of users is written."""
     # Vectors of a file are a column of the catalogue by now.
     items = {
         name: column.model_copy(update={"file": None, "ids": None})
@@ -138,8 +160,7 @@ def _write_schema(
         with atomic_file(out / USERS) as temporary:
             known.write_parquet(temporary)
         values["users"] = USERS
-    with atomic_file(out / DECLARATION_FILE) as temporary:
-        temporary.write_text(Declaration(**values).to_toml(), encoding="utf-8")
+    return values
 
 
 def _with_written(
@@ -169,7 +190,29 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
         starts = log.indptr[:-1].repeat(log.lengths)
         times = pl.int_range(len(log.items), eager=True).to_numpy() - starts
     frame[columns.TIMESTAMP] = pl.Series(times).cast(pl.Int64)
-    return pl.DataFrame(frame)
+    rules = contents.info.events
+    if rules is not None and log.kinds is not None:
+        frame[columns.EVENT] = pl.Series(rules.kinds)[log.kinds.astype("int64")]
+    if rules is not None or contents.returned is not None:
+        frame[columns.QUANTITY] = pl.repeat(None, len(log.items), dtype=pl.Float64, eager=True)
+    return pl.concat(
+        [_returned_log(contents, int(times.min(initial=0))), pl.DataFrame(frame)], how="diagonal"
+    )
+
+
+def _returned_log(contents: BundleContents, first: int) -> pl.DataFrame:
+    """What users returned, before all else: it takes nothing away, and is not recommended again."""
+    back, rules = contents.returned, contents.info.events
+    if back is None:
+        return pl.DataFrame()
+    users, items = pl.Series(contents.users.ids), pl.Series(contents.items.ids)
+    frame = pl.DataFrame({columns.USER_ID: users[back.rows], columns.ITEM_ID: items[back.items]})
+    frame = frame.with_columns(
+        pl.lit(first, pl.Int64).alias(columns.TIMESTAMP), pl.lit(-1.0).alias(columns.QUANTITY)
+    )
+    if rules is None:
+        return frame
+    return frame.with_columns(pl.lit(rules.weakest).alias(columns.EVENT))
 
 
 def _without_forgotten(log: pl.DataFrame, forgotten: Forgotten) -> pl.DataFrame:
@@ -212,16 +255,31 @@ def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:
 
 def _event_log(events: list[Event], wanted: list[str]) -> pl.DataFrame:
     rows = pl.DataFrame(
-        [(event.user_id, event.item_id, event.rating, event.occurred_at) for event in events],
+        [
+            (
+                event.user_id,
+                event.item_id,
+                event.rating,
+                event.occurred_at,
+                event.kind,
+                event.quantity,
+            )
+            for event in events
+        ],
         schema={
             columns.USER_ID: pl.String,
             columns.ITEM_ID: pl.String,
             columns.RATING: pl.Float32,
             columns.TIMESTAMP: pl.Int64,
+            columns.EVENT: pl.String,
+            columns.QUANTITY: pl.Float64,
         },
         orient="row",
     )
-    return rows.select(wanted)
+    kept = [*wanted]
+    if columns.QUANTITY not in kept and rows[columns.QUANTITY].null_count() < rows.height:
+        kept.append(columns.QUANTITY)  # a return, which the log had none of
+    return rows.select(kept)
 
 
 def _catalogue(contents: BundleContents, changes: Changes) -> pl.DataFrame:

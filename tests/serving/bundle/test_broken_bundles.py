@@ -209,8 +209,8 @@ WRONG = {
         arrays("histories.safetensors", items=at(3, -1)), "histories.safetensors"),
     "too few ratings": (
         arrays("histories.safetensors", ratings=lambda a: a[:-1]), "histories.safetensors"),
-    "NaN in ratings": (
-        arrays("histories.safetensors", ratings=at(0, NAN)), "histories.safetensors"),
+    "infinity in ratings": (  # NaN is a rating that is missing
+        arrays("histories.safetensors", ratings=at(0, np.inf)), "histories.safetensors"),
     "times of two axes": (
         arrays("histories.safetensors", timestamps=lambda a: a[:, None]),
         "histories.safetensors"),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from twotower.bundle import Bundle, load_bundle
-from twotower.data import Queries
+from twotower.data import Histories, Queries
+from twotower.data.events import EventRules
 from twotower.errors import InputError
 from twotower.index import HnswConfig, build_index
 from twotower.inference import Pipeline, RecommendOptions, Request
@@ -250,17 +251,66 @@ def test_unavailable_and_deleted_items_do_not_appear(pipeline):
     assert first in ids(pipeline.recommend("user-03", k=2))
 
 
-def test_the_reason_is_the_nearest_item_of_the_history(pipeline, contents):
+def test_the_reason_is_the_nearest_item_of_the_history_that_was_not_rated_low(pipeline, contents):
+    log = contents.histories
+    ratings = dict(
+        zip(stored(contents, 3), log.ratings[log.indptr[3] : log.indptr[4]], strict=True)
+    )
+    assert min(ratings.values()) < 3 <= max(ratings.values())
+    history = [*(item for item, rating in ratings.items() if rating >= 3), "item-41"]
     for one in pipeline.recommend("user-03", ["item-41"], k=5):
-        history = [*stored(contents, 3), "item-41"]
         rows = [int(item[-2:]) for item in history]
         similarity = contents.item_vectors[rows] @ contents.item_vectors[int(one.item_id[-2:])]
         best = history[int(similarity.argmax())]
-        assert similarity.max() > 0
+        if similarity.max() <= 0:
+            assert one.reason is None
+            continue
         assert one.reason.item_id == best
         assert one.reason.similarity == pytest.approx(float(similarity.max()), abs=1e-5)
-        where = "" if best == "item-41" else " in your history"
-        assert one.reason.text == f"because of {one.reason.title or best}{where}"
+        named = one.reason.title or best
+        said = f"because of {named}"
+        if best != "item-41":
+            said = f"because you gave {named} a rating of {ratings[best]:g}"
+        assert one.reason.text == said
+
+
+def test_one_star_is_no_reason(pipeline):
+    past = [Past("item-41", "rating", 1.0, 10**12)]
+    found = pipeline.recommend_batch([Request("somebody", past=past)], RecommendOptions(60))[0]
+    assert {one.reason for one in found} == {None}
+
+
+def test_a_log_without_kinds_and_ratings_claims_no_purchase(contents):
+    plain = replace(contents.histories, ratings=None)
+    found = Pipeline(replace(contents, histories=plain)).recommend("user-03", k=5)
+    assert all(one.reason.text.endswith(" in your history") for one in found)
+
+
+def test_the_kinds_of_the_log_are_in_the_reasons(contents):
+    rules = EventRules(weights={"view": 0.5, "wishlist": 0.7, "addtocart": 1})
+    log = contents.histories
+    kinds = (np.arange(len(log.items)) % 3).astype(np.uint8)
+    log = replace(log, ratings=None, kinds=kinds, weights=np.ones(len(kinds), np.float32))
+    with_kinds = replace(
+        contents,
+        info=contents.info.vary(events=rules),
+        histories=replace(log, rules=rules),
+    )
+    found = Pipeline(with_kinds).recommend("user-03", k=60)
+    said = {one.reason.text.split(one.reason.title)[0] for one in found if one.reason}
+    assert said <= {"because you viewed ", "because of ", "because you put "}
+    assert len(said) > 1
+
+
+def test_returned_items_are_never_recommended(contents):
+    first = ids(Pipeline(contents).recommend("user-03", k=3))
+    rows = [
+        [contents.items.index(item) for item in first] if user == 3 else [] for user in range(12)
+    ]
+    pipeline = Pipeline(replace(contents, returned=Histories.from_lists(rows)))
+    for options in ({}, {"exclude_seen": False}, {"rerank": True}):
+        assert not {*first} & {*ids(pipeline.recommend("user-03", k=60, **options))}
+    assert {*first} & {*ids(pipeline.recommend("user-04", k=60))}
 
 
 @pytest.mark.parametrize(
@@ -269,7 +319,7 @@ def test_the_reason_is_the_nearest_item_of_the_history(pipeline, contents):
         ("view", "because you viewed Game 41"),
         ("cart", "because you put Game 41 in the cart"),
         ("buy", "because you bought Game 41"),
-        ("rating", "because you rated Game 41"),
+        ("rating", "because you gave Game 41 a rating of 5"),
     ],
 )
 def test_the_reason_says_what_was_done(pipeline, kind, text):

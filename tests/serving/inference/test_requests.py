@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from twotower.data import Histories, IdMap
+from twotower.data.events import EventRules
 from twotower.errors import InputError
 from twotower.inference import Request
 from twotower.inference.requests import Past, RequestReader
@@ -126,3 +127,90 @@ def test_what_words_describe_is_read_last_and_not_seen(reader):
 def test_a_user_with_events_is_not_unknown(reader):
     queries = reader.queries([Request("mallory", past=[Past("a", "view", None, 400)])])
     assert queries.users.tolist() == [-1]
+
+
+# --- kinds of events
+
+RULES = EventRules(
+    weights={"view": 0.25, "buy": 1, "return": -1}, target="buy", seen="buy", quantity_power=0.5
+)
+
+
+@pytest.fixture
+def kinds():
+    """Ann viewed a and bought b; bob bought c and returned d."""
+    stored = Histories(
+        np.array([0, 2, 3, 3]),
+        np.array([0, 1, 2], dtype=np.int32),
+        timestamps=np.array([100, 300, 200]),
+        weights=np.array([0.25, 1, 1], dtype=np.float32),
+        kinds=np.array([0, 1, 1], dtype=np.uint8),
+        rules=RULES,
+    )
+    returned = Histories.from_lists([[], [3], []])
+    return RequestReader(USERS, ITEMS, stored, returned=returned)
+
+
+def test_events_have_the_weights_that_training_gives_them(kinds):
+    past = [Past("c", "view", None, 400), Past("d", "buy", None, 500, quantity=4)]
+    reading = kinds.read([Request("ann", ["a"], past=past)])
+    histories = reading.queries.histories
+    assert histories.items.tolist() == [0, 1, 2, 3, 0]
+    assert histories.weights.tolist() == [0.25, 1, 0.25, 2, 0.25]
+    assert histories.kinds.tolist() == [0, 1, 0, 1, 0]
+    assert reading.kinds(0) == ["view", "buy", "view", "buy", "given"]
+
+
+def test_only_kinds_that_count_are_seen_and_what_the_request_names(kinds):
+    past = [Past("c", "view", None, 400)]
+    reading = kinds.read([Request("ann", past=past), Request("ann", ["a"], past=past)])
+    assert reading.seen(0).tolist() == [1]
+    assert reading.seen(1).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [Past("b", "return", None, 400), Past("b", "buy", None, 400, quantity=-1)],
+)
+def test_a_return_takes_stored_events_away_and_the_item_is_not_recommended(kinds, event):
+    reading = kinds.read([Request("ann", past=[event])])
+    assert reading.queries.histories.items.tolist() == [0]
+    assert reading.excluded(0, seen=True).tolist() == [1]
+    assert reading.excluded(0, seen=False).tolist() == [1]
+    again = kinds.read([Request("ann", past=[event, Past("b", "buy", None, 500)])])
+    assert again.queries.histories.items.tolist() == [0, 1]
+    assert again.excluded(0, seen=False).tolist() == []
+
+
+def test_what_was_returned_before_the_bundle_stays_out_until_it_is_bought(kinds):
+    assert kinds.read([Request("bob")]).excluded(0, seen=False).tolist() == [3]
+    bought = kinds.read([Request("bob", past=[Past("d", "buy", None, 900)])])
+    assert bought.excluded(0, seen=False).tolist() == []
+    assert bought.excluded(0, seen=True).tolist() == [2, 3]
+
+
+def test_a_user_who_returned_everything_is_not_readable(kinds):
+    request = Request("ann", past=[Past(item, "return", None, 400) for item in "ab"])
+    assert not kinds.is_readable(request)
+    assert sorted(kinds.known(request).returned) == [0, 1]
+
+
+def test_kinds_that_the_rules_lack_are_passed_over(kinds):
+    past = [Past("c", "wish", None, 400)]
+    assert kinds.read([Request("ann", past=past)]).queries.histories.items.tolist() == [0, 1]
+
+
+def test_a_negative_quantity_takes_away_without_rules_too(reader):
+    past = [Past("a", "buy", None, 400, quantity=-1)]
+    reading = reader.read([Request("ann", past=past)])
+    assert reading.queries.histories.items.tolist() == [1]
+    assert reading.queries.histories.ratings.tolist() == [3]
+    assert reading.excluded(0, seen=True).tolist() == [1, 0]
+
+
+def test_causes_have_the_ratings(reader):
+    past = [Past("c", "rating", 4.0, 400)]
+    causes = reader.read([Request("ann", ["d"], past=past)]).causes(0)
+    assert [tuple(cause) for cause in causes] == [
+        ("stored", 5), ("stored", 3), ("rating", 4), ("given", None),
+    ]  # fmt: skip

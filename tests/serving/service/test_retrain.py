@@ -1,9 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
+from twotower.data import Histories
+from twotower.data.events import EventRules
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.service.retrain import write_source
@@ -102,3 +105,38 @@ def test_when_items_came_out_is_kept(contents, store, tmp_path) -> None:
     dated = contents.catalogue.with_columns(released=pl.lit(2000.0))
     kept = released("kept", dated)
     assert [kept[one] for one in ("n2", "item-05", "n1", "item-06")] == [2017, 1990, None, 2000]
+
+
+def test_kinds_and_returns_are_read_again_by_the_same_rules(contents, store, tmp_path) -> None:
+    rules = EventRules(weights={"view": 0.2, "buy": 1, "return": -1}, target="buy")
+    log = contents.histories
+    size = len(log.items)
+    kinds = (np.arange(size) % 2).astype(np.uint8)
+    weights = np.array([0.2, 1], np.float32)[kinds]
+    log = replace(log, ratings=None, rules=rules, kinds=kinds, weights=weights)
+    items = contents.histories
+    had, other = items.row(3), [item for item in range(60) if item not in items.row(4)]
+    back = Histories.from_lists([[other[0]] if user == 4 else [] for user in range(12)])
+    info = contents.info.vary(events=rules)
+    contents = replace(contents, info=info, histories=log, returned=back)
+    name = contents.items.ids[had[-1]]
+    store.add_events([event("5", "user-03", name, "return"), event("6", "user-04", "n1", "view")])
+    write_source(contents, store, tmp_path / "s")
+    dataset = prepare(tmp_path / "s", settings=PrepareSettings(k_core=0))
+    assert dataset.interactions.rules == rules
+    assert dataset.summary["rejected"] == {"event: without a weight": 1}  # a rating
+    rows = {user: dataset.users.index(user) for user in ("user-03", "user-04")}
+    assert name not in [
+        dataset.items.ids[item] for item in dataset.interactions.row(rows["user-03"])
+    ]
+    assert dataset.returned is not None
+    taken = {
+        user: [dataset.items.ids[item] for item in dataset.returned.row(row)]
+        for user, row in rows.items()
+    }
+    assert taken == {"user-03": [name], "user-04": [contents.items.ids[other[0]]]}
+    span = slice(*dataset.interactions.indptr[rows["user-04"] :][:2].tolist())
+    assert dataset.interactions.weights is not None
+    assert dataset.interactions.weights[span].tolist() == [
+        *log.weights[slice(*log.indptr[4:6].tolist())].tolist(), pytest.approx(0.2),
+    ]  # fmt: skip

@@ -11,12 +11,19 @@ from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
 from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
-from twotower.service.api.rules import USUAL_RATINGS, NewItemId, WrittenId, rating_scale
+from twotower.service.api.rules import (
+    USUAL_KINDS,
+    USUAL_RATINGS,
+    NewItemId,
+    WrittenId,
+    rating_scale,
+)
 from twotower.service.api.schemas import (
     Availability,
     Events,
     EventsAnswer,
     ItemAnswer,
+    NewEvent,
     NewItem,
     ReplacedItem,
     UserAttributes,
@@ -113,6 +120,7 @@ async def add_events(events: Events, request: Request) -> Response:
     shared, service = served(request)
     within("events", len(events.events), shared.settings.max_batch)
     for place, event in enumerate(events.events):
+        _check_kind(service, f"events.{place}.kind", event)
         _check_rating(service, f"events.{place}.rating", event.rating)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
     recorded = await shared.write(service.add_events, plain)
@@ -154,6 +162,20 @@ def _check_new_id(item_id: str) -> None:
     except ValidationError as error:
         what = f"item_id: {error.errors()[0]['msg']}"
         raise RefusedError(problem(422, what, value=item_id, fix="use another id")) from None
+
+
+def _check_kind(service: Service, name: str, event: NewEvent) -> None:
+    """422 at a kind of event that the bundle knows nothing of."""
+    rules = service.pipeline.contents.info.events
+    if rules is None and event.kind in USUAL_KINDS:
+        return
+    if rules is not None and rules.kind_of(event.kind, event.rating) is not None:
+        return
+    known = USUAL_KINDS if rules is None else rules.kinds
+    what = f"{name}: {event.kind!r} is no kind of event that is served"
+    if rules is not None and rules.from_rating and event.rating is not None:
+        what = f"{name}: a rating of {event.rating:g} is of no kind"
+    raise RefusedError(problem(422, what, value=event.kind, fix=f"send one of {', '.join(known)}"))
 
 
 def _check_rating(service: Service, name: str, rating: float | None) -> None:

@@ -13,6 +13,8 @@ SECONDS_BELOW: Final = 10**11
 """`prepare` takes smaller times for seconds: in milliseconds they are before March 1973."""
 USUAL_RATINGS: Final = (0.0, 5.0)
 """Ratings that are taken whatever the training log holds."""
+USUAL_KINDS: Final = ("view", "cart", "buy", "rating")
+"""Kinds of events where the training log declares none."""
 _ROUTES: Final = ("/similar", "/availability")
 _CLOCKS_MS: Final = 60_000
 """By how much the clocks of sender and service may differ."""

@@ -201,6 +201,8 @@ class NewEvent(Event):
     item_id: WrittenId
     rating: Annotated[float | None, NUMBER] = Field(None, ge=-1e6, le=1e6)
     """What a ``rating`` event rates, on the scale of the training log."""
+    quantity: Annotated[float | None, NUMBER] = Field(None, ge=-1e9, le=1e9)
+    """How many; negative for a return."""
     occurred_at: Time = Field(ge=0, le=LARGEST_TIME, strict=True)
     """Milliseconds since 1970-01-01 UTC, from March 1973 to now."""
 
@@ -208,6 +210,8 @@ class NewEvent(Event):
     def _rates_something(self) -> Self:
         if self.kind == "rating" and self.rating is None:
             raise ValueError("an event of kind 'rating' needs a rating")
+        if self.quantity == 0:
+            raise ValueError("a quantity of 0 says nothing; leave the event or the quantity out")
         return self
 
 

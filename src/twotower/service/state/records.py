@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, StringConstraints
 
@@ -15,7 +15,10 @@ Id: TypeAlias = Annotated[
 """An external id: no control characters."""
 Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 """PostgreSQL stores no NUL."""
-EventKind: TypeAlias = Literal["view", "cart", "buy", "rating"]
+EventKind: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+"""A kind of event; which ones there are is the bundle's to say."""
 LARGEST_TIME = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
@@ -61,6 +64,8 @@ class Event(Config):
     """What a ``rating`` event rates, on the scale of the training log."""
     occurred_at: int = Field(ge=0, le=LARGEST_TIME)
     """Milliseconds since 1970-01-01 UTC."""
+    quantity: float | None = Field(None, ge=-1e9, le=1e9)
+    """How many; negative for a return, which takes earlier events with the item away."""
 
 
 @dataclass(frozen=True, slots=True)

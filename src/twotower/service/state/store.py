@@ -583,6 +583,7 @@ def _event(row: Any) -> Event:
         kind=row.kind,
         rating=row.rating,
         occurred_at=row.timestamp,
+        quantity=row.quantity,
     )
 
 

@@ -101,11 +101,13 @@ events: Final = Table(
     Column("event_id", String(200), nullable=False, unique=True),
     Column("user_id", String(200), nullable=False),
     Column("item_id", String(200), nullable=False),
-    Column("kind", String(10), nullable=False),
+    Column("kind", String(50), nullable=False),
     Column("rating", Float(53)),
     Column("timestamp", BigInteger, nullable=False),
     # True where the ids of the user and of the event were replaced by random ones.
     Column("anonymous", Boolean),
+    # Not in a database that an earlier release made, which is brought forward.
+    Column("quantity", Float(53)),
     Index("events_user", "user_id"),
     Index("events_age", "anonymous", "timestamp"),
     sqlite_autoincrement=True,
@@ -163,3 +165,8 @@ def bring_forward(connection: Connection) -> None:
         for index in table.indexes:
             if index.name not in indexes:
                 index.create(connection)
+    if connection.dialect.name == "postgresql":  # SQLite minds no lengths; kinds were shorter
+        widen = "ALTER TABLE events ALTER COLUMN kind TYPE VARCHAR(50)"
+        kinds = [one for one in inspect(connection).get_columns("events") if one["name"] == "kind"]
+        if any((getattr(one["type"], "length", None) or 50) < 50 for one in kinds):
+            connection.execute(text(widen))

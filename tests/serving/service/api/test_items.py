@@ -1,11 +1,14 @@
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from twotower.bundle import save_bundle
+from twotower.data.events import EventRules
 
 NOW = 1_700_000_000_000
 NEW = {"item_id": "n1", "title": "Game 7 Deluxe", "price": 12.5, "category": "genre-3"}
@@ -234,6 +237,69 @@ def test_the_ends_of_the_scale_and_of_time_are_taken(client) -> None:
     ]  # fmt: skip
     assert client.post("/v1/events", json={"events": events}).status_code == 200
     assert client.post("/v1/events", json={"events": events}).status_code == 200  # again, as well
+
+
+@pytest.fixture
+def kinds_client(open_contents, weights, served, tmp_path) -> Iterator[TestClient]:
+    """Over a bundle whose log has kinds of events."""
+    rules = EventRules(weights={"view": 0.2, "purchase": 1, "refund": -1}, target="purchase")
+    log = open_contents.histories
+    size = len(log.items)
+    log = replace(
+        log, rules=rules, kinds=np.zeros(size, np.uint8), weights=np.full(size, 0.2, np.float32)
+    )
+    info = open_contents.info.vary(events=rules)
+    save_bundle(tmp_path / "bundle", replace(open_contents, info=info, histories=log), weights)
+    with served() as client:
+        yield client
+
+
+def test_the_kinds_of_events_are_those_of_the_training_log(kinds_client) -> None:
+    good = event("e1", kind="purchase", quantity=2)
+    assert kinds_client.post("/v1/events", json={"events": [good]}).status_code == 200
+    assert kinds_client.post("/v1/events", json={"events": [good]}).json()["events"][0] == {
+        "event_id": "e1", "recorded": False, "item_known": True,
+    }  # fmt: skip
+    for changes, said in (
+        ({"kind": "buy"}, "events.0.kind: 'buy' is no kind of event that is served"),
+        ({"kind": "purchase", "quantity": 0}, "a quantity of 0 says nothing"),
+        ({"kind": "purchase", "quantity": "2"}, "Input should be a number"),
+    ):
+        answer = kinds_client.post("/v1/events", json={"events": [event("e2", **changes)]})
+        assert answer.status_code == 422
+        assert said in answer.json()["detail"]
+    answer = kinds_client.post("/v1/events", json={"events": [event("e2", kind="buy")]})
+    assert answer.json()["fix"] == "send one of view, purchase, refund"
+
+
+def test_without_declared_kinds_the_usual_ones_are_served(client) -> None:
+    answer = client.post("/v1/events", json={"events": [event("e1", kind="purchase")]})
+    assert (answer.status_code, answer.json()["fix"]) == (
+        422,
+        "send one of view, cart, buy, rating",
+    )
+
+
+@pytest.mark.parametrize("changes", [{"kind": "refund"}, {"kind": "purchase", "quantity": -1}])
+def test_a_returned_item_is_out_of_the_history_and_never_recommended(kinds_client, changes) -> None:
+    before = recommended(kinds_client, "newcomer")
+    assert "item-41" in before
+    bought = event("e1", "newcomer", kind="purchase")
+    other = event("e2", "newcomer", "item-07", kind="view")
+    back = event("e3", "newcomer", **changes, occurred_at=NOW + 1)
+    assert (
+        kinds_client.post("/v1/events", json={"events": [bought, other, back]}).status_code == 200
+    )
+    assert "item-41" not in recommended(kinds_client, "newcomer")
+    query = {"user_id": "newcomer", "k": 60, "exclude_seen": False}
+    answer = kinds_client.post("/v1/recommendations", json=query).json()["items"]
+    assert "item-41" not in [one["item_id"] for one in answer]
+    assert {one["reason"]["item_id"] for one in answer if one["reason"]} == {"item-07"}
+    all_back = event("e4", "newcomer", "item-07", kind="refund", occurred_at=NOW + 2)
+    assert kinds_client.post("/v1/events", json={"events": [all_back]}).status_code == 200
+    popular = kinds_client.get("/v1/users/newcomer/recommendations?k=60").json()
+    assert popular["source"] == "popular"
+    assert not {"item-41", "item-07"} & {one["item_id"] for one in popular["items"]}
 
 
 def test_a_declared_rating_scale_is_in_the_bundle_and_holds_at_the_door(

@@ -31,7 +31,9 @@ def test_a_known_user(client, pipeline) -> None:
     first = body["items"][0]
     assert first["rank"] == 1
     assert first["score"] == first["retrieval_score"]
-    assert re.fullmatch(r"because of Game \d+ in your history", first["reason"]["text"])
+    said = [one["reason"]["text"] for one in body["items"] if one["reason"]]
+    assert said
+    assert all(re.fullmatch(r"because you gave Game \d+ a rating of [345]", text) for text in said)
 
 
 def test_an_unknown_user_is_not_found_where_that_is_asked(client) -> None:
