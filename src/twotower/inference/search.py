@@ -11,6 +11,7 @@ import numpy as np
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
+from twotower.index.top_k import top_k_of
 from twotower.inference.item_table import ItemTable
 from twotower.types import FloatArray, IndexArray, OffsetArray
 
@@ -132,7 +133,7 @@ class TextSearch:
         InputError
             Where it describes none.
         """
-        found = positive(np.where(items.open, self.scores(text, items), 0), _DESCRIBED)
+        found = positive(np.where(items.eligible, self.scores(text, items), 0), _DESCRIBED)
         if not len(found):
             raise InputError(
                 f"no item is described by the words {text[:100]!r}",
@@ -143,10 +144,4 @@ class TextSearch:
 
 def positive(scores: FloatArray, k: int) -> OffsetArray:
     """Rows of the ``k`` largest scores above 0, best first, the earlier row first where equal."""
-    rows = np.flatnonzero(scores > 0)
-    if k < len(rows):
-        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
-        rows = rows[scores[rows] >= least]
-    order = np.argsort(-scores[rows], kind="stable")[:k]
-    best: OffsetArray = rows[order]
-    return best
+    return top_k_of(scores, k, scores > 0)

@@ -13,7 +13,9 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
+from twotower.training.checkpoints import read_state
 from twotower.training.fit import Trained, fit
+from twotower.training.progress import TrainingState
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -21,7 +23,7 @@ from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.selection import choose_for
+from twotower.workflow.selection import chosen_record
 from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
@@ -105,18 +107,20 @@ def train_variant(
 
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
-    factors = choose_for(variant, dataset, text, seed, reporter)
+    record = chosen_record(variant, dataset, text, seed, checkpoint, reporter)
+    label = f"{name} seed {seed}"
+    note_resumed(label, checkpoint, reporter)
     trained = fit(
         variant,
         dataset,
         validate=validate,
         image=image,
         text=text,
-        least_squares=None if factors is None else factors.record(),
+        least_squares=record,
         teachers=trained_teachers(variant, dataset, seed, models, reporter),
         seed=seed,
         checkpoint=checkpoint,
-        progress=reporter.training(f"{name} seed {seed}"),
+        progress=reporter.training(label),
     )
     if "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
@@ -125,8 +129,18 @@ def train_variant(
             max_queries=variant.training.validation_users,
         )
         for warning in _warnings(trained, popularity):
-            reporter.failure(f"{name} seed {seed}: {warning}")
+            reporter.failure(f"{label}: {warning}")
     return trained
+
+
+def note_resumed(label: str, checkpoint: Path | None, reporter: Reporter) -> None:
+    """Say where a training goes on that was interrupted."""
+    if checkpoint is not None and (checkpoint / "last").exists():
+        state = TrainingState.from_json(read_state(checkpoint / "last"))
+        reporter.note(
+            f"{label} goes on from epoch {state.epoch + 1}, step {state.step + 1}, "
+            "where it was interrupted"
+        )
 
 
 def _warnings(trained: Trained, popularity: float) -> Iterator[str]:

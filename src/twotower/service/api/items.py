@@ -161,6 +161,6 @@ def _shown(service: Service, item_id: str) -> dict[str, Any]:
         "title": shown.titles[0],
         "category": shown.categories[0],
         "price": shown.prices[0],  # NaN is written as null
-        "available": bool(items.open[row]),
+        "available": bool(items.eligible[row]),
         "source": "bundle" if row < items.bundled else "added",
     }
