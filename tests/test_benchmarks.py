@@ -78,6 +78,22 @@ def test_datasets(shop: Path, tmp_path: Path) -> None:
     assert all(row.value > 0 for row in rows if row.metric == "peak-memory-mb")
 
 
+def test_refit_worth(blocks: Dataset, tmp_path: Path) -> None:
+    blocks.save(tmp_path / "data")
+    command = [sys.executable, str(BENCHMARKS / "refit_worth.py"), "--data", str(tmp_path / "data")]
+    command += ["--out", str(tmp_path / "models"), "--results", str(tmp_path)]
+    subprocess.run(
+        [*command, "--text-encoder", "hashing", "--epochs", "1"], check=True,
+        env={**os.environ, "TWOTOWER_CACHE": str(tmp_path / "c")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    rows = read_results(tmp_path / "refit-blocks.json").rows
+    assert {row.model for row in rows} == {
+        "popularity", "v10", "v10+rerank", "v10-refit", "v10-refit+rerank",
+    }  # fmt: skip
+    assert {row.users for row in rows} == {60}
+
+
 def test_gowalla(tmp_path: Path) -> None:
     small = ("--epochs", "1", "--models", "lightgcn-5-epochs", "mf")
     results = run_small("gowalla.py", tmp_path / "r.json", *small)

@@ -110,6 +110,34 @@ def test_every_kind_of_index_is_named_in_the_help(cli: Any) -> None:
     assert "unknown kind of index 'annoy'; choose from exact, flat, " in refused.error
 
 
+def test_every_baseline_is_named_in_the_help(cli: Any) -> None:
+    from twotower.workflow.baselines import BASELINES, TEXT_BASELINES
+
+    shown = re.sub(r"[\s│]+", " ", cli("evaluate", "--help").out)
+    assert all(f"{name}," in shown or f"{name};" in shown for name in (*BASELINES, *TEXT_BASELINES))
+
+
+def test_a_dash_is_standard_output_and_quiet_leaves_out_notes(made: Path, cli: Any) -> None:
+    recommend = ("recommend", "--bundle", made / "bundle", "--user", "u04", "-k", 2)
+    done = cli(*recommend, "--json", "-")
+    assert len(json.loads(done.out)) == 2
+    assert "user u04" in done.error
+    evaluate = ("evaluate", "--data", made / "data", "--baseline", "als", "--protocol", "full")
+    loud, quiet = cli(*evaluate), cli(*evaluate, "--quiet")
+    assert "✓ als: test HR@10" in loud.out
+    assert "✓" not in quiet.out
+    assert "als" in quiet.out  # the table
+    done = cli(*evaluate, "--json", "-")
+    assert {row["model"] for row in json.loads(done.out)["rows"]} == {"als"}
+
+
+def test_replacing_a_bundle_is_said(made: Path, cli: Any, tmp_path: Path) -> None:
+    index = ("index", made / "models" / "v5", "--data", made / "data", "--kind", "exact")
+    index += ("--no-refit", "--out", tmp_path / "bundle")
+    assert "in place of the bundle" not in cli(*index).out
+    assert "in place of the bundle that was there" in re.sub(r"\s+", " ", cli(*index).out)
+
+
 def test_all_commands_are_listed(cli: Any) -> None:
     listed = cli("--help").out
     assert all(command in listed for command in COMMANDS)
@@ -236,7 +264,12 @@ def read_ids(data: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "told"), [("data", "shop"), ("models/v5", "two_tower"), ("bundle", "model_version")]
+    ("folder", "told"),
+    [
+        ("data", "60 users, 150 items, 720 interactions"),
+        ("models/v5", "family: two_tower"),
+        ("bundle", "model: v5, fitted on all interactions"),
+    ],
 )
 def test_info_says_what_a_folder_holds(
     folder: str, told: str, made: Path, cli: Any, tmp_path: Path
@@ -270,6 +303,7 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
     out = tmp_path / "out"
     options = ("--k-core", 0, "--text-encoder", "hashing", "--out", out)
     models = [part for name in ("popularity", "mf", "v5") for part in ("--model", name)]
+    models += ["--protocol", "full", "--protocol", "by-activity"]
     for _ in range(2):
         done = cli("run", "--dataset", shop, *models, *options)
         assert done.status == 0, done.error
@@ -277,6 +311,7 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
         assert "a cold-start user" in done.out
         rows = read(out / "results.json")["rows"]
         assert {row["model"] for row in rows} == {"popularity", "mf", "v5", "v5+rerank"}
+        assert {row["protocol"] for row in rows} == {"full", "activity-8-15", "timing"}
     assert "v5 seed 0 found trained" in done.out
     command = next(line for line in done.out.splitlines() if line.startswith("cold-start user:"))
     again = cli(*command.split("twotower ")[1].split())  # the command shown is one that works
@@ -391,6 +426,10 @@ def assert_mistake(done: Done, told: str) -> None:
         ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
         ("recommend --bundle {made}/bundle", "a request needs a user id or a history, got neither"),
+        (
+            "recommend --bundle {made}/bundle --user -u99",
+            "unknown user '-u99'; pass history",
+        ),
         ("info {shop}", "holds neither manifest.json nor model.json; pass a folder that"),
         ("download toys-and-gems --out {out}", "toys-and-gems"),
     ],

@@ -63,7 +63,7 @@ def test_command_line_help_loads_nothing_heavy() -> None:
         "    assert not end.code, end.code"
     )
     assert heavy_after(code) == set()
-    assert loaded_after(code, ("polars", "numpy", "pydantic")) == set()
+    assert loaded_after(code, ("polars", "numpy", "pydantic", "rich")) == set()
 
 
 def test_recommending_loads_what_it_uses(bundle_of_blocks: Path) -> None:

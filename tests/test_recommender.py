@@ -184,7 +184,7 @@ def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variant
         InputError, match=r"^unknown model 'v99'; pass one of two-tower, mf, lightgcn, v1"
     ):
         Recommender.fit(blocks, "v99")
-    text = "^model {!r} has no towers to serve; fit a two-tower, for example v10$"
+    text = "^model {!r} has no towers to serve; take one that has, such as two-tower$"
     for name in ("mf", "lightgcn"):
         with pytest.raises(InputError, match=text.format(name)):
             Recommender.fit(blocks, name)

@@ -1,5 +1,6 @@
 """Console output of commands: progress bars and tables."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from twotower.workflow.progress import Bar, BarReporter, Reporter
+from twotower.workflow.progress import Bar, BarReporter, LineReporter, Reporter
 
 if TYPE_CHECKING:
     from twotower.evaluation.results import Difference, Row
@@ -37,11 +38,11 @@ class ConsoleReporter(BarReporter):
 
     def note(self, text: str) -> None:
         """Print a note."""
-        self._progress.console.print(f"[green]✓[/] {escape(text)}", highlight=False)
+        _note(self._progress.console, text)
 
     def failure(self, text: str) -> None:
         """Print a failure."""
-        self._progress.console.print(f"[red]✗[/] {escape(text)}", highlight=False)
+        _failure(self._progress.console, text)
 
     def bar(self, label: str) -> Bar:
         """A bar, shown until its task is complete."""
@@ -55,9 +56,39 @@ class ConsoleReporter(BarReporter):
         return report
 
 
+class PipedReporter(LineReporter):
+    """Lines in place of bars, for a file or another command."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(lambda text: console.print(text, markup=False, highlight=False))
+        self._console = console
+
+    def note(self, text: str) -> None:
+        """Print a note."""
+        _note(self._console, text)
+
+    def failure(self, text: str) -> None:
+        """Print a failure; to standard error where notes are not printed."""
+        _failure(self._console, text)
+
+
+def _note(console: Console, text: str) -> None:
+    console.print(f"[green]✓[/] {escape(text)}", highlight=False)
+
+
+def _failure(console: Console, text: str) -> None:
+    if console.quiet:
+        print(f"✗ {text}", file=sys.stderr)
+    else:
+        console.print(f"[red]✗[/] {escape(text)}", highlight=False)
+
+
 @contextmanager
 def reporting(console: Console) -> Iterator[Reporter]:
-    """A reporter whose bars are drawn while the block runs."""
+    """A reporter whose bars are drawn while the block runs; piped, a line every few seconds."""
+    if console.quiet or not (console.is_terminal or console.is_jupyter):
+        yield PipedReporter(console)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
 
@@ -57,6 +58,7 @@ class Recommender:
         text_encoder: str = "minilm",
         refit: bool = True,
         checkpoint: Path | None = None,
+        progress: bool = False,
     ) -> Self:
         """Train a two-tower and index its items.
 
@@ -77,28 +79,37 @@ class Recommender:
             what validation chose; `evaluate` measures the one fitted on the training part.
         checkpoint
             Folder of checkpoints; a fit that was interrupted goes on from there.
+        progress
+            Whether a line about the work and the time left is printed every ten seconds, to
+            standard error.
 
         Raises
         ------
         InputError
-            An unknown model, or one without towers.
+            An unknown model, one without towers, or no torch.
         """
-        from twotower.workflow.bundling import bundle_contents
+        if find_spec("torch") is None:
+            raise InputError(
+                "fitting needs the package torch, which is not installed",
+                "run pip install 'twotower[train,text]'",
+            )
+        from twotower.workflow.bundling import bundle_contents, check_servable
         from twotower.workflow.models import named_variant, train_variant
+        from twotower.workflow.progress import LineReporter, Silent
         from twotower.workflow.refit import refit as refit_model
         from twotower.workflow.refit import refit_blend
         from twotower.workflow.reranking import fitted_blend
 
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
-        if not variant.model.has_towers:
-            raise InputError(
-                f"model {name!r} has no towers to serve", "fit a two-tower, for example v10"
-            )
-        trained = train_variant(variant, dataset, name=name, seed=seed, checkpoint=checkpoint)
-        blend, shipped = fitted_blend(trained, dataset), trained
+        check_servable(name, variant)
+        reporter = LineReporter() if progress else Silent()
+        trained = train_variant(
+            variant, dataset, name=name, seed=seed, checkpoint=checkpoint, reporter=reporter
+        )
+        blend, shipped = fitted_blend(trained, dataset, reporter), trained
         if refit:
-            shipped = refit_model(name, trained, dataset)
+            shipped = refit_model(name, trained, dataset, reporter=reporter)
             blend = None if blend is None else refit_blend(blend, shipped, dataset)
         contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)

@@ -36,10 +36,13 @@ def run_folder(
     catalogue = blocks.catalogue.with_columns(pl.Series(columns.TITLE, titles, dtype=pl.String))
     dataset = replace(blocks, catalogue=catalogue)
     trained = train_variant(small_variants["v9"], dataset)
-    peers = {name: train_variant(small_variants[name], dataset) for name in ("mf", "lightgcn")}
+    others = {
+        name: train_variant(small_variants[name], dataset).module.scorer()
+        for name in ("mf", "lightgcn")
+    }
     blend = fitted_blend(trained, dataset, Silent())
     contents = bundle_contents("v9", trained, dataset, reranker=blend)
-    write_bundle(folder / "bundle", contents, trained, peers)
+    write_bundle(folder / "bundle", contents, trained, others)
     (folder / "dataset").mkdir()
     summary = {
         "read": 800, "rejected": {"a rating that is no number": 3}, "repeats": 2,

@@ -51,7 +51,7 @@ COMMANDS = {
         "train --data {out}/data --model v4 --text-encoder hashing --epochs 1 --out {out}/v4",
         "evaluate --data {out}/data {out}/mf {out}/v4 --text-encoder hashing "
         "--baseline popularity --baseline ease --rerank --json {out}/results.json",
-        "index --data {out}/data {out}/v4 --peer {out}/mf --out {out}/bundle",
+        "index --data {out}/data {out}/v4 --comparison {out}/mf --out {out}/bundle",
         "info {out}/v4",
         "ablate --dataset {out}/data --variant popularity --jobs 1 --out {out}/study",
         "run --dataset {shop} --k-core 0 --model mf --text-encoder hashing --out {out}/run",

@@ -11,11 +11,12 @@ from twotower.data import Dataset, Histories, IdMap, Part, Queries
 from twotower.data.splits import leave_last_two
 from twotower.evaluation.protocols import FULL, evaluate, validation_ndcg
 from twotower.features import HashingText, item_texts
+from twotower.index import top_scores
 from twotower.inference import Pipeline
 from twotower.inference.item_encoder import catalogue_rows
 from twotower.inference.item_table import Descriptions
 from twotower.models.sequence import SequenceTower
-from twotower.training.cold_start import best_first, fit_cold_start
+from twotower.training.cold_start import fit_cold_start
 from twotower.training.fit import Trained, fit
 from twotower.workflow.bundling import bundle_contents
 
@@ -154,8 +155,8 @@ def test_added_items_take_no_more_than_their_share(
 
 def test_the_best_come_first() -> None:
     scores = np.random.default_rng(0).normal(size=(5, 40)).astype(np.float32)
-    np.testing.assert_array_equal(best_first(scores.copy(), 7), -np.sort(-scores, axis=1)[:, :7])
-    assert best_first(scores[:, :3].copy(), 7).shape == (5, 3)
+    np.testing.assert_array_equal(top_scores(scores.copy(), 7), -np.sort(-scores, axis=1)[:, :7])
+    assert top_scores(scores[:, :3].copy(), 7).shape == (5, 3)
 
 
 def test_without_validation_queries_nothing_is_fitted(

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from twotower.data import Histories
+from twotower.data.histories import LogFacts
 from twotower.models.history import TransformerConfig
 from twotower.models.sequence_towers import SequenceConfig
-from twotower.training.sizing import LogFacts, sized
+from twotower.training.sizing import sized
 from twotower.workflow.variants import VARIANTS
 
 
@@ -44,6 +45,14 @@ def test_sizes_follow_from_the_log(
     assert found.model.item_dropout == (0.0 if users * length / 2_000 >= 100 else 0.2)
     assert found.sizing == "fixed"
     assert sized(found, log(2, 2)) == found
+
+
+@pytest.mark.parametrize(
+    ("users", "length", "expected"),
+    [(100, 10, 50), (3_000, 20, 110), (20_000, 7, 234), (6_000, 160, 250)],
+)
+def test_a_small_log_is_validated_every_other_epoch(users: int, length: int, expected: int) -> None:
+    assert sized(VARIANTS["v10"], log(users, length)).training.validate_steps == expected
 
 
 def test_fixed_sizes_stay() -> None:

@@ -56,6 +56,18 @@ def test_early_stopping_keeps_the_best_weights(
         assert not torch.equal(value, validate.weights[4][name])
 
 
+def test_a_gain_that_is_too_small_does_not_renew_the_patience(
+    blocks: Dataset, small_variants: Any
+) -> None:
+    validate = Scripted(0.100, 0.102, 0.106, 0.108, 0.109, 0.9)
+    state = trained(
+        small_variants["mf"], blocks, validate, epochs=20, patience=2, least_gain=0.05
+    ).state
+    # 0.106 is 6% above 0.100; neither 0.108 nor 0.109 is 5% above 0.106.
+    assert [record.metric for record in state.epochs][-1] == 0.109
+    assert (state.best_epoch, state.best_metric, state.finished) == (4, 0.109, True)
+
+
 def test_a_better_metric_renews_the_patience(blocks: Dataset, small_variants: Any) -> None:
     validate = Scripted(0.1, 0.05, 0.2, 0.05, 0.3, 0.2, 0.1)
     state = trained(small_variants["mf"], blocks, validate, epochs=7, patience=2).state

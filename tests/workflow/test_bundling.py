@@ -17,7 +17,7 @@ from twotower.inference.user_tower import UserTower
 from twotower.training.fit import Trained
 from twotower.training.storage import save_trained
 from twotower.workflow import text_export
-from twotower.workflow.bundling import bundle_contents, bundle_model, peer, write_bundle
+from twotower.workflow.bundling import bundle_contents, bundle_model, comparison_model, write_bundle
 from twotower.workflow.models import train_variant
 from twotower.workflow.text_export import text_model
 
@@ -173,11 +173,12 @@ def test_the_exported_sentence_encoder_is_near_the_full_one(
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn"])
-def test_a_peer_says_what_its_model_was_evaluated_with(
+def test_a_comparison_model_says_what_its_model_was_evaluated_with(
     name: str, blocks: Dataset, small_variants: Any
 ) -> None:
     trained = train_variant(small_variants[name], blocks)
-    made, scorer = peer(trained, blocks.interactions), trained.module.scorer()
+    scorer = trained.module.scorer()
+    made = comparison_model(scorer, blocks.interactions)
     queries, _ = blocks.held_out(Part.TEST)
     for row, user in enumerate(queries.users.tolist()):
         expected = scorer.scores(queries.select(np.asarray([row])))[0]
@@ -190,13 +191,13 @@ def test_a_peer_says_what_its_model_was_evaluated_with(
     )
 
 
-def test_a_bundle_takes_saved_models_as_peers(
+def test_a_bundle_takes_saved_models_to_compare_with(
     trained: Trained, blocks: Dataset, small_variants: Any, tmp_path: Any
 ) -> None:
     save_trained(tmp_path / "v5", "v5", trained, blocks)
     save_trained(tmp_path / "any", "mf", train_variant(small_variants["mf"], blocks), blocks)
     bundle_model(
-        tmp_path / "v5", blocks, tmp_path / "bundle", blend=False, peers=[tmp_path / "any"]
+        tmp_path / "v5", blocks, tmp_path / "bundle", blend=False, comparisons=[tmp_path / "any"]
     )
     assert list(load_bundle(tmp_path / "bundle").comparison_models()) == ["mf"]
 

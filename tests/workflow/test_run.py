@@ -34,16 +34,17 @@ def stamps(out: Path) -> dict[str, int]:
 
 def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
     out, written = tmp_path / "out", []
-    result = whole_job(shop, out, on_rows=lambda rows: written.append(len(rows)))
+    models = ("popularity", "als", "mf", "lightgcn", "v10")
+    result = whole_job(shop, out, models=models, on_rows=lambda rows: written.append(len(rows)))
 
     assert result.dataset.name == "shop"
     assert [int((result.dataset.split == part).sum()) for part in Part] == [600, 60, 60]
-    trained = ("mf", "lightgcn", "v10")
+    trained = models[2:]
     measured = [row for row in result.rows if row.protocol != "timing"]
     timed = [row for row in result.rows if row.protocol == "timing"]
     assert sorted((row.model, row.protocol, row.metric) for row in measured) == sorted(
         (model, protocol, metric)
-        for model in (*DEFAULT_MODELS, "v10+rerank")
+        for model in (*models, "v10+rerank")
         for protocol in PROTOCOLS
         for metric in METRICS
     )
@@ -61,7 +62,7 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
 
     assert sorted(path.name for path in (out / "models").iterdir()) == ["lightgcn", "mf", "v10"]
     assert result.bundle == out / "bundle"
-    assert list(load_bundle(out / "bundle").comparison_models()) == ["lightgcn", "mf"]
+    assert list(load_bundle(out / "bundle").comparison_models()) == ["als", "lightgcn", "mf"]
     pipeline = Pipeline.load(out / "bundle")
     assert len(pipeline.recommend(result.example_user, k=5, rerank=True)) == 5
     assert len(result.example_history) == 3
@@ -74,9 +75,13 @@ def test_the_whole_job_and_once_more(shop: Path, tmp_path: Path) -> None:
     assert pipeline.contents.info.metrics["NDCG@10"] == ndcg.value
 
     before = stamps(out)
-    again = whole_job(shop, out)
+    again = whole_job(shop, out, models=models)
     assert stamps(out) == before  # nothing prepared or trained again
     assert again.rows == result.rows
+
+
+def test_the_default_is_the_model_and_what_it_has_to_beat() -> None:
+    assert DEFAULT_MODELS == ("popularity", "item-knn", "als", "v10")
 
 
 def test_several_seeds_are_one_row(shop: Path, tmp_path: Path) -> None:

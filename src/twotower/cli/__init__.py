@@ -12,8 +12,10 @@ from twotower.cli.ablate import ablate
 from twotower.cli.bench import bench
 from twotower.cli.data import download, generate, hold_out, inspect, prepare
 from twotower.cli.demo import demo
+from twotower.cli.info import info
 from twotower.cli.models import evaluate, index, train
-from twotower.cli.recommend import info, recommend, with_history_options
+from twotower.cli.options import console, notes, with_quiet
+from twotower.cli.recommend import recommend, with_history_options
 from twotower.cli.report import report
 from twotower.cli.retrain import retrain, rollback
 from twotower.cli.run import run
@@ -29,9 +31,12 @@ INTERRUPTED: Final = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user error is printed as one line, with exit code 2 and no traceback."""
     logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    console.cache_clear()
+    notes.cache_clear()
     try:
-        app = _app()
-        app(args=_prepared(app, sys.argv[1:] if arguments is None else list(arguments)))
+        app = _app(plain=given in ([], ["--help"]))
+        app(args=_prepared(app, given), prog_name="twotower")
     except (TwoTowerError, OSError) as error:
         # Messages of other libraries may have several lines.
         message = error.on_command_line if isinstance(error, InputError) else str(error)
@@ -71,12 +76,12 @@ def version(
         raise typer.Exit
 
 
-def _app() -> typer.Typer:
+def _app(*, plain: bool = False) -> typer.Typer:
+    """All commands; ``plain`` help needs no Rich, whose import takes longer than all else."""
     app = typer.Typer(
         name="twotower",
         no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode="markdown",
+        rich_markup_mode=None if plain else "markdown",
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(version)
@@ -85,6 +90,6 @@ def _app() -> typer.Typer:
         index, recommend, info, serve, key, events, forget, backup, restore, retrain, rollback,
         demo,
     ):  # fmt: skip
-        app.command()(command)
+        app.command()(with_quiet(command))
     app.add_typer(bench, name="bench")
     return app

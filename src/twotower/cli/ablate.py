@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from twotower.cli.options import JsonFile, KCore, TextEncoderName, Track, changed_settings, console
+from twotower.cli.options import (
+    JsonFile,
+    KCore,
+    Protocols,
+    TextEncoderName,
+    Track,
+    changed_settings,
+    console,
+    notes,
+)
 from twotower.errors import InputError
 
 
@@ -24,13 +33,7 @@ def ablate(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per variant.")] = 1,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--protocol",
-            help="As for evaluate; may be given again. Default: full, full-unmasked, sampled-100.",
-        ),
-    ] = None,
+    protocol: Protocols = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Cells at a time. Default: cores.")
     ] = None,
@@ -76,7 +79,7 @@ def ablate(
     source, settings = find_dataset(dataset)
     results_file = json_file or out / "results.json"
     old = read_results(results_file) if keep and results_file.exists() else None
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         study = run_study(
             source,
             out,
@@ -98,19 +101,19 @@ def ablate(
     )
     if track:
         uri = track_models(out, study.dataset, cell_figures(out))
-        console.print(f"tracked in {uri}", highlight=False, soft_wrap=True)
+        notes().print(f"tracked in {uri}", highlight=False, soft_wrap=True)
     compared = {difference.protocol for difference in study.differences}
     for name in TESTED_PROTOCOLS:
         if any(row.protocol == name for row in study.rows):
-            console.print(results_table(study.rows, name))
+            console().print(results_table(study.rows, name))
         if name in compared:
-            console.print(differences_table(study.differences, name, TESTED_METRICS[-1]))
+            console().print(differences_table(study.differences, name, TESTED_METRICS[-1]))
     for absent in study.absent:
-        console.print(f"{absent.model}: {absent.reason}", highlight=False)
-    console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
+        console().print(f"{absent.model}: {absent.reason}", highlight=False)
+    notes().print(f"results: {results_file}", highlight=False, soft_wrap=True)
     if study.failures:
         count = len(study.failures)
-        console.print(
+        console().print(
             f"[red]{count} cell{'s' * (count > 1)} failed[/]: {', '.join(study.failures)}; "
             "run the same command to try again",
             highlight=False,
@@ -144,15 +147,15 @@ def _ablate_columns(
         write_results(path, collect_meta(started), study.rows, differences=study.differences)
 
     variant = named_variant(variants[0] if variants else DEFAULT_MODEL, text_encoder)
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         found = ablate_columns(
             Dataset.load(Path(dataset)), out, variant, seeds=seeds, reporter=reporter,
             measured=write,
         )  # fmt: skip
     for protocol in (FULL, NEW_USERS):
-        console.print(results_table(found.rows, protocol))
-        console.print(differences_table(found.differences, protocol, METRICS[-1]))
-    console.print(f"results: {path}", highlight=False, soft_wrap=True)
+        console().print(results_table(found.rows, protocol))
+        console().print(differences_table(found.differences, protocol, METRICS[-1]))
+    console().print(f"results: {path}", highlight=False, soft_wrap=True)
 
 
 def _seeds(options: Sequence[str], default: int) -> dict[str, int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twotower.cli.options import JsonFile, console, validated
+from twotower.cli.options import JsonFile, console, notes, validated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,11 +71,11 @@ def index(
         },
     )
     published = None if reference is None else Reference.read(reference)
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         figures = bench_index(bundle, settings, reference=published, note=reporter.note)
     for name in dict.fromkeys(row.protocol for row in figures.rows):
         for asked in settings.ks:
-            console.print(_table(figures.rows, name, asked))
+            console().print(_table(figures.rows, name, asked))
     if json_file is not None:
         write_results(
             json_file,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import DataFolder, JsonFile, console, write_json
+from twotower.cli.options import DataFolder, JsonFile, console, notes, write_json
 from twotower.cli.source import declaration, sources, with_words
 from twotower.errors import InputError
 
@@ -26,10 +26,10 @@ def download(
     from twotower.console import downloading
     from twotower.data.download import download as fetch
 
-    with downloading(console) as progress:
+    with downloading(notes()) as progress:
         files = fetch(category, kind, out, progress=progress)
     for file in files:
-        console.print(f"[green]✓[/] {file}", highlight=False)
+        console().print(f"[green]✓[/] {file}", highlight=False)
     write_json(json_file, {"files": [str(file) for file in files]})
 
 
@@ -61,10 +61,10 @@ def prepare(
 
     paths, known = sources(source)
     described = known.overridden_by(declaration(words, name))
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         dataset = make(paths, declaration=described, out=out, progress=reporter.reading())
     _print_summary(dataset.name, dict(dataset.summary))
-    console.print(f"data set written to {out}", highlight=False, soft_wrap=True)
+    notes().print(f"data set written to {out}", highlight=False, soft_wrap=True)
     write_json(json_file, dict(dataset.summary))
 
 
@@ -92,13 +92,13 @@ def inspect(
 
     if not source:
         for entry in FORMATS:
-            console.print(f"[bold]{entry.name}[/]: {entry.about}", highlight=False)
+            console().print(f"[bold]{entry.name}[/]: {entry.about}", highlight=False)
         write_json(json_file, [entry.model_dump(mode="json") for entry in FORMATS])
         return
     paths, known = sources(source)
     found = preview(paths, known.overridden_by(declaration(words)))
     for line in inspection_lines(found):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console().print(line, highlight=False, markup=False, soft_wrap=True)
     if write is not None:
         if write.is_dir():
             write = write / "dataset.toml"
@@ -106,7 +106,7 @@ def inspect(
             raise InputError(f"{write} exists", "delete it first, or name another file")
         with atomic_file(write) as temporary:
             temporary.write_text(found.toml, encoding="utf-8")
-        console.print(f"written to {write}", highlight=False, soft_wrap=True)
+        notes().print(f"written to {write}", highlight=False, soft_wrap=True)
     write_json(json_file, found.described)
 
 
@@ -129,12 +129,12 @@ def hold_out(
     dataset = without(Dataset.load(data), users=users, items=items, seed=seed)
     dataset.save(out)
     record = dataset.summary[SUMMARY]
-    console.print(
+    console().print(
         f"held out: {record['held_out_users']:,} users, {record['held_out_items']:,} items, "
         f"{record['held_out_interactions']:,} interactions",
         highlight=False,
     )
-    console.print(f"data set written to {out}", highlight=False)
+    notes().print(f"data set written to {out}", highlight=False)
     write_json(json_file, dict(dataset.summary))
 
 
@@ -155,7 +155,7 @@ def generate(
 
     size = LogSize(interactions=interactions, items=items, users=users)
     log = generate_log(out, size, seed)
-    console.print(
+    notes().print(
         f"{log.count:,} interactions written to {log.interactions}", highlight=False, soft_wrap=True
     )
     write_json(json_file, {"interactions": log.count, **size.model_dump(exclude={"interactions"})})
@@ -165,11 +165,11 @@ def _print_summary(name: str, summary: dict[str, Any]) -> None:
     from twotower.data.summary import summary_lines
 
     parts = ", ".join(f"{count:,} {part}" for part, count in summary["parts"].items())
-    console.print(
+    console().print(
         f"[bold]{name}[/]: {summary['users']:,} users, {summary['items']:,} items, "
         f"{summary['interactions']:,} interactions ({parts})",
         highlight=False,
     )
     for line in summary_lines(summary, cli=True):
         style = "yellow" if line.startswith("rejected") else None
-        console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+        console().print(line, style=style, highlight=False, markup=False, soft_wrap=True)

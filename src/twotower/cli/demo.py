@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twotower.cli.options import console
+from twotower.cli.options import console, notes
 from twotower.errors import InputError
 
 
@@ -41,7 +41,7 @@ def demo(
         ) from error
     from twotower.console import downloading
 
-    with downloading(console) as progress:
+    with downloading(notes()) as progress:
         folder = find_bundle(bundle, progress=progress)
     # Before the server starts, so that the first page is fast and mistakes are reported here.
     open_once(str(folder), version_of(folder), api, os.environ.get(API_KEY))
@@ -50,7 +50,7 @@ def demo(
     app_arguments += [] if api is None else ["--api", api]
     for path in results or []:
         app_arguments += ["--results", str(path)]
-    console.print(f"demo: http://{host}:{port}  (Ctrl+C ends it)", highlight=False)
+    console().print(f"demo: http://{host}:{port}  (Ctrl+C ends it)", highlight=False)
     streamlit(
         [
             "run",

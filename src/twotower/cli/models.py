@@ -13,10 +13,12 @@ from twotower.cli.options import (
     IndexKind,
     JsonFile,
     PrecisionName,
+    Protocols,
     Refit,
     TextEncoderName,
     Track,
     console,
+    notes,
     write_json,
     write_rows,
 )
@@ -64,7 +66,7 @@ def train(
         variant = variant.with_epochs(epochs)
     variant = on_device(variant, device, precision)
     dataset = Dataset.load(data)
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         trained = trained_model(
             variant,
             dataset,
@@ -74,11 +76,11 @@ def train(
             reporter=reporter,
         )
         warn_below_baselines(name, trained, dataset, reporter)
-    console.print(f"model written to {out}", highlight=False)
+    notes().print(f"model written to {out}", highlight=False)
     if track:
         tracker = Tracker(out.parent, dataset.name)
         tracker.track(out)
-        console.print(f"tracked in {tracker.uri}", highlight=False, soft_wrap=True)
+        notes().print(f"tracked in {tracker.uri}", highlight=False, soft_wrap=True)
     write_json(json_file, asdict(trained.state))
 
 
@@ -89,21 +91,15 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--baseline",
-            help="popularity, item-knn, ease, content; may be repeated. Default: the first two.",
+            help="popularity, item-knn, ease, als, content; may be repeated. Default: the first "
+            "two.",
         ),
     ] = None,
     baselines: Annotated[
         bool, typer.Option(help="Whether baselines that were not named are evaluated.")
     ] = True,
     part: Annotated[Literal["validation", "test"], typer.Option("--part")] = "test",
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--protocol",
-            help="full, full-unmasked, sampled-100, full-timed, by-activity, beyond-accuracy, "
-            "cold-start, hold-outs …; may be repeated. Default: the first three.",
-        ),
-    ] = None,
+    protocol: Protocols = None,
     text_encoder: TextEncoderName = "minilm",
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Measure two-towers with the second stage too.")
@@ -121,7 +117,7 @@ def evaluate(
     from twotower.workflow.evaluation import evaluate_models
 
     started = datetime.now(UTC)
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         rows = evaluate_models(
             Dataset.load(data),
             folders or [],
@@ -133,7 +129,7 @@ def evaluate(
             reporter=reporter,
         )
     for name in dict.fromkeys(row.protocol for row in rows):
-        console.print(results_table(rows, name))
+        console().print(results_table(rows, name))
     write_rows(json_file, rows, started)
 
 
@@ -145,10 +141,10 @@ def index(
     reranker: Annotated[
         Path | None, typer.Option("--reranker", help="Folder of a trained LightGCN.")
     ] = None,
-    peer: Annotated[
+    comparison: Annotated[
         list[Path] | None,
         typer.Option(
-            "--peer",
+            "--comparison",
             help="Folder of a trained MF or LightGCN that the demo compares with; may be repeated.",
         ),
     ] = None,
@@ -167,17 +163,19 @@ def index(
     from twotower.index import named_choice
     from twotower.workflow.bundling import bundle_model
 
-    with reporting(console) as reporter:
+    replaced = out.exists()
+    with reporting(notes()) as reporter:
         manifest = bundle_model(
             model,
             Dataset.load(data),
             out,
             index=named_choice(kind),
             reranker=reranker,
-            peers=peer or (),
+            comparisons=comparison or (),
             refit=refit,
             new_items=new_items,
             reporter=reporter,
         )
-    console.print(f"bundle {manifest.model_version} written to {out}", highlight=False)
+    before = ", in place of the bundle that was there" if replaced else ""
+    notes().print(f"bundle {manifest.model_version} written to {out}{before}", highlight=False)
     write_json(json_file, manifest.model_dump(mode="json"))

@@ -1,35 +1,102 @@
 """Shared command options, and writers of command results."""
 
+import inspect
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
-from rich.console import Console
 
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from rich.console import Console
 
     from twotower.data.settings import PrepareSettings
     from twotower.evaluation.results import Row
 
-console = Console()
+STANDARD_OUTPUT: Final = Path("-")
+"""In place of a file to write. All else is then printed to standard error."""
+
+
+@cache
+def console() -> "Console":
+    """Where results are printed, made when there is one."""
+    from rich.console import Console
+
+    return Console()
+
+
+@cache
+def notes() -> "Console":
+    """Where progress and what was done are printed; silent with ``--quiet``."""
+    from rich.console import Console
+
+    return Console()
+
+
+def _claimed(path: Path | None) -> Path | None:
+    """Keep standard output for the result, where ``-`` asks for it there."""
+    if path == STANDARD_OUTPUT:
+        console().stderr = notes().stderr = True
+    return path
+
+
+def with_quiet(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option ``--quiet``."""
+    own = inspect.signature(command)
+    quiet = inspect.Parameter(
+        "quiet",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[
+            bool, typer.Option("--quiet", help="Print results, warnings and errors alone.")
+        ],
+    )
+
+    @wraps(command)
+    def run(*, quiet: bool, **options: Any) -> None:
+        if quiet:
+            notes().quiet = True
+        command(**options)
+
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in own.parameters.values()
+    ]
+    run.__signature__ = own.replace(parameters=[*parameters, quiet])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (*parameters, quiet)}
+    del run.__wrapped__
+    return run
+
 
 DataFolder: TypeAlias = Annotated[
     Path, typer.Option("--data", help="A folder that 'prepare' wrote.")
 ]
 JsonFile: TypeAlias = Annotated[
-    Path | None, typer.Option("--json", help="Also write the result here, as JSON.")
+    Path | None,
+    typer.Option(
+        "--json", help="Also write the result as JSON; - for standard output.", callback=_claimed
+    ),
 ]
 TextEncoderName: TypeAlias = Annotated[
     str, typer.Option("--text-encoder", help="minilm (extra 'text') or hashing.")
 ]
 Track: TypeAlias = Annotated[
     bool, typer.Option("--track", help="Also write the models to MLflow (extra 'track').")
+]
+Protocols: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        help="full, full-unmasked, sampled-100, by-activity, beyond-accuracy, cold-start, "
+        "hold-outs …; may be repeated. Default: the first three.",
+    ),
 ]
 IndexKind: TypeAlias = Annotated[
     str,
@@ -82,9 +149,14 @@ def write_json(path: Path | None, value: object) -> None:
     """Write a command's result, where ``--json`` asked for it."""
     from twotower.data.atomic import atomic_file
 
-    if path is not None:
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    if path is None:
+        return
+    text = json.dumps(value, indent=2, default=str) + "\n"
+    if path == STANDARD_OUTPUT:
+        sys.stdout.write(text)
+        return
+    with atomic_file(path) as temporary:
+        temporary.write_text(text)
 
 
 def write_rows(path: Path | None, rows: Sequence["Row"], started: datetime) -> None:

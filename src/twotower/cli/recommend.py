@@ -1,17 +1,15 @@
-"""`twotower recommend` and `info`: commands that read a bundle or other artefact."""
+"""`twotower recommend`: recommendations of a bundle, for one user or many."""
 
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
-from rich.markup import escape
 
-from twotower.cli.options import JsonFile, console, write_json
-from twotower.errors import ArtefactError, InputError
+from twotower.cli.options import JsonFile, console, notes, write_json
+from twotower.errors import InputError
 
 if TYPE_CHECKING:
     from twotower.inference import Pipeline, RecommendOptions, Request
@@ -130,34 +128,12 @@ def with_history_options(arguments: Sequence[str], options: Collection[str]) -> 
     return [*found, "--history"] if waiting else found
 
 
-def info(
-    folder: Annotated[Path, typer.Argument(help="A data set, trained model or bundle.")],
-    json_file: JsonFile = None,
-) -> None:
-    """Print the manifest of an artefact folder.
-
-    Example: `twotower info bundle`
-    """
-    for name in ("manifest.json", "model.json"):
-        file = folder / name
-        if file.exists():
-            try:
-                described = json.loads(file.read_text())
-            except ValueError as error:
-                raise ArtefactError(f"{file} cannot be read ({error})") from error
-            console.print_json(data=_shortened(described))
-            write_json(json_file, described)
-            return
-    raise InputError(
-        f"{folder} holds neither manifest.json nor model.json",
-        "pass a folder that prepare, train or index wrote",
-    )
-
-
 def show_recommendations(
     pipeline: "Pipeline", request: "Request", options: "RecommendOptions | None" = None
 ) -> "Answer":
     """Recommend and print the table, with the user as its title."""
+    from rich.markup import escape
+
     from twotower.console import recommendations_table
     from twotower.inference import RecommendOptions
 
@@ -169,22 +145,22 @@ def show_recommendations(
         who += f" with {browsed} in the history"
     if request.text is not None:
         who += f" who wants {request.text}"
-    console.print(f"\n[bold]For {escape(who)}[/]", highlight=False)
+    console().print(f"\n[bold]For {escape(who)}[/]", highlight=False)
     if answer.unknown_items:
-        console.print(
+        console().print(
             f"[yellow]not in the bundle, and passed over: {escape(', '.join(answer.unknown_items))}"
             "[/]",
             highlight=False,
         )
     if answer.source == "popular":
-        console.print(
+        console().print(
             "[yellow]popular items: nothing is known of this user that the model could read[/]",
             highlight=False,
         )
     if answer.items:
-        console.print(recommendations_table(answer.items))
+        console().print(recommendations_table(answer.items))
     else:
-        console.print(f"no items: {_NOTHING_LEFT}")
+        console().print(f"no items: {_NOTHING_LEFT}")
     return answer
 
 
@@ -202,7 +178,7 @@ def _recommend_batch(
     pipeline = Pipeline.load(bundle)
     known = pipeline.contents.users.ids
     chosen = known if str(users) == "all" else read_users(users)
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         counts = recommend_to_file(
             pipeline,
             chosen,
@@ -211,31 +187,22 @@ def _recommend_batch(
             unknown=unknown,
             progress=reporter.counting("recommend", len(chosen)),
         )
-    console.print(
+    notes().print(
         f"{counts.rows:,} items for {counts.users:,} users written to {out}",
         highlight=False,
         soft_wrap=True,
     )
     if counts.empty:
-        console.print(
+        console().print(
             f"[yellow]{counts.empty:,} of them get none: {_NOTHING_LEFT}[/]",
             highlight=False,
             soft_wrap=True,
         )
     if counts.unknown:
         got = "get popular items, with source 'popular'" if unknown == "popular" else "are left out"
-        console.print(
+        console().print(
             f"[yellow]{counts.unknown:,} of them are not in the bundle and {got}[/]",
             highlight=False,
             soft_wrap=True,
         )
     return {**asdict(counts), "k": options.k, "out": str(out)}
-
-
-def _shortened(value: Any, longest: int = 8) -> Any:
-    """The value with long lists shortened, for reading."""
-    if isinstance(value, dict):
-        return {name: _shortened(inner) for name, inner in value.items()}
-    if isinstance(value, list) and len(value) > longest:
-        return [*(_shortened(inner) for inner in value[:longest]), f"… {len(value)} in all"]
-    return value

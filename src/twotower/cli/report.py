@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from twotower.cli.options import JsonFile, console, write_json
+from twotower.cli.options import JsonFile, notes, write_json
 
 
 def report(
@@ -29,8 +29,8 @@ def report(
 
     figures = StudyFigures.read(results, reference=reference)
     write_page(out, figures)
-    console.print(f"report written to {out}", highlight=False, soft_wrap=True)
+    notes().print(f"report written to {out}", highlight=False, soft_wrap=True)
     if picture is not None:
         write_picture(picture, figures)
-        console.print(f"picture written to {picture}", highlight=False, soft_wrap=True)
+        notes().print(f"picture written to {picture}", highlight=False, soft_wrap=True)
     write_json(json_file, {"report": str(out), "picture": picture and str(picture)})

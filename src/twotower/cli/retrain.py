@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twotower.cli.options import JsonFile, console, validated, write_json
+from twotower.cli.options import JsonFile, notes, validated, write_json
 from twotower.cli.serve import StateUrl, settings_of
 from twotower.errors import InputError
 
@@ -66,7 +66,7 @@ def retrain(
         ) as client:
             return client.reload(name)
 
-    with closing(StateStore(settings.database)) as store, reporting(console) as reporter:
+    with closing(StateStore(settings.database)) as store, reporting(notes()) as reporter:
         outcome = whole_loop(
             bundle,
             store,
@@ -76,7 +76,7 @@ def retrain(
             reporter=reporter,
         )
     named = f" {outcome.name}" if outcome.name else ""
-    console.print(f"{outcome.result}{named}: {outcome.new_events:,} new events", highlight=False)
+    notes().print(f"{outcome.result}{named}: {outcome.new_events:,} new events", highlight=False)
     write_json(json_file, outcome.model_dump(mode="json"))
     if outcome.result == "refused":
         raise typer.Exit(3)
@@ -98,7 +98,7 @@ def rollback(
     settings = settings_of(bundle=bundle, state_url=state)
     with closing(StateStore(settings.database)) as store:
         entry = roll_back(bundle, store, out or bundle.absolute().parent)
-    console.print(f"{entry.model_version} is served again", highlight=False)
+    notes().print(f"{entry.model_version} is served again", highlight=False)
     write_json(json_file, entry.model_dump(mode="json"))
 
 

@@ -7,14 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from twotower.cli.options import (
+    STANDARD_OUTPUT,
     DeviceName,
     IndexKind,
     JsonFile,
     PrecisionName,
+    Protocols,
     Refit,
     TextEncoderName,
     Track,
     console,
+    notes,
     write_rows,
 )
 from twotower.cli.recommend import show_recommendations
@@ -38,6 +41,7 @@ def run(
         typer.Option("--model", help="Name of a model; may be given again. Default: all."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Training seeds per model.")] = 1,
+    protocol: Protocols = None,
     kind: IndexKind = "auto",
     text_encoder: TextEncoderName = "minilm",
     refit: Refit = True,
@@ -51,7 +55,7 @@ def run(
     Example: `twotower run --dataset sample --out runs/sample`
     """
     from twotower.console import reporting, results_table
-    from twotower.evaluation.protocols import FULL, SAMPLED
+    from twotower.evaluation.registry import PROTOCOLS
     from twotower.index import named_choice
     from twotower.inference import Pipeline, Request
     from twotower.study.tracking import check_tracking, track_models
@@ -63,14 +67,16 @@ def run(
         check_tracking()
     paths, known = sources(dataset)
     asked = declaration(words)
-    results_file = json_file or out / "results.json"
-    with reporting(console) as reporter:
+    to_file = json_file not in (None, STANDARD_OUTPUT)
+    results_file = json_file if json_file is not None and to_file else out / "results.json"
+    with reporting(notes()) as reporter:
         result = whole_job(
             paths,
             out,
             declaration=known.overridden_by(asked),
             models=models or DEFAULT_MODELS,
             seeds=range(seeds),
+            protocols=protocol or PROTOCOLS,
             text_encoder=text_encoder,
             index=named_choice(kind),
             refit=refit,
@@ -86,22 +92,23 @@ def run(
                 values = figures.setdefault((row.model, row.seeds[0]), {})
                 values[f"{row.protocol}.{row.metric}"] = row.value
         uri = track_models(out, result.dataset.name, figures)
-        console.print(f"tracked in {uri}", highlight=False, soft_wrap=True)
-    measured = {row.protocol for row in result.rows}
-    for protocol in (FULL, SAMPLED):
-        if protocol in measured:
-            console.print(results_table(result.rows, protocol))
+        notes().print(f"tracked in {uri}", highlight=False, soft_wrap=True)
+    shown = dict.fromkeys(row.protocol for row in result.rows if row.protocol != "timing")
+    for name in shown:
+        console().print(results_table(result.rows, name))
+    if not to_file and json_file is not None:
+        write_rows(json_file, result.rows, started)
     if result.bundle is None:
         return
     pipeline = Pipeline.load(result.bundle)
     user, items = result.example_user, result.example_history
     show_recommendations(pipeline, Request(user))
     show_recommendations(pipeline, Request(history=items))
-    console.print(f"results: {results_file}", highlight=False, soft_wrap=True)
+    notes().print(f"results: {results_file}", highlight=False, soft_wrap=True)
     bundle = f"twotower recommend --bundle {result.bundle}"
-    console.print(f"a known user:    {bundle} --user {user}", highlight=False, soft_wrap=True)
-    console.print(
+    notes().print(f"a known user:    {bundle} --user {user}", highlight=False, soft_wrap=True)
+    notes().print(
         f"cold-start user: {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
     )
     demo = f"twotower demo --bundle {result.bundle}"
-    console.print(f"see it all:      {demo}", highlight=False, soft_wrap=True)
+    notes().print(f"see it all:      {demo}", highlight=False, soft_wrap=True)

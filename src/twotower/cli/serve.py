@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import JsonFile, console, validated, write_json
+from twotower.cli.options import JsonFile, console, notes, validated, write_json
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def key(
         with keys.open("a", encoding="utf-8") as file:
             keys.chmod(0o600)
             file.write(f"{line_end}{line}\n")
-    console.print(f"key:  {made}", highlight=False, soft_wrap=True)
-    console.print(f"line: {line}", highlight=False, soft_wrap=True)
+    console().print(f"key:  {made}", highlight=False, soft_wrap=True)
+    console().print(f"line: {line}", highlight=False, soft_wrap=True)
 
 
 def events(
@@ -127,7 +127,7 @@ def events(
         )  # fmt: skip
     finally:
         store.close()
-    console.print(
+    notes().print(
         f"{counts['interactions']:,} interactions ({counts['interactions_new']:,} new) of "
         f"{counts['items']:,} items ({counts['items_new']:,} new) written to {out}",
         highlight=False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twotower.cli.options import JsonFile, console, write_json
+from twotower.cli.options import JsonFile, notes, write_json
 from twotower.cli.serve import Bundle, StateUrl, settings_of
 from twotower.errors import InputError
 
@@ -49,20 +49,20 @@ def forget(
     with closing(_store(bundle, state)) as store:
         if from_list is not None:
             report |= obey(store, read_tombstones(from_list))
-            console.print(f"{report['tombstones']:,} users of {from_list} forgotten again")
+            notes().print(f"{report['tombstones']:,} users of {from_list} forgotten again")
         if wanted:
             outcome = store.forget(wanted)
             behind = store.wait_for_followers(outcome.revision, seconds=10)
             report |= {"users": len(outcome.tombstones), "rows_deleted": outcome.rows}
             report |= {"unconfirmed": behind}
-            console.print(
+            notes().print(
                 f"{report['users']:,} users forgotten, {outcome.rows:,} rows deleted"
                 + (f"; {behind} processes have not confirmed it yet" if behind else ""),
                 highlight=False,
             )
         if save_list is not None:
             report["listed"] = write_tombstones(store, save_list)
-            console.print(f"{report['listed']:,} forgotten users written to {save_list}")
+            notes().print(f"{report['listed']:,} forgotten users written to {save_list}")
     write_json(json_file, report)
 
 
@@ -79,7 +79,7 @@ def backup(
     from twotower.service.state.backup import back_up
 
     rows = back_up(_url(bundle, state), out)
-    console.print(
+    notes().print(
         f"{rows['events']:,} events, {rows['items']:,} items copied to {out}", soft_wrap=True
     )
     write_json(json_file, rows)
@@ -104,7 +104,7 @@ def restore(
     from twotower.service.state.backup import restore as put_back
 
     done = put_back(_url(bundle, state), backup_file, lists or [])
-    console.print(
+    notes().print(
         f"{backup_file} restored; {done['tombstones']:,} users forgotten since it was made, "
         f"{done['rows']:,} rows deleted",
         highlight=False,

@@ -14,6 +14,7 @@ from twotower.cli.options import (
     TextEncoderName,
     changed_settings,
     console,
+    notes,
     write_json,
 )
 
@@ -53,7 +54,7 @@ def tune(
         settings = settings.with_epochs(epochs)
     chosen = space_of(settings) if space is None else read_space(space, settings)
     source, preparation = find_dataset(dataset)
-    with reporting(console) as reporter:
+    with reporting(notes()) as reporter:
         tuned = search(
             settings,
             chosen,
@@ -68,13 +69,13 @@ def tune(
         )
     counts = {state: sum(trial.state == state for trial in tuned.trials)
               for state in ("complete", "pruned", "failed")}  # fmt: skip
-    console.print(
+    console().print(
         f"best validation NDCG@10 {tuned.value:.4f}; trials: "
         + ", ".join(f"{count} {state}" for state, count in counts.items()),
         highlight=False,
     )
     command = f"twotower train --data {out / 'dataset'} --settings {tuned.file} --out …"
-    console.print(f"best settings: {tuned.file}; {command}", highlight=False, soft_wrap=True)
+    notes().print(f"best settings: {tuned.file}; {command}", highlight=False, soft_wrap=True)
     write_json(
         json_file,
         {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -201,3 +201,24 @@ class Queries:
     def anonymous(cls, histories: Histories) -> Self:
         """Requests of anonymous users."""
         return cls(np.full(len(histories), -1, dtype=np.int32), histories)
+
+
+class LogFacts(NamedTuple):
+    """What the sizes of a model and its training follow from."""
+
+    predictions: int
+    """Items that come after another one in a training history: the examples of an epoch."""
+    mean_length: float
+    """Mean length of the training histories with a prediction."""
+    events_per_item: float
+    """Mean number of training events of the items that have one."""
+
+    @classmethod
+    def of(cls, train: Histories) -> Self:
+        """Count the training part."""
+        lengths = train.lengths[train.lengths >= 2]
+        return cls(
+            int((lengths - 1).sum()),
+            float(np.mean(lengths)) if len(lengths) else 0.0,
+            len(train.items) / max(len(np.unique(train.items)), 1),
+        )

@@ -212,7 +212,7 @@ class LoadedBundle:
 
     def without(self, item_ids: list[str]) -> BoolArray:
         """``(items,)`` mask of all open items without these."""
-        passing = self.items.open.copy()
+        passing = self.items.eligible.copy()
         passing[self.items.indices(item_ids)] = False
         return passing
 

@@ -1,6 +1,7 @@
 """Results files: validated JSON with one row per figure, and Markdown tables from them."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -186,7 +187,10 @@ def write_results(
     models: Mapping[str, str] | None = None,
     earlier: Sequence[Earlier] = (),
 ) -> None:
-    """Write a results file atomically; one row a line, so that diffs read well."""
+    """Write a results file atomically; one row a line, so that diffs read well.
+
+    The path ``-`` is standard output.
+    """
     try:
         results = Results(
             meta=meta,
@@ -204,8 +208,12 @@ def write_results(
     lists += [_lines("absent", results.absent)] if absent else []
     lists += [f'  "models": {_indented(results.models)}\n'] if models else []
     lists += [_lines("earlier", results.earlier)] if earlier else []
+    text = f'{{\n  "meta": {head},\n{",".join(lists)}}}\n'
+    if path == Path("-"):
+        sys.stdout.write(text)
+        return
     with atomic_file(path) as temporary:
-        temporary.write_text(f'{{\n  "meta": {head},\n{",".join(lists)}}}\n', "utf-8")
+        temporary.write_text(text, "utf-8")
 
 
 def read_results(path: Path) -> Results:

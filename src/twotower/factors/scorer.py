@@ -1,6 +1,6 @@
 """Scorer protocols of evaluation, and scoring by user and item vectors (NumPy only)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -69,6 +69,25 @@ class FactorScorer:
         """``(queries, num_items)`` float32 dot products."""
         scores: FloatArray = self.user_vectors(queries) @ self.items.T
         return scores
+
+
+def unseen_scores(
+    scorer: VectorScorer, queries: Queries, block: int = 512
+) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+    """Scores of consecutive queries, where items of a query's history have ``-inf``.
+
+    Yields
+    ------
+    Which queries they are, their user vectors ``(rows, dim)``, and ``(rows, num_items)`` scores.
+    """
+    items = scorer.item_vectors().T
+    for start in range(0, len(queries), block):
+        rows = slice(start, min(start + block, len(queries)))
+        part = queries.select(np.arange(rows.start, rows.stop))
+        users = scorer.user_vectors(part)
+        scores = users @ items
+        scores[part.histories.rows, part.histories.items] = -np.inf
+        yield rows, users, scores
 
 
 def history_sums(histories: Histories, table: FloatArray) -> FloatArray:

@@ -8,7 +8,7 @@ from twotower.index.exact import ExactConfig, ExactIndex, FlatConfig
 from twotower.index.hnsw import HnswConfig
 from twotower.index.ivf import IvfConfig
 from twotower.index.pq import PqConfig
-from twotower.index.top_k import TopK, top_k, top_k_of
+from twotower.index.top_k import TopK, top_k, top_k_of, top_scores
 
 __all__ = [
     "AutoConfig",
@@ -32,4 +32,5 @@ __all__ = [
     "save_index",
     "top_k",
     "top_k_of",
+    "top_scores",
 ]

@@ -122,6 +122,20 @@ def top_k_of(scores: Array, k: int, eligible: BoolArray | None = None) -> Offset
     return found[np.argsort(-scores[found], kind="stable")]
 
 
+def top_scores(scores: Array, k: int) -> Array:
+    """``(queries, up to k)`` the best scores of each query alone, best first.
+
+    Examples
+    --------
+    >>> top_scores(np.array([[0.1, 0.9, 0.5], [1.0, 0.0, 1.0]]), 2).tolist()
+    [[0.9, 0.5], [1.0, 1.0]]
+    """
+    if scores.shape[1] > k:
+        scores = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+    ordered: Array = np.sort(scores, axis=1)[:, ::-1]
+    return ordered
+
+
 def _kth_greatest(values: Array, k: int) -> Array:
     place = len(values) - k
     kth: Array = np.partition(values, place)[place]

@@ -175,14 +175,14 @@ class ItemTable:
         return len(self.contents.items)
 
     @cached_property
-    def open(self) -> BoolArray:
+    def eligible(self) -> BoolArray:
         """``(rows,)`` eligible rows: listed and available."""
         return self.listed & self.free
 
     @cached_property
     def eligibility(self) -> EligibilityMask:
         """The same as an eligibility mask."""
-        return EligibilityMask.of(self.open)
+        return EligibilityMask.of(self.eligible)
 
     @cached_property
     def franchises(self) -> IndexArray:
@@ -215,7 +215,7 @@ class ItemTable:
 
     def passing(self, filters: Filters) -> BoolArray:
         """``(rows,)`` the eligible items that a filter lets through; a mask of the caller's own."""
-        mask = self.open.copy()
+        mask = self.eligible.copy()
         if filters.narrows:
             mask &= passing(filters, self.categories.rows, self.names, self.prices.rows)
             by_columns = self.columns.passing(filters)

@@ -74,7 +74,7 @@ def _reachable(filters: Filters, table: ItemTable) -> int:
         (table.franchises, filters.max_per_franchise),
     ):
         if most is not None:
-            ungrouped, *sizes = np.bincount(groups[table.open] + 1, minlength=1).tolist()
+            ungrouped, *sizes = np.bincount(groups[table.eligible] + 1, minlength=1).tolist()
             bounds.append(ungrouped + sum(min(size, most) for size in sizes))
     open_rows = np.flatnonzero(table.open)
     for name, most in filters.max_per.items():

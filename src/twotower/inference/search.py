@@ -12,6 +12,7 @@ import numpy as np
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.errors import InputError
 from twotower.features import TextEncoder
+from twotower.index.top_k import top_k_of
 from twotower.inference.filters import categories_of
 from twotower.inference.item_table import ItemTable
 from twotower.types import FloatArray, IndexArray, OffsetArray
@@ -146,7 +147,7 @@ class TextSearch:
         InputError
             Where it describes none.
         """
-        scores = np.where(items.open, self.scores(text, items), 0)
+        scores = np.where(items.eligible, self.scores(text, items), 0)
         meant = [np.isin(items.categories.rows, codes) for codes in self._meant(text, items)]
         if meant and self._titles.scores(text, len(items)).max(initial=0) > 0:
             meant.append(np.ones(len(items), dtype=np.bool_))  # words of titles count as well
@@ -186,10 +187,4 @@ class TextSearch:
 
 def positive(scores: FloatArray, k: int) -> OffsetArray:
     """Rows of the ``k`` largest scores above 0, best first, the earlier row first where equal."""
-    rows = np.flatnonzero(scores > 0)
-    if k < len(rows):
-        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
-        rows = rows[scores[rows] >= least]
-    order = np.argsort(-scores[rows], kind="stable")[:k]
-    best: OffsetArray = rows[order]
-    return best
+    return top_k_of(scores, k, scores > 0)

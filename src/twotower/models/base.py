@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from twotower.config import Config
 from twotower.data import Dataset, Histories
+from twotower.data.histories import LogFacts
 from twotower.errors import InputError
 from twotower.factors.fold_in import FoldInInfo
 from twotower.factors.scorer import Scorer, VectorScorer
@@ -248,7 +249,8 @@ class RetrievalModule(nn.Module):
     def export(self, num_users: int) -> ServedTowers:  # noqa: ARG002
         """What serving needs; `InputError` for a family that cannot be served."""
         raise InputError(
-            f"{type(self).__name__} has no towers to serve", "bundle a two-tower, for example v10"
+            f"{type(self).__name__} has no towers to serve",
+            "take one that has, such as two-tower",
         )
 
     def gate_weights(self) -> dict[str, dict[str, float]]:
@@ -291,6 +293,14 @@ class ModelFamily(Config):
     def with_chosen(self, chosen: Mapping[str, Any]) -> Self:  # noqa: ARG002
         """The same with what was chosen for a data set before training, see `Trained.chosen`."""
         return self
+
+    def sized(self, facts: LogFacts) -> Self:  # noqa: ARG002
+        """The same with the sizes that follow from the log; unchanged by default."""
+        return self
+
+    def chooses_columns(self, dataset: Dataset) -> bool:  # noqa: ARG002
+        """Whether validation is to say if the towers read declared columns; by default not."""
+        return False
 
     def build(self, inputs: ModelInputs) -> RetrievalModule:
         """Make the untrained module."""

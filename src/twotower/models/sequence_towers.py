@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from twotower.config import Config
 from twotower.data import Dataset
+from twotower.data.histories import LogFacts
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.scorer import trained_items
@@ -31,6 +32,16 @@ from twotower.models.text_components import TextComponents
 
 _HIDDEN_GAPS: Final = 0.2
 """Share of gaps, and of sequences with all their gaps, that are hidden in training."""
+_LENGTHS: Final = (50, 100, 200)
+"""Numbers of newest items that the user tower may read."""
+_LONG_HISTORY: Final = 20
+"""Mean length from which there is more in the order of a history than one layer finds."""
+_SMALL_LOG: Final = 50_000
+"""Predictions in an epoch below which the towers are narrow."""
+_MANY_EVENTS: Final = 100
+"""Events of an item from which its vector can be trusted as it is."""
+_THIN_DROPOUT: Final = 0.2
+"""Share of the entries of an item's vector that are hidden below that."""
 
 
 class SequenceConfig(ModelFamily):
@@ -103,6 +114,10 @@ class SequenceConfig(ModelFamily):
         timed = self.read_gaps and has_times(train)
         return SequenceTower(self, inputs.text, features, waves, trained, columns, timed=timed)
 
+    def chooses_columns(self, dataset: Dataset) -> bool:
+        """Whether there are declared columns, and validation is to say if they are read."""
+        return self.columns == "chosen" and self.reads_columns(dataset)
+
     def reads_columns(self, dataset: Dataset) -> bool:
         """Whether there are declared columns for the towers, and they are to be read."""
         schema = dataset.schema
@@ -122,6 +137,21 @@ class SequenceConfig(ModelFamily):
                 f"got {self.index_dim}"
             )
         return self
+
+    def sized(self, facts: LogFacts) -> Self:
+        """Width, depth, history length and dropout of items by the log, where left at defaults."""
+        sized, fresh = self, type(self)()
+        if (self.embedding_dim, self.history) == (fresh.embedding_dim, fresh.history):
+            width = 64 if facts.predictions < _SMALL_LOG else 128
+            history = TransformerConfig(
+                length=next((n for n in _LENGTHS if n >= facts.mean_length), _LENGTHS[-1]),
+                hidden_dim=width,
+                layers=2 if facts.mean_length >= _LONG_HISTORY else 1,
+            )
+            sized = sized.vary(embedding_dim=width, history=history)
+        if self.item_dropout == fresh.item_dropout and facts.events_per_item < _MANY_EVENTS:
+            sized = sized.vary(item_dropout=_THIN_DROPOUT)
+        return sized
 
     def with_chosen(self, chosen: Mapping[str, Any]) -> Self:
         """The same with the least-squares settings and columns of a record of what was chosen."""

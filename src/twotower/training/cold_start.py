@@ -9,7 +9,8 @@ from torch import Tensor
 
 from twotower.data import Dataset, Part, Queries
 from twotower.factors.exposure import LIST_LENGTH, bounding_scale, places_taken
-from twotower.models.base import VectorScorer
+from twotower.factors.scorer import VectorScorer, unseen_scores
+from twotower.index import top_scores
 from twotower.types import Array, BoolArray, FloatArray
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ LEAST_TARGETS: Final = 20
 """With fewer queries that ask for a simulated cold item the scales are left as they are."""
 TOWER_SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.34, 1.75)
 FACTOR_SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.25)
-_BLOCK: Final = 512
 
 
 class ColdItemModel(Protocol):
@@ -135,23 +135,11 @@ def _two_kinds(
     scorer: VectorScorer, queries: Queries, trained: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
     """The best unseen scores of trained items and of the others, ``(queries, k)`` each."""
-    items = scorer.item_vectors()
     known, cold = [], []
-    for start in range(0, len(queries), _BLOCK):
-        block = queries.select(np.arange(start, min(start + _BLOCK, len(queries))))
-        scores = scorer.user_vectors(block) @ items.T
-        scores[block.histories.rows, block.histories.items] = -np.inf
-        known.append(best_first(scores[:, trained], LIST_LENGTH))
-        cold.append(best_first(scores[:, ~trained], LIST_LENGTH))
+    for _, _, scores in unseen_scores(scorer, queries):
+        known.append(top_scores(scores[:, trained], LIST_LENGTH))
+        cold.append(top_scores(scores[:, ~trained], LIST_LENGTH))
     return np.concatenate(known), np.concatenate(cold)
-
-
-def best_first(scores: FloatArray, count: int) -> FloatArray:
-    """``(queries, up to count)`` the best scores of each row, best first."""
-    if scores.shape[1] > count:
-        scores = np.partition(scores, scores.shape[1] - count, axis=1)[:, -count:]
-    ordered: FloatArray = np.sort(scores, axis=1)[:, ::-1]
-    return ordered
 
 
 def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
@@ -220,18 +208,11 @@ class _Simulation:
         places = np.full(len(simulated), -1)
         places[rows] = np.arange(len(rows))
         known, own, by_tower, by_factor, target = [], [], [], [], []
-        for start in range(0, len(queries), _BLOCK):
-            block = queries.select(np.arange(start, min(start + _BLOCK, len(queries))))
-            seen = block.histories
-            users = scorer.user_vectors(block)
-            scores = users @ items.T
-            target.append(scores[np.arange(len(block)), wanted[start : start + len(block)]])
-            scores[seen.rows, seen.items] = -np.inf
-            known.append(best_first(scores[:, others], LIST_LENGTH))
-            own.append(best_first(scores[:, simulated], LIST_LENGTH))
-            hidden = np.zeros((len(block), len(rows)), dtype=np.float32)
-            had = simulated[seen.items]
-            hidden[seen.rows[had], places[seen.items[had]]] = -np.inf
+        for part, users, scores in unseen_scores(scorer, queries):
+            target.append(np.einsum("qd,qd->q", users, items[wanted[part]]))
+            known.append(top_scores(scores[:, others], LIST_LENGTH))
+            own.append(top_scores(scores[:, simulated], LIST_LENGTH))
+            hidden = np.where(np.isneginf(scores[:, rows]), -np.inf, np.float32(0))
             by_tower.append(users[:, :width] @ towers.T + hidden)
             by_factor.append(users[:, width:] @ factors.T)
         return cls(
@@ -252,7 +233,7 @@ class _Simulation:
 
     def share(self, tower: float, factor: float, weights: Array) -> float:
         """Share of the places that simulated items take."""
-        return self._taken(best_first(self._scores(tower, factor), LIST_LENGTH), weights)
+        return self._taken(top_scores(self._scores(tower, factor), LIST_LENGTH), weights)
 
     def own_share(self, weights: Array) -> float:
         """Share of the places that they take with their own vectors."""

@@ -29,6 +29,8 @@ class TrainingState:
     best_epoch: int | None = None
     validated_epoch: int = 0
     bad_validations: int = 0
+    patience_metric: float | None = None
+    """Metric of the last validation that was better by `TrainingConfig.least_gain`."""
     finished: bool = False
     epochs: list[EpochRecord] = field(default_factory=list)
 

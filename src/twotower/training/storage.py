@@ -1,6 +1,7 @@
 """Trained models on disk: weights in safetensors, variant and history in JSON."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ def read_variant(folder: Path) -> Variant:
         ) from error
 
 
+def check_dataset(folder: Path, description: Mapping[str, Any], dataset: Dataset) -> None:
+    """`ArtefactError` where the model in a folder was trained on another data set."""
+    if description["dataset_fingerprint"] != dataset.fingerprint:
+        raise ArtefactError(
+            f"{folder} was trained on data set {description['dataset']!r} with another "
+            f"fingerprint than {dataset.name!r} has; pass the data set that it was trained on"
+        )
+
+
 def load_trained(
     folder: Path,
     dataset: Dataset,
@@ -83,11 +93,7 @@ def load_trained(
     """
     variant = read_variant(folder)
     description = read_description(folder)
-    if description["dataset_fingerprint"] != dataset.fingerprint:
-        raise ArtefactError(
-            f"{folder} was trained on data set {description['dataset']!r} with another "
-            f"fingerprint than {dataset.name!r} has; pass the data set that it was trained on"
-        )
+    check_dataset(folder, description, dataset)
     chosen = description.get("chosen", {})
     module = build_model(variant.model.with_chosen(chosen), dataset, text, image)
     try:

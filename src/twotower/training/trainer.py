@@ -54,6 +54,9 @@ class TrainingConfig(Config):
     patience: int | None = Field(3, ge=1)
     """Validations without a better metric before training stops; None never stops early, as a
     schedule that goes down to nothing needs: its last epochs are its best."""
+    least_gain: float = Field(0.0, ge=0)
+    """Share by which the metric must rise for ``patience`` to begin anew. The best weights are
+    kept, however little better they are."""
     validation_users: int | None = Field(None, ge=1)
     """Most users that a validation ranks for, always the same ones; None ranks for all."""
     towers_alone: bool = False
@@ -176,13 +179,9 @@ def train(
                 candidate = copy.deepcopy(module.state_dict())
             if state.best_metric is None or record.metric > state.best_metric:
                 state.best_metric, state.best_epoch = record.metric, record.epoch
-                state.bad_validations = 0
                 best = candidate
                 save("best")
-            else:
-                state.bad_validations += 1
-                if config.patience is not None:
-                    state.finished = state.bad_validations >= config.patience
+            _wait_or_stop(state, record.metric, config)
         if progress is not None:
             progress(state, examples.steps, examples.size / record.seconds)
         save("last")
@@ -221,6 +220,16 @@ def _resume(
 def _judged(average: WeightAverage | None, module: nn.Module) -> AbstractContextManager[None]:
     """Within, the module has the weights that are validated and kept."""
     return nullcontext() if average is None else average.applied(module)
+
+
+def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -> None:
+    """Count validations without a gain that is worth the training."""
+    before = state.patience_metric
+    if before is None or metric > before + config.least_gain * abs(before):
+        state.patience_metric, state.bad_validations = metric, 0
+        return
+    state.bad_validations += 1
+    state.finished = config.patience is not None and state.bad_validations >= config.patience
 
 
 def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:

@@ -19,13 +19,20 @@ from twotower.bundle.storage import save_bundle
 from twotower.data import Dataset, Histories, Queries
 from twotower.errors import InputError
 from twotower.factors.exposure import LIST_LENGTH, ListBars
-from twotower.factors.scorer import trained_items
+from twotower.factors.scorer import trained_items, unseen_scores
 from twotower.features import ItemFeatures, ReleaseOrder, UserFeatures, releases
-from twotower.index import AutoConfig, IndexChoice, IndexConfig, ItemIndex, build_index
+from twotower.index import (
+    AutoConfig,
+    IndexChoice,
+    IndexConfig,
+    ItemIndex,
+    build_index,
+    top_scores,
+)
 from twotower.models.base import ServedEncoders, ServedTowers, VectorScorer
-from twotower.training.cold_start import best_first
 from twotower.training.fit import Trained
 from twotower.training.storage import read_description
+from twotower.training.variant import Variant
 from twotower.types import FloatArray
 from twotower.workflow.models import item_text, saved_model
 from twotower.workflow.progress import Reporter, Silent
@@ -38,7 +45,6 @@ USUAL_KS: Final = (10, 1000)
 """Items that requests ask the index for: an answer's, and a second stage's candidates."""
 BAR_USERS: Final = 1000
 """Users whose lists say how often an added item would be recommended."""
-_BLOCK: Final = 256
 
 
 def bundle_contents(
@@ -77,7 +83,7 @@ def bundle_contents(
     InputError
         Where the model is not a two-tower: it has no towers to serve.
     """
-    check_servable(name, trained)
+    check_servable(name, trained.variant)
     fitted = dataset.with_all_in_train() if refitted else dataset
     towers = trained.module.export(len(dataset.users))
     text = item_text(trained.variant, dataset, Silent())
@@ -143,11 +149,11 @@ def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColu
     )
 
 
-def check_servable(name: str, trained: Trained) -> None:
+def check_servable(name: str, variant: Variant) -> None:
     """`InputError` for a model without towers."""
-    if not trained.variant.model.has_towers:
+    if not variant.model.has_towers:
         raise InputError(
-            f"model {name!r} has no towers to serve", "bundle a two-tower, for example v10"
+            f"model {name!r} has no towers to serve", "take one that has, such as two-tower"
         )
 
 
@@ -176,18 +182,22 @@ def write_bundle(
     folder: Path,
     contents: BundleContents,
     trained: Trained,
-    peers: Mapping[str, Trained] | None = None,
+    comparisons: Mapping[str, VectorScorer] | None = None,
 ) -> Manifest:
-    """Write a bundle, all or nothing; ``peers`` are other models by name, see `peer`."""
+    """Write a bundle, all or nothing.
+
+    ``comparisons`` are other models by name, of which the demo shows recommendations too.
+    """
     weights = {name: value.cpu().numpy() for name, value in trained.module.state_dict().items()}
     histories = contents.histories
-    others = {name: peer(model, histories) for name, model in (peers or {}).items()}
+    others = {
+        name: comparison_model(scorer, histories) for name, scorer in (comparisons or {}).items()
+    }
     return save_bundle(folder, contents, weights, others)
 
 
-def peer(trained: Trained, histories: Histories) -> ComparisonModel:
-    """What a trained model would say to each user, now and before their newest event."""
-    scorer = trained.module.scorer()
+def comparison_model(scorer: VectorScorer, histories: Histories) -> ComparisonModel:
+    """Vectors of a model for each user, now and before their newest event."""
     newest = np.zeros(len(histories.items), dtype=np.bool_)
     newest[histories.indptr[1:][histories.lengths > 0] - 1] = True
     users = np.arange(len(histories), dtype=np.int32)
@@ -207,7 +217,7 @@ def bundle_model(
     reranker: Path | None = None,
     blend: bool = True,
     refit: bool = True,
-    peers: Sequence[Path] = (),
+    comparisons: Sequence[Path] = (),
     new_items: bool = True,
     reporter: Reporter | None = None,
 ) -> Manifest:
@@ -215,12 +225,12 @@ def bundle_model(
 
     Where there is no validation part, or ``blend`` is False, there is no second stage then.
     With ``refit`` the bundle holds the model fitted anew on all interactions, which is kept beside
-    the model's folder, ``<folder>-refit``. ``peers`` are folders of other saved models, which the
-    demo compares with.
+    the model's folder, ``<folder>-refit``. ``comparisons`` are folders of other saved models,
+    which the demo compares with.
     """
     reporter = reporter or Silent()
     trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
-    check_servable(name, trained)  # before it is trained again
+    check_servable(name, trained.variant)  # before it is trained again
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
@@ -242,7 +252,10 @@ def bundle_model(
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")
-    others = {read_description(one)["name"]: saved_model(one, dataset, reporter) for one in peers}
+    others = {
+        read_description(other)["name"]: saved_model(other, dataset, reporter).module.scorer()
+        for other in comparisons
+    }
     return write_bundle(out, contents, trained, others)
 
 
@@ -255,16 +268,13 @@ def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars 
     draw = np.random.default_rng(0)
     users = np.sort(draw.choice(known, min(BAR_USERS, len(known)), replace=False))
     queries = Queries(users, dataset.interactions.select(users))
-    vectors, items = scorer.user_vectors(queries), scorer.item_vectors()
-    bars = np.empty(len(users), dtype=np.float32)
-    for start in range(0, len(users), _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, len(users)))
-        seen = queries.histories.select(rows)
-        scores = vectors[rows] @ items.T
-        scores[seen.rows, seen.items] = -np.inf
-        bars[rows] = best_first(scores[:, trained], LIST_LENGTH)[:, -1]
-    full = np.isfinite(bars)  # a user who had nearly all items has no full list
-    return ListBars(vectors[full], bars[full], int(trained.sum()), share)
+    vectors, bars = [], []
+    for _, own, scores in unseen_scores(scorer, queries):
+        vectors.append(own)
+        bars.append(top_scores(scores[:, trained], LIST_LENGTH)[:, -1])
+    lists = np.concatenate(bars)
+    full = np.isfinite(lists)  # a user who had nearly all items has no full list
+    return ListBars(np.concatenate(vectors)[full], lists[full], int(trained.sum()), share)
 
 
 def _new_items(

@@ -17,7 +17,7 @@ from twotower.evaluation.results import Row
 from twotower.evaluation.scoring_plan import plan
 from twotower.models.base import Scorer
 from twotower.training.fit import Trained
-from twotower.training.storage import read_description
+from twotower.training.storage import check_dataset, read_description
 from twotower.types import FloatArray, IndexArray
 from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
 from twotower.workflow.models import saved_model, text_vectors
@@ -84,10 +84,16 @@ class Evaluator:
 
     def baseline(self, name: str) -> list[Row]:
         """Rows of a baseline, fitted on the training part."""
+        return self.baseline_rows(name, self.fitted_baseline(name))
+
+    def fitted_baseline(self, name: str) -> Scorer:
+        """A baseline, fitted on the training part."""
         if name in TEXT_BASELINES:
-            scorer = TEXT_BASELINES[name](self._titles())
-        else:
-            scorer = BASELINES[name](self._dataset.train, len(self._dataset.items))
+            return TEXT_BASELINES[name](self._titles())
+        return BASELINES[name](self._dataset.train, len(self._dataset.items))
+
+    def baseline_rows(self, name: str, scorer: Scorer) -> list[Row]:
+        """Rows of a fitted baseline."""
         rows = self.rows(name, {0: self(name, scorer)})
         return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
 
@@ -191,7 +197,7 @@ def evaluate_models(
             )
     if not folders and not baselines:
         raise InputError("nothing to evaluate", "pass a trained model's folder or a baseline")
-    models = _by_name_and_seed(folders)
+    models = _by_name_and_seed(folders, dataset)
     evaluator = Evaluator(
         dataset, part=part, protocols=protocols, text_encoder=text_encoder, reporter=reporter
     )
@@ -244,10 +250,11 @@ def evaluate_seeds(
     return Measured(evaluator.rows(name, one_stage), again, blends)
 
 
-def _by_name_and_seed(folders: Sequence[Path]) -> dict[str, dict[int, Path]]:
+def _by_name_and_seed(folders: Sequence[Path], dataset: Dataset) -> dict[str, dict[int, Path]]:
     models: dict[str, dict[int, Path]] = {}
     for folder in folders:
         described = read_description(folder)
+        check_dataset(folder, described, dataset)  # before anything is computed
         name, seed = described["name"], described["seed"]
         seeds = models.setdefault(name, {})
         if seed in seeds:

@@ -1,15 +1,12 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from twotower.data import Dataset, Part
-from twotower.data.atomic import atomic_file
 from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
@@ -17,9 +14,10 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
-from twotower.models.sequence_towers import SequenceConfig
-from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit, run_fingerprint
+from twotower.training.checkpoints import read_state
+from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit
 from twotower.training.memory import check_memory, marked_run
+from twotower.training.progress import TrainingState
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
@@ -27,11 +25,10 @@ from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.selection import choose_for
+from twotower.workflow.selection import chosen_record
 from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
-CHOSEN_FILE: Final = "least-squares.json"
 """File beside the checkpoints: what was chosen for the least-squares part."""
 
 
@@ -116,12 +113,13 @@ def train_variant(
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
     factors = (
-        _chosen_factors(variant, dataset, text, seed, checkpoint, reporter) if validated else None
+        chosen_record(variant, dataset, text, seed, checkpoint, reporter) if validated else None
     )
     teachers = trained_teachers(variant, dataset, seed, models, reporter)
 
     def trained_with(columns: str | None, checkpoint: Path | None) -> Trained:
-        what = "" if columns is None else f", columns: {columns}"
+        label = f"{name} seed {seed}" + ("" if columns is None else f", columns: {columns}")
+        note_resumed(label, checkpoint, reporter)
         return fit(
             variant,
             dataset,
@@ -133,10 +131,10 @@ def train_variant(
             teachers=teachers,
             seed=seed,
             checkpoint=checkpoint,
-            progress=reporter.training(f"{name} seed {seed}{what}"),
+            progress=reporter.training(label),
         )
 
-    if validated and _chooses_columns(variant, dataset):
+    if validated and variant.model.chooses_columns(dataset):
         trained = _better(
             trained_with("all", checkpoint),
             trained_with("none", checkpoint and checkpoint / "without-columns"),
@@ -154,14 +152,6 @@ def train_variant(
     return trained
 
 
-def _chooses_columns(variant: Variant, dataset: Dataset) -> bool:
-    """Whether validation is to choose if the towers read the declared columns."""
-    model = variant.model
-    if not isinstance(model, SequenceConfig) or model.columns != "chosen":
-        return False
-    return model.reads_columns(dataset)
-
-
 def _better(reading: Trained, without: Trained) -> Trained:
     """The one that validates better, the one without columns where they are level."""
     metrics = {"with": reading.metric or 0.0, "without": without.metric or 0.0}
@@ -170,30 +160,14 @@ def _better(reading: Trained, without: Trained) -> Trained:
     return replace(best, chosen={**best.chosen, "columns": record})
 
 
-def _chosen_factors(
-    variant: Variant,
-    dataset: Dataset,
-    text: FloatArray | None,
-    seed: int,
-    checkpoint: Path | None,
-    reporter: Reporter,
-) -> Mapping[str, Any] | None:
-    """Record of the least-squares settings, chosen now or before a run with checkpoints stopped."""
-    run = run_fingerprint(variant, dataset, seed)
-    file = None if checkpoint is None else checkpoint / CHOSEN_FILE
-    if file is not None and file.exists():
-        with suppress(ValueError, KeyError, TypeError):
-            kept = json.loads(file.read_text())
-            if kept["run"] == run:
-                record: Mapping[str, Any] = kept["least_squares"]
-                return record
-    found = choose_for(variant, dataset, text, seed, reporter)
-    if found is None:
-        return None
-    if file is not None:
-        with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps({"run": run, "least_squares": found.record()}))
-    return found.record()
+def note_resumed(label: str, checkpoint: Path | None, reporter: Reporter) -> None:
+    """Say where a training goes on that was interrupted."""
+    if checkpoint is not None and (checkpoint / "last").exists():
+        state = TrainingState.from_json(read_state(checkpoint / "last"))
+        reporter.note(
+            f"{label} goes on from epoch {state.epoch + 1}, step {state.step + 1}, "
+            "where it was interrupted"
+        )
 
 
 def _warnings(trained: Trained, popularity: float) -> Iterator[str]:

@@ -1,8 +1,10 @@
 """What a long job tells about itself; the command line draws it, a library call need not."""
 
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from twotower.training.progress import Progress, TrainingState
 
@@ -87,6 +89,80 @@ class BarReporter(ABC):
         """A bar over the bytes of a log."""
         bar = self.bar("read the log")
         return lambda done, total: bar(done, total, "")
+
+
+SECONDS_BETWEEN: Final = 10.0
+"""Between two lines about one piece of work."""
+
+
+def to_stderr(text: str) -> None:
+    """Print a line to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class LineReporter(BarReporter):
+    """Progress as lines of text, for logs, pipes and notebooks.
+
+    Parameters
+    ----------
+    write
+        Takes a line.
+    every
+        Seconds between two lines about one piece of work; shorter work has none.
+    clock
+        Seconds that have passed.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], None] = to_stderr,
+        every: float = SECONDS_BETWEEN,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write, self._every, self._clock = write, every, clock
+
+    def note(self, text: str) -> None:
+        """Write a note."""
+        self._write(text)
+
+    def failure(self, text: str) -> None:
+        """Write a warning."""
+        self._write(f"warning: {text}")
+
+    def bar(self, label: str) -> Bar:
+        """A line every few seconds, with the time that is left at the speed so far."""
+        began = said = self._clock()
+        first: int | None = None  # what an earlier process had done
+
+        def report(done: int, total: int | None, detail: str) -> None:
+            nonlocal first, said
+            now = self._clock()
+            if first is None:
+                first = done
+            if now - said < self._every or done == total:
+                return
+            said = now
+            parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}"]
+            if total is not None and done > first:
+                left = (now - began) * (total - done) / (done - first)
+                parts.append(f"at most {in_words(left)} left")
+            self._write(f"{label}: {', '.join(filter(None, (*parts, detail)))}")
+
+        return report
+
+
+def in_words(seconds: float) -> str:
+    """A length of time to read.
+
+    >>> in_words(8.2), in_words(95), in_words(5_400)
+    ('8 s', '1 min 35 s', '1 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class Silent:

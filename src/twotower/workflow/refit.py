@@ -15,7 +15,13 @@ from twotower.errors import ArtefactError
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import save_trained
 from twotower.workflow.item_images import item_image
-from twotower.workflow.models import item_text, saved_model, text_vectors, trained_teachers
+from twotower.workflow.models import (
+    item_text,
+    note_resumed,
+    saved_model,
+    text_vectors,
+    trained_teachers,
+)
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import unfitted_blend
 
@@ -52,6 +58,8 @@ def refit(
         return found
     checkpoint = None if folder is None else folder.parent / f".{folder.name}-checkpoint"
     variant, seed = evaluated.variant, evaluated.seed
+    label = f"{name} seed {seed}, refit on all interactions"
+    note_resumed(label, checkpoint, reporter)
     trained = fit(
         variant,
         everything,
@@ -64,7 +72,7 @@ def refit(
         teachers=trained_teachers(variant, dataset, seed, models, reporter),
         seed=seed,
         checkpoint=checkpoint,
-        progress=reporter.training(f"{name} seed {seed}, refit on all interactions"),
+        progress=reporter.training(label),
     )
     if folder is not None and checkpoint is not None:
         save_trained(folder, name, trained, everything)

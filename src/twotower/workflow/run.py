@@ -14,8 +14,9 @@ from twotower.data.folders import kind_of
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
-from twotower.evaluation.protocols import FULL
+from twotower.evaluation.registry import FULL, PROTOCOLS
 from twotower.evaluation.results import Row
+from twotower.factors.scorer import FactorScorer, VectorScorer
 from twotower.index import AutoConfig, IndexConfig
 from twotower.training.device import on_device
 from twotower.training.fit import Trained
@@ -30,7 +31,8 @@ from twotower.workflow.refit import refit as refit_model
 from twotower.workflow.refit import refit_blend, refit_folder
 from twotower.workflow.variants import DEFAULT_MODEL
 
-DEFAULT_MODELS: Final = ("popularity", "item-knn", "mf", "lightgcn", DEFAULT_MODEL)
+DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
+"""The model, and what it has to beat."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def run(
     declaration: Declaration | None = None,
     models: Sequence[str] = DEFAULT_MODELS,
     seeds: Sequence[int] = (0,),
+    protocols: Sequence[str] = PROTOCOLS,
     text_encoder: str = "minilm",
     index: IndexConfig | AutoConfig | None = None,
     refit: bool = True,
@@ -87,9 +90,11 @@ def run(
         All that is said about it, as `prepare` takes it.
     models
         Names of baselines and variants; the last two-tower among them is bundled, and beside it
-        the vectors of those that are no two-towers, for the demo to compare with.
+        the vectors of ALS, MF and LightGCN, for the demo to compare with.
     seeds
         Training seeds; the first one's model is bundled.
+    protocols
+        What is measured, see `twotower.evaluation.registry`.
     refit
         Whether the bundle holds the model fitted anew on all interactions, see
         `twotower.workflow.refit`; else the one that was evaluated.
@@ -108,21 +113,28 @@ def run(
         raise InputError("seeds must not be empty", "pass at least one, for example 0")
     dataset = prepared_dataset(source, out / "dataset", settings, reporter, declaration)
     evaluator = Evaluator(
-        dataset, negatives_file=out / "sampled-negatives.parquet", reporter=reporter
+        dataset,
+        protocols=protocols,
+        negatives_file=out / "sampled-negatives.parquet",
+        text_encoder=text_encoder,
+        reporter=reporter,
     )
     rows: list[Row] = []
     servable: dict[str, tuple[Trained, Blend | None]] = {}
-    peers: dict[str, Trained] = {}
+    comparisons: dict[str, VectorScorer] = {}
     for name in models:
         if name in BASELINES:
-            rows += evaluator.baseline(name)
+            baseline = evaluator.fitted_baseline(name)
+            rows += evaluator.baseline_rows(name, baseline)
+            if isinstance(baseline, FactorScorer):
+                comparisons[name] = baseline
         else:
             measured = _measured(name, variants[name], seeds, dataset, out, evaluator, reporter)
             rows += measured.rows
             if measured.first.variant.model.has_towers:
                 servable[name] = measured.first, measured.blend
             else:
-                peers[name] = measured.first
+                comparisons[name] = measured.first.module.scorer()
         if on_rows is not None:
             on_rows(rows)
     if not servable:
@@ -145,7 +157,7 @@ def run(
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")
-    manifest = write_bundle(out / "bundle", contents, model, peers)
+    manifest = write_bundle(out / "bundle", contents, model, comparisons)
     reporter.note(f"bundle {manifest.model_version} written")
     return RunResult(dataset, rows, out / "bundle")
 

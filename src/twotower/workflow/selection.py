@@ -6,14 +6,17 @@ factors, are fitted on a sample of the users of a large log, and fit what comes 
 prefixes, so that the whole search costs little beside the training of the towers.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from twotower.data import Dataset, Part
+from twotower.data.atomic import atomic_file
 from twotower.evaluation.metrics import ndcg_at_k
 from twotower.evaluation.ranking import full_ranks
 from twotower.factors.als import ALSConfig, discounted, fit_factors, fold_in, following_factors
@@ -22,6 +25,7 @@ from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import TextSmoothing
 from twotower.features import ReleaseOrder, releases
 from twotower.models.sequence_towers import SequenceConfig
+from twotower.training.fit import run_fingerprint
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray, FloatArray
 from twotower.workflow.progress import Reporter
@@ -246,6 +250,35 @@ def smoother(dataset: Dataset, text: FloatArray | None) -> Smooth | None:
     return smooth
 
 
+def chosen_record(
+    variant: Variant,
+    dataset: Dataset,
+    text: FloatArray | None,
+    seed: int,
+    checkpoint: Path | None,
+    reporter: Reporter,
+) -> dict[str, Any] | None:
+    """`ChosenFactors.record` for a model that wants a search; None for one that does not.
+
+    It is kept in ``checkpoint``, so that a training that was interrupted goes on with it.
+    """
+    file = None if checkpoint is None else checkpoint / "least_squares.json"
+    fingerprint = run_fingerprint(variant, dataset, seed)
+    if file is not None and file.exists():
+        kept = json.loads(file.read_text())
+        if kept["fingerprint"] == fingerprint:
+            found: dict[str, Any] = kept["record"]
+            return found
+    chosen = choose_for(variant, dataset, text, seed, reporter)
+    if chosen is None:
+        return None
+    record = chosen.record()
+    if file is not None:
+        with atomic_file(file) as temporary:
+            temporary.write_text(json.dumps({"fingerprint": fingerprint, "record": record}))
+    return record
+
+
 def choose_for(
     variant: Variant, dataset: Dataset, text: FloatArray | None, seed: int, reporter: Reporter
 ) -> ChosenFactors | None:
@@ -258,15 +291,15 @@ def choose_for(
     settings = FactorSettings(config.factors, config.smoothing)
     advance = reporter.counting("choose least squares", USUAL_TRIALS)
     smooth = smoother(dataset, text)
-    found = choose_factors(dataset, settings, smooth, seed, lambda: advance(1))
-    chosen = found.settings.factors
+    chosen = choose_factors(dataset, settings, smooth, seed, lambda: advance(1))
+    factors = chosen.settings.factors
     reporter.note(
-        f"least squares alone: validation NDCG@10 {found.metric:.4f} with recency "
-        f"{chosen.recency:g}, {chosen.embedding_dim} dimensions, next items "
-        f"{'fitted' if chosen.next_item else 'not fitted'}; {len(found.trials)} trials "
-        f"in {found.seconds:.0f} s"
+        f"least squares alone: validation NDCG@10 {chosen.metric:.4f} with recency "
+        f"{factors.recency:g}, {factors.embedding_dim} dimensions, next items "
+        f"{'fitted' if factors.next_item else 'not fitted'}; {len(chosen.trials)} trials "
+        f"in {chosen.seconds:.0f} s"
     )
-    return found
+    return chosen
 
 
 class _Search:

@@ -147,6 +147,7 @@ V10: Final = V9.vary(
         warmup_steps=100,
         average=0.998,
         patience=2,
+        least_gain=0.02,
         validation_users=20_000,
         validate_steps=250,
         towers_alone=True,

@@ -30,7 +30,7 @@ def table(contents) -> ItemTable:
 
 def test_it_begins_as_the_bundle(table, contents) -> None:
     assert len(table) == table.bundled == 60
-    assert table.open.all()
+    assert table.eligible.all()
     assert table.row("item-07") == 7
     assert table.indices(["item-03", "item-00"]).tolist() == [3, 0]
     assert table.names == tuple(f"genre-{number}" for number in range(4))
@@ -68,21 +68,21 @@ def test_a_bundled_item_is_described_anew_and_keeps_its_vector(table) -> None:
 
 def test_what_is_deleted_is_unlisted_but_still_known(table) -> None:
     less = table.without(["item-05", "never heard of"])
-    assert not less.open[5]
+    assert not less.eligible[5]
     assert less.indices(["item-05"]).tolist() == [5]  # a history may hold it
     with pytest.raises(InputError, match=r"unknown item 'item-05'; pass one of the 59 known"):
         less.row("item-05")
     back = less.redescribed(described("item-05"))
-    assert back.open[5]
+    assert back.eligible[5]
 
 
 def test_availability_comes_and_goes_and_may_come_first(table) -> None:
     shut = table.with_availability({"item-05": False, "n1": False, "item-06": True})
-    assert np.flatnonzero(~shut.open).tolist() == [5]
+    assert np.flatnonzero(~shut.eligible).tolist() == [5]
     assert shut.row("item-05") == 5  # it still exists
     grown = shut.with_items(described("n1"), encoded())
-    assert np.flatnonzero(~grown.open).tolist() == [5, 60]
-    assert grown.with_availability({"n1": True, "item-05": True}).open.all()
+    assert np.flatnonzero(~grown.eligible).tolist() == [5, 60]
+    assert grown.with_availability({"n1": True, "item-05": True}).eligible.all()
 
 
 def test_a_title_is_parsed_once_for_all_tables(table, monkeypatch) -> None:

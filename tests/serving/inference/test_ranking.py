@@ -33,7 +33,7 @@ def test_items_that_cannot_be_had_do_not_count(contents) -> None:
     table = Pipeline(contents).items
     gone = {f"item-{row:02}": False for row in range(60) if row % 4 == 0 and row < 56}
     table = table.with_availability(gone)
-    rows = np.flatnonzero(table.open)
+    rows = np.flatnonzero(table.eligible)
 
     def best(count: int) -> RankedItems:
         return RankedItems(rows[:count], -rows[:count].astype(np.float32))

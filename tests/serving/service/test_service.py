@@ -112,7 +112,7 @@ def test_an_added_item_that_is_changed_often_takes_two_rows(start) -> None:
     assert len(one.pipeline.items) <= 60 + 2 * 2
     one.set_availability("n1", False)
     one.put_item(item("n1", price=3.0))
-    assert not one.pipeline.items.open[one.pipeline.items.row("n1")]
+    assert not one.pipeline.items.eligible[one.pipeline.items.row("n1")]
 
 
 def test_changed_items_are_answered_with_as_by_a_service_that_starts_then(start) -> None:
@@ -157,9 +157,9 @@ def test_a_committed_write_is_acknowledged_though_it_cannot_be_read_back(
         one.put_item(item("n1", title="Renamed"))
         assert one.pipeline.title("n1") == "Renamed"
         one.set_availability("n1", False)
-        assert not one.pipeline.items.open[one.pipeline.items.row("n1")]
+        assert not one.pipeline.items.eligible[one.pipeline.items.row("n1")]
         one.delete_item("item-08")
-        assert not one.pipeline.items.open[8]
+        assert not one.pipeline.items.eligible[8]
         assert one.add_events(events("e")) == [True]
         assert one.state == "down"
     one.catch_up()
@@ -229,7 +229,7 @@ def test_a_restored_back_up_is_read_anew(start, tmp_path, how) -> None:
     assert one.pipeline.items.row("kept")
     assert one.pipeline.items.row("n2")
     assert "lost-0" not in one.pipeline.items
-    assert one.pipeline.items.open[8]
+    assert one.pipeline.items.eligible[8]
     assert len(one.current.past.of("bob")) == 1
     assert answers(one) == answers(start())
     one.close()

@@ -106,7 +106,7 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
 
 def _best(loaded: LoadedBundle, row: int, scores: FloatArray) -> list[Item]:
     """Open items with the greatest scores, without the item itself and what has no score."""
-    eligible = loaded.items.open[: loaded.items.bundled] & np.isfinite(scores)
+    eligible = loaded.items.eligible[: loaded.items.bundled] & np.isfinite(scores)
     eligible[row] = False
     return [loaded.item(best) for best in top_k_of(scores, _NEAR, eligible).tolist()]
 

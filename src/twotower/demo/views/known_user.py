@@ -144,8 +144,8 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
         + (
             "The others use the vector that they learned for this user in training. "
             if loaded.comparison_models
-            else "This bundle carries no other models: `twotower run` and `twotower index --peer` "
-            "add them. "
+            else "This bundle carries no other models: `twotower run` and "
+            "`twotower index --comparison` add them. "
         )
         + "One user is no evidence: the page Models has the figures over all users."
     )

@@ -207,7 +207,7 @@ def _shown(service: Service, item_id: str) -> dict[str, Any]:
         "title": shown.titles[0],
         "category": shown.categories[0],
         "price": shown.prices[0],  # NaN is written as null
-        "available": bool(items.open[row]),
+        "available": bool(items.eligible[row]),
         "source": "bundle" if row < items.bundled else "added",
         "columns": shown.columns[0] if shown.columns else {},
     }

@@ -1,0 +1,70 @@
+"""Progress as lines of text, and the note about a training that goes on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twotower.data import Dataset
+from twotower.workflow.models import train_variant
+from twotower.workflow.progress import LineReporter, Silent
+
+
+def reporter(*seconds: float) -> tuple[LineReporter, list[str]]:
+    said: list[str] = []
+    clock: Iterator[float] = iter(seconds)
+    return LineReporter(said.append, every=10, clock=lambda: next(clock)), said
+
+
+def test_a_line_comes_every_few_seconds_with_the_time_left() -> None:
+    found, said = reporter(0, 1, 12, 15, 30, 40)
+    advance = found.bar("train v10")
+    for done in (100, 200, 250, 400, 1000):
+        advance(done, 1000, "loss 1.5")
+    assert said == [
+        "train v10: 200 of 1,000, at most 1 min 36 s left, loss 1.5",
+        "train v10: 400 of 1,000, at most 1 min 0 s left, loss 1.5",
+    ]
+
+
+def test_work_of_unknown_length_has_no_time_left() -> None:
+    found, said = reporter(0, 11, 22)
+    advance = found.bar("read")
+    advance(5, None, "")
+    found.failure("two rows are odd")
+    advance(7, None, "")
+    assert said == ["read: 5", "warning: two rows are odd", "read: 7"]
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Notes(Silent):
+    def __init__(self, stop_after: int) -> None:
+        self.said: list[str] = []
+        self._left = stop_after
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    def training(self, label: str) -> Any:
+        def progress(*_: object) -> None:
+            self._left -= 1
+            if not self._left:
+                raise StoppedError
+
+        return progress
+
+
+def test_a_training_that_was_interrupted_says_where_it_goes_on(
+    blocks: Dataset, small_variants: Any, tmp_path: Path
+) -> None:
+    variant, first, second = small_variants["mf"], Notes(11), Notes(0)
+    variant = variant.vary(training=variant.training.vary(checkpoint_seconds=0))
+    for notes in (first, second):
+        try:
+            train_variant(variant, blocks, name="mf", checkpoint=tmp_path / "c", reporter=notes)
+        except StoppedError:
+            assert notes is first
+    assert first.said == []
+    assert second.said == ["mf seed 0 goes on from epoch 1, step 11, where it was interrupted"]
