@@ -1,6 +1,8 @@
-"""LightGCN with its paper's settings on the Gowalla check-ins of the paper, and MF-BPR beside it.
+"""LightGCN with its paper's settings on the Gowalla check-ins of the paper, and others beside it.
 
     TWOTOWER_DATA=… python benchmarks/gowalla.py
+    TWOTOWER_DATA=… python benchmarks/gowalla.py --models random-walk \
+        --out benchmarks/results/gowalla-walk.json
 
 LightGCN (He et al., SIGIR 2020) with the paper's settings: 3 layers, 64 dimensions, Xavier
 initialisation (at the size of these tables a standard deviation of 0.0075), learning rate 1e-3,
@@ -12,6 +14,9 @@ which is ahead of the log at that epoch and has a row of its own.
 ``mf`` is this project's variant unaltered, so nothing about it was chosen on Gowalla. Each test
 user's targets rank among all items but those of the training part. The data set has no
 validation part: the weights of the last epoch count.
+
+``random-walk`` trains nothing. Its four exponents are chosen on a tenth of the training file, drawn
+at random, and it is then fitted to all of it.
 """
 
 import argparse
@@ -28,6 +33,7 @@ from twotower.data.splits import Given
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
+from twotower.factors.random_walk import RandomWalk, WalkConfig
 from twotower.models.base import VectorScorer
 from twotower.models.lightgcn import LightGCNConfig
 from twotower.training.fit import fit
@@ -39,8 +45,10 @@ from twotower.training.variant import Variant
 from twotower.workflow.datasets import find_dataset
 from twotower.workflow.evaluation import Evaluator
 from twotower.workflow.variants import VARIANTS
+from twotower.workflow.walks import choose_walk
 
 RESULTS: Final = Path(__file__).parent / "results" / "gowalla.json"
+WALK: Final = "random-walk"
 LIGHTGCN: Final = "lightgcn-5-epochs"
 PUBLISHED: Final = {"Recall@20": 0.1071, "NDCG@20": 0.0894}
 TOLERANCE: Final = 0.004
@@ -60,17 +68,14 @@ MODELS: Final = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="gowalla", help="name, or path with train and test")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, WALK], default=list(MODELS))
     parser.add_argument("--epochs", type=int, help="instead of each model's own number")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     started = datetime.now(UTC)
-    path, settings = find_dataset(given.dataset)
-    if read_source(path).has_parts:
-        # All of the published training file, as the paper trains on it, without early stopping.
-        settings = settings.model_copy(update={"split": Given(validation=0)})
-    dataset = prepare(path, settings=settings)
+    # All of the published training file, as the paper trains on it, without early stopping.
+    dataset = prepared(given.dataset, validation=0)
     print(
         f"{len(dataset.users):,} users, {len(dataset.items):,} items, "
         f"{len(dataset.train.items):,} in train",
@@ -79,13 +84,18 @@ def main() -> None:
     evaluator = Evaluator(dataset, protocols=[FULL])
     rows: list[Row] = []
     for name in given.models:
-        variant = MODELS[name]
-        if given.epochs is not None:
-            variant = variant.vary(training=variant.training.vary(epochs=given.epochs))
-        runs = {
-            seed: evaluator(name, trained_to_the_end(variant, dataset, seed))
-            for seed in given.seeds
-        }
+        if name == WALK:
+            config = choose_walk(prepared(given.dataset, validation=0.1), print_trial).config
+            print(f"{name}: {config}", flush=True)
+            runs = {0: evaluator(name, RandomWalk.fit(dataset.train, len(dataset.items), config))}
+        else:
+            variant = MODELS[name]
+            if given.epochs is not None:
+                variant = variant.vary(training=variant.training.vary(epochs=given.epochs))
+            runs = {
+                seed: evaluator(name, trained_to_the_end(variant, dataset, seed))
+                for seed in given.seeds
+            }
         rows += evaluator.rows(name, runs)
         write_results(given.out, collect_meta(started), rows)
         for row in rows:
@@ -93,6 +103,18 @@ def main() -> None:
                 print(f"{name}: {row.metric} {row.value:.4f} [{row.low:.4f}, {row.high:.4f}]")
     if LIGHTGCN in given.models and given.epochs is None:
         check_published(rows)
+
+
+def prepared(name: str, validation: float) -> Dataset:
+    """The data set; where its files are its split, this share of the training file validates."""
+    path, settings = find_dataset(name)
+    if read_source(path).has_parts:
+        settings = settings.model_copy(update={"split": Given(validation=validation)})
+    return prepare(path, settings=settings)
+
+
+def print_trial(config: WalkConfig, metric: float) -> None:
+    print(f"  {config}: validation NDCG@10 {metric:.4f}", flush=True)
 
 
 def trained_to_the_end(variant: Variant, dataset: Dataset, seed: int) -> VectorScorer:

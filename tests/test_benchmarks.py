@@ -74,7 +74,8 @@ def test_datasets(shop: Path, tmp_path: Path) -> None:
     assert {row.model for row in rows} == {
         "popularity", "item-knn", "ease", "als", "v10", "v10+rerank",
     }  # fmt: skip
-    assert {row.protocol for row in rows} == {"full", "full-unmasked", "timing"}
+    assert {row.protocol for row in rows} == {"full", "full-unmasked", "full-timed", "timing"}
+    assert {row.model for row in rows if row.protocol == "full-timed"} == {"v10", "v10+rerank"}
     assert all(row.value > 0 for row in rows if row.metric == "peak-memory-mb")
 
 
@@ -95,9 +96,9 @@ def test_refit_worth(blocks: Dataset, tmp_path: Path) -> None:
 
 
 def test_gowalla(tmp_path: Path) -> None:
-    small = ("--epochs", "1", "--models", "lightgcn-5-epochs", "mf")
+    small = ("--epochs", "1", "--models", "lightgcn-5-epochs", "mf", "random-walk")
     results = run_small("gowalla.py", tmp_path / "r.json", *small)
-    assert {row.model for row in results.rows} == {"lightgcn-5-epochs", "mf"}
+    assert {row.model for row in results.rows} == {"lightgcn-5-epochs", "mf", "random-walk"}
 
 
 def test_bpr_collapse(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from twotower.factors.content import ContentSearch
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
+from twotower.factors.random_walk import RandomWalk
 from twotower.models.base import Scorer
 from twotower.types import FloatArray
 
 BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
     "popularity": Popularity.fit,
     "item-knn": ItemKNN.fit,
+    "random-walk": RandomWalk.fit,
     "ease": EASE.fit,
     "als": partial(ALS.fit, config=ALSConfig(popularity_discount=0.0)),
 }
