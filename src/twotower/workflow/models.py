@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
+from twotower.training.collectives import ranks
 from twotower.training.fit import Trained, fit, run_fingerprint
 from twotower.training.memory import check_memory, marked_run
 from twotower.training.sizing import sized
@@ -111,9 +112,16 @@ def train_variant(
             module.scorer(), dataset, max_queries=variant.training.validation_users
         )
 
+    processes = ranks()
+    if not processes.first:
+        processes.wait()  # until the first one has filled the cache of vectors
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
-    factors = _chosen_factors(variant, dataset, text, seed, checkpoint, reporter)
+    if processes.first:
+        processes.wait()
+    factors = processes.of_first(
+        lambda: _chosen_factors(variant, dataset, text, seed, checkpoint, reporter)
+    )
     trained = fit(
         variant,
         dataset,
@@ -126,7 +134,7 @@ def train_variant(
         checkpoint=checkpoint,
         progress=reporter.training(f"{name} seed {seed}"),
     )
-    if "towers_alone" in trained.chosen:
+    if processes.first and "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
             Popularity.fit(dataset.train, len(dataset.items)),
             dataset,
@@ -267,7 +275,8 @@ def trained_model(
         reporter.note(f"{name} seed {seed} found trained")
         return found
     checkpoint = folder.parent / f".{folder.name}-checkpoint"
-    with marked_run(checkpoint) as killed:
+    first = ranks().first
+    with marked_run(checkpoint) if first else nullcontext() as killed:
         if killed is not None:
             reporter.failure(f"{name} seed {seed}: {killed}")
         trained = train_variant(
@@ -279,7 +288,10 @@ def trained_model(
             models=models or checkpoint / "teachers",
             reporter=reporter,
         )
-        save_trained(folder, name, trained, dataset)
+        if first:
+            save_trained(folder, name, trained, dataset)
+    if not first:
+        return trained
     shutil.rmtree(checkpoint, ignore_errors=True)
     reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
