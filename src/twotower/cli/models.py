@@ -43,15 +43,19 @@ def train(
 ) -> None:
     """Train a model. An interrupted training resumes from its checkpoint.
 
+    On several processes: `torchrun --nproc-per-node 2 -m twotower train …`
+
     Example: `twotower train --data data/shop --out models/v10`
     """
     from twotower.console import reporting
     from twotower.data import Dataset
     from twotower.study.search_space import read_settings
     from twotower.study.tracking import Tracker, check_tracking
+    from twotower.training.collectives import leave, ranks
     from twotower.training.device import on_device
     from twotower.workflow.baseline_check import warn_below_baselines
     from twotower.workflow.models import named_variant, trained_model
+    from twotower.workflow.progress import Silent
     from twotower.workflow.variants import DEFAULT_MODEL
 
     if track:
@@ -73,9 +77,13 @@ def train(
             out,
             name=name,
             seed=seed,
-            reporter=reporter,
+            reporter=reporter if ranks().first else Silent(),
         )
+        if not ranks().first:
+            leave()
+            return
         warn_below_baselines(name, trained, dataset, reporter)
+    leave()
     notes().print(f"model written to {out}", highlight=False)
     if track:
         tracker = Tracker(out.parent, dataset.name)

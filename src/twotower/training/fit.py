@@ -15,6 +15,7 @@ from twotower.errors import InputError
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.build import build_model
 from twotower.training.cold_start import ColdItemModel, fit_cold_start
+from twotower.training.collectives import ranks
 from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import EXAMPLE_SOURCES
 from twotower.training.progress import Progress, TrainingState
@@ -98,7 +99,10 @@ def fit(
     torch.manual_seed(seed)
     module = build_model(variant.model.with_chosen(before), dataset, text, image)
     train_part, num_items = dataset.train, len(dataset.items)
-    module.before_fit(train_part, seed, found)
+    processes = ranks()
+    if processes.first:  # the others get the result when training starts
+        module.before_fit(train_part, seed, found)
+    processes.wait()
     settings, alone = variant.training, variant.training.towers_alone
     state = train(
         module,
@@ -120,6 +124,8 @@ def fit(
         progress=progress,
     )
     chosen = before
+    if not processes.first:  # what comes after training is the first one's
+        return Trained(variant, seed, module, state, state.best_metric, chosen)
     if validate is None:
         module.after_refit(train_part, None if evaluated is None else evaluated.module)
         if evaluated is not None:

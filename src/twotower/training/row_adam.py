@@ -56,7 +56,9 @@ class RowAdam(torch.optim.Adam):
         for table in self._tables:
             gradient, table.weight.grad = table.weight.grad, None
             if gradient is not None:
-                self._step_rows(table.weight, gradient.coalesce())
+                gradient = gradient.coalesce()
+                self._catch_up(table.weight, gradient.indices()[0])  # of rows that others read
+                self._step_rows(table.weight, gradient)
         super().step()
         return loss
 

@@ -2,23 +2,27 @@
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from pydantic import Field
 from torch import Tensor, nn
 
 from twotower.config import Config
-from twotower.errors import ArtefactError, TwoTowerError
+from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.models.base import Embeddings, RetrievalModule
 from twotower.training.averaging import WeightAverage
 from twotower.training.checkpoints import load_tensors, read_state, save_checkpoint
+from twotower.training.collectives import Ranks, ranks
 from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
 from twotower.training.progress import EpochRecord, Progress, TrainingState
@@ -105,7 +109,9 @@ def train(
         What the run depends on (data, config); a checkpoint of another one is refused.
     checkpoint
         Folder for checkpoints. Where it holds one, training goes on from there and ends with
-        the weights that an uninterrupted run would have had.
+        the weights that an uninterrupted run would have had. Several processes (see
+        `twotower.training.collectives`) read the same folder, and the first one writes it; their
+        number may be another when training goes on.
 
     Raises
     ------
@@ -114,27 +120,25 @@ def train(
     ArtefactError
         Where the checkpoint is broken or of another run.
     """
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
+    processes, negatives = ranks(), negatives or LiveNegatives()
+    fabric = _fabric(config, processes, negatives)
     adam = RowAdam(module, config.learning_rate)
-    negatives = negatives or LiveNegatives()
     modules: dict[str, nn.Module] = {"module": module, "negatives": negatives}
     average = None if config.average is None else WeightAverage(module, config.average)
     if average is not None:
         modules["average"] = average
-    epochs = 0  # a source without examples trains nothing
-    if examples.steps:
-        epochs = max(config.epochs, math.ceil(config.least_steps / examples.steps))
+    epochs = _planned_epochs(config, examples)
     state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
         state = _resume(checkpoint, modules, adam, fingerprint)
     wrapped, optimiser = fabric.setup(module, adam)
-    negatives.to(fabric.device)
-    if average is not None:
-        average.to(fabric.device)
+    for part in modules.values():
+        part.to(fabric.device)
+        processes.same_start(part)
 
     def save(name: str) -> None:
-        if checkpoint is not None:
+        if checkpoint is not None and processes.first:
             save_checkpoint(checkpoint / name, modules, adam, asdict(state))
 
     saved = time.monotonic()
@@ -143,19 +147,24 @@ def train(
         module.train()
         while state.step < examples.steps:
             begun = time.perf_counter()
-            torch.manual_seed(_position_seed(seed, state.epoch, state.step))  # dropout
-            batch = fabric.to_device(examples.batch(state.epoch, state.step))
+            torch.manual_seed(  # dropout
+                _position_seed(seed, state.epoch, state.step) + processes.rank
+            )
+            own = processes.part(examples.batch(state.epoch, state.step))
+            batch = fabric.to_device(own.batch)
             batch = negatives.before(batch, module, state.epoch, state.step)
-            value = loss(negatives.after(wrapped(batch), state.epoch))
+            embedded = processes.gathered(negatives.after(wrapped(batch), state.epoch), own)
+            value = own.share * loss(embedded)
             for group in optimiser.param_groups:
                 group["lr"] = _step_size(config, state, examples.steps)
             optimiser.zero_grad()
             fabric.backward(value)
+            processes.sum_gradients(module)
             optimiser.step()
             if average is not None:
                 adam.settle()
                 average.update(module, state.epoch * examples.steps + state.step + 1)
-            state.loss_sum += _finite(value.detach().item(), state)
+            state.loss_sum += _finite(processes.add_up(value.detach()).item(), state)
             state.step += 1
             state.seconds += time.perf_counter() - begun
             if progress is not None:
@@ -175,7 +184,7 @@ def train(
             state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad(), _judged(average, module):
-                record.metric = validate(module)
+                record.metric = processes.of_first(partial(validate, module))
                 candidate = copy.deepcopy(module.state_dict())
             if state.best_metric is None or record.metric > state.best_metric:
                 state.best_metric, state.best_epoch = record.metric, record.epoch
@@ -190,6 +199,7 @@ def train(
         with _judged(average, module):
             best = copy.deepcopy(module.state_dict())
     adam.release()
+    processes.wait()
     if checkpoint is not None and (checkpoint / "best").exists():
         load_tensors(checkpoint / "best", modules, adam)
         with _judged(average, module):
@@ -197,6 +207,29 @@ def train(
     module.load_state_dict(best)
     module.cpu().eval()  # what comes after training is NumPy
     return state
+
+
+def _planned_epochs(config: TrainingConfig, examples: ExampleSource) -> int:
+    """Most epochs; a source without examples trains nothing."""
+    if not examples.steps:
+        return 0
+    return max(config.epochs, math.ceil(config.least_steps / examples.steps))
+
+
+def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) -> Fabric:
+    """Device and precision; of several processes on a machine with GPUs each has one."""
+    if processes.size > 1 and type(negatives) is not LiveNegatives:
+        raise InputError(
+            "negatives that the model has a part in, such as a queue, are of one process",
+            "train without torchrun, or with negatives that are drawn",
+        )
+    gpu = int(os.environ.get("LOCAL_RANK", "0")) if processes.size > 1 else None
+    return Fabric(
+        accelerator=config.accelerator,
+        devices=1 if gpu is None or config.accelerator != "cuda" else [gpu],
+        precision=config.precision,  # type: ignore[arg-type]
+        plugins=[LightningEnvironment()],  # processes are joined already, see `collectives`
+    )
 
 
 def _resume(

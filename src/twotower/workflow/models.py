@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from twotower.features import TextFields, cached_embeddings, item_texts, text_en
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
 from twotower.training.checkpoints import read_state
+from twotower.training.collectives import ranks
 from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit
 from twotower.training.memory import check_memory, marked_run
 from twotower.training.progress import TrainingState
@@ -110,10 +112,17 @@ def train_variant(
             module.scorer(), dataset, max_queries=variant.training.validation_users
         )
 
+    processes = ranks()
+    if not processes.first:
+        processes.wait()  # until the first one has filled the cache of vectors
     image = item_image(variant, dataset, reporter)  # first: it may find that there are none
     text = item_text(variant, dataset, reporter)
-    factors = (
-        chosen_record(variant, dataset, text, seed, checkpoint, reporter) if validated else None
+    if processes.first:
+        processes.wait()
+    factors = processes.of_first(
+        lambda: (
+            chosen_record(variant, dataset, text, seed, checkpoint, reporter) if validated else None
+        )
     )
     teachers = trained_teachers(variant, dataset, seed, models, reporter)
 
@@ -141,7 +150,7 @@ def train_variant(
         )
     else:
         trained = trained_with(None, checkpoint)
-    if "towers_alone" in trained.chosen:
+    if processes.first and "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
             Popularity.fit(dataset.train, len(dataset.items)),
             dataset,
@@ -274,7 +283,8 @@ def trained_model(
         reporter.note(f"{name} seed {seed} found trained")
         return found
     checkpoint = folder.parent / f".{folder.name}-checkpoint"
-    with marked_run(checkpoint) as killed:
+    first = ranks().first
+    with marked_run(checkpoint) if first else nullcontext() as killed:
         if killed is not None:
             reporter.failure(f"{name} seed {seed}: {killed}")
         trained = train_variant(
@@ -286,7 +296,10 @@ def trained_model(
             models=models or checkpoint / "teachers",
             reporter=reporter,
         )
-        save_trained(folder, name, trained, dataset)
+        if first:
+            save_trained(folder, name, trained, dataset)
+    if not first:
+        return trained
     shutil.rmtree(checkpoint, ignore_errors=True)
     reporter.note(f"{name} seed {seed}: {summary(trained)}")
     return trained
