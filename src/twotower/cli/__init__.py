@@ -18,7 +18,7 @@ from twotower.cli.report import report
 from twotower.cli.retrain import retrain, rollback
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
-from twotower.cli.state import backup, forget, restore
+from twotower.cli.state import backup, forget, live, restore
 from twotower.cli.tune import tune
 from twotower.errors import InputError, TwoTowerError
 
@@ -83,7 +83,7 @@ def _app() -> typer.Typer:
     for command in (
         run, download, inspect, prepare, hold_out, train, evaluate, ablate, tune, report, index,
         recommend, info, serve, key, events, forget, backup, restore,
-        retrain, rollback, demo,
+        retrain, rollback, live, demo,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(bench, name="bench")

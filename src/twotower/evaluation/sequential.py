@@ -101,9 +101,7 @@ def difference(
     alpha, units = 1 - confidence, a.units + b.units
     rho = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tuned_for
     # One success more on each side, so that an arm without any has a variance.
-    variance = sum(
-        _smoothed(arm) * (1 - _smoothed(arm)) / (arm.units / units) for arm in (a, b)
-    )
+    variance = sum(_smoothed(arm) * (1 - _smoothed(arm)) / (arm.units / units) for arm in (a, b))
     width = math.sqrt(
         variance
         * 2 * (units * rho + 1) / (units**2 * rho)

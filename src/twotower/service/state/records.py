@@ -59,6 +59,10 @@ class Event(Config):
     """What a ``rating`` event rates, on the scale of the training log."""
     occurred_at: int = Field(ge=0, le=LARGEST_TIME)
     """Milliseconds since 1970-01-01 UTC."""
+    recommendation_id: Id | None = None
+    """Of the answer that led to it, if one did."""
+    position: int | None = Field(None, ge=1, le=100_000)
+    """Place of the item in that answer, from 1 on."""
 
 
 @dataclass(frozen=True, slots=True)
