@@ -17,7 +17,7 @@ import urllib.request
 NAMES = (
     "run", "download", "prepare", "hold-out", "train", "evaluate", "ablate", "tune", "report",
     "index", "recommend", "info", "serve", "key", "events", "forget", "backup",
-    "restore", "retrain", "rollback", "demo", "bench", "bench index",
+    "restore", "retrain", "rollback", "live", "demo", "bench", "bench index",
 )  # fmt: skip
 HELP = tuple(f"{name} --help".lstrip() for name in ("", *NAMES))
 
@@ -40,6 +40,7 @@ COMMANDS = {
         "key shop --scope write --keys {out}/keys",
         "events --bundle {bundle} --state sqlite:///{out}/state.sqlite3 --out {out}/joined",
         "forget u01 --state sqlite:///{out}/state.sqlite3",
+        "live --bundle {bundle} --state sqlite:///{out}/state.sqlite3",
         "backup --state sqlite:///{out}/state.sqlite3 --out {out}/copy.sqlite3",
         "restore {out}/copy.sqlite3 --state sqlite:///{out}/state.sqlite3",
         "serve --bundle {bundle} --port 0 --state sqlite:///{out}/state.sqlite3",

@@ -20,7 +20,7 @@ from twotower.cli.report import report
 from twotower.cli.retrain import retrain, rollback
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
-from twotower.cli.state import backup, forget, restore
+from twotower.cli.state import backup, forget, live, restore
 from twotower.cli.tune import tune
 from twotower.errors import InputError, TwoTowerError
 
@@ -88,7 +88,7 @@ def _app(*, plain: bool = False) -> typer.Typer:
     for command in (
         run, download, generate, inspect, prepare, hold_out, train, evaluate, ablate, tune, report,
         index, recommend, info, serve, key, events, forget, backup, restore, retrain, rollback,
-        demo,
+        live, demo,
     ):  # fmt: skip
         app.command()(with_quiet(command))
     app.add_typer(bench, name="bench")

@@ -124,3 +124,47 @@ def _store(bundle: Path | None, state: str | None) -> "StateStore":
     from twotower.service.state import StateStore
 
     return StateStore(_url(bundle, state))
+
+
+def live(
+    bundle: Bundle = None,
+    state: StateUrl = None,
+    days: Annotated[float, typer.Option("--days", min=0, help="How far to look back.")] = 7.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Report what was shown and what came of it: rates by model, positions, the split.
+
+    Example: `twotower live --bundle bundle --days 7`
+    """
+    from rich.table import Table
+
+    from twotower.service.live import live_report
+    from twotower.service.state.personal import now_ms
+
+    settings = settings_of(bundle=bundle, state_url=state)
+    configured = settings.bundle.absolute().name
+    with closing(_store(bundle, state)) as store:
+        found = live_report(store, configured, now_ms() - int(86_400_000 * days))
+    table = Table(title=f"the last {days:g} days")
+    shown = (
+        "model_version", "arm", "answers", "events_per_answer", "conversion", "new_user_share",
+        "new_item_share",
+    )  # fmt: skip
+    for name in shown:
+        table.add_column(name.replace("_", " "))
+    for row in found["models"]:
+        cells = (row[name] for name in shown)
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    console.print(table)
+    split = found["split"]
+    if split is not None:
+        better = {None: "no difference is certain yet", "a": "the bundle in service is better",
+                  "b": f"{split['bundle']} is better"}[split["better"]]  # fmt: skip
+        console.print(
+            f"split: {split['a']['rate']:.4f} of {split['a']['units']:,} units, with "
+            f"{split['bundle']} {split['b']['rate']:.4f} of {split['b']['units']:,}; difference "
+            f"{split['difference']:+.4f} [{split['low']:+.4f}, {split['high']:+.4f}]: {better}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    write_json(json_file, found)

@@ -131,8 +131,11 @@ class Client:
     def record(
         self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
         rating: float | None = None, quantity: float | None = None, occurred_at: int | None = None,
+        recommendation_id: str | None = None, position: int | None = None,
     ) -> bool:  # fmt: skip
         """Record an event, by default of now; False where its id was recorded before.
+
+        ``recommendation_id`` and ``position`` name the answer that led to it, and the item's rank.
 
         Where a call may be repeated, give the event an id of its own: it counts once.
         """
@@ -144,6 +147,8 @@ class Client:
             "rating": rating,
             "quantity": quantity,
             "occurred_at": time.time_ns() // 1_000_000 if occurred_at is None else occurred_at,
+            "recommendation_id": recommendation_id,
+            "position": position,
         }
         return bool(self.record_all([event])[0]["recorded"])
 
@@ -170,6 +175,18 @@ class Client:
     def reload(self, bundle: str | None = None) -> dict[str, Any]:
         """Swap in a bundle."""
         return self._call("POST", "models/reload", {"bundle": bundle})
+
+    def split(self, bundle: str | None, share: float = 0.5) -> dict[str, Any]:
+        """Answer a share of the users from another bundle; None ends that."""
+        return self._call("POST", "models/split", {"bundle": bundle, "share": share})
+
+    def live(self, days: float = 7) -> dict[str, Any]:
+        """What was shown in the last days, and what came of it."""
+        return self._call("GET", "live", params={"days": days})
+
+    def answer(self, user_id: str | None = None, **wanted: Any) -> dict[str, Any]:
+        """As `recommend`, with the whole answer: its ``recommendation_id``, ``items`` and so on."""
+        return self._call("POST", "recommendations", {"user_id": user_id, **wanted})
 
     def ready(self) -> bool:
         """Whether the service answers requests."""

@@ -11,11 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from twotower.bundle.manifest import Manifest
+from pydantic import SecretStr
+
+from twotower.bundle.manifest import Manifest, verify
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.inference.pipeline import Pipeline
+from twotower.service.live import PopularityDrift, ShownCounts, live_report
+from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot, encoded_item
 from twotower.service.state import (
@@ -32,6 +36,7 @@ from twotower.service.state import (
     StateUnavailableError,
     StoredItem,
 )
+from twotower.service.state.live import Split
 from twotower.service.state.personal import HEARTBEAT_S, now_ms
 from twotower.service.trim_memory import trim_memory
 
@@ -42,6 +47,8 @@ _RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
 SYNC_S: Final = 0.2
 """So long a request waits for a look into the database at what other processes wrote."""
 
+SHOWN_EVERY_S: Final = 10.0
+"""Between writes of what was shown."""
 _DAY_MS: Final = 86_400_000
 
 State: TypeAlias = Literal["up", "stale", "down"]
@@ -94,8 +101,14 @@ class Service:
         self._extending = threading.Lock()
         self._name = secrets.token_hex(16)  # among the followers of the database
         self._confirmed: tuple[int, float] | None = None  # up to which tombstone, and when
+        self.shown = ShownCounts()
+        self._drift: tuple[object, PopularityDrift] | None = None  # of the contents in service
+        self._split: Split | None = None
+        self._challenger: Service | None = None  # answers its share of a split
+        self._following_split = threading.Lock()
         self._erased = 0  # up to which tombstone memory was searched
         self._maintained = -math.inf
+        self._shown_at = time.monotonic()
         try:
             self._served, self.current = self._first()
             self.confirm()  # before anything is answered
@@ -191,10 +204,97 @@ class Service:
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none; False for each that was recorded before."""
+        split, units = self._split, {}
+        if split is not None and split.name is not None:
+            for event in events:
+                about = RecommendationId.read(event.recommendation_id or "")
+                if about is not None and about.unit:
+                    units[about.unit] = about.arm
         with self._noting_writes():
-            recorded = self.store.add_events(events)
+            recorded = self.store.add_events(
+                events, {split.revision: units} if split is not None and units else None
+            )
         self._wrote()
+        self.drift.add(event.item_id for event, new in zip(events, recorded, strict=True) if new)
         return recorded
+
+    @property
+    def drift(self) -> PopularityDrift:
+        """How far events that this process recorded are from the log of the bundle in service."""
+        contents = self.pipeline.contents
+        if self._drift is None or self._drift[0] is not contents.histories:
+            self._drift = contents.histories, PopularityDrift(contents)
+        return self._drift[1]
+
+    def assigned(self, user_id: str | None) -> tuple[Snapshot, Arm, str]:
+        """What answers a user today, the arm of the split, and the user's unit in it.
+
+        A user has one bundle for a day (UTC). A request without a user is a unit of its own.
+        """
+        split, challenger = self._split, self._challenger
+        if split is None or challenger is None:
+            return self.current, "", ""
+        day = int(time.time()) // 86_400
+        who = secrets.token_hex(8) if user_id is None else user_id
+        unit = self.current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
+        if int(unit[:8], 16) < split.share * 2**32:
+            return challenger.current, "b", unit
+        return self.current, "a", unit
+
+    def split(self, name: str | None, share: float = 0.5) -> Split:
+        """Answer a share of the users from another bundle; None ends that.
+
+        Other processes and services follow. Raises as `reload`.
+        """
+        if name is not None:
+            verify(bundle_folder(self.settings.bundle, name), ())
+        with self._noting_writes():
+            made = self.store.set_split(self._configured, name, share)
+        self.follow_split()
+        return made
+
+    def follow_split(self) -> None:
+        """Load, or let go of, the other bundle of the split that the database names."""
+        with self._following_split:
+            wanted = self.store.split(self._configured)
+            if wanted == self._split:
+                return
+            before, challenger = self._challenger, None
+            if wanted is not None and wanted.name is not None:
+                folder = bundle_folder(self.settings.bundle, wanted.name)
+                same = self.settings.model_copy(update={"bundle": folder, "processes": 1})
+                try:
+                    challenger = Service(
+                        same.model_copy(update={"state_url": SecretStr(self.settings.database)})
+                    )
+                except TwoTowerError as error:
+                    logger.error("the other bundle of the split cannot be used: %s", error)
+            self._write_shown()
+            self._challenger, self._split = challenger, wanted
+            if before is not None:
+                before.close()
+            logger.info("split", extra={"fields": {"bundle": wanted.name if wanted else None}})
+
+    def live_report(self, since: int) -> dict[str, Any]:
+        """What was shown from a moment on, in milliseconds, and what came of it: see `report`."""
+        self._write_shown()
+        return {
+            "since": since,
+            **live_report(self.store, self._configured, since),
+            "psi": self.drift.psi,
+        }
+
+    def _write_shown(self) -> None:
+        """Write what was shown since the last time."""
+        counts, units = self.shown.take()
+        if not counts:
+            return
+        revision = 0 if self._split is None else self._split.revision
+        try:
+            self.store.add_shown(counts, revision, units)
+        except StateUnavailableError:
+            self.shown.put_back(counts, units)
+            raise
 
     def forget(self, user_ids: Sequence[str]) -> tuple[Forgetting, int]:
         """Forget users: in the database, and in every answer that begins later, everywhere.
@@ -213,8 +313,10 @@ class Service:
             outcome = self.store.forget(user_ids)
         self.current.forgotten.add(outcome.tombstones)
         self._wrote()
-        for user_id in user_ids:
-            self.current.erase(user_id)
+        served = [one for one in (self, self._challenger) if one is not None]
+        for service in served:
+            for user_id in user_ids:
+                service.current.erase(user_id)
         logger.info(
             "users were forgotten", extra={"fields": {"users": len(user_ids), "rows": outcome.rows}}
         )
@@ -254,6 +356,12 @@ class Service:
             Where the database does not answer.
         """
         self.confirm()
+        if self._challenger is not None:
+            self._challenger.confirm()
+        self.follow_split()
+        if time.monotonic() - self._shown_at > SHOWN_EVERY_S:
+            self._shown_at = time.monotonic()
+            self._write_shown()
         snapshot = self.current
         if self._erased != snapshot.cursor.forgotten:
             snapshot.erase_all(Throttle(_RELOAD_SHARE))
@@ -306,6 +414,8 @@ class Service:
             raise
         self.state_answers = True
         self._extend_if_due()
+        if self._challenger is not None:
+            self._challenger.catch_up()
 
     def probe(self) -> None:
         """Where the last write was refused, see whether the database takes writes again."""
@@ -354,7 +464,11 @@ class Service:
 
     def close(self) -> None:
         """Close the database's connections."""
+        if self._challenger is not None:
+            self._challenger.close()
         if self._confirmed is not None:
+            with suppress(StateUnavailableError):
+                self._write_shown()
             with suppress(StateUnavailableError):
                 self.store.leave(self._name)
         self.store.close()
@@ -390,6 +504,9 @@ class Service:
         """
         if change is not None and self._took_over(change):
             self._extend_if_due()
+            if self._challenger is not None:
+                with suppress(StateUnavailableError):
+                    self._challenger.catch_up()
             return
         try:
             self.catch_up()

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from twotower import __version__
 from twotower.errors import TwoTowerError
-from twotower.service.api import items, operations, recommend, users
+from twotower.service.api import items, live, operations, recommend, users
 from twotower.service.api.auth import KeysFile
 from twotower.service.api.connections import CONNECTION_LIMITS, ConnectionLimits
 from twotower.service.api.context import Context
@@ -70,7 +70,7 @@ def create_app(
     )
     app.state.context = shared
     app.state.keys = keys
-    for routes in (recommend, items, users, operations):
+    for routes in (recommend, items, users, live, operations):
         app.router.routes += routes.router.routes  # as `include_router`, which looks twice for each
     for kind, handler in (
         (RequestValidationError, on_validation_error),

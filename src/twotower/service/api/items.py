@@ -30,6 +30,7 @@ from twotower.service.api.schemas import (
     UserWritten,
     Written,
 )
+from twotower.service.live import Attributed, position_group
 from twotower.service.service import Service
 from twotower.service.state.records import Description, Event, Id, ItemFields
 
@@ -125,8 +126,13 @@ async def add_events(events: Events, request: Request) -> Response:
     plain = [Event.model_construct(**vars(event)) for event in events.events]
     recorded = await shared.write(service.add_events, plain)
     items = service.pipeline.items
-    for new in recorded:
+    for written, new in zip(plain, recorded, strict=True):
         shared.metrics.events.labels("new" if new else "again").inc()
+        named = Attributed.of(written) if new else None
+        if named is not None:
+            about, group = named.about, position_group(named.position)
+            labels = (about.model_version, about.arm, named.kind, group)
+            shared.metrics.attributed.labels(*labels).inc()
     outcomes = [
         {"event_id": event.event_id, "recorded": new, "item_known": event.item_id in items}
         for event, new in zip(events.events, recorded, strict=True)

@@ -9,6 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
 
 _SECONDS: Final = (
@@ -86,6 +87,30 @@ class Metrics:
             "twotower_model", "Processes that serve a model version.", ["version"],
             registry=self.registry, multiprocess_mode="livesum",
         )  # fmt: skip
+        shown = Counter(
+            "twotower_live_answers", "Answers, by who answered and whether the user was known.",
+            ["version", "arm", "user"], registry=self.registry,
+        )  # fmt: skip
+        places = Counter(
+            "twotower_live_places",
+            "Items of answers: trained, or new to the bundle that answered.",
+            ["version", "arm", "item"], registry=self.registry,
+        )  # fmt: skip
+        self.attributed = Counter(
+            "twotower_live_events", "Events that name a recommendation.",
+            ["version", "arm", "kind", "position"], registry=self.registry,
+        )  # fmt: skip
+        self.coverage = Gauge(
+            "twotower_live_coverage",
+            "Share of the items listed that a process recommended since it serves the bundle.",
+            registry=self.registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self.psi = Gauge(
+            "twotower_drift_psi",
+            "Population stability index of the items of events, against the training log.",
+            registry=self.registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+        self._shown, self._places = cache(shown.labels), cache(places.labels)
         # Found by their labels once: that takes longer than to count.
         self._requests, self._seconds = cache(requests.labels), cache(seconds.labels)
         self._stage_seconds, self._users = cache(stage_seconds.labels), cache(users.labels)
@@ -121,6 +146,14 @@ class Metrics:
         self._users("new").inc(users - known)
         self._candidates.observe(candidates)
 
+    def showed(self, about: RecommendationId, places: int, new_places: int) -> None:
+        """Count an answer, its items, and those that are new to the bundle."""
+        version, arm = about.model_version, about.arm
+        self._shown(version, arm, "known" if about.known_user else "new").inc()
+        self._places(version, arm, "trained").inc(places - new_places)
+        if new_places:
+            self._places(version, arm, "new").inc(new_places)
+
     def followed(self, service: Service, swapped: bool) -> None:
         """Count a reload of another process or service, which this one followed or could not."""
         self.reloads.labels("followed" if swapped else "refused").inc()
@@ -129,7 +162,12 @@ class Metrics:
     def note(self, service: Service) -> None:
         """Set what is measured rather than counted."""
         pipeline, version = service.pipeline, service.manifest.model_version
-        self.items.set(int(np.count_nonzero(pipeline.items.listed)))
+        listed = int(np.count_nonzero(pipeline.items.listed))
+        if self._version not in (None, version):
+            service.shown.items.clear()
+        self.items.set(listed)
+        self.coverage.set(len(service.shown.items) / max(1, listed))
+        self.psi.set(service.drift.psi)
         self.outside_index.set(pipeline.outside_index)
         self.state_up.set(service.state == "up")
         if self._folder is None:

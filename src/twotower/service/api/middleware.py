@@ -23,7 +23,8 @@ _ID: Final = re.compile(r"[\w.-]{1,64}")
 CLIENT_LEFT: Final = 499
 """What is logged and counted where a client hung up before its body had come, as nginx does."""
 RELOAD: Final = "/v1/models/reload"
-"""It may take longer than other requests."""
+_LONG: Final = frozenset({RELOAD, "/v1/models/split"})
+"""What loads a bundle may take longer than other requests."""
 
 
 class Envelope:
@@ -120,7 +121,7 @@ class Envelope:
 
     def _limit(self, path: str) -> float:
         settings = self._context.settings
-        return settings.reload_timeout_s if path == RELOAD else settings.timeout_s
+        return settings.reload_timeout_s if path in _LONG else settings.timeout_s
 
     def _failed(self, error: Exception, limit: float) -> Response:
         kind = type(error).__name__

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.inference.answers import Recommendation
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request as PipelineRequest
 from twotower.inference.stages import Timings
@@ -26,6 +27,8 @@ from twotower.service.api.schemas import (
     UserQuery,
     Words,
 )
+from twotower.service.recommendation_id import Arm, RecommendationId
+from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
@@ -57,7 +60,7 @@ async def recommend_for_user(
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    snapshot, query = service.current, UserQuery(user_id=user_id)
+    (snapshot, arm, unit), query = service.assigned(user_id), UserQuery(user_id=user_id)
     if strict and not snapshot.pipeline.reads(_request(snapshot, query)):
         unknown = user_id not in snapshot.pipeline.contents.users
         raise not_found(
@@ -67,7 +70,7 @@ async def recommend_for_user(
             "POST /v1/recommendations with a history or words, or leave strict out",
         )
     options = _options(shared.settings, k, rerank, strict=strict)
-    return _Answers(shared, snapshot, options).single(query)
+    return _Answers(shared, service, snapshot, options, arm, unit).single(query)
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
@@ -76,7 +79,9 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
-    answers = _Answers(shared, service.current, _of_body(shared.settings, wanted))
+    snapshot, arm, unit = service.assigned(wanted.user_id)
+    options = _of_body(shared.settings, wanted)
+    answers = _Answers(shared, service, snapshot, options, arm, unit)
     answers.check_work([wanted])
     if wanted.text is not None:  # an encoder may take milliseconds
         return await shared.in_thread(answers.single, wanted)
@@ -91,7 +96,7 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     within("requests", len(wanted.requests), shared.settings.max_batch)
     for query in wanted.requests:
         within("items of history", len(query.history), shared.settings.max_history)
-    answers = _Answers(shared, service.current, _of_body(shared.settings, wanted))
+    answers = _Answers(shared, service, service.current, _of_body(shared.settings, wanted))
     answers.check_work(wanted.requests)
     return await shared.in_thread(answers.batch, wanted.requests, request.state.deadline)
 
@@ -163,8 +168,11 @@ class _Answers(NamedTuple):
     """Answers one HTTP request: all of it from the same snapshot, which names the model."""
 
     shared: Context
+    service: Service
     snapshot: Snapshot
     options: RecommendOptions
+    arm: Arm = ""
+    unit: str = ""
 
     def check_work(self, queries: Sequence[UserQuery]) -> None:
         """Refuse what would take too long, or too much memory."""
@@ -221,6 +229,7 @@ class _Answers(NamedTuple):
         )
         return [
             {
+                "recommendation_id": self._named(is_known, answer.items),
                 "user": "known" if is_known else "new",
                 "source": answer.source,
                 "unknown_items": answer.unknown_items,
@@ -228,3 +237,12 @@ class _Answers(NamedTuple):
             }
             for answer, is_known in zip(answers, known, strict=True)
         ]
+
+    def _named(self, is_known: bool, items: Sequence[Recommendation]) -> str:
+        """The id of an answer, which is counted."""
+        about = RecommendationId(self._version, self.arm, is_known, self.unit)
+        trained = self.snapshot.pipeline.contents.items
+        new = sum(one.item_id not in trained for one in items)
+        self.service.shown.add(about, [one.item_id for one in items], new)
+        self.shared.metrics.showed(about, len(items), new)
+        return about.new()

@@ -81,6 +81,8 @@ class BatchRequest(_Options):
 class UserAnswer(BaseModel):
     """Recommended items, best first."""
 
+    recommendation_id: str
+    """Names this answer, for the events that follow it."""
     user: Literal["known", "new"]
     """Whether the bundle knows the user: ``new`` is a cold start."""
     source: Literal["model", "popular"]
@@ -244,6 +246,42 @@ class EventsAnswer(BaseModel):
     """What became of each event. All are on disk."""
 
     events: list[EventOutcome]
+
+
+class SplitRequest(Config):
+    """Which other bundle answers, and for how many."""
+
+    model_config = _example(bundle="bundle-2025-02", share=0.5)
+
+    bundle: str | None = None
+    """Name of a folder beside the configured one; None ends the split."""
+    share: float = Field(0.5, gt=0, lt=1, strict=True)
+    """Of the users, anew every day, that it answers."""
+
+
+class SplitAnswer(BaseModel):
+    """The split from now on."""
+
+    bundle: str | None
+    share: float
+    revision: int
+    """Counts the splits."""
+
+
+class LiveReport(BaseModel):
+    """What was shown, and what came of it."""
+
+    since: int
+    """Milliseconds since 1970-01-01 UTC."""
+    models: list[dict[str, Any]]
+    """For each model version and arm: ``answers``, ``events`` that name one, their rates, and
+    the shares of new users and items."""
+    positions: list[dict[str, Any]]
+    """Events by kind and place in the answer."""
+    split: dict[str, Any] | None
+    """Units, successes and rate of both arms, and the difference with its confidence sequence."""
+    psi: float
+    """Drift of the items of events, of the process that answered, see `PopularityDrift`."""
 
 
 class ForgottenAnswer(BaseModel):

@@ -66,6 +66,10 @@ class Event(Config):
     """Milliseconds since 1970-01-01 UTC."""
     quantity: float | None = Field(None, ge=-1e9, le=1e9)
     """How many; negative for a return, which takes earlier events with the item away."""
+    recommendation_id: Id | None = None
+    """Of the answer that led to it, if one did."""
+    position: int | None = Field(None, ge=1, le=100_000)
+    """Place of the item in that answer, from 1 on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
-from twotower.service.state import personal, tables
+from twotower.service.state import live, personal, tables
 from twotower.service.state.deadline import within
 from twotower.service.state.engine import WAIT_S, WRITING, open_engine
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
+from twotower.service.state.live import Shown, ShownKey, Split
 from twotower.service.state.records import (
     BundleInService,
     Changes,
@@ -199,10 +200,17 @@ class StateStore:
             connection.execute(_upsert(connection.dialect.name, tables.users), row)
         return revision
 
-    def add_events(self, events: Sequence[Event]) -> list[bool]:
+    def add_events(
+        self, events: Sequence[Event], successes: Mapping[int, Mapping[str, str]] | None = None
+    ) -> list[bool]:
         """Record events, all or none.
 
         False for each that was recorded before, or is of a user who was forgotten since.
+
+        Parameters
+        ----------
+        successes
+            By revision of a split: units that the events are successes of, and their arms.
 
         Raises
         ------
@@ -226,6 +234,8 @@ class StateStore:
                         "give every event an id of its own",
                     )
                 recorded.append(new)
+            for revision, arms in (successes or {}).items():
+                live.add_units(connection, revision, arms, success=True)
         return recorded
 
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
@@ -407,6 +417,40 @@ class StateStore:
             connection.execute(_upsert(connection.dialect.name, tables.bundles), row)
         return BundleInService(name, revision)
 
+    def split(self, configured: str) -> Split | None:
+        """The split of services that are configured with that folder; None before the first."""
+        with self._reading() as connection:
+            return live.split(connection, configured)
+
+    def set_split(self, configured: str, name: str | None, share: float) -> Split:
+        """Have services answer a share of users from another bundle; None ends that."""
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            return live.set_split(connection, configured, name, share)
+
+    def add_shown(
+        self, counts: Mapping[ShownKey, Shown], revision: int, arms: Mapping[str, str]
+    ) -> None:
+        """Add counts of answers, and the units of a split that were answered."""
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            live.add_shown(connection, counts)
+            live.add_units(connection, revision, arms, success=False)
+
+    def shown(self, since: int) -> tuple[dict[ShownKey, Shown], list[Event]]:
+        """Counts of answers, and the events that name one, from a moment in milliseconds on."""
+        named = tables.events.c.recommendation_id.is_not(None)
+        later = tables.events.c.timestamp >= since
+        with self._reading() as connection:
+            counts = live.shown(connection, since // 3_600_000)
+            rows = connection.execute(sa.select(tables.events).where(named & later)).all()
+        return counts, [_event(row) for row in rows]
+
+    def arms(self, revision: int) -> dict[str, tuple[int, int]]:
+        """Units, and those with a success, of each arm of a split."""
+        with self._reading() as connection:
+            return live.arms(connection, revision)
+
     def start(self, newest_events: int) -> Cursor:
         """The cursor from which `changes` gives all items and about the newest events."""
         with self._reading() as connection:
@@ -584,6 +628,8 @@ def _event(row: Any) -> Event:
         rating=row.rating,
         occurred_at=row.timestamp,
         quantity=row.quantity,
+        recommendation_id=row.recommendation_id,
+        position=row.position,
     )
 
 

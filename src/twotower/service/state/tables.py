@@ -108,6 +108,9 @@ events: Final = Table(
     Column("anonymous", Boolean),
     # Not in a database that an earlier release made, which is brought forward.
     Column("quantity", Float(53)),
+    # Of the answer that the event follows, and the place of its item there, from 1 on.
+    Column("recommendation_id", String(200)),
+    Column("position", Integer),
     Index("events_user", "user_id"),
     Index("events_age", "anonymous", "timestamp"),
     sqlite_autoincrement=True,
@@ -142,6 +145,40 @@ followers: Final = Table(
     Column("forgotten", BigInteger, nullable=False),
     # In milliseconds since 1970.
     Column("seen_at", BigInteger, nullable=False),
+)
+
+
+shown: Final = Table(
+    "shown",
+    metadata,
+    # Since 1970-01-01 UTC.
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("model_version", String(200), primary_key=True),
+    Column("arm", String(1), primary_key=True),
+    Column("known_user", Boolean, primary_key=True),
+    Column("answers", BigInteger, nullable=False),
+    Column("places", BigInteger, nullable=False),
+    Column("new_places", BigInteger, nullable=False),
+)
+
+splits: Final = Table(
+    "splits",
+    metadata,
+    # As of `bundles`.
+    Column("configured", String(255), primary_key=True),
+    Column("name", String(200)),
+    Column("share", Float(53), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+units: Final = Table(
+    "split_units",
+    metadata,
+    Column("split", BigInteger, primary_key=True, autoincrement=False),
+    # Keyed hash of a user and a day.
+    Column("unit", String(64), primary_key=True),
+    Column("arm", String(1), nullable=False),
+    Column("success", Boolean, nullable=False),
 )
 
 

@@ -40,6 +40,8 @@ OPERATIONS = (
     "POST /v1/events",
     "DELETE /v1/users/{user_id}",
     "GET /v1/users/{user_id}/export",
+    "POST /v1/models/split",
+    "GET /v1/live",
     "GET /v1/model",
     "POST /v1/models/reload",
     "GET /health",

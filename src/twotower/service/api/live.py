@@ -1,0 +1,45 @@
+"""Live routes: the split between two bundles, and the report of what came of answers."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twotower.service.api.auth import Scope
+from twotower.service.api.json_route import JsonRoute
+from twotower.service.api.problems import responses
+from twotower.service.api.routes import fast, needs, served
+from twotower.service.api.schemas import LiveReport, SplitAnswer, SplitRequest
+
+router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["live"])
+
+
+@router.post(
+    "/models/split",
+    response_model=SplitAnswer,
+    responses=responses(409),
+    dependencies=[needs(Scope.ADMIN)],
+)
+async def split(wanted: SplitRequest, request: Request) -> Response:
+    """Answer a share of the users from another bundle, to compare the two.
+
+    Other processes and services over the same database follow within seconds.
+    """
+    shared, service = served(request)
+    made = await shared.in_thread(service.split, wanted.bundle, wanted.share)
+    return fast({"bundle": made.name, "share": made.share, "revision": made.revision})
+
+
+@router.get(
+    "/live", response_model=LiveReport, responses=responses(), dependencies=[needs(Scope.READ)]
+)
+async def live(
+    request: Request,
+    days: Annotated[float, Query(gt=0, le=3650, description="How far to look back.")] = 7.0,
+) -> Response:
+    """What was shown, and what came of it, by model version, position and arm."""
+    shared, service = served(request)
+    since = int(1000 * (time.time() - 86_400 * days))
+    return fast(await shared.in_thread(service.live_report, since))

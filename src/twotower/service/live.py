@@ -1,0 +1,220 @@
+"""How good the service is: what was shown, what came of it, and how far traffic has drifted.
+
+Counts of answers are kept in memory and written to the database now and then; events name the
+answer that they follow.
+"""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from twotower.bundle.contents import BundleContents
+from twotower.evaluation.sequential import Arm as ArmCounts
+from twotower.evaluation.sequential import difference
+from twotower.service.recommendation_id import Arm, RecommendationId
+from twotower.service.state import StateStore
+from twotower.service.state.live import Shown, ShownKey, Split
+from twotower.service.state.records import Event
+
+HOUR_MS: Final = 3_600_000
+POSITIONS: Final = ((1, "1"), (3, "2-3"), (10, "4-10"), (math.inf, "11+"))
+"""Last position and name of each group of positions."""
+BINS: Final = 10
+"""Groups of items with as many interactions of the training log each."""
+_LEAST: Final = 1e-4
+"""Share that stands for none, where a logarithm is taken."""
+
+
+def position_group(position: int | None) -> str:
+    """Name of the group of a position, counted from 1."""
+    if position is None:
+        return "unknown"
+    return next(name for last, name in POSITIONS if position <= last)
+
+
+class ShownCounts:
+    """What was shown since it was last taken, by hour, model version, arm and kind of user."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[ShownKey, Shown] = {}
+        self._units: dict[str, Arm] = {}
+        self.items: set[str] = set()
+        """All that were shown, for the coverage."""
+
+    def add(self, about: RecommendationId, item_ids: Sequence[str], new_places: int) -> None:
+        """Count an answer, with its items, and those that the bundle was not trained on."""
+        hour = int(time.time() * 1000) // HOUR_MS
+        key = ShownKey(hour, about.model_version, about.arm, about.known_user)
+        with self._lock:
+            before = self._counts.get(key, Shown())
+            self._counts[key] = before.plus(Shown(1, len(item_ids), new_places))
+            self.items.update(item_ids)
+            if about.unit:
+                self._units[about.unit] = about.arm
+
+    def take(self) -> tuple[dict[ShownKey, Shown], dict[str, Arm]]:
+        """All counts, and the units of a split with their arms; it begins at nothing again."""
+        with self._lock:
+            counts, units = self._counts, self._units
+            self._counts, self._units = {}, {}
+        return counts, units
+
+    def put_back(self, counts: Mapping[ShownKey, Shown], units: Mapping[str, Arm]) -> None:
+        """Add what was taken and could not be written."""
+        with self._lock:
+            for key, shown in counts.items():
+                self._counts[key] = self._counts.get(key, Shown()).plus(shown)
+            self._units = {**units, **self._units}
+
+
+class PopularityDrift:
+    r"""How far the items of new events are from those of the training log.
+
+    The population stability index over `BINS` groups of items, each with a tenth of the training
+    interactions, and one of items that training did not have:
+
+    .. math:: \text{PSI} = \sum_g (a_g - e_g) \ln \frac{a_g}{e_g}
+
+    with the shares of the events :math:`a` and of the training log :math:`e`. By custom, above
+    0.1 is a change to look at and above 0.25 a large one.
+
+    Parameters
+    ----------
+    contents
+        The bundle's contents.
+    """
+
+    def __init__(self, contents: BundleContents) -> None:
+        counts = np.bincount(contents.histories.items, minlength=len(contents.items))
+        order = np.argsort(-counts, kind="stable")
+        ends = np.cumsum(counts[order]) / max(1, counts.sum())
+        self._bins = np.empty(len(counts), dtype=np.int64)
+        self._bins[order] = np.minimum((ends * BINS - 1e-9).astype(np.int64), BINS - 1)
+        self._expected = np.bincount(self._bins, weights=counts, minlength=BINS + 1)
+        self._seen = np.zeros(BINS + 1)
+        self._items = contents.items
+
+    def add(self, item_ids: Iterable[str]) -> None:
+        """Count the items of events."""
+        for item_id in item_ids:
+            row = self._items.find(item_id)
+            self._seen[BINS if row is None else self._bins[row]] += 1
+
+    @property
+    def psi(self) -> float:
+        """The index; 0 before the first event."""
+        if not self._seen.any():
+            return 0.0
+        actual, expected = (
+            np.maximum(counts / max(1.0, counts.sum()), _LEAST)
+            for counts in (self._seen, self._expected)
+        )
+        return float(np.sum((actual - expected) * np.log(actual / expected)))
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """An event that names a recommendation."""
+
+    about: RecommendationId
+    kind: str
+    position: int | None
+
+    @classmethod
+    def of(cls, event: Event) -> "Attributed | None":
+        """None where the event names none, or what is none of ours."""
+        if event.recommendation_id is None:
+            return None
+        about = RecommendationId.read(event.recommendation_id)
+        return None if about is None else cls(about, event.kind, event.position)
+
+
+def report(
+    shown: Mapping[ShownKey, Shown],
+    events: Sequence[Event],
+    split: Split | None,
+    arms: Mapping[str, tuple[int, int]],
+) -> dict[str, Any]:
+    """What was shown and what came of it, by model version, arm, position and kind of user.
+
+    Parameters
+    ----------
+    shown, events
+        Counts of answers, and the events that name one, of the same hours.
+    split
+        The experiment, if one runs.
+    arms
+        By arm: its units, and those with an event.
+
+    Returns
+    -------
+    dict
+        ``models``: one row for each version and arm. ``events_per_answer`` is the rate of events
+        of any kind, an answer's click-through rate where views are sent; ``conversion`` that of
+        purchases. ``positions``: events by kind and group of positions. ``split``: see
+        `twotower.evaluation.sequential.difference`.
+    """
+    found = [one for event in events if (one := Attributed.of(event)) is not None]
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, counts in shown.items():
+        row = rows.setdefault((key.model_version, key.arm), _empty(key.model_version, key.arm))
+        row["answers"] += counts.answers
+        row["places"] += counts.places
+        row["new_places"] += counts.new_places
+        row["new_users"] += 0 if key.known_user else counts.answers
+    answered: Counter[tuple[str, str]] = Counter(
+        (one.about.model_version, one.about.arm) for one in found
+    )
+    bought: Counter[tuple[str, str]] = Counter(
+        (one.about.model_version, one.about.arm) for one in found if one.kind == "buy"
+    )
+    for name, row in rows.items():
+        answers = max(1, row["answers"])
+        row["events"] = answered[name]
+        row["events_per_answer"] = answered[name] / answers
+        row["conversion"] = bought[name] / answers
+        row["new_user_share"] = row.pop("new_users") / answers
+        row["new_item_share"] = row.pop("new_places") / max(1, row["places"])
+    positions = Counter((one.kind, position_group(one.position)) for one in found)
+    result: dict[str, Any] = {
+        "models": sorted(rows.values(), key=lambda row: (row["model_version"], row["arm"])),
+        "positions": [
+            {"kind": kind, "position": group, "events": count}
+            for (kind, group), count in sorted(positions.items())
+        ],
+        "split": None,
+    }
+    if split is not None and split.name is not None:
+        a, b = (ArmCounts(*arms.get(arm, (0, 0))) for arm in ("a", "b"))
+        between = difference(a, b)
+        result["split"] = {
+            "bundle": split.name,
+            "share": split.share,
+            "a": {"units": a.units, "successes": a.successes, "rate": a.rate},
+            "b": {"units": b.units, "successes": b.successes, "rate": b.rate},
+            "difference": between.estimate,
+            "low": between.low,
+            "high": between.high,
+            "better": between.better,
+        }
+    return result
+
+
+def live_report(store: StateStore, configured: str, since: int) -> dict[str, Any]:
+    """The `report` of services that are configured with a folder, from a moment on."""
+    counts, events = store.shown(since)
+    split = store.split(configured)
+    arms = {} if split is None else store.arms(split.revision)
+    return report(counts, events, split, arms)
+
+
+def _empty(model_version: str, arm: str) -> dict[str, Any]:
+    counts = dict.fromkeys(("answers", "places", "new_places", "new_users"), 0)
+    return {"model_version": model_version, "arm": arm, **counts}
