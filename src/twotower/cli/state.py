@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twotower.cli.options import JsonFile, notes, write_json
+from twotower.cli.options import JsonFile, console, notes, write_json
 from twotower.cli.serve import Bundle, StateUrl, settings_of
 from twotower.errors import InputError
 
@@ -155,12 +155,12 @@ def live(
     for row in found["models"]:
         cells = (row[name] for name in shown)
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
-    console.print(table)
+    console().print(table)
     split = found["split"]
     if split is not None:
         better = {None: "no difference is certain yet", "a": "the bundle in service is better",
                   "b": f"{split['bundle']} is better"}[split["better"]]  # fmt: skip
-        console.print(
+        console().print(
             f"split: {split['a']['rate']:.4f} of {split['a']['units']:,} units, with "
             f"{split['bundle']} {split['b']['rate']:.4f} of {split['b']['units']:,}; difference "
             f"{split['difference']:+.4f} [{split['low']:+.4f}, {split['high']:+.4f}]: {better}",
