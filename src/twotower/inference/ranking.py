@@ -76,9 +76,9 @@ def _reachable(filters: Filters, table: ItemTable) -> int:
         if most is not None:
             ungrouped, *sizes = np.bincount(groups[table.eligible] + 1, minlength=1).tolist()
             bounds.append(ungrouped + sum(min(size, most) for size in sizes))
-    open_rows = np.flatnonzero(table.open)
+    eligible_rows = np.flatnonzero(table.eligible)
     for name, most in filters.max_per.items():
-        of_rows = table.columns.find(name).groups(name, open_rows)
+        of_rows = table.columns.find(name).groups(name, eligible_rows)
         counts = Counter(group for groups in of_rows for group in groups)
         ungrouped = sum(not groups for groups in of_rows)
         bounds.append(ungrouped + sum(min(size, most) for size in counts.values()))

@@ -125,7 +125,7 @@ def test_an_own_item_is_not_read_back_where_its_table_has_no_other(pair, monkeyp
         assert [str(item_id) for item_id in items.ids.rows[-3:]] == ["b", "c", "d"]
         assert items.titles.rows[1] == "Renamed"
         assert "a" not in {near.item_id for near in service.pipeline.similar_items("d", k=999)}
-        assert not items.open[2]
+        assert not items.eligible[2]
     assert one.current.cursor == other.current.cursor
 
 
