@@ -54,7 +54,7 @@ class Admission:
     Parameters
     ----------
     app
-        The app. It finds the seconds that a request waited in ``scope["state"]["waited"]``.
+        The app. ``scope["state"]["came"]`` tells it when a request came, by the monotonic clock.
     turns
         The queue.
     """
@@ -65,13 +65,15 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            try:
-                scope["state"]["waited"] = await self._turns.take()
-            except OverloadedError as error:
-                await overloaded(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        scope["state"]["came"] = time.monotonic()
+        try:
+            await self._turns.take()
+            await self._app(scope, receive, send)
+        except OverloadedError as error:  # of another turn, before there is an answer
+            await overloaded(error)(scope, receive, send)
 
 
 async def _refuse(scope: Scope, send: Send, most: int) -> None:

@@ -168,7 +168,7 @@ class _Answers(NamedTuple):
 
     def in_time(self, request: Request) -> "_Answers":
         """Without the second stage, where the request has waited too long for its turn."""
-        waited = request.scope["state"].get("waited", 0.0)
+        waited = time.monotonic() - request.scope["state"]["came"]
         if not self.options.rerank or waited <= self.shared.settings.rerank_wait_s:
             return self
         return self._replace(options=replace(self.options, rerank=False), skipped=("rerank",))

@@ -50,8 +50,8 @@ class Turns:
         self.are_wanted = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> float:
-        """Wait for a turn; seconds waited.
+    async def take(self) -> None:
+        """Wait for a turn.
 
         Raises
         ------
@@ -62,20 +62,19 @@ class Turns:
         if not self.are_wanted:
             self.are_wanted = True
             loop.call_soon(self._give_next)
-            return 0.0
+            return
         if len(self._waiting) >= self.most:
             raise OverloadedError(f"{self.most:,} requests are waiting")
-        turn, came = loop.create_future(), loop.time()
+        turn, came = loop.create_future(), time.monotonic()
         self._waiting.append(turn)
         await turn
-        return self.check_wait(came)
+        self.check_wait(came)
 
-    def check_wait(self, came: float) -> float:
-        """Seconds since ``came``, of the monotonic clock; `OverloadedError` where too long."""
+    def check_wait(self, came: float) -> None:
+        """`OverloadedError` where ``came``, of the monotonic clock, is too long ago."""
         waited = time.monotonic() - came
         if waited > self.longest_s:
             raise OverloadedError(f"the request has waited for {waited:.1f} s")
-        return waited
 
     def give_way(self, block_s: float) -> None:
         """Let single requests go first, between two blocks of a batch.

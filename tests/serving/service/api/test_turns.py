@@ -49,7 +49,7 @@ def test_more_than_may_wait_are_refused_at_once_and_those_given_up_take_no_turn(
         with pytest.raises(asyncio.CancelledError):
             await first
         turns._give_next()
-        assert await second >= 0
+        await second
 
     asyncio.run(run())
 
@@ -126,8 +126,8 @@ def test_what_waits_too_long_for_a_thread_is_refused(served, monkeypatch) -> Non
 
 
 def test_a_late_request_is_answered_without_the_second_stage(served, monkeypatch) -> None:
-    async def late(_: Turns) -> float:
-        return 0.6
+    async def late(_: Turns) -> None:
+        await asyncio.sleep(0.6)
 
     asked = {"user_id": "user-03", "rerank": True}
     with served() as client:
