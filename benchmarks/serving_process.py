@@ -27,6 +27,8 @@ class Served:
         What is served.
     options
         More of `twotower serve`.
+    source
+        The ``src`` folder of another checkout that answers.
     processes
         How many answer. What is measured then is of all of them and their supervisor together.
 
@@ -40,7 +42,9 @@ class Served:
         From the start of the process until ``/ready`` said so; of several, until all listened.
     """
 
-    def __init__(self, bundle: Path, *options: str, processes: int = 1) -> None:
+    def __init__(
+        self, bundle: Path, *options: str, processes: int = 1, source: Path | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         self.key, line = new_key("benchmark", Scope.ADMIN)
@@ -51,6 +55,9 @@ class Served:
         self.address = f"http://127.0.0.1:{port}"
         self._log = folder / "log"
         state = f"sqlite:///{folder / 'state.sqlite3'}"
+        environment = dict(os.environ)
+        if source is not None:
+            environment["PYTHONPATH"] = str(source.absolute())
         began = time.perf_counter()
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
@@ -59,7 +66,7 @@ class Served:
                     "--bundle", str(bundle), "--keys", str(folder / "keys"), "--state", state,
                     "--port", str(port), "--processes", str(processes), *options,
                 ],
-                stderr=log,
+                stderr=log, env=environment,
             )  # fmt: skip
         self.seconds_to_ready = self._wait(began, processes)
 

@@ -59,6 +59,13 @@ class ServeSettings(BaseSettings):
     forwarded_allow_ips: str | None = None
     """Addresses or networks of proxies, by commas, whose ``X-Forwarded-For`` is believed; ``*``
     for any. None believes no such header."""
+    max_waiting: int = Field(512, ge=1)
+    """Requests of one process that may wait for their turn, and as many for a thread; others are
+    refused with 503."""
+    max_wait_s: float = Field(2.0, gt=0)
+    """A request that waited so long for its turn, or for a thread, is refused with 503."""
+    rerank_wait_s: float = Field(0.5, gt=0)
+    """A request that waited so long is answered without the second stage, and says so."""
     timeout_s: float = Field(10.0, gt=0)
     """After so many seconds a request is answered with 504."""
     state_timeout_s: float = Field(5.0, ge=0.1)

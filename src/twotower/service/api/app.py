@@ -22,12 +22,13 @@ from twotower.service.api.auth import KeysFile
 from twotower.service.api.connections import CONNECTION_LIMITS, ConnectionLimits
 from twotower.service.api.context import Context
 from twotower.service.api.docs import add_docs
-from twotower.service.api.limits import BodyLimit
+from twotower.service.api.limits import Admission, BodyLimit
 from twotower.service.api.metrics import Metrics
 from twotower.service.api.middleware import Envelope
 from twotower.service.api.problems import on_http_error, on_our_error, on_validation_error
 from twotower.service.api.read_your_writes import ReadYourWrites, sync
 from twotower.service.api.routes import RefusedError, on_refused
+from twotower.service.api.turns import lower_priority
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateUnavailableError
@@ -82,6 +83,7 @@ def create_app(
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     if metrics_folder is not None:
         app.add_middleware(ReadYourWrites, context=shared)
+    app.add_middleware(Admission, turns=shared.turns)
     app.add_middleware(Envelope, context=shared, keys=keys)
     add_docs(app)
     return app
@@ -91,6 +93,9 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     shared: Context = app.state.context
     shared.workers = ThreadPoolExecutor(shared.settings.workers, "twotower-worker")
+    shared.batches = ThreadPoolExecutor(
+        shared.settings.workers, "twotower-batch", initializer=lower_priority
+    )
     shared.writers = ThreadPoolExecutor(shared.settings.workers, "twotower-writer")
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)
@@ -109,7 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         sweeping.cancel()
         stopping.set()
         await asyncio.wait([following], timeout=_LAST_S)
-        for threads in (shared.workers, shared.writers):
+        for threads in (shared.workers, shared.batches, shared.writers):
             threads.shutdown(wait=False, cancel_futures=True)
         following.cancel()  # a thread of it may be waiting for the database: it is not waited for
         with anyio.move_on_after(_LAST_S):

@@ -1,4 +1,4 @@
-"""Limits of request bodies and request rates."""
+"""Limits of request bodies, request rates, and of how many requests wait."""
 
 import math
 import time
@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeAlias
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twotower.service.api.problems import problem
+from twotower.service.api.problems import overloaded, problem
+from twotower.service.api.turns import OverloadedError, Turns
 from twotower.service.settings import ServeSettings
 
 _MOST_CALLERS: Final = 10_000
@@ -43,6 +44,36 @@ class BodyLimit:
             await _refuse(scope, send, self._most)
             return
         await self._app(scope, counted, send)
+
+
+class Admission:
+    """Lets a request wait for its turn; 503 where too many wait, or it has waited too long.
+
+    Health, readiness and metrics take no turn.
+
+    Parameters
+    ----------
+    app
+        The app. ``scope["state"]["came"]`` tells it when a request came, by the monotonic clock.
+    turns
+        The queue.
+    """
+
+    def __init__(self, app: ASGIApp, turns: Turns) -> None:
+        self._app = app
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        scope["state"]["came"] = time.monotonic()
+        try:
+            await self._turns.take()
+            await self._app(scope, receive, send)
+        except OverloadedError as error:  # of another turn, before there is an answer
+            await overloaded(error)(scope, receive, send)
 
 
 async def _refuse(scope: Scope, send: Send, most: int) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.service.api.context import request_id
+from twotower.service.api.turns import OverloadedError
 from twotower.service.state import StateConflictError, StateUnavailableError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -134,9 +135,19 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     return problem(status, str(error.detail), headers=headers)
 
 
+def overloaded(error: OverloadedError) -> Response:
+    """503 for what there is no time for at the moment."""
+    return problem(
+        503, f"too busy: {error}", fix="send it again as Retry-After says, or fewer at once",
+        headers={"Retry-After": "1"},
+    )  # fmt: skip
+
+
 async def on_our_error(_: Request, error: Exception) -> Response:
     """Errors that this package raises on purpose."""
     assert isinstance(error, TwoTowerError)
+    if isinstance(error, OverloadedError):
+        return overloaded(error)
     if isinstance(error, InputError):
         return problem(422, error.what, fix=error.fix)
     if isinstance(error, StateConflictError):

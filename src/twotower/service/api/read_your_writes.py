@@ -24,8 +24,9 @@ class ReadYourWrites:
     """Syncs a process with its database before a request, where that was written to.
 
     Only where there are several processes. What other processes, services and machines
-    acknowledged is in every answer that begins later. A database that does not answer within
-    `SYNC_S` is waited for no longer: answers come from memory, and `Service.state` is ``stale``.
+    acknowledged is in the answer to every request that comes later; a look at the database serves
+    all requests that came before it. A database that does not answer within `SYNC_S` is waited for
+    no longer: answers come from memory, and `Service.state` is ``stale``.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class ReadYourWrites:
         self._context = context
         self._header = (b"x-process", str(os.getpid()).encode())
         self._version: object = None  # of the database, when it was last synced with
+        self._looked = float("-inf")  # when the last look at the file began
         self._look: _Look | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,10 +51,14 @@ class ReadYourWrites:
             return
         service = self._context.service
         if service is not None and scope["path"].startswith(_SYNCED):
-            if service.store.file_watch is not None:
+            state = scope.get("state", {})
+            came = state.get("came", time.monotonic())
+            if service.store.file_watch is None:
+                await self._wait_for_server(service, came)
+                if "came" in state:  # it takes turns, and all that waited go on at once
+                    await self._context.turns.take()
+            elif self._looked < came:
                 await self._sync_with_file(service)
-            else:
-                await self._wait_for_server(service)
         await self._app(scope, receive, partial(self._answer, send))
 
     async def _answer(self, send: Send, message: Message) -> None:
@@ -63,6 +69,7 @@ class ReadYourWrites:
     async def _sync_with_file(self, service: Service) -> None:
         watch = service.store.file_watch
         assert watch is not None
+        self._looked = time.monotonic()
         try:
             version = watch.version()
         except StateUnavailableError:
@@ -73,9 +80,8 @@ class ReadYourWrites:
             self._version = version
             await sync(service)
 
-    async def _wait_for_server(self, service: Service) -> None:
+    async def _wait_for_server(self, service: Service, arrived: float) -> None:
         """Wait for a look that began after the request came. Requests that wait share one."""
-        arrived = time.monotonic()
         while True:
             if self._look is None or self._look.task.done():
                 self._look = _Look(partial(self._sync_with_server, service))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, NamedTuple
 
 import orjson
@@ -24,6 +25,7 @@ from twotower.service.api.schemas import (
     ItemsAnswer,
     RecommendAnswer,
     RecommendRequest,
+    Stage,
     UserQuery,
     Words,
 )
@@ -70,7 +72,8 @@ async def recommend_for_user(
             "POST /v1/recommendations with a history or words, or leave strict out",
         )
     options = _options(shared.settings, k, rerank, strict=strict)
-    return _Answers(shared, service, snapshot, options, arm, unit).single(query)
+    answers = _Answers(shared, service, snapshot, options, arm, unit)
+    return answers.in_time(request).single(query)
 
 
 @router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
@@ -83,6 +86,7 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     options = _of_body(shared.settings, wanted)
     answers = _Answers(shared, service, snapshot, options, arm, unit)
     answers.check_work([wanted])
+    answers = answers.in_time(request)
     if wanted.text is not None:  # an encoder may take milliseconds
         return await shared.in_thread(answers.single, wanted)
     return answers.single(wanted)
@@ -98,7 +102,7 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
         within("items of history", len(query.history), shared.settings.max_history)
     answers = _Answers(shared, service, service.current, _of_body(shared.settings, wanted))
     answers.check_work(wanted.requests)
-    return await shared.in_thread(answers.batch, wanted.requests, request.state.deadline)
+    return await shared.in_batch_thread(answers.batch, wanted.requests, request.state.deadline)
 
 
 @router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
@@ -173,6 +177,14 @@ class _Answers(NamedTuple):
     options: RecommendOptions
     arm: Arm = ""
     unit: str = ""
+    skipped: tuple[Stage, ...] = ()
+
+    def in_time(self, request: Request) -> "_Answers":
+        """Without the second stage, where the request has waited too long for its turn."""
+        waited = time.monotonic() - request.scope["state"]["came"]
+        if not self.options.rerank or waited <= self.shared.settings.rerank_wait_s:
+            return self
+        return self._replace(options=replace(self.options, rerank=False), skipped=("rerank",))
 
     def check_work(self, queries: Sequence[UserQuery]) -> None:
         """Refuse what would take too long, or too much memory."""
@@ -194,20 +206,23 @@ class _Answers(NamedTuple):
     def single(self, query: UserQuery) -> Response:
         """The response to one query."""
         (answer,) = self._answers([query])
-        return fast({"model_version": self._version, **answer})
+        return fast({"model_version": self._version, "skipped": self.skipped, **answer})
 
     def batch(self, queries: Sequence[UserQuery], deadline: float) -> Response:
         """The response to many, block by block; `TimeoutError` where that takes too long.
 
         Each block is written when it is ready: as objects they take several times the memory.
+        Between blocks single requests go first.
         """
         size = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
         written = []
         for start in range(0, len(queries), size):
-            if time.monotonic() > deadline:
+            began = time.monotonic()
+            if began > deadline:
                 raise TimeoutError
             block = self._answers(queries[start : start + size])
             written += [orjson.Fragment(orjson.dumps(answer)) for answer in block]
+            self.shared.turns.give_way(time.monotonic() - began)
         return fast({"model_version": self._version, "answers": written})
 
     @property

@@ -78,6 +78,9 @@ class BatchRequest(_Options):
     requests: list[UserQuery] = Field(min_length=1, max_length=MOST)
 
 
+Stage: TypeAlias = Literal["rerank"]
+
+
 class UserAnswer(BaseModel):
     """Recommended items, best first."""
 
@@ -98,6 +101,8 @@ class RecommendAnswer(UserAnswer):
 
     model_version: str
     """Of the bundle that answered."""
+    skipped: list[Stage] = []
+    """Stages that were asked for and left out, since the request had waited too long."""
 
 
 class BatchAnswer(BaseModel):

@@ -23,6 +23,7 @@ from twotower.service import service as service_module
 from twotower.service.api import read_your_writes
 from twotower.service.api.limits import share_of_one
 from twotower.service.api.read_your_writes import ReadYourWrites
+from twotower.service.api.turns import Turns
 from twotower.service.api.workers import Supervisor, reserve, run_workers
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -325,8 +326,9 @@ class Behind:
         self.taken_over = written
 
 
-def ask(service: Behind, *paths: str, late: bool = False) -> list[int]:
+def ask(service: Behind, *paths: str, late: bool = False, came: float | None = None) -> list[int]:
     """What each request found taken over; one comes ``late``, after a write during the sync."""
+    state = {} if came is None else {"came": came}
     found: list[int] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -349,8 +351,11 @@ def ask(service: Behind, *paths: str, late: bool = False) -> list[int]:
             service.may_go_on.set()
         await asyncio.gather(*tasks)
 
-    middleware: Any = ReadYourWrites(app, SimpleNamespace(service=service))  # type: ignore[arg-type]
-    scopes = [{"type": "http", "path": path} for path in paths]
+    middleware: Any = ReadYourWrites(
+        app,
+        SimpleNamespace(service=service, turns=Turns(99, PATIENCE_S)),  # type: ignore[arg-type]
+    )
+    scopes = [{"type": "http", "path": path, "state": state} for path in paths]
     with pytest.MonkeyPatch.context() as patch:  # however slow the machine is
         patch.setattr(read_your_writes, "SYNC_S", PATIENCE_S)
         asyncio.run(run())
@@ -370,6 +375,13 @@ def test_a_file_is_read_at_once_and_only_after_a_write() -> None:
     assert ask(service, *["/v1/search"] * 3) == [1, 1, 1]
     assert service.syncs == 1
     assert service.reads == 3
+
+
+def test_requests_that_came_before_a_look_at_the_file_need_none_of_their_own() -> None:
+    service = Behind(is_local=True)
+    service.written = 1
+    assert ask(service, *["/v1/search"] * 3, came=time.monotonic()) == [1, 1, 1]
+    assert service.reads == 1
 
 
 @pytest.mark.parametrize("is_local", [True, False])

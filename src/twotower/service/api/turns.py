@@ -1,0 +1,114 @@
+"""Admission control: requests take turns, and wait in a queue of bounded length and age."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from twotower.errors import TwoTowerError
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 4
+"""A batch waits for single requests up to so many times as long as its last block took."""
+_LOOK_S: Final = 0.001
+_NICENESS: Final = 10
+
+
+class OverloadedError(TwoTowerError):
+    """A request is refused because too many wait, or because it has waited too long."""
+
+
+class Turns:
+    """Lets one request after another begin its work on the event loop.
+
+    A request for one user is computed on the event loop in one go. Between two of them the loop
+    looks for what came in, so that a health probe waits for one request and not for all those
+    that came before it. Of one event loop; `are_wanted` may be read from any thread.
+
+    Parameters
+    ----------
+    most
+        Requests that may wait.
+    longest_s
+        Seconds that one may wait.
+
+    Attributes
+    ----------
+    are_wanted
+        Whether a request waits, or has just begun.
+    """
+
+    def __init__(self, most: int, longest_s: float) -> None:
+        self.most = most
+        self.longest_s = longest_s
+        self.are_wanted = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a turn.
+
+        Raises
+        ------
+        OverloadedError
+            At once where as many wait as may; after the wait, where that was too long.
+        """
+        loop = asyncio.get_running_loop()
+        if not self.are_wanted:
+            self.are_wanted = True
+            loop.call_soon(self._give_next)
+            return
+        if len(self._waiting) >= self.most:
+            raise OverloadedError(f"{self.most:,} requests are waiting")
+        turn, came = loop.create_future(), time.monotonic()
+        self._waiting.append(turn)
+        await turn
+        self.check_wait(came)
+
+    def check_wait(self, came: float) -> None:
+        """`OverloadedError` where ``came``, of the monotonic clock, is too long ago."""
+        waited = time.monotonic() - came
+        if waited > self.longest_s:
+            raise OverloadedError(f"the request has waited for {waited:.1f} s")
+
+    def give_way(self, block_s: float) -> None:
+        """Let single requests go first, between two blocks of a batch.
+
+        A batch still gets a fifth of the time, however many there are.
+
+        Parameters
+        ----------
+        block_s
+            Seconds that the last block took.
+        """
+        until = time.monotonic() + _PATIENCE * block_s
+        while self.are_wanted and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+
+    def _give_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # its request was not given up meanwhile
+                turn.set_result(None)
+                # Called after the work that this turn begins, and after a look for what came in.
+                asyncio.get_running_loop().call_soon(self._give_next)
+                return
+        self.are_wanted = False
+
+
+def within(turns: Turns, came: float, work: Callable[[], T]) -> T:
+    """Do the work, unless it waited too long for a thread (`OverloadedError`)."""
+    turns.check_wait(came)
+    return work()
+
+
+def lower_priority() -> None:
+    """Let this thread have the processor after others. Only Linux can tell threads apart."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
