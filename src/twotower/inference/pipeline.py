@@ -79,7 +79,9 @@ class Pipeline:
         stored = contents.histories
         if not self._tower.reads_features:
             stored = replace(stored, ratings=None, timestamps=None)
-        self._reader = RequestReader(contents.users, self.items, stored, self._tower.reads_columns)
+        self._reader = RequestReader(
+            contents.users, self.items, stored, self._tower.knows_attributes
+        )
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> Self:
@@ -319,8 +321,8 @@ class Pipeline:
             return None
         columns = declared.users.take(reading.queries.users.astype(np.int64) + 1)
         given = self._tower.columns_of([block[row].attributes or {} for row in stated])
-        for array, other in zip(columns, given, strict=True):
-            array[stated] = other
+        columns.codes[stated], columns.weights[stated] = given.codes, given.weights
+        columns.dense[stated] = given.dense
         return columns
 
     def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,7 +337,8 @@ class Pipeline:
 
     def known_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of stored attributes that the schema declares, where they are of its kinds."""
-        columns, known = self._schema.users, {}
+        columns = self._schema.users
+        known: dict[str, Any] = {}
         for name, value in attributes.items():
             with suppress(InputError):  # stored under another bundle's schema
                 known |= checked({name: value}, columns, "users")

@@ -84,9 +84,9 @@ class UserTower:
         return other
 
     @property
-    def reads_columns(self) -> bool:
-        """Whether it reads declared columns of users, so that it knows a user without a history."""
-        return "codes" in self._inputs
+    def knows_attributes(self) -> bool:
+        """Whether declared columns of users are enough for a vector."""
+        return self._declared is not None and self._declared.regression is not None
 
     def columns_of(self, attributes: Sequence[Mapping[str, Any]]) -> Encoded:
         """Encoded columns of users who are described by a request, checked before."""
@@ -119,13 +119,30 @@ class UserTower:
             encoded: FloatArray = vectors
             if encoded.ndim != 2 or len(encoded) != len(queries):
                 raise InputError(f"it gives {encoded.shape} for {len(queries)} users")
-        if self._fold_in is None:
-            return encoded
-        histories = queries.histories
-        if self._has_added:  # those have no factors
-            factored = histories.items < len(self._fold_in.table)
-            histories = histories if factored.all() else histories.keep(factored)
-        return np.concatenate([encoded, self._factor_weight * self._fold_in(histories)], axis=1)
+        if self._fold_in is not None:
+            histories = queries.histories
+            if self._has_added:  # those have no factors
+                factored = histories.items < len(self._fold_in.table)
+                histories = histories if factored.all() else histories.keep(factored)
+            folded = self._factor_weight * self._fold_in(histories)
+            encoded = np.concatenate([encoded, folded], axis=1)
+        return self._described(encoded, queries, columns)
+
+    def _described(
+        self, vectors: FloatArray, queries: Queries, columns: Encoded | None
+    ) -> FloatArray:
+        """The vectors, of users without a history by their declared columns."""
+        declared = self._declared
+        if declared is None or declared.regression is None or declared.users is None:
+            return vectors
+        without = np.flatnonzero(queries.histories.lengths == 0)
+        if not len(without):
+            return vectors
+        rows = declared.users if columns is None else columns
+        places = queries.users[without].astype(np.int64) + 1 if columns is None else without
+        vectors = vectors.copy()  # what a session gives may be read-only
+        vectors[without] = declared.regression(rows.take(places))
+        return vectors
 
     def feed(self, queries: Queries, columns: Encoded | None = None) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
@@ -138,7 +155,7 @@ class UserTower:
             feed["user"] = self._contents.user_table[queries.users.astype(np.int64) + 1]
         if "features" in self._inputs:
             feed["features"] = self._user_features.transform(queries.histories)
-        if self.reads_columns and self._declared is not None:
+        if "codes" in self._inputs and self._declared is not None:
             if columns is None and self._declared.users is not None:
                 columns = self._declared.users.take(queries.users.astype(np.int64) + 1)
             if columns is not None:
