@@ -98,7 +98,7 @@ def _solved(
     """Weights, and the inverse that they come from."""
     ridge = np.full(len(gram), penalty)
     ridge[-1] = 1e-6  # the intercept
-    inverse = np.linalg.inv(gram + np.diag(ridge))
+    inverse: DoubleArray = np.linalg.inv(gram + np.diag(ridge)).astype(np.float64)
     return inverse @ sums, inverse
 
 

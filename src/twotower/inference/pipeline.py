@@ -75,7 +75,7 @@ class Pipeline:
         self.stale = _NO_ROWS
         self._indexed = 0
         self._threads = threads
-        self._tower = UserTower(contents, threads, self._column_texts)
+        self._tower = UserTower(contents, threads)
         stored = contents.histories
         if not self._tower.reads_features:
             stored = replace(stored, ratings=None, timestamps=None)
@@ -320,7 +320,8 @@ class Pipeline:
         if not stated or declared is None or declared.users is None:
             return None
         columns = declared.users.take(reading.queries.users.astype(np.int64) + 1)
-        given = self._tower.columns_of([block[row].attributes or {} for row in stated])
+        attributes = [block[row].attributes or {} for row in stated]
+        given = self._tower.columns_of(attributes, self._column_texts)
         columns.codes[stated], columns.weights[stated] = given.codes, given.weights
         columns.dense[stated] = given.dense
         return columns

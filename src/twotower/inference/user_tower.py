@@ -39,8 +39,6 @@ class UserTower:
         The bundle's contents.
     threads
         Threads that one call may use. A server that answers many requests at once wants 1.
-    texts
-        Encodes texts of declared columns, see `twotower.features.declared_columns`.
 
     Raises
     ------
@@ -48,12 +46,9 @@ class UserTower:
         Where the model cannot be run, or does not fit the tables.
     """
 
-    def __init__(
-        self, contents: BundleContents, threads: int = 1, texts: TextVectors = no_texts
-    ) -> None:
+    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
         self._contents = contents
         self._declared = contents.declared
-        self._texts = texts
         self._history_table = contents.history_table
         self._user_features = contents.user_features
         self._fold_in, self._factor_weight = _fold_in(contents)
@@ -88,11 +83,13 @@ class UserTower:
         """Whether declared columns of users are enough for a vector."""
         return self._declared is not None and self._declared.regression is not None
 
-    def columns_of(self, attributes: Sequence[Mapping[str, Any]]) -> Encoded:
+    def columns_of(
+        self, attributes: Sequence[Mapping[str, Any]], texts: TextVectors = no_texts
+    ) -> Encoded:
         """Encoded columns of users who are described by a request, checked before."""
         assert self._declared is not None
         table = rows_of_requests(attributes, self._declared.schema.users)
-        return self._declared.user_encoders.encode(table, self._texts)
+        return self._declared.user_encoders.encode(table, texts)
 
     def encode(self, queries: Queries, columns: Encoded | None = None) -> FloatArray:
         """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user.
