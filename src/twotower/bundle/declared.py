@@ -14,6 +14,7 @@ from twotower.bundle.manifest import Manifest
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.data.schema import DTYPES, Schema
 from twotower.errors import InputError
+from twotower.factors.attributes import AttributeRegression
 from twotower.features.declared_columns import ColumnEncoders, Encoded
 
 SCHEMA: Final = "schema.json"
@@ -37,6 +38,8 @@ class DeclaredColumns:
     users
         ``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
         tower reads no columns.
+    regression
+        Vectors of users without a history, by their columns; None exactly where ``users`` is.
     user_values
         Row ``u`` holds the declared columns of user ``u``, for the next training.
     """
@@ -46,6 +49,7 @@ class DeclaredColumns:
     item_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     user_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     users: Encoded | None = None
+    regression: AttributeRegression | None = None
     user_values: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
@@ -58,8 +62,8 @@ class DeclaredColumns:
             dtypes = {name: DTYPES[column.kind] for name, column in declared.items()}
             if dict(table.schema) != dtypes:
                 raise InputError(f"{side} must have the declared columns {dtypes}")
-        if bool(self.user_encoders) != (self.users is not None):
-            raise InputError("users must be encoded exactly where there are encoders of users")
+        if len({bool(self.user_encoders), self.users is not None, self.regression is not None}) > 1:
+            raise InputError("users and regression must be there exactly with encoders of users")
 
     def check(self, users: int, items: int) -> None:
         """`InputError` unless there is a row for each user and item."""
@@ -86,7 +90,9 @@ def save_declared(folder: Path, declared: DeclaredColumns) -> None:
     if declared.schema.users:
         declared.user_values.write_parquet(folder / USER_VALUES)
     if declared.users is not None:
-        save_arrays(folder / USER_COLUMNS, declared.users._asdict())
+        regression = vars(declared.regression)
+        arrays = {f"regression_{name}": array for name, array in regression.items()}
+        save_arrays(folder / USER_COLUMNS, declared.users._asdict() | arrays)
 
 
 def load_declared(
@@ -107,14 +113,21 @@ def load_declared(
             with reading(folder / name):
                 manifest.check(folder, name, pause)
                 tables[name] = pl.read_parquet(folder / name)
-    users = None
+    users = regression = None
     if encoders["users"]:
         with reading(folder / USER_COLUMNS):
             manifest.check(folder, USER_COLUMNS, pause)
             arrays = read_arrays(folder / USER_COLUMNS, finite=True, pause=pause)
             layout = {"codes": (WHOLE, (None, None)), "weights": TABLE, "dense": TABLE}
+            layout |= {"regression_table": TABLE, "regression_dense": TABLE}
             check_layout(arrays, layout)
+            regression = AttributeRegression(
+                arrays.pop("regression_table"), arrays.pop("regression_dense")
+            )
             users = Encoded(**arrays)
+            shape = (encoders["users"].rows, users.dense.shape[1] + 1)
+            if (len(regression.table), len(regression.dense)) != shape:
+                raise InputError(f"the regression must have rows for {shape}")
             if not 0 <= users.codes.min() <= users.codes.max() < encoders["users"].rows:
                 raise InputError("codes lie outside of the table of values")
             if len({len(array) for array in users}) > 1:
@@ -122,5 +135,5 @@ def load_declared(
             users = users._replace(codes=users.codes.astype(np.int64))
     return DeclaredColumns(
         schema, tables[ITEM_COLUMNS], encoders["items"], encoders["users"], users,
-        tables[USER_VALUES],
+        regression, tables[USER_VALUES],
     )  # fmt: skip

@@ -219,7 +219,7 @@ def _embedding(values: pl.Series, column: Column, place: Place) -> pl.Series:
     vectors = values.cast(pl.List(pl.Float32))
     lengths = vectors.drop_nulls().list.len().unique()
     if len(lengths) > 1:
-        raise InputError(f"vectors of {lengths.min()} to {lengths.max()} dimensions")
+        raise InputError(f"vectors of {lengths.sort().to_list()[:3]} dimensions")
     return vectors
 
 

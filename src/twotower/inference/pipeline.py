@@ -76,7 +76,7 @@ class Pipeline:
         self.stale = _NO_ROWS
         self._indexed = 0
         self._threads = threads
-        self._tower = UserTower(contents, threads, self._column_texts)
+        self._tower = UserTower(contents, threads)
         stored = contents.histories
         gaps = self._tower.reads_gaps
         if not self._tower.reads_features:
@@ -85,7 +85,7 @@ class Pipeline:
             contents.users,
             self.items,
             stored,
-            reads_attributes=self._tower.reads_columns,
+            reads_attributes=self._tower.knows_attributes,
             reads_now=gaps,
             ratings=contents.histories.ratings,
             returned=contents.returned,
@@ -340,9 +340,10 @@ class Pipeline:
         if not stated or declared is None or declared.users is None:
             return None
         columns = declared.users.take(reading.queries.users.astype(np.int64) + 1)
-        given = self._tower.columns_of([block[row].attributes or {} for row in stated])
-        for array, other in zip(columns, given, strict=True):
-            array[stated] = other
+        attributes = [block[row].attributes or {} for row in stated]
+        given = self._tower.columns_of(attributes, self._column_texts)
+        columns.codes[stated], columns.weights[stated] = given.codes, given.weights
+        columns.dense[stated] = given.dense
         return columns
 
     def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,7 +358,8 @@ class Pipeline:
 
     def known_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of stored attributes that the schema declares, where they are of its kinds."""
-        columns, known = self._schema.users, {}
+        columns = self._schema.users
+        known: dict[str, Any] = {}
         for name, value in attributes.items():
             with suppress(InputError):  # stored under another bundle's schema
                 known |= checked({name: value}, columns, "users")

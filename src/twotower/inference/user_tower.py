@@ -41,8 +41,6 @@ class UserTower:
         The bundle's contents.
     threads
         Threads that one call may use. A server that answers many requests at once wants 1.
-    texts
-        Encodes texts of declared columns, see `twotower.features.declared_columns`.
 
     Raises
     ------
@@ -50,12 +48,9 @@ class UserTower:
         Where the model cannot be run, or does not fit the tables.
     """
 
-    def __init__(
-        self, contents: BundleContents, threads: int = 1, texts: TextVectors = no_texts
-    ) -> None:
+    def __init__(self, contents: BundleContents, threads: int = 1) -> None:
         self._contents = contents
         self._declared = contents.declared
-        self._texts = texts
         self._history_table = contents.history_table
         self._user_features = contents.user_features
         self._fold_in, self._factor_weight = _fold_in(contents)
@@ -91,15 +86,17 @@ class UserTower:
         return other
 
     @property
-    def reads_columns(self) -> bool:
-        """Whether it reads declared columns of users, so that it knows a user without a history."""
-        return "codes" in self._inputs
+    def knows_attributes(self) -> bool:
+        """Whether declared columns of users are enough for a vector."""
+        return self._declared is not None and self._declared.regression is not None
 
-    def columns_of(self, attributes: Sequence[Mapping[str, Any]]) -> Encoded:
+    def columns_of(
+        self, attributes: Sequence[Mapping[str, Any]], texts: TextVectors = no_texts
+    ) -> Encoded:
         """Encoded columns of users who are described by a request, checked before."""
         assert self._declared is not None
         table = rows_of_requests(attributes, self._declared.schema.users)
-        return self._declared.user_encoders.encode(table, self._texts)
+        return self._declared.user_encoders.encode(table, texts)
 
     def encode(self, queries: Queries, columns: Encoded | None = None) -> FloatArray:
         """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user.
@@ -126,13 +123,30 @@ class UserTower:
             encoded: FloatArray = vectors
             if encoded.ndim != 2 or len(encoded) != len(queries):
                 raise InputError(f"it gives {encoded.shape} for {len(queries)} users")
-        if self._fold_in is None:
-            return encoded
-        histories = queries.histories
-        if self._has_added:  # those have no factors
-            factored = histories.items < len(self._fold_in.table)
-            histories = histories if factored.all() else histories.keep(factored)
-        return np.concatenate([encoded, self._factor_weight * self._fold_in(histories)], axis=1)
+        if self._fold_in is not None:
+            histories = queries.histories
+            if self._has_added:  # those have no factors
+                factored = histories.items < len(self._fold_in.table)
+                histories = histories if factored.all() else histories.keep(factored)
+            folded = self._factor_weight * self._fold_in(histories)
+            encoded = np.concatenate([encoded, folded], axis=1)
+        return self._described(encoded, queries, columns)
+
+    def _described(
+        self, vectors: FloatArray, queries: Queries, columns: Encoded | None
+    ) -> FloatArray:
+        """The vectors, of users without a history by their declared columns."""
+        declared = self._declared
+        if declared is None or declared.regression is None or declared.users is None:
+            return vectors
+        without = np.flatnonzero(queries.histories.lengths == 0)
+        if not len(without):
+            return vectors
+        rows = declared.users if columns is None else columns
+        places = queries.users[without].astype(np.int64) + 1 if columns is None else without
+        vectors = vectors.copy()  # what a session gives may be read-only
+        vectors[without] = declared.regression(rows.take(places))
+        return vectors
 
     def feed(self, queries: Queries, columns: Encoded | None = None) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
@@ -145,7 +159,7 @@ class UserTower:
             feed["user"] = self._contents.user_table[queries.users.astype(np.int64) + 1]
         if "features" in self._inputs:
             feed["features"] = self._user_features.transform(queries.histories)
-        if self.reads_columns and self._declared is not None:
+        if "codes" in self._inputs and self._declared is not None:
             if columns is None and self._declared.users is not None:
                 columns = self._declared.users.take(queries.users.astype(np.int64) + 1)
             if columns is not None:

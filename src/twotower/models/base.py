@@ -11,6 +11,7 @@ from twotower.config import Config
 from twotower.data import Dataset, Histories
 from twotower.data.histories import LogFacts
 from twotower.errors import InputError
+from twotower.factors.attributes import AttributeRegression
 from twotower.factors.fold_in import FoldInInfo
 from twotower.factors.scorer import Scorer, VectorScorer
 from twotower.features.declared_columns import ColumnEncoders, Encoded
@@ -174,6 +175,8 @@ class ServedEncoders(NamedTuple):
     users: ColumnEncoders
     user_rows: Encoded
     """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
+    regression: AttributeRegression | None
+    """Vectors of users without a history, or None without columns of users."""
 
 
 class TeacherVectors(Protocol):

@@ -29,8 +29,9 @@ class ColumnVectors(nn.Module):
 
     def forward(self, codes: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
         """``(B, S)`` codes and weights and ``(B, D)`` numbers to ``(B, dim)``."""
-        vectors: Tensor = self.dense(dense)
-        return vectors + (self.table(codes) * weights[..., None]).sum(dim=1)
+        values = (self.table(codes) * weights[..., None]).sum(dim=1)
+        vectors: Tensor = self.dense(dense) + values
+        return vectors
 
 
 def examples(like: Encoded) -> dict[str, Tensor]:

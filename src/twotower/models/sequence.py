@@ -9,7 +9,7 @@ and so is their sum. One vector per item, one per user, one index.
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
 from twotower.factors.als import fit_both_factors, fold_in
+from twotower.factors.attributes import AttributeRegression
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.fold_in import FoldIn, FoldInInfo
 from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import Nearness, mean_of
 from twotower.features import ITEM_FEATURES, RELEASE_WAVES, ItemFeatures
-from twotower.features.declared_columns import Encoded
+from twotower.features.declared_columns import ColumnEncoders, Encoded
 from twotower.features.gaps import query_gaps
 from twotower.models.base import (
     Batch,
@@ -94,6 +95,7 @@ class SequenceTower(RetrievalModule):
         release: FloatArray,
         trained: BoolArray,
         columns: ReadColumns | None = None,
+        train: Histories | None = None,
         *,
         timed: bool = False,
     ) -> None:
@@ -111,7 +113,10 @@ class SequenceTower(RetrievalModule):
             ``(num_items,)`` whether training has an event of the item. The others are embedded
             with the unknown id, and the text's components do not rest on them.
         columns
-            The declared columns of items and users that are read, or None.
+            The declared columns of items and users, or None.
+        train
+            The training part, where there are columns of users: users without a history are
+            described by a regression on them.
         timed
             Whether the user tower is to read the time between events.
         """
@@ -121,14 +126,15 @@ class SequenceTower(RetrievalModule):
         self.item_embedding = nn.Embedding(self.num_items + 1, config.embedding_dim)
         nn.init.normal_(self.item_embedding.weight, std=config.init_std)
         components = TextComponents.fit(text[trained], config.text_components)
-        self.read_columns = columns
+        self.read_columns, self._train = columns, train or Histories.from_lists([])
         self._item_inputs = self._kept("item", None if columns is None else columns.items)
         self._user_inputs = self._kept("user", None if columns is None else columns.users)
         of_items = of_users = None
-        if columns is not None and columns.item_encoders:
+        read = columns is not None and config.columns != "none"
+        if read and columns is not None and columns.item_encoders:
             width = config.text_hidden_dim
             of_items = ColumnVectors(columns.item_encoders, columns.items, width)
-        if columns is not None and columns.user_encoders:
+        if read and columns is not None and columns.user_encoders:
             width = config.embedding_dim
             of_users = ColumnVectors(columns.user_encoders, columns.users, width)
         self.item_tower = SequenceItemTower(config, components, of_items)
@@ -469,15 +475,35 @@ class SequenceTower(RetrievalModule):
             vectors = tower_weight * self._encode(queries, towers)
             if user_map is not None:
                 vectors = vectors @ user_map
-            if maker is None:
-                return vectors
-            return np.hstack([vectors, weight * maker(queries.histories)])
+            if maker is not None:
+                vectors = np.hstack([vectors, weight * maker(queries.histories)])
+            without = np.flatnonzero(queries.histories.lengths == 0)
+            if described is not None and len(without):
+                rows = queries.users[without].astype(np.int64) + 1
+                vectors[without] = regression()(described.take(rows))
+            return vectors
 
+        items = self._scored_items(towers, with_factors=maker is not None)
+        described = None
+        if self.read_columns is not None and self.read_columns.user_encoders:
+            described = self.read_columns.users
+        regression = cache(partial(self._regression, items))  # few scorers are asked for it
+        return FactorScorer(items, encode)
+
+    def _regression(self, items: FloatArray) -> AttributeRegression:
+        """Vectors of users without a history, for items ``(num_items, d)`` as they are scored."""
+        columns = self.read_columns
+        assert columns is not None
+        users = columns.users.take(np.arange(1, len(columns.users.codes)))
+        return AttributeRegression.fit(users, columns.user_encoders.rows, self._train, items)
+
+    def _scored_items(self, towers: Tensor, *, with_factors: bool) -> FloatArray:
+        """``(num_items, d + f)`` vectors as they are scored."""
         compared = towers[1:] @ self.item_map if self.projected else towers[1:]
-        if maker is None:
+        if not with_factors:
             items = compared.cpu().numpy().copy()
             items[self._cold] *= float(self.cold_scale) if self._cold_in_place else 0
-            return FactorScorer(items, encode)
+            return items
         items = torch.cat([compared, self.next_factors], dim=1).cpu().numpy()
         if not self._cold_in_place:
             items[self._cold] = 0
@@ -485,7 +511,7 @@ class SequenceTower(RetrievalModule):
             items[self._cold] = self.cold_items.vectors(
                 compared.cpu().numpy()[self._cold], self._nearest, self.next_factors.cpu().numpy()
             )
-        return FactorScorer(items, encode)
+        return items
 
     @torch.no_grad()
     def _encode(self, queries: Queries, towers: Tensor) -> FloatArray:
@@ -537,9 +563,9 @@ class SequenceTower(RetrievalModule):
             user_example["gaps"] = torch.zeros(1, 2, dtype=torch.int64)
             tower = _Timed(tower, self.gaps)
         columns = self.read_columns
-        if columns is not None and columns.item_encoders:
+        if columns is not None and self.item_tower.columns is not None:
             item_example |= examples(columns.items)
-        if columns is not None and columns.user_encoders:
+        if columns is not None and self.user_tower.columns is not None:
             user_example |= examples(columns.users)
         weight = float(self.tower_weight)
         if self.projected:
@@ -572,7 +598,12 @@ class SequenceTower(RetrievalModule):
             exposure=self.exposure,
             columns=None
             if columns is None
-            else ServedEncoders(columns.item_encoders, columns.user_encoders, columns.users),
+            else ServedEncoders(
+                ColumnEncoders({}) if self.item_tower.columns is None else columns.item_encoders,
+                columns.user_encoders,
+                columns.users,
+                self._regression(self.scorer().item_vectors()) if columns.user_encoders else None,
+            ),
         )
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from twotower.config import Config
 from twotower.data import Dataset
 from twotower.data.histories import LogFacts
+from twotower.data.schema import Side
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.scorer import trained_items
@@ -90,9 +91,6 @@ class SequenceConfig(ModelFamily):
     """Whether the towers read the declared columns of items and users. With ``chosen`` the model
     is trained with and without them, and validation chooses; see
     `twotower.workflow.models.train_variant`."""
-    hidden_histories: float = Field(0.2, ge=0, lt=1)
-    """Share of predictions in training from the user's columns alone, without the history, so that
-    users without one are learned too. Where there are no columns of users it is not used."""
     has_towers: ClassVar[bool] = True
 
     @property
@@ -110,9 +108,13 @@ class SequenceConfig(ModelFamily):
         released = releases(catalogue)
         waves = ReleaseOrder.fit(released, trained).waves(released)
         features = ItemFeatures.fit(train, catalogue)
-        columns = read_columns(inputs.dataset) if self.reads_columns(inputs.dataset) else None
+        schema = inputs.dataset.schema
+        declared = bool(schema.features("items") or schema.features("users"))
+        columns = read_columns(inputs.dataset) if declared else None
         timed = self.read_gaps and has_times(train)
-        return SequenceTower(self, inputs.text, features, waves, trained, columns, timed=timed)
+        return SequenceTower(
+            self, inputs.text, features, waves, trained, columns, train, timed=timed
+        )
 
     def chooses_columns(self, dataset: Dataset) -> bool:
         """Whether there are declared columns, and validation is to say if they are read."""
@@ -199,7 +201,9 @@ def read_columns(dataset: Dataset) -> ReadColumns:
     known = {"items": trained_items(train, len(dataset.items)), "users": train.lengths > 0}
     tables = {"items": dataset.item_table, "users": dataset.user_table}
     encoders, encoded = {}, {}
-    for side, table in tables.items():
+    sides: tuple[Side, ...] = ("items", "users")
+    for side in sides:
+        table = tables[side]
         columns = schema.features(side)
         if table is None or not columns:
             encoders[side] = ColumnEncoders({})
@@ -308,15 +312,14 @@ class SequenceUserTower(nn.Module):
         super().__init__()
         self.encoder = config.history.build()
         self.columns = columns
-        self.hidden_histories = config.hidden_histories
         # Entries of about half: beside them the positions, smaller at first, can be learned.
         self.scale = 0.5 * config.embedding_dim**0.5
 
     def forward(self, history: Tensor, lengths: Tensor, *columns: Tensor) -> Tensor:
         """``(B, L, d)`` item vectors, oldest first, and ``(B,)`` lengths to ``(B, d)``.
 
-        An empty history gives the vector of the user's ``columns``, as `ColumnVectors` reads them,
-        and zeros where there are none.
+        ``columns`` are the user's, as `ColumnVectors` reads them. Without any an empty history
+        gives zeros.
         """
         state = self.encoder(history * self.scale, lengths)
         if self.columns is not None:
@@ -327,8 +330,5 @@ class SequenceUserTower(nn.Module):
         """``(B, L, d)`` to ``(B, L, d)``: the user after each item."""
         states = self.encoder.states(history * self.scale)
         if self.columns is not None:
-            if self.training and self.hidden_histories > 0:
-                read = torch.rand(states.shape[:2], device=states.device) >= self.hidden_histories
-                states = states * read[..., None]
             states = states + self.columns(*columns)[:, None]
         return F.normalize(states, dim=-1)

@@ -131,13 +131,11 @@ class _Study:
     def of_known_users(self, name: str, schema: Schema, columns: str) -> DoubleArray:
         """``(queries, metrics)`` of the test part, a mean over the seeds."""
         dataset = replace(self.dataset, schema=schema)
-        return np.mean(
-            [
-                _values(evaluate(scorer, dataset, protocols=(FULL,), metrics=METRICS), FULL)
-                for scorer in self._scorers(name, dataset, columns)
-            ],
-            axis=0,
-        )
+        found = [
+            _values(evaluate(scorer, dataset, protocols=(FULL,), metrics=METRICS), FULL)
+            for scorer in self._scorers(name, dataset, columns)
+        ]
+        return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
     def of_new_users(self) -> dict[str, DoubleArray]:
         """The same of users who were held out of training, by the columns and by popularity."""

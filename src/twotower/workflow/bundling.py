@@ -146,6 +146,7 @@ def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColu
         item_encoders=encoders.items,
         user_encoders=encoders.users,
         users=encoders.user_rows if encoders.users else None,
+        regression=encoders.regression,
     )
 
 

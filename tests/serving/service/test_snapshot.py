@@ -42,9 +42,9 @@ def encoded(monkeypatch) -> list[int]:
     calls: list[int] = []
     encode = ItemEncoder.encode
 
-    def counted(self, rows, text, added=0):
+    def counted(self, rows, *more):
         calls.append(rows.height)
-        return encode(self, rows, text, added)
+        return encode(self, rows, *more)
 
     monkeypatch.setattr(ItemEncoder, "encode", counted)
     return calls

@@ -140,7 +140,12 @@ async def add_events(events: Events, request: Request) -> Response:
     return fast({"events": outcomes})
 
 
-@router.put("/users/{user_id:path}", response_model=UserWritten, dependencies=WRITE)
+@router.put(
+    "/users/{user_id:path}",
+    response_model=UserWritten,
+    responses=responses(),
+    dependencies=WRITE,
+)
 async def put_user(
     user_id: Annotated[WrittenId, Path(examples=["U0047"])], user: UserAttributes, request: Request
 ) -> Response:

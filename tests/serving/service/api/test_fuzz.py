@@ -37,6 +37,7 @@ OPERATIONS = (
     "PUT /v1/items/{item_id}",
     "PUT /v1/items/{item_id}/availability",
     "DELETE /v1/items/{item_id}",
+    "PUT /v1/users/{user_id}",
     "POST /v1/events",
     "DELETE /v1/users/{user_id}",
     "GET /v1/users/{user_id}/export",

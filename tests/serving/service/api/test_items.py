@@ -41,7 +41,7 @@ def test_a_new_item_is_there_at_the_next_request(client) -> None:
     assert (answer.status_code, answer.json()) == (201, {"item_id": "n1", "created": True})
     assert client.get("/v1/items/n1").json() == {
         "item_id": "n1", "title": "Game 7 Deluxe", "category": "genre-3", "price": 12.5,
-        "available": True, "source": "added",
+        "available": True, "source": "added", "columns": {},
     }  # fmt: skip
     assert "n1" in similar(client, "item-07")
     assert "n1" in recommended(client)

@@ -1,0 +1,119 @@
+"""Vectors of users without a history, by a regression on their attributes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from scipy import sparse
+
+from twotower.data import Histories
+from twotower.features.declared_columns import Encoded
+from twotower.types import DoubleArray, FloatArray
+
+PENALTIES: Final = (1.0, 10.0, 100.0, 1000.0)
+"""Ridge penalties, of which the one with the least leave-one-out error is taken."""
+_SMALL: Final = 1e-3
+"""Penalty of the projection onto item vectors, in units of their mean square."""
+_BLOCK: Final = 4096
+
+
+@dataclass(frozen=True)
+class AttributeRegression:
+    r"""A linear map from encoded attributes to user vectors.
+
+    With item vectors :math:`V` and the items :math:`c_u` of a user as 0 and 1, the vector whose
+    scores are nearest to :math:`c_u` is :math:`(V^T V)^{-1} V^T c_u`. A ridge regression predicts
+    it from the attributes :math:`x_u` of the users with a training history, so that the scores of
+    a user without one are about the popularity of the items among users of like attributes. The
+    intercept is not penalised; the penalty has the least leave-one-out error.
+
+    Attributes
+    ----------
+    table
+        ``(rows, d)`` what a row of the table of values adds; row 0 is none.
+    dense
+        ``(D + 1, d)`` what a number adds; the last row is the intercept.
+    """
+
+    table: FloatArray
+    dense: FloatArray
+
+    @classmethod
+    def fit(cls, users: Encoded, rows: int, train: Histories, items: FloatArray) -> Self:
+        """Fit on the users with a training history.
+
+        Parameters
+        ----------
+        users
+            ``(users,)`` encoded attributes.
+        rows
+            Of the table of values.
+        train
+            One row per user.
+        items
+            ``(items, d)`` vectors as they are scored.
+        """
+        known = np.flatnonzero(train.lengths)
+        targets = _projected(train.select(known), items)
+        attributes = _design(users.take(known), rows)
+        gram = (attributes.T @ attributes).toarray()
+        sums = attributes.T @ targets
+        fits = (_solved(gram, sums, penalty) for penalty in PENALTIES)
+        best = min(fits, key=lambda fit: _left_out_error(attributes, targets, *fit))[0]
+        weights = best.astype(np.float32)
+        weights[0] = 0
+        return cls(weights[:rows], weights[rows:])
+
+    def __call__(self, users: Encoded) -> FloatArray:
+        """``(n, d)`` user vectors."""
+        design = _design(users, len(self.table))
+        vectors: FloatArray = design @ np.concatenate([self.table, self.dense])
+        return vectors.astype(np.float32)
+
+
+def _projected(histories: Histories, items: FloatArray) -> DoubleArray:
+    ones = np.ones(len(histories.items))
+    shape = (len(histories), len(items))
+    seen = sparse.csr_matrix((ones, histories.items, histories.indptr), shape=shape)
+    gram = items.T.astype(np.float64) @ items
+    small = _SMALL * max(float(np.trace(gram)) / len(gram), 1e-12)
+    sums = seen @ items.astype(np.float64)
+    return np.linalg.solve(gram + small * np.eye(len(gram)), sums.T).T
+
+
+def _design(users: Encoded, rows: int) -> sparse.csr_matrix:
+    """``(n, rows + D + 1)`` the attributes of each user and 1, as a linear map reads them."""
+    count, slots = users.codes.shape
+    starts = np.arange(0, count * slots + 1, slots)
+    values = users.weights.ravel().astype(np.float64)
+    of_table = sparse.csr_matrix((values, users.codes.ravel(), starts), shape=(count, rows))
+    dense = np.column_stack([users.dense, np.ones(count)])
+    return sparse.csr_matrix(sparse.hstack([of_table, sparse.csr_matrix(dense)], format="csr"))
+
+
+def _solved(
+    gram: DoubleArray, sums: DoubleArray, penalty: float
+) -> tuple[DoubleArray, DoubleArray]:
+    """Weights, and the inverse that they come from."""
+    ridge = np.full(len(gram), penalty)
+    ridge[-1] = 1e-6  # the intercept
+    inverse: DoubleArray = np.linalg.inv(gram + np.diag(ridge)).astype(np.float64)
+    return inverse @ sums, inverse
+
+
+def _left_out_error(
+    attributes: sparse.csr_matrix, targets: DoubleArray, weights: DoubleArray, inverse: DoubleArray
+) -> float:
+    """Sum of squares of each user's error by the regression on all others."""
+    return sum(_errors(attributes, targets, weights, inverse))
+
+
+def _errors(
+    attributes: sparse.csr_matrix, targets: DoubleArray, weights: DoubleArray, inverse: DoubleArray
+) -> Iterator[float]:
+    for start in range(0, len(targets), _BLOCK):
+        rows = attributes[start : start + _BLOCK]
+        leverage = np.asarray(rows.multiply(rows @ inverse).sum(axis=1))
+        left = (targets[start : start + _BLOCK] - rows @ weights) / np.maximum(1 - leverage, 1e-6)
+        yield float((left**2).sum())
