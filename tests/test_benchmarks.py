@@ -267,3 +267,24 @@ def test_v9_trials(tmp_path: Path) -> None:
     results = run_small("v9_trials.py", tmp_path / "r.json", "--data", str(tmp_path / "data"))
     assert len({row.model for row in results.rows}) == 13
     assert {row.metric for row in results.rows} == {"HR@10", "HR@50", "NDCG@10"}
+
+
+def test_event_kinds(tmp_path: Path) -> None:
+    """Of a small shop with the columns of the real one; its baselines alone."""
+    rng = np.random.default_rng(0)
+    rows = ["customer,sku,when,kind,qty"]
+    for user in range(40):
+        for place, item in enumerate(2 * rng.permutation(15)[:8] + user % 2):
+            kinds = ("view", "cart", "buy")[: 1 + place % 3]
+            day = f"2025-06-{place + 1:02}T10:0"
+            rows += [f"C{user},S{item},{day}{n}:00,{kind},1" for n, kind in enumerate(kinds)]
+    (tmp_path / "data" / "shop").mkdir(parents=True)
+    (tmp_path / "data" / "shop" / "log.csv").write_text("\n".join(rows))
+    out, file = tmp_path / "out", tmp_path / "r.json"
+    command = [sys.executable, str(BENCHMARKS / "event_kinds.py"), "--no-model"]
+    command += ["--out", str(out), "--results", str(file)]
+    environment = os.environ | {"TWOTOWER_DATA": str(tmp_path / "data")}
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
+    found = {(row.dataset, row.model) for row in read_results(file).rows}
+    assert {("shop-alike", "ease"), ("shop-weights", "item-knn"), ("shop-target", "als")} <= found
+    assert {row.users for row in read_results(file).rows} == {40}

@@ -421,6 +421,20 @@ def assert_mistake(done: Done, told: str) -> None:
             "prepare {shop} --out {out} --column visitor=user_id",
             "--column visitor=user_id: there is no column 'visitor'; name one of user, item, ",
         ),
+        (
+            "prepare {shop} --out {out} --weight view",
+            "--weight must be KIND=NUMBER, got 'view'; such",
+        ),
+        ("prepare {shop} --out {out} --weight buy=x", "--weight must be KIND=NUMBER, got 'buy=x'"),
+        (
+            "prepare {shop} --out {out} --weight buy=1 --target by",
+            "target must be kinds of a positiv",
+        ),
+        (
+            "prepare {shop} --out {out} --target buy",
+            "have no weights; give them: --weight view=0.2",
+        ),
+        ("prepare {shop} --out {out} --weight buy=1", "cannot determine the event column of"),
         ("recommend --bundle {made}/bundle --user nobody --strict", "unknown user 'nobody'; pass"),
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
         ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
@@ -506,13 +520,15 @@ def test_every_word_of_the_declaration_is_an_option() -> None:
     import inspect
 
     from twotower.cli.source import _words
+    from twotower.data.events import EventRules
     from twotower.data.readers import ReadOptions
     from twotower.data.readers.options import Compression, Format, TimeUnit
     from twotower.data.settings import PrepareSettings
     from twotower.data.splits import KINDS
 
     options = inspect.signature(_words).parameters
-    words = {*ReadOptions.model_fields, *PrepareSettings.model_fields} - {"format"}
+    models = (ReadOptions, PrepareSettings, EventRules)
+    words = {word for model in models for word in model.model_fields} - {"format"}
     assert words <= set(options)
     for option, kinds in (
         ("time_unit", get_args(TimeUnit)), ("compression", get_args(Compression)),

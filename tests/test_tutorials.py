@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from twotower.cli import main
+from twotower.data import Part
 from twotower.data.prepare import prepare
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorials" / "own-data.md"
@@ -80,8 +81,11 @@ def test_seven_steps_from_files_to_recommendations(
     assert len(said) == 7  # a step is to edit the file, and there are two ways to recommend
     for guess in ('time = "when"  # a guess', 'event = "kind"  # a guess', 'category = "tags"'):
         assert guess in guessed
-    assert "60 users, 40 items, 600 interactions" in said[1]
-    for told in ("not one of those kept", "below the least", "gestern", "SKU-99999", "colour"):
+    assert '# weights = { "view" = 1, "buy" = 1, "cart" = 1 }' in guessed
+    # The two items that nearly everybody returned fall out of the 3-core.
+    assert "60 users, 38 items, 577 interactions" in said[1]
+    assert re.search(r"kinds of events kept: view \d+, buy \d+", said[1])
+    for told in ("60 returns and other negative events took", "gestern", "SKU-99999", "colour"):
         assert told in said[1]
     table = pl.read_parquet("recommendations.parquet")
     assert table["user_id"].n_unique() == USERS
@@ -93,7 +97,7 @@ def test_seven_steps_from_files_to_recommendations(
     assert names["table"]["user_id"].unique().len() == 2
     assert names["same"].users == names["dataset"].users
     prices = names["dataset"].catalogue["price"].to_list()
-    assert prices[0] == pytest.approx(1000.5)
+    assert prices[0] == pytest.approx(1002.5)
 
 
 def test_the_shop_of_the_shared_data(real_data: Path, tmp_path: Path) -> None:
@@ -109,8 +113,14 @@ def test_the_shop_of_the_shared_data(real_data: Path, tmp_path: Path) -> None:
     dataset = prepare(folder)
     assert dataset.summary["read"] == 117_961
     rejected = dataset.summary["rejected"]
-    assert rejected["rating: below the least"] == 1972
-    assert sum(rejected.values()) == 85_080 + 1_972 + 2
+    assert sum(rejected.values()) == 3
+    assert dataset.summary["returns"]["events"] == 1972
+    assert dataset.returned is not None
+    assert len(dataset.returned.items)
+    _, targets = dataset.held_out(Part.TEST)
+    assert targets.kinds is not None
+    assert dataset.interactions.rules is not None
+    assert {dataset.interactions.rules.kinds[kind] for kind in targets.kinds.tolist()} == {"buy"}
     assert dataset.catalogue["price"].null_count() < 0.05 * len(dataset.items)
     assert dataset.user_table is not None
     assert dataset.user_table.columns == ["user_id", "age", "country", "segment"]

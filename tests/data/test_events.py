@@ -59,6 +59,13 @@ def test_of_a_pair_the_strongest_event_stands_and_the_earliest_of_equals() -> No
     assert dataset.interactions.timestamps[0] == 1000 * (T0 + DAY)
 
 
+def test_a_target_kind_stands_before_others_of_the_same_weight() -> None:
+    rows = [("u", "a", "view"), ("u", "a", "buy"), ("u", "a", "view")]
+    alike = {"weights": {"view": 1, "buy": 1}, "target": "buy"}
+    assert kept(made(rows, alike)) == [("a", "buy", 1.0)]
+    assert kept(made(rows, {"weights": {"view": 1, "buy": 1}})) == [("a", "view", 1.0)]
+
+
 def test_kinds_that_do_not_count_as_seen_stand_beside_those_that_do() -> None:
     rows = [("u", "a", kind) for kind in ("view", "cart", "buy", "buy")]
     dataset = made(rows, {**SHOP, "seen": ["buy"]})

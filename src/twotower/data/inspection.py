@@ -1,5 +1,6 @@
 """Preview of a data set: columns, examples and guesses, before anything is prepared."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         try:
             source = source_of(
                 found.logs, found.declaration.columns, found.catalogue, found.declaration.read,
-                found.catalogue_options,
+                found.catalogue_options, kinds=found.declaration.events is not None,
             )  # fmt: skip
         except InputError as error:
             described["problem"] = error.on_command_line
@@ -318,4 +319,17 @@ def _toml(
         kept = ", ".join(f'"{kind}"' for kind in guesses["kinds"])
         read = "" if "[read]" in text else "\n\n[read]"
         text += f"{read}\n# events = [{kept}]  # all are kept unless some are named"
+        if declaration.events is None:
+            text += _kinds_to_edit(guesses["kinds"])
     return "\n".join([*lines, text]) + "\n"
+
+
+def _kinds_to_edit(kinds: Sequence[str]) -> str:
+    """Comment lines that declare the kinds of events; the rarest is likely the one to predict."""
+    names = [json.dumps(kind, ensure_ascii=False) for kind in kinds]
+    weights = ", ".join(f"{name} = 1" for name in names)
+    return (
+        "\n\n# [events]"
+        f"\n# weights = {{ {weights} }}  # what each kind is worth; a negative one takes away"
+        f"\n# target = {names[-1]}  # the kind to predict"
+    )

@@ -512,16 +512,18 @@ def _reduce(
 
 
 def _kept_of_pairs(log: EventLog, kinds: EventRules | None) -> BoolArray:
-    """Of each user and item the earliest event of the greatest weight.
+    """Of each user and item one of a target kind before others, then the strongest, then earliest.
 
     Where some kinds do not count as seen, one of those is kept too: the item may come again.
     """
     if log.weights is None:
         return log.first_of_pairs()
-    groups = log.pairs
-    if kinds is not None and log.kinds is not None and kinds.seen is not None:
-        groups = 2 * groups + kinds.of_seen(log.kinds)
-    return strongest_of_pairs(groups, log.weights)
+    groups, strength = log.pairs, log.weights
+    if kinds is not None and log.kinds is not None:
+        strength = strength + kinds.of_target(log.kinds) * (1 + strength.max(initial=0))
+        if kinds.seen is not None:
+            groups = 2 * groups + kinds.of_seen(log.kinds)
+    return strongest_of_pairs(groups, strength)
 
 
 def _size(log: EventLog) -> dict[str, int]:

@@ -173,7 +173,7 @@ def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         counts = ", ".join(f"{kind} {count:,}" for kind, count in summary["kinds"].items() if count)
         yield f"kinds of events kept: {counts}"
     if summary["repeats"]:
-        kept = "strongest and earliest" if "kinds" in summary else "earliest"
+        kept = "target kind or strongest" if "kinds" in summary else "earliest"
         option = "--keep-repeats" if cli else "PrepareSettings(keep_repeats=True)"
         yield (
             f"{summary['repeats']:,} repeats of a user and an item dropped, the {kept} kept; "

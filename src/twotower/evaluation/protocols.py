@@ -156,8 +156,8 @@ def evaluate_queries(
     ScoreError
         A score is NaN.
     """
-    seen = queries.histories
-    if _asks_again(queries, targets, scorer.num_items):
+    seen = queries.histories.seen
+    if _asks_again(seen, targets, scorer.num_items):
         seen = seen.keep(np.zeros(len(seen.items), dtype=np.bool_))
     candidates: dict[str, Candidates] = {}
     for protocol in protocols:
@@ -185,9 +185,9 @@ def evaluate_queries(
     )
 
 
-def _asks_again(queries: Queries, targets: Histories, num_items: int) -> bool:
-    """Whether a target is in the history of its query."""
-    had, asked = (one.rows * num_items + one.items for one in (queries.histories, targets))
+def _asks_again(seen: Histories, targets: Histories, num_items: int) -> bool:
+    """Whether a target is among what its query's user has seen."""
+    had, asked = (one.rows * num_items + one.items for one in (seen, targets))
     return bool(np.isin(asked, had).any())
 
 

@@ -128,7 +128,7 @@ class NewUsers:
             raise _no_hold_out(dataset, "users")
         old_item, parts = ~of_new_items(dataset), parts_before_hold_out(dataset)
         log = dataset.interactions
-        targets = log.keep(new & old_item & (parts == part))
+        targets = log.keep(new & old_item & (parts == part) & _to_find(log))
         users = _with(targets, dataset, "a new user")
         history = log.keep(new & old_item & (parts < part)).select(users)
         seen = _had(dataset, part).select(users)
@@ -169,11 +169,16 @@ class NewItems:
             raise _no_hold_out(dataset, "items")
         known_user, parts = ~of_new_users(dataset), parts_before_hold_out(dataset)
         log = dataset.interactions
-        targets = log.keep(new & known_user & (parts == part))
+        targets = log.keep(new & known_user & (parts == part) & _to_find(log))
         users = _with(targets, dataset, "a known user of a new item")
         earlier = dataset.part(*(p for p in Part if p < part))
         queries = Queries(users.astype(np.int32), earlier.select(users))
         return TaskData(queries, targets.select(users), _had(dataset, part).select(users))
+
+
+def _to_find(log: Histories) -> BoolArray:
+    """``(events,)`` which interactions may be targets."""
+    return np.ones(len(log.items), dtype=np.bool_) if log.to_find is None else log.to_find
 
 
 def _had(dataset: Dataset, part: Part) -> Histories:
