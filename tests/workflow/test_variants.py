@@ -81,7 +81,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "v10": {
         "sizing": ("fixed", "by-log"),
         "model.index_dim": (32, None),
-        "model.start_from_factors": (False, True),
+        "model.read_gaps": (False, True),
         "model.choose_factors": (False, True),
         "negatives.sampled.count": (2048, 1024),
         "training.epochs": (10, 100),

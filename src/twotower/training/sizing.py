@@ -64,7 +64,11 @@ def sized(variant: Variant, train: Histories) -> Variant:
     )
     if (model.embedding_dim, model.history) == (_DEFAULT.embedding_dim, _DEFAULT.history):
         model = model.vary(embedding_dim=width, history=history)
-    if model.item_dropout == _DEFAULT.item_dropout and facts.events_per_item < _MANY_EVENTS:
+    if facts.events_per_item >= _MANY_EVENTS:
+        # Most of the epochs are saved. On a thin log towers that start at random find more of what
+        # the factors beside them do not know.
+        model = model.vary(start_from_factors=True)
+    elif model.item_dropout == _DEFAULT.item_dropout:
         model = model.vary(item_dropout=_THIN_DROPOUT)
     if training.batch_positions is None:
         positions = 2048 if facts.predictions >= _BIG_LOG else 1024
