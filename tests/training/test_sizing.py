@@ -42,7 +42,9 @@ def test_sizes_follow_from_the_log(
     assert history.kind == "transformer"
     sizes = (history.length, history.layers, found.model.embedding_dim)
     assert (*sizes, found.training.batch_positions) == expected
-    assert found.model.item_dropout == (0.0 if users * length / 2_000 >= 100 else 0.2)
+    thin = users * length / 2_000 < 100
+    assert found.model.item_dropout == (0.2 if thin else 0.0)
+    assert found.model.start_from_factors is not thin
     assert found.sizing == "fixed"
     assert sized(found, log(2, 2)) == found
 

@@ -82,7 +82,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "training.least_gain": (0.0, 0.02),
         "sizing": ("fixed", "by-log"),
         "model.index_dim": (32, None),
-        "model.start_from_factors": (False, True),
+        "model.read_gaps": (False, True),
         "model.choose_factors": (False, True),
         "model.columns": ("none", "chosen"),
         "negatives.sampled.count": (2048, 1024),

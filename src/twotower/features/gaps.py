@@ -23,8 +23,8 @@ def gap_codes(milliseconds: Array) -> OffsetArray:
     [1, 2, 6, 17]
     """
     seconds = np.maximum(milliseconds, 0) // _SECOND
-    codes = 1 + np.log2(1 + seconds).astype(np.int64)
-    return np.minimum(codes, GAP_CODES - 1)
+    codes: OffsetArray = 1 + np.log2(1 + seconds).astype(np.int64)
+    return codes.clip(max=GAP_CODES - 1)
 
 
 def has_times(histories: Histories) -> bool:

@@ -151,7 +151,11 @@ class SequenceConfig(ModelFamily):
                 layers=2 if facts.mean_length >= _LONG_HISTORY else 1,
             )
             sized = sized.vary(embedding_dim=width, history=history)
-        if self.item_dropout == fresh.item_dropout and facts.events_per_item < _MANY_EVENTS:
+        if facts.events_per_item >= _MANY_EVENTS:
+            # Most of the epochs are saved. On a thin log towers that start at random find more of
+            # what the factors beside them do not know.
+            sized = sized.vary(start_from_factors=True)
+        elif self.item_dropout == fresh.item_dropout:
             sized = sized.vary(item_dropout=_THIN_DROPOUT)
         return sized
 

@@ -133,13 +133,7 @@ V9: Final = Variant(
 them, beside least-squares factors; `docs/v9.md` says how it came about."""
 
 V10: Final = V9.vary(
-    model=V9.model.vary(
-        index_dim=None,
-        start_from_factors=True,
-        choose_factors=True,
-        columns="chosen",
-        read_gaps=True,
-    ),
+    model=V9.model.vary(index_dim=None, choose_factors=True, columns="chosen", read_gaps=True),
     negatives=Candidates(sampled=Uniform(count=1024)),
     training=TrainingConfig(
         epochs=100,
