@@ -72,6 +72,9 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower ablate --dataset ml-100k --out runs/ml-100k --variant={popularity,item-knn,ease,als,content,mf,lightgcn,v5} --variant=v9=3 --protocol={full,sampled-100,cold-start} --json benchmarks/results/ml-100k.json
+	$(BIN)/twotower run --dataset ml-100k --split global-time --out runs/ml-100k-global-time --json benchmarks/results/global-time-ml-100k.json
+	$(BIN)/twotower prepare ml-100k --out runs/ml-100k-refit/data
+	$(BIN)/python benchmarks/refit_worth.py --data runs/ml-100k-refit/data --out runs/ml-100k-refit
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
 	$(BIN)/python -m twotower.reporting.markdown
 
