@@ -6,7 +6,7 @@ WORKERS ?= 2
 SEEDS ?= 1
 DATASET ?= video-games
 BUNDLE ?= runs/video-games/bundle
-EXTRAS := train,text,image,serve,demo,report,tune,track,bench,dev
+EXTRAS := train,text,image,serve,demo,report,tune,track,bench,docs,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed
@@ -17,7 +17,7 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving docs clean
+.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving docs package clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -73,6 +73,9 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower ablate --dataset ml-100k --out runs/ml-100k --variant={popularity,item-knn,ease,als,content,mf,lightgcn,v5} --variant=v9=3 --protocol={full,sampled-100,cold-start} --json benchmarks/results/ml-100k.json
+	$(BIN)/twotower run --dataset ml-100k --split global-time --out runs/ml-100k-global-time --json benchmarks/results/global-time-ml-100k.json
+	$(BIN)/twotower prepare ml-100k --out runs/ml-100k-refit/data
+	$(BIN)/python benchmarks/refit_worth.py --data runs/ml-100k-refit/data --out runs/ml-100k-refit
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg
 	$(BIN)/python -m twotower.reporting.markdown
 
@@ -91,9 +94,15 @@ bench-serving: install ## The service's speed, load, memory and new items; BUNDL
 	$(BIN)/python benchmarks/serving_new_items.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/demo_speed.py --bundle $(BUNDLE)
 
-docs: install ## Check the documents: doctests, links, and tables against the results files
+docs: install ## Build the site into build/site; check links, doctests, and tables against the results files
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	$(BIN)/pytest src tests/test_docs.py
 	$(BIN)/python -m twotower.reporting.markdown --check
+
+package: install ## Build the source distribution and the wheel into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 clean: ## Remove caches and build products; .venv and runs stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info

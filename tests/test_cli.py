@@ -248,6 +248,26 @@ def test_a_batch_says_what_it_wrote_and_for_whom_it_has_nothing(
     assert_mistake(done, "unknown user 'joined-today'; pass ")
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_batch_is_read_and_written_as_the_suffix_says(
+    suffix: str, made: Path, cli: Any, tmp_path: Path
+) -> None:
+    users, out = tmp_path / f"users{suffix}", tmp_path / f"out{suffix}"
+    write = {".csv": "write_csv", ".jsonl": "write_ndjson", ".parquet": "write_parquet"}[suffix]
+    scan = {".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet}[suffix]
+    getattr(pl.DataFrame({"user_id": ["u04", "u07"], "age": [3, 4]}), write)(users)
+    batch = ("recommend", "--bundle", made / "bundle", "--batch", users, "-k", 2, "--out")
+    done = cli(*batch, out)
+    assert done.status == 0, done.error
+    found = scan(out)
+    assert found["user_id"].to_list() == ["u04", "u04", "u07", "u07"]
+    done = cli(*batch, "-")
+    assert [json.loads(line)["item_id"] for line in done.out.splitlines()] == found[
+        "item_id"
+    ].to_list()
+    assert "4 items for 2 users written" in done.error
+
+
 def test_who_has_had_everything_is_told_so(made: Path, cli: Any, tmp_path: Path) -> None:
     everything = read_ids(made / "data")
     user = ("recommend", "--bundle", made / "bundle", "--user", "u04", "--history", *everything)

@@ -1,10 +1,16 @@
 """The documents point to what exists: files, headings, make targets, pinned releases."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from twotower import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -66,3 +72,67 @@ def test_examples_for_contributors_run() -> None:
 def test_the_model_for_contributors_is_the_one_that_is_tested() -> None:
     model = (ROOT / "tests" / "plugin_package" / "mean_history.py").read_text()
     assert f"```python\n{model}```" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+@pytest.mark.usefixtures("small_models")
+def test_the_code_of_the_readme_runs_as_it_stands(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from twotower.workflow import models
+
+    hashed = partial(models.named_variant, text_encoder="hashing")
+    monkeypatch.setattr(models, "named_variant", lambda name, _: hashed(name))
+    monkeypatch.setattr("twotower.data.sample.sample_folder", lambda: shop)
+    monkeypatch.chdir(tmp_path)
+    log = (shop / "interactions.csv").read_text()
+    names = "user_id,item_id,rating,timestamp"
+    (tmp_path / "shop.csv").write_text(log.replace(names, "customer,sku,rating,when", 1))
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    assert len(blocks[0].strip().splitlines()) <= 10
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"__name__": "example"})
+    assert (tmp_path / "bundle" / "manifest.json").exists()
+    assert "NDCG@10" in capsys.readouterr().out
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="needs the extra 'docs'")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "reference" / "python.html").read_text()
+    assert "twotower.recommender.Recommender.recommend" in reference
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    import twotower
+
+    reference = (ROOT / "docs" / "reference" / "python.md").read_text()
+    for name in set(twotower.__all__) - {"__version__"}:
+        assert f".{name}\n" in reference
+
+
+def test_the_citation_has_the_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"version: {project['version']}\n" in (ROOT / "CITATION.cff").read_text()
+    assert __version__ == project["version"]
+
+
+def test_commands_of_the_readme_exist() -> None:
+    from typer.main import get_command
+
+    from twotower.cli import _app
+
+    commands = get_command(_app()).commands  # type: ignore[attr-defined]
+    readme = (ROOT / "README.md").read_text()
+    fenced = "".join(FENCE.findall(readme))
+    lines = re.findall(r"^twotower (.*?)(?: +#.*)?$", fenced, re.M)
+    assert len(lines) >= 5
+    for line in lines:
+        name, *words = line.split()
+        known = {option for parameter in commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line

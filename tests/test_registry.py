@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from twotower.data import Dataset
 from twotower.errors import InputError
+from twotower.evaluation.results import read_results
 from twotower.inference import Pipeline
 from twotower.models.build import MODELS
 from twotower.registry import Registry
@@ -77,6 +79,31 @@ def test_a_package_cannot_replace_what_is_built_in(
     assert parts.find("own") == np.pi
 
 
+def run_with_plugin(folder: Path, *command: object) -> None:
+    """Run a command where the package is installed."""
+    path = os.pathsep.join((str(PLUGIN), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run(
+        [sys.executable, "-m", "twotower", *map(str, command)],
+        env={**os.environ, "PYTHONPATH": path, "TWOTOWER_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_metric_of_another_package_is_measured(blocks: Dataset, tmp_path: Path) -> None:
+    blocks.save(tmp_path / "data")
+    run_with_plugin(
+        tmp_path, "evaluate", "--data", tmp_path / "data", "--baseline", "popularity",
+        "--protocol", "full", "--metric", "MAP@10", "--metric", "MRR",
+        "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    rows = {row.metric: row.value for row in read_results(tmp_path / "r.json").rows}
+    assert rows.keys() == {"MAP@10", "MRR"}
+    assert 0 < rows["MAP@10"] <= rows["MRR"]  # one target a query
+
+
 def test_a_model_family_of_another_package_is_trained_evaluated_bundled_and_served(
     shop: Path, tmp_path: Path
 ) -> None:
@@ -85,16 +112,7 @@ def test_a_model_family_of_another_package_is_trained_evaluated_bundled_and_serv
         "run", "--dataset", shop, "--model", "mean-history", "--text-encoder", "hashing",
         "--out", tmp_path / "run", "--k-core", "1",
     )  # fmt: skip
-    path = os.pathsep.join((str(PLUGIN), os.environ.get("PYTHONPATH", "")))
-    environment = {**os.environ, "PYTHONPATH": path, "TWOTOWER_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-m", "twotower", *map(str, command)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_with_plugin(tmp_path, *command)
     # Serving needs the bundle alone, not the package that trained it.
     pipeline = Pipeline.load(tmp_path / "run" / "bundle")
     found = pipeline.recommend(history=["i02", "i04", "i06"], k=5)

@@ -71,6 +71,19 @@ def test_tables_are_made_from_the_results(folder: Path) -> None:
     assert render(RENDERED, folder) == RENDERED
 
 
+def test_several_data_sets_are_one_table(folder: Path) -> None:
+    (folder / "datasets-toy.json").write_text((folder / "toy.json").read_text())
+    what = "datasets-*.json table=datasets protocol=full metrics=MRR models=mf,als"
+    shown = render(f"<!-- results: {what} -->\n<!-- end -->\n", folder)
+    assert shown.splitlines()[1:-1] == [
+        "| data set | users | mf | als |",
+        "| --- | ---: | ---: | ---: |",
+        "| toy | 3 | 0.4000 | – |",
+    ]
+    with pytest.raises(InputError, match="needs results files, and models, metrics and protocol"):
+        render(f"<!-- results: no{what} -->\n<!-- end -->\n", folder)
+
+
 def test_models_come_in_the_given_order(folder: Path) -> None:
     text = "<!-- results: toy.json protocol=full metrics=MRR models=mf,popularity -->\n<!-- end -->"
     lines = render(text, folder).splitlines()

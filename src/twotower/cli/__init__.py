@@ -8,7 +8,6 @@ from typing import Annotated, Final
 import typer
 
 from twotower import __version__
-from twotower.cli.ablate import ablate
 from twotower.cli.bench import bench
 from twotower.cli.data import download, generate, hold_out, inspect, prepare
 from twotower.cli.demo import demo
@@ -16,12 +15,11 @@ from twotower.cli.info import info
 from twotower.cli.models import evaluate, index, train
 from twotower.cli.options import console, notes, with_quiet
 from twotower.cli.recommend import recommend, with_history_options
-from twotower.cli.report import report
 from twotower.cli.retrain import retrain, rollback
 from twotower.cli.run import run
 from twotower.cli.serve import events, key, serve
 from twotower.cli.state import backup, forget, live, restore
-from twotower.cli.tune import tune
+from twotower.cli.study import ablate, report, tune
 from twotower.errors import InputError, TwoTowerError
 
 INTERRUPTED: Final = 130

@@ -108,6 +108,14 @@ def evaluate(
     ] = True,
     part: Annotated[Literal["validation", "test"], typer.Option("--part")] = "test",
     protocol: Protocols = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help="HR, NDCG or Recall with a cut-off, such as NDCG@10, MRR, or one of another "
+            "package; may be repeated. Default: the usual ones.",
+        ),
+    ] = None,
     text_encoder: TextEncoderName = "minilm",
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Measure two-towers with the second stage too.")
@@ -132,6 +140,7 @@ def evaluate(
             baselines=baseline or (DEFAULT_BASELINES if baselines else ()),
             part=Part[part.upper()],
             protocols=protocol or PROTOCOLS,
+            metrics=metric,
             text_encoder=text_encoder,
             rerank=rerank,
             reporter=reporter,

@@ -40,7 +40,7 @@ def notes() -> "Console":
     return Console()
 
 
-def _claimed(path: Path | None) -> Path | None:
+def claimed(path: Path | None) -> Path | None:
     """Keep standard output for the result, where ``-`` asks for it there."""
     if path == STANDARD_OUTPUT:
         console().stderr = notes().stderr = True
@@ -81,7 +81,7 @@ DataFolder: TypeAlias = Annotated[
 JsonFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--json", help="Also write the result as JSON; - for standard output.", callback=_claimed
+        "--json", help="Also write the result as JSON; - for standard output.", callback=claimed
     ),
 ]
 TextEncoderName: TypeAlias = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from twotower.cli.options import JsonFile, console, notes, write_json
+from twotower.cli.options import JsonFile, claimed, console, notes, write_json
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,10 +39,17 @@ def recommend(
     text: Annotated[str | None, typer.Option("--text", help="A search text.")] = None,
     batch: Annotated[
         Path | None,
-        typer.Option("--batch", help="Parquet file with a column user_id, or 'all' users."),
+        typer.Option(
+            "--batch", help="File with a column user_id (.csv, .jsonl, .parquet), or 'all' users."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Parquet file to write, with --batch.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="With --batch: file to write (.csv, .jsonl, .parquet); - for standard output.",
+            callback=claimed,
+        ),
     ] = None,
     unknown: Annotated[
         Literal["popular", "skip", "fail"],

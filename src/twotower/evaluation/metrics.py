@@ -4,12 +4,14 @@ Every function returns ``(queries,)`` float64; the figure reported is the mean. 
 fractional because of ties counts as it is: rank 10.5 is not within the first 10.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 
 from twotower.errors import InputError
 from twotower.evaluation.ranking import Ranks
+from twotower.registry import Registry
 from twotower.types import DoubleArray
 
 
@@ -73,7 +75,19 @@ def mrr(ranks: Ranks) -> DoubleArray:
     return 1.0 / np.minimum.reduceat(ranks.ranks, ranks.indptr[:-1])
 
 
-_AT_K = {"HR": hit_rate_at_k, "NDCG": ndcg_at_k, "Recall": recall_at_k}
+RANK_METRICS: Final[Registry[Callable[..., DoubleArray]]] = Registry(
+    "twotower.metrics",
+    "metric",
+    {
+        "HR": "twotower.evaluation.metrics:hit_rate_at_k",
+        "NDCG": "twotower.evaluation.metrics:ndcg_at_k",
+        "Recall": "twotower.evaluation.metrics:recall_at_k",
+        "MRR": "twotower.evaluation.metrics:mrr",
+    },
+)
+"""Name → function of `Ranks` and, where the name has one, a cut-off: ``NDCG@10`` is
+``ndcg_at_k(ranks, 10)``, ``MRR`` is ``mrr(ranks)``."""
+_AT_K: Final = ("HR", "NDCG", "Recall")
 
 
 def metric_values(ranks: Ranks, names: Sequence[str]) -> DoubleArray:
@@ -87,15 +101,15 @@ def metric_values(ranks: Ranks, names: Sequence[str]) -> DoubleArray:
 
 
 def _metric(ranks: Ranks, name: str) -> DoubleArray:
-    kind, _, k = name.partition("@")
-    if name == "MRR":
-        return mrr(ranks)
-    if kind not in _AT_K or not k.isdecimal():
+    kind, at, k = name.partition("@")
+    wrong = k.isdecimal() if kind == "MRR" else kind in _AT_K and not k.isdecimal()
+    if kind not in RANK_METRICS or wrong or (at and not k.isdecimal()):
+        cut = ", ".join(metric for metric in RANK_METRICS if metric != "MRR")
         raise InputError(
-            f"unknown metric {name!r}",
-            f"pass MRR or one of {', '.join(_AT_K)} with a cut-off, such as NDCG@10",
+            f"unknown metric {name!r}", f"pass MRR or one of {cut} with a cut-off, such as NDCG@10"
         )
-    return _AT_K[kind](ranks, int(k))
+    metric = RANK_METRICS.find(kind)
+    return metric(ranks, int(k)) if at else metric(ranks)
 
 
 def _hits(ranks: Ranks, k: int) -> DoubleArray:

@@ -1,11 +1,14 @@
-"""Batch recommendation: many users at once, to a Parquet file."""
+"""Batch recommendation: many users at once, to a file or standard output."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -65,8 +68,15 @@ class BatchCounts:
         )
 
 
+CSV: Final = ".csv"
+JSON_LINES: Final = (".jsonl", ".ndjson")
+"""Suffixes of files that are not Parquet."""
+STANDARD_OUTPUT: Final = Path("-")
+"""In place of a file to write: JSON lines to standard output."""
+
+
 def read_users(file: Path) -> list[str]:
-    """The ``user_id`` column of a Parquet file.
+    """The ``user_id`` column of a CSV, JSON lines or Parquet file, by its suffix.
 
     Raises
     ------
@@ -74,11 +84,11 @@ def read_users(file: Path) -> list[str]:
         Where the file is none, or has no such column of texts.
     """
     try:
-        table = pq.read_table(file, columns=[columns.USER_ID])
-    except (OSError, pa.ArrowException) as error:
+        table = _read_column(file)
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise InputError(
             f"{file} cannot be read ({error})",
-            f"give a Parquet file with a column {columns.USER_ID!r}",
+            f"give a .csv, .jsonl or .parquet file with a column {columns.USER_ID!r}",
         ) from error
     if table.num_columns == 0:
         raise InputError(
@@ -90,6 +100,36 @@ def read_users(file: Path) -> list[str]:
     return id_list(ids, columns.USER_ID)
 
 
+def _read_column(file: Path) -> pa.Table:
+    """A table with the column, or without any where the file lacks it."""
+    suffix = file.suffix.lower()
+    if suffix != CSV and suffix not in JSON_LINES:
+        return pq.read_table(file, columns=[columns.USER_ID])
+    frame = pl.read_csv(file, infer_schema=False) if suffix == CSV else pl.read_ndjson(file)
+    return frame.select(name for name in frame.columns if name == columns.USER_ID).to_arrow()
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[Callable[[pa.Table], object]]:
+    """Takes tables, and writes them as the suffix of the path says."""
+    if path == STANDARD_OUTPUT:
+        yield lambda table: sys.stdout.write(pl.DataFrame(pl.from_arrow(table)).write_ndjson())
+        return
+    suffix = path.suffix.lower()
+    with atomic_file(path) as temporary:
+        if suffix == CSV:
+            from pyarrow import csv
+
+            with csv.CSVWriter(temporary, SCHEMA) as writer:
+                yield writer.write_table
+        elif suffix in JSON_LINES:
+            with temporary.open("wb") as file:
+                yield lambda table: pl.DataFrame(pl.from_arrow(table)).write_ndjson(file)
+        else:
+            with pq.ParquetWriter(temporary, SCHEMA) as writer:
+                yield writer.write_table
+
+
 def recommend_to_file(
     pipeline: Pipeline,
     users: Sequence[str],
@@ -99,10 +139,12 @@ def recommend_to_file(
     unknown: Unknown = "fail",
     progress: Callable[[int], None] | None = None,
 ) -> BatchCounts:
-    """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source`` as Parquet.
+    """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source``.
 
-    The file is written all or nothing. Items are searched exactly: for many users at once a
-    matrix product costs less than an approximate search for each.
+    As CSV or JSON lines where the suffix is ``.csv``, ``.jsonl`` or ``.ndjson``, else as Parquet;
+    the path ``-`` is standard output, as JSON lines. A file is written all or nothing. Items are
+    searched exactly: for many users at once a matrix product costs less than an approximate search
+    for each.
 
     Parameters
     ----------
@@ -125,9 +167,9 @@ def recommend_to_file(
     """
     tables = recommendation_tables(pipeline, users, options, unknown=unknown, progress=progress)
     counts = BatchCounts()
-    with atomic_file(out) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+    with _writer(out) as write:
         for table, part in tables:
-            writer.write_table(table)
+            write(table)
             counts += part
     return counts
 

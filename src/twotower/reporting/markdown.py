@@ -7,8 +7,9 @@ A block in a document selects figures of a results file for its table::
     ...
     <!-- end -->
 
-With ``table=study`` it is the table of an ablation study, with the published figures of
-``reference=FILE`` in brackets.
+With ``table=datasets`` the file is a pattern of several, and the table has a line per data set and
+a column per model, with one metric. With ``table=study`` it is the table of an ablation study, with
+the published figures of ``reference=FILE`` in brackets.
 
 Run ``python -m twotower.reporting.markdown [--check] [FILES]`` in the folder that the paths of
 results files start from. A marker counts at the start of a line only, so that an indented one
@@ -18,7 +19,7 @@ is an example.
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twotower.data.atomic import atomic_file
@@ -105,6 +106,8 @@ def _table(what: str, root: Path) -> str:
     if options.get("table") == "study":
         reference = root / options["reference"] if "reference" in options else None
         return study_markdown(StudyFigures.read([root / file], reference=reference))
+    if options.get("table") == "datasets":
+        return _datasets_table(what, sorted(root.glob(file)), options)
     if "metrics" not in options:
         raise InputError(f"results block {what!r} names no metrics", "add metrics=HR@10,NDCG@10")
     rows = [
@@ -132,6 +135,29 @@ def _table(what: str, root: Path) -> str:
         )
     except InputError as error:
         raise InputError(f"results block {what!r}: {error.what}", error.fix) from error
+
+
+def _datasets_table(what: str, files: Sequence[Path], options: Mapping[str, str]) -> str:
+    """A line per data set, a column per model."""
+    if not files or not {"models", "metrics", "protocol"} <= options.keys():
+        raise InputError(
+            f"results block {what!r} needs results files, and models, metrics and protocol",
+            "add models=als,v10 metrics=NDCG@10 protocol=full",
+        )
+    models, metric, digits = options["models"].split(","), options["metrics"], 4
+    lines = [["data set", "users", *models], ["---", *["---:"] * (1 + len(models))]]
+    for file in files:
+        found = {
+            row.model: row
+            for row in read_results(file).rows
+            if (row.protocol, row.metric) == (options["protocol"], metric)
+        }
+        if not found:
+            raise InputError(f"results block {what!r}: {file} has no {metric}")
+        first = next(iter(found.values()))
+        values = [f"{found[name].value:.{digits}f}" if name in found else "–" for name in models]
+        lines.append([file.stem.removeprefix("datasets-"), f"{first.users:,}", *values])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -43,13 +43,14 @@ class Evaluator:
         *,
         part: Part = Part.TEST,
         protocols: Sequence[str] = PROTOCOLS,
+        metrics: Sequence[str] | None = None,
         negatives_file: Path | None = None,
         text_encoder: str = "minilm",
         reporter: Reporter | None = None,
     ) -> None:
         self._dataset, self._part = dataset, part
         self._reporter = reporter or Silent()
-        self._text_encoder = text_encoder
+        self._text_encoder, self._metrics = text_encoder, metrics
         self._split = split_name(dataset, part)
         self._passes = plan(
             dataset,
@@ -72,14 +73,14 @@ class Evaluator:
         found = evaluate_passes(
             scorer,
             self._passes,
+            metrics=self._metrics,
             facts=self._facts,
             progress=self._reporter.counting(f"evaluate {label}", self._queries),
         )
         for first in list(found.values)[:1]:
-            self._reporter.note(
-                f"{label}: {self._part.name.lower()} HR@10 {found.mean(first, 'HR@10'):.4f}, "
-                f"NDCG@10 {found.mean(first, 'NDCG@10'):.4f} ({first})"
-            )
+            shown = [name for name in ("HR@10", "NDCG@10") if name in found.metrics]
+            values = (f"{name} {found.mean(first, name):.4f}" for name in shown or found.metrics)
+            self._reporter.note(f"{label}: {self._part.name.lower()} {', '.join(values)} ({first})")
         return found
 
     def baseline(self, name: str) -> list[Row]:
@@ -168,6 +169,7 @@ def evaluate_models(
     baselines: Sequence[str] = DEFAULT_BASELINES,
     part: Part = Part.TEST,
     protocols: Sequence[str] = PROTOCOLS,
+    metrics: Sequence[str] | None = None,
     text_encoder: str = "minilm",
     rerank: bool = False,
     reporter: Reporter | None = None,
@@ -176,6 +178,9 @@ def evaluate_models(
 
     Parameters
     ----------
+    metrics
+        Names in `twotower.evaluation.metrics.RANK_METRICS`, with a cut-off; None for the
+        usual ones.
     rerank
         Whether models with towers are also evaluated with the second stage behind them, fitted
         on validation for each seed, under their name and ``+rerank``.
@@ -199,7 +204,12 @@ def evaluate_models(
         raise InputError("nothing to evaluate", "pass a trained model's folder or a baseline")
     models = _by_name_and_seed(folders, dataset)
     evaluator = Evaluator(
-        dataset, part=part, protocols=protocols, text_encoder=text_encoder, reporter=reporter
+        dataset,
+        part=part,
+        protocols=protocols,
+        metrics=metrics,
+        text_encoder=text_encoder,
+        reporter=reporter,
     )
     rows = [row for name in dict.fromkeys(baselines) for row in evaluator.baseline(name)]
     for name, seeds in models.items():

@@ -38,12 +38,14 @@ ROUNDS: Final = 6
 RAMP: Final = 9.0
 """See `ALSConfig.ramp`: with the whole of a strong penalty from the start factors stay small."""
 TRIAL_PREFIXES: Final = 200_000
-USUAL_TRIALS: Final = 60
+USUAL_TRIALS: Final = 45
 """About so many trials are made."""
 TRIAL_EVENTS: Final = 2_000_000
 """Interactions that trials are fitted on: of a larger log those of a sample of users."""
 KEPT_TABLES: Final = 3
 """Factors of earlier trials that are held."""
+MOST_TRIALS: Final = 80
+"""No more are made: the search is to cost less than the training that follows it."""
 MOST_SCORES: Final = 60_000_000
 """Users times items that a trial scores."""
 LEAST_GAIN: Final = 0.5
@@ -83,10 +85,31 @@ class Values:
         return [[value] for value in self.values if value != settings.value(self.name)]
 
 
-Coordinate = Ladder | Values
+@dataclass(frozen=True)
+class Ordered:
+    """A setting whose values are tried outwards from the one that it has, while that helps."""
 
+    name: str
+    values: tuple[float, ...]
+
+    def tried(self, settings: "FactorSettings") -> Sequence[Sequence[Any]]:
+        """Larger values, then smaller ones, each nearest first."""
+        value = settings.value(self.name)
+        larger = sorted(other for other in self.values if other > value)
+        smaller = sorted((other for other in self.values if other < value), reverse=True)
+        return [larger, smaller]
+
+
+Coordinate = Ladder | Ordered | Values
+
+_RECENCIES: Final = (1.0, 0.9, 0.75, 0.55, 0.4, 0.25)
+_DISCOUNTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4)
+_SHARES: Final = (0.0, 0.3, 0.6, 1.0, 2.0)
+
+FIRST: Final[tuple[Coordinate, ...]] = (Values("recency", _RECENCIES),)
+"""What matters most, and needs no new factors."""
 HISTORY: Final[tuple[Coordinate, ...]] = (
-    Values("recency", (1.0, 0.9, 0.75, 0.55, 0.4, 0.25)),
+    Ordered("recency", _RECENCIES),
     Ladder("fold_in_confidence", 2.5, 0.5, 1000),
     Ladder("fold_in_regularisation", 3.0, 0.1, 3000),
 )
@@ -103,15 +126,15 @@ FACTORS: Final[tuple[Coordinate, ...]] = (
 there may be worse ones."""
 SCORING: Final[tuple[Coordinate, ...]] = (
     Values("smoothing_events", (0.0, 10.0, 30.0, 100.0)),
-    Values("popularity_discount", (0.0, 0.1, 0.2, 0.3, 0.4)),
+    Ordered("popularity_discount", _DISCOUNTS),
 )
 FOLLOWING: Final[tuple[Coordinate, ...]] = (
-    Values("next_share", (0.0, 0.3, 0.6, 1.0, 2.0)),
+    Ordered("next_share", _SHARES),
     Ladder("next_regularisation", 3.0, 0.05, 3000),
-    Values("next_share", (0.0, 0.3, 0.6, 1.0, 2.0)),
-    Values("recency", (1.0, 0.9, 0.75, 0.55, 0.4, 0.25)),
+    Ordered("next_share", _SHARES),
+    Ordered("recency", _RECENCIES),
     Ladder("fold_in_confidence", 2.5, 0.5, 1000),
-    Values("popularity_discount", (0.0, 0.1, 0.2, 0.3, 0.4)),
+    Ordered("popularity_discount", _DISCOUNTS),
 )
 """What comes next after a history, where that is fitted."""
 
@@ -221,7 +244,7 @@ def choose_factors(
     )
     start = FactorSettings(small, settings.smoothing if smooth is not None else None)
     search.start(start)
-    search.climb(HISTORY[:1])
+    search.climb(FIRST)
     search.climb(FACTORS)
     search.climb(HISTORY)
     search.climb(SCORING if smooth is not None else SCORING[1:])
@@ -325,6 +348,7 @@ class _Search:
             self._train = self._train.select(np.flatnonzero(drawn))
         self._read: dict[str, FloatArray] = {}
         self._following: tuple[str, FloatArray] = ("", np.empty((0, 0), dtype=np.float32))
+        self._tried: list[FactorSettings] = []
         self.trials: list[dict[str, Any]] = []
 
     def start(self, settings: FactorSettings) -> None:
@@ -341,7 +365,7 @@ class _Search:
                 for value in way:
                     if not self._attempt(self.best.vary(coordinate.name, value), coordinate, value):
                         break
-                if isinstance(coordinate, Ladder) and self.values is not before:
+                if not isinstance(coordinate, Values) and self.values is not before:
                     break  # up was better: down is not
 
     def follow(self, full: ALSConfig) -> None:
@@ -368,6 +392,9 @@ class _Search:
             self.climb((Ladder("regularisation", 2.0, 0.05, 3000, steps=1),))
 
     def _attempt(self, settings: FactorSettings, coordinate: Coordinate, value: Any) -> bool:
+        if len(self.trials) >= MOST_TRIALS or settings in self._tried:
+            return False
+        self._tried.append(settings)
         values = self._measured(settings, coordinate.name, value)
         if not _better(values, self.values):
             return False

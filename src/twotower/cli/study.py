@@ -1,6 +1,7 @@
-"""`twotower ablate`: ablation study over variants and seeds."""
+"""`twotower ablate`, `tune` and `report`: commands of the study."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +9,17 @@ from typing import Annotated
 import typer
 
 from twotower.cli.options import (
+    DeviceName,
     JsonFile,
     KCore,
+    PrecisionName,
     Protocols,
     TextEncoderName,
     Track,
     changed_settings,
     console,
     notes,
+    write_json,
 )
 from twotower.errors import InputError
 
@@ -156,6 +160,101 @@ def _ablate_columns(
         console().print(results_table(found.rows, protocol))
         console().print(differences_table(found.differences, protocol, METRICS[-1]))
     console().print(f"results: {path}", highlight=False, soft_wrap=True)
+
+
+def tune(
+    variant: Annotated[str, typer.Argument(help="mf, lightgcn, v1 … v10")],
+    dataset: Annotated[
+        str, typer.Option("--dataset", help="A name, or a path, also of a prepared data set.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for trials and the best settings.")],
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials in all.")] = 20,
+    space: Annotated[
+        Path | None, typer.Option("--space", help="JSON file of what to search, not the default.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    k_core: KCore = None,
+    text_encoder: TextEncoderName = "minilm",
+    device: DeviceName = None,
+    precision: PrecisionName = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Search a variant's settings by validation NDCG@10. Run again, it goes on.
+
+    Example: `twotower tune v10 --dataset sample --trials 20 --out runs/tuned-v10`
+    """
+    from twotower.console import reporting
+    from twotower.study.ablation.study import study_dataset
+    from twotower.study.search_space import read_space, space_of
+    from twotower.study.tuning import tune as search
+    from twotower.training.device import on_device
+    from twotower.workflow.datasets import find_dataset
+    from twotower.workflow.models import named_variant
+
+    settings = on_device(named_variant(variant, text_encoder), device, precision)
+    if epochs is not None:
+        settings = settings.with_epochs(epochs)
+    chosen = space_of(settings) if space is None else read_space(space, settings)
+    source, preparation = find_dataset(dataset)
+    with reporting(notes()) as reporter:
+        tuned = search(
+            settings,
+            chosen,
+            study_dataset(
+                source, out / "dataset", changed_settings(preparation, k_core=k_core), reporter
+            ),
+            out,
+            name=variant,
+            trials=trials,
+            seed=seed,
+            reporter=reporter,
+        )
+    counts = {state: sum(trial.state == state for trial in tuned.trials)
+              for state in ("complete", "pruned", "failed")}  # fmt: skip
+    console().print(
+        f"best validation NDCG@10 {tuned.value:.4f}; trials: "
+        + ", ".join(f"{count} {state}" for state, count in counts.items()),
+        highlight=False,
+    )
+    command = f"twotower train --data {out / 'dataset'} --settings {tuned.file} --out …"
+    notes().print(f"best settings: {tuned.file}; {command}", highlight=False, soft_wrap=True)
+    write_json(
+        json_file,
+        {
+            "value": tuned.value,
+            "best": tuned.best.model_dump(mode="json"),
+            "trials": [asdict(trial) for trial in tuned.trials],
+        },
+    )
+
+
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Results files of one data set.")],
+    out: Annotated[Path, typer.Option("--out", help="The HTML page to write.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Published figures to compare with.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Also write the main chart as SVG.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Write one self-contained page with the tables and charts of a study.
+
+    Example: `twotower report runs/study/results.json --out runs/study/report.html`
+    """
+    from twotower.reporting.page import write_page
+    from twotower.reporting.picture import write_picture
+    from twotower.reporting.study_results import StudyFigures
+
+    figures = StudyFigures.read(results, reference=reference)
+    write_page(out, figures)
+    notes().print(f"report written to {out}", highlight=False, soft_wrap=True)
+    if picture is not None:
+        write_picture(picture, figures)
+        notes().print(f"picture written to {picture}", highlight=False, soft_wrap=True)
+    write_json(json_file, {"report": str(out), "picture": picture and str(picture)})
 
 
 def _seeds(options: Sequence[str], default: int) -> dict[str, int]:
