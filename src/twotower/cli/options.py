@@ -26,7 +26,7 @@ JsonFile: TypeAlias = Annotated[
     Path | None, typer.Option("--json", help="Also write the result here, as JSON.")
 ]
 TextEncoderName: TypeAlias = Annotated[
-    str, typer.Option("--text-encoder", help="minilm (extra 'text') or hashing.")
+    str, typer.Option("--text-encoder", help="minilm, minilm-int8 (extra 'text') or hashing.")
 ]
 Track: TypeAlias = Annotated[
     bool, typer.Option("--track", help="Also write the models to MLflow (extra 'track').")
