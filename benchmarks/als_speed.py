@@ -67,7 +67,7 @@ def main() -> None:
                 rows += [
                     Row(
                         dataset=f"growth-{chosen.interactions}", split="all",
-                        model=f"{model}, {threads} threads", protocol=f"{dim} dimensions",
+                        model=f"{model}, {threads} threads", protocol=f"dim-{dim}",
                         metric=metric, value=value, seeds=[0], users=len(train),
                     )
                     for metric, value in found.items()

@@ -19,8 +19,8 @@ def log(tmp_path_factory):
 
 def test_it_has_the_size_that_was_asked_for(log):
     table = pl.read_parquet(log.interactions)
-    assert table.height == log.count
-    assert abs(log.count / SIZE.interactions - 1) < 0.05
+    assert table.height == log.total
+    assert abs(log.total / SIZE.interactions - 1) < 0.05
     assert table["user_id"].n_unique() == SIZE.users
     assert pl.read_parquet(log.catalogue).height == SIZE.items
 
@@ -54,17 +54,17 @@ def test_equal_seeds_give_equal_logs_in_blocks_of_any_size(tmp_path, log, monkey
     assert not pl.read_parquet(other.interactions).equals(pl.read_parquet(log.interactions))
     monkeypatch.setattr(synthetic, "_BLOCK", 999)
     blocks = generate_log(tmp_path / "blocks", SIZE)
-    assert abs(blocks.count / SIZE.interactions - 1) < 0.05
+    assert abs(blocks.total / SIZE.interactions - 1) < 0.05
 
 
 def test_it_can_be_prepared(tmp_path, log):
     dataset = prepare(
         log.interactions.parent, settings=PrepareSettings(k_core=0), out=tmp_path / "dataset"
     )
-    assert len(dataset.interactions.items) == log.count
+    assert len(dataset.interactions.items) == log.total
     assert len(dataset.items) == SIZE.items
 
 
 def test_more_interactions_than_there_are_items(tmp_path):
     log = generate_log(tmp_path / "log", LogSize(interactions=500, items=10, users=3))
-    assert 0 < log.count <= 30
+    assert 0 < log.total <= 30

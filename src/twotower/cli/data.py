@@ -156,9 +156,9 @@ def generate(
     size = LogSize(interactions=interactions, items=items, users=users)
     log = generate_log(out, size, seed)
     notes().print(
-        f"{log.count:,} interactions written to {log.interactions}", highlight=False, soft_wrap=True
+        f"{log.total:,} interactions written to {log.interactions}", highlight=False, soft_wrap=True
     )
-    write_json(json_file, {"interactions": log.count, **size.model_dump(exclude={"interactions"})})
+    write_json(json_file, {"interactions": log.total, **size.model_dump(exclude={"interactions"})})
 
 
 def _print_summary(name: str, summary: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ JsonFile: TypeAlias = Annotated[
     ),
 ]
 TextEncoderName: TypeAlias = Annotated[
-    str, typer.Option("--text-encoder", help="minilm (extra 'text') or hashing.")
+    str, typer.Option("--text-encoder", help="minilm, minilm-int8 (extra 'text') or hashing.")
 ]
 Track: TypeAlias = Annotated[
     bool, typer.Option("--track", help="Also write the models to MLflow (extra 'track').")

@@ -65,7 +65,7 @@ class GeneratedLog(NamedTuple):
     """Parquet with ``user_id``, ``item_id`` and ``timestamp`` (milliseconds), ordered by user."""
     catalogue: Path
     """Parquet with ``item_id``, ``title`` and ``category``."""
-    count: int
+    total: int
     """Interactions that were written."""
 
 
@@ -190,4 +190,5 @@ def _zipf_ranks(size: LogSize, cluster: Array, clusters: int, rng: np.random.Gen
     sizes = _cluster_sizes(size, clusters)
     shares = np.cumsum(np.arange(1, sizes.max() + 1, dtype=np.float64) ** -size.zipf)
     # The smallest cluster lacks the last rank alone.
-    return np.searchsorted(shares, rng.random(len(cluster)) * shares[sizes[cluster] - 1])
+    ranks: Array = np.searchsorted(shares, rng.random(len(cluster)) * shares[sizes[cluster] - 1])
+    return ranks

@@ -139,6 +139,7 @@ TEXT_ENCODERS: Final[Registry[Callable[[], TextEncoder]]] = Registry(
     "text encoder",
     {
         "minilm": "twotower.features.text:MiniLM",
+        "minilm-int8": "twotower.workflow.text_export:MiniLMInt8",
         "hashing": "twotower.features.text:HashingText",
     },
 )

