@@ -4,6 +4,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 SEEDS ?= 1
+SECONDS ?= 3600
 DATASET ?= video-games
 BUNDLE ?= runs/video-games/bundle
 EXTRAS := train,text,image,serve,demo,report,tune,track,bench,docs,dev
@@ -17,7 +18,7 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving docs package clean
+.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving soak docs package clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -92,7 +93,11 @@ bench-serving: install ## The service's speed, load, memory and new items; BUNDL
 	$(BIN)/python benchmarks/serving_batch.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_start.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_new_items.py --bundle $(BUNDLE)
+	$(BIN)/python benchmarks/state_growth.py
 	$(BIN)/python benchmarks/demo_speed.py --bundle $(BUNDLE)
+
+soak: install ## A day of the service in an hour, with what goes wrong; SECONDS=60 for the short form
+	$(BIN)/python benchmarks/soak.py --seconds $(SECONDS)
 
 docs: install ## Build the site into build/site; check links, doctests, and tables against the results files
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

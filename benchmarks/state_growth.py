@@ -27,8 +27,8 @@ CALL: Final = 1_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=100_000)
-    parser.add_argument("--items", type=int, default=1_000)
+    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     started = datetime.now(UTC)
@@ -83,7 +83,7 @@ def main() -> None:
     rows = [
         Row(
             dataset="generated", split="none", model=model, protocol="state", metric=metric,
-            value=value,
+            value=value, users=given.events // OF_USER,
         )
         for (model, metric), value in found.items()
     ]  # fmt: skip

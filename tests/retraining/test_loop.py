@@ -104,6 +104,21 @@ def test_a_user_forgotten_meanwhile_is_not_learned_from(bundle, store, blocks, m
     assert len(made.users) == len(blocks.users) - 1
 
 
+def test_users_who_came_in_the_newest_events_get_popular_items(bundle, store, blocks) -> None:
+    last = store.changes(Cursor()).events[-1].occurred_at
+    store.add_events(
+        [
+            Event(
+                event_id=f"late-{number}", user_id=f"late-{number}",
+                item_id=blocks.items.ids[number], kind="buy", occurred_at=last + 1 + number,
+            )
+            for number in range(9)
+        ]
+    )  # fmt: skip
+    outcome = retrain(bundle, store, bundle.parent, REFUSES)
+    assert outcome.verdict.comparison.users > 60
+
+
 def test_nothing_new_is_nothing_done(bundle, store, blocks) -> None:
     store.forget(blocks.users.ids)
     store.add_events(

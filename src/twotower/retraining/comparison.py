@@ -115,7 +115,7 @@ def _answers(
     snapshot: Snapshot, cases: Sequence[Case]
 ) -> tuple[DoubleArray, list[list[str]], DoubleArray]:
     """NDCG@10 by user, the lists, and the seconds that each took."""
-    options = RecommendOptions(K, reasons=False)
+    options = RecommendOptions(K, reasons=False, strict=False)
     lists, seconds = [], np.empty(len(cases))
     ranks, ends = [], [0]
     for place, case in enumerate(cases):

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,8 +103,8 @@ def test_a_bundle_of_what_came_later_is_known(start, open_contents, weights, tmp
     service = start()
     service.forget(["user-03"])
     log = open_contents.histories
-    later = type(log)(log.indptr, log.items, log.ratings, log.timestamps + 10**13)
-    contents = open_contents.__class__(**{**vars(open_contents), "histories": later})
+    later = replace(log, timestamps=log.timestamps + 10**13)
+    contents = replace(open_contents, histories=later)
     save_bundle(tmp_path / "next", contents, weights)
     service.reload("next")
     assert knows(service, "user-03")[0]
