@@ -16,7 +16,7 @@ from twotower.demo.loaded_bundle import LoadedBundle, open_once
 from twotower.demo.settings import DemoSettings
 from twotower.demo.source import find_bundle, version_of
 from twotower.demo.style import CSS
-from twotower.demo.views import about_data, for_you, item, known_user, models, serving
+from twotower.demo.views import about_data, for_you, item, known_user, models, operations, serving
 from twotower.errors import TwoTowerError
 
 ICON: Final = Path(__file__).with_name("icon.svg")
@@ -27,6 +27,7 @@ PAGES: Final[dict[str, tuple[str, str, Show]]] = {
     "item": ("Item", ":material/category:", item.show),
     "models": ("Models", ":material/leaderboard:", models.show),
     "serving": ("Serving", ":material/speed:", serving.show),
+    "operations": ("Operations", ":material/monitor_heart:", operations.show),
     "data": ("About the data", ":material/database:", about_data.show),
 }
 

@@ -22,16 +22,16 @@ _DEPTH: Final = 1000
 _SERVED: Final = "Two-tower"
 _RERANKED: Final = "Two-tower, re-ranked"
 _NOTES: Final = {
-    _SERVED: "Items nearest to the vector of the history.",
-    _RERANKED: "The same candidates, re-ranked by the second stage.",
-    TOWERS: "User tower and item tower only.",
-    FACTORS: "The implicit ALS part of the served vectors.",
+    _SERVED: "The served model: what fits this history best.",
+    _RERANKED: "The same candidates, put in order by the second stage.",
+    TOWERS: "The neural part of the served model.",
+    FACTORS: "The matrix factorisation part of the served model.",
     ITEM_KNN: "Items of users who share those of the history.",
     POPULARITY: "The most popular items.",
 }
 _COMPARISON_MODELS: Final = {
     "mf": ("Matrix factorisation", "A learned vector for each user and each item."),
-    "lightgcn": ("LightGCN", "Such vectors, propagated over the interaction graph."),
+    "lightgcn": ("LightGCN", "The same, smoothed over the graph of users and items."),
 }
 _COMPARISON_NOTE: Final = "Another model on the same data."
 
@@ -72,7 +72,7 @@ def _choose(loaded: LoadedBundle) -> str | None:
     users = loaded.pipeline.contents.users
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         wanted = st.text_input(
-            "User id", key=state.USER, placeholder=loaded.example_users[0], width=280,
+            "User id", key=state.USER, placeholder=loaded.opening_user, width=280,
             icon=":material/person:",
         ).strip()  # fmt: skip
         st.button("Another user", on_click=_next_user, args=(loaded,), icon=":material/shuffle:")
@@ -86,17 +86,17 @@ def _choose(loaded: LoadedBundle) -> str | None:
             )  # fmt: skip
     if wanted and wanted not in users:
         st.info(
-            f"No user has this id. One that exists is {loaded.example_users[0]}.",
+            f"No user has this id. One that exists is {cards.plain(loaded.opening_user)}.",
             icon=":material/person_search:",
         )
         return None
-    return wanted or loaded.example_users[0]
+    return wanted or loaded.opening_user
 
 
 def _next_user(loaded: LoadedBundle, users: Sequence[str] | None = None) -> None:
     """Show the next of these users, or of the examples."""
     users = users or loaded.example_users
-    now = st.session_state.get(state.USER) or loaded.example_users[0]
+    now = st.session_state.get(state.USER) or loaded.opening_user
     place = users.index(now) + 1 if now in users else int(users is loaded.example_users)
     st.session_state[state.USER] = users[place % len(users)]
 
