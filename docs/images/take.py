@@ -97,9 +97,9 @@ def _go(page: Any, address: str, name: str) -> None:
     wanted = f"{address}/{'' if name == 'for-you' else name}"
     if page.url != wanted:
         link = page.locator(f"a[href='{wanted}']").first
-        if not link.is_visible():  # on a phone the menu is folded
+        if (link.bounding_box() or {"x": -1})["x"] < 0:  # on a phone the menu is folded
             page.locator("[data-testid=stExpandSidebarButton]").first.click()
-            link.wait_for()
+            page.wait_for_timeout(800)
         link.click()
         page.wait_for_url(wanted)
         _settle(page)

@@ -1,5 +1,6 @@
 """`twotower train`, `evaluate` and `index`: commands that make and measure models."""
 
+import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,6 +151,12 @@ def index(
     new_items: Annotated[
         bool, typer.Option(help="Include the encoders of new items and texts.")
     ] = True,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results", help="Results file of 'evaluate', copied into the bundle for the demo."
+        ),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.
@@ -158,9 +165,12 @@ def index(
     """
     from twotower.console import reporting
     from twotower.data import Dataset
+    from twotower.evaluation.results import read_results
     from twotower.index import named_choice
     from twotower.workflow.bundling import bundle_model
 
+    if results is not None:
+        read_results(results)  # before the work begins
     with reporting(console) as reporter:
         manifest = bundle_model(
             model,
@@ -173,5 +183,7 @@ def index(
             new_items=new_items,
             reporter=reporter,
         )
+    if results is not None:
+        shutil.copyfile(results, out / "results.json")
     console.print(f"bundle {manifest.model_version} written to {out}", highlight=False)
     write_json(json_file, manifest.model_dump(mode="json"))

@@ -31,6 +31,16 @@ PAGES: Final[dict[str, tuple[str, str, Show]]] = {
     "data": ("About the data", ":material/database:", about_data.show),
 }
 
+_SHOWN: Final = "page shown"
+_FOLD_MENU: Final = """<script data-menu>
+{
+  const menu = document.querySelector("[data-testid=stSidebar]");
+  const fold = menu?.querySelector("[data-testid=stSidebarCollapseButton] button");
+  if (fold && innerWidth <= 768 && menu.getBoundingClientRect().x >= 0) fold.click();
+}
+</script>"""
+"""Streamlit leaves the menu open on a phone after a choice, above the page that was chosen."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +65,9 @@ def main() -> None:
     if wanted is not None and pages[wanted].url_path != page.url_path:
         st.switch_page(pages[wanted])
     page.run()
+    if st.session_state.get(_SHOWN) not in (None, page.url_path):
+        st.html(_FOLD_MENU, unsafe_allow_javascript=True)
+    st.session_state[_SHOWN] = page.url_path
 
 
 def draw(page: str, settings: DemoSettings) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from twotower.demo.cards import short
 from twotower.demo.projection import CatalogueMap
-from twotower.demo.style import COLOURS, HIDDEN, MARKED, OTHER, SYMBOLS
+from twotower.demo.style import COLOURS, HIDDEN, MARKED, NEAR, OTHER, SYMBOLS
 from twotower.types import FloatArray
 
 _MANY: Final = 3000
@@ -204,8 +204,8 @@ def catalogue_map(
                 x=around[:, 0], y=around[:, 1], mode="markers",
                 text=[f"{rank}. {short(title)}" for rank, title in enumerate(titles, start=1)],
                 name=f"its {len(titles)} nearest",
-                marker={"symbol": "circle-open", "size": 14, "color": MARKED,
-                        "line": {"width": 3, "color": MARKED}},
+                marker={"symbol": "circle-open", "size": 14, "color": NEAR,
+                        "line": {"width": 3, "color": NEAR}},
                 hovertemplate="%{text}<extra></extra>",
             )
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Suggested first picks: popular series, brands and categories of the catalogue."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _READ: Final = 5000
 _SHOWN: Final = 120
 """Longest title of a showcase."""
 _MARKUP: Final = re.compile(r"<[/a-zA-Z!]|&\w+;|[\t\n\r]")
+_SYMBOL: Final = "So"
+"""Unicode's category of marks such as ™ and of emoji."""
 _EDITION: Final = re.compile(r"\s*(?:\(|\[| - | – | — |\|).*$")
 _LONGEST: Final = 28
 _KINDS: Final = (("series", 4), ("brand", 2), ("category", 4))
@@ -142,14 +145,19 @@ def _first(
 
 
 def presentable(title: str | None) -> bool:
-    """Whether a title may stand in a showcase: there, not overlong, and without markup.
+    """Whether a title may stand in a showcase: there, not overlong, without markup and symbols.
 
     Examples
     --------
     >>> presentable("Dragon Saga 2"), presentable(None), presentable("<b>GOTY</b>")
     (True, False, False)
     """
-    return title is not None and 0 < len(title.strip()) <= _SHOWN and not _MARKUP.search(title)
+    return (
+        title is not None
+        and 0 < len(title.strip()) <= _SHOWN
+        and not _MARKUP.search(title)
+        and all(unicodedata.category(letter) != _SYMBOL for letter in title)
+    )
 
 
 def product(title: str) -> str:

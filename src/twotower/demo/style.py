@@ -15,11 +15,15 @@ INKS: Final = ("#fff", "#000", "#000", "#000", "#000", "#000", "#fff", "#fff")
 """Text colour on each of the colours, with a contrast of at least 4.5."""
 OTHER: Final = "#6E7B88"
 HIDDEN: Final = "#D55E00"
+NEAR: Final = "#D0207A"
 MARKED: Final = "#F0E442"
 """Okabe and Ito's yellow, which no category has; a black edge shows it on any background."""
 
 CSS: Final = """
 .stMainBlockContainer { max-width: 1180px; padding-top: 4.5rem; padding-bottom: 4rem; }
+[data-testid="stCaptionContainer"] { opacity: 1; color: inherit; }
+[data-testid="stCaptionContainer"] p { opacity: 1;
+  color: color-mix(in srgb, currentColor 82%, transparent); }
 .tt-hero { margin: 0 0 .4rem; }
 .tt-hero h1 { font-size: clamp(1.7rem, 4vw, 2.4rem); line-height: 1.15; letter-spacing: -.02em;
   margin: 0 0 .35rem; padding: 0; }
@@ -80,7 +84,8 @@ CSS: Final = """
   border-radius: .75rem; padding: .65rem .9rem; }
 .tt-facts dt { font-size: .82rem; color: color-mix(in srgb, currentColor 72%, transparent); }
 .tt-facts dl, .tt-facts dt, .tt-facts div { margin: 0; }
-.tt-facts dd { margin: 0; font-size: 1.3rem; font-weight: 680; letter-spacing: -.01em;
+.tt-facts dd { margin: 0; font-size: 1.2rem; line-height: 1.3;
+  font-weight: 680; letter-spacing: -.01em;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .tt-scroll { overflow-x: auto; }
 .tt-table { border-collapse: collapse; width: 100%; font-size: .9rem;
@@ -97,8 +102,13 @@ CSS: Final = """
   color: color-mix(in srgb, currentColor 68%, transparent); overflow-wrap: anywhere; }
 @media (max-width: 640px) {
   .st-key-recommendations, .st-key-popular { grid-template-columns: minmax(0, 1fr); }
-  .tt-hero p { display: none; }
+  .tt-hero p, .tt-small .tt-meta { display: none; }
   .tt-hero { margin: 0; }
+  .tt-hero h1 { font-size: 1.3rem; }
+  .tt-small .tt-title { -webkit-line-clamp: 2; font-size: .86rem; line-height: 1.2; }
+  .tt-small .tt-cover { height: 2.2rem; }
+  .stMainBlockContainer { padding-top: 3.6rem; }
+  .stMainBlockContainer .stVerticalBlock { gap: .6rem; }
   .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; }
 }
 """

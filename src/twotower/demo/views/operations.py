@@ -57,7 +57,7 @@ def _in_service(loaded: LoadedBundle) -> None:
             {
                 "model in service": loaded.served,
                 "data set": info.dataset,
-                "bundle made": f"{loaded.manifest.created:%d %B %Y, %H:%M} UTC",
+                "bundle made": f"{loaded.manifest.created:%Y-%m-%d %H:%M} UTC",
                 "trained on": "all interactions"
                 if info.fitted_on == "all"
                 else "the training part",
