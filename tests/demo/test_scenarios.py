@@ -1,4 +1,5 @@
-from twotower.demo.loaded_bundle import LoadedBundle
+from twotower.demo import cards
+from twotower.demo.loaded_bundle import Item, LoadedBundle
 from twotower.demo.scenarios import _first, product
 
 
@@ -29,3 +30,8 @@ def test_platforms_of_one_product_are_picked_once() -> None:
     assert places == (0, 2, 4)
     assert product("Dragon Saga 2 - Kestrel 2") == product("Dragon Saga 2 (Hexagon)")
     assert product("Dragon Saga 2: Return") != product("Dragon Saga 3: Return")
+
+
+def test_an_item_of_several_categories_is_in_each() -> None:
+    html = cards.tile(Item("1", "Zelt", "tent|winter", 3.0), ["winter", "tent"])
+    assert "tent, winter" in html

@@ -9,6 +9,7 @@ from typing import Final
 
 from twotower.demo.loaded_bundle import Item
 from twotower.demo.style import COLOURS, INKS, OTHER, colour_number
+from twotower.inference.filters import categories_of
 
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:-])")
 
@@ -39,10 +40,11 @@ def tile(
     note: str | None = None, small: bool = False,
 ) -> str:  # fmt: skip
     """An item: a cover in its category's colour, title, category, price, and why it is here."""
-    number = colour_number(item.category, categories)
+    kinds = categories_of(item.category) if item.category else ()
+    number = colour_number(kinds[0] if kinds else None, categories)
     back, ink = (OTHER, "#fff") if number is None else (COLOURS[number], INKS[number])
     place = "" if rank is None else f'<span class="tt-rank">{rank}.</span> '
-    facts = [item.category, price(item.price, item.currency), note]
+    facts = [", ".join(kinds), price(item.price, item.currency), note]
     meta = " · ".join(escape(fact) for fact in facts if fact)
     because = f'<div class="tt-why">{escape(why)}</div>' if why else ""
     # Over the letters, which stay where the image does not load.

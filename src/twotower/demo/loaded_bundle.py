@@ -1,6 +1,7 @@
 """Loaded bundle of the demo, with data derived from it once and cached."""
 
 import gc
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -22,6 +23,7 @@ from twotower.demo.scenarios import Scenario, presentable, scenarios
 from twotower.demo.style import COLOURS
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.index import top_k_of
+from twotower.inference.filters import categories_of
 from twotower.inference.item_table import ItemTable
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
@@ -199,7 +201,11 @@ class LoadedBundle:
         """Map of the most popular items, coloured by the largest categories."""
         rows = np.sort(self.by_popularity[:MAPPED])
         names = self.categories[: len(COLOURS)]
-        of = {self.items.names.index(name): number for number, name in enumerate(names)}
+        of = {
+            code: names.index(first)
+            for code, field in enumerate(self.items.names)
+            if (first := categories_of(field)[0]) in names
+        }
         dim = self.pipeline.contents.tower_dim
         return CatalogueMap(
             self.projection.points(self.items.vectors.rows[rows, :dim]),
@@ -209,11 +215,19 @@ class LoadedBundle:
         )
 
     @cached_property
+    def category_sizes(self) -> dict[str, int]:
+        """Category → number of its items, largest first; an item may have several."""
+        codes = self.items.categories.rows
+        fields = np.bincount(codes[codes >= 0], minlength=len(self.items.names)).tolist()
+        sizes: Counter[str] = Counter()
+        for name, size in zip(self.items.names, fields, strict=True):
+            sizes.update(dict.fromkeys(categories_of(name), size))
+        return dict(sizes.most_common())
+
+    @cached_property
     def categories(self) -> list[str]:
         """Category names, largest first."""
-        codes = self.items.categories.rows
-        sizes = np.bincount(codes[codes >= 0], minlength=len(self.items.names))
-        return [self.items.names[code] for code in np.argsort(-sizes, kind="stable").tolist()]
+        return list(self.category_sizes)
 
     @cached_property
     def prices(self) -> list[float]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.inference.filters import franchise
+from twotower.inference.filters import categories_of, franchise
 from twotower.inference.item_table import ItemTable
 from twotower.types import Array
 
@@ -77,7 +77,7 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     named = {
         "series": _series(series, titles),
         "brand": brands,
-        "category": [items.names[code] if code >= 0 else None for code in codes],
+        "category": [categories_of(items.names[code])[0] if code >= 0 else None for code in codes],
     }
     products = [product(title) for title in titles]
     # Three different series show more of a brand or category than three items of one series.

@@ -95,9 +95,8 @@ def _catalogue(loaded: LoadedBundle) -> None:
     codes = loaded.items.categories.rows
     if loaded.categories:
         st.subheader("Categories")
-        sizes = np.bincount(codes[codes >= 0], minlength=len(loaded.items.names))
         names = loaded.categories[:12]
-        values = [int(sizes[loaded.items.names.index(name)]) for name in names]
+        values = [loaded.category_sizes[name] for name in names]
         charts.draw(
             charts.bars([cards.short(name) for name in names], values, axis="items"), "categories",
             what="Items by category",

@@ -12,6 +12,7 @@ from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.index import top_k_of
+from twotower.inference.filters import categories_of
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.types import FloatArray
@@ -111,9 +112,10 @@ def _history(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
         stamps = log.timestamps[log.indptr[user] : log.indptr[user + 1]].tolist()
         times = [datetime.fromtimestamp(stamp / 1000, UTC) for stamp in stamps]
         placed = "its time"
+    kinds = [categories_of(item.category)[0] if item.category else "no category" for item in items]
     charts.draw(
         charts.timeline(
-            times, [item.category or "no category" for item in items],
+            times, kinds,
             [cards.short(item.title) for item in items], hide,
         ),
         "timeline",
