@@ -76,6 +76,7 @@ def made(shop: Path, small_variants: Any, tmp_path_factory: pytest.TempPathFacto
             (
                 "index", *data, folder / "models" / "v5", "--kind", "exact",
                 "--reranker", folder / "models" / "lightgcn",
+                "--results", folder / "results.json",
                 "--out", folder / "bundle", "--json", folder / "bundle.json",
             ),
         ):  # fmt: skip
@@ -332,6 +333,7 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
         rows = read(out / "results.json")["rows"]
         assert {row["model"] for row in rows} == {"popularity", "mf", "v5", "v5+rerank"}
         assert {row["protocol"] for row in rows} == {"full", "activity-8-15", "timing"}
+        assert read(out / "bundle" / "results.json")["rows"] == rows
     assert "v5 seed 0 found trained" in done.out
     command = next(line for line in done.out.splitlines() if line.startswith("cold-start user:"))
     again = cli(*command.split("twotower ")[1].split())  # the command shown is one that works

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 MOST_BYTES = 300_000
 WIDTHS = {"wide": 1280, "phone": 390}
 LONGEST = {"wide": 1800, "phone": 1500}
-PAGES = ("for-you", "known-user", "item", "models", "serving", "data")
+PAGES = ("for-you", "known-user", "item", "models", "serving", "operations", "data")
 ON_PHONES = ("for-you", "item")
 
 
@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default="runs/sample/bundle")
     parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--all", action="store_true", help="every page on phones too")
     given = parser.parse_args()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -53,7 +54,7 @@ def main() -> None:
                         viewport={"width": width, "height": 900}, color_scheme=theme
                     )
                     page.set_default_timeout(120_000)
-                    _visit(page, address, size, theme, given.out)
+                    _visit(page, address, size, theme, given)
             browser.close()
     finally:
         server.terminate()
@@ -71,13 +72,15 @@ def _wait(address: str) -> None:
     sys.exit("the demo did not start")
 
 
-def _visit(page: Any, address: str, size: str, theme: str, out: Path) -> None:
+def _visit(page: Any, address: str, size: str, theme: str, given: argparse.Namespace) -> None:
     """Pick by the first scenario, then take every page in turn with the picks kept."""
     page.goto(address)
     page.locator(".tt-foot").wait_for()
+    if given.all:
+        _take(page, given.out / f"start-{size}-{theme}.png", size)
     page.locator("[class*=st-key-scenario]").get_by_role("button").first.click()
     page.locator(".st-key-recommendations").wait_for()
-    names = PAGES if size == "wide" else ON_PHONES
+    names = PAGES if size == "wide" or given.all else ON_PHONES
     for name in names:
         if name == "item":
             _go(page, address, "for-you")
@@ -86,19 +89,18 @@ def _visit(page: Any, address: str, size: str, theme: str, out: Path) -> None:
         elif name != "for-you":
             _go(page, address, name)
         _settle(page)
-        if name == "serving":
-            for key in ("stage-recall", "indexes"):
-                page.locator(f".st-key-measure-{key} button").click()
-                page.locator(f".st-key-{key}-shown, .js-plotly-plot").first.wait_for()
-                _settle(page)
-        _take(page, out / f"{name}-{size}-{theme}.png", size)
+        _take(page, given.out / f"{name}-{size}-{theme}.png", size)
 
 
 def _go(page: Any, address: str, name: str) -> None:
     """By the menu: another address would begin a new session."""
     wanted = f"{address}/{'' if name == 'for-you' else name}"
     if page.url != wanted:
-        page.locator(f"a[href='{wanted}']").first.click()
+        link = page.locator(f"a[href='{wanted}']").first
+        if (link.bounding_box() or {"x": -1})["x"] < 0:  # on a phone the menu is folded
+            page.locator("[data-testid=stExpandSidebarButton]").first.click()
+            page.wait_for_timeout(800)
+        link.click()
         page.wait_for_url(wanted)
         _settle(page)
 

@@ -13,7 +13,8 @@ from twotower.data import Dataset, columns
 from twotower.demo.loaded_bundle import LoadedBundle
 
 HTML = "<b>Bold</b><script>window.broken = true</script> & Sons"
-TITLES = {4: HTML, 6: "🐉 Dragon Émoji", 8: None, 10: "Pokémon " + "x" * 300}
+TITLES = {4: HTML, 6: "🐉 Dragon Émoji", 8: None, 10: "Pokémon " + "x" * 300,
+          12: "Iron Quest", 14: "Lantern Road"}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from twotower.demo.app import draw
 from twotower.demo.settings import DemoSettings
 draw({!r}, DemoSettings.read(sys.argv[1:], os.environ))
 """
-PAGES = ("for-you", "known-user", "item", "models", "serving", "data")
+PAGES = ("for-you", "known-user", "item", "models", "serving", "operations", "data")
 Start = Callable[..., AppTest]
 
 
@@ -117,8 +117,44 @@ def test_without_picks_popular_items_and_scenarios_are_shown(
 ) -> None:
     test = start()
     assert recommended(test) == []
-    assert escape(loaded.item(int(loaded.baselines.popularity.argmax())).title) in html(test)
+    popular = np.where(loaded.showcase, loaded.baselines.popularity, -1)
+    assert escape(loaded.title(int(popular.argmax()))) in html(test)
+    assert "&lt;script&gt;" not in html(test)  # an odd title is no showcase
     assert [one.label for one in test.button if "scenario" in str(one.key)]
+
+
+def test_a_popular_item_can_be_picked(start: Start) -> None:
+    test = start()
+    first = next(one for one in test.button if str(one.key).startswith("popular-"))
+    first.click().run()
+    assert test.session_state["picks"] == [str(first.key).removeprefix("popular-")]
+    assert len(recommended(test)) == SHOWN
+
+
+def test_a_reason_that_most_items_share_is_given_once(start: Start) -> None:
+    test = start(picks=["i02"])
+    shared = [one.value for one in test.caption if "because you picked" in one.value]
+    assert len(shared) == 1
+    assert "tt-why" not in html(test)
+
+
+def test_figures_of_another_data_set_are_named_and_on_request(
+    start: Start, run_folder: Path, tmp_path: Path
+) -> None:
+    other = (run_folder / "results.json").read_text().replace('"blocks"', '"elsewhere"')
+    (tmp_path / "other.json").write_text(other)
+    test = start("models", results=tmp_path)
+    assert "0.1234" not in html(test)
+    test.toggle(key="others").set_value(True).run()
+    assert "0.1234" in html(test)
+    assert any("figures of elsewhere" in one.value for one in test.info)
+
+
+def test_a_known_user_opens_on_a_case_that_was_found(start: Start, loaded: LoadedBundle) -> None:
+    assert loaded.opening_user in loaded.found_users
+    test = start("known-user")
+    served = html(test).partition("<h3>Two-tower</h3>")[2].partition("</ol>")[0]
+    assert "tt-found" in served
 
 
 def test_a_scenario_fills_the_picks_and_recommends(start: Start) -> None:
@@ -325,8 +361,21 @@ def test_models_without_results_explains_how_to_get_them(
     assert "No results were found" in start("models").info[0].value
 
 
-def test_serving_measures_on_demand(start: Start) -> None:
+def test_serving_measures_a_small_catalogue_at_once(start: Start) -> None:
     test = start("serving")
+    assert not [one for one in test.button if str(one.key).startswith("measure-")]
+    assert not test.exception
+    assert not test.error
+    assert "hnsw" in html(test)
+    assert len(test.get("plotly_chart")) == 4
+
+
+def test_serving_measures_a_large_catalogue_on_demand(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twotower.demo.views.serving._MEASURED_AT_ONCE", 0)
+    test = start("serving")
+    assert len(test.get("plotly_chart")) == 1
     for key in ("measure-stage-recall", "measure-indexes"):
         test.button(key=key).click().run()
     assert not test.exception
@@ -355,6 +404,20 @@ def test_serving_shows_larger_catalogues_that_were_measured(
     other = [row.model_copy(update={"dataset": "others"}) for row in rows]
     write_results(tmp_path / "index-blocks.json", results.meta, other)
     assert "7.25 MB" not in html(start("serving", results=tmp_path))
+
+
+def test_an_operator_looks_up_a_user_and_an_item(start: Start) -> None:
+    test = start("operations")
+    assert "of the items are in their lists" in html(test)
+    assert any("--api" in one.value for one in test.info)
+    test.text_input(key="look-up").set_value("u03").run()
+    assert "Recommended, and why" in html(test)
+    assert "in your history" in html(test)
+    test.text_input(key="look-up").set_value("i05").run()
+    assert "Most like it" in html(test)
+    test.text_input(key="look-up").set_value("nobody").run()
+    assert "unknown user" in plainly(test.info[-1].value)
+    assert not test.exception
 
 
 def test_data_shows_rejected_rows(start: Start, tmp_path: Path, bundle_folder: Path) -> None:

@@ -44,4 +44,15 @@ def test_an_empty_list_has_a_note() -> None:
 
 
 def test_a_long_title_is_cut_for_charts() -> None:
-    assert cards.short("x" * 80) == "x" * 59 + "…"
+    assert len(cards.short("x" * 80)) == 60
+    first, second = (f"Dragon Saga: {'very ' * 20}long - {on}" for on in ("Kestrel", "Hexagon"))
+    assert cards.short(first) != cards.short(second)
+
+
+def test_prices_have_the_currency_that_is_known() -> None:
+    assert "3.00 EUR" in cards.tile(Item("1", "Dragon", None, 3.0, None, "EUR"), [])
+
+
+def test_a_cover_is_shown_where_there_is_an_image() -> None:
+    html = cards.tile(Item("1", "Dragon", None, None, 'https://x/a.png?"><script>'), [])
+    assert '<img src="https://x/a.png?&quot;&gt;&lt;script&gt;" alt=""' in html

@@ -19,6 +19,7 @@ PAGES = {
     "Item": "Item details",
     "Models": "How good is it?",
     "Serving": "Serving latency",
+    "Operations": "Operations",
     "About the data": "Training data",
     "For you": "Pick a few things you like",
 }
@@ -127,6 +128,7 @@ def test_from_three_picks_to_every_page(visit: Visit) -> None:
     assert len(set(shown)) == 10
     assert not set(picks) & set(shown)
 
+    page.get_by_text("Filters and variety").click()
     page.get_by_label("Only these categories").click()
     page.get_by_role("option", name="sport").click()
     visit.expect(

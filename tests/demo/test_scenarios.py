@@ -1,4 +1,6 @@
-from twotower.demo.loaded_bundle import LoadedBundle
+from twotower.demo import cards
+from twotower.demo.loaded_bundle import Item, LoadedBundle
+from twotower.demo.scenarios import _first, product
 
 
 def test_scenarios_come_from_the_catalogue(loaded: LoadedBundle) -> None:
@@ -21,3 +23,15 @@ def test_a_category_offers_different_series(loaded: LoadedBundle) -> None:
     one = next(one for one in loaded.scenarios if one.name == "role-playing")
     series = loaded.items.franchises[list(one.rows)].tolist()
     assert len(set(series)) == 3
+
+
+def test_platforms_of_one_product_are_picked_once() -> None:
+    places = _first(range(6), [None] * 6, ["a", "a", "b", "b", "c", "d"])
+    assert places == (0, 2, 4)
+    assert product("Dragon Saga 2 - Kestrel 2") == product("Dragon Saga 2 (Hexagon)")
+    assert product("Dragon Saga 2: Return") != product("Dragon Saga 3: Return")
+
+
+def test_an_item_of_several_categories_is_in_each() -> None:
+    html = cards.tile(Item("1", "Zelt", "tent|winter", 3.0), ["winter", "tent"])
+    assert "tent, winter" in html

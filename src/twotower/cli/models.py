@@ -1,5 +1,6 @@
 """`twotower train`, `evaluate` and `index`: commands that make and measure models."""
 
+import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,6 +170,12 @@ def index(
     new_items: Annotated[
         bool, typer.Option(help="Include the encoders of new items and texts.")
     ] = True,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results", help="Results file of 'evaluate', copied into the bundle for the demo."
+        ),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.
@@ -177,10 +184,13 @@ def index(
     """
     from twotower.console import reporting
     from twotower.data import Dataset
+    from twotower.evaluation.results import read_results
     from twotower.index import named_choice
     from twotower.workflow.bundling import bundle_model
 
     replaced = out.exists()
+    if results is not None:
+        read_results(results)  # before the work begins
     with reporting(notes()) as reporter:
         manifest = bundle_model(
             model,
@@ -193,6 +203,8 @@ def index(
             new_items=new_items,
             reporter=reporter,
         )
+    if results is not None:
+        shutil.copyfile(results, out / "results.json")
     before = ", in place of the bundle that was there" if replaced else ""
     notes().print(f"bundle {manifest.model_version} written to {out}{before}", highlight=False)
     write_json(json_file, manifest.model_dump(mode="json"))

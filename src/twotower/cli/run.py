@@ -1,5 +1,6 @@
 """`twotower run`: prepare, train, evaluate, bundle and recommend in one command."""
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,6 +86,8 @@ def run(
             on_rows=lambda rows: write_rows(results_file, rows, started),
             reporter=reporter,
         )
+    if result.bundle is not None:  # beside the manifest, for the demo: see docs/demo.md
+        shutil.copyfile(results_file, result.bundle / "results.json")
     if track:
         figures: dict[tuple[str, int], dict[str, float]] = {}
         for row in result.rows:

@@ -366,7 +366,7 @@ def _read_summary(
             "columns": _columns(source.catalogue.found),
             "items": known.rows.height,
         }
-        if len(known.currencies) > 1:
+        if known.currencies:
             summary["catalogue"]["currencies"] = list(known.currencies)
         summary |= _unknown_items(found, known, rejects, paths)
         images = known.rows[columns.IMAGE].drop_nulls()

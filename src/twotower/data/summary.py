@@ -121,7 +121,7 @@ def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{column}: {count:,} of {catalogue['read']:,} {fault}{example}, left empty"
             + (f"; {option}" if option else "")
         )
-    if "currencies" in catalogue:
+    if len(catalogue.get("currencies", ())) > 1:
         yield (
             f"prices are in several currencies ({', '.join(catalogue['currencies'][:8])}), "
             "and are compared as they stand"

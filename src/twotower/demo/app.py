@@ -16,7 +16,7 @@ from twotower.demo.loaded_bundle import LoadedBundle, open_once
 from twotower.demo.settings import DemoSettings
 from twotower.demo.source import find_bundle, version_of
 from twotower.demo.style import CSS
-from twotower.demo.views import about_data, for_you, item, known_user, models, serving
+from twotower.demo.views import about_data, for_you, item, known_user, models, operations, serving
 from twotower.errors import TwoTowerError
 
 ICON: Final = Path(__file__).with_name("icon.svg")
@@ -27,8 +27,19 @@ PAGES: Final[dict[str, tuple[str, str, Show]]] = {
     "item": ("Item", ":material/category:", item.show),
     "models": ("Models", ":material/leaderboard:", models.show),
     "serving": ("Serving", ":material/speed:", serving.show),
+    "operations": ("Operations", ":material/monitor_heart:", operations.show),
     "data": ("About the data", ":material/database:", about_data.show),
 }
+
+_SHOWN: Final = "page shown"
+_FOLD_MENU: Final = """<script data-menu>
+{
+  const menu = document.querySelector("[data-testid=stSidebar]");
+  const fold = menu?.querySelector("[data-testid=stSidebarCollapseButton] button");
+  if (fold && innerWidth <= 768 && menu.getBoundingClientRect().x >= 0) fold.click();
+}
+</script>"""
+"""Streamlit leaves the menu open on a phone after a choice, above the page that was chosen."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +65,9 @@ def main() -> None:
     if wanted is not None and pages[wanted].url_path != page.url_path:
         st.switch_page(pages[wanted])
     page.run()
+    if st.session_state.get(_SHOWN) not in (None, page.url_path):
+        st.html(_FOLD_MENU, unsafe_allow_javascript=True)
+    st.session_state[_SHOWN] = page.url_path
 
 
 def draw(page: str, settings: DemoSettings) -> None:

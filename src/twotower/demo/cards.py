@@ -9,6 +9,7 @@ from typing import Final
 
 from twotower.demo.loaded_bundle import Item
 from twotower.demo.style import COLOURS, INKS, OTHER, colour_number
+from twotower.inference.filters import categories_of
 
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+.!|~$:-])")
 
@@ -39,19 +40,35 @@ def tile(
     note: str | None = None, small: bool = False,
 ) -> str:  # fmt: skip
     """An item: a cover in its category's colour, title, category, price, and why it is here."""
-    number = colour_number(item.category, categories)
+    kinds = categories_of(item.category) if item.category else ()
+    number = colour_number(kinds[0] if kinds else None, categories)
     back, ink = (OTHER, "#fff") if number is None else (COLOURS[number], INKS[number])
     place = "" if rank is None else f'<span class="tt-rank">{rank}.</span> '
-    facts = [item.category, None if item.price is None else f"{item.price:,.2f}", note]
+    facts = [", ".join(kinds), price(item.price, item.currency), note]
     meta = " · ".join(escape(fact) for fact in facts if fact)
     because = f'<div class="tt-why">{escape(why)}</div>' if why else ""
+    # Over the letters, which stay where the image does not load.
+    image = f'<img src="{escape(item.image)}" alt="" loading="lazy">' if item.image else ""
     return (
         f'<div class="tt-item{" tt-small" * small}">'
         f'<div class="tt-cover" aria-hidden="true" style="background-color:{back};color:{ink}">'
-        f"{escape(initials(item.title))}</div>"
+        f"{escape(initials(item.title))}{image}</div>"
         f'<div class="tt-text"><div class="tt-title" title="{escape(item.title)}">{place}'
-        f'{escape(item.title)}</div><div class="tt-meta">{meta}</div>{because}</div></div>'
+        f'{escape(cut(item.title))}</div><div class="tt-meta">{meta}</div>{because}</div></div>'
     )
+
+
+def price(value: float | None, currency: str | None = None) -> str | None:
+    """A price, with its currency where that is known.
+
+    Examples
+    --------
+    >>> price(1234.5, "EUR"), price(3.0), price(None)
+    ('1,234.50 EUR', '3.00', None)
+    """
+    if value is None:
+        return None
+    return f"{value:,.2f}" + (f" {currency}" if currency else "")
 
 
 def initials(title: str) -> str:
@@ -99,7 +116,8 @@ def ranked_list(
         badge = f'<b class="tt-badge" title="In {lists} of these lists">×{lists}</b>'
         rows.append(
             f'<li class="{kind}"><span class="tt-rank">{rank}</span>'
-            f'<span class="tt-name"><span title="{escape(item.title)}">{escape(item.title)}</span>'
+            f'<span class="tt-name"><span title="{escape(item.title)}">'
+            f"{escape(cut(item.title, 64))}</span>"
             f"{more}</span>{badge * (lists > 1)}</li>"
         )
     body = "".join(rows) or "<li>No recommendations.</li>"
@@ -159,7 +177,20 @@ def lead(text: str) -> str:
     return f'<p class="tt-lead">{escape(text)}</p>'
 
 
+def cut(title: str, most: int = 84) -> str:
+    """A title of at most so many characters, cut in its middle: editions differ at the end.
+
+    Examples
+    --------
+    >>> cut("Dragon Saga: The Return of the King - Kestrel 2", 30)
+    'Dragon Saga: The R… - Kestrel 2'
+    """
+    if len(title) <= most:
+        return title
+    tail = (most - 1) * 2 // 5
+    return f"{title[: most - 1 - tail].rstrip()}…{title[-tail:].lstrip()}"
+
+
 def short(title: str, most: int = 60) -> str:
     """A title cut and escaped for a chart, which interprets some HTML."""
-    cut = title if len(title) <= most else title[: most - 1].rstrip() + "…"
-    return escape(cut)
+    return escape(cut(title, most))

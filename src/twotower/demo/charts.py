@@ -9,7 +9,7 @@ import streamlit as st
 
 from twotower.demo.cards import short
 from twotower.demo.projection import CatalogueMap
-from twotower.demo.style import COLOURS, HIDDEN, MARKED, OTHER, SYMBOLS
+from twotower.demo.style import COLOURS, HIDDEN, MARKED, NEAR, OTHER, SYMBOLS
 from twotower.types import FloatArray
 
 _MANY: Final = 3000
@@ -82,6 +82,24 @@ def columns(
     return chart
 
 
+def stacked(series: Mapping[str, Mapping[str, float]], *, axis: str, count: str) -> Any:
+    """Columns cut by kind: kind → label → value, with the labels of all kinds in order."""
+    chart = _chart(300)
+    labels = sorted({label for values in series.values() for label in values})
+    for number, (kind, values) in enumerate(series.items()):
+        chart.add_bar(
+            x=labels, y=[values.get(label, 0) for label in labels], name=kind,
+            marker={"color": COLOURS[number % len(COLOURS)], "pattern": {
+                "shape": ["", "/", ".", "x"][number % 4], "fillmode": "overlay",
+                "fgcolor": "#fff", "fgopacity": 0.5}},
+            hovertemplate="%{x}, " + kind + ": %{y:,}<extra></extra>",
+        )  # fmt: skip
+    chart.update_layout(barmode="stack", showlegend=True, legend=_TOP)
+    chart.update_xaxes(title=axis, type="category", tickangle=-35, automargin=True)
+    chart.update_yaxes(title=count)
+    return chart
+
+
 def stages(milliseconds: Mapping[str, float]) -> Any:
     """One bar, cut into stages."""
     chart = _chart(190)
@@ -94,7 +112,7 @@ def stages(milliseconds: Mapping[str, float]) -> Any:
             hovertemplate=stage + ": %{x:.2f} ms<extra></extra>",
         )  # fmt: skip
     chart.update_layout(barmode="stack", showlegend=True, legend={**_TOP, "traceorder": "normal"})
-    chart.update_xaxes(title="milliseconds, mean")
+    chart.update_xaxes(title="milliseconds, median of each stage")
     chart.update_yaxes(showticklabels=False)
     return chart
 
@@ -147,13 +165,21 @@ def timeline(times: Sequence[Any], rows: Sequence[str], titles: Sequence[str], h
     return chart
 
 
-def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]) -> Any:
+def catalogue_map(
+    of: CatalogueMap,
+    marked: Mapping[str, tuple[str, FloatArray]],
+    near: tuple[Sequence[str], FloatArray] = ((), np.zeros((0, 2), dtype=np.float32)),
+) -> Any:
     """The catalogue in two dimensions, each group in a colour and a symbol of its own.
+
+    The axes have no meaning of their own, and are not drawn.
 
     Parameters
     ----------
     marked
         Name → symbol and ``(1, 2)`` position of a highlighted point.
+    near
+        Titles and ``(n, 2)`` positions of the nearest items, which are ringed.
     """
     chart = _chart(520)
     scatter = go.Scattergl if len(of.places) > _MANY else go.Scatter
@@ -171,6 +197,18 @@ def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]
                     hovertemplate="%{text}<extra></extra>",
                 )
             )  # fmt: skip
+    titles, around = near
+    if len(titles):
+        chart.add_trace(
+            scatter(
+                x=around[:, 0], y=around[:, 1], mode="markers",
+                text=[f"{rank}. {short(title)}" for rank, title in enumerate(titles, start=1)],
+                name=f"its {len(titles)} nearest",
+                marker={"symbol": "circle-open", "size": 14, "color": NEAR,
+                        "line": {"width": 3, "color": NEAR}},
+                hovertemplate="%{text}<extra></extra>",
+            )
+        )  # fmt: skip
     for number, (name, (symbol, where)) in enumerate(marked.items()):
         # The same trace type as the points: WebGL is drawn above all others.
         chart.add_trace(
@@ -187,8 +225,8 @@ def catalogue_map(of: CatalogueMap, marked: Mapping[str, tuple[str, FloatArray]]
             bgcolor=MARKED, borderpad=3, font={"color": "#000", "size": 13},
         )  # fmt: skip
     chart.update_layout(showlegend=True, legend={**_TOP, "itemsizing": "constant"})
-    chart.update_xaxes(showticklabels=False, title="first direction", zeroline=False)
-    chart.update_yaxes(showticklabels=False, title="second direction", zeroline=False)
+    chart.update_xaxes(visible=False)
+    chart.update_yaxes(visible=False)
     return chart
 
 

@@ -59,6 +59,23 @@ class Figures:
         ]
         return [results for results in cut if results.rows]
 
+    def own_first(self, dataset: str, places: Sequence[Path]) -> "Figures":
+        """Only the files of these places, where one of them has figures of the data set."""
+        own = {
+            path: results
+            for path, results in self.files.items()
+            if any(path == place.resolve() or path.parent == place.resolve() for place in places)
+        }
+        if any(row.dataset == dataset for results in own.values() for row in results.rows):
+            return Figures(own, self.broken)
+        return self
+
+
+def own_places(bundle: Path) -> list[Path]:
+    """Where a bundle's own figures stand: beside it, or in it."""
+    bundle = bundle.resolve()
+    return [bundle.parent / "results.json", bundle / "results.json", bundle / "results"]
+
 
 def places(bundle: Path, given: Sequence[Path]) -> list[Path]:
     """Paths to search: the given ones, else the committed results and the bundle's own.
@@ -69,9 +86,7 @@ def places(bundle: Path, given: Sequence[Path]) -> list[Path]:
     if given:
         return list(given)
     checkout = Path(__file__).resolve().parents[3]
-    bundle = bundle.resolve()
-    own = [bundle.parent / "results.json", bundle / "results.json", bundle / "results"]
-    return [_COMMITTED, checkout / _COMMITTED, *own]
+    return [_COMMITTED, checkout / _COMMITTED, *own_places(bundle)]
 
 
 def find_figures(where: Iterable[Path]) -> Figures:

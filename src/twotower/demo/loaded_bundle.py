@@ -1,12 +1,13 @@
 """Loaded bundle of the demo, with data derived from it once and cached."""
 
 import gc
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Thread
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -14,12 +15,15 @@ from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import Bundle, load_bundle
 from twotower.demo.baselines import Baselines
+from twotower.demo.covers import Covers, data_summary, image_folder
 from twotower.demo.engine import Engine, InProcess, OverHttp
 from twotower.demo.finder import TitleFinder
 from twotower.demo.projection import CatalogueMap, Projection
-from twotower.demo.scenarios import Scenario, scenarios
+from twotower.demo.scenarios import Scenario, presentable, scenarios
 from twotower.demo.style import COLOURS
 from twotower.errors import ArtefactError, TwoTowerError
+from twotower.index import top_k_of
+from twotower.inference.filters import categories_of
 from twotower.inference.item_table import ItemTable
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
@@ -42,6 +46,9 @@ class Item:
     title: str
     category: str | None
     price: float | None
+    image: str | None = None
+    """What an ``img`` element shows: an address, or a picture as a ``data:`` URL."""
+    currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,28 @@ class LoadedBundle:
         return counts
 
     @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """Counts of `prepare`, where the prepared data set stands beside the bundle."""
+        return data_summary(self.folder, self.manifest.info.dataset_fingerprint)
+
+    @cached_property
+    def currency(self) -> str | None:
+        """The currency of all prices, where the catalogue names one and no other."""
+        named = ((self.summary or {}).get("catalogue") or {}).get("currencies") or []
+        return str(named[0]) if len(named) == 1 else None
+
+    @cached_property
+    def covers(self) -> Covers:
+        """Cover images."""
+        return Covers(self.pipeline.contents.catalogue, image_folder(self.summary))
+
+    @cached_property
+    def showcase(self) -> BoolArray:
+        """``(items,)`` of the bundle's items those whose titles are `presentable`."""
+        titles = self.items.titles.rows[: self.items.bundled]
+        return np.asarray([presentable(title) for title in titles], dtype=np.bool_)
+
+    @cached_property
     def finder(self) -> TitleFinder:
         """Title search."""
         return TitleFinder(self.items.titles.rows.tolist(), self.counts)
@@ -146,8 +175,7 @@ class LoadedBundle:
             if len(rows) > 1 and rows[-1] not in rows[:-1]
         ]
         requests = [
-            Request(history=[self.item(row).item_id for row in histories[place][:-1]])
-            for place in fit
+            Request(history=self.items.ids.rows[histories[place][:-1]].tolist()) for place in fit
         ]
         ranked = self.pipeline.rank(requests, RecommendOptions(10)) if requests else []
         return [
@@ -157,25 +185,49 @@ class LoadedBundle:
         ]
 
     @cached_property
+    def opening_user(self) -> str:
+        """The user to begin with: one whose hidden item is found, and is not merely popular."""
+        contents = self.pipeline.contents
+        for user in self.found_users:
+            rows = contents.histories.row(contents.users.index(user))
+            unseen = np.ones(self.items.bundled, dtype=np.bool_)
+            unseen[rows[:-1]] = False
+            if rows[-1] not in top_k_of(self.baselines.popularity, 10, unseen):
+                return user
+        return next(iter([*self.found_users, *self.example_users]))
+
+    @cached_property
     def map(self) -> CatalogueMap:
         """Map of the most popular items, coloured by the largest categories."""
         rows = np.sort(self.by_popularity[:MAPPED])
         names = self.categories[: len(COLOURS)]
-        of = {self.items.names.index(name): number for number, name in enumerate(names)}
+        of = {
+            code: names.index(first)
+            for code, field in enumerate(self.items.names)
+            if (first := categories_of(field)[0]) in names
+        }
         dim = self.pipeline.contents.tower_dim
         return CatalogueMap(
             self.projection.points(self.items.vectors.rows[rows, :dim]),
             np.asarray([of.get(code, -1) for code in self.items.categories.rows[rows].tolist()]),
             names,
-            [self.item(row).title for row in rows.tolist()],
+            [self.title(row) for row in rows.tolist()],
         )
+
+    @cached_property
+    def category_sizes(self) -> dict[str, int]:
+        """Category → number of its items, largest first; an item may have several."""
+        codes = self.items.categories.rows
+        fields = np.bincount(codes[codes >= 0], minlength=len(self.items.names)).tolist()
+        sizes: Counter[str] = Counter()
+        for name, size in zip(self.items.names, fields, strict=True):
+            sizes.update(dict.fromkeys(categories_of(name), size))
+        return dict(sizes.most_common())
 
     @cached_property
     def categories(self) -> list[str]:
         """Category names, largest first."""
-        codes = self.items.categories.rows
-        sizes = np.bincount(codes[codes >= 0], minlength=len(self.items.names))
-        return [self.items.names[code] for code in np.argsort(-sizes, kind="stable").tolist()]
+        return list(self.category_sizes)
 
     @cached_property
     def prices(self) -> list[float]:
@@ -192,7 +244,13 @@ class LoadedBundle:
             self.pipeline.warm()
         with suppress(TwoTowerError):
             _ = self.comparison_models
-        _ = self.items.franchises, self.map, self.found_users
+        _ = self.items.franchises, self.map
+        if len(self.pipeline.contents.users):
+            _ = self.opening_user
+
+    def title(self, row: int) -> str:
+        """Title of a row, or words in its place."""
+        return self.items.titles.rows[row] or f"Item {self.items.ids.rows[row]}, without a title"
 
     def item(self, row: int) -> Item:
         """Item of a row."""
@@ -200,9 +258,11 @@ class LoadedBundle:
         item_id = self.items.ids.rows[row]
         return Item(
             item_id,
-            self.items.titles.rows[row] or f"Item {item_id}, without a title",
+            self.title(row),
             self.items.names[code] if code >= 0 else None,
             None if np.isnan(price) else price,
+            self.covers.source(row) if row < self.items.bundled else None,
+            self.currency,
         )
 
     def shown(self, item_id: str, title: str | None = None) -> Item:

@@ -1,5 +1,7 @@
 """Suggested first picks: popular series, brands and categories of the catalogue."""
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.inference.filters import franchise
+from twotower.inference.filters import categories_of, franchise
 from twotower.inference.item_table import ItemTable
 from twotower.types import Array
 
@@ -17,7 +19,12 @@ PICKS: Final = 3
 """Items of a scenario."""
 _READ: Final = 5000
 """Most popular items that are read."""
-_FEWEST: Final = 3
+_SHOWN: Final = 120
+"""Longest title of a showcase."""
+_MARKUP: Final = re.compile(r"<[/a-zA-Z!]|&\w+;|[\t\n\r]")
+_SYMBOL: Final = "So"
+"""Unicode's category of marks such as ™ and of emoji."""
+_EDITION: Final = re.compile(r"\s*(?:\(|\[| - | – | — |\|).*$")
 _LONGEST: Final = 28
 _KINDS: Final = (("series", 4), ("brand", 2), ("category", 4))
 """Kind → number of suggestions."""
@@ -46,8 +53,9 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     """The most popular series, brands and categories, each with its most popular items.
 
     Series are derived from titles (see `twotower.inference.filters.franchise`), brands and
-    categories are columns of the catalogue. Groups of fewer than three items are left out, and so
-    are series and brands that hold most of the catalogue.
+    categories are columns of the catalogue. Groups of fewer than three different products are left
+    out (two platforms of one game are one), and so are series and brands that hold most of the
+    catalogue, and titles that are not `presentable`.
 
     Parameters
     ----------
@@ -57,6 +65,8 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
         ``(items,)`` interactions of each.
     """
     rows = np.argsort(-counts[: items.bundled], kind="stable")[:_READ]
+    most_of_all = len(rows) // 2
+    rows = rows[[presentable(title) for title in items.titles.rows[rows]]]
     titles = items.titles.rows[rows].tolist()
     catalogue = items.contents.catalogue
     brands: Sequence[str | None] = [None] * len(rows)
@@ -67,8 +77,9 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     named = {
         "series": _series(series, titles),
         "brand": brands,
-        "category": [items.names[code] if code >= 0 else None for code in codes],
+        "category": [categories_of(items.names[code])[0] if code >= 0 else None for code in codes],
     }
+    products = [product(title) for title in titles]
     # Three different series show more of a brand or category than three items of one series.
     alike: dict[str, Sequence[str | None]] = {
         "series": [None] * len(rows),
@@ -78,7 +89,14 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
     found = [
         Scenario(kind, name, tuple(rows[list(places)].tolist()))
         for kind, most in _KINDS
-        for name, places in _most_popular(kind, named[kind], counts[rows], most, alike[kind])
+        for name, places in _most_popular(
+            named[kind],
+            counts[rows],
+            most,
+            alike[kind],
+            products,
+            largest=len(rows) if kind == "category" else most_of_all,
+        )
     ]
     named_once: dict[str, Scenario] = {}
     for scenario in found:
@@ -87,9 +105,18 @@ def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:
 
 
 def _most_popular(
-    kind: str, names: Iterable[str | None], counts: Array, most: int, alike: Sequence[str | None]
+    names: Iterable[str | None],
+    counts: Array,
+    most: int,
+    alike: Sequence[str | None],
+    products: Sequence[str],
+    *,
+    largest: int,
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Names with the places of their first items; places are in the order of the counts."""
+    """Names with the places of their first items; places are in the order of the counts.
+
+    A name of more than ``largest`` items is left out.
+    """
     members: defaultdict[str, list[int]] = defaultdict(list)
     for place, name in enumerate(names):
         if name and len(name) <= _LONGEST:
@@ -97,19 +124,52 @@ def _most_popular(
     totals = {
         name: int(counts[places].sum())
         for name, places in members.items()
-        if len(places) >= _FEWEST and (kind == "category" or 2 * len(places) <= len(counts))
+        if len({products[place] for place in places}) >= PICKS and len(places) <= largest
     }
     chosen = sorted(totals, key=lambda name: (-totals[name], name))[:most]
-    return [(name, _first(members[name], alike)) for name in chosen]
+    return [(name, _first(members[name], alike, products)) for name in chosen]
 
 
-def _first(places: Sequence[int], alike: Sequence[str | None]) -> tuple[int, ...]:
-    """The first positions, of different series as far as there are."""
-    firsts: dict[str | int, int] = {}
+def _first(
+    places: Sequence[int], alike: Sequence[str | None], products: Sequence[str]
+) -> tuple[int, ...]:
+    """The first positions of different products, of different series as far as there are."""
+    by_product: dict[str, int] = {}
     for place in places:
+        by_product.setdefault(products[place], place)
+    firsts: dict[str | int, int] = {}
+    for place in by_product.values():
         firsts.setdefault(alike[place] or place, place)
     chosen = list(firsts.values())
-    return tuple([*chosen, *(place for place in places if place not in chosen)][:PICKS])
+    return tuple([*chosen, *(one for one in by_product.values() if one not in chosen)][:PICKS])
+
+
+def presentable(title: str | None) -> bool:
+    """Whether a title may stand in a showcase: there, not overlong, without markup and symbols.
+
+    Examples
+    --------
+    >>> presentable("Dragon Saga 2"), presentable(None), presentable("<b>GOTY</b>")
+    (True, False, False)
+    """
+    return (
+        title is not None
+        and 0 < len(title.strip()) <= _SHOWN
+        and not _MARKUP.search(title)
+        and all(unicodedata.category(letter) != _SYMBOL for letter in title)
+    )
+
+
+def product(title: str) -> str:
+    """A title without its platform or edition: what stands behind a dash or in brackets.
+
+    Examples
+    --------
+    >>> product("Dragon Saga 2: The Return - Kestrel 2"), product("Dragon Saga 2 (Hexagon)")
+    ('dragon saga 2: the return', 'dragon saga 2')
+    """
+    folded = " ".join(title.casefold().split())
+    return _EDITION.sub("", folded) or folded
 
 
 def _series(names: Sequence[str | None], titles: Sequence[str | None]) -> list[str | None]:

@@ -85,15 +85,61 @@ def draw_steps(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
 
 
 def models_by(columns: Mapping[str, Mapping[str, Row]]) -> str:
-    """A line a model, a column for each of these, the best of each in bold."""
+    """A line a model, a column for each of these; bold is the `clearly_best`."""
     models = list(dict.fromkeys(model for rows in columns.values() for model in rows))
     best = frozenset(
-        (models.index(max(rows, key=lambda model: rows[model].value)), at)
+        (models.index(model), at)
         for at, rows in enumerate(columns.values(), start=1)
-        if rows
+        if (model := clearly_best(rows)) is not None
     )
     body = [[model, *(_cell(rows.get(model)) for rows in columns.values())] for model in models]
     return cards.table(["model", *columns], body, best)
+
+
+def clearly_best(rows: Mapping[str, Row]) -> str | None:
+    """The model whose interval lies above all others'; None where there is none.
+
+    Examples
+    --------
+    >>> clearly_best({}) is None
+    True
+    """
+    if len(rows) < 2:
+        return None
+    best = max(rows, key=lambda model: rows[model].value)
+    others = [row.value if row.high is None else row.high for name, row in rows.items()
+              if name != best]  # fmt: skip
+    low = rows[best].low
+    return best if low is not None and low > max(others) else None
+
+
+def level_with_best(rows: Mapping[str, Row]) -> list[str]:
+    """Models whose intervals overlap that of the best one, which comes first."""
+    best = max(rows.values(), key=lambda row: row.value)
+    floor = best.value if best.low is None else best.low
+    others = [
+        name
+        for name, row in rows.items()
+        if name != best.model and (row.value if row.high is None else row.high) >= floor
+    ]
+    return [best.model, *others]
+
+
+def best_in_words(rows: Mapping[str, Row]) -> str:
+    """Which model is best, and which are level with it, with its ratio to popularity."""
+    best, *level = level_with_best(rows)
+    row = rows[best]
+    interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
+    text = f"{best} has the highest {QUALITY}, {row.value:.4f}{interval}"
+    popular = rows.get("popularity")
+    if popular is not None and popular.value > 0 and best != "popularity":
+        text += f", {row.value / popular.value:.1f} times popularity's"
+    if len(rows) < 2:
+        return f"{text}."
+    if not level:
+        return f"{text}. Its interval lies above all others'."
+    shown = ", ".join(level[:4]) + (f" and {len(level) - 4} more" if len(level) > 4 else "")
+    return f"{text}. No clear difference to {shown}: their intervals overlap."
 
 
 def _cell(row: Row | None) -> str:

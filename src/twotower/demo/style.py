@@ -15,11 +15,15 @@ INKS: Final = ("#fff", "#000", "#000", "#000", "#000", "#000", "#fff", "#fff")
 """Text colour on each of the colours, with a contrast of at least 4.5."""
 OTHER: Final = "#6E7B88"
 HIDDEN: Final = "#D55E00"
+NEAR: Final = "#D0207A"
 MARKED: Final = "#F0E442"
 """Okabe and Ito's yellow, which no category has; a black edge shows it on any background."""
 
 CSS: Final = """
 .stMainBlockContainer { max-width: 1180px; padding-top: 4.5rem; padding-bottom: 4rem; }
+[data-testid="stCaptionContainer"] { opacity: 1; color: inherit; }
+[data-testid="stCaptionContainer"] p { opacity: 1;
+  color: color-mix(in srgb, currentColor 82%, transparent); }
 .tt-hero { margin: 0 0 .4rem; }
 .tt-hero h1 { font-size: clamp(1.7rem, 4vw, 2.4rem); line-height: 1.15; letter-spacing: -.02em;
   margin: 0 0 .35rem; padding: 0; }
@@ -33,23 +37,25 @@ CSS: Final = """
 .tt-cover { flex: none; display: grid; place-items: center; width: 3.2rem; height: 4rem;
   border-radius: .55rem; font-weight: 700; font-size: 1rem; letter-spacing: .03em;
   background-image: linear-gradient(155deg, rgb(255 255 255 / .16), transparent 55%);
-  overflow: hidden; }
+  overflow: hidden; position: relative; }
+.tt-cover img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }
 .tt-small .tt-cover { width: 2rem; height: 2.5rem; font-size: .72rem; border-radius: .4rem; }
 [class*="st-key-tt-rows-"] { display: grid; grid-template-columns: minmax(0, 1fr) auto;
   align-items: center; gap: .6rem .5rem; }
-.st-key-recommendations { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr));
-  gap: 1rem; }
-.st-key-recommendations > div > div { height: 100%; }
-.st-key-recommendations .stElementContainer:has(.tt-item) { flex: 1 1 100%; }
+.st-key-recommendations, .st-key-popular { display: grid;
+  grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
+.st-key-recommendations > div > div, .st-key-popular > div > div { height: 100%; }
+.st-key-recommendations .stElementContainer:has(.tt-item),
+.st-key-popular .stElementContainer:has(.tt-item) { flex: 1 1 100%; }
 .tt-text { min-width: 0; flex: 1; }
 .tt-title { font-weight: 620; line-height: 1.3; overflow-wrap: anywhere; display: -webkit-box;
-  -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; }
+  -webkit-line-clamp: 4; -webkit-box-orient: vertical; overflow: hidden; }
 .tt-small .tt-title { font-size: .92rem; }
 .tt-meta { font-size: .84rem; line-height: 1.4;
   color: color-mix(in srgb, currentColor 72%, transparent); overflow-wrap: anywhere; }
 .tt-why { font-size: .86rem; line-height: 1.4; margin-top: .25rem; padding-left: .55rem;
   border-left: 3px solid #56B4E9; overflow-wrap: anywhere; display: -webkit-box;
-  -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden; }
+  -webkit-line-clamp: 4; -webkit-box-orient: vertical; overflow: hidden; }
 .tt-rank { flex: none; white-space: nowrap; font-variant-numeric: tabular-nums; font-weight: 700; }
 .tt-lists { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr));
   gap: .8rem; }
@@ -64,7 +70,7 @@ CSS: Final = """
 .tt-list li.tt-found { outline: 2px solid #D55E00;
   background: color-mix(in srgb, #D55E00 16%, transparent); font-weight: 650; }
 .tt-name { flex: 1; min-width: 0; }
-.tt-name > span { display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical;
+.tt-name > span { display: -webkit-box; -webkit-line-clamp: 4; -webkit-box-orient: vertical;
   overflow: hidden; }
 .tt-name small { display: block; font-weight: 500; font-size: .78rem;
   color: color-mix(in srgb, currentColor 78%, transparent); }
@@ -78,7 +84,8 @@ CSS: Final = """
   border-radius: .75rem; padding: .65rem .9rem; }
 .tt-facts dt { font-size: .82rem; color: color-mix(in srgb, currentColor 72%, transparent); }
 .tt-facts dl, .tt-facts dt, .tt-facts div { margin: 0; }
-.tt-facts dd { margin: 0; font-size: 1.3rem; font-weight: 680; letter-spacing: -.01em;
+.tt-facts dd { margin: 0; font-size: 1.2rem; line-height: 1.3;
+  font-weight: 680; letter-spacing: -.01em;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .tt-scroll { overflow-x: auto; }
 .tt-table { border-collapse: collapse; width: 100%; font-size: .9rem;
@@ -94,7 +101,14 @@ CSS: Final = """
 .tt-foot { margin-top: 2rem; font-size: .82rem;
   color: color-mix(in srgb, currentColor 68%, transparent); overflow-wrap: anywhere; }
 @media (max-width: 640px) {
-  .st-key-recommendations { grid-template-columns: minmax(0, 1fr); }
+  .st-key-recommendations, .st-key-popular { grid-template-columns: minmax(0, 1fr); }
+  .tt-hero p, .tt-small .tt-meta { display: none; }
+  .tt-hero { margin: 0; }
+  .tt-hero h1 { font-size: 1.3rem; }
+  .tt-small .tt-title { -webkit-line-clamp: 2; font-size: .86rem; line-height: 1.2; }
+  .tt-small .tt-cover { height: 2.2rem; }
+  .stMainBlockContainer { padding-top: 3.6rem; }
+  .stMainBlockContainer .stVerticalBlock { gap: .6rem; }
   .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; }
 }
 """

@@ -172,6 +172,17 @@ class Client:
         """What is served."""
         return self._call("GET", "model")
 
+    def activity(self, hours: int = 24) -> dict[str, Any]:
+        """Events by kind and hour, and the newest reloads."""
+        return self._call("GET", "activity", params={"hours": hours})
+
+    def metrics(self) -> str:
+        """Everything that is counted, in Prometheus' text format."""
+        answer = self._http.get("/metrics")
+        if not answer.is_success:
+            raise ServiceError(answer.status_code, {})
+        return answer.text
+
     def reload(self, bundle: str | None = None) -> dict[str, Any]:
         """Swap in a bundle."""
         return self._call("POST", "models/reload", {"bundle": bundle})

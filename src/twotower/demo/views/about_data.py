@@ -1,9 +1,7 @@
 """Data page: size, distributions, catalogue, and rejected rows."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import streamlit as st
@@ -41,18 +39,21 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
             }
         )
     )
-    st.caption(
-        "Nearly all pairs of a user and an item have no interaction: a recommender predicts them."
-    )
     if events:
         _spread(loaded)
     _catalogue(loaded)
     _left_out(loaded)
 
 
-def _top_share(counts: Array) -> str:
+def _share_in_words(values: Array, who: str, what: str) -> str:
+    """The middle half of the values, as a sentence."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).astype(np.int64).tolist()
+    return f"Half of the {who} {low:,} to {high:,} {what}; the median is {middle:,}."
+
+
+def _top_share(counts: Array, share: float = 0.01) -> str:
     total = int(counts.sum())
-    top = np.sort(counts)[::-1][: max(len(counts) // 100, 1)]
+    top = np.sort(counts)[::-1][: max(int(len(counts) * share), 1)]
     return f"{int(top.sum()) / total:.0%}" if total else "–"
 
 
@@ -60,40 +61,42 @@ def _spread(loaded: LoadedBundle) -> None:
     log = loaded.pipeline.contents.histories
     first, second = st.columns(2)
     with first:
-        st.subheader("How long are histories?")
+        st.subheader("Length of histories")
         labels, sizes = _binned(log.lengths, _LENGTHS)
         charts.draw(
             charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
             what="Number of users by the length of their history",
-            reading="Most users have few items, so the model must work with short histories.",
+            reading=_share_in_words(log.lengths, "users have", "items"),
         )  # fmt: skip
     with second:
-        st.subheader("How popular are items?")
+        st.subheader("Popularity of items")
         labels, sizes = _binned(loaded.counts, _COUNTS)
         charts.draw(
             charts.columns(labels, sizes, axis="interactions of an item", count="items"), "tail",
             what="Number of items by their interactions",
-            reading="A few items have many interactions, most have few: the long tail.",
+            reading=_share_in_words(loaded.counts, "items have", "interactions")
+            + f" The most popular tenth of the items has {_top_share(loaded.counts, 0.1)} of all.",
         )  # fmt: skip
     if log.timestamps is not None:
-        st.subheader("When?")
+        st.subheader("Interactions by year")
         years = log.timestamps.astype("datetime64[ms]").astype("datetime64[Y]").astype(int) + 1970
         values, counts = np.unique(years, return_counts=True)
+        most = int(counts.argmax())
         charts.draw(
             charts.columns([str(year) for year in values], counts.tolist(), axis="year",
                            count="interactions"),
             "years", what="Interactions by year",
-            reading="Models are trained on the earlier interactions and tested on the last.",
+            reading=f"The most, {int(counts[most]):,} or {counts[most] / counts.sum():.0%}, are of "
+            f"{values[most]}.",
         )  # fmt: skip
 
 
 def _catalogue(loaded: LoadedBundle) -> None:
     codes = loaded.items.categories.rows
     if loaded.categories:
-        st.subheader("What is in the catalogue?")
-        sizes = np.bincount(codes[codes >= 0], minlength=len(loaded.items.names))
+        st.subheader("Categories")
         names = loaded.categories[:12]
-        values = [int(sizes[loaded.items.names.index(name)]) for name in names]
+        values = [loaded.category_sizes[name] for name in names]
         charts.draw(
             charts.bars([cards.short(name) for name in names], values, axis="items"), "categories",
             what="Items by category",
@@ -113,8 +116,8 @@ def _catalogue(loaded: LoadedBundle) -> None:
 
 
 def _left_out(loaded: LoadedBundle) -> None:
-    st.subheader("What was left out, and why?")
-    summary = _summary(loaded.folder, loaded.manifest.info.dataset_fingerprint)
+    st.subheader("Rows that were left out")
+    summary = loaded.summary
     if summary is None:
         st.info(
             "Rejected rows are not known: there is no prepared data set beside the bundle. "
@@ -137,15 +140,6 @@ def _left_out(loaded: LoadedBundle) -> None:
     st.html(cards.table(["what", "how many"], rows, frozenset()))
     if not rejected:
         st.caption("No row was malformed.")
-
-
-def _summary(bundle: Path, fingerprint: str) -> Any:
-    """Counts of `prepare` from a data set beside the bundle with the same fingerprint."""
-    try:
-        found = json.loads((bundle.resolve().parent / "dataset" / "manifest.json").read_bytes())
-        return found["summary"] if found["fingerprint"] == fingerprint else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _binned(values: Array, edges: Sequence[int]) -> tuple[list[str], list[int]]:

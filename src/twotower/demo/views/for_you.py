@@ -1,5 +1,6 @@
 """Cold-start page: recommendations from picked items, text and filters."""
 
+from collections import Counter
 from typing import Final
 
 import streamlit as st
@@ -18,7 +19,11 @@ from twotower.inference.requests import Request
 SHOWN: Final = 10
 _FOUND: Final = 6
 _WISH: Final = 200
-_WHY: Final = {"given": "Because you picked {}", "described": "Because your words fit {}"}
+_SHORT: Final = 24
+"""Longest category name of an example."""
+_POPULAR: Final = 6
+"""Popular items to begin with."""
+_WHY: Final = {"given": "because you picked {}", "described": "because your words fit {}"}
 VARIETY: Final[dict[str, tuple[int | None, int | None]]] = {
     "Familiar": (None, None),
     "Balanced": (2, None),
@@ -33,8 +38,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     st.html(
         cards.hero(
             "Pick a few things you like",
-            "No account needed: the model turns your picks into one vector and recommends the "
-            "items nearest to it.",
+            "No account is needed: the recommendations follow from what you pick, and change "
+            "with every pick.",
         )
     )
     left, right = st.columns([5, 8], gap="large")
@@ -61,7 +66,7 @@ def _pick(loaded: LoadedBundle) -> None:
                 st.button(
                     cards.plain(scenario.name),
                     key=f"scenario-{scenario.kind}-{scenario.name}",
-                    help=f"The most popular of this {scenario.kind}",
+                    help=f"Picks {len(scenario.rows)} popular items of this {scenario.kind}",
                     on_click=state.pick_all,
                     args=([loaded.item(row).item_id for row in scenario.rows],),
                 )
@@ -104,15 +109,21 @@ def _wish(loaded: LoadedBundle) -> str:
         return ""
     return st.text_input(
         "Or describe what you want", key=state.WISH, live="600ms", max_chars=_WISH,
-        placeholder="For example: relaxed, for two players", icon=":material/chat:",
+        placeholder=_example(loaded), icon=":material/chat:",
     ).strip()  # fmt: skip
+
+
+def _example(loaded: LoadedBundle) -> str:
+    """An example of a description, in words of this catalogue."""
+    names = [name.casefold() for name in loaded.categories if len(name) <= _SHORT][:2]
+    return f"For example: {' or '.join(names)}" if names else "In your own words"
 
 
 def _filters(loaded: LoadedBundle) -> Filters:
     kept = st.session_state.get(state.CATEGORIES, [])
     if not set(kept) <= set(loaded.categories):
         st.session_state[state.CATEGORIES] = [name for name in kept if name in loaded.categories]
-    with st.expander("Filters and variety", icon=":material/tune:", expanded=True):
+    with st.expander("Filters and variety", icon=":material/tune:"):
         variety = st.select_slider(
             "From familiar to adventurous",
             list(VARIETY),
@@ -141,7 +152,8 @@ def _price(loaded: LoadedBundle) -> float | None:
     prices = loaded.prices
     if not len(prices):
         return None
-    choices = ["Any price", *(f"Up to {price:,.0f}" for price in prices)]
+    unit = f" {loaded.currency}" if loaded.currency else ""
+    choices = ["Any price", *(f"Up to {price:,.0f}{unit}" for price in prices)]
     if st.session_state.get(state.PRICE, choices[0]) not in choices:
         del st.session_state[state.PRICE]  # of a previous bundle
     chosen = st.selectbox(
@@ -155,14 +167,16 @@ def _price(loaded: LoadedBundle) -> float | None:
 
 def _recommend(loaded: LoadedBundle, wish: str) -> None:
     st.html(cards.step(2, "Recommendations"))
+    results = st.container()  # above the filters, which are read first
     filters = _filters(loaded)
+    with results:
+        _results(loaded, wish, filters)
+
+
+def _results(loaded: LoadedBundle, wish: str, filters: Filters) -> None:
     chosen = state.picks()
     if not chosen and not wish:
-        st.caption("Nothing picked yet: these are the most popular items.")
-        passing = loaded.items.passing(filters)
-        for row in top_k_of(loaded.baselines.popularity, 6, passing).tolist():
-            with st.container(border=True):
-                st.html(cards.tile(loaded.item(row), loaded.categories))
+        _popular(loaded, filters)
         return
     try:
         answer = loaded.engine.recommend(
@@ -183,23 +197,52 @@ def _recommend(loaded: LoadedBundle, wish: str) -> None:
         _compare(loaded, chosen, filters, answer)
 
 
+def _popular(loaded: LoadedBundle, filters: Filters) -> None:
+    st.caption("Nothing is picked yet. These are the most popular items: pick the ones you like.")
+    counts = loaded.baselines.popularity
+    passing = loaded.items.passing(filters)[: len(counts)] & loaded.showcase
+    series = loaded.items.franchises
+    rows: dict[int, int] = {}
+    for row in top_k_of(counts, _POPULAR * 20, passing).tolist():
+        rows.setdefault(int(series[row]), row)
+    with st.container(key="popular"):
+        for row in list(rows.values())[:_POPULAR]:
+            item = loaded.item(row)
+            with st.container(border=True, height="stretch", horizontal=True, gap="small"):
+                st.html(cards.tile(item, loaded.categories))
+                st.button("Pick", key=f"popular-{item.item_id}", icon=":material/add:",
+                          on_click=state.pick, args=(item.item_id,))  # fmt: skip
+
+
 def _grid(loaded: LoadedBundle, answer: list[Recommendation]) -> None:
+    reasons = [_reason(item) for item in answer]
+    common, times = Counter(filter(None, reasons)).most_common(1)[0] if any(reasons) else ("", 0)
+    if 2 * times > len(answer):
+        which = (
+            "All of these" if times == len(answer) else f"{times} of these, those without a note,"
+        )
+        st.caption(cards.plain(f"{which} are here {common}."))
     # Laid out by CSS: every further container costs a message to the browser at each click.
     with st.container(key="recommendations"):
-        for item in answer:
+        for item, why in zip(answer, reasons, strict=True):
+            said = 2 * times > len(answer) and why == common
             with st.container(border=True, height="stretch", horizontal=True, gap="small"):
-                _card(loaded, item)
+                _card(loaded, item, None if said else why)
 
 
-def _card(loaded: LoadedBundle, item: Recommendation) -> None:
-    reason, why = item.reason, None
-    if reason is not None:
-        why = _WHY.get(reason.kind, "Because of {}").format(reason.title or reason.item_id)
-    st.html(
-        cards.tile(
-            loaded.shown(item.item_id, item.title), loaded.categories, rank=item.rank, why=why
-        )
-    )
+def _reason(item: Recommendation) -> str | None:
+    """Why an item is recommended, as the end of a sentence."""
+    reason = item.reason
+    if reason is None:
+        return None
+    title = cards.cut(reason.title or reason.item_id)
+    return _WHY.get(reason.kind, "because of {}").format(title)
+
+
+def _card(loaded: LoadedBundle, item: Recommendation, why: str | None) -> None:
+    shown = loaded.shown(item.item_id, item.title)
+    why = why and why[0].upper() + why[1:]
+    st.html(cards.tile(shown, loaded.categories, rank=item.rank, why=why))
     st.button("Like this too", key=f"more-{item.item_id}", icon=":material/add:",
               on_click=state.pick, args=(item.item_id,))  # fmt: skip
     st.button("Details", key=f"open-{item.item_id}", type="tertiary",

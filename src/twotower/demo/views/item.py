@@ -7,11 +7,15 @@ import streamlit as st
 
 from twotower.demo import cards, charts, state
 from twotower.demo.loaded_bundle import Item, LoadedBundle
+from twotower.demo.scenarios import presentable
 from twotower.demo.settings import DemoSettings
 from twotower.index import top_k_of
 from twotower.types import FloatArray
 
 _NEAR: Final = 8
+"""Items of a list."""
+_NEAREST: Final = 10
+"""Items that are ringed on the map."""
 
 
 def show(loaded: LoadedBundle, _: DemoSettings) -> None:
@@ -19,8 +23,7 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     st.html(
         cards.hero(
             "Item details",
-            "Similar items by three measures: the vectors of the towers, the text, and shared "
-            "users.",
+            "Similar items by three measures: what the model learned, the text, and shared users.",
         )
     )
     text = st.text_input(
@@ -45,9 +48,15 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
 
 def _chosen(loaded: LoadedBundle) -> str:
     """The requested item, or the most popular one."""
-    wanted: str = st.session_state.get(
-        state.ITEM, loaded.item(int(loaded.by_popularity[0])).item_id
+    first = next(
+        (
+            row
+            for row in loaded.by_popularity.tolist()
+            if presentable(loaded.items.titles.rows[row])
+        ),
+        int(loaded.by_popularity[0]),
     )
+    wanted: str = st.session_state.get(state.ITEM, loaded.items.ids.rows[first])
     return wanted
 
 
@@ -69,8 +78,8 @@ def _look(item_id: str) -> None:
 
 def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
     found = {
-        "By vector": (
-            "Nearest vectors of the item tower, made from id, text and features.",
+        "By the model": (
+            "What the model learned from the log, the text and the features.",
             [loaded.shown(similar.item_id, similar.title)
              for similar in loaded.engine.similar_items(item.item_id, _NEAR)],
         )
@@ -80,7 +89,7 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
         if text is not None:
             scores = text.rows @ text.rows[row]
             found["By text"] = (
-                "Nearest text embeddings.",
+                "Titles and descriptions that mean the same.",
                 _best(loaded, row, scores[: loaded.items.bundled]),
             )
         scores = loaded.baselines.together(np.asarray([row]))
@@ -99,8 +108,7 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
     )
     st.caption(
         "Shaded titles are in more than one list. Text finds similar items without interactions; "
-        "shared users find items that go together whatever their text; the vector is learned from "
-        "both."
+        "shared users find items that go together whatever their text; the model learns from both."
     )
 
 
@@ -123,13 +131,22 @@ def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
     drawn = len(loaded.map.titles)
     few = "" if drawn == loaded.items.bundled else f" The {drawn:,} most popular are drawn."
     charts.draw(
-        charts.catalogue_map(loaded.map, marked),
+        charts.catalogue_map(loaded.map, marked, _around(loaded, item, dim)),
         "map",
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
-        reading="Every point is an item, placed by the first two principal components of the item "
-        f"vectors. They explain {loaded.projection.kept:.0%} of the variance, so that items near "
-        f"each other on the map need not be similar.{few}{hint}",
+        reading=f"Every point is an item; the rings are the {_NEAREST} that the model finds most "
+        f"like it. A flat map keeps {loaded.projection.kept:.0%} of what tells items apart, so "
+        "that neighbours of the model may lie apart on it, and the directions mean nothing."
+        f"{few}{hint}",
     )
+
+
+def _around(loaded: LoadedBundle, item: Item, dim: int) -> tuple[list[str], FloatArray]:
+    """Titles and positions of the items that the model finds most like this one."""
+    found = loaded.engine.similar_items(item.item_id, _NEAREST)
+    rows = [row for one in found if (row := loaded.items.find(one.item_id)) is not None]
+    places = loaded.projection.points(loaded.items.vectors.rows[rows, :dim])
+    return [loaded.title(row) for row in rows], places
 
 
 def _me(loaded: LoadedBundle, picks: list[str], dim: int) -> FloatArray:

@@ -12,6 +12,7 @@ from twotower.demo.baselines import FACTORS, ITEM_KNN, POPULARITY, TOWERS
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
 from twotower.index import top_k_of
+from twotower.inference.filters import categories_of
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.types import FloatArray
@@ -22,16 +23,16 @@ _DEPTH: Final = 1000
 _SERVED: Final = "Two-tower"
 _RERANKED: Final = "Two-tower, re-ranked"
 _NOTES: Final = {
-    _SERVED: "Items nearest to the vector of the history.",
-    _RERANKED: "The same candidates, re-ranked by the second stage.",
-    TOWERS: "User tower and item tower only.",
-    FACTORS: "The implicit ALS part of the served vectors.",
+    _SERVED: "The served model: what fits this history best.",
+    _RERANKED: "The same candidates, put in order by the second stage.",
+    TOWERS: "The neural part of the served model.",
+    FACTORS: "The matrix factorisation part of the served model.",
     ITEM_KNN: "Items of users who share those of the history.",
     POPULARITY: "The most popular items.",
 }
 _COMPARISON_MODELS: Final = {
     "mf": ("Matrix factorisation", "A learned vector for each user and each item."),
-    "lightgcn": ("LightGCN", "Such vectors, propagated over the interaction graph."),
+    "lightgcn": ("LightGCN", "The same, smoothed over the graph of users and items."),
 }
 _COMPARISON_NOTE: Final = "Another model on the same data."
 
@@ -72,7 +73,7 @@ def _choose(loaded: LoadedBundle) -> str | None:
     users = loaded.pipeline.contents.users
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         wanted = st.text_input(
-            "User id", key=state.USER, placeholder=loaded.example_users[0], width=280,
+            "User id", key=state.USER, placeholder=loaded.opening_user, width=280,
             icon=":material/person:",
         ).strip()  # fmt: skip
         st.button("Another user", on_click=_next_user, args=(loaded,), icon=":material/shuffle:")
@@ -86,17 +87,17 @@ def _choose(loaded: LoadedBundle) -> str | None:
             )  # fmt: skip
     if wanted and wanted not in users:
         st.info(
-            f"No user has this id. One that exists is {loaded.example_users[0]}.",
+            f"No user has this id. One that exists is {cards.plain(loaded.opening_user)}.",
             icon=":material/person_search:",
         )
         return None
-    return wanted or loaded.example_users[0]
+    return wanted or loaded.opening_user
 
 
 def _next_user(loaded: LoadedBundle, users: Sequence[str] | None = None) -> None:
     """Show the next of these users, or of the examples."""
     users = users or loaded.example_users
-    now = st.session_state.get(state.USER) or loaded.example_users[0]
+    now = st.session_state.get(state.USER) or loaded.opening_user
     place = users.index(now) + 1 if now in users else int(users is loaded.example_users)
     st.session_state[state.USER] = users[place % len(users)]
 
@@ -111,9 +112,10 @@ def _history(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
         stamps = log.timestamps[log.indptr[user] : log.indptr[user + 1]].tolist()
         times = [datetime.fromtimestamp(stamp / 1000, UTC) for stamp in stamps]
         placed = "its time"
+    kinds = [categories_of(item.category)[0] if item.category else "no category" for item in items]
     charts.draw(
         charts.timeline(
-            times, [item.category or "no category" for item in items],
+            times, kinds,
             [cards.short(item.title) for item in items], hide,
         ),
         "timeline",

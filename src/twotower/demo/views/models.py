@@ -6,10 +6,10 @@ from typing import Final
 import streamlit as st
 
 from twotower.demo import cards, charts
-from twotower.demo.figures import Figures, best_first, figures_of
+from twotower.demo.figures import Figures, best_first, figures_of, own_places
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
-from twotower.demo.study_charts import draw_steps, drawn_lines, models_by
+from twotower.demo.study_charts import best_in_words, draw_steps, drawn_lines, models_by
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.reporting.charts import (
     curves_chart,
@@ -20,7 +20,7 @@ from twotower.reporting.charts import (
     sampled_against_full_chart,
     time_chart,
 )
-from twotower.reporting.sentences import extremes_in_words, verdicts_in_words
+from twotower.reporting.sentences import verdicts_in_words
 from twotower.reporting.study_results import QUALITY, StudyFigures
 
 _TABLES: Final = {
@@ -62,28 +62,50 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     studies = [study for study in found.studies() if _ranked(found, study)]
     # Validation figures are shown only where there are no others.
     studies = [study for study in studies if "validation" not in study[1]] or studies
-    if not studies:
-        st.info(
-            "No results were found beside the bundle or in benchmarks/results. "
-            "Give some with `--results FILE`.",
-            icon=":material/folder_off:",
-        )
+    dataset = _dataset(loaded, [dataset for dataset, _ in studies])
+    if dataset is None:
         return
-    datasets = list(dict.fromkeys(dataset for dataset, _ in studies))
-    name = loaded.manifest.info.dataset
-    dataset = st.selectbox(
-        "Data set",
-        datasets,
-        index=datasets.index(name) if name in datasets else 0,
-        key="study",
-        help="The bundle's own data set comes first where it was measured.",
-    )
+    if dataset == loaded.manifest.info.dataset:
+        found = found.own_first(dataset, own_places(loaded.folder))
+        studies = [study for study in studies if found.of(*study)]
     for number, study in enumerate(study for study in studies if study[0] == dataset):
         if number:
             st.divider()
             st.header(f"Split: {cards.plain(study[1])}")
             st.markdown("Another training: compare these figures with each other only.")
         _show_study(best_first(StudyFigures.of(found.of(*study))), f"study-{number}")
+
+
+def _dataset(loaded: LoadedBundle, measured: Sequence[str]) -> str | None:
+    """The bundle's own data set or, where the visitor asks for it, another one."""
+    info = loaded.manifest.info
+    others = [name for name in dict.fromkeys(measured) if name != info.dataset]
+    shown: str | None = info.dataset if info.dataset in measured else None
+    if others and st.toggle("Figures of another data set", key="others"):
+        shown = st.selectbox("Data set", others, key="study")
+        st.info(
+            f"These are figures of {cards.plain(str(shown))}, not of this bundle's data set "
+            f"{cards.plain(info.dataset)}.",
+            icon=":material/info:",
+        )
+    elif shown is not None:
+        st.markdown(f"Data set of this bundle: **{cards.plain(shown)}**")
+    elif info.metrics:
+        st.markdown(f"Data set of this bundle: **{cards.plain(info.dataset)}**")
+        st.html(cards.facts({name: f"{value:.4f}" for name, value in info.metrics.items()}))
+        st.caption(
+            f"What was measured of {cards.plain(info.model)} before it was bundled. Intervals and "
+            "other models: `twotower evaluate --json results.json`, beside the bundle."
+        )
+    else:
+        st.info(
+            "No results were found of this bundle's data set "
+            f"{cards.plain(info.dataset)}. Measure some with "
+            "`twotower evaluate --json results.json` and put the file beside the bundle, or give "
+            "it with `--results FILE`.",
+            icon=":material/folder_off:",
+        )
+    return shown
 
 
 @st.fragment  # choosing lines in one study does not redraw the others
@@ -118,7 +140,7 @@ def _tables(figures: StudyFigures, key: str) -> None:
         with tab:
             st.markdown(words)
             if QUALITY in {row.metric for row in figures.rows if row.protocol == protocol}:
-                st.html(cards.lead(extremes_in_words(figures, protocol, "Here")))
+                st.html(cards.lead(best_in_words(figures.by_model(protocol, QUALITY))))
                 charts.draw(
                     charts.adapted(models_chart(figures, protocol)),
                     f"{key}-models-{protocol}",
@@ -127,7 +149,10 @@ def _tables(figures: StudyFigures, key: str) -> None:
                     "overlap, the difference is more than chance.",
                 )
             st.html(_table(figures, protocol))
-            st.caption("Below each figure its 95% interval over users; bold is the best.")
+            st.caption(
+                "Below each figure its 95% interval over users. Bold is the best, where its "
+                "interval lies above all others'."
+            )
 
 
 def _table(figures: StudyFigures, protocol: str) -> str:

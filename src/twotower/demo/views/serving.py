@@ -12,11 +12,13 @@ from twotower.demo.settings import DemoSettings
 from twotower.evaluation.results import Row
 from twotower.index.compare import Measurement
 
+_MEASURED_AT_ONCE: Final = 5_000
+"""Items up to which measuring takes a few seconds, and is not asked for."""
 _STAGES: Final = {
-    "encode": "user tower",
-    "search": "index",
-    "rerank": "re-rank",
-    "present": "reasons and titles",
+    "encode": "read the history",
+    "search": "search the items",
+    "rerank": "order the best",
+    "present": "add titles and reasons",
 }
 
 
@@ -51,7 +53,7 @@ def _latency(loaded: LoadedBundle) -> None:
                 "requests": f"{len(times):,}",
                 "median": f"{np.median(times):.2f} ms",
                 "95% are faster than": f"{np.quantile(times, 0.95):.2f} ms",
-                "a second, one thread": f"{1000 / times.mean():,.0f}",
+                "requests a second, at the median": f"{1000 / np.median(times):,.0f}",
                 "items in the index": f"{loaded.pipeline.index.size:,}",
             }
         )
@@ -60,11 +62,11 @@ def _latency(loaded: LoadedBundle) -> None:
     charts.draw(
         charts.stages(named),
         "stages",
-        what="Mean milliseconds of a request by stage: "
+        what="Median milliseconds of a request by stage: "
         + ", ".join(f"{stage} {spent:.2f}" for stage, spent in named.items()),
-        reading="The user tower turns the history into a vector, the index finds the nearest "
-        "items, and the best ten get titles and reasons. Other load on this machine slows down all "
-        "stages.",
+        reading="The history is read, the items that fit it are searched for, and the best ten get "
+        "titles and reasons. Medians of the stages do not add up to the median of the whole. Other "
+        "load on this machine slows down all stages.",
     )
 
 
@@ -76,7 +78,7 @@ def _stages(loaded: LoadedBundle) -> None:
         "hidden, and searched for after each stage."
     )
     version = loaded.manifest.model_version
-    if not _requested("stage-recall", version):
+    if not _requested("stage-recall", version, loaded):
         return
     with st.spinner("Recommending for 200 users …"):
         found = _hits(loaded, version)
@@ -103,7 +105,8 @@ def _indexes(loaded: LoadedBundle) -> None:
         "some."
     )
     version = loaded.manifest.model_version
-    if not _requested("indexes", version):
+    _shipped(loaded)
+    if not _requested("indexes", version, loaded):
         return
     with st.spinner("Building and searching four kinds of index …"):
         found = _compared(loaded, version)
@@ -208,12 +211,30 @@ def _figure(row: Row | None, unit: str) -> str:
     return f"{row.value:,.0f} {unit}" if row.value >= 1000 else f"{row.value:.4g} {unit}"
 
 
-def _requested(name: str, version: str) -> bool:
-    """Whether the measurement was requested: it takes a while, so that a button starts it."""
+def _requested(name: str, version: str, loaded: LoadedBundle) -> bool:
+    """Whether to measure: at once for a small catalogue, of a larger one when a button says so."""
+    if len(loaded.items) <= _MEASURED_AT_ONCE:
+        return True
     key = f"requested-{name}-{version}"
-    if st.button("Measure", key=f"measure-{name}", icon=":material/play_arrow:"):
+    if st.button("Measure here", key=f"measure-{name}", icon=":material/play_arrow:"):
         st.session_state[key] = True
     return bool(st.session_state.get(key))
+
+
+def _shipped(loaded: LoadedBundle) -> None:
+    """What was measured when the bundle was made, to choose its index."""
+    choice = loaded.pipeline.contents.index_choice
+    if choice is None or not choice.measured:
+        return
+    rows = [
+        [
+            row.config.kind, f"{row.k:,}", f"{row.latency_us:,.0f} µs", f"{row.recall:.1%}",
+            f"{row.build_seconds:.2f} s",
+        ]
+        for row in choice.measured
+    ]  # fmt: skip
+    st.html(cards.table(["index", "items", "a search", "recall", "to build"], rows, frozenset()))
+    st.caption(cards.plain(f"Measured when the bundle was made: {choice.reason}"))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

@@ -1,6 +1,8 @@
 """Prometheus metrics of the service."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,8 @@ _SECONDS: Final = (
 _STAGE_SECONDS: Final = (
     0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0,
 )  # fmt: skip
+_RELOADS: Final = 20
+"""Newest reloads that are kept."""
 
 
 class Metrics:
@@ -34,6 +38,7 @@ class Metrics:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._version: str | None = None
+        self.recent_reloads: deque[dict[str, str]] = deque(maxlen=_RELOADS)
         self.registry = CollectorRegistry()
         requests = Counter(
             "twotower_requests", "Requests answered.", ["route", "status"], registry=self.registry
@@ -67,7 +72,7 @@ class Metrics:
             "twotower_events", "Events received: new, or sent before.", ["recorded"],
             registry=self.registry,
         )  # fmt: skip
-        self.reloads = Counter(
+        self._reloads = Counter(
             "twotower_reloads", "Bundles swapped in, or refused.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
@@ -156,7 +161,14 @@ class Metrics:
 
     def followed(self, service: Service, swapped: bool) -> None:
         """Count a reload of another process or service, which this one followed or could not."""
-        self.reloads.labels("followed" if swapped else "refused").inc()
+        self.reloaded(service, "followed" if swapped else "refused")
+
+    def reloaded(self, service: Service, outcome: str) -> None:
+        """Count a reload, and keep the newest ones of this process for `Activity`."""
+        self._reloads.labels(outcome).inc()
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        version = service.manifest.model_version
+        self.recent_reloads.appendleft({"at": at, "outcome": outcome, "model_version": version})
         self.note(service)
 
     def note(self, service: Service) -> None:

@@ -1,7 +1,11 @@
 """Operations routes: health, readiness, model, metrics, reload."""
 
+import time
+from datetime import UTC, datetime
+from typing import Annotated
+
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -12,7 +16,7 @@ from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.middleware import RELOAD
 from twotower.service.api.problems import responses
 from twotower.service.api.routes import context, fast, needs, served
-from twotower.service.api.schemas import Health, ModelAnswer, Ready, ReloadRequest
+from twotower.service.api.schemas import Activity, Health, ModelAnswer, Ready, ReloadRequest
 from twotower.service.service import Service
 
 router = APIRouter(route_class=JsonRoute, tags=["operations"])
@@ -50,6 +54,30 @@ async def model(request: Request) -> Response:
 
 
 @router.get(
+    "/v1/activity",
+    response_model=Activity,
+    responses=responses(),
+    dependencies=[needs(Scope.READ)],
+)
+async def activity(
+    request: Request, hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24
+) -> Response:
+    """Events of the last hours by kind and hour, and the newest reloads of this process."""
+    shared, service = served(request)
+    since = time.time_ns() // 1_000_000 - hours * 3_600_000
+    counted = await shared.in_thread(service.store.activity, since)
+    events = [
+        {
+            "hour": datetime.fromtimestamp(hour / 1000, UTC).isoformat(),
+            "kind": kind,
+            "events": count,
+        }
+        for hour, kind, count in counted
+    ]
+    return fast({"events": events, "reloads": [*shared.metrics.recent_reloads]})
+
+
+@router.get(
     "/metrics",
     response_class=PlainTextResponse,
     responses=responses(),
@@ -79,10 +107,9 @@ async def reload(wanted: ReloadRequest, request: Request) -> Response:
     try:
         await shared.in_thread(service.reload, wanted.bundle)
     except TwoTowerError:
-        shared.metrics.reloads.labels("refused").inc()
+        shared.metrics.reloaded(service, "refused")
         raise
-    shared.metrics.reloads.labels("swapped").inc()
-    shared.metrics.note(service)
+    shared.metrics.reloaded(service, "swapped")
     return fast(_described(service))
 
 

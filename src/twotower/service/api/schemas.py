@@ -326,6 +326,34 @@ class ReloadRequest(Config):
     """Name of a folder beside the configured one; None reads the configured one again."""
 
 
+class HourOfEvents(BaseModel):
+    """Events of one kind in one hour."""
+
+    hour: str
+    """Its beginning, UTC."""
+    kind: str
+    events: int
+
+
+class ReloadNote(BaseModel):
+    """A reload of the bundle."""
+
+    at: str
+    """When, UTC."""
+    outcome: Literal["swapped", "followed", "refused"]
+    """``followed`` where another process reloaded and this one took it over."""
+    model_version: str
+    """What was in service afterwards."""
+
+
+class Activity(BaseModel):
+    """What happened lately."""
+
+    events: list[HourOfEvents]
+    reloads: list[ReloadNote]
+    """Of the process that answers, newest first."""
+
+
 class ModelAnswer(BaseModel):
     """What is served."""
 

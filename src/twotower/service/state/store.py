@@ -62,6 +62,7 @@ _USERS: Final = _after(tables.users, "revision").limit(sa.bindparam("most"))
 _BUNDLE: Final = sa.select(tables.bundles.c.name, tables.bundles.c.revision).where(
     tables.bundles.c.configured == sa.bindparam("configured")
 )
+_HOUR_MS: Final = 3_600_000
 _EPOCH: Final = sa.select(tables.about.c.epoch)
 _SAME_EPOCH: Final = sa.select(
     tables.about.c.epoch,
@@ -450,6 +451,20 @@ class StateStore:
         """Units, and those with a success, of each arm of a split."""
         with self._reading() as connection:
             return live.arms(connection, revision)
+
+    def activity(self, since: int) -> list[tuple[int, str, int]]:
+        """Hour (milliseconds since 1970), kind, and number of the events since a time."""
+        hour = tables.events.c.timestamp // _HOUR_MS
+        kind = tables.events.c.kind
+        wanted = (
+            sa.select(hour, kind, sa.func.count())
+            .where(tables.events.c.timestamp >= since)
+            .group_by(hour, kind)
+            .order_by(hour, kind)
+        )
+        with self._reading() as connection:
+            rows = connection.execute(wanted).all()
+        return [(int(at) * _HOUR_MS, str(name), int(count)) for at, name, count in rows]
 
     def start(self, newest_events: int) -> Cursor:
         """The cursor from which `changes` gives all items and about the newest events."""

@@ -83,6 +83,7 @@ def test_openapi_has_examples_and_problems(client) -> None:
         "/v1/users/{user_id}",
         "/v1/users/{user_id}/export",
         "/v1/model",
+        "/v1/activity",
         "/v1/models/reload",
     }
     schemas = document["components"]["schemas"]
@@ -132,6 +133,20 @@ def test_the_examples_are_of_the_bundle(client, open_contents) -> None:
         example = schemas[body["schema"]["$ref"].rpartition("/")[2]]["example"]
         answer = client.post(path, json=example)
         assert answer.status_code == 200, answer.text
+
+
+def test_activity_counts_events_by_hour_and_names_reloads(client) -> None:
+    event = {"user_id": "u", "item_id": "item-01", "occurred_at": time.time_ns() // 1_000_000}
+    events = [
+        event | {"event_id": f"e{n}", "kind": kind}
+        for n, kind in enumerate(["view", "view", "buy"])
+    ]
+    assert client.post("/v1/events", json={"events": events}).is_success
+    assert client.post("/v1/models/reload", json={}).is_success
+    found = client.get("/v1/activity").json()
+    assert sum(one["events"] for one in found["events"] if one["kind"] == "view") == 2
+    assert [one["outcome"] for one in found["reloads"]] == ["swapped"]
+    assert client.get("/v1/activity", params={"hours": 0}).status_code == 422
 
 
 def other_bundle(contents, weights, folder, seed=1) -> None:

@@ -1,0 +1,143 @@
+"""Figures of a running service for its operator, from its metrics."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from twotower.demo.engine import Engine
+from twotower.errors import TwoTowerError
+from twotower.inference.options import RecommendOptions
+from twotower.inference.requests import Request
+from twotower.types import BoolArray
+
+
+@dataclass(frozen=True)
+class Route:
+    """What was counted of one route since the service started.
+
+    Attributes
+    ----------
+    requests
+        Answers.
+    failed
+        Answers with a status of 500 or more.
+    median_ms, p99_ms
+        Upper bounds of the latency, from the histogram's buckets; infinite beyond the last.
+    """
+
+    requests: int
+    failed: int
+    median_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a service has counted since it started.
+
+    Attributes
+    ----------
+    routes
+        By path.
+    known, new
+        Users recommended for: of the bundle, and cold-start users.
+    """
+
+    routes: Mapping[str, Route]
+    known: int
+    new: int
+
+    @property
+    def cold_share(self) -> float | None:
+        """Share of cold-start users, from 0 to 1; None before the first request."""
+        total = self.known + self.new
+        return self.new / total if total else None
+
+
+def counted(metrics: str) -> Counted:
+    """Read Prometheus' text format, as ``/metrics`` answers.
+
+    Examples
+    --------
+    >>> counted('twotower_recommended_users_total{kind="new"} 3.0').cold_share
+    1.0
+    """
+    requests: defaultdict[str, int] = defaultdict(int)
+    failed: defaultdict[str, int] = defaultdict(int)
+    buckets: defaultdict[str, dict[float, float]] = defaultdict(dict)
+    users = {"known": 0, "new": 0}
+    for family in text_string_to_metric_families(metrics):
+        for name, labels, value, *_ in family.samples:
+            if name == "twotower_requests_total":
+                requests[labels["route"]] += int(value)
+                failed[labels["route"]] += int(value) * (int(labels["status"]) >= 500)
+            elif name == "twotower_request_seconds_bucket":
+                buckets[labels["route"]][float(labels["le"])] = value
+            elif name == "twotower_recommended_users_total":
+                users[labels["kind"]] += int(value)
+    routes = {
+        route: Route(
+            count, failed[route], *(1000 * _quantile(buckets[route], q) for q in (0.5, 0.99))
+        )
+        for route, count in sorted(requests.items(), key=lambda pair: -pair[1])
+    }
+    return Counted(routes, users["known"], users["new"])
+
+
+def _quantile(buckets: Mapping[float, float], share: float) -> float:
+    """Upper bound of the bucket in which a quantile lies; NaN without buckets."""
+    total = max(buckets.values(), default=0)
+    return next((le for le, up_to in sorted(buckets.items()) if up_to >= share * total), np.nan)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the lists of some users use the catalogue.
+
+    Attributes
+    ----------
+    users
+        Whose lists were asked for.
+    coverage
+        Share of the items that are in at least one of the lists.
+    new_places, new_items
+        Share of the lists' places that items without events have, and their share of the items.
+    """
+
+    users: int
+    coverage: float
+    new_places: float
+    new_items: float
+
+
+def spread(engine: Engine, users: Sequence[str], fresh: BoolArray, ids: Sequence[str]) -> Spread:
+    """Ask for ten items for each user.
+
+    Parameters
+    ----------
+    fresh
+        ``(items,)`` which items had no event when the bundle was made.
+    ids
+        Of the items.
+    """
+    row = {item_id: at for at, item_id in enumerate(ids)}
+    shown: list[int] = []
+    answered = 0
+    for user in users:
+        try:
+            answer = engine.recommend(Request(user), RecommendOptions(10, reasons=False))
+        except TwoTowerError:
+            continue  # nothing is known of the user that the model could read
+        answered += 1
+        shown += [row.get(item.item_id, -1) for item in answer]
+    # Items that came after the bundle have no row, and no events in it.
+    new = [at < 0 or bool(fresh[at]) for at in shown]
+    return Spread(
+        answered,
+        len({at for at in shown if at >= 0}) / max(len(ids), 1),
+        float(np.mean(new)) if new else 0.0,
+        float(fresh.mean()) if len(fresh) else 0.0,
+    )

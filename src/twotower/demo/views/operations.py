@@ -1,0 +1,255 @@
+"""Operator's page: what is in service, how it is used, look-ups, and with an admin key changes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+import numpy as np
+import streamlit as st
+
+from twotower.demo import cards, charts, operations
+from twotower.demo.loaded_bundle import LoadedBundle
+from twotower.demo.settings import DemoSettings
+from twotower.errors import TwoTowerError
+from twotower.inference.options import RecommendOptions
+from twotower.inference.requests import Request
+from twotower.service.client import Client
+
+_USERS: Final = 100
+"""Users whose lists tell coverage and exposure."""
+_NEWEST: Final = 8
+_OUTCOMES: Final = {
+    "swapped": "in service",
+    "followed": "in service, after another process",
+    "refused": "refused: the one before went on",
+}
+
+
+def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
+    """Draw the page."""
+    st.html(
+        cards.hero(
+            "Operations",
+            "What is in service and how it is used. Nothing is changed without an admin key.",
+        )
+    )
+    _in_service(loaded)
+    if settings.api is None:
+        st.info(
+            "Events, latency, errors and reloads are those of a running service: start the demo "
+            "with `--api http://HOST:8000` to see them.",
+            icon=":material/lan:",
+        )
+    else:
+        with Client(settings.api, settings.api_key) as client:
+            _live(client)
+    _spread(loaded)
+    _look_up(loaded)
+    if settings.api is not None:
+        _change(settings.api)
+
+
+def _in_service(loaded: LoadedBundle) -> None:
+    info, contents = loaded.manifest.info, loaded.pipeline.contents
+    st.html(
+        cards.facts(
+            {
+                "model in service": loaded.served,
+                "data set": info.dataset,
+                "bundle made": f"{loaded.manifest.created:%Y-%m-%d %H:%M} UTC",
+                "trained on": "all interactions"
+                if info.fitted_on == "all"
+                else "the training part",
+                "users": f"{len(contents.users):,}",
+                "items": f"{len(contents.items):,}",
+            }
+        )
+    )
+
+
+@st.fragment(run_every="30s")
+def _live(client: Client) -> None:
+    st.subheader("Use of the service")
+    try:
+        activity, counted = client.activity(24), operations.counted(client.metrics())
+        model = client.model()
+    except (TwoTowerError, httpx.HTTPError) as error:
+        st.error(f"The service does not tell: {cards.plain(str(error))}", icon=":material/error:")
+        return
+    requests = sum(route.requests for route in counted.routes.values())
+    failed = sum(route.failed for route in counted.routes.values())
+    cold = counted.cold_share
+    st.html(
+        cards.facts(
+            {
+                "requests since the start": f"{requests:,}",
+                "failed (5xx)": f"{failed:,}",
+                "users recommended for": f"{counted.known + counted.new:,}",
+                "of them cold-start": "–" if cold is None else f"{cold:.0%}",
+                "items added since the bundle": f"{model['items_added']:,}",
+                "items beside the index": f"{model['items_outside_index']:,}",
+            }
+        )
+    )
+    _events(activity["events"])
+    rows = [
+        [name, f"{route.requests:,}", f"{route.failed:,}", _up_to(route.median_ms),
+         _up_to(route.p99_ms)]
+        for name, route in counted.routes.items()
+    ]  # fmt: skip
+    st.html(cards.table(["route", "requests", "failed", "half within", "99% within"], rows,
+                        frozenset()))  # fmt: skip
+    st.subheader("Last reloads")
+    reloads = [
+        [note["at"], _OUTCOMES.get(note["outcome"], note["outcome"]), note["model_version"]]
+        for note in activity["reloads"]
+    ]
+    if reloads:
+        st.html(cards.table(["when (UTC)", "outcome", "in service afterwards"], reloads,
+                            frozenset()))  # fmt: skip
+    else:
+        st.caption("None since the process that answers has started.")
+
+
+def _events(events: list[dict[str, Any]]) -> None:
+    st.subheader("Events of the last 24 hours")
+    if not events:
+        st.caption("No events were recorded.")
+        return
+    kinds: dict[str, dict[str, int]] = {}
+    for row in events:
+        hour = f"{datetime.fromisoformat(row['hour']):%d %b %H:00}"
+        kinds.setdefault(row["kind"], {})[hour] = row["events"]
+    total = {kind: sum(hours.values()) for kind, hours in kinds.items()}
+    charts.draw(
+        charts.stacked(kinds, axis="hour (UTC)", count="events"), "events-by-hour",
+        what="Events by hour and kind",
+        reading=", ".join(f"{count:,} × {kind}" for kind, count in total.items()) + ".",
+    )  # fmt: skip
+
+
+@st.fragment
+def _spread(loaded: LoadedBundle) -> None:
+    st.subheader("Use of the catalogue")
+    users = loaded.pipeline.contents.users
+    if not len(users):
+        st.caption("This bundle has no users.")
+        return
+    with st.spinner(f"Recommending for {_USERS} users …"):
+        found = _measured(loaded, loaded.served)
+    st.html(
+        cards.facts(
+            {
+                "users asked for": f"{found.users:,}",
+                "of the items are in their lists": f"{found.coverage:.1%}",
+                "of the items had no event": f"{found.new_items:.1%}",
+                "of the places go to these": f"{found.new_places:.1%}",
+            }
+        )
+    )
+    st.caption(
+        f"Lists of ten for {found.users:,} users, evenly spaced. Items that were added to the "
+        "service after the bundle was made count as items without events."
+    )
+
+
+@st.cache_resource(max_entries=2, ttl=600, show_spinner=False)
+def _measured(_loaded: LoadedBundle, served: str) -> operations.Spread:
+    del served  # part of the cache key
+    contents = _loaded.pipeline.contents
+    rows = np.linspace(0, len(contents.users) - 1, min(_USERS, len(contents.users)))
+    users = [contents.users.ids[row] for row in rows.astype(int).tolist()]
+    counts = _loaded.counts[: _loaded.items.bundled]
+    return operations.spread(_loaded.engine, users, counts == 0, contents.items.ids)
+
+
+def _look_up(loaded: LoadedBundle) -> None:
+    st.subheader("Look up a user or an item")
+    contents = loaded.pipeline.contents
+    wanted = st.text_input("Id", key="look-up", icon=":material/search:",
+                           placeholder=loaded.opening_user if len(contents.users)
+                           else contents.items.ids[0]).strip()  # fmt: skip
+    if not wanted:
+        return
+    if (row := loaded.items.find(wanted)) is not None:
+        _item(loaded, wanted, row)
+    else:
+        _user(loaded, wanted)
+
+
+def _item(loaded: LoadedBundle, item_id: str, row: int) -> None:
+    st.html(cards.tile(loaded.item(row), loaded.categories, note=f"{loaded.counts[row]:,} events"))
+    catalogue = loaded.pipeline.contents.catalogue
+    if row < catalogue.height:
+        values = catalogue.row(row, named=True)
+        rows = [[name, cards.cut(str(value), 160)] for name, value in values.items()
+                if value is not None]  # fmt: skip
+        with st.expander("What the catalogue says", icon=":material/table:"):
+            st.html(cards.table(["column", "value"], rows, frozenset()))
+    similar = loaded.engine.similar_items(item_id, _NEWEST)
+    found = [loaded.shown(one.item_id, one.title) for one in similar]
+    note = "Users who have this item are likely to get these."
+    st.html(cards.lists([cards.ranked_list("Most like it", note, found, {})]))
+
+
+def _user(loaded: LoadedBundle, user: str) -> None:
+    contents = loaded.pipeline.contents
+    known = contents.histories.row(contents.users.index(user)) if user in contents.users else []
+    newest = [loaded.item(row) for row in list(reversed(known))[:_NEWEST]]
+    try:
+        answer = loaded.engine.recommend(Request(user), RecommendOptions(_NEWEST))
+    except TwoTowerError as error:
+        st.info(cards.plain(str(error)), icon=":material/person_off:")
+        return
+    why = {one.item_id: one.reason.text for one in answer if one.reason is not None}
+    shown = [loaded.shown(one.item_id, one.title) for one in answer]
+    what = f"The newest of {len(known):,} items in the bundle."
+    st.html(
+        cards.lists(
+            [
+                cards.ranked_list("History", what, newest, {}),
+                cards.ranked_list("Recommended, and why", "As served now.", shown, {}, None, why),
+            ]
+        )
+    )
+
+
+def _change(api: str) -> None:
+    st.subheader("Change")
+    key = st.text_input(
+        "Admin key", key="admin-key", type="password", icon=":material/key:",
+        help="Kept in this browser tab's session only.",
+    ).strip()  # fmt: skip
+    if not key:
+        st.caption("With a key of scope admin: stock, blocked items, and the bundle in service.")
+        return
+    first, second = st.columns(2)
+    with first, st.form("availability"):
+        item_id = st.text_input("Item id", key="change-item").strip()
+        what = st.radio("Recommend it?", ["No: sold out or blocked", "Yes"], key="change-to")
+        if st.form_submit_button("Set") and item_id:
+            _call(api, key, lambda client: client.set_availability(item_id, what == "Yes"))
+    with second, st.form("reload"):
+        name = st.text_input(
+            "Bundle", key="change-bundle", placeholder="the configured one",
+            help="Name of a folder beside the configured bundle.",
+        ).strip()  # fmt: skip
+        if st.form_submit_button("Reload"):
+            _call(api, key, lambda client: client.reload(name or None))
+
+
+def _call(api: str, key: str, change: Any) -> None:
+    try:
+        with Client(api, key, timeout=120) as client:
+            answer: Mapping[str, Any] = change(client)
+    except (TwoTowerError, httpx.HTTPError) as error:
+        st.error(cards.plain(str(error)), icon=":material/error:")
+        return
+    shown = {name: str(answer[name]) for name in ("item_id", "available", "model_version")
+             if name in answer}  # fmt: skip
+    st.success("Done. " + cards.plain(", ".join(f"{k}: {v}" for k, v in shown.items())))
+
+
+def _up_to(milliseconds: float) -> str:
+    return "–" if np.isnan(milliseconds) else f"{milliseconds:,.1f} ms"
