@@ -14,7 +14,7 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers.chunk import CHUNK_ROWS, EXCERPT, Check, Chunk, Reject, set_aside
-from twotower.data.readers.mapping import Columns
+from twotower.data.readers.mapping import LOG_NAMES, Columns, folded
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.text import LineFile
 from twotower.data.readers.values import IDS, NUMBERS
@@ -91,8 +91,16 @@ def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
 
 
 def _is_table(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) > 1 and all(isinstance(row, dict) for row in value)
+    """Whether a value within an object is a list of rows with a user and an item each.
+
+    A session with its events, an object of a line, has none.
+    """
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        return False
+    names = {folded(name) for row in value[:1] for name in row}
+    return all(
+        any(folded(usual) in names for usual in LOG_NAMES[column])
+        for column in (columns.USER_ID, columns.ITEM_ID)
     )
 
 
