@@ -30,6 +30,9 @@ class OnnxText:
         Its weights and its tokenizer.
     threads
         Threads that one run may use.
+    batch_size
+        Texts of a run. Quantised activations share a scale, so that a text's vector depends a
+        little on the others of its run; with 1 it does not.
 
     Raises
     ------
@@ -37,10 +40,10 @@ class OnnxText:
         Where it cannot be run.
     """
 
-    def __init__(self, model: TextModel, threads: int = 1) -> None:
+    def __init__(self, model: TextModel, threads: int = 1, batch_size: int = _BATCH) -> None:
         from tokenizers import Tokenizer
 
-        self.name = model.name
+        self.name, self._batch_size = model.name, batch_size
         with reading(f"{_FILE}_tokenizer.json", _FAILURE):
             self._tokenizer = Tokenizer.from_buffer(model.tokenizer)
             self._tokenizer.enable_truncation(MAX_PIECES)
@@ -54,8 +57,8 @@ class OnnxText:
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         filled = [row for row, text in enumerate(texts) if text.strip()]
         filled.sort(key=lambda row: len(texts[row]))  # so that little of a batch is padding
-        for start in range(0, len(filled), _BATCH):
-            rows = filled[start : start + _BATCH]
+        for start in range(0, len(filled), self._batch_size):
+            rows = filled[start : start + self._batch_size]
             vectors[rows] = self._run([texts[row] for row in rows])
         return vectors
 
