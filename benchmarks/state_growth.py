@@ -61,6 +61,7 @@ def main() -> None:
         found["events", "anonymised-per-second"] = half / seconds
         seconds = timed(lambda: store.delete_events(half))
         found["events", "deleted-per-second"] = half / seconds
+        _vacuum(store)
         before = size()
         for number in range(given.items):
             store.put_item(_item(number, text=True))

@@ -346,18 +346,17 @@ class Service:
         ):  # fmt: skip
             self.store.confirm(self._name, revision)
             self._confirmed = revision, now
+        if self._challenger is not None:
+            self._challenger.confirm()
 
     def maintain(self) -> None:
-        """What is to be done now and then: see `confirm`, and the age limits of the settings.
+        """What is to be done now and then, and may take long: the split, counts, age limits.
 
         Raises
         ------
         StateUnavailableError
             Where the database does not answer.
         """
-        self.confirm()
-        if self._challenger is not None:
-            self._challenger.confirm()
         self.follow_split()
         if time.monotonic() - self._shown_at > SHOWN_EVERY_S:
             self._shown_at = time.monotonic()
@@ -380,7 +379,9 @@ class Service:
         days = [limit for limit in limits if limit is not None]
         if days:
             cutoff = now_ms() - int(min(days) * _DAY_MS)
-            self.current.past.forget_all(lambda _: cutoff)
+            for service in (self, self._challenger):
+                if service is not None:
+                    service.current.past.forget_all(lambda _: cutoff)
 
     def _maintain_database(self) -> None:
         settings, now = self.settings, now_ms()

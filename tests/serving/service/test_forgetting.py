@@ -54,6 +54,7 @@ def test_no_service_knows_a_forgotten_user(start) -> None:
     def follow() -> None:  # as the app does, every second
         while not confirmed.is_set():
             two.catch_up()
+            two.confirm()
             two.maintain()
             time.sleep(0.01)
 

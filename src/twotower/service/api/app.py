@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -125,23 +125,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
 
 async def _follow(shared: Context, service: Service, stopping: asyncio.Event) -> None:
     """Take over what other services write, now and then."""
+    maintenance: asyncio.Task[None] | None = None  # beside this: it may take minutes
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), shared.settings.poll_s)
         if stopping.is_set():
+            if maintenance is not None:
+                maintenance.cancel()
             return
         await sync(service)
         if service.state == "down":
             with contextlib.suppress(StateUnavailableError):
                 await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
         else:
-            await _maintain(service)
+            await _beside(service.confirm)
+            if maintenance is None or maintenance.done():
+                maintenance = asyncio.create_task(_beside(service.maintain))
         shared.metrics.note(service)  # whichever process is asked for the metrics
 
 
-async def _maintain(service: Service) -> None:
+async def _beside(work: Callable[[], None]) -> None:
+    """Do something in a thread; the log says where it did not work."""
     try:
-        await anyio.to_thread.run_sync(service.maintain, abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
     except StateUnavailableError as error:
         logger.warning("maintenance waits for the database: %s", error)
     except Exception as error:

@@ -1,5 +1,6 @@
 """The tables, the same on SQLite and PostgreSQL."""
 
+import hashlib
 from typing import Final
 
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     inspect,
+    select,
     text,
 )
 
@@ -182,28 +184,51 @@ units: Final = Table(
 )
 
 
+brought_forward: Final = Table(
+    "twotower_schema",
+    metadata,
+    # Of the schema that the tables were last brought forward to.
+    Column("digest", String(64), primary_key=True),
+)
+
+DIGEST: Final = hashlib.sha256(
+    "\n".join(
+        f"{table.name} {sorted(table.c.keys())} {sorted(str(one.name) for one in table.indexes)}"
+        for table in metadata.sorted_tables
+    ).encode()
+).hexdigest()
+"""Of the names of all tables, columns and indexes."""
+
+
 def bring_forward(connection: Connection) -> None:
     """Make the tables, columns and indexes that a database of an earlier release lacks.
 
     Every change of the schema adds: a table, an index, or a column that may be null. The earlier
     release names its columns, so that it can go on beside this one. What an earlier release could
-    not live with raises `SCHEMA_VERSION`.
+    not live with raises `SCHEMA_VERSION`. Looked through only where the digest is another one:
+    that takes dozens of statements.
     """
+    brought_forward.create(connection, checkfirst=True)
+    if connection.scalar(select(brought_forward.c.digest)) == DIGEST:
+        return
     metadata.create_all(connection)
     present = inspect(connection)
+    columns = {name: found for (_, name), found in present.get_multi_columns().items()}
+    indexes = {name: found for (_, name), found in present.get_multi_indexes().items()}
     for table in metadata.sorted_tables:
-        columns = {column["name"] for column in present.get_columns(table.name)}
+        names = {column["name"] for column in columns[table.name]}
         for column in table.c:
-            if column.name not in columns:
+            if column.name not in names:
                 kind = column.type.compile(connection.dialect)
                 statement = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
                 connection.execute(text(statement))
-        indexes = {index["name"] for index in present.get_indexes(table.name)}
+        made = {index["name"] for index in indexes.get(table.name, ())}
         for index in table.indexes:
-            if index.name not in indexes:
+            if index.name not in made:
                 index.create(connection)
     if connection.dialect.name == "postgresql":  # SQLite minds no lengths; kinds were shorter
-        widen = "ALTER TABLE events ALTER COLUMN kind TYPE VARCHAR(50)"
-        kinds = [one for one in inspect(connection).get_columns("events") if one["name"] == "kind"]
-        if any((getattr(one["type"], "length", None) or 50) < 50 for one in kinds):
-            connection.execute(text(widen))
+        kinds = [column for column in columns["events"] if column["name"] == "kind"]
+        if any((getattr(column["type"], "length", None) or 50) < 50 for column in kinds):
+            connection.execute(text("ALTER TABLE events ALTER COLUMN kind TYPE VARCHAR(50)"))
+    connection.execute(brought_forward.delete())
+    connection.execute(brought_forward.insert(), {"digest": DIGEST})

@@ -192,7 +192,7 @@ def test_a_database_of_an_earlier_release_is_brought_forward(store, state_url) -
         connection.execute(sa.text("ALTER TABLE events DROP COLUMN anonymous"))
         for name in ("forget_key", "newest_deleted_event", "maintained_at"):
             connection.execute(sa.text(f"ALTER TABLE twotower_state DROP COLUMN {name}"))
-        for table in (tables.forgotten, tables.followers):
+        for table in (tables.forgotten, tables.followers, tables.brought_forward):
             table.drop(connection)
     later = StateStore(state_url)
     assert kept(later) == ["1"]

@@ -171,6 +171,7 @@ def test_tables_of_an_earlier_release_get_the_columns_that_came_later(
     store.create_item(item("a"))
     with store.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE items DROP COLUMN released"))
+        tables.brought_forward.drop(connection)
     StateStore(state_url).close()
     later = StateStore(state_url)  # there is nothing to add any more
     later.create_item(item("b", released=2017))
@@ -309,6 +310,7 @@ def test_an_older_back_up_in_the_same_place_is_told_apart(store: StateStore) -> 
 def test_tables_of_an_earlier_release_get_an_epoch(store: StateStore, state_url: str) -> None:
     with store.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE twotower_state DROP COLUMN epoch"))
+        tables.brought_forward.drop(connection)
     first, second = StateStore(state_url), StateStore(state_url)
     first.create_item(item("a"))
     second.create_item(item("b"))
