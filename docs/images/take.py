@@ -63,7 +63,7 @@ def main() -> None:
 
 def _wait(address: str) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(600):
+    for _ in range(3000):
         try:
             opener.open(f"{address}/_stcore/health", timeout=2).close()
             return
