@@ -22,7 +22,7 @@ from twotower.training.losses import BPR, InfoNCE, LossConfig, SampledSoftmax
 from twotower.training.negatives.base import Drawn
 from twotower.training.sequences import SequenceExamples
 
-RULES = EventRules(weights={"view": 0.25, "buy": 1.0}, target=("buy",))
+RULES = EventRules(weights={"view": 0.25, "buy": 1.0}, target=("buy",), learn="target")
 VIEW, BUY = 0, 1
 
 

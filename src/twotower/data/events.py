@@ -43,8 +43,8 @@ class EventRules(BaseModel):
         The weight of an event is multiplied by this power of its quantity; 0 ignores all but its
         sign.
     learn
-        What models learn to predict: ``target`` kinds, the others being inputs alone, or ``all``
-        positive kinds, each by its weight.
+        What models learn to predict: ``all`` positive kinds, each by its weight, or ``target``
+        kinds, the others being inputs alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
@@ -55,7 +55,7 @@ class EventRules(BaseModel):
     from_rating: dict[str, float] | None = None
     half_life: float | None = Field(default=None, gt=0)
     quantity_power: float = Field(default=0.0, ge=0, le=1)
-    learn: Literal["target", "all"] = "target"
+    learn: Literal["target", "all"] = "all"
 
     @field_validator("target", "seen", mode="before")
     @classmethod
