@@ -1,11 +1,12 @@
 """Items without events: how often they are recommended, and what known items lose."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from twotower.data import Dataset, Histories, IdMap, Part, Queries
 from twotower.data.splits import leave_last_two
@@ -16,7 +17,7 @@ from twotower.inference import Pipeline
 from twotower.inference.item_encoder import catalogue_rows
 from twotower.inference.item_table import Descriptions
 from twotower.models.sequence import SequenceTower
-from twotower.training.cold_start import fit_cold_start
+from twotower.training.cold_start import ColdItemModel, fit_cold_start
 from twotower.training.fit import Trained, fit
 from twotower.workflow.bundling import bundle_contents
 
@@ -159,12 +160,18 @@ def test_the_best_come_first() -> None:
     assert top_scores(scores[:, :3].copy(), 7).shape == (5, 3)
 
 
-def test_without_validation_queries_nothing_is_fitted(
+def test_without_validation_queries_scales_stay_and_cold_items_are_bounded(
     trained: Trained, shop_with_unbought_items: Dataset
 ) -> None:
     dataset = shop_with_unbought_items
     empty = replace(dataset, split=np.where(dataset.split == Part.VALIDATION, 2, dataset.split))
-    assert fit_cold_start(trained.module, empty) is None  # type: ignore[arg-type]
+    module = cast(ColdItemModel, trained.module)
+    before = module.cold_scales.clone() if module.has_factors else None
+    found = fit_cold_start(module, empty)
+    assert found is not None
+    assert found.share <= module.exposure
+    if before is not None:
+        assert torch.equal(module.cold_scales, before)
 
 
 def test_a_log_of_one_item_histories_trains_the_least_squares_part(

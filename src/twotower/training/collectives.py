@@ -74,11 +74,17 @@ class Ranks:
         begin, end = torch.searchsorted(ends, own_cuts, right=True).tolist()
         rows = slice(begin, end) if end > begin else slice(0, 1)
         own = slice(int(ends[rows.start] - count[rows.start]), int(ends[rows.stop - 1]))
-        share = (own.stop - own.start) / examples if end > begin else 0.0
+        share = 0.0
+        if end > begin:
+            share = (own.stop - own.start) / examples
+            if len(batch.weights):  # the loss is their weighted mean
+                share = float(batch.weights[own].sum() / batch.weights.sum())
         own_values: dict[str, Any] = {}
-        for name in ("histories", "lengths"):
+        for name in ("histories", "lengths", "gaps"):
             own_values[name] = getattr(batch, name)[rows]
-        for name in ("users", "positives", "log_q", "negatives", "features", "negative_log_q"):
+        for name in (
+            "users", "positives", "log_q", "negatives", "features", "negative_log_q", "weights",
+        ):  # fmt: skip
             own_values[name] = getattr(batch, name)[own]
         if whole:
             width = batch.histories.shape[1]

@@ -29,6 +29,8 @@ _STATES: Final = 7
 _TABLES: Final = 6
 """Copies of item tables that are not trained: in use, best, its successor, while they are made."""
 _TEXT_COPIES: Final = 2
+_NOTED: Final = 2 * _GB
+"""Bytes from which a training states its memory."""
 
 
 def estimated_peak(variant: Variant, dataset: Dataset) -> int:
@@ -69,9 +71,14 @@ def available_memory() -> int | None:
     return min(left, default=None)
 
 
-def check_memory(variant: Variant, dataset: Dataset) -> str:
-    """What training is expected to take, as a line; `InputError` where there is less."""
+def check_memory(variant: Variant, dataset: Dataset) -> str | None:
+    """What training is expected to take, as a line; `InputError` where there is less.
+
+    None where it is next to nothing.
+    """
     needed, left = estimated_peak(variant, dataset), available_memory()
+    if needed < _NOTED and (left is None or needed <= left):
+        return None
     counted = (
         f"{len(dataset.interactions.items):,} interactions of {len(dataset.users):,} users with "
         f"{len(dataset.items):,} items"

@@ -105,7 +105,9 @@ def train_variant(
             f"prepare again: {fix}"
         )
 
-    reporter.note(f"{name} seed {seed}: {check_memory(variant, dataset)}")
+    memory = check_memory(variant, dataset)
+    if memory is not None:
+        reporter.note(f"{name} seed {seed}: {memory}")
 
     def validate(module: RetrievalModule) -> float:
         return validation_ndcg(

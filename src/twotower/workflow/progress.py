@@ -143,7 +143,7 @@ class LineReporter(BarReporter):
                 return
             said = now
             parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}"]
-            if total is not None and done > first:
+            if total is not None and first < done < total:
                 left = (now - began) * (total - done) / (done - first)
                 parts.append(f"at most {in_words(left)} left")
             self._write(f"{label}: {', '.join(filter(None, (*parts, detail)))}")

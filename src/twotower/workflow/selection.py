@@ -38,8 +38,6 @@ ROUNDS: Final = 6
 RAMP: Final = 9.0
 """See `ALSConfig.ramp`: with the whole of a strong penalty from the start factors stay small."""
 TRIAL_PREFIXES: Final = 200_000
-USUAL_TRIALS: Final = 45
-"""About so many trials are made."""
 TRIAL_EVENTS: Final = 2_000_000
 """Interactions that trials are fitted on: of a larger log those of a sample of users."""
 KEPT_TABLES: Final = 3
@@ -312,9 +310,10 @@ def choose_for(
     if config.factors is None:
         return None
     settings = FactorSettings(config.factors, config.smoothing)
-    advance = reporter.counting("choose least squares", USUAL_TRIALS)
+    advance = reporter.counting("choose least squares", MOST_TRIALS)
     smooth = smoother(dataset, text)
     chosen = choose_factors(dataset, settings, smooth, seed, lambda: advance(1))
+    advance(MOST_TRIALS - len(chosen.trials))  # what was not needed
     factors = chosen.settings.factors
     reporter.note(
         f"least squares alone: validation NDCG@10 {chosen.metric:.4f} with recency "

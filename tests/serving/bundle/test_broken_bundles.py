@@ -22,6 +22,7 @@ from twotower.bundle.manifest import ModelInfo, verify, write_manifest
 from twotower.bundle.new_items import TextModel
 from twotower.errors import ArtefactError, InputError
 from twotower.service.snapshot import Snapshot
+from twotower.service.state import Forgotten
 
 NESTED = b"[" * 200_000
 
@@ -98,7 +99,7 @@ def accepted(folder: Path) -> str | None:
     """None where the bundle is served, else why it is not, in one line."""
     why = None
     try:
-        snapshot = Snapshot.of_bundle(folder, threads=1, events_of_user=10, events=1000)
+        snapshot = Snapshot.of_bundle(folder, 1, 10, 1000, Forgotten(b"key"))
         snapshot.pipeline.recommend("user-03", ["item-41"], rerank=True)
     except ArtefactError as error:
         why = str(error)
