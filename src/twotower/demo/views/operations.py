@@ -195,8 +195,10 @@ def _item(loaded: LoadedBundle, item_id: str, row: int) -> None:
 
 def _user(loaded: LoadedBundle, user: str) -> None:
     contents = loaded.pipeline.contents
-    known = contents.histories.row(contents.users.index(user)) if user in contents.users else []
-    newest = [loaded.item(row) for row in list(reversed(known))[:_NEWEST]]
+    known: list[int] = []
+    if user in contents.users:
+        known = contents.histories.row(contents.users.index(user)).tolist()
+    newest = [loaded.item(row) for row in known[::-1][:_NEWEST]]
     try:
         answer = loaded.engine.recommend(Request(user), RecommendOptions(_NEWEST))
     except TwoTowerError as error:
