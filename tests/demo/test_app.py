@@ -496,3 +496,67 @@ def test_an_unreachable_service_is_an_error_message(
     )
     test = AppTest.from_file(str(APP), default_timeout=20).run()
     assert "http://127.0.0.1:9 does not answer" in said(test)
+
+
+class FakeService:
+    """A service of the fixture's bundle that was used a little; no request leaves the process."""
+
+    changed: list[tuple[str, bool]]
+
+    def __init__(self, loaded: LoadedBundle) -> None:
+        self.changed = []
+        self.recommend = loaded.engine.recommend
+        self.similar_items = loaded.engine.similar_items
+
+    def __enter__(self) -> "FakeService":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def model_version(self) -> str:
+        return "v9-live"
+
+    def model(self) -> dict[str, int]:
+        return {"items_added": 3, "items_outside_index": 1}
+
+    def metrics(self) -> str:
+        return (
+            'twotower_requests_total{route="/v1/search",status="200"} 7.0\n'
+            'twotower_request_seconds_bucket{route="/v1/search",le="0.001"} 7.0\n'
+            'twotower_recommended_users_total{kind="new"} 1.0\n'
+        )
+
+    def activity(self, hours: int) -> dict[str, Any]:
+        hour = {"hour": "2026-01-02T03:00:00+00:00", "kind": "view", "events": 12}
+        note = {"at": "2026-01-02T03:04:05+00:00", "outcome": "swapped", "model_version": "v9-live"}
+        return {"events": [hour], "reloads": [note]}
+
+    def set_availability(self, item_id: str, available: bool) -> dict[str, Any]:
+        self.changed.append((item_id, available))
+        return {"item_id": item_id, "available": available}
+
+
+def test_an_operator_sees_a_running_service_and_changes_it_with_a_key(
+    start: Start, loaded: LoadedBundle, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = FakeService(loaded)
+    monkeypatch.setattr("twotower.demo.loaded_bundle.OverHttp", lambda *_: service)
+    monkeypatch.setattr("twotower.demo.views.operations.Client", lambda *_, **__: service)
+    start()
+    monkeypatch.setattr(
+        sys, "argv", ["app.py", "--bundle", str(bundle_folder), "--api", "http://service"]
+    )
+    test = AppTest.from_string(ALONE.format("operations"), default_timeout=20).run()
+    assert not test.exception
+    assert not test.error
+    assert "/v1/search" in html(test)
+    assert "in service" in html(test)
+    assert "2026-01-02T03:04:05" in html(test)
+    assert any("12 × view" in one.value for one in test.caption)
+    assert not [one for one in test.button if one.label == "Set"]  # read-only without a key
+    test.text_input(key="admin-key").set_value("tt_secret").run()
+    test.text_input(key="change-item").set_value("i05")
+    next(one for one in test.button if one.label == "Set").click().run()
+    assert service.changed == [("i05", False)]
+    assert "Done" in test.success[0].value

@@ -250,7 +250,8 @@ class LoadedBundle:
 
     def title(self, row: int) -> str:
         """Title of a row, or words in its place."""
-        return self.items.titles.rows[row] or f"Item {self.items.ids.rows[row]}, without a title"
+        title: str | None = self.items.titles.rows[row]
+        return title or f"Item {self.items.ids.rows[row]}, without a title"
 
     def item(self, row: int) -> Item:
         """Item of a row."""
