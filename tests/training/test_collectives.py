@@ -107,6 +107,6 @@ def test_the_command_trains_on_two_ranks_and_goes_on_on_one(
         check=False,
     )
     assert alone.returncode == 0, alone.stderr
-    assert "was killed" in " ".join((alone.stdout + alone.stderr).split())
+    assert "goes on from epoch 2" in " ".join(alone.stdout.split())
     metrics.append(read_description(tmp_path / "one")["validation_metric"])
     assert metrics[0] == pytest.approx(metrics[1], abs=0.1)

@@ -26,7 +26,7 @@ class AttributeRegression:
     scores are nearest to :math:`c_u` is :math:`(V^T V)^{-1} V^T c_u`. A ridge regression predicts
     it from the attributes :math:`x_u` of the users with a training history, so that the scores of
     a user without one are about the popularity of the items among users of like attributes. The
-    intercept is not penalised; the penalty has the least leave-one-out error.
+    intercept is not penalised; the penalty has the least leave-one-out error of the scores.
 
     Attributes
     ----------
@@ -55,12 +55,15 @@ class AttributeRegression:
             ``(items, d)`` vectors as they are scored.
         """
         known = np.flatnonzero(train.lengths)
-        targets = _projected(train.select(known), items)
+        gram_of_items = _gram(items)
+        targets = _projected(train.select(known), items, gram_of_items)
         attributes = _design(users.take(known), rows)
         gram = (attributes.T @ attributes).toarray()
         sums = attributes.T @ targets
         fits = (_solved(gram, sums, penalty) for penalty in PENALTIES)
-        best = min(fits, key=lambda fit: _left_out_error(attributes, targets, *fit))[0]
+        # Errors of scores: in directions in which items hardly differ an error of a vector is none.
+        scale = np.linalg.cholesky(gram_of_items)
+        best = min(fits, key=lambda fit: _left_out_error(attributes, targets, *fit, scale))[0]
         weights = best.astype(np.float32)
         weights[0] = 0
         return cls(weights[:rows], weights[rows:])
@@ -72,14 +75,18 @@ class AttributeRegression:
         return vectors.astype(np.float32)
 
 
-def _projected(histories: Histories, items: FloatArray) -> DoubleArray:
+def _gram(items: FloatArray) -> DoubleArray:
+    gram: DoubleArray = items.T.astype(np.float64) @ items
+    small = _SMALL * max(float(np.trace(gram)) / len(gram), 1e-12)
+    return gram + small * np.eye(len(gram))
+
+
+def _projected(histories: Histories, items: FloatArray, gram: DoubleArray) -> DoubleArray:
     ones = np.ones(len(histories.items))
     shape = (len(histories), len(items))
     seen = sparse.csr_matrix((ones, histories.items, histories.indptr), shape=shape)
-    gram = items.T.astype(np.float64) @ items
-    small = _SMALL * max(float(np.trace(gram)) / len(gram), 1e-12)
     sums = seen @ items.astype(np.float64)
-    return np.linalg.solve(gram + small * np.eye(len(gram)), sums.T).T
+    return np.linalg.solve(gram, sums.T).T
 
 
 def _design(users: Encoded, rows: int) -> sparse.csr_matrix:
@@ -103,17 +110,25 @@ def _solved(
 
 
 def _left_out_error(
-    attributes: sparse.csr_matrix, targets: DoubleArray, weights: DoubleArray, inverse: DoubleArray
+    attributes: sparse.csr_matrix,
+    targets: DoubleArray,
+    weights: DoubleArray,
+    inverse: DoubleArray,
+    scale: DoubleArray,
 ) -> float:
-    """Sum of squares of each user's error by the regression on all others."""
-    return sum(_errors(attributes, targets, weights, inverse))
+    """Sum of squares of each user's error by the regression on all others, times ``scale``."""
+    return sum(_errors(attributes, targets, weights, inverse, scale))
 
 
 def _errors(
-    attributes: sparse.csr_matrix, targets: DoubleArray, weights: DoubleArray, inverse: DoubleArray
+    attributes: sparse.csr_matrix,
+    targets: DoubleArray,
+    weights: DoubleArray,
+    inverse: DoubleArray,
+    scale: DoubleArray,
 ) -> Iterator[float]:
     for start in range(0, len(targets), _BLOCK):
         rows = attributes[start : start + _BLOCK]
         leverage = np.asarray(rows.multiply(rows @ inverse).sum(axis=1))
         left = (targets[start : start + _BLOCK] - rows @ weights) / np.maximum(1 - leverage, 1e-6)
-        yield float((left**2).sum())
+        yield float(((left @ scale) ** 2).sum())
