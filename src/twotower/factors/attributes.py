@@ -62,8 +62,8 @@ class AttributeRegression:
         sums = attributes.T @ targets
         fits = (_solved(gram, sums, penalty) for penalty in PENALTIES)
         # Errors of scores: in directions in which items hardly differ an error of a vector is none.
-        scale = np.linalg.cholesky(gram_of_items)
-        best = min(fits, key=lambda fit: _left_out_error(attributes, targets, *fit, scale))[0]
+        scale: DoubleArray = np.linalg.cholesky(gram_of_items).astype(np.float64)
+        best = min(fits, key=lambda fit: _left_out_error(attributes, targets, scale, *fit))[0]
         weights = best.astype(np.float32)
         weights[0] = 0
         return cls(weights[:rows], weights[rows:])
@@ -112,20 +112,20 @@ def _solved(
 def _left_out_error(
     attributes: sparse.csr_matrix,
     targets: DoubleArray,
+    scale: DoubleArray,
     weights: DoubleArray,
     inverse: DoubleArray,
-    scale: DoubleArray,
 ) -> float:
     """Sum of squares of each user's error by the regression on all others, times ``scale``."""
-    return sum(_errors(attributes, targets, weights, inverse, scale))
+    return sum(_errors(attributes, targets, scale, weights, inverse))
 
 
 def _errors(
     attributes: sparse.csr_matrix,
     targets: DoubleArray,
+    scale: DoubleArray,
     weights: DoubleArray,
     inverse: DoubleArray,
-    scale: DoubleArray,
 ) -> Iterator[float]:
     for start in range(0, len(targets), _BLOCK):
         rows = attributes[start : start + _BLOCK]
