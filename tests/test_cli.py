@@ -463,7 +463,7 @@ def assert_mistake(done: Done, told: str) -> None:
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
         ("recommend --bundle {made}/bundle", "a request needs a user id or a history, got neither"),
         (
-            "recommend --bundle {made}/bundle --user -u99",
+            "recommend --bundle {made}/bundle --strict --user -u99",
             "unknown user '-u99'; pass history",
         ),
         ("info {shop}", "holds neither manifest.json nor model.json; pass a folder that"),

@@ -412,7 +412,7 @@ def test_an_operator_looks_up_a_user_and_an_item(start: Start) -> None:
     assert any("--api" in one.value for one in test.info)
     test.text_input(key="look-up").set_value("u03").run()
     assert "Recommended, and why" in html(test)
-    assert "in your history" in html(test)
+    assert "because you gave" in html(test)
     test.text_input(key="look-up").set_value("i05").run()
     assert "Most like it" in html(test)
     test.text_input(key="look-up").set_value("nobody").run()

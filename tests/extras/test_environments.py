@@ -113,7 +113,13 @@ def filled(extras: str, places: dict[str, str], folder: Path) -> list[str]:
 
 def test_every_extra_for_users_has_its_commands() -> None:
     named = {extra for extras in COMMANDS for extra in extras.split(",")}
-    assert {"", *PROJECT["optional-dependencies"]} - named == {"image", "scale", "docs", "dev"}
+    assert {"", *PROJECT["optional-dependencies"]} - named == {
+        "image",
+        "qdrant",
+        "scale",
+        "docs",
+        "dev",
+    }
 
 
 @pytest.mark.parametrize("extras", COMMANDS)

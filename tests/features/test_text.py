@@ -95,4 +95,6 @@ def test_hashing_ignores_case_and_punctuation() -> None:
 def test_an_unknown_encoder_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         text_encoder("bert")
-    assert str(caught.value) == ("unknown text encoder 'bert'; pass one of minilm, hashing")
+    assert str(caught.value) == (
+        "unknown text encoder 'bert'; pass one of minilm, minilm-int8, hashing"
+    )

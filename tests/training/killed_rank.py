@@ -5,8 +5,7 @@ import signal
 import sys
 
 from twotower.cli import main
-from twotower.training import collectives
-from twotower.training.trainer import Ranks
+from twotower.training.collectives import Ranks
 
 calls = 0
 sum_gradients = Ranks.sum_gradients
@@ -20,7 +19,8 @@ def killing(self: Ranks, module: object) -> None:
     sum_gradients(self, module)  # type: ignore[arg-type]
 
 
-collectives.Ranks.sum_gradients = killing  # type: ignore[method-assign]
-data, out = sys.argv[1:]
-train = ["train", "--data", data, "--text-encoder", "hashing", "--epochs", "3", "--seed", "1"]
-main([*train, "--out", out])
+if __name__ == "__main__":
+    Ranks.sum_gradients = killing  # type: ignore[method-assign,assignment]
+    data, out = sys.argv[1:]
+    train = ["train", "--data", data, "--text-encoder", "hashing", "--epochs", "3", "--seed", "1"]
+    main([*train, "--out", out])

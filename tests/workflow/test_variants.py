@@ -79,7 +79,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     },
     "v5-no-log-q": {"loss.log_q": (True, False)},
     "v10": {
-        "training.least_gain": (0.0, 0.02),
+        "training.least_gain": (0.0, 0.005),
         "sizing": ("fixed", "by-log"),
         "model.index_dim": (32, None),
         "model.read_gaps": (False, True),

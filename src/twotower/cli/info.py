@@ -101,6 +101,8 @@ def _dataset_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         f"{manifest['users']:,} users, {manifest['items']:,} items, "
         f"{manifest['interactions']:,} interactions"
     )
+    if "parts" not in summary:  # made in Python, not prepared
+        return
     parts = ", ".join(f"{count:,} {part}" for part, count in summary["parts"].items())
     yield f"split: {summary['settings']['split']['kind']} ({parts})"
     yield from summary_lines(summary, cli=True)

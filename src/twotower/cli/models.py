@@ -100,8 +100,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--baseline",
-            help="popularity, item-knn, ease, als, content; may be repeated. Default: the first "
-            "two.",
+            help="popularity, item-knn, random-walk, ease, als, content; may be repeated. "
+            "Default: the first two.",
         ),
     ] = None,
     baselines: Annotated[

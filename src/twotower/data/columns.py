@@ -1,5 +1,6 @@
 """Canonical column names of logs and catalogues."""
 
+import re
 from typing import Final
 
 USER_ID: Final = "user_id"
@@ -43,3 +44,8 @@ CATALOGUE_EXTRA: Final = (FEATURES, STORE)
 RELEASED: Final = "released"
 """When the item came out, float64: a number that grows with time, in whatever unit the source
 has. As of `CATALOGUE_EXTRA`, a catalogue has it only where its source does."""
+
+
+def folded(name: str) -> str:
+    """A name without case and marks, as usual names are compared."""
+    return re.sub(r"[\s_.\-]", "", name).lower()

@@ -8,7 +8,8 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.attributes import Place, described_rows
-from twotower.data.readers.mapping import LOG_NAMES, folded
+from twotower.data.columns import folded
+from twotower.data.readers.mapping import LOG_NAMES
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import column_names
 from twotower.errors import InputError

@@ -183,7 +183,7 @@ def cut(title: str, most: int = 84) -> str:
     Examples
     --------
     >>> cut("Dragon Saga: The Return of the King - Kestrel 2", 30)
-    'Dragon Saga: The R… - Kestrel 2'
+    'Dragon Saga: The R…- Kestrel 2'
     """
     if len(title) <= most:
         return title

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from twotower.data.readers.mapping import folded
+from twotower.data.columns import folded
 from twotower.inference.item_table import ItemTable, scale_parts
 from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Cause

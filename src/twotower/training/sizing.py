@@ -14,6 +14,10 @@ _POSITIONS: Final = (1024, 2048)
 _EPOCHS_BETWEEN: Final = 2
 """Epochs between validations, where that is fewer steps than `TrainingConfig.validate_steps`: on
 a small log so many steps are most of what it takes to learn it."""
+_SMALL_LOG: Final = 50_000
+"""Predictions in an epoch below which a validation of few users says little of small gains."""
+_SMALL_GAIN: Final = 0.02
+"""`TrainingConfig.least_gain` there."""
 _LEAST_STEPS: Final = 50
 """Steps that are worth a validation."""
 
@@ -39,6 +43,11 @@ def _sized_training(training: TrainingConfig, facts: LogFacts) -> TrainingConfig
     if positions is None:
         positions = _POSITIONS[facts.predictions >= _BIG_LOG]
     between = max(_LEAST_STEPS, _EPOCHS_BETWEEN * (facts.predictions // positions))
+    least_gain = training.least_gain
+    if facts.predictions < _SMALL_LOG:
+        least_gain = max(least_gain, _SMALL_GAIN)
     return training.vary(
-        batch_positions=positions, validate_steps=min(training.validate_steps, between)
+        batch_positions=positions,
+        validate_steps=min(training.validate_steps, between),
+        least_gain=least_gain,
     )

@@ -13,8 +13,9 @@ import orjson
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.columns import folded
 from twotower.data.readers.chunk import CHUNK_ROWS, EXCERPT, Check, Chunk, Reject, set_aside
-from twotower.data.readers.mapping import LOG_NAMES, Columns, folded
+from twotower.data.readers.mapping import LOG_NAMES, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.text import LineFile
 from twotower.data.readers.values import IDS, NUMBERS

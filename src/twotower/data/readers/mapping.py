@@ -1,6 +1,5 @@
 """Column mapping: columns named by the caller, or recognised by their usual names."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
@@ -8,6 +7,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from twotower.data import columns
+from twotower.data.columns import folded
 from twotower.errors import InputError
 
 LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -268,11 +268,6 @@ class ColumnMapping(BaseModel):
             _require(["catalogue_item"], path, present)
         rest = tuple(name for name in known if name != columns.ITEM_ID)
         return Columns(found, present, _late(known, rest), ignore)
-
-
-def folded(name: str) -> str:
-    """A column's name without case and marks, as usual names are compared."""
-    return re.sub(r"[\s_.\-]", "", name).lower()
 
 
 def _shared(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]:

@@ -135,6 +135,6 @@ def test_a_late_request_is_answered_without_the_second_stage(served, monkeypatch
         plain = client.post("/v1/recommendations", json={**asked, "rerank": False}).json()
         monkeypatch.setattr(Turns, "take", late)
         answer = client.post("/v1/recommendations", json=asked).json()
-        assert answer == {**plain, "skipped": ["rerank"]}
+        assert (answer["items"], answer["skipped"]) == (plain["items"], ["rerank"])
         assert client.get(f"{PATH}?rerank=true").json()["skipped"] == ["rerank"]
         assert client.get(PATH).json()["skipped"] == []

@@ -42,7 +42,7 @@ def test_a_forgotten_user_has_no_row_and_a_tombstone_without_the_id(store) -> No
     outcome = store.forget(["ann"])
     assert outcome.rows == 2
     assert kept(store) == ["2"]
-    assert store.personal_data("ann") == {"events": []}
+    assert store.personal_data("ann") == {"events": [], "users": []}
     assert [row["event_id"] for row in store.personal_data("bob")["events"]] == ["2"]
     (row,) = store.changes(Cursor()).forgotten
     assert row.digest == store.forgotten().digest("ann")
