@@ -140,7 +140,7 @@ def _activity(size: LogSize, rng: np.random.Generator) -> Array:
     least = min(LEAST_EVENTS, int(mean))
     beyond = rng.lognormal(0.0, 1.2, size.users)
     beyond *= max(mean - least, 0) / beyond.mean()
-    most = max(size.items // 4, 1)  # nobody has most of the catalogue
+    most = max(size.items // 4, 1)  # no user has most of the catalogue
     return np.clip(least + np.round(beyond).astype(np.int64), 1, most)
 
 

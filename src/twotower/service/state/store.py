@@ -349,7 +349,7 @@ class StateStore:
             time.sleep(_FOLLOWED_EVERY_S)
 
     def claim_maintenance(self, every_s: float) -> bool:
-        """Whether it is this caller's turn: nobody else's was in the last ``every_s`` seconds."""
+        """Whether it is this caller's turn: no other took one in the last ``every_s`` seconds."""
         now = personal.now_ms()
         due = tables.about.update().values(maintained_at=now)
         last = sa.func.coalesce(tables.about.c.maintained_at, 0)
