@@ -354,3 +354,28 @@ def test_the_next_training_gets_columns_and_attributes(
     users = dict(zip(again.user_table["user_id"], again.user_table["country"], strict=True))
     assert users["u0"] == "IT"
     assert users["u1"] in ("DE", "FR", "IT")
+
+
+def test_attributes_of_a_forgotten_user_are_gone(start: Any) -> None:
+    path, body = "/v1/users/visitor", {"attributes": {"country": "FR", "age": 30}}
+
+    def source(client: Any) -> str:
+        return str(client.get(f"{path}/recommendations").json()["source"])
+
+    with start() as client:
+        assert client.put(path, json=body).is_success
+        assert source(client) == "model"
+        assert client.delete(path).is_success
+        assert source(client) == "popular"
+        assert "FR" not in client.get(f"{path}/export").text
+    with start() as client:
+        assert source(client) == "popular"
+        assert client.put(path, json=body).is_success  # as a new user
+        assert source(client) == "model"
+        assert client.put("/v1/users/other", json=body).is_success
+        assert client.delete("/v1/users/other").is_success
+        assert client.put("/v1/users/other", json=body).is_success  # no number is given twice
+        assert source(client) == "model"
+    with start() as client:
+        assert source(client) == "model"
+        assert client.get("/v1/users/other/recommendations").json()["source"] == "model"
