@@ -8,11 +8,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+browsers = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PAGES = {
     "Known user": "Known user",
@@ -75,7 +77,7 @@ class Visit:
         )
 
     def expect(self, what: str) -> None:
-        self.page.wait_for_function(what, timeout=20_000)
+        self.page.wait_for_function(what, timeout=60_000)
 
     def texts(self, selector: str) -> list[str]:
         return [text.strip() for text in self.page.locator(selector).all_inner_texts()]
@@ -91,6 +93,18 @@ class Visit:
         self.settle()
         return title
 
+    def choose(self, label: str, option: str) -> None:
+        """Choose an option of a list, which may close by itself where the page is redrawn."""
+        box = self.page.get_by_role("combobox", name=label)
+        chosen = self.page.locator(f"[data-tag][aria-label='{option}']").last
+        for _ in range(20):
+            box.fill(option)
+            box.press("Enter")
+            with suppress(browsers.TimeoutError):
+                chosen.wait_for(timeout=3_000)
+                return
+        pytest.fail(f"{option!r} could not be chosen from {label!r}")
+
     def settle(self) -> None:
         """Wait until the page is drawn, so that what is typed next is not overwritten."""
         self.expect(
@@ -104,8 +118,7 @@ class Visit:
 
 @pytest.fixture
 def visit(address: str) -> Iterator[Visit]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    with api.sync_playwright() as playwright:
+    with browsers.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         made = Visit(page)
@@ -130,12 +143,7 @@ def test_from_three_picks_to_every_page(visit: Visit) -> None:
 
     page.get_by_text("Filters and variety").click()
     visit.settle()
-    categories = page.get_by_label("Only these categories")
-    # The list of options closes where the page scrolls: scroll first, and let it come to rest.
-    categories.evaluate("one => one.scrollIntoView({block: 'center', behavior: 'instant'})")
-    page.wait_for_timeout(1_000)
-    categories.click()
-    page.get_by_role("option", name="sport").click()
+    visit.choose("Only these categories", "sport")
     visit.expect(
         "[...document.querySelectorAll('.st-key-recommendations .tt-meta')]"
         ".every(one => one.innerText.startsWith('sport'))"
@@ -147,12 +155,12 @@ def test_from_three_picks_to_every_page(visit: Visit) -> None:
     page.get_by_role("button", name="Details").first.click()
     visit.expect("document.querySelector('h1')?.innerText === 'Item details'")
     assert narrowed[0] in visit.texts(".st-key-chosen-item .tt-title")
-    page.locator(".js-plotly-plot").first.wait_for(timeout=20_000)
+    page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
 
     for name, heading in PAGES.items():
         page.get_by_role("link", name=name, exact=True).click()
         visit.expect(f"document.querySelector('h1')?.innerText === {heading!r}")
-        page.locator(".tt-foot").wait_for(timeout=20_000)
+        page.locator(".tt-foot").wait_for(timeout=60_000)
         assert page.locator("[data-testid=stException]").count() == 0
     assert page.get_by_text("Your picks (3)").count() == 1
     assert page.evaluate("window.broken") is None
