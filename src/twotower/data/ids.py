@@ -54,6 +54,11 @@ class IdMap:
         except KeyError as error:
             raise self._unknown(error.args[0]) from None
 
+    def unknown(self, external: Iterable[str]) -> list[str]:
+        """The ids that are not known, each once."""
+        index = self._index
+        return [id_ for id_ in dict.fromkeys(external) if id_ not in index]
+
     def _unknown(self, external: str) -> InputError:
         return InputError(
             f"unknown {self.kind} {external!r}",

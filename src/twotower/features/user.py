@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Final, Self
 
@@ -77,9 +78,12 @@ class UserFeatures:
 
     def transform(self, histories: Histories) -> FloatArray:
         """``(rows, 8)`` features of whole histories: the last of `running`, or `empty`."""
-        features = np.tile(self.empty, (len(histories), 1))
         filled = histories.lengths > 0
-        features[filled] = self.running(histories)[histories.indptr[1:][filled] - 1]
+        last = self.standardiser.apply(_running(histories, self.item_table, self.end, last=True))
+        if filled.all():
+            return last
+        features = np.tile(self.empty, (len(histories), 1))
+        features[filled] = last
         return features
 
     def rows_of_new(self, rows: pl.DataFrame, categories: Sequence[str]) -> FloatArray:
@@ -122,45 +126,58 @@ def _value_and_known(values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
     return np.where(known, values, 0.0), known.astype(np.float64)
 
 
-def _running(histories: Histories, item_table: FloatArray, end: int) -> DoubleArray:
-    """``(events, 8)`` raw features of every prefix, NaN where unknown."""
+def _running(
+    histories: Histories, item_table: FloatArray, end: int, last: bool = False
+) -> DoubleArray:
+    """``(events, 8)`` raw features of every prefix, NaN where unknown.
+
+    With ``last``, of whole rows alone: one for each row that has an event.
+    """
     if len(histories.items) <= BLOCK:
-        return _running_block(histories, item_table, end)
+        return _running_block(histories, item_table, end, last)
     marks = np.arange(0, len(histories.items), BLOCK)
     cuts = np.unique([*np.searchsorted(histories.indptr, marks), len(histories)])
     return np.concatenate(
         [
-            _running_block(histories.select(np.arange(start, stop)), item_table, end)
+            _running_block(histories.select(np.arange(start, stop)), item_table, end, last)
             for start, stop in pairwise(cuts)
         ]
     )
 
 
-def _running_block(histories: Histories, item_table: FloatArray, end: int) -> DoubleArray:
-    """One pass of cumulative sums, from which each row's earlier rows are taken away."""
-    lengths = histories.lengths
-    starts = np.repeat(histories.indptr[:-1], lengths)  # (events,) where the event's row begins
-    count = np.arange(1, len(starts) + 1) - starts  # (events,) events so far
-    sums = _prefix_sums(item_table[histories.items], starts)  # (events, 12)
+def _running_block(
+    histories: Histories, item_table: FloatArray, end: int, last: bool
+) -> DoubleArray:
+    """Sums over each row's events: of all of them, or up to and including each event."""
+    begins = np.repeat(histories.indptr[:-1], histories.lengths)  # (events,) where a row begins
+    if last:
+        at = histories.indptr[1:][histories.lengths > 0] - 1
+        starts = begins[at]
+        summed = partial(np.add.reduceat, indices=starts, axis=0, dtype=np.float64)
+    else:
+        at, starts = np.arange(len(begins)), begins
+        summed = partial(_prefix_sums, starts=starts)
+    count = at + 1 - starts  # events so far
+    sums = summed(item_table[histories.items])  # (rows, 12)
     categories = sums[:, 4:]
 
-    raw = np.full((len(starts), len(USER_FEATURES)), np.nan)
+    raw = np.full((len(at), len(USER_FEATURES)), np.nan)
     raw[:, 0] = np.log1p(count)
     if histories.ratings is not None:
         # Shifted by the row's first rating, which leaves the spread of equal ratings exactly 0.
         rated = np.isfinite(histories.ratings)
-        first = np.where(rated, histories.ratings, 0.0)[starts].astype(np.float64)
+        first = np.where(rated, histories.ratings, 0.0)[begins].astype(np.float64)
         shifted = np.where(rated, histories.ratings - first, 0.0)
         sums_of = np.column_stack([shifted, shifted**2, rated])
-        moments = _prefix_sums(sums_of, starts)
+        moments = summed(sums_of)
         with np.errstate(invalid="ignore"):  # before the first rating the mean is unknown
             moments = moments[:, :2] / moments[:, 2:]
-        raw[:, 1] = first + moments[:, 0]
+        raw[:, 1] = first[at] + moments[:, 0]
         raw[:, 2] = np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0))
     if histories.timestamps is not None:
-        times = histories.timestamps
+        times = histories.timestamps[at]
         raw[:, 3] = log_days(end - times)
-        raw[:, 4] = log_days(times - times[starts])
+        raw[:, 4] = log_days(times - histories.timestamps[starts])
     for column, total in ((5, 0), (6, 2)):
         known = sums[:, total + 1]
         np.divide(sums[:, total], known, out=raw[:, column], where=known > 0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from math import inf
 from typing import Final, Literal
@@ -171,11 +172,17 @@ def reasons_for(
     ]
 
 
+@lru_cache(256)
+def _phrase(kind: str) -> str | None:
+    """How an event of a kind is told, if its name is a usual one."""
+    return _PHRASES.get(folded(kind))
+
+
 def _cause(table: ItemTable, row: int, cause: Cause) -> tuple[str, str, str | None, str]:
     """What a reason says of an item of the history: kind, id, title and text."""
     item_id, title = table.ids.rows[row], table.titles.rows[row]
     shown = title or item_id
-    words = _PHRASES.get(folded(cause.kind))
+    words = _phrase(cause.kind)
     if cause.rating is not None and words in (None, _PHRASES["rating"]):
         return cause.kind, item_id, title, _RATED.format(shown, cause.rating)
     return cause.kind, item_id, title, (words or _STORED).format(shown)

@@ -201,6 +201,10 @@ class ItemTable:
             raise _unknown(item_id, self)
         return row
 
+    def unknown(self, item_ids: Iterable[str]) -> list[str]:
+        """The ids that are not known, each once."""
+        return [item for item in self.contents.items.unknown(item_ids) if item not in self.late]
+
     def indices(self, item_ids: Collection[str]) -> IndexArray:
         """Rows of many ids, listed or not any more: what was browsed stays known."""
         if self.late.keys().isdisjoint(item_ids):

@@ -300,6 +300,11 @@ class Pipeline:
         lengths = self._reader.lengths(requests)
         return k * sum(min(length, NEWEST) + _COST_OF_ITEM for length in lengths)
 
+    @staticmethod
+    def most_work(count: int, k: int) -> int:
+        """Upper bound of the `work` of so many requests, whatever their histories."""
+        return k * count * (NEWEST + _COST_OF_ITEM)
+
     def rank(
         self, requests: Sequence[Request], options: RecommendOptions = DEFAULTS
     ) -> list[RankedItems]:

@@ -1,11 +1,11 @@
 """Request reading: external ids of users and items to the queries that a tower reads."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from math import isfinite
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -78,6 +78,10 @@ class Items(Protocol):
         """Rows of many ids; `InputError` at the first unknown."""
         ...
 
+    def unknown(self, external: Iterable[str], /) -> list[str]:
+        """The ids that are not known, each once."""
+        ...
+
 
 class Cause(NamedTuple):
     """How an item of a history got there."""
@@ -87,6 +91,10 @@ class Cause(NamedTuple):
     ``described`` by its words."""
     rating: float | None = None
     """The rating that came with it."""
+
+
+GIVEN: Final = Cause("given")
+DESCRIBED: Final = Cause("described")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,9 @@ class Reading:
     def causes(self, row: int) -> list[Cause]:
         """How each item of one history got there."""
         histories, known, described = self.queries.histories, self.known[row], self.described[row]
+        given = len(histories.row(row)) - known.size - described
+        if not known.size:
+            return [GIVEN] * given + [DESCRIBED] * described
         start, stored = int(histories.indptr[row]), known.size - len(known.past)
         names = ["stored"] * stored
         if histories.rules is not None and histories.kinds is not None:
@@ -174,8 +185,7 @@ class Reading:
             ]
         causes = list(map(Cause, names, ratings))
         causes += [Cause(event.kind, event.rating) for event in known.past]
-        given = len(histories.row(row)) - known.size - described
-        return causes + [Cause("given")] * given + [Cause("described")] * described
+        return causes + [GIVEN] * given + [DESCRIBED] * described
 
     def kinds(self, row: int) -> list[str]:
         """The kinds of `causes`."""
@@ -275,7 +285,7 @@ class RequestReader:
 
     def without_unknown(self, request: Request) -> tuple[Request, list[str]]:
         """The request without the items of its history that are not known, and those."""
-        unknown = [item for item in dict.fromkeys(request.history) if item not in self._items]
+        unknown = self._items.unknown(request.history)
         if not unknown:
             return request, unknown
         known = [item for item in request.history if item in self._items]
@@ -300,6 +310,8 @@ class RequestReader:
         """What is known of the request's user, after returns and other negative events."""
         user = None if request.user_id is None else self._users.find(request.user_id)
         stored = self._stored_rows(-1 if user is None else user)
+        if not request.past and (user is None or self._returned is None):
+            return Known(stored, ())
         worth = [(event, self._weight(event)) for event in request.past]
         past = [(event, weight) for event, weight in worth if weight is not None]
         back: dict[str, int] = {}

@@ -4,8 +4,7 @@ An event that names the id of an answer is attributed to it by any process, on a
 """
 
 import secrets
-from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 Arm: TypeAlias = Literal["", "a", "b"]
 """``a`` is the bundle in service, ``b`` the other one of a split; empty where there is no split."""
@@ -13,8 +12,7 @@ _MARK: Final = "~"
 _LONGEST: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class RecommendationId:
+class RecommendationId(NamedTuple):
     """What the id of an answer says.
 
     Attributes

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from twotower.inference.answers import Recommendation
 from twotower.inference.options import RecommendOptions
+from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request as PipelineRequest
 from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
@@ -62,8 +63,9 @@ async def recommend_for_user(
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    (snapshot, arm, unit), query = service.assigned(user_id), UserQuery(user_id=user_id)
-    if strict and not snapshot.pipeline.reads(_request(snapshot, query)):
+    snapshot, arm, unit = service.assigned(user_id)
+    query = _request(snapshot, UserQuery(user_id=user_id))
+    if strict and not snapshot.pipeline.reads(query):
         unknown = user_id not in snapshot.pipeline.contents.users
         raise not_found(
             f"unknown user {user_id!r}"
@@ -85,11 +87,12 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     snapshot, arm, unit = service.assigned(wanted.user_id)
     options = _of_body(shared.settings, wanted)
     answers = _Answers(shared, service, snapshot, options, arm, unit)
-    answers.check_work([wanted])
+    query = _request(snapshot, wanted)
+    answers.check_work([query])
     answers = answers.in_time(request)
     if wanted.text is not None:  # an encoder may take milliseconds
-        return await shared.in_thread(answers.single, wanted)
-    return answers.single(wanted)
+        return await shared.in_thread(answers.single, query)
+    return answers.single(query)
 
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
@@ -101,8 +104,9 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     for query in wanted.requests:
         within("items of history", len(query.history), shared.settings.max_history)
     answers = _Answers(shared, service, service.current, _of_body(shared.settings, wanted))
-    answers.check_work(wanted.requests)
-    return await shared.in_batch_thread(answers.batch, wanted.requests, request.state.deadline)
+    queries = [_request(answers.snapshot, query) for query in wanted.requests]
+    answers.check_work(queries)
+    return await shared.in_batch_thread(answers.batch, queries, request.state.deadline)
 
 
 @router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
@@ -186,16 +190,17 @@ class _Answers(NamedTuple):
             return self
         return self._replace(options=replace(self.options, rerank=False), skipped=("rerank",))
 
-    def check_work(self, queries: Sequence[UserQuery]) -> None:
+    def check_work(self, queries: Sequence[PipelineRequest]) -> None:
         """Refuse what would take too long, or too much memory."""
-        most = self.shared.settings.max_work
-        requests = [_request(self.snapshot, query) for query in queries]
-        work = self.snapshot.pipeline.work(requests, self.options.k)
+        most, k = self.shared.settings.max_work, self.options.k
+        if Pipeline.most_work(len(queries), k) <= most:
+            return
+        work = self.snapshot.pipeline.work(queries, k)
         if work > most:
             raise RefusedError(
                 problem(
                     422,
-                    f"{len(requests):,} requests with k {self.options.k:,} and their histories are "
+                    f"{len(queries):,} requests with k {k:,} and their histories are "
                     f"{work:,} units of work, {most:,} are allowed",
                     value=work,
                     fix="send fewer requests at once, a smaller k or shorter histories: each "
@@ -203,12 +208,12 @@ class _Answers(NamedTuple):
                 )
             )
 
-    def single(self, query: UserQuery) -> Response:
+    def single(self, query: PipelineRequest) -> Response:
         """The response to one query."""
         (answer,) = self._answers([query])
         return fast({"model_version": self._version, "skipped": self.skipped, **answer})
 
-    def batch(self, queries: Sequence[UserQuery], deadline: float) -> Response:
+    def batch(self, queries: Sequence[PipelineRequest], deadline: float) -> Response:
         """The response to many, block by block; `TimeoutError` where that takes too long.
 
         Each block is written when it is ready: as objects they take several times the memory.
@@ -229,11 +234,10 @@ class _Answers(NamedTuple):
     def _version(self) -> str:
         return self.snapshot.manifest.model_version
 
-    def _answers(self, queries: Sequence[UserQuery]) -> list[dict[str, Any]]:
+    def _answers(self, queries: Sequence[PipelineRequest]) -> list[dict[str, Any]]:
         timings: Timings = {}
-        requests = [_request(self.snapshot, query) for query in queries]
         pipeline = self.snapshot.pipeline
-        answers = pipeline.answers(requests, self.options, timings)
+        answers = pipeline.answers(queries, self.options, timings)
         users = pipeline.contents.users
         known = [query.user_id is not None and query.user_id in users for query in queries]
         self.shared.metrics.recommended(
@@ -256,8 +260,8 @@ class _Answers(NamedTuple):
     def _named(self, is_known: bool, items: Sequence[Recommendation]) -> str:
         """The id of an answer, which is counted."""
         about = RecommendationId(self._version, self.arm, is_known, self.unit)
-        trained = self.snapshot.pipeline.contents.items
-        new = sum(one.item_id not in trained for one in items)
-        self.service.shown.add(about, [one.item_id for one in items], new)
+        shown = [one.item_id for one in items]
+        new = sum(map(self.snapshot.pipeline.items.late.__contains__, shown))
+        self.service.shown.add(about, shown, new)
         self.shared.metrics.showed(about, len(items), new)
         return about.new()

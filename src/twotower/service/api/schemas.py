@@ -13,7 +13,7 @@ from pydantic import (
 
 from twotower.config import Config
 from twotower.inference.answers import Recommendation
-from twotower.inference.filters import Filters
+from twotower.inference.filters import ANY, Filters
 from twotower.service.api.rules import NUMBER, NewItemId, Time, WrittenId
 from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 
@@ -39,7 +39,7 @@ class _Options(Config):
     """Items to return."""
     exclude_seen: bool = Field(True, strict=True)
     """Leave out items of the history, stored or given."""
-    filters: Filters = Filters()
+    filters: Filters = Field(default_factory=lambda: ANY)  # a default would be copied deeply
     rerank: bool | None = Field(None, strict=True)
     """Whether candidates are re-ranked; by default as the service is set."""
     reasons: bool = Field(True, strict=True)

@@ -19,8 +19,7 @@ class ShownKey(NamedTuple):
     known_user: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):
     """Counts of answers, of their items, and of those that training did not have."""
 
     answers: int = 0
