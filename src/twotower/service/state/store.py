@@ -19,6 +19,7 @@ from twotower.service.state.errors import StateConflictError, StateReplacedError
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
 from twotower.service.state.live import Shown, ShownKey, Split
+from twotower.service.state.migrations import bring_forward
 from twotower.service.state.records import (
     BundleInService,
     Changes,
@@ -497,7 +498,7 @@ class StateStore:
             if found is None:
                 connection.execute(tables.about.insert(), {"schema_version": tables.SCHEMA_VERSION})
             if found in (None, tables.SCHEMA_VERSION):
-                tables.bring_forward(connection)
+                bring_forward(connection)
                 self._epoch, key = personal.drawn(connection)
         if found not in (None, tables.SCHEMA_VERSION):
             raise ArtefactError(

@@ -1,6 +1,5 @@
 """The tables, the same on SQLite and PostgreSQL."""
 
-import hashlib
 from typing import Final
 
 from sqlalchemy import (
@@ -8,7 +7,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Float,
     Index,
     Integer,
@@ -17,12 +15,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    inspect,
-    select,
-    text,
 )
 
 SCHEMA_VERSION: Final = 1
+"""Raised by a migration after which a release that does not know it could not go on."""
 
 metadata: Final = MetaData()
 
@@ -61,7 +57,6 @@ items: Final = Table(
     Column("text_vector", LargeBinary),
     # Counts writes to the table: a reader asks for what is newer than it has.
     Column("revision", BigInteger, nullable=False),
-    # Not in a database that an earlier release made: added when that is opened.
     Column("released", Float(53)),
     Column("columns", JSON(none_as_null=True)),
     Index("items_revision", "revision", unique=True),
@@ -108,7 +103,6 @@ events: Final = Table(
     Column("timestamp", BigInteger, nullable=False),
     # True where the ids of the user and of the event were replaced by random ones.
     Column("anonymous", Boolean),
-    # Not in a database that an earlier release made, which is brought forward.
     Column("quantity", Float(53)),
     # Of the answer that the event follows, and the place of its item there, from 1 on.
     Column("recommendation_id", String(200)),
@@ -182,53 +176,3 @@ units: Final = Table(
     Column("arm", String(1), nullable=False),
     Column("success", Boolean, nullable=False),
 )
-
-
-brought_forward: Final = Table(
-    "twotower_schema",
-    metadata,
-    # Of the schema that the tables were last brought forward to.
-    Column("digest", String(64), primary_key=True),
-)
-
-DIGEST: Final = hashlib.sha256(
-    "\n".join(
-        f"{table.name} {sorted(table.c.keys())} {sorted(str(one.name) for one in table.indexes)}"
-        for table in metadata.sorted_tables
-    ).encode()
-).hexdigest()
-"""Of the names of all tables, columns and indexes."""
-
-
-def bring_forward(connection: Connection) -> None:
-    """Make the tables, columns and indexes that a database of an earlier release lacks.
-
-    Every change of the schema adds: a table, an index, or a column that may be null. The earlier
-    release names its columns, so that it can go on beside this one. What an earlier release could
-    not live with raises `SCHEMA_VERSION`. Looked through only where the digest is another one:
-    that takes dozens of statements.
-    """
-    brought_forward.create(connection, checkfirst=True)
-    if connection.scalar(select(brought_forward.c.digest)) == DIGEST:
-        return
-    metadata.create_all(connection)
-    present = inspect(connection)
-    columns = {name: found for (_, name), found in present.get_multi_columns().items()}
-    indexes = {name: found for (_, name), found in present.get_multi_indexes().items()}
-    for table in metadata.sorted_tables:
-        names = {column["name"] for column in columns[table.name]}
-        for column in table.c:
-            if column.name not in names:
-                kind = column.type.compile(connection.dialect)
-                statement = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"
-                connection.execute(text(statement))
-        made = {index["name"] for index in indexes.get(table.name, ())}
-        for index in table.indexes:
-            if index.name not in made:
-                index.create(connection)
-    if connection.dialect.name == "postgresql":  # SQLite minds no lengths; kinds were shorter
-        kinds = [column for column in columns["events"] if column["name"] == "kind"]
-        if any((getattr(column["type"], "length", None) or 50) < 50 for column in kinds):
-            connection.execute(text("ALTER TABLE events ALTER COLUMN kind TYPE VARCHAR(50)"))
-    connection.execute(brought_forward.delete())
-    connection.execute(brought_forward.insert(), {"digest": DIGEST})

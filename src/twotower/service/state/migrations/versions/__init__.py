@@ -1,0 +1,1 @@
+"""Migrations, one for each change of the schema."""

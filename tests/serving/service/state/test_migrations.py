@@ -1,0 +1,97 @@
+"""Migrations end in the tables that the store uses, whatever release made the database."""
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from twotower.errors import ArtefactError
+from twotower.service.state import StateStore, tables
+from twotower.service.state.engine import open_engine
+from twotower.service.state.migrations import HEAD
+
+FIRST_RELEASE = """
+CREATE TABLE twotower_state (schema_version INTEGER NOT NULL PRIMARY KEY);
+INSERT INTO twotower_state VALUES (1);
+CREATE TABLE items (
+    item_id VARCHAR(200) NOT NULL PRIMARY KEY, title TEXT NOT NULL, description TEXT,
+    features TEXT, price FLOAT(53), category TEXT, store TEXT, average_rating FLOAT(53),
+    rating_count BIGINT, image TEXT, deleted BOOLEAN NOT NULL, text_encoder TEXT,
+    text_vector {blob}, revision BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX items_revision ON items (revision);
+CREATE TABLE item_encodings (
+    item_id VARCHAR(200) NOT NULL PRIMARY KEY, revision BIGINT NOT NULL,
+    model_version TEXT NOT NULL, encoding {blob} NOT NULL
+);
+CREATE TABLE availability (
+    item_id VARCHAR(200) NOT NULL PRIMARY KEY, available BOOLEAN NOT NULL,
+    revision BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX availability_revision ON availability (revision);
+CREATE TABLE events (
+    seq {sequence}, event_id VARCHAR(200) NOT NULL, user_id VARCHAR(200) NOT NULL,
+    item_id VARCHAR(200) NOT NULL, kind VARCHAR(10) NOT NULL, rating FLOAT(53),
+    timestamp BIGINT NOT NULL, UNIQUE (event_id)
+);
+INSERT INTO events (event_id, user_id, item_id, kind, timestamp) VALUES ('1', 'ann', 'a', 'buy', 1)
+"""
+KINDS = {
+    "sqlite": {"blob": "BLOB", "sequence": "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT"},
+    "postgresql": {"blob": "BYTEA", "sequence": "BIGSERIAL PRIMARY KEY"},
+}
+
+
+def differences(engine: sa.Engine) -> list[object]:
+    """What a migration would still have to change. SQLite minds no lengths."""
+    with engine.connect() as connection:
+        minded = {"compare_type": connection.dialect.name != "sqlite"}
+        context = MigrationContext.configure(connection, opts=minded)
+        return list(compare_metadata(context, tables.metadata))
+
+
+def test_a_new_database_has_the_tables_of_the_store(store: StateStore) -> None:
+    assert differences(store.engine) == []
+
+
+def test_a_database_of_the_first_release_gets_them_and_keeps_what_is_in_it(state_url: str) -> None:
+    engine = open_engine(state_url)
+    kinds = KINDS[engine.dialect.name]
+    with engine.begin() as connection:
+        for statement in FIRST_RELEASE.format(**kinds).split(";"):
+            connection.execute(sa.text(statement))
+    store = StateStore(state_url)
+    assert differences(store.engine) == []
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(tables.events.c.user_id)) == "ann"
+    with engine.begin() as connection:  # the first release goes on beside it
+        connection.execute(
+            sa.text(
+                "INSERT INTO events (event_id, user_id, item_id, kind, timestamp)"
+                " VALUES ('2', 'bob', 'a', 'buy', 2)"
+            )
+        )
+    assert store.forget(["bob"]).rows == 1
+    store.close()
+    engine.dispose()
+
+
+def test_the_newest_migration_is_known_without_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", "twotower.service.state:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_what_a_later_release_added_is_no_hindrance_until_it_says_so(
+    store: StateStore, state_url: str
+) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text("ALTER TABLE events ADD COLUMN invented TEXT"))
+    StateStore(state_url).close()
+    with store.engine.begin() as connection:
+        connection.execute(tables.about.update().values(schema_version=2))
+    with pytest.raises(ArtefactError, match="schema version 2, this release reads 1"):
+        StateStore(state_url)
