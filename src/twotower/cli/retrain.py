@@ -35,20 +35,22 @@ def retrain(
         str | None,
         typer.Option(
             "--address",
-            help="Reload through this service, with the key in TWOTOWER_KEY. Default: through "
-            "the database, which every service follows.",
+            help="Reload through this service, with the key in TWOTOWER_KEY, and watch it after "
+            "that: the old bundle comes back where errors or latency rise. Default: through "
+            "the database, which every service follows, without a watch.",
         ),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Train the bundle in service on what was recorded since; serve the new one if it is good.
 
-    Run again, it resumes. A new bundle that the gate refuses ends with exit code 3, and the old
-    one stays.
+    Run again, it resumes. A new bundle that the gate refuses, or that is rolled back, ends with
+    exit code 3, and the old one stays.
 
     Example: `twotower retrain --bundle bundles/current`
     """
     from twotower.console import reporting
+    from twotower.retraining import Watch
     from twotower.retraining import retrain as whole_loop
     from twotower.service.client import Client
     from twotower.service.state import StateStore
@@ -60,25 +62,26 @@ def retrain(
         anonymise_after_days=settings.anonymise_after_days,
     )
 
-    def reload(name: str) -> object:
-        with Client(
+    with (
+        closing(StateStore(settings.database)) as store,
+        reporting(notes()) as reporter,
+        Client(
             address or "", os.environ.get("TWOTOWER_KEY"), timeout=settings.reload_timeout_s
-        ) as client:
-            return client.reload(name)
-
-    with closing(StateStore(settings.database)) as store, reporting(notes()) as reporter:
+        ) as client,
+    ):
         outcome = whole_loop(
             bundle,
             store,
             out or bundle.absolute().parent,
             wanted,
-            swap=None if address is None else reload,
+            swap=None if address is None else client.reload,
+            watch=None if address is None else Watch(client, wanted.watch),
             reporter=reporter,
         )
     named = f" {outcome.name}" if outcome.name else ""
     notes().print(f"{outcome.result}{named}: {outcome.new_events:,} new events", highlight=False)
     write_json(json_file, outcome.model_dump(mode="json"))
-    if outcome.result == "refused":
+    if outcome.result in ("refused", "rolled-back"):
         raise typer.Exit(3)
 
 

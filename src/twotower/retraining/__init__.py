@@ -3,6 +3,7 @@
 from twotower.retraining.gate import Thresholds, Verdict, judged
 from twotower.retraining.loop import Outcome, RetrainSettings, retrain, roll_back
 from twotower.retraining.shelf import Shelf, ShelfEntry
+from twotower.retraining.watch import Watch, WatchSettings
 
 __all__ = [
     "Outcome",
@@ -11,6 +12,8 @@ __all__ = [
     "ShelfEntry",
     "Thresholds",
     "Verdict",
+    "Watch",
+    "WatchSettings",
     "judged",
     "retrain",
     "roll_back",

@@ -28,6 +28,7 @@ from twotower.errors import InputError
 from twotower.retraining.comparison import compared, newest_cases
 from twotower.retraining.gate import Thresholds, Verdict, judged
 from twotower.retraining.shelf import Shelf, ShelfEntry
+from twotower.retraining.watch import Watch, WatchSettings
 from twotower.service.retrain import INTERACTIONS, everything, learned, write_source
 from twotower.service.snapshot import Snapshot
 from twotower.service.state import Changes, Cursor, Forgotten, StateStore
@@ -62,6 +63,8 @@ class RetrainSettings(Config):
     validation_share: float = Field(0.1, gt=0, lt=1)
     """Share of the interactions before them, the newest, that training stops by."""
     thresholds: Thresholds = Thresholds()
+    watch: WatchSettings = WatchSettings()
+    """How the service is watched after the reload, where its address is known."""
     refit: bool = True
     """Whether the bundle is fitted anew on all interactions, once it has passed the gate."""
     keep: int = Field(5, ge=2)
@@ -72,7 +75,7 @@ class RetrainSettings(Config):
 class Outcome(Config):
     """What a run came to."""
 
-    result: Literal["nothing-new", "refused", "made", "served"]
+    result: Literal["nothing-new", "refused", "made", "served", "rolled-back"]
     """``made`` where no service was to take it over."""
     name: str | None = None
     """Folder of the new bundle."""
@@ -81,6 +84,8 @@ class Outcome(Config):
     verdict: Verdict | None = None
     deleted: tuple[str, ...] = ()
     """Old bundles that are kept no more."""
+    complaint: str | None = None
+    """Why the new bundle was rolled back."""
 
 
 def retrain(
@@ -90,6 +95,7 @@ def retrain(
     settings: RetrainSettings | None = None,
     *,
     swap: Callable[[str], object] | None = None,
+    watch: Watch | None = None,
     reporter: Reporter | None = None,
 ) -> Outcome:
     """Train the bundle in service again on what was recorded since, and serve it if it is good.
@@ -108,6 +114,8 @@ def retrain(
     swap
         Has services take over the bundle of a name; by default `StateStore.set_bundle`, which
         they follow. Where ``out`` is another folder the bundle is only made.
+    watch
+        Watches a service after the reload. On a complaint the old bundle is served again.
     reporter
         Told what happens.
 
@@ -120,7 +128,7 @@ def retrain(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / f"{WORK}.lock", timeout=0):
-            return _Run(bundle, store, out, settings, reporter).through(swap)
+            return _Run(bundle, store, out, settings, reporter).through(swap, watch)
     except Timeout:
         raise InputError(
             f"another retraining is under way in {out}", "wait until it ends"
@@ -171,7 +179,7 @@ class _Run:
         self.work = out / WORK
         self.shelf = Shelf(out)
 
-    def through(self, swap: Callable[[str], object] | None) -> Outcome:
+    def through(self, swap: Callable[[str], object] | None, watch: Watch | None) -> Outcome:
         manifest = self.old.manifest
         self.shelf.note(self.served, manifest.model_version, manifest.created.isoformat())
         run = self._begun()
@@ -198,9 +206,23 @@ class _Run:
         version = self._bundled(name, dataset, trained, blend)
         takes_over = self.out.absolute() == self.bundle.absolute().parent
         if takes_over:
+            if watch is not None:
+                watch.begin()
             (swap or self._name_in_database)(name)
         self._put(name, version, "served", verdict)
         shutil.rmtree(self.work)
+        complaint = watch.complaint() if takes_over and watch is not None else None
+        if complaint is not None:
+            self.reporter.failure(f"bundle {name} is rolled back: {complaint}")
+            back = roll_back(self.bundle, self.store, self.out)
+            return Outcome(
+                result="rolled-back",
+                name=back.name,
+                model_version=back.model_version,
+                new_events=new_events,
+                verdict=verdict,
+                complaint=complaint,
+            )
         deleted = self.shelf.prune(self.settings.keep, name)
         self.reporter.note(f"bundle {name} {'is served' if takes_over else 'written'}")
         return Outcome(
