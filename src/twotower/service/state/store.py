@@ -485,10 +485,11 @@ class StateStore:
             connection.execute(tables.about.update().values(schema_version=same))
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that another thread still waits for, when that is done."""
         for watch in (self.file_watch, self.server_watch):
             if watch is not None:
                 watch.close()
+        sa.event.listen(self.engine, "checkin", _close)  # the pool forgets those that are out
         self.engine.dispose()
 
     def _open(self) -> None:
@@ -590,6 +591,11 @@ class StateStore:
             connection.connection.rollback()
         elif not connection.invalidated:
             connection.invalidate()
+
+
+def _close(connection: Any, _: object) -> None:
+    if connection is not None:
+        connection.close()
 
 
 @cache

@@ -372,3 +372,13 @@ def test_a_file_that_is_there_keeps_its_permissions(tmp_path) -> None:
     file.chmod(0o640)
     StateStore(f"sqlite:///{file}").close()
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_a_call_under_way_when_the_store_is_closed_leaves_no_connection(state_url: str) -> None:
+    store = StateStore(state_url)
+    with store.engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        store.close()
+        assert connection.scalar(sa.select(1)) == 1
+    with pytest.raises(Exception, match="closed"):
+        driver.execute("SELECT 1")
