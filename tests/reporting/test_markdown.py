@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,6 +81,14 @@ def test_several_data_sets_are_one_table(folder: Path) -> None:
         "| --- | ---: | ---: | ---: |",
         "| toy | 3 | 0.4000 | – |",
     ]
+    published = [
+        {"dataset": "toy", "metric": "MRR", "value": value, "model": "theirs", "source": "url"}
+        for value in (0.4, 0.45)
+    ]
+    (folder / "published.json").write_text(json.dumps({"rows": published}))
+    shown = render(f"<!-- results: {what} published=published.json -->\n<!-- end -->\n", folder)
+    assert shown.splitlines()[1].endswith("| als | best published |")
+    assert shown.splitlines()[3] == "| toy | 3 | 0.4000 | – | 0.4500 [theirs](url) |"
     with pytest.raises(InputError, match="needs results files, and models, metrics and protocol"):
         render(f"<!-- results: no{what} -->\n<!-- end -->\n", folder)
 

@@ -8,8 +8,9 @@ A block in a document selects figures of a results file for its table::
     <!-- end -->
 
 With ``table=datasets`` the file is a pattern of several, and the table has a line per data set and
-a column per model, with one metric. With ``table=study`` it is the table of an ablation study, with
-the published figures of ``reference=FILE`` in brackets.
+a column per model, with one metric; ``published=FILE`` adds the best figure that others published
+on the same split, ``costs=MODEL`` that model's training time and peak memory. With ``table=study``
+it is the table of an ablation study, with the published figures of ``reference=FILE`` in brackets.
 
 Run ``python -m twotower.reporting.markdown [--check] [FILES]`` in the folder that the paths of
 results files start from. A marker counts at the start of a line only, so that an indented one
@@ -17,10 +18,12 @@ is an example.
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError, TwoTowerError
@@ -33,8 +36,20 @@ _BLOCK = re.compile(
 )
 _START = re.compile(r"^<!-- results:", re.MULTILINE)
 _SELECT = ("dataset", "split", "protocol")
-_OPTIONS = (*_SELECT, "models", "metrics", "intervals", "digits", "table", "reference")
+_OPTIONS = (
+    *_SELECT,
+    "models",
+    "metrics",
+    "intervals",
+    "digits",
+    "table",
+    "reference",
+    "published",
+    "costs",
+)
 _INTERVALS = {"yes": True, "no": False}
+_PRODUCT: Final = {"v10": "two-tower", "v10+rerank": "two-tower, both stages"}
+"""What models of the study are called as a product."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +122,10 @@ def _table(what: str, root: Path) -> str:
         reference = root / options["reference"] if "reference" in options else None
         return study_markdown(StudyFigures.read([root / file], reference=reference))
     if options.get("table") == "datasets":
-        return _datasets_table(what, sorted(root.glob(file)), options)
+        published = []
+        if "published" in options:
+            published = json.loads((root / options["published"]).read_text())["rows"]
+        return _datasets_table(what, sorted(root.glob(file)), options, published)
     if "metrics" not in options:
         raise InputError(f"results block {what!r} names no metrics", "add metrics=HR@10,NDCG@10")
     rows = [
@@ -137,7 +155,12 @@ def _table(what: str, root: Path) -> str:
         raise InputError(f"results block {what!r}: {error.what}", error.fix) from error
 
 
-def _datasets_table(what: str, files: Sequence[Path], options: Mapping[str, str]) -> str:
+def _datasets_table(
+    what: str,
+    files: Sequence[Path],
+    options: Mapping[str, str],
+    published: Sequence[Mapping[str, Any]],
+) -> str:
     """A line per data set, a column per model."""
     if not files or not {"models", "metrics", "protocol"} <= options.keys():
         raise InputError(
@@ -145,19 +168,42 @@ def _datasets_table(what: str, files: Sequence[Path], options: Mapping[str, str]
             "add models=als,v10 metrics=NDCG@10 protocol=full",
         )
     models, metric, digits = options["models"].split(","), options["metrics"], 4
-    lines = [["data set", "users", *models], ["---", *["---:"] * (1 + len(models))]]
+    heads = [_PRODUCT.get(name, name) for name in models]
+    heads += ["best published"] if "published" in options else []
+    heads += ["training, min", "memory, GB"] if "costs" in options else []
+    lines = [["data set", "users", *heads], ["---", *["---:"] * (1 + len(heads))]]
     for file in files:
+        rows, name = read_results(file).rows, file.stem.removeprefix("datasets-")
         found = {
             row.model: row
-            for row in read_results(file).rows
+            for row in rows
             if (row.protocol, row.metric) == (options["protocol"], metric)
         }
         if not found:
             raise InputError(f"results block {what!r}: {file} has no {metric}")
         first = next(iter(found.values()))
-        values = [f"{found[name].value:.{digits}f}" if name in found else "–" for name in models]
-        lines.append([file.stem.removeprefix("datasets-"), f"{first.users:,}", *values])
+        values = [f"{found[model].value:.{digits}f}" if model in found else "–" for model in models]
+        if "published" in options:
+            values.append(_best_published(published, name, metric, digits))
+        if "costs" in options:
+            costs = {row.metric: row.value for row in rows if row.model == options["costs"]}
+            values += [
+                f"{costs['training-seconds'] / 60:.0f}",
+                f"{costs['peak-memory-mb'] / 1024:.1f}",
+            ]
+        lines.append([name, f"{first.users:,}", *values])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _best_published(
+    rows: Sequence[Mapping[str, Any]], dataset: str, metric: str, digits: int
+) -> str:
+    """The greatest figure, with a link to who published it."""
+    fitting = [row for row in rows if (row["dataset"], row["metric"]) == (dataset, metric)]
+    if not fitting:
+        return "–"
+    best = max(fitting, key=lambda row: float(row["value"]))
+    return f"{best['value']:.{digits}f} [{best['model']}]({best['source']})"
 
 
 if __name__ == "__main__":
