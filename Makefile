@@ -18,7 +18,7 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving soak docs package clean
+.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving soak docs package sbom audit clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -108,6 +108,17 @@ package: install ## Build the source distribution and the wheel into dist/, and 
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
+
+build/tools/bin/%: | $(BIN)/python
+	$(BIN)/python -m venv build/tools
+	build/tools/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit
+
+sbom: install build/tools/bin/cyclonedx-py ## Write the software bill of materials into dist/twotower.cdx.json
+	mkdir -p dist
+	build/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/twotower.cdx.json $(BIN)/python
+
+audit: build/tools/bin/pip-audit ## Look for known vulnerabilities in the pinned packages; needs a vulnerability service
+	build/tools/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean: ## Remove caches and build products; .venv and runs stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist src/*.egg-info

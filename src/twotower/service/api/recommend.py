@@ -30,6 +30,7 @@ from twotower.service.api.schemas import (
     UserQuery,
     Words,
 )
+from twotower.service.api.traces import trace_stages
 from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -238,6 +239,7 @@ class _Answers(NamedTuple):
         timings: Timings = {}
         pipeline = self.snapshot.pipeline
         answers = pipeline.answers(queries, self.options, timings)
+        trace_stages(timings)
         users = pipeline.contents.users
         known = [query.user_id is not None and query.user_id in users for query in queries]
         self.shared.metrics.recommended(

@@ -21,6 +21,7 @@ from twotower.service.api.connections import BoundedHttpProtocol
 from twotower.service.api.limits import share_of_one
 from twotower.service.api.logs import WithFields, configure_logging
 from twotower.service.api.metrics_folder import metrics_folder
+from twotower.service.api.traces import configure_tracing
 from twotower.service.api.workers import end_with_supervisor, report_failure, run_workers
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -99,6 +100,7 @@ def server_config(app: Callable[[], FastAPI], settings: ServeSettings) -> uvicor
 
 def _loaded_app(settings: ServeSettings, folder: Path | None = None) -> FastAPI:
     sys.setswitchinterval(_SWITCH_S)
+    configure_tracing()
     app = create_app(settings, Service(settings), folder)
     # A request is too small to share out: threads that wait for each other would take the cores
     # from other requests.
