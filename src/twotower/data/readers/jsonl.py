@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,13 @@ KEYS_FROM: Final = 1000
 
 MOST_NESTED: Final = 8
 """Different keys of an object within objects, above which they are no columns."""
+
+_EXTENDED: Final = frozenset(
+    ("$oid", "$date", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid")
+)
+"""Keys of MongoDB's extended JSON."""
+_BEYOND: Final = 2.0**63
+"""Whole numbers from here on may have lost digits."""
 
 LONGEST_OBJECT: Final = 1 << 24
 """Characters of an object that spans lines, above which its file is taken to be broken."""
@@ -153,7 +161,19 @@ def _spans_lines(line: bytes) -> bool:
         return bool(row) and all(isinstance(element, dict) for element in row)
     if not line.startswith(b"{"):
         return False
-    return line == b"{" or (isinstance(_parse(line), str) and line.endswith((b",", b"{", b"[")))
+    if line == b"{":
+        return True
+    return isinstance(_parse(line), str) and (line.endswith((b",", b"{", b"[")) or _is_run(line))
+
+
+def _is_run(line: bytes) -> bool:
+    """Whether a line begins with an object that another one follows, as streams are written."""
+    text = line.decode(errors="replace")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip().startswith("{")
 
 
 def _joined(
@@ -220,7 +240,20 @@ def _chunk(
         elif row is not None:
             text = _text(line)
             rejects.append(Reject(number, row, text[:EXCERPT], text[:EXCERPT]))
-    return _rows(values, numbers, tuple(found.canonical), rejects, row_text, fraction)
+    names = tuple(found.canonical)
+    ids = [place for place, name in enumerate(names) if name in IDS]
+    if any(float in set(map(type, map(itemgetter(place), values))) for place in ids):
+        _restore_ids(values, ids, lambda place: take(json.loads(row_text(numbers[place]))))
+    return _rows(values, numbers, names, rejects, row_text, fraction)
+
+
+def _restore_ids(
+    values: list[Sequence[Any]], ids: Sequence[int], again: Callable[[int], Sequence[Any]]
+) -> None:
+    """Read rows again whose ids are whole numbers of more than 64 bits, which became floats."""
+    for place, row in enumerate(values):
+        if any(type(row[id_]) is float and abs(row[id_]) >= _BEYOND for id_ in ids):
+            values[place] = again(place)
 
 
 def rows_of_objects(
@@ -261,7 +294,13 @@ def _rows(
     row_text: Callable[[int], str],
     fraction: float,
 ) -> Chunk:
-    by_column = list(zip(*values, strict=True)) if values else [()] * len(names)
+    by_column: list[Sequence[Any]] = (
+        list(zip(*values, strict=True)) if values else [()] * len(names)
+    )
+    by_column = [
+        [_unwrapped(value) for value in column] if dict in set(map(type, column)) else column
+        for column in by_column
+    ]
     rows = pl.DataFrame([_series(*column) for column in zip(names, by_column, strict=True)])
     rows = rows.with_columns(pl.Series(columns.LINE, numbers, dtype=pl.Int64))
     checks = [
@@ -326,6 +365,13 @@ def _series(name: str, values: Sequence[Any]) -> pl.Series:
 
 def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _unwrapped(value: Any) -> Any:
+    """The value of an object that MongoDB writes for it: ``{"$oid": "5f"}`` is ``5f``."""
+    while isinstance(value, dict) and len(value) == 1 and value.keys() <= _EXTENDED:
+        (value,) = value.values()
+    return value
 
 
 def _is_text(values: Sequence[Any]) -> bool:

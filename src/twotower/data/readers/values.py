@@ -58,6 +58,8 @@ class IdReader:
 
     def _plain(self, values: pl.Series) -> pl.Series:
         text = as_text(values).str.strip_chars()
+        if text.str.starts_with('="').any():  # text as a spreadsheet keeps it: ="007"
+            text = text.str.replace(r'^="(.*)"$', "$1").str.strip_chars()
         absent = text.is_in(self._missing).fill_null(False)
         return text.set(absent, None) if absent.any() else text
 
