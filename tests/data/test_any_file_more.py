@@ -121,6 +121,14 @@ def test_whole_numbers_of_any_length_are_ids(tmp_path: Path) -> None:
     assert read(tmp_path).items.ids == tuple(sorted(map(str, big)))
 
 
+@pytest.mark.parametrize("end", ["", ",", "  "])
+def test_numbers_beyond_any_id_are_no_fault(tmp_path: Path, end: str) -> None:
+    lines = (f"{{'user': 'u', 'item': {item}}}{end}" for item in ("1e300", "2", str(2**80)))
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    settings = PrepareSettings(k_core=0, split="random")
+    assert str(2**80) in prepare(tmp_path, settings=settings).items.ids
+
+
 @pytest.mark.parametrize("between", ["", " ", "\n", ",\n"])
 def test_objects_may_follow_each_other_in_any_way(tmp_path: Path, between: str) -> None:
     rows = [{"user": f"u{n}", "item": "}{", "time": T0 + n} for n in range(4)]

@@ -117,8 +117,8 @@ def date_and_clock(log: LogFile) -> tuple[str, str] | None:
     time = log.columns.get(columns.TIMESTAMP)
     if time is None or columns.TIME_PARTS[0] in log.columns:
         return None
-    names = [name for name in (time, *log.found.ignored) if name not in log.keys]
     present = [name for name in log.found.present if name not in log.keys]
+    names = [name for name in (time, *log.found.ignored) if present.count(name) == 1]
     return guessed_pair(first_values(log.path, names, present, log.options), time)
 
 

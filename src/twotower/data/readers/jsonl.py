@@ -3,7 +3,7 @@
 import ast
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
@@ -243,17 +243,24 @@ def _chunk(
     names = tuple(found.canonical)
     ids = [place for place, name in enumerate(names) if name in IDS]
     if any(float in set(map(type, map(itemgetter(place), values))) for place in ids):
-        _restore_ids(values, ids, lambda place: take(json.loads(row_text(numbers[place]))))
+        _restore_ids(values, numbers, ids, dict(block), take)
     return _rows(values, numbers, names, rejects, row_text, fraction)
 
 
 def _restore_ids(
-    values: list[Sequence[Any]], ids: Sequence[int], again: Callable[[int], Sequence[Any]]
+    values: list[Sequence[Any]],
+    numbers: Sequence[int],
+    ids: Sequence[int],
+    texts: Mapping[int, bytes],
+    take: Extract,
 ) -> None:
     """Read rows again whose ids are whole numbers of more than 64 bits, which became floats."""
-    for place, row in enumerate(values):
-        if any(type(row[id_]) is float and abs(row[id_]) >= _BEYOND for id_ in ids):
-            values[place] = again(place)
+    for place, number in enumerate(numbers):
+        found = [values[place][id_] for id_ in ids]
+        if any(type(value) is float and abs(value) >= _BEYOND for value in found):
+            row = _parse_leniently(texts[number])
+            if isinstance(row, dict):
+                values[place] = take(row)
 
 
 def rows_of_objects(
