@@ -230,7 +230,7 @@ def test_a_time_of_day_that_is_ignored_is_said(tmp_path: Path) -> None:
 
 def test_a_time_of_day_alone_names_the_column_of_dates(tmp_path: Path) -> None:
     path = log_of(tmp_path, ["2023-03-14;21:30"], "user;item;bought;time")
-    with pytest.raises(InputError, match=r"a time of day without its date.*time=bought,time"):
+    with pytest.raises(InputError, match=r"a time of day without its date; .*time=bought,time"):
         read(path)
 
 

@@ -268,7 +268,7 @@ def _time_hint(log: LogFile, time: str) -> str | None:
     if is_clock(time):
         date, clock = date_and_clock(log) or ("DATE", "CLOCK")
         return (
-            "it is a time of day without its date: name the columns of both, "
+            "it is a time of day without its date; name the columns of both: "
             f"--column time={date},{clock} or ColumnMapping(time=({date!r}, {clock!r}))"
         )
     if re.match(r"[^{]*[^\W\d_]{3,}", time) and re.search(r"\d{4}", time):

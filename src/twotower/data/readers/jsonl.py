@@ -5,7 +5,6 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -240,11 +239,13 @@ def _chunk(
         elif row is not None:
             text = _text(line)
             rejects.append(Reject(number, row, text[:EXCERPT], text[:EXCERPT]))
-    names = tuple(found.canonical)
-    ids = [place for place, name in enumerate(names) if name in IDS]
-    if any(float in set(map(type, map(itemgetter(place), values))) for place in ids):
+
+    def restored() -> list[Sequence[Any]]:
+        ids = [place for place, name in enumerate(found.canonical) if name in IDS]
         _restore_ids(values, numbers, ids, dict(block), take)
-    return _rows(values, numbers, names, rejects, row_text, fraction)
+        return values
+
+    return _rows(values, numbers, tuple(found.canonical), rejects, row_text, fraction, restored)
 
 
 def _restore_ids(
@@ -300,20 +301,26 @@ def _rows(
     rejects: Sequence[Reject],
     row_text: Callable[[int], str],
     fraction: float,
+    restored: Callable[[], list[Sequence[Any]]] | None = None,
 ) -> Chunk:
-    by_column: list[Sequence[Any]] = (
-        list(zip(*values, strict=True)) if values else [()] * len(names)
-    )
-    by_column = [
-        [_unwrapped(value) for value in column] if dict in set(map(type, column)) else column
-        for column in by_column
-    ]
-    rows = pl.DataFrame([_series(*column) for column in zip(names, by_column, strict=True)])
+    by_column = _by_column(values, len(names))
+    types = [set(map(type, column)) for column in by_column]
+    if restored is not None and any(
+        float in kinds and name in IDS for name, kinds in zip(names, types, strict=True)
+    ):
+        by_column = _by_column(restored(), len(names))
+        types = [set(map(type, column)) for column in by_column]
+    for place, kinds in enumerate(types):
+        if dict in kinds:
+            by_column[place] = [_unwrapped(value) for value in by_column[place]]
+            types[place] = set(map(type, by_column[place]))
+    columned = list(zip(names, by_column, types, strict=True))
+    rows = pl.DataFrame([_series(*column) for column in columned])
     rows = rows.with_columns(pl.Series(columns.LINE, numbers, dtype=pl.Int64))
     checks = [
         Check(name, "wrong type", pl.lit(pl.Series(_unfit_ids(column))))
-        for name, column in zip(names, by_column, strict=True)
-        if name in IDS and not _is_text(column)
+        for name, column, kinds in columned
+        if name in IDS and not kinds <= {str, type(None)}
     ]
     return set_aside(Chunk(rows, rejects, row_text, fraction), checks)
 
@@ -360,9 +367,13 @@ def _python_dict(text: str) -> Any:
         return None
 
 
-def _series(name: str, values: Sequence[Any]) -> pl.Series:
+def _by_column(values: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    return list(zip(*values, strict=True)) if values else [()] * width
+
+
+def _series(name: str, values: Sequence[Any], types: set[type]) -> pl.Series:
     dtype = pl.Float64 if name in NUMBERS else pl.String
-    if bool not in set(map(type, values)):
+    if bool not in types:
         try:
             return pl.Series(name, values, dtype=dtype)
         except (TypeError, OverflowError, pl.exceptions.PolarsError):
@@ -379,10 +390,6 @@ def _unwrapped(value: Any) -> Any:
     while isinstance(value, dict) and len(value) == 1 and value.keys() <= _EXTENDED:
         (value,) = value.values()
     return value
-
-
-def _is_text(values: Sequence[Any]) -> bool:
-    return set(map(type, values)) <= {str, type(None)}
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:
