@@ -6,11 +6,19 @@ writes synthetic files in the schema of Amazon Reviews 2023 to a temporary folde
 3.5 GB for the default 5 million reviews, line sizes as in the published files), prepares them
 in a process of its own, with the 5-core and without, and writes
 ``benchmarks/results/prepare-memory.json``.
+
+    git worktree add --detach ../before COMMIT
+    python benchmarks/prepare_memory.py --before ../before/src --reviews 1000000
+
+compares the speed with that of another version: the two read the same files in turns, and the
+medians of processor and wall time go to ``benchmarks/results/prepare-speed.json``.
 """
 
 import argparse
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +36,8 @@ from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 
 RESULTS = Path(__file__).parent / "results" / "prepare-memory.json"
+SPEED = RESULTS.with_name("prepare-speed.json")
+SOURCE = Path(__file__).parents[1] / "src"
 LIMIT_MB = 2048
 BATCH = 100_000
 SEED = 0
@@ -39,7 +49,9 @@ def main() -> None:
     options.add_argument("--reviews", type=int, default=5_000_000)
     options.add_argument("--users", type=int, default=5_000_000, help="of whom half are drawn")
     options.add_argument("--products", type=int, default=137_000)
-    options.add_argument("--out", type=Path, default=RESULTS)
+    options.add_argument("--before", type=Path, help="source folder of a version to compare with")
+    options.add_argument("--rounds", type=int, default=3, help="of a comparison")
+    options.add_argument("--out", type=Path, help="results file")
     options.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options.add_argument("--k-core", type=int, help=argparse.SUPPRESS)
     chosen = options.parse_args()
@@ -51,27 +63,54 @@ def main() -> None:
         folder = Path(name)
         write_products(folder / "meta.jsonl", chosen.products)
         write_reviews(folder / "reviews.jsonl", chosen.reviews, chosen.users, chosen.products)
+        if chosen.before is not None:
+            compare(folder, chosen, started)
+            return
         runs = {k: run_apart(folder, k) for k in (5, 0)}
     rows = [row for k, found in runs.items() for row in result_rows(chosen.reviews, k, found)]
     peak = max(found["peak_memory_mb"] for found in runs.values())
     meta = collect_meta(started, packages=("twotower", "numpy", "orjson", "polars", "pydantic"))
-    write_results(chosen.out, meta.model_copy(update={"peak_memory_mb": peak}), rows)
+    write_results(chosen.out or RESULTS, meta.model_copy(update={"peak_memory_mb": peak}), rows)
     for k, found in runs.items():
         print(f"k_core={k}: {found}")
     if peak > LIMIT_MB:
         sys.exit(f"peak memory {peak:.0f} MB is above the limit of {LIMIT_MB} MB")
 
 
-def run_apart(folder: Path, k_core: int) -> dict[str, float]:
+def compare(folder: Path, chosen: argparse.Namespace, started: datetime) -> None:
+    """Prepare the same files by two versions in turns, and write the medians of their times."""
+    versions = {"before": chosen.before.resolve(), "now": SOURCE}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in versions}
+    for number in range(chosen.rounds):
+        for name in versions if number % 2 == 0 else reversed(versions):
+            runs[name].append(run_apart(folder, 5, versions[name]))
+            print(f"{name}: {runs[name][-1]}", flush=True)
+    rows = []
+    for name, found in runs.items():
+        medians = {
+            metric: statistics.median(run[metric] for run in found)
+            for metric in ("cpu_seconds", "seconds", "users")
+        }
+        print(f"{name}: {medians}")
+        rows += [
+            row.model_copy(update={"model": f"prepare, {name}"})
+            for row in result_rows(chosen.reviews, 5, medians)
+        ]
+    packages = ("twotower", "numpy", "orjson", "polars", "pydantic")
+    write_results(chosen.out or SPEED, collect_meta(started, packages=packages), rows)
+
+
+def run_apart(folder: Path, k_core: int, source: Path = SOURCE) -> dict[str, float]:
     """What `measure` finds in a process that has done nothing else."""
     command = [sys.executable, __file__, "--measure", str(folder), "--k-core", str(k_core)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
 def measure(folder: Path, k_core: int) -> dict[str, float]:
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), time.process_time()
     settings = PrepareSettings(k_core=k_core)
     out = folder / f"prepared-{k_core}"
     summary = prepare(folder, name="raw-reviews", settings=settings, out=out).summary
@@ -81,6 +120,7 @@ def measure(folder: Path, k_core: int) -> dict[str, float]:
     return {
         "peak_memory_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - used,
         "log_mb": (folder / "reviews.jsonl").stat().st_size / 2**20,
         "users": summary["users"],
         "items": summary["items"],

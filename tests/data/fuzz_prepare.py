@@ -40,18 +40,22 @@ from twotower.errors import TwoTowerError
 IDS: list[Any] = [
     "u1", "u2", "7", "007", "12.0", "13.0", "1.5", "", " ", "NA", "nan", "é", "日本", "-x", "a,b",
     'q"q', '"open', "x\ny", "\x00", "1e3", None, 1, 2, 3.0, 2**63, -1, 1.5, float("nan"), True,
-    ["l"], {"d": 1}, "\\N", "B000000001", "\u202e", "a" * 300,
+    ["l"], {"d": 1}, {"$oid": "5f"}, 2**70, '="007"', "undefined",
+    "\\N", "B000000001", "\u202e", "a" * 300,
 ]  # fmt: skip
 TIMES: list[Any] = [
     1, 0, -5, 1600000000, 1600000000.5, 1600000000000, 1600000000000000, 1600000000000000000,
     20200913, 20200913122640, 2020, 202009, "2020-09-13", "2020-09-13 12:26:40 UTC", "13.09.2020",
     "09/13/2020", "03/04/2020", "Sep 13, 2020", "Sun Sep 13 12:26:40 -0800 2020", "soon", "", None,
     float("inf"), float("nan"), "2020-13-45", "12:30", "09 13, 2020", "99999999999999999999", True,
+    45123, "45123,5", 230714, "14072023", "13. März 2020", "Mai 2020", "13 de mayo de 2020",
+    "13.09.2020 12.26 Uhr", "/Date(1600000000000)/", "21:30", "9", 930, {"$date": 1600000000000},
+    "Sun Sep 13 2020 12:26:40 GMT+0100 (CET)", "13. maaliskuuta 2020", "9:30 p.m.",
     "2020-09-13T12:26:40+05:30", "13.09.20 12:26", "1,600,000,000", [1], "0000-00-00", "1e400",
 ]  # fmt: skip
 RATINGS: list[Any] = [
     5, 4.5, "4,5", "five", "", None, True, False, "True", -1, 148, float("nan"), float("inf"),
-    [5], "NA", "1.000,5", 1e300,
+    [5], "NA", "1.000,5", 1e300, "80%", "4/5", "4/10", "5 out of 5 stars", "ja",
 ]  # fmt: skip
 PRICES: list[Any] = [
     "12,99", "1.299,00", "49,90 EUR", "€ 49.90", "CHF 12.50", "1'299.00", "$4.99 - $9.99", "free",
@@ -103,7 +107,11 @@ def make(folder: Path, rng: random.Random) -> tuple[Path, dict[str, Any]]:
     if rng.random() < 0.3:
         with contextlib.suppress(ValidationError):
             given["options"] = ReadOptions(**make_options(rng))
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
+        names = [name for name in COLUMNS if COLUMNS[name] is TIMES]
+        parts = rng.sample(names, rng.choice([1, 2, 2, 3]))
+        given["mapping"] = ColumnMapping(time=("time", *(part for part in parts if part != "time")))
+    elif rng.random() < 0.15:
         with contextlib.suppress(ValidationError):
             given["mapping"] = ColumnMapping(
                 **{rng.choice(["user", "item", "time", "title"]): rng.choice(list(COLUMNS))}
@@ -119,7 +127,7 @@ def make_options(rng: random.Random) -> dict[str, Any]:
         "compression": ["gzip", "zip", "zstd", "none"], "header": [True, False],
         "names": [("user", "item", "time"), ("user", "item", "rating", "time"), ("a",)],
         "quote": ["none", "'", '"'], "escape": ["\\", "none"], "decimal_comma": [True, False],
-        "time_format": ["%d.%m.%Y", "%Q", "%Y", "", "%s", "%H", "%Y-%m-%d %H:%M:%S.%f %Z"],
+        "time_format": ["excel", "%d.%m.%Y", "%Q", "%Y", "", "%s", "%H", "%Y-%m-%d %H:%M:%S.%f %Z"],
         "time_unit": ["d", "s", "ms", "us", "ns"], "time_zone": ["Europe/Berlin", "+05:30"],
         "rating_scale": [(1, 10), (0, 5)], "min_rating": [3.0], "events": [("T",)],
         "ignore": [("rating",), ("user",)], "missing": [(), ("7",)],

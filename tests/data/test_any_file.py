@@ -877,7 +877,8 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
         "log: 7 rows read of log.csv",
         "log columns read: user_id=user, item_id=item, timestamp=time; ignored: 'note' "
         "(--column NAME=COLUMN reads another)",
-        "rejected 1 (14%): user_id: empty, first log.csv:8: ''",
+        "rejected 1 (14%): user_id: empty, first log.csv:8: ''; an interaction needs both ids: "
+        "fill it in, or leave such rows out so",
         "times run from 2020-09-13 to 2020-09-13",
         "1 repeats of a user and an item dropped, the earliest kept; --keep-repeats keeps them",
         "the 2-core removed 1 users (33%), 1 items (33%), 1 interactions (20%); --k-core 0 keeps "
@@ -1044,7 +1045,7 @@ def test_the_encoding_of_windows_is_named(tmp_path: Path) -> None:
     ("head", "values", "said"),
     [
         ("user,item,date,time", "2024-05-01,12:26:40", "a time of day without its date; name"),
-        ("user,item,time,rating", "1600000000,80%", "ratings are numbers; convert them, or leave"),
+        ("user,item,time,rating", "1600000000,good", "ratings are numbers; convert them, or leave"),
     ],
 )  # fmt: skip
 def test_a_column_that_cannot_be_read_has_a_fix(

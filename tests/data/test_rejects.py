@@ -159,9 +159,9 @@ def test_an_empty_log_is_an_error(tmp_path: Path) -> None:
         prepare(tmp_path, settings=ALL)
 
 
-def test_an_empty_file_has_no_columns(tmp_path: Path) -> None:
+def test_an_empty_file_is_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("")
-    with pytest.raises(InputError, match=r"and time columns of .*log\.jsonl, it has no columns"):
+    with pytest.raises(InputError, match=r"log\.jsonl is empty, or holds nothing that can be read"):
         prepare(tmp_path, settings=ALL)
 
 

@@ -52,7 +52,8 @@ def _words(
         list[str] | None,
         typer.Option(
             "--column",
-            help="A column's name, such as user=customer or time=when; may be repeated.",
+            help="A column's name, such as user=customer or time=when; time=date,clock where "
+            "they are two. May be repeated.",
             rich_help_panel=_FILES,
         ),
     ] = None,
@@ -327,7 +328,11 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
         )
     split = {"kind": words["split"], **shares} if shares else words["split"]
     kept = {word: words[word] or None for word in _KEPT_WORDS if word != "k_core"}
-    columns = _pairs("--column", words["columns"], ColumnMapping.model_fields, "user=customer")
+    columns: dict[str, Any] = dict(
+        _pairs("--column", words["columns"], ColumnMapping.model_fields, "user=customer")
+    )
+    if "," in columns.get("time", ""):
+        columns["time"] = _listed(columns["time"])
     kinds = {word: words[word] for word in _KINDS_WORDS} | {
         "weights": _numbers("--weight", words["weights"], "view=0.2"),
         "from_rating": _numbers("--from-rating", words["from_rating"], "like=4") or None,

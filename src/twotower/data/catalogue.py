@@ -116,7 +116,7 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
         raise nothing_usable(f"{problem}: {read:,} rows read", rejects, [file.path])
     rows = _joined(tables)
     typed, repaired, examples = _typed(rows, file)
-    marks = _currencies(rows)
+    marks = _currencies(rows, typed)
     return Catalogue(_with_releases(typed, file), items, read, repaired, examples, marks)
 
 
@@ -243,10 +243,11 @@ def _release(values: pl.Series, file: CatalogueFile) -> pl.Series:
     return numbers.fill_null(dates)
 
 
-def _currencies(rows: pl.DataFrame) -> list[str]:
+def _currencies(rows: pl.DataFrame, typed: pl.DataFrame) -> list[str]:
+    """Currencies of the prices that could be read."""
     if columns.PRICE not in rows.columns or rows.schema[columns.PRICE] != pl.String:
         return []
-    texts = rows[columns.PRICE].drop_nulls().unique()
+    texts = rows[columns.PRICE].filter(typed[columns.PRICE].is_not_null()).unique()
     found = Counter(filter(None, map(currency_of, texts)))
     return [mark for mark, _ in found.most_common() if len(mark) <= 4]
 

@@ -8,6 +8,8 @@ ITEM_ID: Final = "item_id"
 RATING: Final = "rating"
 TIMESTAMP: Final = "timestamp"
 """Milliseconds since 1970-01-01 UTC, int64."""
+TIME_PARTS: Final = ("time part 2", "time part 3", "time part 4")
+"""Further columns of a time in several, until they are joined: a date, and a time of day."""
 ORDER: Final = "order"
 """A position within the user's history, for logs that have an order and no time."""
 EVENT: Final = "event"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from twotower.data import columns
+from twotower.data.columns import folded
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.source import LogFile
 from twotower.data.readers.tables import read_table
 
 _LOOKED_AT: Final = 500
@@ -19,6 +21,13 @@ _SURE: Final = 0.9
 _DATE: Final = re.compile(
     r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|[A-Z][a-z]{2} )"
 )
+_DAY: Final = re.compile(
+    r"^(\d{4}([-/.]\d{1,2}){2}|(\d{1,2}[-/.]){2}\d{2}(\d{2})?|(19|20)\d{6}|"
+    r"\d{1,2}\.?[ /-]?[^\W\d_]{3,}\.?[ /-]\d{4}|[^\W\d_]{3,}\.? \d{1,2}, \d{4})( 00:00(:00)?)?$"
+)
+_CLOCK: Final = re.compile(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?( Uhr)?$")
+"""A time of day without its date."""
+_HOURS: Final = ("hour", "hours", "stunde", "hh")
 _NUMBER: Final = re.compile(r"^\W{0,2}[A-Z]{0,3} ?[+-]?\d[\d.,]*\W{0,2}$")
 _VECTOR: Final = re.compile(r"^\[[-+\d.eE,\s]{20,}\]?$")
 _IMAGE: Final = re.compile(r"\.(jpe?g|png|webp|gif)(\?|$)", re.IGNORECASE)
@@ -55,6 +64,62 @@ def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
         if texts and times >= _SURE * len(texts):
             return name
     return None
+
+
+def is_clock(text: str) -> bool:
+    """Whether a text is a time of day without its date."""
+    return _CLOCK.match(text.strip()) is not None
+
+
+def guessed_pair(
+    values: Mapping[str, Sequence[str]], time: str | None = None
+) -> tuple[str, str] | None:
+    """The column of dates and the column of times of day, where there is one of each.
+
+    ``time`` is the column that is taken for the time, which must be one of the two.
+    """
+
+    def of_kind(fits: Callable[[str, str], object]) -> list[str]:
+        return [
+            name
+            for name, texts in values.items()
+            if texts and sum(bool(fits(name, text)) for text in texts) >= _SURE * len(texts)
+        ]
+
+    dates = of_kind(lambda _, text: _DAY.match(text))
+    clocks = of_kind(lambda _, text: _CLOCK.match(text))
+    clocks = clocks or of_kind(
+        lambda name, text: folded(name) in _HOURS and text.isdecimal() and int(text) < 24
+    )
+    dates = [time] if time in dates else dates
+    clocks = [time] if time in clocks else clocks
+    if len(dates) != 1 or len(clocks) != 1:
+        return None
+    pair = (dates[0], clocks[0])
+    return pair if time is None or time in pair else None
+
+
+def parts_of_date(present: Sequence[str]) -> tuple[str, ...]:
+    """Columns named year, month and day, and hour where there is one; none without all three.
+
+    >>> parts_of_date(["user", "Year", "Month", "Day"])
+    ('Year', 'Month', 'Day')
+    """
+    by_folded = {folded(name): name for name in reversed(present)}
+    found = [by_folded.get(part) for part in ("year", "month", "day", "hour")]
+    if None in found[:3]:
+        return ()
+    return tuple(name for name in found if name is not None)
+
+
+def date_and_clock(log: LogFile) -> tuple[str, str] | None:
+    """The columns of date and time of day of a log of which one is taken for the time."""
+    time = log.columns.get(columns.TIMESTAMP)
+    if time is None or columns.TIME_PARTS[0] in log.columns:
+        return None
+    present = [name for name in log.found.present if name not in log.keys]
+    names = [name for name in (time, *log.found.ignored) if present.count(name) == 1]
+    return guessed_pair(first_values(log.path, names, present, log.options), time)
 
 
 def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:

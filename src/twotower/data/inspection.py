@@ -16,6 +16,7 @@ from twotower.data.guesses import (
     guessed_ids,
     guessed_items,
     guessed_kinds,
+    guessed_pair,
     guessed_time,
 )
 from twotower.data.locate import Located, located
@@ -72,7 +73,6 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
             "read": {},
             "examples": {},
         }
-        described["not_read"] = [path.name for path in found.beside]
         missing = [] if found.format else _missing(found, present)
         try:
             source = source_of(
@@ -88,9 +88,9 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
                     "columns": column_names(found.catalogue, found.catalogue_options),
                 }
         else:
-            described["log"] |= _described(source.logs[0])
+            described["log"] |= _described(source.logs[0], described)
             if source.catalogue is not None:
-                described["catalogue"] = _described(source.catalogue) | {
+                described["catalogue"] = _described(source.catalogue, described) | {
                     "file": source.catalogue.path.name
                 }
         users = found.users
@@ -101,6 +101,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
                 "file": users.name,
                 "columns": column_names(users, found.declaration.read_users or ReadOptions()),
             }
+        described["not_read"] = [path.name for path in found.beside if path != users]
         if not found.format:
             described["guesses"] = _guesses(found, described, missing)
             if not found.declaration.declared:
@@ -132,7 +133,9 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
     guesses = described.get("guesses", {})
     if guesses:
         likely = ", ".join(
-            f"{field}={column}" for field, column in guesses.items() if field != "kinds"
+            f"{field}={column if isinstance(column, str) else ','.join(column)}"
+            for field, column in guesses.items()
+            if field != "kinds"
         )
         kinds = ", ".join(guesses.get("kinds", ()))
         yield f"guesses: {likely or 'none'}" + (f"; kinds of events: {kinds}" if kinds else "")
@@ -154,17 +157,22 @@ def _column_lines(table: Mapping[str, Any]) -> Iterator[str]:
         yield f"  ignored: {', '.join(ignored[:20])}"
 
 
-def _described(file: LogFile | CatalogueFile) -> dict[str, Any]:
-    with closing(file.chunks()) as chunks:
-        chunk = next(chunks, None)
+def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict[str, Any]:
+    """Columns of a file with examples; what keeps it from being read becomes the problem."""
+    chunk = None
+    try:
+        with closing(file.chunks()) as chunks:
+            chunk = next(chunks, None)
+    except InputError as error:
+        described["problem"] = error.on_command_line
     raw: dict[str, list[str]] = {}
     if chunk is not None:
-        for name, column in file.columns.items():
+        for name, column in file.found.read.items():
             if name in chunk.rows.columns:
                 values = islice(chunk.rows[name].drop_nulls(), _ROWS)
                 raw[column] = [_short(name, value) for value in values]
     return {
-        "read": dict(file.columns),
+        "read": file.found.read,
         "columns": list(file.found.present),
         "ignored": file.found.ignored,
         "examples": raw,
@@ -224,9 +232,17 @@ def _guesses(
     guesses: dict[str, Any] = {}
     log, read = found.logs[0], described["log"]["read"]
     file_columns = [name for name in described["log"]["columns"] if name not in log.keys]
-    others = [name for name in file_columns if name not in read.values()]
+    ignored = described["log"].get("ignored", file_columns)
+    others = [name for name in file_columns if name in ignored and name not in read.values()]
     values = first_values(log.path, others, file_columns, found.declaration.read)
-    if "time" in missing and (time := guessed_time(values)):
+    time = read.get(columns.TIMESTAMP)
+    dated = values
+    if time in file_columns:
+        dated = values | first_values(log.path, [time], file_columns, found.declaration.read)
+    if pair := guessed_pair(dated, time):
+        guesses["time"] = list(pair)
+        values = {name: texts for name, texts in values.items() if name not in pair}
+    elif "time" in missing and (time := guessed_time(values)):
         guesses["time"] = time
         del values[time]
     if columns.EVENT not in read and (kinds := guessed_kinds(values)):
@@ -300,14 +316,14 @@ def _toml(
     fields = {
         field: guess
         for field, guess in guesses.items()
-        if field != "kinds" and field not in values["columns"]
+        if field != "kinds" and (field not in values["columns"] or isinstance(guess, list))
     }
     values["columns"] |= fields
     if "schema" in described:
         values["schema"] = described["schema"]
     text = Declaration.model_validate(values).to_toml().rstrip()
     for field, guess in fields.items():
-        line = f'{field} = "{guess}"'
+        line = f"{field} = {json.dumps(guess, ensure_ascii=False)}"
         kinds = f": {', '.join(guesses['kinds'])}" if field == "event" else ""
         text = text.replace(line, f"{line}  # a guess{kinds}")
     for field in missing:

@@ -17,7 +17,14 @@ from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, r
 from twotower.data.folders import kind_of
 from twotower.data.formats import FORMATS, Format, FormatFiles, files_of, matches, named_format
 from twotower.data.readers.discovery import FoundLog, expand, with_parts
-from twotower.data.readers.files import find_catalogue, find_logs, log_tables, stem_of
+from twotower.data.readers.files import (
+    find_catalogue,
+    find_logs,
+    log_tables,
+    stem_of,
+    unread_beside,
+    users_beside,
+)
 from twotower.data.readers.mapping import LOG_FIELDS, ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import log_by_columns
@@ -191,7 +198,8 @@ def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | No
 def _named(declaration: Declaration) -> set[str]:
     """Columns of the log that the caller names."""
     named = declaration.columns.model_dump(include=set(LOG_FIELDS.values()), exclude_none=True)
-    return set(named.values())
+    several = (name if isinstance(name, tuple) else (name,) for name in named.values())
+    return {column for names in several for column in names}
 
 
 def _has(entry: Format, log: Path) -> bool:
@@ -302,10 +310,13 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
     catalogue = _catalogue_path(base, declaration)
     if catalogue is None and declaration.catalogue is None:
         catalogue = find_catalogue(logs[0].path)
-    beside = tuple(path for path in beside if path != catalogue)
-    return Located(
-        logs, declaration, catalogue, _users_path(base, declaration), None, beside, name, base
-    )
+    users = _users_path(base, declaration)
+    read = {catalogue, users, *(log.path for log in logs)}
+    if first.is_dir() and len(given) == 1:
+        near = users_beside(first) if declaration.users is None else None
+        beside = tuple(sorted({*beside, *unread_beside(first), *([near] if near else [])}))
+    beside = tuple(path for path in beside if path not in read)
+    return Located(logs, declaration, catalogue, users, None, beside, name, base)
 
 
 def _files(given: Sequence[Path]) -> list[Path]:

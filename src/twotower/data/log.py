@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.data.readers import Source
+from twotower.data.guesses import date_and_clock, is_clock
+from twotower.data.readers import LogFile, Source
 from twotower.data.readers.text import likely_encoding
+from twotower.data.readers.times import LANGUAGES
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.data.vocabulary import Vocabulary
@@ -25,7 +27,6 @@ ReadProgress: TypeAlias = Callable[[int, int], None]
 SAMPLED_IDS: Final = 100_000
 """User ids, and item ids, that are checked for damage by a spreadsheet."""
 _INVISIBLE: Final = "[\u00ad\u200b-\u200f\u2060\ufeff]"
-_OF_DAY: Final = re.compile(r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?( ?[APap][Mm])?$")
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
 _DTYPES: Final = {
     columns.RATING: np.float32, columns.TIMESTAMP: np.int64,
@@ -254,7 +255,22 @@ def _nothing_left(
         hint = unknown_item_hint(rejects, paths, catalogue)
     elif reason.startswith("bad "):
         encoding = likely_encoding(paths[0], source.logs[0].options)
-    elif _OF_DAY.match(rejects.example_of(paths, f"{columns.TIMESTAMP}: wrong type") or ""):
-        hint = "it is a time of day without its date; name the column with the date"
+    elif (rejects.example_of(paths, f"{columns.ITEM_ID}: wrong type") or "").startswith("["):
+        hint = "it is a list: write a row for each of its elements (polars and pandas: explode)"
+    elif time := rejects.example_of(paths, f"{columns.TIMESTAMP}: wrong type"):
+        hint = _time_hint(source.logs[0], time)
     message = f"{named} has no usable interaction: {read:,} read"
     return nothing_usable(message, rejects, paths, hint, encoding)
+
+
+def _time_hint(log: LogFile, time: str) -> str | None:
+    """What a text that is no time lacks."""
+    if is_clock(time):
+        date, clock = date_and_clock(log) or ("DATE", "CLOCK")
+        return (
+            "it is a time of day without its date; name the columns of both: "
+            f"--column time={date},{clock} or ColumnMapping(time=({date!r}, {clock!r}))"
+        )
+    if re.match(r"[^{]*[^\W\d_]{3,}", time) and re.search(r"\d{4}", time):
+        return f"names of months are read in {LANGUAGES}; write others as numbers"
+    return None

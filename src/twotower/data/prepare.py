@@ -23,6 +23,7 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
+from twotower.data.guesses import date_and_clock
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
@@ -37,8 +38,10 @@ from twotower.data.readers import (
     ReadOptions,
     Source,
 )
+from twotower.data.readers.mapping import items_in_log
 from twotower.data.readers.source import source_of
 from twotower.data.readers.text import likely_encoding
+from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.schema import Schema
 from twotower.data.settings import PrepareSettings
@@ -332,6 +335,8 @@ def _read_summary(
         "examples": rejects.examples(paths),
         "columns": _columns(source.logs[0].found),
     }
+    if source.catalogue is None and (names := items_in_log(source.logs[0].found.ignored)):
+        summary["items_in_log"] = names
     user, share = found.heaviest_user
     if share > HEAVY and len(found.users) >= HEAVY_OF:
         summary["heaviest_user"] = {"user_id": user, "share": share}
@@ -349,6 +354,11 @@ def _read_summary(
         summary["times"] = [int(times.min()), int(times.max())]
         if early := int((times < YEAR).sum()):
             summary["times_in_1970"] = early
+            unit = likely_unit(*(time / 1000 for time in summary["times"]))
+            if unit is not None:
+                summary["likely_unit"] = list(unit)
+        if not (times % DAY).any() and (pair := date_and_clock(source.logs[0])):
+            summary["date_and_clock"] = list(pair)
     read = dict(zip(paths, found.read_of, strict=True))
     if known is not None and source.catalogue is not None:
         read[source.catalogue.path] = known.read
@@ -396,7 +406,12 @@ def _encodings(source: Source, rejects: RejectLog, read: Mapping[Path, int]) -> 
 
 
 def _columns(found: Columns) -> dict[str, Any]:
-    read = {column: name for column, name in found.canonical.items() if name in found.keys}
+    shown = found.read
+    read = {
+        column: shown[column]
+        for column, name in found.canonical.items()
+        if name in found.keys and column in shown
+    }
     return {"read": read, "ignored": found.ignored} | (
         {"late": dict(found.late)} if found.late else {}
     )

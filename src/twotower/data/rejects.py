@@ -30,9 +30,21 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
         f"{FORMS}; others with --time-format '%d.%m.%Y'",
     ),
     "timestamp: in the future": (
-        "name the unit where it is another: ReadOptions(time_unit='s')",
-        "name the unit where it is another: --time-unit s",
+        "name unit or format where they are others (ReadOptions(time_unit='s')), or correct them",
+        "name unit or format where they are others (--time-unit s), or correct them",
     ),
+    "timestamp: negative": (
+        "times count from 1970; places in an order are named so: ColumnMapping(order='…')",
+        "times count from 1970; places in an order are named so: --column order=…",
+    ),
+    "timestamp: missing": (
+        "a row without a time has no place in a history: fill it in, or choose the split "
+        "'random' without a time: ReadOptions(ignore=('…',))",
+        "a row without a time has no place in a history: fill it in, or leave the column out: "
+        "--ignore COLUMN --split random",
+    ),
+    "empty": ("an interaction needs both ids: fill it in, or leave such rows out so",) * 2,
+    "repeated": ("the first row of an item is kept; merge them if it is not the right one",) * 2,
     "event: without a weight": (
         "give the kind a weight (EventRules(weights={…})), or leave it out so",
         "give the kind a weight (--weight KIND=0.5), or leave it out so",
@@ -43,8 +55,10 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
     * 2,
     "zero": ("an event of no quantity or weight says nothing; correct it, or leave it out so",) * 2,
     "rating: wrong type": (
-        "ratings are numbers; convert them, or leave the column out (ReadOptions(ignore=('…',)))",
-        "ratings are numbers; convert them, or leave the column out (--ignore COLUMN)",
+        "ratings are numbers; convert them, or leave the column out (ReadOptions(ignore=('…',))), "
+        "or read it as the kind of an event too (ColumnMapping(event='…'))",
+        "ratings are numbers; convert them, or leave the column out (--ignore COLUMN), "
+        "or read it as the kind of an event too (--column event=COLUMN)",
     ),
     "rating: infinite": (
         "correct the rows, or leave the column out (ReadOptions(ignore=('…',)))",

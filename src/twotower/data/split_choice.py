@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from twotower.data.dataset import Dataset, Part
+from twotower.data.guesses import parts_of_date
 from twotower.data.splits import (
     HELD_OUT,
     FileOrder,
@@ -59,11 +60,14 @@ def choose_split(
             return LeaveLastTwo()
         listed = ", ".join(map(repr, present[:20])) or "no columns"
         random, file_order = "drawn from a seed", "rows as in the file, a user's last held out"
+        parts = parts_of_date(present)
+        python = f"time={parts!r}" if parts else "time='…'"
+        cli = f"time={','.join(parts) if parts else '…'}"
         raise InputError(
             f"cannot determine the time column of {log}, it has {listed}",
-            "name it: ColumnMapping(time='…') (or order, where it has places and no times); or "
+            f"name it: ColumnMapping({python}) (or order, where it has places and no times); or "
             f"choose the split 'random' ({random}) or 'file-order' ({file_order})",
-            cli_fix="name it: --column time=… (or order, where it has places and no times); or "
+            cli_fix=f"name it: --column {cli} (or order, where it has places and no times); or "
             f"pass --split random ({random}) or --split file-order ({file_order})",
         )
     usable = {"leave-last-two": ordered, "global-time": times, "given": parts}

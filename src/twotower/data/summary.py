@@ -44,9 +44,17 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         option = "--as NAME" if cli else "format='NAME'"
         yield f"format: {summary['format']} ({option} reads it as another)"
     if "not_read" in summary:
-        yield f"not read, beside it: {', '.join(summary['not_read'][:_MANY])}"
+        option = "--users, --catalogue" if cli else "users=, catalogue="
+        yield (
+            f"not read, beside it: {', '.join(summary['not_read'][:_MANY])} ({option} read tables "
+            "of users and items)"
+        )
     if "columns" in summary:
         yield from _columns("log", summary["columns"], cli)
+    if "items_in_log" in summary:
+        names = ", ".join(map(repr, summary["items_in_log"]))
+        option = "--catalogue log" if cli else "catalogue='log'"
+        yield f"there is no catalogue; {option} makes one of {names}, if they describe the items"
     encodings = summary.get("encodings", {})
     for name, found in encodings.items():
         option = "--encoding" if cli else "ReadOptions(encoding=…):"
@@ -84,17 +92,21 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
     if "times" in summary:
-        yield from _times(summary["times"], summary.get("times_in_1970", 0), cli)
+        yield from _times(summary, cli)
 
 
-def _times(times: Sequence[int], early: int, cli: bool) -> Iterator[str]:
+def _times(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    times, early = summary["times"], summary.get("times_in_1970", 0)
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
     if early and times[1] < YEAR:
         unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
         order = "--column order=…" if cli else "ColumnMapping(order=…)"
+        likely = ""
+        if "likely_unit" in summary:
+            likely = " {}, in which they would begin on {}".format(*summary["likely_unit"])
         yield (
             f"all times lie in 1970, from {begin:%Y-%m-%d %H:%M:%S} to {end:%Y-%m-%d %H:%M:%S}: is "
-            f"the unit another ({unit}), or is it a place in an order ({order})?"
+            f"the unit another ({unit}{likely}), or is it a place in an order ({order})?"
         )
     else:
         yield f"times run from {begin:%Y-%m-%d} to {end:%Y-%m-%d}"
@@ -102,6 +114,12 @@ def _times(times: Sequence[int], early: int, cli: bool) -> Iterator[str]:
             yield (
                 f"{early:,} interactions lie in 1970: is 0 a missing time? they count as the oldest"
             )
+    if "date_and_clock" in summary:
+        date, clock = summary["date_and_clock"]
+        option = (
+            f"--column time={date},{clock}" if cli else f"ColumnMapping(time=({date!r}, {clock!r}))"
+        )
+        yield f"the times are dates alone, and {clock!r} has times of day; {option} reads both"
 
 
 def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """File roles by name: log, split parts, catalogue and users of a folder."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,13 @@ _USERS: Final = ("user", "users", "customers", "members")
 """Names of tables of users."""
 _BESIDE: Final = (*_USERS, "readme", "license", "licence", "manifest", "rejects")
 """Files beside a log that are not logs: tables of users, and documentation."""
+_UNREAD: Final = (
+    ".xlsx", ".xls", ".xlsm", ".ods", ".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".sql",
+    ".sqlite", ".db", ".feather", ".arrow", ".avro", ".orc", ".pkl", ".h5", ".xml",
+)  # fmt: skip
+"""Suffixes of data that is not read from a folder."""
+_LOOKED_INTO: Final = 200
+"""Files that are looked into for the message that there is no log."""
 _GENERAL: Final = (".json", ".txt", ".dat", ".data")
 """Suffixes that logs share with other files."""
 _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w_his")
@@ -44,12 +52,7 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
     if path.is_dir() and not found:
         found = nested_logs(path, lambda file: table_suffix(file) is not None)
     if not found:
-        raise InputError(
-            _nothing_found(path),
-            "give a folder with a log (CSV, JSON lines or Parquet, such as interactions.parquet "
-            "beside items.parquet), with train and test files or a RecBole .inter file; or give "
-            "the path of one file, with the names of its columns where they are unusual",
-        )
+        raise _nothing_found(path, resolve)
     logs = one_log(path, found, stem_of, resolve)
     # None has the columns of a log: reading the first file reports what it lacks.
     return logs if logs.logs else Found((found[0],), tuple(log.path for log in found[1:]))
@@ -84,14 +87,42 @@ def tables_beside(log: Path) -> list[Path]:
     return [file for file in _tables(log.parent) if file != log]
 
 
-def _nothing_found(path: Path) -> str:
+def unread_beside(folder: Path) -> list[Path]:
+    """Files of a folder that may hold data, in formats that are not read from a folder."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file for file in files if file.suffix.lower() in _UNREAD and file.is_file())
+
+
+def _nothing_found(path: Path, resolve: Resolve) -> InputError:
+    """The error for a folder without a log: what it holds, and the likeliest way on."""
     if not path.is_dir():
-        return f"{path} does not exist"
-    names = sorted(file.name for file in path.iterdir())
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return (
+        return InputError(f"{path} does not exist", "give the path of a file or a folder")
+    files = sorted(path.iterdir())
+    more = f" and {len(files) - 10} more" if len(files) > 10 else ""
+    problem = (
         f"no interaction log recognised in {path}, "
-        f"it holds {', '.join(names[:10]) or 'nothing'}{more}"
+        f"it holds {', '.join(file.name for file in files[:10]) or 'nothing'}{more}"
+    )
+    for file in [file for file in files if file.is_file()][:_LOOKED_INTO]:
+        if table_suffix(file) is None and file.suffix.lower() not in _UNREAD:
+            continue
+        if _is_catalogue(file) or _base(file).lower() in _BESIDE:
+            continue
+        try:
+            names = column_names(file)
+        except InputError as error:
+            return InputError(f"{problem}: {error.what}", error.fix, cli_fix=error.cli_fix)
+        if len(names) > 1:
+            return InputError(problem, f"give the path of the file: {file}")
+    below = (file for depth in ("*/*", "*/*/*") for file in sorted(path.glob(depth)))
+    for file in islice(below, _LOOKED_INTO):
+        if table_suffix(file) and file.is_file() and resolve(file, {}) is not None:
+            return InputError(problem, f"give the folder of the log: {file.parent}")
+    return InputError(
+        problem,
+        "give a folder with a log (CSV, JSON lines or Parquet, such as interactions.parquet "
+        "beside items.parquet), with train and test files or a RecBole .inter file; or give "
+        "the path of one file, with the names of its columns where they are unusual",
     )
 
 

@@ -3,7 +3,7 @@
 import ast
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,13 @@ KEYS_FROM: Final = 1000
 
 MOST_NESTED: Final = 8
 """Different keys of an object within objects, above which they are no columns."""
+
+_EXTENDED: Final = frozenset(
+    ("$oid", "$date", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$uuid")
+)
+"""Keys of MongoDB's extended JSON."""
+_BEYOND: Final = 2.0**63
+"""Whole numbers from here on may have lost digits."""
 
 LONGEST_OBJECT: Final = 1 << 24
 """Characters of an object that spans lines, above which its file is taken to be broken."""
@@ -153,7 +160,19 @@ def _spans_lines(line: bytes) -> bool:
         return bool(row) and all(isinstance(element, dict) for element in row)
     if not line.startswith(b"{"):
         return False
-    return line == b"{" or (isinstance(_parse(line), str) and line.endswith((b",", b"{", b"[")))
+    if line == b"{":
+        return True
+    return isinstance(_parse(line), str) and (line.endswith((b",", b"{", b"[")) or _is_run(line))
+
+
+def _is_run(line: bytes) -> bool:
+    """Whether a line begins with an object that another one follows, as streams are written."""
+    text = line.decode(errors="replace")
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip().startswith("{")
 
 
 def _joined(
@@ -220,7 +239,29 @@ def _chunk(
         elif row is not None:
             text = _text(line)
             rejects.append(Reject(number, row, text[:EXCERPT], text[:EXCERPT]))
-    return _rows(values, numbers, tuple(found.canonical), rejects, row_text, fraction)
+
+    def restored() -> list[Sequence[Any]]:
+        ids = [place for place, name in enumerate(found.canonical) if name in IDS]
+        _restore_ids(values, numbers, ids, dict(block), take)
+        return values
+
+    return _rows(values, numbers, tuple(found.canonical), rejects, row_text, fraction, restored)
+
+
+def _restore_ids(
+    values: list[Sequence[Any]],
+    numbers: Sequence[int],
+    ids: Sequence[int],
+    texts: Mapping[int, bytes],
+    take: Extract,
+) -> None:
+    """Read rows again whose ids are whole numbers of more than 64 bits, which became floats."""
+    for place, number in enumerate(numbers):
+        found = [values[place][id_] for id_ in ids]
+        if any(type(value) is float and abs(value) >= _BEYOND for value in found):
+            row = _parse_leniently(texts[number])
+            if isinstance(row, dict):
+                values[place] = take(row)
 
 
 def rows_of_objects(
@@ -260,14 +301,26 @@ def _rows(
     rejects: Sequence[Reject],
     row_text: Callable[[int], str],
     fraction: float,
+    restored: Callable[[], list[Sequence[Any]]] | None = None,
 ) -> Chunk:
-    by_column = list(zip(*values, strict=True)) if values else [()] * len(names)
-    rows = pl.DataFrame([_series(*column) for column in zip(names, by_column, strict=True)])
+    by_column = _by_column(values, len(names))
+    types = [set(map(type, column)) for column in by_column]
+    if restored is not None and any(
+        float in kinds and name in IDS for name, kinds in zip(names, types, strict=True)
+    ):
+        by_column = _by_column(restored(), len(names))
+        types = [set(map(type, column)) for column in by_column]
+    for place, kinds in enumerate(types):
+        if dict in kinds:
+            by_column[place] = [_unwrapped(value) for value in by_column[place]]
+            types[place] = set(map(type, by_column[place]))
+    columned = list(zip(names, by_column, types, strict=True))
+    rows = pl.DataFrame([_series(*column) for column in columned])
     rows = rows.with_columns(pl.Series(columns.LINE, numbers, dtype=pl.Int64))
     checks = [
         Check(name, "wrong type", pl.lit(pl.Series(_unfit_ids(column))))
-        for name, column in zip(names, by_column, strict=True)
-        if name in IDS and not _is_text(column)
+        for name, column, kinds in columned
+        if name in IDS and not kinds <= {str, type(None)}
     ]
     return set_aside(Chunk(rows, rejects, row_text, fraction), checks)
 
@@ -314,9 +367,13 @@ def _python_dict(text: str) -> Any:
         return None
 
 
-def _series(name: str, values: Sequence[Any]) -> pl.Series:
+def _by_column(values: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
+    return list(zip(*values, strict=True)) if values else [()] * width
+
+
+def _series(name: str, values: Sequence[Any], types: set[type]) -> pl.Series:
     dtype = pl.Float64 if name in NUMBERS else pl.String
-    if bool not in set(map(type, values)):
+    if bool not in types:
         try:
             return pl.Series(name, values, dtype=dtype)
         except (TypeError, OverflowError, pl.exceptions.PolarsError):
@@ -328,8 +385,11 @@ def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _is_text(values: Sequence[Any]) -> bool:
-    return set(map(type, values)) <= {str, type(None)}
+def _unwrapped(value: Any) -> Any:
+    """The value of an object that MongoDB writes for it: ``{"$oid": "5f"}`` is ``5f``."""
+    while isinstance(value, dict) and len(value) == 1 and value.keys() <= _EXTENDED:
+        (value,) = value.values()
+    return value
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from twotower.data import columns
 from twotower.data.columns import folded
@@ -119,6 +119,15 @@ class Columns:
         return len(self.canonical) > before
 
     @property
+    def read(self) -> dict[str, str]:
+        """The file's columns as they are shown: those of a time in several joined by ``+``."""
+        shown = dict(self.canonical)
+        parts = [shown.pop(part) for part in columns.TIME_PARTS if part in shown]
+        if parts:
+            shown[columns.TIMESTAMP] = " + ".join([shown[columns.TIMESTAMP], *parts])
+        return shown
+
+    @property
     def ignored(self) -> list[str]:
         """Columns of the file that are not read."""
         read = {*self.canonical.values(), *self._also}
@@ -134,7 +143,8 @@ class ColumnMapping(BaseModel):
     ----------
     user, item, rating, time, order
         Columns of the log. ``time`` or ``order``, not both: ``order`` is for logs that know
-        the order of a user's interactions and not their time.
+        the order of a user's interactions and not their time. Where date and time of day are in
+        several columns, ``time`` is their names, the date first.
     catalogue_item, title, description, price, category, average_rating, rating_count, image
         Columns of the catalogue.
     event
@@ -156,7 +166,7 @@ class ColumnMapping(BaseModel):
     user: str | None = None
     item: str | None = None
     rating: str | None = None
-    time: str | None = None
+    time: str | tuple[str, ...] | None = None
     order: str | None = None
     event: str | None = None
     quantity: str | None = None
@@ -172,6 +182,16 @@ class ColumnMapping(BaseModel):
     features: str | None = None
     store: str | None = None
     released: str | None = None
+
+    @field_validator("time")
+    @classmethod
+    def _one_or_several(cls, time: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if not isinstance(time, tuple):
+            return time
+        most = 1 + len(columns.TIME_PARTS)
+        if not 1 <= len(time) <= most or len(set(time)) != len(time):
+            raise ValueError(f"time is a column, or up to {most} different ones: date, time of day")
+        return time if len(time) > 1 else time[0]
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:
@@ -226,10 +246,15 @@ class ColumnMapping(BaseModel):
             them at once.
         """
         named = {column: getattr(self, field) for column, field in LOG_FIELDS.items()}
+        fields = dict(LOG_FIELDS)
+        if isinstance(self.time, tuple):
+            parts = dict(zip((columns.TIMESTAMP, *columns.TIME_PARTS), self.time, strict=False))
+            named |= parts
+            fields |= dict.fromkeys(parts, "time")
         known = {**LOG_NAMES, columns.ITEM_ID: _shared(present, catalogue)}
         if not events and self.event is None:
             del named[columns.EVENT]
-        found = _resolve(path, present, named, known, LOG_FIELDS, ignore)
+        found = _resolve(path, present, named, known, fields, ignore)
         if columns.TIMESTAMP in found and columns.ORDER in found:
             del found[columns.TIMESTAMP if self.order is not None else columns.ORDER]
         needed = (columns.USER_ID, columns.ITEM_ID, *((columns.EVENT,) if events else ()))
@@ -268,6 +293,20 @@ class ColumnMapping(BaseModel):
             _require(["catalogue_item"], path, present)
         rest = tuple(name for name in known if name != columns.ITEM_ID)
         return Columns(found, present, _late(known, rest), ignore)
+
+
+def items_in_log(ignored: Sequence[str]) -> list[str]:
+    """Columns of a log that may describe its items; those beside a review describe the review."""
+    usual = {
+        folded(name)
+        for column, names in CATALOGUE_NAMES.items()
+        if column in (columns.TITLE, columns.PRICE, columns.CATEGORY, columns.STORE)
+        for name in names
+    }
+    of_review = {folded(name) for name in ("text", "review", "review_text", "summary", "comment")}
+    if any(folded(name) in of_review for name in ignored):
+        return []
+    return [name for name in ignored if folded(name) in usual]
 
 
 def _shared(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]:
@@ -323,10 +362,13 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     options = " ".join(f"--column {field}=…" for field in missing)
     pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
-    nothing = "" if present else f"{path} is empty, or holds nothing that can be read: "
+    if not present:
+        raise InputError(
+            f"{path} is empty, or holds nothing that can be read", "give a file with rows"
+        )
     catalogue = "catalogue_item" in missing
     raise InputError(
-        f"{nothing}cannot determine the {listed} {kind} of {path}, it has {_listed(present)}",
+        f"cannot determine the {listed} {kind} of {path}, it has {_listed(present)}",
         f"name {pronoun}: ColumnMapping({mapping}){order}"
         + (", or read no catalogue: Declaration(catalogue='none')" if catalogue else ""),
         cli_fix=f"name {pronoun}: {options}{order}"

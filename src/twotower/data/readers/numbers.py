@@ -6,7 +6,14 @@ from typing import Final
 
 import polars as pl
 
-_TRUTHS: Final = {"true": 1.0, "t": 1.0, "yes": 1.0, "false": 0.0, "f": 0.0, "no": 0.0}
+_TRUTHS: Final = {
+    **dict.fromkeys(("true", "t", "yes", "y", "ja", "oui", "sí", "si", "sì", "sim", "wahr"), 1.0),
+    **dict.fromkeys(("false", "f", "no", "n", "nein", "non", "não", "nao", "falsch"), 0.0),
+}
+_OF_SCALE: Final = (
+    r"^([+-]?\d+(?:[.,]\d+)?)\s*(?:(%)|(?:/|out of|of|von|sur|de)\s*(\d+)\s*(?:stars?|sterne?n?)?)$"
+)
+"""``80%``, ``4/5``, ``4.0 out of 5 stars``: the rating, and of what."""
 _CURRENCY_WORDS: Final = frozenset(
     ("kr", "kr.", "zł", "zl", "kč", "ft", "lei", "rs", "rs.", "fr", "fr.", "руб", "руб.", "р.",
      "лв", "лв.", "r$", "us$", "a$", "c$", "ca$", "au$", "hk$", "nt$", "nz$", "s$", "mx$", "tl",
@@ -49,14 +56,24 @@ def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series
 
 
 def as_rating(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
-    """As `as_number`; true is 1 and false 0, also as text, since some logs have yes and no."""
+    """As `as_number`; true is 1 and false 0, also as text, since some logs have yes and no.
+
+    ``80%`` is 80 and ``4/5`` is 4, where all ratings that are written so are of one scale.
+    """
     if values.dtype == pl.Boolean:
         return values.cast(pl.Float64)
     numbers = as_number(values, decimal_comma)
     if values.dtype != pl.String or numbers.null_count() == values.null_count():
         return numbers
     texts = values.str.strip_chars().str.to_lowercase()
-    return numbers.fill_null(texts.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64))
+    numbers = numbers.fill_null(
+        texts.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64)
+    )
+    parts = texts.set(numbers.is_not_null(), None).str.extract_groups(_OF_SCALE).struct.unnest()
+    rating, percent, scale = parts.get_columns()
+    if percent.fill_null(scale).drop_nulls().n_unique() != 1:
+        return numbers
+    return numbers.fill_null(as_number(rating, decimal_comma))
 
 
 def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:

@@ -15,8 +15,9 @@ TimeUnit: TypeAlias = Literal["d", "h", "min", "s", "ms", "us", "ns"]
 MISSING_IDS: tuple[str, ...] = (
     "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None",
     "n/a", "nan", "null", r"\N",
+    "(not set)", "(null)", "<null>", "[NULL]", "[null]", "undefined",
 )  # fmt: skip
-"""Texts that mean a missing id: those of pandas, and of MySQL."""
+"""Texts that mean a missing id: those of pandas, of databases and of JavaScript."""
 
 _OF_ONE_FILE = ("format", "compression", "separator", "header", "names", "quote", "escape")
 
@@ -46,7 +47,8 @@ class ReadOptions(BaseModel):
     decimal_comma
         Whether ``1,5`` is one and a half.
     time_format
-        As of ``strptime``: ``%d.%m.%Y %H:%M``.
+        As of ``strptime``: ``%d.%m.%Y %H:%M``; ``excel`` for day numbers of a spreadsheet
+        (45123.5 is noon of 2023-07-16).
     time_unit
         Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``, ``ns``.
     time_zone

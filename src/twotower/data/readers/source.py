@@ -22,7 +22,7 @@ from twotower.data.readers.tables import (
     read_table,
     table_suffix,
 )
-from twotower.data.readers.times import TimeReader
+from twotower.data.readers.times import TimeReader, joined
 from twotower.data.readers.values import IDS, IdReader, typed
 from twotower.errors import InputError
 
@@ -67,7 +67,12 @@ class LogFile:
         }
         time = self.columns.get(columns.TIMESTAMP)
         times = None if time is None else TimeReader(self.path, time, self.options)
+        parts = [name for name in columns.TIME_PARTS if name in self.columns]
         for chunk in self._tables():
+            if parts:
+                time = joined([chunk.rows[name] for name in (columns.TIMESTAMP, *parts)])
+                rows = chunk.rows.drop(parts).with_columns(time.alias(columns.TIMESTAMP))
+                chunk = replace(chunk, rows=rows)
             yield typed(chunk, ids, times, self.options)
 
     def _again(self, name: str) -> Iterable[pl.Series]:
@@ -137,7 +142,7 @@ class Source:
     @property
     def columns(self) -> frozenset[str]:
         """Canonical columns of the log."""
-        return frozenset(self.logs[0].columns)
+        return frozenset(self.logs[0].columns) - {*columns.TIME_PARTS}
 
     @property
     def has_parts(self) -> bool:

@@ -61,6 +61,11 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
         first = next((line.strip() for line in lines if line.strip()), b"")
     if first.startswith(b"{"):
         return "json"
+    if suffix in _JSONL and first.startswith((b"[[", b"[ [")):
+        raise InputError(
+            f"{path} is a list of lists",
+            "write one object a line: pandas does with to_json(orient='records', lines=True)",
+        )
     if first.startswith(b"[") and (suffix in _JSONL or first[1:].lstrip()[:1] in (b"{", b"")):
         return "json"
     is_table = b"{" not in first and any(mark in first for mark in (b",", b";", b"\t", b"|"))

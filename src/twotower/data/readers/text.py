@@ -48,6 +48,11 @@ _OTHER: Final = {
     b"<!doctype": "a web page, not the data; download the file itself",
     b"<html": "a web page, not the data; download the file itself",
     b"<?xml": "XML; save the table as CSV",
+    b"INSERT INTO": "an SQL dump; export the table as CSV",
+    b"CREATE TABLE": "an SQL dump; export the table as CSV",
+    b"-- MySQL dump": "an SQL dump; export the table as CSV",
+    b"-- MariaDB dump": "an SQL dump; export the table as CSV",
+    b"--\n-- PostgreSQL": "an SQL dump; export the table as CSV",
     b"version https://git-lfs": "a pointer of Git LFS, not the data; run 'git lfs pull'",
 }
 _ZEROS: Final = 0.02
@@ -250,6 +255,8 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
     ]
     if any(member.filename.startswith("xl/") for member in members):
         raise InputError(f"{path} is an Excel workbook", "save the sheet as CSV")
+    if {member.filename for member in members} >= {"mimetype", "content.xml"}:
+        raise InputError(f"{path} is a workbook", "save the sheet as CSV")
     if len(members) != 1:
         named = ", ".join(member.filename for member in members[:10]) or "no files"
         raise InputError(f"{path} is a zip of {len(members)} files: {named}", "unpack it")

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ UNITS: Final = {
     "ns": 1e-6,
 }  # fmt: skip
 """Milliseconds of one unit."""
+DAY: Final = 86_400_000
 
 _UNIT_BELOW: Final = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
 """Without a unit, the magnitude of each number determines it; larger are nanoseconds.
@@ -35,10 +37,13 @@ _DATES: Final = (
     "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d-%m-%Y", "%m-%d-%Y",
     "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y", "%b %d, %Y", "%B %d, %Y",
     "%d. %b %Y", "%d. %B %Y", "%A %d %B %Y", "%b %d %Y", "%B %d %Y", "%m %d, %Y",
-    "%a, %d %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y",
+    "%a, %d %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y", "%a %b %d %Y", "%Y %m %d",
     "%Y年%m月%d日",
 )  # fmt: skip
 _CLOCKS: Final = ("%H:%M", "%H:%M:%S%.f", "%I:%M %p", "%I:%M:%S %p", "%I:%M%p", "%I:%M:%S%p")
+_BARE_CLOCKS: Final = ("%H%M", "%H%M%S", "%H.%M", "%H.%M.%S")
+"""Times of day without a colon, after a date and a blank."""
+_BARE_CLOCK: Final = re.compile(r" (\d{4}|\d{6}|\d{1,2}\.\d\d(\.\d\d)?)$")
 _WHOLE: Final = (
     "%a %b %d %H:%M:%S %Y",
     "%a %b %d %H:%M:%S %z %Y",
@@ -47,6 +52,7 @@ _WHOLE: Final = (
     "%Y%m%dT%H%M%S",
     "%Y%m%dT%H%M%S%z",
 )
+_DASHED: Final = "%Y-%m-%d-%H-%M-%S"
 _SAMPLE: Final = 200
 _EARLIEST: Final = datetime(1900, 1, 1)
 _LATEST: Final = datetime(2101, 1, 1)
@@ -58,16 +64,66 @@ _ZONES: Final = {
 }  # fmt: skip
 """Hours east of UTC of names of zones: those of RFC 822, and others that are used once only."""
 
+_MONTHS: Final = (
+    "jan january janv januar januari janvier enero ene gennaio gen janeiro stycznia styczeń sty "
+    "января январь янв",
+    "feb february febr februar februari février févr fév febrero febbraio fevereiro fev lutego "
+    "luty lut февраля февраль фев",
+    "mar march märz mär mrz maerz maart mrt mars marts marzo março marca marzec марта март мар",
+    "apr april avril avr abril abr aprile kwietnia kwiecień kwi апреля апрель апр",
+    "may may mai mei maj mayo maggio mag maio maja мая май",
+    "jun june juni juin junio giugno giu junho czerwca czerwiec cze июня июнь июн",
+    "jul july juli juillet juil julio luglio lug julho lipca lipiec lip июля июль июл",
+    "aug august augustus augusti août aout agosto ago sierpnia sierpień sie августа август авг",
+    "sep september sept septembre septiembre setiembre settembre set setembro września wrzesień "
+    "wrz сентября сентябрь сен сент",
+    "oct october okt oktober octobre octubre ottobre ott outubro out października październik paź "
+    "октября октябрь окт",
+    "nov november novembre noviembre novembro listopada listopad lis ноября ноябрь ноя нояб",
+    "dec december dez des dezember desember décembre déc diciembre dic dicembre dezembro "
+    "grudnia grudzień gru декабря декабрь дек",
+)
+"""Names of the months in the languages of `LANGUAGES`, those of January first."""
+LANGUAGES: Final = (
+    "English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish, Danish, Norwegian, "
+    "Polish and Russian"
+)
+_SHORT: Final = tuple(names.split()[0].title() for names in _MONTHS)
+_MONTH: Final = {
+    name: short for names, short in zip(_MONTHS, _SHORT, strict=True) for name in names.split()
+}
+"""Name in lower case → its English abbreviation."""
+_ENGLISH: Final = frozenset(name.title() for names in _MONTHS for name in names.split()[:2])
+"""Names that the formats read as they are."""
+
 _REWRITTEN: Final = (
+    (r"\s*(\([^)]*\)|\[[\w/+-]+\])$", ""),  # a zone's name beside its offset
+    (r" GMT([+-]\d)", " ${1}"),
     (r"([+-]\d\d:?\d\d) [A-Z]{3,4}$", "${1}"),  # +0000 UTC, as Go has it
-    (r"^(\d{4})([-/.])(\d{1,2})$", "${1}${2}${3}${2}01"),
+    (r"(?i)(\d ?)([ap])\.?\s?m\.?$", "${1}${2}m"),
+    (r"\s*(Uhr|Hrs?\.?)$", ""),
+    (r"(?i)(\d),? (?:à|um|às|a las|alle|kl\.?|om|в) (\d{1,2}[:.h])", "${1} ${2}"),
+    (r"(\d)h(\d\d)", "${1}:${2}"),
+    (r"(\d) ?(г\.?|года)", "${1}"),
+    (r"^(\p{L}+ )?(\d{1,2})\.? de (\p{L}+) (?:de |del )?(\d)", "${1}${2} ${3} ${4}"),
+    (r"(\d)(?:st|nd|rd|th|er|º)\b", "${1}"),
+    (rf"^\p{{L}}+\.?,? (\d{{1,2}}\.?[ -](?:{'|'.join(_SHORT)}))", "${1}"),  # a day of the week
     (r"^([A-Za-z]{3,9})\.? (\d{4})$", "1 ${1} ${2}"),
 )
-"""Patterns that no format covers, and their replacements."""
+"""Patterns with letters that no format covers, and their replacements."""
+_MONTH_ALONE: Final = (r"^(\d{4})([-/.])(\d{1,2})$", "${1}${2}${3}${2}01")
+_DOTNET: Final = r"^\\?/Date\((-?\d+)(?:[+-]\d{4})?\)\\?/$"
+"""``/Date(1600000000000)/``, as .NET writes it."""
+
+EXCEL: Final = "excel"
+"""The ``time_format`` of day numbers of a spreadsheet."""
+_EXCEL_1970: Final = 25_569
+_EXCEL_DAYS: Final = (32_874, 51_136)
+"""Day numbers of 1990 and 2040."""
 
 FORMS: Final = (
-    "numbers since 1970, ISO 8601, 2020/09/13, 13.09.2020, 09/13/2020, Sep 13, 2020, 20200913 and "
-    "the like are read"
+    "numbers since 1970, ISO 8601, 2020/09/13, 13.09.2020, 09/13/2020, Sep 13, 2020, 13. März "
+    "2020, 20200913 and the like are read"
 )
 
 
@@ -102,10 +158,25 @@ class TimeReader:
         """
         if isinstance(values.dtype, pl.Date | pl.Datetime):
             return self._to_utc(values.cast(pl.Datetime("ms", _zone_of(values.dtype))))
+        if values.dtype == pl.String and values.str.contains("/Date(", literal=True).any():
+            values = values.str.replace(_DOTNET, "$1")
+        if self._options.time_format == EXCEL:
+            return self._from_spreadsheet(values)
         if self._options.time_format is not None:
             return self._with_format(values, self._options.time_format)
         numbers = as_number(values, self._options.decimal_comma)
-        result = self._from_numbers(numbers)
+        return self._with_texts(values, numbers, self._from_numbers(numbers))
+
+    def _from_spreadsheet(self, values: pl.Series) -> pl.Series:
+        """Days since 1899-12-30, with the time of day as their fraction; texts as they are."""
+        numbers = as_number(values, self._options.decimal_comma)
+        since_1970 = (numbers - _EXCEL_1970) * UNITS["d"]
+        possible = since_1970.is_between(-9e12, 9e12)  # years that a date can have
+        whole = since_1970.set(~possible.fill_null(False), None).round().cast(pl.Int64)
+        return self._with_texts(values, numbers, self._to_utc(whole.cast(pl.Datetime("ms"))))
+
+    def _with_texts(self, values: pl.Series, numbers: pl.Series, result: pl.Series) -> pl.Series:
+        """The times of numbers, and those of the texts that are no numbers."""
         if values.dtype != pl.String:
             return result
         unread = numbers.is_null() & values.is_not_null()
@@ -121,6 +192,8 @@ class TimeReader:
         if not self._numbers_seen and numbers.count():
             self._numbers_seen = True
             self._calendar = _calendar(numbers)
+            if self._calendar is None:
+                self._refuse_dates(numbers)
         if self._calendar is not None:
             return self._calendar_times(numbers, *self._calendar)
         size = numbers.abs()
@@ -132,6 +205,26 @@ class TimeReader:
     def _calendar_times(self, numbers: pl.Series, form: str, added: str) -> pl.Series:
         text = numbers.cast(pl.Int64, strict=False).cast(pl.String) + added
         return self._to_utc(_parsed(text, form))
+
+    def _refuse_dates(self, numbers: pl.Series) -> None:
+        """Refuse numbers that would lie in 1970, and that are all dates of another form."""
+        values = numbers.drop_nulls()
+        first = values[0]
+        if values.is_between(*_EXCEL_DAYS).all():
+            likely = _shown((first - _EXCEL_1970) * UNITS["d"])
+            form, what = EXCEL, f"a spreadsheet's number of the day {likely}"
+        else:
+            form = _short_calendar(values) or ""
+            what = f"a date of the form {form}"
+        if form:
+            raise InputError(
+                f"the times of {self._path} would lie in 1970: {_digits(first)} in "
+                f"column {self._column!r} is likely {what}",
+                f"pass time_format={form!r}, or name it as an order where it is one: "
+                f"ColumnMapping(order={self._column!r})",
+                cli_fix=f"pass --time-format {form}, or name it as an order where it is one: "
+                f"--column order={self._column}",
+            )
 
     def _check_unit(self, numbers: pl.Series, unit: str) -> None:
         middle = numbers.drop_nans().median()
@@ -162,7 +255,7 @@ class TimeReader:
             ) from error
 
     def _from_text(self, values: pl.Series) -> pl.Series:
-        text = _with_offsets(values.str.strip_chars())
+        text = _plain(values.str.strip_chars())
         if self._formats is None:
             self._formats = self._find_formats(text)
         result = _nulls(text)
@@ -248,17 +341,80 @@ def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
     return (form, added) if _parsed(text, form).null_count() == 0 else None
 
 
+def _short_calendar(values: pl.Series) -> str | None:
+    """Format of days without a century, or with the year last, where all values are such dates."""
+    if not values.is_finite().all() or not (values == values.round()).all():
+        return None
+    low, high = values.min(), values.max()
+    if not isinstance(low, float) or not isinstance(high, float) or not 1e4 < low <= high < 1e8:
+        return None
+    text = values.cast(pl.Int64).cast(pl.String)
+    forms = ("%d%m%Y", "%m%d%Y") if high >= 1e6 else ("%y%m%d",)
+    for form in forms:
+        digits = text.str.zfill(8 if high >= 1e6 else 6)
+        times = _parsed(digits, form)
+        if times.null_count() == 0 and times.dt.year().is_between(1990, 2039).all():
+            return form
+    return None
+
+
+def joined(parts: Sequence[pl.Series]) -> pl.Series:
+    """Date and time in several columns as one text each; null where a part is missing or blank.
+
+    >>> joined([pl.Series(["2020-09-13", "2020-09-14"]), pl.Series(["12:26", None])]).to_list()
+    ['2020-09-13 12:26', None]
+    """
+    clock = len(parts) - 1 if len(parts) != 3 else None  # three are year, month and day
+    texts = [_as_part(values, clock=place == clock) for place, values in enumerate(parts)]
+    blank = pl.Series(texts[0].is_null())
+    for text in texts:
+        blank |= text.is_null() | (text == "")
+    frame = pl.DataFrame({str(place): text for place, text in enumerate(texts)})
+    return frame.select(pl.concat_str(pl.all(), separator=" "))["0"].set(
+        blank.fill_null(True), None
+    )
+
+
+def _as_part(values: pl.Series, *, clock: bool) -> pl.Series:
+    """A part of a time as text: whole numbers without a fraction, dates without a clock."""
+    if isinstance(values.dtype, pl.Datetime) and not clock:
+        values = values.dt.date()
+    if values.dtype == pl.Time:
+        return values.dt.to_string("%H:%M:%S%.f")
+    if values.dtype.is_nested() or values.dtype in (pl.Object, pl.Binary):
+        return pl.repeat(None, len(values), dtype=pl.String, eager=True)
+    text = values.cast(pl.String, strict=False).str.strip_chars()
+    text = text.str.replace(r"^(\d+)\.0*$", "$1")
+    if not clock:
+        return text
+    # 9 is 09:00, 930 is 09:30, 93015 is 09:30:15
+    return text.str.replace(r"^(\d{3}|\d{5})$", "0$1").str.replace(r"^(\d\d?)$", "$1:00")
+
+
+def likely_unit(begin: float, end: float) -> tuple[str, str] | None:
+    """The unit, and the first date in it, of times that would lie in 1970 if they were seconds."""
+    for unit in ("d", "h", "min"):
+        first, last = (seconds * UNITS[unit] for seconds in (begin, end))
+        if _is_usual(first) and _is_usual(last):
+            return unit, _shown(first)
+    return None
+
+
 def _candidates(example: str) -> list[str]:
     """Formats that a text of this look may have."""
     clocks = [""]
     if ":" in example:
         spaces = [space for space in (", ", " at ", "T", " ") if space in example]
         clocks = [space + clock for space, clock in itertools.product(spaces, _CLOCKS)]
+    elif _BARE_CLOCK.search(example):
+        clocks += [f" {clock}" for clock in _BARE_CLOCKS]
     offset = re.search(r"[+-]\d\d:?(\d\d)?$", example) if ":" in example else None
     zones = [""] if offset is None else ["%z", " %z", "%#z"]
     named = re.search("[A-Za-z]{3}", example.replace("at", "")) is not None
     dates = [date for date in _DATES if named or not re.search("%[aAbB]", date)]
     forms = ["".join(parts) for parts in itertools.product(dates, clocks, zones)]
+    if example.count("-") == 5:
+        forms.append(_DASHED)
     return [*_WHOLE, *forms] if named or "T" in example else forms
 
 
@@ -272,11 +428,30 @@ def _parsed(text: pl.Series, form: str) -> pl.Series:
     )
 
 
-def _with_offsets(text: pl.Series) -> pl.Series:
-    """Names of zones replaced by their offsets: ``UTC`` by ``+0000``; months by their first day."""
+def _plain(text: pl.Series) -> pl.Series:
+    """Texts as the formats have them: months in English, offsets for names of zones, and so on."""
+    text = text.str.replace(*_MONTH_ALONE)
+    if not text.str.contains(r"\d[\p{L}&&[^TZ]]|\p{L}{2}|\p{L}\.|\[").any():
+        return text
+    text = _with_english_months(text)
     for pattern, replacement in _REWRITTEN:
         if text.str.contains(pattern).any():
             text = text.str.replace(pattern, replacement)
+    return _with_offsets(text)
+
+
+def _with_english_months(text: pl.Series) -> pl.Series:
+    """Names of months replaced by their English abbreviations."""
+    words = text.str.extract_all(r"\p{L}{3,}").explode().drop_nulls().unique()
+    for word in sorted(words):
+        month = _MONTH.get(word.lower())
+        if month is not None and word not in _ENGLISH:
+            text = text.str.replace(rf"\b{word}\b\.?", month)
+    return text
+
+
+def _with_offsets(text: pl.Series) -> pl.Series:
+    """Names of zones replaced by their offsets: ``UTC`` by ``+0000``."""
     zoned = text.str.contains(r"\d\s?[A-Z]{1,4}(?:\s\d{4})?$")
     if not zoned.any():
         return text
@@ -293,6 +468,10 @@ def _zone_of(dtype: pl.DataType) -> str | None:
 
 def _is_usual(milliseconds: float) -> bool:
     return 6e11 < milliseconds < 2.2e12  # 1989 to 2039
+
+
+def _digits(number: float) -> str:
+    return f"{number:.0f}" if number == round(number) else str(number)
 
 
 def _shown(milliseconds: float) -> str:

@@ -47,9 +47,12 @@ class IdReader:
         self._missing = list(missing)
         self._whole: bool | None = None
 
-    def text(self, values: pl.Series) -> pl.Series:
-        """Ids as text; null where missing or invalid."""
-        text = self._plain(values)
+    def text(self, values: pl.Series, missing: pl.Series | None = None) -> pl.Series:
+        """Ids as text; null where missing or invalid.
+
+        ``missing`` tells which texts are missing, where ``values`` are texts without blanks.
+        """
+        text = self._plain(values) if missing is None else _unquoted(values.set(missing, None))
         if self._whole is None and text.str.contains(_TRAILING).any():
             self._whole = all(
                 _are_whole(self._plain(more)) for more in chain((values,), self._again())
@@ -57,9 +60,16 @@ class IdReader:
         return text.str.replace(_TRAILING, "$1") if self._whole else text
 
     def _plain(self, values: pl.Series) -> pl.Series:
-        text = as_text(values).str.strip_chars()
+        text = _unquoted(as_text(values).str.strip_chars())
         absent = text.is_in(self._missing).fill_null(False)
         return text.set(absent, None) if absent.any() else text
+
+
+def _unquoted(text: pl.Series) -> pl.Series:
+    """Text that a spreadsheet keeps as such: of ``="007"`` ``007``."""
+    if not text.str.starts_with('="').any():
+        return text
+    return text.str.replace(r'^="(.*)"$', "$1").str.strip_chars()
 
 
 def as_text(values: pl.Series) -> pl.Series:
@@ -105,7 +115,7 @@ def typed(
             missing |= values.is_nan().fill_null(False)
         source = values if text is None else text
         if name in ids:
-            result = ids[name].text(source)
+            result = ids[name].text(source, None if text is None else missing)
             check(name, "missing", missing)
             check(name, "empty", result == "")
         else:
