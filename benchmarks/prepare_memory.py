@@ -8,7 +8,7 @@ in a process of its own, with the 5-core and without, and writes
 ``benchmarks/results/prepare-memory.json``.
 
     git worktree add --detach ../before COMMIT
-    python benchmarks/prepare_memory.py --before ../before/src --reviews 1000000
+    python benchmarks/prepare_memory.py --before ../before/src --reviews 1000000 --users 300000
 
 compares the speed with that of another version: the two read the same files in turns, and the
 medians of processor and wall time go to ``benchmarks/results/prepare-speed.json``.
