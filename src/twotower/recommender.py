@@ -13,6 +13,7 @@ from twotower.data import columns
 from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
 from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
+from twotower.inference.business_rules import BusinessRules, read_rules
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.options import OptionFields, RecommendOptions
 from twotower.inference.pipeline import Pipeline, Recommendation
@@ -114,6 +115,23 @@ class Recommender:
         contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
+    def with_rules(self, rules: BusinessRules | str | Path | None) -> Self:
+        """The same under business rules, or those of a file: pinned, boosted, buried and blocked
+        items. None for no rules.
+
+        Raises
+        ------
+        InputError
+            Where the file is wrong, or a rule names a category or column that no item has.
+        """
+        given = read_rules(Path(rules)) if isinstance(rules, str | Path) else rules
+        return type(self)(
+            self._pipeline.with_rules(given),
+            self._dataset,
+            evaluated=self._evaluated,
+            shipped=self._shipped,
+        )
+
     def evaluate(self) -> dict[str, float]:
         """Full-ranking test metrics, ``{"HR@10": …, "NDCG@10": …}``.
 
@@ -207,8 +225,9 @@ class Recommender:
         ------
         InputError
             At an unknown user without a history (unless ``unknown`` says otherwise), an unknown
-            item, category or attribute, words that describe no item, an empty request, ``k`` that is
-            no whole number above 0, fewer candidates than ``k``, or ``rerank`` where there is no re-ranker.
+            item, category or attribute, words that describe no item, an empty request, ``k`` that
+            is no whole number above 0, fewer candidates than ``k``, or ``rerank`` where there is
+            no re-ranker.
         """
         if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
             if unknown == "skip":

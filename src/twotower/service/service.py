@@ -17,6 +17,7 @@ from twotower.bundle.manifest import Manifest, verify
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.errors import ArtefactError, TwoTowerError
+from twotower.inference.business_rules import read_rules
 from twotower.inference.pipeline import Pipeline
 from twotower.service.live import PopularityDrift, ShownCounts, live_report
 from twotower.service.recommendation_id import Arm, RecommendationId
@@ -669,7 +670,16 @@ class Service:
             snapshot = replace(snapshot, pipeline=snapshot.pipeline.with_index(whole))
         if snapshot.forgotten:
             snapshot.erase_all(pause)
-        return snapshot
+        return self._under_rules(snapshot)
+
+    def _under_rules(self, snapshot: Snapshot) -> Snapshot:
+        """With the business rules as their file has them now."""
+        if self.settings.rules is None:
+            return snapshot
+        pipeline = snapshot.pipeline.with_rules(read_rules(self.settings.rules))
+        if pipeline.rules is not None and pipeline.rules.unknown:
+            logger.warning("business rules for unknown items: %s", ", ".join(pipeline.rules.unknown))
+        return replace(snapshot, pipeline=pipeline)
 
     def _caught_up(self, snapshot: Snapshot, pause: Pause) -> Snapshot:
         while True:
