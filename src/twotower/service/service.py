@@ -190,6 +190,15 @@ class Service:
             revision = self.store.set_availability(item_id, available)
         self._wrote(Changes([], [(item_id, available)], [], Cursor(availability=revision)))
 
+    def set_stock(self, available: Mapping[str, bool]) -> None:
+        """Say which of many items can be had, all or none.
+
+        An item that is not served is taken too: it counts when such an item is added.
+        """
+        with self._noting_writes():
+            self.store.set_stock(available)
+        self._wrote()
+
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> None:
         """Say what is known of a user, in place of earlier attributes.
 
@@ -678,7 +687,9 @@ class Service:
             return snapshot
         pipeline = snapshot.pipeline.with_rules(read_rules(self.settings.rules))
         if pipeline.rules is not None and pipeline.rules.unknown:
-            logger.warning("business rules for unknown items: %s", ", ".join(pipeline.rules.unknown))
+            logger.warning(
+                "business rules for unknown items: %s", ", ".join(pipeline.rules.unknown)
+            )
         return replace(snapshot, pipeline=pipeline)
 
     def _caught_up(self, snapshot: Snapshot, pause: Pause) -> Snapshot:
