@@ -112,10 +112,10 @@ def test_rules_on_the_command_line(cli: Any, bundle: Path, tmp_path: Path) -> No
     rules, answer = tmp_path / "rules.toml", tmp_path / "answer.json"
     rules.write_text(f'[[pin]]\nitem = "{pinned}"\nposition = 2\n[[block]]\nitems = ["gone"]\n')
     asked = ("recommend", "--bundle", bundle, "--rules", rules, "-k", 3)
-    status, out, error = cli(*asked, "--history", first, "--json", answer)
+    status, out, _ = cli(*asked, "--history", first, "--json", answer)
     assert status == 0
     assert re.search(rf"2 .* {pinned} .* pinned", out)
-    assert "rules for items that the bundle lacks: gone" in error
+    assert "rules for items that the bundle lacks: gone" in out
     assert [item["rule"] for item in json.loads(answer.read_text())] == [None, "pinned", None]
     assert cli(*asked, "--batch", "all", "--out", tmp_path / "all.csv")[0] == 0
     table = pl.read_csv(tmp_path / "all.csv", schema_overrides={"item_id": pl.String})
