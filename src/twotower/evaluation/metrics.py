@@ -103,7 +103,8 @@ def average_precision_at_k(ranks: Ranks, k: int) -> DoubleArray:
     ordered = ranks.ranks[np.lexsort((ranks.ranks, rows))]
     place = np.arange(len(ordered)) - ranks.indptr[rows] + 1
     found = np.where(ordered <= k, place / ordered, 0.0)
-    return np.add.reduceat(found, ranks.indptr[:-1]) / targets
+    values: DoubleArray = np.add.reduceat(found, ranks.indptr[:-1]) / targets
+    return values
 
 
 def revenue_at_k(ranks: Ranks, k: int) -> DoubleArray:
@@ -128,7 +129,8 @@ def revenue_at_k(ranks: Ranks, k: int) -> DoubleArray:
     if ranks.worth is None or not ranks.worth.sum() > 0:
         raise InputError("revenue needs prices of the items", "choose another metric")
     found = np.where(ranks.ranks <= k, ranks.worth, 0.0)
-    return np.add.reduceat(found, ranks.indptr[:-1]) * (len(ranks) / ranks.worth.sum())
+    values: DoubleArray = np.add.reduceat(found, ranks.indptr[:-1])
+    return values * (len(ranks) / float(ranks.worth.sum()))
 
 
 RANK_METRICS: Final[Registry[Callable[..., DoubleArray]]] = Registry(

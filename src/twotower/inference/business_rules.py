@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import ClassVar, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -47,6 +47,11 @@ class Rule(ItemConditions):
 
 
 class _Weighted(Rule):
+    name: ClassVar[RuleName]
+    """What an answer says of its items."""
+    sign: ClassVar[int]
+    """Of its offset."""
+
     factor: float | None = Field(None, gt=0)
     """Multiplies a score above 0, and divides one below, so that more is always better."""
     offset: float | None = Field(None, gt=0)
@@ -63,11 +68,17 @@ class _Weighted(Rule):
 class Boost(_Weighted):
     """Items that rank higher than the model says."""
 
+    name: ClassVar[RuleName] = "boosted"
+    sign: ClassVar[int] = 1
+
     factor: float | None = Field(None, gt=1)
 
 
 class Bury(_Weighted):
     """Items that rank lower than the model says."""
+
+    name: ClassVar[RuleName] = "buried"
+    sign: ClassVar[int] = -1
 
     factor: float | None = Field(None, gt=0, lt=1)
 
@@ -181,10 +192,10 @@ class ActiveRules:
         pins = {row: pin.position for pin in rules.pin if (row := rows[pin.item]) is not None}
         weights, names = np.tile([1.0, 0.0], (len(table), 1)), np.zeros(len(table), dtype=np.int64)
         for rule in (*rules.boost, *rules.bury):
-            at, sign = _rows_of(rule, table), -1 if isinstance(rule, Bury) else 1
+            at = _rows_of(rule, table)
             weights[at] *= rule.factor or 1.0, 1.0
-            weights[at] += 0.0, sign * (rule.offset or 0.0)
-            names[at] = _NAMES.index("buried" if isinstance(rule, Bury) else "boosted")
+            weights[at] += 0.0, rule.sign * (rule.offset or 0.0)
+            names[at] = _NAMES.index(rule.name)
         is_pinned = np.zeros(len(table), dtype=np.bool_)
         is_pinned[list(pins)] = True
         moved = np.flatnonzero(is_pinned | (names > 0))
@@ -196,8 +207,8 @@ class ActiveRules:
         group = np.zeros(len(table), dtype=np.int32)
         group[moved] = numbers.reshape(-1) + 1
         is_open = np.ones(len(table), dtype=np.bool_)
-        for rule in rules.block:
-            is_open[_rows_of(rule, table)] = False
+        for blocked in rules.block:
+            is_open[_rows_of(blocked, table)] = False
         return cls(
             rules,
             table,
