@@ -12,26 +12,18 @@ by their columns alone, against popularity. The file is written after each model
 before is read again from ``--out``. `twotower ablate --columns` does the same for other data.
 """
 
-import argparse
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
+from default_model import data_folder, options, prepared, variant_of
 from rich.console import Console
 
 from twotower.console import reporting
-from twotower.data import Dataset
 from twotower.data.declaration import declared
-from twotower.data.prepare import prepare
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import write_results
 from twotower.study.columns import ColumnStudy, ablate_columns
-from twotower.workflow.datasets import DATA_VARIABLE
-from twotower.workflow.models import named_variant
-from twotower.workflow.variants import DEFAULT_MODEL
 
-RESULTS: Final = Path(__file__).parent / "results"
 DECLARATIONS: Final[dict[str, dict[str, Any]]] = {
     "ml-100k": {
         "users": "ml-100k.user",
@@ -61,26 +53,13 @@ DECLARATIONS: Final[dict[str, dict[str, Any]]] = {
 
 def main() -> None:
     """Prepare, and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("name", choices=list(DECLARATIONS))
-    parser.add_argument("--out", type=Path, required=True, help="folder for data and models")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--text-encoder", default="minilm")
-    parser.add_argument("--epochs", type=int, help="at most; default: what validation says")
     given = parser.parse_args()
-    root = os.environ.get(DATA_VARIABLE)
-    if not root:
-        parser.error(f"set {DATA_VARIABLE} to the folder that holds the data sets")
-    started, out = datetime.now(UTC), given.out / given.name
-    if (out / "dataset").exists():
-        dataset = Dataset.load(out / "dataset")
-    else:
-        declaration = declared({"name": given.name, **DECLARATIONS[given.name]}, given.name)
-        dataset = prepare(Path(root) / given.name, declaration=declaration, out=out / "dataset")
-    variant = named_variant(DEFAULT_MODEL, given.text_encoder)
-    if given.epochs is not None:
-        variant = variant.with_epochs(given.epochs)
+    root, started, out = data_folder(parser), datetime.now(UTC), given.out / given.name
+    declaration = declared({"name": given.name, **DECLARATIONS[given.name]}, given.name)
+    dataset = prepared(root / given.name, out / "dataset", declaration)
+    variant = variant_of(given)
 
     def write(study: ColumnStudy) -> None:
         file = given.results / f"columns-{given.name}.json"

@@ -14,8 +14,6 @@ the training part, histories at test time are train + validation. What was train
 again from ``--out``, and so is what a run that was killed had.
 """
 
-import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -25,12 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from default_model import data_folder, options, prepared, variant_of
 from rich.console import Console
 
 from twotower.console import reporting
-from twotower.data import Dataset
 from twotower.data.declaration import Declaration
-from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping
 from twotower.data.settings import PrepareSettings
 from twotower.evaluation.protocols import FULL
@@ -41,10 +38,9 @@ from twotower.training.fit import Trained
 from twotower.training.variant import Variant
 from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
-from twotower.workflow.models import named_variant, trained_model
+from twotower.workflow.models import trained_model
 from twotower.workflow.variants import DEFAULT_MODEL
 
-RESULTS: Final = Path(__file__).parent / "results"
 EASE_ITEMS: Final = 13_000
 """EASE inverts a matrix of as many rows: beyond this it is left out."""
 
@@ -78,26 +74,16 @@ SOURCES: Final = {
 
 def main() -> None:
     """Each data set in a process of its own, so that its peak memory is its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__)
     parser.add_argument("names", nargs="*", choices=[*SOURCES, []], help="default: all")
-    parser.add_argument("--out", type=Path, required=True, help="folder for data sets and models")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--text-encoder", default="minilm")
-    parser.add_argument("--epochs", type=int, help="at most; default: what validation says")
     given = parser.parse_args()
-    root = os.environ.get(DATA_VARIABLE)
-    if not root:
-        parser.error(f"set {DATA_VARIABLE} to the folder that holds the data sets")
+    root = data_folder(parser)
     names = given.names or list(SOURCES)
     if len(names) == 1:
-        variant = named_variant(DEFAULT_MODEL, given.text_encoder)
-        if given.epochs is not None:
-            variant = variant.with_epochs(given.epochs)
-        measure(names[0], Path(root), given.out / names[0], given.seeds, given.results, variant)
+        measure(names[0], root, given.out / names[0], given.seeds, given.results, variant_of(given))
         return
     for name in names:
-        if not (Path(root) / SOURCES[name].path).exists():
+        if not (root / SOURCES[name].path).exists():
             print(f"{name} is left out: {SOURCES[name].path} is not in {DATA_VARIABLE}")
             continue
         command = [sys.executable, __file__, name, "--out", str(given.out)]
@@ -111,16 +97,13 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
     """Prepare, train and evaluate; the results file is written after each model."""
     started = datetime.now(UTC)
     source = SOURCES[name]
-    if (out / "dataset").exists():
-        dataset = Dataset.load(out / "dataset")
-    else:
-        declaration = Declaration(
-            name=name,
-            catalogue=source.catalogue,
-            columns=source.columns,
-            prepare=PrepareSettings(k_core=source.k_core),
-        )
-        dataset = prepare(root / source.path, declaration=declaration, out=out / "dataset")
+    declaration = Declaration(
+        name=name,
+        catalogue=source.catalogue,
+        columns=source.columns,
+        prepare=PrepareSettings(k_core=source.k_core),
+    )
+    dataset = prepared(root / source.path, out / "dataset", declaration)
     print(f"{name}: {len(dataset.users):,} users, {len(dataset.items):,} items", flush=True)
     file, rows = results / f"datasets-{name}.json", list[Row]()
     with reporting(Console(stderr=True)) as reporter:

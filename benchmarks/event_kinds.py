@@ -20,34 +20,29 @@ model. ``benchmarks/results/event-kinds-shop.json`` is written after each model;
 before is read again from ``--out``.
 """
 
-import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import numpy as np
+from default_model import RESULTS, data_folder, options, prepared, variant_of
 from rich.console import Console
 
 from twotower.console import reporting
 from twotower.data import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules
-from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping
 from twotower.data.settings import PrepareSettings
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.training.fit import Trained
-from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.evaluation import Evaluator
-from twotower.workflow.models import named_variant, trained_model
+from twotower.workflow.models import trained_model
 from twotower.workflow.variants import DEFAULT_MODEL
 
-RESULTS: Final = Path(__file__).parent / "results" / "event-kinds-shop.json"
 COLUMNS: Final = ColumnMapping(user="customer", item="sku", time="when", event="kind")
 WEIGHTS: Final = {"view": 0.2, "cart": 0.5, "buy": 1.0}
 ARMS: Final = ("alike", "weights", "target")
@@ -55,24 +50,19 @@ BASELINES: Final = ("popularity", "item-knn", "ease", "als")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, RESULTS / "event-kinds-shop.json")
     parser.add_argument("arms", nargs="*", choices=[*ARMS, []], help="default: all")
-    parser.add_argument("--out", type=Path, required=True, help="folder for data set and models")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--k-core", type=int, default=0)
-    parser.add_argument("--text-encoder", default="minilm")
-    parser.add_argument("--epochs", type=int, help="at most; default: what validation says")
     parser.add_argument("--no-model", action="store_true", help="baselines alone")
     given = parser.parse_args()
-    root = os.environ.get(DATA_VARIABLE)
-    if not root or not (Path(root) / "shop").is_dir():
-        parser.error(f"set {DATA_VARIABLE} to the folder that holds the shop")
-    started = datetime.now(UTC)
-    variant = named_variant(DEFAULT_MODEL, given.text_encoder)
-    if given.epochs is not None:
-        variant = variant.with_epochs(given.epochs)
-    whole = prepared(Path(root) / "shop", given.out / "dataset", given.k_core)
+    root, started, variant = data_folder(parser), datetime.now(UTC), variant_of(given)
+    declaration = Declaration(
+        name="shop",
+        columns=COLUMNS,
+        events=EventRules(weights=WEIGHTS, target="buy", learn="all"),
+        prepare=PrepareSettings(k_core=given.k_core),
+    )
+    whole = prepared(root / "shop", given.out / "dataset", declaration)
     rows: list[Row] = []
     with reporting(Console(stderr=True)) as reporter:
         for arm in given.arms or ARMS:
@@ -96,19 +86,6 @@ def main() -> None:
                 )
             rows += [row for one in evaluators for row in measured(one, models, arm)]
             write_results(given.results, collect_meta(started), rows)
-
-
-def prepared(source: Path, folder: Path, k_core: int) -> Dataset:
-    """The shop's log with its kinds, weighed as `WEIGHTS`."""
-    if folder.exists():
-        return Dataset.load(folder)
-    declaration = Declaration(
-        name="shop",
-        columns=COLUMNS,
-        events=EventRules(weights=WEIGHTS, target="buy", learn="all"),
-        prepare=PrepareSettings(k_core=k_core),
-    )
-    return prepare(source, declaration=declaration, out=folder)
 
 
 def learning(dataset: Dataset, arm: str) -> Dataset:

@@ -78,7 +78,7 @@ def bundle(root: Path, out: Path, schema: dict[str, Any]) -> Path:
     module = build_model(variant.model, dataset, text)
     module.before_fit(dataset.train, 0, {})
     module.eval()
-    trained = Trained(variant, 0, module, TrainingState())
+    trained = Trained(variant, 0, module, TrainingState(dataset.fingerprint))
     write_bundle(
         out,
         bundle_contents(DEFAULT_MODEL, trained, dataset, index=ExactConfig(), new_items=False),

@@ -79,6 +79,19 @@ def test_datasets(shop: Path, tmp_path: Path) -> None:
     assert all(row.value > 0 for row in rows if row.metric == "peak-memory-mb")
 
 
+def test_attributes(real_data: Path, tmp_path: Path) -> None:
+    if not (real_data / "ml-100k").is_dir():
+        pytest.skip("ml-100k not found among the real data")
+    command = [sys.executable, str(BENCHMARKS / "attributes.py"), "ml-100k"]
+    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    environment = {**os.environ, "TWOTOWER_DATA": str(real_data)}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    found = read_results(tmp_path / "attributes-ml-100k.json")
+    assert {row.model for row in found.rows} == {"attributes alone", "popularity"}
+    gains = {one.metric: one.verdict for one in found.differences}
+    assert gains["NDCG@10"] == "helps"
+
+
 def test_refit_worth(blocks: Dataset, tmp_path: Path) -> None:
     blocks.save(tmp_path / "data")
     command = [sys.executable, str(BENCHMARKS / "refit_worth.py"), "--data", str(tmp_path / "data")]

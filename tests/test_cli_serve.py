@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from twotower.bundle import load_bundle
 from twotower.cli import main
 from twotower.service.api.auth import Scope, find_key, read_keys
 from twotower.service.state import Event, StateStore
@@ -104,6 +105,26 @@ def test_batches_take_nothing_else(cli: Any, bundle: Path, more: Any, message: s
     status, _, error = cli("recommend", "--bundle", bundle, *more)
     assert status == 2
     assert message in error
+
+
+def test_rules_on_the_command_line(cli: Any, bundle: Path, tmp_path: Path) -> None:
+    first, *_, pinned = load_bundle(bundle).contents.items.ids
+    rules, answer = tmp_path / "rules.toml", tmp_path / "answer.json"
+    rules.write_text(f'[[pin]]\nitem = "{pinned}"\nposition = 2\n[[block]]\nitems = ["gone"]\n')
+    asked = ("recommend", "--bundle", bundle, "--rules", rules, "-k", 3)
+    status, out, _ = cli(*asked, "--history", first, "--json", answer)
+    assert status == 0
+    assert re.search(rf"2 .* {pinned} .* pinned", out)
+    assert "rules for items that the bundle lacks: gone" in out
+    assert [item["rule"] for item in json.loads(answer.read_text())] == [None, "pinned", None]
+    assert cli(*asked, "--batch", "all", "--out", tmp_path / "all.csv")[0] == 0
+    table = pl.read_csv(tmp_path / "all.csv", schema_overrides={"item_id": pl.String})
+    seconds = table.filter(pl.col("rank") == 2)["item_id"].to_list()
+    assert seconds.count(pinned) > len(seconds) / 2  # of all who have not had it
+    rules.write_text("[[pin]]\nposition = 2\n")
+    status, _, error = cli(*asked, "--history", first)
+    assert status == 2
+    assert "pin.0.item: Field required" in error
 
 
 def test_words_on_the_command_line(cli: Any, bundle: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -94,6 +95,37 @@ def test_the_code_of_the_readme_runs_as_it_stands(
         exec(compile(block, "README.md", "exec"), {"__name__": "example"})
     assert (tmp_path / "bundle" / "manifest.json").exists()
     assert "NDCG@10" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small_models")
+@pytest.mark.parametrize("library", ["implicit", "twotower"])
+def test_the_code_of_the_comparison_runs_as_it_stands(
+    shop: Path, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(library, reason="implicit comes with the extra 'bench'")
+    from twotower.workflow import models
+
+    hashed = partial(models.named_variant, text_encoder="hashing")
+    monkeypatch.setattr(models, "named_variant", lambda name, _: hashed(name))
+    monkeypatch.chdir(tmp_path)
+    log = (shop / "interactions.csv").read_text()
+    names = "user_id,item_id,rating,timestamp"
+    (tmp_path / "shop.csv").write_text(log.replace(names, "customer,sku,rating,when", 1))
+    items = [line.split(",")[0] for line in (shop / "items.csv").read_text().splitlines()[1:]]
+    rows = [f"{sku},Thing {at},{('red', 'blue')[at % 2]}" for at, sku in enumerate(items)]
+    (tmp_path / "items.csv").write_text("\n".join(["sku,name,colour", *rows]))
+    page = (ROOT / "docs" / "comparison.md").read_text()
+    blocks = re.findall(rf"^\*\*{library}\*\*[^\n]*\n\n```python\n(.*?)^```", page, re.M | re.S)
+    assert len(blocks) == 5
+    names_of_page: dict[str, object] = {}
+    for block in blocks:
+        with warnings.catch_warnings():
+            if library == "implicit":  # it warns of threads that BLAS may use
+                warnings.simplefilter("ignore")
+            exec(compile(block, "comparison.md", "exec"), names_of_page)
+        found = names_of_page.get("found")
+        assert found is None or 5 < len(found) <= 10  # type: ignore[arg-type]
+    assert names_of_page["figures"]
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

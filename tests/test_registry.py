@@ -96,12 +96,12 @@ def test_a_metric_of_another_package_is_measured(blocks: Dataset, tmp_path: Path
     blocks.save(tmp_path / "data")
     run_with_plugin(
         tmp_path, "evaluate", "--data", tmp_path / "data", "--baseline", "popularity",
-        "--protocol", "full", "--metric", "MAP@10", "--metric", "MRR",
+        "--protocol", "full", "--metric", "AP@10", "--metric", "MRR",
         "--json", tmp_path / "r.json",
     )  # fmt: skip
     rows = {row.metric: row.value for row in read_results(tmp_path / "r.json").rows}
-    assert rows.keys() == {"MAP@10", "MRR"}
-    assert 0 < rows["MAP@10"] <= rows["MRR"]  # one target a query
+    assert rows.keys() == {"AP@10", "MRR"}
+    assert 0 < rows["AP@10"] <= rows["MRR"]  # one target a query
 
 
 def test_a_model_family_of_another_package_is_trained_evaluated_bundled_and_served(

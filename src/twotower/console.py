@@ -183,8 +183,11 @@ def recommendations_table(items: "Sequence[Recommendation]") -> Table:
     table.add_column("item")
     table.add_column("title", overflow="fold")
     table.add_column("score", justify="right")
+    ruled = any(item.rule for item in items)
+    if ruled:
+        table.add_column("rule")
     for item in items:
-        table.add_row(
-            str(item.rank), item.item_id, escape(item.title or "(no title)"), f"{item.score:.4f}"
-        )
+        title = escape(item.title or "(no title)")
+        row = [str(item.rank), item.item_id, title, f"{item.score:.4f}"]
+        table.add_row(*row, *([item.rule or ""] if ruled else []))
     return table

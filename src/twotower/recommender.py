@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
@@ -13,6 +13,7 @@ from twotower.data import columns
 from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
 from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
+from twotower.inference.business_rules import BusinessRules, read_rules
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.options import OptionFields, RecommendOptions
 from twotower.inference.pipeline import Pipeline, Recommendation
@@ -114,6 +115,23 @@ class Recommender:
         contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
+    def with_rules(self, rules: BusinessRules | str | Path | None) -> Self:
+        """The same under business rules, or those of a file: pinned, boosted, buried and blocked
+        items. None for no rules.
+
+        Raises
+        ------
+        InputError
+            Where the file is wrong, or a rule names a category or column that no item has.
+        """
+        given = read_rules(Path(rules)) if isinstance(rules, str | Path) else rules
+        return type(self)(
+            self._pipeline.with_rules(given),
+            self._dataset,
+            evaluated=self._evaluated,
+            shipped=self._shipped,
+        )
+
     def evaluate(self) -> dict[str, float]:
         """Full-ranking test metrics, ``{"HR@10": …, "NDCG@10": …}``.
 
@@ -139,6 +157,7 @@ class Recommender:
         k: int = 10,
         *,
         text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
         unknown: Literal["popular", "fail"] | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]: ...
@@ -162,6 +181,7 @@ class Recommender:
         k: int = 10,
         *,
         text: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
         unknown: Unknown | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation] | pl.DataFrame:
@@ -178,6 +198,10 @@ class Recommender:
             Items to return, fewer only where fewer exist.
         text
             What is wanted, in words. It is read as the items whose titles it describes best. Not
+            with many users.
+        attributes
+            Declared columns of the user, ``{"age": 34, "country": "DE"}``, in place of those of
+            the data set. With a model that reads them they are enough for a cold-start user. Not
             with many users.
         unknown
             What a user gets whom the model does not know and who has no history: ``popular``
@@ -201,8 +225,9 @@ class Recommender:
         ------
         InputError
             At an unknown user without a history (unless ``unknown`` says otherwise), an unknown
-            item or category, words that describe no item, an empty request, ``k`` that is no whole
-            number above 0, fewer candidates than ``k``, or ``rerank`` where there is no re-ranker.
+            item, category or attribute, words that describe no item, an empty request, ``k`` that
+            is no whole number above 0, fewer candidates than ``k``, or ``rerank`` where there is
+            no re-ranker.
         """
         if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
             if unknown == "skip":
@@ -210,16 +235,18 @@ class Recommender:
                     "unknown='skip' is for many users", "pass a list of ids, or unknown='popular'"
                 )
             known_as = None if user_id is None else id_text(user_id, "user_id")
-            request = Request(known_as, id_list(history), text)
+            stated = None if attributes is None else self._pipeline.checked_attributes(attributes)
+            request = Request(known_as, id_list(history), text, attributes=stated)
             if unknown == "popular":
                 chosen = RecommendOptions(k, strict=False, **options)
                 return self._pipeline.answers([request], chosen)[0].items
             return self._pipeline.recommend_batch([request], RecommendOptions(k, **options))[0]
-        if len(history) or text is not None:
-            raise InputError(
-                f"many users take no {'history' if len(history) else 'text'}",
-                "recommend for each with its own, or without",
-            )
+        given = {"history": len(history), "text": text is not None, "attributes": attributes}
+        for name, value in given.items():
+            if value:
+                raise InputError(
+                    f"many users take no {name}", "recommend for each with its own, or without"
+                )
         tables = recommendation_tables(
             self._pipeline,
             id_list(user_id, "user_id"),

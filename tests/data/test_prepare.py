@@ -15,8 +15,9 @@ from twotower.data import Dataset, Part
 from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping
 from twotower.data.settings import PrepareSettings
-from twotower.data.splits import Given, GlobalTime, LeaveLastTwo, Random
+from twotower.data.splits import Given, GlobalTime, LeaveLastTwo, Random, Rolling
 from twotower.errors import InputError
+from twotower.workflow.evaluation import split_name
 
 ALL = PrepareSettings(k_core=0)
 Row = tuple[str, str, float, int]
@@ -140,6 +141,23 @@ def test_the_split_by_time(tmp_path: Path) -> None:
     assert dataset.split.tolist() == ([0] * 8 + [1, 2]) * 3
 
 
+def test_rolling_folds_know_nothing_of_what_came_later(tmp_path: Path) -> None:
+    write_log(tmp_path, block(3, 10))
+
+    def fold(number: int | None) -> Dataset:
+        split = Rolling(folds=3, fold=number, test=0.2, validation=0.1)
+        return prepare(tmp_path, settings=PrepareSettings(k_core=0, split=split))
+
+    assert fold(1).split.tolist() == ([0] * 3 + [1] + [2] * 2) * 3
+    assert fold(2).split.tolist() == ([0] * 5 + [1] + [2] * 2) * 3
+    newest = fold(3)
+    assert newest.split.tolist() == ([0] * 7 + [1] + [2] * 2) * 3
+    assert fold(None).interactions.items.tolist() == newest.interactions.items.tolist()
+    assert fold(2).summary["notes"] == ["6 interactions came after the fold and are left out"]
+    assert split_name(fold(2)) == "rolling-2-of-3"
+    assert split_name(fold(None)) == "rolling-3-of-3"
+
+
 @pytest.mark.parametrize(
     ("header", "split", "message"),
     [
@@ -147,7 +165,8 @@ def test_the_split_by_time(tmp_path: Path) -> None:
             "user,item,time",
             Given(),
             "split is 'given', but .*log.csv is no training file with a test file beside it; "
-            "choose the split 'leave-last-two', 'global-time', 'random' or 'file-order'$",
+            "choose the split 'leave-last-two', 'global-time', 'rolling', 'random' or "
+            "'file-order'$",
         ),
         (
             "user,item,position",

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,7 +7,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from twotower.data import Part
-from twotower.data.splits import GlobalTime, Random, global_time, leave_last_two, random_parts
+from twotower.data.splits import (
+    GlobalTime,
+    Random,
+    Rolling,
+    global_time,
+    leave_last_two,
+    random_parts,
+)
 from twotower.errors import InputError
 
 LENGTHS = st.lists(st.integers(0, 9), max_size=20)
@@ -102,3 +111,25 @@ def test_global_time_needs_something_to_train_on() -> None:
 def test_impossible_settings_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         GlobalTime(**values)
+
+
+@given(TIMES, st.integers(1, 4))
+def test_windows_of_rolling_follow_one_another(times: list[int], folds: int) -> None:
+    stamps = np.asarray(times, dtype=np.int64)
+    cuts = [Rolling(folds=folds, fold=1 + fold, test=0.2).cuts(stamps) for fold in range(folds)]
+    for (_, end), (later, _) in pairwise(cuts):
+        assert end == later.test_from
+    assert cuts[-1][1] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"folds": 2, "fold": 3}, "fold must be at most folds 2, got 3"),
+        ({"folds": 9}, "leave something to train on"),
+        ({"fold": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_impossible_folds_are_refused(values: dict[str, int], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Rolling(**values)  # type: ignore[arg-type]

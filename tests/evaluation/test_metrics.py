@@ -1,18 +1,34 @@
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ranx import evaluate as ranx_evaluate
 
+from twotower.data import Dataset, Part, columns
 from twotower.errors import InputError
-from twotower.evaluation.metrics import hit_rate_at_k, metric_values, mrr, ndcg_at_k, recall_at_k
+from twotower.evaluation.metrics import (
+    hit_rate_at_k,
+    metric_values,
+    mrr,
+    ndcg_at_k,
+    recall_at_k,
+    revenue_at_k,
+)
+from twotower.evaluation.protocols import evaluate
 from twotower.evaluation.ranking import Ranks
+from twotower.factors.popularity import Popularity
 
 NUM_ITEMS = 12
 RANX_NAMES = {
     "HR@5": "hit_rate@5",
     "HR@10": "hit_rate@10",
     "Recall@5": "recall@5",
+    "Precision@5": "precision@5",
+    "MAP@3": "map@3",
+    "MAP@10": "map@10",
     "NDCG@3": "ndcg@3",
     "NDCG@10": "ndcg@10",
     "MRR": "mrr",
@@ -57,6 +73,38 @@ def test_one_target_gives_known_values() -> None:
     np.testing.assert_array_equal(recall_at_k(ranks, 10), hit_rate_at_k(ranks, 10))
 
 
+def test_revenue_is_the_share_of_what_the_targets_cost() -> None:
+    prices = np.array([60.0, 20.0, 15.0, 5.0])
+    ranks = Ranks(np.array([1.0, 11.0, 3.0, 2.0]), np.array([0, 2, 3, 4]), prices)
+    found = revenue_at_k(ranks, 10)
+    np.testing.assert_allclose(found, [3 * 0.6, 3 * 0.15, 3 * 0.05])
+    assert found.mean() == pytest.approx(0.8)
+    with pytest.raises(InputError, match="revenue needs prices of the items"):
+        revenue_at_k(Ranks.single([1]), 10)
+
+
+def test_revenue_is_measured_by_the_catalogue(blocks: Dataset) -> None:
+    scorer = Popularity.fit(blocks.train, len(blocks.items))
+    price = pl.Series(columns.PRICE, [float(1 + item % 7) for item in range(len(blocks.items))])
+    catalogue = blocks.catalogue.with_columns(price)
+    found = evaluate(
+        scorer,
+        replace(blocks, catalogue=catalogue),
+        protocols=["full"],
+        metrics=["Revenue@10", "HR@10"],
+    )
+    queries, targets = blocks.held_out(Part.TEST)
+    worth = price.to_numpy()[targets.items]
+    hits = found.values["full"][:, 1]
+    assert len(queries) == len(worth)
+    assert found.mean("full", "Revenue@10") == pytest.approx((hits * worth).sum() / worth.sum())
+    bare = catalogue.with_columns(pl.lit(None, pl.Float64).alias(columns.PRICE))
+    with pytest.raises(InputError, match="revenue needs prices"):
+        evaluate(
+            scorer, replace(blocks, catalogue=bare), protocols=["full"], metrics=["Revenue@10"]
+        )
+
+
 def test_a_fractional_rank_counts_as_it_is() -> None:
     ranks = Ranks.single([1.5, 10.5])
     assert hit_rate_at_k(ranks, 10).tolist() == [1, 0]
@@ -91,7 +139,9 @@ def test_no_queries_have_no_mean(name: str) -> None:
         metric_values(Ranks.single([]), [name])
 
 
-@pytest.mark.parametrize("name", ["MAP", "HR", "HR@", "HR@ten", "HR@-1", "ndcg@10", "MRR@10"])
+@pytest.mark.parametrize(
+    "name", ["map@10", "MAP", "HR", "HR@", "HR@ten", "HR@-1", "ndcg@10", "MRR@10"]
+)
 def test_an_unknown_metric_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"^unknown metric '{name}'; pass MRR or one of HR, NDCG"):
         metric_values(Ranks.single([1]), [name])

@@ -18,6 +18,7 @@ from twotower.errors import InputError
 from twotower.inference import Pipeline
 from twotower.inference.filters import Filters
 from twotower.inference.item_encoder import catalogue_rows
+from twotower.recommender import Recommender
 from twotower.service.api.app import create_app
 from twotower.service.api.auth import Scope, new_key
 from twotower.service.retrain import write_source
@@ -212,6 +213,24 @@ def test_users_without_a_history_get_what_their_attributes_say(
         pipeline.recommend("x", attributes={"county": "DE"})
     with pytest.raises(InputError, match="age is a number, got 'old'; send a number"):
         pipeline.recommend("x", attributes={"age": "old"})
+
+
+def test_the_facade_takes_attributes_by_the_words_of_the_api(
+    dataset: Dataset, pipeline: Pipeline
+) -> None:
+    recommender = Recommender(pipeline, dataset)
+    attributes = {"country": "FR", "age": 30}
+    found = recommender.recommend(attributes=attributes, k=5)
+    assert found == pipeline.recommend(attributes=attributes, k=5)
+    assert found == recommender.recommend("visitor", attributes=attributes, k=5)
+    assert found == recommender.recommend(attributes=attributes, k=5, unknown="popular")
+    assert found != recommender.recommend(attributes={"country": "DE"}, k=5)
+    own = recommender.recommend("u0", k=5)
+    assert recommender.recommend("u0", attributes={"country": "FR"}, k=5) != own
+    with pytest.raises(InputError, match="unknown field 'size'; declared columns of users: 'age'"):
+        recommender.recommend(attributes={"size": 3})
+    with pytest.raises(InputError, match="many users take no attributes; recommend for each"):
+        recommender.recommend(["u0", "u1"], attributes=attributes)
 
 
 def test_filters_and_caps_by_declared_columns(dataset: Dataset, pipeline: Pipeline) -> None:

@@ -66,6 +66,10 @@ def recommend(
             "such items are passed over.",
         ),
     ] = False,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", help="File of business rules (.toml, .json): pin, boost, …"),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Recommend for a known user, or for a cold-start user with some items in the history.
@@ -74,7 +78,7 @@ def recommend(
 
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
-    from twotower.inference import Pipeline, RecommendOptions, Request
+    from twotower.inference import RecommendOptions, Request
 
     options = RecommendOptions(
         k,
@@ -90,14 +94,16 @@ def recommend(
     if batch is not None and out is not None:
         if user or history or more or text:
             raise InputError("--batch takes its users from the file", "leave out everything else")
-        found = _recommend_batch(bundle, batch, out, options, "fail" if strict else unknown)
+        found = _recommend_batch(
+            _loaded(bundle, rules), batch, out, options, "fail" if strict else unknown
+        )
         write_json(json_file, found)
         return
 
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
-    shown = show_recommendations(Pipeline.load(bundle), Request(user, items, text), options)
+    shown = show_recommendations(_loaded(bundle, rules), Request(user, items, text), options)
     write_json(json_file, [asdict(item) | {"source": shown.source} for item in shown.items])
 
 
@@ -171,18 +177,33 @@ def show_recommendations(
     return answer
 
 
+def _loaded(bundle: Path, rules: Path | None) -> "Pipeline":
+    """A bundle, under the rules of a file where there is one."""
+    from rich.markup import escape
+
+    from twotower.inference import Pipeline
+    from twotower.inference.business_rules import read_rules
+
+    pipeline = Pipeline.load(bundle)
+    if rules is None:
+        return pipeline
+    pipeline = pipeline.with_rules(read_rules(rules))
+    if pipeline.rules is not None and pipeline.rules.unknown:
+        unknown = ", ".join(pipeline.rules.unknown)
+        notes().print(f"[yellow]rules for items that the bundle lacks: {escape(unknown)}[/]")
+    return pipeline
+
+
 def _recommend_batch(
-    bundle: Path,
+    pipeline: "Pipeline",
     users: Path,
     out: Path,
     options: "RecommendOptions",
     unknown: Literal["popular", "skip", "fail"],
 ) -> dict[str, object]:
     from twotower.console import reporting
-    from twotower.inference import Pipeline
     from twotower.inference.batch import read_users, recommend_to_file
 
-    pipeline = Pipeline.load(bundle)
     known = pipeline.contents.users.ids
     chosen = known if str(users) == "all" else read_users(users)
     with reporting(notes()) as reporter:

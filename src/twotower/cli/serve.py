@@ -32,6 +32,10 @@ def serve(
     processes: Annotated[
         int | None, typer.Option("--processes", help="Worker processes. Default: 1.")
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", help="File of business rules; a reload reads it again."),
+    ] = None,
 ) -> None:
     """Answer requests over HTTP, until SIGTERM. Needs the extra 'serve'.
 
@@ -42,7 +46,7 @@ def serve(
     """
     settings = settings_of(
         bundle=bundle, host=host, port=port, state_url=state, keys_file=keys, rerank=rerank,
-        processes=processes,
+        processes=processes, rules=rules,
     )  # fmt: skip
     from twotower.service.api.server import serve as run
 

@@ -18,7 +18,7 @@ _READ: Final = "How files are read"
 _KEPT: Final = "Filtering and split"
 _KINDS: Final = "Kinds of events"
 _KINDS_WORDS: Final = ("half_life", "quantity_power", "learn")
-_SPLIT_WORDS: Final = ("validation", "test", "seed")
+_SPLIT_WORDS: Final = ("validation", "test", "seed", "folds", "fold")
 _KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
 _READ_WORDS: Final = (
     "compression", "encoding", "separator", "header", "quote", "escape", "decimal_comma",
@@ -58,7 +58,7 @@ def _words(
         ),
     ] = None,
     split: Annotated[
-        Literal["leave-last-two", "global-time", "file-order", "random", "given"] | None,
+        Literal["leave-last-two", "global-time", "rolling", "file-order", "random", "given"] | None,
         typer.Option(
             "--split",
             help="Default: the split of the files, else leave-last-two. A log without times is "
@@ -70,14 +70,28 @@ def _words(
         float | None,
         typer.Option(
             "--validation",
-            help="Share for validation: of random, global-time and given.",
+            help="Share for validation: of random, global-time, rolling and given.",
             rich_help_panel=_KEPT,
         ),
     ] = None,
     test: Annotated[
         float | None,
         typer.Option(
-            "--test", help="Share for test: of random and global-time.", rich_help_panel=_KEPT
+            "--test",
+            help="Share for test: of random, global-time and each fold of rolling.",
+            rich_help_panel=_KEPT,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", help="Windows of rolling. Default: 3.", rich_help_panel=_KEPT),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            "--fold",
+            help="The window to hold out, 1 is the oldest. Default: the newest.",
+            rich_help_panel=_KEPT,
         ),
     ] = None,
     seed: Annotated[
@@ -324,7 +338,7 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
     if shares and words["split"] is None:
         raise InputError(
             f"--{next(iter(shares))} needs --split, which is not given",
-            "pass --split random, global-time or given",
+            "pass --split random, global-time, rolling or given",
         )
     split = {"kind": words["split"], **shares} if shares else words["split"]
     kept = {word: words[word] or None for word in _KEPT_WORDS if word != "k_core"}

@@ -46,7 +46,7 @@ from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.schema import Schema
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
-from twotower.data.splits import FileOrder, PartArray, split_parts
+from twotower.data.splits import FileOrder, PartArray, Rolling, split_parts
 from twotower.data.summary import YEAR
 from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
@@ -198,6 +198,12 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         if known is not None:
             known = with_bare_items(known, log_read.items)
         log = log.by_user() if isinstance(split, FileOrder) else log.by_user_and_time()
+        held_out, later = split, 0
+        if isinstance(split, Rolling) and log.timestamps is not None:
+            held_out, end = split.cuts(log.timestamps)
+            if end is not None:
+                later = int((log.timestamps >= end).sum())
+                log = log.select(log.timestamps < end)
         log, back, taken = _without_returned(log, kinds)
         log, reduction = _reduce(log, settings, kinds)
         log, user_ids, user_index = _indexed_users(log, log_read.users.ids)
@@ -209,7 +215,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
             indptr, log.items, log.ratings, log.timestamps, log.weights, log.kinds, kinds
         )
         parts = split_parts(
-            split,
+            held_out,
             indptr,
             timestamps=log.timestamps,
             given=log.parts,
@@ -230,7 +236,10 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
                 "options": options.model_dump(mode="json", exclude_defaults=True),
             }
         )
-        if notes := split_notes(split, parts, log.parts, np.diff(indptr), log.timestamps):
+        notes = split_notes(split, parts, log.parts, np.diff(indptr), log.timestamps)
+        if later:
+            notes.append(f"{later:,} interactions came after the fold and are left out")
+        if notes:
             summary["notes"] = notes
         user_table = None
         if found.users is not None and users_key is not None:

@@ -70,13 +70,14 @@ def choose_split(
             cli_fix=f"name it: --column {cli} (or order, where it has places and no times); or "
             f"pass --split random ({random}) or --split file-order ({file_order})",
         )
-    usable = {"leave-last-two": ordered, "global-time": times, "given": parts}
+    usable = {"leave-last-two": ordered, "global-time": times, "rolling": times, "given": parts}
     names = [kind for kind, can in usable.items() if can] + ["random", "file-order"]
     if usable.get(split.kind, True):
         return split
     lacks = {
         "given": "is no training file with a test file beside it",
         "global-time": "has no times",
+        "rolling": "has no times",
         "leave-last-two": "has neither times nor an order",
     }
     raise InputError(

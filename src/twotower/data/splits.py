@@ -71,6 +71,65 @@ class GlobalTime(BaseModel):
         return self
 
 
+class Rolling(BaseModel):
+    """Cross-validation over time: one fold of several, each a `GlobalTime` split of its own moment.
+
+    The newest interactions are divided into ``folds`` windows of equal shares. Fold ``n`` is tested
+    on window ``n`` and knows nothing of what came later, which is left out of its data set. Prepare
+    one data set for each fold, and average what is measured.
+
+    Attributes
+    ----------
+    folds
+        How many windows there are.
+    fold
+        Which of them is this data set's, from 1, the oldest; None for the newest.
+    test
+        Share of all interactions in each window.
+    validation
+        Share of all interactions before the window that are for validation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["rolling"] = "rolling"
+    folds: int = Field(default=3, ge=1)
+    fold: int | None = Field(default=None, ge=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Self:
+        if self.fold is not None and self.fold > self.folds:
+            raise ValueError(f"fold must be at most folds {self.folds}, got {self.fold}")
+        _check_shares(self.validation, self.folds * self.test)
+        return self
+
+    @property
+    def number(self) -> int:
+        """The fold, from 1."""
+        return self.folds if self.fold is None else self.fold
+
+    def cuts(self, timestamps: OffsetArray) -> tuple[GlobalTime, int | None]:
+        """The fold's two moments, and the one from which on it knows nothing; None for no such.
+
+        Examples
+        --------
+        >>> half = Rolling(folds=2, fold=1, test=0.2, validation=0.2)
+        >>> split, end = half.cuts(np.arange(10))
+        >>> split.validation_from, split.test_from, end
+        (4, 6, 8)
+        >>> Rolling(folds=2, test=0.2, validation=0.2).cuts(np.arange(10))[1] is None
+        True
+        """
+        ordered, later = np.sort(timestamps), self.folds - self.number
+        newest = np.asarray([later, later + 1, later + 1]) * self.test + [0, 0, self.validation]
+        places = np.floor(len(ordered) * (1 - newest) + 1e-9).astype(np.int64)
+        end, test, validation = ordered[np.minimum(places, len(ordered) - 1)].tolist()
+        cut = GlobalTime(validation_from=validation, test_from=test)
+        return cut, end if later else None
+
+
 class FileOrder(BaseModel):
     """As `LeaveLastTwo`, where a user's interactions are in the order of the files' rows.
 
@@ -129,9 +188,9 @@ class Given(BaseModel):
 
 
 Split: TypeAlias = Annotated[
-    LeaveLastTwo | GlobalTime | FileOrder | Random | Given, Field(discriminator="kind")
+    LeaveLastTwo | GlobalTime | Rolling | FileOrder | Random | Given, Field(discriminator="kind")
 ]
-KINDS: Final = ("leave-last-two", "global-time", "file-order", "random", "given")
+KINDS: Final = ("leave-last-two", "global-time", "rolling", "file-order", "random", "given")
 """Names of the splits, on the command line and in ``dataset.toml`` too."""
 
 
@@ -149,7 +208,7 @@ def split_parts(
     Parameters
     ----------
     split
-        Result of `choose_split`.
+        Result of `choose_split`; of `Rolling` the fold's `GlobalTime`.
     indptr
         ``(users + 1,)`` where each user's interactions begin.
     timestamps

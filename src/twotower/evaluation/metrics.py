@@ -75,6 +75,64 @@ def mrr(ranks: Ranks) -> DoubleArray:
     return 1.0 / np.minimum.reduceat(ranks.ranks, ranks.indptr[:-1])
 
 
+def precision_at_k(ranks: Ranks, k: int) -> DoubleArray:
+    """Share of the first ``k`` places that hold a target: ``hits / k``.
+
+    >>> precision_at_k(Ranks(np.array([1.0, 3.0, 9.0]), np.array([0, 2, 3])), 4)
+    array([0.5, 0. ])
+    """
+    return _hits(ranks, k) / k
+
+
+def average_precision_at_k(ranks: Ranks, k: int) -> DoubleArray:
+    r"""Average precision; the mean over queries is MAP@k.
+
+    .. math:: \frac{1}{|T|} \sum_{j: r_j \le k} j / r_j
+
+    over the targets ``T`` of a query at ascending ranks ``r``: the precision at each target that
+    is found. The divisor is the number of targets, as that of `recall_at_k`.
+
+    Targets at ranks 1 and 4 of three: (1/1 + 2/4) / 3.
+
+    >>> average_precision_at_k(Ranks(np.array([4.0, 1.0, 20.0]), np.array([0, 3])), 10)
+    array([0.5])
+    """
+    _check(ranks, k)
+    targets = np.diff(ranks.indptr)
+    rows = np.repeat(np.arange(len(ranks)), targets)
+    ordered = ranks.ranks[np.lexsort((ranks.ranks, rows))]
+    place = np.arange(len(ordered)) - ranks.indptr[rows] + 1
+    found = np.where(ordered <= k, place / ordered, 0.0)
+    values: DoubleArray = np.add.reduceat(found, ranks.indptr[:-1]) / targets
+    return values
+
+
+def revenue_at_k(ranks: Ranks, k: int) -> DoubleArray:
+    r"""Hits weighted by what the targets are worth; the mean is the share of the revenue found.
+
+    .. math:: \frac{\sum_{t: r_t \le k} p_t}{\frac{1}{Q} \sum_{q} \sum_{t \in T_q} p_t}
+
+    for prices ``p`` and ``Q`` queries. Targets without a price are worth nothing. The divisor is
+    one number for all queries, so that an interval is that of the revenue found.
+
+    Raises
+    ------
+    InputError
+        Where the ranks come without prices, or all of them are 0.
+
+    Examples
+    --------
+    >>> revenue_at_k(Ranks(np.array([1.0, 30.0]), np.array([0, 1, 2]), np.array([30.0, 10.0])), 10)
+    array([1.5, 0. ])
+    """
+    _check(ranks, k)
+    if ranks.worth is None or not ranks.worth.sum() > 0:
+        raise InputError("revenue needs prices of the items", "choose another metric")
+    found = np.where(ranks.ranks <= k, ranks.worth, 0.0)
+    values: DoubleArray = np.add.reduceat(found, ranks.indptr[:-1])
+    return values * (len(ranks) / float(ranks.worth.sum()))
+
+
 RANK_METRICS: Final[Registry[Callable[..., DoubleArray]]] = Registry(
     "twotower.metrics",
     "metric",
@@ -82,12 +140,15 @@ RANK_METRICS: Final[Registry[Callable[..., DoubleArray]]] = Registry(
         "HR": "twotower.evaluation.metrics:hit_rate_at_k",
         "NDCG": "twotower.evaluation.metrics:ndcg_at_k",
         "Recall": "twotower.evaluation.metrics:recall_at_k",
+        "Precision": "twotower.evaluation.metrics:precision_at_k",
+        "MAP": "twotower.evaluation.metrics:average_precision_at_k",
+        "Revenue": "twotower.evaluation.metrics:revenue_at_k",
         "MRR": "twotower.evaluation.metrics:mrr",
     },
 )
 """Name → function of `Ranks` and, where the name has one, a cut-off: ``NDCG@10`` is
 ``ndcg_at_k(ranks, 10)``, ``MRR`` is ``mrr(ranks)``."""
-_AT_K: Final = ("HR", "NDCG", "Recall")
+_AT_K: Final = ("HR", "NDCG", "Recall", "Precision", "MAP", "Revenue")
 
 
 def metric_values(ranks: Ranks, names: Sequence[str]) -> DoubleArray:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import polars as pl
 
-from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data import Dataset, Histories, Part, Queries, columns
 from twotower.errors import InputError
 from twotower.evaluation.beyond_accuracy import LIST_LENGTH, ListFacts, ListFigures
 from twotower.evaluation.figures import Evaluation, result_rows
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate",
     "evaluate_passes",
     "evaluate_queries",
+    "prices",
     "result_rows",
     "validation_ndcg",
 ]
@@ -88,8 +90,22 @@ def evaluate(
     if facts is None and any(scoring.lists for scoring in passes):
         facts = ListFacts.fit(dataset.train, dataset.catalogue, None)
     return evaluate_passes(
-        scorer, passes, metrics=metrics, facts=facts, batch_size=batch_size, progress=progress
+        scorer,
+        passes,
+        metrics=metrics,
+        facts=facts,
+        worth=prices(dataset),
+        batch_size=batch_size,
+        progress=progress,
     )
+
+
+def prices(dataset: Dataset) -> DoubleArray | None:
+    """``(num_items,)`` prices, 0 where unknown; None where the catalogue has none."""
+    if columns.PRICE not in dataset.catalogue.columns:
+        return None
+    known = dataset.catalogue[columns.PRICE].cast(pl.Float64).fill_nan(None)
+    return None if known.is_null().all() else known.fill_null(0.0).to_numpy()
 
 
 def evaluate_passes(
@@ -98,12 +114,14 @@ def evaluate_passes(
     *,
     metrics: Sequence[str] | None = None,
     facts: ListFacts | None = None,
+    worth: DoubleArray | None = None,
     batch_size: int = BATCH_SIZE,
     progress: BatchCallback | None = None,
 ) -> Evaluation:
     """Evaluate one model on the passes of `plan`, which serve many models.
 
-    ``facts`` are needed where a pass describes its lists. See `evaluate` for the rest.
+    ``facts`` are needed where a pass describes its lists, ``worth`` (`prices`) where a metric
+    asks for revenue. See `evaluate` for the rest.
     """
     if metrics is None:
         most = max(int(scoring.task.targets.lengths.max(initial=1)) for scoring in passes)
@@ -119,6 +137,7 @@ def evaluate_passes(
             scoring.candidates,
             seen=task.seen,
             lists=LIST_LENGTH if scoring.lists else 0,
+            worth=worth,
             batch_size=batch_size,
             progress=progress,
         )

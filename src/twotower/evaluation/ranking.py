@@ -40,10 +40,13 @@ class Ranks:
     indptr
         ``(queries + 1,)`` int64; the targets of query ``q`` are
         ``ranks[indptr[q]:indptr[q + 1]]``, at least one.
+    worth
+        ``(pairs,)`` what each target is worth, such as its price; None where nothing asks for it.
     """
 
     ranks: DoubleArray
     indptr: OffsetArray
+    worth: DoubleArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.ranks):
@@ -120,6 +123,7 @@ def rank_and_list(
     *,
     seen: Histories | None = None,
     lists: int = 0,
+    worth: DoubleArray | None = None,
     batch_size: int = BATCH_SIZE,
     progress: BatchCallback | None = None,
 ) -> RankingResult:
@@ -148,6 +152,8 @@ def rank_and_list(
         than these where histories were truncated for a cold-start protocol.
     lists
         Also list this many of the best unseen items of each query; equal scores rank by item.
+    worth
+        ``(num_items,)`` what each item is worth, which `Ranks` hands on to metrics; or None.
     batch_size
         Queries scored at a time: memory is ``batch_size * num_items`` scores, and 32 MiB for
         a `VectorScorer`.
@@ -185,7 +191,9 @@ def rank_and_list(
             best[block.queries] = top_k(scores, lists, block.seen).items
         if progress is not None:
             progress(len(scores))
-    return RankingResult({name: Ranks(ranks, wanted.indptr) for name, ranks in found.items()}, best)
+    priced = None if worth is None else worth[wanted.items]
+    ranks = {name: Ranks(values, wanted.indptr, priced) for name, values in found.items()}
+    return RankingResult(ranks, best)
 
 
 class _Block:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from twotower.data.columns import folded
+from twotower.inference.business_rules import RuleName
 from twotower.inference.item_table import ItemTable, scale_parts
 from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Cause
@@ -80,6 +81,8 @@ class Recommendation:
         The second stage's score, or None where there was none.
     reason
         Why, or None where nothing in the user's history is like it, or reasons were not asked for.
+    rule
+        ``pinned``, ``boosted`` or ``buried`` by a business rule, or None.
     """
 
     item_id: str
@@ -89,6 +92,7 @@ class Recommendation:
     retrieval_score: float | None = None
     rerank_score: float | None = None
     reason: Reason | None = None
+    rule: RuleName | None = None
 
 
 @dataclass
@@ -112,7 +116,10 @@ class Answer:
 
 
 def recommendations(
-    table: ItemTable, ranked: RankedItems, reasons: Sequence[Reason | None] | None = None
+    table: ItemTable,
+    ranked: RankedItems,
+    reasons: Sequence[Reason | None] | None = None,
+    rules: Sequence[RuleName | None] | None = None,
 ) -> list[Recommendation]:
     """A ranked list of the table's rows as it is shown."""
     columns = (
@@ -123,6 +130,7 @@ def recommendations(
         repeat(None) if ranked.retrieval is None else ranked.retrieval.tolist(),
         repeat(None) if ranked.rerank is None else ranked.rerank.tolist(),
         repeat(None) if reasons is None else reasons,
+        repeat(None) if rules is None else rules,
     )
     return [Recommendation(*row) for row in zip(*columns, strict=False)]
 

@@ -200,7 +200,7 @@ def recommendation_tables(
         )
         fallback = None
         if popular is not None and len(answers) < len(part):
-            fallback = popular.best(options.k, options.filters)
+            fallback = popular.best(options.k, options.filters, rules=exact.rules)
         yield _table(exact, part, answers, fallback)
         if progress is not None:
             progress(len(part))

@@ -52,8 +52,8 @@ class Condition(Config):
         }
 
 
-class Filters(Config):
-    """Which items may be recommended, for what they are. The empty filter lets all through."""
+class ItemConditions(Config):
+    """What an item must be, all of it; without any condition every item meets them."""
 
     categories: tuple[str, ...] = ()
     """Only items of any of these categories; none named means any. An item whose category is
@@ -64,18 +64,9 @@ class Filters(Config):
     """Least price. Items without a price do not pass a price limit."""
     max_price: float | None = Field(None, ge=0, strict=True)
     """Highest price."""
-    block: tuple[str, ...] = ()
-    """Item ids that must not appear. Unknown ids block nothing."""
-    max_per_category: int | None = Field(None, ge=1, strict=True)
-    """Most items of one category in an answer; items without a category are not counted."""
-    max_per_franchise: int | None = Field(None, ge=1, strict=True)
-    """Most items of one franchise, as titles tell: see `franchise`."""
     where: dict[str, Condition] = Field(default_factory=dict)
     """Conditions on declared columns, all of which an item meets: ``{"brand": "Lumen",
     "tags": {"is": ["sale", "bio"], "not": "premium"}, "launch_date": {"min": "2025-01-01"}}``."""
-    max_per: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(default_factory=dict)
-    """Most items of one value of a declared category or list: ``{"brand": 2}``. Items without a
-    value are not counted."""
 
     @model_validator(mode="after")
     def _prices_are_in_order(self) -> Self:
@@ -85,24 +76,40 @@ class Filters(Config):
         return self
 
     @property
+    def narrows(self) -> bool:
+        """Whether there is any condition."""
+        return bool(self.categories or self.not_categories or self.where) or not (
+            self.min_price is None and self.max_price is None
+        )
+
+
+class Filters(ItemConditions):
+    """Which items may be recommended, for what they are. The empty filter lets all through."""
+
+    block: tuple[str, ...] = ()
+    """Item ids that must not appear. Unknown ids block nothing."""
+    max_per_category: int | None = Field(None, ge=1, strict=True)
+    """Most items of one category in an answer; items without a category are not counted."""
+    max_per_franchise: int | None = Field(None, ge=1, strict=True)
+    """Most items of one franchise, as titles tell: see `franchise`."""
+    max_per: dict[str, Annotated[int, Field(ge=1, strict=True)]] = Field(default_factory=dict)
+    """Most items of one value of a declared category or list: ``{"brand": 2}``. Items without a
+    value are not counted."""
+
+    @property
     def has_caps(self) -> bool:
         """Whether the number of items per group is limited."""
         own = self.max_per_category is not None or self.max_per_franchise is not None
         return own or bool(self.max_per)
-
-    @property
-    def narrows(self) -> bool:
-        """Whether items are left out for what they are."""
-        return bool(self.categories or self.not_categories or self.where) or not (
-            self.min_price is None and self.max_price is None
-        )
 
 
 ANY = Filters()
 """Lets everything through."""
 
 
-def passing(filters: Filters, categories: Array, names: Sequence[str], prices: Array) -> BoolArray:
+def passing(
+    filters: ItemConditions, categories: Array, names: Sequence[str], prices: Array
+) -> BoolArray:
     """``(items,)`` which items a filter's categories and prices let through.
 
     Parameters
@@ -146,7 +153,7 @@ def category_groups(names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def check_categories(filters: Filters, names: Sequence[str]) -> None:
+def check_categories(filters: ItemConditions, names: Sequence[str]) -> None:
     """Refuse categories that no item has: `InputError`, which lists near ones."""
     wanted = (*filters.categories, *filters.not_categories)
     if not wanted:

@@ -11,7 +11,7 @@ import polars as pl
 from twotower.bundle.append_only import GrowingRows
 from twotower.data.schema import Column, Schema, value_of_request
 from twotower.errors import InputError
-from twotower.inference.filters import Condition, Filters
+from twotower.inference.filters import Condition, ItemConditions
 from twotower.types import Array, BoolArray
 
 _NUMBERS: Final = ("number", "date", "flag")
@@ -170,7 +170,7 @@ class ItemColumns:
             raise InputError(f"unknown column {name!r} in filters", f"the bundle has: {known}")
         return self.columns[name]
 
-    def passing(self, filters: Filters) -> BoolArray | None:
+    def passing(self, filters: ItemConditions) -> BoolArray | None:
         """``(rows,)`` which items meet all conditions; None where there are none."""
         passes: BoolArray | None = None
         for name, condition in filters.where.items():

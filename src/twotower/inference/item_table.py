@@ -14,7 +14,7 @@ from twotower.data import columns
 from twotower.data.schema import Schema
 from twotower.errors import InputError
 from twotower.inference.eligibility import EligibilityMask
-from twotower.inference.filters import Filters, FranchiseCodes, passing
+from twotower.inference.filters import Filters, FranchiseCodes, ItemConditions, passing
 from twotower.inference.item_columns import Described, ItemColumns
 from twotower.inference.item_encoder import EncodedItems
 from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
@@ -221,13 +221,16 @@ class ItemTable:
         """``(rows,)`` the eligible items that a filter lets through; a mask of the caller's own."""
         mask = self.eligible.copy()
         if filters.narrows:
-            mask &= passing(filters, self.categories.rows, self.names, self.prices.rows)
-            by_columns = self.columns.passing(filters)
-            if by_columns is not None:
-                mask &= by_columns
+            mask &= self.meeting(filters)
         blocked = [row for item_id in filters.block if (row := self.find(item_id)) is not None]
         mask[blocked] = False
         return mask
+
+    def meeting(self, conditions: ItemConditions) -> BoolArray:
+        """``(rows,)`` which items meet the conditions, eligible or not; a mask of the caller's."""
+        mask = passing(conditions, self.categories.rows, self.names, self.prices.rows)
+        by_columns = self.columns.passing(conditions)
+        return mask if by_columns is None else mask & by_columns
 
     def eligible_for(self, filters: Filters) -> EligibilityMask:
         """As `passing`, without a mask of its own where the filter lets everything through."""

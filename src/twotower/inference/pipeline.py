@@ -21,7 +21,15 @@ from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.features.declared_columns import Encoded
 from twotower.index import ItemIndex
-from twotower.inference.answers import NEWEST, Answer, Recommendation, reasons_for, recommendations
+from twotower.inference.answers import (
+    NEWEST,
+    Answer,
+    Reason,
+    Recommendation,
+    reasons_for,
+    recommendations,
+)
+from twotower.inference.business_rules import ActiveRules, BusinessRules
 from twotower.inference.filters import ANY, Filters, categories_of, check_categories
 from twotower.inference.item_encoder import ItemEncoder, text_vectors
 from twotower.inference.item_table import ItemTable
@@ -67,6 +75,8 @@ class Pipeline:
         Of the first of them.
     stale
         Rows of the index that were written since it was made: they are searched beside it.
+    rules
+        Business rules over the items, or None.
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1, room: bool = False) -> None:
@@ -74,6 +84,7 @@ class Pipeline:
         self.contents = contents = self.items.contents
         self.index: ItemIndex = contents.index
         self.stale = _NO_ROWS
+        self.rules: ActiveRules | None = None
         self._indexed = 0
         self._threads = threads
         self._tower = UserTower(contents, threads)
@@ -105,6 +116,19 @@ class Pipeline:
         other._tower = self._tower.reading(history, items.user_features.rows)
         other._reader = self._reader.over(items)
         other.stale = other._stale_rows()
+        other.rules = None if self.rules is None else self.rules.over(items)
+        return other
+
+    def with_rules(self, rules: BusinessRules | None) -> Self:
+        """The same under these business rules, None for none.
+
+        Raises
+        ------
+        InputError
+            At a rule with a category or column that no item has.
+        """
+        other = copy(self)
+        other.rules = None if rules is None else ActiveRules.of(rules, self.items)
         return other
 
     def without_changes(self) -> Self:
@@ -115,6 +139,7 @@ class Pipeline:
         other.contents, other.index = contents, contents.index
         other.stale, other._indexed = _NO_ROWS, 0
         other.items = ItemTable.of(contents)  # without room: it copies before it grows
+        other.rules = None if self.rules is None else self.rules.over(other.items)
         history = None if other.items.history is None else other.items.history.rows
         other._tower = self._tower.reading(history, other.items.user_features.rows)
         other._reader = self._reader.over(other.items)
@@ -218,7 +243,7 @@ class Pipeline:
                     because = reasons_for(
                         self.items, ranked.items, history, causes, self._least_praise
                     )
-                answers.append(recommendations(self.items, ranked, because))
+                answers.append(self._shown(ranked, options.k, because))
             add_time(clock, "present", began)
         return answers
 
@@ -285,7 +310,14 @@ class Pipeline:
         check_k(k)
         check_categories(filters, self.items.names)
         popular = self._popular.over(self.items)
-        return recommendations(self.items, popular.best(k, filters, without))
+        return self._shown(popular.best(k, filters, without, self.rules), k)
+
+    def _shown(
+        self, ranked: RankedItems, k: int, reasons: Sequence[Reason | None] | None = None
+    ) -> list[Recommendation]:
+        """A ranked list as it is answered."""
+        moved = None if self.rules is None else self.rules.names_of(ranked.items, k)
+        return recommendations(self.items, ranked, reasons, moved)
 
     def reads(self, request: Request) -> bool:
         """Whether the request, or what is known of its user, holds anything that a model reads."""
@@ -315,7 +347,7 @@ class Pipeline:
         self, requests: Sequence[Request], options: RecommendOptions, clock: Timings
     ) -> Iterator[tuple[Reading, list[RankedItems]]]:
         """Block by block."""
-        filters = options.filters
+        filters, rules = options.filters, self.rules
         check_categories(filters, self.items.names)
         second = second_stage(self.contents, options)
         count = options.k if second is None else second.candidates
@@ -327,15 +359,19 @@ class Pipeline:
             began = add_time(clock, "encode", began)
             seen = [reading.excluded(row, options.exclude_seen) for row in range(len(block))]
             eligible = self.items.eligible_for(filters)
+            parts = [eligible] if rules is None else rules.parts(eligible)
             found = search_block(self.index, vectors, count, eligible, seen)
             add_time(clock, "search", began)
             per_row = zip(vectors, seen, zip(*found, strict=True), strict=True)
             rows = []
             for row, (vector, excluded, first) in enumerate(per_row):
-                mask = eligible.without(excluded)
-                stages = Stages(self.index, self.items, vector, mask, first, clock, self.stale)
+                masks = [part.without(excluded) for part in parts]
+                stages = Stages(self.index, self.items, vector, masks, first, clock, self.stale)
                 best = stages.best(second, reading.queries, row)
-                rows.append(filled(best, options.k, filters, self.items))
+                if rules is not None:
+                    best = rules.ranking(best, options.k)
+                ranked = filled(best, options.k, filters, self.items)
+                rows.append(ranked if rules is None else rules.placed(ranked, options.k))
             yield reading, rows
 
     def _attributes(self, block: Sequence[Request], reading: Reading) -> Encoded | None:
@@ -420,7 +456,7 @@ class Pipeline:
         check_k(k)
         check_categories(filters, self.items.names)
         row = self.items.row(item_id)
-        return recommendations(self.items, similar(self.items, row, k, filters))
+        return recommendations(self.items, similar(self.items, row, k, filters, self.rules))
 
     def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """Items whose titles hold the words of ``text`` or, where the bundle can tell, mean it.

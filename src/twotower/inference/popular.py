@@ -6,6 +6,7 @@ from typing import Final, Self
 
 import numpy as np
 
+from twotower.inference.business_rules import ActiveRules
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.item_table import ItemTable
 from twotower.inference.ranking import RankedItems, filled
@@ -39,15 +40,21 @@ class PopularItems:
         other._table = table
         return other
 
-    def best(self, k: int, filters: Filters = ANY, without: Sequence[int] = ()) -> RankedItems:
+    def best(
+        self,
+        k: int,
+        filters: Filters = ANY,
+        without: Sequence[int] = (),
+        rules: ActiveRules | None = None,
+    ) -> RankedItems:
         """The ``k`` that most users had among those that pass the filters; scores are counts.
 
         Rows ``without`` are left out.
         """
         passing, bundled = self._table.passing(filters), len(self._order)
-        if without:
-            passing = passing.copy()
-            passing[list(without)] = False
+        passing[list(without)] = False
+        if rules is not None:
+            passing &= rules.open
         order = self._order[passing[self._order]]
         late = np.flatnonzero(passing[bundled:]) + bundled
         order = np.concatenate([order, late])
@@ -59,4 +66,7 @@ class PopularItems:
             scores[old] = self._counts[items[old]]
             return RankedItems(items, scores)
 
-        return filled(first, k, filters, self._table)
+        if rules is None:
+            return filled(first, k, filters, self._table)
+        ranking = rules.ranking(lambda _: first(len(order)), k)
+        return rules.placed(filled(ranking, k, filters, self._table), k)

@@ -51,10 +51,10 @@ def filled(
     Parameters
     ----------
     best
-        Gives so many of the best items, or fewer where there are no more.
+        Gives at least so many of the best items, or fewer where there are no more.
     """
     if not filters.has_caps:
-        return best(k)
+        return best(k).take(slice(k))
     wanted = k * _MARGIN
     while True:
         ranked = best(wanted)

@@ -1,6 +1,6 @@
 """Stages of a request: retrieval, re-ranking and similar items, with their timings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from twotower.bundle.reranker import Reranker, placed
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.index import ItemIndex
+from twotower.inference.business_rules import ActiveRules
 from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import Filters
 from twotower.inference.item_table import ItemTable, mean_cosines
@@ -63,8 +64,9 @@ class Stages:
         The items.
     vector
         ``(d,)`` the user's vector.
-    eligible
-        Items that are eligible for the user.
+    parts
+        Items that are eligible for the user, in parts of which the best are wanted each; one part
+        unless business rules weigh items.
     found
         What the index found for the request already.
     clock
@@ -78,13 +80,13 @@ class Stages:
         index: ItemIndex,
         table: ItemTable,
         vector: FloatArray,
-        eligible: EligibilityMask,
+        parts: Sequence[EligibilityMask],
         found: Found,
         clock: Timings,
         stale: OffsetArray,
     ) -> None:
         self._index, self._table, self._vector = index, table, vector
-        self._eligible, self._found, self._clock = eligible, found, clock
+        self._parts, self._found, self._clock = parts, found, clock
         self._stale = stale
 
     def best(
@@ -96,30 +98,43 @@ class Stages:
         return partial(self.rerank, second, queries.select(np.asarray([row])))
 
     def retrieve(self, count: int) -> RankedItems:
-        """The nearest items."""
+        """The nearest items, so many of each part."""
         began = perf_counter()
         vectors = self._table.vectors.rows
-        scores, items = nearest(
-            self._index, vectors, self._vector, count, self._eligible, self._found, self._stale
-        )
+        found = [
+            nearest(self._index, vectors, self._vector, count, part, self._found, self._stale)
+            for part in self._parts
+        ]
+        scores, items = found[0]
+        if len(found) > 1:
+            scores, items = map(np.concatenate, zip(*found, strict=True))
+            order = np.argsort(-scores, kind="stable")
+            scores, items = scores[order], items[order]
         add_time(self._clock, "search", began)
         return RankedItems(items, scores, retrieval=scores)
 
     def rerank(self, second: SecondStage, query: Queries, count: int) -> RankedItems:
-        """The best of the nearest items, in the second stage's order."""
+        """The nearest items in the second stage's order, at least ``count`` of each part."""
         retrieved = self.retrieve(max(second.candidates, count))
         began = perf_counter()
         scores = placed(
             second.reranker.scores(query, retrieved.items[None], retrieved.scores[None])[0]
         )
-        order = np.argsort(-scores, kind="stable")[:count]
+        order = np.argsort(-scores, kind="stable")
         add_time(self._clock, "rerank", began)
         return RankedItems(retrieved.items, scores, retrieved.scores, scores).take(order)
 
 
-def similar(table: ItemTable, row: int, k: int, filters: Filters) -> RankedItems:
-    """The ``k`` items most similar to that of ``row``, exactly: see `mean_cosines`."""
+def similar(
+    table: ItemTable, row: int, k: int, filters: Filters, rules: ActiveRules | None = None
+) -> RankedItems:
+    """The ``k`` items most similar to that of ``row``, exactly: see `mean_cosines`.
+
+    Of business rules only blocks count: similarity is what it is.
+    """
     passing = table.passing(filters)
+    if rules is not None:
+        passing &= rules.open
     passing[row] = False
     scores = mean_cosines(table.vectors.rows, table.scales.rows, row, table.contents.tower_dim)
     order = np.flatnonzero(passing)

@@ -128,6 +128,11 @@ class Client:
         path = f"items/{_part(item_id)}/availability"
         return self._call("PUT", path, {"available": available})
 
+    def set_stock(self, available: Mapping[str, bool]) -> list[dict[str, Any]]:
+        """Set many items available or not, all or none; says of each whether it is served."""
+        items = [{"item_id": one, "available": is_free} for one, is_free in available.items()]
+        return self._call("POST", "items/availability", {"items": items})["items"]  # type: ignore[no-any-return]
+
     def record(
         self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
         rating: float | None = None, quantity: float | None = None, occurred_at: int | None = None,

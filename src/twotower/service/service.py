@@ -17,6 +17,7 @@ from twotower.bundle.manifest import Manifest, verify
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.errors import ArtefactError, TwoTowerError
+from twotower.inference.business_rules import read_rules
 from twotower.inference.pipeline import Pipeline
 from twotower.service.live import PopularityDrift, ShownCounts, live_report
 from twotower.service.recommendation_id import Arm, RecommendationId
@@ -188,6 +189,15 @@ class Service:
         with self._noting_writes():
             revision = self.store.set_availability(item_id, available)
         self._wrote(Changes([], [(item_id, available)], [], Cursor(availability=revision)))
+
+    def set_stock(self, available: Mapping[str, bool]) -> None:
+        """Say which of many items can be had, all or none.
+
+        An item that is not served is taken too: it counts when such an item is added.
+        """
+        with self._noting_writes():
+            self.store.set_stock(available)
+        self._wrote()
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> None:
         """Say what is known of a user, in place of earlier attributes.
@@ -669,7 +679,18 @@ class Service:
             snapshot = replace(snapshot, pipeline=snapshot.pipeline.with_index(whole))
         if snapshot.forgotten:
             snapshot.erase_all(pause)
-        return snapshot
+        return self._under_rules(snapshot)
+
+    def _under_rules(self, snapshot: Snapshot) -> Snapshot:
+        """With the business rules as their file has them now."""
+        if self.settings.rules is None:
+            return snapshot
+        pipeline = snapshot.pipeline.with_rules(read_rules(self.settings.rules))
+        if pipeline.rules is not None and pipeline.rules.unknown:
+            logger.warning(
+                "business rules for unknown items: %s", ", ".join(pipeline.rules.unknown)
+            )
+        return replace(snapshot, pipeline=pipeline)
 
     def _caught_up(self, snapshot: Snapshot, pause: Pause) -> Snapshot:
         while True:

@@ -22,6 +22,8 @@ class ServeSettings(BaseSettings):
     file ``state.sqlite3`` beside the bundle."""
     keys_file: Path | None = None
     """API keys, one a line: name, scope and hash, as ``twotower key`` prints them."""
+    rules: Path | None = None
+    """File of business rules, see docs/serving.md. A reload reads it again."""
     anonymous_read: bool | None = None
     """Whether reading needs no key. By default so long as no keys are given."""
     host: str = "127.0.0.1"

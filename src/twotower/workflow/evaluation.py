@@ -12,7 +12,7 @@ from twotower.errors import InputError
 from twotower.evaluation.beyond_accuracy import ListFacts
 from twotower.evaluation.figures import Evaluation, result_rows
 from twotower.evaluation.negatives import load_negatives, sample_negatives, save_negatives
-from twotower.evaluation.protocols import PROTOCOLS, evaluate_passes
+from twotower.evaluation.protocols import PROTOCOLS, evaluate_passes, prices
 from twotower.evaluation.results import Row
 from twotower.evaluation.scoring_plan import plan
 from twotower.models.base import Scorer
@@ -75,6 +75,7 @@ class Evaluator:
             self._passes,
             metrics=self._metrics,
             facts=self._facts,
+            worth=prices(self._dataset),
             progress=self._reporter.counting(f"evaluate {label}", self._queries),
         )
         for first in list(found.values)[:1]:
@@ -144,7 +145,10 @@ class Evaluator:
 
 def split_name(dataset: Dataset, part: Part = Part.TEST) -> str:
     """How results files name the split: a hold-out and the validation part are said."""
-    name: str = dataset.summary["settings"]["split"]["kind"]
+    split = dataset.summary["settings"]["split"]
+    name: str = split["kind"]
+    if name == "rolling":
+        name += f"-{split['fold'] or split['folds']}-of-{split['folds']}"
     if SUMMARY in dataset.summary:
         name += "+hold-out"
     return name + ", validation" if part is Part.VALIDATION else name

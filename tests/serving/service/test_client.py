@@ -51,6 +51,8 @@ def test_writing(client) -> None:
     assert client.item("n1")["source"] == "added"
     assert client.put_item("n1", "Game 102")["title"] == "Game 102"
     assert client.set_availability("n1", False)["available"] is False
+    stock = client.set_stock({"item-07": False, "later": True})
+    assert [one["item_known"] for one in stock] == [True, False]
     client.delete_item("n1")
     assert client.record("user-03", "item-50", event_id="e1") is True
     assert client.record("user-03", "item-50", "buy") is True

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from twotower.errors import InputError
 from twotower.inference.item_table import ItemTable
 from twotower.service import service as service_module
 from twotower.service.service import Service
@@ -52,6 +53,31 @@ def events(*names: str, user: str = "bob") -> list[Event]:
 
 def item(name: str, price: float = 9.0, title: str = "Game 7") -> ItemFields:
     return ItemFields(item_id=name, title=title, category="genre-1", price=price)
+
+
+def test_business_rules_are_read_again_by_a_reload(start: Start, tmp_path: Path) -> None:
+    def pinned(position: int, item_id: str = "item-40") -> str:
+        return f'[[pin]]\nitem = "{item_id}"\nposition = {position}\n'
+
+    rules = tmp_path / "rules.toml"
+    rules.write_text(pinned(2) + pinned(3, "n1"))
+    service = start(rules=rules)
+
+    def shown() -> list[tuple[str, str | None]]:
+        found = service.pipeline.recommend(history=["item-05"], k=4)
+        return [(one.item_id, one.rule) for one in found]
+
+    assert [rule for _, rule in shown()] == [None, "pinned", None, None]
+    service.create_item(item("n1"))  # was not known when the rules were read
+    assert shown()[1:3] == [("item-40", "pinned"), ("n1", "pinned")]
+    rules.write_text(pinned(1))
+    assert shown()[0] != ("item-40", "pinned")
+    service.reload()
+    assert shown()[0] == ("item-40", "pinned")
+    rules.write_text(pinned(0))
+    with pytest.raises(InputError, match=r"pin.0.position: .* got 0"):
+        service.reload()
+    assert shown()[0] == ("item-40", "pinned")
 
 
 def gone(*_: object) -> None:

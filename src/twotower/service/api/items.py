@@ -26,6 +26,8 @@ from twotower.service.api.schemas import (
     NewEvent,
     NewItem,
     ReplacedItem,
+    Stock,
+    StockAnswer,
     UserAttributes,
     UserWritten,
     Written,
@@ -66,6 +68,19 @@ async def create_item(item: NewItem, request: Request) -> Response:
     fields = _fields(service, item.item_id, item)
     created = await shared.write(service.create_item, fields)
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
+
+
+@router.post(
+    "/items/availability", response_model=StockAnswer, responses=responses(), dependencies=WRITE
+)
+async def set_stock(stock: Stock, request: Request) -> Response:
+    """Say of many items whether they can be had, all or none."""
+    shared, service = served(request)
+    within("items", len(stock.items), shared.settings.max_batch)
+    await shared.write(service.set_stock, {item.item_id: item.available for item in stock.items})
+    items = service.pipeline.items
+    outcomes = [{**vars(item), "item_known": item.item_id in items} for item in stock.items]
+    return fast({"items": outcomes})
 
 
 # Ids may hold slashes, so what follows an id must be looked for before the id alone.

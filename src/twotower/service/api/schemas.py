@@ -201,6 +201,46 @@ class Availability(Config):
     available: bool = Field(strict=True)
 
 
+class ItemStock(Config):
+    """Whether an item can be had."""
+
+    item_id: WrittenId
+    available: bool = Field(strict=True)
+
+
+class Stock(Config):
+    """Which items can be had."""
+
+    model_config = _example(
+        items=[{"item_id": "G0885", "available": False}, {"item_id": "G0888", "available": True}]
+    )
+
+    items: list[ItemStock] = Field(min_length=1, max_length=MOST)
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        ids = [item.item_id for item in self.items]
+        if len(set(ids)) < len(ids):
+            twice = next(item_id for item_id in ids if ids.count(item_id) > 1)
+            raise ValueError(f"item {twice!r} is named twice; name each item once")
+        return self
+
+
+class StockOutcome(BaseModel):
+    """The availability of an item from now on."""
+
+    item_id: str
+    available: bool
+    item_known: bool
+    """False where the item is not served: it counts when such an item is added."""
+
+
+class StockAnswer(BaseModel):
+    """The availability of each item. All are on disk."""
+
+    items: list[StockOutcome]
+
+
 class NewEvent(Event):
     """Something that a user did with an item, as `prepare` takes it."""
 

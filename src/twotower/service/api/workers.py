@@ -20,6 +20,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from twotower.errors import InputError, TwoTowerError
+from twotower.inference.business_rules import read_rules
 from twotower.service.api.auth import read_keys
 from twotower.service.api.logs import configure_logging
 from twotower.service.settings import ServeSettings
@@ -283,6 +284,8 @@ def _check(settings: ServeSettings) -> None:
         )
     if settings.keys_file is not None:
         read_keys(settings.keys_file)
+    if settings.rules is not None:
+        read_rules(settings.rules)
 
 
 class SharedAddress(socket.socket):

@@ -187,11 +187,18 @@ class StateStore:
 
     def set_availability(self, item_id: str, available: bool) -> int:
         """Record whether an item can be had. The row's revision."""
+        return self.set_stock({item_id: available})
+
+    def set_stock(self, available: Mapping[str, bool]) -> int:
+        """Record which items can be had, all or none. The revision of the last row."""
         with self._writing() as connection:
-            revision = self._next(connection, tables.availability.c.revision)
-            row = {"item_id": item_id, "available": available, "revision": revision}
-            connection.execute(_upsert(connection.dialect.name, tables.availability), row)
-        return revision
+            first = self._next(connection, tables.availability.c.revision)
+            rows = [
+                {"item_id": item_id, "available": is_available, "revision": first + place}
+                for place, (item_id, is_available) in enumerate(available.items())
+            ]
+            connection.execute(_upsert(connection.dialect.name, tables.availability), rows)
+        return first + len(rows) - 1
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> int:
         """Record the declared columns of a user, in place of earlier ones. The row's revision."""

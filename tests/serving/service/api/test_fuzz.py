@@ -35,6 +35,7 @@ OPERATIONS = (
     "GET /v1/items/{item_id}",
     "POST /v1/items",
     "PUT /v1/items/{item_id}",
+    "POST /v1/items/availability",
     "PUT /v1/items/{item_id}/availability",
     "DELETE /v1/items/{item_id}",
     "PUT /v1/users/{user_id}",

@@ -100,6 +100,34 @@ def test_what_cannot_be_had_is_not_recommended(client) -> None:
     assert client.put("/v1/items/x/availability", json={"available": True}).status_code == 404
 
 
+def test_stock_of_many_items_at_once(client) -> None:
+    first, second, third = recommended(client)[:3]
+    path = "/v1/items/availability"
+
+    def stock(**available: bool) -> dict:
+        return {"items": [{"item_id": item, "available": available[item]} for item in available]}
+
+    answer = client.post(path, json=stock(**{first: False, second: False, "n1": False}))
+    assert answer.json()["items"] == [
+        {"item_id": first, "available": False, "item_known": True},
+        {"item_id": second, "available": False, "item_known": True},
+        {"item_id": "n1", "available": False, "item_known": False},
+    ]
+    assert recommended(client)[0] == third
+    client.post("/v1/items", json=NEW)
+    assert client.get("/v1/items/n1").json()["available"] is False
+    client.post(path, json=stock(**{second: True, "n1": True}))
+    assert recommended(client)[0] == second
+    assert client.get("/v1/items/n1").json()["available"] is True
+    twice = client.post(path, json={"items": stock(a=True)["items"] * 2})
+    assert (twice.status_code, "item 'a' is named twice" in twice.json()["detail"]) == (422, True)
+    wrong = client.post(path, json={"items": [{"item_id": first, "available": "no"}]})
+    assert wrong.status_code == 422
+    many = client.post(path, json=stock(**{f"i{number}": False for number in range(1001)}))
+    assert many.json()["detail"] == "items must be at most 1000, got 1001"
+    assert recommended(client)[0] == second
+
+
 def test_an_event_changes_the_next_recommendation(client) -> None:
     before = recommended(client)
     answer = client.post("/v1/events", json={"events": [event("e1", item=before[0], kind="cart")]})

@@ -17,6 +17,7 @@ from twotower.service.api.routes import RefusedError
 from twotower.service.settings import ServeSettings
 
 DIRECT = {
+    "/v1/items/availability",
     "/v1/recommendations",
     "/v1/recommendations/batch",
     "/v1/items",
@@ -159,6 +160,7 @@ def test_what_takes_more_than_a_body_is_left_to_the_framework() -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/v1/items"), ("PUT", "/v1/items/x"), ("PUT", "/v1/items/x/availability"),
+     ("POST", "/v1/items/availability"),
      ("POST", "/v1/recommendations"), ("POST", "/v1/models/reload")],
 )  # fmt: skip
 def test_no_body_is_read_before_the_key_is_checked(app, method, path, kind) -> None:

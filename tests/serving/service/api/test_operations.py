@@ -76,6 +76,7 @@ def test_openapi_has_examples_and_problems(client) -> None:
         "/v1/search",
         "/v1/items/{item_id}",
         "/v1/items",
+        "/v1/items/availability",
         "/v1/items/{item_id}/availability",
         "/v1/events",
         "/v1/live",

@@ -82,6 +82,15 @@ def test_a_deleted_id_can_be_used_again(store: StateStore) -> None:
     assert [one.deleted for one in store.changes(Cursor()).items] == [False]
 
 
+def test_stock_is_written_whole_or_not_at_all(store: StateStore) -> None:
+    store.set_availability("a", False)
+    assert store.set_stock({"b": False, "a": True, "c": True}) == 4
+    assert list(store.changes(Cursor()).availability) == [("b", False), ("a", True), ("c", True)]
+    with pytest.raises(StateUnavailableError, match="does not answer"):
+        store.set_stock({"d": False, "e": None})  # type: ignore[dict-item]
+    assert len(store.changes(Cursor()).availability) == 3
+
+
 def test_availability_is_the_last_said(store: StateStore) -> None:
     for available in (False, True, False):
         store.set_availability("a", available)

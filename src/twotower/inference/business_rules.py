@@ -1,0 +1,300 @@
+"""Business rules: items that are pinned, boosted, buried or blocked, whoever asks."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Final, Literal, Self, TypeAlias
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from twotower.config import Config
+from twotower.errors import InputError
+from twotower.inference.eligibility import EligibilityMask
+from twotower.inference.filters import ItemConditions, check_categories
+from twotower.inference.item_table import ItemTable
+from twotower.inference.ranking import RankedItems
+from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
+
+RuleName: TypeAlias = Literal["pinned", "boosted", "buried"]
+"""What an answer says of an item that a rule moved: of several rules the last one, pins first."""
+_NAMES: Final[tuple[RuleName | None, ...]] = (None, "boosted", "buried")
+
+
+class Pin(Config):
+    """An item at a fixed position of every answer that may hold it."""
+
+    item: str
+    """Its id."""
+    position: int = Field(ge=1, strict=True)
+    """From 1."""
+
+
+class Rule(ItemConditions):
+    """The items that a rule is for: those that meet all of its conditions."""
+
+    items: tuple[str, ...] = ()
+    """Only items with these ids; none named means any."""
+
+    @model_validator(mode="after")
+    def _is_for_some_items(self) -> Self:
+        if not (self.items or self.narrows):
+            raise ValueError("a rule without items or conditions is for the whole catalogue")
+        return self
+
+
+class _Weighted(Rule):
+    name: ClassVar[RuleName]
+    """What an answer says of its items."""
+    sign: ClassVar[int]
+    """Of its offset."""
+
+    factor: float | None = Field(None, gt=0)
+    """Multiplies a score above 0, and divides one below, so that more is always better."""
+    offset: float | None = Field(None, gt=0)
+    """In place of a factor: is added to the score of a boosted item, and taken from a buried
+    one's."""
+
+    @model_validator(mode="after")
+    def _has_one_weight(self) -> Self:
+        if (self.factor is None) == (self.offset is None):
+            raise ValueError("give either a factor or an offset")
+        return self
+
+
+class Boost(_Weighted):
+    """Items that rank higher than the model says."""
+
+    name: ClassVar[RuleName] = "boosted"
+    sign: ClassVar[int] = 1
+
+    factor: float | None = Field(None, gt=1)
+
+
+class Bury(_Weighted):
+    """Items that rank lower than the model says."""
+
+    name: ClassVar[RuleName] = "buried"
+    sign: ClassVar[int] = -1
+
+    factor: float | None = Field(None, gt=0, lt=1)
+
+
+class BusinessRules(Config):
+    """The rules of a file: a table of arrays ``pin``, ``boost``, ``bury`` and ``block``.
+
+    Examples
+    --------
+    >>> rules = BusinessRules.model_validate(
+    ...     {
+    ...         "pin": [{"item": "G0885", "position": 1}],
+    ...         "boost": [{"where": {"brand": "Lumen"}, "factor": 1.2}],
+    ...         "bury": [{"max_price": 5, "offset": 0.1}],
+    ...         "block": [{"items": ["G0001", "G0002"]}],
+    ...     }
+    ... )
+    >>> rules.pin[0].position
+    1
+    """
+
+    pin: tuple[Pin, ...] = ()
+    boost: tuple[Boost, ...] = ()
+    bury: tuple[Bury, ...] = ()
+    block: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _pins_are_apart(self) -> Self:
+        for name in ("item", "position"):
+            values = [getattr(pin, name) for pin in self.pin]
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{name} {twice!r} is pinned twice")
+        return self
+
+
+def read_rules(path: Path) -> BusinessRules:
+    """Read a rules file: JSON where its name ends so, else TOML.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, or at the first rule that is wrong, with its place in the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:  # bad UTF-8, TOML and JSON are ValueErrors
+        raise InputError(f"rules {path} cannot be read ({error})", "correct the file") from error
+    try:
+        return BusinessRules.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            what = "unknown key"
+        got = "" if isinstance(first["input"], dict | list) else f", got {first['input']!r}"
+        raise InputError(
+            f"rules {path}: {place + ': ' if place else ''}{what}{got}",
+            "docs/serving.md lists the keys of a rules file",
+        ) from None
+
+
+@dataclass(frozen=True)
+class ActiveRules:
+    """Rules over the items that are served; made anew whenever those change.
+
+    Attributes
+    ----------
+    rules
+        As the file has them.
+    table
+        The items.
+    unknown
+        Ids in the rules that no item has: those rules do nothing, until such an item is added.
+    open
+        ``(rows,)`` False for blocked items.
+    pins
+        Position of each pinned row.
+    group
+        ``(rows,)`` the group of each row. Its rows have the same weight, so that their best ones
+        are those of the model; 0 is the group that no rule weighs, pinned rows have one too.
+    weights
+        ``(groups, 2)`` factor and offset.
+    names
+        What an answer says of each group.
+    """
+
+    rules: BusinessRules
+    table: ItemTable
+    unknown: tuple[str, ...]
+    open: BoolArray
+    pins: Mapping[int, int]
+    group: IndexArray
+    weights: FloatArray
+    names: tuple[RuleName | None, ...]
+
+    @classmethod
+    def of(cls, rules: BusinessRules, table: ItemTable) -> Self:
+        """Rules over these items.
+
+        Raises
+        ------
+        InputError
+            At a category or column that no item has.
+        """
+        named = [*(pin.item for pin in rules.pin)]
+        named += [one for rule in (*rules.boost, *rules.bury, *rules.block) for one in rule.items]
+        rows = {item: table.find(item) for item in dict.fromkeys(named)}
+        pins = {row: pin.position for pin in rules.pin if (row := rows[pin.item]) is not None}
+        weights, names = np.tile([1.0, 0.0], (len(table), 1)), np.zeros(len(table), dtype=np.int64)
+        for rule in (*rules.boost, *rules.bury):
+            at = _rows_of(rule, table)
+            weights[at] *= rule.factor or 1.0, 1.0
+            weights[at] += 0.0, rule.sign * (rule.offset or 0.0)
+            names[at] = _NAMES.index(rule.name)
+        is_pinned = np.zeros(len(table), dtype=np.bool_)
+        is_pinned[list(pins)] = True
+        moved = np.flatnonzero(is_pinned | (names > 0))
+        groups, numbers = np.unique(
+            np.column_stack([weights[moved], names[moved], is_pinned[moved]]),
+            axis=0,
+            return_inverse=True,
+        )
+        group = np.zeros(len(table), dtype=np.int32)
+        group[moved] = numbers.reshape(-1) + 1
+        is_open = np.ones(len(table), dtype=np.bool_)
+        for blocked in rules.block:
+            is_open[_rows_of(blocked, table)] = False
+        return cls(
+            rules,
+            table,
+            tuple(item for item, row in rows.items() if row is None),
+            is_open,
+            pins,
+            group,
+            np.concatenate([[[1.0, 0.0]], groups[:, :2]]).astype(np.float32),
+            (None, *(_NAMES[int(name)] for name in groups[:, 2])),
+        )
+
+    def over(self, table: ItemTable) -> Self:
+        """The same rules over other items."""
+        return self if table is self.table else type(self).of(self.rules, table)
+
+    def parts(self, eligible: EligibilityMask) -> list[EligibilityMask]:
+        """Eligible items by group, to be ranked apart: their best together hold the best of all."""
+        if eligible.mask is self.table.eligibility.mask:
+            return self._parts
+        return self._split(eligible.mask)
+
+    @cached_property
+    def _parts(self) -> list[EligibilityMask]:
+        return self._split(self.table.eligibility.mask)
+
+    def _split(self, mask: BoolArray) -> list[EligibilityMask]:
+        mask = mask & self.open
+        first, *others = (
+            EligibilityMask.of(mask & (self.group == group)) for group in range(len(self.weights))
+        )
+        return [first, *(part for part in others if part.count)]
+
+    def ranking(self, best: Callable[[int], RankedItems], k: int) -> Callable[[int], RankedItems]:
+        """Items by the scores that the rules make of the model's, pinned ones first.
+
+        Parameters
+        ----------
+        best
+            Gives at least so many of the best items of each group, where there are so many.
+        k
+            Length of the answer: what is pinned behind it is not pinned.
+        """
+        pinned = [row for row, position in self.pins.items() if position <= k]
+
+        def first(count: int) -> RankedItems:
+            ranked = best(max(count, len(self.pins)))
+            scores = self._weighed(ranked)
+            others = ~np.isin(ranked.items, pinned)
+            order = np.lexsort((-scores, others))[:count]
+            return ranked._replace(scores=scores).take(order)
+
+        return first
+
+    def placed(self, ranked: RankedItems, k: int) -> RankedItems:
+        """A list of `ranking` with the pinned items, which come first, at their positions."""
+        positions = [self._position(row, k) for row in ranked.items.tolist()]
+        places = [place for place, position in enumerate(positions) if position is None]
+        pinned = [(position, place) for place, position in enumerate(positions) if position]
+        for position, place in sorted(pinned):
+            places.insert(position - 1, place)
+        return ranked.take(np.asarray(places, dtype=np.int64))
+
+    def names_of(self, items: OffsetArray, k: int) -> list[RuleName | None]:
+        """What an answer of length ``k`` says of its items."""
+        return [
+            "pinned" if self._position(row, k) else self.names[self.group[row]]
+            for row in items.tolist()
+        ]
+
+    def _position(self, row: int, k: int) -> int | None:
+        position = self.pins.get(row)
+        return position if position is not None and position <= k else None
+
+    def _weighed(self, ranked: RankedItems) -> FloatArray:
+        factors, offsets = self.weights[self.group[ranked.items]].T
+        powers = np.where(ranked.scores > 0, factors, 1 / factors)
+        scores: FloatArray = ranked.scores * powers + offsets
+        return scores
+
+
+def _rows_of(rule: Rule, table: ItemTable) -> BoolArray:
+    """``(rows,)`` which items a rule is for."""
+    check_categories(rule, table.names)
+    mask = table.meeting(rule)
+    if not rule.items:
+        return mask
+    named = np.zeros(len(mask), dtype=np.bool_)
+    named[[row for item in rule.items if (row := table.find(item)) is not None]] = True
+    return mask & named
