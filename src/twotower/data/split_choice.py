@@ -60,9 +60,9 @@ def choose_split(
             return LeaveLastTwo()
         listed = ", ".join(map(repr, present[:20])) or "no columns"
         random, file_order = "drawn from a seed", "rows as in the file, a user's last held out"
-        parts = parts_of_date(present)
-        python = f"time={parts!r}" if parts else "time='…'"
-        cli = f"time={','.join(parts) if parts else '…'}"
+        dates = parts_of_date(present)
+        python = f"time={dates!r}" if dates else "time='…'"
+        cli = f"time={','.join(dates) if dates else '…'}"
         raise InputError(
             f"cannot determine the time column of {log}, it has {listed}",
             f"name it: ColumnMapping({python}) (or order, where it has places and no times); or "

@@ -70,8 +70,8 @@ class LogFile:
         parts = [name for name in columns.TIME_PARTS if name in self.columns]
         for chunk in self._tables():
             if parts:
-                time = joined([chunk.rows[name] for name in (columns.TIMESTAMP, *parts)])
-                rows = chunk.rows.drop(parts).with_columns(time.alias(columns.TIMESTAMP))
+                whole = joined([chunk.rows[name] for name in (columns.TIMESTAMP, *parts)])
+                rows = chunk.rows.drop(parts).with_columns(whole.alias(columns.TIMESTAMP))
                 chunk = replace(chunk, rows=rows)
             yield typed(chunk, ids, times, self.options)
 
