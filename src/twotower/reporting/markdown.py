@@ -187,8 +187,9 @@ def _datasets_table(
             values.append(_best_published(published, name, metric, digits))
         if "costs" in options:
             costs = {row.metric: row.value for row in rows if row.model == options["costs"]}
+            minutes = costs["training-seconds"] / 60
             values += [
-                f"{costs['training-seconds'] / 60:.0f}",
+                f"{minutes:.{0 if minutes >= 10 else 1}f}",
                 f"{costs['peak-memory-mb'] / 1024:.1f}",
             ]
         lines.append([name, f"{first.users:,}", *values])
