@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-from scipy import sparse
 
 from twotower.data import Histories
 from twotower.features.declared_columns import Encoded
 from twotower.types import DoubleArray, FloatArray
+
+if TYPE_CHECKING:  # where it is used: a bundle is read without it, and it takes a tenth of a second
+    from scipy import sparse
 
 PENALTIES: Final = (1.0, 10.0, 100.0, 1000.0)
 """Ridge penalties, of which the one with the least leave-one-out error is taken."""
@@ -82,6 +84,8 @@ def _gram(items: FloatArray) -> DoubleArray:
 
 
 def _projected(histories: Histories, items: FloatArray, gram: DoubleArray) -> DoubleArray:
+    from scipy import sparse
+
     ones = np.ones(len(histories.items))
     shape = (len(histories), len(items))
     seen = sparse.csr_matrix((ones, histories.items, histories.indptr), shape=shape)
@@ -89,8 +93,10 @@ def _projected(histories: Histories, items: FloatArray, gram: DoubleArray) -> Do
     return np.linalg.solve(gram, sums.T).T
 
 
-def _design(users: Encoded, rows: int) -> sparse.csr_matrix:
+def _design(users: Encoded, rows: int) -> "sparse.csr_matrix":
     """``(n, rows + D + 1)`` the attributes of each user and 1, as a linear map reads them."""
+    from scipy import sparse
+
     count, slots = users.codes.shape
     starts = np.arange(0, count * slots + 1, slots)
     values = users.weights.ravel().astype(np.float64)
@@ -110,7 +116,7 @@ def _solved(
 
 
 def _left_out_error(
-    attributes: sparse.csr_matrix,
+    attributes: "sparse.csr_matrix",
     targets: DoubleArray,
     scale: DoubleArray,
     weights: DoubleArray,
@@ -121,7 +127,7 @@ def _left_out_error(
 
 
 def _errors(
-    attributes: sparse.csr_matrix,
+    attributes: "sparse.csr_matrix",
     targets: DoubleArray,
     scale: DoubleArray,
     weights: DoubleArray,
