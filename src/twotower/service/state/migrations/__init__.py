@@ -5,7 +5,7 @@ Changes add: a table, an index, or a column that may be null. A release names it
 the one before goes on beside the new one during a rolling upgrade, also where it is restarted.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, text
 
@@ -24,13 +24,20 @@ def bring_forward(connection: Connection) -> None:
     version = _version(connection)
     if version is not None and version >= HEAD:  # they are numbered
         return
-    from alembic import command  # takes a quarter of a second to import
-    from alembic.config import Config
+    from alembic.config import Config  # takes a quarter of a second to import
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", "twotower.service.state:migrations")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    scripts = ScriptDirectory.from_config(config)
+
+    def lacking(revision: Any, _: object) -> Any:
+        return scripts._upgrade_revs("head", revision)
+
+    with EnvironmentContext(config, scripts, fn=lacking) as context:
+        context.configure(connection=connection)
+        context.run_migrations()
 
 
 def _version(connection: Connection) -> str | None:

@@ -31,7 +31,7 @@ metadata = MetaData()
 
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")  # what SQLite numbers by itself
 
-Table(
+twotower_state = Table(
     "twotower_state",
     metadata,
     Column("schema_version", Integer, primary_key=True),
@@ -42,7 +42,7 @@ Table(
     Column("maintained_at", BigInteger),
 )
 
-Table(
+items = Table(
     "items",
     metadata,
     Column("item_id", String(200), primary_key=True),
@@ -64,7 +64,7 @@ Table(
     Index("items_revision", "revision", unique=True),
 )
 
-Table(
+item_encodings = Table(
     "item_encodings",
     metadata,
     Column("item_id", String(200), primary_key=True),
@@ -73,7 +73,7 @@ Table(
     Column("encoding", LargeBinary, nullable=False),
 )
 
-Table(
+bundles = Table(
     "bundles",
     metadata,
     Column("configured", String(255), primary_key=True),
@@ -81,7 +81,7 @@ Table(
     Column("revision", BigInteger, nullable=False),
 )
 
-Table(
+availability = Table(
     "availability",
     metadata,
     Column("item_id", String(200), primary_key=True),
@@ -90,7 +90,7 @@ Table(
     Index("availability_revision", "revision", unique=True),
 )
 
-Table(
+events = Table(
     "events",
     metadata,
     Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
@@ -109,7 +109,7 @@ Table(
     sqlite_autoincrement=True,
 )
 
-Table(
+forgotten_users = Table(
     "forgotten_users",
     metadata,
     Column("digest", String(64), primary_key=True),
@@ -118,7 +118,7 @@ Table(
     Index("forgotten_users_revision", "revision", unique=True),
 )
 
-Table(
+users = Table(
     "users",
     metadata,
     Column("user_id", String(200), primary_key=True),
@@ -127,7 +127,7 @@ Table(
     Index("users_revision", "revision", unique=True),
 )
 
-Table(
+followers = Table(
     "followers",
     metadata,
     Column("name", String(32), primary_key=True),
@@ -136,7 +136,7 @@ Table(
 )
 
 
-Table(
+shown = Table(
     "shown",
     metadata,
     Column("hour", BigInteger, primary_key=True, autoincrement=False),
@@ -148,7 +148,7 @@ Table(
     Column("new_places", BigInteger, nullable=False),
 )
 
-Table(
+splits = Table(
     "splits",
     metadata,
     Column("configured", String(255), primary_key=True),
@@ -157,7 +157,7 @@ Table(
     Column("revision", BigInteger, nullable=False),
 )
 
-Table(
+split_units = Table(
     "split_units",
     metadata,
     Column("split", BigInteger, primary_key=True, autoincrement=False),
