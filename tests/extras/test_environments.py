@@ -117,6 +117,7 @@ def test_every_extra_for_users_has_its_commands() -> None:
         "image",
         "qdrant",
         "scale",
+        "trace",
         "docs",
         "dev",
     }
