@@ -1,8 +1,12 @@
-"""The base of every settings object: frozen, validated, and strict about unknown names."""
+"""The base of every settings object: frozen, validated, and strict about unknown names.
+
+And what a failed validation says first.
+"""
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 
 class Config(BaseModel):
@@ -14,3 +18,9 @@ class Config(BaseModel):
         """A copy with the given fields replaced, validated again."""
         current = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**{**current, **changes})
+
+
+def first_problem(error: ValidationError) -> tuple[str, ErrorDetails]:
+    """The place of the first value that does not fit, joined by points, and pydantic's details."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first

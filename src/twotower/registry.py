@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
-from twotower.config import Config
+from twotower.config import Config, first_problem
 from twotower.errors import InputError
 
 Part = TypeVar("Part")
@@ -113,6 +113,5 @@ class ConfigRegistry(Registry[type[Described]]):
         try:
             return self.find(value["kind"]).model_validate(value)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
+            place, first = first_problem(error)
             raise ValueError(f"{place}: {first['msg']}, got {first['input']!r}") from error

@@ -137,11 +137,12 @@ def validated(kind: "type[BaseModel]", values: dict[str, Any]) -> Any:
     """Build settings from options; an `InputError` names the option that does not fit."""
     from pydantic import ValidationError
 
+    from twotower.config import first_problem
+
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name, first = first_problem(error)
         raise InputError(f"{name}: {first['msg']}, got {first['input']!r}") from None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from twotower.config import first_problem
 from twotower.data.atomic import atomic_file
 from twotower.errors import ArtefactError, InputError
 
@@ -274,6 +275,5 @@ def _lines(name: str, figures: Sequence[_Strict]) -> str:
 
 
 def _reason(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    place, first = first_problem(error)
     return f"{place}: {first['msg']}" if place else str(first["msg"])

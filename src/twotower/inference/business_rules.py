@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Literal, Self, TypeAlias
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from twotower.config import Config
+from twotower.config import Config, first_problem
 from twotower.errors import InputError
 from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import ItemConditions, check_categories
@@ -131,8 +131,7 @@ def read_rules(path: Path) -> BusinessRules:
     try:
         return BusinessRules.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place, first = first_problem(error)
         what = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             what = "unknown key"

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from pydantic import Field, ValidationError
 
-from twotower.config import Config
+from twotower.config import Config, first_problem
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.results import (
@@ -50,8 +50,7 @@ class Reference(Config):
         except OSError as error:
             raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
+            place, first = first_problem(error)
             raise ArtefactError(
                 f"{path} is not a file of published figures: {place}: {first['msg']}"
             ) from error

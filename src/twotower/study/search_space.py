@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from twotower.config import Config
+from twotower.config import Config, first_problem
 from twotower.errors import InputError
 from twotower.training.variant import Variant
 
@@ -90,8 +90,7 @@ def read_space(path: Path, variant: Variant) -> SearchSpace:
     try:
         space = TypeAdapter(SearchSpace).validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place, first = first_problem(error)
         raise InputError(f"{path} is not a search space: {place}: {first['msg']}") from error
     for parameter in space:
         if value_of(variant, parameter.path) is None:
@@ -107,8 +106,7 @@ def read_settings(path: Path) -> Variant:
     try:
         return Variant.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place, first = first_problem(error)
         raise InputError(f"{path} is not a variant: {place}: {first['msg']}") from error
 
 

@@ -120,10 +120,10 @@ class Evaluator:
 
         Seconds with those of the search for the settings of least squares, where there was one.
         """
-        states = {one.seed: one.state for one in trained}
+        by_seed = {one.seed: one for one in trained}
         measured = {
-            "training-seconds": list({one.seed: _seconds(one) for one in trained}.values()),
-            "best-epoch": [1.0 + (state.best_epoch or 0) for state in states.values()],
+            "training-seconds": [_seconds(one) for one in by_seed.values()],
+            "best-epoch": [1.0 + (one.state.best_epoch or 0) for one in by_seed.values()],
         }
         return [
             Row(
@@ -135,7 +135,7 @@ class Evaluator:
                 value=sum(values) / len(values),
                 low=min(values),
                 high=max(values),
-                seeds=sorted(states),
+                seeds=sorted(by_seed),
                 users=self._users,
             )
             for metric, values in measured.items()

@@ -48,11 +48,16 @@ _OTHER: Final = {
     b"<!doctype": "a web page, not the data; download the file itself",
     b"<html": "a web page, not the data; download the file itself",
     b"<?xml": "XML; save the table as CSV",
-    b"INSERT INTO": "an SQL dump; export the table as CSV",
-    b"CREATE TABLE": "an SQL dump; export the table as CSV",
-    b"-- MySQL dump": "an SQL dump; export the table as CSV",
-    b"-- MariaDB dump": "an SQL dump; export the table as CSV",
-    b"--\n-- PostgreSQL": "an SQL dump; export the table as CSV",
+    **dict.fromkeys(
+        (
+            b"INSERT INTO",
+            b"CREATE TABLE",
+            b"-- MySQL dump",
+            b"-- MariaDB dump",
+            b"--\n-- PostgreSQL",
+        ),
+        "an SQL dump; export the table as CSV",
+    ),
     b"version https://git-lfs": "a pointer of Git LFS, not the data; run 'git lfs pull'",
 }
 _ZEROS: Final = 0.02
