@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twotower.bundle.blend import Blend
+from twotower.bundle.blend import Blend, ItemLinks
 from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
 from twotower.factors.fold_in import column_norms
@@ -97,12 +97,29 @@ class System(NamedTuple):
         return vector
 
 
+class Links(NamedTuple):
+    """Links from the items of a history, laid out to be summed up."""
+
+    items: IndexArray
+    values: FloatArray
+
+    @classmethod
+    def of(cls, links: ItemLinks, rows: IndexArray, recency: float) -> "Links":
+        """Gather those of a history's items, oldest first."""
+        weights = (recency ** np.arange(len(rows))[::-1]).astype(np.float32)
+        spans = [slice(*links.indptr[row : row + 2].tolist()) for row in rows.tolist()]
+        weighted = zip(weights, spans, strict=True)
+        return cls(
+            np.concatenate([links.items[span] for span in spans]),
+            np.concatenate([weight * links.weights[span] for weight, span in weighted]),
+        )
+
+
 class Second(NamedTuple):
     """What the second stage sums up and multiplies: see `twotower.bundle.blend`."""
 
     blend: Blend
-    like: IndexArray
-    alike: FloatArray
+    links: tuple[Links, Links]
     items: OffsetArray
     about: FloatArray
     signals: FloatArray
@@ -113,13 +130,12 @@ class Second(NamedTuple):
         blend = contents.reranker
         assert isinstance(blend, Blend)
         age = np.arange(len(rows))[::-1]
-        say = (blend.recency**age).astype(np.float32)
-        spans = [slice(*blend.indptr[row : row + 2].tolist()) for row in rows.tolist()]
-        alike = [weight * blend.similarity[span] for weight, span in zip(say, spans, strict=True)]
         return cls(
             blend,
-            np.concatenate([blend.neighbours[span] for span in spans]),
-            np.concatenate(alike),
+            (
+                Links.of(blend.neighbours, rows, blend.recency),
+                Links.of(blend.transitions, rows, blend.transition_recency),
+            ),
             items,
             (blend.text_recency**age).astype(np.float32) @ blend.text[rows],
             blend.signals(rows, items, np.zeros(len(items), np.float32)),
@@ -127,11 +143,13 @@ class Second(NamedTuple):
 
     def sum_up(self) -> FloatArray:
         """The candidates' scores, but for what is added to them in Python."""
-        near = np.zeros(self.blend.num_items, np.float32)
-        np.add.at(near, self.like, self.alike)
         scores: FloatArray = self.signals @ self.blend.weights
         scores += self.blend.text[self.items] @ self.about
-        return scores + near[self.items]
+        for links in self.links:
+            sums = np.zeros(self.blend.num_items, np.float32)
+            np.add.at(sums, links.items, links.values)
+            scores += sums[self.items]
+        return scores
 
 
 def searcher(index: ItemIndex) -> Search:

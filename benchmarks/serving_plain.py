@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from twotower.bundle.blend import Blend
+from twotower.bundle.blend import Blend, ItemLinks
 from twotower.bundle.storage import Bundle
 from twotower.errors import InputError
 from twotower.models.sequence_towers import SequenceConfig, SequenceUserTower
@@ -62,8 +62,8 @@ class PlainPipeline:
         blend = contents.reranker
         if isinstance(blend, Blend):
             self.blend = blend
-            parts = (blend.similarity, blend.neighbours, blend.indptr)
-            self.similarity = sparse.csr_matrix(parts, shape=(blend.num_items, blend.num_items))
+            self.similarity = matrix(blend.neighbours)
+            self.transitions = matrix(blend.transitions)
 
     def recommend(self, history: Sequence[str], k: int, *, rerank: bool) -> list[str]:
         """The best ``k`` items that are not in the history."""
@@ -104,9 +104,17 @@ class PlainPipeline:
         blend = self.blend
         age = np.arange(len(rows))[::-1]
         near = np.asarray(blend.recency**age @ self.similarity[rows]).ravel()
+        after = np.asarray(blend.transition_recency**age @ self.transitions[rows]).ravel()
         wanted = blend.text_recency**age @ blend.text[rows]
         wanted = wanted / max(np.linalg.norm(wanted), 1e-6)
         items = [item for _, item in kept]
-        signals = [[score for score, _ in kept], near[items], blend.text[items] @ wanted]
-        scores = np.transpose([*signals, blend.popularity[items]]) @ blend.weights
+        signals = [[score for score, _ in kept], near[items], after[items]]
+        signals += [blend.text[items] @ wanted, blend.popularity[items]]
+        scores = np.transpose(signals) @ blend.weights
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
+
+
+def matrix(links: ItemLinks) -> sparse.csr_matrix:
+    """``(items, items)`` of compressed rows."""
+    size = len(links.indptr) - 1
+    return sparse.csr_matrix((links.weights, links.items, links.indptr), shape=(size, size))

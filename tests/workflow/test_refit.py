@@ -8,9 +8,12 @@ import torch
 
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError
+from twotower.factors.ease import EASE
+from twotower.factors.item_knn import ItemKNN
 from twotower.inference import Pipeline
 from twotower.workflow.models import train_variant, trained_model
-from twotower.workflow.refit import refit, refit_folder
+from twotower.workflow.refit import refit, refit_blend, refit_folder
+from twotower.workflow.reranking import EASE_LINKS, fitted_blend
 from twotower.workflow.run import run
 
 
@@ -114,3 +117,21 @@ def test_the_manifest_names_what_the_bundle_was_fitted_on(
     measured = {row.metric: row.value for row in rows}
     assert info.metrics["NDCG@10"] == measured["NDCG@10"]  # of the evaluated model, both times
     assert (tmp_path / "run" / "models" / "v9" / "seed-0-refit").exists() == wanted
+
+
+def test_the_second_stage_keeps_what_was_chosen_for_it(evaluated: Any, blocks: Dataset) -> None:
+    """Weights that were fitted to EASE's links mean nothing for those of item-kNN."""
+    found = fitted_blend(evaluated, blocks)
+    assert found is not None
+    for by_ease in (False, True):
+        chosen = replace(found, by_ease=by_ease, recency=0.7, transition_recency=0.3)
+        again = refit_blend(chosen, evaluated, blocks)
+        assert (again.by_ease, again.recency, again.transition_recency) == (by_ease, 0.7, 0.3)
+        np.testing.assert_array_equal(again.weights, found.weights)
+        everything, count = blocks.interactions, len(blocks.items)
+        fitted = (
+            EASE.fit(everything, count, links=EASE_LINKS)
+            if by_ease
+            else ItemKNN.fit(everything, count)
+        )
+        np.testing.assert_array_equal(again.neighbours.weights, fitted.similarity.data)

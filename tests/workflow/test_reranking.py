@@ -43,7 +43,7 @@ def test_candidates_come_before_all_others_in_the_blends_order(
     v9: Trained, blocks: Dataset, block_text: Any
 ) -> None:
     scorer, blend = v9.module.scorer(), unfitted_blend(blocks.train, block_text)
-    blend = replace(blend, weights=np.array([0, 0, 0, 1], np.float32))
+    blend = replace(blend, weights=np.array([0, 0, 0, 0, 1], np.float32))
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
     assert np.isfinite(scores).all()
@@ -62,7 +62,7 @@ def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
 ) -> None:
     scorer = v9.module.scorer()
     blend = replace(
-        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 1], np.float32)
+        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1], np.float32)
     )
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
@@ -79,7 +79,7 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
     rng = np.random.default_rng(0)
     blend = unfitted_blend(blocks.train, block_text)
     for recency in (0.3, 1.0):
-        chosen_by = replace(blend, recency=recency, weights=np.array([0, 9, 0, 0], np.float32))
+        chosen_by = replace(blend, recency=recency, weights=np.array([0, 9, 0, 0, 0], np.float32))
         examples, positives = [], []
         for _ in range(300):
             history = rng.permutation(40)[:8].astype(np.int32)
@@ -111,8 +111,8 @@ def test_test_interactions_change_no_weight(v9: Trained, blocks: Dataset, block_
     scorer = v9.module.scorer()
     one = fit_blend(scorer, blocks, block_text, candidates=CANDIDATES)
     two = fit_blend(scorer, other, block_text, candidates=CANDIDATES)
-    for name, value in vars(one).items():
-        np.testing.assert_array_equal(getattr(two, name), value)
+    for name, value in one.to_arrays().items():
+        np.testing.assert_array_equal(two.to_arrays()[name], value)
 
 
 def test_the_pipeline_ranks_as_the_evaluated_stages(v9: Trained, blocks: Dataset) -> None:

@@ -1,63 +1,128 @@
-"""Blend re-ranker: a weighted sum of retrieval score, item-kNN, text and popularity."""
+"""Blend re-ranker: a weighted sum of retrieval score, item-to-item links, text and popularity."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
+from scipy import sparse
 
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
-SIGNALS: Final = ("retrieval", "neighbours", "text", "popularity")
+SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity")
 """What is blended, in the order of the weights."""
-_NUMBERS: Final = ("recency", "text_recency")
+RECENCIES: Final = ("recency", "transition_recency", "text_recency")
+"""Fields of `Blend` that say how a history is forgotten."""
 _EPSILON: Final = float(np.finfo(np.float32).eps)
+_LINKS: Final = {
+    "neighbours": ("indptr", "neighbours", "similarity"),
+    "transitions": ("transition_indptr", "transition_items", "transition_weights"),
+}
+"""Names of `ItemLinks` in a file."""
+
+
+@dataclass(frozen=True)
+class ItemLinks:
+    """What leads from an item to others, and how strongly: a sparse matrix in compressed rows.
+
+    Attributes
+    ----------
+    indptr
+        ``(items + 1,)`` int64; item ``i`` leads to ``items[indptr[i]:indptr[i + 1]]``.
+    items
+        ``(links,)`` int32.
+    weights
+        ``(links,)`` float32.
+    """
+
+    indptr: OffsetArray
+    items: IndexArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, matrix: sparse.csr_array) -> Self:
+        """The rows of a ``(items, items)`` matrix."""
+        return cls(
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32),
+            matrix.data.astype(np.float32),
+        )
+
+    @classmethod
+    def none(cls, num_items: int) -> Self:
+        """No link at all."""
+        return cls(
+            np.zeros(num_items + 1, dtype=np.int64),
+            np.empty(0, dtype=np.int32),
+            np.empty(0, dtype=np.float32),
+        )
+
+    @property
+    def arrays(self) -> tuple[Array, Array, Array]:
+        """Its three arrays."""
+        return self.indptr, self.items, self.weights
+
+    def reached(self, history: IndexArray, weights: FloatArray) -> FloatArray:
+        """``(items,)`` sum of the links from the items of a history, of the given weights."""
+        counts = weights > _EPSILON  # smaller ones are lost in rounding beside the newest event's
+        sums = np.zeros(len(self.indptr) - 1, dtype=np.float32)
+        spans = [slice(*self.indptr[item : item + 2].tolist()) for item in history[counts].tolist()]
+        if spans:
+            weighted = zip(weights[counts], spans, strict=True)
+            values = np.concatenate([weight * self.weights[span] for weight, span in weighted])
+            np.add.at(sums, np.concatenate([self.items[span] for span in spans]), values)
+        return sums
 
 
 @dataclass(frozen=True)
 class Blend:
-    r"""Scores a candidate by a weighted sum of four signals.
+    r"""Scores a candidate by a weighted sum of five signals.
 
     ``retrieval`` is the first stage's score. With ``a`` the number of items that came after the
-    history's item ``h``, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)` over item-kNN's
-    similarities (which items were bought together exactly, of which a short vector keeps only
-    the outline), ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, and
-    ``popularity`` the log of 1 + the item's training interactions.
+    history's item ``h``, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)` over the
+    similarities of item-kNN or EASE (which items were bought together exactly, of which a short
+    vector keeps only the outline), ``transitions`` the same over what came soon after what,
+    ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, and ``popularity`` the
+    log of 1 + the item's training interactions.
     The weights are fitted on validation: see `twotower.workflow.reranking`.
 
     Attributes
     ----------
     weights
-        ``(4,)`` float32, of `SIGNALS`.
-    recency, text_recency
-        :math:`r` and :math:`s`, decay of an event's weight for each event that came after it.
-    indptr, neighbours, similarity
-        Compressed rows: item ``i`` is like ``neighbours[indptr[i]:indptr[i + 1]]``, by as much as
-        ``similarity`` has there.
+        ``(5,)`` float32, of `SIGNALS`.
+    recency, transition_recency, text_recency
+        Decay of an event's weight for each event that came after it, in ``neighbours``,
+        ``transitions`` and ``text``.
+    neighbours, transitions
+        Links between items.
     text
         ``(items, t)`` float32 unit vectors, zero for no text.
     popularity
         ``(items,)`` float32.
+    by_ease
+        Whether ``neighbours`` are those of EASE. Scores do not depend on it, a refit does.
     """
 
     weights: FloatArray
     recency: float
+    transition_recency: float
     text_recency: float
-    indptr: OffsetArray
-    neighbours: IndexArray
-    similarity: FloatArray
+    neighbours: ItemLinks
+    transitions: ItemLinks
     text: FloatArray
     popularity: FloatArray
+    by_ease: bool = False
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(SIGNALS),):
-            raise InputError(f"weights must have shape (4,), got {self.weights.shape}")
+            raise InputError(f"weights must have shape (5,), got {self.weights.shape}")
         items = len(self.popularity)
-        if (len(self.text), len(self.indptr)) != (items, items + 1):
+        rows = len(self.text), len(self.neighbours.indptr) - 1, len(self.transitions.indptr) - 1
+        if rows != (items, items, items):
             raise InputError(
-                f"text and indptr must have rows for {items} items, "
-                f"got {len(self.text)} and {len(self.indptr) - 1}"
+                f"text, neighbours and transitions must have rows for {items} items, got "
+                f"{rows[0]}, {rows[1]} and {rows[2]}"
             )
 
     @property
@@ -78,33 +143,52 @@ class Blend:
         return scores
 
     def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
-        """``(candidates, 4)`` for the candidates of one query."""
+        """``(candidates, 5)`` for the candidates of one query."""
         age = np.arange(len(history))[::-1]
         known = history < self.num_items
         history, age = history[known], age[known]
-        wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
-        weights = np.power(self.recency, age, dtype=np.float32)
-        counts = weights > _EPSILON  # smaller ones are lost in rounding beside the newest event's
-        history, weights = history[counts], weights[counts]
-        near = np.zeros(self.num_items, dtype=np.float32)
-        spans = [slice(*self.indptr[item : item + 2].tolist()) for item in history.tolist()]
-        if spans:
-            alike = [
-                weight * self.similarity[span] for weight, span in zip(weights, spans, strict=True)
-            ]
-            like = np.concatenate([self.neighbours[span] for span in spans])
-            np.add.at(near, like, np.concatenate(alike))
+        by_item, by_step, by_text = (
+            np.power(recency, age, dtype=np.float32)
+            for recency in (self.recency, self.transition_recency, self.text_recency)
+        )
+        near = self.neighbours.reached(history, by_item)
+        after = self.transitions.reached(history, by_step)
+        wanted = by_text @ self.text[history]
         length = float(np.linalg.norm(wanted))
         # `take` gathers in two thirds of the time that indexing does.
         about = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
-        return np.stack([retrieval, near[items], about, self.popularity[items]], axis=1)
+        return np.stack(
+            [retrieval, near[items], after[items], about, self.popularity[items]], axis=1
+        )
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as NumPy arrays, for a safetensors file."""
-        return {**vars(self), **{name: np.asarray([getattr(self, name)]) for name in _NUMBERS}}
+        arrays: dict[str, Array] = {name: np.asarray([getattr(self, name)]) for name in RECENCIES}
+        for name, parts in _LINKS.items():
+            arrays |= zip(parts, getattr(self, name).arrays, strict=True)
+        arrays |= {"weights": self.weights, "text": self.text, "popularity": self.popularity}
+        return arrays | {"by_ease": np.asarray([self.by_ease], dtype=np.uint8)}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Array]) -> "Blend":
-        """The inverse of `to_arrays`."""
-        numbers = {name: float(arrays[name][0]) for name in _NUMBERS}
-        return cls(**{**arrays, **numbers})  # type: ignore[arg-type]
+    def from_arrays(cls, arrays: dict[str, Array]) -> Self:
+        """The inverse of `to_arrays`; `with_transitions` makes it read earlier files too."""
+        fields: dict[str, Any] = {name: float(arrays[name][0]) for name in RECENCIES}
+        for name, parts in _LINKS.items():
+            fields[name] = ItemLinks(*(arrays[part] for part in parts))
+        for name in ("weights", "text", "popularity"):
+            fields[name] = arrays[name]
+        return cls(**fields, by_ease=bool(arrays["by_ease"][0]))
+
+
+def with_transitions(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of a blend that was written before there were transitions, with none of them."""
+    if "transition_indptr" in arrays:
+        return arrays
+    none = ItemLinks.none(len(arrays["popularity"])).arrays
+    return {
+        **arrays,
+        **dict(zip(_LINKS["transitions"], none, strict=True)),
+        "weights": np.insert(arrays["weights"], SIGNALS.index("transitions"), 0),
+        "transition_recency": np.ones(1),
+        "by_ease": np.zeros(1, dtype=np.uint8),
+    }

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from twotower.bundle.arrays import read_arrays, save_arrays
-from twotower.bundle.blend import SIGNALS, Blend
+from twotower.bundle.blend import SIGNALS, Blend, with_transitions
 from twotower.bundle.checked import (
     FRACTIONS,
     TABLE,
@@ -274,8 +274,8 @@ def _load_reranker(
             return RerankVectors(**arrays)
     if BLEND in manifest.files:
         with reading(folder / BLEND):
-            arrays = read_arrays(folder / BLEND, finite=True, pause=pause)
-            near = arrays["neighbours"].size
+            arrays = with_transitions(read_arrays(folder / BLEND, finite=True, pause=pause))
+            near, after = arrays["neighbours"].size, arrays["transition_items"].size
             check_layout(
                 arrays,
                 {
@@ -283,12 +283,17 @@ def _load_reranker(
                     "indptr": _BOUNDS,
                     "neighbours": (WHOLE, (near,)),
                     "similarity": (FRACTIONS, (near,)),
+                    "transition_indptr": _BOUNDS,
+                    "transition_items": (WHOLE, (after,)),
+                    "transition_weights": (FRACTIONS, (after,)),
                     "text": TABLE,
                     "popularity": (FRACTIONS, (items,)),
                 },
             )
             check_rows(arrays["indptr"], near)
+            check_rows(arrays["transition_indptr"], after)
             check_places(arrays["neighbours"], items, "neighbours")
+            check_places(arrays["transition_items"], items, "transition_items")
             return Blend.from_arrays(arrays)
     return None
 

@@ -56,7 +56,8 @@ class ItemKNN:
         row, column = similarity.coords
         other = row != column
         pairs = row[other], column[other], similarity.data[other]
-        return cls(_strongest(*pairs, num_items, num_items if neighbours is None else neighbours))
+        kept = num_items if neighbours is None else neighbours
+        return cls(strongest_links(*pairs, num_items, kept))
 
     @property
     def num_items(self) -> int:
@@ -104,10 +105,10 @@ def interaction_matrix(
     return matrix
 
 
-def _strongest(
+def strongest_links(
     row: Array, column: Array, value: FloatArray, size: int, keep: int
 ) -> sparse.csr_array:
-    """The ``keep`` greatest values of each row; ties go to the smaller column."""
+    """``(size, size)``: the ``keep`` greatest values of each row; ties go to the smaller column."""
     order = np.lexsort((column, -value, row))
     row, column, value = row[order], column[order], value[order]
     starts = np.searchsorted(row, np.arange(size))

@@ -9,7 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from twotower.bundle.blend import Blend
+from twotower.bundle.blend import RECENCIES, Blend
 from twotower.data import Dataset
 from twotower.errors import ArtefactError
 from twotower.training.fit import Trained, fit
@@ -89,9 +89,6 @@ def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
     """A second stage that knows all interactions, weighed as validation chose."""
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, Silent())
-    return replace(
-        unfitted_blend(dataset.interactions, text),
-        weights=evaluated.weights,
-        recency=evaluated.recency,
-        text_recency=evaluated.text_recency,
-    )
+    signals = unfitted_blend(dataset.interactions, text, by_ease=evaluated.by_ease)
+    chosen = {name: getattr(evaluated, name) for name in ("weights", *RECENCIES)}
+    return replace(signals, **chosen)

@@ -1,20 +1,21 @@
 """The second stage, fitted on validation, and both stages together as a model to evaluate."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch.nn import functional as F
 
-from twotower.bundle.blend import SIGNALS, Blend
+from twotower.bundle.blend import SIGNALS, Blend, ItemLinks
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.scorer import trained_items
+from twotower.factors.transitions import transition_links
 from twotower.index import top_k
 from twotower.models.base import VectorScorer
 from twotower.models.text_components import TextComponents
@@ -23,11 +24,13 @@ from twotower.types import Array, FloatArray, IndexArray
 from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter, Silent
 
-RECENCIES: Final = (0.5, 1.0, 0.9, 0.7, 0.3)
-"""Values of `Blend.recency` that are tried; without a fit the first."""
-TEXT_RECENCIES: Final = (0.9, 1.0, 0.6)
-"""Of `Blend.text_recency`: what the titles of a history are about changes more slowly than what
-is bought next."""
+RECENCIES: Final[Mapping[str, tuple[float, ...]]] = {
+    "recency": (0.5, 1.0, 0.9, 0.7, 0.3),
+    "transition_recency": (0.6, 0.3, 0.9),
+    "text_recency": (0.9, 1.0, 0.6),
+}
+"""Values of the recencies of a `Blend` that are tried; without a fit the first. What the titles of
+a history are about changes more slowly than what is bought next."""
 EASE_ITEMS: Final = 5_000
 """Items of the training part up to which EASE's weights are tried as similarities."""
 EASE_LINKS: Final = 200
@@ -43,31 +46,31 @@ RERANKED: Final = "+rerank"
 _BATCH: Final = 256
 
 
-def unfitted_blend(
-    train: Histories, text: FloatArray, similarity: sparse.csr_array | None = None
-) -> Blend:
+def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False) -> Blend:
     """The signals of a training part, and weights of zero.
 
     Parameters
     ----------
     text
         ``(num_items, t)`` unit text vectors.
-    similarity
-        ``(num_items, num_items)`` between items; None for item-kNN's.
+    by_ease
+        Whether similarities between items are EASE's; else item-kNN's.
     """
-    if similarity is None:
-        similarity = ItemKNN.fit(train, len(text)).similarity
-    components = TextComponents.fit(text[trained_items(train, len(text))], TEXT_COMPONENTS)
-    counts = np.bincount(train.items, minlength=len(text))
+    count = len(text)
+    if by_ease:
+        similarity = EASE.fit(train, count, links=EASE_LINKS).similarity
+    else:
+        similarity = ItemKNN.fit(train, count).similarity
+    components = TextComponents.fit(text[trained_items(train, count)], TEXT_COMPONENTS)
+    recencies: dict[str, Any] = {name: values[0] for name, values in RECENCIES.items()}
     return Blend(
         weights=np.zeros(len(SIGNALS), dtype=np.float32),
-        recency=RECENCIES[0],
-        text_recency=TEXT_RECENCIES[0],
-        indptr=similarity.indptr.astype(np.int64),
-        neighbours=similarity.indices.astype(np.int32),
-        similarity=similarity.data.astype(np.float32),
+        **recencies,
+        neighbours=ItemLinks.of(similarity),
+        transitions=ItemLinks.of(transition_links(train, count)),
         text=F.normalize(components(torch.from_numpy(text)), dim=-1).numpy(),
-        popularity=np.log1p(counts).astype(np.float32),
+        popularity=np.log1p(np.bincount(train.items, minlength=count)).astype(np.float32),
+        by_ease=by_ease,
     )
 
 
@@ -82,7 +85,7 @@ def fit_blend(
     """Fit the weights so that the validation items come first among the candidates.
 
     The loss is the softmax cross-entropy of the held-out item among the candidates of its query,
-    over the queries whose candidates hold it; four weights, by L-BFGS. The recencies, and whether
+    over the queries whose candidates hold it; five weights, by L-BFGS. The recencies, and whether
     items are neighbours by item-kNN or by EASE, are those with which the loss is least.
 
     Raises
@@ -113,16 +116,10 @@ def fit_blend(
         raise InputError(
             "no held-out item is among its candidates", "train the model longer, or ask for more"
         )
-    return _chosen(_neighbourhoods(dataset.train, text), examples, np.asarray(positives))
-
-
-def _neighbourhoods(train: Histories, text: FloatArray) -> list[Blend]:
-    """The signals with each kind of neighbours that is tried."""
-    found = [unfitted_blend(train, text)]
-    if len(np.unique(train.items)) <= EASE_ITEMS:
-        ease = EASE.fit(train, len(text), links=EASE_LINKS)
-        found.append(unfitted_blend(train, text, ease.similarity))
-    return found
+    blends = [unfitted_blend(dataset.train, text)]
+    if len(np.unique(dataset.train.items)) <= EASE_ITEMS:
+        blends.append(unfitted_blend(dataset.train, text, by_ease=True))
+    return _chosen(blends, examples, np.asarray(positives))
 
 
 def _chosen(
@@ -132,26 +129,18 @@ def _chosen(
 ) -> Blend:
     """The blend with the least loss over the recencies, and its weights.
 
-    A recency changes one signal alone, so that each is tried beside the first of the other.
+    A recency changes one signal alone, so that each is tried beside the best of those before it.
     """
     best, least = blends[0], np.inf
-    text = SIGNALS.index("text")
-    signals = np.empty((0, 0, len(SIGNALS)), dtype=np.float32)
-    for blend in blends:
-        for recency in RECENCIES:
-            tried = replace(blend, recency=recency)
-            found = np.stack([tried.signals(*example) for example in examples])
-            weights, loss = fitted_weights(found, positives)
+    for name, values in RECENCIES.items():
+        for start, value in itertools.product(blends, values):
+            changed: dict[str, Any] = {name: value}
+            blend = replace(start, **changed)
+            signals = np.stack([blend.signals(*example) for example in examples])
+            weights, loss = fitted_weights(signals, positives)
             if loss < least:
-                best, least, signals = replace(tried, weights=weights), loss, found
-    for recency in TEXT_RECENCIES[1:]:
-        tried = replace(best, text_recency=recency)
-        found = signals.copy()
-        for row, example in enumerate(examples):
-            found[row, :, text] = tried.signals(*example)[:, text]
-        weights, loss = fitted_weights(found, positives)
-        if loss < least:
-            best, least = replace(tried, weights=weights), loss
+                best, least = replace(blend, weights=weights), loss
+        blends = [best]
     return best
 
 

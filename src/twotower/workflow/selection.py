@@ -1,9 +1,10 @@
 """Settings of the least-squares part, chosen on validation.
 
 A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
-NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials have narrow
-factors, are fitted on a sample of the users of a large log, and fit what comes next on a sample of
-prefixes, so that the whole search costs little beside the training of the towers.
+NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials begin with
+narrow factors, are fitted on a sample of the users of a large log, and fit what comes next on a
+sample of prefixes, so that the whole search costs little beside the training of the towers. What
+comes next is judged at the width that was found: narrow factors have no room for it.
 """
 
 import json
@@ -38,13 +39,15 @@ ROUNDS: Final = 6
 RAMP: Final = 9.0
 """See `ALSConfig.ramp`: with the whole of a strong penalty from the start factors stay small."""
 TRIAL_PREFIXES: Final = 200_000
+PREFIXES_AN_ITEM: Final = 20
+"""Prefixes of a trial: as many for each item, and `TRIAL_PREFIXES` at least."""
 TRIAL_EVENTS: Final = 2_000_000
 """Interactions that trials are fitted on: of a larger log those of a sample of users."""
 KEPT_TABLES: Final = 3
 """Factors of earlier trials that are held."""
 MOST_TRIALS: Final = 80
 """No more are made: the search is to cost less than the training that follows it."""
-MOST_SCORES: Final = 60_000_000
+MOST_SCORES: Final = 150_000_000
 """Users times items that a trial scores."""
 LEAST_GAIN: Final = 0.5
 """Standard errors of the mean difference by user from which a gain is kept: less is as likely
@@ -246,9 +249,10 @@ def choose_factors(
     search.climb(FACTORS)
     search.climb(HISTORY)
     search.climb(SCORING if smooth is not None else SCORING[1:])
+    search.widen(full.embedding_dim)
     if full.next_item:
         search.follow(full)
-    search.widen(full.embedding_dim)
+        search.widen(full.embedding_dim)
     return ChosenFactors(
         search.best,
         float(search.values.mean()),
@@ -341,6 +345,7 @@ class _Search:
         count = min(len(queries), max(1000, MOST_SCORES // max(self._items, 1)))
         rows = np.sort(np.random.default_rng(0).permutation(len(queries))[:count])
         self._queries, self._targets = queries.select(rows), targets.select(rows)
+        self._prefixes = max(TRIAL_PREFIXES, PREFIXES_AN_ITEM * self._items)
         self._share = min(1.0, TRIAL_EVENTS / max(len(self._train.items), 1))
         if self._share < 1:
             drawn = np.random.default_rng(1).random(len(self._train)) < self._share
@@ -426,7 +431,7 @@ class _Search:
             if self._following[0] != key:
                 self._following = (
                     key,
-                    following_factors(self._train, read, config, TRIAL_PREFIXES, self._share),
+                    following_factors(self._train, read, config, self._prefixes, self._share),
                 )
             scored = self._following[1] + np.float32(config.next_share) * read
         return read, discounted(scored, self._train, config.popularity_discount)

@@ -1,21 +1,30 @@
 """The blend against its formula, by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import Blend
+from twotower.bundle.blend import Blend, ItemLinks, with_transitions
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
 from twotower.types import FloatArray
 
-# Item 0 is like 1 (0.5) and 2 (0.25), item 1 like 0 (0.5), item 2 like 0 (0.25).
+# Item 0 is like 1 (0.5) and 2 (0.25), item 1 like 0 (0.5), item 2 like 0 (0.25); after item 1 came
+# items 2 (0.5) and 3 (0.75).
 BLEND = Blend(
-    weights=np.array([1, 10, 100, 1000], np.float32),
+    weights=np.array([1, 10, 10_000, 100, 1000], np.float32),
     recency=0.5,
+    transition_recency=0.25,
     text_recency=0.8,
-    indptr=np.array([0, 2, 3, 4, 4]),
-    neighbours=np.array([1, 2, 0, 0], np.int32),
-    similarity=np.array([0.5, 0.25, 0.5, 0.25], np.float32),
+    neighbours=ItemLinks(
+        np.array([0, 2, 3, 4, 4]),
+        np.array([1, 2, 0, 0], np.int32),
+        np.array([0.5, 0.25, 0.5, 0.25], np.float32),
+    ),
+    transitions=ItemLinks(
+        np.array([0, 0, 2, 2, 2]), np.array([2, 3], np.int32), np.array([0.5, 0.75], np.float32)
+    ),
     text=np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32),
     popularity=np.array([3, 2, 1, 0], np.float32),
 )
@@ -31,13 +40,14 @@ def test_signals_are_as_written() -> None:
     wanted = np.array([1, 0.8]) / np.hypot(1, 0.8)
     np.testing.assert_allclose(found[:, 0], [0, 1])
     np.testing.assert_allclose(found[:, 1], [0.25, 0])
-    np.testing.assert_allclose(found[:, 2], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
-    np.testing.assert_allclose(found[:, 3], [1, 0])
+    np.testing.assert_allclose(found[:, 2], [0.125, 0.1875])
+    np.testing.assert_allclose(found[:, 3], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 4], [1, 0])
 
 
 def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:
     found = signals([], [0, 1])
-    np.testing.assert_array_equal(found, [[0, 0, 0, 3], [1, 0, 0, 2]])
+    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 3], [1, 0, 0, 0, 2]])
 
 
 def test_what_is_lost_in_rounding_is_left_out() -> None:
@@ -56,16 +66,31 @@ def test_scores_weigh_the_signals_and_know_what_they_do_not_know() -> None:
 
 
 def test_it_survives_being_written() -> None:
-    again = Blend.from_arrays(BLEND.to_arrays())
-    for name, value in vars(BLEND).items():
-        np.testing.assert_array_equal(getattr(again, name), value)
+    by_ease = replace(BLEND, by_ease=True)
+    again = Blend.from_arrays(by_ease.to_arrays())
+    assert again.by_ease
+    for name, value in by_ease.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[name], value)
+
+
+def test_one_that_was_written_before_there_were_transitions_scores_as_it_did() -> None:
+    arrays = BLEND.to_arrays()
+    for name in list(arrays):
+        if name.startswith("transition") or name == "by_ease":
+            del arrays[name]
+    arrays["weights"] = np.delete(BLEND.weights, 2)
+    again = Blend.from_arrays(with_transitions(arrays))
+    queries = Queries.anonymous(Histories.from_lists([[1, 0]]))
+    scores = again.scores(queries, np.array([[2, 3]]), np.ones((1, 2), np.float32))
+    expected = signals([1, 0], [2, 3])[:, [1, 3, 4]] @ arrays["weights"][1:] + 1
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(4,\), got \(3,\)"),
-        ({"text": np.zeros((2, 2), np.float32)}, "must have rows for 4 items, got 2 and 4"),
+        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(5,\), got \(3,\)"),
+        ({"text": np.zeros((2, 2), np.float32)}, "must have rows for 4 items, got 2, 4 and 4"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, FloatArray], text: str) -> None:

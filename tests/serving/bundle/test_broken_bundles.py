@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 
 from twotower.bundle import BundleContents, save_bundle
-from twotower.bundle.blend import Blend
+from twotower.bundle.blend import Blend, ItemLinks
 from twotower.bundle.manifest import ModelInfo, verify, write_manifest
 from twotower.bundle.new_items import TextModel
 from twotower.errors import ArtefactError, InputError
@@ -61,13 +61,18 @@ def whole(
 ) -> Path:
     """A bundle with every optional part but comparison models."""
     items, text = open_contents.catalogue.height, open_contents.new_items.text
+    links = ItemLinks(
+        np.arange(items + 1),
+        np.arange(items, dtype=np.int32)[::-1].copy(),
+        np.ones(items, dtype=np.float32),
+    )
     blend = Blend(
-        weights=np.ones(4, dtype=np.float32),
+        weights=np.ones(5, dtype=np.float32),
         recency=0.5,
+        transition_recency=0.5,
         text_recency=0.5,
-        indptr=np.arange(items + 1),
-        neighbours=np.arange(items, dtype=np.int32)[::-1].copy(),
-        similarity=np.ones(items, dtype=np.float32),
+        neighbours=links,
+        transitions=links,
         text=text,
         popularity=np.ones(items, dtype=np.float32),
     )
