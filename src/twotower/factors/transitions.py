@@ -44,6 +44,5 @@ def transition_links(train: Histories, num_items: int, *, links: int = LINKS) ->
         counted += sparse.csr_array((value, pairs), shape=shape)
     events = np.bincount(train.items, weights=train.weights, minlength=num_items)
     scale = 1 / np.sqrt(events + SHRINKAGE).astype(np.float32)
-    counted = counted.tocoo()
-    row, column = counted.coords
-    return strongest_links(row, column, counted.data * scale[row] * scale[column], num_items, links)
+    by_item = sparse.diags_array(scale)
+    return strongest_links((by_item @ counted @ by_item).tocsr(), links)

@@ -34,6 +34,10 @@ a history are about changes more slowly than what is bought next."""
 EASE_ITEMS: Final = 5_000
 """Items of the training part up to which EASE's weights are tried as similarities."""
 EASE_LINKS: Final = 200
+MOST_LINKS: Final = 20_000_000
+"""Similarities of item-kNN in a bundle, 160 MB: 760 an item of 26 thousand."""
+LEAST_LINKS: Final = 50
+"""Similarities of an item in a bundle, however many items there are."""
 TEXT_COMPONENTS: Final = 128
 CANDIDATES: Final = 1000
 FITTED_CANDIDATES: Final = 30
@@ -60,7 +64,8 @@ def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False)
     if by_ease:
         similarity = EASE.fit(train, count, links=EASE_LINKS).similarity
     else:
-        similarity = ItemKNN.fit(train, count).similarity
+        most = max(LEAST_LINKS, MOST_LINKS // count)
+        similarity = ItemKNN.fit(train, count, neighbours=most).similarity
     components = TextComponents.fit(text[trained_items(train, count)], TEXT_COMPONENTS)
     recencies: dict[str, Any] = {name: values[0] for name, values in RECENCIES.items()}
     return Blend(
