@@ -9,7 +9,7 @@ from scipy import sparse
 from twotower.data import Histories, Queries
 from twotower.data.events import strongest_of_pairs
 from twotower.errors import InputError
-from twotower.types import Array, FloatArray
+from twotower.types import FloatArray
 
 MOST_LINKS: Final = 100_000_000
 """Similarities that are kept, 0.8 GB: 3,800 an item of 26 thousand, 100 of a million."""
