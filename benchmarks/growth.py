@@ -37,7 +37,7 @@ RESULTS = Path(__file__).parent / "results"
 STAGES = ("generate", "prepare", "train", "bundle")
 PARTS = {
     "encode titles": ("twotower.workflow.models", "item_text"),
-    "choose least squares": ("twotower.workflow.models", "choose_for"),
+    "choose least squares": ("twotower.workflow.models", "chosen_record"),
     "least squares": ("twotower.models.sequence", "fit_both_factors"),
     "least squares: ALS": ("twotower.factors.als", "fit_factors"),
     "least squares: next items": ("twotower.factors.als", "fit_next_factors"),

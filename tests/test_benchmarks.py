@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import operator
 import os
 import re
 import subprocess
@@ -301,3 +302,9 @@ def test_event_kinds(tmp_path: Path) -> None:
     found = {(row.dataset, row.model) for row in read_results(file).rows}
     assert {("shop-alike", "ease"), ("shop-weights", "item-knn"), ("shop-target", "als")} <= found
     assert {row.users for row in read_results(file).rows} == {40}
+
+
+def test_growth_times_functions_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for module, name in importlib.import_module("growth").PARTS.values():
+        assert callable(operator.attrgetter(name)(importlib.import_module(module)))

@@ -210,7 +210,8 @@ class Recommender:
         options
             ``filters`` (which items may be recommended: `twotower.inference.Filters`),
             ``exclude_seen`` (True: leave out items of the history, stored or given), ``rerank``
-            (False: order ``candidates``, 1,000, by the second stage) and ``reasons`` (True: say
+            (order ``candidates``, 1,000, by the second stage; None, the default: where validation
+            was the better for it) and ``reasons`` (True: say
             why; tables never do). See `twotower.inference.RecommendOptions`.
 
         Returns

@@ -148,3 +148,30 @@ def test_with_repeats_what_was_seen_is_a_candidate(
     places = [(-row).argsort().argsort()[targets.row(i)[0]] for i, row in enumerate(scores)]
     before = [(-row).argsort().argsort()[targets.row(i)[0]] for i, row in enumerate(first)]
     assert np.mean(places) <= np.mean(before)
+
+
+def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    blend = replace(
+        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1], np.float32)
+    )
+    requests = [Request(None, [blocks.items.ids[item]], None) for item in (3, 30)]
+    for helps in (False, True):
+        contents = bundle_contents("v9", v9, blocks, reranker=replace(blend, helps=helps))
+        pipeline = Pipeline(contents)
+        asked = pipeline.recommend_batch(requests, RecommendOptions(5, rerank=helps))
+        assert pipeline.recommend_batch(requests, RecommendOptions(5)) == asked
+        assert (asked[0][0].rerank_score is not None) == helps
+
+
+@pytest.mark.parametrize(("weights", "helps"), [([1, 0, 0, 0, 0], False), ([1, 0, 0, 2, 0], True)])
+def test_the_second_stage_helps_where_more_than_the_first_stage_counts(
+    weights: list[float], helps: bool
+) -> None:
+    """Known answer: items drawn by a softmax of known weights, listed by the first signal."""
+    rng = np.random.default_rng(0)
+    signals = rng.normal(size=(2000, 30, 5)).astype(np.float32)
+    signals[:, :, 0] = -np.sort(-signals[:, :, 0], axis=1)
+    logits = signals @ np.array(weights) + rng.gumbel(size=(2000, 30))
+    assert reranking._helps(signals, logits.argmax(axis=1)) == helps

@@ -14,6 +14,7 @@ SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity"
 """What is blended, in the order of the weights."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency")
 """Fields of `Blend` that say how a history is forgotten."""
+_FLAGS: Final = ("by_ease", "helps")
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 _LINKS: Final = {
     "neighbours": ("indptr", "neighbours", "similarity"),
@@ -102,6 +103,8 @@ class Blend:
         ``(items,)`` float32.
     by_ease
         Whether ``neighbours`` are those of EASE. Scores do not depend on it, a refit does.
+    helps
+        Whether validation was better with the second stage, by more than a standard error.
     """
 
     weights: FloatArray
@@ -113,6 +116,7 @@ class Blend:
     text: FloatArray
     popularity: FloatArray
     by_ease: bool = False
+    helps: bool = False
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(SIGNALS),):
@@ -167,7 +171,7 @@ class Blend:
         for name, parts in _LINKS.items():
             arrays |= zip(parts, getattr(self, name).arrays, strict=True)
         arrays |= {"weights": self.weights, "text": self.text, "popularity": self.popularity}
-        return arrays | {"by_ease": np.asarray([self.by_ease], dtype=np.uint8)}
+        return arrays | {name: np.asarray([getattr(self, name)], np.uint8) for name in _FLAGS}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Self:
@@ -177,7 +181,8 @@ class Blend:
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
         for name in ("weights", "text", "popularity"):
             fields[name] = arrays[name]
-        return cls(**fields, by_ease=bool(arrays["by_ease"][0]))
+        fields |= {name: bool(arrays[name][0]) for name in _FLAGS}
+        return cls(**fields)
 
 
 def with_transitions(arrays: dict[str, Array]) -> dict[str, Array]:
@@ -190,5 +195,5 @@ def with_transitions(arrays: dict[str, Array]) -> dict[str, Array]:
         **dict(zip(_LINKS["transitions"], none, strict=True)),
         "weights": np.insert(arrays["weights"], SIGNALS.index("transitions"), 0),
         "transition_recency": np.ones(1),
-        "by_ease": np.zeros(1, dtype=np.uint8),
+        **{name: np.zeros(1, dtype=np.uint8) for name in _FLAGS},
     }

@@ -79,6 +79,11 @@ class BundleContents:
     declared: DeclaredColumns | None = None
     returned: Histories | None = None
 
+    @property
+    def reranks(self) -> bool:
+        """Whether requests that do not say so are re-ranked: where validation is better for it."""
+        return isinstance(self.reranker, Blend) and self.reranker.helps
+
     def __post_init__(self) -> None:
         missing = {columns.ITEM_ID, columns.TITLE} - set(self.catalogue.columns)
         if missing:

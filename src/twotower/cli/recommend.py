@@ -34,8 +34,12 @@ def recommend(
     more: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     k: Annotated[int, typer.Option("-k", help="Items to recommend.")] = 10,
     rerank: Annotated[
-        bool, typer.Option("--rerank", help="Re-rank 1,000 candidates, or -k if more.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Re-rank 1,000 candidates, or -k if more. Default: where validation was better.",
+        ),
+    ] = None,
     text: Annotated[str | None, typer.Option("--text", help="A search text.")] = None,
     batch: Annotated[
         Path | None,

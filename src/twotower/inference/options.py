@@ -21,9 +21,10 @@ class RecommendOptions:
     exclude_seen
         Leave out items of the history, stored or given.
     rerank
-        Order the candidates by the bundle's re-ranker.
+        Order the candidates by the bundle's re-ranker; None: where the bundle says that validation
+        was the better for it.
     candidates
-        Items that the index hands to the re-ranker, at least ``k``; unused without ``rerank``.
+        Items that the index hands to the re-ranker, at least ``k``; unused without it.
     reasons
         Whether each item comes with its reason.
     strict
@@ -39,7 +40,7 @@ class RecommendOptions:
     k: int = 10
     filters: Filters = ANY
     exclude_seen: bool = True
-    rerank: bool = False
+    rerank: bool | None = None
     candidates: int = 1000
     reasons: bool = True
     strict: bool = True
@@ -55,7 +56,7 @@ class OptionFields(TypedDict, total=False):
 
     filters: Filters
     exclude_seen: bool
-    rerank: bool
+    rerank: bool | None
     candidates: int
     reasons: bool
 

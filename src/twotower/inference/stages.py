@@ -43,14 +43,15 @@ class SecondStage(NamedTuple):
 
 def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondStage | None:
     """The bundle's, or None where it is not wanted; `InputError` where the bundle has none."""
-    if not options.rerank:
+    wanted = contents.reranks if options.rerank is None else options.rerank
+    if not wanted:
         return None
     if contents.reranker is None:
         raise InputError(
             f"bundle of {contents.info.model} has no re-ranker",
             "pass rerank=False, or save a bundle with re-ranker vectors",
         )
-    return SecondStage(contents.reranker, options.candidates)
+    return SecondStage(contents.reranker, max(options.candidates, options.k))
 
 
 class Stages:

@@ -90,5 +90,5 @@ def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, Silent())
     signals = unfitted_blend(dataset.interactions, text, by_ease=evaluated.by_ease)
-    chosen = {name: getattr(evaluated, name) for name in ("weights", *RECENCIES)}
+    chosen = {name: getattr(evaluated, name) for name in ("weights", "helps", *RECENCIES)}
     return replace(signals, **chosen)

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from twotower.bundle.blend import SIGNALS, Blend, ItemLinks
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
+from twotower.evaluation.metrics import ndcg_at_k
+from twotower.evaluation.ranking import Ranks
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.scorer import trained_items
@@ -20,7 +22,7 @@ from twotower.index import top_k
 from twotower.models.base import VectorScorer
 from twotower.models.text_components import TextComponents
 from twotower.training.fit import Trained
-from twotower.types import Array, FloatArray, IndexArray
+from twotower.types import Array, DoubleArray, FloatArray, IndexArray
 from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter, Silent
 
@@ -136,7 +138,7 @@ def _chosen(
 
     A recency changes one signal alone, so that each is tried beside the best of those before it.
     """
-    best, least = blends[0], np.inf
+    best, least, found = blends[0], np.inf, np.empty((0, 0, 0), dtype=np.float32)
     for name, values in RECENCIES.items():
         for start, value in itertools.product(blends, values):
             changed: dict[str, Any] = {name: value}
@@ -144,9 +146,27 @@ def _chosen(
             signals = np.stack([blend.signals(*example) for example in examples])
             weights, loss = fitted_weights(signals, positives)
             if loss < least:
-                best, least = replace(blend, weights=weights), loss
+                best, least, found = replace(blend, weights=weights), loss, signals
         blends = [best]
-    return best
+    return replace(best, helps=_helps(found, positives))
+
+
+def _helps(signals: FloatArray, positives: Array) -> bool:
+    """Whether NDCG@10 gains more than a standard error by weights that other users were fitted on.
+
+    Candidates are in the first stage's order, so that a place in it is a rank.
+    """
+    gains = np.zeros(len(positives))
+    for part in (0, 1):
+        others = np.arange(len(positives)) % 2 != part
+        if not others.any():
+            return False
+        weights, _ = fitted_weights(signals[others], positives[others])
+        scores, wanted = signals[~others] @ weights, positives[~others]
+        target = np.take_along_axis(scores, wanted[:, None], axis=1)
+        ranks = 1 + np.count_nonzero(scores > target, axis=1)
+        gains[~others] = _ndcg(ranks) - _ndcg(1 + wanted)
+    return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
 
 
 def fitted_blend(
@@ -175,6 +195,11 @@ def fitted_weights(signals: FloatArray, positives: Array) -> tuple[FloatArray, f
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     fitted: FloatArray = (weights.detach().numpy() / spread).astype(np.float32)
     return fitted, closure()
+
+
+def _ndcg(ranks: Array) -> DoubleArray:
+    """NDCG@10 of queries whose single target has these ranks, from 1."""
+    return ndcg_at_k(Ranks.single(ranks), 10)
 
 
 @dataclass(frozen=True)

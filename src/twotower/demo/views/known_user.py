@@ -205,7 +205,7 @@ def _served(loaded: LoadedBundle, known: list[str]) -> dict[str, list[str]]:
     """Item ids from the two-tower, best first, without and with the second stage."""
     depth = min(_DEPTH, len(loaded.items))
     request = Request(history=known)
-    found = {_SERVED: loaded.engine.recommend(request, RecommendOptions(depth))}
+    found = {_SERVED: loaded.engine.recommend(request, RecommendOptions(depth, rerank=False))}
     if loaded.pipeline.contents.reranker is not None:
         found[_RERANKED] = loaded.engine.recommend(request, RecommendOptions(depth, rerank=True))
     return {name: [item.item_id for item in items] for name, items in found.items()}
