@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from twotower.data import Histories
 from twotower.errors import InputError
 from twotower.study.search_space import (
     SPACE,
@@ -11,9 +12,11 @@ from twotower.study.search_space import (
     Range,
     changed,
     read_space,
+    settings_of,
     space_of,
     value_of,
 )
+from twotower.training.sizing import sized
 from twotower.workflow.variants import VARIANTS
 
 
@@ -24,12 +27,23 @@ def test_every_variant_has_a_space_of_settings_that_it_has(name: str) -> None:
     assert "training.learning_rate" in {parameter.path for parameter in space}
     for parameter in space:
         value = parameter.values[0] if isinstance(parameter, Categorical) else parameter.low
-        assert value_of(changed(variant, {parameter.path: value}), parameter.path) == value
+        settings = settings_of(space, {parameter.path: value})
+        assert value_of(changed(variant, settings), parameter.path) == value
+
+
+def test_the_default_model_is_searched_over_what_decides_it() -> None:
+    sizes = sized(VARIANTS["v10"], Histories.from_lists([list(range(9))] * 50))
+    paths = [parameter.path for parameter in space_of(sizes)]
+    assert len(set(paths)) == len(paths) >= 12
+    assert {"model.embedding_dim", "model.history.layers", "training.batch_positions"} <= {*paths}
+    assert "training.batch_size" not in paths  # which it does not read
 
 
 def test_every_setting_of_the_space_is_some_variants() -> None:
+    log = Histories.from_lists([list(range(9))] * 50)
+    variants = [sized(variant, log) for variant in VARIANTS.values()]
     for parameter in SPACE:
-        assert any(value_of(variant, parameter.path) is not None for variant in VARIANTS.values())
+        assert any(value_of(variant, parameter.path) is not None for variant in variants)
 
 
 def test_a_variant_takes_what_it_has() -> None:

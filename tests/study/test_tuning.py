@@ -13,8 +13,11 @@ from twotower.study import tuning
 from twotower.study.search_space import Categorical, Range
 from twotower.study.tuning import Tuned, tune
 from twotower.training.variant import Variant
+from twotower.workflow import selection
 from twotower.workflow.models import train_variant
+from twotower.workflow.selection import choose_for
 
+HISTORY = "model.history.hidden_dim"
 SPACE = (
     Range(path="training.learning_rate", low=1e-4, high=1e-1, log=True),
     Categorical(path="negatives.count", values=(1, 4)),
@@ -159,6 +162,42 @@ def test_mistakes_are_refused(
         tune(mf, (), blocks, tmp_path)
     with pytest.raises(InputError, match=r"^trials must be at least 1, got 0"):
         tune(mf, SPACE, blocks, tmp_path, trials=0)
+    with pytest.raises(InputError, match=r"^minutes must be above 0, got 0"):
+        tune(mf, SPACE, blocks, tmp_path, minutes=0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"optuna, which is not installed; run pip install"):
         tune(mf, SPACE, blocks, tmp_path)
+
+
+def test_no_trial_begins_after_its_minutes(blocks: Dataset, mf: Variant, tmp_path: Path) -> None:
+    assert len(tune(mf, SPACE, blocks, tmp_path, trials=5, minutes=1e-6).trials) == 1
+    assert len(tune(mf, SPACE, blocks, tmp_path, trials=5, minutes=1e-6).trials) == 2
+
+
+def test_a_model_of_two_parts_is_judged_whole_and_searches_least_squares_once(
+    blocks: Dataset, small_variants: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    v9 = small_variants["v9"]
+    variant = v9.vary(
+        model=v9.model.vary(choose_factors=True), training=v9.training.vary(towers_alone=True)
+    )
+    space = (Categorical(path="loss.temperature", values=(0.05, 0.5)),)
+    searched: list[Any] = []
+    monkeypatch.setattr(
+        selection,
+        "choose_for",
+        lambda *given: searched.append(given) or choose_for(*given),  # type: ignore[func-returns-value]
+    )
+    tuned = tune(variant, space, blocks, tmp_path, trials=3)
+    assert len(searched) == 1
+    trained = train_variant(variant, blocks)
+    assert tuned.trials[0].value == trained.metric
+    assert trained.metric != trained.state.best_metric  # that of the towers alone
+
+
+def test_settings_that_go_together_change_together(
+    blocks: Dataset, small_variants: Any, tmp_path: Path
+) -> None:
+    width = Categorical(path="model.embedding_dim", values=(8, 16), also=(HISTORY,))
+    tuned = tune(small_variants["v9"], (width,), blocks, tmp_path, trials=3)
+    assert tuned.best.model.embedding_dim == tuned.best.model.history.hidden_dim

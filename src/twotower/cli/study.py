@@ -169,6 +169,9 @@ def tune(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for trials and the best settings.")],
     trials: Annotated[int, typer.Option("--trials", min=1, help="Trials in all.")] = 20,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="Begin no trial after so many minutes.")
+    ] = None,
     space: Annotated[
         Path | None, typer.Option("--space", help="JSON file of what to search, not the default.")
     ] = None,
@@ -207,6 +210,7 @@ def tune(
             out,
             name=variant,
             trials=trials,
+            minutes=minutes,
             seed=seed,
             reporter=reporter,
         )

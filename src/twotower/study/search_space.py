@@ -18,6 +18,8 @@ class Categorical(Config):
     path: str
     """Dotted name of a setting of the variant, such as ``training.batch_size``."""
     values: tuple[bool | int | float | str, ...] = Field(min_length=1)
+    also: tuple[str, ...] = ()
+    """Settings that have to have the same value."""
 
 
 class Range(Config):
@@ -55,19 +57,60 @@ SPACE: Final[SearchSpace] = (
     Range(path="loss.regularisation", low=1e-5, high=1e-1, log=True),
     Categorical(path="negatives.count", values=(1, 2, 4, 8)),
     Range(path="negatives.power", low=0.0, high=1.0),
+    Categorical(path="training.batch_positions", values=(512, 1024, 2048, 4096)),
+    Categorical(path="training.average", values=(0.99, 0.995, 0.998, 0.999)),
+    Categorical(
+        path="model.embedding_dim", values=(32, 64, 128, 192), also=("model.history.hidden_dim",)
+    ),
+    Categorical(path="model.history.length", values=(20, 50, 100, 200)),
+    Categorical(path="model.history.layers", values=(1, 2, 3)),
+    Range(path="model.history.dropout", low=0.0, high=0.5),
+    Range(path="model.dropout", low=0.0, high=0.5),
+    Range(path="model.id_dropout", low=0.0, high=0.5),
+    Range(path="model.item_dropout", low=0.0, high=0.5),
+    Categorical(path="model.start_from_factors", values=(False, True)),
+    Categorical(path="model.factors.embedding_dim", values=(128, 224, 320)),
+    Range(path="model.cold_items.exposure", low=0.01, high=0.2, log=True),
+    Categorical(path="negatives.sampled.count", values=(512, 1024, 2048, 4096)),
 )
-"""Default search space; a variant is searched over the settings that it has."""
+"""Default search space; a variant is searched over the settings that it has. The settings of a
+least-squares part that are chosen in every training are not among them."""
+_PREDICTIONS: Final = "training.batch_positions"
+"""Of a variant that has it, a batch is that many predictions, and ``batch_size`` is not read."""
 
 
 def space_of(variant: Variant) -> SearchSpace:
-    """The settings of `SPACE` that a variant has and that may change alone."""
-    return tuple(p for p in SPACE if value_of(variant, p.path) is not None and _fits(p, variant))
+    """The settings of `SPACE` that a variant has and that may change, alone or with others."""
+    found: dict[str, Parameter] = {}
+    for parameter in SPACE:
+        if not _missing(parameter, variant) and _fits(parameter, variant):
+            found.setdefault(parameter.path, parameter)
+    if _PREDICTIONS in found:
+        found.pop("training.batch_size", None)
+    return tuple(found.values())
+
+
+def settings_of(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings that values of a space change: see `Categorical.also`."""
+    settings = dict(values)
+    for parameter in space:
+        if isinstance(parameter, Categorical) and parameter.path in values:
+            settings |= dict.fromkeys(parameter.also, values[parameter.path])
+    return settings
+
+
+def _missing(parameter: Parameter, variant: Variant) -> list[str]:
+    """Settings of a parameter that a variant does not have."""
+    paths = [parameter.path]
+    if isinstance(parameter, Categorical):
+        paths += parameter.also
+    return [path for path in paths if value_of(variant, path) is None]
 
 
 def _fits(parameter: Parameter, variant: Variant) -> bool:
     try:
         for value in _ends(parameter):
-            changed(variant, {parameter.path: value})
+            changed(variant, settings_of((parameter,), {parameter.path: value}))
     except InputError:
         return False
     return True
@@ -93,9 +136,9 @@ def read_space(path: Path, variant: Variant) -> SearchSpace:
         place, first = first_problem(error)
         raise InputError(f"{path} is not a search space: {place}: {first['msg']}") from error
     for parameter in space:
-        if value_of(variant, parameter.path) is None:
+        for missing in _missing(parameter, variant):
             raise InputError(
-                f"{path} names {parameter.path!r}, a setting that the variant does not have",
+                f"{path} names {missing!r}, a setting that the variant does not have",
                 "list its settings with 'twotower info' of a trained model",
             )
     return space

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ from twotower.data import Dataset, Part
 from twotower.data.atomic import atomic_file
 from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError, TwoTowerError
-from twotower.study.search_space import Categorical, SearchSpace, changed, value_of
+from twotower.study.search_space import Categorical, SearchSpace, changed, settings_of, value_of
 from twotower.training.progress import Progress, TrainingState
+from twotower.training.sizing import sized
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Bar, BarReporter, Reporter, Silent
@@ -45,7 +47,8 @@ class Trial:
     state: str
     """``complete``, ``pruned``, or ``failed``."""
     value: float | None
-    """Best validation NDCG@10 of the training; None where it failed."""
+    """Validation NDCG@10 of the finished model, of a pruned trial the best one in training; None
+    where it failed."""
     settings: dict[str, Any]
 
 
@@ -102,19 +105,22 @@ def tune(
     *,
     name: str = "model",
     trials: int = 20,
+    minutes: float | None = None,
     seed: int = 0,
     reporter: Reporter | None = None,
 ) -> Tuned:
     """Search ``space`` from ``variant`` on; called again with the same ``out``, it resumes.
 
-    The first trial is the variant as it is, so that the best is never worse. Settings are
-    proposed by a tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011); a trial that
-    is below the median of the others at the same epoch is pruned.
+    The first trial is the variant as it is, in the sizes that it takes from the log, so that the
+    best is never worse. Settings are proposed by a tree-structured Parzen estimator (Bergstra et
+    al., NeurIPS 2011); a trial that is below the median of the others at the same epoch is pruned.
 
     Parameters
     ----------
     trials
         Trials in all, those of earlier calls included.
+    minutes
+        No trial of this call begins later than that; the first one always does. None for no limit.
     seed
         Of the training, the same in every trial.
 
@@ -124,7 +130,7 @@ def tune(
         Where Optuna is missing, the space is empty, there is no validation part, or no trial
         succeeded.
     """
-    _check(space, trials)
+    _check(space, trials, minutes)
     if not dataset.has(Part.VALIDATION):
         why, fix = empty_parts(dataset)
         raise InputError(
@@ -134,6 +140,7 @@ def tune(
     import optuna
 
     reporter = reporter or Silent()
+    variant = sized(variant, dataset.train)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are reported below
     out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -164,13 +171,14 @@ def tune(
         label = f"{name} trial {trial.number}"
         folder = out / "checkpoints" / _digest(repr(values))
         try:
-            tried = changed(variant, values)
+            tried = changed(variant, settings_of(space, values))
             trained = train_variant(
                 tried,
                 dataset,
                 name=label,
                 seed=seed,
                 checkpoint=folder,
+                searches=out / "least-squares",
                 models=out / "teachers",
                 reporter=_PruningReporter(reporter, f"{label} seed {seed}", trial),
             )
@@ -184,9 +192,16 @@ def tune(
                 reporter.failure(f"{label}: {ended}")
             raise
         shutil.rmtree(folder, ignore_errors=True)
-        value = float(trained.state.best_metric or 0.0)
+        value = float(trained.metric or 0.0)
         reporter.note(f"{label}: validation NDCG@10 {value:.4f} with {_in_words(trial.params)}")
         return value
+
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+
+    def ended(study: Any, _: Any) -> None:
+        advance(1)
+        if deadline is not None and time.monotonic() > deadline:
+            study.stop()
 
     finished = len(_finished(study))
     advance = reporter.counting("trials", trials)
@@ -195,12 +210,12 @@ def tune(
         objective,
         n_trials=max(0, trials - finished),
         catch=(TwoTowerError,),
-        callbacks=[lambda *_: advance(1)],
+        callbacks=[ended],
     )
-    return _result(study, variant, out)
+    return _result(study, variant, space, out)
 
 
-def _check(space: SearchSpace, trials: int) -> None:
+def _check(space: SearchSpace, trials: int, minutes: float | None) -> None:
     if importlib.util.find_spec("optuna") is None:
         raise InputError(
             "tuning needs the package optuna, which is not installed",
@@ -208,6 +223,8 @@ def _check(space: SearchSpace, trials: int) -> None:
         )
     if trials < 1:
         raise InputError(f"trials must be at least 1, got {trials}")
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes must be above 0, got {minutes:g}")
     if not space:
         raise InputError("the search space is empty", "name at least one setting")
     for name in ("alembic", "sqlalchemy"):
@@ -236,14 +253,19 @@ def _suggested(trial: Any, parameter: Any) -> Any:
     return trial.suggest_float(parameter.path, parameter.low, parameter.high, log=parameter.log)
 
 
-def _result(study: Any, variant: Variant, out: Path) -> Tuned:
+def _value(trial: Any) -> float | None:
+    """See `Trial.value`."""
+    if trial.state.name == "COMPLETE":
+        return float(trial.value)
+    return max(trial.intermediate_values.values(), default=None)
+
+
+def _result(study: Any, variant: Variant, space: SearchSpace, out: Path) -> Tuned:
     found = [
         Trial(
             trial.number,
             {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed"),
-            max([*trial.intermediate_values.values(), trial.value or 0.0], default=None)
-            if trial.state.name != "FAIL"
-            else None,
+            _value(trial),
             dict(trial.params),
         )
         for trial in _finished(study)
@@ -254,7 +276,7 @@ def _result(study: Any, variant: Variant, out: Path) -> Tuned:
             "no trial succeeded", "look at the failures above, or narrow the search space"
         )
     best = max(complete, key=lambda trial: trial.value or 0.0)
-    settings = changed(variant, best.settings)
+    settings = changed(variant, settings_of(space, best.settings))
     with atomic_file(out / BEST) as temporary:
         temporary.write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Tuned(settings, best.value or 0.0, found, out / BEST)

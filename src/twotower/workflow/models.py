@@ -80,6 +80,7 @@ def train_variant(
     name: str = "model",
     seed: int = 0,
     checkpoint: Path | None = None,
+    searches: Path | None = None,
     models: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Trained:
@@ -87,6 +88,9 @@ def train_variant(
 
     Parameters
     ----------
+    searches
+        Folder that keeps what was chosen for the least-squares part, for other trainings that begin
+        with the same settings of it; default: the checkpoint.
     models
         Folder where the variant's teachers are found or put, as ``<name>/seed-<n>``; without
         one they are trained and not kept.
@@ -123,7 +127,9 @@ def train_variant(
         processes.wait()
     factors = processes.of_first(
         lambda: (
-            chosen_record(variant, dataset, text, seed, checkpoint, reporter) if validated else None
+            chosen_record(variant, dataset, text, seed, searches or checkpoint, reporter)
+            if validated
+            else None
         )
     )
     teachers = trained_teachers(variant, dataset, seed, models, reporter)

@@ -7,6 +7,7 @@ sample of prefixes, so that the whole search costs little beside the training of
 comes next is judged at the width that was found: narrow factors have no room for it.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,6 @@ from twotower.factors.scorer import FactorScorer
 from twotower.factors.text_smoothing import TextSmoothing
 from twotower.features import ReleaseOrder, releases
 from twotower.models.sequence_towers import SequenceConfig
-from twotower.training.fit import run_fingerprint
 from twotower.training.variant import Variant
 from twotower.types import DoubleArray, FloatArray
 from twotower.workflow.progress import Reporter
@@ -280,28 +280,36 @@ def chosen_record(
     dataset: Dataset,
     text: FloatArray | None,
     seed: int,
-    checkpoint: Path | None,
+    folder: Path | None,
     reporter: Reporter,
 ) -> dict[str, Any] | None:
     """`ChosenFactors.record` for a model that wants a search; None for one that does not.
 
-    It is kept in ``checkpoint``, so that a training that was interrupted goes on with it.
+    It is kept in ``folder``, in a file named by what it depends on, so that a training that was
+    interrupted goes on with it, and others take it over.
     """
-    file = None if checkpoint is None else checkpoint / "least_squares.json"
-    fingerprint = run_fingerprint(variant, dataset, seed)
+    file = None
+    if folder is not None:
+        file = folder / f"least-squares-{_fingerprint(variant, dataset, seed)[:16]}.json"
     if file is not None and file.exists():
-        kept = json.loads(file.read_text())
-        if kept["fingerprint"] == fingerprint:
-            found: dict[str, Any] = kept["record"]
-            return found
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
     chosen = choose_for(variant, dataset, text, seed, reporter)
     if chosen is None:
         return None
     record = chosen.record()
     if file is not None:
         with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps({"fingerprint": fingerprint, "record": record}))
+            temporary.write_text(json.dumps(record))
     return record
+
+
+def _fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:
+    """sha256 of what a search depends on."""
+    model = variant.model.model_dump(mode="json")
+    parts = {name: model.get(name) for name in ("factors", "smoothing", "choose_factors")}
+    text = variant.text_encoder, variant.text_fields
+    return hashlib.sha256(json.dumps([dataset.fingerprint, seed, text, parts]).encode()).hexdigest()
 
 
 def choose_for(
