@@ -8,7 +8,7 @@ import torch
 
 from twotower.data import Dataset
 from twotower.training.fit import Trained
-from twotower.workflow.baseline_check import warn_below_baselines
+from twotower.workflow.baseline_check import _words, warn_below_baselines
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Silent
 
@@ -44,7 +44,30 @@ def test_a_model_below_a_baseline_is_told_in_words_with_what_to_do(
     assert best != "v9"
     (text,) = heard.failures
     assert text.startswith(f"{best} is better than v9 on this data set: validation NDCG@10")
-    assert "second stage (rerank=true" in text
+    assert "the second stage" in text
+
+
+@pytest.mark.parametrize(
+    ("again", "served", "advice"),
+    [
+        (
+            0.3,
+            True,
+            "second stage, which the bundle serves, has 0.3000: there is nothing to do",
+        ),
+        (
+            0.3,
+            False,
+            "ask for the second stage (rerank=true, recommend --rerank), which has 0.3000",
+        ),
+        (0.15, True, "the second stage comes nearest with 0.1500; search better settings"),
+        (0.15, False, "the second stage (rerank=true, recommend --rerank) comes nearest"),
+        (0.1, False, "search better settings with 'twotower tune'"),
+    ],
+)
+def test_the_advice_names_what_there_is_to_do(again: float, served: bool, advice: str) -> None:
+    found = {"v10": 0.1, "item-knn": 0.2}
+    assert advice in " ".join(_words("v10", "item-knn", found, again, served=served))
 
 
 def test_a_model_above_all_baselines_is_told_nothing(

@@ -44,23 +44,28 @@ def warn_below_baselines(
     if best != name:
         blend = fitted_blend(trained, dataset, Silent())
         again = found[name] if blend is None else measured(TwoStages(scorer, blend))
-        reporter.failure(" ".join(_words(name, best, found, again)))
+        served = blend is not None and blend.helps
+        reporter.failure(" ".join(_words(name, best, found, again, served=served)))
     return found
 
 
-def _words(name: str, best: str, found: dict[str, float], again: float) -> Iterator[str]:
+def _words(
+    name: str, best: str, found: dict[str, float], again: float, *, served: bool
+) -> Iterator[str]:
+    stage = "the second stage"
+    if not served:
+        stage += " (rerank=true, recommend --rerank)"
     yield (
         f"{best} is better than {name} on this data set: validation NDCG@10 {found[best]:.4f} "
         f"against {found[name]:.4f};"
     )
-    if again >= found[best]:
-        yield (
-            f"ask for the second stage (rerank=true, recommend --rerank), which has {again:.4f} "
-            "and is in the bundle"
-        )
+    if again >= found[best] and served:
+        yield f"{stage}, which the bundle serves, has {again:.4f}: there is nothing to do"
+    elif again >= found[best]:
+        yield f"ask for {stage}, which has {again:.4f} and is in the bundle"
     elif again > found[name]:
         yield (
-            f"the second stage (rerank=true, recommend --rerank) comes nearest with {again:.4f}; "
+            f"{stage} comes nearest with {again:.4f}; "
             "search better settings with 'twotower tune', or give the model more interactions"
         )
     else:
