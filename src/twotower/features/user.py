@@ -149,9 +149,10 @@ def _running_block(
     histories: Histories, item_table: FloatArray, end: int, last: bool
 ) -> DoubleArray:
     """Sums over each row's events: of all of them, or up to and including each event."""
-    begins = np.repeat(histories.indptr[:-1], histories.lengths)  # (events,) where a row begins
+    lengths = histories.lengths
+    begins = histories.indptr[:-1].repeat(lengths)  # (events,) where a row begins
     if last:
-        at = histories.indptr[1:][histories.lengths > 0] - 1
+        at = histories.indptr[1:][lengths > 0] - 1
         starts = begins[at]
         summed = partial(np.add.reduceat, indices=starts, axis=0, dtype=np.float64)
     else:
@@ -168,12 +169,12 @@ def _running_block(
         rated = np.isfinite(histories.ratings)
         first = np.where(rated, histories.ratings, 0.0)[begins].astype(np.float64)
         shifted = np.where(rated, histories.ratings - first, 0.0)
-        sums_of = np.column_stack([shifted, shifted**2, rated])
-        moments = summed(sums_of)
-        with np.errstate(invalid="ignore"):  # before the first rating the mean is unknown
-            moments = moments[:, :2] / moments[:, 2:]
-        raw[:, 1] = first[at] + moments[:, 0]
-        raw[:, 2] = np.sqrt(np.maximum(moments[:, 1] - moments[:, 0] ** 2, 0.0))
+        total, squares, count_rated = summed(np.array([shifted, shifted**2, rated]).T).T
+        known = count_rated > 0  # before the first rating both stay unknown
+        mean = np.divide(total, count_rated, out=raw[:, 1], where=known)
+        square = np.divide(squares, count_rated, out=raw[:, 2], where=known)
+        raw[:, 2] = np.sqrt(np.maximum(square - mean**2, 0.0))
+        raw[:, 1] += first[at]
     if histories.timestamps is not None:
         times = histories.timestamps[at]
         raw[:, 3] = log_days(end - times)

@@ -63,9 +63,9 @@ def top_k(scores: Array, k: int, excluded: ItemRows | None = None) -> TopK:
     """
     items = np.full((len(scores), k), PADDING_ITEM, dtype=np.int64)
     values = np.full((len(scores), k), PADDING_SCORE, dtype=scores.dtype)
-    eligible = np.ones(scores.shape[1], dtype=np.bool_)
+    eligible = None if excluded is None else np.ones(scores.shape[1], dtype=np.bool_)
     for row, own in enumerate(scores):
-        if excluded is None:
+        if excluded is None or eligible is None:
             best = top_k_of(own, k)
         else:  # as many more as are excluded, which are then dropped
             taken = excluded.items[excluded.indptr[row] : excluded.indptr[row + 1]]
@@ -112,14 +112,15 @@ def top_k_of(scores: Array, k: int, eligible: BoolArray | None = None) -> Offset
     maxima = scores
     if k * _CHUNK <= size:
         maxima = np.maximum.reduceat(scores, np.arange(0, size, _CHUNK))
-    found = np.flatnonzero(scores >= _kth_greatest(maxima, k))
+    (found,) = (scores >= _kth_greatest(maxima, k)).nonzero()
     if len(found) > k:  # the bound was not tight, or several items have the k-th score
         own = scores[found]
         bound = _kth_greatest(own, k)
         chosen = own > bound
         chosen[np.flatnonzero(own == bound)[: k - np.count_nonzero(chosen)]] = True
         found = found[chosen]
-    return found[np.argsort(-scores[found], kind="stable")]
+    best: OffsetArray = found[(-scores[found]).argsort(kind="stable")]
+    return best
 
 
 def top_scores(scores: Array, k: int) -> Array:
@@ -138,5 +139,7 @@ def top_scores(scores: Array, k: int) -> Array:
 
 def _kth_greatest(values: Array, k: int) -> Array:
     place = len(values) - k
-    kth: Array = np.partition(values, place)[place]
+    ordered = values.copy()
+    ordered.partition(place)
+    kth: Array = ordered[place]
     return kth

@@ -159,12 +159,9 @@ def reasons_for(
         None for an item that points away from the whole history, and where there is no history.
     """
     history, causes = history[-NEWEST:], causes[-NEWEST:]
-    if any(cause.rating is not None and cause.rating < least for cause in causes):
-        praised = [
-            place
-            for place, cause in enumerate(causes)
-            if cause.rating is None or cause.rating >= least
-        ]
+    low = {cause for cause in set(causes) if cause.rating is not None and cause.rating < least}
+    if low:
+        praised = [place for place, cause in enumerate(causes) if cause not in low]
         history, causes = history[praised], [causes[place] for place in praised]
     if not len(history) or not len(items):
         return None
@@ -173,7 +170,11 @@ def reasons_for(
     scale_parts(units, table.scales.rows.take(rows, axis=0), table.contents.tower_dim)
     similarity = units[: len(items)] @ units[len(items) :].T  # (items, history)
     nearest, values = similarity.argmax(axis=1).tolist(), similarity.max(axis=1).tolist()
-    found = {place: _cause(table, history[place], causes[place]) for place in set(nearest)}
+    ids, titles = table.ids.rows, table.titles.rows
+    found = {
+        place: _cause(ids[row := history[place]], titles[row], causes[place])
+        for place in set(nearest)
+    }
     return [
         Reason(*found[place], value) if value > 0 else None
         for place, value in zip(nearest, values, strict=True)
@@ -186,9 +187,8 @@ def _phrase(kind: str) -> str | None:
     return _PHRASES.get(folded(kind))
 
 
-def _cause(table: ItemTable, row: int, cause: Cause) -> tuple[str, str, str | None, str]:
+def _cause(item_id: str, title: str | None, cause: Cause) -> tuple[str, str, str | None, str]:
     """What a reason says of an item of the history: kind, id, title and text."""
-    item_id, title = table.ids.rows[row], table.titles.rows[row]
     shown = title or item_id
     words = _phrase(cause.kind)
     if cause.rating is not None and words in (None, _PHRASES["rating"]):

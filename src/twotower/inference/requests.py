@@ -389,7 +389,8 @@ class RequestReader:
             ends.append(ends[-1] + one.size - len(past) + len(rows))
             items += [log.items[row], rows]
             if log.ratings is not None:
-                ratings += [log.ratings[row], self._ratings(log.ratings[row], len(rows), past)]
+                own = log.ratings[row]
+                ratings += [own, self._ratings(own, len(rows), past)]
             if log.timestamps is not None:
                 timestamps += [log.timestamps[row], _times(len(rows), past, last)]
             if rules is not None and log.kinds is not None and log.weights is not None:
@@ -449,7 +450,7 @@ def _mean(ratings: Array | None, default: float) -> float:
 
 
 def _joined(parts: Sequence[Array], like: Array) -> Array:
-    filled = [part for part in parts if len(part)]
+    filled = [part for part in parts if part.size]
     if len(filled) == 1 and filled[0].dtype == like.dtype:
         return filled[0]
     return np.concatenate([like[:0], *filled], dtype=like.dtype, casting="same_kind")

@@ -54,13 +54,13 @@ def nearest(
     scores, items
         ``(found,)`` float32 and int64, best first.
     """
-    closed = len(eligible) - eligible.min_count
-    if _few(eligible.min_count, k, len(eligible)):
+    size, least = len(eligible), eligible.min_count
+    if _few(least, k, size):
         rows = eligible.rows()
-        if _few(len(rows), k, len(eligible)):
+        if _few(len(rows), k, size):
             return _scan(vectors, query, k, rows)
     if found is None:
-        found = _search(index, query, depth(k, len(eligible), closed))
+        found = _search(index, query, depth(k, size, size - least))
     while True:
         scores, items = found
         reached, exhausted = len(items), bool(items[-1] < 0)
@@ -93,10 +93,10 @@ def search_block(
     seen
         For each query the items to exclude.
     """
-    lengths = sorted(map(len, seen))
+    lengths, size = sorted(map(len, seen)), len(eligible)
     usual = lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))]
-    closed = len(eligible) - eligible.count
-    return index.search(queries, min(depth(k + usual, len(eligible), closed), index.size))
+    deep = depth(k + usual, size, size - eligible.count)
+    return index.search(queries, min(deep, index.size))
 
 
 def _few(usable: int, k: int, items: int) -> bool:

@@ -39,11 +39,17 @@ def position_group(position: int | None) -> str:
 
 
 class ShownCounts:
-    """What was shown since it was last taken, by hour, model version, arm and kind of user."""
+    """What was shown, by hour, model version, arm and kind of user.
+
+    It is counted with every answer, hence in plain numbers, and added up when it is asked for: by
+    `take` for the database, and by `news` for the metrics.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[ShownKey, Shown] = {}
+        self._newest: dict[ShownKey, list[int]] = {}
+        self._to_take: dict[ShownKey, Shown] = {}
+        self._to_tell: dict[ShownKey, Shown] = {}
         self._units: dict[str, Arm] = {}
         self.items: set[str] = set()
         """All that were shown, for the coverage."""
@@ -53,8 +59,12 @@ class ShownCounts:
         hour = int(time.time() * 1000) // HOUR_MS
         key = ShownKey(hour, about.model_version, about.arm, about.known_user)
         with self._lock:
-            before = self._counts.get(key, Shown())
-            self._counts[key] = before.plus(Shown(1, len(item_ids), new_places))
+            counts = self._newest.get(key)
+            if counts is None:
+                counts = self._newest[key] = [0, 0, 0]
+            counts[0] += 1
+            counts[1] += len(item_ids)
+            counts[2] += new_places
             self.items.update(item_ids)
             if about.unit:
                 self._units[about.unit] = about.arm
@@ -62,16 +72,34 @@ class ShownCounts:
     def take(self) -> tuple[dict[ShownKey, Shown], dict[str, Arm]]:
         """All counts, and the units of a split with their arms; it begins at nothing again."""
         with self._lock:
-            counts, units = self._counts, self._units
-            self._counts, self._units = {}, {}
+            self._add_up()
+            counts, units = self._to_take, self._units
+            self._to_take, self._units = {}, {}
         return counts, units
+
+    def news(self) -> dict[ShownKey, Shown]:
+        """What was counted since the last call, whether or not it was taken."""
+        with self._lock:
+            self._add_up()
+            news, self._to_tell = self._to_tell, {}
+        return news
 
     def put_back(self, counts: Mapping[ShownKey, Shown], units: Mapping[str, Arm]) -> None:
         """Add what was taken and could not be written."""
         with self._lock:
-            for key, shown in counts.items():
-                self._counts[key] = self._counts.get(key, Shown()).plus(shown)
+            _add(self._to_take, counts)
             self._units = {**units, **self._units}
+
+    def _add_up(self) -> None:
+        newest = {key: Shown(*counts) for key, counts in self._newest.items()}
+        self._newest = {}
+        _add(self._to_take, newest)
+        _add(self._to_tell, newest)
+
+
+def _add(counts: dict[ShownKey, Shown], more: Mapping[ShownKey, Shown]) -> None:
+    for key, shown in more.items():
+        counts[key] = counts.get(key, Shown()).plus(shown)
 
 
 class PopularityDrift:

@@ -3,7 +3,7 @@
 An event that names the id of an answer is attributed to it by any process, on any machine.
 """
 
-import secrets
+import random
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 Arm: TypeAlias = Literal["", "a", "b"]
@@ -34,8 +34,8 @@ class RecommendationId(NamedTuple):
 
     def new(self) -> str:
         """An id that no other answer has."""
-        user = "k" if self.known_user else "n"
-        return f"{self.model_version}~{self.arm}~{user}~{self.unit}~{secrets.token_hex(6)}"
+        user, own = "k" if self.known_user else "n", random.getrandbits(48)
+        return f"{self.model_version}~{self.arm}~{user}~{self.unit}~{own:012x}"
 
     @classmethod
     def read(cls, text: str) -> Self | None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from twotower.bundle.storage import save_bundle
-from twotower.service.live import PopularityDrift, position_group
+from twotower.service.live import PopularityDrift, ShownCounts, position_group
 from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.state import Event
+from twotower.service.state.live import Shown
 
 
 @pytest.fixture
@@ -30,6 +31,21 @@ def start(open_contents, weights, tmp_path) -> Iterator:
     yield begin
     for service in started:
         service.close()
+
+
+def test_metrics_and_database_get_each_answer_once_whichever_asks_first() -> None:
+    counts = ShownCounts()
+    about = RecommendationId("v1", known_user=True)
+    counts.add(about, ["a", "b"], 1)
+    assert list(counts.news().values()) == [Shown(1, 2, 1)]
+    counts.add(about, ["a"], 0)
+    taken, units = counts.take()
+    assert list(taken.values()) == [Shown(2, 3, 1)]
+    counts.put_back(taken, units)
+    assert list(counts.news().values()) == [Shown(1, 1, 0)]
+    assert list(counts.take()[0].values()) == [Shown(2, 3, 1)]
+    assert not counts.news()
+    assert counts.items == {"a", "b"}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from twotower.service.api.middleware import Envelope
 from twotower.service.api.problems import on_http_error, on_our_error, on_validation_error
 from twotower.service.api.read_your_writes import ReadYourWrites, sync
 from twotower.service.api.routes import RefusedError, on_refused
+from twotower.service.api.traces import telemetry
 from twotower.service.api.turns import lower_priority
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -68,6 +69,7 @@ def create_app(
         separate_input_output_schemas=False,
         docs_url=None,
         redoc_url=None,
+        telemetry=telemetry(),
     )
     app.state.context = shared
     app.state.keys = keys
@@ -116,6 +118,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         await asyncio.wait([following], timeout=_LAST_S)
         for threads in (shared.workers, shared.batches, shared.writers):
             threads.shutdown(wait=False, cancel_futures=True)
+        shared.metrics.note(shared.service)  # what was shown last
         following.cancel()  # a thread of it may be waiting for the database: it is not waited for
         with anyio.move_on_after(_LAST_S):
             await anyio.to_thread.run_sync(shared.service.close, abandon_on_cancel=True)

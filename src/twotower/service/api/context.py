@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from twotower.service.api.metrics import Metrics
+from twotower.service.api.traces import is_traced
 from twotower.service.api.turns import OverloadedError, Turns, within
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -43,6 +44,8 @@ class Context:
         The threads for writes, so that those that wait for the database hold up no read.
     turns
         The queue of requests.
+    is_traced
+        Whether spans of stages go anywhere.
     """
 
     settings: ServeSettings
@@ -52,6 +55,7 @@ class Context:
     writers: ThreadPoolExecutor | None = None
     batches: ThreadPoolExecutor | None = None
     turns: Turns = field(init=False)
+    is_traced: bool = field(default_factory=is_traced)
     _in_threads: int = 0
 
     def __post_init__(self) -> None:

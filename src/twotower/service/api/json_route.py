@@ -9,7 +9,7 @@ from typing import Any, Final, get_type_hints
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -83,7 +83,7 @@ class JsonRoute(APIRoute):
         if self.body_field is None:
             await super().handle(scope, receive, send)
             return
-        body = await request.body()
+        body = await _read(receive)
         if self._body is None or self.checks is None or _JSON not in scope["headers"]:
             await super().handle(scope, _again(body), send)
             return
@@ -132,6 +132,18 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
     yield from (field.alias for field in dependant.query_params)
     for dependency in dependant.dependencies:
         yield from _query_names(dependency)
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body, as `Request.body` reads it, without an asynchronous generator around it."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def _again(body: bytes) -> Receive:

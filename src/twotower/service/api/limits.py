@@ -68,9 +68,9 @@ class Admission:
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
-        scope["state"]["came"] = time.monotonic()
+        scope["state"]["came"] = came = time.monotonic()
         try:
-            await self._turns.take()
+            await self._turns.take(came)
             await self._app(scope, receive, send)
         except OverloadedError as error:  # of another turn, before there is an answer
             await overloaded(error)(scope, receive, send)

@@ -11,8 +11,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
+from twotower.service.state.live import Shown, ShownKey
 
 _SECONDS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -51,7 +51,7 @@ class Metrics:
             "twotower_stage_seconds", "Time of one stage of a call.", ["stage"],
             buckets=_STAGE_SECONDS, registry=self.registry,
         )  # fmt: skip
-        users = Counter(
+        self._users = Counter(
             "twotower_recommended_users",
             "Users recommended for: known to the bundle, or new (cold start).",
             ["kind"], registry=self.registry,
@@ -92,11 +92,11 @@ class Metrics:
             "twotower_model", "Processes that serve a model version.", ["version"],
             registry=self.registry, multiprocess_mode="livesum",
         )  # fmt: skip
-        shown = Counter(
+        self._shown = Counter(
             "twotower_live_answers", "Answers, by who answered and whether the user was known.",
             ["version", "arm", "user"], registry=self.registry,
         )  # fmt: skip
-        places = Counter(
+        self._places = Counter(
             "twotower_live_places",
             "Items of answers: trained, or new to the bundle that answered.",
             ["version", "arm", "item"], registry=self.registry,
@@ -115,10 +115,9 @@ class Metrics:
             "Population stability index of the items of events, against the training log.",
             registry=self.registry, multiprocess_mode="livemax",
         )  # fmt: skip
-        self._shown, self._places = cache(shown.labels), cache(places.labels)
         # Found by their labels once: that takes longer than to count.
         self._requests, self._seconds = cache(requests.labels), cache(seconds.labels)
-        self._stage_seconds, self._users = cache(stage_seconds.labels), cache(users.labels)
+        self._stage_seconds = cache(stage_seconds.labels)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -126,16 +125,14 @@ class Metrics:
         self._seconds(route).observe(seconds)
 
     def recommended(
-        self, stages: Mapping[str, float], known: int, lengths: Iterable[int], candidates: int
+        self, stages: Mapping[str, float], lengths: Iterable[int], candidates: int
     ) -> None:
-        """Count a call for recommendations.
+        """Count a call for recommendations; who was shown what is counted by `note`.
 
         Parameters
         ----------
         stages
             Seconds by stage.
-        known
-            Users that the bundle knows.
         lengths
             Items of each user's answer.
         candidates
@@ -143,21 +140,18 @@ class Metrics:
         """
         for stage, seconds in stages.items():
             self._stage_seconds(stage).observe(seconds)
-        users = 0
         for length in lengths:
             self._items_returned.observe(length)
-            users += 1
-        self._users("known").inc(known)
-        self._users("new").inc(users - known)
         self._candidates.observe(candidates)
 
-    def showed(self, about: RecommendationId, places: int, new_places: int) -> None:
-        """Count an answer, its items, and those that are new to the bundle."""
-        version, arm = about.model_version, about.arm
-        self._shown(version, arm, "known" if about.known_user else "new").inc()
-        self._places(version, arm, "trained").inc(places - new_places)
-        if new_places:
-            self._places(version, arm, "new").inc(new_places)
+    def _showed(self, key: ShownKey, shown: Shown) -> None:
+        """Count answers, their items, and those that are new to the bundle."""
+        version, arm, kind = key.model_version, key.arm, "known" if key.known_user else "new"
+        self._users.labels(kind).inc(shown.answers)
+        self._shown.labels(version, arm, kind).inc(shown.answers)
+        self._places.labels(version, arm, "trained").inc(shown.places - shown.new_places)
+        if shown.new_places:
+            self._places.labels(version, arm, "new").inc(shown.new_places)
 
     def followed(self, service: Service, swapped: bool) -> None:
         """Count a reload of another process or service, which this one followed or could not."""
@@ -172,7 +166,9 @@ class Metrics:
         self.note(service)
 
     def note(self, service: Service) -> None:
-        """Set what is measured rather than counted."""
+        """Set what is measured rather than counted, and add what was shown since the last call."""
+        for key, shown in service.shown.news().items():
+            self._showed(key, shown)
         pipeline, version = service.pipeline, service.manifest.model_version
         listed = int(np.count_nonzero(pipeline.items.listed))
         if self._version not in (None, version):

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import time
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,12 +55,12 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        request = Request(scope)
-        given = request.headers.get("x-request-id", "")
-        name = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        name = given if _ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
         token = request_id.set(name)
         limit = self._limit(scope["path"])
-        request.state.deadline = time.monotonic() + limit
+        scope.setdefault("state", {})["deadline"] = asyncio.get_running_loop().time() + limit
         status, arrived = 0, True
 
         async def receiving() -> Message:
@@ -77,7 +78,7 @@ class Envelope:
             await send(message)
 
         try:
-            refused = self._refused(request)
+            refused = self._refused(scope, headers)
             if refused is not None:
                 await refused(scope, receive, answer)
             else:
@@ -93,17 +94,19 @@ class Envelope:
             self._note(scope, status, time.perf_counter() - began)
             request_id.reset(token)
 
-    def _refused(self, request: Request) -> Response | None:
+    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         """The answer to a request with a wrong key or at too high a rate, else None."""
-        if request.scope["path"] in OPEN_TO_ALL:
+        if scope["path"] in OPEN_TO_ALL:
             return None
-        kind, _, secret = request.headers.get("authorization", "").partition(" ")
-        caller: Caller = ("address", request.client.host if request.client else "-")
-        request.state.scope, request.state.key = self._anonymous, None
+        kind, _, secret = headers.get("authorization", "").partition(" ")
+        client = scope.get("client")
+        caller: Caller = ("address", client[0] if client else "-")
+        state = scope["state"]
+        state["scope"], state["key"] = self._anonymous, None
         key = self._keys.find(secret.strip()) if kind.lower() == "bearer" else None
         if key is not None:
             caller = ("key", key.name)
-            request.state.key, request.state.scope = key.name, key.scope
+            state["scope"], state["key"] = key.scope, key.name
         wait = self._rates.wait(caller)  # a wrong key costs its sender's address a request
         if wait > 0:
             return problem(

@@ -56,7 +56,7 @@ class ReadYourWrites:
             if service.store.file_watch is None:
                 await self._wait_for_server(service, came)
                 if "came" in state:  # it takes turns, and all that waited go on at once
-                    await self._context.turns.take()
+                    await self._context.turns.take(time.monotonic())
             elif self._looked < came:
                 await self._sync_with_file(service)
         await self._app(scope, receive, partial(self._answer, send))

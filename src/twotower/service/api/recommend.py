@@ -49,6 +49,26 @@ _BLOCK_ITEMS: Final = 4096
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
 
+# Routes are tried in this order: what is asked for most comes first.
+
+
+@router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
+async def recommend(wanted: RecommendRequest, request: Request) -> Response:
+    """Items for a user, for a history of browsed items, for words, or all of these together."""
+    shared, service = served(request)
+    within("k", wanted.k, shared.settings.max_k)
+    within("items of history", len(wanted.history), shared.settings.max_history)
+    snapshot, arm, unit = service.assigned(wanted.user_id)
+    options = _of_body(shared.settings, wanted)
+    answers = _Answers(shared, service, snapshot, options, arm, unit)
+    query = _request(snapshot, wanted)
+    answers.check_work([query])
+    answers = answers.in_time(request)
+    if wanted.text is not None:  # an encoder may take milliseconds
+        return await shared.in_thread(answers.single, query)
+    return answers.single(query)
+
+
 @router.get(
     "/users/{user_id:path}/recommendations",
     response_model=RecommendAnswer,
@@ -77,23 +97,6 @@ async def recommend_for_user(
     options = _options(shared.settings, k, rerank, strict=strict)
     answers = _Answers(shared, service, snapshot, options, arm, unit)
     return answers.in_time(request).single(query)
-
-
-@router.post("/recommendations", response_model=RecommendAnswer, responses=responses())
-async def recommend(wanted: RecommendRequest, request: Request) -> Response:
-    """Items for a user, for a history of browsed items, for words, or all of these together."""
-    shared, service = served(request)
-    within("k", wanted.k, shared.settings.max_k)
-    within("items of history", len(wanted.history), shared.settings.max_history)
-    snapshot, arm, unit = service.assigned(wanted.user_id)
-    options = _of_body(shared.settings, wanted)
-    answers = _Answers(shared, service, snapshot, options, arm, unit)
-    query = _request(snapshot, wanted)
-    answers.check_work([query])
-    answers = answers.in_time(request)
-    if wanted.text is not None:  # an encoder may take milliseconds
-        return await shared.in_thread(answers.single, query)
-    return answers.single(query)
 
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
@@ -186,8 +189,10 @@ class _Answers(NamedTuple):
 
     def in_time(self, request: Request) -> "_Answers":
         """Without the second stage, where the request has waited too long for its turn."""
+        if not self.options.rerank:
+            return self
         waited = time.monotonic() - request.scope["state"]["came"]
-        if not self.options.rerank or waited <= self.shared.settings.rerank_wait_s:
+        if waited <= self.shared.settings.rerank_wait_s:
             return self
         return self._replace(options=replace(self.options, rerank=False), skipped=("rerank",))
 
@@ -239,15 +244,12 @@ class _Answers(NamedTuple):
         timings: Timings = {}
         pipeline = self.snapshot.pipeline
         answers = pipeline.answers(queries, self.options, timings)
-        trace_stages(timings)
+        if self.shared.is_traced:
+            trace_stages(timings)
         users = pipeline.contents.users
         known = [query.user_id is not None and query.user_id in users for query in queries]
-        self.shared.metrics.recommended(
-            timings,
-            sum(known),
-            [len(answer.items) for answer in answers],
-            pipeline.items.eligibility.count,
-        )
+        lengths = [len(answer.items) for answer in answers]
+        self.shared.metrics.recommended(timings, lengths, pipeline.items.eligibility.count)
         return [
             {
                 "recommendation_id": self._named(is_known, answer.items),
@@ -263,7 +265,7 @@ class _Answers(NamedTuple):
         """The id of an answer, which is counted."""
         about = RecommendationId(self._version, self.arm, is_known, self.unit)
         shown = [one.item_id for one in items]
-        new = sum(map(self.snapshot.pipeline.items.late.__contains__, shown))
+        late = self.snapshot.pipeline.items.late
+        new = sum(map(late.__contains__, shown)) if late else 0
         self.service.shown.add(about, shown, new)
-        self.shared.metrics.showed(about, len(items), new)
         return about.new()

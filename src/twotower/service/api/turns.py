@@ -50,8 +50,8 @@ class Turns:
         self.are_wanted = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
-        """Wait for a turn.
+    async def take(self, came: float) -> None:
+        """Wait for a turn, from ``came`` on, of the monotonic clock.
 
         Raises
         ------
@@ -65,14 +65,14 @@ class Turns:
             return
         if len(self._waiting) >= self.most:
             raise OverloadedError(f"{self.most:,} requests are waiting")
-        turn, came = loop.create_future(), time.monotonic()
+        turn = loop.create_future()
         self._waiting.append(turn)
         await turn
-        self.check_wait(came)
+        self.check_wait(came, loop.time())
 
-    def check_wait(self, came: float) -> None:
-        """`OverloadedError` where ``came``, of the monotonic clock, is too long ago."""
-        waited = time.monotonic() - came
+    def check_wait(self, came: float, now: float) -> None:
+        """`OverloadedError` where ``came`` is too long ago; both of the monotonic clock."""
+        waited = now - came
         if waited > self.longest_s:
             raise OverloadedError(f"the request has waited for {waited:.1f} s")
 
@@ -103,7 +103,7 @@ class Turns:
 
 def within(turns: Turns, came: float, work: Callable[[], T]) -> T:
     """Do the work, unless it waited too long for a thread (`OverloadedError`)."""
-    turns.check_wait(came)
+    turns.check_wait(came, time.monotonic())
     return work()
 
 

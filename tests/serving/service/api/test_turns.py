@@ -17,7 +17,7 @@ def test_a_probe_waits_for_one_request_and_not_for_all_before_it() -> None:
     begun: list[object] = []
 
     async def request(turns: Turns, number: int) -> None:
-        await turns.take()
+        await turns.take(time.monotonic())
         begun.append(number)
 
     async def run() -> None:
@@ -41,7 +41,7 @@ def test_more_than_may_wait_are_refused_at_once_and_those_given_up_take_no_turn(
     async def run() -> None:
         turns = Turns(2, 60)
         turns.are_wanted = True
-        first, second, third = (asyncio.create_task(turns.take()) for _ in range(3))
+        first, second, third = (asyncio.create_task(turns.take(time.monotonic())) for _ in range(3))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="2 requests are waiting"):
             await third
@@ -58,7 +58,7 @@ def test_one_that_waited_too_long_is_refused() -> None:
     async def run() -> None:
         turns = Turns(9, 0.01)
         turns.are_wanted = True
-        late = asyncio.create_task(turns.take())
+        late = asyncio.create_task(turns.take(time.monotonic()))
         await asyncio.sleep(0)
         time.sleep(0.05)
         turns._give_next()
@@ -126,7 +126,7 @@ def test_what_waits_too_long_for_a_thread_is_refused(served, monkeypatch) -> Non
 
 
 def test_a_late_request_is_answered_without_the_second_stage(served, monkeypatch) -> None:
-    async def late(_: Turns) -> None:
+    async def late(_: Turns, came: float) -> None:
         await asyncio.sleep(0.6)
 
     asked = {"user_id": "user-03", "rerank": True}
