@@ -64,7 +64,7 @@ def main() -> None:
     def whole() -> None:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "recs.parquet"
-            recommend_to_file(pipeline, users, out, RecommendOptions(given.k))
+            recommend_to_file(pipeline, users, out, RecommendOptions(given.k, rerank=False))
 
     def search() -> Array:
         found = np.empty((len(users), given.k), dtype=np.int64)

@@ -27,7 +27,11 @@ def serve(
         Path | None, typer.Option("--keys", help="File of API keys, see 'twotower key'.")
     ] = None,
     rerank: Annotated[
-        bool | None, typer.Option("--rerank/--no-rerank", help="Re-rank by default.")
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Re-rank requests that do not say. Default: where validation was better.",
+        ),
     ] = None,
     processes: Annotated[
         int | None, typer.Option("--processes", help="Worker processes. Default: 1.")

@@ -106,7 +106,9 @@ def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
     rows = pipeline.items.indices(targets)
     places = [
         np.flatnonzero(ranked.items == row)
-        for ranked, row in zip(pipeline.rank(requests, RecommendOptions(depth)), rows, strict=True)
+        for ranked, row in zip(
+            pipeline.rank(requests, RecommendOptions(depth, rerank=False)), rows, strict=True
+        )
     ]
     shares = {
         f"among {depth:,} candidates": _share(places, depth),

@@ -41,10 +41,14 @@ class SecondStage(NamedTuple):
     candidates: int
 
 
+def reranked(contents: BundleContents, options: RecommendOptions) -> bool:
+    """Whether a request gets the second stage."""
+    return contents.reranks if options.rerank is None else options.rerank
+
+
 def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondStage | None:
     """The bundle's, or None where it is not wanted; `InputError` where the bundle has none."""
-    wanted = contents.reranks if options.rerank is None else options.rerank
-    if not wanted:
+    if not reranked(contents, options):
         return None
     if contents.reranker is None:
         raise InputError(

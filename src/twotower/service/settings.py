@@ -37,8 +37,8 @@ class ServeSettings(BaseSettings):
     workers: int = Field(4, ge=1)
     """Threads for what takes longer than a millisecond, as batches and texts; and as many others
     for writes."""
-    rerank: bool = False
-    """Whether requests are re-ranked by default."""
+    rerank: bool | None = None
+    """Whether requests are re-ranked by default; None where the bundle says that it helps."""
     candidates: int = Field(1000, ge=1)
     """Items that the index hands to the re-ranker."""
     max_k: int = Field(1000, ge=1)

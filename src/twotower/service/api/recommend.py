@@ -14,7 +14,7 @@ from twotower.inference.answers import Recommendation
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request as PipelineRequest
-from twotower.inference.stages import Timings
+from twotower.inference.stages import Timings, reranked
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
 from twotower.service.api.json_route import JsonRoute
@@ -189,7 +189,7 @@ class _Answers(NamedTuple):
 
     def in_time(self, request: Request) -> "_Answers":
         """Without the second stage, where the request has waited too long for its turn."""
-        if not self.options.rerank:
+        if not reranked(self.snapshot.pipeline.contents, self.options):
             return self
         waited = time.monotonic() - request.scope["state"]["came"]
         if waited <= self.shared.settings.rerank_wait_s:

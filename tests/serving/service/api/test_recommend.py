@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from twotower.bundle.contents import BundleContents
 from twotower.inference import Pipeline
 
 
@@ -314,3 +315,26 @@ def test_an_answer_names_the_model_that_gave_it(client, monkeypatch) -> None:
         answer = client.request(method, path, json=body)
         assert answer.json()["model_version"] == before.manifest.model_version
         assert service.current is not before
+
+
+def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
+    served, monkeypatch
+) -> None:
+    path = "/v1/users/user-03/recommendations"
+
+    def is_reranked(client, query: str = "") -> bool:
+        (item, *_) = client.get(path + query).json()["items"]
+        return item["rerank_score"] is not None
+
+    with served() as client:
+        assert not client.get("/v1/model").json()["reranks"]
+        assert not is_reranked(client)
+    monkeypatch.setattr(BundleContents, "reranks", True)
+    with served() as client:
+        assert client.get("/v1/model").json()["reranks"]
+        assert is_reranked(client)
+        assert not is_reranked(client, "?rerank=false")
+    with served(rerank=False) as client:
+        assert not client.get("/v1/model").json()["reranks"]
+        assert not is_reranked(client)
+        assert is_reranked(client, "?rerank=true")
