@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 import typer
@@ -74,7 +74,7 @@ def version(
         raise typer.Exit
 
 
-_COMMANDS: Final = (
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (
     run, download, generate, inspect, prepare, hold_out, train, evaluate, ablate, tune, report,
     index, recommend, info, serve, key, events, forget, backup, restore, retrain, rollback, live,
     demo,
