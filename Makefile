@@ -30,7 +30,10 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
+# A pip of today first: the one that Python brings takes minutes to choose among all wheels.
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

@@ -72,7 +72,8 @@ def test_examples_for_contributors_run() -> None:
 
 def test_the_model_for_contributors_is_the_one_that_is_tested() -> None:
     model = (ROOT / "tests" / "plugin_package" / "mean_history.py").read_text()
-    assert f"```python\n{model}```" in (ROOT / "CONTRIBUTING.md").read_text()
+    tutorial = ROOT / "docs" / "tutorials" / "adding-a-model.md"
+    assert f"```python\n{model}```" in tutorial.read_text()
 
 
 @pytest.mark.usefixtures("small_models")

@@ -75,8 +75,25 @@ def test_recommending_loads_what_it_uses(bundle_of_blocks: Path) -> None:
         "except SystemExit as end:\n"
         "    assert not end.code, end.code"
     )
-    unused = ("torch", "pyarrow", "httpx", "sqlalchemy", "fastapi", "tokenizers", "plotly")
+    unused = (
+        "torch", "pyarrow", "httpx", "sqlalchemy", "fastapi", "tokenizers", "plotly", "pandas",
+        "scipy", "onnx", "asyncio", "jinja2", "matplotlib", "twotower.service",
+    )  # fmt: skip
     assert loaded_after(code, unused) == set()
+
+
+def test_a_command_is_built_without_the_others() -> None:
+    from typer.main import get_command
+
+    from twotower.cli import _app
+
+    def built(only: str | None) -> set[str]:
+        return set(get_command(_app(only=only)).commands)  # type: ignore[attr-defined]
+
+    every = built(None)
+    assert {"hold-out", "recommend", "bench"} < every
+    assert {only: built(only) for only in every} == {only: {only} for only in every}
+    assert built("no such command") == built("--help") == every
 
 
 def test_serving_never_loads_torch() -> None:

@@ -242,7 +242,7 @@ def test_details_opens_the_item(start: Start, loaded: LoadedBundle) -> None:
     test = start(picks=["i02"])
     wanted = recommended(test)[0]
     test.button(key=f"open-{wanted}").click().run()
-    assert "Similar items" in [one.value for one in test.subheader]
+    assert "Similar items" in [one.value for one in test.header]
     assert loaded.shown(wanted).title in html(test)
     assert "By shared users" in html(test)
 
@@ -313,13 +313,13 @@ def test_models_shows_the_figures_of_the_file(start: Start) -> None:
     assert "0.1234" in shown
     assert "[0.1134, 0.1334]" in shown
     assert shown.index(">v9<") < shown.index(">popularity<")  # the best first
-    assert [one.value for one in test.subheader] == ["Sampled against full ranking"]
+    assert [one.value for one in test.header] == ["Sampled against full ranking"]
 
 
 def test_models_shows_a_whole_study(start: Start, study_file: Path) -> None:
     test = start("models", results=study_file)
     assert not test.error
-    assert [one.value for one in test.subheader] == [
+    assert [one.value for one in test.header] == [
         "Cold start", "By activity", "New users, by history", "Users held out of training",
         "Ablation: what each part is worth", "Gate weights of the towers", "Training curves",
         "Training time", "Sampled against full ranking",
@@ -350,7 +350,7 @@ def test_other_splits_of_the_data_set_are_shown_apart(
     (tmp_path / "two.json").write_text(other)
     test = start("models", results=tmp_path)
     assert not test.error
-    assert ["hold" in plainly(one.value) for one in test.header] == [True]
+    assert sum("hold" in plainly(one.value) for one in test.header) == 1
 
 
 def test_models_without_results_explains_how_to_get_them(

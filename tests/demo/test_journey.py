@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ PAGES = {
     "About the data": "Training data",
     "For you": "Pick a few things you like",
 }
+ADDRESSES = ("", "known-user", "item", "models", "serving", "operations", "data")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -116,17 +117,22 @@ class Visit:
         return [title.partition(". ")[2] for title in titles]
 
 
-@pytest.fixture
-def visit(address: str) -> Iterator[Visit]:
+@contextmanager
+def browser_page(**options: Any) -> Iterator[Any]:
     with browsers.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        yield browser.new_page(**options)
+        browser.close()
+
+
+@pytest.fixture
+def visit(address: str) -> Iterator[Visit]:
+    with browser_page(viewport={"width": 1280, "height": 900}) as page:
         made = Visit(page)
         page.goto(address)
         page.locator(".tt-foot").wait_for(timeout=30_000)
         made.settle()
         yield made
-        browser.close()
 
 
 def test_from_three_picks_to_every_page(visit: Visit) -> None:
@@ -196,3 +202,20 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     page.keyboard.press("Enter")
     visit.expect("document.body.innerText.includes('Your picks (1)')")
     assert visit.wrong == []
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_axe_finds_nothing_serious_on_any_page(address: str, theme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="extra 'dev'")
+    serious = []
+    with browser_page(viewport={"width": width, "height": 900}, color_scheme=theme) as page:
+        for name in ADDRESSES:
+            page.goto(f"{address}/{name}")
+            page.locator(".tt-foot").wait_for(timeout=60_000)
+            Visit(page).settle()
+            serious += [
+                (name, found["id"], [node["html"] for node in found["nodes"]])
+                for found in axe.Axe().run(page).response["violations"]
+                if found["impact"] in ("serious", "critical")
+            ]
+    assert serious == []

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 import typer
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.cache_clear()
     notes.cache_clear()
     try:
-        app = _app(plain=given in ([], ["--help"]))
+        app = _app(plain=given in ([], ["--help"]), only=given[0] if given else None)
         app(args=_prepared(app, given), prog_name="twotower")
     except (TwoTowerError, OSError) as error:
         # Messages of other libraries may have several lines.
@@ -74,8 +74,24 @@ def version(
         raise typer.Exit
 
 
-def _app(*, plain: bool = False) -> typer.Typer:
-    """All commands; ``plain`` help needs no Rich, whose import takes longer than all else."""
+_COMMANDS: Final[tuple[Callable[..., None], ...]] = (
+    run, download, generate, inspect, prepare, hold_out, train, evaluate, ablate, tune, report,
+    index, recommend, info, serve, key, events, forget, backup, restore, retrain, rollback, live,
+    demo,
+)  # fmt: skip
+
+
+def _app(*, plain: bool = False, only: str | None = None) -> typer.Typer:
+    """The commands.
+
+    Parameters
+    ----------
+    plain
+        Whether help is plain text: that needs no Rich, whose import takes longer than all else.
+    only
+        The command that will run. Typer takes 0.1 s to build all others; they are there where it
+        is none of them.
+    """
     app = typer.Typer(
         name="twotower",
         no_args_is_help=True,
@@ -83,11 +99,10 @@ def _app(*, plain: bool = False) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(version)
-    for command in (
-        run, download, generate, inspect, prepare, hold_out, train, evaluate, ablate, tune, report,
-        index, recommend, info, serve, key, events, forget, backup, restore, retrain, rollback,
-        live, demo,
-    ):  # fmt: skip
+    named = {command.__name__.replace("_", "-"): command for command in _COMMANDS}
+    chosen = [named[only]] if only in named else [] if only == "bench" else [*_COMMANDS]
+    for command in chosen:
         app.command()(with_quiet(command))
-    app.add_typer(bench, name="bench")
+    if len(chosen) != 1:
+        app.add_typer(bench, name="bench")
     return app

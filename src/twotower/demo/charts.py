@@ -209,7 +209,8 @@ def catalogue_map(
                 hovertemplate="%{text}<extra></extra>",
             )
         )  # fmt: skip
-    for number, (name, (symbol, where)) in enumerate(marked.items()):
+    top = max((float(where[0, 1]) for _, where in marked.values()), default=0.0)
+    for name, (symbol, where) in marked.items():
         # The same trace type as the points: WebGL is drawn above all others.
         chart.add_trace(
             scatter(
@@ -221,8 +222,9 @@ def catalogue_map(
         )  # fmt: skip
         chart.add_annotation(
             x=float(where[0, 0]), y=float(where[0, 1]), text=f"<b>{name}</b>", ax=0,
-            ay=(-44, 44)[number % 2], standoff=10, arrowwidth=2, arrowcolor=MARKED,
-            bgcolor=MARKED, borderpad=3, font={"color": "#000", "size": 13},
+            ay=-44 if where[0, 1] == top else 44,  # away from the others
+            standoff=10, arrowwidth=2, arrowcolor=MARKED, bgcolor=MARKED,
+            borderpad=3, font={"color": "#000", "size": 13},
         )  # fmt: skip
     chart.update_layout(showlegend=True, legend={**_TOP, "itemsizing": "constant"})
     chart.update_xaxes(visible=False)

@@ -73,7 +73,7 @@ def draw_steps(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
         }
         if len(labels) < 2:
             continue
-        st.subheader(steps.title)
+        st.header(steps.title)
         charts.draw(
             charts.adapted(lines_chart(drawn, labels, steps.axis)), f"{key}-{steps.title}",
             what=f"{QUALITY} of each model by {steps.axis}", reading=steps.reading,

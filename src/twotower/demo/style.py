@@ -29,6 +29,7 @@ CSS: Final = """
   margin: 0 0 .35rem; padding: 0; }
 .tt-hero p, .tt-lead { margin: 0; max-width: 75ch; font-size: 1.02rem; line-height: 1.5;
   color: color-mix(in srgb, currentColor 78%, transparent); }
+.stMainBlockContainer h2 { font-size: 1.6rem; }
 .tt-step { display: flex; align-items: center; gap: .55rem; margin: .1rem 0 .3rem;
   font-size: 1.15rem; font-weight: 650; letter-spacing: -.01em; }
 .tt-step b { display: grid; place-items: center; width: 1.65rem; height: 1.65rem; flex: none;
@@ -44,7 +45,9 @@ CSS: Final = """
   align-items: center; gap: .6rem .5rem; }
 .st-key-recommendations, .st-key-popular { display: grid;
   grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
-.st-key-recommendations > div > div, .st-key-popular > div > div { height: 100%; }
+.st-key-recommendations > div, .st-key-popular > div { display: flex; align-self: stretch;
+  height: auto; }
+.st-key-recommendations > div > div, .st-key-popular > div > div { flex: 1 1 auto; height: auto; }
 .st-key-recommendations .stElementContainer:has(.tt-item),
 .st-key-popular .stElementContainer:has(.tt-item) { flex: 1 1 100%; }
 .tt-text { min-width: 0; flex: 1; }
@@ -77,10 +80,10 @@ CSS: Final = """
 .tt-badge { flex: none; align-self: center; font-size: .74rem; font-weight: 650;
   font-variant-numeric: tabular-nums; padding: .05rem .35rem; border-radius: 1rem;
   background: color-mix(in srgb, #56B4E9 32%, transparent); }
-.tt-facts { padding: 0 !important; display: grid; gap: .7rem;
-  grid-template-columns: repeat(auto-fit, minmax(130px, 1fr));
+.tt-facts { padding: 0 !important; display: flex; flex-wrap: wrap; gap: .7rem;
   margin: .2rem 0 .4rem !important; }
-.tt-facts div { border: 1px solid color-mix(in srgb, currentColor 16%, transparent);
+.tt-facts div { flex: 1 1 auto; min-width: 8.2rem;
+  border: 1px solid color-mix(in srgb, currentColor 16%, transparent);
   border-radius: .75rem; padding: .65rem .9rem; }
 .tt-facts dt { font-size: .82rem; color: color-mix(in srgb, currentColor 72%, transparent); }
 .tt-facts dl, .tt-facts dt, .tt-facts div { margin: 0; }
@@ -107,6 +110,7 @@ CSS: Final = """
   .tt-hero h1 { font-size: 1.3rem; }
   .tt-small .tt-title { -webkit-line-clamp: 2; font-size: .86rem; line-height: 1.2; }
   .tt-small .tt-cover { height: 2.2rem; }
+  .stMainBlockContainer h2 { font-size: 1.2rem; padding: .4rem 0 .2rem; }
   .stMainBlockContainer { padding-top: 3.6rem; }
   .stMainBlockContainer .stVerticalBlock { gap: .6rem; }
   .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; }

@@ -21,10 +21,9 @@ _WORD: Final = re.compile(r"\w+")
 _PAUSE_ROWS: Final = 256
 _DESCRIBED: Final = 5
 """Items that a request's words are read as."""
-_MEANS: Final = 0.5
-_CLEARLY: Final = 0.1
-"""A word means a category where their cosine is at least `_MEANS`, and `_CLEARLY` above that of
-every other category: "scary" means Horror, "game" none."""
+_LEAST_COSINE: Final = 0.5
+_LEAST_MARGIN: Final = 0.1
+"""See `categories_meant`."""
 _MOST_WORDS: Final = 12
 """Words of a text that may mean a category."""
 _MOST_CATEGORIES: Final = 500
@@ -178,11 +177,32 @@ class TextSearch:
         if self._categories is None or self._categories[0] != list(fields):
             self._categories = list(fields), self._encoder.encode(list(fields))
         names, vectors = self._categories
-        cosines = self._encoder.encode(given) @ vectors.T
-        best = cosines.argmax(axis=1)
-        first, second = -np.partition(-cosines, 1, axis=1)[:, :2].T
-        clear = (first >= _MEANS) & (first - second >= _CLEARLY)
-        return [fields[names[at]] for at in dict.fromkeys(best[clear].tolist())]
+        meant = categories_meant(self._encoder.encode(given) @ vectors.T)
+        return [fields[names[at]] for at in dict.fromkeys(meant[meant >= 0].tolist())]
+
+
+def categories_meant(cosines: FloatArray) -> OffsetArray:
+    """``(words,)`` the category that each word means, -1 for none.
+
+    It is the nearest one, where the cosine is at least 0.5 and 0.1 above that with the second: with
+    MiniLM "scary" means Horror, and "game" nothing. Of 128 words about four catalogues 44 of the 66
+    that mean a category are read so, and 3 are misread: a word that is read as nothing still counts
+    in titles and texts, one that is misread fills the list with the wrong category.
+
+    Parameters
+    ----------
+    cosines
+        ``(words, categories)`` of their text vectors; at least two categories.
+
+    Examples
+    --------
+    >>> categories_meant(np.asarray([[0.75, 0.35], [0.53, 0.52], [0.4, 0.1]])).tolist()
+    [0, -1, -1]
+    """
+    first, second = -np.partition(-cosines, 1, axis=1)[:, :2].T
+    is_clear = (first >= _LEAST_COSINE) & (first - second >= _LEAST_MARGIN)
+    meant: OffsetArray = np.where(is_clear, cosines.argmax(axis=1), -1)
+    return meant
 
 
 def positive(scores: FloatArray, k: int) -> OffsetArray:

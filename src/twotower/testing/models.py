@@ -83,7 +83,7 @@ class ModelContract:
         return save_trained(tmp_path / "model", "a name", model, dataset)
 
     def test_fitting_lowers_the_loss_and_ends_in_eval_mode(self, model: Trained) -> None:
-        first, last = model.state.epochs
+        first, *_, last = model.state.epochs
         assert last.loss < first.loss
         assert model.state.best_metric is not None
         assert not model.module.training

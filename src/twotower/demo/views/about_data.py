@@ -61,7 +61,7 @@ def _spread(loaded: LoadedBundle) -> None:
     log = loaded.pipeline.contents.histories
     first, second = st.columns(2)
     with first:
-        st.subheader("Length of histories")
+        st.header("Length of histories")
         labels, sizes = _binned(log.lengths, _LENGTHS)
         charts.draw(
             charts.columns(labels, sizes, axis="items of a user", count="users"), "lengths",
@@ -69,7 +69,7 @@ def _spread(loaded: LoadedBundle) -> None:
             reading=_share_in_words(log.lengths, "users have", "items"),
         )  # fmt: skip
     with second:
-        st.subheader("Popularity of items")
+        st.header("Popularity of items")
         labels, sizes = _binned(loaded.counts, _COUNTS)
         charts.draw(
             charts.columns(labels, sizes, axis="interactions of an item", count="items"), "tail",
@@ -78,7 +78,7 @@ def _spread(loaded: LoadedBundle) -> None:
             + f" The most popular tenth of the items has {_top_share(loaded.counts, 0.1)} of all.",
         )  # fmt: skip
     if log.timestamps is not None:
-        st.subheader("Interactions by year")
+        st.header("Interactions by year")
         years = log.timestamps.astype("datetime64[ms]").astype("datetime64[Y]").astype(int) + 1970
         values, counts = np.unique(years, return_counts=True)
         most = int(counts.argmax())
@@ -94,7 +94,7 @@ def _spread(loaded: LoadedBundle) -> None:
 def _catalogue(loaded: LoadedBundle) -> None:
     codes = loaded.items.categories.rows
     if loaded.categories:
-        st.subheader("Categories")
+        st.header("Categories")
         names = loaded.categories[:12]
         values = [loaded.category_sizes[name] for name in names]
         charts.draw(
@@ -116,7 +116,7 @@ def _catalogue(loaded: LoadedBundle) -> None:
 
 
 def _left_out(loaded: LoadedBundle) -> None:
-    st.subheader("Rows that were left out")
+    st.header("Rows that were left out")
     summary = loaded.summary
     if summary is None:
         st.info(

@@ -100,7 +100,7 @@ def _near(loaded: LoadedBundle, item: Item, row: int | None) -> None:
     shared = cards.in_how_many(
         [[similar.item_id for similar in items] for _, items in found.values()]
     )
-    st.subheader("Similar items")
+    st.header("Similar items")
     st.html(
         cards.lists(
             [cards.ranked_list(name, note, items, shared) for name, (note, items) in found.items()]
@@ -120,7 +120,7 @@ def _best(loaded: LoadedBundle, row: int, scores: FloatArray) -> list[Item]:
 
 
 def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
-    st.subheader("Catalogue map")
+    st.header("Catalogue map")
     dim = loaded.pipeline.contents.tower_dim
     vector = loaded.items.vectors.rows[row, :dim]
     marked = {"this item": ("star", loaded.projection.points(vector[None]))}

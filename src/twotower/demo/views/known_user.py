@@ -31,6 +31,7 @@ _NOTES: Final = {
     POPULARITY: "The most popular items.",
 }
 _COMPARISON_MODELS: Final = {
+    "als": ("Implicit ALS", "Vectors of users and items by alternating least squares."),
     "mf": ("Matrix factorisation", "A learned vector for each user and each item."),
     "lightgcn": ("LightGCN", "The same, smoothed over the graph of users and items."),
 }
@@ -103,7 +104,7 @@ def _next_user(loaded: LoadedBundle, users: Sequence[str] | None = None) -> None
 
 
 def _history(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -> None:
-    st.subheader(f"{len(rows)} items, oldest first")
+    st.header(f"{len(rows)} items, oldest first")
     log = loaded.pipeline.contents.histories
     items = [loaded.item(row) for row in rows]
     times: list[datetime] | list[int] = list(range(1, len(rows) + 1))
@@ -136,7 +137,7 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
     for name, model in loaded.comparison_models.items():
         title, notes[title] = _COMPARISON_MODELS.get(name, (name, _COMPARISON_NOTE))
         lists[title] = _ranked(loaded, known, model.scores(user, earlier=hide))
-    st.subheader("Recommendations of each model")
+    st.header("Recommendations of each model")
     verdict = st.empty()
     _side_by_side(loaded, lists, notes, target)
     st.caption(
@@ -230,4 +231,4 @@ def _verdict(loaded: LoadedBundle, target: str, lists: Mapping[str, list[str]]) 
         return cards.lead(f"Came next: “{title}”. No model has it in its list.")
     first = min(places.values())
     names = [name for name, place in places.items() if place == first]
-    return cards.lead(f"Came next: “{title}”. Best rank, {first:,}: {', '.join(names)}.")
+    return cards.lead(f"Came next: “{title}”. Highest at place {first:,}, by {'; '.join(names)}.")

@@ -114,7 +114,7 @@ def _show_study(figures: StudyFigures, key: str) -> None:
     drawn = drawn_lines(figures, key)
     draw_steps(figures, drawn, key)
     if {"new-users", "known-users"} <= set(figures.protocols("")):
-        st.subheader("Users held out of training")
+        st.header("Users held out of training")
         charts.draw(
             charts.adapted(newcomers_chart(figures)), f"{key}-newcomers",
             what=f"{QUALITY} of each model for known and for new users",
@@ -167,7 +167,7 @@ def _table(figures: StudyFigures, protocol: str) -> str:
 def _study(figures: StudyFigures, key: str) -> None:
     differences = figures.compared()
     if differences:
-        st.subheader("Ablation: what each part is worth")
+        st.header("Ablation: what each part is worth")
         st.html(cards.lead(verdicts_in_words(figures, differences)))
         charts.draw(
             charts.adapted(differences_chart(figures)), f"{key}-ablation",
@@ -176,7 +176,7 @@ def _study(figures: StudyFigures, key: str) -> None:
             "hollow point means that chance may explain the difference.",
         )  # fmt: skip
     if any(row.protocol == "gates" for row in figures.rows):
-        st.subheader("Gate weights of the towers")
+        st.header("Gate weights of the towers")
         charts.draw(
             charts.adapted(gates_chart(figures)), f"{key}-gates",
             what="Weights of the parts of each tower",
@@ -186,23 +186,26 @@ def _study(figures: StudyFigures, key: str) -> None:
 
 def _training(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
     if any(name.startswith("epoch-") for name in figures.protocols("epoch-")):
-        st.subheader("Training curves")
+        st.header("Training curves")
         charts.draw(
             charts.adapted(curves_chart(drawn)), f"{key}-curves",
             what="Validation quality by epoch, a line a model",
             reading="Validation quality after each epoch. Training stops where it no longer rises.",
         )  # fmt: skip
     timed = figures.by_model("timing", "training-seconds")
-    if timed and figures.by_model(FULL, QUALITY):
-        st.subheader("Training time")
+    ranked = figures.by_model(FULL, QUALITY)
+    if len(timed.keys() & ranked.keys()) > 1:
+        st.header("Training time")
         charts.draw(
             charts.adapted(time_chart(figures)), f"{key}-cost",
             what="Quality of each model against its seconds of training",
             reading="Up is better, left is cheaper.",
         )  # fmt: skip
-    both = figures.by_model(FULL, QUALITY), figures.by_model(SAMPLED, QUALITY)
-    if len(both[0].keys() & both[1].keys()) > 1:
-        st.subheader("Sampled against full ranking")
+    elif timed:
+        st.caption("Training time: " + cards.plain(", ".join(
+            f"{model} {row.value:,.0f} s" for model, row in timed.items())) + ".")  # fmt: skip
+    if len(ranked.keys() & figures.by_model(SAMPLED, QUALITY).keys()) > 1:
+        st.header("Sampled against full ranking")
         charts.draw(
             charts.adapted(sampled_against_full_chart(figures)), f"{key}-sampled-against-full",
             what="Quality under sampled ranking against quality under full ranking",

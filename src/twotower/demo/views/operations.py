@@ -70,7 +70,7 @@ def _in_service(loaded: LoadedBundle) -> None:
 
 @st.fragment(run_every="30s")
 def _live(client: Client) -> None:
-    st.subheader("Use of the service")
+    st.header("Use of the service")
     try:
         activity, counted = client.activity(24), operations.counted(client.metrics())
         model = client.model()
@@ -100,7 +100,7 @@ def _live(client: Client) -> None:
     ]  # fmt: skip
     st.html(cards.table(["route", "requests", "failed", "half within", "99% within"], rows,
                         frozenset()))  # fmt: skip
-    st.subheader("Last reloads")
+    st.header("Last reloads")
     reloads = [
         [note["at"], _OUTCOMES.get(note["outcome"], note["outcome"]), note["model_version"]]
         for note in activity["reloads"]
@@ -113,7 +113,7 @@ def _live(client: Client) -> None:
 
 
 def _events(events: list[dict[str, Any]]) -> None:
-    st.subheader("Events of the last 24 hours")
+    st.header("Events of the last 24 hours")
     if not events:
         st.caption("No events were recorded.")
         return
@@ -131,7 +131,7 @@ def _events(events: list[dict[str, Any]]) -> None:
 
 @st.fragment
 def _spread(loaded: LoadedBundle) -> None:
-    st.subheader("Use of the catalogue")
+    st.header("Use of the catalogue")
     users = loaded.pipeline.contents.users
     if not len(users):
         st.caption("This bundle has no users.")
@@ -165,7 +165,7 @@ def _measured(_loaded: LoadedBundle, served: str) -> operations.Spread:
 
 
 def _look_up(loaded: LoadedBundle) -> None:
-    st.subheader("Look up a user or an item")
+    st.header("Look up a user or an item")
     contents = loaded.pipeline.contents
     wanted = st.text_input("Id", key="look-up", icon=":material/search:",
                            placeholder=loaded.opening_user if len(contents.users)
@@ -218,7 +218,7 @@ def _user(loaded: LoadedBundle, user: str) -> None:
 
 
 def _change(api: str) -> None:
-    st.subheader("Change")
+    st.header("Change")
     key = st.text_input(
         "Admin key", key="admin-key", type="password", icon=":material/key:",
         help="Kept in this browser tab's session only.",

@@ -14,6 +14,10 @@ from twotower.index.compare import Measurement
 
 _MEASURED_AT_ONCE: Final = 5_000
 """Items up to which measuring takes a few seconds, and is not asked for."""
+_SEEN: Final = (
+    " This bundle's model was fitted on all interactions, the hidden ones included: these shares "
+    "are higher than it would reach on new ones."
+)
 _STAGES: Final = {
     "encode": "read the history",
     "search": "search the items",
@@ -72,7 +76,7 @@ def _latency(loaded: LoadedBundle) -> None:
 
 @st.fragment
 def _stages(loaded: LoadedBundle) -> None:
-    st.subheader("Hits by stage")
+    st.header("Hits by stage")
     st.markdown(
         "A second stage can only re-rank what the first has found. The last item of some users is "
         "hidden, and searched for after each stage."
@@ -85,7 +89,7 @@ def _stages(loaded: LoadedBundle) -> None:
     charts.draw(
         charts.bars(
             list(found.shares), [100 * share for share in found.shares.values()],
-            axis=f"percent of {found.users:,} users: item found",
+            axis=f"% of {found.users:,} users",
             pattern="%{x:.1f}%",
         ),
         "stage-recall-chart",
@@ -93,13 +97,14 @@ def _stages(loaded: LoadedBundle) -> None:
         + ", ".join(f"{stage} {share:.1%}" for stage, share in found.shares.items()),
         reading="An item that is no candidate cannot be recommended; from the candidates to the "
         "first ten is what ranking can gain. A sample of users, served as anonymous ones: for the "
-        "measured quality see Models.",
+        "measured quality see Models."
+        + _SEEN * (loaded.pipeline.contents.info.fitted_on == "all"),
     )  # fmt: skip
 
 
 @st.fragment
 def _indexes(loaded: LoadedBundle) -> None:
-    st.subheader("Index comparison")
+    st.header("Index comparison")
     st.markdown(
         "An exact index scores every item. An approximate one scores a part of them and may miss "
         "some."
@@ -137,7 +142,7 @@ def _indexes(loaded: LoadedBundle) -> None:
     st.html(
         cards.table(["index", "a search", "recall of the true ten", "to build"], rows, frozenset())
     )
-    st.subheader("Latency by catalogue size")
+    st.header("Latency by catalogue size")
     with st.spinner("Measuring at four sizes …"):
         by_size = _by_size(loaded, version)
     charts.draw(
@@ -151,7 +156,7 @@ def _indexes(loaded: LoadedBundle) -> None:
 
 @st.fragment
 def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
-    st.subheader("Larger catalogues")
+    st.header("Larger catalogues")
     found = sizes(figures_of(loaded, settings), loaded.manifest.info.dataset)
     if not found:
         st.caption(
