@@ -132,12 +132,15 @@ SCORING: Final[tuple[Coordinate, ...]] = (
 FOLLOWING: Final[tuple[Coordinate, ...]] = (
     Ordered("next_share", _SHARES),
     Ladder("next_regularisation", 3.0, 0.05, 3000),
-    Ordered("next_share", _SHARES),
+    Ladder("regularisation", 2.0, 0.05, 3000, steps=2),
     Ordered("recency", _RECENCIES),
     Ladder("fold_in_confidence", 2.5, 0.5, 1000),
     Ordered("popularity_discount", _DISCOUNTS),
+    Ordered("next_share", _SHARES),
+    Ordered("popularity_discount", _DISCOUNTS),
 )
-"""What comes next after a history, where that is fitted."""
+"""What comes next after a history, where that is fitted. What reads a history for it may be
+penalised less than what scores by itself."""
 
 
 @dataclass(frozen=True)
