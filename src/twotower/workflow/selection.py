@@ -3,8 +3,7 @@
 A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
 NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials begin with
 narrow factors, are fitted on a sample of the users of a large log, and fit what comes next on a
-sample of prefixes, so that the whole search costs little beside the training of the towers. What
-comes next is judged at the width that was found: narrow factors have no room for it.
+sample of prefixes, so that the whole search costs little beside the training of the towers.
 """
 
 import hashlib
@@ -132,15 +131,17 @@ SCORING: Final[tuple[Coordinate, ...]] = (
 FOLLOWING: Final[tuple[Coordinate, ...]] = (
     Ordered("next_share", _SHARES),
     Ladder("next_regularisation", 3.0, 0.05, 3000),
-    Ladder("regularisation", 2.0, 0.05, 3000, steps=2),
+    Ordered("next_share", _SHARES),
     Ordered("recency", _RECENCIES),
     Ladder("fold_in_confidence", 2.5, 0.5, 1000),
     Ordered("popularity_discount", _DISCOUNTS),
+)
+"""What comes next after a history, where that is fitted."""
+SHARES: Final[tuple[Coordinate, ...]] = (
     Ordered("next_share", _SHARES),
     Ordered("popularity_discount", _DISCOUNTS),
 )
-"""What comes next after a history, where that is fitted. What reads a history for it may be
-penalised less than what scores by itself."""
+"""What needs nothing to be fitted again."""
 
 
 @dataclass(frozen=True)
@@ -252,9 +253,9 @@ def choose_factors(
     search.climb(FACTORS)
     search.climb(HISTORY)
     search.climb(SCORING if smooth is not None else SCORING[1:])
-    search.widen(full.embedding_dim)
     if full.next_item:
         search.follow(full)
+    else:
         search.widen(full.embedding_dim)
     return ChosenFactors(
         search.best,
@@ -384,7 +385,10 @@ class _Search:
                     break  # up was better: down is not
 
     def follow(self, full: ALSConfig) -> None:
-        """Fit what comes next too, and keep that where it is better."""
+        """Widen, with what comes next fitted too and without, and keep the better of both.
+
+        They are compared at their widths: narrow factors have no room for what comes next.
+        """
         best, values = self.best, self.values
         following = best.factors.vary(
             next_item=True,
@@ -394,8 +398,13 @@ class _Search:
         self.best = FactorSettings(following, best.smoothing)
         self.values = self._measured(self.best, "next_item", True)
         self.climb(FOLLOWING)
-        if not _better(self.values, values):
-            self.best, self.values = best, values
+        self.widen(full.embedding_dim)
+        self.climb(SHARES)
+        with_next = self.best, self.values
+        self.best, self.values = best, values
+        self.widen(full.embedding_dim)
+        if _better(with_next[1], self.values):
+            self.best, self.values = with_next
 
     def widen(self, dim: int) -> None:
         """Take as many dimensions as there may be, where they are no worse."""
