@@ -211,6 +211,7 @@ def test_axe_finds_nothing_serious_on_any_page(address: str, theme: str, width: 
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="extra 'dev'")
     serious = []
     with browser_page(viewport={"width": width, "height": 900}, color_scheme=theme) as page:
+        page.set_default_timeout(1000 * PATIENCE_S)
         for name in ADDRESSES:
             page.goto(f"{address}/{name}")
             page.locator(".tt-foot").wait_for(timeout=1000 * PATIENCE_S)
