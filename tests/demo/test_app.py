@@ -45,9 +45,9 @@ def start(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         given = [] if results is None else ["--results", str(results)]
         monkeypatch.setattr(sys, "argv", ["app.py", "--bundle", str(bundle), *given])
         # AppTest does not stay on a page that is a function, so that one is drawn alone.
-        test = AppTest.from_string(ALONE.format(page), default_timeout=20)
+        test = AppTest.from_string(ALONE.format(page), default_timeout=120)
         if page == "for-you":
-            test = AppTest.from_file(str(APP), default_timeout=20)
+            test = AppTest.from_file(str(APP), default_timeout=120)
         for key, value in session.items():
             test.session_state[key] = value
         return test.run()
@@ -494,7 +494,7 @@ def test_an_unreachable_service_is_an_error_message(
     monkeypatch.setattr(
         sys, "argv", ["app.py", "--bundle", str(bundle_folder), "--api", "http://127.0.0.1:9"]
     )
-    test = AppTest.from_file(str(APP), default_timeout=20).run()
+    test = AppTest.from_file(str(APP), default_timeout=120).run()
     assert "http://127.0.0.1:9 does not answer" in said(test)
 
 
@@ -547,7 +547,7 @@ def test_an_operator_sees_a_running_service_and_changes_it_with_a_key(
     monkeypatch.setattr(
         sys, "argv", ["app.py", "--bundle", str(bundle_folder), "--api", "http://service"]
     )
-    test = AppTest.from_string(ALONE.format("operations"), default_timeout=20).run()
+    test = AppTest.from_string(ALONE.format("operations"), default_timeout=120).run()
     assert not test.exception
     assert not test.error
     assert "/v1/search" in html(test)

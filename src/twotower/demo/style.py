@@ -82,7 +82,7 @@ CSS: Final = """
   background: color-mix(in srgb, #56B4E9 32%, transparent); }
 .tt-facts { padding: 0 !important; display: flex; flex-wrap: wrap; gap: .7rem;
   margin: .2rem 0 .4rem !important; }
-.tt-facts div { flex: 1 1 auto; min-width: 8.2rem;
+.tt-facts div { flex: 0 1 auto; min-width: 8.2rem;
   border: 1px solid color-mix(in srgb, currentColor 16%, transparent);
   border-radius: .75rem; padding: .65rem .9rem; }
 .tt-facts dt { font-size: .82rem; color: color-mix(in srgb, currentColor 72%, transparent); }
