@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
-from scipy import sparse
 
 from twotower.data import Queries
 from twotower.errors import InputError
@@ -40,15 +39,6 @@ class ItemLinks:
     indptr: OffsetArray
     items: IndexArray
     weights: FloatArray
-
-    @classmethod
-    def of(cls, matrix: sparse.csr_array) -> Self:
-        """The rows of a ``(items, items)`` matrix."""
-        return cls(
-            matrix.indptr.astype(np.int64),
-            matrix.indices.astype(np.int32),
-            matrix.data.astype(np.float32),
-        )
 
     @classmethod
     def none(cls, num_items: int) -> Self:

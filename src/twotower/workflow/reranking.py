@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch.nn import functional as F
 
 from twotower.bundle.blend import SIGNALS, Blend, ItemLinks
@@ -73,11 +74,19 @@ def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False)
     return Blend(
         weights=np.zeros(len(SIGNALS), dtype=np.float32),
         **recencies,
-        neighbours=ItemLinks.of(similarity),
-        transitions=ItemLinks.of(transition_links(train, count)),
+        neighbours=_links(similarity),
+        transitions=_links(transition_links(train, count)),
         text=F.normalize(components(torch.from_numpy(text)), dim=-1).numpy(),
         popularity=np.log1p(np.bincount(train.items, minlength=count)).astype(np.float32),
         by_ease=by_ease,
+    )
+
+
+def _links(matrix: sparse.csr_array) -> ItemLinks:
+    return ItemLinks(
+        matrix.indptr.astype(np.int64),
+        matrix.indices.astype(np.int32),
+        matrix.data.astype(np.float32),
     )
 
 
