@@ -233,7 +233,8 @@ class _Answers(NamedTuple):
         Between blocks single requests go first.
         """
         most = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
-        turns, quick, written = self.shared.turns, min(most, _FIRST_BLOCK), []
+        turns, quick = self.shared.turns, min(most, _FIRST_BLOCK)
+        written: list[orjson.Fragment] = []
         while len(written) < len(queries):
             size = most if turns.are_rare else quick
             with turns.block(deadline):
