@@ -29,7 +29,6 @@ from twotower.service.api.problems import on_http_error, on_our_error, on_valida
 from twotower.service.api.read_your_writes import ReadYourWrites, sync
 from twotower.service.api.routes import RefusedError, on_refused
 from twotower.service.api.traces import telemetry
-from twotower.service.api.turns import lower_priority
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateUnavailableError
@@ -95,9 +94,7 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     shared: Context = app.state.context
     shared.workers = ThreadPoolExecutor(shared.settings.workers, "twotower-worker")
-    shared.batches = ThreadPoolExecutor(
-        shared.settings.workers, "twotower-batch", initializer=lower_priority
-    )
+    shared.batches = ThreadPoolExecutor(shared.settings.workers, "twotower-batch")
     shared.writers = ThreadPoolExecutor(shared.settings.workers, "twotower-writer")
     if shared.service is None:
         shared.service = await anyio.to_thread.run_sync(Service, shared.settings)

@@ -115,6 +115,8 @@ class Metrics:
             "Population stability index of the items of events, against the training log.",
             registry=self.registry, multiprocess_mode="livemax",
         )  # fmt: skip
+        for kind in ("known", "new"):
+            self._users.labels(kind)  # shown from the start, so that shares can be told
         # Found by their labels once: that takes longer than to count.
         self._requests, self._seconds = cache(requests.labels), cache(seconds.labels)
         self._stage_seconds = cache(stage_seconds.labels)

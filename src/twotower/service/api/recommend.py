@@ -45,6 +45,10 @@ _BLOCK: Final = 64
 """Requests of a batch that are answered before its time is looked at again; fewer where they ask
 for more than so many items together:"""
 _BLOCK_ITEMS: Final = 4096
+_BLOCK_S: Final = 0.004
+"""While single requests come, a block of a batch is as many requests as take about so long; the
+first is"""
+_FIRST_BLOCK: Final = 4
 
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
@@ -188,10 +192,13 @@ class _Answers(NamedTuple):
     skipped: tuple[Stage, ...] = ()
 
     def in_time(self, request: Request) -> "_Answers":
-        """Without the second stage, where the request has waited too long for its turn."""
+        """Answers to a request for one user: batches take care of it, and where it has waited too
+        long for its turn it does without the second stage.
+        """
+        self.shared.turns.last_single = came = request.scope["state"]["came"]
         if not reranked(self.snapshot.pipeline.contents, self.options):
             return self
-        waited = time.monotonic() - request.scope["state"]["came"]
+        waited = time.monotonic() - came
         if waited <= self.shared.settings.rerank_wait_s:
             return self
         return self._replace(options=replace(self.options, rerank=False), skipped=("rerank",))
@@ -225,15 +232,17 @@ class _Answers(NamedTuple):
         Each block is written when it is ready: as objects they take several times the memory.
         Between blocks single requests go first.
         """
-        size = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
-        written = []
-        for start in range(0, len(queries), size):
-            began = time.monotonic()
-            if began > deadline:
-                raise TimeoutError
-            block = self._answers(queries[start : start + size])
-            written += [orjson.Fragment(orjson.dumps(answer)) for answer in block]
-            self.shared.turns.give_way(time.monotonic() - began)
+        most = max(1, min(_BLOCK, _BLOCK_ITEMS // self.options.k))
+        turns, quick = self.shared.turns, min(most, _FIRST_BLOCK)
+        written: list[orjson.Fragment] = []
+        while len(written) < len(queries):
+            size = most if turns.are_rare else quick
+            with turns.block(deadline):
+                began = time.monotonic()
+                block = self._answers(queries[len(written) : len(written) + size])
+                written += [orjson.Fragment(orjson.dumps(answer)) for answer in block]
+                seconds = (time.monotonic() - began) / len(block)
+            quick = max(1, min(most, round(_BLOCK_S / seconds)))
         return fast({"model_version": self._version, "answers": written})
 
     @property

@@ -1,13 +1,12 @@
 """Admission control: requests take turns, and wait in a queue of bounded length and age."""
 
 import asyncio
-import os
-import sys
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from twotower.errors import TwoTowerError
@@ -15,9 +14,10 @@ from twotower.errors import TwoTowerError
 T = TypeVar("T")
 
 _PATIENCE: Final = 4
-"""A batch waits for single requests up to so many times as long as its last block took."""
+"""Batches wait for single requests up to so many times as long as the last block took."""
+_QUIET_S: Final = 1.0
+"""For so long after a single request, batches take care of others that may come."""
 _LOOK_S: Final = 0.001
-_NICENESS: Final = 10
 
 
 class OverloadedError(TwoTowerError):
@@ -42,12 +42,16 @@ class Turns:
     ----------
     are_wanted
         Whether a request waits, or has just begun.
+    last_single
+        When the newest request for one user came, of the monotonic clock.
     """
 
     def __init__(self, most: int, longest_s: float) -> None:
         self.most = most
         self.longest_s = longest_s
         self.are_wanted = False
+        self.last_single = -math.inf
+        self._one_block = threading.Lock()
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self, came: float) -> None:
@@ -76,10 +80,41 @@ class Turns:
         if waited > self.longest_s:
             raise OverloadedError(f"the request has waited for {waited:.1f} s")
 
+    @property
+    def are_rare(self) -> bool:
+        """Whether no single request came lately, so that batches need not take care."""
+        return time.monotonic() - self.last_single > _QUIET_S
+
+    @contextmanager
+    def block(self, deadline: float) -> Iterator[None]:
+        """A block of a batch, after which single requests go first.
+
+        Where those come, there is one block at a time: threads of several batches would take the
+        interpreter from single requests several times as often.
+
+        Raises
+        ------
+        TimeoutError
+            At the deadline, of the monotonic clock, if the block has not begun by then.
+        """
+        patience = deadline - time.monotonic()
+        if patience <= 0 or not self._one_block.acquire(timeout=patience):
+            raise TimeoutError
+        alone = not self.are_rare
+        if not alone:
+            self._one_block.release()
+        began = time.monotonic()
+        try:
+            yield
+            self.give_way(time.monotonic() - began)
+        finally:
+            if alone:
+                self._one_block.release()
+
     def give_way(self, block_s: float) -> None:
         """Let single requests go first, between two blocks of a batch.
 
-        A batch still gets a fifth of the time, however many there are.
+        Batches still get a fifth of the time, however many there are.
 
         Parameters
         ----------
@@ -105,10 +140,3 @@ def within(turns: Turns, came: float, work: Callable[[], T]) -> T:
     """Do the work, unless it waited too long for a thread (`OverloadedError`)."""
     turns.check_wait(came, time.monotonic())
     return work()
-
-
-def lower_priority() -> None:
-    """Let this thread have the processor after others. Only Linux can tell threads apart."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

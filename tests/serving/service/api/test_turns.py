@@ -85,6 +85,49 @@ def test_a_batch_gives_way_and_is_not_kept_for_ever() -> None:
         waiting.result(30)
 
 
+def test_blocks_of_batches_are_alone_while_single_requests_come() -> None:
+    def at_once(turns: Turns) -> int:
+        inside, most, lock = 0, 0, threading.Lock()
+
+        def work() -> None:
+            nonlocal inside, most
+            with turns.block(time.monotonic() + 60):
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.1)
+                with lock:
+                    inside -= 1
+
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(work) for _ in range(3)]:
+                done.result()
+        return most
+
+    turns = Turns(9, 60)
+    assert turns.are_rare
+    assert at_once(turns) > 1
+    turns.last_single = time.monotonic() + 60  # they go on coming
+    assert at_once(turns) == 1
+
+
+def test_a_block_that_waits_beyond_its_deadline_is_given_up() -> None:
+    turns = Turns(9, 60)
+    turns.last_single = time.monotonic() + 60
+    with turns.block(time.monotonic() + 60), ThreadPoolExecutor(1) as pool:
+
+        def late() -> None:
+            with turns.block(time.monotonic() + 0.05):
+                pytest.fail("it began")
+
+        with pytest.raises(TimeoutError):
+            pool.submit(late).result()
+    with pytest.raises(TimeoutError), turns.block(time.monotonic()):
+        pytest.fail("it began")
+    with turns.block(time.monotonic() + 60):
+        pass
+
+
 def test_where_the_queue_is_full_requests_are_refused_and_health_is_not(served) -> None:
     with served(max_waiting=1) as client:
         turns = client.app.state.context.turns
@@ -106,7 +149,7 @@ def test_what_waits_too_long_for_a_thread_is_refused(served, monkeypatch) -> Non
         released.wait(60)
         return []
 
-    with served(workers=1, max_wait_s=0.05, timeout_s=60) as client:
+    with served(workers=1, max_wait_s=0.3, timeout_s=60) as client:
         monkeypatch.setattr(Pipeline, "search", stuck)
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(client.get, "/v1/search?q=game")
@@ -114,7 +157,7 @@ def test_what_waits_too_long_for_a_thread_is_refused(served, monkeypatch) -> Non
             second = pool.submit(client.get, "/v1/search?q=game")
             while client.app.state.context._in_threads != 2:
                 time.sleep(0.01)
-            time.sleep(0.1)
+            time.sleep(0.5)
             released.set()
             assert first.result().status_code == 200
             assert second.result().status_code == 503
