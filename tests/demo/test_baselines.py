@@ -31,6 +31,8 @@ def test_towers_and_factors_make_what_is_served(loaded: LoadedBundle) -> None:
     history = loaded.items.ids.rows[[2, 4]].tolist()
     scores = loaded.baselines.all_scores(history)
     assert list(scores) == [TOWERS, FACTORS, ITEM_KNN, POPULARITY]
-    (served,) = loaded.pipeline.recommend_batch([Request(history=history)], RecommendOptions(3, rerank=False))
+    (served,) = loaded.pipeline.recommend_batch(
+        [Request(history=history)], RecommendOptions(3, rerank=False)
+    )
     rows = top_k_of(scores[TOWERS] + scores[FACTORS], 3, loaded.without(history))
     assert [one.item_id for one in served] == loaded.items.ids.rows[rows].tolist()
