@@ -136,9 +136,10 @@ def read_space(path: Path, variant: Variant) -> SearchSpace:
         place, first = first_problem(error)
         raise InputError(f"{path} is not a search space: {place}: {first['msg']}") from error
     for parameter in space:
-        for missing in _missing(parameter, variant):
+        missing = _missing(parameter, variant)
+        if missing:
             raise InputError(
-                f"{path} names {missing!r}, a setting that the variant does not have",
+                f"{path} names {missing[0]!r}, a setting that the variant does not have",
                 "list its settings with 'twotower info' of a trained model",
             )
     return space

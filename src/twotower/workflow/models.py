@@ -31,7 +31,7 @@ from twotower.workflow.selection import chosen_record
 from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
-"""File beside the checkpoints: what was chosen for the least-squares part."""
+"""What the progress of encoding calls them."""
 
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:

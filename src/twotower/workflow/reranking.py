@@ -149,7 +149,8 @@ def _chosen(
     """
     best, least, found = blends[0], np.inf, np.empty((0, 0, 0), dtype=np.float32)
     for name, values in RECENCIES.items():
-        for start, value in itertools.product(blends, values):
+        others = values if least == np.inf else values[1:]  # the first has been tried
+        for start, value in itertools.product(blends, others):
             changed: dict[str, Any] = {name: value}
             blend = replace(start, **changed)
             signals = np.stack([blend.signals(*example) for example in examples])

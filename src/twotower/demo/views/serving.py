@@ -98,7 +98,7 @@ def _stages(loaded: LoadedBundle) -> None:
         reading="An item that is no candidate cannot be recommended; from the candidates to the "
         "first ten is what ranking can gain. A sample of users, served as anonymous ones: for the "
         "measured quality see Models."
-        + _SEEN * (loaded.pipeline.contents.info.fitted_on == "all"),
+        + (_SEEN if loaded.pipeline.contents.info.fitted_on == "all" else ""),
     )  # fmt: skip
 
 
