@@ -7,7 +7,7 @@ SEEDS ?= 1
 SECONDS ?= 3600
 DATASET ?= video-games
 BUNDLE ?= runs/video-games/bundle
-EXTRAS := train,text,image,serve,demo,report,tune,track,bench,docs,dev
+EXTRAS := train,text,image,serve,demo,report,tune,track,qdrant,milvus,pgvector,bench,docs,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed
@@ -49,7 +49,7 @@ check: install ## Lint, format, types, the import contract, tables against resul
 	$(BIN)/python -m twotower.reporting.markdown --check
 
 test: install ## Run the tests and the doctests
-	$(BIN)/pytest --numprocesses $(WORKERS)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 environments: install ## Run every command in real environments of the base and of 'serve'
 	TWOTOWER_ENVIRONMENTS=1 $(BIN)/pytest tests/extras -k really

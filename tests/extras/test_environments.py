@@ -115,6 +115,8 @@ def test_every_extra_for_users_has_its_commands() -> None:
     named = {extra for extras in COMMANDS for extra in extras.split(",")}
     assert {"", *PROJECT["optional-dependencies"]} - named == {
         "image",
+        "milvus",
+        "pgvector",
         "qdrant",
         "scale",
         "trace",

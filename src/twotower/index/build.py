@@ -25,6 +25,8 @@ INDEXES: Final = ConfigRegistry(
         "flat": "twotower.index.exact:FlatConfig",
         "hnsw": "twotower.index.hnsw:HnswConfig",
         "ivf": "twotower.index.ivf:IvfConfig",
+        "milvus": "twotower.index.milvus:MilvusConfig",
+        "pgvector": "twotower.index.pgvector:PgvectorConfig",
         "pq": "twotower.index.pq:PqConfig",
         "qdrant": "twotower.index.qdrant:QdrantConfig",
     },

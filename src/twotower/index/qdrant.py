@@ -1,86 +1,28 @@
 """Items in Qdrant: a server by URL, or in this process for tests and small catalogues."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-
-from twotower.errors import ArtefactError, InputError
-from twotower.index.base import (
-    PADDING_ITEM,
-    PADDING_SCORE,
-    IndexSettings,
-    check_search,
-    check_vectors,
-)
-from twotower.types import FloatArray, OffsetArray
-
-COLLECTION_FILE: Final = "index.qdrant.json"
-VECTORS_FILE: Final = "index.npy"
-_UPLOADED: Final = 1024
-"""Vectors of a request."""
+from twotower.index.engine import BLOCK, EngineConfig, EngineIndex, missing
+from twotower.types import FloatArray
 
 
-class QdrantConfig(IndexSettings):
-    """Qdrant by inner product; the ``qdrant`` extra."""
+class QdrantIndex(EngineIndex):
+    """A collection of Qdrant; see `EngineIndex`."""
 
-    kind: Literal["qdrant"] = "qdrant"
-    url: str | None = None
-    """Address of a server, such as ``http://localhost:6333``; None keeps items in this process."""
-    exact: bool = False
-    """Whether a server compares all items, and not those that its HNSW graph leads to."""
+    file: ClassVar[str] = "index.qdrant.json"
 
-    def build(self, vectors: FloatArray) -> "QdrantIndex":
-        """Upload the vectors to a collection that is named by what they are."""
-        index = QdrantIndex(self, _name(vectors), len(vectors), vectors.shape[1])
-        index.upload(vectors)
-        return index
-
-    def read(self, folder: Path) -> "QdrantIndex":
-        """Find the collection on the server; in this process, fill it again."""
-        about = json.loads((folder / COLLECTION_FILE).read_text())
-        index = QdrantIndex(self, about["collection"], about["size"], about["dim"])
-        if self.url is None:
-            vectors = np.load(folder / VECTORS_FILE, allow_pickle=False)
-            if vectors.shape != (index.size, index.dim):
-                raise ValueError(f"{VECTORS_FILE} has the shape {vectors.shape}")
-            index.upload(vectors)
-        elif index.stored != index.size:
-            raise ArtefactError(
-                f"{self.url} has {index.stored} of {index.size} items in {index.collection!r}; "
-                "build the index again"
-            )
-        return index
-
-
-class QdrantIndex:
-    """A collection behind the `ItemIndex` protocol; point ``i`` is item ``i``.
-
-    Collections are named by a hash of their vectors, so that those of two models never mix: a
-    service with the towers of one reads only the vectors of the same.
-    """
-
-    def __init__(self, config: QdrantConfig, collection: str, size: int, dim: int) -> None:
-        self.config, self.collection = config, collection
-        self.size, self.dim = size, dim
+    @staticmethod
+    def name(vectors: FloatArray, config: EngineConfig) -> str:
+        """Name of the collection; exact and not, the same one is searched."""
+        del config
+        return f"twotower-{hashlib.sha256(vectors.tobytes()).hexdigest()[:24]}"
 
     @cached_property
     def _client(self) -> Any:
         return _library().QdrantClient(self.config.url or ":memory:")
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether all items are compared; in this process they always are."""
-        return self.config.exact or self.config.url is None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the vectors, wherever they are."""
-        return 4 * self.size * self.dim
 
     @property
     def stored(self) -> int:
@@ -89,76 +31,52 @@ class QdrantIndex:
             return 0
         return int(self._client.count(self.collection).count)
 
-    def upload(self, vectors: FloatArray) -> None:
-        """Make the collection; one that is complete stays as it is."""
+    def create(self, vectors: FloatArray) -> None:
+        """See `EngineIndex.create`."""
         models = _library().models
-        if self.stored == self.size:
-            return
         self._client.delete_collection(self.collection)
         self._client.create_collection(
             self.collection, models.VectorParams(size=self.dim, distance=models.Distance.DOT)
         )
-        for start in range(0, len(vectors), _UPLOADED):
-            part = vectors[start : start + _UPLOADED]
+        for start in range(0, len(vectors), BLOCK):
+            part = vectors[start : start + BLOCK]
             ids = list(range(start, start + len(part)))
             self._client.upsert(
                 self.collection, models.Batch(ids=ids, vectors=part.tolist()), wait=True
             )
 
-    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
-        """See `ItemIndex.search`."""
+    def nearest(self, queries: FloatArray, k: int) -> Iterator[tuple[int, int, float]]:
+        """See `EngineIndex.nearest`."""
         models = _library().models
-        queries = check_search(queries, k, self.dim)
-        scores = np.full((len(queries), k), PADDING_SCORE, dtype=np.float32)
-        items = np.full((len(queries), k), PADDING_ITEM, dtype=np.int64)
-        if not len(queries):
-            return scores, items
         wanted = None  # in this process all items are compared, whatever is asked for
-        if self.config.url is not None:
+        if not self.in_process:
             wanted = models.SearchParams(exact=self.config.exact)
         requests = [
-            models.QueryRequest(query=query.tolist(), limit=min(k, self.size), params=wanted)
-            for query in queries
+            models.QueryRequest(query=query.tolist(), limit=k, params=wanted) for query in queries
         ]
         for row, found in enumerate(self._client.query_batch_points(self.collection, requests)):
-            for place, point in enumerate(found.points):
-                scores[row, place], items[row, place] = point.score, point.id
-        return scores, items
+            for point in found.points:
+                yield row, int(point.id), point.score
 
-    def extended(self, vectors: FloatArray) -> "QdrantIndex":
-        """See `ItemIndex.extended`; a collection of its own."""
-        more = check_vectors(vectors, self.dim)
-        return self.config.build(np.concatenate([*self._vectors(), more]))
-
-    def save(self, folder: Path) -> None:
-        """Write the collection's name and, of one in this process, its vectors."""
-        about = {"collection": self.collection, "size": self.size, "dim": self.dim}
-        (folder / COLLECTION_FILE).write_text(json.dumps(about))
-        if self.config.url is None:
-            vectors = np.concatenate(list(self._vectors()))
-            np.save(folder / VECTORS_FILE, vectors, allow_pickle=False)
-
-    def _vectors(self) -> Iterator[FloatArray]:
-        """All vectors in the order of items, in blocks."""
-        for start in range(0, self.size, _UPLOADED):
-            ids = list(range(start, min(start + _UPLOADED, self.size)))
-            points = self._client.retrieve(self.collection, ids, with_vectors=True)
-            block = np.empty((len(ids), self.dim), dtype=np.float32)
-            for point in points:
-                block[int(point.id) - start] = point.vector
-            yield block
+    def rows(self, items: list[int]) -> Iterator[tuple[int, Any]]:
+        """See `EngineIndex.rows`."""
+        for point in self._client.retrieve(self.collection, items, with_vectors=True):
+            yield int(point.id), point.vector
 
 
-def _name(vectors: FloatArray) -> str:
-    return f"twotower-{hashlib.sha256(vectors.tobytes()).hexdigest()[:24]}"
+class QdrantConfig(EngineConfig):
+    """Qdrant by inner product; the ``qdrant`` extra.
+
+    ``url`` is such as ``http://localhost:6333``; None keeps the items in this process.
+    """
+
+    kind: Literal["qdrant"] = "qdrant"
+    index: ClassVar[type[EngineIndex]] = QdrantIndex
 
 
 def _library() -> Any:
     try:
         import qdrant_client
     except ImportError:
-        raise InputError(
-            "the qdrant index needs the package qdrant-client",
-            "run pip install 'twotower[qdrant]', or choose another kind of index",
-        ) from None
+        raise missing("qdrant-client", "qdrant") from None
     return qdrant_client

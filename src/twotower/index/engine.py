@@ -1,0 +1,160 @@
+"""Base of indexes whose vectors are kept by a vector database."""
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+
+from twotower.errors import ArtefactError, InputError
+from twotower.index.base import (
+    PADDING_ITEM,
+    PADDING_SCORE,
+    IndexSettings,
+    check_search,
+    check_vectors,
+)
+from twotower.types import FloatArray, OffsetArray
+
+VECTORS_FILE: Final = "index.npy"
+_COLLECTION: Final = re.compile(r"twotower[_-][0-9a-f]{24}(_exact)?")
+BLOCK: Final = 1024
+"""Vectors of a request."""
+
+
+class EngineConfig(IndexSettings):
+    """Where the engine is, and whether it compares all items."""
+
+    url: str | None = None
+    """Address of a server; None for what the engine does without one."""
+    exact: bool = False
+    """Whether a server compares all items, and not those that its HNSW graph leads to."""
+    index: ClassVar[type["EngineIndex"]]
+
+    def build(self, vectors: FloatArray) -> "EngineIndex":
+        """Upload the vectors to a collection that is named by what they are."""
+        found = self.index(self, self.index.name(vectors, self), *vectors.shape)
+        found.upload(vectors)
+        return found
+
+    def read(self, folder: Path) -> "EngineIndex":
+        """Find the collection on the server; in this process, fill it again."""
+        about = json.loads((folder / self.index.file).read_text())
+        if not _COLLECTION.fullmatch(about["collection"]):
+            raise ValueError(f"collection {about['collection'][:100]!r} is not one of twotower's")
+        found = self.index(self, about["collection"], about["size"], about["dim"])
+        if found.in_process:
+            vectors = np.load(folder / VECTORS_FILE, allow_pickle=False)
+            if vectors.shape != (found.size, found.dim):
+                raise ValueError(f"{VECTORS_FILE} has the shape {vectors.shape}")
+            found.upload(vectors)
+        elif found.stored != found.size:
+            raise ArtefactError(
+                f"{self.url or 'the server'} has {found.stored} of {found.size} items in "
+                f"{found.collection!r}; build the index again"
+            )
+        return found
+
+
+class EngineIndex(ABC):
+    """A collection behind the `ItemIndex` protocol; its row ``i`` is item ``i``.
+
+    Collections are named by a hash of their vectors, so that those of two models never mix: a
+    service with the towers of one reads only the vectors of the same.
+    """
+
+    file: ClassVar[str]
+    """Name of the file that says which collection it is."""
+
+    def __init__(self, config: Any, collection: str, size: int, dim: int) -> None:
+        self.config, self.collection = config, collection
+        self.size, self.dim = size, dim
+
+    @staticmethod
+    def name(vectors: FloatArray, config: EngineConfig) -> str:
+        """Name of the collection of these vectors."""
+        whole = hashlib.sha256(vectors.tobytes()).hexdigest()[:24]
+        return f"twotower_{whole}" + ("_exact" if config.exact else "")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the engine runs in this process, so that a saved index holds the vectors."""
+        return self.config.url is None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all items are compared; in this process they always are."""
+        return self.config.exact or self.in_process
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors, wherever they are."""
+        return 4 * self.size * self.dim
+
+    @property
+    @abstractmethod
+    def stored(self) -> int:
+        """Items that the collection holds; 0 where there is none."""
+
+    @abstractmethod
+    def create(self, vectors: FloatArray) -> None:
+        """Make the collection anew, with all vectors."""
+
+    @abstractmethod
+    def nearest(self, queries: FloatArray, k: int) -> Iterator[tuple[int, int, float]]:
+        """Row of the query, item and inner product of the best ``k``, the best of a row first."""
+
+    @abstractmethod
+    def rows(self, items: list[int]) -> Iterator[tuple[int, Any]]:
+        """Items with their vectors, in any order."""
+
+    def upload(self, vectors: FloatArray) -> None:
+        """Make the collection; one that is complete stays as it is."""
+        if self.stored != self.size:
+            self.create(vectors)
+
+    def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
+        """See `ItemIndex.search`."""
+        queries = check_search(queries, k, self.dim)
+        scores = np.full((len(queries), k), PADDING_SCORE, dtype=np.float32)
+        items = np.full((len(queries), k), PADDING_ITEM, dtype=np.int64)
+        if not len(queries):
+            return scores, items
+        place = np.zeros(len(queries), dtype=np.int64)
+        for row, item, score in self.nearest(queries, min(k, self.size)):
+            items[row, place[row]], scores[row, place[row]] = item, score
+            place[row] += 1
+        return scores, items
+
+    def extended(self, vectors: FloatArray) -> Self:
+        """See `ItemIndex.extended`; a collection of its own."""
+        more = check_vectors(vectors, self.dim)
+        whole: Self = self.config.build(np.concatenate([self.vectors(), more]))
+        return whole
+
+    def save(self, folder: Path) -> None:
+        """Write the collection's name and, of one in this process, its vectors."""
+        about = {"collection": self.collection, "size": self.size, "dim": self.dim}
+        (folder / self.file).write_text(json.dumps(about))
+        if self.in_process:
+            np.save(folder / VECTORS_FILE, self.vectors(), allow_pickle=False)
+
+    def vectors(self) -> FloatArray:
+        """``(size, dim)`` all vectors, read from the engine in blocks."""
+        whole = np.empty((self.size, self.dim), dtype=np.float32)
+        for start in range(0, self.size, BLOCK):
+            for item, vector in self.rows(list(range(start, min(start + BLOCK, self.size)))):
+                whole[item] = vector
+        return whole
+
+
+def missing(package: str, extra: str) -> InputError:
+    """The error of an engine whose package is not installed."""
+    return InputError(
+        f"the {extra} index needs the package {package}",
+        f"run pip install 'twotower[{extra}]', or choose another kind of index",
+    )
