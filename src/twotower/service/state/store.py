@@ -1,6 +1,7 @@
 """The state store: every write is on disk before its method returns."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
@@ -18,7 +19,7 @@ from twotower.service.state.engine import WAIT_S, WRITING, open_engine
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
-from twotower.service.state.live import Shown, ShownKey, Split
+from twotower.service.state.live import Outcomes, Shown, ShownKey, Split
 from twotower.service.state.migrations import bring_forward
 from twotower.service.state.records import (
     BundleInService,
@@ -209,17 +210,17 @@ class StateStore:
             connection.execute(_upsert(connection.dialect.name, tables.users), row)
         return revision
 
-    def add_events(
-        self, events: Sequence[Event], successes: Mapping[int, Mapping[str, str]] | None = None
-    ) -> list[bool]:
+    def add_events(self, events: Sequence[Event], outcomes: Outcomes | None = None) -> list[bool]:
         """Record events, all or none.
 
         False for each that was recorded before, or is of a user who was forgotten since.
 
         Parameters
         ----------
-        successes
-            By revision of a split: units that the events are successes of, and their arms.
+        events
+            What users did.
+        outcomes
+            What that says of the split that runs.
 
         Raises
         ------
@@ -243,8 +244,11 @@ class StateStore:
                         "give every event an id of its own",
                     )
                 recorded.append(new)
-            for revision, arms in (successes or {}).items():
-                live.add_units(connection, revision, arms, success=True)
+            if outcomes is not None:
+                pairs = zip(outcomes.credits, recorded, strict=True)
+                credits = Counter(one for one, new in pairs if one is not None and new)
+                live.add_units(connection, outcomes.revision, outcomes.units, success=True)
+                live.add_credits(connection, outcomes.revision, credits)
         return recorded
 
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
@@ -431,11 +435,13 @@ class StateStore:
         with self._reading() as connection:
             return live.split(connection, configured)
 
-    def set_split(self, configured: str, name: str | None, share: float) -> Split:
+    def set_split(
+        self, configured: str, name: str | None, share: float, interleaved: bool = False
+    ) -> Split:
         """Have services answer a share of users from another bundle; None ends that."""
         with self._writing() as connection:
             self._check_epoch(connection.scalar(_EPOCH))
-            return live.set_split(connection, configured, name, share)
+            return live.set_split(connection, configured, name, share, interleaved)
 
     def add_shown(
         self, counts: Mapping[ShownKey, Shown], revision: int, arms: Mapping[str, str]
@@ -459,6 +465,11 @@ class StateStore:
         """Units, and those with a success, of each arm of a split."""
         with self._reading() as connection:
             return live.arms(connection, revision)
+
+    def wins(self, revision: int) -> tuple[int, int, int]:
+        """Units of interleaved answers that ``a`` won, that ``b`` won, and ties."""
+        with self._reading() as connection:
+            return live.wins(connection, revision)
 
     def activity(self, since: int) -> list[tuple[int, str, int]]:
         """Hour (milliseconds since 1970), kind, and number of the events since a time."""
