@@ -119,10 +119,10 @@ class Snapshot:
         self.forgotten.add(changes.forgotten)
         self.past.add(changes.events)
         if changes.forgotten:  # rows that are there now were written later
-            new = Forgotten(self.forgotten.key)
-            new.add(changes.forgotten)
-            for user_id in [user for user in self.attributes if new.since(user) is not None]:
-                del self.attributes[user_id]
+            new = {one.digest for one in changes.forgotten}
+            for user_id in [*self.attributes]:
+                if self.forgotten.digest(user_id) in new:
+                    del self.attributes[user_id]
         self.attributes.update(changes.users)
         return replace(self, pipeline=pipeline, cursor=changes.cursor)
 

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.config import first_problem
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
@@ -186,7 +187,7 @@ def _check_new_id(item_id: str) -> None:
     try:
         _NEW_ID.validate_python(item_id)
     except ValidationError as error:
-        what = f"item_id: {error.errors()[0]['msg']}"
+        what = f"item_id: {first_problem(error).what}"
         raise RefusedError(problem(422, what, value=item_id, fix="use another id")) from None
 
 

@@ -204,8 +204,8 @@ class StateStore:
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> int:
         """Record the declared columns of a user, in place of earlier ones. The row's revision."""
         with self._writing() as connection:
-            deleted = connection.scalar(sa.select(tables.about.c.newest_deleted_user))
-            revision = max(self._next(connection, tables.users.c.revision), 1 + (deleted or 0))
+            deleted = tables.about.c.newest_deleted_user
+            revision = self._next(connection, tables.users.c.revision, deleted)
             row = {"user_id": user_id, "attributes": dict(attributes), "revision": revision}
             connection.execute(_upsert(connection.dialect.name, tables.users), row)
         return revision
@@ -543,11 +543,19 @@ class StateStore:
         if found != self._epoch:
             raise StateReplacedError(f"the state database was replaced; {_NOT_WRITTEN}")
 
-    def _next(self, connection: sa.Connection, revision: sa.Column[Any]) -> int:
-        """The number of the row that is written next, in the database that was opened."""
-        row = connection.execute(_next_of(revision)).one()
+    def _next(
+        self,
+        connection: sa.Connection,
+        revision: sa.Column[Any],
+        deleted: sa.Column[Any] | None = None,
+    ) -> int:
+        """The number of the row that is written next, in the database that was opened.
+
+        ``deleted`` holds the newest number of the rows that were deleted.
+        """
+        row = connection.execute(_next_of(revision, deleted)).one()
         self._check_epoch(row.epoch)
-        return int(row.revision)
+        return int(max(row.newest, row.deleted or 0)) + 1
 
     def _put(self, connection: sa.Connection, item: StoredItem) -> int:
         revision = self._next(connection, tables.items.c.revision)
@@ -617,9 +625,11 @@ def _close(connection: Any, _: object) -> None:
 
 
 @cache
-def _next_of(revision: sa.Column[Any]) -> sa.Select[Any]:
-    following = sa.func.coalesce(sa.func.max(revision), 0) + 1
-    return sa.select(following.label("revision"), _EPOCH.scalar_subquery().label("epoch"))
+def _next_of(revision: sa.Column[Any], deleted: sa.Column[Any] | None) -> sa.Select[Any]:
+    newest = sa.func.coalesce(sa.func.max(revision), 0)
+    gone = sa.null() if deleted is None else sa.select(deleted).scalar_subquery()
+    epoch = _EPOCH.scalar_subquery()
+    return sa.select(newest.label("newest"), gone.label("deleted"), epoch.label("epoch"))
 
 
 def _insert(dialect: str, table: sa.Table) -> Any:

@@ -103,7 +103,7 @@ def test_similar_items_and_search(client, pipeline) -> None:
         ({"text": "?!"}, "no item is described by the words '?!'"),
         (
             {"user_id": "user-03", "filters": {"min_price": 9, "max_price": 1}},
-            "filters: Value error, min_price must be at most max_price 1, got 9",
+            "filters: min_price must be at most max_price 1, got 9",
         ),
     ],
 )
