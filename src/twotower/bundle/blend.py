@@ -12,7 +12,7 @@ from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity")
 """What is blended, in the order of the weights."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency")
-"""Fields of `Blend` that say how a history is forgotten."""
+"""Fields of `Blend` that say how a history is forgotten, in the order of their signals."""
 _FLAGS: Final = ("by_ease", "helps")
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 _LINKS: Final = {
@@ -138,22 +138,23 @@ class Blend:
 
     def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
         """``(candidates, 5)`` for the candidates of one query."""
+        decayed = (self.decayed(name, history, items) for name in RECENCIES)
+        return np.stack([retrieval, *decayed, self.popularity[items]], axis=1)
+
+    def decayed(self, recency: str, history: IndexArray, items: Array) -> FloatArray:
+        """``(candidates,)`` the signal that one of `RECENCIES` decides, for one query."""
         age = np.arange(len(history))[::-1]
         known = history < self.num_items
-        history, age = history[known], age[known]
-        by_item, by_step, by_text = (
-            np.power(recency, age, dtype=np.float32)
-            for recency in (self.recency, self.transition_recency, self.text_recency)
-        )
-        near = self.neighbours.reached(history, by_item)
-        after = self.transitions.reached(history, by_step)
-        wanted = by_text @ self.text[history]
-        length = float(np.linalg.norm(wanted))
-        # `take` gathers in two thirds of the time that indexing does.
-        about = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
-        return np.stack(
-            [retrieval, near[items], after[items], about, self.popularity[items]], axis=1
-        )
+        history = history[known]
+        weights = np.power(getattr(self, recency), age[known], dtype=np.float32)
+        if recency == "text_recency":
+            wanted = weights @ self.text[history]
+            length = float(np.linalg.norm(wanted))
+            # `take` gathers in two thirds of the time that indexing does.
+            found: FloatArray = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
+            return found
+        links = self.neighbours if recency == "recency" else self.transitions
+        return links.reached(history, weights)[items]
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as NumPy arrays, for a safetensors file."""

@@ -1,9 +1,9 @@
 """The second stage, fitted on validation, and both stages together as a model to evaluate."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -147,17 +147,20 @@ def _chosen(
 
     A recency changes one signal alone, so that each is tried beside the best of those before it.
     """
-    best, least, found = blends[0], np.inf, np.empty((0, 0, 0), dtype=np.float32)
-    for name, values in RECENCIES.items():
+    least = np.inf
+    tried = [(one, np.stack([one.signals(*each) for each in examples])) for one in blends]
+    best, found = tried[0]
+    for place, (name, values) in enumerate(RECENCIES.items(), start=1):
         others = values if least == np.inf else values[1:]  # the first has been tried
-        for start, value in itertools.product(blends, others):
+        for (start, before), value in itertools.product(tried, others):
             changed: dict[str, Any] = {name: value}
-            blend = replace(start, **changed)
-            signals = np.stack([blend.signals(*example) for example in examples])
+            blend, signals = replace(start, **changed), before.copy()
+            for row, (history, items, _) in enumerate(examples):
+                signals[row, :, place] = blend.decayed(name, history, items)
             weights, loss = fitted_weights(signals, positives)
             if loss < least:
                 best, least, found = replace(blend, weights=weights), loss, signals
-        blends = [best]
+        tried = [(best, found)]
     return replace(best, helps=_helps(found, positives))
 
 
@@ -188,6 +191,22 @@ def fitted_blend(
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
     return fit_blend(trained.module.scorer(), dataset, text)
+
+
+SecondStage: TypeAlias = Callable[[Trained], Blend | None]
+"""Gives the second stage of a trained model."""
+
+
+def fitted_once(dataset: Dataset, reporter: Reporter) -> SecondStage:
+    """`fitted_blend` that keeps what it fitted, for the seeds of one model."""
+    fitted: dict[int, Blend | None] = {}
+
+    def second_stage(trained: Trained) -> Blend | None:
+        if trained.seed not in fitted:
+            fitted[trained.seed] = fitted_blend(trained, dataset, reporter)
+        return fitted[trained.seed]
+
+    return second_stage
 
 
 def fitted_weights(signals: FloatArray, positives: Array) -> tuple[FloatArray, float]:

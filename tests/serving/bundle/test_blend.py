@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import Blend, ItemLinks, with_transitions
+from twotower.bundle.blend import RECENCIES, Blend, ItemLinks, with_transitions
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
 from twotower.types import FloatArray
@@ -43,6 +43,17 @@ def test_signals_are_as_written() -> None:
     np.testing.assert_allclose(found[:, 2], [0.125, 0.1875])
     np.testing.assert_allclose(found[:, 3], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
     np.testing.assert_allclose(found[:, 4], [1, 0])
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_recency_changes_one_signal(place) -> None:
+    name = RECENCIES[place - 1]
+    history, items = np.array([2, 1, 7, 0], np.int32), np.array([3, 0, 2, 1])
+    retrieval = np.arange(4, dtype=np.float32)
+    before = BLEND.signals(history, items, retrieval)
+    other = replace(BLEND, **{name: 0.7})
+    before[:, place] = other.decayed(name, history, items)
+    np.testing.assert_array_equal(other.signals(history, items, retrieval), before)
 
 
 def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:
