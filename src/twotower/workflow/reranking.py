@@ -21,7 +21,7 @@ from twotower.factors.scorer import trained_items
 from twotower.factors.transitions import transition_links
 from twotower.index import top_k
 from twotower.models.base import VectorScorer
-from twotower.models.text_components import TextComponents
+from twotower.models.projection import TextComponents
 from twotower.training.fit import Trained
 from twotower.types import Array, DoubleArray, FloatArray, IndexArray
 from twotower.workflow.models import text_vectors

@@ -14,8 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.service.state import live, personal, tables
-from twotower.service.state.deadline import within
-from twotower.service.state.engine import WAIT_S, WRITING, open_engine
+from twotower.service.state.engine import WAIT_S, WRITING, open_engine, within
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone

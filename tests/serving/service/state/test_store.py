@@ -20,7 +20,7 @@ from twotower.service.state import (
     StoredItem,
     tables,
 )
-from twotower.service.state.deadline import within
+from twotower.service.state.engine import within
 
 
 def item(name: str = "n1", **changes: object) -> StoredItem:
