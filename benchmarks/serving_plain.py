@@ -109,7 +109,7 @@ class PlainPipeline:
         wanted = wanted / max(np.linalg.norm(wanted), 1e-6)
         items = [item for _, item in kept]
         signals = [[score for score, _ in kept], near[items], after[items]]
-        signals += [blend.text[items] @ wanted, blend.popularity[items]]
+        signals += [blend.text[items] @ wanted, blend.popularity[items], blend.trend[items]]
         scores = np.transpose(signals) @ blend.weights
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
 

@@ -58,6 +58,7 @@ class Recommender:
         seed: int = 0,
         text_encoder: str = "minilm",
         refit: bool = True,
+        minutes: float | None = None,
         checkpoint: Path | None = None,
         progress: bool = False,
     ) -> Self:
@@ -78,6 +79,9 @@ class Recommender:
         refit
             Whether recommendations come from the model fitted anew on all interactions, with
             what validation chose; `evaluate` measures the one fitted on the training part.
+        minutes
+            Most minutes of training, the search for settings included; None trains until
+            validation says that it is enough. A refit takes up to as long again.
         checkpoint
             Folder of checkpoints; a fit that was interrupted goes on from there.
         progress
@@ -104,6 +108,7 @@ class Recommender:
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
         check_servable(name, variant)
+        variant = variant.within(minutes)
         reporter = LineReporter() if progress else Silent()
         trained = train_variant(
             variant, dataset, name=name, seed=seed, checkpoint=checkpoint, reporter=reporter

@@ -43,6 +43,23 @@ def test_the_epochs_that_are_asked_for_are_trained(data: Path, tmp_path: Path) -
     assert described["validation_metric"] > 0
 
 
+def test_the_minutes_that_are_given_end_the_training(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "model"
+    assert run(
+        "train", "--data", data, "--out", out, "--model", "v9", "--minutes", 0.01,
+        "--text-encoder", "hashing",
+    ) == 0  # fmt: skip
+    assert "of training, where the given minutes ended it" in " ".join(
+        capfd.readouterr().out.split()
+    )
+    training = json.loads((out / "model.json").read_text())["training"]
+    spent = sum(epoch["seconds"] for epoch in training["epochs"])
+    assert 0.6 <= spent < 10  # it ends with the step that goes beyond the limit
+    assert training["epochs"][-1]["metric"] > 0
+
+
 def test_a_search_of_epochs_is_obeyed() -> None:
     assert changed(VARIANTS["v9"], {"training.epochs": 3}).training.least_steps == 0
     assert changed(VARIANTS["v9"], {"training.batch_size": 64}).training.least_steps == 600

@@ -1,4 +1,5 @@
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -184,3 +185,70 @@ def test_the_step_size_warms_up(blocks: Dataset, small_variants: Any) -> None:
     for state.epoch, state.step in [(0, 0), (0, 3), (1, 1), (2, 0)]:
         sizes.append(_step_size(config, state, 3))
     assert sizes == pytest.approx([0.02, 0.08, 0.1, 0.1])
+
+
+class Clock:
+    """Each reading is a second later than the one before."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_a_limit_of_time_ends_training_within_an_epoch(
+    blocks: Dataset, small_variants: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step takes a second; what has been trained by then is validated and may be the best."""
+    monkeypatch.setattr(time, "perf_counter", Clock())
+    whole = trained(small_variants["mf"], blocks, Scripted(0.1), epochs=1, batch_size=32)
+    steps = round(whole.state.spent)
+    assert steps > 4
+    seconds = steps + 3
+    validate = Scripted(0.1, 0.2, 0.3)
+    limited = trained(
+        small_variants["mf"], blocks, validate, epochs=20, batch_size=32, minutes=seconds / 60
+    ).state
+    assert [record.seconds for record in limited.epochs] == [steps, 3]
+    assert [record.metric for record in limited.epochs] == [0.1, 0.2]
+    assert limited.epochs[1].examples == pytest.approx(
+        limited.epochs[0].examples * 3 / steps, abs=1
+    )
+    assert (limited.best_epoch, limited.finished) == (1, True)
+
+
+def test_a_refit_takes_as_long_as_the_model_took_to_its_best(
+    blocks: Dataset, small_variants: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "perf_counter", Clock())
+    given = {"epochs": 20, "batch_size": 32, "minutes": 0.5}
+    found = trained(small_variants["mf"], blocks, Scripted(0.3, *[0.1] * 20), **given)
+    again = trained(
+        small_variants["mf"], blocks.with_all_in_train(), None, evaluated=found, **given
+    )
+    assert again.state.spent == found.state.epochs[0].seconds
+
+
+def test_an_interrupted_training_keeps_to_its_limit(
+    blocks: Dataset, small_variants: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seconds of before the interruption count."""
+    monkeypatch.setattr(time, "perf_counter", Clock())
+    given = {"batch_size": 32, "minutes": 15 / 60, "checkpoint_seconds": 0, "epochs": 20}
+
+    def stop(state: TrainingState, steps: int, speed: float) -> None:
+        del steps, speed
+        if state.spent == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(
+            small_variants["mf"], blocks, Scripted(*[0.1] * 20), progress=stop,
+            checkpoint=tmp_path / "run", **given,
+        )  # fmt: skip
+    found = trained(
+        small_variants["mf"], blocks, Scripted(*[0.1] * 20), checkpoint=tmp_path / "run", **given
+    )
+    assert found.state.spent == 15

@@ -128,6 +128,9 @@ def test_the_second_stage_keeps_what_was_chosen_for_it(evaluated: Any, blocks: D
         again = refit_blend(chosen, evaluated, blocks)
         assert (again.by_ease, again.recency, again.transition_recency) == (by_ease, 0.7, 0.3)
         np.testing.assert_array_equal(again.weights, found.weights)
+        assert again.earlier.half_life == found.earlier.half_life > 0
+        assert len(again.earlier.items) == len(blocks.interactions.items)
+        np.testing.assert_array_equal(again.trend, again.earlier.at_end(len(blocks.items)))
         everything, count = blocks.interactions, len(blocks.items)
         fitted = (
             EASE.fit(everything, count, links=EASE_LINKS)

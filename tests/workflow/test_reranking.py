@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from twotower.bundle.trend import Trend
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.index import top_k
 from twotower.inference import Pipeline
@@ -43,7 +44,7 @@ def test_candidates_come_before_all_others_in_the_blends_order(
     v9: Trained, blocks: Dataset, block_text: Any
 ) -> None:
     scorer, blend = v9.module.scorer(), unfitted_blend(blocks.train, block_text)
-    blend = replace(blend, weights=np.array([0, 0, 0, 0, 1], np.float32))
+    blend = replace(blend, weights=np.array([0, 0, 0, 0, 1, 0], np.float32))
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
     assert np.isfinite(scores).all()
@@ -62,7 +63,7 @@ def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
 ) -> None:
     scorer = v9.module.scorer()
     blend = replace(
-        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1], np.float32)
+        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1, 0], np.float32)
     )
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
@@ -79,16 +80,44 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
     rng = np.random.default_rng(0)
     blend = unfitted_blend(blocks.train, block_text)
     for recency in (0.3, 1.0):
-        chosen_by = replace(blend, recency=recency, weights=np.array([0, 9, 0, 0, 0], np.float32))
+        chosen_by = replace(
+            blend, recency=recency, weights=np.array([0, 9, 0, 0, 0, 0], np.float32)
+        )
         examples, positives = [], []
         for _ in range(300):
             history = rng.permutation(40)[:8].astype(np.int32)
             items = np.setdiff1d(np.arange(40), history)
-            drawn = chosen_by.signals(history, items, np.zeros(len(items), np.float32))
+            drawn = chosen_by.signals(history, items, np.zeros(len(items), np.float32), None)
             logits = drawn @ chosen_by.weights + rng.gumbel(size=len(items))
-            examples.append((history, items, np.zeros(len(items), np.float32)))
+            examples.append((history, items, np.zeros(len(items), np.float32), None))
             positives.append(int(logits.argmax()))
-        assert reranking._chosen([blend], examples, np.asarray(positives)).recency == recency
+        fields, wanted = {"recency": (blend.recency, 1.0, 0.3)}, np.asarray(positives)
+        assert reranking._chosen([blend], fields, examples, wanted).recency == recency
+
+
+def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text: Any) -> None:
+    """Known answer: of 40 items, some are in demand for a while."""
+    rng = np.random.default_rng(0)
+    blend = unfitted_blend(blocks.train, block_text)
+    days = np.sort(rng.integers(0, 1000, 4000))
+    items = (days // 25 + rng.integers(0, 4, 4000)) % 40
+    log = Histories(np.array([0, 4000]), items.astype(np.int32), timestamps=days * 86_400_000)
+    trends = [Trend.fit(log, share * 86_400.0) for share in (60, 5, 400)]
+    candidates, none = np.arange(40), np.zeros(40, np.float32)
+    history = np.empty(0, np.int32)
+    for wanted in trends:
+        chosen_by = replace(blend, earlier=wanted)
+        examples, positives = [], []
+        for moment in rng.integers(100, 1000, 400).tolist():
+            signals = chosen_by.signals(history, candidates, none, moment * 86_400)
+            positives.append(int((9 * signals[:, 5] + rng.gumbel(size=40)).argmax()))
+            examples.append((history, candidates, none, moment * 86_400))
+        start = replace(blend, earlier=trends[0])
+        fields = {"recency": (blend.recency,), "earlier": trends}
+        found = reranking._chosen([start], fields, examples, np.asarray(positives))
+        assert found.earlier.half_life == wanted.half_life
+        np.testing.assert_array_equal(found.trend, wanted.at_end(40))
+        assert found.weights[5] > 0
 
 
 def test_fitting_finds_the_weights_that_made_the_choices() -> None:
@@ -120,7 +149,11 @@ def test_the_pipeline_ranks_as_the_evaluated_stages(v9: Trained, blocks: Dataset
     contents = bundle_contents("v9", v9, blocks, reranker=blend)
     pipeline = Pipeline(contents)
     histories = blocks.interactions.select(np.arange(8))
-    scores = TwoStages(v9.module.scorer(), blend, 30).scores(Queries.anonymous(histories))
+    assert blend is not None
+    assert blocks.train.timestamps is not None
+    now = np.full(8, blocks.train.timestamps.max() + 1000)  # a service is asked after its log
+    queries = replace(Queries.anonymous(histories), times=now)
+    scores = TwoStages(v9.module.scorer(), blend, 30).scores(queries)
     ids = blocks.items.ids
     requests = [Request(None, [ids[item] for item in histories.row(row)], None) for row in range(8)]
     options = RecommendOptions(5, rerank=True, candidates=30)
@@ -154,7 +187,7 @@ def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
     v9: Trained, blocks: Dataset, block_text: Any
 ) -> None:
     blend = replace(
-        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1], np.float32)
+        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1, 0], np.float32)
     )
     requests = [Request(None, [blocks.items.ids[item]], None) for item in (3, 30)]
     for helps in (False, True):

@@ -116,3 +116,9 @@ def test_a_large_log_is_searched_on_a_sample_of_its_users(
     assert fitted
     assert all(share == pytest.approx(0.5, abs=0.01) for _, share in fitted)
     assert all(events < 0.8 * len(in_order.train.items) for events, _ in fitted)
+
+
+def test_a_search_that_is_out_of_time_only_widens(in_order: Dataset) -> None:
+    found = choose_factors(in_order, START, None, seconds=0)
+    assert {trial["setting"] for trial in found.trials} <= {"start", "embedding_dim"}
+    assert not found.settings.factors.next_item

@@ -1,18 +1,26 @@
-"""Blend re-ranker: a weighted sum of retrieval score, item-to-item links, text and popularity."""
+"""Blend re-ranker: a weighted sum of retrieval score, item-to-item links, text and demand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
 
+from twotower.bundle.trend import Trend
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
-SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity")
+SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity", "trend")
 """What is blended, in the order of the weights."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency")
-"""Fields of `Blend` that say how a history is forgotten, in the order of their signals."""
+"""Fields of `Blend` that say how a history is forgotten."""
+SIGNAL_OF: Final = {
+    "recency": "neighbours",
+    "transition_recency": "transitions",
+    "text_recency": "text",
+    "earlier": "trend",
+}
+"""The signal that a field of `Blend` decides."""
 _FLAGS: Final = ("by_ease", "helps")
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 _LINKS: Final = {
@@ -20,6 +28,7 @@ _LINKS: Final = {
     "transitions": ("transition_indptr", "transition_items", "transition_weights"),
 }
 """Names of `ItemLinks` in a file."""
+_ARRAYS: Final = ("weights", "text", "popularity", "trend")
 
 
 @dataclass(frozen=True)
@@ -68,20 +77,22 @@ class ItemLinks:
 
 @dataclass(frozen=True)
 class Blend:
-    r"""Scores a candidate by a weighted sum of five signals.
+    r"""Scores a candidate by a weighted sum of six signals.
 
     ``retrieval`` is the first stage's score. With ``a`` the number of items that came after the
     history's item ``h``, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)` over the
     similarities of item-kNN or EASE (which items were bought together exactly, of which a short
     vector keeps only the outline), ``transitions`` the same over what came soon after what,
-    ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, and ``popularity`` the
-    log of 1 + the item's training interactions.
+    ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, ``popularity`` the
+    log of 1 + the item's training interactions, and ``trend`` the same of those before the request,
+    each counting less with time. Requests to a service come after the log, so that it is that of
+    the log's end.
     The weights are fitted on validation: see `twotower.workflow.reranking`.
 
     Attributes
     ----------
     weights
-        ``(5,)`` float32, of `SIGNALS`.
+        ``(6,)`` float32, of `SIGNALS`.
     recency, transition_recency, text_recency
         Decay of an event's weight for each event that came after it, in ``neighbours``,
         ``transitions`` and ``text``.
@@ -91,10 +102,14 @@ class Blend:
         ``(items, t)`` float32 unit vectors, zero for no text.
     popularity
         ``(items,)`` float32.
+    trend
+        ``(items,)`` float32 at the end of the log; zero where the log has no times.
     by_ease
         Whether ``neighbours`` are those of EASE. Scores do not depend on it, a refit does.
     helps
         Whether validation was better with the second stage, by more than a standard error.
+    earlier
+        The trend before the end of the log, for an evaluation; a file has none.
     """
 
     weights: FloatArray
@@ -105,19 +120,24 @@ class Blend:
     transitions: ItemLinks
     text: FloatArray
     popularity: FloatArray
+    trend: FloatArray
     by_ease: bool = False
     helps: bool = False
+    earlier: Trend = field(default_factory=Trend.none)
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(SIGNALS),):
-            raise InputError(f"weights must have shape (5,), got {self.weights.shape}")
+            raise InputError(f"weights must have shape ({len(SIGNALS)},), got {self.weights.shape}")
         items = len(self.popularity)
-        rows = len(self.text), len(self.neighbours.indptr) - 1, len(self.transitions.indptr) - 1
-        if rows != (items, items, items):
-            raise InputError(
-                f"text, neighbours and transitions must have rows for {items} items, got "
-                f"{rows[0]}, {rows[1]} and {rows[2]}"
-            )
+        rows = {
+            "trend": len(self.trend),
+            "text": len(self.text),
+            "neighbours": len(self.neighbours.indptr) - 1,
+            "transitions": len(self.transitions.indptr) - 1,
+        }
+        for name, got in rows.items():
+            if got != items:
+                raise InputError(f"{name} must have rows for {items} items, got {got}")
 
     @property
     def num_items(self) -> int:
@@ -129,62 +149,88 @@ class Blend:
         known = (items >= 0) & (items < self.num_items)
         rows = np.where(known, items, 0)
         scores = np.empty(items.shape, dtype=np.float32)
-        for row in range(len(queries)):
+        for row, moment in enumerate(self.earlier.moments(queries)):
             history = queries.histories.row(row)
-            scores[row] = self.signals(history, rows[row], retrieval[row]) @ self.weights
+            signals = self.signals(history, rows[row], retrieval[row], moment)
+            scores[row] = signals @ self.weights
         scores[~known] = np.nan
         scores[items < 0] = -np.inf
         return scores
 
-    def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
-        """``(candidates, 5)`` for the candidates of one query."""
-        decayed = (self.decayed(name, history, items) for name in RECENCIES)
-        return np.stack([retrieval, *decayed, self.popularity[items]], axis=1)
+    def signals(
+        self, history: IndexArray, items: Array, retrieval: FloatArray, moment: int | None = None
+    ) -> FloatArray:
+        """``(candidates, 6)`` for the candidates of a query.
 
-    def decayed(self, recency: str, history: IndexArray, items: Array) -> FloatArray:
-        """``(candidates,)`` the signal that one of `RECENCIES` decides, for one query."""
+        ``moment`` is in seconds since 1970; None is the end of the log.
+        """
+        known = self._known(history)
+        others = [self._signal(name, known, items, moment) for name in SIGNALS[1:]]
+        return np.stack([retrieval, *others], axis=1)
+
+    def signal(
+        self, name: str, history: IndexArray, items: Array, moment: int | None = None
+    ) -> FloatArray:
+        """``(candidates,)`` one of `SIGNALS` but the first, see `signals`."""
+        return self._signal(name, self._known(history), items, moment)
+
+    def _known(self, history: IndexArray) -> tuple[IndexArray, Array]:
+        """The items of a history that have signals, and how many came after each."""
         age = np.arange(len(history))[::-1]
         known = history < self.num_items
-        history = history[known]
-        weights = np.power(getattr(self, recency), age[known], dtype=np.float32)
-        if recency == "text_recency":
-            wanted = weights @ self.text[history]
-            length = float(np.linalg.norm(wanted))
-            # `take` gathers in two thirds of the time that indexing does.
-            found: FloatArray = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
-            return found
-        links = self.neighbours if recency == "recency" else self.transitions
-        return links.reached(history, weights)[items]
+        return history[known], age[known]
+
+    def _signal(
+        self, name: str, known: tuple[IndexArray, Array], items: Array, moment: int | None
+    ) -> FloatArray:
+        if name == "popularity":
+            return self.popularity[items]
+        if name == "trend":
+            return self.trend[items] if moment is None else self.earlier.at(moment, items)
+        history, age = known
+        if name != "text":
+            recency = self.recency if name == "neighbours" else self.transition_recency
+            links = self.neighbours if name == "neighbours" else self.transitions
+            return links.reached(history, np.power(recency, age, dtype=np.float32))[items]
+        wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
+        length = float(np.linalg.norm(wanted))
+        # `take` gathers in two thirds of the time that indexing does.
+        about: FloatArray = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
+        return about
+
+    def at_end_of_log(self) -> Self:
+        """The same for requests after the log alone, as a file has it."""
+        return replace(self, earlier=Trend.none())
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as NumPy arrays, for a safetensors file."""
         arrays: dict[str, Array] = {name: np.asarray([getattr(self, name)]) for name in RECENCIES}
         for name, parts in _LINKS.items():
             arrays |= zip(parts, getattr(self, name).arrays, strict=True)
-        arrays |= {"weights": self.weights, "text": self.text, "popularity": self.popularity}
+        arrays |= {name: getattr(self, name) for name in _ARRAYS}
         return arrays | {name: np.asarray([getattr(self, name)], np.uint8) for name in _FLAGS}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Array]) -> Self:
-        """The inverse of `to_arrays`; `with_transitions` makes it read earlier files too."""
+        """The inverse of `to_arrays`; `with_all_signals` makes it read earlier files too."""
         fields: dict[str, Any] = {name: float(arrays[name][0]) for name in RECENCIES}
         for name, parts in _LINKS.items():
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
-        for name in ("weights", "text", "popularity"):
-            fields[name] = arrays[name]
+        fields |= {name: arrays[name] for name in _ARRAYS}
         fields |= {name: bool(arrays[name][0]) for name in _FLAGS}
         return cls(**fields)
 
 
-def with_transitions(arrays: dict[str, Array]) -> dict[str, Array]:
-    """The arrays of a blend that was written before there were transitions, with none of them."""
-    if "transition_indptr" in arrays:
-        return arrays
-    none = ItemLinks.none(len(arrays["popularity"])).arrays
-    return {
-        **arrays,
-        **dict(zip(_LINKS["transitions"], none, strict=True)),
-        "weights": np.insert(arrays["weights"], SIGNALS.index("transitions"), 0),
-        "transition_recency": np.ones(1),
-        **{name: np.zeros(1, dtype=np.uint8) for name in _FLAGS},
-    }
+def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of a blend, with nothing for the signals that its release did not have."""
+    given, weights = dict(arrays), arrays["weights"]
+    if "transition_indptr" not in given:
+        none = ItemLinks.none(len(given["popularity"])).arrays
+        given |= zip(_LINKS["transitions"], none, strict=True)
+        given |= {"transition_recency": np.ones(1)}
+        given |= {name: np.zeros(1, dtype=np.uint8) for name in _FLAGS}
+        weights = np.insert(weights, SIGNALS.index("transitions"), 0)
+    if "trend" not in given:
+        given["trend"] = np.zeros_like(given["popularity"])
+        weights = np.append(weights, np.float32(0))
+    return given | {"weights": weights}

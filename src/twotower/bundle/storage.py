@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from twotower.bundle.arrays import read_arrays, save_arrays
-from twotower.bundle.blend import SIGNALS, Blend, with_transitions
+from twotower.bundle.blend import SIGNALS, Blend, with_all_signals
 from twotower.bundle.checked import (
     FRACTIONS,
     TABLE,
@@ -274,7 +274,7 @@ def _load_reranker(
             return RerankVectors(**arrays)
     if BLEND in manifest.files:
         with reading(folder / BLEND):
-            arrays = with_transitions(read_arrays(folder / BLEND, finite=True, pause=pause))
+            arrays = with_all_signals(read_arrays(folder / BLEND, finite=True, pause=pause))
             near, after = arrays["neighbours"].size, arrays["transition_items"].size
             check_layout(
                 arrays,
@@ -288,6 +288,7 @@ def _load_reranker(
                     "transition_weights": (FRACTIONS, (after,)),
                     "text": TABLE,
                     "popularity": (FRACTIONS, (items,)),
+                    "trend": (FRACTIONS, (items,)),
                 },
             )
             check_rows(arrays["indptr"], near)

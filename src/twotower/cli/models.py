@@ -13,6 +13,7 @@ from twotower.cli.options import (
     DeviceName,
     IndexKind,
     JsonFile,
+    Minutes,
     PrecisionName,
     Protocols,
     Refit,
@@ -33,6 +34,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
+    minutes: Minutes = None,
     settings: Annotated[
         Path | None, typer.Option("--settings", help="A variant as JSON, such as 'tune' writes.")
     ] = None,
@@ -69,7 +71,7 @@ def train(
         variant = read_settings(settings)
     if epochs is not None:
         variant = variant.with_epochs(epochs)
-    variant = on_device(variant, device, precision)
+    variant = on_device(variant.within(minutes), device, precision)
     dataset = Dataset.load(data)
     with reporting(notes()) as reporter:
         trained = trained_model(

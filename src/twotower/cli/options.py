@@ -121,6 +121,15 @@ PrecisionName: TypeAlias = Annotated[
     str | None,
     typer.Option("--precision", help="32, or bf16: matrix products in bfloat16. Default: 32."),
 ]
+Minutes: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--minutes",
+        min=0.01,
+        help="Most minutes of training, the search for settings included; the best so far is "
+        "kept. A refit takes up to as long again. Default: until validation says so.",
+    ),
+]
 KCore: TypeAlias = Annotated[
     int | None, typer.Option("--k-core", help="Least interactions of a user and an item.")
 ]

@@ -19,7 +19,7 @@ from twotower.training.collectives import ranks
 from twotower.training.distillation import Distilled, Teacher
 from twotower.training.examples import EXAMPLE_SOURCES
 from twotower.training.progress import Progress, TrainingState
-from twotower.training.trainer import train
+from twotower.training.trainer import TrainingConfig, train
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 
@@ -117,6 +117,7 @@ def fit(
         settings,
         validate=None if validate is None else partial(_during_training, validate, alone),
         stop_after=_epochs(evaluated, validate),
+        most_seconds=_most_seconds(settings, evaluated, before),
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
@@ -145,6 +146,20 @@ def _epochs(evaluated: Trained | None, validate: object) -> int | None:
     if evaluated is not None:
         return (evaluated.state.best_epoch or 0) + 1
     return UNVALIDATED_EPOCHS if validate is None else None
+
+
+def _most_seconds(
+    settings: TrainingConfig, evaluated: Trained | None, chosen: Mapping[str, Any]
+) -> float | None:
+    """Seconds of steps: what the search left, or what the evaluated model took to its best."""
+    if settings.minutes is None:
+        return None
+    if evaluated is not None:
+        best = evaluated.state.best_epoch or 0
+        return sum(epoch.seconds for epoch in evaluated.state.epochs[: best + 1])
+    searched = float(chosen.get("least_squares", {}).get("seconds", 0.0))
+    left = max(60 * settings.minutes - searched, 30 * settings.minutes)
+    return left / (2 if "columns" in chosen else 1)  # with the columns, and without
 
 
 def _during_training(

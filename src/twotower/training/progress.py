@@ -25,6 +25,8 @@ class TrainingState:
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    most_seconds: float | None = None
+    """Seconds of steps after which training ends; None for no limit."""
     best_metric: float | None = None
     best_epoch: int | None = None
     validated_epoch: int = 0
@@ -33,6 +35,16 @@ class TrainingState:
     """Metric of the last validation that was better by `TrainingConfig.least_gain`."""
     finished: bool = False
     epochs: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all steps so far; validations do not count."""
+        return sum(record.seconds for record in self.epochs) + self.seconds
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the steps took all that they may."""
+        return self.most_seconds is not None and self.spent >= self.most_seconds
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainingState":

@@ -53,6 +53,10 @@ class TrainingConfig(Config):
     average: float | None = Field(None, gt=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept in place of the last
     step's: see `WeightAverage`. None keeps the weights themselves."""
+    minutes: float | None = Field(None, gt=0)
+    """Most minutes that training takes, the search for least-squares settings included, which may
+    take half of them; the best weights so far are kept then. Validations come on top, and a refit
+    takes as long as the model took to its best. None: validation alone ends training."""
     sampling: Sampling = "interactions"
     """What an epoch draws from: see `Examples`."""
     patience: int | None = Field(3, ge=1)
@@ -85,6 +89,7 @@ def train(
     *,
     validate: Callable[[RetrievalModule], float] | None,
     stop_after: int | None = None,
+    most_seconds: float | None = None,
     negatives: LiveNegatives | None = None,
     seed: int = 0,
     fingerprint: str = "",
@@ -101,6 +106,9 @@ def train(
         of weights rest on it. With None nothing is validated, and the last weights are kept.
     stop_after
         Epochs after which training ends, however many are planned for the schedule.
+    most_seconds
+        Seconds of steps after which training ends, within an epoch too; None for no limit. What
+        has been trained by then is validated.
     negatives
         What the model itself adds to the negatives of the examples.
     seed
@@ -132,6 +140,7 @@ def train(
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
         state = _resume(checkpoint, modules, adam, fingerprint)
+    state.most_seconds = most_seconds
     wrapped, optimiser = fabric.setup(module, adam)
     for part in modules.values():
         part.to(fabric.device)
@@ -172,15 +181,19 @@ def train(
             if time.monotonic() - saved > config.checkpoint_seconds:
                 save("last")
                 saved = time.monotonic()
+            if most_seconds is not None and processes.of_first(lambda: state.out_of_time):
+                state.finished = True
+                break
         adam.settle()
+        share = state.step / examples.steps
         record = EpochRecord(
-            state.epoch, state.loss_sum / examples.steps, state.seconds, examples.size
+            state.epoch, state.loss_sum / state.step, state.seconds, round(share * examples.size)
         )
         state.epochs.append(record)
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         unvalidated = state.epoch - state.validated_epoch
         enough = unvalidated * examples.steps >= config.validate_steps
-        if validate is not None and (enough or state.epoch == last):
+        if validate is not None and (enough or state.finished or state.epoch == last):
             state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad(), _judged(average, module):
@@ -192,7 +205,7 @@ def train(
                 save("best")
             _wait_or_stop(state, record.metric, config)
         if progress is not None:
-            progress(state, examples.steps, examples.size / record.seconds)
+            progress(state, examples.steps, record.examples / record.seconds)
         save("last")
         saved = time.monotonic()
     if validate is None:
@@ -262,7 +275,8 @@ def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -
         state.patience_metric, state.bad_validations = metric, 0
         return
     state.bad_validations += 1
-    state.finished = config.patience is not None and state.bad_validations >= config.patience
+    if config.patience is not None and state.bad_validations >= config.patience:
+        state.finished = True
 
 
 def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from twotower.config import Config
+from twotower.errors import InputError
 from twotower.features import TextFields
 from twotower.models.build import ModelConfig
 from twotower.training.distillation import Distillation
@@ -44,3 +45,17 @@ class Variant(Config):
     def with_epochs(self, epochs: int) -> "Variant":
         """The same with so many epochs at most, however few steps they are."""
         return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))
+
+    def within(self, minutes: float | None) -> "Variant":
+        """The same trained for so many minutes at most; None leaves what it has.
+
+        Raises
+        ------
+        InputError
+            Unless there is more than no time.
+        """
+        if minutes is None:
+            return self
+        if not minutes > 0:
+            raise InputError(f"minutes must be above 0, got {minutes:g}")
+        return self.vary(training=self.training.vary(minutes=minutes))

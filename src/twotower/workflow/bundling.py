@@ -119,11 +119,7 @@ def bundle_contents(
         histories=dataset.interactions,
         index=built,
         index_choice=choice,
-        reranker=(
-            _rerank_vectors(reranker, dataset.interactions)
-            if isinstance(reranker, Trained)
-            else reranker
-        ),
+        reranker=_served(reranker, dataset.interactions),
         new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
         declared=_declared(dataset, towers.columns),
         returned=dataset.returned,
@@ -304,7 +300,11 @@ def _new_items(
     )
 
 
-def _rerank_vectors(trained: Trained, histories: Histories) -> RerankVectors:
-    scorer = trained.module.scorer()
+def _served(reranker: Trained | Blend | None, histories: Histories) -> RerankVectors | Blend | None:
+    if reranker is None:
+        return None
+    if isinstance(reranker, Blend):
+        return reranker.at_end_of_log()
+    scorer = reranker.module.scorer()
     users = Queries(np.arange(len(histories), dtype=np.int32), histories)
     return RerankVectors(scorer.user_vectors(users), scorer.item_vectors())

@@ -336,5 +336,6 @@ def summary(trained: Trained) -> str:
             f"declared columns {'read' if found['read'] == 'all' else 'not read'} (validation "
             f"NDCG@10 with them {found['with']:.4f}, without {found['without']:.4f})"
         )
-    parts.append(f"{sum(epoch.seconds for epoch in state.epochs):.0f} s of training")
+    limit = ", where the given minutes ended it" if state.out_of_time else ""
+    parts.append(f"{state.spent:.0f} s of training{limit}")
     return ", ".join(parts)

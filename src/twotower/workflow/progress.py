@@ -63,10 +63,14 @@ class BarReporter(ABC):
             metric = state.epochs[-1].metric if state.epochs else None
             done = state.epoch * steps + state.step
             mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
-            ended = state.finished or state.epoch == state.planned_epochs
+            total = state.planned_epochs * steps
+            if state.most_seconds is not None:
+                total = min(total, round(done * state.most_seconds / state.spent))
+            if state.finished or state.epoch == state.planned_epochs:
+                total = done
             bar(
                 done,
-                done if ended else state.planned_epochs * steps,
+                max(done, total),
                 f"loss {mean_loss:.4f}  {examples_per_second:,.0f} examples/s"
                 + (f"  validation NDCG@10 {metric:.4f}" if metric is not None else ""),
             )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from twotower.bundle.blend import RECENCIES, Blend
+from twotower.bundle.trend import Trend
 from twotower.data import Dataset
 from twotower.errors import ArtefactError
 from twotower.training.fit import Trained, fit
@@ -91,4 +92,5 @@ def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, Silent())
     signals = unfitted_blend(dataset.interactions, text, by_ease=evaluated.by_ease)
     chosen = {name: getattr(evaluated, name) for name in ("weights", "helps", *RECENCIES)}
-    return replace(signals, **chosen)
+    trend = Trend.fit(dataset.interactions, evaluated.earlier.half_life)
+    return replace(signals, trend=trend.at_end(signals.num_items), earlier=trend, **chosen)

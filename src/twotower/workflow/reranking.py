@@ -10,7 +10,8 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from twotower.bundle.blend import SIGNALS, Blend, ItemLinks
+from twotower.bundle.blend import SIGNAL_OF, SIGNALS, Blend, ItemLinks
+from twotower.bundle.trend import Trend, half_lives
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
 from twotower.evaluation.metrics import ndcg_at_k
@@ -51,6 +52,8 @@ MOST_QUERIES: Final = 20_000
 RERANKED: Final = "+rerank"
 """What the name of a model gets behind it where the second stage has ordered its candidates."""
 _BATCH: Final = 256
+_Example: TypeAlias = tuple[IndexArray, Array, FloatArray, int | None]
+"""History, candidates, their scores and the moment of a query: see `Blend.signals`."""
 
 
 def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False) -> Blend:
@@ -69,6 +72,7 @@ def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False)
     else:
         most = max(LEAST_LINKS, MOST_LINKS // count)
         similarity = ItemKNN.fit(train, count, neighbours=most).similarity
+    trend = Trend.fit(train, next(iter(half_lives(train)), 0.0))
     components = TextComponents.fit(text[trained_items(train, count)], TEXT_COMPONENTS)
     recencies: dict[str, Any] = {name: values[0] for name, values in RECENCIES.items()}
     return Blend(
@@ -78,6 +82,8 @@ def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False)
         transitions=_links(transition_links(train, count)),
         text=F.normalize(components(torch.from_numpy(text)), dim=-1).numpy(),
         popularity=np.log1p(np.bincount(train.items, minlength=count)).astype(np.float32),
+        trend=trend.at_end(count),
+        earlier=trend,
         by_ease=by_ease,
     )
 
@@ -101,8 +107,10 @@ def fit_blend(
     """Fit the weights so that the validation items come first among the candidates.
 
     The loss is the softmax cross-entropy of the held-out item among the candidates of its query,
-    over the queries whose candidates hold it; five weights, by L-BFGS. The recencies, and whether
-    items are neighbours by item-kNN or by EASE, are those with which the loss is least.
+    over the queries whose candidates hold it; six weights, by L-BFGS. The recencies, the half-life
+    of the trend, and whether items are neighbours by item-kNN or by EASE, are those with which the
+    loss is least. Queries do not say when the target came: the trend is that of the user's last
+    event.
 
     Raises
     ------
@@ -116,7 +124,11 @@ def fit_blend(
     # As many for every query, so that none has a place without an item.
     left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
     candidates = max(1, min(candidates, left))
-    examples: list[tuple[IndexArray, Array, FloatArray]] = []
+    blends = [unfitted_blend(dataset.train, text)]
+    if len(np.unique(dataset.train.items)) <= EASE_ITEMS:
+        blends.append(unfitted_blend(dataset.train, text, by_ease=True))
+    moments = blends[0].earlier.moments(queries)
+    examples: list[_Example] = []
     positives = []
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
@@ -126,42 +138,46 @@ def fit_blend(
         for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
             place = np.flatnonzero(items[row] == wanted)
             if len(place):
-                examples.append((block.histories.row(row), items[row], scores[row]))
+                moment = moments[start + row]
+                examples.append((block.histories.row(row), items[row], scores[row], moment))
                 positives.append(int(place[0]))
     if not examples:
         raise InputError(
             "no held-out item is among its candidates", "train the model longer, or ask for more"
         )
-    blends = [unfitted_blend(dataset.train, text)]
-    if len(np.unique(dataset.train.items)) <= EASE_ITEMS:
-        blends.append(unfitted_blend(dataset.train, text, by_ease=True))
-    return _chosen(blends, examples, np.asarray(positives))
+    trends = [Trend.fit(dataset.train, half_life) for half_life in half_lives(dataset.train)]
+    return _chosen(blends, {**RECENCIES, "earlier": trends}, examples, np.asarray(positives))
 
 
 def _chosen(
     blends: Sequence[Blend],
-    examples: Sequence[tuple[IndexArray, Array, FloatArray]],
+    fields: Mapping[str, Sequence[Any]],
+    examples: Sequence[_Example],
     positives: Array,
 ) -> Blend:
-    """The blend with the least loss over the recencies, and its weights.
+    """The blend with the least loss over the values of some of its fields, and its weights.
 
-    A recency changes one signal alone, so that each is tried beside the best of those before it.
+    Each of these fields changes one signal alone, so that its values are tried beside the best of
+    those before it. The given blends have the first values.
     """
     least = np.inf
     tried = [(one, np.stack([one.signals(*each) for each in examples])) for one in blends]
     best, found = tried[0]
-    for place, (name, values) in enumerate(RECENCIES.items(), start=1):
+    for name, values in fields.items():
+        signal = SIGNAL_OF[name]
+        place = SIGNALS.index(signal)
         others = values if least == np.inf else values[1:]  # the first has been tried
         for (start, before), value in itertools.product(tried, others):
             changed: dict[str, Any] = {name: value}
             blend, signals = replace(start, **changed), before.copy()
-            for row, (history, items, _) in enumerate(examples):
-                signals[row, :, place] = blend.decayed(name, history, items)
+            for row, (history, items, _, moment) in enumerate(examples):
+                signals[row, :, place] = blend.signal(signal, history, items, moment)
             weights, loss = fitted_weights(signals, positives)
             if loss < least:
                 best, least, found = replace(blend, weights=weights), loss, signals
         tried = [(best, found)]
-    return replace(best, helps=_helps(found, positives))
+    trend = best.earlier.at_end(best.num_items)
+    return replace(best, trend=trend, helps=_helps(found, positives))
 
 
 def _helps(signals: FloatArray, positives: Array) -> bool:

@@ -71,6 +71,7 @@ def run(
     text_encoder: str = "minilm",
     index: IndexConfig | AutoConfig | None = None,
     refit: bool = True,
+    minutes: float | None = None,
     device: str | None = None,
     precision: str | None = None,
     on_rows: Callable[[list[Row]], None] | None = None,
@@ -99,6 +100,8 @@ def run(
     refit
         Whether the bundle holds the model fitted anew on all interactions, see
         `twotower.workflow.refit`; else the one that was evaluated.
+    minutes
+        Most minutes that each model is trained, see `TrainingConfig.minutes`.
     device, precision
         Where and how models are trained, see `on_device`.
     on_rows
@@ -106,7 +109,7 @@ def run(
     """
     reporter = reporter or Silent()
     variants = {
-        name: on_device(named_variant(name, text_encoder), device, precision)
+        name: on_device(named_variant(name, text_encoder).within(minutes), device, precision)
         for name in models
         if name not in BASELINES
     }

@@ -8,6 +8,7 @@ sample of prefixes, so that the whole search costs little beside the training of
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -225,6 +226,8 @@ def choose_factors(
     smooth: Smooth | None,
     seed: int = 0,
     progress: Callable[[], None] | None = None,
+    *,
+    seconds: float = math.inf,
 ) -> ChosenFactors:
     """Search the settings of the least-squares part, from ``settings`` on.
 
@@ -236,9 +239,11 @@ def choose_factors(
         Decides where factors start.
     progress
         Called after each trial.
+    seconds
+        After so many no setting is changed any more, but for the width.
     """
     began = time.perf_counter()
-    search = _Search(dataset, smooth, seed, progress)
+    search = _Search(dataset, smooth, seed, progress, began + seconds)
     full = settings.factors
     small = full.vary(
         embedding_dim=min(TRIAL_DIM, full.embedding_dim),
@@ -253,7 +258,7 @@ def choose_factors(
     search.climb(FACTORS)
     search.climb(HISTORY)
     search.climb(SCORING if smooth is not None else SCORING[1:])
-    if full.next_item:
+    if full.next_item and not search.late:
         search.follow(full)
     else:
         search.widen(full.embedding_dim)
@@ -313,7 +318,10 @@ def _fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:
     model = variant.model.model_dump(mode="json")
     parts = {name: model.get(name) for name in ("factors", "smoothing", "choose_factors")}
     text = variant.text_encoder, variant.text_fields
-    return hashlib.sha256(json.dumps([dataset.fingerprint, seed, text, parts]).encode()).hexdigest()
+    depends: list[Any] = [dataset.fingerprint, seed, text, parts]
+    if variant.training.minutes is not None:
+        depends.append(variant.training.minutes)
+    return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
 
 
 def choose_for(
@@ -328,7 +336,9 @@ def choose_for(
     settings = FactorSettings(config.factors, config.smoothing)
     advance = reporter.counting("choose least squares", MOST_TRIALS)
     smooth = smoother(dataset, text)
-    chosen = choose_factors(dataset, settings, smooth, seed, lambda: advance(1))
+    minutes = variant.training.minutes
+    seconds = math.inf if minutes is None else 30 * minutes
+    chosen = choose_factors(dataset, settings, smooth, seed, lambda: advance(1), seconds=seconds)
     advance(MOST_TRIALS - len(chosen.trials))  # what was not needed
     factors = chosen.settings.factors
     reporter.note(
@@ -349,8 +359,9 @@ class _Search:
         smooth: Smooth | None,
         seed: int,
         progress: Callable[[], None] | None,
+        until: float,
     ) -> None:
-        self._progress = progress
+        self._progress, self._until = progress, until
         self._train, self._items = dataset.train, len(dataset.items)
         self._smooth, self._seed = smooth, seed
         queries, targets = dataset.held_out(Part.VALIDATION)
@@ -372,6 +383,11 @@ class _Search:
         self.best = settings
         self.values = self._measured(settings, "start", None)
 
+    @property
+    def late(self) -> bool:
+        """Whether time is up."""
+        return time.perf_counter() > self._until
+
     def climb(self, coordinates: Sequence[Coordinate]) -> None:
         """Change each setting as far as that helps."""
         for coordinate in coordinates:
@@ -379,7 +395,9 @@ class _Search:
             for way in coordinate.tried(start):
                 before = self.values
                 for value in way:
-                    if not self._attempt(self.best.vary(coordinate.name, value), coordinate, value):
+                    if self.late or not self._attempt(
+                        self.best.vary(coordinate.name, value), coordinate, value
+                    ):
                         break
                 if not isinstance(coordinate, Values) and self.values is not before:
                     break  # up was better: down is not

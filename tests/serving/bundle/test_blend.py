@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import RECENCIES, Blend, ItemLinks, with_transitions
+from twotower.bundle.blend import SIGNAL_OF, SIGNALS, Blend, ItemLinks, with_all_signals
+from twotower.bundle.trend import Trend
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
 from twotower.types import FloatArray
@@ -13,7 +14,7 @@ from twotower.types import FloatArray
 # Item 0 is like 1 (0.5) and 2 (0.25), item 1 like 0 (0.5), item 2 like 0 (0.25); after item 1 came
 # items 2 (0.5) and 3 (0.75).
 BLEND = Blend(
-    weights=np.array([1, 10, 10_000, 100, 1000], np.float32),
+    weights=np.array([1, 10, 10_000, 100, 1000, 20], np.float32),
     recency=0.5,
     transition_recency=0.25,
     text_recency=0.8,
@@ -27,6 +28,7 @@ BLEND = Blend(
     ),
     text=np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32),
     popularity=np.array([3, 2, 1, 0], np.float32),
+    trend=np.array([0.5, 0, 0.25, 0.125], np.float32),
 )
 
 
@@ -43,22 +45,44 @@ def test_signals_are_as_written() -> None:
     np.testing.assert_allclose(found[:, 2], [0.125, 0.1875])
     np.testing.assert_allclose(found[:, 3], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
     np.testing.assert_allclose(found[:, 4], [1, 0])
+    np.testing.assert_allclose(found[:, 5], [0.25, 0.125])
 
 
-@pytest.mark.parametrize("place", [1, 2, 3])
-def test_a_recency_changes_one_signal(place) -> None:
-    name = RECENCIES[place - 1]
+def test_the_trend_is_that_of_the_moment() -> None:
+    """Item 3 was bought at 10 s and at 20 s; it halves in 10 s."""
+    log = Histories(
+        np.array([0, 2]), np.array([3, 3], np.int32), timestamps=np.array([10_000, 20_000])
+    )
+    blend = replace(BLEND, earlier=Trend.fit(log, 10.0))
+    queries = Queries(np.array([-1]), Histories.from_lists([[]]), times=np.array([20_000]))
+    items = np.array([[3, 0]])
+    retrieval = np.zeros((1, 2), np.float32)
+    scores = blend.scores(queries, items, retrieval)
+    np.testing.assert_allclose(scores, [[20 * np.log(1.5), 3000]], rtol=1e-6)
+    ended = blend.at_end_of_log().scores(queries, items, retrieval)
+    np.testing.assert_allclose(ended, [[20 * 0.125, 3000 + 20 * 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("recency", 0.7), ("transition_recency", 0.7), ("text_recency", 0.7), ("earlier", None)],
+)
+def test_a_field_changes_one_signal(field, value) -> None:
+    log = Histories(np.array([0, 1]), np.array([3], np.int32), timestamps=np.array([10_000]))
+    other = replace(BLEND, **{field: value or Trend.fit(log, 10.0)})
     history, items = np.array([2, 1, 7, 0], np.int32), np.array([3, 0, 2, 1])
     retrieval = np.arange(4, dtype=np.float32)
-    before = BLEND.signals(history, items, retrieval)
-    other = replace(BLEND, **{name: 0.7})
-    before[:, place] = other.decayed(name, history, items)
-    np.testing.assert_array_equal(other.signals(history, items, retrieval), before)
+    changed = other.signals(history, items, retrieval, 20)
+    signal = SIGNAL_OF[field]
+    kept = replace(BLEND, earlier=other.earlier)  # of a moment there is a trend where there is one
+    before = kept.signals(history, items, retrieval, 20)
+    before[:, SIGNALS.index(signal)] = other.signal(signal, history, items, 20)
+    np.testing.assert_array_equal(changed, before)
 
 
 def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:
     found = signals([], [0, 1])
-    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 3], [1, 0, 0, 0, 2]])
+    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 3, 0.5], [1, 0, 0, 0, 2, 0]])
 
 
 def test_what_is_lost_in_rounding_is_left_out() -> None:
@@ -73,7 +97,7 @@ def test_scores_weigh_the_signals_and_know_what_they_do_not_know() -> None:
     expected = signals([1, 0], [2, 3])[:, 1:] @ BLEND.weights[1:] + 1
     np.testing.assert_allclose(scores[0, :2], expected, rtol=1e-6)
     assert np.isnan(scores[0, 2])
-    np.testing.assert_allclose(scores[1], [3001, 2001, -np.inf])
+    np.testing.assert_allclose(scores[1], [3011, 2001, -np.inf])
 
 
 def test_it_survives_being_written() -> None:
@@ -84,24 +108,27 @@ def test_it_survives_being_written() -> None:
         np.testing.assert_array_equal(again.to_arrays()[name], value)
 
 
-def test_one_that_was_written_before_there_were_transitions_scores_as_it_did() -> None:
+@pytest.mark.parametrize("gone", [("trend",), ("trend", "transition")])
+def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[str, ...]) -> None:
     arrays = BLEND.to_arrays()
     for name in list(arrays):
-        if name.startswith("transition") or name == "by_ease":
+        if name.startswith(gone) or (len(gone) == 2 and name in ("by_ease", "helps")):
             del arrays[name]
-    arrays["weights"] = np.delete(BLEND.weights, 2)
-    again = Blend.from_arrays(with_transitions(arrays))
+    without = [2, 5][2 - len(gone) :]
+    kept = np.delete(np.arange(6), without)
+    arrays["weights"] = BLEND.weights[kept]
+    again = Blend.from_arrays(with_all_signals(arrays))
     queries = Queries.anonymous(Histories.from_lists([[1, 0]]))
     scores = again.scores(queries, np.array([[2, 3]]), np.ones((1, 2), np.float32))
-    expected = signals([1, 0], [2, 3])[:, [1, 3, 4]] @ arrays["weights"][1:] + 1
+    expected = signals([1, 0], [2, 3])[:, kept[1:]] @ arrays["weights"][1:] + 1
     np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(5,\), got \(3,\)"),
-        ({"text": np.zeros((2, 2), np.float32)}, "must have rows for 4 items, got 2, 4 and 4"),
+        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(6,\), got \(3,\)"),
+        ({"text": np.zeros((2, 2), np.float32)}, "text must have rows for 4 items, got 2"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, FloatArray], text: str) -> None:

@@ -67,7 +67,7 @@ def whole(
         np.ones(items, dtype=np.float32),
     )
     blend = Blend(
-        weights=np.ones(5, dtype=np.float32),
+        weights=np.ones(6, dtype=np.float32),
         recency=0.5,
         transition_recency=0.5,
         text_recency=0.5,
@@ -75,6 +75,7 @@ def whole(
         transitions=links,
         text=text,
         popularity=np.ones(items, dtype=np.float32),
+        trend=np.ones(items, dtype=np.float32),
     )
     contents = replace(
         open_contents,
