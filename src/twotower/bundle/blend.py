@@ -138,15 +138,23 @@ class Blend:
 
     def signals(self, history: IndexArray, items: Array, retrieval: FloatArray) -> FloatArray:
         """``(candidates, 5)`` for the candidates of one query."""
-        decayed = (self.decayed(name, history, items) for name in RECENCIES)
+        known = self._known(history)
+        decayed = [self._decayed(name, known, items) for name in RECENCIES]
         return np.stack([retrieval, *decayed, self.popularity[items]], axis=1)
 
     def decayed(self, recency: str, history: IndexArray, items: Array) -> FloatArray:
         """``(candidates,)`` the signal that one of `RECENCIES` decides, for one query."""
+        return self._decayed(recency, self._known(history), items)
+
+    def _known(self, history: IndexArray) -> tuple[IndexArray, Array]:
+        """The items of a history that have signals, and how many came after each."""
         age = np.arange(len(history))[::-1]
         known = history < self.num_items
-        history = history[known]
-        weights = np.power(getattr(self, recency), age[known], dtype=np.float32)
+        return history[known], age[known]
+
+    def _decayed(self, recency: str, known: tuple[IndexArray, Array], items: Array) -> FloatArray:
+        history, age = known
+        weights = np.power(getattr(self, recency), age, dtype=np.float32)
         if recency == "text_recency":
             wanted = weights @ self.text[history]
             length = float(np.linalg.norm(wanted))
