@@ -39,6 +39,7 @@ from twotower.training.variant import Variant
 from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import trained_model
+from twotower.workflow.reranking import fitted_once
 from twotower.workflow.variants import DEFAULT_MODEL
 
 EASE_ITEMS: Final = 13_000
@@ -130,7 +131,7 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
                 yield trained[-1]
 
         found = evaluate_seeds(
-            DEFAULT_MODEL, models(), dataset, evaluator, rerank=True, reporter=reporter
+            DEFAULT_MODEL, models(), dataset, evaluator, fitted_once(dataset, reporter)
         )
         rows += found.one_stage + found.two_stages + evaluator.timings(DEFAULT_MODEL, trained)
     timing = rows[-1]

@@ -16,6 +16,7 @@ from twotower.models.build import MODELS
 from twotower.registry import Registry
 from twotower.training.losses import BPR, LOSSES
 from twotower.training.variant import Variant
+from twotower.workflow.variants import VARIANTS
 
 PLUGIN = Path(__file__).parent / "plugin_package"
 
@@ -38,6 +39,13 @@ def test_settings_are_read_by_kind() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             LOSSES.parse(value)
+
+
+def test_settings_that_do_not_fit_each_other_are_named_without_the_rest() -> None:
+    settings = VARIANTS["v10"].model_dump(mode="json")["model"]
+    with pytest.raises(ValueError, match=r"^history.transformer: hidden_dim must") as caught:
+        MODELS.parse({**settings, "history": {**settings["history"], "heads": 3}})
+    assert len(str(caught.value)) < 100
 
 
 def test_a_variant_survives_json(small_variants: dict[str, Any]) -> None:

@@ -3,10 +3,10 @@
 And what a failed validation says first.
 """
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 
 class Config(BaseModel):
@@ -20,7 +20,41 @@ class Config(BaseModel):
         return type(self)(**{**current, **changes})
 
 
-def first_problem(error: ValidationError) -> tuple[str, ErrorDetails]:
-    """The place of the first value that does not fit, joined by points, and pydantic's details."""
-    first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]), first
+class Problem(NamedTuple):
+    """The first value that does not fit.
+
+    Attributes
+    ----------
+    place
+        The names that lead to it, joined by points; empty for the whole.
+    what
+        What is wrong with it.
+    value
+        What was given.
+    kind
+        Pydantic's name of the problem.
+    others
+        Problems beside it.
+    """
+
+    place: str
+    what: str
+    value: Any
+    kind: str
+    others: int
+
+    def __str__(self) -> str:
+        """In words, with the value where it is short and not said yet."""
+        place = f"{self.place}: " if self.place else ""
+        is_whole = isinstance(self.value, dict | list | BaseModel)
+        got = "" if is_whole or ", got " in self.what else f", got {self.value!r}"
+        return f"{place}{self.what}{got}"
+
+
+def first_problem(error: ValidationError | Sequence[Any]) -> Problem:
+    """The first problem of a failed validation, or of the details that pydantic gives of one."""
+    errors = error.errors() if isinstance(error, ValidationError) else error
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"])
+    what = str(first["msg"]).removeprefix("Value error, ")
+    return Problem(place, what, first.get("input"), first["type"], len(errors) - 1)

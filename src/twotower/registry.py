@@ -113,5 +113,4 @@ class ConfigRegistry(Registry[type[Described]]):
         try:
             return self.find(value["kind"]).model_validate(value)
         except ValidationError as error:
-            place, first = first_problem(error)
-            raise ValueError(f"{place}: {first['msg']}, got {first['input']!r}") from error
+            raise ValueError(str(first_problem(error))) from error

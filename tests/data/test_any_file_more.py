@@ -12,7 +12,7 @@ import pytest
 
 from twotower.data import Dataset
 from twotower.data.prepare import prepare
-from twotower.data.readers import ReadOptions
+from twotower.data.readers import ReadOptions, delimited
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
 from twotower.errors import InputError
@@ -176,6 +176,17 @@ def test_ratings_of_two_scales_are_not_read_as_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 rating: wrong type") as caught:
         read(tmp_path)
     assert "--column event=COLUMN" in caught.value.on_command_line
+
+
+def test_a_scale_is_told_for_a_whole_file(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(delimited, "CHUNK_ROWS", 2)
+    rows = [f"u{n},i{n},{T0},{4 if n < 4 else '4/5'}\n" for n in range(6)]
+    log = "user,item,time,rating\n"
+    (tmp_path / "log.csv").write_text(log + "".join(rows))
+    assert read(tmp_path).interactions.ratings.tolist() == [4.0] * 6
+    rows[5] = rows[5].replace("4/5", "4/10")
+    (tmp_path / "log.csv").write_text(log + "".join(rows[:5]) + f"v,j,{T0},4/5\n" + rows[5])
+    assert read(tmp_path).summary["rejected"] == {"rating: wrong type": 3}
 
 
 @pytest.mark.parametrize(

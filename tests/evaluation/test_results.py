@@ -76,7 +76,7 @@ def test_a_row_is_validated(fields: dict[str, Any], message: str) -> None:
 
 
 def test_a_figure_is_in_a_file_once(tmp_path: Path) -> None:
-    message = "toy.json are not valid: Value error, two rows are of toy / s / mf / full / HR@10"
+    message = "toy.json are not valid: two rows are of toy / s / mf / full / HR@10"
     with pytest.raises(InputError, match=message):
         write_results(tmp_path / "toy.json", META, [row(), row(value=0.2)])
     assert list(tmp_path.iterdir()) == []

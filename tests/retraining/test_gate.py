@@ -1,13 +1,19 @@
 """The gate refuses what each threshold is about, and passes models that are as good."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from twotower.errors import ArtefactError
 from twotower.retraining.comparison import Comparison, Measured
 from twotower.retraining.gate import Thresholds, judged
+from twotower.retraining.loop import RetrainSettings
 from twotower.retraining.shelf import INDEX, Shelf
 
+DOCUMENTS = Path(__file__).parents[2] / "docs"
 OLD = Measured(ndcg=0.1, coverage=0.5, new_item_share=0.0, milliseconds=1.0)
 
 
@@ -60,3 +66,13 @@ def test_an_index_that_is_none_is_refused(tmp_path) -> None:
     (tmp_path / INDEX).write_text("{}")
     with pytest.raises(ArtefactError, match="is no index of bundles"):
         Shelf(tmp_path)
+
+
+def test_the_defaults_are_those_that_are_documented() -> None:
+    section = (DOCUMENTS / "serving.md").read_text().split("### Retraining as a loop")[1]
+    written = re.search(r"```toml\n(.*?)```", section, re.DOTALL)
+    assert written is not None
+    settings = tomllib.loads(written[1])
+    assert settings.pop("kinds") == ["buy", "rating"]  # where the bundle declares none
+    defaults = RetrainSettings().model_dump(exclude={"kinds", "keep_days", "anonymise_after_days"})
+    assert settings == defaults

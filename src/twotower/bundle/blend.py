@@ -14,6 +14,13 @@ SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity"
 """What is blended, in the order of the weights."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency")
 """Fields of `Blend` that say how a history is forgotten."""
+SIGNAL_OF: Final = {
+    "recency": "neighbours",
+    "transition_recency": "transitions",
+    "text_recency": "text",
+    "earlier": "trend",
+}
+"""The signal that a field of `Blend` decides."""
 _FLAGS: Final = ("by_ease", "helps")
 _EPSILON: Final = float(np.finfo(np.float32).eps)
 _LINKS: Final = {
@@ -157,22 +164,39 @@ class Blend:
 
         ``moment`` is in seconds since 1970; None is the end of the log.
         """
+        known = self._known(history)
+        others = [self._signal(name, known, items, moment) for name in SIGNALS[1:]]
+        return np.stack([retrieval, *others], axis=1)
+
+    def signal(
+        self, name: str, history: IndexArray, items: Array, moment: int | None = None
+    ) -> FloatArray:
+        """``(candidates,)`` one of `SIGNALS` but the first, see `signals`."""
+        return self._signal(name, self._known(history), items, moment)
+
+    def _known(self, history: IndexArray) -> tuple[IndexArray, Array]:
+        """The items of a history that have signals, and how many came after each."""
         age = np.arange(len(history))[::-1]
         known = history < self.num_items
-        history, age = history[known], age[known]
-        by_item, by_step, by_text = (
-            np.power(recency, age, dtype=np.float32)
-            for recency in (self.recency, self.transition_recency, self.text_recency)
-        )
-        near = self.neighbours.reached(history, by_item)
-        after = self.transitions.reached(history, by_step)
-        wanted = by_text @ self.text[history]
+        return history[known], age[known]
+
+    def _signal(
+        self, name: str, known: tuple[IndexArray, Array], items: Array, moment: int | None
+    ) -> FloatArray:
+        if name == "popularity":
+            return self.popularity[items]
+        if name == "trend":
+            return self.trend[items] if moment is None else self.earlier.at(moment, items)
+        history, age = known
+        if name != "text":
+            recency = self.recency if name == "neighbours" else self.transition_recency
+            links = self.neighbours if name == "neighbours" else self.transitions
+            return links.reached(history, np.power(recency, age, dtype=np.float32))[items]
+        wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
         length = float(np.linalg.norm(wanted))
         # `take` gathers in two thirds of the time that indexing does.
-        about = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
-        trend = self.trend[items] if moment is None else self.earlier.at(moment, items)
-        signals = [retrieval, near[items], after[items], about, self.popularity[items], trend]
-        return np.stack(signals, axis=1)
+        about: FloatArray = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
+        return about
 
     def at_end_of_log(self) -> Self:
         """The same for requests after the log alone, as a file has it."""

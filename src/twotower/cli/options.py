@@ -151,8 +151,7 @@ def validated(kind: "type[BaseModel]", values: dict[str, Any]) -> Any:
     try:
         return kind(**values)
     except ValidationError as error:
-        name, first = first_problem(error)
-        raise InputError(f"{name}: {first['msg']}, got {first['input']!r}") from None
+        raise InputError(str(first_problem(error))) from None
 
 
 def write_json(path: Path | None, value: object) -> None:

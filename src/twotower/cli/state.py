@@ -1,8 +1,9 @@
 """`twotower forget`, `backup` and `restore`: commands on the database of a service."""
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -156,15 +157,31 @@ def live(
         cells = (row[name] for name in shown)
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
     console().print(table)
-    split = found["split"]
-    if split is not None:
-        better = {None: "no difference is certain yet", "a": "the bundle in service is better",
-                  "b": f"{split['bundle']} is better"}[split["better"]]  # fmt: skip
-        console().print(
+    for line in _comparisons(found):
+        console().print(line, highlight=False, soft_wrap=True)
+    write_json(json_file, found)
+
+
+def _comparisons(found: dict[str, Any]) -> Iterator[str]:
+    """What a report says of two bundles, in words."""
+    if (split := found["split"]) is not None:
+        yield (
             f"split: {split['a']['rate']:.4f} of {split['a']['units']:,} units, with "
             f"{split['bundle']} {split['b']['rate']:.4f} of {split['b']['units']:,}; difference "
-            f"{split['difference']:+.4f} [{split['low']:+.4f}, {split['high']:+.4f}]: {better}",
-            highlight=False,
-            soft_wrap=True,
+            f"{split['difference']:+.4f} {_verdict(split)}"
         )
-    write_json(json_file, found)
+    if (mixed := found["interleaving"]) is not None:
+        yield (
+            f"interleaving: of {mixed['units']:,} units with an event the bundle in service won "
+            f"{mixed['a']:,}, {mixed['bundle']} {mixed['b']:,}; preference "
+            f"{mixed['preference']:+.4f} {_verdict(mixed)}"
+        )
+        if mixed["unplaced"]:
+            yield f"{mixed['unplaced']:,} events count for neither: send the position with them"
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """The interval of a comparison, and which bundle is the better one."""
+    better = {None: "no difference is certain yet", "a": "the bundle in service is better",
+              "b": f"{found['bundle']} is better"}[found["better"]]  # fmt: skip
+    return f"[{found['low']:+.4f}, {found['high']:+.4f}]: {better}"

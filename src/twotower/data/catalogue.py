@@ -14,6 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.ids import Vocabulary
 from twotower.data.readers import CatalogueFile, Check, set_aside
 from twotower.data.readers.amazon import ASIN_COLUMNS, listing_numbers
 from twotower.data.readers.numbers import as_number, as_price, currency_of
@@ -21,7 +22,6 @@ from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import as_text
 from twotower.data.rejects import RejectLog, nothing_usable
 from twotower.data.validation import id_checks
-from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
 
 CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(

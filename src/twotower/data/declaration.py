@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from twotower.config import first_problem
 from twotower.data.events import EventRules
 from twotower.data.readers.mapping import ColumnMapping
 from twotower.data.readers.options import ReadOptions
@@ -128,21 +129,19 @@ def declared(values: Mapping[str, Any], where: str) -> Declaration:
     try:
         return Declaration.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = [str(part) for part in first["loc"]]
-        if first["type"] == "extra_forbidden":
+        first = first_problem(error)
+        if first.kind == "extra_forbidden":
+            place = [str(part) for part in error.errors()[0]["loc"]]
             kind: type[BaseModel] = Declaration
             for part in place[:-1]:
                 kind = _model_of(kind, part) or kind
             known = [field.alias or name for name, field in kind.model_fields.items()]
             table = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
             raise InputError(
-                f"{where}: {'.'.join(place)} is not a key of {table}",
+                f"{where}: {first.place} is not a key of {table}",
                 f"it is one of {', '.join(known)}",
             ) from None
-        problem = first["msg"].removeprefix("Value error, ")
-        got = "" if ", got " in problem else f", got {first['input']!r}"
-        raise InputError(f"{where}: {'.'.join(place)}: {problem}{got}") from None
+        raise InputError(f"{where}: {first}") from None
 
 
 def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel] | None:

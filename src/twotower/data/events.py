@@ -165,6 +165,19 @@ class EventRules(BaseModel):
         return pl.when(rating.is_null() | rating.is_nan()).then(own).otherwise(told)
 
 
+def event_weight(
+    rules: EventRules | None, kind: str, rating: float | None, quantity: float | None
+) -> float | None:
+    """What an event is worth, negative where it takes away; None where it is of no known kind.
+
+    Without rules all weigh 1, and a negative quantity -1.
+    """
+    if rules is None:
+        return -1.0 if quantity is not None and quantity < 0 else 1.0
+    known = rules.kind_of(kind, rating)
+    return None if known is None else rules.weight_of(known, quantity)
+
+
 def amount_expr(present: frozenset[str], rules: EventRules | None) -> pl.Expr:
     """What a row's quantity and weight column multiply the weight of its kind by.
 

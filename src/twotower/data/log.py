@@ -12,12 +12,12 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.guesses import date_and_clock, is_clock
+from twotower.data.ids import Vocabulary
 from twotower.data.readers import LogFile, Source
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import LANGUAGES
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
-from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, DoubleArray, FloatArray, IndexArray, OffsetArray
 

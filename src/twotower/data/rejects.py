@@ -7,10 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from twotower.data.ids import Vocabulary
 from twotower.data.readers import Reject
 from twotower.data.readers.times import FORMS
 from twotower.data.validation import UNKNOWN_ITEM, UNKNOWN_REASON
-from twotower.data.vocabulary import Vocabulary
 from twotower.errors import InputError
 
 REJECTS_FILE: Final = "rejects.jsonl"

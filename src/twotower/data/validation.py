@@ -7,9 +7,9 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.events import EventRules, amount_expr
+from twotower.data.ids import Vocabulary
 from twotower.data.readers import Check, Chunk, set_aside
 from twotower.data.readers.values import RAW_TIME
-from twotower.data.vocabulary import Vocabulary
 
 UNKNOWN_ITEM: Final = "not in the catalogue"
 UNKNOWN_REASON: Final = f"{columns.ITEM_ID}: {UNKNOWN_ITEM}"

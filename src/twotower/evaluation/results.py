@@ -202,7 +202,7 @@ def write_results(
             earlier=list(earlier),
         )
     except ValidationError as error:
-        raise InputError(f"results for {path} are not valid: {_reason(error)}") from error
+        raise InputError(f"results for {path} are not valid: {first_problem(error)}") from error
     head = _indented(results.meta.model_dump())
     lists = [_lines("rows", results.rows)]
     lists += [_lines("differences", results.differences)] if differences else []
@@ -224,7 +224,7 @@ def read_results(path: Path) -> Results:
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise ArtefactError(f"{path} is not a results file: {_reason(error)}") from error
+        raise ArtefactError(f"{path} is not a results file: {first_problem(error)}") from error
 
 
 def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
@@ -272,8 +272,3 @@ def _indented(value: object) -> str:
 def _lines(name: str, figures: Sequence[_Strict]) -> str:
     lines = ",\n".join("    " + orjson.dumps(figure.model_dump()).decode() for figure in figures)
     return f'  "{name}": [\n{lines}\n  ]\n'
-
-
-def _reason(error: ValidationError) -> str:
-    place, first = first_problem(error)
-    return f"{place}: {first['msg']}" if place else str(first["msg"])

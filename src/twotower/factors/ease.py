@@ -9,7 +9,7 @@ from scipy.linalg.lapack import spotrf, spotri
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
-from twotower.factors.item_knn import interaction_matrix
+from twotower.factors.item_knn import interaction_matrix, strongest_links
 from twotower.types import Array, FloatArray
 
 MOST_ITEMS: Final = 36_000
@@ -83,8 +83,11 @@ class EASE:
             )
         interactions = interaction_matrix(train, num_items, root=True)[:, bought]
         weights = _solve((interactions.T @ interactions).tocsc(), regularisation)
-        cut = weights if links is None else _strongest_links(weights, links)
-        return cls(cut, bought, num_items)
+        if links is None:
+            return cls(weights, bought, num_items)
+        blocks = (weights[start : start + BLOCK] for start in range(0, len(weights), BLOCK))
+        cut = [strongest_links(sparse.csr_array(block), links) for block in blocks]
+        return cls(sparse.vstack(cut, format="csr"), bought, num_items)
 
     @property
     def similarity(self) -> sparse.csr_array:
@@ -129,17 +132,3 @@ def _solve(gram: sparse.csc_array, regularisation: float) -> FloatArray:
     weights *= scale
     weights[diagonal, diagonal] = 0
     return weights
-
-
-def _strongest_links(weights: FloatArray, links: int) -> sparse.csr_array:
-    """The ``links`` weights of each row that are furthest from 0."""
-    size = len(weights)
-    links = min(links, size)
-    columns = np.empty((size, links), dtype=np.int32)
-    for start in range(0, size, BLOCK):
-        strength = np.abs(weights[start : start + BLOCK])
-        kept = np.argpartition(strength, size - links, axis=1)[:, size - links :]
-        columns[start : start + BLOCK] = np.sort(kept, axis=1)
-    values = np.take_along_axis(weights, columns.astype(np.int64), axis=1)
-    starts = np.arange(0, size * links + 1, links)
-    return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(size, size))

@@ -122,13 +122,13 @@ def interaction_matrix(
 
 
 def strongest_links(links: sparse.csr_array, keep: int) -> sparse.csr_array:
-    """The ``keep`` greatest values of each row; ties go to the smaller column."""
+    """The ``keep`` values of each row that are furthest from 0; ties go to the smaller column."""
     links.sort_indices()
     lengths = np.diff(links.indptr)
     kept = np.ones(links.nnz, dtype=np.bool_)
     for row in np.flatnonzero(lengths > keep):
         span = slice(links.indptr[row], links.indptr[row + 1])
-        values = links.data[span]
+        values = np.abs(links.data[span])
         least = np.partition(values, len(values) - keep)[len(values) - keep]
         best = values > least
         best[np.flatnonzero(values == least)[: keep - np.count_nonzero(best)]] = True

@@ -6,12 +6,11 @@ from twotower.features.declared import ITEM_FEATURES, LAUNCH_FEATURES, USER_FEAT
 from twotower.features.efficientnet import EfficientNetLite0
 from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
 from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddings
-from twotower.features.inputs import UserInputs, user_inputs
 from twotower.features.item import ItemFeatures
 from twotower.features.item_text import TextFields, item_texts
 from twotower.features.release import RELEASE_WAVES, ReleaseOrder, releases
 from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encoder
-from twotower.features.user import UserFeatures
+from twotower.features.user import UserFeatures, UserInputs, user_inputs
 
 __all__ = [
     "CLIP",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from twotower.errors import InputError
-from twotower.features.pretrained import quiet_loading, require
-from twotower.features.vectors import unit_rows
+from twotower.features.pretrained import quiet_loading, require, unit_rows
 from twotower.types import FloatArray
 
 if TYPE_CHECKING:

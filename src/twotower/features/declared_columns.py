@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from twotower.config import Config
 from twotower.data.schema import Column
 from twotower.errors import InputError
-from twotower.features.vectors import unit_rows
+from twotower.features.pretrained import unit_rows
 from twotower.types import Array, BoolArray, FloatArray, OffsetArray
 
 TextVectors = Callable[[str, Sequence[str]], FloatArray]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from twotower.errors import ArtefactError
-from twotower.features.pretrained import require
-from twotower.features.vectors import unit_rows
+from twotower.features.pretrained import require, unit_rows
 from twotower.types import FloatArray
 
 if TYPE_CHECKING:

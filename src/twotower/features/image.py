@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from twotower.features.pretrained import require
-from twotower.features.vectors import unit_rows
+from twotower.features.pretrained import require, unit_rows
 from twotower.registry import Registry
 from twotower.types import FloatArray
 

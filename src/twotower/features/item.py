@@ -11,7 +11,8 @@ import polars as pl
 
 from twotower.data import Histories, columns
 from twotower.features.declared import ITEM_FEATURES
-from twotower.features.raw import (
+from twotower.features.standard import (
+    Standardiser,
     category_indicators,
     frequent_categories,
     log_days,
@@ -19,7 +20,6 @@ from twotower.features.raw import (
     log_prices,
     numbers,
 )
-from twotower.features.standard import Standardiser
 from twotower.types import Array, DoubleArray, FloatArray
 
 logger = logging.getLogger(__name__)

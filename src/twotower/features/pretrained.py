@@ -1,11 +1,14 @@
-"""Helpers for pretrained encoders: package checks and loading without progress bars."""
+"""What encoders share: package checks, loading without progress bars, unit vectors."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from twotower.errors import InputError
+from twotower.types import FloatArray
 
 
 def require(subject: str, packages: Sequence[str], fix: str) -> None:
@@ -28,3 +31,10 @@ def quiet_loading() -> Iterator[None]:
     finally:
         if bars:
             quiet.enable_progress_bar()
+
+
+def unit_rows(vectors: FloatArray) -> FloatArray:
+    """Divide each row by its length, in place; a zero row stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.where(norms > 0, norms, 1.0)
+    return vectors

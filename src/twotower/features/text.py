@@ -7,8 +7,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from twotower.features.pretrained import quiet_loading, require
-from twotower.features.vectors import unit_rows
+from twotower.features.pretrained import quiet_loading, require, unit_rows
 from twotower.registry import Registry
 from twotower.types import FloatArray
 

@@ -1,24 +1,25 @@
-"""User features: 8 columns, of whole histories or of every prefix."""
+"""User features, 8 columns of whole histories or of every prefix, and the user tower's inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import polars as pl
 
-from twotower.data import Histories
+from twotower.data import Histories, Queries
+from twotower.errors import InputError
 from twotower.features.declared import USER_FEATURES
-from twotower.features.raw import (
+from twotower.features.standard import (
+    Standardiser,
     category_indicators,
     frequent_categories,
     log_days,
     log_popularity,
     log_prices,
 )
-from twotower.features.standard import Standardiser
 from twotower.types import Array, DoubleArray, FloatArray, OffsetArray
 
 BLOCK: Final = 1_000_000
@@ -194,3 +195,37 @@ def _prefix_sums(values: Array, starts: OffsetArray) -> DoubleArray:
     np.cumsum(values, axis=0, out=totals[1:])
     sums: DoubleArray = totals[1:] - totals[starts]
     return sums
+
+
+class UserInputs(NamedTuple):
+    """A batch of user-tower inputs.
+
+    Attributes
+    ----------
+    users
+        ``(B,)`` int64 user index + 1; 0 for a user that training never saw.
+    items
+        ``(B, length)`` int64 item index + 1, oldest first, 0 behind the last.
+    lengths
+        ``(B,)`` int64 items held in ``items``, from 0 to ``length``.
+    features
+        ``(B, 8)`` float32 user features of the whole history, not only of its last items.
+    """
+
+    users: OffsetArray
+    items: OffsetArray
+    lengths: OffsetArray
+    features: FloatArray
+
+
+def user_inputs(queries: Queries, user_features: UserFeatures, length: int) -> UserInputs:
+    """Turn queries into arrays that keep the newest ``length`` items of each history."""
+    if length < 1:
+        raise InputError(f"length must be at least 1, got {length}")
+    items, lengths = queries.histories.padded(length)
+    return UserInputs(
+        queries.users.astype(np.int64) + 1,
+        items.astype(np.int64),
+        lengths,
+        user_features.transform(queries.histories),
+    )

@@ -131,13 +131,11 @@ def read_rules(path: Path) -> BusinessRules:
     try:
         return BusinessRules.model_validate(values)
     except ValidationError as error:
-        place, first = first_problem(error)
-        what = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            what = "unknown key"
-        got = "" if isinstance(first["input"], dict | list) else f", got {first['input']!r}"
+        first = first_problem(error)
+        if first.kind == "extra_forbidden":
+            first = first._replace(what="unknown key")
         raise InputError(
-            f"rules {path}: {place + ': ' if place else ''}{what}{got}",
+            f"rules {path}: {first}",
             "docs/serving.md lists the keys of a rules file",
         ) from None
 

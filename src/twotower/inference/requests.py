@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 import numpy as np
 
 from twotower.data import Histories, IdMap, Queries
-from twotower.data.events import EventRules
+from twotower.data.events import EventRules, event_weight
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
@@ -341,10 +341,7 @@ class RequestReader:
         """What an event is worth, negative where it takes away; None where it cannot be read."""
         if event.item_id not in self._items:
             return None
-        if self._rules is None:
-            return -1.0 if event.quantity is not None and event.quantity < 0 else 1.0
-        kind = self._rules.kind_of(event.kind, event.rating)
-        return None if kind is None else self._rules.weight_of(kind, event.quantity)
+        return event_weight(self._rules, event.kind, event.rating, event.quantity)
 
     def _stored_rows(self, user: int) -> slice:
         """Where the events of a user index are stored; nowhere for -1."""

@@ -42,7 +42,7 @@ from twotower.models.base import (
 )
 from twotower.models.column_vectors import INPUTS, ColumnVectors, examples
 from twotower.models.export import exported
-from twotower.models.projection import score_projections
+from twotower.models.projection import TextComponents, score_projections
 from twotower.models.sequence_towers import (
     Gaps,
     ReadColumns,
@@ -50,7 +50,6 @@ from twotower.models.sequence_towers import (
     SequenceItemTower,
     SequenceUserTower,
 )
-from twotower.models.text_components import TextComponents
 from twotower.models.towers import hide_ids
 from twotower.types import Array, BoolArray, FloatArray
 

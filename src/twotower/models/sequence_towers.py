@@ -29,7 +29,7 @@ from twotower.features.gaps import GAP_CODES, UNKNOWN, has_times
 from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
 from twotower.models.column_vectors import ColumnVectors
 from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
-from twotower.models.text_components import TextComponents
+from twotower.models.projection import TextComponents
 
 _HIDDEN_GAPS: Final = 0.2
 """Share of gaps, and of sequences with all their gaps, that are hidden in training."""

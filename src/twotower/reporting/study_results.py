@@ -50,9 +50,8 @@ class Reference(Config):
         except OSError as error:
             raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            place, first = first_problem(error)
             raise ArtefactError(
-                f"{path} is not a file of published figures: {place}: {first['msg']}"
+                f"{path} is not a file of published figures: {first_problem(error)}"
             ) from error
 
 

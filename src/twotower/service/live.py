@@ -16,7 +16,7 @@ import numpy as np
 
 from twotower.bundle.contents import BundleContents
 from twotower.evaluation.sequential import Arm as ArmCounts
-from twotower.evaluation.sequential import difference
+from twotower.evaluation.sequential import Difference, difference, preference
 from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.state import StateStore
 from twotower.service.state.live import Shown, ShownKey, Split
@@ -66,7 +66,7 @@ class ShownCounts:
             counts[1] += len(item_ids)
             counts[2] += new_places
             self.items.update(item_ids)
-            if about.unit:
+            if about.arm in ("a", "b"):
                 self._units[about.unit] = about.arm
 
     def take(self) -> tuple[dict[ShownKey, Shown], dict[str, Arm]]:
@@ -169,6 +169,7 @@ def report(
     events: Sequence[Event],
     split: Split | None,
     arms: Mapping[str, tuple[int, int]],
+    wins: tuple[int, int, int],
 ) -> dict[str, Any]:
     """What was shown and what came of it, by model version, arm, position and kind of user.
 
@@ -180,6 +181,8 @@ def report(
         The experiment, if one runs.
     arms
         By arm: its units, and those with an event.
+    wins
+        Of interleaved bundles: units that ``a`` won, that ``b`` won, and ties.
 
     Returns
     -------
@@ -187,7 +190,9 @@ def report(
         ``models``: one row for each version and arm. ``events_per_answer`` is the rate of events
         of any kind, an answer's click-through rate where views are sent; ``conversion`` that of
         purchases. ``positions``: events by kind and group of positions. ``split``: see
-        `twotower.evaluation.sequential.difference`.
+        `twotower.evaluation.sequential.difference`. ``interleaving``: see `preference` there;
+        ``unplaced`` are events of interleaved answers that speak for neither list, as those
+        without a position.
     """
     found = [one for event in events if (one := Attributed.of(event)) is not None]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -218,29 +223,45 @@ def report(
             for (kind, group), count in sorted(positions.items())
         ],
         "split": None,
+        "interleaving": None,
     }
-    if split is not None and split.name is not None:
+    if split is None or split.name is None:
+        return result
+    about = {"bundle": split.name, "share": split.share}
+    if split.interleaved:
+        mixed = [one for one in found if one.about.arm == "i"]
+        unplaced = sum(one.about.team(one.position) is None for one in mixed)
+        won = dict(zip(("a", "b", "ties"), wins, strict=True))
+        liked = preference(**won)
+        result["interleaving"] = {
+            **about, "units": sum(wins), **won, "unplaced": unplaced,
+            "preference": liked.estimate, **_bounds(liked),
+        }  # fmt: skip
+    else:
         a, b = (ArmCounts(*arms.get(arm, (0, 0))) for arm in ("a", "b"))
         between = difference(a, b)
         result["split"] = {
-            "bundle": split.name,
-            "share": split.share,
+            **about,
             "a": {"units": a.units, "successes": a.successes, "rate": a.rate},
             "b": {"units": b.units, "successes": b.successes, "rate": b.rate},
             "difference": between.estimate,
-            "low": between.low,
-            "high": between.high,
-            "better": between.better,
+            **_bounds(between),
         }
     return result
+
+
+def _bounds(found: Difference) -> dict[str, Any]:
+    return {"low": found.low, "high": found.high, "better": found.better}
 
 
 def live_report(store: StateStore, configured: str, since: int) -> dict[str, Any]:
     """The `report` of services that are configured with a folder, from a moment on."""
     counts, events = store.shown(since)
     split = store.split(configured)
-    arms = {} if split is None else store.arms(split.revision)
-    return report(counts, events, split, arms)
+    arms, wins = {}, (0, 0, 0)
+    if split is not None:
+        arms, wins = store.arms(split.revision), store.wins(split.revision)
+    return report(counts, events, split, arms, wins)
 
 
 def _empty(model_version: str, arm: str) -> dict[str, Any]:

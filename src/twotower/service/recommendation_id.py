@@ -4,11 +4,13 @@ An event that names the id of an answer is attributed to it by any process, on a
 """
 
 import random
-from typing import Final, Literal, NamedTuple, Self, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias, get_args
 
-Arm: TypeAlias = Literal["", "a", "b"]
-"""``a`` is the bundle in service, ``b`` the other one of a split; empty where there is no split."""
+Arm: TypeAlias = Literal["", "a", "b", "i"]
+"""``a`` is the bundle in service, ``b`` the other one of a split, ``i`` both, interleaved; empty
+where there is no split."""
 _MARK: Final = "~"
+_TEAMS: Final = "."
 _LONGEST: Final = 200
 
 
@@ -18,24 +20,32 @@ class RecommendationId(NamedTuple):
     Attributes
     ----------
     model_version
-        Of the bundle that answered.
+        Of the bundle that answered; of an interleaved answer, of the bundle in service.
     arm
         Of the split, if there was one.
     known_user
         Whether the bundle knew the user.
     unit
-        Of the split: keyed hash of the user and the day; empty without a split.
+        Of the split: its revision, and a keyed hash of the user and the day; empty without one.
+    teams
+        Of an interleaved answer, by place: the bundle that the item came from, ``a`` or ``b``, or
+        ``-``. Places beyond those that an id has room for, a hundred or so, are of neither.
     """
 
     model_version: str
     arm: Arm = ""
     known_user: bool = False
     unit: str = ""
+    teams: str = ""
 
     def new(self) -> str:
         """An id that no other answer has."""
         user, own = "k" if self.known_user else "n", random.getrandbits(48)
-        return f"{self.model_version}~{self.arm}~{user}~{self.unit}~{own:012x}"
+        unit = self.unit
+        if self.teams:
+            room = _LONGEST - len(f"{self.model_version}~{self.arm}~{user}~{unit}.~{own:012x}")
+            unit = f"{unit}{_TEAMS}{self.teams[: max(0, room)]}"
+        return f"{self.model_version}~{self.arm}~{user}~{unit}~{own:012x}"
 
     @classmethod
     def read(cls, text: str) -> Self | None:
@@ -44,6 +54,14 @@ class RecommendationId(NamedTuple):
         if len(text) > _LONGEST or len(parts) != 5:
             return None
         version, arm, user, unit, _ = parts
-        if arm not in ("", "a", "b") or user not in ("k", "n") or bool(arm) != bool(unit):
+        unit, _, teams = unit.partition(_TEAMS)
+        if arm not in get_args(Arm) or user not in ("k", "n") or bool(arm) != bool(unit):
             return None
-        return cls(version, arm, user == "k", unit)  # type: ignore[arg-type]
+        return cls(version, arm, user == "k", unit, teams)  # type: ignore[arg-type]
+
+    def team(self, position: int | None) -> str | None:
+        """The bundle that the item at a position came from, counted from 1; None for neither."""
+        if position is None or not 1 <= position <= len(self.teams):
+            return None
+        team = self.teams[position - 1]
+        return team if team in ("a", "b") else None

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import SecretStr
 
 from twotower.bundle.manifest import Manifest, verify
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
+from twotower.data.events import event_weight
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.inference.business_rules import read_rules
 from twotower.inference.pipeline import Pipeline
@@ -37,7 +38,7 @@ from twotower.service.state import (
     StateUnavailableError,
     StoredItem,
 )
-from twotower.service.state.live import Split
+from twotower.service.state.live import Credit, Outcomes, Split
 from twotower.service.state.personal import HEARTBEAT_S, now_ms
 from twotower.service.trim_memory import trim_memory
 
@@ -53,6 +54,25 @@ SHOWN_EVERY_S: Final = 10.0
 _DAY_MS: Final = 86_400_000
 
 State: TypeAlias = Literal["up", "stale", "down"]
+
+
+class Assigned(NamedTuple):
+    """What answers a user.
+
+    Attributes
+    ----------
+    snapshot
+        Of the bundle that does.
+    arm, unit
+        Of the split, and the user's in it; empty without one.
+    other
+        Whose list is mixed into the answer, where bundles are interleaved.
+    """
+
+    snapshot: Snapshot
+    arm: Arm = ""
+    unit: str = ""
+    other: Snapshot | None = None
 
 
 class Service:
@@ -214,19 +234,33 @@ class Service:
 
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none; False for each that was recorded before."""
-        split, units = self._split, {}
-        if split is not None and split.name is not None:
-            for event in events:
-                about = RecommendationId.read(event.recommendation_id or "")
-                if about is not None and about.unit:
-                    units[about.unit] = about.arm
         with self._noting_writes():
-            recorded = self.store.add_events(
-                events, {split.revision: units} if split is not None and units else None
-            )
+            recorded = self.store.add_events(events, self._outcomes(events))
         self._wrote()
         self.drift.add(event.item_id for event, new in zip(events, recorded, strict=True) if new)
         return recorded
+
+    def _outcomes(self, events: Sequence[Event]) -> Outcomes | None:
+        """What events say of the split that runs; those that take something away say nothing."""
+        split = self._split
+        if split is None or split.name is None:
+            return None
+        rules = self.pipeline.contents.info.events
+        units: dict[str, str] = {}
+        credits: list[Credit | None] = []
+        for event in events:
+            about = RecommendationId.read(event.recommendation_id or "")
+            credits.append(None)
+            if about is None or not about.unit.startswith(f"{split.revision}-"):
+                continue
+            worth = event_weight(rules, event.kind, event.rating, event.quantity)
+            if worth is None or worth <= 0:
+                continue
+            if about.arm in ("a", "b"):
+                units[about.unit] = about.arm
+            elif (team := about.team(event.position)) is not None:
+                credits[-1] = Credit(about.unit, team)
+        return Outcomes(split.revision, units, credits)
 
     @property
     def drift(self) -> PopularityDrift:
@@ -236,30 +270,44 @@ class Service:
             self._drift = contents.histories, PopularityDrift(contents)
         return self._drift[1]
 
-    def assigned(self, user_id: str | None) -> tuple[Snapshot, Arm, str]:
-        """What answers a user today, the arm of the split, and the user's unit in it.
+    def assigned(self, user_id: str | None) -> Assigned:
+        """What answers a user today.
 
-        A user has one bundle for a day (UTC). A request without a user is a unit of its own.
+        A user has one bundle for a day (UTC), or both. A request without a user is a unit of its
+        own.
         """
         split, challenger = self._split, self._challenger
         if split is None or challenger is None:
-            return self.current, "", ""
+            return Assigned(self.current)
         day = int(time.time()) // 86_400
         who = secrets.token_hex(8) if user_id is None else user_id
-        unit = self.current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
-        if int(unit[:8], 16) < split.share * 2**32:
-            return challenger.current, "b", unit
-        return self.current, "a", unit
+        drawn = self.current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
+        unit, is_within = f"{split.revision}-{drawn}", int(drawn[:8], 16) < split.share * 2**32
+        if split.interleaved:
+            both = Assigned(self.current, "i", unit, challenger.current)
+            return both if is_within else Assigned(self.current)
+        if is_within:
+            return Assigned(challenger.current, "b", unit)
+        return Assigned(self.current, "a", unit)
 
-    def split(self, name: str | None, share: float = 0.5) -> Split:
+    def split(self, name: str | None, share: float = 0.5, *, interleaved: bool = False) -> Split:
         """Answer a share of the users from another bundle; None ends that.
 
         Other processes and services follow. Raises as `reload`.
+
+        Parameters
+        ----------
+        name
+            Of a folder beside the configured bundle.
+        share
+            Of the users.
+        interleaved
+            Whether each of their answers has items of both bundles: see `team_draft`.
         """
         if name is not None:
             verify(bundle_folder(self.settings.bundle, name), ())
         with self._noting_writes():
-            made = self.store.set_split(self._configured, name, share)
+            made = self.store.set_split(self._configured, name, share, interleaved)
         self.follow_split()
         return made
 

@@ -11,6 +11,7 @@ import numpy as np
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import load_bundle
 from twotower.bundle.throttle import Pause, no_pause
+from twotower.data import IdMap
 from twotower.errors import InputError
 from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions, ItemTable, price_of
@@ -18,11 +19,30 @@ from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Past
 from twotower.inference.smoke import check_answers
 from twotower.service.past_events import PastEvents
-from twotower.service.served_users import ServedUsers
 from twotower.service.state import Changes, Cursor, Forgotten, ItemFields, StoredItem
 from twotower.types import FloatArray
 
 logger = logging.getLogger(__name__)
+
+
+class ServedUsers(IdMap):
+    """A map of ids, out of which an id can be taken. Rows stay where they are."""
+
+    @classmethod
+    def of(cls, users: IdMap) -> Self:
+        """The same users; both share the table of ids."""
+        made = cls.__new__(cls)
+        made.ids, made.kind = users.ids, users.kind
+        made.__dict__["_index"] = users._index
+        return made
+
+    def forget(self, external: str) -> None:
+        """Take an id out, so that it is as unknown as any other."""
+        self._index.pop(external, None)
+
+    def known(self) -> list[str]:
+        """The ids that are left."""
+        return list(self._index)
 
 
 @dataclass(frozen=True)
@@ -119,10 +139,10 @@ class Snapshot:
         self.forgotten.add(changes.forgotten)
         self.past.add(changes.events)
         if changes.forgotten:  # rows that are there now were written later
-            new = Forgotten(self.forgotten.key)
-            new.add(changes.forgotten)
-            for user_id in [user for user in self.attributes if new.since(user) is not None]:
-                del self.attributes[user_id]
+            new = {one.digest for one in changes.forgotten}
+            for user_id in [*self.attributes]:
+                if self.forgotten.digest(user_id) in new:
+                    del self.attributes[user_id]
         self.attributes.update(changes.users)
         return replace(self, pipeline=pipeline, cursor=changes.cursor)
 

@@ -133,8 +133,7 @@ def read_space(path: Path, variant: Variant) -> SearchSpace:
     try:
         space = TypeAdapter(SearchSpace).validate_json(path.read_bytes())
     except ValidationError as error:
-        place, first = first_problem(error)
-        raise InputError(f"{path} is not a search space: {place}: {first['msg']}") from error
+        raise InputError(f"{path} is not a search space: {first_problem(error)}") from error
     for parameter in space:
         missing = _missing(parameter, variant)
         if missing:
@@ -150,8 +149,7 @@ def read_settings(path: Path) -> Variant:
     try:
         return Variant.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        place, first = first_problem(error)
-        raise InputError(f"{path} is not a variant: {place}: {first['msg']}") from error
+        raise InputError(f"{path} is not a variant: {first_problem(error)}") from error
 
 
 def value_of(variant: Variant, path: str) -> Any:
@@ -183,4 +181,7 @@ def changed(variant: Variant, values: Mapping[str, Any]) -> Variant:
         return Variant.model_validate(settings)
     except ValidationError as error:
         named = ", ".join(f"{path} {value}" for path, value in values.items())
-        raise InputError(f"settings do not fit: {named}: {error.errors()[0]['msg']}") from error
+        raise InputError(
+            f"settings do not fit: {named}: {first_problem(error).what}",
+            "give the search space values that fit the variant",
+        ) from error

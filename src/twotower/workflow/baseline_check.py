@@ -1,6 +1,7 @@
 """A trained model beside simple baselines, on validation, and what to do where one is better."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,8 +11,8 @@ from twotower.evaluation.protocols import validation_ndcg
 from twotower.models.base import Scorer
 from twotower.training.fit import Trained
 from twotower.workflow.baselines import BASELINES
-from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.reranking import TwoStages, fitted_blend
+from twotower.workflow.progress import Reporter
+from twotower.workflow.reranking import SecondStage, TwoStages, fitted_blend
 
 FLOOR: Final = ("popularity", "item-knn", "ease")
 EASE_ITEMS: Final = 5_000
@@ -20,9 +21,15 @@ MOST_USERS: Final = 20_000
 
 
 def warn_below_baselines(
-    name: str, trained: Trained, dataset: Dataset, reporter: Reporter
+    name: str,
+    trained: Trained,
+    dataset: Dataset,
+    reporter: Reporter,
+    second_stage: SecondStage | None = None,
 ) -> dict[str, float]:
     """Say in words where a baseline is better than a model with towers.
+
+    ``second_stage`` gives the model's, where it is fitted for other ends too.
 
     Returns
     -------
@@ -42,7 +49,7 @@ def warn_below_baselines(
         found[baseline] = measured(BASELINES[baseline](dataset.train, len(dataset.items)))
     best = max(found, key=lambda model: found[model])
     if best != name:
-        blend = fitted_blend(trained, dataset, Silent())
+        blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)
         again = found[name] if blend is None else measured(TwoStages(scorer, blend))
         served = blend is not None and blend.helps
         reporter.failure(" ".join(_words(name, best, found, again, served=served)))

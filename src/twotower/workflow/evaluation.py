@@ -22,7 +22,7 @@ from twotower.types import FloatArray, IndexArray
 from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.reranking import RERANKED, TwoStages, fitted_blend
+from twotower.workflow.reranking import RERANKED, SecondStage, TwoStages, fitted_once
 
 
 class Evaluator:
@@ -230,8 +230,7 @@ def evaluate_models(
             (saved_model(folder, dataset, reporter) for folder in seeds.values()),
             dataset,
             evaluator,
-            rerank=rerank,
-            reporter=reporter,
+            fitted_once(dataset, reporter) if rerank else None,
         )
         rows += found.one_stage + found.two_stages
     return rows
@@ -250,19 +249,17 @@ def evaluate_seeds(
     models: Iterable[Trained],
     dataset: Dataset,
     evaluator: Evaluator,
-    *,
-    rerank: bool,
-    reporter: Reporter,
+    second_stage: SecondStage | None,
 ) -> Measured:
-    """Evaluate each seed of a model as it comes and, with ``rerank``, both stages of towers."""
+    """Evaluate each seed of a model as it comes and, with a second stage, both of towers."""
     one_stage: dict[int, Evaluation] = {}
     two_stages: dict[int, Evaluation] = {}
     blends: list[Blend] = []
     for trained in models:
         scorer, seed = trained.module.scorer(), trained.seed
         one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
-        if rerank and trained.variant.model.has_towers:
-            blend = fitted_blend(trained, dataset, reporter)
+        if second_stage is not None and trained.variant.model.has_towers:
+            blend = second_stage(trained)
             if blend is None:
                 continue
             blends.append(blend)

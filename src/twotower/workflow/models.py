@@ -134,30 +134,29 @@ def train_variant(
     )
     teachers = trained_teachers(variant, dataset, seed, models, reporter)
 
-    def trained_with(columns: str | None, checkpoint: Path | None) -> Trained:
+    folders: dict[str | None, Path | None] = {None: checkpoint}
+    if validated and variant.model.chooses_columns(dataset):  # both are trained
+        folders = {"all": checkpoint, "none": checkpoint and checkpoint / "without-columns"}
+    found = []
+    for columns, folder in folders.items():
         label = f"{name} seed {seed}" + ("" if columns is None else f", columns: {columns}")
-        note_resumed(label, checkpoint, reporter)
-        return fit(
-            variant,
-            dataset,
-            validate=validate if validated else None,
-            image=image,
-            text=text,
-            least_squares=factors,
-            columns=None if columns is None else {"read": columns},
-            teachers=teachers,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=reporter.training(label),
+        note_resumed(label, folder, reporter)
+        found.append(
+            fit(
+                variant,
+                dataset,
+                validate=validate if validated else None,
+                image=image,
+                text=text,
+                least_squares=factors,
+                columns=None if columns is None else {"read": columns},
+                teachers=teachers,
+                seed=seed,
+                checkpoint=folder,
+                progress=reporter.training(label),
+            )
         )
-
-    if validated and variant.model.chooses_columns(dataset):
-        trained = _better(
-            trained_with("all", checkpoint),
-            trained_with("none", checkpoint and checkpoint / "without-columns"),
-        )
-    else:
-        trained = trained_with(None, checkpoint)
+    trained = _better(*found) if len(found) > 1 else found[0]
     if processes.first and "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
             Popularity.fit(dataset.train, len(dataset.items)),

@@ -1,7 +1,7 @@
 """The second stage, fitted on validation, and both stages together as a model to evaluate."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from twotower.bundle.blend import SIGNALS, Blend, ItemLinks
+from twotower.bundle.blend import SIGNAL_OF, SIGNALS, Blend, ItemLinks
 from twotower.bundle.trend import Trend, half_lives
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
@@ -22,7 +22,7 @@ from twotower.factors.scorer import trained_items
 from twotower.factors.transitions import transition_links
 from twotower.index import top_k
 from twotower.models.base import VectorScorer
-from twotower.models.text_components import TextComponents
+from twotower.models.projection import TextComponents
 from twotower.training.fit import Trained
 from twotower.types import Array, DoubleArray, FloatArray, IndexArray
 from twotower.workflow.models import text_vectors
@@ -160,17 +160,22 @@ def _chosen(
     Each of these fields changes one signal alone, so that its values are tried beside the best of
     those before it. The given blends have the first values.
     """
-    best, least, found = blends[0], np.inf, np.empty((0, 0, 0), dtype=np.float32)
+    least = np.inf
+    tried = [(one, np.stack([one.signals(*each) for each in examples])) for one in blends]
+    best, found = tried[0]
     for name, values in fields.items():
+        signal = SIGNAL_OF[name]
+        place = SIGNALS.index(signal)
         others = values if least == np.inf else values[1:]  # the first has been tried
-        for start, value in itertools.product(blends, others):
+        for (start, before), value in itertools.product(tried, others):
             changed: dict[str, Any] = {name: value}
-            blend = replace(start, **changed)
-            signals = np.stack([blend.signals(*example) for example in examples])
+            blend, signals = replace(start, **changed), before.copy()
+            for row, (history, items, _, moment) in enumerate(examples):
+                signals[row, :, place] = blend.signal(signal, history, items, moment)
             weights, loss = fitted_weights(signals, positives)
             if loss < least:
                 best, least, found = replace(blend, weights=weights), loss, signals
-        blends = [best]
+        tried = [(best, found)]
     trend = best.earlier.at_end(best.num_items)
     return replace(best, trend=trend, helps=_helps(found, positives))
 
@@ -202,6 +207,22 @@ def fitted_blend(
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
     return fit_blend(trained.module.scorer(), dataset, text)
+
+
+SecondStage: TypeAlias = Callable[[Trained], Blend | None]
+"""Gives the second stage of a trained model."""
+
+
+def fitted_once(dataset: Dataset, reporter: Reporter) -> SecondStage:
+    """`fitted_blend` that keeps what it fitted, for the seeds of one model."""
+    fitted: dict[int, Blend | None] = {}
+
+    def second_stage(trained: Trained) -> Blend | None:
+        if trained.seed not in fitted:
+            fitted[trained.seed] = fitted_blend(trained, dataset, reporter)
+        return fitted[trained.seed]
+
+    return second_stage
 
 
 def fitted_weights(signals: FloatArray, positives: Array) -> tuple[FloatArray, float]:

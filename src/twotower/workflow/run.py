@@ -29,6 +29,7 @@ from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.refit import refit as refit_model
 from twotower.workflow.refit import refit_blend, refit_folder
+from twotower.workflow.reranking import fitted_once
 from twotower.workflow.variants import DEFAULT_MODEL
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
@@ -185,6 +186,7 @@ def _measured(
     """Train and evaluate every seed of a model and, where it has towers, of both stages."""
     models = out / "models"
     trained: list[Trained] = []
+    second_stage = fitted_once(dataset, reporter)
 
     def in_turn() -> Iterator[Trained]:
         for seed in seeds:
@@ -193,11 +195,11 @@ def _measured(
                 variant, dataset, folder, name=name, seed=seed, models=models, reporter=reporter
             )
             if not trained:
-                warn_below_baselines(name, model, dataset, reporter)
+                warn_below_baselines(name, model, dataset, reporter, second_stage)
             trained.append(model)
             yield model
 
-    found = evaluate_seeds(name, in_turn(), dataset, evaluator, rerank=True, reporter=reporter)
+    found = evaluate_seeds(name, in_turn(), dataset, evaluator, second_stage)
     rows = found.one_stage + evaluator.timings(name, trained) + found.two_stages
     return _Outcome(rows, trained[0], found.blends[0] if found.blends else None)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import Blend, ItemLinks, with_all_signals
+from twotower.bundle.blend import SIGNAL_OF, SIGNALS, Blend, ItemLinks, with_all_signals
 from twotower.bundle.trend import Trend
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
@@ -61,6 +61,23 @@ def test_the_trend_is_that_of_the_moment() -> None:
     np.testing.assert_allclose(scores, [[20 * np.log(1.5), 3000]], rtol=1e-6)
     ended = blend.at_end_of_log().scores(queries, items, retrieval)
     np.testing.assert_allclose(ended, [[20 * 0.125, 3000 + 20 * 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("recency", 0.7), ("transition_recency", 0.7), ("text_recency", 0.7), ("earlier", None)],
+)
+def test_a_field_changes_one_signal(field, value) -> None:
+    log = Histories(np.array([0, 1]), np.array([3], np.int32), timestamps=np.array([10_000]))
+    other = replace(BLEND, **{field: value or Trend.fit(log, 10.0)})
+    history, items = np.array([2, 1, 7, 0], np.int32), np.array([3, 0, 2, 1])
+    retrieval = np.arange(4, dtype=np.float32)
+    changed = other.signals(history, items, retrieval, 20)
+    signal = SIGNAL_OF[field]
+    kept = replace(BLEND, earlier=other.earlier)  # of a moment there is a trend where there is one
+    before = kept.signals(history, items, retrieval, 20)
+    before[:, SIGNALS.index(signal)] = other.signal(signal, history, items, 20)
+    np.testing.assert_array_equal(changed, before)
 
 
 def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:

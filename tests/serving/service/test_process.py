@@ -432,6 +432,30 @@ def test_a_killed_process_is_replaced_and_nothing_acknowledged_is_lost(two) -> N
     assert set(events) <= {one.event_id for one in kept}
 
 
+def test_processes_are_replaced_one_by_one_at_sighup(two) -> None:
+    before = two.pids()
+    with two.client() as client:
+        assert client.record("user-1", "item-01", event_id="before", occurred_at=1_700_000_000_000)
+    two.process.send_signal(signal.SIGHUP)
+
+    def are_replaced() -> bool:
+        try:
+            with two.client() as client:  # a connection of its own
+                assert client._http.get("/health").status_code == 200
+        except httpx.TransportError:  # its process was just ending
+            pass
+        return len({*two.pids()} - {*before}) == 2
+
+    assert until(are_replaced)
+    assert two.process.poll() is None
+    assert until(lambda: all(map(gone, before)))
+    for pid, client in two.client_of_each().items():
+        assert pid not in before
+        again = client.record("user-1", "item-01", event_id="before", occurred_at=1_700_000_000_000)
+        assert not again
+    assert two.stop(signal.SIGTERM) == 0
+
+
 def test_no_process_outlives_its_supervisor_and_none_joins_others(two, folder) -> None:
     port = two.address.rpartition(":")[2]
     command = ["serve", "--bundle", folder / "bundle", "--port", port, "--processes", 2]

@@ -62,6 +62,24 @@ def test_every_setting_is_documented_and_every_variable_is_a_setting() -> None:
         assert {one.lower() for one in named} <= fields
 
 
+def test_the_defaults_are_those_that_are_documented() -> None:
+    table = (ROOT / "docs" / "serving.md").read_text().split("## Settings")[1].split("##")[0]
+    compared = 0
+    for row in table.splitlines():
+        if not row.startswith("| `"):
+            continue
+        names, defaults = (cell.strip() for cell in row.split("|")[1:3])
+        values = re.split(r", (?=\S)", defaults)
+        for name, value in zip(re.findall(r"`(\w+)`", names), values, strict=False):
+            number = value.replace(",", "")
+            if re.fullmatch(r"[\d.]+", number):
+                assert ServeSettings.model_fields[name].default == float(number), name
+                compared += 1
+            elif value == "none":
+                assert ServeSettings.model_fields[name].default is None, name
+    assert compared > 20
+
+
 def test_the_image_runs_as_nobody_special_and_without_torch() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert "USER twotower" in lines

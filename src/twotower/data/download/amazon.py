@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from twotower.data.download.fetch import DownloadProgress, download_file
-from twotower.data.download.record import Record
+from twotower.data.download.fetch import DownloadProgress, Record, download_file
 from twotower.errors import DownloadError, InputError
 
 BASE_URL: Final = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/"

@@ -1,16 +1,22 @@
-"""`download_file`: one file over HTTP, resumed after a broken connection."""
+"""`download_file`: one file over HTTP, resumed after a broken connection.
+
+`Record`: what was fetched, ``downloads.json`` in its folder.
+"""
 
 import hashlib
+import json
 import logging
 import random
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import httpx
 
 from twotower import __version__
+from twotower.data.atomic import atomic_file
 from twotower.data.download.partial import Partial, Version
 from twotower.errors import DownloadError, InputError
 
@@ -231,3 +237,48 @@ def _check_status(url: str, response: httpx.Response, partial: Partial) -> None:
     raise DownloadError(
         f"{url} answered {answer}; check that it exists there, or name another server"
     )
+
+
+class Record:
+    """The record of one folder, read when made and written whenever a file is added."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "downloads.json"
+        self._files = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            files = json.loads(self.path.read_text(encoding="utf-8"))["files"]
+            return {str(name): dict(entry) for name, entry in files.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("%s cannot be read (%s); its files are fetched again", self.path, error)
+            return {}
+
+    def matches(self, file: Path) -> bool:
+        """Whether the file is there with the size and the checksum that were recorded."""
+        entry = self._files.get(self._name(file))
+        return (
+            entry is not None
+            and file.is_file()
+            and file.stat().st_size == entry.get("size")
+            and file_sha256(file) == entry.get("sha256")
+        )
+
+    def add(self, fetched: Fetched) -> None:
+        """Note a file, replacing its earlier entry."""
+        self._files[self._name(fetched.path)] = {
+            "url": fetched.url,
+            "size": fetched.size,
+            "sha256": fetched.sha256,
+            "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with atomic_file(self.path) as temporary:
+            temporary.write_text(
+                json.dumps({"schema_version": 1, "files": self._files}, indent=2), encoding="utf-8"
+            )
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.folder).as_posix()

@@ -55,10 +55,13 @@ def as_number(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series
     return numbers
 
 
-def as_rating(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:
+def as_rating(
+    values: pl.Series, decimal_comma: bool | None = None, one_scale: bool | None = None
+) -> pl.Series:
     """As `as_number`; true is 1 and false 0, also as text, since some logs have yes and no.
 
-    ``80%`` is 80 and ``4/5`` is 4, where all ratings that are written so are of one scale.
+    ``80%`` is 80 and ``4/5`` is 4, where all ratings that are written so are of one scale: those
+    of ``values``, where ``one_scale`` does not say whether those of a whole file are.
     """
     if values.dtype == pl.Boolean:
         return values.cast(pl.Float64)
@@ -69,11 +72,24 @@ def as_rating(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series
     numbers = numbers.fill_null(
         texts.replace_strict(_TRUTHS, default=None, return_dtype=pl.Float64)
     )
-    parts = texts.set(numbers.is_not_null(), None).str.extract_groups(_OF_SCALE).struct.unnest()
-    rating, percent, scale = parts.get_columns()
-    if percent.fill_null(scale).drop_nulls().n_unique() != 1:
+    rating, scale = _with_scale(texts.set(numbers.is_not_null(), None))
+    if not (scale.drop_nulls().n_unique() == 1 if one_scale is None else one_scale):
         return numbers
     return numbers.fill_null(as_number(rating, decimal_comma))
+
+
+def rating_scales(values: pl.Series) -> set[str]:
+    """What ratings are written to be of: ``%``, ``5`` and so on."""
+    if values.dtype != pl.String:
+        return set()
+    _, scale = _with_scale(values.str.strip_chars().str.to_lowercase())
+    return set(scale.drop_nulls())
+
+
+def _with_scale(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Ratings, and what each is of; null where that is not written."""
+    rating, percent, scale = texts.str.extract_groups(_OF_SCALE).struct.unnest().get_columns()
+    return rating, percent.fill_null(scale)
 
 
 def as_price(values: pl.Series, decimal_comma: bool | None = None) -> pl.Series:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -23,7 +24,7 @@ from twotower.data.readers.tables import (
     table_suffix,
 )
 from twotower.data.readers.times import TimeReader, joined
-from twotower.data.readers.values import IDS, IdReader, typed
+from twotower.data.readers.values import IDS, IdReader, RatingReader, typed
 from twotower.errors import InputError
 
 
@@ -61,10 +62,8 @@ class LogFile:
 
         A column whose key first appears in the middle of a file of JSON is there from then on.
         """
-        ids = {
-            name: IdReader(lambda name=name: self._again(name), self.options.missing_ids)  # type: ignore[misc]
-            for name in IDS
-        }
+        ids = {name: IdReader(partial(self._again, name), self.options.missing_ids) for name in IDS}
+        ratings = RatingReader(partial(self._again, columns.RATING), self.options.decimal_comma)
         time = self.columns.get(columns.TIMESTAMP)
         times = None if time is None else TimeReader(self.path, time, self.options)
         parts = [name for name in columns.TIME_PARTS if name in self.columns]
@@ -73,7 +72,7 @@ class LogFile:
                 whole = joined([chunk.rows[name] for name in (columns.TIMESTAMP, *parts)])
                 rows = chunk.rows.drop(parts).with_columns(whole.alias(columns.TIMESTAMP))
                 chunk = replace(chunk, rows=rows)
-            yield typed(chunk, ids, times, self.options)
+            yield typed(chunk, ids, ratings, times, self.options)
 
     def _again(self, name: str) -> Iterable[pl.Series]:
         if self.columns[name] in self.keys:

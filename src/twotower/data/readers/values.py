@@ -10,7 +10,7 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.readers.chunk import Check, Chunk, set_aside
-from twotower.data.readers.numbers import as_number, as_rating
+from twotower.data.readers.numbers import as_number, as_rating, rating_scales
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.times import TimeReader
 
@@ -65,6 +65,34 @@ class IdReader:
         return text.set(absent, None) if absent.any() else text
 
 
+class RatingReader:
+    """Reads the ratings of one column: see `as_rating`.
+
+    Whether those that are written as ``4/5`` are of one scale is decided for the whole file, which
+    is read once more when the first such rating occurs.
+
+    Parameters
+    ----------
+    again
+        Reads the values of the column again.
+    decimal_comma
+        As of `as_number`.
+    """
+
+    def __init__(
+        self, again: Callable[[], Iterable[pl.Series]], decimal_comma: bool | None
+    ) -> None:
+        self._again = again
+        self._decimal_comma = decimal_comma
+        self._one_scale: bool | None = None
+
+    def numbers(self, values: pl.Series) -> pl.Series:
+        """Float64, null where a value is not a rating."""
+        if self._one_scale is None and (scales := rating_scales(values)):
+            self._one_scale = len(scales.union(*map(rating_scales, self._again()))) == 1
+        return as_rating(values, self._decimal_comma, self._one_scale)
+
+
 def _unquoted(text: pl.Series) -> pl.Series:
     """Text that a spreadsheet keeps as such: of ``="007"`` ``007``."""
     if not text.str.starts_with('="').any():
@@ -91,7 +119,11 @@ def as_text(values: pl.Series) -> pl.Series:
 
 
 def typed(
-    chunk: Chunk, ids: Mapping[str, IdReader], times: TimeReader | None, options: ReadOptions
+    chunk: Chunk,
+    ids: Mapping[str, IdReader],
+    ratings: RatingReader,
+    times: TimeReader | None,
+    options: ReadOptions,
 ) -> Chunk:
     """Convert every column of a log; rows with a value of the wrong type are set aside.
 
@@ -127,7 +159,7 @@ def typed(
             elif name == columns.EVENT:
                 result = as_text(source)
             elif name == columns.RATING:
-                result = as_rating(source, options.decimal_comma)
+                result = ratings.numbers(source)
             else:
                 result = as_number(source, options.decimal_comma)
         check(name, "wrong type", ~missing & result.is_null())

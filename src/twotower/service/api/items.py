@@ -1,4 +1,4 @@
-"""Items and events routes: add, replace and delete items, set availability, record events."""
+"""Items routes: add, replace and delete items, set availability."""
 
 from typing import Annotated, Any, Final
 
@@ -7,36 +7,33 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.config import first_problem
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
-from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
-from twotower.service.api.rules import (
-    USUAL_KINDS,
-    USUAL_RATINGS,
-    NewItemId,
-    WrittenId,
-    rating_scale,
+from twotower.service.api.routes import (
+    RefusedError,
+    check_rating,
+    fast,
+    needs,
+    not_found,
+    served,
+    within,
 )
+from twotower.service.api.rules import NewItemId
 from twotower.service.api.schemas import (
     Availability,
-    Events,
-    EventsAnswer,
     ItemAnswer,
-    NewEvent,
     NewItem,
     ReplacedItem,
     Stock,
     StockAnswer,
-    UserAttributes,
-    UserWritten,
     Written,
 )
-from twotower.service.live import Attributed, position_group
 from twotower.service.service import Service
-from twotower.service.state.records import Description, Event, Id, ItemFields
+from twotower.service.state.records import Description, Id, ItemFields
 
-router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["items and events"])
+router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["items"])
 
 ItemId = Annotated[Id, Path(examples=["N0001"])]
 WRITE = [needs(Scope.WRITE)]
@@ -64,7 +61,7 @@ async def get_item(item_id: ItemId, request: Request) -> Response:
 async def create_item(item: NewItem, request: Request) -> Response:
     """Add an item. It is on disk, and searchable by the next request, when this is answered."""
     shared, service = served(request)
-    _check_rating(service, "average_rating", item.average_rating)
+    check_rating(service, "average_rating", item.average_rating)
     fields = _fields(service, item.item_id, item)
     created = await shared.write(service.create_item, fields)
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
@@ -109,7 +106,7 @@ async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Res
     shared, service = served(request)
     if item_id not in service.pipeline.items:
         _check_new_id(item_id)
-    _check_rating(service, "average_rating", item.average_rating)
+    check_rating(service, "average_rating", item.average_rating)
     await shared.write(service.put_item, _fields(service, item_id, item))
     return fast(_shown(service, item_id))
 
@@ -123,51 +120,6 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
     _shown(service, item_id)
     await shared.write(service.delete_item, item_id)
     return Response(status_code=204)
-
-
-@router.post(
-    "/events",
-    response_model=EventsAnswer,
-    responses=responses(409),
-    dependencies=WRITE,
-)
-async def add_events(events: Events, request: Request) -> Response:
-    """Record what users did, all or nothing. An event id that came before is not counted again."""
-    shared, service = served(request)
-    within("events", len(events.events), shared.settings.max_batch)
-    for place, event in enumerate(events.events):
-        _check_kind(service, f"events.{place}.kind", event)
-        _check_rating(service, f"events.{place}.rating", event.rating)
-    plain = [Event.model_construct(**vars(event)) for event in events.events]
-    recorded = await shared.write(service.add_events, plain)
-    items = service.pipeline.items
-    for written, new in zip(plain, recorded, strict=True):
-        shared.metrics.events.labels("new" if new else "again").inc()
-        named = Attributed.of(written) if new else None
-        if named is not None:
-            about, group = named.about, position_group(named.position)
-            labels = (about.model_version, about.arm, named.kind, group)
-            shared.metrics.attributed.labels(*labels).inc()
-    outcomes = [
-        {"event_id": event.event_id, "recorded": new, "item_known": event.item_id in items}
-        for event, new in zip(events.events, recorded, strict=True)
-    ]
-    return fast({"events": outcomes})
-
-
-@router.put(
-    "/users/{user_id:path}",
-    response_model=UserWritten,
-    responses=responses(),
-    dependencies=WRITE,
-)
-async def put_user(
-    user_id: Annotated[WrittenId, Path(examples=["U0047"])], user: UserAttributes, request: Request
-) -> Response:
-    """Say what is known of a user, such as age and country, in place of what was said before."""
-    shared, service = served(request)
-    await shared.write(service.put_user, user_id, user.attributes)
-    return fast({"user_id": user_id, "attributes": service.current.attributes_of(user_id)})
 
 
 def _fields(service: Service, item_id: str, item: NewItem | ReplacedItem) -> ItemFields:
@@ -186,40 +138,8 @@ def _check_new_id(item_id: str) -> None:
     try:
         _NEW_ID.validate_python(item_id)
     except ValidationError as error:
-        what = f"item_id: {error.errors()[0]['msg']}"
+        what = f"item_id: {first_problem(error).what}"
         raise RefusedError(problem(422, what, value=item_id, fix="use another id")) from None
-
-
-def _check_kind(service: Service, name: str, event: NewEvent) -> None:
-    """422 at a kind of event that the bundle knows nothing of."""
-    rules = service.pipeline.contents.info.events
-    if rules is None and event.kind in USUAL_KINDS:
-        return
-    if rules is not None and rules.kind_of(event.kind, event.rating) is not None:
-        return
-    known = USUAL_KINDS if rules is None else rules.kinds
-    what = f"{name}: {event.kind!r} is no kind of event that is served"
-    if rules is not None and rules.from_rating and event.rating is not None:
-        what = f"{name}: a rating of {event.rating:g} is of no kind"
-    raise RefusedError(problem(422, what, value=event.kind, fix=f"send one of {', '.join(known)}"))
-
-
-def _check_rating(service: Service, name: str, rating: float | None) -> None:
-    """422 where `prepare` would reject a rating."""
-    if rating is None:
-        return
-    scale = service.pipeline.contents.info.rating_scale
-    log = service.pipeline.rating_range
-    if scale is None and log is None:  # then no rating is trained on
-        return
-    low, high = scale or rating_scale(log or USUAL_RATINGS)
-    if not low <= rating <= high:
-        raise RefusedError(
-            problem(
-                422, f"{name}: {rating:g} is not on the scale of the training log",
-                value=rating, fix=f"send {low:g} to {high:g}",
-            )
-        )  # fmt: skip
 
 
 def _shown(service: Service, item_id: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Live routes: the split between two bundles, and the report of what came of answers."""
+"""Live routes: two bundles compared on traffic, and the report of what came of answers."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -11,7 +12,12 @@ from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import responses
 from twotower.service.api.routes import fast, needs, served
-from twotower.service.api.schemas import LiveReport, SplitAnswer, SplitRequest
+from twotower.service.api.schemas import (
+    InterleaveRequest,
+    LiveReport,
+    SplitAnswer,
+    SplitRequest,
+)
 
 router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["live"])
 
@@ -29,6 +35,24 @@ async def split(wanted: SplitRequest, request: Request) -> Response:
     """
     shared, service = served(request)
     made = await shared.in_thread(service.split, wanted.bundle, wanted.share)
+    return fast({"bundle": made.name, "share": made.share, "revision": made.revision})
+
+
+@router.post(
+    "/models/interleave",
+    response_model=SplitAnswer,
+    responses=responses(409),
+    dependencies=[needs(Scope.ADMIN)],
+)
+async def interleave(wanted: InterleaveRequest, request: Request) -> Response:
+    """Answer users from two bundles at once, whose items compete for the events that follow.
+
+    It takes the place of a split. Other processes and services over the same database follow
+    within seconds.
+    """
+    shared, service = served(request)
+    begin = partial(service.split, wanted.bundle, wanted.share, interleaved=True)
+    made = await shared.in_thread(begin)
     return fast({"bundle": made.name, "share": made.share, "revision": made.revision})
 
 

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.config import first_problem
 from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.service.api.context import request_id
 from twotower.service.api.turns import OverloadedError
@@ -104,19 +105,18 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 async def on_validation_error(_: Request, error: Exception) -> Response:
     """422 (400 where it is no JSON at all) for what does not fit the schema; its first fault."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-    if first["type"] == "json_invalid":
+    first = first_problem(error.errors())
+    place = first.place.removeprefix("body").removeprefix(".") or "body"
+    if first.kind == "json_invalid":
         return problem(400, "the body is not JSON", fix="send a JSON object in UTF-8")
-    if place == "body" and isinstance(first.get("input"), bytes):
+    if place == "body" and isinstance(first.value, bytes):
         fix = "send a JSON object with 'Content-Type: application/json'"
         return problem(422, "the body is not marked as JSON", fix=fix)
-    others = len(error.errors()) - 1
-    more = f" (and {others} more)" if others else ""
+    more = f" (and {first.others} more)" if first.others else ""
     return problem(
         422,
-        f"{place}: {first['msg']}{more}",
-        value=_shown(first.get("input")),
+        f"{place}: {first.what}{more}",
+        value=_shown(first.value),
         fix="see /docs for what this request takes",
     )
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twotower.inference.answers import Recommendation
+from twotower.inference.answers import Answer
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request as PipelineRequest
@@ -31,8 +31,9 @@ from twotower.service.api.schemas import (
     Words,
 )
 from twotower.service.api.traces import trace_stages
-from twotower.service.recommendation_id import Arm, RecommendationId
-from twotower.service.service import Service
+from twotower.service.interleaving import team_draft
+from twotower.service.recommendation_id import RecommendationId
+from twotower.service.service import Assigned, Service
 from twotower.service.settings import ServeSettings
 from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
@@ -62,15 +63,14 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     shared, service = served(request)
     within("k", wanted.k, shared.settings.max_k)
     within("items of history", len(wanted.history), shared.settings.max_history)
-    snapshot, arm, unit = service.assigned(wanted.user_id)
-    options = _of_body(shared.settings, wanted)
-    answers = _Answers(shared, service, snapshot, options, arm, unit)
-    query = _request(snapshot, wanted)
+    assigned = service.assigned(wanted.user_id)
+    answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
+    query = _request(assigned.snapshot, wanted)
     answers.check_work([query])
     answers = answers.in_time(request)
     if wanted.text is not None:  # an encoder may take milliseconds
-        return await shared.in_thread(answers.single, query)
-    return answers.single(query)
+        return await shared.in_thread(answers.single, wanted, query)
+    return answers.single(wanted, query)
 
 
 @router.get(
@@ -88,8 +88,8 @@ async def recommend_for_user(
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    snapshot, arm, unit = service.assigned(user_id)
-    query = _request(snapshot, UserQuery(user_id=user_id))
+    assigned, wanted = service.assigned(user_id), UserQuery(user_id=user_id)
+    snapshot, query = assigned.snapshot, _request(assigned.snapshot, wanted)
     if strict and not snapshot.pipeline.reads(query):
         unknown = user_id not in snapshot.pipeline.contents.users
         raise not_found(
@@ -99,8 +99,8 @@ async def recommend_for_user(
             "POST /v1/recommendations with a history or words, or leave strict out",
         )
     options = _options(shared.settings, k, rerank, strict=strict)
-    answers = _Answers(shared, service, snapshot, options, arm, unit)
-    return answers.in_time(request).single(query)
+    answers = _Answers(shared, service, assigned, options)
+    return answers.in_time(request).single(wanted, query)
 
 
 @router.post("/recommendations/batch", response_model=BatchAnswer, responses=responses())
@@ -111,8 +111,9 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     within("requests", len(wanted.requests), shared.settings.max_batch)
     for query in wanted.requests:
         within("items of history", len(query.history), shared.settings.max_history)
-    answers = _Answers(shared, service, service.current, _of_body(shared.settings, wanted))
-    queries = [_request(answers.snapshot, query) for query in wanted.requests]
+    assigned = Assigned(service.current)
+    answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
+    queries = [_request(assigned.snapshot, query) for query in wanted.requests]
     answers.check_work(queries)
     return await shared.in_batch_thread(answers.batch, queries, request.state.deadline)
 
@@ -185,10 +186,8 @@ class _Answers(NamedTuple):
 
     shared: Context
     service: Service
-    snapshot: Snapshot
+    assigned: Assigned
     options: RecommendOptions
-    arm: Arm = ""
-    unit: str = ""
     skipped: tuple[Stage, ...] = ()
 
     def in_time(self, request: Request) -> "_Answers":
@@ -196,7 +195,8 @@ class _Answers(NamedTuple):
         long for its turn it does without the second stage.
         """
         self.shared.turns.last_single = came = request.scope["state"]["came"]
-        if not reranked(self.snapshot.pipeline.contents, self.options):
+        answering = (self.assigned.snapshot, self.assigned.other)
+        if not any(one and reranked(one.pipeline.contents, self.options) for one in answering):
             return self
         waited = time.monotonic() - came
         if waited <= self.shared.settings.rerank_wait_s:
@@ -208,7 +208,7 @@ class _Answers(NamedTuple):
         most, k = self.shared.settings.max_work, self.options.k
         if Pipeline.most_work(len(queries), k) <= most:
             return
-        work = self.snapshot.pipeline.work(queries, k)
+        work = self.assigned.snapshot.pipeline.work(queries, k)
         if work > most:
             raise RefusedError(
                 problem(
@@ -221,10 +221,26 @@ class _Answers(NamedTuple):
                 )
             )
 
-    def single(self, query: PipelineRequest) -> Response:
-        """The response to one query."""
-        (answer,) = self._answers([query])
-        return fast({"model_version": self._version, "skipped": self.skipped, **answer})
+    def single(self, wanted: UserQuery, query: PipelineRequest) -> Response:
+        """The response to one request, ``query`` as the bundle in service reads it.
+
+        Caps count over a whole answer: a request with any is answered from that bundle alone.
+        """
+        snapshot, other = self.assigned.snapshot, self.assigned.other
+        if other is not None and self.options.filters.has_caps:
+            return self._replace(assigned=Assigned(snapshot)).single(wanted, query)
+        (answer,), teams = self._answers(snapshot, [query]), ""
+        if other is not None:
+            (beside,) = self._answers(other, [_request(other, wanted)])
+            answer.items, teams = team_draft(answer.items, beside.items, self.options.k)
+        return fast(
+            {
+                "model_version": self._version,
+                "skipped": self.skipped,
+                "teams": teams,
+                **self._described(query, answer, teams),
+            }
+        )
 
     def batch(self, queries: Sequence[PipelineRequest], deadline: float) -> Response:
         """The response to many, block by block; `TimeoutError` where that takes too long.
@@ -239,42 +255,43 @@ class _Answers(NamedTuple):
             size = most if turns.are_rare else quick
             with turns.block(deadline):
                 began = time.monotonic()
-                block = self._answers(queries[len(written) : len(written) + size])
-                written += [orjson.Fragment(orjson.dumps(answer)) for answer in block]
+                block = queries[len(written) : len(written) + size]
+                answers = self._answers(self.assigned.snapshot, block)
+                for query, answer in zip(block, answers, strict=True):
+                    written.append(orjson.Fragment(orjson.dumps(self._described(query, answer))))
                 seconds = (time.monotonic() - began) / len(block)
             quick = max(1, min(most, round(_BLOCK_S / seconds)))
         return fast({"model_version": self._version, "answers": written})
 
     @property
     def _version(self) -> str:
-        return self.snapshot.manifest.model_version
+        return self.assigned.snapshot.manifest.model_version
 
-    def _answers(self, queries: Sequence[PipelineRequest]) -> list[dict[str, Any]]:
+    def _answers(self, snapshot: Snapshot, queries: Sequence[PipelineRequest]) -> list[Answer]:
         timings: Timings = {}
-        pipeline = self.snapshot.pipeline
-        answers = pipeline.answers(queries, self.options, timings)
+        pipeline, is_beside = snapshot.pipeline, snapshot is self.assigned.other
+        # The other list is mixed into one that obeys `strict`.
+        options = replace(self.options, strict=False) if is_beside else self.options
+        answers = pipeline.answers(queries, options, timings)
         if self.shared.is_traced:
             trace_stages(timings)
-        users = pipeline.contents.users
-        known = [query.user_id is not None and query.user_id in users for query in queries]
-        lengths = [len(answer.items) for answer in answers]
+        lengths = [] if is_beside else [len(answer.items) for answer in answers]
         self.shared.metrics.recommended(timings, lengths, pipeline.items.eligibility.count)
-        return [
-            {
-                "recommendation_id": self._named(is_known, answer.items),
-                "user": "known" if is_known else "new",
-                "source": answer.source,
-                "unknown_items": answer.unknown_items,
-                "items": answer.items,
-            }
-            for answer, is_known in zip(answers, known, strict=True)
-        ]
+        return answers
 
-    def _named(self, is_known: bool, items: Sequence[Recommendation]) -> str:
-        """The id of an answer, which is counted."""
-        about = RecommendationId(self._version, self.arm, is_known, self.unit)
-        shown = [one.item_id for one in items]
-        late = self.snapshot.pipeline.items.late
+    def _described(self, query: PipelineRequest, answer: Answer, teams: str = "") -> dict[str, Any]:
+        """An answer as it is sent, with an id. It is counted."""
+        snapshot, arm, unit, _ = self.assigned
+        users, late = snapshot.pipeline.contents.users, snapshot.pipeline.items.late
+        is_known = query.user_id is not None and query.user_id in users
+        about = RecommendationId(self._version, arm, is_known, unit, teams)
+        shown = [one.item_id for one in answer.items]
         new = sum(map(late.__contains__, shown)) if late else 0
         self.service.shown.add(about, shown, new)
-        return about.new()
+        return {
+            "recommendation_id": about.new(),
+            "user": "known" if is_known else "new",
+            "source": answer.source,
+            "unknown_items": answer.unknown_items,
+            "items": answer.items,
+        }

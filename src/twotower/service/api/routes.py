@@ -11,6 +11,7 @@ from starlette.responses import Response
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
 from twotower.service.api.problems import problem
+from twotower.service.api.rules import USUAL_RATINGS, rating_scale
 from twotower.service.service import Service
 
 
@@ -97,4 +98,22 @@ def within(name: str, value: int, most: int) -> None:
         raise RefusedError(
             problem(422, f"{name} must be at most {most}, got {value}", value=value,
                     fix=f"send at most {most}")
+        )  # fmt: skip
+
+
+def check_rating(service: Service, name: str, rating: float | None) -> None:
+    """422 where `prepare` would reject a rating."""
+    if rating is None:
+        return
+    scale = service.pipeline.contents.info.rating_scale
+    log = service.pipeline.rating_range
+    if scale is None and log is None:  # then no rating is trained on
+        return
+    low, high = scale or rating_scale(log or USUAL_RATINGS)
+    if not low <= rating <= high:
+        raise RefusedError(
+            problem(
+                422, f"{name}: {rating:g} is not on the scale of the training log",
+                value=rating, fix=f"send {low:g} to {high:g}",
+            )
         )  # fmt: skip

@@ -103,6 +103,9 @@ class RecommendAnswer(UserAnswer):
     """Of the bundle that answered."""
     skipped: list[Stage] = []
     """Stages that were asked for and left out, since the request had waited too long."""
+    teams: str = ""
+    """Where two bundles are interleaved, for each place the one that its item came from: ``a``,
+    the bundle in service, ``b``, the other one, or ``-``."""
 
 
 class BatchAnswer(BaseModel):
@@ -304,13 +307,24 @@ class SplitRequest(Config):
     """Of the users, anew every day, that it answers."""
 
 
+class InterleaveRequest(Config):
+    """Which other bundle answers together with the one in service, and for how many."""
+
+    model_config = _example(bundle="bundle-2025-02")
+
+    bundle: str | None = None
+    """Name of a folder beside the configured one; None ends it."""
+    share: float = Field(1.0, gt=0, le=1, strict=True)
+    """Of the users, anew every day, whose answers have items of both."""
+
+
 class SplitAnswer(BaseModel):
-    """The split from now on."""
+    """The split, or the interleaving, from now on."""
 
     bundle: str | None
     share: float
     revision: int
-    """Counts the splits."""
+    """Counts both."""
 
 
 class LiveReport(BaseModel):
@@ -325,6 +339,8 @@ class LiveReport(BaseModel):
     """Events by kind and place in the answer."""
     split: dict[str, Any] | None
     """Units, successes and rate of both arms, and the difference with its confidence sequence."""
+    interleaving: dict[str, Any] | None
+    """Units that each bundle won, and the preference with its confidence sequence."""
     psi: float
     """Drift of the items of events, of the process that answered, see `PopularityDrift`."""
 

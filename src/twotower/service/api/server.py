@@ -4,15 +4,19 @@ import importlib.util
 import logging
 import math
 import os
+import shutil
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from twotower.errors import TwoTowerError
@@ -20,7 +24,6 @@ from twotower.service.api.app import create_app
 from twotower.service.api.connections import BoundedHttpProtocol
 from twotower.service.api.limits import share_of_one
 from twotower.service.api.logs import WithFields, configure_logging
-from twotower.service.api.metrics_folder import metrics_folder
 from twotower.service.api.traces import configure_tracing
 from twotower.service.api.workers import end_with_supervisor, report_failure, run_workers
 from twotower.service.service import Service
@@ -120,3 +123,29 @@ class _Server(uvicorn.Server):
                 host, port = listening.getsockname()[:2]
                 fields = {"host": host, "port": port}
                 logger.info("listening", extra={"fields": fields})
+
+
+_PREFIX: Final = "twotower-metrics-"
+_LOCK: Final = "held"
+
+
+@contextmanager
+def metrics_folder() -> Iterator[Path]:
+    """A new folder for the time of the block.
+
+    A process that is killed cannot remove its own: the system releases its lock, and the next
+    process that makes a folder removes those whose lock is free.
+    """
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
+        folder = Path(name)
+        with FileLock(folder / "new"):
+            (folder / "new").rename(folder / _LOCK)  # never there without being held
+            yield folder
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for path in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+        # Held, of another user, or gone by now.
+        with suppress(Timeout, OSError, NotImplementedError), FileLock(path, timeout=0):
+            shutil.rmtree(path.parent, ignore_errors=True)

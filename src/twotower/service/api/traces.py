@@ -7,7 +7,6 @@ OpenTelemetry's own environment variables, too.
 import os
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Final
 
 from fastapi.telemetry import TelemetryConfig
@@ -16,7 +15,6 @@ from opentelemetry import trace
 from twotower.errors import InputError
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
 
 
 def configure_tracing() -> None:
@@ -30,13 +28,14 @@ def configure_tracing() -> None:
     endpoint = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
     if endpoint is None:
         return
-    if find_spec("opentelemetry.exporter") is None or find_spec(_EXPORTER) is None:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
         raise InputError(
             f"{endpoint} is set, and the package opentelemetry-exporter-otlp-proto-http is not "
             "installed",
             "pip install 'twotower[trace]', or unset the variable",
-        )
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        ) from None
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -1,4 +1,4 @@
-"""Users routes: forget a user, and give out all that is kept of one."""
+"""Users routes: record events and attributes, forget a user, give out all that is kept of one."""
 
 from typing import Annotated
 
@@ -8,19 +8,79 @@ from starlette.responses import Response
 
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import responses
-from twotower.service.api.routes import fast, needs, served
-from twotower.service.api.schemas import ForgottenAnswer, PersonalData
-from twotower.service.state.records import Id
-
-router = APIRouter(
-    route_class=JsonRoute, prefix="/v1", tags=["users"], dependencies=[needs(Scope.ADMIN)]
+from twotower.service.api.problems import problem, responses
+from twotower.service.api.routes import RefusedError, check_rating, fast, needs, served, within
+from twotower.service.api.rules import USUAL_KINDS, WrittenId
+from twotower.service.api.schemas import (
+    Events,
+    EventsAnswer,
+    ForgottenAnswer,
+    NewEvent,
+    PersonalData,
+    UserAttributes,
+    UserWritten,
 )
+from twotower.service.live import Attributed, position_group
+from twotower.service.service import Service
+from twotower.service.state.records import Event, Id
+
+router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["users and events"])
 
 UserId = Annotated[Id, Path(examples=["U0047"])]
+WRITE, ADMIN = [needs(Scope.WRITE)], [needs(Scope.ADMIN)]
 
 
-@router.delete("/users/{user_id:path}", response_model=ForgottenAnswer, responses=responses())
+@router.post(
+    "/events",
+    response_model=EventsAnswer,
+    responses=responses(409),
+    dependencies=WRITE,
+)
+async def add_events(events: Events, request: Request) -> Response:
+    """Record what users did, all or nothing. An event id that came before is not counted again."""
+    shared, service = served(request)
+    within("events", len(events.events), shared.settings.max_batch)
+    for place, event in enumerate(events.events):
+        _check_kind(service, f"events.{place}.kind", event)
+        check_rating(service, f"events.{place}.rating", event.rating)
+    plain = [Event.model_construct(**vars(event)) for event in events.events]
+    recorded = await shared.write(service.add_events, plain)
+    items = service.pipeline.items
+    for written, new in zip(plain, recorded, strict=True):
+        shared.metrics.events.labels("new" if new else "again").inc()
+        named = Attributed.of(written) if new else None
+        if named is not None:
+            about, group = named.about, position_group(named.position)
+            labels = (about.model_version, about.arm, named.kind, group)
+            shared.metrics.attributed.labels(*labels).inc()
+    outcomes = [
+        {"event_id": event.event_id, "recorded": new, "item_known": event.item_id in items}
+        for event, new in zip(events.events, recorded, strict=True)
+    ]
+    return fast({"events": outcomes})
+
+
+@router.put(
+    "/users/{user_id:path}",
+    response_model=UserWritten,
+    responses=responses(),
+    dependencies=WRITE,
+)
+async def put_user(
+    user_id: Annotated[WrittenId, Path(examples=["U0047"])], user: UserAttributes, request: Request
+) -> Response:
+    """Say what is known of a user, such as age and country, in place of what was said before."""
+    shared, service = served(request)
+    await shared.write(service.put_user, user_id, user.attributes)
+    return fast({"user_id": user_id, "attributes": service.current.attributes_of(user_id)})
+
+
+@router.delete(
+    "/users/{user_id:path}",
+    response_model=ForgottenAnswer,
+    responses=responses(),
+    dependencies=ADMIN,
+)
 async def forget_user(user_id: UserId, request: Request) -> Response:
     """Forget a user: events and attributes, and what the bundle and memory hold.
 
@@ -31,8 +91,27 @@ async def forget_user(user_id: UserId, request: Request) -> Response:
     return fast({"rows_deleted": outcome.rows, "unconfirmed": behind})
 
 
-@router.get("/users/{user_id:path}/export", response_model=PersonalData, responses=responses())
+@router.get(
+    "/users/{user_id:path}/export",
+    response_model=PersonalData,
+    responses=responses(),
+    dependencies=ADMIN,
+)
 async def export_user(user_id: UserId, request: Request) -> Response:
     """All that is kept of a user."""
     shared, service = served(request)
     return fast(await shared.in_thread(service.export, user_id))
+
+
+def _check_kind(service: Service, name: str, event: NewEvent) -> None:
+    """422 at a kind of event that the bundle knows nothing of."""
+    rules = service.pipeline.contents.info.events
+    if rules is None and event.kind in USUAL_KINDS:
+        return
+    if rules is not None and rules.kind_of(event.kind, event.rating) is not None:
+        return
+    known = USUAL_KINDS if rules is None else rules.kinds
+    what = f"{name}: {event.kind!r} is no kind of event that is served"
+    if rules is not None and rules.from_rating and event.rating is not None:
+        what = f"{name}: a rating of {event.rating:g} is of no kind"
+    raise RefusedError(problem(422, what, value=event.kind, fix=f"send one of {', '.join(known)}"))

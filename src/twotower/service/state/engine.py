@@ -1,8 +1,11 @@
-"""Connections: SQLite with a write-ahead log, or PostgreSQL."""
+"""Connections: SQLite with a write-ahead log, or PostgreSQL; and the deadline of a call."""
 
 import os
 import sqlite3
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -93,3 +96,24 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     # What is deleted is overwritten: a forgotten user's rows are not left in free pages.
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
+
+
+_calls = threading.local()
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Give this thread's calls so long in all; inside another one the earlier deadline holds."""
+    before = deadline()
+    own = time.monotonic() + seconds
+    _calls.deadline = own if before is None else min(before, own)
+    try:
+        yield
+    finally:
+        _calls.deadline = before
+
+
+def deadline() -> float | None:
+    """The moment of `time.monotonic` by which an answer must be there; None for any time."""
+    moment: float | None = getattr(_calls, "deadline", None)
+    return moment

@@ -1,7 +1,7 @@
-"""What was shown, and the split of traffic between two bundles. Functions of a connection."""
+"""What was shown, and the comparison of two bundles on traffic. Functions of a connection."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A part of the traffic is answered from another bundle.
+    """A part of the traffic is answered from another bundle, or from both together.
 
     Attributes
     ----------
@@ -47,31 +47,63 @@ class Split:
         Of the users and days that it answers.
     revision
         Counts the splits over one database.
+    interleaved
+        Whether it answers these together with the bundle in service.
     """
 
     name: str | None
     share: float
     revision: int
+    interleaved: bool = False
+
+
+class Credit(NamedTuple):
+    """The unit, and the bundle among two that are interleaved, that an event speaks for."""
+
+    unit: str
+    team: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What events say of the split that runs.
+
+    Attributes
+    ----------
+    revision
+        Of the split.
+    units
+        Those that the events are successes of, with their arms.
+    credits
+        Of each event, or None; an event that was recorded before gives none.
+    """
+
+    revision: int
+    units: Mapping[str, str]
+    credits: Sequence[Credit | None]
 
 
 def split(connection: sa.Connection, configured: str) -> Split | None:
     """The split of services with a configured folder; None before the first one."""
     table = tables.splits
-    wanted = sa.select(table.c.name, table.c.share, table.c.revision)
+    wanted = sa.select(table.c.name, table.c.share, table.c.revision, table.c.interleaved)
     row = connection.execute(wanted.where(table.c.configured == configured)).first()
-    return None if row is None else Split(*row)
+    return None if row is None else Split(*row[:3], bool(row.interleaved))
 
 
-def set_split(connection: sa.Connection, configured: str, name: str | None, share: float) -> Split:
+def set_split(
+    connection: sa.Connection, configured: str, name: str | None, share: float, interleaved: bool
+) -> Split:
     """Begin a split, or with ``name`` None end it. What was counted of earlier ones goes."""
     table = tables.splits
     revision = (connection.scalar(sa.select(sa.func.max(table.c.revision))) or 0) + 1
     connection.execute(table.delete().where(table.c.configured == configured))
-    row = {"configured": configured, "name": name, "share": share, "revision": revision}
-    connection.execute(table.insert(), row)
+    made = Split(name, share, revision, interleaved)
+    connection.execute(table.insert(), {"configured": configured, **asdict(made)})
     kept = sa.select(table.c.revision)
-    connection.execute(tables.units.delete().where(tables.units.c.split.not_in(kept)))
-    return Split(name, share, revision)
+    for counted in (tables.units, tables.credits):
+        connection.execute(counted.delete().where(counted.c.split.not_in(kept)))
+    return made
 
 
 def add_shown(connection: sa.Connection, counts: Mapping[ShownKey, Shown]) -> None:
@@ -122,3 +154,23 @@ def arms(connection: sa.Connection, revision: int) -> dict[str, tuple[int, int]]
         .group_by(table.c.arm)
     )
     return {arm: (int(units), int(successes)) for arm, units, successes in rows}
+
+
+def add_credits(connection: sa.Connection, revision: int, credits: Mapping[Credit, int]) -> None:
+    """Count events for the bundles that their items came from."""
+    table = tables.credits
+    for (unit, team), count in credits.items():
+        same = (table.c.split == revision) & (table.c.unit == unit)
+        more = table.update().where(same).values({team: table.c[team] + count})
+        if not connection.execute(more).rowcount:
+            row = {"split": revision, "unit": unit, "a": 0, "b": 0, team: count}
+            connection.execute(table.insert(), row)
+
+
+def wins(connection: sa.Connection, revision: int) -> tuple[int, int, int]:
+    """Units with more events for the items of ``a``, with more for those of ``b``, and ties."""
+    table = tables.credits
+    a, b = table.c.a, table.c.b
+    counts = (sa.func.sum(sa.case((won, 1), else_=0)) for won in (a > b, b > a, a == b))
+    row = connection.execute(sa.select(*counts).where(table.c.split == revision)).one()
+    return tuple(int(count or 0) for count in row)  # type: ignore[return-value]

@@ -9,7 +9,7 @@ from psycopg.waiting import Ready
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
-from twotower.service.state.deadline import deadline, within
+from twotower.service.state.engine import deadline, within
 
 T = TypeVar("T")
 

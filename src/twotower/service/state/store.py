@@ -1,6 +1,7 @@
 """The state store: every write is on disk before its method returns."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
@@ -13,12 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
 from twotower.service.state import live, personal, tables
-from twotower.service.state.deadline import within
-from twotower.service.state.engine import WAIT_S, WRITING, open_engine
+from twotower.service.state.engine import WAIT_S, WRITING, open_engine, within
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
-from twotower.service.state.live import Shown, ShownKey, Split
+from twotower.service.state.live import Outcomes, Shown, ShownKey, Split
 from twotower.service.state.migrations import bring_forward
 from twotower.service.state.records import (
     BundleInService,
@@ -203,23 +203,23 @@ class StateStore:
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> int:
         """Record the declared columns of a user, in place of earlier ones. The row's revision."""
         with self._writing() as connection:
-            deleted = connection.scalar(sa.select(tables.about.c.newest_deleted_user))
-            revision = max(self._next(connection, tables.users.c.revision), 1 + (deleted or 0))
+            deleted = tables.about.c.newest_deleted_user
+            revision = self._next(connection, tables.users.c.revision, deleted)
             row = {"user_id": user_id, "attributes": dict(attributes), "revision": revision}
             connection.execute(_upsert(connection.dialect.name, tables.users), row)
         return revision
 
-    def add_events(
-        self, events: Sequence[Event], successes: Mapping[int, Mapping[str, str]] | None = None
-    ) -> list[bool]:
+    def add_events(self, events: Sequence[Event], outcomes: Outcomes | None = None) -> list[bool]:
         """Record events, all or none.
 
         False for each that was recorded before, or is of a user who was forgotten since.
 
         Parameters
         ----------
-        successes
-            By revision of a split: units that the events are successes of, and their arms.
+        events
+            What users did.
+        outcomes
+            What that says of the split that runs.
 
         Raises
         ------
@@ -243,8 +243,11 @@ class StateStore:
                         "give every event an id of its own",
                     )
                 recorded.append(new)
-            for revision, arms in (successes or {}).items():
-                live.add_units(connection, revision, arms, success=True)
+            if outcomes is not None:
+                pairs = zip(outcomes.credits, recorded, strict=True)
+                credits = Counter(one for one, new in pairs if one is not None and new)
+                live.add_units(connection, outcomes.revision, outcomes.units, success=True)
+                live.add_credits(connection, outcomes.revision, credits)
         return recorded
 
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
@@ -431,11 +434,13 @@ class StateStore:
         with self._reading() as connection:
             return live.split(connection, configured)
 
-    def set_split(self, configured: str, name: str | None, share: float) -> Split:
+    def set_split(
+        self, configured: str, name: str | None, share: float, interleaved: bool = False
+    ) -> Split:
         """Have services answer a share of users from another bundle; None ends that."""
         with self._writing() as connection:
             self._check_epoch(connection.scalar(_EPOCH))
-            return live.set_split(connection, configured, name, share)
+            return live.set_split(connection, configured, name, share, interleaved)
 
     def add_shown(
         self, counts: Mapping[ShownKey, Shown], revision: int, arms: Mapping[str, str]
@@ -459,6 +464,11 @@ class StateStore:
         """Units, and those with a success, of each arm of a split."""
         with self._reading() as connection:
             return live.arms(connection, revision)
+
+    def wins(self, revision: int) -> tuple[int, int, int]:
+        """Units of interleaved answers that ``a`` won, that ``b`` won, and ties."""
+        with self._reading() as connection:
+            return live.wins(connection, revision)
 
     def activity(self, since: int) -> list[tuple[int, str, int]]:
         """Hour (milliseconds since 1970), kind, and number of the events since a time."""
@@ -532,11 +542,19 @@ class StateStore:
         if found != self._epoch:
             raise StateReplacedError(f"the state database was replaced; {_NOT_WRITTEN}")
 
-    def _next(self, connection: sa.Connection, revision: sa.Column[Any]) -> int:
-        """The number of the row that is written next, in the database that was opened."""
-        row = connection.execute(_next_of(revision)).one()
+    def _next(
+        self,
+        connection: sa.Connection,
+        revision: sa.Column[Any],
+        deleted: sa.Column[Any] | None = None,
+    ) -> int:
+        """The number of the row that is written next, in the database that was opened.
+
+        ``deleted`` holds the newest number of the rows that were deleted.
+        """
+        row = connection.execute(_next_of(revision, deleted)).one()
         self._check_epoch(row.epoch)
-        return int(row.revision)
+        return int(max(row.newest, row.deleted or 0)) + 1
 
     def _put(self, connection: sa.Connection, item: StoredItem) -> int:
         revision = self._next(connection, tables.items.c.revision)
@@ -606,9 +624,11 @@ def _close(connection: Any, _: object) -> None:
 
 
 @cache
-def _next_of(revision: sa.Column[Any]) -> sa.Select[Any]:
-    following = sa.func.coalesce(sa.func.max(revision), 0) + 1
-    return sa.select(following.label("revision"), _EPOCH.scalar_subquery().label("epoch"))
+def _next_of(revision: sa.Column[Any], deleted: sa.Column[Any] | None) -> sa.Select[Any]:
+    newest = sa.func.coalesce(sa.func.max(revision), 0)
+    gone = sa.null() if deleted is None else sa.select(deleted).scalar_subquery()
+    epoch = _EPOCH.scalar_subquery()
+    return sa.select(newest.label("newest"), gone.label("deleted"), epoch.label("epoch"))
 
 
 def _insert(dialect: str, table: sa.Table) -> Any:

@@ -165,6 +165,8 @@ splits: Final = Table(
     Column("name", String(200)),
     Column("share", Float(53), nullable=False),
     Column("revision", BigInteger, nullable=False),
+    # True where both bundles share an answer; null, as of earlier releases, is false.
+    Column("interleaved", Boolean),
 )
 
 units: Final = Table(
@@ -175,4 +177,15 @@ units: Final = Table(
     Column("unit", String(64), primary_key=True),
     Column("arm", String(1), nullable=False),
     Column("success", Boolean, nullable=False),
+)
+
+credits: Final = Table(
+    "interleaved_units",
+    metadata,
+    Column("split", BigInteger, primary_key=True, autoincrement=False),
+    # As of `units`.
+    Column("unit", String(64), primary_key=True),
+    # Events that followed items of each bundle's list.
+    Column("a", BigInteger, nullable=False),
+    Column("b", BigInteger, nullable=False),
 )

@@ -1,6 +1,7 @@
 """The app over a toy bundle, with a key of each scope."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,3 +54,27 @@ def served(saved_bundle, keys, tmp_path) -> Callable[..., TestClient]:
 def client(served) -> Iterator[TestClient]:
     with served() as client:
         yield client
+
+
+class Inside:
+    """Counts the threads that are within it at once; ``most`` is the greatest number so far."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._now -= 1
+
+
+@pytest.fixture
+def inside() -> Inside:
+    """A count of threads."""
+    return Inside()

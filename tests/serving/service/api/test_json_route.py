@@ -23,6 +23,7 @@ DIRECT = {
     "/v1/items",
     "/v1/events",
     "/v1/models/reload",
+    "/v1/models/interleave",
     "/v1/models/split",
 }
 """Routes that take a JSON body and nothing else."""

@@ -46,7 +46,39 @@ def test_a_split_is_begun_and_ended(client, saved_bundle, tmp_path) -> None:
     assert client.post("/v1/models/split", json={"bundle": "../x"}).status_code == 422
 
 
+def test_two_bundles_share_an_answer(client, saved_bundle, tmp_path) -> None:
+    shutil.copytree(saved_bundle, tmp_path / "other")
+    begun = client.post("/v1/models/interleave", json={"bundle": "other"})
+    assert begun.json() == {"bundle": "other", "share": 1.0, "revision": 1}
+    address = "/v1/users/user-03/recommendations?k=6"
+    answer = client.get(address).json()
+    assert {*answer["teams"]} == {"a", "b"}
+    assert answer["teams"].count("a") == 3
+    assert [one["rank"] for one in answer["items"]] == [1, 2, 3, 4, 5, 6]
+    items = [one["item_id"] for one in answer["items"]]
+    assert len({*items}) == 6
+    place = answer["teams"].index("b")
+    event = {
+        "event_id": "e", "user_id": "user-03", "item_id": items[place], "kind": "buy",
+        "occurred_at": 1_700_000_000_000, "recommendation_id": answer["recommendation_id"],
+        "position": place + 1,
+    }  # fmt: skip
+    assert client.post("/v1/events", json={"events": [event]}).status_code == 200
+    found = client.get("/v1/live?days=3650").json()
+    assert found["split"] is None
+    assert found["interleaving"]["b"] == found["interleaving"]["units"] == 1
+    assert [row["arm"] for row in found["models"]] == ["i"]
+    capped = {"user_id": "user-03", "k": 6, "filters": {"max_per_franchise": 1}}
+    assert client.post("/v1/recommendations", json=capped).json()["teams"] == ""
+    batch = {"requests": [{"user_id": "user-03"}], "k": 6}
+    assert client.post("/v1/recommendations/batch", json=batch).status_code == 200
+    assert client.post("/v1/models/interleave", json={"bundle": None}).json()["revision"] == 2
+    alone = client.get(address).json()
+    assert alone["teams"] == ""
+
+
 def test_a_split_takes_an_admin_key(client, keys) -> None:
     wanted = {"bundle": None}
-    answer = client.post("/v1/models/split", json=wanted, headers=keys[1]["writer"])
-    assert answer.status_code == 403
+    for route in ("split", "interleave"):
+        answer = client.post(f"/v1/models/{route}", json=wanted, headers=keys[1]["writer"])
+        assert answer.status_code == 403

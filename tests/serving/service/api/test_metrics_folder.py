@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from twotower.service.api.metrics_folder import metrics_folder
+from twotower.service.api.server import metrics_folder
 
 HOLD = """
 import time
-from twotower.service.api.metrics_folder import metrics_folder
+from twotower.service.api.server import metrics_folder
 with metrics_folder() as folder:
     print(folder, flush=True)
     time.sleep(60)

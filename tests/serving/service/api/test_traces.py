@@ -1,5 +1,7 @@
 """Spans of requests and their stages."""
 
+import sys
+
 import pytest
 
 from twotower.errors import InputError
@@ -44,6 +46,6 @@ def test_without_a_request_there_is_no_span(spans) -> None:
 def test_an_endpoint_without_the_packages_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     configure_tracing()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    monkeypatch.setattr("twotower.service.api.traces.find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(InputError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT is set.*twotower\[trace\]"):
         configure_tracing()

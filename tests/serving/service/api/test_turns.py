@@ -85,24 +85,17 @@ def test_a_batch_gives_way_and_is_not_kept_for_ever() -> None:
         waiting.result(30)
 
 
-def test_blocks_of_batches_are_alone_while_single_requests_come() -> None:
+def test_blocks_of_batches_are_alone_while_single_requests_come(inside) -> None:
     def at_once(turns: Turns) -> int:
-        inside, most, lock = 0, 0, threading.Lock()
-
         def work() -> None:
-            nonlocal inside, most
-            with turns.block(time.monotonic() + 60):
-                with lock:
-                    inside += 1
-                    most = max(most, inside)
+            with turns.block(time.monotonic() + 60), inside:
                 time.sleep(0.1)
-                with lock:
-                    inside -= 1
 
+        inside.most = 0
         with ThreadPoolExecutor(3) as pool:
             for done in [pool.submit(work) for _ in range(3)]:
                 done.result()
-        return most
+        return inside.most
 
     turns = Turns(9, 60)
     assert turns.are_rare

@@ -20,7 +20,7 @@ import pytest
 from twotower.bundle import save_bundle
 from twotower.errors import ArtefactError, InputError
 from twotower.service import service as service_module
-from twotower.service.api import read_your_writes
+from twotower.service.api import read_your_writes, workers
 from twotower.service.api.limits import share_of_one
 from twotower.service.api.read_your_writes import ReadYourWrites
 from twotower.service.api.turns import Turns
@@ -481,3 +481,21 @@ def test_it_gives_up_where_no_process_can_be_started_any_more(tmp_path) -> None:
     assert done.stderr.count("a process ended and is replaced") == 3, done.stderr
     assert done.stderr.count('"exit_code": -9, "pause_s": 0.0') == 2
     assert '"exit_code": 2, "pause_s": 0.5, "why": "there is no life left"' in done.stderr
+
+
+def test_a_process_that_hangs_is_killed() -> None:
+    killed: list[bool] = []
+    worker = SimpleNamespace(
+        pid=7,
+        parent_conn=SimpleNamespace(poll=lambda: False),
+        ping=lambda timeout: False,
+        process=SimpleNamespace(kill=lambda: killed.append(True)),
+    )
+    supervisor = Supervisor.__new__(Supervisor)
+    now = time.monotonic()
+    supervisor._ready, supervisor._answered = {7: now}, {7: now - workers._HUNG_S + 30}
+    supervisor._ping(worker)
+    assert killed == []
+    supervisor._answered[7] = now - workers._HUNG_S - 1
+    supervisor._ping(worker)
+    assert killed == [True]

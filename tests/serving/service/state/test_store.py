@@ -20,7 +20,7 @@ from twotower.service.state import (
     StoredItem,
     tables,
 )
-from twotower.service.state.deadline import within
+from twotower.service.state.engine import within
 
 
 def item(name: str = "n1", **changes: object) -> StoredItem:
@@ -167,12 +167,12 @@ def test_writers_take_turns_and_readers_miss_nothing(store: StateStore) -> None:
 
 
 def test_tables_of_an_earlier_release_get_the_columns_that_came_later(
-    store: StateStore, state_url: str
+    store: StateStore, state_url: str, without_migrations
 ) -> None:
     store.create_item(item("a"))
     with store.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE items DROP COLUMN released"))
-        connection.execute(sa.text("DROP TABLE alembic_version"))
+        without_migrations(connection)
     StateStore(state_url).close()
     later = StateStore(state_url)  # there is nothing to add any more
     later.create_item(item("b", released=2017))
@@ -308,10 +308,12 @@ def test_an_older_back_up_in_the_same_place_is_told_apart(store: StateStore) -> 
     assert [one.event_id for one in store.changes(Cursor()).events] == ["1"]
 
 
-def test_tables_of_an_earlier_release_get_an_epoch(store: StateStore, state_url: str) -> None:
+def test_tables_of_an_earlier_release_get_an_epoch(
+    store: StateStore, state_url: str, without_migrations
+) -> None:
     with store.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE twotower_state DROP COLUMN epoch"))
-        connection.execute(sa.text("DROP TABLE alembic_version"))
+        without_migrations(connection)
     first, second = StateStore(state_url), StateStore(state_url)
     first.create_item(item("a"))
     second.create_item(item("b"))

@@ -1,0 +1,82 @@
+"""Interleaving: one answer from the lists of two bundles, whose items then compete for events.
+
+Team-draft interleaving (Radlinski, Kurup and Joachims, "How does clickthrough data reflect
+retrieval quality?", CIKM 2008). Both lists are judged by the same user in the same answer, so that
+far fewer users decide between them than between two groups of users.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from twotower.inference.answers import Recommendation
+
+NEITHER: Final = "-"
+"""Team of a place that speaks for neither list."""
+
+
+def team_draft(
+    a: Sequence[Recommendation],
+    b: Sequence[Recommendation],
+    k: int,
+    toss: Callable[[], bool] = lambda: random.random() < 0.5,
+) -> tuple[list[Recommendation], str]:
+    """An answer in which two lists take turns, each with its best item that is not there yet.
+
+    Who begins a turn is tossed for. Items that a business rule pinned keep the places that they
+    have in ``a`` and belong to neither list, as do those that follow when one list has ended.
+
+    Parameters
+    ----------
+    a, b
+        Lists, best first.
+    k
+        Places.
+    toss
+        Whether ``a`` begins a turn.
+
+    Returns
+    -------
+    items, teams
+        The answer, ranked from 1 on, and for each place ``a``, ``b`` or ``-``.
+
+    Examples
+    --------
+    >>> def listed(ids):
+    ...     return [Recommendation(one, None, 0.0, rank) for rank, one in enumerate(ids, 1)]
+    >>> items, teams = team_draft(listed("xyz"), listed("yxw"), 4, toss=lambda: True)
+    >>> "".join(one.item_id for one in items), teams
+    ('xyzw', 'abab')
+    """
+    pinned = {one.rank: one for one in a if one.rule == "pinned"}
+    taken = {one.item_id for one in pinned.values()}
+    left = {"a": _drafted(a, taken), "b": _drafted(b, taken)}
+    counts = {"a": 0, "b": 0}
+    items: list[Recommendation] = []
+    teams = ""
+    while len(items) < k and left:
+        item = pinned.pop(len(items) + 1, None)
+        team = NEITHER
+        if item is None:
+            behind = counts["a"] - counts["b"]
+            turn = "a" if behind < 0 or (behind == 0 and toss()) else "b"
+            picks = turn if turn in left else next(iter(left))
+            item = next(left[picks], None)
+            if item is None:
+                del left[picks]
+                continue
+            taken.add(item.item_id)
+            if len(left) == 2:
+                team = turn
+                counts[turn] += 1
+        items.append(item)
+        teams += team
+    rest = [pinned[rank] for rank in sorted(pinned)][: k - len(items)]
+    ranked = [replace(one, rank=rank) for rank, one in enumerate([*items, *rest], 1)]
+    return ranked, teams + NEITHER * len(rest)
+
+
+def _drafted(items: Sequence[Recommendation], taken: set[str]) -> Iterator[Recommendation]:
+    """The items of a list that are not taken when their turn comes."""
+    return (one for one in items if one.rule != "pinned" and one.item_id not in taken)
