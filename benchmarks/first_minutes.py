@@ -11,6 +11,7 @@ kept busy meanwhile. ``--way`` takes one of the two, and keeps what was measured
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -34,10 +35,10 @@ NAMED_FOR_ITS_PLACE: Final = ("VIRTUAL_ENV", "PYTHONPATH")
 
 @dataclass(frozen=True)
 class Way:
-    """Commands that install the package, and a command for each data set."""
+    """Commands that install the package, and those for each data set, in an empty folder."""
 
     install: tuple[str, ...]
-    recommend: Mapping[str, str]
+    recommend: Mapping[str, tuple[str, ...]]
 
 
 WAYS: Final = {
@@ -45,8 +46,11 @@ WAYS: Final = {
         # `make quickstart` installs by itself; apart, both times are seen.
         ("git clone --quiet {source} twotower", "make --directory twotower install"),
         {
-            "sample": "make --directory twotower quickstart",
-            "shop": "twotower/.venv/bin/twotower run --dataset {shop} --out runs/shop",
+            "sample": ("make --directory twotower quickstart",),
+            "shop": (
+                "twotower/.venv/bin/twotower inspect shop --write shop",
+                "twotower/.venv/bin/twotower run --dataset shop --out runs/shop",
+            ),
         },
     ),
     "wheel": Way(
@@ -56,8 +60,11 @@ WAYS: Final = {
             "env/bin/pip install --quiet -c {source}/constraints.txt {wheel}[train,text]",
         ),
         {
-            "sample": "env/bin/twotower run --dataset sample --out runs/sample",
-            "shop": "env/bin/twotower run --dataset {shop} --out runs/shop",
+            "sample": ("env/bin/twotower run --dataset sample --out runs/sample",),
+            "shop": (
+                "env/bin/twotower inspect shop --write shop",
+                "env/bin/twotower run --dataset shop --out runs/shop",
+            ),
         },
     ),
 }
@@ -99,7 +106,10 @@ def main() -> None:
 
 def timed(name: str, folder: Path, shop: Path) -> list[Row]:
     """Figures of one way, for each data set from the first command to its recommendations."""
-    names = {"source": ROOT, "python": sys.executable, "shop": shop}
+    names = {"source": ROOT, "python": sys.executable}
+    (folder / "shop").mkdir()  # a copy, since a declaration is written into it
+    for file in shop.iterdir():
+        shutil.copyfile(file, folder / "shop" / file.name)
     way = WAYS[name]
     if name == "wheel":
         names["wheel"] = _wheel(folder / "dist")
@@ -119,8 +129,8 @@ def timed(name: str, folder: Path, shop: Path) -> list[Row]:
 
     installed = sum(map(run, way.install), Spent())
     rows = []
-    for dataset, command in way.recommend.items():
-        recommended = run(command)
+    for dataset, commands in way.recommend.items():
+        recommended = sum(map(run, commands), Spent())
         whole = installed + recommended
         figures = {
             "seconds": whole.wall,
