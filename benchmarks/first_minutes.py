@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,13 +98,14 @@ def main() -> None:
         rows = [row for row in read_results(given.out).rows if row.model not in ways]
     for way in ways:
         with TemporaryDirectory() as folder:
-            rows += timed(way, Path(folder), given.shop.resolve())
+            for more in timed(way, Path(folder), given.shop.resolve()):
+                rows += more
+                write_results(given.out, collect_meta(started), rows)
     for row in rows:
         print(f"{row.dataset:8s} {row.model:8s} {row.metric:20s} {row.value:8.1f}")
-    write_results(given.out, collect_meta(started), rows)
 
 
-def timed(name: str, folder: Path, shop: Path) -> list[Row]:
+def timed(name: str, folder: Path, shop: Path) -> Iterator[list[Row]]:
     """Figures of one way, for each data set from the first command to its recommendations."""
     names = {"source": ROOT, "python": sys.executable}
     (folder / "shop").mkdir()  # a copy, since a declaration is written into it
@@ -128,7 +129,6 @@ def timed(name: str, folder: Path, shop: Path) -> list[Row]:
         return Spent(time.perf_counter() - began, processor, beside)
 
     installed = sum(map(run, way.install), Spent())
-    rows = []
     for dataset, commands in way.recommend.items():
         recommended = sum(map(run, commands), Spent())
         whole = installed + recommended
@@ -139,14 +139,13 @@ def timed(name: str, folder: Path, shop: Path) -> list[Row]:
             "processor-seconds": whole.processor,
             "busy-cores-beside": whole.beside / whole.wall,
         }
-        rows += [
+        yield [
             Row(
                 dataset=dataset, split="none", model=name, protocol="first-minutes",
                 metric=metric, value=value, users=0,
             )
             for metric, value in figures.items()
         ]  # fmt: skip
-    return rows
 
 
 def _wheel(folder: Path) -> Path:
