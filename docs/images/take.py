@@ -77,6 +77,7 @@ def _visit(page: Any, address: str, size: str, theme: str, given: argparse.Names
     page.goto(address)
     page.locator(".tt-foot").wait_for()
     if given.all:
+        _settle(page)
         _take(page, given.out / f"start-{size}-{theme}.png", size)
     page.locator("[class*=st-key-scenario]").get_by_role("button").first.click()
     page.locator(".st-key-recommendations").wait_for()

@@ -96,7 +96,8 @@ def _dataset(loaded: LoadedBundle, measured: Sequence[str]) -> str | None:
         st.html(cards.facts({name: f"{value:.4f}" for name, value in info.metrics.items()}))
         st.caption(
             f"What was measured of {cards.plain(product_name(info.model))} before it was bundled. "
-            "Intervals and other models: `twotower evaluate --json results.json`, beside the bundle."
+            "Intervals and other models: `twotower evaluate --json results.json`, beside the "
+            "bundle."
         )
     else:
         st.info(
