@@ -47,7 +47,8 @@ CSS: Final = """
   grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
 .st-key-recommendations > div, .st-key-popular > div { display: flex; align-self: stretch;
   height: auto; }
-.st-key-recommendations > div > div, .st-key-popular > div > div { flex: 1 1 auto; height: auto; }
+.st-key-recommendations > div > div, .st-key-popular > div > div { flex: 1 1 auto; height: auto;
+  align-content: flex-start; }
 .st-key-recommendations .stElementContainer:has(.tt-item),
 .st-key-popular .stElementContainer:has(.tt-item) { flex: 1 1 100%; }
 .tt-text { min-width: 0; flex: 1; }
@@ -108,6 +109,7 @@ CSS: Final = """
   .tt-hero p, .tt-small .tt-meta { display: none; }
   .tt-hero { margin: 0; }
   .tt-hero h1 { font-size: 1.3rem; }
+  .tt-facts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .tt-small .tt-title { -webkit-line-clamp: 2; font-size: .86rem; line-height: 1.2; }
   .tt-small .tt-cover { height: 2.2rem; }
   .stMainBlockContainer h2 { font-size: 1.2rem; padding: .4rem 0 1rem; }
