@@ -164,7 +164,7 @@ def _ours() -> float:
 def _machine() -> float:
     """Processor seconds of all processes since the machine was started."""
     spent = psutil.cpu_times()
-    return spent.user + spent.system
+    return float(spent.user + spent.system + getattr(spent, "nice", 0.0))
 
 
 if __name__ == "__main__":
