@@ -308,3 +308,33 @@ def test_growth_times_functions_that_exist(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     for module, name in importlib.import_module("growth").PARTS.values():
         assert callable(operator.attrgetter(name)(importlib.import_module(module)))
+
+
+def test_first_minutes_times_each_way_to_each_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psutil", reason="psutil comes with the extra 'bench'")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("first_minutes")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "log.csv").touch()
+    looks = module.Way(("true",), {"sample": ("true",), "shop": ("test -e shop/log.csv", "true")})
+    out = tmp_path / "minutes.json"
+    for way in ("clone", "bought"):
+        monkeypatch.setattr(module, "WAYS", {way: looks})
+        line = [
+            "first_minutes.py",
+            "--way",
+            way,
+            "--shop",
+            str(tmp_path / "shop"),
+            "--out",
+            str(out),
+        ]
+        monkeypatch.setattr(sys, "argv", line)
+        module.main()
+    rows = read_results(out).rows
+    assert [(row.model, row.dataset) for row in rows if row.metric == "seconds"] == [
+        ("clone", "sample"), ("clone", "shop"), ("bought", "sample"), ("bought", "shop"),
+    ]  # fmt: skip
+    assert all(row.value >= 0 for row in rows)

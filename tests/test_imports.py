@@ -77,7 +77,8 @@ def test_recommending_loads_what_it_uses(bundle_of_blocks: Path) -> None:
     )
     unused = (
         "torch", "pyarrow", "httpx", "sqlalchemy", "fastapi", "tokenizers", "plotly", "pandas",
-        "scipy", "onnx", "asyncio", "jinja2", "matplotlib", "twotower.service",
+        "scipy", "onnx", "asyncio", "jinja2", "matplotlib", "faiss", "rich.progress",
+        "twotower.service", "twotower.models", "twotower.cli.source", "twotower.cli.study",
     )  # fmt: skip
     assert loaded_after(code, unused) == set()
 

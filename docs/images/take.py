@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="runs/sample/bundle")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--all", action="store_true", help="every page on phones too")
+    parser.add_argument("--page", choices=PAGES, action="append", help="these alone")
     given = parser.parse_args()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -77,11 +78,13 @@ def _visit(page: Any, address: str, size: str, theme: str, given: argparse.Names
     page.goto(address)
     page.locator(".tt-foot").wait_for()
     if given.all:
+        page.locator("[class*=st-key-scenario]").get_by_role("button").first.wait_for()
+        _settle(page)
         _take(page, given.out / f"start-{size}-{theme}.png", size)
     page.locator("[class*=st-key-scenario]").get_by_role("button").first.click()
     page.locator(".st-key-recommendations").wait_for()
     names = PAGES if size == "wide" or given.all else ON_PHONES
-    for name in names:
+    for name in (name for name in names if name in (given.page or PAGES)):
         if name == "item":
             _go(page, address, "for-you")
             page.get_by_role("button", name="Details").first.click()

@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 
 from twotower.workflow.progress import Bar, BarReporter, LineReporter, Reporter
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from twotower.evaluation.results import Difference, Row
     from twotower.inference.answers import Recommendation
 
@@ -33,7 +24,7 @@ INTERVAL_OF = "NDCG@10"
 class ConsoleReporter(BarReporter):
     """Reporter with a progress bar per task; notes stay above the bars."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self._progress = progress
 
     def note(self, text: str) -> None:
@@ -89,6 +80,15 @@ def reporting(console: Console) -> Iterator[Reporter]:
     if console.quiet or not (console.is_terminal or console.is_jupyter):
         yield PipedReporter(console)
         return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -104,6 +104,15 @@ def reporting(console: Console) -> Iterator[Reporter]:
 @contextmanager
 def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
     """A download callback with a bar per file."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -64,18 +64,26 @@ def test_sizes_and_tails(sample):
 
 
 def test_catalogue_has_what_real_ones_have(sample):
-    titles, prices = sample.catalogue[columns.TITLE], sample.catalogue[columns.PRICE]
+    prices = sample.catalogue[columns.PRICE]
     assert 0.05 < prices.null_count() / 1200 < 0.2
     assert prices.min() > 0
-    assert (titles == "").any()
-    assert (titles.str.strip_chars() == "").sum() > (titles == "").sum(), "some are only blanks"
-    assert titles.str.len_chars().max() > 300
-    assert titles.str.contains("[^\x00-\x7f]").any()
     assert sample.catalogue[columns.DESCRIPTION].null_count() > 0
     assert sample.catalogue[columns.IMAGE].null_count() > 0
     assert set(sample.interactions[columns.RATING]) == {1.0, 2.0, 3.0, 4.0, 5.0}
     assert sample.catalogue[columns.AVERAGE_RATING].is_between(1, 5).all()
     assert sample.catalogue[columns.RATING_COUNT].min() > 0
+
+
+def test_odd_titles_are_there_where_they_are_asked_for(sample):
+    assert sample.catalogue[columns.TITLE].str.contains(r"^[\x20-\x7e]{8,60}$").all()
+    odd = generate_sample(odd_titles=True)
+    titles = odd.catalogue[columns.TITLE]
+    assert (titles == "").any()
+    assert (titles.str.strip_chars() == "").sum() > (titles == "").sum(), "some are only blanks"
+    assert titles.str.len_chars().max() > 300
+    assert titles.str.contains("[^\x00-\x7f]").any()
+    assert_frame_equal(odd.interactions, sample.interactions)
+    assert_frame_equal(odd.catalogue.drop(columns.TITLE), sample.catalogue.drop(columns.TITLE))
 
 
 def test_log_has_order_baskets_repeats_and_no_sale_before_release(sample):

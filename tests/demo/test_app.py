@@ -361,8 +361,8 @@ def test_models_without_results_explains_how_to_get_them(
     assert "No results were found" in start("models").info[0].value
 
 
-def test_serving_measures_a_small_catalogue_at_once(start: Start) -> None:
-    test = start("serving")
+def test_serving_measures_a_small_catalogue_at_once(start: Start, run_folder: Path) -> None:
+    test = start("serving", results=run_folder / "results.json")
     assert not [one for one in test.button if str(one.key).startswith("measure-")]
     assert not test.exception
     assert not test.error
@@ -371,10 +371,10 @@ def test_serving_measures_a_small_catalogue_at_once(start: Start) -> None:
 
 
 def test_serving_measures_a_large_catalogue_on_demand(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twotower.demo.views.serving._MEASURED_AT_ONCE", 0)
-    test = start("serving")
+    test = start("serving", results=run_folder / "results.json")
     assert len(test.get("plotly_chart")) == 1
     for key in ("measure-stage-recall", "measure-indexes"):
         test.button(key=key).click().run()
@@ -397,13 +397,14 @@ def test_serving_shows_larger_catalogues_that_were_measured(
         for size in (1000, 2000000)
         for metric in ("us@10", "recall@10", "build-seconds", "memory-mb")
     ]
-    write_results(tmp_path / "index-blocks.json", results.meta, rows)
+    other = [row.model_copy(update={"dataset": "others"}) for row in rows]
+    write_results(tmp_path / "index-others.json", results.meta, other)
     test = start("serving", results=tmp_path)
     assert "7.25 MB" in html(test)
-    assert any("2,000,000" in one.value for one in test.markdown)
-    other = [row.model_copy(update={"dataset": "others"}) for row in rows]
-    write_results(tmp_path / "index-blocks.json", results.meta, other)
-    assert "7.25 MB" not in html(start("serving", results=tmp_path))
+    assert any("vectors of others: up to 2,000,000" in one.value for one in test.markdown)
+    write_results(tmp_path / "index-blocks.json", results.meta, rows)
+    test = start("serving", results=tmp_path)  # of this bundle's data set, where there are some
+    assert any("vectors of blocks: up to 2,000,000" in one.value for one in test.markdown)
 
 
 def test_an_operator_looks_up_a_user_and_an_item(start: Start) -> None:

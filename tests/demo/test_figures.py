@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 from twotower.demo.figures import find_figures, places, stamp
+from twotower.evaluation.results import read_results, write_results
 
 
 def test_reads_results_and_skips_other_files(run_folder: Path, tmp_path: Path) -> None:
@@ -15,6 +16,16 @@ def test_reads_results_and_skips_other_files(run_folder: Path, tmp_path: Path) -
     assert found.studies() == [("blocks", "leave-last-two")]
     assert len(found.of("blocks", "leave-last-two")[0].rows) == 8
     assert found.of("blocks", "another split") == []
+
+
+def test_the_default_model_has_the_name_of_the_product(run_folder: Path, tmp_path: Path) -> None:
+    results = read_results(run_folder / "results.json")
+    like = results.rows[0]
+    rows = [like.model_copy(update={"model": name}) for name in ("v10", "v10+rerank", "v9")]
+    write_results(tmp_path / "results.json", results.meta, rows, models={"v10": "sizes by the log"})
+    (found,) = find_figures([tmp_path]).files.values()
+    assert [row.model for row in found.rows] == ["two-tower", "two-tower, both stages", "v9"]
+    assert found.models == {"two-tower": "sizes by the log"}
 
 
 def test_given_paths_replace_the_default_ones(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from twotower.demo.source import find_bundle, version_of
 from twotower.demo.style import CSS
 from twotower.demo.views import about_data, for_you, item, known_user, models, operations, serving
 from twotower.errors import TwoTowerError
+from twotower.reporting.product_names import product_name
 
 ICON: Final = Path(__file__).with_name("icon.svg")
 Show = Callable[[LoadedBundle, DemoSettings], None]
@@ -103,9 +104,9 @@ def _footer(loaded: LoadedBundle, settings: DemoSettings) -> None:
     info = loaded.manifest.info
     answers = "this process" if settings.api is None else settings.api
     st.html(
-        f'<div class="tt-foot">Model {escape(loaded.served)}, trained on '
-        f"{escape(info.dataset)}, saved {loaded.manifest.created:%d %B %Y}. "
-        f"Answered by {escape(answers)}.</div>"
+        f'<div class="tt-foot">Model {escape(product_name(info.model))}, version '
+        f"{escape(loaded.served)}, trained on {escape(info.dataset)}, saved "
+        f"{loaded.manifest.created:%d %B %Y}. Answered by {escape(answers)}.</div>"
     )
 
 

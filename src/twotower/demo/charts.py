@@ -33,13 +33,9 @@ def draw(chart: Any, key: str, *, what: str, reading: str) -> None:
 
 def adapted(chart: Any) -> Any:
     """A chart of the report without its light-theme colours."""
-    is_named = any(
-        "text" in (trace.mode or "") for trace in chart.select_traces({"type": "scatter"})
-    )
     chart.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hoverlabel=None,
-        # Names of points at the right edge need room.
-        margin={"l": 8, "r": 72 if is_named else 8, "t": 16, "b": 48},
+        margin={"l": 8, "r": 8, "t": 16, "b": 48},
     )  # fmt: skip
     chart.update_traces(cliponaxis=False, selector={"type": "scatter"})
     chart.layout.font = None

@@ -15,6 +15,7 @@ from twotower.demo.settings import DemoSettings
 from twotower.errors import TwoTowerError
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.results import Difference, Results, Row, read_results
+from twotower.reporting.product_names import with_product_names
 from twotower.reporting.study_results import QUALITY, StudyFigures
 
 Figure = TypeVar("Figure", Row, Difference)
@@ -102,7 +103,7 @@ def find_figures(where: Iterable[Path]) -> Figures:
         if not path.is_file() or not _looks_like_results(path):
             continue
         try:
-            files[path] = read_results(path)
+            files[path] = with_product_names(read_results(path))
         except TwoTowerError as error:
             broken[path] = str(error)
     return Figures(files, broken)

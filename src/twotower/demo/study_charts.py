@@ -130,7 +130,7 @@ def best_in_words(rows: Mapping[str, Row]) -> str:
     best, *level = level_with_best(rows)
     row = rows[best]
     interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
-    text = f"{best} has the highest {QUALITY}, {row.value:.4f}{interval}"
+    text = f"Highest {QUALITY}: {best}, {row.value:.4f}{interval}"
     popular = rows.get("popularity")
     if popular is not None and popular.value > 0 and best != "popularity":
         text += f", {row.value / popular.value:.1f} times popularity's"

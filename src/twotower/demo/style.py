@@ -47,7 +47,8 @@ CSS: Final = """
   grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1rem; }
 .st-key-recommendations > div, .st-key-popular > div { display: flex; align-self: stretch;
   height: auto; }
-.st-key-recommendations > div > div, .st-key-popular > div > div { flex: 1 1 auto; height: auto; }
+.st-key-recommendations > div > div, .st-key-popular > div > div { flex: 1 1 auto; height: auto;
+  align-content: flex-start; }
 .st-key-recommendations .stElementContainer:has(.tt-item),
 .st-key-popular .stElementContainer:has(.tt-item) { flex: 1 1 100%; }
 .tt-text { min-width: 0; flex: 1; }
@@ -70,7 +71,7 @@ CSS: Final = """
 .tt-list li { margin: 0; padding: .32rem .4rem; border-radius: .4rem; font-size: .88rem;
   line-height: 1.35; overflow-wrap: anywhere; display: flex; gap: .45rem; }
 .tt-list li.tt-shared { background: color-mix(in srgb, #56B4E9 20%, transparent); }
-.tt-list li.tt-found { outline: 2px solid #D55E00;
+.tt-list li.tt-found { outline: 2px solid #D55E00; outline-offset: -2px;
   background: color-mix(in srgb, #D55E00 16%, transparent); font-weight: 650; }
 .tt-name { flex: 1; min-width: 0; }
 .tt-name > span { display: -webkit-box; -webkit-line-clamp: 4; -webkit-box-orient: vertical;
@@ -108,9 +109,10 @@ CSS: Final = """
   .tt-hero p, .tt-small .tt-meta { display: none; }
   .tt-hero { margin: 0; }
   .tt-hero h1 { font-size: 1.3rem; }
+  .tt-facts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .tt-small .tt-title { -webkit-line-clamp: 2; font-size: .86rem; line-height: 1.2; }
   .tt-small .tt-cover { height: 2.2rem; }
-  .stMainBlockContainer h2 { font-size: 1.2rem; padding: .4rem 0 .2rem; }
+  .stMainBlockContainer h2 { font-size: 1.2rem; padding: .4rem 0 1rem; }
   .stMainBlockContainer { padding-top: 3.6rem; }
   .stMainBlockContainer .stVerticalBlock { gap: .6rem; }
   .stMainBlockContainer { padding-left: 1rem; padding-right: 1rem; }

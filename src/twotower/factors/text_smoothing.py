@@ -5,7 +5,6 @@ Training (`twotower.models.sequence`) and serving find them here, in NumPy.
 
 from typing import Final, NamedTuple, Self
 
-import faiss
 import numpy as np
 from pydantic import Field
 
@@ -52,6 +51,8 @@ def nearest_texts(
     say which of the 200 nearest texts are the nearest. Fewer columns where there are fewer
     eligible; -1 throughout where there is no text (a zero vector) or no eligible row.
     """
+    import faiss
+
     others = int(eligible.sum()) - (own is not None)
     count = max(min(count, others), 0)
     pool = count if nearness is None else min(max(count, _POOL), others)

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import faiss
 import numpy as np
 
 from twotower.index.base import IndexSettings, check_search, check_vectors
-from twotower.index.faiss_index import FaissSettings
+from twotower.index.faiss_index import FaissSettings, load_faiss
 from twotower.index.top_k import top_k
 from twotower.types import FloatArray, OffsetArray
 
@@ -98,6 +97,6 @@ class FlatConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Store the vectors."""
-        index = faiss.IndexFlatIP(vectors.shape[1])
+        index = load_faiss().IndexFlatIP(vectors.shape[1])
         index.add(vectors)
         return index

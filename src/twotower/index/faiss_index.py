@@ -4,7 +4,6 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
-import faiss
 import numpy as np
 
 from twotower.index.base import (
@@ -18,16 +17,27 @@ from twotower.index.base import (
 from twotower.types import FloatArray, OffsetArray
 
 FAISS_FILE = "index.faiss"
-FAISS: Final[Any] = faiss
-"""FAISS without type stubs, for names that its stubs lack."""
 
 Numbers: TypeAlias = Literal["float32", "float16", "int8"]
 """How an index stores the numbers of a vector."""
-QUANTIZERS: Final[dict[Numbers, int]] = {
-    "float16": faiss.ScalarQuantizer.QT_fp16,
-    "int8": faiss.ScalarQuantizer.QT_8bit,
-}
-"""Number format → FAISS quantizer."""
+_QUANTIZERS: Final[dict[Numbers, str]] = {"float16": "QT_fp16", "int8": "QT_8bit"}
+"""Number format → name of FAISS's quantizer."""
+
+
+def load_faiss() -> Any:
+    """FAISS, imported where it is used: exact search by NumPy goes without.
+
+    Untyped, since its stubs lack names.
+    """
+    import faiss
+
+    return faiss
+
+
+def quantizer(numbers: Numbers) -> int:
+    """FAISS's number of a quantizer."""
+    number: int = getattr(load_faiss().ScalarQuantizer, _QUANTIZERS[numbers])
+    return number
 
 
 class FaissSettings(IndexSettings):
@@ -60,6 +70,7 @@ class FaissSettings(IndexSettings):
         """Read ``index.faiss``. The file must be trusted: FAISS does not defend against a
         crafted one, so a bundle checks its sha256 before this is called.
         """
+        faiss = load_faiss()
         try:
             index = faiss.read_index(str(folder / FAISS_FILE))
         except RuntimeError as error:
@@ -104,7 +115,8 @@ class FaissIndex:
             nonlocal count
             count += len(block)
 
-        faiss.write_index(self._index, FAISS.PyCallbackIOWriter(add))
+        faiss = load_faiss()
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(add))
         return count
 
     def search(self, queries: FloatArray, k: int) -> tuple[FloatArray, OffsetArray]:
@@ -127,10 +139,10 @@ class FaissIndex:
     def extended(self, vectors: FloatArray) -> Self:
         """See `ItemIndex.extended`; the copy takes the index's memory again."""
         more = check_vectors(vectors, self.dim)
-        index = faiss.clone_index(self._index)
+        index = load_faiss().clone_index(self._index)
         index.add(more)
         return type(self)(index, self.config)
 
     def save(self, folder: Path) -> None:
         """Write ``index.faiss``."""
-        faiss.write_index(self._index, str(folder / FAISS_FILE))
+        load_faiss().write_index(self._index, str(folder / FAISS_FILE))

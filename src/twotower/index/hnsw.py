@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
-import faiss
 from pydantic import Field
 
-from twotower.index.faiss_index import FAISS, QUANTIZERS, FaissSettings, Numbers
+from twotower.index.faiss_index import FaissSettings, Numbers, load_faiss, quantizer
 from twotower.types import FloatArray
 
 
@@ -41,14 +40,14 @@ class HnswConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Link the vectors one by one."""
+        faiss = load_faiss()
         dim, metric = vectors.shape[1], faiss.METRIC_INNER_PRODUCT
-        index: Any
         if self.numbers == "float32":
             index = faiss.IndexHNSWFlat(dim, self.links, metric)
         else:
-            index = FAISS.IndexHNSWSQ(dim, QUANTIZERS[self.numbers], self.links, metric)
+            index = faiss.IndexHNSWSQ(dim, quantizer(self.numbers), self.links, metric)
         index.hnsw.efConstruction = self.ef_construction
-        index.hnsw.rng = FAISS.RandomGenerator(self.seed)
+        index.hnsw.rng = faiss.RandomGenerator(self.seed)
         with _faiss_threads(self.build_threads):
             index.train(vectors)
             index.add(vectors)
@@ -56,11 +55,12 @@ class HnswConfig(FaissSettings):
 
     def search_parameters(self, index: Any, k: int) -> Any:  # noqa: ARG002
         """Raise ``ef_search`` to ``k``: FAISS by itself would stop after ``ef_search`` steps."""
-        return FAISS.SearchParametersHNSW(efSearch=max(self.ef_search, k))
+        return load_faiss().SearchParametersHNSW(efSearch=max(self.ef_search, k))
 
 
 @contextmanager
 def _faiss_threads(threads: int) -> Iterator[None]:
+    faiss = load_faiss()
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:

@@ -3,11 +3,10 @@
 import math
 from typing import Any, ClassVar, Literal, Self
 
-import faiss
 from pydantic import Field, model_validator
 
 from twotower.errors import InputError
-from twotower.index.faiss_index import FAISS, QUANTIZERS, FaissSettings, Numbers
+from twotower.index.faiss_index import FaissSettings, Numbers, load_faiss, quantizer
 from twotower.types import FloatArray
 
 
@@ -52,13 +51,13 @@ class IvfConfig(FaissSettings):
                 f"cells must be at most the number of items {size}, got {cells}",
                 "pass fewer, or none for twice the square root",
             )
-        quantizer, metric = faiss.IndexFlatIP(dim), faiss.METRIC_INNER_PRODUCT
-        index: Any
+        faiss = load_faiss()
+        nearest, metric = faiss.IndexFlatIP(dim), faiss.METRIC_INNER_PRODUCT
         if self.numbers == "float32":
-            index = faiss.IndexIVFFlat(quantizer, dim, cells, metric)
+            index = faiss.IndexIVFFlat(nearest, dim, cells, metric)
         else:
-            coded = QUANTIZERS[self.numbers]
-            index = faiss.IndexIVFScalarQuantizer(quantizer, dim, cells, coded, metric)
+            coded = quantizer(self.numbers)
+            index = faiss.IndexIVFScalarQuantizer(nearest, dim, cells, coded, metric)
         index.cp.seed = self.seed
         index.cp.min_points_per_centroid = 1  # small catalogues are fine, so no warning
         index.train(vectors)
@@ -69,4 +68,4 @@ class IvfConfig(FaissSettings):
         """Visit ``probes`` cells, or as many as ``reach`` asks for."""
         wanted = math.ceil(self.reach * k * index.nlist / max(index.ntotal, 1))
         probes = min(max(self.probes, wanted), index.nlist)
-        return FAISS.SearchParametersIVF(nprobe=probes)
+        return load_faiss().SearchParametersIVF(nprobe=probes)

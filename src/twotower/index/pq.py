@@ -2,11 +2,10 @@
 
 from typing import Any, ClassVar, Final, Literal
 
-import faiss
 import numpy as np
 from pydantic import Field
 
-from twotower.index.faiss_index import FAISS, FaissSettings
+from twotower.index.faiss_index import FaissSettings, load_faiss
 from twotower.types import FloatArray, IndexArray
 
 _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
@@ -47,18 +46,19 @@ class PqConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Find the codes by k-means, and store codes and vectors."""
+        faiss = load_faiss()
         order = _allocated(np.square(vectors).mean(axis=0), self.sub_dim)
-        codes: Any = FAISS.IndexPQFastScan(
+        codes = faiss.IndexPQFastScan(
             len(order), len(order) // self.sub_dim, 4, faiss.METRIC_INNER_PRODUCT
         )
         codes.pq.cp.seed = self.seed
         codes.pq.cp.niter = self.iterations
         codes.pq.cp.min_points_per_centroid = 1  # small catalogues are fine, so no warning
-        allocated: Any = FAISS.IndexPreTransform(
-            FAISS.RemapDimensionsTransform(vectors.shape[1], len(order), faiss.swig_ptr(order)),
+        allocated = faiss.IndexPreTransform(
+            faiss.RemapDimensionsTransform(vectors.shape[1], len(order), faiss.swig_ptr(order)),
             codes,
         )
-        index: Any = faiss.IndexRefineFlat(allocated)
+        index = faiss.IndexRefineFlat(allocated)
         index.train(vectors if len(vectors) >= _CENTROIDS else _repeated(vectors))
         index.add(vectors)
         return index
@@ -66,7 +66,7 @@ class PqConfig(FaissSettings):
     def search_parameters(self, index: Any, k: int) -> Any:
         """Re-rank ``scored`` items for each of the ``k``."""
         wanted = min(max(self.scored * k, self.least_scored), index.ntotal)
-        return FAISS.IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
+        return load_faiss().IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
 
 
 def _allocated(sizes: FloatArray, sub_dim: int) -> IndexArray:

@@ -84,18 +84,17 @@ def sampled_against_full_chart(figures: StudyFigures) -> Any:
     """Each model's place under both rankings."""
     full, sampled = (figures.by_model(name, QUALITY) for name in (FULL, SAMPLED))
     models = [model for model in full if model in sampled]
-    chart = _chart(height=460, legend=False)
-    chart.add_scatter(
-        x=[sampled[model].value for model in models],
-        y=[full[model].value for model in models],
-        error_x={**_spread([sampled[model] for model in models]), "color": "#9AA5B1"},
-        error_y={**_spread([full[model] for model in models]), "color": "#9AA5B1"},
-        mode="markers+text",
-        text=models,
-        textposition=_places(len(models)),
-        marker={"color": COLOURS[0], "size": 10},
-        hovertemplate="%{text}: sampled %{x:.4f}, full %{y:.4f}<extra></extra>",
-    )
+    chart = _chart(height=460)
+    for number, model in enumerate(models):
+        chart.add_scatter(
+            x=[sampled[model].value],
+            y=[full[model].value],
+            error_x={**_spread([sampled[model]]), "thickness": 1.2, "width": 3},
+            error_y={**_spread([full[model]]), "thickness": 1.2, "width": 3},
+            name=model,
+            **_point(number),
+            hovertemplate="sampled %{x:.4f}, full %{y:.4f}<extra>" + model + "</extra>",
+        )
     chart.update_xaxes(title=f"{QUALITY} among 100 sampled negatives")
     chart.update_yaxes(title=f"{QUALITY}, full ranking")
     return chart
@@ -234,18 +233,16 @@ def time_chart(figures: StudyFigures) -> Any:
     """Quality against the time that training took."""
     quality = figures.by_model(FULL, QUALITY)
     times = figures.by_model("timing", "training-seconds")
-    models = [model for model in times if model in quality]
-    chart = _chart(height=460, legend=False)
-    chart.add_scatter(
-        x=[times[model].value for model in models],
-        y=[quality[model].value for model in models],
-        error_y={**_spread([quality[model] for model in models]), "color": "#9AA5B1"},
-        mode="markers+text",
-        text=models,
-        textposition=_places(len(models)),
-        marker={"color": COLOURS[2], "size": 11},
-        hovertemplate="%{text}: %{x:.0f} s, %{y:.4f}<extra></extra>",
-    )
+    chart = _chart(height=460)
+    for number, model in enumerate(model for model in times if model in quality):
+        chart.add_scatter(
+            x=[times[model].value],
+            y=[quality[model].value],
+            error_y={**_spread([quality[model]]), "thickness": 1.2, "width": 3},
+            name=model,
+            **_point(number),
+            hovertemplate="%{x:.0f} s, %{y:.4f}<extra>" + model + "</extra>",
+        )
     chart.update_xaxes(title="seconds of training (logarithmic)", type="log", dtick="D2")
     chart.update_yaxes(title=f"{QUALITY}, full ranking")
     return chart
@@ -265,19 +262,6 @@ def _spread(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _places(count: int) -> list[str]:
-    """Text positions around the points, alternating so that neighbours overlap less."""
-    positions = (
-        "top center",
-        "bottom right",
-        "top left",
-        "bottom center",
-        "top right",
-        "bottom left",
-    )
-    return [positions[number % len(positions)] for number in range(count)]
-
-
 def _style(number: int) -> dict[str, Any]:
     """Colour, symbol and dash, so that colour is not all that tells lines apart."""
     colour = COLOURS[number % len(COLOURS)]
@@ -285,6 +269,12 @@ def _style(number: int) -> dict[str, Any]:
         "line": {"color": colour, "dash": DASHES[number % len(DASHES)], "width": 2},
         "marker": {"color": colour, "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 8},
     }
+
+
+def _point(number: int) -> dict[str, Any]:
+    """A marker of its own, for a point that the legend names: names beside points collide."""
+    style = _style(number)
+    return {"mode": "markers", "marker": {**style["marker"], "size": 11}}
 
 
 def _chart(height: int, *, legend: bool = True) -> Any:

@@ -23,11 +23,12 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError, TwoTowerError
 from twotower.evaluation.results import markdown_table, read_results
+from twotower.reporting.product_names import product_name
 from twotower.reporting.study_results import StudyFigures
 from twotower.reporting.table import study_markdown
 
@@ -48,8 +49,6 @@ _OPTIONS = (
     "costs",
 )
 _INTERVALS = {"yes": True, "no": False}
-_PRODUCT: Final = {"v10": "two-tower", "v10+rerank": "two-tower, both stages"}
-"""What models of the study are called as a product."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,7 +167,7 @@ def _datasets_table(
             "add models=als,v10 metrics=NDCG@10 protocol=full",
         )
     models, metric, digits = options["models"].split(","), options["metrics"], 4
-    heads = [_PRODUCT.get(name, name) for name in models]
+    heads = [product_name(name) for name in models]
     heads += ["best published"] if "published" in options else []
     heads += ["training, min", "memory, GB"] if "costs" in options else []
     lines = [["data set", "users", *heads], ["---", *["---:"] * (1 + len(heads))]]

@@ -43,17 +43,22 @@ class Sample:
     catalogue: pl.DataFrame
 
 
-def generate_sample(seed: int = SEED) -> Sample:
+def generate_sample(seed: int = SEED, *, odd_titles: bool = False) -> Sample:
     """Make the sample from nothing but a seed: equal seeds give equal tables, anywhere.
 
     Users like one to three genres, one or two settings, one or two console families and a few
     franchises; they buy the entries of a franchise in order, follow new releases, and rate by
     the quality of the product and their taste. See ``docs/sample.md``.
+
+    Parameters
+    ----------
+    odd_titles
+        Whether one title in forty is one of `ODD_TITLES`, to test with; all else is the same.
     """
     draws = Draws(seed)
     products = make_products(ITEMS, draws)
     log = simulate(make_market(products), USERS, draws)
-    return Sample(_interactions(log), _catalogue(products, draws))
+    return Sample(_interactions(log), _catalogue(products, draws, odd_titles))
 
 
 def _item_id(item: int) -> str:
@@ -71,14 +76,14 @@ def _interactions(log: list[Purchase]) -> pl.DataFrame:
     )
 
 
-def _catalogue(products: list[Product], draws: Draws) -> pl.DataFrame:
+def _catalogue(products: list[Product], draws: Draws, odd_titles: bool) -> pl.DataFrame:
     rows = []
     for item, product in enumerate(products):
         votes = product.appeal * draws.between(3, 40)
         rows.append(
             {
                 columns.ITEM_ID: _item_id(item),
-                columns.TITLE: _title(product, draws),
+                columns.TITLE: _title(product, draws, odd_titles),
                 columns.DESCRIPTION: None if draws.chance(40) else _description(product),
                 columns.PRICE: None if draws.chance(120) else _cents(product, draws) / 100,
                 columns.CATEGORY: _category(product),
@@ -98,9 +103,11 @@ def _category(product: Product) -> str:
     return "Accessories" if product.genre == ACCESSORIES else GENRES[product.genre].name
 
 
-def _title(product: Product, draws: Draws) -> str:
-    if draws.chance(25):
-        return ODD_TITLES[draws.below(len(ODD_TITLES))].format(product.name)
+def _title(product: Product, draws: Draws, odd_titles: bool) -> str:
+    # Drawn in any case, so that all that is drawn later is the same.
+    odd = ODD_TITLES[draws.below(len(ODD_TITLES))] if draws.chance(25) else None
+    if odd is not None and odd_titles:
+        return odd.format(product.name)
     return f"{product.name} - {PLATFORMS[product.platform].name}"
 
 

@@ -20,6 +20,7 @@ from twotower.reporting.charts import (
     sampled_against_full_chart,
     time_chart,
 )
+from twotower.reporting.product_names import product_name
 from twotower.reporting.sentences import verdicts_in_words
 from twotower.reporting.study_results import QUALITY, StudyFigures
 
@@ -94,8 +95,9 @@ def _dataset(loaded: LoadedBundle, measured: Sequence[str]) -> str | None:
         st.markdown(f"Data set of this bundle: **{cards.plain(info.dataset)}**")
         st.html(cards.facts({name: f"{value:.4f}" for name, value in info.metrics.items()}))
         st.caption(
-            f"What was measured of {cards.plain(info.model)} before it was bundled. Intervals and "
-            "other models: `twotower evaluate --json results.json`, beside the bundle."
+            f"What was measured of {cards.plain(product_name(info.model))} before it was bundled. "
+            "Intervals and other models: `twotower evaluate --json results.json`, beside the "
+            "bundle."
         )
     else:
         st.info(

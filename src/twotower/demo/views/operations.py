@@ -14,6 +14,7 @@ from twotower.demo.settings import DemoSettings
 from twotower.errors import TwoTowerError
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
+from twotower.reporting.product_names import product_name
 from twotower.service.client import Client
 
 _USERS: Final = 100
@@ -55,7 +56,8 @@ def _in_service(loaded: LoadedBundle) -> None:
     st.html(
         cards.facts(
             {
-                "model in service": loaded.served,
+                "model": product_name(info.model),
+                "version in service": loaded.served,
                 "data set": info.dataset,
                 "bundle made": f"{loaded.manifest.created:%Y-%m-%d %H:%M} UTC",
                 "trained on": "all interactions"

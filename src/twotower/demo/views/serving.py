@@ -157,7 +157,11 @@ def _indexes(loaded: LoadedBundle) -> None:
 @st.fragment
 def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
     st.header("Larger catalogues")
-    found = sizes(figures_of(loaded, settings), loaded.manifest.info.dataset)
+    figures, own = figures_of(loaded, settings), loaded.manifest.info.dataset
+    measured = [own, *(name for name, _ in figures.studies() if name != own)]
+    dataset, found = next(
+        ((name, of) for name in measured if (of := sizes(figures, name))), (own, [])
+    )
     if not found:
         st.caption(
             "No measurements yet: `twotower bench index --bundle BUNDLE --sizes 100000 "
@@ -182,8 +186,8 @@ def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
     }
     largest = found[-1]
     st.markdown(
-        f"Recorded, not live: up to {largest.items:,} items, the real ones and synthetic ones "
-        "around them."
+        f"Recorded, not live, with vectors of {cards.plain(dataset)}: up to {largest.items:,} "
+        "items, the real ones and synthetic ones around them."
     )
     charts.draw(
         charts.lines(series, x="items", y="microseconds a search"), "larger-chart",

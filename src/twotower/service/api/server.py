@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from threadpoolctl import threadpool_limits
 
 from twotower.errors import TwoTowerError
+from twotower.index.faiss_index import load_faiss
 from twotower.service.api.app import create_app
 from twotower.service.api.connections import BoundedHttpProtocol
 from twotower.service.api.limits import share_of_one
@@ -106,7 +107,8 @@ def _loaded_app(settings: ServeSettings, folder: Path | None = None) -> FastAPI:
     configure_tracing()
     app = create_app(settings, Service(settings), folder)
     # A request is too small to share out: threads that wait for each other would take the cores
-    # from other requests.
+    # from other requests. The limit holds for libraries that are loaded.
+    load_faiss()
     threadpool_limits(settings.threads)
     trim_memory()
     return app

@@ -1,0 +1,79 @@
+"""The notebooks run from the first cell to the last, and are kept without outputs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def read(name: str) -> Any:
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def code_of(notebook: Any) -> str:
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_outputs_are_kept(name: str) -> None:
+    code = [cell for cell in read(name).cells if cell.cell_type == "code"]
+    assert code
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_only_calls_the_package(name: str) -> None:
+    assert not any(word in code_of(read(name)) for word in ("def ", "class ", "!", "%pip"))
+
+
+@pytest.mark.parametrize("name", ["own-data", "cold-start"])
+def test_the_public_interface_is_enough(name: str) -> None:
+    lines = [line for line in code_of(read(name)).splitlines() if "import" in line.split()]
+    package = [line for line in lines if "twotower" in line]
+    assert len(package) == 2
+    assert package[0].startswith("from twotower import ")
+    assert package[1] == "from twotower.data.sample import sample_folder"
+
+
+def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """All outputs of a notebook as JSON."""
+    monkeypatch.setenv("TWOTOWER_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # A cell that trains takes a minute of a core, and many on a busy machine.
+    client = NotebookClient(read(name), timeout=1200, kernel_name="python3")
+    done = client.execute(cwd=str(folder))
+    outputs = [out for cell in done.cells if cell.cell_type == "code" for out in cell.outputs]
+    assert not any(out.output_type == "error" for out in outputs)
+    shown = json.dumps(outputs)
+    assert len(shown) < 1_000_000  # what a saved copy would commit
+    return shown
+
+
+@pytest.mark.timeout(1800)
+def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("training", tmp_path, monkeypatch)
+    assert "What each change adds" in shown
+    assert "v5 against v4" in shown
+    assert shown.count("application/vnd.plotly.v1+json") == 4
+
+
+@pytest.mark.timeout(1800)
+def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("own-data", tmp_path, monkeypatch)
+    assert "NDCG@10" in shown
+    assert "because" in shown
+    assert "shape: (6, 6)" in shown
+
+
+@pytest.mark.timeout(1800)
+def test_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("cold-start", tmp_path, monkeypatch)
+    assert "after two" in shown
+    assert "like " in shown
