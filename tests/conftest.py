@@ -1,6 +1,7 @@
 """Fixtures that every test sees: real data where there is some, toy data, and no network."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,4 +203,21 @@ def shop(blocks: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
     unsold = pl.DataFrame({columns.ITEM_ID: [f"new{item}" for item in range(110)]})
     items = pl.concat([blocks.catalogue.select(chosen), unsold], how="diagonal")
     items.write_csv(folder / "items.csv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled sample with a quarter of its users, where a test trains on it."""
+    import polars as pl
+
+    from twotower.data.sample import sample_folder
+
+    folder = tmp_path_factory.mktemp("small") / "sample"
+    folder.mkdir()
+    log = pl.read_parquet(sample_folder() / "interactions.parquet")
+    some = log["user_id"].unique(maintain_order=True)[::4]
+    kept = log.filter(pl.col("user_id").is_in(some.implode()))
+    kept.write_parquet(folder / "interactions.parquet")
+    shutil.copy(sample_folder() / "items.parquet", folder)
     return folder

@@ -24,9 +24,11 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any) ->
     return call
 
 
-def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -> None:
+def test_one_variant_of_the_sample_beside_a_baseline(
+    run: Run, small_sample: Path, tmp_path: Path
+) -> None:
     out, file = tmp_path / "study", tmp_path / "results.json"
-    options = ("--dataset", "sample", "--protocol", "full", "--json", file, "--out", out)
+    options = ("--dataset", small_sample, "--protocol", "full", "--json", file, "--out", out)
     status, message, error = run(
         *options, "--variant", "popularity", "--variant", "v1", "--jobs", 2
     )
@@ -46,7 +48,16 @@ def test_one_variant_of_the_sample_beside_a_baseline(run: Run, tmp_path: Path) -
     assert (status, error) == (0, "")
     assert json.loads(file.read_text())["rows"] == results["rows"]  # nothing was run again
 
-    other = ("--dataset", "sample", "--protocol", "full", "--json", file, "--out", tmp_path / "b")
+    other = (
+        "--dataset",
+        small_sample,
+        "--protocol",
+        "full",
+        "--json",
+        file,
+        "--out",
+        tmp_path / "b",
+    )
     status, message, error = run(*other, "--variant", "item-knn", "--keep")
     assert (status, error) == (0, "")
     kept = json.loads(file.read_text())

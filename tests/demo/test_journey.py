@@ -132,7 +132,7 @@ def visit(address: str) -> Iterator[Visit]:
     with browser_page(viewport={"width": 1280, "height": 900}) as page:
         made = Visit(page)
         page.goto(address)
-        page.locator(".tt-foot").wait_for(timeout=30_000)
+        page.locator(".tt-foot").wait_for(timeout=1000 * PATIENCE_S)
         made.settle()
         yield made
 
@@ -168,7 +168,7 @@ def test_from_three_picks_to_every_page(visit: Visit) -> None:
     for name, heading in PAGES.items():
         page.get_by_role("link", name=name, exact=True).click()
         visit.expect(f"document.querySelector('h1')?.innerText === {heading!r}")
-        page.locator(".tt-foot").wait_for(timeout=60_000)
+        page.locator(".tt-foot").wait_for(timeout=1000 * PATIENCE_S)
         assert page.locator("[data-testid=stException]").count() == 0
     assert page.get_by_text("Your picks (3)").count() == 1
     assert page.evaluate("window.broken") is None

@@ -1,6 +1,7 @@
 import numpy as np
 
 from twotower.factors.text_smoothing import Nearness, TextSmoothing, mean_of, nearest_texts
+from twotower.types import Array, FloatArray
 
 ANGLES = np.radians([0, 10, 25, 90])
 TEXT = np.zeros((5, 2), np.float32)  # the last has none
@@ -53,17 +54,21 @@ def test_what_else_counts_reorders_the_nearest_texts_alone() -> None:
         np.testing.assert_array_equal(found, pool[np.argsort(-total)[:3]])
 
 
+def smoothed_by(smoothing: TextSmoothing, release: FloatArray, events: Array) -> FloatArray:
+    return smoothing.smoothed(FACTORS, smoothing.nearest(TEXT, release, events), events)
+
+
 def test_items_of_a_time_lend_to_each_other() -> None:
     release = np.zeros((5, 2), np.float32)
     release[[0, 2], 0] = release[1, 1] = 1
     smoothing = TextSmoothing(neighbours=1, events=10, release_weight=1)
-    smoothed = smoothing.smoothed(FACTORS, TEXT, release, np.full(5, 10))
+    smoothed = smoothed_by(smoothing, release, np.full(5, 10))
     np.testing.assert_allclose(smoothed[0], FACTORS[0] + FACTORS[2] / 2)
 
 
 def test_the_fewer_events_an_item_has_the_more_it_borrows() -> None:
     events = np.array([10, 30, 1, 5, 5])
-    smoothed = TextSmoothing(neighbours=1, events=10).smoothed(FACTORS, TEXT, NEVER, events)
+    smoothed = smoothed_by(TextSmoothing(neighbours=1, events=10), NEVER, events)
     # Half of item 1's; a quarter of item 0's; 10/11 of item 1's; 2/3 of item 2's; no text.
     expected = [[1 + 1, 0], [2 + 1 / 4, 0], [3 + 20 / 11, 0], [2, 4], [0, 8]]
     np.testing.assert_allclose(smoothed, expected, rtol=1e-6)
@@ -73,11 +78,11 @@ def test_the_fewer_events_an_item_has_the_more_it_borrows() -> None:
 
 def test_an_item_without_events_neither_borrows_nor_lends() -> None:
     events = np.array([10, 0, 10, 5, 5])
-    smoothed = TextSmoothing(neighbours=1, events=10).smoothed(FACTORS, TEXT, NEVER, events)
+    smoothed = smoothed_by(TextSmoothing(neighbours=1, events=10), NEVER, events)
     np.testing.assert_array_equal(smoothed[1], FACTORS[1])
     np.testing.assert_allclose(smoothed[0], [1 + 3 / 2, 0], rtol=1e-6)
 
 
 def test_no_events_to_outweigh_leave_the_factors_as_they_are() -> None:
-    smoothed = TextSmoothing(events=0).smoothed(FACTORS, TEXT, NEVER, np.full(5, 3))
+    smoothed = smoothed_by(TextSmoothing(events=0), NEVER, np.full(5, 3))
     np.testing.assert_array_equal(smoothed, FACTORS)

@@ -1,8 +1,9 @@
 """The notebooks run from the first cell to the last, and are kept without outputs."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nbformat
 import pytest
@@ -41,13 +42,23 @@ def test_the_public_interface_is_enough(name: str) -> None:
     assert package[1] == "from twotower.data.sample import sample_folder"
 
 
-def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """All outputs of a notebook as JSON."""
+def run(
+    name: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: Mapping[str, str] | None = None,
+) -> str:
+    """All outputs of a notebook as JSON; ``changes`` are made to its code before."""
+    notebook = read(name)
+    for old, new in (changes or {}).items():
+        cells = [cell for cell in notebook.cells if old in cell.source]
+        assert len(cells) == 1
+        cells[0].source = cells[0].source.replace(old, new)
     monkeypatch.setenv("TWOTOWER_CACHE", str(folder / "cache"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     # A cell that trains takes a minute of a core, and many on a busy machine.
-    client = NotebookClient(read(name), timeout=1200, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=1200, kernel_name="python3")
     done = client.execute(cwd=str(folder))
     outputs = [out for cell in done.cells if cell.cell_type == "code" for out in cell.outputs]
     assert not any(out.output_type == "error" for out in outputs)
@@ -56,9 +67,15 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return shown
 
 
+SHORT: Final = {'text_encoder="hashing")': 'text_encoder="hashing", minutes=0.2)'}
+"""A model that is trained for seconds shows as well whether the cells run."""
+
+
 @pytest.mark.timeout(1800)
-def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run("training", tmp_path, monkeypatch)
+def test_training(small_sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three models are trained, here on a quarter of the users."""
+    smaller = f'Path("{small_sample}"), find_dataset("sample")[1]'
+    shown = run("training", tmp_path, monkeypatch, {'find_dataset("sample")': smaller})
     assert "What each change adds" in shown
     assert "v5 against v4" in shown
     assert shown.count("application/vnd.plotly.v1+json") == 4
@@ -66,7 +83,7 @@ def test_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(1800)
 def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run("own-data", tmp_path, monkeypatch)
+    shown = run("own-data", tmp_path, monkeypatch, SHORT)
     assert "NDCG@10" in shown
     assert "because" in shown
     assert "shape: (6, 6)" in shown
@@ -74,6 +91,6 @@ def test_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(1800)
 def test_cold_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run("cold-start", tmp_path, monkeypatch)
+    shown = run("cold-start", tmp_path, monkeypatch, SHORT)
     assert "after two" in shown
     assert "like " in shown

@@ -110,15 +110,13 @@ class TextSmoothing(Config):
     release_weight: float = Field(0.2, ge=0)
     """What nearness of release counts beside the cosine of the texts."""
 
-    def smoothed(
-        self, factors: FloatArray, text: FloatArray, release: FloatArray, events: Array
-    ) -> FloatArray:
-        """``(n, d)`` smoothed factors; an item without an event is neither smoothed nor averaged.
+    def nearest(self, text: FloatArray, release: FloatArray, events: Array) -> Array:
+        """Whom each item with an event borrows from, as `nearest_texts` gives it.
+
+        That takes as long as the square of the number of items, and is the same for all factors.
 
         Parameters
         ----------
-        factors
-            ``(n, d)``.
         text
             ``(n, t)`` unit texts.
         release
@@ -129,9 +127,23 @@ class TextSmoothing(Config):
         trained = events > 0
         rows = np.flatnonzero(trained)
         nearness = Nearness(release[rows], release).weighed(self.release_weight)
-        nearest = nearest_texts(
+        return nearest_texts(
             text[rows], text, trained, self.neighbours, own=rows, nearness=nearness
         )
+
+    def smoothed(self, factors: FloatArray, nearest: Array, events: Array) -> FloatArray:
+        """``(n, d)`` smoothed factors; an item without an event is neither smoothed nor averaged.
+
+        Parameters
+        ----------
+        factors
+            ``(n, d)``.
+        nearest
+            See `nearest`.
+        events
+            ``(n,)`` number of events of each item.
+        """
+        rows = np.flatnonzero(events > 0)
         share = (self.events / (events[rows] + self.events)).astype(np.float32)
         smoothed = factors.copy()
         smoothed[rows] += share[:, None] * mean_of(factors, nearest)

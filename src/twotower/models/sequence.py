@@ -265,9 +265,8 @@ class SequenceTower(RetrievalModule):
         events = np.bincount(train.items, minlength=self.num_items)
         smooth = None
         if smoothing is not None:
-            smooth = partial(
-                smoothing.smoothed, text=self._text, release=self._release, events=events
-            )
+            nearest = smoothing.nearest(self._text, self._release, events)
+            smooth = partial(smoothing.smoothed, nearest=nearest, events=events)
         read, scored = fit_both_factors(train, self.num_items, config, seed, smooth)
         self.factors.copy_(torch.from_numpy(read))
         if self.config.start_from_factors:

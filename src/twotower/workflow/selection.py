@@ -28,7 +28,7 @@ from twotower.factors.text_smoothing import TextSmoothing
 from twotower.features import ReleaseOrder, releases
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.training.variant import Variant
-from twotower.types import DoubleArray, FloatArray
+from twotower.types import Array, DoubleArray, FloatArray
 from twotower.workflow.progress import Reporter
 
 Smooth = Callable[[TextSmoothing, FloatArray], FloatArray]
@@ -278,8 +278,13 @@ def smoother(dataset: Dataset, text: FloatArray | None) -> Smooth | None:
     released = releases(dataset.catalogue)
     waves = ReleaseOrder.fit(released, events > 0).waves(released)
 
+    found: dict[tuple[int, float], Array] = {}
+
     def smooth(smoothing: TextSmoothing, factors: FloatArray) -> FloatArray:
-        return smoothing.smoothed(factors, text=text, release=waves, events=events)
+        neighbours = smoothing.neighbours, smoothing.release_weight
+        if neighbours not in found:  # finding them takes longer than all else of a trial
+            found[neighbours] = smoothing.nearest(text, waves, events)
+        return smoothing.smoothed(factors, found[neighbours], events)
 
     return smooth
 
