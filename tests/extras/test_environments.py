@@ -155,7 +155,8 @@ def test_commands_run_where_the_extra_is_really_all(places: dict[str, str], tmp_
     for extras in ("", "serve"):
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             "--no-compile", "--constraint", ROOT / "constraints.txt", f"{source}[{extras}]" if extras else source],
+             "--no-compile", "--constraint", ROOT / "constraints.txt",
+             f"{source}[{extras}]" if extras else source],
             check=True, timeout=500,
         )  # fmt: skip
         folder = tmp_path / f"with-{extras}"
