@@ -71,7 +71,10 @@ def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
     released = releases(dataset.catalogue)
     waves = ReleaseOrder.fit(released, events > 0).waves(released)
     for name, (config, lending) in LEAST_SQUARES.items():
-        lend = lending and partial(lending.smoothed, text=text, release=waves, events=events)
+        lend = None
+        if lending is not None:
+            nearest = lending.nearest(text, waves, events)
+            lend = partial(lending.smoothed, nearest=nearest, events=events)
         yield name, ALS.fit(train, size, config, smooth=lend)
 
 
