@@ -26,7 +26,6 @@ from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, read_results
 from twotower.factors.als import ALS, ALSConfig
 from twotower.factors.text_smoothing import TextSmoothing
-from twotower.features import ReleaseOrder, releases
 from twotower.models.base import Scorer
 from twotower.models.sequence import SequenceTower
 from twotower.models.sequence_towers import SequenceConfig
@@ -34,6 +33,7 @@ from twotower.workflow.datasets import find_dataset
 from twotower.workflow.models import named_variant, saved_model, text_vectors
 from twotower.workflow.progress import Silent
 from twotower.workflow.run import prepared_dataset
+from twotower.workflow.selection import smoother
 
 USERS = 20_000
 PLAIN = ALSConfig(popularity_discount=0.0)
@@ -66,16 +66,10 @@ def least_squares_steps(dataset: Dataset) -> Iterator[tuple[str, Scorer]]:
     """`LEAST_SQUARES`, each made when it is asked for."""
     v9 = named_variant("v9")
     text = text_vectors(dataset, v9.text_encoder, v9.text_fields, Silent())
-    train, size = dataset.train, len(dataset.items)
-    events = np.bincount(train.items, minlength=size)
-    released = releases(dataset.catalogue)
-    waves = ReleaseOrder.fit(released, events > 0).waves(released)
+    smooth = smoother(dataset, text)
     for name, (config, lending) in LEAST_SQUARES.items():
-        lend = None
-        if lending is not None:
-            nearest = lending.nearest(text, waves, events)
-            lend = partial(lending.smoothed, nearest=nearest, events=events)
-        yield name, ALS.fit(train, size, config, smooth=lend)
+        lend = lending and smooth and partial(smooth, lending)
+        yield name, ALS.fit(dataset.train, len(dataset.items), config, smooth=lend)
 
 
 def model_parts(dataset: Dataset, model: Path) -> Iterator[tuple[str, Scorer]]:

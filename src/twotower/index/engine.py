@@ -5,6 +5,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -77,8 +78,7 @@ class EngineIndex(ABC):
     @staticmethod
     def name(vectors: FloatArray, config: EngineConfig) -> str:
         """Name of the collection of these vectors."""
-        whole = hashlib.sha256(vectors.tobytes()).hexdigest()[:24]
-        return f"twotower_{whole}" + ("_exact" if config.exact else "")
+        return f"twotower_{digest(vectors)}" + ("_exact" if config.exact else "")
 
     @property
     def in_process(self) -> bool:
@@ -152,9 +152,17 @@ class EngineIndex(ABC):
         return whole
 
 
-def missing(package: str, extra: str) -> InputError:
-    """The error of an engine whose package is not installed."""
-    return InputError(
-        f"the {extra} index needs the package {package}",
-        f"run pip install 'twotower[{extra}]', or choose another kind of index",
-    )
+def digest(vectors: FloatArray) -> str:
+    """What the name of a collection says of its vectors."""
+    return hashlib.sha256(vectors.tobytes()).hexdigest()[:24]
+
+
+def library(module: str, package: str, extra: str) -> Any:
+    """The client of an engine, or `InputError` where it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise InputError(
+            f"the {extra} index needs the package {package}",
+            f"run pip install 'twotower[{extra}]', or choose another kind of index",
+        ) from None

@@ -4,11 +4,11 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from twotower.index.engine import BLOCK, EngineConfig, EngineIndex, missing
+from twotower.index.engine import BLOCK, EngineConfig, EngineIndex, library
 from twotower.types import FloatArray
 
 _ITEM: Final = "item"
@@ -24,12 +24,11 @@ class MilvusIndex(EngineIndex):
 
     @cached_property
     def _client(self) -> Any:
-        library = _library()
         if self.config.url is not None:
-            return library.MilvusClient(self.config.url)
+            return _library().MilvusClient(self.config.url)
         folder = tempfile.mkdtemp(prefix="twotower-milvus-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return library.MilvusClient(str(Path(folder) / "items.db"))
+        return _library().MilvusClient(str(Path(folder) / "items.db"))
 
     @property
     def stored(self) -> int:
@@ -89,9 +88,4 @@ class MilvusConfig(EngineConfig):
     index: ClassVar[type[EngineIndex]] = MilvusIndex
 
 
-def _library() -> Any:
-    try:
-        import pymilvus
-    except ImportError:
-        raise missing("pymilvus", "milvus") from None
-    return pymilvus
+_library = partial(library, "pymilvus", "pymilvus", "milvus")

@@ -2,13 +2,13 @@
 
 import weakref
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Final, Literal
 
 from pydantic import field_validator
 
 from twotower.errors import InputError
-from twotower.index.engine import EngineConfig, EngineIndex, missing
+from twotower.index.engine import EngineConfig, EngineIndex, library
 from twotower.types import FloatArray
 
 MOST_DIMENSIONS: Final = 2000
@@ -49,11 +49,11 @@ class PgvectorIndex(EngineIndex):
     @cached_property
     def _pool(self) -> Any:
         """Connections, as many as there are threads that search at once."""
-        library, url = _library(), self.config.url or ""
+        psycopg, url = _library(), self.config.url or ""
         try:  # once by hand: a pool would try again and again
-            with library.connect(url, autocommit=True) as connection:
+            with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("create extension if not exists vector")
-        except library.Error as error:
+        except psycopg.Error as error:
             what = " ".join(str(error).split())
             raise InputError(
                 f"PostgreSQL with pgvector cannot be used: {what}",
@@ -149,9 +149,4 @@ def _literal(vector: FloatArray) -> str:
     return str(vector.tolist())
 
 
-def _library() -> Any:
-    try:
-        import psycopg
-    except ImportError:
-        raise missing("psycopg", "pgvector") from None
-    return psycopg
+_library = partial(library, "psycopg", "psycopg", "pgvector")

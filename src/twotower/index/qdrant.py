@@ -1,11 +1,10 @@
 """Items in Qdrant: a server by URL, or in this process for tests and small catalogues."""
 
-import hashlib
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal
 
-from twotower.index.engine import BLOCK, EngineConfig, EngineIndex, missing
+from twotower.index.engine import BLOCK, EngineConfig, EngineIndex, digest, library
 from twotower.types import FloatArray
 
 
@@ -18,7 +17,7 @@ class QdrantIndex(EngineIndex):
     def name(vectors: FloatArray, config: EngineConfig) -> str:
         """Name of the collection; exact and not, the same one is searched."""
         del config
-        return f"twotower-{hashlib.sha256(vectors.tobytes()).hexdigest()[:24]}"
+        return f"twotower-{digest(vectors)}"
 
     @cached_property
     def _client(self) -> Any:
@@ -74,9 +73,4 @@ class QdrantConfig(EngineConfig):
     index: ClassVar[type[EngineIndex]] = QdrantIndex
 
 
-def _library() -> Any:
-    try:
-        import qdrant_client
-    except ImportError:
-        raise missing("qdrant-client", "qdrant") from None
-    return qdrant_client
+_library = partial(library, "qdrant_client", "qdrant-client", "qdrant")

@@ -148,7 +148,7 @@ class Evaluator:
 
 def _seconds(trained: Trained) -> float:
     searched: float = trained.chosen.get("least_squares", {}).get("seconds", 0.0)
-    return searched + sum(epoch.seconds for epoch in trained.state.epochs)
+    return searched + trained.state.spent
 
 
 def split_name(dataset: Dataset, part: Part = Part.TEST) -> str:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from twotower.bundle.blend import RECENCIES, Blend
-from twotower.bundle.trend import Trend
 from twotower.data import Dataset
 from twotower.errors import ArtefactError
 from twotower.training.fit import Trained, fit
@@ -90,7 +89,11 @@ def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
     """A second stage that knows all interactions, weighed as validation chose."""
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, Silent())
-    signals = unfitted_blend(dataset.interactions, text, by_ease=evaluated.by_ease)
+    signals = unfitted_blend(
+        dataset.interactions,
+        text,
+        by_ease=evaluated.by_ease,
+        half_life=evaluated.earlier.half_life,
+    )
     chosen = {name: getattr(evaluated, name) for name in ("weights", "helps", *RECENCIES)}
-    trend = Trend.fit(dataset.interactions, evaluated.earlier.half_life)
-    return replace(signals, trend=trend.at_end(signals.num_items), earlier=trend, **chosen)
+    return replace(signals, **chosen)

@@ -56,7 +56,13 @@ _Example: TypeAlias = tuple[IndexArray, Array, FloatArray, int | None]
 """History, candidates, their scores and the moment of a query: see `Blend.signals`."""
 
 
-def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False) -> Blend:
+def unfitted_blend(
+    train: Histories,
+    text: FloatArray,
+    *,
+    by_ease: bool = False,
+    half_life: float | None = None,
+) -> Blend:
     """The signals of a training part, and weights of zero.
 
     Parameters
@@ -65,20 +71,19 @@ def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False)
         ``(num_items, t)`` unit text vectors.
     by_ease
         Whether similarities between items are EASE's; else item-kNN's.
+    half_life
+        Of the trend, in seconds; None for the first of `half_lives`.
     """
     count = len(text)
-    if by_ease:
-        similarity = EASE.fit(train, count, links=EASE_LINKS).similarity
-    else:
-        most = max(LEAST_LINKS, MOST_LINKS // count)
-        similarity = ItemKNN.fit(train, count, neighbours=most).similarity
-    trend = Trend.fit(train, next(iter(half_lives(train)), 0.0))
+    if half_life is None:
+        half_life = next(iter(half_lives(train)), 0.0)
+    trend = Trend.fit(train, half_life)
     components = TextComponents.fit(text[trained_items(train, count)], TEXT_COMPONENTS)
     recencies: dict[str, Any] = {name: values[0] for name, values in RECENCIES.items()}
     return Blend(
         weights=np.zeros(len(SIGNALS), dtype=np.float32),
         **recencies,
-        neighbours=_links(similarity),
+        neighbours=_neighbours(train, count, by_ease=by_ease),
         transitions=_links(transition_links(train, count)),
         text=F.normalize(components(torch.from_numpy(text)), dim=-1).numpy(),
         popularity=np.log1p(np.bincount(train.items, minlength=count)).astype(np.float32),
@@ -86,6 +91,14 @@ def unfitted_blend(train: Histories, text: FloatArray, *, by_ease: bool = False)
         earlier=trend,
         by_ease=by_ease,
     )
+
+
+def _neighbours(train: Histories, count: int, *, by_ease: bool) -> ItemLinks:
+    """Similarities of ``count`` items, by EASE or by item-kNN."""
+    if by_ease:
+        return _links(EASE.fit(train, count, links=EASE_LINKS).similarity)
+    most = max(LEAST_LINKS, MOST_LINKS // count)
+    return _links(ItemKNN.fit(train, count, neighbours=most).similarity)
 
 
 def _links(matrix: sparse.csr_array) -> ItemLinks:
@@ -124,10 +137,9 @@ def fit_blend(
     # As many for every query, so that none has a place without an item.
     left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
     candidates = max(1, min(candidates, left))
-    blends = [unfitted_blend(dataset.train, text)]
-    if len(np.unique(dataset.train.items)) <= EASE_ITEMS:
-        blends.append(unfitted_blend(dataset.train, text, by_ease=True))
-    moments = blends[0].earlier.moments(queries)
+    train = dataset.train
+    first = unfitted_blend(train, text)
+    moments = first.earlier.moments(queries)
     examples: list[_Example] = []
     positives = []
     for start in range(0, len(queries), _BATCH):
@@ -145,7 +157,11 @@ def fit_blend(
         raise InputError(
             "no held-out item is among its candidates", "train the model longer, or ask for more"
         )
-    trends = [Trend.fit(dataset.train, half_life) for half_life in half_lives(dataset.train)]
+    blends = [first]
+    if len(np.unique(train.items)) <= EASE_ITEMS:
+        links = _neighbours(train, len(text), by_ease=True)
+        blends.append(replace(first, neighbours=links, by_ease=True))
+    trends = [first.earlier, *(Trend.fit(train, other) for other in half_lives(train)[1:])]
     return _chosen(blends, {**RECENCIES, "earlier": trends}, examples, np.asarray(positives))
 
 

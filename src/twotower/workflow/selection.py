@@ -324,7 +324,7 @@ def _fingerprint(variant: Variant, dataset: Dataset, seed: int) -> str:
     parts = {name: model.get(name) for name in ("factors", "smoothing", "choose_factors")}
     text = variant.text_encoder, variant.text_fields
     depends: list[Any] = [dataset.fingerprint, seed, text, parts]
-    if variant.training.minutes is not None:
+    if variant.training.minutes is not None:  # a search that had all the time keeps its name
         depends.append(variant.training.minutes)
     return hashlib.sha256(json.dumps(depends).encode()).hexdigest()
 

@@ -33,9 +33,7 @@ async def split(wanted: SplitRequest, request: Request) -> Response:
 
     Other processes and services over the same database follow within seconds.
     """
-    shared, service = served(request)
-    made = await shared.in_thread(service.split, wanted.bundle, wanted.share)
-    return fast({"bundle": made.name, "share": made.share, "revision": made.revision})
+    return await _begun(wanted, request, interleaved=False)
 
 
 @router.post(
@@ -50,8 +48,14 @@ async def interleave(wanted: InterleaveRequest, request: Request) -> Response:
     It takes the place of a split. Other processes and services over the same database follow
     within seconds.
     """
+    return await _begun(wanted, request, interleaved=True)
+
+
+async def _begun(
+    wanted: SplitRequest | InterleaveRequest, request: Request, *, interleaved: bool
+) -> Response:
     shared, service = served(request)
-    begin = partial(service.split, wanted.bundle, wanted.share, interleaved=True)
+    begin = partial(service.split, wanted.bundle, wanted.share, interleaved=interleaved)
     made = await shared.in_thread(begin)
     return fast({"bundle": made.name, "share": made.share, "revision": made.revision})
 
