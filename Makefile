@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		$(PIP_FLAGS) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
 quickstart: install ## Train, evaluate and recommend on the bundled sample
