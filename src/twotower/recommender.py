@@ -214,7 +214,8 @@ class Recommender:
             (``skip``). The default for many is ``popular``.
         options
             ``filters`` (which items may be recommended: `twotower.inference.Filters`),
-            ``exclude_seen`` (True: leave out items of the history, stored or given), ``rerank``
+            ``exclude_seen`` (leave out items of the history, stored or given; None, the default:
+            unless users come back to items in the log), ``rerank``
             (order ``candidates``, 1,000, by the second stage; None, the default: where validation
             was the better for it) and ``reasons`` (True: say
             why; tables never do). See `twotower.inference.RecommendOptions`.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from twotower.bundle.blend import SIGNALS
 from twotower.bundle.trend import Trend
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.index import top_k
@@ -44,7 +45,7 @@ def test_candidates_come_before_all_others_in_the_blends_order(
     v9: Trained, blocks: Dataset, block_text: Any
 ) -> None:
     scorer, blend = v9.module.scorer(), unfitted_blend(blocks.train, block_text)
-    blend = replace(blend, weights=np.array([0, 0, 0, 0, 1, 0], np.float32))
+    blend = replace(blend, weights=np.array([0, 0, 0, 0, 1, 0, 0], np.float32))
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
     assert np.isfinite(scores).all()
@@ -63,7 +64,8 @@ def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
 ) -> None:
     scorer = v9.module.scorer()
     blend = replace(
-        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1, 0], np.float32)
+        unfitted_blend(blocks.train, block_text),
+        weights=np.array([0, 0, 0, 0, 1, 0, 0], np.float32),
     )
     queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
     scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
@@ -81,7 +83,7 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
     blend = unfitted_blend(blocks.train, block_text)
     for recency in (0.3, 1.0):
         chosen_by = replace(
-            blend, recency=recency, weights=np.array([0, 9, 0, 0, 0, 0], np.float32)
+            blend, recency=recency, weights=np.array([0, 9, 0, 0, 0, 0, 0], np.float32)
         )
         examples, positives = [], []
         for _ in range(300):
@@ -180,14 +182,44 @@ def test_with_repeats_what_was_seen_is_a_candidate(
     first = scorer.scores(queries)
     places = [(-row).argsort().argsort()[targets.row(i)[0]] for i, row in enumerate(scores)]
     before = [(-row).argsort().argsort()[targets.row(i)[0]] for i, row in enumerate(first)]
-    assert np.mean(places) <= np.mean(before)
+    assert np.mean(places) < np.mean(before)
+    assert blend.weights[SIGNALS.index("repeats")] > 0
+
+
+def test_a_bundle_of_a_log_with_repeats_recommends_what_was_had(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    """Served as it was evaluated: items of the history are candidates, unless a request says no."""
+    items = np.asarray(blocks.interactions.items).copy()
+    last = blocks.interactions.indptr[1:]
+    items[last - 1] = items[last - 2]
+    again = replace(blocks, interactions=replace(blocks.interactions, items=items))
+    weights = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+    blend = replace(unfitted_blend(again.train, block_text), weights=weights, helps=True)
+    for dataset in (blocks, again):
+        pipeline = Pipeline(bundle_contents("v9", v9, dataset, reranker=blend))
+        history = {dataset.items.ids[item] for item in dataset.interactions.row(0)}
+        (user,) = dataset.users.ids[:1]
+        had = [
+            [item.item_id in history for item in pipeline.recommend(user, k=3, **options)]
+            for options in ({}, {"exclude_seen": True}, {"exclude_seen": False})
+        ]
+        assert had == [[dataset is again] * 3, [False] * 3, [True] * 3]
+
+
+def test_where_nothing_had_is_a_candidate_repeats_have_no_weight(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    blend = fit_blend(v9.module.scorer(), blocks, block_text, candidates=CANDIDATES)
+    assert blend.weights[SIGNALS.index("repeats")] == 0
 
 
 def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
     v9: Trained, blocks: Dataset, block_text: Any
 ) -> None:
     blend = replace(
-        unfitted_blend(blocks.train, block_text), weights=np.array([0, 0, 0, 0, 1, 0], np.float32)
+        unfitted_blend(blocks.train, block_text),
+        weights=np.array([0, 0, 0, 0, 1, 0, 0], np.float32),
     )
     requests = [Request(None, [blocks.items.ids[item]], None) for item in (3, 30)]
     for helps in (False, True):

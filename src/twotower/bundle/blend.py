@@ -1,4 +1,4 @@
-"""Blend re-ranker: a weighted sum of retrieval score, item-to-item links, text and demand."""
+"""Blend re-ranker: a weighted sum of retrieval score, item links, text, demand and repeats."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
@@ -10,15 +10,18 @@ from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
-SIGNALS: Final = ("retrieval", "neighbours", "transitions", "text", "popularity", "trend")
+SIGNALS: Final = (
+    "retrieval", "neighbours", "transitions", "text", "popularity", "trend", "repeats"
+)  # fmt: skip
 """What is blended, in the order of the weights."""
-RECENCIES: Final = ("recency", "transition_recency", "text_recency")
+RECENCIES: Final = ("recency", "transition_recency", "text_recency", "repeat_recency")
 """Fields of `Blend` that say how a history is forgotten."""
 SIGNAL_OF: Final = {
     "recency": "neighbours",
     "transition_recency": "transitions",
     "text_recency": "text",
     "earlier": "trend",
+    "repeat_recency": "repeats",
 }
 """The signal that a field of `Blend` decides."""
 _FLAGS: Final = ("by_ease", "helps")
@@ -77,7 +80,7 @@ class ItemLinks:
 
 @dataclass(frozen=True)
 class Blend:
-    r"""Scores a candidate by a weighted sum of six signals.
+    r"""Scores a candidate by a weighted sum of seven signals.
 
     ``retrieval`` is the first stage's score. With ``a`` the number of items that came after the
     history's item ``h``, ``neighbours`` is :math:`\sum_h r^a \mathrm{sim}(h, c)` over the
@@ -86,16 +89,18 @@ class Blend:
     ``text`` the cosine of the candidate's text and :math:`\sum_h s^a t_h`, ``popularity`` the
     log of 1 + the item's training interactions, and ``trend`` the same of those before the request,
     each counting less with time. Requests to a service come after the log, so that it is that of
-    the log's end.
+    the log's end. ``repeats`` is :math:`\sum_h t^a [h = c]`, how often and how lately the user
+    had the candidate itself: in logs with repeats people come back to what they know (Anderson et
+    al., *The dynamics of repeat consumption*, WWW 2014).
     The weights are fitted on validation: see `twotower.workflow.reranking`.
 
     Attributes
     ----------
     weights
-        ``(6,)`` float32, of `SIGNALS`.
-    recency, transition_recency, text_recency
+        ``(7,)`` float32, of `SIGNALS`.
+    recency, transition_recency, text_recency, repeat_recency
         Decay of an event's weight for each event that came after it, in ``neighbours``,
-        ``transitions`` and ``text``.
+        ``transitions``, ``text`` and ``repeats``.
     neighbours, transitions
         Links between items.
     text
@@ -121,6 +126,7 @@ class Blend:
     text: FloatArray
     popularity: FloatArray
     trend: FloatArray
+    repeat_recency: float = 1.0
     by_ease: bool = False
     helps: bool = False
     earlier: Trend = field(default_factory=Trend.none)
@@ -149,24 +155,36 @@ class Blend:
         known = (items >= 0) & (items < self.num_items)
         rows = np.where(known, items, 0)
         scores = np.empty(items.shape, dtype=np.float32)
+        # What counts for nothing takes no time; the first is given.
+        used = np.union1d(np.flatnonzero(self.weights), 0)
         for row, moment in enumerate(self.earlier.moments(queries)):
             history = queries.histories.row(row)
-            signals = self.signals(history, rows[row], retrieval[row], moment)
-            scores[row] = signals @ self.weights
+            signals = self.signals(history, rows[row], retrieval[row], moment, used)
+            scores[row] = signals @ self.weights[used]
         scores[~known] = np.nan
         scores[items < 0] = -np.inf
         return scores
 
     def signals(
-        self, history: IndexArray, items: Array, retrieval: FloatArray, moment: int | None = None
+        self,
+        history: IndexArray,
+        items: Array,
+        retrieval: FloatArray,
+        moment: int | None = None,
+        places: Array | None = None,
     ) -> FloatArray:
-        """``(candidates, 6)`` for the candidates of a query.
+        """``(candidates, 7)`` for the candidates of a query.
 
-        ``moment`` is in seconds since 1970; None is the end of the log.
+        ``moment`` is in seconds since 1970; None is the end of the log. ``places`` are those of
+        the `SIGNALS` that are wanted, in rising order; None for all.
         """
         known = self._known(history)
-        others = [self._signal(name, known, items, moment) for name in SIGNALS[1:]]
-        return np.stack([retrieval, *others], axis=1)
+        names = SIGNALS if places is None else [SIGNALS[place] for place in places]
+        found = [
+            retrieval if name == SIGNALS[0] else self._signal(name, known, items, moment)
+            for name in names
+        ]
+        return np.stack(found, axis=1)
 
     def signal(
         self, name: str, history: IndexArray, items: Array, moment: int | None = None
@@ -188,6 +206,10 @@ class Blend:
         if name == "trend":
             return self.trend[items] if moment is None else self.earlier.at(moment, items)
         history, age = known
+        if name == "repeats":
+            lately = np.power(self.repeat_recency, age, dtype=np.float32)
+            had = np.bincount(history, weights=lately, minlength=self.num_items)
+            return had[items].astype(np.float32)
         if name != "text":
             recency = self.recency if name == "neighbours" else self.transition_recency
             links = self.neighbours if name == "neighbours" else self.transitions
@@ -232,5 +254,8 @@ def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
         weights = np.insert(weights, SIGNALS.index("transitions"), 0)
     if "trend" not in given:
         given["trend"] = np.zeros_like(given["popularity"])
+        weights = np.append(weights, np.float32(0))
+    if "repeat_recency" not in given:
+        given["repeat_recency"] = np.ones(1)
         weights = np.append(weights, np.float32(0))
     return given | {"weights": weights}

@@ -53,6 +53,9 @@ class ModelInfo(Config):
     """What the kinds of events are worth, where that was declared: the service reads by it."""
     rating_scale: tuple[float, float] | None = None
     """Lowest and highest rating that `prepare` was told to take; None where any will do."""
+    repeats: bool = False
+    """Whether users come back to items in the log, as where repeats were kept: items of the
+    history are then recommended too, unless a request says otherwise."""
     fold_in: FoldInInfo | None = None
     """The part of the vectors that is no tower's, or None where there is none."""
 

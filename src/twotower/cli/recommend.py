@@ -60,8 +60,14 @@ def recommend(
         typer.Option("--unknown", help="With --batch: result for users that the bundle lacks."),
     ] = "popular",
     include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Also items that the user had.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--include-seen/--exclude-seen",
+            help="Whether items that the user had are recommended too. Default: where users come "
+            "back to items in the log.",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -86,7 +92,7 @@ def recommend(
 
     options = RecommendOptions(
         k,
-        exclude_seen=not include_seen,
+        exclude_seen=None if include_seen is None else not include_seen,
         rerank=rerank,
         candidates=max(k, _CANDIDATES),
         strict=strict,

@@ -19,7 +19,8 @@ class RecommendOptions:
     filters
         Which items may be recommended.
     exclude_seen
-        Leave out items of the history, stored or given.
+        Leave out items of the history, stored or given; None: unless users come back to items in
+        the log that the bundle was made from (`ModelInfo.repeats`).
     rerank
         Order the candidates by the bundle's re-ranker; None: where the bundle says that validation
         was the better for it.
@@ -39,7 +40,7 @@ class RecommendOptions:
 
     k: int = 10
     filters: Filters = ANY
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None
     rerank: bool | None = None
     candidates: int = 1000
     reasons: bool = True
@@ -55,7 +56,7 @@ class OptionFields(TypedDict, total=False):
     """Keyword arguments from which a method makes its `RecommendOptions`, besides ``k``."""
 
     filters: Filters
-    exclude_seen: bool
+    exclude_seen: bool | None
     rerank: bool | None
     candidates: int
     reasons: bool

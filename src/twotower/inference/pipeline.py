@@ -351,13 +351,16 @@ class Pipeline:
         check_categories(filters, self.items.names)
         second = second_stage(self.contents, options)
         count = options.k if second is None else second.candidates
+        without_seen = options.exclude_seen
+        if without_seen is None:
+            without_seen = not self.contents.info.repeats
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
             began = perf_counter()
             reading = self._reader.read(block, self._described(block))
             vectors = self._tower.encode(reading.queries, self._attributes(block, reading))
             began = add_time(clock, "encode", began)
-            seen = [reading.excluded(row, options.exclude_seen) for row in range(len(block))]
+            seen = [reading.excluded(row, without_seen) for row in range(len(block))]
             eligible = self.items.eligible_for(filters)
             parts = [eligible] if rules is None else rules.parts(eligible)
             found = search_block(self.index, vectors, count, eligible, seen)

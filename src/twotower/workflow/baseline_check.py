@@ -50,7 +50,11 @@ def warn_below_baselines(
     best = max(found, key=lambda model: found[model])
     if best != name:
         blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)
-        again = found[name] if blend is None else measured(TwoStages(scorer, blend))
+        again = (
+            found[name]
+            if blend is None
+            else measured(TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats))
+        )
         served = blend is not None and blend.helps
         reporter.failure(" ".join(_words(name, best, found, again, served=served)))
     return found

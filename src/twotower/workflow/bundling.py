@@ -105,6 +105,7 @@ def bundle_contents(
             rating_scale=dataset.summary.get("options", {}).get("rating_scale"),
             metrics=dict(metrics or {}),
             text_encoder=None if text is None else trained.variant.text_encoder,
+            repeats=dataset.has_repeats,
             history_length=towers.history_length,
             fold_in=towers.fold_in,
         ),

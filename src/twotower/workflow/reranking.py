@@ -32,6 +32,7 @@ RECENCIES: Final[Mapping[str, tuple[float, ...]]] = {
     "recency": (0.5, 1.0, 0.9, 0.7, 0.3),
     "transition_recency": (0.6, 0.3, 0.9),
     "text_recency": (0.9, 1.0, 0.6),
+    "repeat_recency": (0.7, 1.0, 0.9, 0.3),
 }
 """Values of the recencies of a `Blend` that are tried; without a fit the first. What the titles of
 a history are about changes more slowly than what is bought next."""
@@ -120,10 +121,10 @@ def fit_blend(
     """Fit the weights so that the validation items come first among the candidates.
 
     The loss is the softmax cross-entropy of the held-out item among the candidates of its query,
-    over the queries whose candidates hold it; six weights, by L-BFGS. The recencies, the half-life
-    of the trend, and whether items are neighbours by item-kNN or by EASE, are those with which the
-    loss is least. Queries do not say when the target came: the trend is that of the user's last
-    event.
+    over the queries whose candidates hold it; seven weights, by L-BFGS. The recencies, the
+    half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
+    which the loss is least. Queries do not say when the target came: the trend is that of the
+    user's last event.
 
     Raises
     ------
@@ -182,6 +183,8 @@ def _chosen(
     for name, values in fields.items():
         signal = SIGNAL_OF[name]
         place = SIGNALS.index(signal)
+        if least < np.inf and not found[..., place].any():
+            continue  # it says nothing of this log, whatever the value
         others = values if least == np.inf else values[1:]  # the first has been tried
         for (start, before), value in itertools.product(tried, others):
             changed: dict[str, Any] = {name: value}

@@ -368,6 +368,7 @@ class _Search:
     ) -> None:
         self._progress, self._until = progress, until
         self._train, self._items = dataset.train, len(dataset.items)
+        self._exclude_seen = not dataset.has_repeats
         self._smooth, self._seed = smooth, seed
         queries, targets = dataset.held_out(Part.VALIDATION)
         count = min(len(queries), max(1000, MOST_SCORES // max(self._items, 1)))
@@ -453,7 +454,9 @@ class _Search:
         read, scored = self._tables(settings)
         fold = fold_in(read, settings.factors)
         scorer = FactorScorer(scored, lambda queries: fold(queries.histories))
-        ranks = full_ranks(scorer, self._queries, self._targets)
+        ranks = full_ranks(
+            scorer, self._queries, self._targets, exclude_seen=self._exclude_seen
+        )
         values = ndcg_at_k(ranks, 10)
         value = list(value) if isinstance(value, tuple) else value
         metric = round(float(values.mean()), 5)

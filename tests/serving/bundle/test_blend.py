@@ -14,7 +14,7 @@ from twotower.types import FloatArray
 # Item 0 is like 1 (0.5) and 2 (0.25), item 1 like 0 (0.5), item 2 like 0 (0.25); after item 1 came
 # items 2 (0.5) and 3 (0.75).
 BLEND = Blend(
-    weights=np.array([1, 10, 10_000, 100, 1000, 20], np.float32),
+    weights=np.array([1, 10, 10_000, 100, 1000, 20, 7], np.float32),
     recency=0.5,
     transition_recency=0.25,
     text_recency=0.8,
@@ -29,6 +29,7 @@ BLEND = Blend(
     text=np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32),
     popularity=np.array([3, 2, 1, 0], np.float32),
     trend=np.array([0.5, 0, 0.25, 0.125], np.float32),
+    repeat_recency=0.25,
 )
 
 
@@ -46,6 +47,12 @@ def test_signals_are_as_written() -> None:
     np.testing.assert_allclose(found[:, 3], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
     np.testing.assert_allclose(found[:, 4], [1, 0])
     np.testing.assert_allclose(found[:, 5], [0.25, 0.125])
+    np.testing.assert_allclose(found[:, 6], [0, 0])
+
+
+def test_repeats_count_how_often_and_how_lately_the_item_was_had() -> None:
+    found = signals([2, 1, 7, 2, 0], [0, 1, 2, 3])  # item 7 came later, and is passed over
+    np.testing.assert_allclose(found[:, 6], [1, 0.25**3, 0.25 + 0.25**4, 0])
 
 
 def test_the_trend_is_that_of_the_moment() -> None:
@@ -65,7 +72,13 @@ def test_the_trend_is_that_of_the_moment() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("recency", 0.7), ("transition_recency", 0.7), ("text_recency", 0.7), ("earlier", None)],
+    [
+        ("recency", 0.7),
+        ("transition_recency", 0.7),
+        ("text_recency", 0.7),
+        ("earlier", None),
+        ("repeat_recency", 0.5),
+    ],
 )
 def test_a_field_changes_one_signal(field, value) -> None:
     log = Histories(np.array([0, 1]), np.array([3], np.int32), timestamps=np.array([10_000]))
@@ -82,7 +95,7 @@ def test_a_field_changes_one_signal(field, value) -> None:
 
 def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:
     found = signals([], [0, 1])
-    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 3, 0.5], [1, 0, 0, 0, 2, 0]])
+    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 3, 0.5, 0], [1, 0, 0, 0, 2, 0, 0]])
 
 
 def test_what_is_lost_in_rounding_is_left_out() -> None:
@@ -108,14 +121,16 @@ def test_it_survives_being_written() -> None:
         np.testing.assert_array_equal(again.to_arrays()[name], value)
 
 
-@pytest.mark.parametrize("gone", [("trend",), ("trend", "transition")])
+@pytest.mark.parametrize(
+    "gone", [("repeat",), ("repeat", "trend"), ("repeat", "trend", "transition")]
+)
 def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[str, ...]) -> None:
     arrays = BLEND.to_arrays()
     for name in list(arrays):
-        if name.startswith(gone) or (len(gone) == 2 and name in ("by_ease", "helps")):
+        if name.startswith(gone) or (len(gone) == 3 and name in ("by_ease", "helps")):
             del arrays[name]
-    without = [2, 5][2 - len(gone) :]
-    kept = np.delete(np.arange(6), without)
+    without = [2, 5, 6][3 - len(gone) :]
+    kept = np.delete(np.arange(7), without)
     arrays["weights"] = BLEND.weights[kept]
     again = Blend.from_arrays(with_all_signals(arrays))
     queries = Queries.anonymous(Histories.from_lists([[1, 0]]))
@@ -127,7 +142,7 @@ def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[st
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(6,\), got \(3,\)"),
+        ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(7,\), got \(3,\)"),
         ({"text": np.zeros((2, 2), np.float32)}, "text must have rows for 4 items, got 2"),
     ],
 )

@@ -67,7 +67,7 @@ def whole(
         np.ones(items, dtype=np.float32),
     )
     blend = Blend(
-        weights=np.ones(6, dtype=np.float32),
+        weights=np.ones(7, dtype=np.float32),
         recency=0.5,
         transition_recency=0.5,
         text_recency=0.5,

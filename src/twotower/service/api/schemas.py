@@ -37,8 +37,9 @@ class _Options(Config):
 
     k: int = Field(10, ge=1, le=MOST, strict=True)
     """Items to return."""
-    exclude_seen: bool = Field(True, strict=True)
-    """Leave out items of the history, stored or given."""
+    exclude_seen: bool | None = Field(None, strict=True)
+    """Leave out items of the history, stored or given; by default unless users come back to items
+    in the log that the model was trained on."""
     filters: Filters = Field(default_factory=lambda: ANY)  # a default would be copied deeply
     rerank: bool | None = Field(None, strict=True)
     """Whether candidates are re-ranked; by default as the service is set."""
