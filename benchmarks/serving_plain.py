@@ -110,6 +110,8 @@ class PlainPipeline:
         items = [item for _, item in kept]
         signals = [[score for score, _ in kept], near[items], after[items]]
         signals += [blend.text[items] @ wanted, blend.popularity[items], blend.trend[items]]
+        had = np.bincount(rows, blend.repeat_recency**age, minlength=blend.num_items)
+        signals.append(had[items])
         scores = np.transpose(signals) @ blend.weights
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
 

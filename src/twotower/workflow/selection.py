@@ -454,9 +454,7 @@ class _Search:
         read, scored = self._tables(settings)
         fold = fold_in(read, settings.factors)
         scorer = FactorScorer(scored, lambda queries: fold(queries.histories))
-        ranks = full_ranks(
-            scorer, self._queries, self._targets, exclude_seen=self._exclude_seen
-        )
+        ranks = full_ranks(scorer, self._queries, self._targets, exclude_seen=self._exclude_seen)
         values = ndcg_at_k(ranks, 10)
         value = list(value) if isinstance(value, tuple) else value
         metric = round(float(values.mean()), 5)
