@@ -67,6 +67,7 @@ def main() -> None:
     options.add_argument("--items", type=int, default=50_000)
     options.add_argument("--users", type=int, default=100_000)
     options.add_argument("--epochs", type=int, help="most epochs; default: as validation says")
+    options.add_argument("--minutes", type=float, help="of training; default: no limit")
     options.add_argument("--text-encoder", default="minilm")
     options.add_argument("--out", type=Path, help="folder; default: runs/growth-<interactions>")
     options.add_argument("--results", type=Path, help="default: benchmarks/results/growth-<n>.json")
@@ -138,6 +139,8 @@ def measure(stage: str, chosen: argparse.Namespace) -> dict[str, Any]:
                 variant = named_variant("two-tower", chosen.text_encoder)
                 if chosen.epochs is not None:
                     variant = variant.with_epochs(chosen.epochs)
+                if chosen.minutes is not None:
+                    variant = variant.within(chosen.minutes)
                 trained = trained_model(variant, dataset, chosen.out / "model", reporter=Notes())
                 epochs = trained.state.epochs
                 facts = {

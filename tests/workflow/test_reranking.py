@@ -94,7 +94,8 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
             examples.append((history, items, np.zeros(len(items), np.float32), None))
             positives.append(int(logits.argmax()))
         fields, wanted = {"recency": (blend.recency, 1.0, 0.3)}, np.asarray(positives)
-        assert reranking._chosen([blend], fields, examples, wanted).recency == recency
+        users = np.arange(300)
+        assert reranking._chosen([blend], fields, examples, wanted, users).recency == recency
 
 
 def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text: Any) -> None:
@@ -116,7 +117,7 @@ def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text
             examples.append((history, candidates, none, moment * 86_400))
         start = replace(blend, earlier=trends[0])
         fields = {"recency": (blend.recency,), "earlier": trends}
-        found = reranking._chosen([start], fields, examples, np.asarray(positives))
+        found = reranking._chosen([start], fields, examples, np.asarray(positives), np.arange(400))
         assert found.earlier.half_life == wanted.half_life
         np.testing.assert_array_equal(found.trend, wanted.at_end(40))
         assert found.weights[5] > 0
@@ -239,4 +240,34 @@ def test_the_second_stage_helps_where_more_than_the_first_stage_counts(
     signals = rng.normal(size=(2000, 30, 5)).astype(np.float32)
     signals[:, :, 0] = -np.sort(-signals[:, :, 0], axis=1)
     logits = signals @ np.array(weights) + rng.gumbel(size=(2000, 30))
-    assert reranking._helps(signals, logits.argmax(axis=1)) == helps
+    assert reranking._helps(signals, logits.argmax(axis=1), np.arange(len(signals))) == helps
+
+
+def test_every_target_of_a_query_is_learned_from(
+    v9: Trained, blocks: Dataset, block_text: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = np.full(len(blocks.interactions.items), Part.TRAIN, dtype=blocks.split.dtype)
+    ends = blocks.interactions.indptr[1:]
+    parts[ends - 1], parts[ends - 2] = Part.VALIDATION, Part.VALIDATION
+    both, found = replace(blocks, split=parts), {}
+
+    def chosen(blends: Any, fields: Any, examples: Any, positives: Any, owners: Any) -> Any:
+        places = zip(owners.tolist(), positives.tolist(), strict=True)
+        found.update(zip(places, examples, strict=True))
+        return blends[0]
+
+    monkeypatch.setattr(reranking, "_chosen", chosen)
+    fit_blend(v9.module.scorer(), both, block_text, candidates=CANDIDATES)
+    queries, targets = both.held_out(Part.VALIDATION)
+    _, items = top_k(v9.module.scorer().scores(queries), CANDIDATES, queries.histories)
+    expected = {
+        (row, int(np.flatnonzero(items[row] == item)[0]))
+        for row in range(len(queries))
+        for item in targets.row(row)
+        if item in items[row]
+    }
+    assert set(found) == expected
+    assert len(expected) > len({row for row, _ in expected})
+    for (row, _), (history, candidates, _, _) in found.items():
+        np.testing.assert_array_equal(history, queries.histories.row(row))
+        np.testing.assert_array_equal(candidates, items[row])

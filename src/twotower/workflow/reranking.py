@@ -120,8 +120,8 @@ def fit_blend(
 ) -> Blend:
     """Fit the weights so that the validation items come first among the candidates.
 
-    The loss is the softmax cross-entropy of the held-out item among the candidates of its query,
-    over the queries whose candidates hold it; seven weights, by L-BFGS. The recencies, the
+    The loss is the softmax cross-entropy of a held-out item among the candidates of its query,
+    over the held-out items that these hold; seven weights, by L-BFGS. The recencies, the
     half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
     which the loss is least. Queries do not say when the target came: the trend is that of the
     user's last event.
@@ -142,18 +142,18 @@ def fit_blend(
     first = unfitted_blend(train, text)
     moments = first.earlier.moments(queries)
     examples: list[_Example] = []
-    positives = []
+    positives, owners = [], []
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
         excluded = block.histories.seen if exclude_seen else None
         scores, items = top_k(scorer.scores(block), candidates, excluded)
-        for row, wanted in enumerate(targets.row(int(row))[0] for row in rows):
-            place = np.flatnonzero(items[row] == wanted)
-            if len(place):
-                moment = moments[start + row]
-                examples.append((block.histories.row(row), items[row], scores[row], moment))
-                positives.append(int(place[0]))
+        for row, query in enumerate(rows.tolist()):
+            for place in np.flatnonzero(np.isin(items[row], targets.row(query))).tolist():
+                history, moment = block.histories.row(row), moments[query]
+                examples.append((history, items[row], scores[row], moment))
+                positives.append(place)
+                owners.append(query)
     if not examples:
         raise InputError(
             "no held-out item is among its candidates", "train the model longer, or ask for more"
@@ -163,7 +163,14 @@ def fit_blend(
         links = _neighbours(train, len(text), by_ease=True)
         blends.append(replace(first, neighbours=links, by_ease=True))
     trends = [first.earlier, *(Trend.fit(train, other) for other in half_lives(train)[1:])]
-    return _chosen(blends, {**RECENCIES, "earlier": trends}, examples, np.asarray(positives))
+    kept = np.sort(np.random.default_rng(0).permutation(len(examples))[:max_queries])
+    return _chosen(
+        blends,
+        {**RECENCIES, "earlier": trends},
+        [examples[place] for place in kept],
+        np.asarray(positives)[kept],
+        np.asarray(owners)[kept],
+    )
 
 
 def _chosen(
@@ -171,6 +178,7 @@ def _chosen(
     fields: Mapping[str, Sequence[Any]],
     examples: Sequence[_Example],
     positives: Array,
+    owners: Array,
 ) -> Blend:
     """The blend with the least loss over the values of some of its fields, and its weights.
 
@@ -196,25 +204,28 @@ def _chosen(
                 best, least, found = replace(blend, weights=weights), loss, signals
         tried = [(best, found)]
     trend = best.earlier.at_end(best.num_items)
-    return replace(best, trend=trend, helps=_helps(found, positives))
+    return replace(best, trend=trend, helps=_helps(found, positives, owners))
 
 
-def _helps(signals: FloatArray, positives: Array) -> bool:
+def _helps(signals: FloatArray, positives: Array, owners: Array) -> bool:
     """Whether NDCG@10 gains more than a standard error by weights that other users were fitted on.
 
-    Candidates are in the first stage's order, so that a place in it is a rank.
+    Candidates are in the first stage's order, so that a place in it is a rank. ``owners`` are the
+    examples' queries, of which one with several targets has several.
     """
     gains = np.zeros(len(positives))
     for part in (0, 1):
-        others = np.arange(len(positives)) % 2 != part
-        if not others.any():
+        others = owners % 2 != part
+        if not others.any() or others.all():
             return False
         weights, _ = fitted_weights(signals[others], positives[others])
         scores, wanted = signals[~others] @ weights, positives[~others]
         target = np.take_along_axis(scores, wanted[:, None], axis=1)
         ranks = 1 + np.count_nonzero(scores > target, axis=1)
         gains[~others] = _ndcg(ranks) - _ndcg(1 + wanted)
-    return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
+    _, user, targets = np.unique(owners, return_inverse=True, return_counts=True)
+    of_users = np.bincount(user, gains) / targets
+    return bool(of_users.mean() > of_users.std() / np.sqrt(len(of_users)))
 
 
 def fitted_blend(
