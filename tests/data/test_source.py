@@ -151,6 +151,11 @@ def test_time_and_order_exclude_each_other() -> None:
             r"cannot determine the user column of .*log.csv, it has 'wer', 'item', 'time'; "
             r"name it: ColumnMapping\(user='…'\)",
         ),
+        (
+            "Session_Id,item,time",
+            ColumnMapping(),
+            r"name it: ColumnMapping\(user='Session_Id'\)",
+        ),
         ("user,was,time", ColumnMapping(), r"cannot determine the item column .*\(item='…'\)"),
         (
             "user,item,time",

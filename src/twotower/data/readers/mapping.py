@@ -358,8 +358,11 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     labels = [field.replace("_", " ") for field in missing]
     listed = labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
     kind = "column" if len(labels) == 1 else "columns"
-    mapping = ", ".join(f"{field}='…'" for field in missing)
-    options = " ".join(f"--column {field}=…" for field in missing)
+    # Without a user, a session is often what stands for one; only the caller can know.
+    sessions = [name for name in present if folded(name) in ("session", "sessionid")]
+    likely = {"user": sessions[0]} if sessions else {}
+    mapping = ", ".join(f"{field}={likely.get(field, '…')!r}" for field in missing)
+    options = " ".join(f"--column {field}={likely.get(field, '…')}" for field in missing)
     pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
     if not present:
