@@ -91,6 +91,20 @@ def test_a_sequence_predicts_target_kinds_from_all_kinds(batch_positions: int | 
     assert read.tolist() == [0, 1, 2]  # views are read
 
 
+def test_without_an_order_a_target_is_predicted_wherever_it_stands() -> None:
+    """The purchase that comes first in the log is drawn to another place, or moved there."""
+    log = log_of([(0, BUY), (1, VIEW)], [(2, BUY)], [(3, VIEW), (4, VIEW)])
+    source = SequenceExamples(
+        log, NoNegatives(), 4, 0, length=4, batch_positions=8, in_order=False  # type: ignore[arg-type]
+    )  # fmt: skip
+    for epoch in range(8):
+        batch = source.batch(epoch, 0)
+        assert batch.positives.tolist() == [0]
+        assert batch.users.tolist() == [0]
+        assert batch.weights.tolist() == [1.0]
+        assert batch.histories.tolist() == [[2]]
+
+
 def test_with_learn_all_every_position_is_predicted_by_its_weight() -> None:
     rules = RULES.model_copy(update={"learn": "all"})
     log = log_of([(0, VIEW), (1, BUY), (2, VIEW)], rules=rules)

@@ -141,6 +141,29 @@ def test_windows_are_cut_at_other_places_in_every_epoch() -> None:
     assert predictions(source, 2) == predictions(whole(), 2)
 
 
+def test_without_an_order_it_is_drawn_anew_in_every_epoch() -> None:
+    negatives = Candidates(sampled=Uniform(count=3)).fit(LONG, 23)
+
+    def drawn(seed: int = 0) -> SequenceExamples:
+        return SequenceExamples(
+            LONG, negatives, 1, seed, length=50, batch_positions=60, in_order=False
+        )
+
+    source, orders = drawn(), set()
+    for epoch in (0, 1, 2, 1):
+        found = predictions(source, epoch)
+        assert len(found) == len(PREDICTED)
+        longest = {user: (*read, item) for user, read, item in found}  # sorted: the last is whole
+        by_length = sorted(found, key=lambda one: len(one[1]))
+        whole_orders = {user: (*read, item) for user, read, item in by_length}
+        for user, order in whole_orders.items():
+            assert sorted(order) == sorted(LONG.row(user).tolist())
+        assert longest.keys() == whole_orders.keys() == {0, 1, 4, 5}
+        orders.add(whole_orders[0])
+        assert found == predictions(drawn(), epoch)
+    assert len(orders) == 3
+
+
 def test_batches_of_positions_are_of_like_size() -> None:
     source = whole(positions=8)
     sizes = [len(source.batch(1, step).positives) for step in range(source.steps)]

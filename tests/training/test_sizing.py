@@ -19,8 +19,9 @@ def test_facts_leave_out_histories_with_nothing_to_predict() -> None:
         6,
         4.0,
         9 / 9,
+        True,
     )
-    assert LogFacts.of(Histories.from_lists([[1], []])) == (0, 0.0, 1.0)
+    assert LogFacts.of(Histories.from_lists([[1], []])) == (0, 0.0, 1.0, True)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,19 @@ def test_sizes_follow_from_the_log(
 )
 def test_a_small_log_is_validated_every_other_epoch(users: int, length: int, expected: int) -> None:
     assert sized(VARIANTS["v10"], log(users, length)).training.validate_steps == expected
+
+
+def test_where_held_out_items_are_drawn_at_random_no_order_is_read() -> None:
+    v10 = VARIANTS["v10"]
+    assert isinstance(v10.model, SequenceConfig)
+    for in_order in (True, False):
+        found = sized(v10, log(600, 9), in_order=in_order)
+        assert isinstance(found.model, SequenceConfig)
+        assert found.model.in_order is in_order
+    chosen = v10.vary(model=v10.model.vary(in_order=False))
+    found = sized(chosen, log(600, 9), in_order=True)
+    assert isinstance(found.model, SequenceConfig)
+    assert not found.model.in_order
 
 
 def test_fixed_sizes_stay() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from twotower.data import Dataset, Part
+from twotower.data.splits import Random, random_parts
 from twotower.errors import ArtefactError
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
@@ -54,6 +55,22 @@ def test_what_validation_chose_is_kept(evaluated: Any, blocks: Dataset) -> None:
 def test_a_refit_is_a_function_of_data_and_seed(evaluated: Any, blocks: Dataset) -> None:
     first, second = (refit("v9", evaluated, blocks).module.state_dict() for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_model_of_items_drawn_at_random_reads_no_order_and_neither_does_its_refit(
+    cache: None, blocks: Dataset, small_variants: Any
+) -> None:
+    assert blocks.in_order
+    parts = random_parts(blocks.interactions.indptr, Random())
+    drawn = replace(blocks, split=parts)
+    assert not drawn.in_order
+    variant = small_variants["v10"].vary(sizing="by-log")
+    for dataset in (drawn, blocks):
+        trained = train_variant(variant, dataset)
+        shipped = refit("v10", trained, dataset)
+        for module in (trained.module, shipped.module):
+            assert module.in_order is module.config.in_order is dataset.in_order
+            assert (module.gaps is not None) is dataset.in_order  # the log has times
 
 
 def test_a_refit_goes_on_where_it_was_stopped(

@@ -36,6 +36,9 @@ SCHEMA_VERSION = 2
 
 _ITEM_TABLE = "items.parquet"
 
+_IN_ORDER: Final = 0.9
+"""Share of users with held-out interactions from which a split counts as one by time."""
+
 
 class Part(IntEnum):
     """Which part of the split an interaction belongs to."""
@@ -108,6 +111,18 @@ class Dataset:
                 f"users, items and interactions must agree: id maps and log have {expected}, "
                 f"histories, catalogue and split have {got}"
             )
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether held-out interactions come after those of training, of nine users in ten.
+
+        Not so where they were drawn at random, as from a log without times: what is asked for then
+        is any item, not the next one.
+        """
+        log, parts = self.interactions, self.split.astype(np.int64)
+        back = np.flatnonzero((np.diff(parts) < 0) & (log.rows[1:] == log.rows[:-1]))
+        asked = len(np.unique(log.rows[parts > Part.TRAIN]))
+        return len(np.unique(log.rows[back])) <= (1 - _IN_ORDER) * asked
 
     @cached_property
     def has_repeats(self) -> bool:

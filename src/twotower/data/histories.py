@@ -212,13 +212,16 @@ class LogFacts(NamedTuple):
     """Mean length of the training histories with a prediction."""
     events_per_item: float
     """Mean number of training events of the items that have one."""
+    in_order: bool = True
+    """Whether held-out events come after those of training: see `Dataset.in_order`."""
 
     @classmethod
-    def of(cls, train: Histories) -> Self:
+    def of(cls, train: Histories, *, in_order: bool = True) -> Self:
         """Count the training part."""
         lengths = train.lengths[train.lengths >= 2]
         return cls(
             int((lengths - 1).sum()),
             float(np.mean(lengths)) if len(lengths) else 0.0,
             len(train.items) / max(len(np.unique(train.items)), 1),
+            in_order,
         )

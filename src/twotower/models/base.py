@@ -196,6 +196,9 @@ class RetrievalModule(nn.Module):
 
     example_source: ClassVar[str] = "events"
     """What an epoch draws from: a name in `twotower.training.examples.EXAMPLE_SOURCES`."""
+    in_order: bool = True
+    """Of a model of sequences, whether the order of histories says anything: see
+    `twotower.training.sequences.SequenceExamples`."""
 
     def forward(self, batch: Batch) -> Embeddings:
         """Embed the users, positives and negatives of a batch."""

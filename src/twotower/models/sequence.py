@@ -122,6 +122,7 @@ class SequenceTower(RetrievalModule):
         super().__init__()
         self.config = config
         self.num_items = len(text)
+        self.in_order = config.in_order
         self.item_embedding = nn.Embedding(self.num_items + 1, config.embedding_dim)
         nn.init.normal_(self.item_embedding.weight, std=config.init_std)
         components = TextComponents.fit(text[trained], config.text_components)

@@ -80,6 +80,9 @@ class SequenceConfig(ModelFamily):
     choose_factors: bool = False
     """Whether the settings of ``factors`` and ``smoothing`` are chosen on validation, from these
     on: see `twotower.workflow.selection`."""
+    in_order: bool = True
+    """Whether histories are in an order that says what comes next. Otherwise the towers are trained
+    on orders that are drawn at random, and read no gaps."""
     read_gaps: bool = False
     """Whether the user tower reads the time between events, and that from the newest one to the
     request, where the log has times; validation then decides whether it goes on to."""
@@ -111,7 +114,7 @@ class SequenceConfig(ModelFamily):
         schema = inputs.dataset.schema
         declared = bool(schema.features("items") or schema.features("users"))
         columns = read_columns(inputs.dataset) if declared else None
-        timed = self.read_gaps and has_times(train)
+        timed = self.read_gaps and self.in_order and has_times(train)
         return SequenceTower(
             self, inputs.text, features, waves, trained, columns, train, timed=timed
         )
@@ -142,7 +145,7 @@ class SequenceConfig(ModelFamily):
 
     def sized(self, facts: LogFacts) -> Self:
         """Width, depth, history length and dropout of items by the log, where left at defaults."""
-        sized, fresh = self, type(self)()
+        sized, fresh = self.vary(in_order=self.in_order and facts.in_order), type(self)()
         if (self.embedding_dim, self.history) == (fresh.embedding_dim, fresh.history):
             width = 64 if facts.predictions < _SMALL_LOG else 128
             history = TransformerConfig(

@@ -81,7 +81,9 @@ def ablate_columns(
             f"data set {dataset.name!r} has no declared columns that the model reads",
             "declare some: 'twotower inspect' writes a schema to edit",
         )
-    study = _Study(dataset, out, sized(variant, dataset.train), seeds, reporter)
+    study = _Study(
+        dataset, out, sized(variant, dataset.train, in_order=dataset.in_order), seeds, reporter
+    )
     figures: dict[str, dict[str, DoubleArray]] = {}
     result = ColumnStudy([], [])
 

@@ -140,7 +140,7 @@ def tune(
     import optuna
 
     reporter = reporter or Silent()
-    variant = sized(variant, dataset.train)
+    variant = sized(variant, dataset.train, in_order=dataset.in_order)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are reported below
     out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

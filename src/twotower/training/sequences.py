@@ -34,6 +34,7 @@ def sequence_examples(
         seed,
         length=module.history_length,
         batch_positions=settings.batch_positions,
+        in_order=module.in_order,
     )
 
 
@@ -56,6 +57,9 @@ class SequenceExamples:
         Mean number of predictions in a batch, at least ``length``. Histories are then read
         whole: a longer one is cut into windows, at places that are drawn anew for each epoch,
         which together predict every item but the first once.
+    in_order
+        Whether the order of histories says anything. Otherwise it is drawn anew for each epoch, so
+        that each item is predicted from any others of its user.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class SequenceExamples:
         *,
         length: int,
         batch_positions: int | None = None,
+        in_order: bool = True,
     ) -> None:
         whole = batch_positions is not None
         kept = train if whole else train.last(length + 1)
@@ -74,12 +79,13 @@ class SequenceExamples:
         self._times = kept.timestamps
         self._predictions = kept.lengths - 1
         self._weights = kept.learned
-        # How many of the events before each place are predicted.
-        asked = np.ones(len(kept.items)) if kept.learned is None else kept.learned > 0
-        self._asked = np.append(0, np.cumsum(asked)).astype(np.int64)
+        self._order = np.arange(len(kept.items))
+        self._rows = None if in_order else kept.rows
+        self._asked = self._asked_before()
         ends = self._asked[kept.indptr[1:]]
-        starts = self._asked[np.minimum(self._starts + 1, kept.indptr[1:])]
-        self._users = np.flatnonzero(ends > starts)
+        # What comes first is predicted from nothing, unless another order puts it elsewhere.
+        begins = np.minimum(self._starts + 1, kept.indptr[1:]) if in_order else self._starts
+        self._users = np.flatnonzero((ends > self._asked[begins]) & (self._predictions > 0))
         self._negatives, self._seed, self._length = negatives, seed, length
         self._epoch: tuple[int, _Sequences, list[Array]] | None = None
         total = int(self._predictions[self._users].sum())
@@ -96,6 +102,20 @@ class SequenceExamples:
     steps: int
     """Batches in an epoch."""
 
+    def _asked_before(self) -> Array:
+        """``(events + 1,)`` how many of the events before each place are predicted."""
+        weights, order = self._weights, self._order
+        asked = np.ones(len(order)) if weights is None else weights[order] > 0
+        return np.append(0, np.cumsum(asked)).astype(np.int64)
+
+    def _second_where_alone(self) -> None:
+        """Where the only event that is predicted came to stand first, give it the second place."""
+        starts, ends = self._starts[self._users], self._starts + self._predictions + 1
+        after_first = self._asked[ends[self._users]] - self._asked[starts + 1]
+        alone = starts[after_first == 0]
+        self._order[alone], self._order[alone + 1] = self._order[alone + 1], self._order[alone]
+        self._asked[alone + 1] = self._asked[alone]
+
     def batch(self, epoch: int, step: int) -> Batch:
         """The batch at a position, the same at every call."""
         if self._epoch is None or self._epoch[0] != epoch:
@@ -106,11 +126,12 @@ class SequenceExamples:
         column = np.arange(int(count.max()))
         known = column < count[:, None]  # (S, L): has an item after it
         place = np.where(known, first[:, None] + column, 0)
-        histories = np.where(known, self._items[place] + 1, 0)
+        event, following = self._order[place], self._order[place + known]
+        histories = np.where(known, self._items[event] + 1, 0)
         asks = known
         if self._weights is not None:
-            asks = known & (self._weights[np.where(known, place + 1, 0)] > 0)
-        positives = self._items[place[asks] + 1]
+            asks = known & (self._weights[following] > 0)
+        positives = self._items[following[asks]]
         asking = np.repeat(sequences.user[rows], asks.sum(axis=1))
         rng = np.random.default_rng((self._seed, epoch, step))
         drawn = self._negatives.sample(asking, positives, rng, epoch)
@@ -129,15 +150,15 @@ class SequenceExamples:
             positions=torch.from_numpy(np.flatnonzero(asks)),
             weights=torch.empty(0)
             if self._weights is None
-            else torch.from_numpy(self._weights[place[asks] + 1]),
-            gaps=self._gaps(place, known),
+            else torch.from_numpy(self._weights[following[asks]]),
+            gaps=self._gaps(event, following, known),
         )
 
-    def _gaps(self, place: Array, known: Array) -> torch.Tensor:
-        """Codes of the time from the events at places ``(S, L)`` to those that came next."""
+    def _gaps(self, event: Array, following: Array, known: Array) -> torch.Tensor:
+        """Codes of the time from events ``(S, L)`` to those that came next."""
         if self._times is None:
             return torch.empty(0, dtype=torch.int64)
-        codes = gap_codes(self._times[place + known] - self._times[place])
+        codes = gap_codes(self._times[following] - self._times[event])
         return torch.from_numpy(np.where(known, codes, UNKNOWN))
 
     def _planned(self, epoch: int) -> tuple["_Sequences", list[Array]]:
@@ -147,6 +168,10 @@ class SequenceExamples:
         batches, which are shuffled.
         """
         rng = np.random.default_rng((self._seed, epoch))
+        if self._rows is not None:
+            self._order = np.lexsort((rng.random(len(self._rows)), self._rows))
+            self._asked = self._asked_before()
+            self._second_where_alone()
         if not self._whole:
             everything = _Sequences(
                 np.arange(len(self._starts)), self._starts, np.maximum(self._predictions, 0)

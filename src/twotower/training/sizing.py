@@ -22,7 +22,7 @@ _LEAST_STEPS: Final = 50
 """Steps that are worth a validation."""
 
 
-def sized(variant: Variant, train: Histories) -> Variant:
+def sized(variant: Variant, train: Histories, *, in_order: bool = True) -> Variant:
     """The variant with its sizes fixed, where they are to follow from the log.
 
     A pure function of the variant and the training part. Sizes that are not the defaults are a
@@ -30,7 +30,7 @@ def sized(variant: Variant, train: Histories) -> Variant:
     """
     if variant.sizing == "fixed":
         return variant
-    facts = LogFacts.of(train)
+    facts = LogFacts.of(train, in_order=in_order)
     return variant.vary(
         sizing="fixed",
         model=variant.model.sized(facts),

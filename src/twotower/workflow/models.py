@@ -99,7 +99,7 @@ def train_variant(
     epochs, and the reporter says so.
     """
     reporter = reporter or Silent()
-    variant = sized(variant, dataset.train)
+    variant = sized(variant, dataset.train, in_order=dataset.in_order)
     validated = dataset.has(Part.VALIDATION)
     if not validated:
         why, fix = empty_parts(dataset)
@@ -274,7 +274,7 @@ def trained_model(
         Where the folder holds a model of another data set, seed or settings.
     """
     reporter = reporter or Silent()
-    variant = sized(variant, dataset.train)
+    variant = sized(variant, dataset.train, in_order=dataset.in_order)
     if folder.exists():
         if read_variant(folder) != variant:
             raise ArtefactError(
