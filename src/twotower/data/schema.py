@@ -1,5 +1,6 @@
 """`Schema`: declared columns of items, users and events, and their kinds."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -167,7 +168,9 @@ def value_of_request(name: str, value: Any, column: Column) -> Any:
         is_wrong = not all(isinstance(part, str) for part in value)
     if column.kind == "embedding" and not is_wrong:
         is_wrong = not all(isinstance(part, int | float) and np.isfinite(part) for part in value)
-    if is_wrong or (column.kind in ("number", "date") and value in (float("inf"), float("-inf"))):
+    if not is_wrong and column.kind in ("number", "date") and not isinstance(value, str):
+        is_wrong = not abs(value) <= _LARGEST[column.kind]  # nor is NaN
+    if is_wrong:
         raise InputError(
             f"{name} is a {column.kind}, got {value!r}", f"send {_EXAMPLES[column.kind]}"
         )
@@ -197,6 +200,17 @@ def checked(values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
     return {name: value_of_request(name, value, columns[name]) for name, value in values.items()}
 
 
+def known_values(
+    values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
+) -> dict[str, Any]:
+    """Those of some values that are declared and of their column's kind, see `checked`."""
+    known: dict[str, Any] = {}
+    for name, value in values.items():
+        with suppress(InputError):
+            known |= checked({name: value}, columns, side)
+    return known
+
+
 def values_of_texts(texts: Sequence[str], columns: Mapping[str, Column]) -> dict[str, Any]:
     """Values in texts such as ``device=phone``, by the kinds of the columns; to be `checked`.
 
@@ -216,6 +230,8 @@ def values_of_texts(texts: Sequence[str], columns: Mapping[str, Column]) -> dict
         name, equals, text = each.partition("=")
         if not equals or not name:
             raise InputError(f"a context is given as NAME=VALUE, got {each!r}", "as device=phone")
+        if name in values:
+            raise InputError(f"{name} is given twice: {texts}", "give each column once")
         kind = columns[name].kind if name in columns else "category"
         value: Any = text
         if kind == "flag":
@@ -252,6 +268,7 @@ DTYPES: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """Kind → type of its values. A date is in milliseconds since 1970-01-01 UTC."""
 
+_LARGEST: Final = {"number": sys.float_info.max, "date": 2**63 - 1}
 _EXAMPLES: Final = {
     "number": "a number such as 12.5", "category": 'a text such as "red"',
     "list": 'a list of texts such as ["red", "sale"]', "text": "a text", "flag": "true or false",

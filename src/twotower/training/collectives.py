@@ -82,6 +82,8 @@ class Ranks:
         own_values: dict[str, Any] = {}
         for name in ("histories", "lengths", "gaps"):
             own_values[name] = getattr(batch, name)[rows]
+        if batch.contexts is not None:
+            own_values["contexts"] = batch.contexts[rows]
         for name in (
             "users", "positives", "log_q", "negatives", "features", "negative_log_q", "weights",
         ):  # fmt: skip

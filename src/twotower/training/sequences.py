@@ -71,7 +71,7 @@ class SequenceExamples:
         whole = batch_positions is not None
         kept = train if whole else train.last(length + 1)
         self._items, self._starts = kept.items.astype(np.int64), kept.indptr[:-1].astype(np.int64)
-        self._times = kept.timestamps
+        self._times, self._contexts = kept.timestamps, kept.contexts
         self._predictions = kept.lengths - 1
         self._weights = kept.learned
         # How many of the events before each place are predicted.
@@ -131,6 +131,7 @@ class SequenceExamples:
             if self._weights is None
             else torch.from_numpy(self._weights[place[asks] + 1]),
             gaps=self._gaps(place, known),
+            contexts=self._next_contexts(place, known),
         )
 
     def _gaps(self, place: Array, known: Array) -> torch.Tensor:
@@ -139,6 +140,13 @@ class SequenceExamples:
             return torch.empty(0, dtype=torch.int64)
         codes = gap_codes(self._times[place + known] - self._times[place])
         return torch.from_numpy(np.where(known, codes, UNKNOWN))
+
+    def _next_contexts(self, place: Array, known: Array) -> torch.Tensor | None:
+        """Rows of the context of the events that came after those at places ``(S, L)``."""
+        if self._contexts is None:
+            return None
+        rows = self._contexts[place + known].astype(np.int64) + 1
+        return torch.from_numpy(np.where(known, rows, 0))
 
     def _planned(self, epoch: int) -> tuple["_Sequences", list[Array]]:
         """The sequences of an epoch, and those of each batch.
