@@ -182,6 +182,31 @@ def small_variants() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def context_variant(small_variants: dict[str, Any]) -> Any:
+    """A small v10 that reads all declared columns, trained until it knows ``context_dataset``."""
+    small = small_variants["v10"]
+    return small.vary(
+        model=small.model.vary(columns="all", read_gaps=False, choose_factors=False),
+        training=small.training.vary(epochs=30, validate_steps=5, patience=4),
+    )
+
+
+@pytest.fixture(scope="session")
+def context_trained(context_dataset: "Dataset", context_variant: Any) -> Any:
+    """``context_variant``, trained on ``context_dataset``, which has no texts."""
+    import numpy as np
+
+    from twotower.evaluation.protocols import validation_ndcg
+    from twotower.training.fit import fit
+
+    def validate(module: Any) -> float:
+        return validation_ndcg(module.scorer(), context_dataset)
+
+    text = np.zeros((len(context_dataset.items), 384), np.float32)
+    return fit(context_variant, context_dataset, validate=validate, text=text)
+
+
+@pytest.fixture(scope="session")
 def block_teachers(blocks: "Dataset", small_variants: dict[str, Any]) -> dict[str, Any]:
     """What the small variants learn from: a small LightGCN of ``blocks``."""
     from twotower.training.fit import fit

@@ -15,6 +15,8 @@ from twotower.evaluation.protocols import evaluate, validation_ndcg
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.tasks import CutHistory
 from twotower.factors.popularity import Popularity
+from twotower.features.declared_columns import no_texts
+from twotower.features.gaps import query_gaps
 from twotower.models.build import build_model
 from twotower.models.request_context import HIDDEN
 from twotower.models.sequence import SequenceTower
@@ -36,20 +38,13 @@ def text(dataset: Dataset) -> Any:
 
 
 @pytest.fixture(scope="module")
-def variant(small_variants: Any) -> Any:
-    small = small_variants["v10"]
-    return small.vary(
-        model=small.model.vary(columns="all", read_gaps=False, choose_factors=False),
-        training=small.training.vary(epochs=30, validate_steps=5, patience=4),
-    )
+def variant(context_variant: Any) -> Any:
+    return context_variant
 
 
 @pytest.fixture(scope="module")
-def trained(dataset: Dataset, variant: Any, text: Any) -> Trained:
-    def validate(module: Any) -> float:
-        return validation_ndcg(module.scorer(), dataset)
-
-    return fit(variant, dataset, validate=validate, text=text)
+def trained(context_trained: Trained) -> Trained:
+    return context_trained
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +217,7 @@ def test_onnx_reads_the_context_as_torch_does(module: SequenceTower, dataset: Da
         .otherwise(pl.col("device"))
         .alias("device")
     )
-    encoded = served.columns.context.encode(table, lambda *_: None)  # type: ignore[arg-type]
+    encoded = served.columns.context.encode(table, no_texts)
     inputs = {"history": served.history_table[items[:, :width]], "lengths": lengths}
     inputs |= {f"context_{name}": array for name, array in encoded._asdict().items()}
     (found,) = session.run(["vector"], inputs)
@@ -255,3 +250,40 @@ def test_a_log_without_declared_columns_has_no_context(
     assert module.user_tower.context is None
     assert examples(blocks).batch(0, 0).contexts is None
     assert module.scorer().reads_context == ()
+
+
+def test_onnx_reads_times_columns_of_users_and_the_context_together(
+    context_log: Any, variant: Any, text: Any
+) -> None:
+    users = pl.DataFrame({"user": [f"u{user:02}" for user in range(60)], "age": range(60)})
+    schema = {"users": {"age": "number"}, "events": {"device": "category", "hour": "number"}}
+    dataset = Dataset.from_frames(context_log, users=users, schema=schema, settings={"k_core": 0})
+    torch.manual_seed(0)
+    module = build_model(variant.model.vary(read_gaps=True), dataset, text)
+    assert isinstance(module, SequenceTower)
+    assert module.gaps is not None
+    assert module.user_tower.context is not None
+    with torch.no_grad():
+        for parameter in (module.gaps.table, *module.user_tower.context.parameters()):
+            parameter.normal_(std=0.3)
+    module.eval()
+    served = module.export(len(dataset.users))
+    session = onnxruntime.InferenceSession(served.user_tower, providers=["CPUExecutionProvider"])
+    queries, _ = dataset.held_out(Part.TEST, timed=True)
+    items, lengths = queries.histories.padded(module.history_length)
+    width = int(lengths.max())
+    assert served.history_table is not None
+    assert served.columns is not None
+    assert dataset.context_table is not None
+    contexts = served.columns.context.encode(dataset.context_table[queries.contexts], no_texts)
+    inputs = {
+        "history": served.history_table[items[:, :width]],
+        "lengths": lengths,
+        "gaps": query_gaps(queries, width),
+        **served.columns.user_rows.take(queries.users + 1)._asdict(),
+        **{f"context_{name}": array for name, array in contexts._asdict().items()},
+    }
+    assert [one.name for one in session.get_inputs()] == list(inputs)
+    (found,) = session.run(["vector"], inputs)
+    expected = module.scorer().user_vectors(queries)[:, : found.shape[1]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)

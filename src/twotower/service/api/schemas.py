@@ -49,7 +49,7 @@ class _Options(Config):
 
 
 class UserQuery(Config):
-    """The user to recommend for: at least one of the three."""
+    """The user to recommend for, by one of the first three at least, and the context."""
 
     user_id: Id | None = None
     """A user. An unknown one gets popular items where there is no history and no words."""
@@ -59,6 +59,8 @@ class UserQuery(Config):
     """What is wanted, in words."""
     attributes: dict[str, Any] | None = None
     """Declared columns of the user, in place of those that are known."""
+    context: dict[str, Any] | None = None
+    """Declared columns of the log for this request, such as its device."""
 
 
 class RecommendRequest(_Options, UserQuery):
