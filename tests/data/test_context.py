@@ -130,12 +130,15 @@ def test_values_that_cannot_be_read_are_missing() -> None:
         ({"device": "number"}, "declared as number, but holds values such as '"),
         ({"device": "list"}, "events.device is a list; a column of events must be a number"),
         ({"is_app": {"kind": "flag", "stock": True}}, "events.is_app is stock; a column of"),
-        ({"time": "number"}, "'time' of interactions is the time of an event, which models read"),
-        ({"user": "category"}, "'user' of interactions is the user"),
-        ({"item": "category"}, "'item' of interactions is the item, which is to be predicted"),
-        ({"rating": "number"}, "is the rating that an event ends in"),
-        ({"qty": "number"}, "is the quantity, which is known only after"),
-        ({"action": "category"}, "is the kind of an event, which is known only after it"),
+        (
+            {"time": "number"},
+            "'time' of interactions is no context of an event: it is the time, which",
+        ),
+        ({"user": "category"}, "'user' of interactions is no context of an event: it is the user"),
+        ({"item": "category"}, "it is the item, which is to be predicted"),
+        ({"rating": "number"}, "it is the rating that it ends in"),
+        ({"qty": "number"}, "it is the quantity, which is known only after it"),
+        ({"action": "category"}, "it is the kind of event, which is known only after it"),
     ],
 )
 def test_a_bad_declaration_is_one_line(events: Any, message: str) -> None:
@@ -151,7 +154,7 @@ def test_what_describes_the_items_of_a_log_is_no_context(tmp_path: Path) -> None
     frame.write_csv(tmp_path / "log.csv")
     toml = '[prepare]\nk_core = 0\n[schema.events]\nCOLUMN = "category"\n'
     (tmp_path / "dataset.toml").write_text('catalogue = "log"\n' + toml.replace("COLUMN", "title"))
-    with pytest.raises(InputError, match="is a description of the item"):
+    with pytest.raises(InputError, match="it is a description of the item"):
         prepare(tmp_path)
     more = pl.concat([frame] * 3).with_columns(user=pl.col("user") + pl.int_range(162).cast(str))
     told = Dataset.from_frames(

@@ -352,7 +352,7 @@ def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> 
             what = "a description of the item"
         if what is not None:
             raise InputError(
-                f"the column {name!r} of {log.path} is {what}, which is no context of an event",
+                f"the column {name!r} of {log.path} is no context of an event: it is {what}",
                 "declare columns that are known when a request is made, such as device or country",
             )
 
@@ -362,13 +362,13 @@ _USUAL: Final = {name: {folded(usual) for usual in LOG_NAMES[name]} for name in 
 _ROLES: Final = {
     columns.USER_ID: "the user",
     columns.ITEM_ID: "the item, which is to be predicted",
-    columns.RATING: "the rating that an event ends in",
-    columns.EVENT: "the kind of an event, which is known only after it",
-    columns.QUANTITY: "the quantity, which is known only after an event",
-    columns.WEIGHT: "the weight of an event, which is known only after it",
-    columns.TIMESTAMP: "the time of an event, which models read by themselves",
-    columns.ORDER: "the order of events, which models read by themselves",
-    **dict.fromkeys(columns.TIME_PARTS, "the time of an event, which models read by themselves"),
+    columns.RATING: "the rating that it ends in",
+    columns.EVENT: "the kind of event, which is known only after it",
+    columns.QUANTITY: "the quantity, which is known only after it",
+    columns.WEIGHT: "the weight, which is known only after it",
+    columns.TIMESTAMP: "the time, which models read by themselves",
+    columns.ORDER: "the order, which models read by themselves",
+    **dict.fromkeys(columns.TIME_PARTS, "the time, which models read by themselves"),
 }
 
 
