@@ -172,6 +172,11 @@ def test_what_is_not_declared_is_refused_by_name(
     assert client.get("/v1/users/u00/recommendations?context=phone").status_code == 422
 
 
+def test_the_service_says_what_context_it_reads(client: TestClient) -> None:
+    expected = {"device": "category", "hour": "number", "is_app": "flag"}
+    assert client.get("/v1/model").json()["context"] == expected
+
+
 def test_a_bundle_that_reads_none_says_so(bundle_of_blocks: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(bundle_of_blocks)
     user = pipeline.contents.users.ids[0]
@@ -183,6 +188,7 @@ def test_a_bundle_that_reads_none_says_so(bundle_of_blocks: Path, tmp_path: Path
         answer = client.post("/v1/recommendations", json=body)
         assert answer.status_code == 422
         assert "reads no context" in answer.text
+        assert client.get("/v1/model").json()["context"] == {}
 
 
 def test_of_two_bundles_each_takes_the_context_that_it_declares(

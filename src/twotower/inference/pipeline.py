@@ -415,7 +415,7 @@ class Pipeline:
                 "leave the context out, or declare columns of the log under [schema.events] and "
                 "train on them",
             )
-        values = checked(context, self._read_context, "events")
+        values = checked(context, self.read_context, "events")
         return {name: value for name, value in values.items() if value is not None}
 
     def parsed_context(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -424,10 +424,11 @@ class Pipeline:
 
     def known_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """What the model reads of a context that another one may declare."""
-        return known_values(context, self._read_context, "events")
+        return known_values(context, self.read_context, "events")
 
     @property
-    def _read_context(self) -> dict[str, Column]:
+    def read_context(self) -> dict[str, Column]:
+        """Declared columns of the log that the model reads of a request."""
         return self._schema.features("events") if self._tower.reads_context else {}
 
     def checked_event_context(self, context: Mapping[str, Any]) -> dict[str, Any]:

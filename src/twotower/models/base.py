@@ -74,9 +74,9 @@ class Batch(NamedTuple):
     gaps: Tensor = _NO_IDS
     """``(S, L)`` int64 codes of the time from each history position to the item that came next,
     see `twotower.features.gaps`; nothing where the log has no times."""
-    contexts: Tensor | None = None
-    """``(S, L)`` int64 row + 1 of the context of the event that came after each history position,
-    0 behind the last; None where no column of the log is declared."""
+    contexts: Tensor = _NO_IDS
+    """``(S, L)`` int64 row + 1 of the context of the item that came next after each history
+    position, 0 behind the last; nothing where no column of the log is declared."""
 
 
 class Embeddings(NamedTuple):

@@ -376,6 +376,6 @@ class SequenceUserTower(nn.Module):
         states = self.encoder.states(history * self.scale)
         if self.columns is not None:
             states = states + self.columns(*columns)[:, None]
-        if self.context is not None and contexts is not None:
+        if self.context is not None and contexts is not None and len(contexts):
             states = states + self.context.of_rows(contexts)
         return F.normalize(states, dim=-1)

@@ -141,10 +141,10 @@ class SequenceExamples:
         codes = gap_codes(self._times[place + known] - self._times[place])
         return torch.from_numpy(np.where(known, codes, UNKNOWN))
 
-    def _next_contexts(self, place: Array, known: Array) -> torch.Tensor | None:
+    def _next_contexts(self, place: Array, known: Array) -> torch.Tensor:
         """Rows of the context of the events that came after those at places ``(S, L)``."""
         if self._contexts is None:
-            return None
+            return torch.empty(0, dtype=torch.int64)
         rows = self._contexts[place + known].astype(np.int64) + 1
         return torch.from_numpy(np.where(known, rows, 0))
 

@@ -431,6 +431,8 @@ class ModelAnswer(BaseModel):
     reranks: bool
     """Whether requests are re-ranked by default."""
     takes_new_items: bool
+    context: dict[str, str]
+    """Columns of the context that the model reads, and their kinds."""
 
 
 class Health(BaseModel):
