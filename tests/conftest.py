@@ -97,6 +97,37 @@ def block_image(blocks: "Dataset") -> Any:
 
 
 @pytest.fixture(scope="session")
+def context_log() -> Any:
+    """A log whose context decides the item: each of three devices has its own third of the items.
+
+    The hour tells the device too, with noise; ``is_app`` says nothing.
+    """
+    import numpy as np
+    import polars as pl
+
+    rng = np.random.default_rng(5)
+    rows = []
+    for user in range(60):
+        left = [rng.permutation(10).tolist() for _ in range(3)]
+        for at in range(9):
+            device = int(rng.integers(3))
+            item, time = 3 * left[device].pop() + device, 1_700_000_000 + 1000 * user + at
+            name, hour = ("phone", "tv", "desk")[device], 6.0 * device + rng.normal()
+            rows.append((f"u{user:02}", f"i{item:02}", time, name, hour, at % 2 == 0))
+    names = ["user", "item", "time", "device", "hour", "is_app"]
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+@pytest.fixture(scope="session")
+def context_dataset(context_log: Any) -> "Dataset":
+    """``context_log``, prepared, with all three columns declared."""
+    from twotower.data import Dataset
+
+    schema = {"events": {"device": "category", "hour": "number", "is_app": "flag"}}
+    return Dataset.from_frames(context_log, schema=schema, settings={"k_core": 0})
+
+
+@pytest.fixture(scope="session")
 def small_variants() -> dict[str, Any]:
     """Every named variant, made small: 8 dimensions, 2 epochs, hashed text."""
     from twotower.workflow.variants import VARIANTS
@@ -148,6 +179,31 @@ def small_variants() -> dict[str, Any]:
         )
 
     return {name: small(variant) for name, variant in VARIANTS.items()}
+
+
+@pytest.fixture(scope="session")
+def context_variant(small_variants: dict[str, Any]) -> Any:
+    """A small v10 that reads all declared columns, trained until it knows ``context_dataset``."""
+    small = small_variants["v10"]
+    return small.vary(
+        model=small.model.vary(columns="all", read_gaps=False, choose_factors=False),
+        training=small.training.vary(epochs=30, validate_steps=5, patience=4),
+    )
+
+
+@pytest.fixture(scope="session")
+def context_trained(context_dataset: "Dataset", context_variant: Any) -> Any:
+    """``context_variant``, trained on ``context_dataset``, which has no texts."""
+    import numpy as np
+
+    from twotower.evaluation.protocols import validation_ndcg
+    from twotower.training.fit import fit
+
+    def validate(module: Any) -> float:
+        return validation_ndcg(module.scorer(), context_dataset)
+
+    text = np.zeros((len(context_dataset.items), 384), np.float32)
+    return fit(context_variant, context_dataset, validate=validate, text=text)
 
 
 @pytest.fixture(scope="session")

@@ -163,6 +163,7 @@ class Recommender:
         *,
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
         unknown: Literal["popular", "fail"] | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]: ...
@@ -175,6 +176,7 @@ class Recommender:
         k: int = 10,
         *,
         text: str | None = None,
+        context: Mapping[str, Any] | None = None,
         unknown: Unknown | None = None,
         **options: Unpack[OptionFields],
     ) -> pl.DataFrame: ...
@@ -187,6 +189,7 @@ class Recommender:
         *,
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
         unknown: Unknown | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation] | pl.DataFrame:
@@ -208,6 +211,9 @@ class Recommender:
             Declared columns of the user, ``{"age": 34, "country": "DE"}``, in place of those of
             the data set. With a model that reads them they are enough for a cold-start user. Not
             with many users.
+        context
+            Declared columns of the log for this request, ``{"device": "phone", "hour": 18}``, with
+            a model that reads them. Of many users the same for all.
         unknown
             What a user gets whom the model does not know and who has no history: ``popular``
             items, an error (``fail``, the default for one user), or, of many users, no rows
@@ -232,9 +238,9 @@ class Recommender:
         ------
         InputError
             At an unknown user without a history (unless ``unknown`` says otherwise), an unknown
-            item, category or attribute, words that describe no item, an empty request, ``k`` that
-            is no whole number above 0, fewer candidates than ``k``, or ``rerank`` where there is
-            no re-ranker.
+            item, category, attribute or context, words that describe no item, an empty request,
+            ``k`` that is no whole number above 0, fewer candidates than ``k``, or ``rerank`` where
+            there is no re-ranker.
         """
         if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
             if unknown == "skip":
@@ -243,7 +249,8 @@ class Recommender:
                 )
             known_as = None if user_id is None else id_text(user_id, "user_id")
             stated = None if attributes is None else self._pipeline.checked_attributes(attributes)
-            request = Request(known_as, id_list(history), text, attributes=stated)
+            moment = None if context is None else self._pipeline.checked_context(context)
+            request = Request(known_as, id_list(history), text, attributes=stated, context=moment)
             if unknown == "popular":
                 chosen = RecommendOptions(k, strict=False, **options)
                 return self._pipeline.answers([request], chosen)[0].items
@@ -259,6 +266,7 @@ class Recommender:
             id_list(user_id, "user_id"),
             RecommendOptions(k, **options),
             unknown=unknown or "popular",
+            context=context,
         )
         found = [pl.DataFrame(pl.from_arrow(table)) for table, _ in tables]
         empty = pl.DataFrame(pl.from_arrow(SCHEMA.empty_table()))

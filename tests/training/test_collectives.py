@@ -59,12 +59,14 @@ def batch_of(lengths: list[int]) -> Batch:
     width, total = max(lengths), sum(lengths)
     known = torch.arange(width) < torch.tensor(lengths)[:, None]
     ids = torch.arange(total)
+    contexts = torch.zeros(len(lengths), width, dtype=torch.int64)
+    contexts[known] = ids + 1
     return Batch(
         users=ids, positives=ids, log_q=torch.zeros(total),
         negatives=torch.empty((total, 0), dtype=torch.int64), histories=known.long(),
         lengths=torch.tensor(lengths), features=torch.empty(total, 0),
         negative_log_q=torch.empty(total, 0), shared=torch.arange(7), shared_log_q=torch.zeros(7),
-        positions=known.flatten().nonzero()[:, 0],
+        positions=known.flatten().nonzero()[:, 0], contexts=contexts,
     )  # fmt: skip
 
 
@@ -80,6 +82,8 @@ def test_every_example_and_candidate_is_of_one_rank(lengths: list[int], size: in
         read = part.batch.histories.flatten()[part.batch.positions]
         assert (read == 1).all()  # positions are places of its own sequences
         assert len(read) == len(part.batch.positives) == int(part.batch.lengths.sum())
+        of_next = part.batch.contexts.flatten()[part.batch.positions]
+        torch.testing.assert_close(of_next, part.batch.positives + 1)
     shared = torch.cat([part.batch.shared for part in parts])
     assert shared[:7].tolist() == list(range(7))
     assert (shared[7:] == -1).all()

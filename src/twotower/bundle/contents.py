@@ -54,7 +54,7 @@ class BundleContents:
     new_items
         What encodes items and texts that training never saw, or None.
     declared
-        Declared columns of items and users, or None.
+        Declared columns of items, users and events, or None.
     index_choice
         What was measured to choose the index, or None where it was given.
     returned
@@ -116,7 +116,7 @@ class BundleContents:
                     f"got {got}"
                 )
         if self.declared is not None:
-            self.declared.check(users, items)
+            self.declared.check(users, items, self.histories.contexts)
         dim = self.item_vectors.shape[1]
         if self.index.dim != dim:
             raise InputError(f"index must have the item vectors' dim {dim}, got {self.index.dim}")

@@ -1,4 +1,4 @@
-"""Declared columns of a bundle: schema, values of the items, encoders, encoded users."""
+"""Declared columns of a bundle: schema, values of items, encoders, encoded users, contexts."""
 
 import json
 from dataclasses import dataclass, field
@@ -16,11 +16,13 @@ from twotower.data.schema import DTYPES, Schema
 from twotower.errors import InputError
 from twotower.factors.attributes import AttributeRegression
 from twotower.features.declared_columns import ColumnEncoders, Encoded
+from twotower.types import IndexArray
 
 SCHEMA: Final = "schema.json"
 ITEM_COLUMNS: Final = "item_columns.parquet"
 USER_COLUMNS: Final = "user_columns.safetensors"
 USER_VALUES: Final = "user_values.parquet"
+CONTEXTS: Final = "contexts.parquet"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class DeclaredColumns:
         Row ``i`` holds the declared columns of item ``i``.
     item_encoders, user_encoders
         What encodes them for the towers; empty where these read none.
+    context_encoders
+        What encodes the context of a request; empty where the user tower reads none.
     users
         ``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
         tower reads no columns.
@@ -42,6 +46,9 @@ class DeclaredColumns:
         Vectors of users without a history, by their columns; None exactly where ``users`` is.
     user_values
         Row ``u`` holds the declared columns of user ``u``, for the next training.
+    contexts
+        The distinct rows of the log's declared columns, for the next training too: the histories
+        say which one an event has.
     """
 
     schema: Schema
@@ -51,13 +58,23 @@ class DeclaredColumns:
     users: Encoded | None = None
     regression: AttributeRegression | None = None
     user_values: pl.DataFrame = field(default_factory=pl.DataFrame)
+    context_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    contexts: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
-        for side, encoders in (("items", self.item_encoders), ("users", self.user_encoders)):
+        for side, encoders in (
+            ("items", self.item_encoders),
+            ("users", self.user_encoders),
+            ("events", self.context_encoders),
+        ):
             undeclared = encoders.encoders.keys() - getattr(self.schema, side).keys()
             if undeclared:
                 raise InputError(f"encoders of {side} must be of declared columns: {undeclared}")
-        for side, table in (("items", self.items), ("users", self.user_values)):
+        for side, table in (
+            ("items", self.items),
+            ("users", self.user_values),
+            ("events", self.contexts),
+        ):
             declared = getattr(self.schema, side)
             dtypes = {name: DTYPES[column.kind] for name, column in declared.items()}
             if dict(table.schema) != dtypes:
@@ -65,8 +82,15 @@ class DeclaredColumns:
         if len({bool(self.user_encoders), self.users is not None, self.regression is not None}) > 1:
             raise InputError("users and regression must be there exactly with encoders of users")
 
-    def check(self, users: int, items: int) -> None:
-        """`InputError` unless there is a row for each user and item."""
+    def check(self, users: int, items: int, contexts: IndexArray | None) -> None:
+        """`InputError` unless there is a row for each user, item and context of an event."""
+        if self.schema.events:
+            rows = self.contexts.height
+            if (
+                contexts is None
+                or not 0 <= contexts.min(initial=0) <= contexts.max(initial=-1) < rows
+            ):
+                raise InputError(f"every event must name one of the {rows} contexts")
         if self.schema.items and self.items.height != items:
             raise InputError(f"item columns must have {items} rows, got {self.items.height}")
         if self.schema.users and self.user_values.height != users:
@@ -84,6 +108,9 @@ def save_declared(folder: Path, declared: DeclaredColumns) -> None:
         "items": json.loads(declared.item_encoders.to_json()),
         "users": json.loads(declared.user_encoders.to_json()),
     }
+    if declared.schema.events:
+        about["events"] = json.loads(declared.context_encoders.to_json())
+        declared.contexts.write_parquet(folder / CONTEXTS)
     (folder / SCHEMA).write_text(json.dumps(about))
     if declared.schema.items:
         declared.items.write_parquet(folder / ITEM_COLUMNS)
@@ -105,10 +132,12 @@ def load_declared(
         about = json.loads((folder / SCHEMA).read_text())
         schema = Schema.model_validate(about["schema"])
         encoders = {
-            side: ColumnEncoders.from_json(json.dumps(about[side])) for side in ("items", "users")
+            side: ColumnEncoders.from_json(json.dumps(about.get(side, {})))
+            for side in ("items", "users", "events")
         }
-    tables = {ITEM_COLUMNS: pl.DataFrame(), USER_VALUES: pl.DataFrame()}
-    for name, columns in ((ITEM_COLUMNS, schema.items), (USER_VALUES, schema.users)):
+    tables = {ITEM_COLUMNS: pl.DataFrame(), USER_VALUES: pl.DataFrame(), CONTEXTS: pl.DataFrame()}
+    declared = {ITEM_COLUMNS: schema.items, USER_VALUES: schema.users, CONTEXTS: schema.events}
+    for name, columns in declared.items():
         if columns:
             with reading(folder / name):
                 manifest.check(folder, name, pause)
@@ -135,5 +164,5 @@ def load_declared(
             users = users._replace(codes=users.codes.astype(np.int64))
     return DeclaredColumns(
         schema, tables[ITEM_COLUMNS], encoders["items"], encoders["users"], users,
-        regression, tables[USER_VALUES],
+        regression, tables[USER_VALUES], encoders["events"], tables[CONTEXTS],
     )  # fmt: skip

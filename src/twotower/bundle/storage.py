@@ -141,6 +141,7 @@ def save_bundle(
         "timestamps": log.timestamps,
         "weights": log.weights,
         "kinds": log.kinds,
+        "contexts": log.contexts,
     }
     if contents.returned is not None:
         events["returned_indptr"] = contents.returned.indptr
@@ -215,6 +216,7 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
             timestamps=(_NUMBER, (events,)),
             weights=(FRACTIONS, (events,)),
             kinds=("uint8", (events,)),
+            contexts=(WHOLE, (events,)),
             returned_indptr=_BOUNDS,
             returned_items=(WHOLE, (None,)),
         )
@@ -228,6 +230,7 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
             arrays.get("weights"),
             arrays.get("kinds"),
             manifest.info.events,
+            arrays.get("contexts"),
         )
         returned = _returned(arrays, catalogue.height)
     try:

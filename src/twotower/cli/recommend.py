@@ -41,6 +41,14 @@ def recommend(
         ),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="A search text.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context",
+            help="What is known of the request: --context device=phone --context hour=18. Of "
+            "declared columns of the log; with --batch for all users alike.",
+        ),
+    ] = None,
     batch: Annotated[
         Path | None,
         typer.Option(
@@ -105,7 +113,7 @@ def recommend(
         if user or history or more or text:
             raise InputError("--batch takes its users from the file", "leave out everything else")
         found = _recommend_batch(
-            _loaded(bundle, rules), batch, out, options, "fail" if strict else unknown
+            _loaded(bundle, rules), batch, out, options, "fail" if strict else unknown, context
         )
         write_json(json_file, found)
         return
@@ -113,7 +121,9 @@ def recommend(
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
-    shown = show_recommendations(_loaded(bundle, rules), Request(user, items, text), options)
+    pipeline = _loaded(bundle, rules)
+    moment = pipeline.parsed_context(context) if context else None
+    shown = show_recommendations(pipeline, Request(user, items, text, context=moment), options)
     write_json(json_file, [asdict(item) | {"source": shown.source} for item in shown.items])
 
 
@@ -210,6 +220,7 @@ def _recommend_batch(
     out: Path,
     options: "RecommendOptions",
     unknown: Literal["popular", "skip", "fail"],
+    context: Sequence[str] | None,
 ) -> dict[str, object]:
     from twotower.console import reporting
     from twotower.inference.batch import read_users, recommend_to_file
@@ -223,6 +234,7 @@ def _recommend_batch(
             out,
             options,
             unknown=unknown,
+            context=pipeline.parsed_context(context) if context else None,
             progress=reporter.counting("recommend", len(chosen)),
         )
     notes().print(

@@ -15,7 +15,7 @@ from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import IdReader
-from twotower.data.schema import DTYPES, KINDS, Column
+from twotower.data.schema import DTYPES, KINDS, Column, unknown_column
 from twotower.errors import InputError
 
 _WRONG: Final = 0.5
@@ -28,6 +28,8 @@ class Place(NamedTuple):
 
     path: Path
     options: ReadOptions
+    kinds: Sequence[str] = KINDS
+    """What its columns can be declared as."""
 
 
 class Described(NamedTuple):
@@ -106,13 +108,6 @@ def typed_table(table: pl.DataFrame, columns: Mapping[str, Column], place: Place
     return pl.DataFrame(
         [typed_values(name, table[name], column, place) for name, column in columns.items()]
     )
-
-
-def unknown_column(name: str, where: object, present: Sequence[str]) -> InputError:
-    """The error about a declared column that there is not."""
-    shown = ", ".join(map(repr, present[:20])) or "no columns"
-    return InputError(f"{where} has no column {name!r} that the schema declares, it has {shown}",
-                      "correct the schema")  # fmt: skip
 
 
 def own_vectors(column: Column, base: Path, ids: Sequence[str], name: str) -> pl.Series:
@@ -245,5 +240,5 @@ def _wrong_kind(
     return InputError(
         f"column {name!r} of {place.path} is declared as {column.kind}, "
         f"but holds values such as {example}{first}",
-        f"declare another kind: {', '.join(KINDS)}",
+        f"declare another kind: {', '.join(place.kinds)}",
     )

@@ -20,6 +20,8 @@ WEIGHT: Final = "weight"
 """What an event is worth, beside its kind; negative where it takes away."""
 KIND: Final = "kind"
 """Code of an event's kind: its place in `EventRules.kinds`."""
+CONTEXT: Final = "context"
+"""Row of an event's declared columns in the table of contexts."""
 LINE: Final = "line"
 """The line (1-based) or row of the source file, kept for the rejects file."""
 
@@ -46,6 +48,19 @@ CATALOGUE_EXTRA: Final = (FEATURES, STORE)
 RELEASED: Final = "released"
 """When the item came out, float64: a number that grows with time, in whatever unit the source
 has. As of `CATALOGUE_EXTRA`, a catalogue has it only where its source does."""
+
+
+_CONTEXT: Final = "context "
+
+
+def of_context(name: str) -> str:
+    """The canonical name of a declared column of a log."""
+    return _CONTEXT + name
+
+
+def is_context(canonical: str) -> bool:
+    """Whether that is the canonical name of a declared column."""
+    return canonical.startswith(_CONTEXT)
 
 
 def folded(name: str) -> str:

@@ -35,6 +35,7 @@ SCHEMA_VERSION = 2
 
 
 _ITEM_TABLE = "items.parquet"
+_CONTEXT_TABLE = "contexts.parquet"
 
 _IN_ORDER: Final = 0.9
 """Share of users with held-out interactions from which a split counts as one by time."""
@@ -71,9 +72,12 @@ class Dataset:
         Table of users, row ``u`` of user ``u``, with the columns of its file after ``user_id``;
         None where there was no such file. Declared columns have the types of their kinds.
     schema
-        Declared columns of items and users.
+        Declared columns of items, users and events.
     item_table
         Declared columns of the items, row ``i`` of item ``i``; None without any.
+    context_table
+        Declared columns of the log, each distinct combination once: `Histories.contexts` says which
+        row an event has. None without any.
     returned
         One row per user: items that the user's newest event took away, such as a return, which
         are never recommended to that user; None where the log has no such events.
@@ -90,6 +94,7 @@ class Dataset:
     schema: Schema = field(default_factory=Schema)
     item_table: pl.DataFrame | None = None
     returned: Histories | None = None
+    context_table: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         expected = (len(self.users), len(self.items), len(self.interactions.items))
@@ -105,6 +110,17 @@ class Dataset:
                 raise InputError(
                     f"the schema declares columns of {side}, whose table must have "
                     f"{count:,} rows, got {'none' if table is None else f'{table.height:,}'}"
+                )
+        if self.schema.events:
+            contexts, table = self.interactions.contexts, self.context_table
+            rows = 0 if table is None else table.height
+            if (
+                contexts is None
+                or not 0 <= contexts.min(initial=0) <= contexts.max(initial=0) < rows
+            ):
+                raise InputError(
+                    "the schema declares columns of events, so that every interaction must name a "
+                    f"row of context_table, which has {rows:,} rows"
                 )
         if expected != got:
             raise InputError(
@@ -166,8 +182,8 @@ class Dataset:
         name
             Name of the data set.
         schema
-            More columns of items and users, and their kinds:
-            ``{"items": {"brand": "category"}, "users": {"age": "number"}}``.
+            More columns of items, users and the log, and their kinds: ``{"items": {"brand":
+            "category"}, "users": {"age": "number"}, "events": {"device": "category"}}``.
         settings
             What to keep and how to split: ``{"k_core": 0, "split": "random"}``.
         options
@@ -245,7 +261,8 @@ class Dataset:
         -------
         queries
             One per user with a held-out item. Histories hold every earlier part: train for
-            validation, train + validation for test.
+            validation, train + validation for test. Where columns of the log are declared, the
+            context is that of the first target: it is known when the request is made.
         targets
             One row per query: the items to find, where the log has a target kind of that kind.
         """
@@ -260,8 +277,10 @@ class Dataset:
         times = None
         if timed and targets.timestamps is not None:
             times = targets.timestamps[targets.indptr[:-1][users]]
-        queries = Queries(users.astype(np.int32), earlier.select(users), times)
-        return queries, targets.select(users)
+        wanted = targets.select(users)
+        contexts = wanted.first_contexts
+        queries = Queries(users.astype(np.int32), earlier.select(users), times, contexts)
+        return queries, wanted
 
     @cached_property
     def fingerprint(self) -> str:
@@ -280,8 +299,9 @@ class Dataset:
             self.catalogue,
             self.user_table,
             self.item_table,
-            self.schema.model_dump_json() if self.schema else None,
+            self.schema.to_json() if self.schema else None,
             self.returned,
+            self.context_table,
         )
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
@@ -310,11 +330,15 @@ class Dataset:
             table = table.with_columns(pl.Series(columns.WEIGHT, log.weights))
         if log.kinds is not None:
             table = table.with_columns(pl.Series(columns.KIND, log.kinds))
+        if log.contexts is not None:
+            table = table.with_columns(pl.Series(columns.CONTEXT, log.contexts))
         with atomic_folder(folder) as temporary:
             table.write_parquet(temporary / "interactions.parquet")
             self.catalogue.write_parquet(temporary / "catalogue.parquet")
             if self.item_table is not None:
                 self.item_table.write_parquet(temporary / _ITEM_TABLE)
+            if self.context_table is not None:
+                self.context_table.write_parquet(temporary / _CONTEXT_TABLE)
             users = self.user_table
             if users is None:
                 users = pl.DataFrame({columns.USER_ID: self.users.ids})
@@ -370,6 +394,7 @@ class Dataset:
             users = user_table[columns.USER_ID]
             schema = Schema.model_validate(manifest.get("schema", {}))
             item_table = pl.read_parquet(folder / _ITEM_TABLE) if schema.items else None
+            contexts = pl.read_parquet(folder / _CONTEXT_TABLE) if schema.events else None
             back = folder / RETURNED
             taken = pl.read_parquet(back) if back.exists() else None
             declared = manifest.get("events")
@@ -384,6 +409,7 @@ class Dataset:
             _optional(table, columns.WEIGHT),
             _optional(table, columns.KIND),
             rules,
+            _optional(table, columns.CONTEXT),
         )
         dataset = cls(
             manifest["name"],
@@ -399,6 +425,7 @@ class Dataset:
             None
             if taken is None
             else Histories(_indptr(taken, len(users)), taken["item_index"].to_numpy()),
+            contexts,
         )
         if version == 1:
             # Trained models record it, so it stays the fingerprint of this data set.

@@ -26,6 +26,7 @@ def value_fingerprint(
     item_table: pl.DataFrame | None = None,
     schema: str | None = None,
     returned: Histories | None = None,
+    context_table: pl.DataFrame | None = None,
 ) -> str:
     """sha256 over the values of a data set: equal values, equal fingerprint.
 
@@ -57,6 +58,8 @@ def value_fingerprint(
         parts |= {f"user {name}": _values(user_table[name]) for name in user_table.columns}
     if item_table is not None:
         parts |= {f"item {name}": _values(item_table[name]) for name in item_table.columns}
+    if context_table is not None:
+        parts |= {f"context {name}": _values(context_table[name]) for name in context_table.columns}
     if schema is not None:
         parts["schema"] = iter([schema.encode()])
     for name, blocks in parts.items():

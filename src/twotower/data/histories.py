@@ -31,6 +31,9 @@ class Histories:
         ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
     rules
         What the kinds mean, where there are some.
+    contexts
+        ``(events,)`` int32 row of `Dataset.context_table` of each event, or None where no column of
+        the log is declared.
     """
 
     indptr: OffsetArray
@@ -40,6 +43,7 @@ class Histories:
     weights: FloatArray | None = None
     kinds: Array | None = None
     rules: EventRules | None = None
+    contexts: IndexArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.items):
@@ -85,6 +89,7 @@ class Histories:
             None if self.weights is None else self.weights[mask],
             None if self.kinds is None else self.kinds[mask],
             self.rules,
+            None if self.contexts is None else self.contexts[mask],
         )
 
     def select(self, rows: Array) -> Self:
@@ -102,6 +107,7 @@ class Histories:
             None if self.weights is None else self.weights[position],
             None if self.kinds is None else self.kinds[position],
             self.rules,
+            None if self.contexts is None else self.contexts[position],
         )
 
     @property
@@ -117,6 +123,11 @@ class Histories:
         if self.rules is None or self.kinds is None or self.rules.seen is None:
             return self
         return self.keep(self.rules.of_seen(self.kinds))
+
+    @property
+    def first_contexts(self) -> IndexArray | None:
+        """``(rows,)`` the context of the first event of each row, none of which may be empty."""
+        return None if self.contexts is None else self.contexts[self.indptr[:-1]]
 
     @property
     def learned(self) -> FloatArray | None:
@@ -176,11 +187,15 @@ class Queries:
         ``(queries,)`` int64 when each request is made, in milliseconds since 1970, or None where
         that is not known. In service it is now; to tell it in an evaluation is to tell when the
         target came: see `Dataset.held_out`.
+    contexts
+        ``(queries,)`` int32 row of `Dataset.context_table` of each request, -1 where nothing is
+        known of its context; None where no column of the log is declared.
     """
 
     users: IndexArray
     histories: Histories
     times: OffsetArray | None = None
+    contexts: IndexArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.users) != len(self.histories):
@@ -195,12 +210,14 @@ class Queries:
     def select(self, rows: Array) -> Self:
         """The given queries, in the given order."""
         times = None if self.times is None else self.times[rows]
-        return type(self)(self.users[rows], self.histories.select(rows), times)
+        contexts = None if self.contexts is None else self.contexts[rows]
+        return type(self)(self.users[rows], self.histories.select(rows), times, contexts)
 
     @classmethod
-    def anonymous(cls, histories: Histories) -> Self:
+    def anonymous(cls, histories: Histories, contexts: IndexArray | None = None) -> Self:
         """Requests of anonymous users."""
-        return cls(np.full(len(histories), -1, dtype=np.int32), histories)
+        users = np.full(len(histories), -1, dtype=np.int32)
+        return cls(users, histories, contexts=contexts)
 
 
 class LogFacts(NamedTuple):

@@ -21,10 +21,11 @@ from twotower.data.guesses import (
 )
 from twotower.data.locate import Located, located
 from twotower.data.readers.files import users_beside
-from twotower.data.readers.mapping import LOG_FIELDS
+from twotower.data.readers.mapping import LOG_FIELDS, items_in_log
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, source_of
 from twotower.data.readers.tables import column_names
+from twotower.data.schema import CONTEXT_KINDS
 from twotower.data.users import users_column
 from twotower.errors import InputError
 
@@ -78,6 +79,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
             source = source_of(
                 found.logs, found.declaration.columns, found.catalogue, found.declaration.read,
                 found.catalogue_options, kinds=found.declaration.events is not None,
+                context=tuple(found.declaration.declared.events),
             )  # fmt: skip
         except InputError as error:
             described["problem"] = error.on_command_line
@@ -141,7 +143,10 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
         yield f"guesses: {likely or 'none'}" + (f"; kinds of events: {kinds}" if kinds else "")
     for side, declared in described.get("schema", {}).items():
         kinds = ", ".join(f"{name} {column['kind']}" for name, column in declared.items())
-        yield f"likely features of {side}: {kinds}"
+        if side == "events":
+            yield f"context of a request, where it is known by then: {kinds}"
+        else:
+            yield f"likely features of {side}: {kinds}"
     if "problem" in described:
         yield f"problem: {described['problem']}"
     yield ""
@@ -266,7 +271,7 @@ def _guesses(
 def _guessed_schema(
     found: Located, described: Mapping[str, Any], users: Path | None
 ) -> dict[str, dict[str, Any]]:
-    """Likely columns of items and users for ``[schema]``, by side."""
+    """Likely columns of items, users and the log for ``[schema]``, by side."""
     schema: dict[str, dict[str, Any]] = {}
     items = described.get("catalogue", {})
     if found.catalogue is not None and "read" in items:
@@ -284,7 +289,29 @@ def _guessed_schema(
             key = present[0]
         names = [name for name in present if name != key]
         schema["users"] = guessed_columns(first_values(users, names, present, options))
+    schema["events"] = _guessed_context(found, described)
     return {side: guesses for side, guesses in schema.items() if guesses}
+
+
+def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Columns of the log that nothing else reads, of kinds that a context can have."""
+    log, keys = described["log"], found.logs[0].keys
+    guessed = {
+        name
+        for guess in described["guesses"].values()
+        for name in ([guess] if isinstance(guess, str) else guess)
+    }
+    ignored = log.get("ignored", [])
+    left_out = guessed | {*items_in_log(ignored), *found.item_columns, *keys}
+    names = [name for name in ignored if name not in left_out]
+    present = [name for name in log["columns"] if name not in keys]
+    values = first_values(found.logs[0].path, names, present, found.declaration.read)
+    varying = {name: texts for name, texts in values.items() if len(set(texts)) > 1}
+    return {
+        name: {"kind": guess["kind"]}
+        for name, guess in guessed_columns(varying).items()
+        if guess["kind"] in CONTEXT_KINDS
+    }
 
 
 def _toml(
@@ -319,8 +346,10 @@ def _toml(
         if field != "kinds" and (field not in values["columns"] or isinstance(guess, list))
     }
     values["columns"] |= fields
-    if "schema" in described:
-        values["schema"] = described["schema"]
+    schema = dict(described.get("schema", {}))
+    context = schema.pop("events", {})
+    if schema:
+        values["schema"] = schema
     text = Declaration.model_validate(values).to_toml().rstrip()
     for field, guess in fields.items():
         line = f"{field} = {json.dumps(guess, ensure_ascii=False)}"
@@ -337,7 +366,18 @@ def _toml(
         text += f"{read}\n# events = [{kept}]  # all are kept unless some are named"
         if declaration.events is None:
             text += _kinds_to_edit(guesses["kinds"])
+    if context:
+        text += _context_to_edit(context)
     return "\n".join([*lines, text]) + "\n"
+
+
+def _context_to_edit(context: Mapping[str, Any]) -> str:
+    """Comment lines that declare columns of the log: which are known in time no data can tell."""
+    declared = Declaration.model_validate({"schema": {"events": context}}).to_toml()
+    return (
+        "\n\n# Uncomment what is known when a request is made; what an event ends in is not.\n"
+        + "\n".join(f"# {line}" for line in declared.splitlines())
+    )
 
 
 def _kinds_to_edit(kinds: Sequence[str]) -> str:

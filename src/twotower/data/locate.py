@@ -61,6 +61,8 @@ class Located:
         Name of the data set.
     base
         The folder of the data, which names in a ``dataset.toml`` are relative to.
+    item_columns
+        Columns of the log that are read as its items' description.
     """
 
     logs: tuple[FoundLog, ...]
@@ -71,6 +73,7 @@ class Located:
     beside: tuple[Path, ...]
     name: str
     base: Path
+    item_columns: frozenset[str] = frozenset()
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -117,7 +120,11 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
             found = _of_tables(given, base, declaration, name)
         if found.declaration.catalogue == IN_LOG:
             wanted = _item_columns(found)
-            found = replace(found, catalogue=items_in_log(found, wanted, Path(folder)))
+            found = replace(
+                found,
+                catalogue=items_in_log(found, wanted, Path(folder)),
+                item_columns=frozenset(wanted.values()),
+            )
         yield found
 
 

@@ -1,22 +1,26 @@
 """Interaction log: read in chunks into arrays of integer codes; only ids are kept as text."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from itertools import islice
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.attributes import Place, typed_table
+from twotower.data.context import distinct_rows
 from twotower.data.guesses import date_and_clock, is_clock
 from twotower.data.ids import Vocabulary
 from twotower.data.readers import LogFile, Source
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import LANGUAGES
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
+from twotower.data.schema import CONTEXT_KINDS, Column
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, DoubleArray, FloatArray, IndexArray, OffsetArray
@@ -55,6 +59,8 @@ class EventLog:
         ``(events,)`` float32, negative where an event takes earlier ones away, or None.
     kinds
         ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
+    contexts
+        ``(events,)`` int32 row of the table of contexts, or None where no column is declared.
     """
 
     users: IndexArray
@@ -65,6 +71,7 @@ class EventLog:
     parts: Array | None
     weights: FloatArray | None = None
     kinds: Array | None = None
+    contexts: IndexArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -121,6 +128,8 @@ class LogRead:
         Different items of those that were rejected because the catalogue lacks them.
     without_rating
         Usable interactions that have none, in a log that has ratings.
+    contexts
+        The distinct rows of the declared columns; None where there are none.
     """
 
     log: EventLog
@@ -129,6 +138,7 @@ class LogRead:
     read_of: tuple[int, ...]
     unknown_items: int
     without_rating: int
+    contexts: pl.DataFrame | None = None
 
     @property
     def scientific_ids(self) -> list[str]:
@@ -167,6 +177,7 @@ def read_log(
     progress: ReadProgress | None = None,
     *,
     keep_unknown: bool = False,
+    declared: Mapping[str, Column] = MappingProxyType({}),
 ) -> LogRead:
     """Read and validate every file of a log.
 
@@ -184,11 +195,13 @@ def read_log(
         Called as the log is read.
     keep_unknown
         Whether items that the catalogue lacks are added to it.
+    declared
+        Columns of the log that give the context of an event.
 
     Raises
     ------
     InputError
-        Where nothing can be used.
+        Where nothing can be used, or a declared column is of another kind.
     """
     users = Vocabulary()
     items = Vocabulary() if catalogue is None else catalogue
@@ -196,6 +209,7 @@ def read_log(
     sizes = [file.path.stat().st_size for file in source.logs]
     held = source.columns - {columns.EVENT, columns.QUANTITY}
     arrays: dict[str, list[Array]] = {name: [] for name in (*held, "part")}
+    stated: list[pl.DataFrame] = []
     done = kept = 0
     read = []
     unknown: set[str] = set()
@@ -209,7 +223,8 @@ def read_log(
                 unknown.update(
                     reject.value for reject in checked.rejects if reject.reason == UNKNOWN_REASON
                 )
-                rows = checked.rows
+                stated.append(checked.rows.select(map(columns.of_context, declared)))
+                rows = checked.rows.drop(map(columns.of_context, declared))
                 for name in set(rows.columns) - _NOT_HELD:
                     values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
                     if name not in arrays:  # derived, or first there in the middle of the file
@@ -229,6 +244,9 @@ def read_log(
     joined = {name: np.concatenate(arrays.pop(name)) for name in list(arrays)}
     ratings = joined.get(columns.RATING)
     without = 0 if ratings is None else int(np.isnan(ratings).sum())
+    contexts = which = None
+    if declared:
+        contexts, which = distinct_rows(_typed_context(stated, declared, source))
     log = EventLog(
         joined[columns.USER_ID],
         joined[columns.ITEM_ID],
@@ -238,8 +256,20 @@ def read_log(
         joined["part"] if source.has_parts else None,
         joined.get(columns.WEIGHT),
         joined.get(columns.KIND),
+        which,
     )
-    return LogRead(log, users, items, tuple(read), len(unknown), 0 if ratings is None else without)
+    without = 0 if ratings is None else without
+    return LogRead(log, users, items, tuple(read), len(unknown), without, contexts)
+
+
+def _typed_context(
+    chunks: Sequence[pl.DataFrame], declared: Mapping[str, Column], source: Source
+) -> pl.DataFrame:
+    """The declared columns of all usable interactions."""
+    rows = pl.concat(chunks, how="vertical_relaxed")
+    named = rows.rename({columns.of_context(name): name for name in declared})
+    place = Place(source.logs[0].path, source.logs[0].options, CONTEXT_KINDS)
+    return typed_table(named, declared, place)
 
 
 def _nothing_left(

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +16,10 @@ from twotower.data.attributes import (
     described_rows,
     own_vectors,
     typed_table,
-    unknown_column,
 )
 from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue, with_bare_items
+from twotower.data.columns import folded
+from twotower.data.context import columns_that_tell_the_item
 from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
@@ -38,12 +39,12 @@ from twotower.data.readers import (
     ReadOptions,
     Source,
 )
-from twotower.data.readers.mapping import items_in_log
+from twotower.data.readers.mapping import LOG_NAMES, items_in_log
 from twotower.data.readers.source import source_of
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
-from twotower.data.schema import Schema
+from twotower.data.schema import Schema, unknown_column
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
 from twotower.data.splits import FileOrder, PartArray, Rolling, split_parts
@@ -154,6 +155,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         options,
         found.catalogue_options,
         kinds=kinds is not None and not kinds.from_rating,
+        context=tuple(found.declaration.declared.events),
     )
     _check_ratings(kinds, source)
     times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
@@ -167,6 +169,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
     )
     schema = found.declaration.declared
     check_schema(schema, source, found.users)
+    check_context(schema, source, found.item_columns)
     users_key = None
     if found.users is not None:
         of_log = source.logs[0].columns[columns.USER_ID]
@@ -191,6 +194,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
                 None if known is None else known.items,
                 progress,
                 keep_unknown=settings.keep_unknown_items,
+                declared=schema.events,
             )
         log = log_read.log
         summary = _read_summary(source, rejects, log_read, known)
@@ -210,9 +214,17 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         log, rows, item_index = _indexed_items(
             log, log_read.items.ids, known, keep_all=settings.k_core == 0
         )
+        log, context_table = _indexed_contexts(log, log_read.contexts)
         indptr = _indptr(log.users, len(user_ids))
         interactions = Histories(
-            indptr, log.items, log.ratings, log.timestamps, log.weights, log.kinds, kinds
+            indptr,
+            log.items,
+            log.ratings,
+            log.timestamps,
+            log.weights,
+            log.kinds,
+            kinds,
+            log.contexts,
         )
         parts = split_parts(
             held_out,
@@ -239,6 +251,13 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         notes = split_notes(split, parts, log.parts, np.diff(indptr), log.timestamps)
         if later:
             notes.append(f"{later:,} interactions came after the fold and are left out")
+        if context_table is not None:
+            notes += [
+                f"the declared column {name!r} of the log has one value for each item: where it "
+                "describes the item and not the moment, it tells what is to be predicted; declare "
+                "it under [schema.items] instead"
+                for name in columns_that_tell_the_item(context_table, interactions)
+            ]
         if notes:
             summary["notes"] = notes
         user_table = None
@@ -261,6 +280,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
             schema,
             _item_table(schema, source, found.base, rows[columns.ITEM_ID].to_list()),
             None if back is None else _returned(back, user_index, item_index, len(user_ids)),
+            context_table,
         )
         if out is not None:
             dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
@@ -311,6 +331,45 @@ def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
                 "feature may tell",
                 "leave it out of the schema, or say feature = false to filter by it",
             )
+
+
+def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> None:
+    """Refuse columns of the log that say what an event is, and not when or where it came about.
+
+    Raises
+    ------
+    InputError
+        Naming the first column.
+    """
+    log = source.logs[0]
+    roles = {column: name for name, column in log.columns.items() if not columns.is_context(name)}
+    for name in schema.events:
+        role = roles.get(name) or (name if name in _ROLES else None)
+        if role is None:  # not read, but usually what an event ended in
+            role = next((one for one in _OUTCOMES if folded(name) in _USUAL[one]), None)
+        what = None if role is None else _ROLES[role]
+        if what is None and name in of_items:
+            what = "a description of the item"
+        if what is not None:
+            raise InputError(
+                f"the column {name!r} of {log.path} is no context of an event: it is {what}",
+                "declare columns that are known when a request is made, such as device or country",
+            )
+
+
+_OUTCOMES: Final = (columns.RATING, columns.EVENT, columns.QUANTITY)
+_USUAL: Final = {name: {folded(usual) for usual in LOG_NAMES[name]} for name in _OUTCOMES}
+_ROLES: Final = {
+    columns.USER_ID: "the user",
+    columns.ITEM_ID: "the item, which is to be predicted",
+    columns.RATING: "the rating that it ends in",
+    columns.EVENT: "the kind of event, which is known only after it",
+    columns.QUANTITY: "the quantity, which is known only after it",
+    columns.WEIGHT: "the weight, which is known only after it",
+    columns.TIMESTAMP: "the time, which models read by themselves",
+    columns.ORDER: "the order, which models read by themselves",
+    **dict.fromkeys(columns.TIME_PARTS, "the time, which models read by themselves"),
+}
 
 
 def _item_table(
@@ -576,6 +635,16 @@ def _indexed_items(
     index = np.full(len(ids), -1, dtype=np.int32)
     index[codes] = np.arange(len(codes), dtype=np.int32)
     return log.replace(items=index[log.items]), known.rows[codes], index
+
+
+def _indexed_contexts(
+    log: EventLog, contexts: pl.DataFrame | None
+) -> tuple[EventLog, pl.DataFrame | None]:
+    """The log with the rows of the contexts that are left, and those."""
+    if contexts is None or log.contexts is None:
+        return log, None
+    left, which = np.unique(log.contexts, return_inverse=True)
+    return log.replace(contexts=which.astype(np.int32)), contexts[left]
 
 
 def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]]:

@@ -1,6 +1,8 @@
-"""`Schema`: declared columns of items and users, and their kinds."""
+"""`Schema`: declared columns of items, users and events, and their kinds."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
@@ -14,8 +16,10 @@ from twotower.errors import InputError
 Kind: TypeAlias = Literal[
     "number", "category", "list", "text", "flag", "date", "embedding", "image"
 ]
-Side: TypeAlias = Literal["items", "users"]
+Side: TypeAlias = Literal["items", "users", "events"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
+CONTEXT_KINDS: Final = ("number", "category", "flag")
+"""Kinds of columns of events."""
 
 
 class Column(BaseModel):
@@ -72,12 +76,13 @@ _OPTIONS: Final = {
 
 
 class Schema(BaseModel):
-    """Declared columns by name: the table ``[schema.items]`` or ``[schema.users]`` of a file.
+    """Declared columns by name: the tables ``[schema.items]``, ``[schema.users]`` and
+    ``[schema.events]`` of a file.
 
     Examples
     --------
-    >>> schema = Schema(items={"brand": "category", "tags": {"kind": "list"}})
-    >>> schema.items["brand"].kind
+    >>> schema = Schema(items={"brand": "category"}, events={"device": "category"})
+    >>> schema.events["device"].kind
     'category'
     """
 
@@ -87,14 +92,37 @@ class Schema(BaseModel):
     """Columns of the catalogue."""
     users: dict[str, Column] = {}
     """Columns of the table of users."""
+    events: dict[str, Column] = {}
+    """Columns of the log: the context of an event that is known when a request is made, such as
+    device, country or hour. Numbers, categories and flags."""
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.users)
+        return bool(self.items or self.users or self.events)
+
+    @model_validator(mode="after")
+    def _context_is_of_few_kinds(self) -> Self:
+        for name, column in self.events.items():
+            if column.kind not in CONTEXT_KINDS or column.stock:
+                what = "stock" if column.stock else f"a {column.kind}"
+                raise ValueError(
+                    f"events.{name} is {what}; a column of events must be a number, a category "
+                    "or a flag"
+                )
+        return self
+
+    def to_json(self) -> str:
+        """As JSON; without columns of events as it was before there were any: fingerprints stay."""
+        return self.model_dump_json(exclude=None if self.events else {"events"})
 
     @property
     def stock(self) -> tuple[str, ...]:
         """Flags of items that say whether an item can be had."""
         return tuple(name for name, column in self.items.items() if column.stock)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether there is any column that the towers can read."""
+        return any(self.features(side) for side in get_args(Side))
 
     def without(self, side: Side, name: str) -> Self:
         """The same with one column that is no feature any more."""
@@ -109,6 +137,13 @@ class Schema(BaseModel):
             for name, column in getattr(self, side).items()
             if column.feature and column.kind != "image"
         }
+
+
+def unknown_column(name: str, where: object, present: Sequence[str]) -> InputError:
+    """The error about a declared column that there is not."""
+    shown = ", ".join(map(repr, present[:20])) or "no columns"
+    return InputError(f"{where} has no column {name!r} that the schema declares, it has {shown}",
+                      "correct the schema")  # fmt: skip
 
 
 def value_of_request(name: str, value: Any, column: Column) -> Any:
@@ -133,7 +168,9 @@ def value_of_request(name: str, value: Any, column: Column) -> Any:
         is_wrong = not all(isinstance(part, str) for part in value)
     if column.kind == "embedding" and not is_wrong:
         is_wrong = not all(isinstance(part, int | float) and np.isfinite(part) for part in value)
-    if is_wrong or (column.kind in ("number", "date") and value in (float("inf"), float("-inf"))):
+    if not is_wrong and column.kind in ("number", "date") and not isinstance(value, str):
+        is_wrong = not abs(value) <= _LARGEST[column.kind]  # nor is NaN
+    if is_wrong:
         raise InputError(
             f"{name} is a {column.kind}, got {value!r}", f"send {_EXAMPLES[column.kind]}"
         )
@@ -163,6 +200,49 @@ def checked(values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
     return {name: value_of_request(name, value, columns[name]) for name, value in values.items()}
 
 
+def known_values(
+    values: Mapping[str, Any], columns: Mapping[str, Column], side: Side
+) -> dict[str, Any]:
+    """Those of some values that are declared and of their column's kind, see `checked`."""
+    known: dict[str, Any] = {}
+    for name, value in values.items():
+        with suppress(InputError):
+            known |= checked({name: value}, columns, side)
+    return known
+
+
+def values_of_texts(texts: Sequence[str], columns: Mapping[str, Column]) -> dict[str, Any]:
+    """Values in texts such as ``device=phone``, by the kinds of the columns; to be `checked`.
+
+    Raises
+    ------
+    InputError
+        At a text of another form.
+
+    Examples
+    --------
+    >>> columns = {"hour": Column(kind="number"), "is_app": Column(kind="flag")}
+    >>> values_of_texts(["hour=18", "is_app=true"], columns)
+    {'hour': 18.0, 'is_app': True}
+    """
+    values: dict[str, Any] = {}
+    for each in texts:
+        name, equals, text = each.partition("=")
+        if not equals or not name:
+            raise InputError(f"a context is given as NAME=VALUE, got {each!r}", "as device=phone")
+        if name in values:
+            raise InputError(f"{name} is given twice: {texts}", "give each column once")
+        kind = columns[name].kind if name in columns else "category"
+        value: Any = text
+        if kind == "flag":
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        elif kind == "number":
+            with suppress(ValueError):
+                value = float(text)
+        values[name] = value
+    return values
+
+
 def rows_of_requests(
     described: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]
 ) -> pl.DataFrame:
@@ -188,6 +268,7 @@ DTYPES: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """Kind → type of its values. A date is in milliseconds since 1970-01-01 UTC."""
 
+_LARGEST: Final = {"number": sys.float_info.max, "date": 2**63 - 1}
 _EXAMPLES: Final = {
     "number": "a number such as 12.5", "category": 'a text such as "red"',
     "list": 'a list of texts such as ["red", "sale"]', "text": "a text", "flag": "true or false",

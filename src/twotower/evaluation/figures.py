@@ -25,11 +25,14 @@ class Evaluation:
         Name of a protocol or segment → ``(queries, metrics)`` float64.
     lists
         Protocol of lists → their beyond-accuracy figures.
+    context
+        Declared columns of the log that the model read of each target's own event.
     """
 
     metrics: tuple[str, ...]
     values: Mapping[str, DoubleArray]
     lists: Mapping[str, ListFigures] = field(default_factory=dict)
+    context: tuple[str, ...] = ()
 
     def mean(self, protocol: str, metric: str) -> float:
         """Mean over the queries."""
@@ -65,6 +68,7 @@ def result_rows(
         "split": split,
         "model": model,
         "seeds": sorted(runs),
+        "context": sorted({name for run in every for name in run.context}),
     }
     rows = []
     for protocol in first.values:

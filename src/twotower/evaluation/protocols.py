@@ -149,7 +149,11 @@ def evaluate_passes(
                 raise InputError("facts of the items are needed to describe lists", "pass facts")
             figures = facts.describe(ranked.lists, task.queries.histories)
             lists.update((name, figures) for name in scoring.lists)
-    return Evaluation(tuple(metrics), values, lists)
+    # To declare a column of the log says that it is known before the event; the record says who
+    # read the target's.
+    context: tuple[str, ...] = getattr(scorer, "reads_context", ())
+    told = any(scoring.task.queries.contexts is not None for scoring in passes)
+    return Evaluation(tuple(metrics), values, lists, context if told else ())
 
 
 def evaluate_queries(

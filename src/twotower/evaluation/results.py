@@ -4,10 +4,19 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from twotower.config import first_problem
 from twotower.data.atomic import atomic_file
@@ -49,6 +58,16 @@ class Row(_Strict):
     """Training seeds averaged over; empty where nothing is random."""
     users: int = Field(ge=0)
     """Queries that the figure is a mean over."""
+    context: list[str] = Field(default_factory=list)
+    """Declared columns of the log that the model read of each target's own event, as it is told
+    them with a request; not written where there are none."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_context(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        if not self.context:
+            del found["context"]
+        return found
 
     @model_validator(mode="after")
     def _interval(self) -> "Row":

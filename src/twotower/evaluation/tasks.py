@@ -97,7 +97,7 @@ class CutHistory:
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """The queries of `AllUsers`, anonymous and truncated."""
         whole = AllUsers()(dataset, part)
-        history = whole.queries.histories
+        history, contexts = whole.queries.histories, whole.queries.contexts
         rows = np.flatnonzero(history.lengths >= self.least)
         if not len(rows):
             raise InputError(
@@ -108,8 +108,9 @@ class CutHistory:
         history = history.select(rows)
         if self.newest is not None:
             history = history.last(self.newest)
+        own = None if contexts is None else contexts[rows]
         return TaskData(
-            Queries.anonymous(history), whole.targets.select(rows), whole.seen.select(rows)
+            Queries.anonymous(history, own), whole.targets.select(rows), whole.seen.select(rows)
         )
 
 
@@ -132,7 +133,8 @@ class NewUsers:
         users = _with(targets, dataset, "a new user")
         history = log.keep(new & old_item & (parts < part)).select(users)
         seen = _had(dataset, part).select(users)
-        return TaskData(Queries.anonymous(history), targets.select(users), seen)
+        targets = targets.select(users)
+        return TaskData(Queries.anonymous(history, targets.first_contexts), targets, seen)
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,10 @@ class NewItems:
         targets = log.keep(new & known_user & (parts == part) & _to_find(log))
         users = _with(targets, dataset, "a known user of a new item")
         earlier = dataset.part(*(p for p in Part if p < part))
-        queries = Queries(users.astype(np.int32), earlier.select(users))
-        return TaskData(queries, targets.select(users), _had(dataset, part).select(users))
+        targets = targets.select(users)
+        contexts = targets.first_contexts
+        queries = Queries(users.astype(np.int32), earlier.select(users), contexts=contexts)
+        return TaskData(queries, targets, _had(dataset, part).select(users))
 
 
 def _to_find(log: Histories) -> BoolArray:

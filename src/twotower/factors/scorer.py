@@ -47,10 +47,13 @@ class FactorScorer:
         ``(num_items, dim)`` float32.
     encode
         Makes ``(queries, dim)`` float32 user vectors; it captures a model's frozen weights.
+    reads_context
+        Declared columns of the log that it reads of a query.
     """
 
     items: FloatArray
     encode: Callable[[Queries], FloatArray]
+    reads_context: tuple[str, ...] = ()
 
     @property
     def num_items(self) -> int:

@@ -54,6 +54,21 @@ class Encoded(NamedTuple):
         return Encoded(self.codes[rows], self.weights[rows], self.dense[rows])
 
 
+class Slots(NamedTuple):
+    """Place of the column that each part of `Encoded` is of.
+
+    Attributes
+    ----------
+    codes
+        ``(S,)`` int64.
+    dense
+        ``(D,)`` int64.
+    """
+
+    codes: OffsetArray
+    dense: OffsetArray
+
+
 class FitContext(NamedTuple):
     """What encoders are fitted with, beside the values of known rows.
 
@@ -186,11 +201,23 @@ class Values(Config):
         """``S`` is `parts`."""
         del vectors
         known = {value: row for row, value in enumerate(self.vocabulary, 2)}
+        if values.dtype != pl.List:
+            return self._single(values.cast(pl.String), known)
         codes = np.full((len(values), self.parts), -1, dtype=np.int64)
         weights = np.zeros((len(values), self.parts), dtype=np.float32)
         for row, parts in enumerate(_as_lists(values).to_list()):
             found = [self._code(part, known) for part in (parts or ())[: self.parts]] or [1]
             codes[row, : len(found)], weights[row, : len(found)] = found, 1 / len(found)
+        return Part(codes, weights, np.zeros((len(values), 0), dtype=np.float32))
+
+    def _single(self, values: pl.Series, known: Mapping[str, int]) -> Part:
+        """One value each: each distinct one is looked up once."""
+        texts = values.to_list()
+        found = {value: 1 if value is None else self._code(value, known) for value in {*texts}}
+        codes = np.full((len(values), self.parts), -1, dtype=np.int64)
+        codes[:, 0] = [found[value] for value in texts]
+        weights = np.zeros((len(values), self.parts), dtype=np.float32)
+        weights[:, 0] = 1
         return Part(codes, weights, np.zeros((len(values), 0), dtype=np.float32))
 
     def _code(self, value: str, known: Mapping[str, int]) -> int:
@@ -337,6 +364,17 @@ class ColumnEncoders:
             np.concatenate(weights, axis=1) if first > 1 else nothing,
             np.concatenate([nothing, *dense], axis=1),
         )
+
+    def slots(self, table: pl.DataFrame, vectors: TextVectors) -> Slots:
+        """Which column each part of the encoded rows is of; ``table`` has each of the columns."""
+        parts = [
+            encoder.encode(table[name].clear(), vectors) for name, encoder in self.encoders.items()
+        ]
+        places = np.arange(len(parts))
+        codes = np.repeat(places, [part.codes.shape[1] for part in parts])
+        dense = np.repeat(places, [part.dense.shape[1] for part in parts])
+        # As in `encode`: a constant before the numbers, and one in place of codes.
+        return Slots(codes if len(codes) else np.zeros(1, np.int64), np.append(0, dense))
 
     @property
     def rows(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -137,6 +137,7 @@ def recommend_to_file(
     options: RecommendOptions = DEFAULTS,
     *,
     unknown: Unknown = "fail",
+    context: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> BatchCounts:
     """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source``.
@@ -157,6 +158,8 @@ def recommend_to_file(
         What to do with users that the bundle does not know: ``popular`` gives them the items that
         most users had, with ``popular`` in the column ``source`` and counts as scores; ``skip``
         leaves them out; ``fail`` refuses the batch. They are counted in any case.
+    context
+        Declared columns of the log, for all users alike.
     progress
         Called with the number of users that were just done.
 
@@ -165,7 +168,9 @@ def recommend_to_file(
     InputError
         At unknown users where ``unknown`` is ``fail``, and as `Pipeline.recommend`.
     """
-    tables = recommendation_tables(pipeline, users, options, unknown=unknown, progress=progress)
+    tables = recommendation_tables(
+        pipeline, users, options, unknown=unknown, context=context, progress=progress
+    )
     counts = BatchCounts()
     with _writer(out) as write:
         for table, part in tables:
@@ -180,10 +185,12 @@ def recommendation_tables(
     options: RecommendOptions = DEFAULTS,
     *,
     unknown: Unknown = "fail",
+    context: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[pa.Table, BatchCounts]]:
     """What `recommend_to_file` writes, some users at a time, with what each table holds."""
     known = pipeline.contents.users
+    moment = None if context is None else pipeline.checked_context(context)
     if unknown == "fail":
         _refuse_unknown([user for user in users if user not in known], len(users))
     exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
@@ -194,7 +201,7 @@ def recommendation_tables(
         answers = dict(
             zip(
                 asked,
-                exact.rank([Request(user) for user in asked], options),
+                exact.rank([Request(user, context=moment) for user in asked], options),
                 strict=True,
             )
         )

@@ -16,7 +16,7 @@ import numpy as np
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.storage import load_bundle
 from twotower.bundle.throttle import Pause, no_pause
-from twotower.data.schema import Schema, checked
+from twotower.data.schema import Column, Schema, checked, known_values, values_of_texts
 from twotower.errors import InputError
 from twotower.features import TextEncoder
 from twotower.features.declared_columns import Encoded
@@ -185,6 +185,7 @@ class Pipeline:
         *,
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]:
         """Items for one user.
@@ -202,6 +203,8 @@ class Pipeline:
             What is wanted, in words. It is read as the items whose titles it describes best.
         attributes
             Declared columns of the user, in place of those that the bundle knows.
+        context
+            Declared columns of the log for this request, such as its device.
         options
             ``filters``, ``exclude_seen``, ``rerank``, ``candidates`` and ``reasons``: see
             `RecommendOptions`.
@@ -214,7 +217,8 @@ class Pipeline:
             the bundle has no re-ranker.
         """
         stated = None if attributes is None else self.checked_attributes(attributes)
-        request = Request(user_id, history, text, attributes=stated)
+        moment = None if context is None else self.checked_context(context)
+        request = Request(user_id, history, text, attributes=stated, context=moment)
         (answer,) = self.recommend_batch([request], RecommendOptions(k, **options))
         return answer
 
@@ -358,7 +362,9 @@ class Pipeline:
             block = requests[start : start + _BLOCK]
             began = perf_counter()
             reading = self._reader.read(block, self._described(block))
-            vectors = self._tower.encode(reading.queries, self._attributes(block, reading))
+            vectors = self._tower.encode(
+                reading.queries, self._attributes(block, reading), self._context(block)
+            )
             began = add_time(clock, "encode", began)
             seen = [reading.excluded(row, without_seen) for row in range(len(block))]
             eligible = self.items.eligible_for(filters)
@@ -390,6 +396,48 @@ class Pipeline:
         columns.dense[stated] = given.dense
         return columns
 
+    def _context(self, block: Sequence[Request]) -> Encoded | None:
+        """Encoded contexts of a block; None where no request gives one that is read."""
+        stated = any(request.context for request in block)
+        if not stated or not self._tower.reads_context:
+            return None
+        return self._tower.context_of([request.context or {} for request in block])
+
+    def checked_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """The context of a request, checked against the schema; what is null is left out.
+
+        Raises
+        ------
+        InputError
+            Where the model reads none, at a name that is not declared for events, or a value of
+            another kind.
+        """
+        if context and not self._tower.reads_context:
+            raise InputError(
+                f"this model reads no context, got {', '.join(map(repr, context))}",
+                "leave the context out, or declare columns of the log under [schema.events] and "
+                "train on them",
+            )
+        values = checked(context, self.read_context, "events")
+        return {name: value for name, value in values.items() if value is not None}
+
+    def parsed_context(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The context in texts such as ``device=phone``; raises as `checked_context`."""
+        return self.checked_context(values_of_texts(texts, self._schema.events))
+
+    def known_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model reads of a context that another one may declare."""
+        return known_values(context, self.read_context, "events")
+
+    @property
+    def read_context(self) -> dict[str, Column]:
+        """Declared columns of the log that the model reads of a request."""
+        return self._schema.features("events") if self._tower.reads_context else {}
+
+    def checked_event_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """The context of an event to record; errors as `checked_attributes`."""
+        return checked(context, self._schema.events, "events")
+
     def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Attributes of a user as a request names them, checked against the schema.
 
@@ -402,12 +450,7 @@ class Pipeline:
 
     def known_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Those of stored attributes that the schema declares, where they are of its kinds."""
-        columns = self._schema.users
-        known: dict[str, Any] = {}
-        for name, value in attributes.items():
-            with suppress(InputError):  # stored under another bundle's schema
-                known |= checked({name: value}, columns, "users")
-        return known
+        return known_values(attributes, self._schema.users, "users")
 
     def checked_columns(
         self, columns: Mapping[str, Any], described: Mapping[str, Any] = MappingProxyType({})

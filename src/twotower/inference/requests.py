@@ -59,6 +59,8 @@ class Request:
         Declared columns of the user, checked; None for those that the bundle knows.
     time
         When the request is made, milliseconds since 1970-01-01 UTC; None for now.
+    context
+        Declared columns of the log for this request, such as its device, checked; None for none.
     """
 
     user_id: str | None = None
@@ -67,6 +69,7 @@ class Request:
     past: Sequence[Past] = field(default=())
     attributes: Mapping[str, Any] | None = None
     time: int | None = None
+    context: Mapping[str, Any] | None = None
 
 
 class Items(Protocol):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnxruntime
 
 from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
+from twotower.bundle.declared import DeclaredColumns
 from twotower.data import Histories, Queries
 from twotower.data.schema import rows_of_requests
 from twotower.errors import ArtefactError, InputError
@@ -18,7 +20,10 @@ from twotower.features.declared_columns import Encoded, TextVectors, no_texts
 from twotower.features.gaps import query_gaps
 from twotower.types import Array, FloatArray
 
-INPUTS: Final = ("user", "history", "lengths", "features", "gaps", "codes", "weights", "dense")
+CONTEXT: Final = "context_"
+"""Before the names of inputs of the context of a request."""
+_CONTEXTS: Final = 4096
+"""Contexts that are kept encoded."""
 OUTPUT: Final = "vector"
 _ONLY_FATAL: Final = 4
 _BATCH: Final = 256
@@ -32,7 +37,8 @@ class UserTower:
     (B, L, h) float32 with the oldest item first and padding behind the newest, ``lengths`` (B,)
     int64, ``features`` (B, 8) float32, ``gaps`` (B, L) int64 codes of the time behind each event
     (see `twotower.features.gaps`), and for declared columns ``codes`` (B, S) int64, ``weights``
-    (B, S) and ``dense`` (B, D) float32. Its output is ``vector`` (B, dim) float32. Where the
+    (B, S) and ``dense`` (B, D) float32, and the same behind ``context_`` for the context of the
+    request. Its output is ``vector`` (B, dim) float32. Where the
     bundle's vectors have a least-squares part, the fold-in of the history stands behind it.
 
     Parameters
@@ -53,6 +59,7 @@ class UserTower:
         self._declared = contents.declared
         self._history_table = contents.history_table
         self._user_features = contents.user_features
+        self._encode_context = lru_cache(_CONTEXTS)(partial(_encoded_context, contents.declared))
         self._fold_in, self._factor_weight = _fold_in(contents)
         self._has_added = False
         if threads < 1:
@@ -77,6 +84,11 @@ class UserTower:
         """Whether the times of a history and of the request make a difference."""
         return "gaps" in self._inputs
 
+    @property
+    def reads_context(self) -> bool:
+        """Whether the context of a request makes a difference."""
+        return f"{CONTEXT}codes" in self._inputs
+
     def reading(self, history_table: FloatArray | None, item_table: FloatArray) -> Self:
         """The same tower over tables with more items: those of the bundle, and others behind."""
         other = copy(self)
@@ -98,28 +110,40 @@ class UserTower:
         table = rows_of_requests(attributes, self._declared.schema.users)
         return self._declared.user_encoders.encode(table, texts)
 
-    def encode(self, queries: Queries, columns: Encoded | None = None) -> FloatArray:
+    def context_of(self, stated: Sequence[Mapping[str, Any]]) -> Encoded:
+        """Encoded context of requests, checked before; what a request leaves out is missing."""
+        rows = [self._encode_context(tuple(one.items())) for one in stated]
+        return Encoded(*map(np.concatenate, zip(*rows, strict=True)))
+
+    def encode(
+        self, queries: Queries, columns: Encoded | None = None, context: Encoded | None = None
+    ) -> FloatArray:
         """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user.
 
         Parameters
         ----------
         columns
             Declared columns of each query's user; by default those that the bundle knows.
+        context
+            Context of each query, see `context_of`; by default nothing is known of it.
         """
         if 0 < len(queries) <= _BATCH:
-            return self._run(queries, columns)
+            return self._run(queries, columns, context)
         vectors = np.empty((len(queries), self.dim), dtype=np.float32)
         # The model computes as much for a short history as for the longest one beside it.
         order = np.argsort(queries.histories.lengths, kind="stable")
         for start in range(0, len(queries), _BATCH):
             rows = order[start : start + _BATCH]
             part = None if columns is None else columns.take(rows)
-            vectors[rows] = self._run(queries.select(rows), part)
+            own = None if context is None else context.take(rows)
+            vectors[rows] = self._run(queries.select(rows), part, own)
         return vectors
 
-    def _run(self, queries: Queries, columns: Encoded | None = None) -> FloatArray:
+    def _run(
+        self, queries: Queries, columns: Encoded | None = None, context: Encoded | None = None
+    ) -> FloatArray:
         with reading(_FILE, "cannot be run"):
-            (vectors,) = self._session.run([OUTPUT], self.feed(queries, columns))
+            (vectors,) = self._session.run([OUTPUT], self.feed(queries, columns, context))
             encoded: FloatArray = vectors
             if encoded.ndim != 2 or len(encoded) != len(queries):
                 raise InputError(f"it gives {encoded.shape} for {len(queries)} users")
@@ -148,7 +172,9 @@ class UserTower:
         vectors[without] = declared.regression(rows.take(places))
         return vectors
 
-    def feed(self, queries: Queries, columns: Encoded | None = None) -> dict[str, Array]:
+    def feed(
+        self, queries: Queries, columns: Encoded | None = None, context: Encoded | None = None
+    ) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
 
         What it does not read is not made: for one request the features alone would take as long
@@ -164,6 +190,10 @@ class UserTower:
                 columns = self._declared.users.take(queries.users.astype(np.int64) + 1)
             if columns is not None:
                 feed |= columns._asdict()
+        if self.reads_context:
+            if context is None:
+                context = self.context_of([{}]).take(np.zeros(len(queries), dtype=np.int64))
+            feed |= {CONTEXT + name: array for name, array in context._asdict().items()}
         if not self._inputs.isdisjoint(("history", "lengths")):
             recent = queries.histories.last(max(self._contents.info.history_length, 1))
             lengths = recent.lengths
@@ -178,6 +208,16 @@ class UserTower:
                 if "gaps" in self._inputs:
                     feed["gaps"] = query_gaps(queries, rows.shape[1])
         return feed
+
+
+def _encoded_context(
+    declared: DeclaredColumns | None, values: tuple[tuple[str, Any], ...]
+) -> Encoded:
+    """One row: the context of a request by name of the columns."""
+    assert declared is not None
+    encoders = declared.context_encoders
+    columns = {name: declared.schema.events[name] for name in encoders.encoders}
+    return encoders.encode(rows_of_requests([dict(values)], columns), no_texts)
 
 
 def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:

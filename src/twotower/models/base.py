@@ -74,6 +74,9 @@ class Batch(NamedTuple):
     gaps: Tensor = _NO_IDS
     """``(S, L)`` int64 codes of the time from each history position to the item that came next,
     see `twotower.features.gaps`; nothing where the log has no times."""
+    contexts: Tensor = _NO_IDS
+    """``(S, L)`` int64 row + 1 of the context of the item that came next after each history
+    position, 0 behind the last; nothing where no column of the log is declared."""
 
 
 class Embeddings(NamedTuple):
@@ -169,7 +172,7 @@ class ServedTowers(NamedTuple):
 
 
 class ServedEncoders(NamedTuple):
-    """What encodes the declared columns of items and users, and the encoded users."""
+    """What encodes the declared columns of items, users and requests, and the encoded users."""
 
     items: ColumnEncoders
     users: ColumnEncoders
@@ -177,6 +180,8 @@ class ServedEncoders(NamedTuple):
     """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
     regression: AttributeRegression | None
     """Vectors of users without a history, or None without columns of users."""
+    context: ColumnEncoders
+    """What encodes the context of a request; empty where the user tower reads none."""
 
 
 class TeacherVectors(Protocol):

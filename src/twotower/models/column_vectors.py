@@ -18,13 +18,15 @@ class ColumnVectors(nn.Module):
     A layer over the columns' embeddings side by side would be the same map, with more weights.
     """
 
-    def __init__(self, encoders: ColumnEncoders, like: Encoded, dim: int) -> None:
+    def __init__(
+        self, encoders: ColumnEncoders, like: Encoded, dim: int, init_std: float = _INIT_STD
+    ) -> None:
         super().__init__()
         self.table = nn.Embedding(encoders.rows, dim, padding_idx=0)
         self.dense = nn.Linear(like.dense.shape[1], dim)
         with torch.no_grad():  # small, so that what is learned outweighs it
-            self.table.weight.mul_(_INIT_STD)
-            nn.init.normal_(self.dense.weight, std=_INIT_STD)
+            self.table.weight.mul_(init_std)
+            nn.init.normal_(self.dense.weight, std=init_std)
             nn.init.zeros_(self.dense.bias)
 
     def forward(self, codes: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
@@ -34,10 +36,10 @@ class ColumnVectors(nn.Module):
         return vectors
 
 
-def examples(like: Encoded) -> dict[str, Tensor]:
-    """Inputs of one row, for the export of a tower."""
+def examples(like: Encoded, prefix: str = "") -> dict[str, Tensor]:
+    """Inputs of one row by name, for the export of a tower."""
     return {
-        "codes": torch.zeros(1, like.codes.shape[1], dtype=torch.int64),
-        "weights": torch.zeros(1, like.weights.shape[1]),
-        "dense": torch.zeros(1, like.dense.shape[1]),
+        f"{prefix}codes": torch.zeros(1, like.codes.shape[1], dtype=torch.int64),
+        f"{prefix}weights": torch.zeros(1, like.weights.shape[1]),
+        f"{prefix}dense": torch.zeros(1, like.dense.shape[1]),
     }

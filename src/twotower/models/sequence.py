@@ -43,6 +43,7 @@ from twotower.models.base import (
 from twotower.models.column_vectors import INPUTS, ColumnVectors, examples
 from twotower.models.export import exported
 from twotower.models.projection import TextComponents, score_projections
+from twotower.models.request_context import RequestContext
 from twotower.models.sequence_towers import (
     Gaps,
     ReadColumns,
@@ -129,7 +130,7 @@ class SequenceTower(RetrievalModule):
         self.read_columns, self._train = columns, train or Histories.from_lists([])
         self._item_inputs = self._kept("item", None if columns is None else columns.items)
         self._user_inputs = self._kept("user", None if columns is None else columns.users)
-        of_items = of_users = None
+        of_items = of_users = of_context = None
         read = columns is not None and config.columns != "none"
         if read and columns is not None and columns.item_encoders:
             width = config.text_hidden_dim
@@ -138,7 +139,14 @@ class SequenceTower(RetrievalModule):
             width = config.embedding_dim
             of_users = ColumnVectors(columns.user_encoders, columns.users, width)
         self.item_tower = SequenceItemTower(config, components, of_items)
-        self.user_tower = SequenceUserTower(config, of_users)
+        if read and columns is not None and columns.context_encoders:
+            of_context = RequestContext(
+                columns.context_encoders,
+                columns.contexts,
+                columns.context_slots,
+                config.embedding_dim,
+            )
+        self.user_tower = SequenceUserTower(config, of_users, of_context)
         self.gaps: Gaps | None = None
         if timed:
             self.gaps = Gaps(config.embedding_dim)
@@ -357,7 +365,9 @@ class SequenceTower(RetrievalModule):
         history = history.reshape(*batch.histories.shape, -1)
         if self.gaps is not None:
             history = self.gaps(history, batch.gaps)
-        states = self.user_tower.states(history, *self._columns_of_sequences(batch))
+        states = self.user_tower.states(
+            history, *self._columns_of_sequences(batch), contexts=batch.contexts
+        )
         return Embeddings.of(
             batch,
             states.flatten(0, 1)[batch.positions],  # (B, d)
@@ -487,7 +497,14 @@ class SequenceTower(RetrievalModule):
         if self.read_columns is not None and self.read_columns.user_encoders:
             described = self.read_columns.users
         regression = cache(partial(self._regression, items))  # few scorers are asked for it
-        return FactorScorer(items, encode)
+        return FactorScorer(items, encode, self._context_names)
+
+    @property
+    def _context_names(self) -> tuple[str, ...]:
+        """Declared columns of the log that the user tower reads."""
+        if self.read_columns is None or self.user_tower.context is None:
+            return ()
+        return tuple(self.read_columns.context_encoders.encoders)
 
     def _regression(self, items: FloatArray) -> AttributeRegression:
         """Vectors of users without a history, for items ``(num_items, d)`` as they are scored."""
@@ -525,6 +542,7 @@ class SequenceTower(RetrievalModule):
             width = max(int(lengths.max()), 1)
             history = towers[torch.from_numpy(items[:, :width]).long().to(towers.device)]
             columns = self._columns(self.user_tower, self._user_inputs, users[rows])
+            columns += self._context_of(queries, rows)
             if self.gaps is not None and self.reads_gaps:
                 codes = torch.from_numpy(query_gaps(queries.select(rows), width))
                 with evaluating(self):
@@ -536,13 +554,26 @@ class SequenceTower(RetrievalModule):
             vectors[rows] = encoded.cpu().numpy()
         return vectors
 
+    def _context_of(self, queries: Queries, rows: Array) -> list[Tensor]:
+        """What the user tower reads of the context of some queries; nothing where it reads none."""
+        if self.user_tower.context is None:
+            return []
+        contexts = np.zeros(len(rows), np.int64)
+        if queries.contexts is not None:
+            contexts = queries.contexts[rows].astype(np.int64) + 1
+        with evaluating(self):
+            return self.user_tower.context.inputs(
+                torch.from_numpy(contexts).to(self.item_content.device)
+            )
+
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
 
         The user tower has inputs ``history (B, L, d)`` and ``lengths (B,)``, where it reads the
         time between events ``gaps (B, L)``, codes of `twotower.features.gaps`, and where it reads
-        columns ``codes (B, S)``, ``weights (B, S)`` and ``dense (B, D)``; its last step is the
-        projection or weight, where there is one. The item tower has inputs ``item``, ``text``,
+        columns ``codes (B, S)``, ``weights (B, S)`` and ``dense (B, D)``, of the context of the
+        request the same behind ``context_``; its last step is the projection or weight, where
+        there is one. The item tower has inputs ``item``, ``text``,
         ``features`` and ``release``, and those of its columns; its vectors are what the user tower
         reads, before that step.
         """
@@ -566,6 +597,8 @@ class SequenceTower(RetrievalModule):
             item_example |= examples(columns.items)
         if columns is not None and self.user_tower.columns is not None:
             user_example |= examples(columns.users)
+        if columns is not None and self.user_tower.context is not None:
+            user_example |= examples(columns.contexts, "context_")
         weight = float(self.tower_weight)
         if self.projected:
             tower = _Mapped(tower, weight * self.user_map)
@@ -602,6 +635,7 @@ class SequenceTower(RetrievalModule):
                 columns.user_encoders,
                 columns.users,
                 self._regression(self.scorer().item_vectors()) if columns.user_encoders else None,
+                ColumnEncoders({}) if self.user_tower.context is None else columns.context_encoders,
             ),
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
+import numpy as np
 import polars as pl
 import torch
 from pydantic import Field, model_validator
@@ -24,12 +25,19 @@ from twotower.features import (
     ReleaseOrder,
     releases,
 )
-from twotower.features.declared_columns import ColumnEncoders, Encoded, FitContext, cached_texts
+from twotower.features.declared_columns import (
+    ColumnEncoders,
+    Encoded,
+    FitContext,
+    Slots,
+    cached_texts,
+)
 from twotower.features.gaps import GAP_CODES, UNKNOWN, has_times
 from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
-from twotower.models.column_vectors import ColumnVectors
+from twotower.models.column_vectors import INPUTS, ColumnVectors
 from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.projection import TextComponents
+from twotower.models.request_context import RequestContext
 
 _HIDDEN_GAPS: Final = 0.2
 """Share of gaps, and of sequences with all their gaps, that are hidden in training."""
@@ -91,8 +99,8 @@ class SequenceConfig(ModelFamily):
     cold_items: ColdItems = ColdItems()
     """What stands for the factor of an item that training has no event of."""
     columns: Literal["chosen", "all", "none"] = "none"
-    """Whether the towers read the declared columns of items and users. With ``chosen`` the model
-    is trained with and without them, and validation chooses; see
+    """Whether the towers read the declared columns of items, users and the log. With ``chosen`` the
+    model is trained with and without them, and validation chooses; see
     `twotower.workflow.models.train_variant`."""
     has_towers: ClassVar[bool] = True
 
@@ -111,8 +119,7 @@ class SequenceConfig(ModelFamily):
         released = releases(catalogue)
         waves = ReleaseOrder.fit(released, trained).waves(released)
         features = ItemFeatures.fit(train, catalogue)
-        schema = inputs.dataset.schema
-        declared = bool(schema.features("items") or schema.features("users"))
+        declared = inputs.dataset.schema.has_features
         columns = read_columns(inputs.dataset) if declared else None
         timed = self.read_gaps and self.in_order and has_times(train)
         return SequenceTower(
@@ -125,9 +132,7 @@ class SequenceConfig(ModelFamily):
 
     def reads_columns(self, dataset: Dataset) -> bool:
         """Whether there are declared columns for the towers, and they are to be read."""
-        schema = dataset.schema
-        declared = bool(schema.features("items") or schema.features("users"))
-        return declared and self.columns != "none"
+        return dataset.schema.has_features and self.columns != "none"
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":
@@ -191,12 +196,21 @@ class ReadColumns(NamedTuple):
         ``(items + 1,)`` rows; row 0 is padding, which is read as the first item.
     users
         ``(users + 1,)`` rows; row 0 is a user of whom nothing is known.
+    context_encoders
+        Fitted on the context of training events; empty where no column of the log is read.
+    contexts
+        ``(contexts + 1,)`` rows; row 0 is a request of which nothing is known.
+    context_slots
+        Which column each code and number of these is of.
     """
 
     item_encoders: ColumnEncoders
     user_encoders: ColumnEncoders
     items: Encoded
     users: Encoded
+    context_encoders: ColumnEncoders
+    contexts: Encoded
+    context_slots: Slots
 
 
 def read_columns(dataset: Dataset) -> ReadColumns:
@@ -222,7 +236,23 @@ def read_columns(dataset: Dataset) -> ReadColumns:
         rows = table.select(*columns)
         nothing = rows.clear(1)
         encoded[side] = encoders[side].encode(pl.concat([nothing, rows]), cached_texts)
-    return ReadColumns(encoders["items"], encoders["users"], encoded["items"], encoded["users"])
+    read = schema.features("events")
+    table = pl.DataFrame({"": [0]})  # of no columns
+    contexts = ColumnEncoders({})
+    if read and dataset.context_table is not None and train.contexts is not None:
+        table = dataset.context_table.select(*read)
+        of_events = table[train.contexts]  # a context counts as often as it occurs
+        contexts = ColumnEncoders.fit(of_events, read, np.ones(len(of_events), np.bool_), context)
+        table = pl.concat([table.clear(1), table])
+    return ReadColumns(
+        encoders["items"],
+        encoders["users"],
+        encoded["items"],
+        encoded["users"],
+        contexts,
+        contexts.encode(table, cached_texts),
+        contexts.slots(table, cached_texts),
+    )
 
 
 def _parsed(kind: type[Config], values: Any) -> Config | None:
@@ -315,27 +345,40 @@ class SequenceItemTower(nn.Module):
 class SequenceUserTower(nn.Module):
     """The unit vectors of a history's items to the unit vector of the user."""
 
-    def __init__(self, config: SequenceConfig, columns: ColumnVectors | None = None) -> None:
+    def __init__(
+        self,
+        config: SequenceConfig,
+        columns: ColumnVectors | None = None,
+        context: RequestContext | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = config.history.build()
-        self.columns = columns
+        self.columns, self.context = columns, context
         # Entries of about half: beside them the positions, smaller at first, can be learned.
         self.scale = 0.5 * config.embedding_dim**0.5
 
     def forward(self, history: Tensor, lengths: Tensor, *columns: Tensor) -> Tensor:
         """``(B, L, d)`` item vectors, oldest first, and ``(B,)`` lengths to ``(B, d)``.
 
-        ``columns`` are the user's, as `ColumnVectors` reads them. Without any an empty history
-        gives zeros.
+        ``columns`` are the user's, then those of the request's context, as `ColumnVectors` reads
+        them. Without any an empty history gives zeros; to it a context adds nothing.
         """
         state = self.encoder(history * self.scale, lengths)
         if self.columns is not None:
-            state = state + self.columns(*columns)
+            state = state + self.columns(*columns[: len(INPUTS)])
+        if self.context is not None:
+            added = self.context(*columns[-len(INPUTS) :])
+            state = state + added * (lengths > 0).to(added.dtype)[:, None]
         return F.normalize(state, dim=-1)
 
-    def states(self, history: Tensor, *columns: Tensor) -> Tensor:
-        """``(B, L, d)`` to ``(B, L, d)``: the user after each item."""
+    def states(self, history: Tensor, *columns: Tensor, contexts: Tensor | None = None) -> Tensor:
+        """``(B, L, d)`` to ``(B, L, d)``: the user after each item.
+
+        ``contexts`` ``(B, L)`` are rows of the context of what came next, see `RequestContext`.
+        """
         states = self.encoder.states(history * self.scale)
         if self.columns is not None:
             states = states + self.columns(*columns)[:, None]
+        if self.context is not None and contexts is not None and len(contexts):
+            states = states + self.context.of_rows(contexts)
         return F.normalize(states, dim=-1)

@@ -137,10 +137,12 @@ class Client:
         self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
         rating: float | None = None, quantity: float | None = None, occurred_at: int | None = None,
         recommendation_id: str | None = None, position: int | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> bool:  # fmt: skip
         """Record an event, by default of now; False where its id was recorded before.
 
-        ``recommendation_id`` and ``position`` name the answer that led to it, and the item's rank.
+        ``recommendation_id`` and ``position`` name the answer that led to it, and the item's rank;
+        ``context`` are declared columns of the log, such as the device.
 
         Where a call may be repeated, give the event an id of its own: it counts once.
         """
@@ -154,6 +156,7 @@ class Client:
             "occurred_at": time.time_ns() // 1_000_000 if occurred_at is None else occurred_at,
             "recommendation_id": recommendation_id,
             "position": position,
+            "context": None if context is None else dict(context),
         }
         return bool(self.record_all([event])[0]["recorded"])
 

@@ -14,7 +14,7 @@ from twotower.data import columns
 from twotower.data.atomic import atomic_file
 from twotower.data.declaration import DECLARATION_FILE, Declaration
 from twotower.data.readers import ColumnMapping
-from twotower.data.schema import Column, rows_of_requests
+from twotower.data.schema import Column, known_values, rows_of_requests
 from twotower.inference.item_encoder import catalogue_rows
 from twotower.service.state import Changes, Cursor, Event, Forgotten, StateStore
 from twotower.service.state.personal import now_ms
@@ -71,9 +71,8 @@ def write_source(
         old = _limited_in_age(old, keep_days, anonymise_after_days)
     once = [columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP]
     once += [name for name in (columns.EVENT, columns.QUANTITY) if name in old.columns]
-    log = pl.concat([old, _event_log(new, old.columns)], how="diagonal").unique(
-        once, maintain_order=True
-    )
+    recorded = _event_log(new, old.columns, contents.declared)
+    log = pl.concat([old, recorded], how="diagonal").unique(once, maintain_order=True)
     if columns.RATING in log.columns and rules is None:
         log = _with_ratings(log)
     catalogue = _catalogue(contents, changes)
@@ -193,6 +192,9 @@ def _bundle_log(contents: BundleContents) -> pl.DataFrame:
     rules = contents.info.events
     if rules is not None and log.kinds is not None:
         frame[columns.EVENT] = pl.Series(rules.kinds)[log.kinds.astype("int64")]
+    if contents.declared is not None and log.contexts is not None:
+        of_events = contents.declared.contexts[log.contexts]
+        frame |= {column.name: column for column in of_events}
     if rules is not None or contents.returned is not None:
         frame[columns.QUANTITY] = pl.repeat(None, len(log.items), dtype=pl.Float64, eager=True)
     return pl.concat(
@@ -253,7 +255,9 @@ def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:
     return log.with_columns(pl.coalesce(rating, own, rating.mean()).cast(pl.Float32))
 
 
-def _event_log(events: list[Event], wanted: list[str]) -> pl.DataFrame:
+def _event_log(
+    events: list[Event], wanted: list[str], declared: DeclaredColumns | None
+) -> pl.DataFrame:
     rows = pl.DataFrame(
         [
             (
@@ -276,6 +280,10 @@ def _event_log(events: list[Event], wanted: list[str]) -> pl.DataFrame:
         },
         orient="row",
     )
+    if declared is not None and declared.schema.events:
+        columns_ = declared.schema.events
+        stated = [known_values(event.context or {}, columns_, "events") for event in events]
+        rows = rows.hstack(rows_of_requests(stated, columns_))
     kept = [*wanted]
     if columns.QUANTITY not in kept and rows[columns.QUANTITY].null_count() < rows.height:
         kept.append(columns.QUANTITY)  # a return, which the log had none of

@@ -17,7 +17,7 @@ from twotower.bundle.manifest import Manifest, verify
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.data.events import event_weight
-from twotower.errors import ArtefactError, TwoTowerError
+from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.inference.business_rules import read_rules
 from twotower.inference.pipeline import Pipeline
 from twotower.service.live import PopularityDrift, ShownCounts, live_report
@@ -289,6 +289,35 @@ class Service:
         if is_within:
             return Assigned(challenger.current, "b", unit)
         return Assigned(self.current, "a", unit)
+
+    def checked_context(self, context: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
+        """The context of a request by name, or in texts such as ``device=phone``, checked.
+
+        Where two bundles answer it is enough that one reads it: each takes what it declares.
+
+        Raises
+        ------
+        InputError
+            What the bundle in service says against it.
+        """
+        if isinstance(context, Mapping):
+            return self._accepted(lambda pipeline: pipeline.checked_context(context))
+        return self._accepted(lambda pipeline: pipeline.parsed_context(context))
+
+    def checked_event_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        """The context of an event to record, which one of the bundles must declare."""
+        return self._accepted(lambda pipeline: pipeline.checked_event_context(context))
+
+    def _accepted(self, check: Callable[[Pipeline], dict[str, Any]]) -> dict[str, Any]:
+        """What the first of the bundles that answer accepts, or the first one's error."""
+        refused: list[InputError] = []
+        for one in (self, self._challenger):
+            if one is not None:
+                try:
+                    return check(one.pipeline)
+                except InputError as error:
+                    refused.append(error)
+        raise refused[0]
 
     def split(self, name: str | None, share: float = 0.5, *, interleaved: bool = False) -> Split:
         """Answer a share of the users from another bundle; None ends that.

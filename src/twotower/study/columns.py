@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 
 from twotower.data import Dataset, Histories, Queries
 from twotower.data.holdouts import hold_out, of_new_users
-from twotower.data.schema import Schema
+from twotower.data.schema import Schema, Side
 from twotower.errors import InputError
 from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.protocols import FULL, evaluate, evaluate_queries
@@ -114,11 +114,11 @@ def _schemas(schema: Schema) -> Iterator[tuple[str, Schema, str]]:
     yield ALL, schema, "all"
     yield NONE, schema, "none"
     sides: Mapping[str, Mapping[str, object]]
-    sides = {"items": schema.features("items"), "users": schema.features("users")}
+    sides = {side: schema.features(side) for side in get_args(Side)}
     for side, columns in sides.items():
         for name in columns:
             less = schema.without(side, name)  # type: ignore[arg-type]
-            if less.features("items") or less.features("users"):
+            if less.has_features:
                 yield f"without {side}.{name}", less, "all"
 
 

@@ -80,7 +80,7 @@ class Ranks:
             if len(batch.weights):  # the loss is their weighted mean
                 share = float(batch.weights[own].sum() / batch.weights.sum())
         own_values: dict[str, Any] = {}
-        for name in ("histories", "lengths", "gaps"):
+        for name in ("histories", "lengths", "gaps", "contexts"):
             own_values[name] = getattr(batch, name)[rows]
         for name in (
             "users", "positives", "log_q", "negatives", "features", "negative_log_q", "weights",

@@ -76,7 +76,7 @@ class SequenceExamples:
         whole = batch_positions is not None
         kept = train if whole else train.last(length + 1)
         self._items, self._starts = kept.items.astype(np.int64), kept.indptr[:-1].astype(np.int64)
-        self._times = kept.timestamps
+        self._times, self._contexts = kept.timestamps, kept.contexts
         self._predictions = kept.lengths - 1
         self._weights = kept.learned
         self._order = np.arange(len(kept.items))
@@ -152,6 +152,7 @@ class SequenceExamples:
             if self._weights is None
             else torch.from_numpy(self._weights[following[asks]]),
             gaps=self._gaps(event, following, known),
+            contexts=self._next_contexts(following, known),
         )
 
     def _gaps(self, event: Array, following: Array, known: Array) -> torch.Tensor:
@@ -160,6 +161,13 @@ class SequenceExamples:
             return torch.empty(0, dtype=torch.int64)
         codes = gap_codes(self._times[following] - self._times[event])
         return torch.from_numpy(np.where(known, codes, UNKNOWN))
+
+    def _next_contexts(self, following: Array, known: Array) -> torch.Tensor:
+        """Rows of the context of the events ``(S, L)`` that are predicted."""
+        if self._contexts is None:
+            return torch.empty(0, dtype=torch.int64)
+        rows = self._contexts[following].astype(np.int64) + 1
+        return torch.from_numpy(np.where(known, rows, 0))
 
     def _planned(self, epoch: int) -> tuple["_Sequences", list[Array]]:
         """The sequences of an epoch, and those of each batch.

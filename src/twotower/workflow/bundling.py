@@ -133,8 +133,9 @@ def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColu
         return None
     items = pl.DataFrame() if dataset.item_table is None else dataset.item_table
     users = pl.DataFrame() if dataset.user_table is None else dataset.user_table
+    contexts = pl.DataFrame() if dataset.context_table is None else dataset.context_table
     declared = DeclaredColumns(
-        dataset.schema, items, user_values=users.select(*dataset.schema.users)
+        dataset.schema, items, user_values=users.select(*dataset.schema.users), contexts=contexts
     )
     if encoders is None:
         return declared
@@ -144,6 +145,7 @@ def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColu
         user_encoders=encoders.users,
         users=encoders.user_rows if encoders.users else None,
         regression=encoders.regression,
+        context_encoders=encoders.context,
     )
 
 

@@ -295,6 +295,12 @@ class TwoStages:
         """Size of the catalogue."""
         return self.retrieval.num_items
 
+    @property
+    def reads_context(self) -> tuple[str, ...]:
+        """Declared columns of the log that the first stage reads."""
+        read: tuple[str, ...] = getattr(self.retrieval, "reads_context", ())
+        return read
+
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32."""
         scores = self.retrieval.scores(queries)

@@ -25,6 +25,7 @@ from twotower.data.readers.tables import (
 )
 from twotower.data.readers.times import TimeReader, joined
 from twotower.data.readers.values import IDS, IdReader, RatingReader, typed
+from twotower.data.schema import unknown_column
 from twotower.errors import InputError
 
 
@@ -132,16 +133,19 @@ class Source:
         Files of one log, with the same canonical columns; train first.
     catalogue
         The items, or None where the log is all there is.
+    context
+        Canonical names of the declared columns of the log.
     """
 
     kind: str
     logs: tuple[LogFile, ...]
     catalogue: CatalogueFile | None
+    context: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> frozenset[str]:
-        """Canonical columns of the log."""
-        return frozenset(self.logs[0].columns) - {*columns.TIME_PARTS}
+        """Canonical columns of the log, but for declared ones."""
+        return frozenset(self.logs[0].columns) - {*columns.TIME_PARTS, *self.context}
 
     @property
     def has_parts(self) -> bool:
@@ -207,10 +211,12 @@ def source_of(
     catalogue_options: ReadOptions | None = None,
     *,
     kinds: bool = False,
+    context: Sequence[str] = (),
 ) -> Source:
     """The source made of given files; see `read_source`. No catalogue is searched.
 
-    ``kinds`` says that kinds of events are needed, so that their column is read.
+    ``kinds`` says that kinds of events are needed, so that their column is read, ``context`` which
+    columns of the log are declared.
 
     Raises
     ------
@@ -225,7 +231,7 @@ def source_of(
     logs = tuple(
         LogFile(
             file.path,
-            _log_columns(file, mapping, options, present, kinds),
+            _log_columns(file, mapping, options, present, kinds, context),
             file.part,
             options,
             file.keys,
@@ -237,7 +243,8 @@ def source_of(
     if catalogue is not None:
         item = logs[0].columns[columns.ITEM_ID]
         items = _catalogue(catalogue, mapping, catalogue_options, present, item)
-    return Source(_kind(logs[0]), logs, items)
+    declared = frozenset(map(columns.of_context, context))
+    return Source(_kind(logs[0]), logs, items, declared)
 
 
 def _log_columns(
@@ -246,11 +253,12 @@ def _log_columns(
     options: ReadOptions,
     catalogue: Sequence[str],
     kinds: bool,
+    context: Sequence[str],
 ) -> Columns:
     path, keys = file.path, [*file.keys]
 
     def columns_of(present: Sequence[str]) -> Columns:
-        return mapping.log_columns(
+        found = mapping.log_columns(
             path,
             present,
             ignore=options.ignore,
@@ -258,6 +266,11 @@ def _log_columns(
             needs_order=file.part is None,
             catalogue=catalogue,
         )
+        for name in context:
+            if name not in found.keys:
+                raise unknown_column(name, path, present)
+            found.canonical[columns.of_context(name)] = name
+        return found
 
     present = column_names(path, options)
     keys = [key for key in keys if key not in present]

@@ -129,6 +129,7 @@ def typed(
 
     Ids and kinds of events become text, the others float64, times in milliseconds since 1970.
     Blank numbers and missing ratings become null. The original of a time is kept as `RAW_TIME`.
+    Declared columns stay as the file has them: they are typed as a whole.
     """
     converted: dict[str, pl.Series] = {}
     checks: list[Check] = []
@@ -139,6 +140,9 @@ def typed(
 
     for values in chunk.rows.drop(columns.LINE):
         name = values.name
+        if columns.is_context(name):
+            converted[name] = values
+            continue
         text = values.str.strip_chars() if values.dtype == pl.String else None
         missing = values.is_null()
         if text is not None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cached_property
 from inspect import iscoroutinefunction, isfunction, signature
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -67,6 +67,12 @@ class JsonRoute(APIRoute):
         """Names of what the route and its dependencies take in its query."""
         return dict.fromkeys(_query_names(self.dependant))
 
+    @cached_property
+    def lists(self) -> frozenset[str]:
+        """Those that may come several times."""
+        kinds = {one.alias: one.field_info.annotation for one in self.dependant.query_params}
+        return frozenset(name for name, kind in kinds.items() if _is_list(kind))
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["router"] is not self._router:
@@ -109,7 +115,7 @@ class JsonRoute(APIRoute):
                 raise RefusedError(
                     problem(422, f"{name[:100]}: not a parameter of this request", fix=takes)
                 )
-            if count > 1:
+            if count > 1 and name not in self.lists:
                 values = request.query_params.getlist(name)
                 raise RefusedError(
                     problem(
@@ -126,6 +132,11 @@ def _body(endpoint: Endpoint) -> type[BaseModel] | None:
     if len(kinds) == 2 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
         return kinds[0] if kinds[1] is Request else None
     return None
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether an annotation is a list, or a list or nothing."""
+    return any(get_origin(one) is list for one in (kind, *get_args(kind)))
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

@@ -133,4 +133,5 @@ def _described(service: Service) -> dict[str, object]:
         "index": contents.index.config.model_dump(),
         "reranks": reranked(contents, RecommendOptions(rerank=service.settings.rerank)),
         "takes_new_items": contents.new_items is not None,
+        "context": {name: one.kind for name, one in pipeline.read_context.items()},
     }

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -21,6 +21,7 @@ from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
 from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
 from twotower.service.api.schemas import (
+    MOST,
     BatchAnswer,
     BatchRequest,
     ItemsAnswer,
@@ -51,6 +52,12 @@ _BLOCK_S: Final = 0.004
 first is"""
 _FIRST_BLOCK: Final = 4
 
+AnyQuery = TypeVar("AnyQuery", bound=UserQuery)
+_CONTEXT: Final = Query(
+    description="Declared columns of the log for this request, each as NAME=VALUE.",
+    max_length=MOST,
+    examples=[["device=phone"]],
+)
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
 
@@ -65,6 +72,7 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     within("items of history", len(wanted.history), shared.settings.max_history)
     assigned = service.assigned(wanted.user_id)
     answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
+    wanted = _with_context(service, wanted)
     query = _request(assigned.snapshot, wanted)
     answers.check_work([query])
     answers = answers.in_time(request)
@@ -84,11 +92,13 @@ async def recommend_for_user(
     k: K = 10,
     rerank: bool | None = None,
     strict: bool = False,
+    context: Annotated[list[str] | None, _CONTEXT] = None,
 ) -> Response:
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    assigned, wanted = service.assigned(user_id), UserQuery(user_id=user_id)
+    stated = service.checked_context(context) if context else None
+    assigned, wanted = service.assigned(user_id), UserQuery(user_id=user_id, context=stated)
     snapshot, query = assigned.snapshot, _request(assigned.snapshot, wanted)
     if strict and not snapshot.pipeline.reads(query):
         unknown = user_id not in snapshot.pipeline.contents.users
@@ -113,7 +123,9 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
         within("items of history", len(query.history), shared.settings.max_history)
     assigned = Assigned(service.current)
     answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
-    queries = [_request(assigned.snapshot, query) for query in wanted.requests]
+    queries = [
+        _request(assigned.snapshot, _with_context(service, query)) for query in wanted.requests
+    ]
     answers.check_work(queries)
     return await shared.in_batch_thread(answers.batch, queries, request.state.deadline)
 
@@ -178,7 +190,17 @@ def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
         attributes = snapshot.attributes_of(query.user_id)
     else:
         attributes = snapshot.pipeline.checked_attributes(query.attributes)
-    return PipelineRequest(query.user_id, query.history, query.text, past, attributes)
+    context = snapshot.pipeline.known_context(query.context) if query.context else None
+    return PipelineRequest(
+        query.user_id, query.history, query.text, past, attributes, context=context
+    )
+
+
+def _with_context(service: Service, query: AnyQuery) -> AnyQuery:
+    """The query with its context checked."""
+    if not query.context:
+        return query
+    return query.model_copy(update={"context": service.checked_context(query.context)})
 
 
 class _Answers(NamedTuple):

@@ -50,7 +50,7 @@ class _Options(Config):
 
 
 class UserQuery(Config):
-    """The user to recommend for: at least one of the three."""
+    """The user to recommend for, by one of the first three at least, and the context."""
 
     user_id: Id | None = None
     """A user. An unknown one gets popular items where there is no history and no words."""
@@ -60,6 +60,8 @@ class UserQuery(Config):
     """What is wanted, in words."""
     attributes: dict[str, Any] | None = None
     """Declared columns of the user, in place of those that are known."""
+    context: dict[str, Any] | None = None
+    """Declared columns of the log for this request, such as its device."""
 
 
 class RecommendRequest(_Options, UserQuery):
@@ -430,6 +432,8 @@ class ModelAnswer(BaseModel):
     reranks: bool
     """Whether requests are re-ranked by default."""
     takes_new_items: bool
+    context: dict[str, str]
+    """Columns of the context that the model reads, and their kinds."""
 
 
 class Health(BaseModel):

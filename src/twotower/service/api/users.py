@@ -43,6 +43,8 @@ async def add_events(events: Events, request: Request) -> Response:
     for place, event in enumerate(events.events):
         _check_kind(service, f"events.{place}.kind", event)
         check_rating(service, f"events.{place}.rating", event.rating)
+        if event.context:
+            service.checked_event_context(event.context)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
     recorded = await shared.write(service.add_events, plain)
     items = service.pipeline.items

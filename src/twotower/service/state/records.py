@@ -70,6 +70,8 @@ class Event(Config):
     """Of the answer that led to it, if one did."""
     position: int | None = Field(None, ge=1, le=100_000)
     """Place of the item in that answer, from 1 on."""
+    context: dict[str, Any] | None = None
+    """Declared columns of the log at that moment, such as the device, for the next training."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -679,6 +679,7 @@ def _event(row: Any) -> Event:
         quantity=row.quantity,
         recommendation_id=row.recommendation_id,
         position=row.position,
+        context=row.context,
     )
 
 

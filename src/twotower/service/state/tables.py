@@ -107,6 +107,8 @@ events: Final = Table(
     # Of the answer that the event follows, and the place of its item there, from 1 on.
     Column("recommendation_id", String(200)),
     Column("position", Integer),
+    # Declared columns of the log by name.
+    Column("context", JSON(none_as_null=True)),
     Index("events_user", "user_id"),
     Index("events_age", "anonymous", "timestamp"),
     sqlite_autoincrement=True,

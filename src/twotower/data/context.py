@@ -1,0 +1,60 @@
+"""Context of events: the declared columns of a log, each distinct combination once."""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from twotower.data.histories import Histories
+from twotower.types import IndexArray, OffsetArray
+
+NO_CONTEXT: Final = -1
+"""In place of a row of the table of contexts: nothing is known."""
+_REPEATS: Final = 50
+"""Events beyond the first of their item from which a column can be told to describe items."""
+_COMMONEST: Final = 0.9
+"""Share of a column's commonest value above which that cannot be told."""
+
+
+def distinct_rows(table: pl.DataFrame) -> tuple[pl.DataFrame, IndexArray]:
+    """The distinct rows of a table in the order of their values, and which of them each row is.
+
+    Examples
+    --------
+    >>> rows, which = distinct_rows(pl.DataFrame({"device": ["tv", "phone", None, "tv"]}))
+    >>> rows["device"].to_list(), which.tolist()
+    ([None, 'phone', 'tv'], [2, 1, 0, 2])
+    """
+    codes = np.zeros(table.height, dtype=np.int64)
+    for column in table:
+        own = _codes(column)
+        # Dense again after each column, so that no product of counts can overflow.
+        combined = codes * (int(own.max(initial=0)) + 1) + own
+        codes = np.unique(combined, return_inverse=True)[1].astype(np.int64)
+    _, first = np.unique(codes, return_index=True)
+    return table[first], codes.astype(np.int32)
+
+
+def _codes(column: pl.Series) -> OffsetArray:
+    """Ranks of the distinct values of a column from 1, 0 where it is missing."""
+    return column.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+
+
+def columns_that_tell_the_item(table: pl.DataFrame, interactions: Histories) -> list[str]:
+    """Columns of a table of contexts that have one value for each item.
+
+    Such a column may describe the item and not the moment, and would then give the target away.
+    """
+    contexts, items = interactions.contexts, interactions.items
+    if contexts is None:
+        return []
+    found = []
+    for column in table:
+        values = _codes(column)[contexts]
+        pairs = np.unique(items * (int(values.max(initial=0)) + 1) + values)
+        one_each = len(pairs) == len(np.unique(items))
+        repeats = len(items) - len(np.unique(items))
+        commonest = int(np.bincount(values).max(initial=0)) / max(len(values), 1)
+        if one_each and repeats >= _REPEATS and commonest <= _COMMONEST:
+            found.append(column.name)
+    return found
