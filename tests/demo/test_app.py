@@ -533,6 +533,15 @@ class FakeService:
         note = {"at": "2026-01-02T03:04:05+00:00", "outcome": "swapped", "model_version": "v9-live"}
         return {"events": [hour], "reloads": [note]}
 
+    def live(self, days: float) -> dict[str, Any]:
+        rates = {"answers": 200, "events_per_answer": 0.25, "conversion": 0.04}
+        models = [
+            {"model_version": version, "arm": arm, **rates, "new_user_share": 0.5}
+            for version, arm in (("v9-live", "a"), ("v9-next", "b"))
+        ]
+        split = {"bundle": "next", "better": None, "low": -0.02, "high": 0.03}
+        return {"models": models, "split": split, "interleaving": None}
+
     def set_availability(self, item_id: str, available: bool) -> dict[str, Any]:
         self.changed.append((item_id, available))
         return {"item_id": item_id, "available": available}
@@ -555,6 +564,10 @@ def test_an_operator_sees_a_running_service_and_changes_it_with_a_key(
     assert "in service" in html(test)
     assert "2026-01-02T03:04:05" in html(test)
     assert any("12 × view" in one.value for one in test.caption)
+    assert '<td class="">v9-next</td>' in html(test)
+    assert "0.250" in html(test)
+    assert "0.040" in html(test)
+    assert "No difference is certain yet" in html(test)
     assert not [one for one in test.button if one.label == "Set"]  # read-only without a key
     test.text_input(key="admin-key").set_value("tt_secret").run()
     test.text_input(key="change-item").set_value("i05")
