@@ -1,6 +1,7 @@
 """Training on several processes: as one process with the whole batch."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -36,23 +37,20 @@ def folder(blocks: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return blocks.save(tmp_path_factory.mktemp("distributed") / "data")
 
 
-@pytest.mark.parametrize("name", ["v10", "v5"])
 def test_two_ranks_have_the_loss_and_gradients_of_one(
-    folder: Path, tmp_path: Path, name: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = subprocess.run(
-        [sys.executable, str(SCRIPT), name, str(folder), str(tmp_path / "1")],
-        check=True,
-        capture_output=True,
-    )
-    assert alone.returncode == 0
-    done = torchrun(2, SCRIPT, name, folder, tmp_path / "2")
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    names = ("v10", "v5")
+    done = torchrun(2, SCRIPT, folder, tmp_path, *names)
     assert done.returncode == 0, done.stderr
-    one, two = load_file(tmp_path / "1"), load_file(tmp_path / "2")
-    assert one.keys() == two.keys()
-    assert len(one) > 6
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=key)
+    parts = runpy.run_path(str(SCRIPT))["parts"]
+    for name in names:
+        one, two = parts(name, folder), load_file(tmp_path / name)
+        assert one.keys() == two.keys()
+        assert len(one) > 6
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
 
 
 def batch_of(lengths: list[int]) -> Batch:

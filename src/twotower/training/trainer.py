@@ -9,11 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,6 +25,9 @@ from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
 from twotower.training.progress import EpochRecord, Progress, TrainingState
 from twotower.training.row_adam import RowAdam
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Schedule = Literal["constant", "cosine"]
 
@@ -231,8 +232,12 @@ def _planned_epochs(config: TrainingConfig, examples: ExampleSource) -> int:
     return max(config.epochs, math.ceil(config.least_steps / examples.steps))
 
 
-def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) -> Fabric:
+def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) -> "Fabric":
     """Device and precision; of several processes on a machine with GPUs each has one."""
+    # Here, since they import torch's compiler, which takes as long as torch itself.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
     if processes.size > 1 and type(negatives) is not LiveNegatives:
         raise InputError(
             "negatives that the model has a part in, such as a queue, are of one process",
