@@ -1,7 +1,6 @@
 """Command-line entry point; a command is imported where it may run, and what it needs in it."""
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,9 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user error is printed as one line, with exit code 2 and no traceback."""
     logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] != ["serve"]:
-        # To look for plugins of pydantic reads the metadata of every installed package: 0.1 s.
-        os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     console.cache_clear()
     notes.cache_clear()
     try:
