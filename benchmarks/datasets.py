@@ -34,13 +34,13 @@ from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.registry import FULL_TIMED, FULL_UNMASKED
 from twotower.evaluation.results import Row, write_results
+from twotower.reporting.product_names import DEFAULT_MODEL
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
 from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import trained_model
 from twotower.workflow.reranking import fitted_once
-from twotower.workflow.variants import DEFAULT_MODEL
 
 EASE_ITEMS: Final = 13_000
 """EASE inverts a matrix of as many rows: beyond this it is left out."""

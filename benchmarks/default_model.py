@@ -8,10 +8,10 @@ from typing import Final
 from twotower.data import Dataset
 from twotower.data.declaration import Declaration
 from twotower.data.prepare import prepare
+from twotower.reporting.product_names import DEFAULT_MODEL
 from twotower.training.variant import Variant
 from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.models import named_variant
-from twotower.workflow.variants import DEFAULT_MODEL
 
 RESULTS: Final = Path(__file__).parent / "results"
 

@@ -38,10 +38,10 @@ from twotower.data.settings import PrepareSettings
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
+from twotower.reporting.product_names import DEFAULT_MODEL
 from twotower.training.fit import Trained
 from twotower.workflow.evaluation import Evaluator
 from twotower.workflow.models import trained_model
-from twotower.workflow.variants import DEFAULT_MODEL
 
 COLUMNS: Final = ColumnMapping(user="customer", item="sku", time="when", event="kind")
 WEIGHTS: Final = {"view": 0.2, "cart": 0.5, "buy": 1.0}

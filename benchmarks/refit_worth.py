@@ -30,11 +30,11 @@ from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.factors.popularity import Popularity
 from twotower.models.base import Scorer
+from twotower.reporting.product_names import DEFAULT_MODEL, RERANKED
 from twotower.training.variant import Variant
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.refit import refit, refit_blend, refit_folder
-from twotower.workflow.reranking import RERANKED, TwoStages, fitted_blend
-from twotower.workflow.variants import DEFAULT_MODEL
+from twotower.workflow.reranking import TwoStages, fitted_blend
 
 RESULTS: Final = Path(__file__).parent / "results"
 SPLIT: Final = "leave-last-two, newest hidden"

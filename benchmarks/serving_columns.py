@@ -30,6 +30,7 @@ from twotower.inference.filters import ANY, Filters
 from twotower.inference.pipeline import Pipeline
 from twotower.models.build import build_model
 from twotower.models.sequence_towers import SequenceConfig
+from twotower.reporting.product_names import DEFAULT_MODEL
 from twotower.training.fit import Trained
 from twotower.training.progress import TrainingState
 from twotower.training.sizing import sized
@@ -37,7 +38,6 @@ from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.datasets import DATA_VARIABLE
 from twotower.workflow.models import item_text, named_variant
 from twotower.workflow.progress import Silent
-from twotower.workflow.variants import DEFAULT_MODEL
 
 RESULTS: Final = Path(__file__).parent / "results" / "serving-columns.json"
 SCHEMA: Final[dict[str, Any]] = {

@@ -238,6 +238,27 @@ def small_models(
     monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run cells of a study here: a process for each takes far longer than a small cell."""
+    from twotower.data import Dataset
+    from twotower.errors import TwoTowerError
+    from twotower.study.ablation.cell import run_cell
+
+    def run(
+        cells: Any, needs: Any, out: Path, protocols: Any, *, jobs: int, reporter: Any
+    ) -> dict[Any, str]:
+        failures = {}
+        for cell in cells:
+            try:
+                run_cell(cell, Dataset.load(out / "dataset"), out, protocols, reporter)
+            except TwoTowerError as error:
+                failures[cell] = str(error)
+        return failures
+
+    monkeypatch.setattr("twotower.study.ablation.study.run_cells", run)
+
+
 @pytest.fixture(scope="session")
 def shop(blocks: "Dataset", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``blocks`` as a stranger's folder, with 110 more items that nobody bought; all CSV."""

@@ -3,12 +3,14 @@
 import importlib
 import importlib.util
 import operator
-import os
 import re
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,6 +21,7 @@ from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL, evaluate
 from twotower.evaluation.results import Results, read_results
 from twotower.factors.item_knn import ItemKNN
+from twotower.workflow import models
 from twotower.workflow.datasets import find_dataset
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -29,22 +32,43 @@ needs_implicit = pytest.mark.skipif(
 )
 
 
-def run_small(script: str, out: Path, *options: str) -> Results:
-    command = [sys.executable, str(BENCHMARKS / script), "--dataset", "sample", *options]
-    subprocess.run([*command, "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
-    return read_results(out)
+Run = Callable[..., None]
 
 
-def test_lightgcn_speed(tmp_path: Path) -> None:
-    results = run_small("lightgcn_speed.py", tmp_path / "r.json", "--steps", "2", "--repeats", "1")
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a script in this process, which has imported torch, with a cache of its own."""
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def call(script: str, *options: object) -> None:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+
+    return call
+
+
+@pytest.fixture
+def run_small(run: Run, shop: Path, tmp_path: Path) -> Callable[..., Results]:
+    """Results of a script over 60 users, or those of another log."""
+
+    def call(script: str, *options: str, dataset: Path | str = shop) -> Results:
+        run(script, "--dataset", dataset, *options, "--out", tmp_path / "r.json")
+        return read_results(tmp_path / "r.json")
+
+    return call
+
+
+def test_lightgcn_speed(run_small: Any, small_sample: Path) -> None:
+    results = run_small("lightgcn_speed.py", "--steps", "2", "--repeats", "1", dataset=small_sample)
     metrics = {(row.model, row.metric) for row in results.rows}
     assert ("lightgcn", "seconds/epoch") in metrics
     assert ("lightgcn-plain-pytorch", "ratio-to-lightgcn") in metrics
 
 
 @needs_implicit
-def test_mf_speed(tmp_path: Path) -> None:
-    results = run_small("mf_speed.py", tmp_path / "r.json", "--steps", "2", "--repeats", "1")
+def test_mf_speed(run_small: Any) -> None:
+    results = run_small("mf_speed.py", "--steps", "2", "--repeats", "1", dataset="sample")
     rates = {row.model: row.value for row in results.rows if row.metric == "examples/s"}
     assert {"implicit-bpr", "mf-batch-2048"} <= set(rates)
     assert min(rates.values()) > 0
@@ -53,24 +77,19 @@ def test_mf_speed(tmp_path: Path) -> None:
 
 
 @needs_implicit
-def test_implicit_bpr(tmp_path: Path) -> None:
-    small = ("--epochs", "1", "2", "--queries", "200")
-    results = run_small("implicit_bpr.py", tmp_path / "r.json", *small)
+def test_implicit_bpr(run_small: Any, small_sample: Path) -> None:
+    results = run_small("implicit_bpr.py", "--epochs", "1", "2", dataset=small_sample)
     assert {row.protocol for row in results.rows} == {"full", "full-unmasked", "sampled-100"}
 
 
-def test_datasets(shop: Path, tmp_path: Path) -> None:
+def test_datasets(run: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample's shop stands for a data set of the folder."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "ml-100k").symlink_to(shop)
-    command = [sys.executable, str(BENCHMARKS / "datasets.py"), "ml-100k"]
-    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
-    environment = {**os.environ, "TWOTOWER_DATA": str(data), "TWOTOWER_CACHE": str(tmp_path / "c")}
-    subprocess.run(
-        [*command, "--text-encoder", "hashing", "--epochs", "1"], check=True, env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    monkeypatch.setenv("TWOTOWER_DATA", str(data))
+    options = ("--text-encoder", "hashing", "--epochs", 1)
+    run("datasets.py", "ml-100k", "--out", tmp_path / "runs", "--results", tmp_path, *options)
     rows = read_results(tmp_path / "datasets-ml-100k.json").rows
     assert {row.model for row in rows} == {
         "popularity", "item-knn", "ease", "als", "v10", "v10+rerank",
@@ -80,28 +99,23 @@ def test_datasets(shop: Path, tmp_path: Path) -> None:
     assert all(row.value > 0 for row in rows if row.metric == "peak-memory-mb")
 
 
-def test_attributes(real_data: Path, tmp_path: Path) -> None:
+def test_attributes(
+    run: Run, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not (real_data / "ml-100k").is_dir():
         pytest.skip("ml-100k not found among the real data")
-    command = [sys.executable, str(BENCHMARKS / "attributes.py"), "ml-100k"]
-    command += ["--out", str(tmp_path / "runs"), "--results", str(tmp_path)]
-    environment = {**os.environ, "TWOTOWER_DATA": str(real_data)}
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    monkeypatch.setenv("TWOTOWER_DATA", str(real_data))
+    run("attributes.py", "ml-100k", "--out", tmp_path / "runs", "--results", tmp_path)
     found = read_results(tmp_path / "attributes-ml-100k.json")
     assert {row.model for row in found.rows} == {"attributes alone", "popularity"}
     gains = {one.metric: one.verdict for one in found.differences}
     assert gains["NDCG@10"] == "helps"
 
 
-def test_refit_worth(blocks: Dataset, tmp_path: Path) -> None:
+def test_refit_worth(run: Run, blocks: Dataset, tmp_path: Path) -> None:
     blocks.save(tmp_path / "data")
-    command = [sys.executable, str(BENCHMARKS / "refit_worth.py"), "--data", str(tmp_path / "data")]
-    command += ["--out", str(tmp_path / "models"), "--results", str(tmp_path)]
-    subprocess.run(
-        [*command, "--text-encoder", "hashing", "--epochs", "1"], check=True,
-        env={**os.environ, "TWOTOWER_CACHE": str(tmp_path / "c")},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    options = ("--text-encoder", "hashing", "--epochs", 1, "--results", tmp_path)
+    run("refit_worth.py", "--data", tmp_path / "data", "--out", tmp_path / "models", *options)
     rows = read_results(tmp_path / "refit-blocks.json").rows
     assert {row.model for row in rows} == {
         "popularity", "v10", "v10+rerank", "v10-refit", "v10-refit+rerank",
@@ -109,14 +123,14 @@ def test_refit_worth(blocks: Dataset, tmp_path: Path) -> None:
     assert {row.users for row in rows} == {60}
 
 
-def test_gowalla(tmp_path: Path) -> None:
+def test_gowalla(run_small: Any) -> None:
     small = ("--epochs", "1", "--models", "lightgcn-5-epochs", "mf", "random-walk")
-    results = run_small("gowalla.py", tmp_path / "r.json", *small)
+    results = run_small("gowalla.py", *small)
     assert {row.model for row in results.rows} == {"lightgcn-5-epochs", "mf", "random-walk"}
 
 
-def test_bpr_collapse(tmp_path: Path) -> None:
-    results = run_small("bpr_collapse.py", tmp_path / "r.json", "--epochs", "1", "--models", "v4")
+def test_bpr_collapse(run_small: Any) -> None:
+    results = run_small("bpr_collapse.py", "--epochs", "1", "--models", "v4")
     assert [(row.model, row.metric) for row in results.rows] == [
         ("v4", "HR@10"),
         ("v4", "NDCG@10"),
@@ -265,25 +279,26 @@ def test_the_best_epoch_of_a_peer_is_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert task.best_epoch == 3
 
 
-def test_least_squares(blocks: Dataset, tmp_path: Path) -> None:
-    out, script = tmp_path / "r.json", str(BENCHMARKS / "least_squares.py")
+def test_least_squares(run: Run, blocks: Dataset, tmp_path: Path) -> None:
     blocks.save(tmp_path / "data")
-    options = ("--data", str(tmp_path / "data"), "--text-encoder", "hashing", "--dim", "4")
-    subprocess.run([sys.executable, script, *options, "--out", str(out)], check=True)
-    results = read_results(out)
+    options = ("--text-encoder", "hashing", "--dim", 4, "--out", tmp_path / "r.json")
+    run("least_squares.py", "--data", tmp_path / "data", *options)
+    results = read_results(tmp_path / "r.json")
     models = {row.model for row in results.rows}
     assert {"ease", "least squares, chosen", "least squares, settings of v9"} <= models
     selection = {row.metric for row in results.rows if row.protocol == "selection"}
     assert selection == {"trials", "seconds"}
 
 
-def test_v9_trials(tmp_path: Path) -> None:
-    results = run_small("v9_trials.py", tmp_path / "r.json", "--data", str(tmp_path / "data"))
+def test_v9_trials(run_small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = partial(models.named_variant, text_encoder="hashing")
+    monkeypatch.setattr(models, "named_variant", hashed)
+    results = run_small("v9_trials.py", "--data", str(tmp_path / "data"))
     assert len({row.model for row in results.rows}) == 13
     assert {row.metric for row in results.rows} == {"HR@10", "HR@50", "NDCG@10"}
 
 
-def test_event_kinds(tmp_path: Path) -> None:
+def test_event_kinds(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a small shop with the columns of the real one; its baselines alone."""
     rng = np.random.default_rng(0)
     rows = ["customer,sku,when,kind,qty"]
@@ -294,11 +309,9 @@ def test_event_kinds(tmp_path: Path) -> None:
             rows += [f"C{user},S{item},{day}{n}:00,{kind},1" for n, kind in enumerate(kinds)]
     (tmp_path / "data" / "shop").mkdir(parents=True)
     (tmp_path / "data" / "shop" / "log.csv").write_text("\n".join(rows))
-    out, file = tmp_path / "out", tmp_path / "r.json"
-    command = [sys.executable, str(BENCHMARKS / "event_kinds.py"), "--no-model"]
-    command += ["--out", str(out), "--results", str(file)]
-    environment = os.environ | {"TWOTOWER_DATA": str(tmp_path / "data")}
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
+    file = tmp_path / "r.json"
+    monkeypatch.setenv("TWOTOWER_DATA", str(tmp_path / "data"))
+    run("event_kinds.py", "--no-model", "--out", tmp_path / "out", "--results", file)
     found = {(row.dataset, row.model) for row in read_results(file).rows}
     assert {("shop-alike", "ease"), ("shop-weights", "item-knn"), ("shop-target", "als")} <= found
     assert {row.users for row in read_results(file).rows} == {40}

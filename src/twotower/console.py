@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from twotower.reporting.product_names import product_name
 from twotower.workflow.progress import Bar, BarReporter, LineReporter, Reporter
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
     lines, names = (models, metrics) if metrics else (measured, models)
     table.add_column("model" if metrics else "metric", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(product_name(name), justify="right")
     if INTERVAL_OF in metrics:
         table.add_column(f"95% of {INTERVAL_OF}", justify="right", no_wrap=True)
     for line in lines:
@@ -157,7 +158,7 @@ def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
         if INTERVAL_OF in metrics:
             ndcg = cells[line, INTERVAL_OF]
             values.append(f"{ndcg.low:.4f}-{ndcg.high:.4f}")
-        table.add_row(line, *values)
+        table.add_row(product_name(line), *values)
     return table
 
 
@@ -175,8 +176,8 @@ def differences_table(differences: "Sequence[Difference]", protocol: str, metric
     for difference in differences:
         if (difference.protocol, difference.metric) == (protocol, metric):
             table.add_row(
-                difference.model,
-                difference.parent,
+                product_name(difference.model),
+                product_name(difference.parent),
                 f"{difference.value:+.4f}",
                 f"{difference.low:+.4f} to {difference.high:+.4f}",
                 f"{difference.p_corrected:.4f}",

@@ -24,6 +24,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any) ->
     return call
 
 
+@pytest.mark.usefixtures("in_process")
 def test_one_variant_of_the_sample_beside_a_baseline(
     run: Run, small_sample: Path, tmp_path: Path
 ) -> None:

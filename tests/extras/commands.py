@@ -35,7 +35,7 @@ COMMANDS = {
         *_INFO, *_RECOMMEND,
     ),
     "serve": (
-        *HELP, _PREPARE, *_INFO, *_RECOMMEND,
+        _PREPARE, *_INFO, *_RECOMMEND,
         "recommend --bundle {bundle} --text dragon -k 3",
         "key shop --scope write --keys {out}/keys",
         "events --bundle {bundle} --state sqlite:///{out}/state.sqlite3 --out {out}/joined",
@@ -47,7 +47,7 @@ COMMANDS = {
         "serve --bundle {bundle} --port 0 --state sqlite:///{out}/state.sqlite3 --processes 2",
     ),
     "train": (
-        *HELP, _PREPARE, *_INFO, *_RECOMMEND,
+        _PREPARE,
         "train --data {out}/data --model mf --epochs 1 --out {out}/mf",
         "train --data {out}/data --model v4 --text-encoder hashing --epochs 1 --out {out}/v4",
         "evaluate --data {out}/data {out}/mf {out}/v4 --text-encoder hashing "
@@ -75,7 +75,10 @@ COMMANDS = {
     ),
     "demo": ("import twotower.demo.app", "demo --bundle {bundle} --port {port}"),
 }  # fmt: skip
-"""Command lines by the extras that they need, as the documents name them; ``""`` is none."""
+"""Command lines by the extras that they need, as the documents name them; ``""`` is none.
+
+What runs with none runs with more: an extra adds packages, and takes none away.
+"""
 
 READY_S = 60
 

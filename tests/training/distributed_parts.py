@@ -1,4 +1,7 @@
-"""Run by torchrun: the loss and gradients of one batch, written by the first rank."""
+"""Run by torchrun: the loss and gradients of one batch, written by the first rank.
+
+``distributed_parts.py DATA OUT NAME …``: of each named variant, to ``OUT/NAME``.
+"""
 
 import sys
 from pathlib import Path
@@ -15,7 +18,8 @@ from twotower.workflow.progress import Silent
 from twotower.workflow.variants import VARIANTS
 
 
-def main(name: str, folder: Path, out: Path) -> None:
+def parts(name: str, folder: Path) -> dict[str, torch.Tensor]:
+    """Losses and gradients of two batches; the same in every rank."""
     dataset = Dataset.load(folder)
     variant = VARIANTS[name].vary(text_encoder="hashing")
     processes = ranks()
@@ -42,10 +46,13 @@ def main(name: str, folder: Path, out: Path) -> None:
         for key, parameter in module.named_parameters():
             if parameter.grad is not None:
                 found[f"{step}.{key}"] = parameter.grad.to_dense().clone()
-    if processes.first:
-        save_file(found, out)
-    leave()
+    return found
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    data, out, *names = sys.argv[1:]
+    for wanted in names:
+        made = parts(wanted, Path(data))
+        if ranks().first:
+            save_file(made, Path(out) / wanted)
+    leave()

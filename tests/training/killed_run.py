@@ -1,7 +1,7 @@
 """Train in a process of its own, kill it again and again, and let it go on.
 
-``python killed_run.py JOB`` reads ``data`` (a data set), ``variant.json`` and ``text.npy`` in the
-folder JOB, and writes ``killed.safetensors``, ``whole.safetensors`` and ``kills.json`` there.
+``python killed_run.py JOB …`` reads ``data`` (a data set), ``variant.json`` and ``text.npy`` in
+each folder JOB, and writes ``killed.safetensors``, ``whole.safetensors`` and ``kills.json`` there.
 Attempts are forks of one process, so that torch is imported once.
 """
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning_fabric  # noqa: F401 (training imports it, which takes as long as torch)
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -94,4 +95,5 @@ def main(job: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for folder in sys.argv[1:]:
+        main(Path(folder))

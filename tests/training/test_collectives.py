@@ -1,6 +1,7 @@
 """Training on several processes: as one process with the whole batch."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from twotower.cli import main
 from twotower.data import Dataset
 from twotower.models.base import Batch
 from twotower.training.checkpoints import read_state
@@ -36,23 +38,20 @@ def folder(blocks: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return blocks.save(tmp_path_factory.mktemp("distributed") / "data")
 
 
-@pytest.mark.parametrize("name", ["v10", "v5"])
 def test_two_ranks_have_the_loss_and_gradients_of_one(
-    folder: Path, tmp_path: Path, name: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = subprocess.run(
-        [sys.executable, str(SCRIPT), name, str(folder), str(tmp_path / "1")],
-        check=True,
-        capture_output=True,
-    )
-    assert alone.returncode == 0
-    done = torchrun(2, SCRIPT, name, folder, tmp_path / "2")
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    names = ("v10", "v5")
+    done = torchrun(2, SCRIPT, folder, tmp_path, *names)
     assert done.returncode == 0, done.stderr
-    one, two = load_file(tmp_path / "1"), load_file(tmp_path / "2")
-    assert one.keys() == two.keys()
-    assert len(one) > 6
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=key)
+    parts = runpy.run_path(str(SCRIPT))["parts"]
+    for name in names:
+        one, two = parts(name, folder), load_file(tmp_path / name)
+        assert one.keys() == two.keys()
+        assert len(one) > 6
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, atol=1e-6, rtol=1e-5, msg=f"{name}: {key}")
 
 
 def batch_of(lengths: list[int]) -> Batch:
@@ -91,7 +90,10 @@ def test_every_example_and_candidate_is_of_one_rank(lengths: list[int], size: in
 
 
 def test_the_command_trains_on_two_ranks_and_goes_on_on_one(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
     options = ["--data", folder, "--text-encoder", "hashing", "--epochs", "3", "--seed", "1"]
@@ -104,13 +106,9 @@ def test_the_command_trains_on_two_ranks_and_goes_on_on_one(
     assert "lost another rank" in killed.stderr or "SIGKILL" in killed.stderr
     left = read_state(tmp_path / ".one-checkpoint" / "last")
     assert left["epoch"] == 1
-    alone = subprocess.run(
-        [sys.executable, "-m", "twotower", "train", *map(str, options), "--out", tmp_path / "one"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert alone.returncode == 0, alone.stderr
-    assert "goes on from epoch 2" in " ".join(alone.stdout.split())
+    with pytest.raises(SystemExit) as alone:  # one process: this one
+        main(["train", *map(str, options), "--out", str(tmp_path / "one")])
+    assert not alone.value.code
+    assert "goes on from epoch 2" in " ".join(capsys.readouterr().out.split())
     metrics.append(read_description(tmp_path / "one")["validation_metric"])
     assert metrics[0] == pytest.approx(metrics[1], abs=0.1)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -24,10 +23,11 @@ QUEUE_THEN_HARD = Curriculum(
 """Negatives of which the model has a part in every one."""
 
 
-@pytest.mark.parametrize("name", ["mf", "lightgcn", "v5", "v5 with live negatives", "v10"])
-def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    name: str, blocks: Dataset, block_text: Any, small_variants: Any, tmp_path: Path
-) -> None:
+NAMES = ("mf", "lightgcn", "v5", "v5 with live negatives", "v10")
+
+
+def job_of(name: str, small_variants: Any, folder: Path) -> Path:
+    """What the script reads, in a folder; how it trains the named variant."""
     name, *live = name.split(" with ")
     small = small_variants[name]
     negatives = QUEUE_THEN_HARD if live else small.negatives
@@ -43,20 +43,34 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
             user_tower=user.vary(fusion=user.fusion.vary(dropout=0.3)),
             item_tower=item.vary(fusion=item.fusion.vary(dropout=0.3)),
         )
-    blocks.save(tmp_path / "data")
-    np.save(tmp_path / "text.npy", block_text)
     variant = small.vary(model=model, training=training, negatives=negatives)
-    (tmp_path / "variant.json").write_text(variant.model_dump_json())
+    (folder / "variant.json").write_text(variant.model_dump_json())
+    return folder
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    blocks: Dataset, block_text: Any, small_variants: Any, tmp_path: Path
+) -> None:
+    """One process for all variants: to import torch takes longer than to train one."""
+    blocks.save(tmp_path / "data")
+    jobs = {}
+    for name in NAMES:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "data").symlink_to(tmp_path / "data")
+        np.save(folder / "text.npy", block_text)
+        jobs[name] = job_of(name, small_variants, folder)
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path)], capture_output=True, text=True, timeout=90
+        [sys.executable, SCRIPT, *jobs.values()], capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr
-    killed, whole = (load_file(tmp_path / f"{run}.safetensors") for run in ("killed", "whole"))
-    assert killed.keys() == whole.keys()
-    for key, value in whole.items():
-        assert torch.equal(killed[key], value), key
-    *kills, last = json.loads((tmp_path / "kills.json").read_text())
-    assert len(kills) == 8
-    starts = [told[0] for told in (*kills, last) if told]
-    assert starts[0] == 1
-    assert sum(start > 1 for start in starts) >= 3  # it did go on, not begin again
+    for name, job in jobs.items():
+        killed, whole = (load_file(job / f"{run}.safetensors") for run in ("killed", "whole"))
+        assert killed.keys() == whole.keys(), name
+        for key, value in whole.items():
+            assert torch.equal(killed[key], value), (name, key)
+        *kills, last = json.loads((job / "kills.json").read_text())
+        assert len(kills) == 8
+        starts = [told[0] for told in (*kills, last) if told]
+        assert starts[0] == 1, name
+        assert sum(start > 1 for start in starts) >= 3, name  # it did go on, not begin again

@@ -1,5 +1,6 @@
 import copy
 import time
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -129,7 +130,6 @@ def test_a_loss_that_is_not_finite_stops_training(
 
 def test_state_survives_json() -> None:
     import json
-    from dataclasses import asdict
 
     state = TrainingState("ab", 3, 1, 0.25, 1.5, 0.1, 2, epochs=[EpochRecord(0, 0.5, 2.0, 64)])
     assert TrainingState.from_json(json.loads(json.dumps(asdict(state)))) == state
@@ -185,6 +185,19 @@ def test_the_step_size_warms_up(blocks: Dataset, small_variants: Any) -> None:
     for state.epoch, state.step in [(0, 0), (0, 3), (1, 1), (2, 0)]:
         sizes.append(_step_size(config, state, 3))
     assert sizes == pytest.approx([0.02, 0.08, 0.1, 0.1])
+
+
+def test_the_step_size_is_at_nothing_when_the_time_is_over() -> None:
+    """By the epochs, or by the seconds that went, whichever is further; both are checkpointed."""
+    config = TrainingConfig(epochs=4, learning_rate=0.1, schedule="cosine", minutes=1)
+    state = TrainingState("", planned_epochs=4, most_seconds=60)
+
+    def size(epoch: int, step: int, seconds: float) -> float:
+        state.epoch, state.step, state.seconds = epoch, step, seconds
+        return _step_size(config, TrainingState.from_json(asdict(state)), 10)
+
+    assert [size(0, 0, 0), size(2, 0, 10)] == pytest.approx([0.1, 0.05])
+    assert [size(0, 5, 30), size(0, 9, 60)] == pytest.approx([0.05, 0])
 
 
 class Clock:

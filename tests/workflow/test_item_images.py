@@ -110,7 +110,7 @@ def test_addresses_are_fetched_into_the_cache(
             bad: FetchedImage(bad, None, "the server answered 404 Not Found"),
         }
 
-    monkeypatch.setattr("twotower.workflow.item_images.fetch_images", fetch)
+    monkeypatch.setattr("twotower.data.download.images.fetch_images", fetch)
     catalogue = blocks.catalogue.with_columns(pl.Series(columns.IMAGE, [good, bad] * 20))
     notes = Notes()
     vectors = item_image(small_variants["v7"], replace(blocks, catalogue=catalogue), notes)

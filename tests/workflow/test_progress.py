@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from twotower.data import Dataset
+from twotower.training.progress import EpochRecord, TrainingState
 from twotower.workflow.models import train_variant
-from twotower.workflow.progress import LineReporter, Silent
+from twotower.workflow.progress import Bar, LineReporter, Silent
 
 
 def reporter(*seconds: float) -> tuple[LineReporter, list[str]]:
@@ -33,6 +34,24 @@ def test_work_of_unknown_length_has_no_time_left() -> None:
     found.failure("two rows are odd")
     advance(7, None, "")
     assert said == ["read: 5", "warning: two rows are odd", "read: 7"]
+
+
+def test_what_is_left_of_a_training_counts_the_epochs_it_may_take() -> None:
+    """A refit ends with the epoch that validation chose, however many were planned."""
+    shown: list[tuple[int, int | None]] = []
+
+    class Bars(LineReporter):
+        def bar(self, label: str) -> Bar:
+            return lambda done, total, _: shown.append((done, total))
+
+    report = Bars().training("refit")
+    state = TrainingState("", planned_epochs=100, step=2, loss_sum=1.0)
+    report(state, 10, 1.0)
+    state.last_epoch = 3
+    report(state, 10, 1.0)
+    state.epoch, state.step, state.epochs = 3, 0, [EpochRecord(2, 0.5, 1.0, 9)]
+    report(state, 10, 1.0)
+    assert shown == [(2, 1000), (2, 30), (30, 30)]
 
 
 class StoppedError(Exception):

@@ -49,6 +49,7 @@ def test_what_validation_chose_is_kept(evaluated: Any, blocks: Dataset) -> None:
     assert len(shipped.state.epochs) == 1
     assert shipped.state.epochs[0].metric is None
     assert shipped.state.planned_epochs == evaluated.state.planned_epochs
+    assert shipped.state.most_epochs == 1  # progress counts these
     assert shipped.metric is None
 
 

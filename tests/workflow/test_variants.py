@@ -6,10 +6,11 @@ from pydantic import ValidationError
 from twotower.errors import InputError
 from twotower.models.history import GRUConfig
 from twotower.models.two_tower import TwoTowerConfig
+from twotower.reporting.product_names import PRODUCT
 from twotower.training.losses import InfoNCE
 from twotower.training.variant import Variant
 from twotower.workflow.models import named_variant
-from twotower.workflow.variants import PRODUCT, STUDY, VARIANTS, Step
+from twotower.workflow.variants import STUDY, VARIANTS, Step
 
 
 def differences(one: Any, two: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

@@ -30,7 +30,8 @@ def train(
     data: DataFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder for the trained model.")],
     model: Annotated[
-        str | None, typer.Option("--model", help="two-tower, mf, lightgcn, v1 … v10. Default: v10.")
+        str | None,
+        typer.Option("--model", help="two-tower (the default), mf, lightgcn, v1 … v9."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
@@ -48,10 +49,11 @@ def train(
 
     On several processes: `torchrun --nproc-per-node 2 -m twotower train …`
 
-    Example: `twotower train --data data/shop --out models/v10`
+    Example: `twotower train --data data/shop --out models/two-tower`
     """
     from twotower.console import reporting
     from twotower.data import Dataset
+    from twotower.reporting.product_names import DEFAULT_MODEL, study_name
     from twotower.study.search_space import read_settings
     from twotower.study.tracking import Tracker, check_tracking
     from twotower.training.collectives import leave, ranks
@@ -59,12 +61,11 @@ def train(
     from twotower.workflow.baseline_check import warn_below_baselines
     from twotower.workflow.models import named_variant, trained_model
     from twotower.workflow.progress import Silent
-    from twotower.workflow.variants import DEFAULT_MODEL
 
     if track:
         check_tracking()
     if settings is None:
-        name = model or DEFAULT_MODEL
+        name = study_name(model or DEFAULT_MODEL)
         variant = named_variant(name, text_encoder)
     else:
         name = model or settings.stem
@@ -127,7 +128,7 @@ def evaluate(
 ) -> None:
     """Evaluate trained models on the held-out part.
 
-    Example: `twotower evaluate --data data/shop models/v10 models/mf --json results.json`
+    Example: `twotower evaluate --data data/shop models/two-tower models/mf --json results.json`
     """
     from twotower.console import reporting, results_table
     from twotower.data import Dataset, Part
@@ -182,7 +183,7 @@ def index(
 ) -> None:
     """Index a trained two-tower's items and write the bundle that serving reads.
 
-    Example: `twotower index models/v10 --data data/shop --out bundle`
+    Example: `twotower index models/two-tower --data data/shop --out bundle`
     """
     from twotower.console import reporting
     from twotower.data import Dataset

@@ -138,9 +138,9 @@ def _ablate_columns(
     from twotower.evaluation.protocols import FULL
     from twotower.evaluation.provenance import collect_meta
     from twotower.evaluation.results import write_results
+    from twotower.reporting.product_names import DEFAULT_MODEL
     from twotower.study.columns import METRICS, NEW_USERS, ColumnStudy, ablate_columns
     from twotower.workflow.models import named_variant
-    from twotower.workflow.variants import DEFAULT_MODEL
 
     if variants and len(variants) > 1:
         raise InputError("--columns is of one model", "name one --variant, or none")
@@ -163,7 +163,7 @@ def _ablate_columns(
 
 
 def tune(
-    variant: Annotated[str, typer.Argument(help="mf, lightgcn, v1 … v10")],
+    variant: Annotated[str, typer.Argument(help="two-tower, mf, lightgcn, v1 … v9")],
     dataset: Annotated[
         str, typer.Option("--dataset", help="A name, or a path, also of a prepared data set.")
     ],
@@ -185,7 +185,7 @@ def tune(
 ) -> None:
     """Search a variant's settings by validation NDCG@10. Run again, it goes on.
 
-    Example: `twotower tune v10 --dataset sample --trials 20 --out runs/tuned-v10`
+    Example: `twotower tune two-tower --dataset sample --trials 20 --out runs/tuned`
     """
     from twotower.console import reporting
     from twotower.study.ablation.study import study_dataset

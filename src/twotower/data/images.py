@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
-from twotower.data.download.images import FetchedImage
+
+if TYPE_CHECKING:
+    from twotower.data.download.images import FetchedImage
 
 WEB: Final = ("http://", "https://")
 """Beginnings of an address; anything else is a path."""
@@ -47,7 +49,7 @@ class LocatedImages:
 def locate_images(
     catalogue: pl.DataFrame,
     folder: Path | None,
-    fetch: Callable[[Sequence[str]], Mapping[str, FetchedImage]],
+    fetch: "Callable[[Sequence[str]], Mapping[str, FetchedImage]]",
 ) -> LocatedImages:
     """Find the image of every item; addresses are fetched, paths are looked up.
 

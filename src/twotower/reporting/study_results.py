@@ -20,6 +20,7 @@ from twotower.evaluation.results import (
     merge_rows,
     read_results,
 )
+from twotower.reporting.product_names import with_product_names
 
 QUALITY: Final = "NDCG@10"
 """Metric of the charts: training stops by it, and verdicts are shown for it."""
@@ -108,9 +109,9 @@ class StudyFigures:
         *,
         reference: Path | None = None,
     ) -> Self:
-        """As `of`, from files."""
+        """As `of`, from files; the default model has the product's name."""
         return cls.of(
-            [read_results(file) for file in files],
+            [with_product_names(read_results(file)) for file in files],
             reference=None if reference is None else Reference.read(reference),
         )
 

@@ -34,6 +34,8 @@ class TrainingState:
     patience_metric: float | None = None
     """Metric of the last validation that was better by `TrainingConfig.least_gain`."""
     finished: bool = False
+    last_epoch: int | None = None
+    """Epochs after which training ends, however many are planned; None for all of them."""
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @property
@@ -45,6 +47,11 @@ class TrainingState:
     def out_of_time(self) -> bool:
         """Whether the steps took all that they may."""
         return self.most_seconds is not None and self.spent >= self.most_seconds
+
+    @property
+    def most_epochs(self) -> int:
+        """Epochs after which training ends, unless validation or the time end it before."""
+        return self.planned_epochs if self.last_epoch is None else self.last_epoch
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainingState":

@@ -9,11 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,6 +25,9 @@ from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
 from twotower.training.progress import EpochRecord, Progress, TrainingState
 from twotower.training.row_adam import RowAdam
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Schedule = Literal["constant", "cosine"]
 
@@ -47,7 +48,8 @@ class TrainingConfig(Config):
     """Adam's step size."""
     schedule: Schedule = "constant"
     """How the step size runs over all epochs: ``constant``, or ``cosine``, from the whole down to
-    nothing (Loshchilov and Hutter, *SGDR*, ICLR 2017)."""
+    nothing (Loshchilov and Hutter, *SGDR*, ICLR 2017). Where ``minutes`` end training before the
+    epochs do, it is at nothing then."""
     warmup_steps: int = Field(0, ge=0)
     """Steps over which the step size rises from nothing to the whole."""
     average: float | None = Field(None, gt=0, lt=1)
@@ -140,7 +142,8 @@ def train(
     best = copy.deepcopy(module.state_dict())
     if checkpoint is not None and (checkpoint / "last").exists():
         state = _resume(checkpoint, modules, adam, fingerprint)
-    state.most_seconds = most_seconds
+    ends = None if stop_after is None else min(epochs, stop_after)
+    state.most_seconds, state.last_epoch = most_seconds, ends
     wrapped, optimiser = fabric.setup(module, adam)
     for part in modules.values():
         part.to(fabric.device)
@@ -151,8 +154,7 @@ def train(
             save_checkpoint(checkpoint / name, modules, adam, asdict(state))
 
     saved = time.monotonic()
-    last = epochs if stop_after is None else min(epochs, stop_after)
-    while state.epoch < last and not state.finished:
+    while state.epoch < state.most_epochs and not state.finished:
         module.train()
         while state.step < examples.steps:
             begun = time.perf_counter()
@@ -164,8 +166,9 @@ def train(
             batch = negatives.before(batch, module, state.epoch, state.step)
             embedded = processes.gathered(negatives.after(wrapped(batch), state.epoch), own)
             value = own.share * loss(embedded)
-            for group in optimiser.param_groups:
-                group["lr"] = _step_size(config, state, examples.steps)
+            size = partial(_step_size, config, state, examples.steps)
+            for group in optimiser.param_groups:  # by the clock of the first process, if by any
+                group["lr"] = size() if most_seconds is None else processes.of_first(size)
             optimiser.zero_grad()
             fabric.backward(value)
             processes.sum_gradients(module)
@@ -193,7 +196,7 @@ def train(
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         unvalidated = state.epoch - state.validated_epoch
         enough = unvalidated * examples.steps >= config.validate_steps
-        if validate is not None and (enough or state.finished or state.epoch == last):
+        if validate is not None and (enough or state.finished or state.epoch == state.most_epochs):
             state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad(), _judged(average, module):
@@ -229,8 +232,12 @@ def _planned_epochs(config: TrainingConfig, examples: ExampleSource) -> int:
     return max(config.epochs, math.ceil(config.least_steps / examples.steps))
 
 
-def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) -> Fabric:
+def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) -> "Fabric":
     """Device and precision; of several processes on a machine with GPUs each has one."""
+    # Here, since they import torch's compiler, which takes as long as torch itself.
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
     if processes.size > 1 and type(negatives) is not LiveNegatives:
         raise InputError(
             "negatives that the model has a part in, such as a queue, are of one process",
@@ -280,13 +287,16 @@ def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -
 
 
 def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:
-    """Step size at a position; a function of nothing else."""
+    """Step size at a position; a function of nothing else, but under a limit of time."""
     done = state.epoch * steps + state.step
     size = config.learning_rate
     if done < config.warmup_steps:
         size *= (done + 1) / (config.warmup_steps + 1)
     if config.schedule == "cosine":
-        size *= (1 + math.cos(math.pi * done / (state.planned_epochs * steps))) / 2
+        gone = done / (state.planned_epochs * steps)
+        if state.most_seconds is not None:  # the seconds that went are in the checkpoint
+            gone = max(gone, min(state.spent / state.most_seconds, 1))
+        size *= (1 + math.cos(math.pi * gone)) / 2
     return size
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from twotower.data import Dataset, Part
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.models.base import Scorer
+from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.progress import Reporter
@@ -67,8 +68,8 @@ def _words(
     if not served:
         stage += " (rerank=true, recommend --rerank)"
     yield (
-        f"{best} is better than {name} on this data set: validation NDCG@10 {found[best]:.4f} "
-        f"against {found[name]:.4f};"
+        f"{best} is better than {product_name(name)} on this data set: "
+        f"validation NDCG@10 {found[best]:.4f} against {found[name]:.4f};"
     )
     if again >= found[best] and served:
         yield f"{stage}, which the bundle serves, has {again:.4f}: there is nothing to do"

@@ -16,13 +16,14 @@ from twotower.evaluation.protocols import PROTOCOLS, evaluate_passes, prices
 from twotower.evaluation.results import Row
 from twotower.evaluation.scoring_plan import plan
 from twotower.models.base import Scorer
+from twotower.reporting.product_names import RERANKED, seed_label
 from twotower.training.fit import Trained
 from twotower.training.storage import check_dataset, read_description
 from twotower.types import FloatArray, IndexArray
 from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.reranking import RERANKED, SecondStage, TwoStages, fitted_once
+from twotower.workflow.reranking import SecondStage, TwoStages, fitted_once
 
 
 class Evaluator:
@@ -260,14 +261,14 @@ def evaluate_seeds(
     blends: list[Blend] = []
     for trained in models:
         scorer, seed = trained.module.scorer(), trained.seed
-        one_stage[seed] = evaluator(f"{name} seed {seed}", scorer)
+        one_stage[seed] = evaluator(seed_label(name, seed), scorer)
         if second_stage is not None and trained.variant.model.has_towers:
             blend = second_stage(trained)
             if blend is None:
                 continue
             blends.append(blend)
             both = TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats)
-            two_stages[seed] = evaluator(f"{name}{RERANKED} seed {seed}", both)
+            two_stages[seed] = evaluator(f"{seed_label(name, seed)}, both stages", both)
     again = evaluator.rows(name + RERANKED, two_stages) if two_stages else []
     return Measured(evaluator.rows(name, one_stage), again, blends)
 

@@ -5,13 +5,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from twotower.data import Dataset, columns
 from twotower.data.atomic import atomic_folder
-from twotower.data.download.images import FetchedImage, fetch_images
 from twotower.data.images import ImageReject, locate_images, write_image_rejects
 from twotower.data.sample import sample_folder
 from twotower.data.sample.covers import write_covers
@@ -21,6 +20,9 @@ from twotower.features.cache import cache_folder
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
 from twotower.workflow.progress import Reporter
+
+if TYPE_CHECKING:
+    from twotower.data.download.images import FetchedImage
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,9 @@ def item_image(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatA
         )
     encoder = image_encoder(variant.image_encoder)
 
-    def fetch(urls: Sequence[str]) -> Mapping[str, FetchedImage]:
+    def fetch(urls: Sequence[str]) -> "Mapping[str, FetchedImage]":
+        from twotower.data.download.images import fetch_images
+
         bar = reporter.bar("fetch images")
         return fetch_images(
             urls, cache_folder() / "images", progress=lambda done, total: bar(done, total, "")

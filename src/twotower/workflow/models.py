@@ -15,6 +15,7 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
+from twotower.reporting.product_names import PRODUCT, product_name, seed_label, study_name
 from twotower.training.checkpoints import read_state
 from twotower.training.collectives import ranks
 from twotower.training.fit import UNVALIDATED_EPOCHS, Trained, fit
@@ -28,7 +29,7 @@ from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.selection import chosen_record
-from twotower.workflow.variants import ADDED_VARIANTS, DEFAULT_MODEL, PRODUCT, VARIANTS
+from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
 
 TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
 """What the progress of encoding calls them."""
@@ -36,7 +37,7 @@ TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts
 
 def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     """A variant by name; `InputError` where there is none."""
-    name = DEFAULT_MODEL if name == PRODUCT else name
+    name = study_name(name)
     if name in VARIANTS:
         variant = VARIANTS[name]
     elif name in ADDED_VARIANTS:
@@ -98,20 +99,20 @@ def train_variant(
     Where the data set has no validation part nothing is chosen, training lasts a fixed number of
     epochs, and the reporter says so.
     """
-    reporter = reporter or Silent()
+    reporter, label = reporter or Silent(), seed_label(name, seed)
     variant = sized(variant, dataset.train, in_order=dataset.in_order)
     validated = dataset.has(Part.VALIDATION)
     if not validated:
         why, fix = empty_parts(dataset)
         reporter.failure(
-            f"{name} seed {seed}: no validation part ({why}), so that nothing is chosen and "
+            f"{label}: no validation part ({why}), so that nothing is chosen and "
             f"training takes {min(UNVALIDATED_EPOCHS, variant.training.epochs)} epochs; to choose, "
             f"prepare again: {fix}"
         )
 
     memory = check_memory(variant, dataset)
     if memory is not None:
-        reporter.note(f"{name} seed {seed}: {memory}")
+        reporter.note(f"{label}: {memory}")
 
     def validate(module: RetrievalModule) -> float:
         return validation_ndcg(
@@ -139,8 +140,8 @@ def train_variant(
         folders = {"all": checkpoint, "none": checkpoint and checkpoint / "without-columns"}
     found = []
     for columns, folder in folders.items():
-        label = f"{name} seed {seed}" + ("" if columns is None else f", columns: {columns}")
-        note_resumed(label, folder, reporter)
+        what = label + ("" if columns is None else f", columns: {columns}")
+        note_resumed(what, folder, reporter)
         found.append(
             fit(
                 variant,
@@ -153,7 +154,7 @@ def train_variant(
                 teachers=teachers,
                 seed=seed,
                 checkpoint=folder,
-                progress=reporter.training(label),
+                progress=reporter.training(what),
             )
         )
     trained = _better(*found) if len(found) > 1 else found[0]
@@ -164,7 +165,7 @@ def train_variant(
             max_queries=variant.training.validation_users,
         )
         for warning in _warnings(trained, popularity):
-            reporter.failure(f"{name} seed {seed}: {warning}")
+            reporter.failure(f"{label}: {warning}")
     return trained
 
 
@@ -273,12 +274,12 @@ def trained_model(
     ArtefactError
         Where the folder holds a model of another data set, seed or settings.
     """
-    reporter = reporter or Silent()
+    reporter, label = reporter or Silent(), seed_label(name, seed)
     variant = sized(variant, dataset.train, in_order=dataset.in_order)
     if folder.exists():
         if read_variant(folder) != variant:
             raise ArtefactError(
-                f"{folder} holds a model with other settings than {name!r} has now; "
+                f"{folder} holds a model with other settings than {product_name(name)!r} has now; "
                 "delete it, or choose another output folder"
             )
         found = saved_model(folder, dataset, reporter)
@@ -287,13 +288,13 @@ def trained_model(
                 f"{folder} holds a model of seed {found.seed}, wanted seed {seed}; "
                 "delete it, or choose another output folder"
             )
-        reporter.note(f"{name} seed {seed} found trained")
+        reporter.note(f"{label} found trained")
         return found
     checkpoint = folder.parent / f".{folder.name}-checkpoint"
     first = ranks().first
     with marked_run(checkpoint) if first else nullcontext() as killed:
         if killed is not None:
-            reporter.failure(f"{name} seed {seed}: {killed}")
+            reporter.failure(f"{label}: {killed}")
         trained = train_variant(
             variant,
             dataset,
@@ -308,7 +309,7 @@ def trained_model(
     if not first:
         return trained
     shutil.rmtree(checkpoint, ignore_errors=True)
-    reporter.note(f"{name} seed {seed}: {summary(trained)}")
+    reporter.note(f"{label}: {summary(trained)}")
     return trained
 
 

@@ -63,10 +63,10 @@ class BarReporter(ABC):
             metric = state.epochs[-1].metric if state.epochs else None
             done = state.epoch * steps + state.step
             mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
-            total = state.planned_epochs * steps
+            total = state.most_epochs * steps
             if state.most_seconds is not None:
                 total = min(total, round(done * state.most_seconds / state.spent))
-            if state.finished or state.epoch == state.planned_epochs:
+            if state.finished or state.epoch == state.most_epochs:
                 total = done
             bar(
                 done,

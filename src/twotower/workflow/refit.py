@@ -12,6 +12,7 @@ from pathlib import Path
 from twotower.bundle.blend import RECENCIES, Blend
 from twotower.data import Dataset
 from twotower.errors import ArtefactError
+from twotower.reporting.product_names import product_name, seed_label
 from twotower.training.fit import Trained, fit
 from twotower.training.storage import save_trained
 from twotower.workflow.item_images import item_image
@@ -51,14 +52,14 @@ def refit(
         found = saved_model(folder, everything, reporter)
         if (found.variant, found.seed) != (evaluated.variant, evaluated.seed):
             raise ArtefactError(
-                f"{folder} holds a refit of other settings than {name!r} has now; "
+                f"{folder} holds a refit of other settings than {product_name(name)!r} has now; "
                 "delete it, or choose another output folder"
             )
-        reporter.note(f"{name} seed {evaluated.seed} found refitted")
+        reporter.note(f"{seed_label(name, evaluated.seed)} found refitted")
         return found
     checkpoint = None if folder is None else folder.parent / f".{folder.name}-checkpoint"
     variant, seed = evaluated.variant, evaluated.seed
-    label = f"{name} seed {seed}, refit on all interactions"
+    label = f"{seed_label(name, seed)}, refit on all interactions"
     note_resumed(label, checkpoint, reporter)
     trained = fit(
         variant,

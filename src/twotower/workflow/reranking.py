@@ -50,8 +50,6 @@ FITTED_CANDIDATES: Final = 30
 with a thousand the weights would mind how it is ordered there."""
 MOST_QUERIES: Final = 20_000
 """Validation users that weights are fitted on; one in eight has the item among so few."""
-RERANKED: Final = "+rerank"
-"""What the name of a model gets behind it where the second stage has ordered its candidates."""
 _BATCH: Final = 256
 _Example: TypeAlias = tuple[IndexArray, Array, FloatArray, int | None]
 """History, candidates, their scores and the moment of a query: see `Blend.signals`."""

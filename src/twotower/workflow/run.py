@@ -18,6 +18,7 @@ from twotower.evaluation.registry import FULL, PROTOCOLS
 from twotower.evaluation.results import Row
 from twotower.factors.scorer import FactorScorer, VectorScorer
 from twotower.index import AutoConfig, IndexConfig
+from twotower.reporting.product_names import DEFAULT_MODEL, study_name
 from twotower.training.device import on_device
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
@@ -30,7 +31,6 @@ from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.refit import refit as refit_model
 from twotower.workflow.refit import refit_blend, refit_folder
 from twotower.workflow.reranking import fitted_once
-from twotower.workflow.variants import DEFAULT_MODEL
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
 """The model, and what it has to beat."""
@@ -107,7 +107,7 @@ def run(
     on_rows
         Called with all result rows so far after each model, so that they can be written.
     """
-    reporter = reporter or Silent()
+    reporter, models = reporter or Silent(), [study_name(name) for name in models]
     variants = {
         name: on_device(named_variant(name, text_encoder).within(minutes), device, precision)
         for name in models

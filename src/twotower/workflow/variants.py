@@ -175,12 +175,6 @@ VARIANTS: Final = {
 }
 """Name → variant, in the order of the study."""
 
-DEFAULT_MODEL: Final = "v10"
-"""Name of the variant that is trained where none is named."""
-PRODUCT: Final = "two-tower"
-"""What that variant is called outside the study."""
-
-
 ADDED_VARIANTS: Final[Registry[Variant]] = Registry("twotower.variants", "model", {})
 """Variants that other packages add by entry points, each a `Variant`."""
 

@@ -1,13 +1,10 @@
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from twotower.data import Dataset
-from twotower.errors import TwoTowerError
-from twotower.study.ablation.cell import Cell, run_cell
-from twotower.workflow.progress import Bar, BarReporter, Reporter
+from twotower.workflow.progress import Bar, BarReporter
 
 
 class RecordingReporter(BarReporter):
@@ -50,27 +47,3 @@ def stamps() -> Any:
         for file in folder.rglob("*")
         if file.is_file()
     }
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run cells here: starting a process for each takes far longer than a small cell."""
-
-    def run(
-        cells: Sequence[Cell],
-        needs: Mapping[Cell, Sequence[Cell]],
-        out: Path,
-        protocols: Sequence[str],
-        *,
-        jobs: int,
-        reporter: Reporter,
-    ) -> dict[Cell, str]:
-        failures = {}
-        for cell in cells:
-            try:
-                run_cell(cell, Dataset.load(out / "dataset"), out, protocols, reporter)
-            except TwoTowerError as error:
-                failures[cell] = str(error)
-        return failures
-
-    monkeypatch.setattr("twotower.study.ablation.study.run_cells", run)

@@ -78,6 +78,7 @@ ablate(shop, out, settings=PrepareSettings(k_core=0), seeds={"popularity": 1, "m
 """
 
 
+@pytest.mark.usefixtures("in_process")  # the second time; what is killed has processes
 def test_a_grid_that_was_killed_repeats_no_cell(
     shop: Path, tmp_path: Path, recorder: Any, stamps: Any
 ) -> None:

@@ -25,6 +25,8 @@ _OUTCOMES: Final = {
     "followed": "in service, after another process",
     "refused": "refused: the one before went on",
 }
+_ARMS: Final = {"": "all", "a": "in service", "b": "compared with it", "i": "both, interleaved"}
+_DAYS: Final = 7
 
 
 def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
@@ -75,7 +77,7 @@ def _live(client: Client) -> None:
     st.header("Use of the service")
     try:
         activity, counted = client.activity(24), operations.counted(client.metrics())
-        model = client.model()
+        model, rates = client.model(), client.live(_DAYS)
     except (TwoTowerError, httpx.HTTPError) as error:
         st.error(f"The service does not tell: {cards.plain(str(error))}", icon=":material/error:")
         return
@@ -95,6 +97,7 @@ def _live(client: Client) -> None:
         )
     )
     _events(activity["events"])
+    _rates(rates)
     rows = [
         [name, f"{route.requests:,}", f"{route.failed:,}", _up_to(route.median_ms),
          _up_to(route.p99_ms)]
@@ -129,6 +132,33 @@ def _events(events: list[dict[str, Any]]) -> None:
         what="Events by hour and kind",
         reading=", ".join(f"{count:,} × {kind}" for kind, count in total.items()) + ".",
     )  # fmt: skip
+
+
+def _rates(found: Mapping[str, Any]) -> None:
+    st.header(f"What came of the answers, {_DAYS} days")
+    if not found["models"]:
+        st.caption("Nothing was recommended in this time.")
+        return
+    rows = [
+        [row["model_version"], _ARMS.get(row["arm"], row["arm"]), f"{row['answers']:,}",
+         f"{row['events_per_answer']:.3f}", f"{row['conversion']:.3f}",
+         f"{row['new_user_share']:.0%}"]
+        for row in found["models"]
+    ]  # fmt: skip
+    head = ["version", "users", "answers", "events an answer", "purchases an answer", "cold-start"]
+    st.html(cards.table(head, rows, frozenset()))
+    st.caption(
+        "Of events that name the answer they follow: those of any kind are the click-through rate "
+        "where views are sent, purchases are the conversion."
+    )
+    compared = found["split"] or found["interleaving"]
+    if compared is not None:
+        better = {None: "No difference is certain yet", "a": "The one in service is better",
+                  "b": f"{compared['bundle']} is better"}[compared["better"]]  # fmt: skip
+        low, high = compared["low"], compared["high"]
+        st.html(
+            cards.lead(f"{better}: the interval of the difference is {low:+.4f} to {high:+.4f}.")
+        )
 
 
 @st.fragment
