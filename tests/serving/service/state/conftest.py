@@ -18,8 +18,9 @@ def without_migrations() -> Callable[[sa.Connection], None]:
     """Makes a database one of the time before migrations, but for what `0001` brings."""
 
     def undo(connection: sa.Connection) -> None:
-        connection.execute(sa.text("ALTER TABLE splits DROP COLUMN interleaved"))
-        connection.execute(sa.text("DROP TABLE interleaved_units"))
-        connection.execute(sa.text("DROP TABLE alembic_version"))
+        for column in ("interleaved", "shadow"):
+            connection.execute(sa.text(f"ALTER TABLE splits DROP COLUMN {column}"))
+        for table in ("interleaved_units", "shadows", "shadow_lists", "alembic_version"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
 
     return undo
