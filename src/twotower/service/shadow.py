@@ -228,8 +228,8 @@ class _Newest:
         self.lists = {"a": _Tally(), "b": _Tally()}
 
     def counts(self) -> ShadowCounts:
-        lists = {arm: tally.counts() for arm, tally in self.lists.items()}
-        return ShadowCounts(**self.numbers, **lists)
+        a, b = self.lists["a"].counts(), self.lists["b"].counts()
+        return ShadowCounts(**self.numbers, a=a, b=b)
 
 
 class _Trained:

@@ -129,7 +129,8 @@ def counts(connection: sa.Connection, revision: int) -> ShadowCounts:
         )
         for one in connection.execute(sa.select(lists).where(lists.c.split == revision))
     }
-    return ShadowCounts(**{name: getattr(row, name) for name in _NUMBERS}, **of_arms)
+    numbers = {name: getattr(row, name) for name in _NUMBERS}
+    return ShadowCounts(**numbers, a=of_arms["a"], b=of_arms["b"])
 
 
 def add_counts(connection: sa.Connection, revision: int, more: ShadowCounts) -> None:
