@@ -1,6 +1,7 @@
-"""`twotower forget`, `backup` and `restore`."""
+"""`twotower forget`, `backup`, `restore` and `live`."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from twotower.cli import main
 from twotower.service.state import Cursor, Event, StateStore
+from twotower.service.state.distinct import DistinctItems
+from twotower.service.state.shadow import ListCounts, ShadowCounts, time_bucket
 
 
 @pytest.fixture
@@ -61,3 +64,24 @@ def test_what_cannot_be_done_is_said(cli, tmp_path: Path) -> None:
         status, _, error = cli(*arguments)
         assert status == 2
         assert message in error
+
+
+def test_live_tells_what_a_shadow_would_have_shown(cli, tmp_path: Path) -> None:
+    state = f"sqlite:///{tmp_path / 'state.sqlite3'}"
+    wanted = ("live", "--bundle", tmp_path / "bundle", "--state", state)
+    store = StateStore(state)
+    store.set_split("bundle", "later", 0.5, "shadow")
+    out = cli(*wanted)[1]
+    assert "shadow: later answered 0 requests unseen, failed at 0, had no time for 0" in out
+    times = Counter({time_bucket(0.002): 2})
+    lists = ListCounts(20, 1, 0.003, times, DistinctItems.of(["a", "b"]))
+    store.add_shadow(1, ShadowCounts(2, 3, 1, 1.5, 1, lists, lists))
+    store.close()
+    status, out, _ = cli(*wanted, "--json", tmp_path / "live.json")
+    assert status == 0
+    assert "later answered 2 requests unseen, failed at 1, had no time for 3" in out
+    assert "its lists have 75.0% of the items in common with those shown, and 50.0% of them" in out
+    assert "later: 1.50 ms a list, 99% within 2.0" in out
+    assert "2 different items, 5.0% of places without events in training" in out
+    found = json.loads((tmp_path / "live.json").read_text())["shadow"]
+    assert (found["bundle"], found["share"], found["b"]["items"]) == ("later", 0.5, 2)

@@ -60,7 +60,7 @@ def test_every_query_names_metrics_and_labels_that_exist(where: str, query: str)
         used |= {one.strip() for one in part.split(",")}
     assert used <= labels, where
     values = dict(re.findall(r"(item|user|kind|outcome)=\"(\w+)\"", query))
-    assert set(values.values()) <= {"new", "refused"}
+    assert set(values.values()) <= {"new", "refused", "untrained"}
     assert query.count("(") == query.count(")")
     outside = re.sub(r"\{[^}]*\}|\"[^\"]*\"|\[[^\]]*\]|\([^()]*\)", " ", query)
     words = set(re.findall(r"\b[a-z_]+\b", outside))

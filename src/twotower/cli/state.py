@@ -133,7 +133,7 @@ def live(
     days: Annotated[float, typer.Option("--days", min=0, help="How far to look back.")] = 7.0,
     json_file: JsonFile = None,
 ) -> None:
-    """Report what was shown and what came of it: rates by model, positions, the split.
+    """Report what was shown and what came of it: rates by model, positions, two bundles.
 
     Example: `twotower live --bundle bundle --days 7`
     """
@@ -178,6 +178,23 @@ def _comparisons(found: dict[str, Any]) -> Iterator[str]:
         )
         if mixed["unplaced"]:
             yield f"{mixed['unplaced']:,} events count for neither: send the position with them"
+    if (shadow := found["shadow"]) is not None:
+        yield (
+            f"shadow: {shadow['bundle']} answered {shadow['shadowed']:,} requests unseen, failed "
+            f"at {shadow['failed']:,}, had no time for {shadow['dropped']:,}"
+        )
+        if shadow["shadowed"]:
+            yield (
+                f"its lists have {shadow['overlap']:.1%} of the items in common with those shown, "
+                f"and {shadow['same_first']:.1%} of them the first item"
+            )
+            for arm, name in (("a", "the bundle in service"), ("b", shadow["bundle"])):
+                lists = shadow[arm]
+                yield (
+                    f"{name}: {lists['mean_ms']:.2f} ms a list, 99% within {lists['p99_ms']:.2f} "
+                    f"ms; {lists['items']:,} different items, {lists['untrained_share']:.1%} of "
+                    "places without events in training"
+                )
 
 
 def _verdict(found: dict[str, Any]) -> str:

@@ -203,6 +203,10 @@ class Client:
         """Answer a share of the users from both bundles at once; None ends that."""
         return self._call("POST", "models/interleave", {"bundle": bundle, "share": share})
 
+    def shadow(self, bundle: str | None, share: float = 1.0) -> dict[str, Any]:
+        """Have another bundle answer a share of the users too, unseen; None ends that."""
+        return self._call("POST", "models/shadow", {"bundle": bundle, "share": share})
+
     def live(self, days: float = 7) -> dict[str, Any]:
         """What was shown in the last days, and what came of it."""
         return self._call("GET", "live", params={"days": days})

@@ -18,9 +18,11 @@ from twotower.bundle.contents import BundleContents
 from twotower.evaluation.sequential import Arm as ArmCounts
 from twotower.evaluation.sequential import Difference, difference, preference
 from twotower.service.recommendation_id import Arm, RecommendationId
+from twotower.service.shadow import shadow_report
 from twotower.service.state import StateStore
 from twotower.service.state.live import Shown, ShownKey, Split
 from twotower.service.state.records import Event
+from twotower.service.state.shadow import ShadowCounts
 
 HOUR_MS: Final = 3_600_000
 POSITIONS: Final = ((1, "1"), (3, "2-3"), (10, "4-10"), (math.inf, "11+"))
@@ -170,6 +172,7 @@ def report(
     split: Split | None,
     arms: Mapping[str, tuple[int, int]],
     wins: tuple[int, int, int],
+    shadow: ShadowCounts,
 ) -> dict[str, Any]:
     """What was shown and what came of it, by model version, arm, position and kind of user.
 
@@ -178,11 +181,13 @@ def report(
     shown, events
         Counts of answers, and the events that name one, of the same hours.
     split
-        The experiment, if one runs.
+        The comparison, if one runs.
     arms
         By arm: its units, and those with an event.
     wins
         Of interleaved bundles: units that ``a`` won, that ``b`` won, and ties.
+    shadow
+        What was counted of a shadow.
 
     Returns
     -------
@@ -192,7 +197,9 @@ def report(
         purchases. ``positions``: events by kind and group of positions. ``split``: see
         `twotower.evaluation.sequential.difference`. ``interleaving``: see `preference` there;
         ``unplaced`` are events of interleaved answers that speak for neither list, as those
-        without a position.
+        without a position. ``shadow``: requests by what became of them, means over those that the
+        shadow answered, and for the lists of each bundle the time that they took, their share of
+        items without an event in its training log, and how many different items they had.
     """
     found = [one for event in events if (one := Attributed.of(event)) is not None]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -224,11 +231,14 @@ def report(
         ],
         "split": None,
         "interleaving": None,
+        "shadow": None,
     }
     if split is None or split.name is None:
         return result
     about = {"bundle": split.name, "share": split.share}
-    if split.interleaved:
+    if split.mode == "shadow":
+        result["shadow"] = {**about, **shadow_report(shadow)}
+    elif split.mode == "interleave":
         mixed = [one for one in found if one.about.arm == "i"]
         unplaced = sum(one.about.team(one.position) is None for one in mixed)
         won = dict(zip(("a", "b", "ties"), wins, strict=True))
@@ -258,10 +268,11 @@ def live_report(store: StateStore, configured: str, since: int) -> dict[str, Any
     """The `report` of services that are configured with a folder, from a moment on."""
     counts, events = store.shown(since)
     split = store.split(configured)
-    arms, wins = {}, (0, 0, 0)
+    arms, wins, shadow = {}, (0, 0, 0), ShadowCounts()
     if split is not None:
         arms, wins = store.arms(split.revision), store.wins(split.revision)
-    return report(counts, events, split, arms, wins)
+        shadow = store.shadow(split.revision)
+    return report(counts, events, split, arms, wins, shadow)
 
 
 def _empty(model_version: str, arm: str) -> dict[str, Any]:

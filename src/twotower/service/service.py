@@ -23,6 +23,7 @@ from twotower.inference.pipeline import Pipeline
 from twotower.service.live import PopularityDrift, ShownCounts, live_report
 from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.settings import ServeSettings
+from twotower.service.shadow import Shadow
 from twotower.service.snapshot import Snapshot, encoded_item
 from twotower.service.state import (
     BundleInService,
@@ -38,7 +39,7 @@ from twotower.service.state import (
     StateUnavailableError,
     StoredItem,
 )
-from twotower.service.state.live import Credit, Outcomes, Split
+from twotower.service.state.live import Begun, Credit, Mode, Outcomes, Split
 from twotower.service.state.personal import HEARTBEAT_S, now_ms
 from twotower.service.trim_memory import trim_memory
 
@@ -73,6 +74,17 @@ class Assigned(NamedTuple):
     arm: Arm = ""
     unit: str = ""
     other: Snapshot | None = None
+
+
+class _Comparison(NamedTuple):
+    """The comparison that runs, its other bundle, and a shadow's counts.
+
+    One value, so that no request takes the bundle of one comparison for that of another.
+    """
+
+    split: Split | None = None
+    challenger: "Service | None" = None
+    shadow: Shadow | None = None
 
 
 class Service:
@@ -124,8 +136,7 @@ class Service:
         self._confirmed: tuple[int, float] | None = None  # up to which tombstone, and when
         self.shown = ShownCounts()
         self._drift: tuple[object, PopularityDrift] | None = None  # of the contents in service
-        self._split: Split | None = None
-        self._challenger: Service | None = None  # answers its share of a split
+        self._comparison = _Comparison()
         self._following_split = threading.Lock()
         self._erased = 0  # up to which tombstone memory was searched
         self._maintained = -math.inf
@@ -242,8 +253,8 @@ class Service:
 
     def _outcomes(self, events: Sequence[Event]) -> Outcomes | None:
         """What events say of the split that runs; those that take something away say nothing."""
-        split = self._split
-        if split is None or split.name is None:
+        split = self._comparison.split
+        if split is None or split.name is None or split.mode == "shadow":
             return None
         rules = self.pipeline.contents.info.events
         units: dict[str, str] = {}
@@ -276,14 +287,11 @@ class Service:
         A user has one bundle for a day (UTC), or both. A request without a user is a unit of its
         own.
         """
-        split, challenger = self._split, self._challenger
-        if split is None or challenger is None:
+        split, challenger, shadow = self._comparison
+        if split is None or challenger is None or shadow is not None:
             return Assigned(self.current)
-        day = int(time.time()) // 86_400
-        who = secrets.token_hex(8) if user_id is None else user_id
-        drawn = self.current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
-        unit, is_within = f"{split.revision}-{drawn}", int(drawn[:8], 16) < split.share * 2**32
-        if split.interleaved:
+        unit, is_within = self._drawn(split, user_id)
+        if split.mode == "interleave":
             both = Assigned(self.current, "i", unit, challenger.current)
             return both if is_within else Assigned(self.current)
         if is_within:
@@ -311,7 +319,8 @@ class Service:
     def _accepted(self, check: Callable[[Pipeline], dict[str, Any]]) -> dict[str, Any]:
         """What the first of the bundles that answer accepts, or the first one's error."""
         refused: list[InputError] = []
-        for one in (self, self._challenger):
+        _, challenger, shadow = self._comparison
+        for one in (self, None if shadow is not None else challenger):  # a shadow answers nobody
             if one is not None:
                 try:
                     return check(one.pipeline)
@@ -319,10 +328,26 @@ class Service:
                     refused.append(error)
         raise refused[0]
 
-    def split(self, name: str | None, share: float = 0.5, *, interleaved: bool = False) -> Split:
+    def shadowed(self, user_id: str | None) -> tuple[Shadow, Snapshot] | None:
+        """What answers a user today as well, unseen, and where that is counted."""
+        split, challenger, shadow = self._comparison
+        if split is None or challenger is None or shadow is None:
+            return None
+        _, is_within = self._drawn(split, user_id)
+        return (shadow, challenger.current) if is_within else None
+
+    def _drawn(self, split: Split, user_id: str | None) -> tuple[str, bool]:
+        """A user's unit of today, and whether it is in the other bundle's share."""
+        day = int(time.time()) // 86_400
+        who = secrets.token_hex(8) if user_id is None else user_id
+        drawn = self.current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
+        return f"{split.revision}-{drawn}", int(drawn[:8], 16) < split.share * 2**32
+
+    def split(self, name: str | None, share: float = 0.5, mode: Mode = "split") -> Begun:
         """Answer a share of the users from another bundle; None ends that.
 
-        Other processes and services follow. Raises as `reload`.
+        It takes the place of what was compared before, in whichever mode. Other processes and
+        services follow. Raises as `reload`.
 
         Parameters
         ----------
@@ -330,23 +355,25 @@ class Service:
             Of a folder beside the configured bundle.
         share
             Of the users.
-        interleaved
-            Whether each of their answers has items of both bundles: see `team_draft`.
+        mode
+            ``split``; ``interleave`` where each of their answers has items of both bundles, see
+            `team_draft`; ``shadow`` where the other bundle's answers are compared and not shown.
         """
         if name is not None:
             verify(bundle_folder(self.settings.bundle, name), ())
         with self._noting_writes():
-            made = self.store.set_split(self._configured, name, share, interleaved)
+            begun = self.store.set_split(self._configured, name, share, mode)
         self.follow_split()
-        return made
+        return begun
 
     def follow_split(self) -> None:
-        """Load, or let go of, the other bundle of the split that the database names."""
+        """Load, or let go of, the other bundle of the comparison that the database names."""
         with self._following_split:
             wanted = self.store.split(self._configured)
-            if wanted == self._split:
+            before = self._comparison
+            if wanted == before.split:
                 return
-            before, challenger = self._challenger, None
+            challenger = shadow = None
             if wanted is not None and wanted.name is not None:
                 folder = bundle_folder(self.settings.bundle, wanted.name)
                 same = self.settings.model_copy(update={"bundle": folder, "processes": 1})
@@ -355,12 +382,18 @@ class Service:
                         same.model_copy(update={"state_url": SecretStr(self.settings.database)})
                     )
                 except TwoTowerError as error:
-                    logger.error("the other bundle of the split cannot be used: %s", error)
+                    mode = wanted.mode
+                    logger.error("the other bundle of the %s cannot be used: %s", mode, error)
+                else:
+                    shadow = Shadow() if wanted.mode == "shadow" else None
             self._write_shown()
-            self._challenger, self._split = challenger, wanted
-            if before is not None:
-                before.close()
-            logger.info("split", extra={"fields": {"bundle": wanted.name if wanted else None}})
+            self._comparison = _Comparison(wanted, challenger, shadow)
+            if before.challenger is not None:
+                before.challenger.close()
+            if before.shadow is not None:
+                before.shadow.thread.close()
+            running = {} if wanted is None else {"bundle": wanted.name, "mode": wanted.mode}
+            logger.info("bundles compared", extra={"fields": running})
 
     def live_report(self, since: int) -> dict[str, Any]:
         """What was shown from a moment on, in milliseconds, and what came of it: see `report`."""
@@ -372,16 +405,25 @@ class Service:
         }
 
     def _write_shown(self) -> None:
-        """Write what was shown since the last time."""
+        """Write what was shown, and what a shadow would have shown, since the last time."""
+        split, _, shadow = self._comparison
+        revision = 0 if split is None else split.revision
         counts, units = self.shown.take()
-        if not counts:
+        if counts:
+            try:
+                self.store.add_shown(counts, revision, units)
+            except StateUnavailableError:
+                self.shown.put_back(counts, units)
+                raise
+        if shadow is None:
             return
-        revision = 0 if self._split is None else self._split.revision
-        try:
-            self.store.add_shown(counts, revision, units)
-        except StateUnavailableError:
-            self.shown.put_back(counts, units)
-            raise
+        compared = shadow.take()
+        if compared.requests:
+            try:
+                self.store.add_shadow(revision, compared)
+            except StateUnavailableError:
+                shadow.put_back(compared)
+                raise
 
     def forget(self, user_ids: Sequence[str]) -> tuple[Forgetting, int]:
         """Forget users: in the database, and in every answer that begins later, everywhere.
@@ -400,8 +442,7 @@ class Service:
             outcome = self.store.forget(user_ids)
         self.current.forgotten.add(outcome.tombstones)
         self._wrote()
-        served = [one for one in (self, self._challenger) if one is not None]
-        for service in served:
+        for service in (self, *self._others):
             for user_id in user_ids:
                 service.current.erase(user_id)
         logger.info(
@@ -433,8 +474,8 @@ class Service:
         ):  # fmt: skip
             self.store.confirm(self._name, revision)
             self._confirmed = revision, now
-        if self._challenger is not None:
-            self._challenger.confirm()
+        for other in self._others:
+            other.confirm()
 
     def maintain(self) -> None:
         """What is to be done now and then, and may take long: the split, counts, age limits.
@@ -466,9 +507,8 @@ class Service:
         days = [limit for limit in limits if limit is not None]
         if days:
             cutoff = now_ms() - int(min(days) * _DAY_MS)
-            for service in (self, self._challenger):
-                if service is not None:
-                    service.current.past.forget_all(lambda _: cutoff)
+            for service in (self, *self._others):
+                service.current.past.forget_all(lambda _: cutoff)
 
     def _maintain_database(self) -> None:
         settings, now = self.settings, now_ms()
@@ -502,8 +542,8 @@ class Service:
             raise
         self.state_answers = True
         self._extend_if_due()
-        if self._challenger is not None:
-            self._challenger.catch_up()
+        for other in self._others:
+            other.catch_up()
 
     def probe(self) -> None:
         """Where the last write was refused, see whether the database takes writes again."""
@@ -552,8 +592,10 @@ class Service:
 
     def close(self) -> None:
         """Close the database's connections."""
-        if self._challenger is not None:
-            self._challenger.close()
+        for other in self._others:
+            other.close()
+        if (shadow := self._comparison.shadow) is not None:
+            shadow.thread.close()
         if self._confirmed is not None:
             with suppress(StateUnavailableError):
                 self._write_shown()
@@ -592,9 +634,9 @@ class Service:
         """
         if change is not None and self._took_over(change):
             self._extend_if_due()
-            if self._challenger is not None:
+            for other in self._others:
                 with suppress(StateUnavailableError):
-                    self._challenger.catch_up()
+                    other.catch_up()
             return
         try:
             self.catch_up()
@@ -637,6 +679,12 @@ class Service:
                 if self.current is before:
                     self.current = loaded
                     return
+
+    @property
+    def _others(self) -> Sequence["Service"]:
+        """What answers beside this one: the other bundle of a comparison, if one runs."""
+        challenger = self._comparison.challenger
+        return () if challenger is None else (challenger,)
 
     @property
     def _configured(self) -> str:

@@ -1,6 +1,6 @@
 """From answers to rates: attribution, drift, and a split that simulated shoppers decide."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,27 +15,8 @@ from twotower.service.interleaving import team_draft
 from twotower.service.live import PopularityDrift, ShownCounts, position_group
 from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
-from twotower.service.settings import ServeSettings
 from twotower.service.state import Event, tables
 from twotower.service.state.live import Shown
-
-
-@pytest.fixture
-def start(open_contents, weights, tmp_path) -> Iterator:
-    save_bundle(tmp_path / "bundle", open_contents, weights)
-    other = replace(open_contents, info=open_contents.info.vary(dataset="later"))
-    save_bundle(tmp_path / "other", other, weights)
-    started: list[Service] = []
-
-    def begin(**changes) -> Service:
-        url = f"sqlite:///{tmp_path / 'state.sqlite3'}"
-        given = {"bundle": tmp_path / "bundle", "state_url": url, **changes}
-        started.append(Service(ServeSettings(**given)))
-        return started[-1]
-
-    yield begin
-    for service in started:
-        service.close()
 
 
 def test_metrics_and_database_get_each_answer_once_whichever_asks_first() -> None:
@@ -157,8 +138,9 @@ def test_shoppers_decide_a_split(start, rates, better) -> None:
     assert split["a"]["successes"] + split["b"]["successes"] == len(events)
     assert split["better"] == better
     assert split["low"] < rates[1] - rates[0] < split["high"]
-    assert [row["arm"] for row in found["models"]] == ["a", "b"]
-    for row, rate in zip(found["models"], rates, strict=True):
+    rows = {row["arm"]: row for row in found["models"]}
+    for arm, rate in zip("ab", rates, strict=True):
+        row = rows[arm]
         assert row["conversion"] == row["events_per_answer"] == pytest.approx(rate, abs=0.04)
         assert (row["new_user_share"], row["new_item_share"]) == (1, 0.5)
     assert found["positions"] == [{"kind": "buy", "position": "1", "events": len(events)}]
@@ -220,7 +202,8 @@ def test_interleaving_finds_a_better_bundle_with_far_fewer_shoppers(start_better
     service = start_better()
     needed = {}
     for interleaved in (True, False):
-        service.split("better", 1.0 if interleaved else 0.5, interleaved=interleaved)
+        mode, share = ("interleave", 1.0) if interleaved else ("split", 0.5)
+        service.split("better", share, mode)
         for looked in range(1, 11):
             shop(service, liked, 100, seed=looked + 100 * interleaved)
             found = service.live_report(0)["interleaving" if interleaved else "split"]
@@ -233,7 +216,7 @@ def test_interleaving_finds_a_better_bundle_with_far_fewer_shoppers(start_better
 
 def test_interleaved_bundles_that_are_alike_are_not_called_different(start, liked) -> None:
     service = start()
-    service.split("other", 1.0, interleaved=True)
+    service.split("other", 1.0, "interleave")
     bought = 0
     for looked in range(1, 7):
         bought += shop(service, liked, 100, seed=looked)
@@ -250,7 +233,7 @@ def test_interleaved_bundles_that_are_alike_are_not_called_different(start, like
 
 def test_events_count_for_the_bundle_that_their_item_came_from(start) -> None:
     service = start()
-    service.split("other", 1.0, interleaved=True)
+    service.split("other", 1.0, "interleave")
     snapshot, arm, unit, other = service.assigned("ann")
     assert (arm, other is None) == ("i", False)
     about = RecommendationId(snapshot.manifest.model_version, arm, True, unit, "ab-b")
@@ -285,7 +268,7 @@ def test_events_count_for_the_bundle_that_their_item_came_from(start) -> None:
 
 def test_a_part_of_the_users_can_be_interleaved(start) -> None:
     service = start()
-    service.split("other", 0.3, interleaved=True)
+    service.split("other", 0.3, "interleave")
     arms = [service.assigned(f"u{number}").arm for number in range(600)]
     assert 0.2 < arms.count("i") / 600 < 0.4
     assert arms.count("") == 600 - arms.count("i")

@@ -15,6 +15,7 @@ from twotower.errors import ArtefactError
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.state import Event, StateStore, tables
+from twotower.service.state.live import Split
 from twotower.service.state.migrations import HEAD
 
 TABLES = (Path(__file__).parent / "state" / "first_release.sql").read_text()
@@ -200,6 +201,24 @@ def test_a_replica_of_the_first_release_is_restarted_beside_its_successor(
     service.catch_up()
     assert len(service.current.past_of("user of old 0")) > 0
     service.close()
+
+
+def test_the_release_before_shows_nobody_what_a_shadow_answers(state_url) -> None:
+    """It reads the comparison that runs, without the column for what nobody is to see."""
+    store = StateStore(state_url)
+    store.set_split("bundle", "other", 1.0, "shadow")
+    columns = "SELECT name, share, revision, interleaved FROM splits WHERE configured = 'bundle'"
+    begin = (
+        "INSERT INTO splits (configured, name, share, revision, interleaved)"
+        " VALUES ('bundle', 'third', 0.5, 2, NULL)"
+    )
+    with store.engine.begin() as connection:
+        name, share, revision, interleaved = connection.execute(sa.text(columns)).one()
+        assert (name, share, revision, bool(interleaved)) == (None, 1.0, 1, False)
+        connection.execute(sa.text("DELETE FROM splits WHERE configured = 'bundle'"))
+        connection.execute(sa.text(begin))
+    assert store.split("bundle") == Split("third", 0.5, 2)
+    store.close()
 
 
 def test_a_newer_schema_is_refused_in_one_line(state_url) -> None:

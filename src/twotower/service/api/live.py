@@ -1,7 +1,6 @@
 """Live routes: two bundles compared on traffic, and the report of what came of answers."""
 
 import time
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -15,9 +14,11 @@ from twotower.service.api.routes import fast, needs, served
 from twotower.service.api.schemas import (
     InterleaveRequest,
     LiveReport,
+    ShadowRequest,
     SplitAnswer,
     SplitRequest,
 )
+from twotower.service.state.live import Mode
 
 router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["live"])
 
@@ -31,9 +32,10 @@ router = APIRouter(route_class=JsonRoute, prefix="/v1", tags=["live"])
 async def split(wanted: SplitRequest, request: Request) -> Response:
     """Answer a share of the users from another bundle, to compare the two.
 
-    Other processes and services over the same database follow within seconds.
+    It takes the place of what was compared before. Other processes and services over the same
+    database follow within seconds.
     """
-    return await _begun(wanted, request, interleaved=False)
+    return await _begun(wanted, request, "split")
 
 
 @router.post(
@@ -45,19 +47,35 @@ async def split(wanted: SplitRequest, request: Request) -> Response:
 async def interleave(wanted: InterleaveRequest, request: Request) -> Response:
     """Answer users from two bundles at once, whose items compete for the events that follow.
 
-    It takes the place of a split. Other processes and services over the same database follow
-    within seconds.
+    It takes the place of what was compared before. Other processes and services over the same
+    database follow within seconds.
     """
-    return await _begun(wanted, request, interleaved=True)
+    return await _begun(wanted, request, "interleave")
+
+
+@router.post(
+    "/models/shadow",
+    response_model=SplitAnswer,
+    responses=responses(409),
+    dependencies=[needs(Scope.ADMIN)],
+)
+async def shadow(wanted: ShadowRequest, request: Request) -> Response:
+    """Have another bundle answer users too, after their responses, and compare what nobody sees.
+
+    It takes the place of what was compared before. Other processes and services over the same
+    database follow within seconds.
+    """
+    return await _begun(wanted, request, "shadow")
 
 
 async def _begun(
-    wanted: SplitRequest | InterleaveRequest, request: Request, *, interleaved: bool
+    wanted: SplitRequest | InterleaveRequest | ShadowRequest, request: Request, mode: Mode
 ) -> Response:
     shared, service = served(request)
-    begin = partial(service.split, wanted.bundle, wanted.share, interleaved=interleaved)
-    made = await shared.in_thread(begin)
-    return fast({"bundle": made.name, "share": made.share, "revision": made.revision})
+    made, ended = await shared.in_thread(service.split, wanted.bundle, wanted.share, mode)
+    return fast(
+        {"bundle": made.name, "share": made.share, "revision": made.revision, "ended": ended}
+    )
 
 
 @router.get(

@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from twotower.service.service import Service
+from twotower.service.shadow import Alike, Listed
 from twotower.service.state.live import Shown, ShownKey
 
 _SECONDS: Final = (
@@ -115,6 +123,28 @@ class Metrics:
             "Population stability index of the items of events, against the training log.",
             registry=self.registry, multiprocess_mode="livemax",
         )  # fmt: skip
+        self.shadow_requests = Counter(
+            "twotower_shadow_requests",
+            "Requests that a shadow was to answer too: shadowed, dropped or failed.",
+            ["version", "outcome"], registry=self.registry,
+        )  # fmt: skip
+        self._shadow_overlap = Summary(
+            "twotower_shadow_overlap", "Share of the items that a shadow's list has in common.",
+            ["version"], registry=self.registry,
+        )  # fmt: skip
+        self._shadow_same_first = Counter(
+            "twotower_shadow_same_first", "Lists of a shadow with the first item that was shown.",
+            ["version"], registry=self.registry,
+        )  # fmt: skip
+        self._shadow_places = Counter(
+            "twotower_shadow_places",
+            "Items of both lists: with events in the bundle's training log, or without.",
+            ["version", "arm", "item"], registry=self.registry,
+        )  # fmt: skip
+        self._shadow_seconds = Histogram(
+            "twotower_shadow_seconds", "Time to make a list, of both bundles.",
+            ["version", "arm"], buckets=_SECONDS, registry=self.registry,
+        )  # fmt: skip
         for kind in ("known", "new"):
             self._users.labels(kind)  # shown from the start, so that shares can be told
         # Found by their labels once: that takes longer than to count.
@@ -154,6 +184,18 @@ class Metrics:
         self._places.labels(version, arm, "trained").inc(shown.places - shown.new_places)
         if shown.new_places:
             self._places.labels(version, arm, "new").inc(shown.new_places)
+
+    def shadowed(self, shown: Listed, unseen: Listed, alike: Alike) -> None:
+        """Count a request that a shadow answered too."""
+        version = unseen.model_version
+        self.shadow_requests.labels(version, "shadowed").inc()
+        self._shadow_overlap.labels(version).observe(alike.overlap)
+        self._shadow_same_first.labels(version).inc(alike.same_first)
+        for arm, listed in (("a", shown), ("b", unseen)):
+            labels, untrained = (listed.model_version, arm), alike.untrained[arm]
+            self._shadow_seconds.labels(*labels).observe(listed.seconds)
+            self._shadow_places.labels(*labels, "untrained").inc(untrained)
+            self._shadow_places.labels(*labels, "trained").inc(len(listed.item_ids) - untrained)
 
     def followed(self, service: Service, swapped: bool) -> None:
         """Count a reload of another process or service, which this one followed or could not."""

@@ -24,7 +24,7 @@ _ID: Final = re.compile(r"[\w.-]{1,64}")
 CLIENT_LEFT: Final = 499
 """What is logged and counted where a client hung up before its body had come, as nginx does."""
 RELOAD: Final = "/v1/models/reload"
-_LONG: Final = frozenset({RELOAD, "/v1/models/split", "/v1/models/interleave"})
+_LONG: Final = frozenset({RELOAD, "/v1/models/split", "/v1/models/interleave", "/v1/models/shadow"})
 """What loads a bundle may take longer than other requests."""
 
 

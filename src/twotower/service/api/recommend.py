@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Query
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,11 +32,13 @@ from twotower.service.api.schemas import (
     UserQuery,
     Words,
 )
+from twotower.service.api.shadow import Unseen
 from twotower.service.api.traces import trace_stages
 from twotower.service.interleaving import team_draft
 from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Assigned, Service
 from twotower.service.settings import ServeSettings
+from twotower.service.shadow import Listed, Shadow
 from twotower.service.snapshot import Snapshot
 from twotower.service.state.records import Id
 
@@ -251,11 +254,13 @@ class _Answers(NamedTuple):
         snapshot, other = self.assigned.snapshot, self.assigned.other
         if other is not None and self.options.filters.has_caps:
             return self._replace(assigned=Assigned(snapshot)).single(wanted, query)
+        began = time.perf_counter()
         (answer,), teams = self._answers(snapshot, [query]), ""
+        seconds = time.perf_counter() - began
         if other is not None:
             (beside,) = self._answers(other, [_request(other, wanted)])
             answer.items, teams = team_draft(answer.items, beside.items, self.options.k)
-        return fast(
+        response = fast(
             {
                 "model_version": self._version,
                 "skipped": self.skipped,
@@ -263,6 +268,26 @@ class _Answers(NamedTuple):
                 **self._described(query, answer, teams),
             }
         )
+        shadowed = None if self.assigned.arm else self.service.shadowed(wanted.user_id)
+        if shadowed is not None:
+            shown = Listed.of(snapshot, answer, seconds)
+            response.background = self._unseen(*shadowed, wanted, shown)
+        return response
+
+    def _unseen(
+        self, shadow: Shadow, other: Snapshot, wanted: UserQuery, shown: Listed
+    ) -> BackgroundTask:
+        """Has another bundle answer a request too, when its response was sent."""
+        options = replace(self.options, strict=False)
+
+        def listed() -> Listed:
+            query = _request(other, wanted)
+            began = time.perf_counter()
+            (answer,) = other.pipeline.answers([query], options)
+            return Listed.of(other, answer, time.perf_counter() - began)
+
+        version = other.manifest.model_version
+        return BackgroundTask(Unseen(self.shared, shadow, shown, version, listed).after)
 
     def batch(self, queries: Sequence[PipelineRequest], deadline: float) -> Response:
         """The response to many, block by block; `TimeoutError` where that takes too long.

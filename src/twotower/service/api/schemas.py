@@ -15,6 +15,7 @@ from twotower.config import Config
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import ANY, Filters
 from twotower.service.api.rules import NUMBER, NewItemId, Time, WrittenId
+from twotower.service.state.live import Mode
 from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
@@ -321,13 +322,26 @@ class InterleaveRequest(Config):
     """Of the users, anew every day, whose answers have items of both."""
 
 
+class ShadowRequest(Config):
+    """Which other bundle answers unseen, and for how many."""
+
+    model_config = _example(bundle="bundle-2025-02")
+
+    bundle: str | None = None
+    """Name of a folder beside the configured one; None ends it."""
+    share: float = Field(1.0, gt=0, le=1, strict=True)
+    """Of the users, anew every day, whom it answers too."""
+
+
 class SplitAnswer(BaseModel):
-    """The split, or the interleaving, from now on."""
+    """The split, the interleaving or the shadow from now on."""
 
     bundle: str | None
     share: float
     revision: int
-    """Counts both."""
+    """Counts all of them."""
+    ended: Mode | None
+    """What ended with this call: there is one comparison at a time."""
 
 
 class LiveReport(BaseModel):
@@ -344,6 +358,8 @@ class LiveReport(BaseModel):
     """Units, successes and rate of both arms, and the difference with its confidence sequence."""
     interleaving: dict[str, Any] | None
     """Units that each bundle won, and the preference with its confidence sequence."""
+    shadow: dict[str, Any] | None
+    """Requests that a shadow was to answer too, and how its lists differ from those shown."""
     psi: float
     """Drift of the items of events, of the process that answered, see `PopularityDrift`."""
 

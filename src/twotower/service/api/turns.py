@@ -85,6 +85,11 @@ class Turns:
         """Whether no single request came lately, so that batches need not take care."""
         return time.monotonic() - self.last_single > _QUIET_S
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether a request waits or has just begun, or a batch that takes care is answered."""
+        return self.are_wanted or self._one_block.locked()
+
     @contextmanager
     def block(self, deadline: float) -> Iterator[None]:
         """A block of a batch, after which single requests go first.

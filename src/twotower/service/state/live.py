@@ -1,12 +1,16 @@
 """What was shown, and the comparison of two bundles on traffic. Functions of a connection."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
 from twotower.service.state import tables
+
+Mode: TypeAlias = Literal["split", "interleave", "shadow"]
+"""How two bundles are compared: each answers some of the users, both share an answer, or one
+answers unseen."""
 
 
 class ShownKey(NamedTuple):
@@ -37,24 +41,31 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A part of the traffic is answered from another bundle, or from both together.
+    """Another bundle is compared with the one in service on a part of the traffic.
 
     Attributes
     ----------
     name
-        Folder of that bundle, beside the configured one; None where no split runs.
+        Folder of that bundle, beside the configured one; None where nothing is compared.
     share
         Of the users and days that it answers.
     revision
-        Counts the splits over one database.
-    interleaved
-        Whether it answers these together with the bundle in service.
+        Counts the comparisons over one database.
+    mode
+        Whether it answers these instead of the bundle in service, together with it, or unseen.
     """
 
     name: str | None
     share: float
     revision: int
-    interleaved: bool = False
+    mode: Mode = "split"
+
+
+class Begun(NamedTuple):
+    """A comparison from now on, and the mode of the one that ended with that, if any."""
+
+    split: Split
+    ended: Mode | None
 
 
 class Credit(NamedTuple):
@@ -84,26 +95,40 @@ class Outcomes:
 
 
 def split(connection: sa.Connection, configured: str) -> Split | None:
-    """The split of services with a configured folder; None before the first one."""
+    """The comparison of services with a configured folder; None before the first one."""
     table = tables.splits
-    wanted = sa.select(table.c.name, table.c.share, table.c.revision, table.c.interleaved)
-    row = connection.execute(wanted.where(table.c.configured == configured)).first()
-    return None if row is None else Split(*row[:3], bool(row.interleaved))
+    row = connection.execute(sa.select(table).where(table.c.configured == configured)).first()
+    if row is None:
+        return None
+    if row.shadow is not None:
+        return Split(row.shadow, row.share, row.revision, "shadow")
+    mode: Mode = "interleave" if row.interleaved else "split"
+    return Split(row.name, row.share, row.revision, mode)
 
 
 def set_split(
-    connection: sa.Connection, configured: str, name: str | None, share: float, interleaved: bool
-) -> Split:
-    """Begin a split, or with ``name`` None end it. What was counted of earlier ones goes."""
+    connection: sa.Connection, configured: str, name: str | None, share: float, mode: Mode
+) -> Begun:
+    """Begin a comparison, or with ``name`` None end it. What was counted of earlier ones goes."""
     table = tables.splits
+    before = split(connection, configured)
     revision = (connection.scalar(sa.select(sa.func.max(table.c.revision))) or 0) + 1
     connection.execute(table.delete().where(table.c.configured == configured))
-    made = Split(name, share, revision, interleaved)
-    connection.execute(table.insert(), {"configured": configured, **asdict(made)})
+    unseen = mode == "shadow"
+    row = {
+        "configured": configured,
+        "name": None if unseen else name,
+        "share": share,
+        "revision": revision,
+        "interleaved": mode == "interleave",
+        "shadow": name if unseen else None,
+    }
+    connection.execute(table.insert(), row)
     kept = sa.select(table.c.revision)
-    for counted in (tables.units, tables.credits):
+    for counted in (tables.units, tables.credits, tables.shadows, tables.shadow_lists):
         connection.execute(counted.delete().where(counted.c.split.not_in(kept)))
-    return made
+    ended = None if before is None or before.name is None else before.mode
+    return Begun(Split(name, share, revision, mode), ended)
 
 
 def add_shown(connection: sa.Connection, counts: Mapping[ShownKey, Shown]) -> None:

@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
-from twotower.service.state import live, personal, tables
+from twotower.service.state import live, personal, shadow, tables
 from twotower.service.state.engine import WAIT_S, WRITING, open_engine, within
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
-from twotower.service.state.live import Outcomes, Shown, ShownKey, Split
+from twotower.service.state.live import Begun, Mode, Outcomes, Shown, ShownKey, Split
 from twotower.service.state.migrations import bring_forward
 from twotower.service.state.records import (
     BundleInService,
@@ -28,6 +28,7 @@ from twotower.service.state.records import (
     ItemFields,
     StoredItem,
 )
+from twotower.service.state.shadow import ShadowCounts
 from twotower.service.state.watch import FileWatch, ServerWatch
 
 _ALL: Final = 2**31 - 1
@@ -430,17 +431,17 @@ class StateStore:
         return BundleInService(name, revision)
 
     def split(self, configured: str) -> Split | None:
-        """The split of services that are configured with that folder; None before the first."""
+        """The comparison of services configured with that folder; None before the first."""
         with self._reading() as connection:
             return live.split(connection, configured)
 
     def set_split(
-        self, configured: str, name: str | None, share: float, interleaved: bool = False
-    ) -> Split:
-        """Have services answer a share of users from another bundle; None ends that."""
+        self, configured: str, name: str | None, share: float, mode: Mode = "split"
+    ) -> Begun:
+        """Have services answer a share of users from another bundle too; None ends that."""
         with self._writing() as connection:
             self._check_epoch(connection.scalar(_EPOCH))
-            return live.set_split(connection, configured, name, share, interleaved)
+            return live.set_split(connection, configured, name, share, mode)
 
     def add_shown(
         self, counts: Mapping[ShownKey, Shown], revision: int, arms: Mapping[str, str]
@@ -469,6 +470,17 @@ class StateStore:
         """Units of interleaved answers that ``a`` won, that ``b`` won, and ties."""
         with self._reading() as connection:
             return live.wins(connection, revision)
+
+    def add_shadow(self, revision: int, counts: ShadowCounts) -> None:
+        """Add to what was counted of a shadow."""
+        with self._writing() as connection:
+            self._check_epoch(connection.scalar(_EPOCH))
+            shadow.add_counts(connection, revision, counts)
+
+    def shadow(self, revision: int) -> ShadowCounts:
+        """What all processes counted of a shadow."""
+        with self._reading() as connection:
+            return shadow.counts(connection, revision)
 
     def activity(self, since: int) -> list[tuple[int, str, int]]:
         """Hour (milliseconds since 1970), kind, and number of the events since a time."""

@@ -169,6 +169,9 @@ splits: Final = Table(
     Column("revision", BigInteger, nullable=False),
     # True where both bundles share an answer; null, as of earlier releases, is false.
     Column("interleaved", Boolean),
+    # Of a bundle whose answers nobody sees. `name` is null then: an earlier release, which does
+    # not know this column, answers nobody from it.
+    Column("shadow", String(200)),
 )
 
 units: Final = Table(
@@ -190,4 +193,31 @@ credits: Final = Table(
     # Events that followed items of each bundle's list.
     Column("a", BigInteger, nullable=False),
     Column("b", BigInteger, nullable=False),
+)
+
+shadows: Final = Table(
+    "shadows",
+    metadata,
+    Column("split", BigInteger, primary_key=True, autoincrement=False),
+    # Requests by what became of them.
+    Column("shadowed", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    # Sums over those that were shadowed.
+    Column("overlap", Float(53), nullable=False),
+    Column("same_first", BigInteger, nullable=False),
+)
+
+shadow_lists: Final = Table(
+    "shadow_lists",
+    metadata,
+    Column("split", BigInteger, primary_key=True, autoincrement=False),
+    Column("arm", String(1), primary_key=True),
+    Column("places", BigInteger, nullable=False),
+    Column("untrained", BigInteger, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    # Lists by the bucket of the time that they took.
+    Column("times", JSON, nullable=False),
+    # A sketch of the set of them, see `DistinctItems`.
+    Column("items", LargeBinary, nullable=False),
 )

@@ -43,6 +43,7 @@ OPERATIONS = (
     "DELETE /v1/users/{user_id}",
     "GET /v1/users/{user_id}/export",
     "POST /v1/models/interleave",
+    "POST /v1/models/shadow",
     "POST /v1/models/split",
     "GET /v1/activity",
     "GET /v1/live",

@@ -24,6 +24,7 @@ DIRECT = {
     "/v1/events",
     "/v1/models/reload",
     "/v1/models/interleave",
+    "/v1/models/shadow",
     "/v1/models/split",
 }
 """Routes that take a JSON body and nothing else."""

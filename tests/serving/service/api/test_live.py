@@ -34,14 +34,15 @@ def test_a_batch_has_an_id_for_each_answer(client) -> None:
 def test_a_split_is_begun_and_ended(client, saved_bundle, tmp_path) -> None:
     shutil.copytree(saved_bundle, tmp_path / "other")
     begun = client.post("/v1/models/split", json={"bundle": "other", "share": 0.5})
-    assert begun.json() == {"bundle": "other", "share": 0.5, "revision": 1}
+    assert begun.json() == {"bundle": "other", "share": 0.5, "revision": 1, "ended": None}
     ids = [
         client.get(f"/v1/users/u{number}/recommendations").json()["recommendation_id"]
         for number in range(20)
     ]
     assert {one.rsplit("~", 4)[1] for one in ids} == {"a", "b"}
     assert client.get("/v1/live").json()["split"]["better"] is None
-    assert client.post("/v1/models/split", json={"bundle": None}).json()["revision"] == 2
+    ended = client.post("/v1/models/split", json={"bundle": None}).json()
+    assert (ended["revision"], ended["ended"]) == (2, "split")
     assert client.get("/v1/live").json()["split"] is None
     assert client.post("/v1/models/split", json={"bundle": "../x"}).status_code == 422
 
@@ -49,7 +50,7 @@ def test_a_split_is_begun_and_ended(client, saved_bundle, tmp_path) -> None:
 def test_two_bundles_share_an_answer(client, saved_bundle, tmp_path) -> None:
     shutil.copytree(saved_bundle, tmp_path / "other")
     begun = client.post("/v1/models/interleave", json={"bundle": "other"})
-    assert begun.json() == {"bundle": "other", "share": 1.0, "revision": 1}
+    assert begun.json() == {"bundle": "other", "share": 1.0, "revision": 1, "ended": None}
     address = "/v1/users/user-03/recommendations?k=6"
     answer = client.get(address).json()
     assert {*answer["teams"]} == {"a", "b"}
@@ -79,6 +80,6 @@ def test_two_bundles_share_an_answer(client, saved_bundle, tmp_path) -> None:
 
 def test_a_split_takes_an_admin_key(client, keys) -> None:
     wanted = {"bundle": None}
-    for route in ("split", "interleave"):
+    for route in ("split", "interleave", "shadow"):
         answer = client.post(f"/v1/models/{route}", json=wanted, headers=keys[1]["writer"])
         assert answer.status_code == 403

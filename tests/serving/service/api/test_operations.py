@@ -81,6 +81,7 @@ def test_openapi_has_examples_and_problems(client) -> None:
         "/v1/events",
         "/v1/live",
         "/v1/models/interleave",
+        "/v1/models/shadow",
         "/v1/models/split",
         "/v1/users/{user_id}",
         "/v1/users/{user_id}/export",

@@ -19,8 +19,9 @@ def without_migrations() -> Callable[[sa.Connection], None]:
 
     def undo(connection: sa.Connection) -> None:
         connection.execute(sa.text("ALTER TABLE events DROP COLUMN context"))
-        connection.execute(sa.text("ALTER TABLE splits DROP COLUMN interleaved"))
-        connection.execute(sa.text("DROP TABLE interleaved_units"))
-        connection.execute(sa.text("DROP TABLE alembic_version"))
+        for column in ("interleaved", "shadow"):
+            connection.execute(sa.text(f"ALTER TABLE splits DROP COLUMN {column}"))
+        for table in ("interleaved_units", "shadows", "shadow_lists", "alembic_version"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
 
     return undo

@@ -69,8 +69,8 @@ def test_a_back_up_is_one_private_file(url, tmp_path) -> None:
     copy = tmp_path / "sub" / "copy.sqlite3"
     assert back_up(url, copy) == {
         "availability": 0, "bundles": 0, "events": 1, "followers": 0, "forgotten_users": 0,
-        "interleaved_units": 0, "item_encodings": 0, "items": 0, "shown": 0, "split_units": 0,
-        "splits": 0, "users": 0,
+        "interleaved_units": 0, "item_encodings": 0, "items": 0, "shadow_lists": 0, "shadows": 0,
+        "shown": 0, "split_units": 0, "splits": 0, "users": 0,
     }  # fmt: skip
     store.close()
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]

@@ -12,7 +12,9 @@ from alembic.script import ScriptDirectory
 from twotower.errors import ArtefactError
 from twotower.service.state import StateStore, tables
 from twotower.service.state.engine import open_engine
+from twotower.service.state.live import Split
 from twotower.service.state.migrations import HEAD
+from twotower.service.state.shadow import ShadowCounts
 
 FIRST_RELEASE = Path(__file__).with_name("first_release.sql").read_text()
 KINDS = {
@@ -59,6 +61,25 @@ def test_a_database_of_the_first_release_gets_them_and_keeps_what_is_in_it(state
     assert store.forget(["bob"]).rows == 1
     store.close()
     engine.dispose()
+
+
+def test_a_comparison_of_the_release_before_goes_on(store: StateStore, state_url: str) -> None:
+    store.set_split("bundle", "other", 0.5, "interleave")
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE events DROP COLUMN context"))
+        connection.execute(sa.text("ALTER TABLE splits DROP COLUMN shadow"))
+        for table in ("shadows", "shadow_lists"):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0002'"))
+    later = StateStore(state_url)
+    assert differences(later.engine) == []
+    assert later.split("bundle") == Split("other", 0.5, 1, "interleave")
+    assert later.set_split("bundle", "other", 1.0, "shadow").ended == "interleave"
+    later.add_shadow(2, ShadowCounts(dropped=3))
+    later.add_shadow(2, ShadowCounts(dropped=1, shadowed=1, overlap=0.5))
+    counts = later.shadow(2)
+    assert (counts.dropped, counts.shadowed, counts.overlap) == (4, 1, 0.5)
+    later.close()
 
 
 def test_the_newest_migration_is_known_without_alembic() -> None:

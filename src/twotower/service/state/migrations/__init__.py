@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The newest migration."""
 _TABLE: Final = "alembic_version"
 

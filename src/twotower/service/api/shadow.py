@@ -1,0 +1,55 @@
+"""Requests that another bundle answers too, when they have their responses."""
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twotower.service.api.context import Context
+from twotower.service.shadow import Listed, Shadow
+
+
+class Unseen(NamedTuple):
+    """A request that was answered, and is to be answered by another bundle as well.
+
+    Attributes
+    ----------
+    shared
+        What all requests share.
+    shadow
+        Where it is counted.
+    shown
+        What the bundle in service answered.
+    version
+        Of the other bundle.
+    answer
+        Has that one answer.
+    """
+
+    shared: Context
+    shadow: Shadow
+    shown: Listed
+    version: str
+    answer: Callable[[], Listed]
+
+    async def after(self) -> None:
+        """Called when the response was sent.
+
+        It is answered again when the event loop has looked for other requests, and only if none of
+        them waits.
+        """
+        asyncio.get_running_loop().call_soon(self._offer)
+
+    def _offer(self) -> None:
+        if self.shared.turns.are_taken or not self.shadow.thread.offer(self._compare):
+            self.shadow.drop()
+            self.shared.metrics.shadow_requests.labels(self.version, "dropped").inc()
+
+    def _compare(self) -> None:
+        """In the shadow's thread. Whatever happens stays here."""
+        try:
+            unseen = self.answer()
+            alike = self.shadow.compare(self.shown, unseen)
+            self.shared.metrics.shadowed(self.shown, unseen, alike)
+        except Exception as error:
+            self.shadow.fail(error)
+            self.shared.metrics.shadow_requests.labels(self.version, "failed").inc()

@@ -1,0 +1,278 @@
+"""A shadow: another bundle answers requests too, after their responses, and nobody sees how.
+
+It shows how much two bundles differ, and that the other one works, before any user is shown it.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+
+from twotower.bundle.contents import BundleContents
+from twotower.inference.answers import Answer
+from twotower.service.snapshot import Snapshot
+from twotower.service.state.distinct import DistinctItems
+from twotower.service.state.shadow import ListCounts, ShadowCounts, time_bucket
+
+logger = logging.getLogger(__name__)
+
+_RESTS: Final = 4
+"""After each piece of work there is none for so many times as long."""
+_LOGGED_EVERY_S: Final = 60.0
+_LONG_S: Final = 10.0
+"""A request that takes the other bundle longer is logged."""
+
+
+class Listed(NamedTuple):
+    """The list that a bundle answered with.
+
+    Attributes
+    ----------
+    model_version, contents
+        The bundle's.
+    item_ids
+        Best first.
+    seconds
+        That it took.
+    """
+
+    model_version: str
+    contents: BundleContents
+    item_ids: Sequence[str]
+    seconds: float
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, answer: Answer, seconds: float) -> Self:
+        """The list of an answer."""
+        items = [one.item_id for one in answer.items]
+        return cls(snapshot.manifest.model_version, snapshot.pipeline.contents, items, seconds)
+
+
+class Alike(NamedTuple):
+    """How far two lists agree.
+
+    Attributes
+    ----------
+    overlap
+        Share of the items of the longer list that the other one has too; 1 where both are empty.
+    same_first
+        Whether both begin with the same item.
+    untrained
+        By arm, items of the list that had no event in the training log of its bundle.
+    """
+
+    overlap: float
+    same_first: bool
+    untrained: Mapping[str, int]
+
+
+class SpareThread:
+    """A thread for work that may be left out: one piece at a time, for a fifth of the time.
+
+    The process does not wait for it when it ends. Work is offered by one thread.
+
+    Attributes
+    ----------
+    idle
+        Set while nothing is being done.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.idle = threading.Event()
+        self.idle.set()
+        self._name = name
+        self._began = -math.inf
+        self._rests_until = -math.inf
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """How long the present piece of work has taken; 0 where there is none."""
+        return 0.0 if self.idle.is_set() else time.monotonic() - self._began
+
+    def offer(self, work: Callable[[], None]) -> bool:
+        """Have something done; False where there is no time for it."""
+        now = time.monotonic()
+        if not self.idle.is_set() or now < self._rests_until:
+            return False
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._began = now
+        self.idle.clear()
+        self._work.put(work)
+        return True
+
+    def close(self) -> None:
+        """End, after what is being done."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            began = time.monotonic()
+            work()
+            ended = time.monotonic()
+            self._rests_until = ended + _RESTS * (ended - began)
+            self.idle.set()
+
+
+class Shadow:
+    """Compares the lists of another bundle with those that were shown, and counts.
+
+    Counts are kept in memory until `take`. Where the other bundle fails, or does not come to an
+    end, requests go on as if it were not there.
+
+    Attributes
+    ----------
+    thread
+        In which the other bundle answers. Each shadow has its own: one that hangs does not stop
+        the next one.
+    """
+
+    def __init__(self) -> None:
+        self.thread = SpareThread("twotower-shadow")
+        self._lock = threading.Lock()
+        self._left = ShadowCounts()
+        self._newest = _Newest()
+        self._trained: dict[str, _Trained] = {}
+        self._logged = -math.inf
+
+    def compare(self, shown: Listed, unseen: Listed) -> Alike:
+        """Count a request that both bundles answered."""
+        untrained = {"a": self._untrained("a", shown), "b": self._untrained("b", unseen)}
+        a, b = shown.item_ids, unseen.item_ids
+        alike = Alike(_overlap(a, b), list(a[:1]) == list(b[:1]), untrained)
+        with self._lock:
+            newest = self._newest
+            newest.numbers["shadowed"] += 1
+            newest.numbers["overlap"] += alike.overlap
+            newest.numbers["same_first"] += alike.same_first
+            newest.lists["a"].add(shown, untrained["a"])
+            newest.lists["b"].add(unseen, untrained["b"])
+        return alike
+
+    def drop(self) -> None:
+        """Count a request that there was no time for."""
+        with self._lock:
+            self._newest.numbers["dropped"] += 1
+        if (seconds := self.thread.busy_s) > _LONG_S and self._may_log():
+            logger.error("the shadow bundle has not answered a request for %.0f s", seconds)
+
+    def fail(self, error: Exception) -> None:
+        """Count a request that the other bundle failed at."""
+        with self._lock:
+            self._newest.numbers["failed"] += 1
+        if self._may_log():
+            logger.error("the shadow bundle failed at a request", exc_info=error)
+
+    def take(self) -> ShadowCounts:
+        """All counts; it begins at nothing again."""
+        with self._lock:
+            left, newest = self._left, self._newest
+            self._left, self._newest = ShadowCounts(), _Newest()
+        return left.plus(newest.counts())
+
+    def put_back(self, counts: ShadowCounts) -> None:
+        """Add what was taken and could not be written."""
+        with self._lock:
+            self._left = self._left.plus(counts)
+
+    def _may_log(self) -> bool:
+        """Whether nothing was logged in the last minute, so that a log is not flooded."""
+        now = time.monotonic()
+        if now - self._logged < _LOGGED_EVERY_S:
+            return False
+        self._logged = now
+        return True
+
+    def _untrained(self, arm: str, listed: Listed) -> int:
+        trained = self._trained.get(arm)
+        if trained is None or trained.log is not listed.contents.histories:
+            trained = self._trained[arm] = _Trained(listed.contents)
+        return sum(map(trained.lacks, listed.item_ids))
+
+
+class _Tally:
+    """Counts of the newest lists of one bundle."""
+
+    def __init__(self) -> None:
+        self._places = self._untrained = 0
+        self._seconds = 0.0
+        self._times: Counter[int] = Counter()
+        self._items: set[str] = set()
+
+    def add(self, listed: Listed, untrained: int) -> None:
+        self._places += len(listed.item_ids)
+        self._untrained += untrained
+        self._seconds += listed.seconds
+        self._times[time_bucket(listed.seconds)] += 1
+        self._items.update(listed.item_ids)
+
+    def counts(self) -> ListCounts:
+        items = DistinctItems.of(self._items)
+        return ListCounts(self._places, self._untrained, self._seconds, self._times, items)
+
+
+class _Newest:
+    """What was counted since the last `Shadow.take`."""
+
+    def __init__(self) -> None:
+        self.numbers: defaultdict[str, Any] = defaultdict(int)
+        self.lists = {"a": _Tally(), "b": _Tally()}
+
+    def counts(self) -> ShadowCounts:
+        a, b = self.lists["a"].counts(), self.lists["b"].counts()
+        return ShadowCounts(**self.numbers, a=a, b=b)
+
+
+class _Trained:
+    """The items that have events in a bundle's log."""
+
+    def __init__(self, contents: BundleContents) -> None:
+        self.log = contents.histories
+        self._items = contents.items
+        self._counts = np.bincount(self.log.items, minlength=len(contents.items))
+
+    def lacks(self, item_id: str) -> bool:
+        """Whether an item has none: it has only been described, or came later."""
+        row = self._items.find(item_id)
+        return row is None or not self._counts[row]
+
+
+def shadow_report(counts: ShadowCounts) -> dict[str, Any]:
+    """What is known of a shadow, see `twotower.service.live.report`; rates of nothing are None."""
+    return {
+        "shadowed": counts.shadowed,
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+        "overlap": _rate(counts.overlap, counts.shadowed),
+        "same_first": _rate(counts.same_first, counts.shadowed),
+        "a": _list_report(counts.a),
+        "b": _list_report(counts.b),
+    }
+
+
+def _list_report(of: ListCounts) -> dict[str, Any]:
+    mean, p99 = _rate(of.seconds, of.times.total()), of.percentile_s(0.99)
+    return {
+        "mean_ms": None if mean is None else 1000 * mean,
+        "p99_ms": None if p99 is None else 1000 * p99,
+        "untrained_share": _rate(of.untrained, of.places),
+        "items": of.items.count,
+    }
+
+
+def _rate(count: float, of: int) -> float | None:
+    return count / of if of else None
+
+
+def _overlap(a: Sequence[str], b: Sequence[str]) -> float:
+    longest = max(len(a), len(b))
+    return len({*a} & {*b}) / longest if longest else 1.0

@@ -1,0 +1,164 @@
+"""What was counted of a shadow: a bundle whose answers nobody sees. Functions of a connection."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from twotower.service.state import tables
+from twotower.service.state.distinct import DistinctItems
+
+_SHORTEST_S: Final = 1e-5
+_GROWTH: Final = 1.05
+
+
+def time_bucket(seconds: float) -> int:
+    """The bucket of a duration: bucket 0 ends at 10 µs, each other 5% above the one before."""
+    return max(0, math.ceil(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S, _GROWTH)))
+
+
+def bucket_end(bucket: int) -> float:
+    """The longest duration of a bucket, in seconds."""
+    return float(_SHORTEST_S * _GROWTH**bucket)
+
+
+@dataclass(frozen=True, slots=True)
+class ListCounts:
+    """Counts of the lists of one bundle.
+
+    Attributes
+    ----------
+    places
+        Items of all lists together.
+    untrained
+        Those among them without an event in the training log of the bundle.
+    seconds
+        That it took to make all lists.
+    times
+        Lists by `time_bucket`.
+    items
+        That were listed.
+    """
+
+    places: int = 0
+    untrained: int = 0
+    seconds: float = 0.0
+    times: Counter[int] = field(default_factory=Counter)
+    items: DistinctItems = field(default_factory=DistinctItems)
+
+    def plus(self, other: "ListCounts") -> "ListCounts":
+        """Both together."""
+        return ListCounts(
+            self.places + other.places,
+            self.untrained + other.untrained,
+            self.seconds + other.seconds,
+            self.times + other.times,
+            self.items.plus(other.items),
+        )
+
+    def percentile_s(self, share: float) -> float | None:
+        """Seconds within which this share of the lists was made, up to 5% more; None of none."""
+        wanted, so_far = share * self.times.total(), 0
+        for bucket in sorted(self.times):
+            so_far += self.times[bucket]
+            if so_far >= wanted:
+                return bucket_end(bucket)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCounts:
+    """Counts of the requests that a shadow was to answer too.
+
+    Attributes
+    ----------
+    shadowed, failed, dropped
+        Requests that it answered, those that it failed at, and those that there was no time for.
+    overlap
+        Sum over the answers of the share of the items that both lists have.
+    same_first
+        Answers in which both bundles put the same item first.
+    a, b
+        The lists of the bundle in service, and of the shadow.
+    """
+
+    shadowed: int = 0
+    dropped: int = 0
+    failed: int = 0
+    overlap: float = 0.0
+    same_first: int = 0
+    a: ListCounts = field(default_factory=ListCounts)
+    b: ListCounts = field(default_factory=ListCounts)
+
+    @property
+    def requests(self) -> int:
+        """All requests of its share."""
+        return self.shadowed + self.dropped + self.failed
+
+    def plus(self, other: "ShadowCounts") -> "ShadowCounts":
+        """Both together."""
+        return ShadowCounts(
+            self.shadowed + other.shadowed,
+            self.dropped + other.dropped,
+            self.failed + other.failed,
+            self.overlap + other.overlap,
+            self.same_first + other.same_first,
+            self.a.plus(other.a),
+            self.b.plus(other.b),
+        )
+
+
+_NUMBERS: Final = ("shadowed", "dropped", "failed", "overlap", "same_first")
+
+
+def counts(connection: sa.Connection, revision: int) -> ShadowCounts:
+    """What was counted of a shadow."""
+    shadows, lists = tables.shadows, tables.shadow_lists
+    row = connection.execute(sa.select(shadows).where(shadows.c.split == revision)).first()
+    if row is None:
+        return ShadowCounts()
+    of_arms = {
+        one.arm: ListCounts(
+            one.places,
+            one.untrained,
+            one.seconds,
+            Counter({int(bucket): count for bucket, count in one.times.items()}),
+            DistinctItems.of_bytes(one.items),
+        )
+        for one in connection.execute(sa.select(lists).where(lists.c.split == revision))
+    }
+    numbers = {name: getattr(row, name) for name in _NUMBERS}
+    return ShadowCounts(**numbers, a=of_arms["a"], b=of_arms["b"])
+
+
+def add_counts(connection: sa.Connection, revision: int, more: ShadowCounts) -> None:
+    """Add to the counts of a shadow, unless another comparison has taken its place.
+
+    Writers take turns: nothing is lost between reading the sums and writing them.
+    """
+    runs = sa.select(tables.splits.c.revision).where(tables.splits.c.revision == revision)
+    if connection.execute(runs).first() is None:
+        return
+    total = counts(connection, revision).plus(more)
+    for table in (tables.shadows, tables.shadow_lists):
+        connection.execute(table.delete().where(table.c.split == revision))
+    numbers = {name: getattr(total, name) for name in _NUMBERS}
+    connection.execute(tables.shadows.insert(), {"split": revision, **numbers})
+    connection.execute(
+        tables.shadow_lists.insert(),
+        [_row(revision, arm, one) for arm, one in (("a", total.a), ("b", total.b))],
+    )
+
+
+def _row(revision: int, arm: str, of: ListCounts) -> dict[str, Any]:
+    return {
+        "split": revision,
+        "arm": arm,
+        "places": of.places,
+        "untrained": of.untrained,
+        "seconds": of.seconds,
+        "times": {str(bucket): count for bucket, count in of.times.items()},
+        "items": of.items.to_bytes(),
+    }
