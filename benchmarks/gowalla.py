@@ -3,6 +3,8 @@
     TWOTOWER_DATA=… python benchmarks/gowalla.py
     TWOTOWER_DATA=… python benchmarks/gowalla.py --models random-walk \
         --out benchmarks/results/gowalla-walk.json
+    TWOTOWER_DATA=… python benchmarks/gowalla.py --models two-tower --minutes 40 \
+        --out benchmarks/results/gowalla-two-tower.json
 
 LightGCN (He et al., SIGIR 2020) with the paper's settings: 3 layers, 64 dimensions, Xavier
 initialisation (at the size of these tables a standard deviation of 0.0075), learning rate 1e-3,
@@ -16,17 +18,23 @@ user's targets rank among all items but those of the training part. The data set
 validation part: the weights of the last epoch count.
 
 ``random-walk`` trains nothing. Its four exponents are chosen on a tenth of the training file, drawn
-at random, and it is then fitted to all of it.
+at random, and it is then fitted to all of it. ``two-tower`` is the default model with default
+settings, within ``--minutes`` where given, and with both stages: validated on such a tenth too, and
+then fitted anew to the whole training file as a refit is, for as long as its best epoch took.
 """
 
 import argparse
 import itertools
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from twotower.data import Dataset
+from rich.console import Console
+
+from twotower.console import reporting
+from twotower.data import Dataset, Part
 from twotower.data.prepare import prepare
 from twotower.data.readers import read_source
 from twotower.data.splits import Given
@@ -34,8 +42,9 @@ from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
 from twotower.factors.random_walk import RandomWalk, WalkConfig
-from twotower.models.base import VectorScorer
+from twotower.models.base import Scorer, VectorScorer
 from twotower.models.lightgcn import LightGCNConfig
+from twotower.reporting.product_names import DEFAULT_MODEL, RERANKED
 from twotower.training.fit import fit
 from twotower.training.losses import BPR
 from twotower.training.negatives import Uniform
@@ -44,11 +53,15 @@ from twotower.training.trainer import TrainingConfig
 from twotower.training.variant import Variant
 from twotower.workflow.datasets import find_dataset
 from twotower.workflow.evaluation import Evaluator
+from twotower.workflow.models import named_variant, trained_model
+from twotower.workflow.refit import refit, refit_blend, refit_folder
+from twotower.workflow.reranking import TwoStages, fitted_blend
 from twotower.workflow.variants import VARIANTS
 from twotower.workflow.walks import choose_walk
 
 RESULTS: Final = Path(__file__).parent / "results" / "gowalla.json"
 WALK: Final = "random-walk"
+TWO_TOWER: Final = "two-tower"
 LIGHTGCN: Final = "lightgcn-5-epochs"
 PUBLISHED: Final = {"Recall@20": 0.1071, "NDCG@20": 0.0894}
 TOLERANCE: Final = 0.004
@@ -68,8 +81,14 @@ MODELS: Final = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="gowalla", help="name, or path with train and test")
-    parser.add_argument("--models", nargs="+", choices=[*MODELS, WALK], default=list(MODELS))
+    parser.add_argument(
+        "--models", nargs="+", choices=[*MODELS, WALK, TWO_TOWER], default=list(MODELS)
+    )
     parser.add_argument("--epochs", type=int, help="instead of each model's own number")
+    parser.add_argument("--minutes", type=float, help="most minutes of training of the two-tower")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/gowalla"), help="of the two-tower"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -84,19 +103,9 @@ def main() -> None:
     evaluator = Evaluator(dataset, protocols=[FULL])
     rows: list[Row] = []
     for name in given.models:
-        if name == WALK:
-            config = choose_walk(prepared(given.dataset, validation=0.1), print_trial).config
-            print(f"{name}: {config}", flush=True)
-            runs = {0: evaluator(name, RandomWalk.fit(dataset.train, len(dataset.items), config))}
-        else:
-            variant = MODELS[name]
-            if given.epochs is not None:
-                variant = variant.vary(training=variant.training.vary(epochs=given.epochs))
-            runs = {
-                seed: evaluator(name, trained_to_the_end(variant, dataset, seed))
-                for seed in given.seeds
-            }
-        rows += evaluator.rows(name, runs)
+        for label, found in scorers(name, dataset, given).items():
+            runs = {seed: evaluator(label, scorer) for seed, scorer in found.items()}
+            rows += evaluator.rows(label, runs)
         write_results(given.out, collect_meta(started), rows)
         for row in rows:
             if row.model == name and row.metric in PUBLISHED:
@@ -111,6 +120,40 @@ def prepared(name: str, validation: float) -> Dataset:
     if read_source(path).has_parts:
         settings = settings.model_copy(update={"split": Given(validation=validation)})
     return prepare(path, settings=settings)
+
+
+def scorers(name: str, dataset: Dataset, given: argparse.Namespace) -> dict[str, dict[int, Scorer]]:
+    """Label of the rows → seed → what is evaluated."""
+    if name == TWO_TOWER:
+        return {label: {0: scorer} for label, scorer in two_tower(given).items()}
+    if name == WALK:
+        config = choose_walk(prepared(given.dataset, validation=0.1), print_trial).config
+        print(f"{name}: {config}", flush=True)
+        return {name: {0: RandomWalk.fit(dataset.train, len(dataset.items), config)}}
+    variant = MODELS[name]
+    if given.epochs is not None:
+        variant = variant.vary(training=variant.training.vary(epochs=given.epochs))
+    return {name: {seed: trained_to_the_end(variant, dataset, seed) for seed in given.seeds}}
+
+
+def two_tower(given: argparse.Namespace) -> dict[str, Scorer]:
+    """One stage, and both, fitted to the training file as validation on a tenth of it chose."""
+    dataset, model = prepared(given.dataset, validation=0.1), given.folder / "seed-0"
+    variant = named_variant(DEFAULT_MODEL).within(given.minutes)
+    if given.epochs is not None:
+        variant = variant.with_epochs(given.epochs)
+    with reporting(Console(stderr=True)) as reporter:
+        evaluated = trained_model(variant, dataset, model, name=DEFAULT_MODEL, reporter=reporter)
+        blend = fitted_blend(evaluated, dataset, reporter)
+        assert blend is not None  # there is a validation part
+        known = dataset.split != Part.TEST
+        file = replace(
+            dataset, interactions=dataset.interactions.keep(known), split=dataset.split[known]
+        )
+        shipped = refit(DEFAULT_MODEL, evaluated, file, refit_folder(model), reporter=reporter)
+    scorer = shipped.module.scorer()
+    both = TwoStages(scorer, refit_blend(blend, shipped, file))
+    return {DEFAULT_MODEL: scorer, DEFAULT_MODEL + RERANKED: both}
 
 
 def print_trial(config: WalkConfig, metric: float) -> None:

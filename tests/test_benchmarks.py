@@ -123,10 +123,11 @@ def test_refit_worth(run: Run, blocks: Dataset, tmp_path: Path) -> None:
     assert {row.users for row in rows} == {60}
 
 
-def test_gowalla(run_small: Any) -> None:
-    small = ("--epochs", "1", "--models", "lightgcn-5-epochs", "mf", "random-walk")
-    results = run_small("gowalla.py", *small)
-    assert {row.model for row in results.rows} == {"lightgcn-5-epochs", "mf", "random-walk"}
+def test_gowalla(run_small: Any, tmp_path: Path) -> None:
+    names = ("lightgcn-5-epochs", "mf", "random-walk", "two-tower")
+    small = ("--epochs", "1", "--minutes", "0.05", "--folder", str(tmp_path / "two-tower"))
+    results = run_small("gowalla.py", *small, "--models", *names)
+    assert {row.model for row in results.rows} == {*names[:3], "v10", "v10+rerank"}
 
 
 def test_bpr_collapse(run_small: Any) -> None:
