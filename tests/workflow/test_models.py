@@ -8,6 +8,7 @@ import pytest
 from twotower import Recommender
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
+from twotower.reporting.product_names import product_name
 from twotower.training.distillation import Listwise
 from twotower.training.fit import UNVALIDATED_EPOCHS
 from twotower.workflow.models import item_text, named_variant, train_variant, trained_model
@@ -110,9 +111,9 @@ def test_without_validation_a_fixed_number_of_epochs_is_trained_and_said(
     assert trained.metric is None
     assert not {"least_squares", "factor_weight"} & trained.chosen.keys()
     assert said.lines[0] == (
-        f"{name} seed 0: no validation part (leave-last-two leaves validation or test empty), so "
-        f"that nothing is chosen and training takes {UNVALIDATED_EPOCHS} epochs; to choose, "
-        "prepare again: choose the split 'global-time' or 'random'"
+        f"{product_name(name)} seed 0: no validation part (leave-last-two leaves validation or "
+        f"test empty), so that nothing is chosen and training takes {UNVALIDATED_EPOCHS} epochs; "
+        "to choose, prepare again: choose the split 'global-time' or 'random'"
     )
     queries, _ = blocks.held_out(Part.TEST)
     assert np.isfinite(trained.module.scorer().scores(queries)).all()
