@@ -103,6 +103,7 @@ def _live(client: Client) -> None:
          _up_to(route.p99_ms)]
         for name, route in counted.routes.items()
     ]  # fmt: skip
+    st.header("Requests by route")
     st.html(cards.table(["route", "requests", "failed", "half within", "99% within"], rows,
                         frozenset()))  # fmt: skip
     st.header("Last reloads")
