@@ -70,7 +70,9 @@ def bundle(root: Path, out: Path, schema: dict[str, Any]) -> Path:
     dataset = prepare(
         root / "shop", declaration=declared({**DECLARATION, "schema": schema}, "shop")
     )
-    variant = sized(named_variant(DEFAULT_MODEL, "hashing"), dataset.train)
+    variant = sized(
+        named_variant(DEFAULT_MODEL, "hashing"), dataset.train, in_order=dataset.in_order
+    )
     assert isinstance(variant.model, SequenceConfig)
     model = variant.model.vary(choose_factors=False, columns="all" if schema else "none")
     variant = variant.vary(model=model)

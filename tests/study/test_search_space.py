@@ -32,7 +32,7 @@ def test_every_variant_has_a_space_of_settings_that_it_has(name: str) -> None:
 
 
 def test_the_default_model_is_searched_over_what_decides_it() -> None:
-    sizes = sized(VARIANTS["v10"], Histories.from_lists([list(range(9))] * 50))
+    sizes = sized(VARIANTS["v10"], Histories.from_lists([list(range(9))] * 50), in_order=True)
     paths = [parameter.path for parameter in space_of(sizes)]
     assert len(set(paths)) == len(paths) >= 12
     assert {"model.embedding_dim", "model.history.layers", "training.batch_positions"} <= {*paths}
@@ -41,7 +41,7 @@ def test_the_default_model_is_searched_over_what_decides_it() -> None:
 
 def test_every_setting_of_the_space_is_some_variants() -> None:
     log = Histories.from_lists([list(range(9))] * 50)
-    variants = [sized(variant, log) for variant in VARIANTS.values()]
+    variants = [sized(variant, log, in_order=True) for variant in VARIANTS.values()]
     for parameter in SPACE:
         assert any(value_of(variant, parameter.path) is not None for variant in variants)
 

@@ -37,7 +37,7 @@ def test_facts_leave_out_histories_with_nothing_to_predict() -> None:
 def test_sizes_follow_from_the_log(
     users: int, length: int, expected: tuple[int, int, int, int]
 ) -> None:
-    found = sized(VARIANTS["v10"], log(users, length))
+    found = sized(VARIANTS["v10"], log(users, length), in_order=True)
     assert isinstance(found.model, SequenceConfig)
     history = found.model.history
     assert history.kind == "transformer"
@@ -47,7 +47,7 @@ def test_sizes_follow_from_the_log(
     assert found.model.item_dropout == (0.2 if thin else 0.0)
     assert found.model.start_from_factors is not thin
     assert found.sizing == "fixed"
-    assert sized(found, log(2, 2)) == found
+    assert sized(found, log(2, 2), in_order=True) == found
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,10 @@ def test_sizes_follow_from_the_log(
     [(100, 10, 50), (3_000, 20, 110), (20_000, 7, 234), (6_000, 160, 250)],
 )
 def test_a_small_log_is_validated_every_other_epoch(users: int, length: int, expected: int) -> None:
-    assert sized(VARIANTS["v10"], log(users, length)).training.validate_steps == expected
+    assert (
+        sized(VARIANTS["v10"], log(users, length), in_order=True).training.validate_steps
+        == expected
+    )
 
 
 def test_where_held_out_items_are_drawn_at_random_no_order_is_read() -> None:
@@ -73,7 +76,7 @@ def test_where_held_out_items_are_drawn_at_random_no_order_is_read() -> None:
 
 def test_fixed_sizes_stay() -> None:
     for name in ("v9", "v5", "mf"):
-        assert sized(VARIANTS[name], log(10, 10)) is VARIANTS[name]
+        assert sized(VARIANTS[name], log(10, 10), in_order=True) is VARIANTS[name]
 
 
 def test_sizes_that_were_chosen_stay() -> None:
@@ -84,4 +87,4 @@ def test_sizes_that_were_chosen_stay() -> None:
         model=v10.model.vary(embedding_dim=32, item_dropout=0.1, history=history),
         training=v10.training.vary(batch_positions=512),
     )
-    assert sized(chosen, log(600, 160)) == chosen.vary(sizing="fixed")
+    assert sized(chosen, log(600, 160), in_order=True) == chosen.vary(sizing="fixed")

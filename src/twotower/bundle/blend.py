@@ -155,8 +155,9 @@ class Blend:
         known = (items >= 0) & (items < self.num_items)
         rows = np.where(known, items, 0)
         scores = np.empty(items.shape, dtype=np.float32)
-        # What counts for nothing takes no time; the first is given.
-        used = np.union1d(np.flatnonzero(self.weights), 0)
+        counts = self.weights != 0  # what counts for nothing takes no time
+        counts[0] = True  # it is given
+        used = np.flatnonzero(counts)
         for row, moment in enumerate(self.earlier.moments(queries)):
             history = queries.histories.row(row)
             signals = self.signals(history, rows[row], retrieval[row], moment, used)

@@ -22,11 +22,12 @@ _LEAST_STEPS: Final = 50
 """Steps that are worth a validation."""
 
 
-def sized(variant: Variant, train: Histories, *, in_order: bool = True) -> Variant:
+def sized(variant: Variant, train: Histories, *, in_order: bool) -> Variant:
     """The variant with its sizes fixed, where they are to follow from the log.
 
-    A pure function of the variant and the training part. Sizes that are not the defaults are a
-    choice of the caller and stay; a variant whose sizes are fixed comes back as it is.
+    A pure function of the variant, the training part and whether that is in order, see
+    `Dataset.in_order`. Sizes that are not the defaults are a choice of the caller and stay; a
+    variant whose sizes are fixed comes back as it is.
     """
     if variant.sizing == "fixed":
         return variant
