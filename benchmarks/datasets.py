@@ -11,7 +11,8 @@ baselines, masked (``full``) and unmasked, training seconds and peak memory. Whe
 times, ours is also told when the target came (``full-timed``), as it knows the time of a request in
 service; published results differ in just that. Models are fitted on
 the training part, histories at test time are train + validation. What was trained before is read
-again from ``--out``, and so is what a run that was killed had.
+again from ``--out``, and so is what a run that was killed had; its time and memory stay those of
+the file that is there.
 """
 
 import resource
@@ -33,7 +34,7 @@ from twotower.data.settings import PrepareSettings
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.registry import FULL_TIMED, FULL_UNMASKED
-from twotower.evaluation.results import Row, write_results
+from twotower.evaluation.results import Row, read_results, write_results
 from twotower.reporting.product_names import DEFAULT_MODEL
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
@@ -107,6 +108,9 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
     dataset = prepared(root / source.path, out / "dataset", declaration)
     print(f"{name}: {len(dataset.users):,} users, {len(dataset.items):,} items", flush=True)
     file, rows = results / f"datasets-{name}.json", list[Row]()
+    folders = [out / DEFAULT_MODEL / f"seed-{seed}" for seed in range(seeds)]
+    before = read_results(file).rows if file.exists() and folders[-1].exists() else []
+    costs = [row for row in before if row.model == DEFAULT_MODEL and row.protocol == "timing"]
     with reporting(Console(stderr=True)) as reporter:
         protocols = (FULL, FULL_UNMASKED)
         evaluator = Evaluator(dataset, protocols=protocols, reporter=reporter)
@@ -121,8 +125,7 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
         trained = list[Trained]()
 
         def models() -> Iterator[Trained]:
-            for seed in range(seeds):
-                folder = out / DEFAULT_MODEL / f"seed-{seed}"
+            for seed, folder in enumerate(folders):
                 trained.append(
                     trained_model(
                         variant, dataset, folder, name=DEFAULT_MODEL, seed=seed, reporter=reporter
@@ -133,7 +136,12 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
         found = evaluate_seeds(
             DEFAULT_MODEL, models(), dataset, evaluator, fitted_once(dataset, reporter)
         )
-        rows += found.one_stage + found.two_stages + evaluator.timings(DEFAULT_MODEL, trained)
+        rows += found.one_stage + found.two_stages
+        timings = evaluator.timings(DEFAULT_MODEL, trained)
+    if costs:
+        write_results(file, collect_meta(started), rows + costs)
+        return
+    rows += timings
     timing = rows[-1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows.append(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import SIGNALS
+from twotower.bundle.blend import ALL_SIGNALS, SIGNALS, ItemLinks
 from twotower.bundle.trend import Trend
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.index import top_k
@@ -24,6 +24,7 @@ from twotower.workflow.reranking import (
     fitted_weights,
     unfitted_blend,
 )
+from twotower.workflow.reranking_network import fitted_network
 
 CANDIDATES = 12
 
@@ -89,9 +90,10 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
         for _ in range(300):
             history = rng.permutation(40)[:8].astype(np.int32)
             items = np.setdiff1d(np.arange(40), history)
-            drawn = chosen_by.signals(history, items, np.zeros(len(items), np.float32), None)
-            logits = drawn @ chosen_by.weights + rng.gumbel(size=len(items))
-            examples.append((history, items, np.zeros(len(items), np.float32), None))
+            none = np.zeros(len(items), np.float32)
+            drawn = chosen_by.combined(chosen_by.signals(history, items, none, none), 8)
+            examples.append((history, items, none, none, None))
+            logits = drawn + rng.gumbel(size=len(items))
             positives.append(int(logits.argmax()))
         fields, wanted = {"recency": (blend.recency, 1.0, 0.3)}, np.asarray(positives)
         users = np.arange(300)
@@ -112,9 +114,9 @@ def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text
         chosen_by = replace(blend, earlier=wanted)
         examples, positives = [], []
         for moment in rng.integers(100, 1000, 400).tolist():
-            signals = chosen_by.signals(history, candidates, none, moment * 86_400)
+            signals = chosen_by.signals(history, candidates, none, none, moment * 86_400)
             positives.append(int((9 * signals[:, 5] + rng.gumbel(size=40)).argmax()))
-            examples.append((history, candidates, none, moment * 86_400))
+            examples.append((history, candidates, none, none, moment * 86_400))
         start = replace(blend, earlier=trends[0])
         fields = {"recency": (blend.recency,), "earlier": trends}
         found = reranking._chosen([start], fields, examples, np.asarray(positives), np.arange(400))
@@ -134,6 +136,73 @@ def test_fitting_finds_the_weights_that_made_the_choices() -> None:
     np.testing.assert_allclose(found * [1, 5, 0.2, 1], weights * [1, 5, 0.2, 1], atol=0.1)
 
 
+def judged_candidates(rng: np.random.Generator, *, of_two_signals: bool) -> Any:
+    """Items of 900 users, chosen by popularity where the index scores high, else by its opposite.
+
+    Otherwise by both alone. Nothing but the scores and popularities of the blend below counts.
+    """
+    users, items = 900, 120
+    scores = -np.sort(-rng.normal(size=(users, items)).astype(np.float32), axis=1)
+    shown = np.stack([rng.permutation(items) for _ in range(users)])
+    popularity = shown / items * 4 - 2
+    taste = np.where(scores > 1, 3, -1) * popularity if of_two_signals else popularity
+    logits = np.where(np.arange(items) < reranking.NEAR, scores + taste, -np.inf)
+    positives = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    empty = Queries.anonymous(Histories.from_lists([[]] * users))
+    return reranking._Candidates(
+        empty, shown, scores, scores, [None] * users, np.arange(users), positives
+    )
+
+
+@pytest.mark.parametrize("of_two_signals", [False, True])
+def test_a_network_is_kept_where_the_signals_work_together(
+    blocks: Dataset, block_text: Any, *, of_two_signals: bool
+) -> None:
+    """Known answer: a weighted sum is what made the choices, or cannot be."""
+    blend = unfitted_blend(blocks.train, block_text)
+    nothing = ItemLinks.none(120)
+    blend = replace(
+        blend,
+        weights=np.array([1, 0, 0, 0, 1, 0, 0], np.float32),
+        neighbours=nothing,
+        transitions=nothing,
+        text=np.zeros((120, 2), np.float32),
+        popularity=(np.arange(120) / 120 * 4 - 2).astype(np.float32),
+        trend=np.zeros(120, np.float32),
+    )
+    found = judged_candidates(np.random.default_rng(0), of_two_signals=of_two_signals)
+    kept = reranking.with_network(blend, found)
+    assert (kept.network is not None) == of_two_signals
+    assert kept.helps == of_two_signals
+    again = reranking.with_network(blend, found)
+    for name, value in kept.to_arrays().items():
+        np.testing.assert_array_equal(again.to_arrays()[name], value)
+    if kept.network is not None:  # what says nothing is neither read nor computed
+        read = [ALL_SIGNALS[place] for place in np.flatnonzero(kept.used)]
+        assert read == ["retrieval", "popularity", "towers"]
+
+
+def test_few_items_and_few_examples_have_no_network(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    blend = unfitted_blend(blocks.train, block_text)
+    found = judged_candidates(np.random.default_rng(0), of_two_signals=True)
+    assert reranking.with_network(blend, found.kept(np.arange(400))) is blend
+    assert fit_blend(v9.module.scorer(), blocks, block_text).network is None
+
+
+def test_the_towers_part_of_a_score_is_that_of_their_columns(v9: Trained, blocks: Dataset) -> None:
+    scorer = v9.module.scorer()
+    queries = blocks.held_out(Part.VALIDATION)[0].select(np.arange(3))
+    users, vectors = scorer.user_vectors(queries), scorer.item_vectors()
+    items = np.array([[0, 5], [1, 2], [7, 3]])
+    found = reranking._tower_scores(scorer, users, vectors, items)
+    assert scorer.tower_dim is not None
+    with v9.module.towers_alone():
+        alone = v9.module.scorer().scores(queries)
+    np.testing.assert_allclose(found, np.take_along_axis(alone, items, axis=1), rtol=1e-4)
+
+
 def test_test_interactions_change_no_weight(v9: Trained, blocks: Dataset, block_text: Any) -> None:
     """The held-out part moved elsewhere gives the same blend."""
     items = blocks.interactions.items.copy()
@@ -147,12 +216,22 @@ def test_test_interactions_change_no_weight(v9: Trained, blocks: Dataset, block_
         np.testing.assert_array_equal(two.to_arrays()[name], value)
 
 
-def test_the_pipeline_ranks_as_the_evaluated_stages(v9: Trained, blocks: Dataset) -> None:
+@pytest.mark.parametrize("by_network", [False, True])
+def test_the_pipeline_ranks_as_the_evaluated_stages(
+    v9: Trained, blocks: Dataset, *, by_network: bool
+) -> None:
     blend = fitted_blend(v9, blocks)
+    assert blend is not None
+    if by_network:
+        drawn = np.random.default_rng(0).normal(size=(200, 20, len(ALL_SIGNALS)))
+        values = drawn.astype(np.float32)
+        values[..., -1] += 3 * values[..., 0]
+        lengths = np.arange(200) % 9
+        network = fitted_network(values, lengths, values[..., -1].argmax(axis=1), blend.weights)
+        blend = replace(blend, network=network)
     contents = bundle_contents("v9", v9, blocks, reranker=blend)
     pipeline = Pipeline(contents)
     histories = blocks.interactions.select(np.arange(8))
-    assert blend is not None
     assert blocks.train.timestamps is not None
     now = np.full(8, blocks.train.timestamps.max() + 1000)  # a service is asked after its log
     queries = replace(Queries.anonymous(histories), times=now)
@@ -268,6 +347,6 @@ def test_every_target_of_a_query_is_learned_from(
     }
     assert set(found) == expected
     assert len(expected) > len({row for row, _ in expected})
-    for (row, _), (history, candidates, _, _) in found.items():
+    for (row, _), (history, candidates, *_) in found.items():
         np.testing.assert_array_equal(history, queries.histories.row(row))
         np.testing.assert_array_equal(candidates, items[row])

@@ -5,6 +5,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from twotower.bundle.network import Network
 from twotower.bundle.trend import Trend
 from twotower.data import Queries
 from twotower.errors import InputError
@@ -14,6 +15,12 @@ SIGNALS: Final = (
     "retrieval", "neighbours", "transitions", "text", "popularity", "trend", "repeats"
 )  # fmt: skip
 """What is blended, in the order of the weights."""
+FURTHER: Final = ("long neighbours", "newest text", "towers")
+"""What the network reads beside them: neighbours of a history that is forgotten slowly, the cosine
+with the newest item's text, and what the towers add to the score of the index."""
+ALL_SIGNALS: Final = (*SIGNALS, *FURTHER)
+LONG_RECENCY: Final = 0.9
+"""Decay of an event's weight in ``long neighbours``."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency", "repeat_recency")
 """Fields of `Blend` that say how a history is forgotten."""
 SIGNAL_OF: Final = {
@@ -92,7 +99,8 @@ class Blend:
     the log's end. ``repeats`` is :math:`\sum_h t^a [h = c]`, how often and how lately the user
     had the candidate itself: in logs with repeats people come back to what they know (Anderson et
     al., *The dynamics of repeat consumption*, WWW 2014).
-    The weights are fitted on validation: see `twotower.workflow.reranking`.
+    The weights are fitted on validation: see `twotower.workflow.reranking`. Where validation is
+    better by it, a small network over these signals and three `FURTHER` ones scores in their place.
 
     Attributes
     ----------
@@ -113,6 +121,8 @@ class Blend:
         Whether ``neighbours`` are those of EASE. Scores do not depend on it, a refit does.
     helps
         Whether validation was better with the second stage, by more than a standard error.
+    network
+        Scores by all signals; None where the weighted sum does.
     earlier
         The trend before the end of the log, for an evaluation; a file has none.
     """
@@ -129,11 +139,16 @@ class Blend:
     repeat_recency: float = 1.0
     by_ease: bool = False
     helps: bool = False
+    network: Network | None = None
     earlier: Trend = field(default_factory=Trend.none)
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(SIGNALS),):
             raise InputError(f"weights must have shape ({len(SIGNALS)},), got {self.weights.shape}")
+        if self.network is not None and len(self.network.low) != len(ALL_SIGNALS) + 1:
+            raise InputError(
+                f"a network must have {len(ALL_SIGNALS) + 1} inputs, got {len(self.network.low)}"
+            )
         items = len(self.popularity)
         rows = {
             "trend": len(self.trend),
@@ -150,20 +165,40 @@ class Blend:
         """Items that are known; later ones have no score."""
         return len(self.popularity)
 
-    def scores(self, queries: Queries, items: OffsetArray, retrieval: FloatArray) -> FloatArray:
+    def scores(
+        self,
+        queries: Queries,
+        items: OffsetArray,
+        retrieval: FloatArray,
+        towers: FloatArray,
+    ) -> FloatArray:
         """See `twotower.bundle.reranker.Reranker.scores`."""
         known = (items >= 0) & (items < self.num_items)
         rows = np.where(known, items, 0)
         scores = np.empty(items.shape, dtype=np.float32)
-        counts = self.weights != 0  # what counts for nothing takes no time
-        counts[0] = True  # it is given
-        used = np.flatnonzero(counts)
+        used = self.used
         for row, moment in enumerate(self.earlier.moments(queries)):
             history = queries.histories.row(row)
-            signals = self.signals(history, rows[row], retrieval[row], moment, used)
-            scores[row] = signals @ self.weights[used]
+            signals = self.signals(history, rows[row], retrieval[row], towers[row], moment, used)
+            scores[row] = self.combined(signals, len(history))
         scores[~known] = np.nan
         scores[items < 0] = -np.inf
+        return scores
+
+    @property
+    def used(self) -> Array:
+        """``(10,)`` whether each of `ALL_SIGNALS` counts; those that do not take no time."""
+        if self.network is not None:
+            return self.network.reads[:-1]
+        counts = np.append(self.weights != 0, np.zeros(len(FURTHER), dtype=np.bool_))
+        counts[0] = True  # it is given
+        return counts
+
+    def combined(self, signals: FloatArray, length: int) -> FloatArray:
+        """``(candidates,)`` scores by `ALL_SIGNALS` and the number of items in the history."""
+        if self.network is not None:
+            return self.network.scores(signals, length)
+        scores: FloatArray = signals[:, : len(SIGNALS)] @ self.weights
         return scores
 
     def signals(
@@ -171,26 +206,27 @@ class Blend:
         history: IndexArray,
         items: Array,
         retrieval: FloatArray,
+        towers: FloatArray,
         moment: int | None = None,
-        places: Array | None = None,
+        wanted: Array | None = None,
     ) -> FloatArray:
-        """``(candidates, 7)`` for the candidates of a query.
+        """``(candidates, 10)`` of `ALL_SIGNALS` for the candidates of a query.
 
-        ``moment`` is in seconds since 1970; None is the end of the log. ``places`` are those of
-        the `SIGNALS` that are wanted, in rising order; None for all.
+        ``moment`` is in seconds since 1970; None is the end of the log. ``wanted``, ``(10,)``, says
+        which are computed, the others are 0; None for all.
         """
         known = self._known(history)
-        names = SIGNALS if places is None else [SIGNALS[place] for place in places]
-        found = [
-            retrieval if name == SIGNALS[0] else self._signal(name, known, items, moment)
-            for name in names
-        ]
-        return np.stack(found, axis=1)
+        found = np.zeros((len(items), len(ALL_SIGNALS)), dtype=np.float32)
+        found[:, 0], found[:, -1] = retrieval, towers
+        for place, name in enumerate(ALL_SIGNALS[:-1]):
+            if place and (wanted is None or wanted[place]):
+                found[:, place] = self._signal(name, known, items, moment)
+        return found
 
     def signal(
         self, name: str, history: IndexArray, items: Array, moment: int | None = None
     ) -> FloatArray:
-        """``(candidates,)`` one of `SIGNALS` but the first, see `signals`."""
+        """``(candidates,)`` one of `ALL_SIGNALS` but the first and the last, see `signals`."""
         return self._signal(name, self._known(history), items, moment)
 
     def _known(self, history: IndexArray) -> tuple[IndexArray, Array]:
@@ -211,10 +247,16 @@ class Blend:
             lately = np.power(self.repeat_recency, age, dtype=np.float32)
             had = np.bincount(history, weights=lately, minlength=self.num_items)
             return had[items].astype(np.float32)
-        if name != "text":
-            recency = self.recency if name == "neighbours" else self.transition_recency
-            links = self.neighbours if name == "neighbours" else self.transitions
+        if name in ("neighbours", "long neighbours", "transitions"):
+            links = self.transitions if name == "transitions" else self.neighbours
+            recency = {
+                "neighbours": self.recency,
+                "long neighbours": LONG_RECENCY,
+                "transitions": self.transition_recency,
+            }[name]
             return links.reached(history, np.power(recency, age, dtype=np.float32))[items]
+        if name == "newest text":
+            history, age = history[-1:], age[-1:]
         wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
         length = float(np.linalg.norm(wanted))
         # `take` gathers in two thirds of the time that indexing does.
@@ -231,6 +273,8 @@ class Blend:
         for name, parts in _LINKS.items():
             arrays |= zip(parts, getattr(self, name).arrays, strict=True)
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
+        if self.network is not None:
+            arrays |= self.network.to_arrays()
         return arrays | {name: np.asarray([getattr(self, name)], np.uint8) for name in _FLAGS}
 
     @classmethod
@@ -241,7 +285,7 @@ class Blend:
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
         fields |= {name: arrays[name] for name in _ARRAYS}
         fields |= {name: bool(arrays[name][0]) for name in _FLAGS}
-        return cls(**fields)
+        return cls(**fields, network=Network.from_arrays(arrays))
 
 
 def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:

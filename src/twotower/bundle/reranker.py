@@ -13,10 +13,17 @@ from twotower.types import FloatArray, OffsetArray
 class Reranker(Protocol):
     """Scores given candidates for given queries."""
 
-    def scores(self, queries: Queries, items: OffsetArray, retrieval: FloatArray) -> FloatArray:
+    def scores(
+        self,
+        queries: Queries,
+        items: OffsetArray,
+        retrieval: FloatArray,
+        towers: FloatArray,
+    ) -> FloatArray:
         """``(queries, candidates)`` float32 for item indices of that shape; higher is better.
 
-        ``retrieval`` has the first stage's scores of the same shape.
+        ``retrieval`` has the first stage's scores of the same shape, ``towers`` the towers' part of
+        them.
 
         Where the item is -1 (padding) the score is ``-inf``; where the re-ranker does not know
         the item, which was added later, it is NaN: see `placed`.
@@ -77,9 +84,15 @@ class RerankVectors:
                 f"and {self.item_vectors.shape[1]}"
             )
 
-    def scores(self, queries: Queries, items: OffsetArray, retrieval: FloatArray) -> FloatArray:
+    def scores(
+        self,
+        queries: Queries,
+        items: OffsetArray,
+        retrieval: FloatArray,
+        towers: FloatArray,
+    ) -> FloatArray:
         """See `Reranker.scores`."""
-        del retrieval
+        del retrieval, towers
         scores = np.empty(items.shape, dtype=np.float32)
         known = items < len(self.item_vectors)
         rows = np.where(known, items, 0)

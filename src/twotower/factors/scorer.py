@@ -49,11 +49,14 @@ class FactorScorer:
         Makes ``(queries, dim)`` float32 user vectors; it captures a model's frozen weights.
     reads_context
         Declared columns of the log that it reads of a query.
+    tower_dim
+        First columns of the vectors, which towers make; None for all.
     """
 
     items: FloatArray
     encode: Callable[[Queries], FloatArray]
     reads_context: tuple[str, ...] = ()
+    tower_dim: int | None = None
 
     @property
     def num_items(self) -> int:

@@ -497,7 +497,8 @@ class SequenceTower(RetrievalModule):
         if self.read_columns is not None and self.read_columns.user_encoders:
             described = self.read_columns.users
         regression = cache(partial(self._regression, items))  # few scorers are asked for it
-        return FactorScorer(items, encode, self._context_names)
+        width = (self.item_map if self.projected else towers).shape[1]
+        return FactorScorer(items, encode, self._context_names, width)
 
     @property
     def _context_names(self) -> tuple[str, ...]:

@@ -96,5 +96,7 @@ def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
         by_ease=evaluated.by_ease,
         half_life=evaluated.earlier.half_life,
     )
-    chosen = {name: getattr(evaluated, name) for name in ("weights", "helps", *RECENCIES)}
+    chosen = {
+        name: getattr(evaluated, name) for name in ("weights", "network", "helps", *RECENCIES)
+    }
     return replace(signals, **chosen)

@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from twotower.bundle.blend import SIGNAL_OF, SIGNALS, Blend, ItemLinks
+from twotower.bundle.blend import ALL_SIGNALS, SIGNAL_OF, SIGNALS, Blend, ItemLinks
 from twotower.bundle.trend import Trend, half_lives
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
@@ -27,6 +27,7 @@ from twotower.training.fit import Trained
 from twotower.types import Array, DoubleArray, FloatArray, IndexArray
 from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter, Silent
+from twotower.workflow.reranking_network import fitted_network
 
 RECENCIES: Final[Mapping[str, tuple[float, ...]]] = {
     "recency": (0.5, 1.0, 0.9, 0.7, 0.3),
@@ -50,9 +51,19 @@ FITTED_CANDIDATES: Final = 30
 with a thousand the weights would mind how it is ordered there."""
 MOST_QUERIES: Final = 20_000
 """Validation users that weights are fitted on; one in eight has the item among so few."""
+NEAR: Final = 80
+"""Candidates among which a network looks for the item: it has more to learn than seven weights."""
+FAR: Final = 20
+"""Others of all candidates beside them, drawn anew for each query, so that it knows what it is
+served with."""
+LEAST_EXAMPLES: Final = 500
+"""Items among so many candidates below which no network is fitted."""
+MOST_JUDGED: Final = 2_000
+"""Queries of either half of the users by which a network and the weighted sum are compared."""
 _BATCH: Final = 256
-_Example: TypeAlias = tuple[IndexArray, Array, FloatArray, int | None]
-"""History, candidates, their scores and the moment of a query: see `Blend.signals`."""
+_Example: TypeAlias = tuple[IndexArray, Array, FloatArray, FloatArray, int | None]
+"""History, candidates, their scores, the towers' part of these, and the moment of a query: see
+`Blend.signals`."""
 
 
 def unfitted_blend(
@@ -122,7 +133,8 @@ def fit_blend(
     over the held-out items that these hold; seven weights, by L-BFGS. The recencies, the
     half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
     which the loss is least. Queries do not say when the target came: the trend is that of the
-    user's last event.
+    user's last event. A network is fitted beside it and kept where it is better, see
+    `with_network`.
 
     Raises
     ------
@@ -133,26 +145,11 @@ def fit_blend(
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
-    # As many for every query, so that none has a place without an item.
-    left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
-    candidates = max(1, min(candidates, left))
     train = dataset.train
     first = unfitted_blend(train, text)
-    moments = first.earlier.moments(queries)
-    examples: list[_Example] = []
-    positives, owners = [], []
-    for start in range(0, len(queries), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(queries)))
-        block = queries.select(rows)
-        excluded = block.histories.seen if exclude_seen else None
-        scores, items = top_k(scorer.scores(block), candidates, excluded)
-        for row, query in enumerate(rows.tolist()):
-            for place in np.flatnonzero(np.isin(items[row], targets.row(query))).tolist():
-                history, moment = block.histories.row(row), moments[query]
-                examples.append((history, items[row], scores[row], moment))
-                positives.append(place)
-                owners.append(query)
-    if not examples:
+    found = _candidates(scorer, queries, targets, first.earlier, exclude_seen=exclude_seen)
+    near = found.among(candidates)
+    if not len(near):
         raise InputError(
             "no held-out item is among its candidates", "train the model longer, or ask for more"
         )
@@ -161,14 +158,145 @@ def fit_blend(
         links = _neighbours(train, len(text), by_ease=True)
         blends.append(replace(first, neighbours=links, by_ease=True))
     trends = [first.earlier, *(Trend.fit(train, other) for other in half_lives(train)[1:])]
-    kept = np.sort(np.random.default_rng(0).permutation(len(examples))[:max_queries])
-    return _chosen(
+    kept = near.drawn(max_queries)
+    blend = _chosen(
         blends,
         {**RECENCIES, "earlier": trends},
-        [examples[place] for place in kept],
-        np.asarray(positives)[kept],
-        np.asarray(owners)[kept],
+        [kept.example(place, slice(candidates)) for place in range(len(kept))],
+        kept.positives,
+        kept.owners,
     )
+    return with_network(blend, found.among(NEAR).drawn(max_queries))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Candidates of queries, best first, one row for each held-out item that is among them."""
+
+    queries: Queries
+    items: Array
+    """``(queries, candidates)`` int64."""
+    scores: FloatArray
+    """``(queries, candidates)``."""
+    towers: FloatArray
+    """``(queries, candidates)`` the towers' part of the scores."""
+    moments: Sequence[int | None]
+    owners: Array
+    """``(rows,)`` the query of each held-out item."""
+    positives: Array
+    """``(rows,)`` its place among the candidates."""
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    def kept(self, rows: Array) -> "_Candidates":
+        return replace(self, owners=self.owners[rows], positives=self.positives[rows])
+
+    def among(self, best: int) -> "_Candidates":
+        """Those whose item is among so many."""
+        return self.kept(np.flatnonzero(self.positives < best))
+
+    def drawn(self, most: int) -> "_Candidates":
+        """At most so many of them, drawn at random."""
+        return self.kept(np.sort(np.random.default_rng(0).permutation(len(self))[:most]))
+
+    def example(self, row: int, places: Array | slice) -> _Example:
+        """Candidates at these places of the list."""
+        query = int(self.owners[row])
+        history = self.queries.histories.row(query)
+        moment = self.moments[query]
+        found = (each[query, places] for each in (self.items, self.scores, self.towers))
+        return history, *found, moment  # type: ignore[return-value]
+
+    @property
+    def lengths(self) -> Array:
+        """``(rows,)`` items in the history."""
+        return self.queries.histories.lengths[self.owners]
+
+
+def _candidates(
+    scorer: VectorScorer, queries: Queries, targets: Histories, trend: Trend, *, exclude_seen: bool
+) -> _Candidates:
+    """The best `CANDIDATES` of each query, or as many as all of them have."""
+    left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
+    count = max(1, min(CANDIDATES, left))
+    items = np.empty((len(queries), count), dtype=np.int32)
+    scores = np.empty((len(queries), count), dtype=np.float32)
+    towers = np.empty((len(queries), count), dtype=np.float32)
+    vectors = scorer.item_vectors()
+    owners, positives = [], []
+    for start in range(0, len(queries), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(queries)))
+        block = queries.select(rows)
+        excluded = block.histories.seen if exclude_seen else None
+        users = scorer.user_vectors(block)
+        scores[rows], items[rows] = top_k(users @ vectors.T, count, excluded)
+        towers[rows] = _tower_scores(scorer, users, vectors, items[rows])
+        for query in rows.tolist():
+            places = np.flatnonzero(np.isin(items[query], targets.row(query)))
+            owners += [query] * len(places)
+            positives += places.tolist()
+    return _Candidates(
+        queries,
+        items,
+        scores,
+        towers,
+        trend.moments(queries),
+        np.asarray(owners),
+        np.asarray(positives),
+    )
+
+
+def _tower_scores(
+    scorer: VectorScorer, users: FloatArray, vectors: FloatArray, items: Array
+) -> FloatArray:
+    """``(queries, candidates)`` the towers' part of the scores of ``items``."""
+    width = getattr(scorer, "tower_dim", None)
+    found = [vectors[row, :width] @ user[:width] for row, user in zip(items, users, strict=True)]
+    return np.stack(found)
+
+
+def with_network(blend: Blend, found: _Candidates) -> Blend:
+    """The blend, with a network where that is better on validation users that it was not fitted on.
+
+    ``found`` are held-out items among the best `NEAR` candidates. A network that is fitted to every
+    second user orders all candidates of the others, and the other way about. Where NDCG@10 gains
+    more than a standard error over the weighted sum, a network that is fitted to all is kept.
+    """
+    count = found.items.shape[1]
+    if len(found) < LEAST_EXAMPLES or count <= NEAR:
+        return blend
+    rng = np.random.default_rng(0)
+    signals = np.empty((len(found), NEAR + min(FAR, count - NEAR), len(ALL_SIGNALS)), np.float32)
+    for row in range(len(found)):
+        far = NEAR + rng.choice(count - NEAR, signals.shape[1] - NEAR, replace=False)
+        signals[row] = blend.signals(*found.example(row, np.append(np.arange(NEAR), far)))
+    lengths, half = found.lengths, found.owners % 2
+    owners, over_sum, over_first = [], [], []
+    for part in (0, 1):
+        others = np.flatnonzero(half != part)
+        network = fitted_network(
+            signals[others], lengths[others], found.positives[others], blend.weights
+        )
+        judged = found.kept(np.flatnonzero(half == part)).drawn(MOST_JUDGED)
+        for row, place in enumerate(judged.positives.tolist()):
+            example = judged.example(row, slice(None))
+            values = blend.signals(*example)
+            ranks = [
+                1 + np.count_nonzero(scores > scores[place])
+                for scores in (
+                    network.scores(values, len(example[0])),
+                    blend.combined(values, len(example[0])),
+                )
+            ]
+            by_network, by_sum, by_first = _ndcg(np.asarray([*ranks, 1 + place]))
+            owners.append(judged.owners[row])
+            over_sum.append(by_network - by_sum)
+            over_first.append(by_network - by_first)
+    if not _gains(over_sum, owners):
+        return blend
+    network = fitted_network(signals, lengths, found.positives, blend.weights)
+    return replace(blend, network=network, helps=blend.helps or _gains(over_first, owners))
 
 
 def _chosen(
@@ -184,7 +312,10 @@ def _chosen(
     those before it. The given blends have the first values.
     """
     least = np.inf
-    tried = [(one, np.stack([one.signals(*each) for each in examples])) for one in blends]
+    tried = [
+        (one, np.stack([one.signals(*each)[:, : len(SIGNALS)] for each in examples]))
+        for one in blends
+    ]
     best, found = tried[0]
     for name, values in fields.items():
         signal = SIGNAL_OF[name]
@@ -195,7 +326,7 @@ def _chosen(
         for (start, before), value in itertools.product(tried, others):
             changed: dict[str, Any] = {name: value}
             blend, signals = replace(start, **changed), before.copy()
-            for row, (history, items, _, moment) in enumerate(examples):
+            for row, (history, items, *_, moment) in enumerate(examples):
                 signals[row, :, place] = blend.signal(signal, history, items, moment)
             weights, loss = fitted_weights(signals, positives)
             if loss < least:
@@ -221,6 +352,11 @@ def _helps(signals: FloatArray, positives: Array, owners: Array) -> bool:
         target = np.take_along_axis(scores, wanted[:, None], axis=1)
         ranks = 1 + np.count_nonzero(scores > target, axis=1)
         gains[~others] = _ndcg(ranks) - _ndcg(1 + wanted)
+    return _gains(gains, owners)
+
+
+def _gains(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> bool:
+    """Whether the mean over users of their mean gain is more than its standard error."""
     _, user, targets = np.unique(owners, return_inverse=True, return_counts=True)
     of_users = np.bincount(user, gains) / targets
     return bool(of_users.mean() > of_users.std() / np.sqrt(len(of_users)))
@@ -301,7 +437,8 @@ class TwoStages:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32."""
-        scores = self.retrieval.scores(queries)
+        users, vectors = self.retrieval.user_vectors(queries), self.retrieval.item_vectors()
+        scores: FloatArray = users @ vectors.T
         for start in range(0, len(queries), _BATCH):
             rows = np.arange(start, min(start + _BATCH, len(queries)))
             block = queries.select(rows)
@@ -313,7 +450,8 @@ class TwoStages:
                 seen = padded.astype(np.int64) - 1
                 had = np.take_along_axis(part, np.maximum(seen, 0), axis=1)
                 found, items = np.hstack([found, had]), np.hstack([items, seen])
-            again = self.blend.scores(block, items, np.where(items < 0, 0, found))
+            towers = _tower_scores(self.retrieval, users[rows], vectors, items)
+            again = self.blend.scores(block, items, np.where(items < 0, 0, found), towers)
             # Both stages moved to where they cannot overlap.
             part -= part.max(axis=1, keepdims=True)
             again -= np.where(items < 0, np.inf, again).min(axis=1, keepdims=True) - 1

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import SIGNAL_OF, SIGNALS, Blend, ItemLinks, with_all_signals
+from twotower.bundle.blend import ALL_SIGNALS, SIGNAL_OF, Blend, ItemLinks, with_all_signals
+from twotower.bundle.network import Network
 from twotower.bundle.trend import Trend
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
@@ -33,9 +34,35 @@ BLEND = Blend(
 )
 
 
+def network(inputs: int = 11, hidden: int = 3) -> Network:
+    """Random, but that it does not read its third input."""
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> FloatArray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    low, high = np.full(inputs, -1, np.float32), np.full(inputs, 2, np.float32)
+    high[2] = low[2]
+    return Network(
+        low=low,
+        high=high,
+        center=drawn(inputs),
+        spread=np.abs(drawn(inputs)) + 1,
+        direct=drawn(inputs),
+        first=drawn(inputs, hidden),
+        first_bias=drawn(hidden),
+        second=drawn(hidden, hidden),
+        second_bias=drawn(hidden),
+        last=drawn(hidden),
+    )
+
+
+NETWORK = network()
+
+
 def signals(history: list[int], items: list[int]) -> FloatArray:
     retrieval = np.arange(len(items), dtype=np.float32)
-    return BLEND.signals(np.array(history, np.int32), np.array(items), retrieval)
+    return BLEND.signals(np.array(history, np.int32), np.array(items), retrieval, retrieval / 2)
 
 
 def test_signals_are_as_written() -> None:
@@ -48,6 +75,9 @@ def test_signals_are_as_written() -> None:
     np.testing.assert_allclose(found[:, 4], [1, 0])
     np.testing.assert_allclose(found[:, 5], [0.25, 0.125])
     np.testing.assert_allclose(found[:, 6], [0, 0])
+    np.testing.assert_allclose(found[:, 7], [0.25, 0])
+    np.testing.assert_allclose(found[:, 8], [0.6, 0], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 9], [0, 0.5])
 
 
 def test_repeats_count_how_often_and_how_lately_the_item_was_had() -> None:
@@ -64,9 +94,9 @@ def test_the_trend_is_that_of_the_moment() -> None:
     queries = Queries(np.array([-1]), Histories.from_lists([[]]), times=np.array([20_000]))
     items = np.array([[3, 0]])
     retrieval = np.zeros((1, 2), np.float32)
-    scores = blend.scores(queries, items, retrieval)
+    scores = blend.scores(queries, items, retrieval, retrieval)
     np.testing.assert_allclose(scores, [[20 * np.log(1.5), 3000]], rtol=1e-6)
-    ended = blend.at_end_of_log().scores(queries, items, retrieval)
+    ended = blend.at_end_of_log().scores(queries, items, retrieval, retrieval)
     np.testing.assert_allclose(ended, [[20 * 0.125, 3000 + 20 * 0.5]])
 
 
@@ -85,17 +115,19 @@ def test_a_field_changes_one_signal(field, value) -> None:
     other = replace(BLEND, **{field: value or Trend.fit(log, 10.0)})
     history, items = np.array([2, 1, 7, 0], np.int32), np.array([3, 0, 2, 1])
     retrieval = np.arange(4, dtype=np.float32)
-    changed = other.signals(history, items, retrieval, 20)
+    changed = other.signals(history, items, retrieval, retrieval, 20)
     signal = SIGNAL_OF[field]
     kept = replace(BLEND, earlier=other.earlier)  # of a moment there is a trend where there is one
-    before = kept.signals(history, items, retrieval, 20)
-    before[:, SIGNALS.index(signal)] = other.signal(signal, history, items, 20)
+    before = kept.signals(history, items, retrieval, retrieval, 20)
+    for name in [signal, "newest text"]:  # with a text recency of its own, but for rounding
+        before[:, ALL_SIGNALS.index(name)] = other.signal(name, history, items, 20)
     np.testing.assert_array_equal(changed, before)
 
 
 def test_a_cold_start_user_is_ranked_by_retrieval_and_popularity() -> None:
     found = signals([], [0, 1])
-    np.testing.assert_array_equal(found, [[0, 0, 0, 0, 3, 0.5, 0], [1, 0, 0, 0, 2, 0, 0]])
+    np.testing.assert_array_equal(found[:, :7], [[0, 0, 0, 0, 3, 0.5, 0], [1, 0, 0, 0, 2, 0, 0]])
+    np.testing.assert_array_equal(found[:, 7:], [[0, 0, 0], [0, 0, 0.5]])
 
 
 def test_what_is_lost_in_rounding_is_left_out() -> None:
@@ -106,17 +138,48 @@ def test_what_is_lost_in_rounding_is_left_out() -> None:
 def test_scores_weigh_the_signals_and_know_what_they_do_not_know() -> None:
     queries = Queries.anonymous(Histories.from_lists([[1, 0], [7]]))  # item 7 came later
     items = np.array([[2, 3, 9], [0, 1, -1]])
-    scores = BLEND.scores(queries, items, np.ones((2, 3), np.float32))
-    expected = signals([1, 0], [2, 3])[:, 1:] @ BLEND.weights[1:] + 1
+    ones = np.ones((2, 3), np.float32)
+    scores = BLEND.scores(queries, items, ones, ones)
+    expected = signals([1, 0], [2, 3])[:, 1:7] @ BLEND.weights[1:] + 1
     np.testing.assert_allclose(scores[0, :2], expected, rtol=1e-6)
     assert np.isnan(scores[0, 2])
     np.testing.assert_allclose(scores[1], [3011, 2001, -np.inf])
 
 
+def test_a_network_scores_in_place_of_the_weights() -> None:
+    """By its formula, of the signals cut to the range that they had."""
+    blend = replace(BLEND, network=NETWORK)
+    queries = Queries.anonymous(Histories.from_lists([[1, 0]]))
+    retrieval = np.array([[0, 1]], np.float32)
+    scores = blend.scores(queries, np.array([[2, 3]]), retrieval, retrieval / 2)
+    inputs = np.c_[signals([1, 0], [2, 3]), np.log(3) * np.ones(2)]
+    inputs[:, 2] = 0  # not read, therefore not computed
+    x = (np.clip(inputs, NETWORK.low, NETWORK.high) - NETWORK.center) / NETWORK.spread
+    hidden = np.maximum(x @ NETWORK.first + NETWORK.first_bias, 0)
+    hidden = np.maximum(hidden @ NETWORK.second + NETWORK.second_bias, 0)
+    np.testing.assert_allclose(scores[0], x @ NETWORK.direct + hidden @ NETWORK.last, rtol=1e-5)
+    assert blend.used.tolist() == [True, True, False, *[True] * 7]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"direct": np.ones(3)}, r"direct of a network must have shape \(11,\), got \(3,\)"),
+        ({"second": np.ones((2, 3))}, r"second of a network must have shape \(3, 3\)"),
+        ({"spread": np.zeros(11)}, "spread of a network must be above 0"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused(change: dict[str, FloatArray], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        Network(**{**vars(NETWORK), **change})
+
+
 def test_it_survives_being_written() -> None:
-    by_ease = replace(BLEND, by_ease=True)
+    by_ease = replace(BLEND, by_ease=True, network=NETWORK)
     again = Blend.from_arrays(by_ease.to_arrays())
     assert again.by_ease
+    assert again.network is not None
+    assert Blend.from_arrays(BLEND.to_arrays()).network is None
     for name, value in by_ease.to_arrays().items():
         np.testing.assert_array_equal(again.to_arrays()[name], value)
 
@@ -134,8 +197,9 @@ def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[st
     arrays["weights"] = BLEND.weights[kept]
     again = Blend.from_arrays(with_all_signals(arrays))
     queries = Queries.anonymous(Histories.from_lists([[1, 0]]))
-    scores = again.scores(queries, np.array([[2, 3]]), np.ones((1, 2), np.float32))
-    expected = signals([1, 0], [2, 3])[:, kept[1:]] @ arrays["weights"][1:] + 1
+    ones = np.ones((1, 2), np.float32)
+    scores = again.scores(queries, np.array([[2, 3]]), ones, ones)
+    expected = signals([1, 0], [2, 3])[:, :7][:, kept[1:]] @ arrays["weights"][1:] + 1
     np.testing.assert_allclose(scores[0], expected, rtol=1e-6)
 
 
@@ -144,6 +208,7 @@ def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[st
     [
         ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(7,\), got \(3,\)"),
         ({"text": np.zeros((2, 2), np.float32)}, "text must have rows for 4 items, got 2"),
+        ({"network": network(inputs=4)}, "a network must have 11 inputs, got 4"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, FloatArray], text: str) -> None:

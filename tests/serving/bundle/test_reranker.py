@@ -17,7 +17,7 @@ def test_known_users_by_their_vector_new_ones_by_the_mean_of_their_items():
         np.array([0, 1, -1, -1], np.int32), Histories.from_lists([[2], [], [0, 1], [0, 1, 1]])
     )
     items = np.array([[0, 1], [2, 0], [0, 2], [0, 2]])
-    scores = VECTORS.scores(queries, items, np.zeros(items.shape, np.float32))
+    scores = VECTORS.scores(queries, items, *[np.zeros(items.shape, np.float32)] * 2)
     new = np.array([2, 3]), np.array([7 / 3, 10 / 3])
     expected = [
         [1, 3],
@@ -31,13 +31,13 @@ def test_known_users_by_their_vector_new_ones_by_the_mean_of_their_items():
 
 def test_padding_ranks_last():
     queries = Queries(np.array([0], np.int32), Histories.from_lists([[]]))
-    scores = VECTORS.scores(queries, np.array([[1, -1]]), NOTHING)
+    scores = VECTORS.scores(queries, np.array([[1, -1]]), NOTHING, NOTHING)
     assert scores.tolist() == [[3, -np.inf]]
 
 
 def test_nothing_known_at_all_scores_zero():
     queries = Queries.anonymous(Histories.from_lists([[]]))
-    assert VECTORS.scores(queries, np.array([[0, 1]]), NOTHING).tolist() == [[0, 0]]
+    assert VECTORS.scores(queries, np.array([[0, 1]]), NOTHING, NOTHING).tolist() == [[0, 0]]
 
 
 def test_refuses_vectors_of_two_dims():
