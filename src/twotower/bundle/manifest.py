@@ -19,6 +19,8 @@ from twotower.factors.fold_in import FoldInInfo
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
+SCHEMA_FILE: Final = "schema.json"
+"""Of bundles with declared columns, and of no others."""
 MOST_HISTORY: Final = 10_000
 """Items of a history that a tower may ask for; a request would need the memory for all of them."""
 _BLOCK_BYTES: Final = 1 << 18

@@ -199,14 +199,15 @@ def show_recommendations(
 
 def _loaded(bundle: Path, rules: Path | None) -> "Pipeline":
     """A bundle, under the rules of a file where there is one."""
-    from rich.markup import escape
-
     from twotower.inference import Pipeline
-    from twotower.inference.business_rules import read_rules
 
     pipeline = Pipeline.load(bundle)
     if rules is None:
         return pipeline
+    from rich.markup import escape
+
+    from twotower.inference.business_rules import read_rules
+
     pipeline = pipeline.with_rules(read_rules(rules))
     if pipeline.rules is not None and pipeline.rules.unknown:
         unknown = ", ".join(pipeline.rules.unknown)
