@@ -117,7 +117,9 @@ class Recommender:
         if refit:
             shipped = refit_model(name, trained, dataset, reporter=reporter)
             blend = None if blend is None else refit_blend(blend, shipped, dataset)
-        contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
+        contents = bundle_contents(
+            name, shipped, dataset, reranker=blend, refitted=refit, evaluated=trained
+        )
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
     def with_rules(self, rules: BusinessRules | str | Path | None) -> Self:
