@@ -1,5 +1,6 @@
 import importlib.util
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ def headings(page: str) -> list[str]:
     parser = Headings()
     parser.feed(re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
     return parser.found
+
+
+def test_results_without_a_study_name_no_changes(study_figures: StudyFigures) -> None:
+    page = render_page(replace(study_figures, differences=()))
+    found = headings(page)
+    assert found[:2] == ["All models", "How good is each model, by full ranking?"]
+    words = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert f"<h1>Models on {study_figures.dataset}</h1>" in words
+    for absent in ("ablation", "verdict", "parent", ">change<", "Of 0 changes"):
+        assert absent not in words
 
 
 def test_every_section_has_a_sentence_and_a_chart(study_figures: StudyFigures) -> None:
