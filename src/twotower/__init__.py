@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from twotower.data.prepare import prepare
     from twotower.inference.filters import Filters
     from twotower.recommender import Recommender
+else:
+    __getattr__ = on_first_use(
+        __name__,
+        {
+            "Dataset": "twotower.data.dataset",
+            "Filters": "twotower.inference.filters",
+            "Recommender": "twotower.recommender",
+            "prepare": "twotower.data.prepare",
+        },
+    )
 
 __all__ = ["Dataset", "Filters", "Recommender", "__version__", "prepare"]
-
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "Dataset": "twotower.data.dataset",
-        "Filters": "twotower.inference.filters",
-        "Recommender": "twotower.recommender",
-        "prepare": "twotower.data.prepare",
-    },
-)
 
 
 def __dir__() -> list[str]:

@@ -8,9 +8,9 @@ from twotower.exports import on_first_use
 
 if TYPE_CHECKING:
     from twotower.data.dataset import Dataset, Part
+else:
+    __getattr__ = on_first_use(
+        __name__, {"Dataset": "twotower.data.dataset", "Part": "twotower.data.dataset"}
+    )
 
 __all__ = ["Dataset", "Histories", "IdMap", "Part", "Queries"]
-
-__getattr__ = on_first_use(
-    __name__, {"Dataset": "twotower.data.dataset", "Part": "twotower.data.dataset"}
-)

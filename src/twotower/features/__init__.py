@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from twotower.features.image import ImageEncoder, Thumbnail, image_encoder
     from twotower.features.image_cache import ImageEmbeddings, cached_image_embeddings
     from twotower.features.text import HashingText, MiniLM, TextEncoder, text_encoder
+else:
+    __getattr__ = on_first_use(
+        __name__,
+        {
+            "cached_embeddings": "twotower.features.cache",
+            "CLIP": "twotower.features.clip",
+            "EfficientNetLite0": "twotower.features.efficientnet",
+            "ImageEncoder": "twotower.features.image",
+            "Thumbnail": "twotower.features.image",
+            "image_encoder": "twotower.features.image",
+            "ImageEmbeddings": "twotower.features.image_cache",
+            "cached_image_embeddings": "twotower.features.image_cache",
+            "HashingText": "twotower.features.text",
+            "MiniLM": "twotower.features.text",
+            "TextEncoder": "twotower.features.text",
+            "text_encoder": "twotower.features.text",
+        },
+    )
 
 __all__ = [
     "CLIP",
@@ -44,21 +62,3 @@ __all__ = [
     "text_encoder",
     "user_inputs",
 ]
-
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "cached_embeddings": "twotower.features.cache",
-        "CLIP": "twotower.features.clip",
-        "EfficientNetLite0": "twotower.features.efficientnet",
-        "ImageEncoder": "twotower.features.image",
-        "Thumbnail": "twotower.features.image",
-        "image_encoder": "twotower.features.image",
-        "ImageEmbeddings": "twotower.features.image_cache",
-        "cached_image_embeddings": "twotower.features.image_cache",
-        "HashingText": "twotower.features.text",
-        "MiniLM": "twotower.features.text",
-        "TextEncoder": "twotower.features.text",
-        "text_encoder": "twotower.features.text",
-    },
-)

@@ -10,7 +10,7 @@ from twotower.inference.requests import Request
 
 if TYPE_CHECKING:
     from twotower.inference.business_rules import BusinessRules
+else:
+    __getattr__ = on_first_use(__name__, {"BusinessRules": "twotower.inference.business_rules"})
 
 __all__ = ["BusinessRules", "Filters", "Pipeline", "RecommendOptions", "Recommendation", "Request"]
-
-__getattr__ = on_first_use(__name__, {"BusinessRules": "twotower.inference.business_rules"})

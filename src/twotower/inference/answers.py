@@ -61,6 +61,10 @@ class Reason:
     text: str
     similarity: float
 
+    def __str__(self) -> str:
+        """The reason in words."""
+        return self.text
+
 
 @dataclass
 class Recommendation:
