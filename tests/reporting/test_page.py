@@ -86,8 +86,9 @@ def test_sections_without_figures_are_left_out(study_results: Results) -> None:
     rows = [row for row in study_results.rows if row.protocol == "full"]
     only = Results(meta=study_results.meta, rows=rows)
     page = render_page(StudyFigures.of([only]))
-    assert headings(page) == ["All models", "Provenance"]
-    assert "chart-0" not in page
+    best = "How good is each model, by full ranking?"
+    assert headings(page) == ["All models", best, "Provenance"]
+    assert "chart-1" not in page
 
 
 def test_without_plotly_the_error_names_the_extra(
