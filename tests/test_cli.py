@@ -461,12 +461,27 @@ def assert_mistake(done: Done, told: str) -> None:
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
         ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
-        ("recommend --bundle {made}/bundle", "a request needs a user id or a history, got neither"),
+        ("recommend --bundle {made}/bundle", "nobody to recommend for; give --user ID, --history"),
+        (
+            "recommend --bundle {made}/bundle --batch {shop}/items.csv --out {out}.csv",
+            "items.csv has no column 'user_id', it has 'item_id', ",
+        ),
+        (
+            "recommend --bundle {made}/bundle --batch all --out {out}.xlsx",
+            "out.xlsx does not say what kind of file it is; end it in .csv, .jsonl or .parquet",
+        ),
+        (
+            "recommend --bundle {made}/bundle --batch {shop} --out {out}.csv",
+            "shop does not say what kind of file it is; end it in .csv",
+        ),
         (
             "recommend --bundle {made}/bundle --strict --user -u99",
             "unknown user '-u99'; pass history",
         ),
-        ("info {shop}", "holds neither manifest.json nor model.json; pass a folder that"),
+        ("info {shop}", "holds neither manifest.json nor model.json; give a folder that"),
+        ("info {shop}/items.csv", "items.csv is a file; give a folder that prepare"),
+        ("info {shop}/nothing", "nothing does not exist; give a folder that prepare"),
+        ("info {made}", "nor model.json; give {made}/bundle or {made}/data"),
         ("download toys-and-gems --out {out}", "toys-and-gems"),
     ],
 )
@@ -477,6 +492,26 @@ def test_a_mistake_is_one_line(
     done = cli(*(word.format(made=made, shop=shop, out=out) for word in arguments.split()))
     assert_mistake(done, told.format(made=made, shop=shop))
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            "--user nobody",
+            "user nobody is not in the bundle\npopular items: nothing is known of this",
+        ),
+        ("--history i99", "not in the bundle, and passed over: i99\n"),
+        ("--history i00,i01", "ids are separated by spaces: --history i00 i01\n"),
+        ("--history i00 -k 100000", " of 100,000: no more items can be recommended\n"),
+    ],
+)
+def test_what_was_not_read_is_said_above_the_items(
+    arguments: str, told: str, made: Path, cli: Any
+) -> None:
+    done = cli("recommend", "--bundle", made / "bundle", *arguments.split())
+    assert done.status == 0
+    assert told in done.out
 
 
 def test_a_model_of_another_release_is_one_line(made: Path, cli: Any, tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ def test_an_unknown_user_with_a_history_is_a_cold_start_user(fitted: Recommender
         ({"user_id": 2.5}, r"^user_id must be text or a whole number, got 2\.5$"),
         ({"history": [None]}, r"^every id of history must be text or a whole number, got None$"),
         ({"history": 5}, r"^history must be a list of ids, got 5; pass \[5\]$"),
+        (
+            {"user_id": pd.DataFrame({"user_id": ["u00"]})},
+            r"^user_id must be a list of ids, got a DataFrame; pass one column of the DataFrame$",
+        ),
+        ({"user_id": "u00", "n": 5}, r"^recommend has no option 'n'; besides .* filters, exclude"),
+        ({"text": 5}, r"^text must be words, got 5; pass '5'$"),
+        (
+            {"user_id": "u00", "filters": {"categories": ["sport"]}},
+            r"^filters must be Filters, got {'categories': \['sport'\]}; pass filters=Filters\(",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_answered_says_why(
@@ -190,6 +200,11 @@ def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variant
             Recommender.fit(blocks, name)
     with pytest.raises(InputError, match=text.format("custom")):
         Recommender.fit(blocks, small_variants["mf"])
+    for table in (pd.DataFrame({"user": ["a"]}), "shop.csv"):
+        with pytest.raises(InputError, match=r"^fit takes a Dataset, got a .*; make one: Dataset"):
+            Recommender.fit(table)
+    with pytest.raises(InputError, match=r"^minutes must be a number above 0, got '5'; pass"):
+        Recommender.fit(blocks, "v5", minutes="5")
     with pytest.raises(InputError, match=r"^unknown text encoder 'word2vec'; pass one of"):
         Recommender.fit(blocks, "v5", text_encoder="word2vec")
 

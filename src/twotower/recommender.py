@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overloa
 
 import polars as pl
 
-from twotower.data import columns
+from twotower.data import Dataset, columns
 from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
 from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
@@ -20,7 +20,6 @@ from twotower.inference.pipeline import Pipeline, Recommendation
 from twotower.inference.requests import Request
 
 if TYPE_CHECKING:
-    from twotower.data import Dataset
     from twotower.training.fit import Trained
     from twotower.training.variant import Variant
 
@@ -93,6 +92,11 @@ class Recommender:
         InputError
             An unknown model, one without towers, or no torch.
         """
+        if not isinstance(dataset, Dataset):
+            raise InputError(
+                f"fit takes a Dataset, got a {type(dataset).__name__}",
+                "make one: Dataset.from_frames(table), or prepare('a file or folder')",
+            )
         if find_spec("torch") is None:
             raise InputError(
                 "fitting needs the package torch, which is not installed",
@@ -117,7 +121,9 @@ class Recommender:
         if refit:
             shipped = refit_model(name, trained, dataset, reporter=reporter)
             blend = None if blend is None else refit_blend(blend, shipped, dataset)
-        contents = bundle_contents(name, shipped, dataset, reranker=blend, refitted=refit)
+        contents = bundle_contents(
+            name, shipped, dataset, reranker=blend, refitted=refit, evaluated=trained
+        )
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
     def with_rules(self, rules: BusinessRules | str | Path | None) -> Self:
@@ -242,6 +248,14 @@ class Recommender:
             ``k`` that is no whole number above 0, fewer candidates than ``k``, or ``rerank`` where
             there is no re-ranker.
         """
+        unexpected = options.keys() - OptionFields.__annotations__.keys()
+        if unexpected:
+            raise InputError(
+                f"recommend has no option {sorted(unexpected)[0]!r}",
+                f"besides user_id, history, k, text, attributes, context and unknown it takes "
+                f"{', '.join(OptionFields.__annotations__)}",
+            )
+        _check_text(text)
         if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
             if unknown == "skip":
                 raise InputError(
@@ -286,6 +300,7 @@ class Recommender:
 
     def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """Items whose titles hold the words of ``text`` or, where the model can tell, mean it."""
+        _check_text(text)
         return self._pipeline.search(text, k, filters=filters)
 
     def save(self, folder: str | Path) -> Path:
@@ -301,3 +316,8 @@ class Recommender:
     def load(cls, folder: str | Path) -> Self:
         """From a bundle's folder; `ArtefactError` where it is broken."""
         return cls(Pipeline.load(Path(folder)))
+
+
+def _check_text(text: str | None) -> None:
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"text must be words, got {text!r}", f"pass {str(text)!r}")

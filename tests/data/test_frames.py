@@ -41,6 +41,32 @@ TABLES: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("index", [["user"], ["user", "item"], []])
+def test_a_named_index_of_pandas_is_a_column(index: list[str]) -> None:
+    table = pd.DataFrame(LOG)
+    frame = as_frame(table.set_index(index) if index else table[::-1], "log")
+    assert set(frame.columns) == {"user", "item", "time"}
+    assert sorted(frame.select("user", "item").rows()) == [("u", "a"), ("u", "b"), ("v", "a")]
+
+
+def test_columns_of_numbers_are_read_by_their_names() -> None:
+    wide = pd.crosstab(pd.Series(["u", "v"], name="user"), pd.Series([7, 8], name="item"))
+    assert as_frame(wide, "log").columns == ["user", "7", "8"]
+
+
+@pytest.mark.parametrize(
+    "table", [pd.DataFrame({"id": ["a"]}), pl.DataFrame({"id": ["a"]}), {"id": ["a"]}]
+)
+def test_a_table_is_no_list_of_ids(table: Any) -> None:
+    with pytest.raises(InputError, match=r"history must be a list of ids, got a .*; pass one col"):
+        id_list(table)
+
+
+def test_a_long_value_is_cut_in_a_message() -> None:
+    with pytest.raises(InputError, match=r"whole number, got \[0, 1, .*…$"):
+        id_text(list(range(1000)))
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_table_of_any_kind_is_prepared_by_the_rules_for_files(kind: str) -> None:
     make = TABLES[kind]

@@ -322,7 +322,9 @@ def test_models_shows_the_figures_of_the_file(start: Start) -> None:
     assert "0.1234" in shown
     assert "[0.1134, 0.1334]" in shown
     assert shown.index(">v9<") < shown.index(">popularity<")  # the best first
-    assert [one.value for one in test.header] == ["Sampled against full ranking"]
+    trained = "How this bundle's model was trained"
+    assert [one.value for one in test.header] == ["Sampled against full ranking", trained]
+    assert "weights kept of epoch" in shown
 
 
 def test_models_shows_a_whole_study(start: Start, study_file: Path) -> None:
@@ -419,10 +421,14 @@ def test_serving_shows_larger_catalogues_that_were_measured(
 def test_an_operator_looks_up_a_user_and_an_item(start: Start) -> None:
     test = start("operations")
     assert "of the items are in their lists" in html(test)
+    assert "<h3>Most events</h3>" in html(test)
     assert any("--api" in one.value for one in test.info)
     test.text_input(key="look-up").set_value("u03").run()
     assert "Recommended, and why" in html(test)
     assert "because you gave" in html(test)
+    assert "had it" in html(test).partition("<h3>Nearest items</h3>")[2]
+    next(one for one in test.button if one.label == "Another user").click().run()
+    assert test.text_input(key="look-up").value != "u03"
     test.text_input(key="look-up").set_value("i05").run()
     assert "Most like it" in html(test)
     test.text_input(key="look-up").set_value("nobody").run()

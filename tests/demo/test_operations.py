@@ -1,8 +1,12 @@
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 
+from twotower.data import Histories
+from twotower.data.events import EventRules
 from twotower.demo.loaded_bundle import LoadedBundle
-from twotower.demo.operations import counted, spread
+from twotower.demo.operations import counted, event_notes, newest_first, spread
 
 METRICS = """
 twotower_requests_total{route="/v1/recommendations",status="200"} 8.0
@@ -32,3 +36,24 @@ def test_coverage_and_exposure(loaded: LoadedBundle) -> None:
     assert 0.25 <= every.coverage <= 1
     assert every.new_places == every.new_items == 1
     assert spread(loaded.engine, ["nobody"], np.zeros(len(ids), dtype=np.bool_), ids).users == 0
+
+
+DAY = 86_400_000
+
+
+def test_newest_items_are_those_whose_first_event_is_newest() -> None:
+    log = Histories(np.array([0, 2, 4]), np.array([0, 1, 2, 0]), None, np.array([0, 1, 2, 3]) * DAY)
+    found = newest_first(log, 4, 2)  # item 3 has no events
+    assert found == [(2, datetime(1970, 1, 3, tzinfo=UTC)), (1, datetime(1970, 1, 2, tzinfo=UTC))]
+    assert len(newest_first(log, 4, 9)) == 3
+    assert newest_first(Histories(log.indptr, log.items), 4, 2) == []
+
+
+def test_events_of_a_user_have_a_day_and_a_kind() -> None:
+    rules = EventRules(weights={"view": 0.2, "buy": 1})
+    log = Histories(
+        np.array([0, 1, 3]), np.array([0, 1, 2]), timestamps=np.array([0, 1, 2]) * DAY,
+        kinds=np.array([0, 1, 0], dtype=np.uint8), rules=rules,
+    )  # fmt: skip
+    assert event_notes(log, 1) == ["02 Jan 1970, buy", "03 Jan 1970, view"]
+    assert event_notes(Histories(log.indptr, log.items), 1) == ["", ""]

@@ -119,5 +119,8 @@ def test_versions(bundle_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="is not a bundle"):
         version_of(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(ArtefactError, match="is not a bundle's manifest"):
+    with pytest.raises(ArtefactError, match="is not a readable bundle"):
+        version_of(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"fingerprint": "x"}')
+    with pytest.raises(ArtefactError, match="is a prepared data set, not a bundle; train a model"):
         version_of(tmp_path)

@@ -1,5 +1,6 @@
 import importlib.util
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def headings(page: str) -> list[str]:
     return parser.found
 
 
+def test_results_without_a_study_name_no_changes(study_figures: StudyFigures) -> None:
+    page = render_page(replace(study_figures, differences=()))
+    found = headings(page)
+    assert found[:2] == ["All models", "How good is each model, by full ranking?"]
+    words = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert f"<h1>Models on {study_figures.dataset}</h1>" in words
+    for absent in ("ablation", "verdict", "parent", ">change<", "Of 0 changes"):
+        assert absent not in words
+
+
 def test_every_section_has_a_sentence_and_a_chart(study_figures: StudyFigures) -> None:
     page = render_page(study_figures)
     assert headings(page) == QUESTIONS
@@ -75,8 +86,9 @@ def test_sections_without_figures_are_left_out(study_results: Results) -> None:
     rows = [row for row in study_results.rows if row.protocol == "full"]
     only = Results(meta=study_results.meta, rows=rows)
     page = render_page(StudyFigures.of([only]))
-    assert headings(page) == ["All models", "Provenance"]
-    assert "chart-0" not in page
+    best = "How good is each model, by full ranking?"
+    assert headings(page) == ["All models", best, "Provenance"]
+    assert "chart-1" not in page
 
 
 def test_without_plotly_the_error_names_the_extra(

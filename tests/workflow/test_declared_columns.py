@@ -15,6 +15,7 @@ from twotower.data import Dataset, Queries
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
+from twotower.features.declared_columns import no_texts
 from twotower.inference import Pipeline
 from twotower.inference.filters import Filters
 from twotower.inference.item_encoder import catalogue_rows
@@ -167,7 +168,7 @@ def test_schema_to_service_gives_the_same_vectors(
     assert table is not None
     stated = [{name: table[name][user] for name in dataset.schema.users} for user in range(USERS)]
     anonymous = Queries(np.full(USERS, -1, np.int32), empty.histories)
-    columns = pipeline._tower.columns_of(stated)
+    columns = pipeline._tower.columns_of(stated, no_texts)
     np.testing.assert_allclose(
         pipeline._tower.encode(anonymous, columns), scorer.user_vectors(empty), atol=1e-5
     )

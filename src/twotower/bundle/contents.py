@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from twotower.bundle.blend import Blend
-from twotower.bundle.declared import DeclaredColumns
 from twotower.bundle.manifest import ModelInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
@@ -15,6 +15,9 @@ from twotower.errors import InputError
 from twotower.features import UserFeatures
 from twotower.index import IndexChoice, ItemIndex
 from twotower.types import FloatArray
+
+if TYPE_CHECKING:
+    from twotower.bundle.declared import DeclaredColumns
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class BundleContents:
     reranker: RerankVectors | Blend | None = None
     new_items: NewItems | None = None
     index_choice: IndexChoice | None = None
-    declared: DeclaredColumns | None = None
+    declared: "DeclaredColumns | None" = None
     returned: Histories | None = None
 
     @property

@@ -10,7 +10,7 @@ import polars as pl
 
 from twotower.bundle.arrays import read_arrays, save_arrays
 from twotower.bundle.checked import TABLE, WHOLE, check_layout, reading
-from twotower.bundle.manifest import Manifest
+from twotower.bundle.manifest import SCHEMA_FILE, Manifest
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.data.schema import DTYPES, Schema
 from twotower.errors import InputError
@@ -18,7 +18,6 @@ from twotower.factors.attributes import AttributeRegression
 from twotower.features.declared_columns import ColumnEncoders, Encoded
 from twotower.types import IndexArray
 
-SCHEMA: Final = "schema.json"
 ITEM_COLUMNS: Final = "item_columns.parquet"
 USER_COLUMNS: Final = "user_columns.safetensors"
 USER_VALUES: Final = "user_values.parquet"
@@ -111,7 +110,7 @@ def save_declared(folder: Path, declared: DeclaredColumns) -> None:
     if declared.schema.events:
         about["events"] = json.loads(declared.context_encoders.to_json())
         declared.contexts.write_parquet(folder / CONTEXTS)
-    (folder / SCHEMA).write_text(json.dumps(about))
+    (folder / SCHEMA_FILE).write_text(json.dumps(about))
     if declared.schema.items:
         declared.items.write_parquet(folder / ITEM_COLUMNS)
     if declared.schema.users:
@@ -122,14 +121,10 @@ def save_declared(folder: Path, declared: DeclaredColumns) -> None:
         save_arrays(folder / USER_COLUMNS, declared.users._asdict() | arrays)
 
 
-def load_declared(
-    folder: Path, manifest: Manifest, pause: Pause = no_pause
-) -> DeclaredColumns | None:
-    """Read what `save_declared` wrote; None for a bundle without declared columns."""
-    if SCHEMA not in manifest.files:
-        return None
-    with reading(folder / SCHEMA):
-        about = json.loads((folder / SCHEMA).read_text())
+def load_declared(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> DeclaredColumns:
+    """Read what `save_declared` wrote."""
+    with reading(folder / SCHEMA_FILE):
+        about = json.loads((folder / SCHEMA_FILE).read_text())
         schema = Schema.model_validate(about["schema"])
         encoders = {
             side: ColumnEncoders.from_json(json.dumps(about.get(side, {})))

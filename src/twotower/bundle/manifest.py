@@ -19,6 +19,8 @@ from twotower.factors.fold_in import FoldInInfo
 
 SCHEMA_VERSION: Final = 2
 MANIFEST_FILE: Final = "manifest.json"
+SCHEMA_FILE: Final = "schema.json"
+"""Of bundles with declared columns, and of no others."""
 MOST_HISTORY: Final = 10_000
 """Items of a history that a tower may ask for; a request would need the memory for all of them."""
 _BLOCK_BYTES: Final = 1 << 18
@@ -27,6 +29,27 @@ _AGAIN: Final = "save the bundle again, or copy it again whole"
 FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
 """A plain name: a manifest must not lead out of its folder."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class EpochInfo(Config):
+    """One epoch of a training."""
+
+    loss: float
+    """Mean over its batches."""
+    seconds: float = Field(ge=0)
+    """Of its steps; validation does not count."""
+    validation: float | None = None
+    """NDCG@10 of the towers on the validation part; None where it was not measured."""
+
+
+class TrainingInfo(Config):
+    """How the towers were trained."""
+
+    epochs: tuple[EpochInfo, ...]
+    best: int | None = Field(None, ge=0)
+    """Place in `epochs` of the best validation, whose weights were kept; None without one."""
+    ended: Literal["validation", "time", "epochs"]
+    """Why it ended: validation rose no more, the time was over, or all epochs were done."""
 
 
 class ModelInfo(Config):
@@ -45,6 +68,8 @@ class ModelInfo(Config):
     the model that was evaluated, which was fitted on the training part."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """What was measured before export: ``{"NDCG@10": 0.05}``."""
+    training: TrainingInfo | None = None
+    """Of the model that was evaluated; None in bundles of earlier releases."""
     text_encoder: str | None = None
     """Name of the encoder behind the item texts, or None where the model reads no text."""
     history_length: int = Field(ge=0, le=MOST_HISTORY)
@@ -108,7 +133,10 @@ def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifes
         for path in sorted(folder.iterdir())
     }
     digests = {name: entry.sha256 for name, entry in files.items()}
-    content = _digest({"info": info.model_dump(mode="json"), "files": digests})
+    # How long a training took is no content.
+    content = _digest(
+        {"info": info.model_dump(mode="json", exclude={"training"}), "files": digests}
+    )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         model_version=f"{info.model}-{content[:12]}",

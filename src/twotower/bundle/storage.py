@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -24,8 +24,7 @@ from twotower.bundle.checked import (
 )
 from twotower.bundle.comparison_models import ComparisonModel, from_arrays, to_arrays
 from twotower.bundle.contents import BundleContents
-from twotower.bundle.declared import load_declared, save_declared
-from twotower.bundle.manifest import Manifest, verify, write_manifest
+from twotower.bundle.manifest import SCHEMA_FILE, Manifest, verify, write_manifest
 from twotower.bundle.new_item_files import load_new_items, save_new_items
 from twotower.bundle.reranker import RerankVectors
 from twotower.bundle.throttle import Pause, no_pause
@@ -37,6 +36,9 @@ from twotower.features import UserFeatures
 from twotower.features.declared import NUM_CATEGORIES
 from twotower.index import load_choice, load_index, save_index
 from twotower.types import Array
+
+if TYPE_CHECKING:
+    from twotower.bundle.declared import DeclaredColumns
 
 TOWERS: Final = "towers.safetensors"
 USER_TOWER: Final = "user_tower.onnx"
@@ -166,6 +168,8 @@ def save_bundle(
         if contents.new_items is not None:
             save_new_items(temporary, contents.new_items)
         if contents.declared is not None:
+            from twotower.bundle.declared import save_declared
+
             save_declared(temporary, contents.declared)
         if comparison_models:
             save_arrays(temporary / COMPARISON_MODELS, to_arrays(comparison_models))
@@ -249,7 +253,7 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
             index_choice=load_choice(folder),
             reranker=_load_reranker(folder, manifest, catalogue.height, pause),
             new_items=load_new_items(folder, manifest, pause),
-            declared=load_declared(folder, manifest, pause),
+            declared=_load_declared(folder, manifest, pause),
             returned=returned,
         )
     except InputError as error:
@@ -265,6 +269,14 @@ def _returned(arrays: Mapping[str, Array], items: int) -> Histories | None:
     check_rows(arrays["returned_indptr"], returned.size)
     check_places(returned, items, "returned_items")
     return Histories(arrays["returned_indptr"], returned)
+
+
+def _load_declared(folder: Path, manifest: Manifest, pause: Pause) -> "DeclaredColumns | None":
+    if SCHEMA_FILE not in manifest.files:
+        return None
+    from twotower.bundle.declared import load_declared  # 25 ms that most bundles do not need
+
+    return load_declared(folder, manifest, pause)
 
 
 def _load_reranker(

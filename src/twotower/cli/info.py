@@ -31,9 +31,12 @@ def info(
                 console().print(line, highlight=False, markup=False, soft_wrap=True)
             write_json(json_file, described)
             return
+    made = "give a folder that prepare, train, index or run wrote"
+    if not folder.is_dir():
+        raise InputError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}", made)
+    inner = " or ".join(str(one.parent) for one in sorted(folder.glob("*/manifest.json")))
     raise InputError(
-        f"{folder} holds neither manifest.json nor model.json",
-        "pass a folder that prepare, train or index wrote",
+        f"{folder} holds neither manifest.json nor model.json", f"give {inner}" if inner else made
     )
 
 

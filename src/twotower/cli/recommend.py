@@ -1,7 +1,7 @@
 """`twotower recommend`: recommendations of a bundle, for one user or many."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -121,6 +121,10 @@ def recommend(
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
+    if user is None and not items and text is None:
+        raise InputError(
+            "nobody to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
+        )
     pipeline = _loaded(bundle, rules)
     moment = pipeline.parsed_context(context) if context else None
     shown = show_recommendations(pipeline, Request(user, items, text, context=moment), options)
@@ -179,34 +183,42 @@ def show_recommendations(
     if request.text is not None:
         who += f" who wants {request.text}"
     console().print(f"\n[bold]For {escape(who)}[/]", highlight=False)
-    if answer.unknown_items:
-        console().print(
-            f"[yellow]not in the bundle, and passed over: {escape(', '.join(answer.unknown_items))}"
-            "[/]",
-            highlight=False,
-        )
-    if answer.source == "popular":
-        console().print(
-            "[yellow]popular items: nothing is known of this user that the model could read[/]",
-            highlight=False,
-        )
+    for remark in _remarks(pipeline, request, answer):
+        console().print(f"[yellow]{escape(remark)}[/]", highlight=False, soft_wrap=True)
     if answer.items:
         console().print(recommendations_table(answer.items))
     else:
         console().print(f"no items: {_NOTHING_LEFT}")
+    if options is not None and 0 < len(answer.items) < options.k:
+        console().print(f"{len(answer.items):,} of {options.k:,}: no more items can be recommended")
     return answer
+
+
+def _remarks(pipeline: "Pipeline", request: "Request", answer: "Answer") -> Iterator[str]:
+    """What of a request was not read, and why the items are popular ones."""
+    if request.user_id is not None and request.user_id not in pipeline.contents.users:
+        yield f"user {request.user_id} is not in the bundle"
+    if answer.unknown_items:
+        yield f"not in the bundle, and passed over: {', '.join(answer.unknown_items)}"
+    for one in answer.unknown_items:
+        parts = one.split(",")
+        if len(parts) > 1 and all(pipeline.items.find(part) is not None for part in parts):
+            yield f"ids are separated by spaces: --history {' '.join(parts)}"
+    if answer.source == "popular":
+        yield "popular items: nothing is known of this user that the model could read"
 
 
 def _loaded(bundle: Path, rules: Path | None) -> "Pipeline":
     """A bundle, under the rules of a file where there is one."""
-    from rich.markup import escape
-
     from twotower.inference import Pipeline
-    from twotower.inference.business_rules import read_rules
 
     pipeline = Pipeline.load(bundle)
     if rules is None:
         return pipeline
+    from rich.markup import escape
+
+    from twotower.inference.business_rules import read_rules
+
     pipeline = pipeline.with_rules(read_rules(rules))
     if pipeline.rules is not None and pipeline.rules.unknown:
         unknown = ", ".join(pipeline.rules.unknown)

@@ -23,6 +23,8 @@ columns, or a list of rows."""
 TABLE: Final = "interactions"
 """Default name of a data set made from a table."""
 
+_SHOWN: Final = 60
+"""Characters of a value in a message."""
 _PAIR: Final = ("user", "item")
 _HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user', 'item', 'time']"
 
@@ -109,7 +111,8 @@ def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.
     except nw.exceptions.NarwhalsError as error:
         raise InputError(f"{what} cannot be read ({error})", _HOW) from error
     if isinstance(native, nw.DataFrame):
-        return _from_columns({name: native[name] for name in native.columns}, what)
+        native = _with_index(native)
+        return _from_columns({name: native.get_column(name) for name in native.columns}, what)
     if isinstance(table, np.ndarray):
         if table.dtype.names:
             return _from_columns({name: table[name] for name in table.dtype.names}, what)
@@ -122,6 +125,15 @@ def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.
     if isinstance(table, Iterable) and not isinstance(table, str | bytes):
         return _from_rows(list(table), what, names)
     raise InputError(f"{what} must be a table, got {type(table).__name__}", _HOW)
+
+
+def _with_index(frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    """The frame with the named levels of a pandas index as columns; others number the rows."""
+    table = frame.to_native()
+    if not nw.dependencies.is_pandas_dataframe(table):
+        return frame
+    named = [name for name in table.index.names if name is not None and name not in table.columns]
+    return nw.from_native(table.reset_index(level=named), eager_only=True) if named else frame
 
 
 def id_text(value: Any, what: str = "an id") -> str:
@@ -149,7 +161,7 @@ def id_text(value: Any, what: str = "an id") -> str:
         return str(int(value))
     if isinstance(value, Real) and math.isfinite(value) and float(value).is_integer():
         return str(int(float(value)))
-    raise InputError(f"{what} must be text or a whole number, got {value!r}")
+    raise InputError(f"{what} must be text or a whole number, got {_short(value)}")
 
 
 def id_list(values: Any, what: str = "history") -> list[str]:
@@ -166,6 +178,11 @@ def id_list(values: Any, what: str = "history") -> list[str]:
             if isinstance(values, str)
             else f"{what} must be a list of ids, got {values!r}",
             f"pass [{values!r}]",
+        )
+    if isinstance(values, Mapping) or hasattr(values, "columns"):  # would be read as its names
+        kind = type(values).__name__
+        raise InputError(
+            f"{what} must be a list of ids, got a {kind}", f"pass one column of the {kind}"
         )
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise InputError(f"{what} must be a list of ids, got an array of shape {values.shape}")
@@ -230,7 +247,9 @@ def _typed_column(name: str, values: Any, what: str) -> pl.Series:
         if isinstance(values, pl.Series):
             return values.alias(name)
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-            raise InputError(f"column {name!r} of {what} must be a list, got {values!r}", _HOW)
+            raise InputError(
+                f"column {name!r} of {what} must be a list, got {_short(values)}", _HOW
+            )
         if isinstance(values, np.ndarray) and values.dtype != object:
             return pl.Series(name, np.ascontiguousarray(values))
         native: Any = nw.from_native(values, series_only=True, pass_through=True)
@@ -242,6 +261,11 @@ def _typed_column(name: str, values: Any, what: str) -> pl.Series:
     except Exception:  # each library has its own errors for what no column type holds
         plain = values.to_list() if hasattr(values, "to_list") else list(values)
         return pl.Series(name, [_as_text(value) for value in plain], dtype=pl.String)
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _as_text(value: Any) -> str | None:

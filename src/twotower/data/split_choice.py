@@ -61,11 +61,12 @@ def choose_split(
         listed = ", ".join(map(repr, present[:20])) or "no columns"
         random, file_order = "drawn from a seed", "rows as in the file, a user's last held out"
         dates = parts_of_date(present)
-        python = f"time={dates!r}" if dates else "time='…'"
+        time = repr(dates) if dates else "'…'"
         cli = f"time={','.join(dates) if dates else '…'}"
         raise InputError(
             f"cannot determine the time column of {log}, it has {listed}",
-            f"name it: ColumnMapping({python}) (or order, where it has places and no times); or "
+            f"name it: ColumnMapping(time={time}), in from_frames columns={{'time': {time}}} "
+            "(or order, where it has places and no times); or "
             f"choose the split 'random' ({random}) or 'file-order' ({file_order})",
             cli_fix=f"name it: --column {cli} (or order, where it has places and no times); or "
             f"pass --split random ({random}) or --split file-order ({file_order})",

@@ -14,6 +14,8 @@ from twotower.types import FloatArray
 
 _MANY: Final = 3000
 """From here on points are drawn by WebGL."""
+_TICKS: Final = 12
+"""Epochs up to which each has a tick of its own."""
 
 
 def draw(chart: Any, key: str, *, what: str, reading: str) -> None:
@@ -131,6 +133,55 @@ def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: s
     chart.update_layout(showlegend=True, legend=_TOP)
     chart.update_xaxes(title=x, type="log")
     chart.update_yaxes(title=y, type="log")
+    return chart
+
+
+def curve(places: Sequence[float], values: Sequence[float], *, x: str, y: str) -> Any:
+    """One line from zero, over a logarithmic axis."""
+    chart = _chart(300)
+    chart.add_scatter(
+        x=list(places), y=list(values), mode="lines+markers", line={"color": COLOURS[0]},
+        marker={"size": 9}, hovertemplate="%{x:.3g}: %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    chart.update_xaxes(title=x, type="log")
+    chart.update_yaxes(title=y, rangemode="tozero")
+    return chart
+
+
+def learning(losses: Sequence[float], validated: Mapping[int, float], best: int | None) -> Any:
+    """Loss of each epoch, and validation on an axis of its own, the best of it marked.
+
+    Parameters
+    ----------
+    losses
+        By epoch.
+    validated
+        Epoch, from 0 → NDCG@10 on validation.
+    best
+        Epoch whose weights were kept.
+    """
+    chart = _chart(320)
+    chart.add_scatter(
+        x=list(range(1, len(losses) + 1)), y=list(losses), name="loss", yaxis="y2",
+        mode="lines+markers", line={"color": OTHER, "dash": "dot"},
+        marker={"symbol": SYMBOLS[1], "size": 7},
+        hovertemplate="epoch %{x}: loss %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    chart.add_scatter(
+        x=[epoch + 1 for epoch in validated], y=list(validated.values()),
+        name="NDCG@10 on validation", mode="lines+markers", line={"color": COLOURS[0]},
+        marker={"symbol": SYMBOLS[0],
+                "size": [14 if epoch == best else 8 for epoch in validated]},
+        hovertemplate="epoch %{x}: NDCG@10 %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    chart.update_layout(
+        showlegend=True, legend=_TOP, yaxis={"title": "NDCG@10"},
+        yaxis2={"title": "loss", "overlaying": "y", "side": "right", "showgrid": False,
+                "tickformat": ".2f", "automargin": True},
+    )  # fmt: skip
+    chart.update_xaxes(title="epoch", tickformat=",d", range=[0.5, len(losses) + 0.5])
+    if len(losses) <= _TICKS:
+        chart.update_xaxes(dtick=1)
     return chart
 
 

@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from twotower.data import Histories
 from twotower.demo.engine import Engine
 from twotower.errors import TwoTowerError
 from twotower.inference.options import RecommendOptions
@@ -91,6 +93,40 @@ def _quantile(buckets: Mapping[float, float], share: float) -> float:
     """Upper bound of the bucket in which a quantile lies; NaN without buckets."""
     total = max(buckets.values(), default=0)
     return next((le for le, up_to in sorted(buckets.items()) if up_to >= share * total), np.nan)
+
+
+def newest_first(histories: Histories, items: int, count: int) -> list[tuple[int, datetime]]:
+    """Items by the time of their first event, the newest first, and that time.
+
+    Parameters
+    ----------
+    items
+        Size of the catalogue; items without any event are left out.
+    count
+        Most items to give.
+    """
+    if histories.timestamps is None:
+        return []
+    never = np.iinfo(np.int64).max
+    first = np.full(items, never)
+    np.minimum.at(first, histories.items, histories.timestamps)
+    order = np.argsort(np.where(first == never, np.iinfo(np.int64).min, first), kind="stable")
+    rows = [row for row in order[::-1][:count].tolist() if first[row] != never]
+    return [(row, datetime.fromtimestamp(int(first[row]) / 1000, UTC)) for row in rows]
+
+
+def event_notes(histories: Histories, user: int) -> list[str]:
+    """Day and kind of each event of a user, oldest first; empty where neither is known."""
+    at = slice(int(histories.indptr[user]), int(histories.indptr[user + 1]))
+    notes = [""] * (at.stop - at.start)
+    if histories.timestamps is not None:
+        times = histories.timestamps[at].tolist()
+        notes = [f"{datetime.fromtimestamp(time / 1000, UTC):%d %b %Y}" for time in times]
+    if histories.kinds is not None and histories.rules is not None:
+        kinds = [*histories.rules.kinds]
+        named = [kinds[kind] for kind in histories.kinds[at].tolist()]
+        notes = [", ".join(filter(None, pair)) for pair in zip(notes, named, strict=True)]
+    return notes
 
 
 @dataclass(frozen=True)

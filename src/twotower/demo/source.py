@@ -14,6 +14,7 @@ from twotower.bundle.manifest import MANIFEST_FILE, verify
 from twotower.bundle.storage import REQUIRED
 from twotower.data.atomic import atomic_folder
 from twotower.data.download.fetch import DownloadProgress, download_file
+from twotower.data.folders import why_not
 from twotower.errors import ArtefactError, InputError
 from twotower.features.cache import cache_folder
 
@@ -70,15 +71,10 @@ def find_bundle(
 
 def version_of(folder: Path) -> str:
     """The version that a bundle's manifest names; `ArtefactError` where there is none."""
-    path = folder / MANIFEST_FILE
     try:
-        return str(json.loads(path.read_bytes())["model_version"])
-    except OSError as error:
-        raise ArtefactError(
-            f"{path} cannot be read: {error.strerror}; {folder} is not a bundle"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"{path} is not a bundle's manifest; save the bundle again") from error
+        return str(json.loads((folder / MANIFEST_FILE).read_bytes())["model_version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(why_not(folder, "bundle", error)) from error
 
 
 def _fetch_files(address: str, folder: Path, progress: DownloadProgress | None) -> None:

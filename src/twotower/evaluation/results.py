@@ -236,14 +236,19 @@ def write_results(
         temporary.write_text(text, "utf-8")
 
 
+_WRITTEN_BY: Final = "give a file that 'twotower evaluate', 'run' or 'ablate' wrote with --json"
+
+
 def read_results(path: Path) -> Results:
     """Read and validate a results file; `ArtefactError` where it is missing or malformed."""
     try:
         return Results.model_validate_json(Path(path).read_bytes())
     except OSError as error:
-        raise ArtefactError(f"{path} cannot be read: {error.strerror}") from error
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}; {_WRITTEN_BY}") from error
     except ValidationError as error:
-        raise ArtefactError(f"{path} is not a results file: {first_problem(error)}") from error
+        raise ArtefactError(
+            f"{path} is not a results file: {first_problem(error)}; {_WRITTEN_BY}"
+        ) from error
 
 
 def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:

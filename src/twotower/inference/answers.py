@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from math import inf
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from twotower.data.columns import folded
-from twotower.inference.business_rules import RuleName
 from twotower.inference.item_table import ItemTable, scale_parts
 from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Cause
 from twotower.types import Array, IndexArray
+
+RuleName: TypeAlias = Literal["pinned", "boosted", "buried"]
+"""What an answer says of an item that a rule moved: of several rules the last one, pins first."""
 
 _PHRASES: Final = {
     "given": "because of {}",
@@ -58,6 +60,10 @@ class Reason:
     title: str | None
     text: str
     similarity: float
+
+    def __str__(self) -> str:
+        """The reason in words."""
+        return self.text
 
 
 @dataclass

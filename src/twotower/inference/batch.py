@@ -68,9 +68,10 @@ class BatchCounts:
         )
 
 
-CSV: Final = ".csv"
+CSV: Final = (".csv",)
 JSON_LINES: Final = (".jsonl", ".ndjson")
-"""Suffixes of files that are not Parquet."""
+PARQUET: Final = (".parquet", ".pq")
+"""Suffixes of each kind of file."""
 STANDARD_OUTPUT: Final = Path("-")
 """In place of a file to write: JSON lines to standard output."""
 
@@ -81,10 +82,11 @@ def read_users(file: Path) -> list[str]:
     Raises
     ------
     InputError
-        Where the file is none, or has no such column of texts.
+        Where the file is none, is of another suffix, or has no such column of texts.
     """
+    _check_suffix(file)
     try:
-        table = _read_column(file)
+        table, found = _read_column(file)
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise InputError(
             f"{file} cannot be read ({error})",
@@ -92,7 +94,9 @@ def read_users(file: Path) -> list[str]:
         ) from error
     if table.num_columns == 0:
         raise InputError(
-            f"{file} has no column {columns.USER_ID!r}", "name the column of user ids so"
+            f"{file} has no column {columns.USER_ID!r}, it has "
+            + (", ".join(map(repr, found[:10])) or "none"),
+            f"rename the column of user ids to {columns.USER_ID!r}",
         )
     ids = table[columns.USER_ID]
     if ids.null_count:
@@ -100,13 +104,23 @@ def read_users(file: Path) -> list[str]:
     return id_list(ids, columns.USER_ID)
 
 
-def _read_column(file: Path) -> pa.Table:
-    """A table with the column, or without any where the file lacks it."""
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in (*CSV, *JSON_LINES, *PARQUET):
+        raise InputError(
+            f"the name of {path} does not say what kind of file it is",
+            "end it in .csv, .jsonl or .parquet",
+        )
+
+
+def _read_column(file: Path) -> tuple[pa.Table, list[str]]:
+    """A table with the column, or without any where the file lacks it; all columns of the file."""
     suffix = file.suffix.lower()
-    if suffix != CSV and suffix not in JSON_LINES:
-        return pq.read_table(file, columns=[columns.USER_ID])
-    frame = pl.read_csv(file, infer_schema=False) if suffix == CSV else pl.read_ndjson(file)
-    return frame.select(name for name in frame.columns if name == columns.USER_ID).to_arrow()
+    if suffix in PARQUET:
+        names = pq.read_schema(file).names
+        return pq.read_table(file, columns=[columns.USER_ID]), names
+    frame = pl.read_csv(file, infer_schema=False) if suffix in CSV else pl.read_ndjson(file)
+    column = frame.select(name for name in frame.columns if name == columns.USER_ID)
+    return column.to_arrow(), frame.columns
 
 
 @contextmanager
@@ -115,9 +129,10 @@ def _writer(path: Path) -> Iterator[Callable[[pa.Table], object]]:
     if path == STANDARD_OUTPUT:
         yield lambda table: sys.stdout.write(pl.DataFrame(pl.from_arrow(table)).write_ndjson())
         return
+    _check_suffix(path)
     suffix = path.suffix.lower()
     with atomic_file(path) as temporary:
-        if suffix == CSV:
+        if suffix in CSV:
             from pyarrow import csv
 
             with csv.CSVWriter(temporary, SCHEMA) as writer:
@@ -142,7 +157,7 @@ def recommend_to_file(
 ) -> BatchCounts:
     """Write ``user_id``, ``rank`` (from 1), ``item_id``, ``score`` and ``source``.
 
-    As CSV or JSON lines where the suffix is ``.csv``, ``.jsonl`` or ``.ndjson``, else as Parquet;
+    As CSV, JSON lines or Parquet by the suffix: ``.csv``, ``.jsonl`` or ``.ndjson``, ``.parquet``;
     the path ``-`` is standard output, as JSON lines. A file is written all or nothing. Items are
     searched exactly: for many users at once a matrix product costs less than an approximate search
     for each.
@@ -166,7 +181,8 @@ def recommend_to_file(
     Raises
     ------
     InputError
-        At unknown users where ``unknown`` is ``fail``, and as `Pipeline.recommend`.
+        At unknown users where ``unknown`` is ``fail``, at a file of another suffix, and as
+        `Pipeline.recommend`.
     """
     tables = recommendation_tables(
         pipeline, users, options, unknown=unknown, context=context, progress=progress

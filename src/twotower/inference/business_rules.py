@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Self, TypeAlias
+from typing import ClassVar, Final, Self
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from twotower.config import Config, first_problem
 from twotower.errors import InputError
+from twotower.inference.answers import RuleName
 from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import ItemConditions, check_categories
 from twotower.inference.item_table import ItemTable
 from twotower.inference.ranking import RankedItems
 from twotower.types import BoolArray, FloatArray, IndexArray, OffsetArray
 
-RuleName: TypeAlias = Literal["pinned", "boosted", "buried"]
-"""What an answer says of an item that a rule moved: of several rules the last one, pins first."""
 _NAMES: Final[tuple[RuleName | None, ...]] = (None, "boosted", "buried")
 
 

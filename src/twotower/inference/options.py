@@ -48,6 +48,11 @@ class RecommendOptions:
 
     def __post_init__(self) -> None:
         check_k(self.k)
+        if not isinstance(self.filters, Filters):
+            raise InputError(
+                f"filters must be Filters, got {self.filters!r}",
+                "pass filters=Filters(categories=['…'], max_price=…), from twotower import Filters",
+            )
         if self.rerank and self.candidates < self.k:
             raise InputError(f"candidates must be at least k {self.k}, got {self.candidates}")
 

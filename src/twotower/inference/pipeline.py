@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from twotower.bundle.throttle import Pause, no_pause
 from twotower.data.schema import Column, Schema, checked, known_values, values_of_texts
 from twotower.errors import InputError
 from twotower.features import TextEncoder
-from twotower.features.declared_columns import Encoded
 from twotower.index import ItemIndex
 from twotower.inference.answers import (
     NEWEST,
@@ -29,7 +28,6 @@ from twotower.inference.answers import (
     reasons_for,
     recommendations,
 )
-from twotower.inference.business_rules import ActiveRules, BusinessRules
 from twotower.inference.filters import ANY, Filters, categories_of, check_categories
 from twotower.inference.item_encoder import ItemEncoder, text_vectors
 from twotower.inference.item_table import ItemTable
@@ -43,6 +41,10 @@ from twotower.inference.stages import Stages, Timings, add_time, second_stage, s
 from twotower.inference.text_encoder import text_encoder_of
 from twotower.inference.user_tower import UserTower
 from twotower.types import FloatArray, IndexArray, OffsetArray
+
+if TYPE_CHECKING:
+    from twotower.features.declared_columns import Encoded
+    from twotower.inference.business_rules import ActiveRules, BusinessRules
 
 __all__ = ["Pipeline", "Recommendation"]
 
@@ -119,7 +121,7 @@ class Pipeline:
         other.rules = None if self.rules is None else self.rules.over(items)
         return other
 
-    def with_rules(self, rules: BusinessRules | None) -> Self:
+    def with_rules(self, rules: "BusinessRules | None") -> Self:
         """The same under these business rules, None for none.
 
         Raises
@@ -127,6 +129,8 @@ class Pipeline:
         InputError
             At a rule with a category or column that no item has.
         """
+        from twotower.inference.business_rules import ActiveRules  # read where there are some
+
         other = copy(self)
         other.rules = None if rules is None else ActiveRules.of(rules, self.items)
         return other
@@ -383,7 +387,7 @@ class Pipeline:
                 rows.append(ranked if rules is None else rules.placed(ranked, options.k))
             yield reading, rows
 
-    def _attributes(self, block: Sequence[Request], reading: Reading) -> Encoded | None:
+    def _attributes(self, block: Sequence[Request], reading: Reading) -> "Encoded | None":
         """Columns of a block's users, where a request gives some; None for those of the bundle."""
         stated = [row for row, request in enumerate(block) if request.attributes is not None]
         declared = self.contents.declared
@@ -396,7 +400,7 @@ class Pipeline:
         columns.dense[stated] = given.dense
         return columns
 
-    def _context(self, block: Sequence[Request]) -> Encoded | None:
+    def _context(self, block: Sequence[Request]) -> "Encoded | None":
         """Encoded contexts of a block; None where no request gives one that is read."""
         stated = any(request.context for request in block)
         if not stated or not self._tower.reads_context:

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from copy import copy
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from twotower.inference.business_rules import ActiveRules
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.item_table import ItemTable
 from twotower.inference.ranking import RankedItems, filled
+
+if TYPE_CHECKING:
+    from twotower.inference.business_rules import ActiveRules
 
 MODEL: Final = "model"
 """Source of items that the model ranked."""
@@ -45,7 +47,7 @@ class PopularItems:
         k: int,
         filters: Filters = ANY,
         without: Sequence[int] = (),
-        rules: ActiveRules | None = None,
+        rules: "ActiveRules | None" = None,
     ) -> RankedItems:
         """The ``k`` that most users had among those that pass the filters; scores are counts.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from twotower.bundle.reranker import Reranker, placed
 from twotower.data import Queries
 from twotower.errors import InputError
 from twotower.index import ItemIndex
-from twotower.inference.business_rules import ActiveRules
 from twotower.inference.eligibility import EligibilityMask
 from twotower.inference.filters import Filters
 from twotower.inference.item_table import ItemTable, mean_cosines
@@ -20,6 +19,9 @@ from twotower.inference.options import RecommendOptions
 from twotower.inference.ranking import RankedItems, filled
 from twotower.inference.retrieval import nearest
 from twotower.types import FloatArray, OffsetArray
+
+if TYPE_CHECKING:
+    from twotower.inference.business_rules import ActiveRules
 
 Timings = dict[str, float]
 """Seconds by stage, added to what is there: ``encode``, ``search``, ``rerank``, ``present``."""
@@ -133,7 +135,7 @@ class Stages:
 
 
 def similar(
-    table: ItemTable, row: int, k: int, filters: Filters, rules: ActiveRules | None = None
+    table: ItemTable, row: int, k: int, filters: Filters, rules: "ActiveRules | None" = None
 ) -> RankedItems:
     """The ``k`` items most similar to that of ``row``, exactly: see `mean_cosines`.
 

@@ -4,21 +4,23 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import onnxruntime
 
 from twotower.bundle.checked import reading
 from twotower.bundle.contents import BundleContents
-from twotower.bundle.declared import DeclaredColumns
 from twotower.data import Histories, Queries
 from twotower.data.schema import rows_of_requests
 from twotower.errors import ArtefactError, InputError
 from twotower.factors.fold_in import FoldIn
-from twotower.features.declared_columns import Encoded, TextVectors, no_texts
 from twotower.features.gaps import query_gaps
 from twotower.types import Array, FloatArray
+
+if TYPE_CHECKING:
+    from twotower.bundle.declared import DeclaredColumns
+    from twotower.features.declared_columns import Encoded, TextVectors
 
 CONTEXT: Final = "context_"
 """Before the names of inputs of the context of a request."""
@@ -103,20 +105,22 @@ class UserTower:
         return self._declared is not None and self._declared.regression is not None
 
     def columns_of(
-        self, attributes: Sequence[Mapping[str, Any]], texts: TextVectors = no_texts
-    ) -> Encoded:
+        self, attributes: Sequence[Mapping[str, Any]], texts: "TextVectors"
+    ) -> "Encoded":
         """Encoded columns of users who are described by a request, checked before."""
         assert self._declared is not None
         table = rows_of_requests(attributes, self._declared.schema.users)
         return self._declared.user_encoders.encode(table, texts)
 
-    def context_of(self, stated: Sequence[Mapping[str, Any]]) -> Encoded:
+    def context_of(self, stated: Sequence[Mapping[str, Any]]) -> "Encoded":
         """Encoded context of requests, checked before; what a request leaves out is missing."""
+        from twotower.features.declared_columns import Encoded
+
         rows = [self._encode_context(tuple(one.items())) for one in stated]
         return Encoded(*map(np.concatenate, zip(*rows, strict=True)))
 
     def encode(
-        self, queries: Queries, columns: Encoded | None = None, context: Encoded | None = None
+        self, queries: Queries, columns: "Encoded | None" = None, context: "Encoded | None" = None
     ) -> FloatArray:
         """``(queries, dim)`` float32 user vectors; a user index of -1 is the unknown user.
 
@@ -140,7 +144,7 @@ class UserTower:
         return vectors
 
     def _run(
-        self, queries: Queries, columns: Encoded | None = None, context: Encoded | None = None
+        self, queries: Queries, columns: "Encoded | None" = None, context: "Encoded | None" = None
     ) -> FloatArray:
         with reading(_FILE, "cannot be run"):
             (vectors,) = self._session.run([OUTPUT], self.feed(queries, columns, context))
@@ -157,7 +161,7 @@ class UserTower:
         return self._described(encoded, queries, columns)
 
     def _described(
-        self, vectors: FloatArray, queries: Queries, columns: Encoded | None
+        self, vectors: FloatArray, queries: Queries, columns: "Encoded | None"
     ) -> FloatArray:
         """The vectors, of users without a history by their declared columns."""
         declared = self._declared
@@ -173,7 +177,7 @@ class UserTower:
         return vectors
 
     def feed(
-        self, queries: Queries, columns: Encoded | None = None, context: Encoded | None = None
+        self, queries: Queries, columns: "Encoded | None" = None, context: "Encoded | None" = None
     ) -> dict[str, Array]:
         """What the model reads, as `twotower.features.user_inputs` has it for training.
 
@@ -211,9 +215,11 @@ class UserTower:
 
 
 def _encoded_context(
-    declared: DeclaredColumns | None, values: tuple[tuple[str, Any], ...]
-) -> Encoded:
+    declared: "DeclaredColumns | None", values: tuple[tuple[str, Any], ...]
+) -> "Encoded":
     """One row: the context of a request by name of the columns."""
+    from twotower.features.declared_columns import no_texts
+
     assert declared is not None
     encoders = declared.context_encoders
     columns = {name: declared.schema.events[name] for name in encoders.encoders}

@@ -62,10 +62,11 @@ def render_page(figures: StudyFigures) -> str:
         loader=PackageLoader("twotower.reporting"), autoescape=True, undefined=StrictUndefined
     )
     pages.filters["signed"] = "{:+.4f}".format
-    lines = study_lines(figures)
+    lines, compared = study_lines(figures), figures.compared()
     return pages.get_template("study.html").render(
-        title=f"What helps on {figures.dataset}",
-        summary=verdicts_in_words(figures, figures.compared()),
+        title=f"{'What helps' if compared else 'Models'} on {figures.dataset}",
+        compared=bool(compared),
+        summary=verdicts_in_words(figures, compared) if compared else _best(figures),
         facts=_facts(figures),
         quality=QUALITY,
         columns=[(TITLES[protocol], metric) for protocol, metric in COLUMNS],
@@ -105,6 +106,13 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
             lambda protocol=protocol: charts.differences_chart(figures, protocol),  # type: ignore[misc]
         )
     full, sampled = (figures.by_model(name, QUALITY) for name in (FULL, SAMPLED))
+    add(
+        len(full) > 1 and not figures.compared(),
+        "How good is each model, by full ranking?",
+        _best(figures),
+        f"{QUALITY} among all items that the user did not have. {READING_INTERVALS}",
+        lambda: charts.models_chart(figures, FULL),
+    )
     both = [model for model in full if model in sampled]
     add(
         len(both) > 2,
@@ -188,6 +196,11 @@ def _sections(figures: StudyFigures) -> Sequence[Section]:
         lambda: charts.time_chart(figures),
     )
     return found
+
+
+def _best(figures: StudyFigures) -> str:
+    """The best model in words; nothing where none was ranked in full."""
+    return extremes_in_words(figures, FULL) if figures.by_model(FULL, QUALITY) else ""
 
 
 def _chart_html(number: int, chart: Any) -> str:

@@ -371,6 +371,7 @@ class _Run:
         model, settings = self.old.manifest.info.model, self.settings
         if not (self.out / name).exists():
             verdict = Verdict.model_validate_json((self.work / _VERDICT).read_text())
+            evaluated = trained
             if settings.refit:
                 folder = self.work / "models" / model / f"seed-{settings.seed}-refit"
                 trained = refit(
@@ -381,7 +382,7 @@ class _Run:
             contents = bundle_contents(
                 model, trained, dataset, reranker=blend, refitted=settings.refit,
                 metrics={"NDCG@10": verdict.comparison.new.ndcg},
-                new_items=self.old.contents.new_items is not None,
+                new_items=self.old.contents.new_items is not None, evaluated=evaluated,
             )  # fmt: skip
             write_bundle(self.out / name, contents, trained)
         nothing = Changes([], [], [], Cursor())

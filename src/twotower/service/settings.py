@@ -110,8 +110,9 @@ class ServeSettings(BaseSettings):
     def _open_to_the_network_needs_keys(self) -> Self:
         if self.keys_file is None and self.anonymous_read is None and not _is_loopback(self.host):
             raise ValueError(
-                f"host {self.host} is open to the network, but there are no API keys; set "
-                "keys_file, or anonymous_read to let anyone read"
+                f"host {self.host} is open to the network, but there are no API keys; make one "
+                "with 'twotower key NAME --keys FILE' and give that file (--keys, keys_file), or "
+                "set anonymous_read to let anyone read"
             )
         return self
 

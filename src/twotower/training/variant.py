@@ -1,5 +1,6 @@
 """A variant as data: model, loss, negatives and training settings, checked together."""
 
+from numbers import Real
 from typing import Literal
 
 from twotower.config import Config
@@ -56,6 +57,6 @@ class Variant(Config):
         """
         if minutes is None:
             return self
-        if not minutes > 0:
-            raise InputError(f"minutes must be above 0, got {minutes:g}")
+        if not isinstance(minutes, Real) or not minutes > 0:
+            raise InputError(f"minutes must be a number above 0, got {minutes!r}", "pass minutes=5")
         return self.vary(training=self.training.vary(minutes=minutes))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ from twotower.bundle.blend import Blend
 from twotower.bundle.comparison_models import ComparisonModel
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.declared import DeclaredColumns
-from twotower.bundle.manifest import Manifest, ModelInfo
+from twotower.bundle.manifest import EpochInfo, Manifest, ModelInfo, TrainingInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
 from twotower.bundle.storage import save_bundle
@@ -31,6 +31,7 @@ from twotower.index import (
 )
 from twotower.models.base import ServedEncoders, ServedTowers, VectorScorer
 from twotower.training.fit import Trained
+from twotower.training.progress import TrainingState
 from twotower.training.storage import read_description
 from twotower.training.variant import Variant
 from twotower.types import FloatArray
@@ -57,6 +58,7 @@ def bundle_contents(
     reranker: Trained | Blend | None = None,
     new_items: bool = True,
     refitted: bool = False,
+    evaluated: Trained | None = None,
 ) -> BundleContents:
     """Everything that serving reads.
 
@@ -74,6 +76,9 @@ def bundle_contents(
     refitted
         Whether ``trained`` is a `twotower.workflow.refit.refit`; features are then fitted on all
         interactions too.
+    evaluated
+        For a refit, the model that it repeats: the manifest tells of that one's training, and of
+        what validation chose for it.
     new_items
         Whether items and texts that training never saw can be encoded: adds the item tower, the
         items' text vectors and, where a model reads text with MiniLM, a text encoder of 23 MB.
@@ -84,6 +89,7 @@ def bundle_contents(
         Where the model is not a two-tower: it has no towers to serve.
     """
     check_servable(name, trained.variant)
+    evaluated = evaluated or trained
     fitted = dataset.with_all_in_train() if refitted else dataset
     towers = trained.module.export(len(dataset.users))
     text = item_text(trained.variant, dataset, Silent())
@@ -96,7 +102,7 @@ def bundle_contents(
             model=name,
             config={
                 **trained.variant.model_dump(mode="json"),
-                **({"chosen": dict(trained.chosen)} if trained.chosen else {}),
+                **({"chosen": dict(evaluated.chosen)} if evaluated.chosen else {}),
             },
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint,
@@ -104,6 +110,7 @@ def bundle_contents(
             events=dataset.interactions.rules,
             rating_scale=dataset.summary.get("options", {}).get("rating_scale"),
             metrics=dict(metrics or {}),
+            training=_training(evaluated.state),
             text_encoder=None if text is None else trained.variant.text_encoder,
             repeats=dataset.has_repeats,
             history_length=towers.history_length,
@@ -125,6 +132,18 @@ def bundle_contents(
         declared=_declared(dataset, towers.columns),
         returned=dataset.returned,
     )
+
+
+def _training(state: TrainingState) -> TrainingInfo:
+    ended: Literal["validation", "time", "epochs"] = "validation"
+    if state.epoch >= state.most_epochs:
+        ended = "epochs"
+    elif state.out_of_time:
+        ended = "time"
+    epochs = tuple(
+        EpochInfo(loss=one.loss, seconds=one.seconds, validation=one.metric) for one in state.epochs
+    )
+    return TrainingInfo(epochs=epochs, best=state.best_epoch, ended=ended)
 
 
 def _declared(dataset: Dataset, encoders: ServedEncoders | None) -> DeclaredColumns | None:
@@ -231,6 +250,7 @@ def bundle_model(
     reporter = reporter or Silent()
     trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
     check_servable(name, trained.variant)  # before it is trained again
+    evaluated = trained
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
@@ -249,6 +269,7 @@ def bundle_model(
         reranker=second,
         new_items=new_items,
         refitted=refit,
+        evaluated=evaluated,
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")

@@ -144,6 +144,7 @@ def run(
     if not servable:
         return RunResult(dataset, rows, None)
     name, (model, blend) = list(servable.items())[-1]
+    evaluated = model
     if refit:
         folder = refit_folder(out / "models" / name / f"seed-{model.seed}")
         model = refit_model(name, model, dataset, folder, models=out / "models", reporter=reporter)
@@ -158,6 +159,7 @@ def run(
         },
         reranker=blend,
         refitted=refit,
+        evaluated=evaluated,
     )
     if contents.index_choice is not None:
         reporter.note(f"index: {contents.index_choice.reason}")

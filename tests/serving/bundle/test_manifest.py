@@ -4,7 +4,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from twotower.bundle.manifest import ModelInfo, verify, write_manifest
+from twotower.bundle.manifest import EpochInfo, ModelInfo, TrainingInfo, verify, write_manifest
 from twotower.errors import ArtefactError
 
 
@@ -36,6 +36,21 @@ def test_records_size_and_sha256(folder):
     assert manifest.files["users.parquet"].bytes == 3
     assert manifest.files["users.parquet"].sha256 == hashlib.sha256(b"abc").hexdigest()
     assert manifest.created.tzinfo is not None
+
+
+def test_how_long_a_training_took_does_not_change_the_version(info, tmp_path):
+    (tmp_path / "users.parquet").write_bytes(b"abc")
+    trained = [
+        TrainingInfo(epochs=(EpochInfo(loss=1, seconds=seconds),), ended="epochs")
+        for seconds in (1, 2)
+    ]
+    versions = []
+    for training in trained:
+        written = write_manifest(tmp_path, info.vary(training=training), 4)
+        (tmp_path / "manifest.json").unlink()
+        versions.append(written.model_version)
+        assert written.info.training == training
+    assert versions[0] == versions[1]
 
 
 def test_refuses_another_schema_version(folder):

@@ -362,6 +362,7 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     sessions = [name for name in present if folded(name) in ("session", "sessionid")]
     likely = {"user": sessions[0]} if sessions else {}
     mapping = ", ".join(f"{field}={likely.get(field, '…')!r}" for field in missing)
+    keys = ", ".join(f"{field!r}: {likely.get(field, '…')!r}" for field in missing)
     options = " ".join(f"--column {field}={likely.get(field, '…')}" for field in missing)
     pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
@@ -372,7 +373,7 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     catalogue = "catalogue_item" in missing
     raise InputError(
         f"cannot determine the {listed} {kind} of {path}, it has {_listed(present)}",
-        f"name {pronoun}: ColumnMapping({mapping}){order}"
+        f"name {pronoun}: ColumnMapping({mapping}), in from_frames columns={{{keys}}}{order}"
         + (", or read no catalogue: Declaration(catalogue='none')" if catalogue else ""),
         cli_fix=f"name {pronoun}: {options}{order}"
         + (", or read no catalogue: --catalogue none" if catalogue else ""),

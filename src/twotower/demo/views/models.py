@@ -5,7 +5,8 @@ from typing import Final
 
 import streamlit as st
 
-from twotower.demo import cards, charts
+from twotower.bundle.manifest import TrainingInfo
+from twotower.demo import cards, charts, training
 from twotower.demo.figures import Figures, best_first, figures_of, own_places
 from twotower.demo.loaded_bundle import LoadedBundle
 from twotower.demo.settings import DemoSettings
@@ -64,8 +65,14 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
     # Validation figures are shown only where there are no others.
     studies = [study for study in studies if "validation" not in study[1]] or studies
     dataset = _dataset(loaded, [dataset for dataset, _ in studies])
-    if dataset is None:
-        return
+    if dataset is not None:
+        _show_studies(loaded, found, studies, dataset)
+    _how_trained(loaded)
+
+
+def _show_studies(
+    loaded: LoadedBundle, found: Figures, studies: Sequence[tuple[str, str]], dataset: str
+) -> None:
     if dataset == loaded.manifest.info.dataset:
         found = found.own_first(dataset, own_places(loaded.folder))
         studies = [study for study in studies if found.of(*study)]
@@ -128,6 +135,63 @@ def _show_study(figures: StudyFigures, key: str) -> None:
     for absent in figures.absent:
         st.caption(cards.plain(f"{absent.model} was not measured: {absent.reason}."))
     _sources(figures)
+
+
+def _how_trained(loaded: LoadedBundle) -> None:
+    """The learning curve of the bundle's own model, and what validation chose for it."""
+    info, second = loaded.manifest.info, loaded.pipeline.contents.reranker
+    found, trained = training.choices(info, getattr(second, "helps", None)), info.training
+    if not found and trained is None:
+        return
+    st.divider()
+    st.header("How this bundle's model was trained")
+    if info.fitted_on == "all":
+        st.markdown(
+            "Of the model that was evaluated. The one in the bundle repeats it on all "
+            "interactions: as many epochs, and what validation chose here."
+        )
+    if trained is not None and trained.epochs:
+        st.html(cards.facts(training.facts(trained)))
+    if trained is not None and len(trained.epochs) > 1:
+        _learning_curve(trained)
+    if found:
+        st.header("What validation chose")
+        rows = [[*choice] for choice in found]
+        st.html(cards.table(["choice", "taken", "NDCG@10 on validation"], rows, frozenset()))
+    weights = training.weight_curve(info)
+    if weights:
+        charts.draw(
+            charts.curve(
+                [*weights], [*weights.values()],
+                x="weight of the least-squares part", y="NDCG@10 on validation",
+            ),
+            "own-weights",
+            what="Validation by the weight of the least-squares part beside the towers: "
+            + ", ".join(f"{weight:g} {value:.4f}" for weight, value in weights.items()),
+            reading="On the left the towers decide almost alone, on the right the least-squares "
+            "part. Where the line is highest in between, each knows what the other does not. The "
+            "axis of weights is logarithmic.",
+        )  # fmt: skip
+
+
+def _learning_curve(trained: TrainingInfo) -> None:
+    validated = {
+        number: epoch.validation
+        for number, epoch in enumerate(trained.epochs)
+        if epoch.validation is not None
+    }
+    charts.draw(
+        charts.learning([epoch.loss for epoch in trained.epochs], validated, trained.best),
+        "own-epochs",
+        what="Loss and validation by epoch: "
+        + ", ".join(
+            f"epoch {number} {epoch.loss:.3f}"
+            + ("" if epoch.validation is None else f", NDCG@10 {epoch.validation:.4f}")
+            for number, epoch in enumerate(trained.epochs, start=1)
+        ),
+        reading="Of the towers alone. The large point is the epoch whose weights were kept. Loss "
+        "that falls while validation no longer rises is what training stops for.",
+    )
 
 
 def _ranked(found: Figures, study: tuple[str, str]) -> bool:

@@ -20,6 +20,7 @@ from twotower.service.client import Client
 _USERS: Final = 100
 """Users whose lists tell coverage and exposure."""
 _NEWEST: Final = 8
+_LOOK_UP: Final = "look-up"
 _OUTCOMES: Final = {
     "swapped": "in service",
     "followed": "in service, after another process",
@@ -48,6 +49,7 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
         with Client(settings.api, settings.api_key) as client:
             _live(client)
     _spread(loaded)
+    _popular_and_new(loaded)
     _look_up(loaded)
     if settings.api is not None:
         _change(settings.api)
@@ -197,18 +199,51 @@ def _measured(_loaded: LoadedBundle, served: str) -> operations.Spread:
     return operations.spread(_loaded.engine, users, counts == 0, contents.items.ids)
 
 
+def _popular_and_new(loaded: LoadedBundle) -> None:
+    st.header("Popular and new items")
+    most = np.argsort(-loaded.counts, kind="stable")[:_NEWEST].tolist()
+    popular = [loaded.item(row) for row in most]
+    marks = {
+        item.item_id: f"{loaded.counts[row]:,} events"
+        for item, row in zip(popular, most, strict=True)
+    }
+    lists = [cards.ranked_list("Most events", "In the bundle's log.", popular, {}, None, marks)]
+    bundled = loaded.items.bundled
+    found = operations.newest_first(loaded.pipeline.contents.histories, bundled, _NEWEST)
+    if found:
+        newest = [loaded.item(row) for row, _ in found]
+        marks = {
+            item.item_id: f"since {first:%d %b %Y}"
+            for item, (_, first) in zip(newest, found, strict=True)
+        }
+        note = "By the first event in the bundle's log."
+        lists.append(cards.ranked_list("Newest", note, newest, {}, None, marks))
+    st.html(cards.lists(lists))
+
+
 def _look_up(loaded: LoadedBundle) -> None:
     st.header("Look up a user or an item")
     contents = loaded.pipeline.contents
-    wanted = st.text_input("Id", key="look-up", icon=":material/search:",
-                           placeholder=loaded.opening_user if len(contents.users)
-                           else contents.items.ids[0]).strip()  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        wanted = st.text_input(
+            "Id", key=_LOOK_UP, icon=":material/search:", width=280,
+            placeholder=loaded.opening_user if len(contents.users) else contents.items.ids[0],
+        ).strip()  # fmt: skip
+        if loaded.example_users:
+            st.button("Another user", key="look-up-another", icon=":material/shuffle:",
+                      on_click=_next_user, args=(loaded,))  # fmt: skip
     if not wanted:
+        st.caption("Of a user: events, recommendations and why. Of an item: facts and neighbours.")
         return
     if (row := loaded.items.find(wanted)) is not None:
         _item(loaded, wanted, row)
     else:
         _user(loaded, wanted)
+
+
+def _next_user(loaded: LoadedBundle) -> None:
+    users, now = loaded.example_users, st.session_state.get(_LOOK_UP, "")
+    st.session_state[_LOOK_UP] = users[(users.index(now) + 1) % len(users) if now in users else 0]
 
 
 def _item(loaded: LoadedBundle, item_id: str, row: int) -> None:
@@ -229,22 +264,32 @@ def _item(loaded: LoadedBundle, item_id: str, row: int) -> None:
 def _user(loaded: LoadedBundle, user: str) -> None:
     contents = loaded.pipeline.contents
     known: list[int] = []
+    notes: list[str] = []
     if user in contents.users:
-        known = contents.histories.row(contents.users.index(user)).tolist()
+        index = contents.users.index(user)
+        known = contents.histories.row(index).tolist()
+        notes = operations.event_notes(contents.histories, index)
     newest = [loaded.item(row) for row in known[::-1][:_NEWEST]]
+    when = dict(zip((item.item_id for item in newest), notes[::-1], strict=False))
+    nearest = RecommendOptions(_NEWEST, exclude_seen=False, rerank=False, reasons=False)
     try:
         answer = loaded.engine.recommend(Request(user), RecommendOptions(_NEWEST))
+        near = loaded.engine.recommend(Request(user), nearest)
     except TwoTowerError as error:
         st.info(cards.plain(str(error)), icon=":material/person_off:")
         return
     why = {one.item_id: one.reason.text for one in answer if one.reason is not None}
     shown = [loaded.shown(one.item_id, one.title) for one in answer]
-    what = f"The newest of {len(known):,} items in the bundle."
+    had = {contents.items.ids[row]: "had it" for row in known}
+    closest = [loaded.shown(one.item_id, one.title) for one in near]
+    what = f"The newest of {len(known):,} events in the bundle." if known else "None in the bundle."
+    what_near = "By the user's vector alone: no second stage, items they had included."
     st.html(
         cards.lists(
             [
-                cards.ranked_list("History", what, newest, {}),
+                cards.ranked_list("History", what, newest, {}, None, when),
                 cards.ranked_list("Recommended, and why", "As served now.", shown, {}, None, why),
+                cards.ranked_list("Nearest items", what_near, closest, {}, None, had),
             ]
         )
     )
