@@ -154,11 +154,14 @@ SAMPLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     ),
     "amazon-2018-ratings": (
         {
-            "Video_Games.csv": "0439381673,A21ROB4YDOZA5P,1.0,1402272000\nB2,A21ROB4YDOZA5P,5.0,3\n",
-            "meta_Video_Games.json": lines({"asin": "0439381673", "title": "T"}, {"asin": "B2"}),
+            "Video_Games.csv": "0439381673,A21ROB4YDOZA5P,1.0,1402272000\n"
+            "B00004Z5M1,A21ROB4YDOZA5P,5.0,3\n",
+            "meta_Video_Games.json": lines(
+                {"asin": "0439381673", "title": "T"}, {"asin": "B00004Z5M1"}
+            ),
         },
         Expected(
-            {"A21ROB4YDOZA5P": ["B2", "0439381673"]},
+            {"A21ROB4YDOZA5P": ["B00004Z5M1", "0439381673"]},
             {"item_id": "0439381673", "title": "T"},
             3000,
         ),

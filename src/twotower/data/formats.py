@@ -40,7 +40,7 @@ class Format(Config):
     lines: str | None = None
     """What each of the log's first lines is, where it has no names: a regular expression."""
     uneven: bool = False
-    """Whether its lines have different numbers of words."""
+    """Whether its lines, in one file at least, have different numbers of words."""
     beside: tuple[str, ...] = ()
     """Further files, of which one must be present."""
     by_name_only: bool = False
@@ -171,9 +171,9 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="amazon-2018-ratings",
         about="Amazon 2018, ratings alone (Ni): <Category>.csv, with the item first",
+        lines=r"(B[0-9A-Z]{9}|\d{9}[\dX]),A[0-9A-Z]{8,},\d(\.\d)?,\d+",
         log=("{category}.csv",),
         but=("meta_*",),
-        by_name_only=True,
         read=_names("asin", "user", "rating", "timestamp"),
         catalogue=("meta_{category}.json",),
         catalogue_shape="amazon-products",
@@ -328,7 +328,10 @@ FORMATS: Final[list[Format]] = [
         name="goodreads",
         about="Goodreads (UCSD): goodreads_interactions_<genre>.json, goodreads_books_<genre>.json",
         has=("user_id", "book_id"),
-        log=("goodreads_interactions_{genre}.json", "goodreads_interactions_dedup.json"),
+        log=(
+            "goodreads_interactions_{genre}.json", "goodreads_interactions_dedup.json",
+            "goodreads_reviews_{genre}.json", "goodreads_reviews_dedup.json",
+        ),
         columns={
             "user": "user_id", "item": "book_id", "rating": "rating", "time": "date_added",
             "catalogue_item": "book_id", "title": "title", "description": "description",
@@ -385,14 +388,7 @@ FORMATS: Final[list[Format]] = [
             "title": "title", "category": "subcategory", "description": "abstract",
         },
         catalogue=("news.tsv",),
-        read_catalogue={
-            **_names(
-                "news_id", "category", "subcategory", "title", "abstract", "url",
-                "title_entities", "abstract_entities",
-            ),
-            "separator": "\t",
-            "quote": "none",
-        },
+        catalogue_shape="news",
     ),
     Format(
         name="lastfm-1k",
@@ -444,7 +440,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="foursquare",
         about="Foursquare NYC and Tokyo (Yang): dataset_TSMC2014_NYC.txt",
-        log=("dataset_TSMC2014_*.txt",),
+        log=("dataset_TSMC2014_{city}.txt",),
         read={
             **_names(
                 "user", "venue", "category_id", "category_name", "latitude", "longitude",
@@ -596,12 +592,13 @@ def _logs(
         found = _match(patterns, left, values)
         if found:
             others = {name: left[name] for name in left if name not in found}
-            more = _match(patterns, others, {})
-            if more and values:
+            near = [name for name in others if name.count("/") == found[0].count("/")]
+            more = _match(patterns, others if values else dict.fromkeys(near, folder), {})
+            if more:
                 raise InputError(
                     f"{folder} holds more than one data set of {entry.name}: "
                     f"{', '.join([found[0], *more][:10])}",
-                    "give the path of one log",
+                    "give the path of one, or of several whose users and items have the same ids",
                 )
             return found
     return []

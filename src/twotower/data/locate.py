@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -116,6 +116,9 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
         entry = _format(given, declaration)
         if entry is not None:
             found = _of_format(entry, base, declaration, name, Path(folder))
+            if given[0].is_dir() and len(given) == 1:
+                read = {*entry.logs, *entry.catalogue, found.catalogue, found.users}
+                found = replace(found, beside=_unread(entry.logs[0].parent, read))
         else:
             found = _of_tables(given, base, declaration, name)
         if found.declaration.catalogue == IN_LOG:
@@ -176,30 +179,51 @@ def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | No
     """The format that is named, or the first that is recognised."""
     if declaration.format is not None:
         entry = named_format(declaration.format)
-        for path in given[:1]:
-            found = files_of(entry, path, partial(_has_columns, entry))
-            if found is None:
-                raise InputError(
-                    f"{path} holds no data set of format {entry.name!r}, "
-                    f"which has {', '.join((*entry.log, *entry.beside))}",
-                    f"{entry.name} is {entry.about}",
-                )
-            more = [path for path in given[1:] if path.is_file()]
-            return found._replace(logs=(*found.logs, *more))
-    if len(given) > 1 or declaration.read.names is not None or not given[0].exists():
+        return _together([_of_named(entry, path) for path in given])
+    if declaration.read.names is not None or not all(path.exists() for path in given):
         return None
     for entry in FORMATS:
-        if entry.by_name_only or (given[0].is_file() and not matches(entry, given[0])):
-            continue
         if (
             entry.shape is not None
             and not _named(declaration) <= SHAPES[entry.shape].columns.keys()
         ):
             continue  # the caller names columns of the files as they are
-        found = files_of(entry, given[0], partial(_has, entry))
-        if found is not None and (given[0].is_dir() or _has(entry, given[0])):
-            return found
+        found = [_recognised(entry, path) for path in given if not entry.by_name_only]
+        known = [files for files in found if files is not None]
+        if known and len(known) == len(given):
+            return _together(known)
     return None
+
+
+def _of_named(entry: Format, path: Path) -> FormatFiles:
+    """The files of a format that the caller names."""
+    found = files_of(entry, path, partial(_has_columns, entry))
+    if found is None:
+        raise InputError(
+            f"{path} holds no data set of format {entry.name!r}, "
+            f"which has {', '.join((*entry.log, *entry.beside))}",
+            f"{entry.name} is {entry.about}",
+        )
+    return found
+
+
+def _recognised(entry: Format, path: Path) -> FormatFiles | None:
+    """The files of a format in a folder, or beside a file; None where they are of another."""
+    if path.is_file() and not (matches(entry, path) and _has(entry, path)):
+        return None
+    found = files_of(entry, path, partial(_has, entry))
+    if found is None or (entry.uneven and not any(_is_uneven(log, entry) for log in found.logs)):
+        return None
+    return found
+
+
+def _together(found: Sequence[FormatFiles]) -> FormatFiles:
+    """The files of several paths as one log. A catalogue is of one file, unless it is converted."""
+    first = found[0]
+    logs = dict.fromkeys(log for files in found for log in files.logs)
+    catalogues = found if first.format.catalogue_shape is not None else found[:1]
+    items = dict.fromkeys(file for files in catalogues for file in files.catalogue)
+    return first._replace(logs=tuple(logs), catalogue=tuple(items))
 
 
 def _named(declaration: Declaration) -> set[str]:
@@ -227,13 +251,20 @@ def _has_columns(entry: Format, log: Path) -> bool:
 def _has_lines(entry: Format, log: Path) -> bool:
     if entry.lines is None:
         return True
+    lines = _first_lines(entry, log)
+    return bool(lines) and all(re.fullmatch(entry.lines, line) for line in lines)
+
+
+def _is_uneven(log: Path, entry: Format) -> bool:
+    return len({len(line.split()) for line in _first_lines(entry, log)}) > 1
+
+
+def _first_lines(entry: Format, log: Path) -> list[str]:
     try:
         raw = head_lines(log, ReadOptions(**entry.read), _LINES)
     except InputError:
-        return False
-    lines = [line.decode(errors="replace").rstrip("\r\n") for line in raw if line.strip()]
-    fit = all(re.fullmatch(entry.lines, line) for line in lines)
-    return fit and (not entry.uneven or len({len(line.split()) for line in lines}) > 1)
+        return []
+    return [line.decode(errors="replace").rstrip("\r\n") for line in raw if line.strip()]
 
 
 def _of_format(
@@ -270,6 +301,13 @@ def _of_format(
         update={"columns": _present(merged, declaration, logs[0], catalogue, entry)}
     )
     return Located(tuple(logs), merged, catalogue, users, entry.name, (), name, base)
+
+
+def _unread(folder: Path, read: Collection[Path | None]) -> tuple[Path, ...]:
+    """Tables of a folder that are not read, and files that may hold data."""
+    near = users_beside(folder)
+    found = {*log_tables(folder), *unread_beside(folder), *([near] if near else [])}
+    return tuple(sorted(found - {*read}))
 
 
 def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:

@@ -149,6 +149,19 @@ def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
                     yield user, item, seconds
 
 
+def news(files: Sequence[Path]) -> Iterator[Row]:
+    """MIND: articles, each once: the training and the validation part list many of the same."""
+    seen: set[str] = set()
+    for file in files:
+        for number, line in _lines(file):
+            fields = line.rstrip("\r\n").split("\t")
+            if len(fields) < len(_NEWS):
+                raise _not_of_shape(file, number, line, "fields between tabs: " + ", ".join(_NEWS))
+            if fields[0] not in seen:
+                seen.add(fields[0])
+                yield tuple(field or None for field in fields[: len(_NEWS)])
+
+
 def ordered_products(files: Sequence[Path]) -> Iterator[Row]:
     """Instacart: products in the order of a user's orders, and within them of the cart."""
     of_order: dict[str, tuple[str, int]] = {}
@@ -271,6 +284,7 @@ _GENRES: Final = (
     "Thriller", "War", "Western",
 )  # fmt: skip
 _BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
+_NEWS: Final = ("news_id", "category", "subcategory", "title", "abstract")
 _TEXT: Final = pa.string()
 
 SHAPES: Final = {
@@ -285,6 +299,7 @@ SHAPES: Final = {
         user_reviews,
     ),
     "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
+    "news": Shape(dict.fromkeys(_NEWS, _TEXT), news),
     "ordered-products": Shape(
         {"user_id": _TEXT, "product_id": _TEXT, "position": pa.float64()}, ordered_products
     ),
