@@ -22,7 +22,7 @@ _SPLIT_WORDS: Final = ("validation", "test", "seed", "folds", "fold")
 _KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
 _READ_WORDS: Final = (
     "compression", "encoding", "separator", "header", "quote", "escape", "decimal_comma",
-    "time_format", "time_unit", "time_zone", "min_rating",
+    "time_format", "time_unit", "time_zone", "min_rating", "unrated",
 )  # fmt: skip
 
 
@@ -187,6 +187,14 @@ def _words(
     min_rating: Annotated[
         float | None,
         typer.Option("--min-rating", help="Leave out lower ratings.", rich_help_panel=_KEPT),
+    ] = None,
+    unrated: Annotated[
+        float | None,
+        typer.Option(
+            "--unrated",
+            help="The rating that means none, such as 0 or -1.",
+            rich_help_panel=_READ,
+        ),
     ] = None,
     rating_scale: Annotated[
         str | None,

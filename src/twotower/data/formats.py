@@ -16,7 +16,7 @@ from twotower.errors import InputError
 
 _DEEPEST: Final = 3
 """Levels of folders that are searched: archives unpack into one or two."""
-_MOST: Final = 2_000
+_MOST: Final = 20_000
 """Files that are considered."""
 
 
@@ -338,7 +338,7 @@ FORMATS: Final[list[Format]] = [
             "image": "image_url", "average_rating": "average_rating",
             "rating_count": "ratings_count", "store": "publisher", "released": "publication_year",
         },
-        read={"time_format": "%a %b %d %H:%M:%S %z %Y"},
+        read={"time_format": "%a %b %d %H:%M:%S %z %Y", "unrated": 0},
         catalogue=("goodreads_books_{genre}.json", "goodreads_books.json"),
     ),
     Format(
@@ -347,6 +347,7 @@ FORMATS: Final[list[Format]] = [
         log=("goodreads_interactions.csv",),
         has=("user_id", "book_id"),
         columns={"user": "user_id", "item": "book_id", "rating": "rating"},
+        read={"unrated": 0},
         split=_RANDOM,
     ),
     Format(
@@ -459,7 +460,7 @@ FORMATS: Final[list[Format]] = [
         about="Book-Crossing: BX-Book-Ratings.csv, BX-Books.csv, BX-Users.csv; it has no times",
         log=("BX-Book-Ratings.csv",),
         has=("User-ID", "ISBN"),
-        read={"separator": ";", **_LATIN},
+        read={"separator": ";", "unrated": 0, **_LATIN},
         columns={
             "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
             "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
@@ -470,6 +471,134 @@ FORMATS: Final[list[Format]] = [
         users=("BX-Users.csv",),
         read_users={"separator": ";", "escape": "\\", **_LATIN},
         split=_RANDOM,
+    ),
+    Format(
+        name="book-crossing-csv",
+        about="Book-Crossing as on Kaggle: Ratings.csv, Books.csv, Users.csv; it has no times",
+        log=("Ratings.csv",),
+        has=("User-ID", "ISBN"),
+        read={"unrated": 0},
+        columns={
+            "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
+            "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
+            "image": "Image-URL-L",
+        },
+        catalogue=("Books.csv",),
+        users=("Users.csv",),
+        split=_RANDOM,
+    ),
+    Format(
+        name="lastfm-2k",
+        about="Last.fm 2K (HetRec 2011): user_artists.dat, artists.dat; it has no times",
+        log=("user_artists.dat",),
+        has=("userID", "artistID", "weight"),
+        read={"separator": "\t"},
+        columns={
+            "user": "userID", "item": "artistID", "catalogue_item": "id", "title": "name",
+        },
+        catalogue=("artists.dat",),
+        read_catalogue={"separator": "\t", "quote": "none"},
+        split=_RANDOM,
+    ),
+    Format(
+        name="million-songs",
+        about="Million Song Dataset, Echo Nest taste profiles: train_triplets.txt, "
+        "unique_tracks.txt; it has no times",
+        lines=r"[0-9a-f]{40}\tSO\w+\t\d+",
+        log=("train_triplets.txt", "kaggle_visible_evaluation_triplets.txt"),
+        read={**_names("user", "song", "plays"), "separator": "\t"},
+        columns={
+            "user": "user", "item": "song", "catalogue_item": "song", "title": "title",
+            "store": "artist",
+        },
+        catalogue=("unique_tracks.txt",),
+        read_catalogue={
+            **_names("track", "song", "artist", "title"), "separator": "<SEP>", "quote": "none",
+        },
+        split=_RANDOM,
+    ),
+    Format(
+        name="netflix",
+        about="Netflix Prize: combined_data_1.txt … (Kaggle) or training_set/mv_0000001.txt …",
+        lines=r"\d+:|\d+,\d,\d{4}-\d\d-\d\d",
+        log=("combined_data_?.txt", "mv_*.txt"),
+        shape="rated-movies",
+        columns={
+            "user": "user", "item": "movie", "rating": "rating", "time": "date",
+            "catalogue_item": "movie", "title": "title", "released": "year",
+        },
+        catalogue=("movie_titles.csv", "movie_titles.txt"),
+        catalogue_shape="movie-titles",
+    ),
+    Format(
+        name="steam-200k",
+        about="Steam video games (Tamber): steam-200k.csv, purchases and hours of play; it has "
+        "no times",
+        lines=r"\d+,.+,(purchase|play),[\d.]+,0",
+        log=("steam-200k.csv",),
+        read=_names("user", "game", "behavior", "hours", "zero"),
+        columns={"user": "user", "item": "game"},
+        split=_RANDOM,
+    ),
+    Format(
+        name="taobao",
+        about="Taobao (Tianchi): UserBehavior.csv, with pv, cart, fav and buy",
+        lines=r"\d+,\d+,\d+,(pv|cart|fav|buy),-?\d+",
+        log=("UserBehavior.csv",),
+        read=_names("user_id", "item_id", "category_id", "behavior", "timestamp"),
+        items_in_log={"category": "category_id"},
+    ),
+    Format(
+        name="tmall",
+        about="Tmall repeat buyers (Tianchi): user_log_format1.csv; times are month and day",
+        log=("user_log_format1.csv",),
+        has=("user_id", "item_id", "time_stamp", "action_type"),
+        columns={"user": "user_id", "item": "item_id", "order": "time_stamp"},
+        items_in_log={"category": "cat_id"},
+        users=("user_info_format1.csv",),
+    ),
+    Format(
+        name="kuairec",
+        about="KuaiRec: big_matrix.csv, kuairec_caption_category.csv, user_features.csv",
+        log=("big_matrix.csv",),
+        has=("user_id", "video_id", "watch_ratio"),
+        columns={
+            "user": "user_id", "item": "video_id", "time": "timestamp",
+            "catalogue_item": "video_id", "title": "caption", "category": "first_level_category_name",
+        },
+        catalogue=("kuairec_caption_category.csv",),
+        users=("user_features.csv",),
+    ),
+    Format(
+        name="dunnhumby",
+        about="Dunnhumby, The Complete Journey: transaction_data.csv, product.csv, "
+        "hh_demographic.csv; times are numbers of days",
+        log=("transaction_data.csv",),
+        has=("household_key", "PRODUCT_ID", "DAY"),
+        columns={
+            "user": "household_key", "item": "PRODUCT_ID", "time": "DAY",
+            "catalogue_item": "PRODUCT_ID", "title": "SUB_COMMODITY_DESC",
+            "category": "COMMODITY_DESC", "store": "BRAND",
+        },
+        read={"time_unit": "d"},
+        catalogue=("product.csv",),
+        users=("hh_demographic.csv",),
+    ),
+    Format(
+        name="ncf",
+        about="NCF (He): <name>.train.rating, <name>.test.rating, with times",
+        lines=r"\d+\t\d+\t[\d.]+\t\d+",
+        log=("{name}.train.rating", "{name}.test.rating"),
+        together=True,
+        read={**_names("user", "item", "rating", "timestamp"), "separator": "\t"},
+    ),
+    Format(
+        name="ncf-implicit",
+        about="NCF (He): <name>.train.rating, <name>.test.rating, without times",
+        lines=r"\d+\t\d+\t[\d.]+",
+        log=("{name}.train.rating", "{name}.test.rating"),
+        together=True,
+        read={**_names("user", "item", "rating"), "separator": "\t"},
     ),
     Format(
         name="recbole",

@@ -149,6 +149,32 @@ def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
                     yield user, item, seconds
 
 
+def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
+    """Netflix: a line ``movie:``, and below it ``user,rating,date`` of each rating."""
+    for file in files:
+        movie = None
+        for number, line in _lines(file):
+            text = line.strip()
+            if text.endswith(":"):
+                movie = text[:-1]
+                continue
+            fields = text.split(",")
+            if movie is None or len(fields) != 3:
+                raise _not_of_shape(file, number, line, "'movie:', or 'user,rating,date' below it")
+            yield fields[0], movie, fields[1], fields[2]
+
+
+def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
+    """Netflix: ``movie,year,title``; commas of titles are not quoted."""
+    for file in files:
+        for number, line in _lines(file, ReadOptions(encoding="latin-1")):
+            fields = line.rstrip("\r\n").split(",", 2)
+            if len(fields) != 3:
+                raise _not_of_shape(file, number, line, "'movie,year,title'")
+            movie, year, title = fields
+            yield movie, title, year if year != "NULL" else None
+
+
 def news(files: Sequence[Path]) -> Iterator[Row]:
     """MIND: articles, each once: the training and the validation part list many of the same."""
     seen: set[str] = set()
@@ -299,6 +325,8 @@ SHAPES: Final = {
         user_reviews,
     ),
     "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
+    "rated-movies": Shape(dict.fromkeys(("user", "movie", "rating", "date"), _TEXT), rated_movies),
+    "movie-titles": Shape(dict.fromkeys(("movie", "title", "year"), _TEXT), movie_titles),
     "news": Shape(dict.fromkeys(_NEWS, _TEXT), news),
     "ordered-products": Shape(
         {"user_id": _TEXT, "product_id": _TEXT, "position": pa.float64()}, ordered_products

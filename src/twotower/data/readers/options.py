@@ -57,6 +57,8 @@ class ReadOptions(BaseModel):
         Lowest and highest rating; rows with another are rejected. By default any number will do.
     min_rating
         Rows with a lower rating are left out.
+    unrated
+        The rating that means none, such as 0 or -1: the interaction is kept without a rating.
     events
         Kinds of events that are kept, where a log has a column of them. By default all are.
     ignore
@@ -81,6 +83,7 @@ class ReadOptions(BaseModel):
     time_zone: str | None = None
     rating_scale: tuple[float, float] | None = None
     min_rating: float | None = None
+    unrated: float | None = None
     events: tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
     missing: tuple[str, ...] | None = None

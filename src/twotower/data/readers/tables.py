@@ -21,7 +21,7 @@ from twotower.data.readers.text import LineFile
 from twotower.errors import InputError
 
 _JSONL: Final = (".jsonl", ".ndjson", ".json")
-_DELIMITED: Final = (".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv")
+_DELIMITED: Final = (".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv", ".rating")
 SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet", ".pq")
 """Endings of files that can be read."""
 COMPRESSIONS: Final = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".zip")
