@@ -277,6 +277,14 @@ def _words(
             "--ignore", help="A column that is not read; may be repeated.", rich_help_panel=_READ
         ),
     ] = None,
+    explode: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explode",
+            help="A list within JSON, such as line_items: each becomes a row. May be repeated.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
     missing: Annotated[
         list[str] | None,
         typer.Option(
@@ -341,6 +349,7 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
         "events": words["events"] or None,
         "ignore": words["ignore"] or None,
         "missing": words["missing"] or None,
+        "explode": words["explode"] or None,
     }
     shares = {word: words[word] for word in _SPLIT_WORDS if words[word] is not None}
     if shares and words["split"] is None:
@@ -450,7 +459,7 @@ def _pairs(
 
 def _read_words(option: str, given: Sequence[str] | None, known: Collection[str]) -> dict[str, Any]:
     values: dict[str, Any] = dict(_pairs(option, given, known, "separator=;"))
-    for word in ("names", "ignore", "missing", "events"):
+    for word in ("names", "ignore", "missing", "events", "explode"):
         if word in values:
             values[word] = _listed(values[word])
     if "rating_scale" in values:

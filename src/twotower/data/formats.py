@@ -302,7 +302,7 @@ FORMATS: Final[list[Format]] = [
         name="steam-owned",
         about="Steam, Australian users (Pathak): australian_users_items.json, steam_games.json",
         log=("australian_users_items.json",),
-        shape="owned-games",
+        read={"explode": ("items",)},
         columns={
             "user": "user_id", "item": "item_id", "catalogue_item": "id", "title": "app_name",
             "category": "genres", "price": "price", "store": "developer",
@@ -315,13 +315,12 @@ FORMATS: Final[list[Format]] = [
         name="steam-reviews",
         about="Steam, Australian users (Pathak): australian_user_reviews.json, steam_games.json",
         log=("australian_user_reviews.json",),
-        shape="user-reviews",
         columns={
             "user": "user_id", "item": "item_id", "rating": "recommend", "time": "posted",
             "catalogue_item": "id", "title": "app_name", "category": "genres", "price": "price",
             "store": "developer", "released": "release_date",
         },
-        read={"time_format": "Posted %B %d, %Y."},
+        read={"explode": ("reviews",), "time_format": "Posted %B %d, %Y."},
         catalogue=("steam_games.json",),
     ),
     Format(
@@ -354,8 +353,8 @@ FORMATS: Final[list[Format]] = [
         name="otto",
         about="OTTO (Kaggle): otto-recsys-train.jsonl or train.jsonl, a session a line",
         log=("otto-recsys-train.jsonl", "train.jsonl"),
-        has=("session", "events"),
-        shape="sessions",
+        has=("session", "aid", "ts"),
+        read={"explode": ("events",)},
         columns={"user": "session", "item": "aid", "time": "ts"},
     ),
     Format(
@@ -564,7 +563,8 @@ FORMATS: Final[list[Format]] = [
         has=("user_id", "video_id", "watch_ratio"),
         columns={
             "user": "user_id", "item": "video_id", "time": "timestamp",
-            "catalogue_item": "video_id", "title": "caption", "category": "first_level_category_name",
+            "catalogue_item": "video_id", "title": "caption",
+            "category": "first_level_category_name",
         },
         catalogue=("kuairec_caption_category.csv",),
         users=("user_features.csv",),

@@ -82,41 +82,6 @@ def sets(files: Sequence[Path]) -> Iterator[Row]:
         yield user, item
 
 
-def sessions(files: Sequence[Path]) -> Iterator[Row]:
-    """OTTO: a session a line, with the events in it."""
-    for file, number, row in _objects(files):
-        events = row.get("events")
-        if not isinstance(events, list):
-            raise _not_of_shape(file, number, row, '{"session": …, "events": […]}')
-        for event in events:
-            yield _id(row.get("session")), _id(event.get("aid")), event.get("ts"), event.get("type")
-
-
-def owned_games(files: Sequence[Path]) -> Iterator[Row]:
-    """Steam, Australian users: a user a line, with the games owned, in no order."""
-    for file, number, row in _objects(files):
-        items = row.get("items")
-        if not isinstance(items, list):
-            raise _not_of_shape(file, number, row, "{'user_id': …, 'items': […]}")
-        for item in items:
-            yield _id(row.get("user_id")), _id(item.get("item_id")), item.get("playtime_forever")
-
-
-def user_reviews(files: Sequence[Path]) -> Iterator[Row]:
-    """Steam, Australian users: a user a line, with the reviews written."""
-    for file, number, row in _objects(files):
-        reviews = row.get("reviews")
-        if not isinstance(reviews, list):
-            raise _not_of_shape(file, number, row, "{'user_id': …, 'reviews': […]}")
-        for review in reviews:
-            yield (
-                _id(row.get("user_id")),
-                _id(review.get("item_id")),
-                review.get("posted"),
-                _number(review.get("recommend")),
-            )
-
-
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
     """MIND: the click history of each user, once, and the clicks of the impressions.
 
@@ -316,14 +281,6 @@ _TEXT: Final = pa.string()
 SHAPES: Final = {
     "sequences": Shape({"user": _TEXT, "item": _TEXT, "position": pa.int64()}, sequences),
     "sets": Shape({"user": _TEXT, "item": _TEXT}, sets),
-    "sessions": Shape({"session": _TEXT, "aid": _TEXT, "ts": pa.int64(), "type": _TEXT}, sessions),
-    "owned-games": Shape(
-        {"user_id": _TEXT, "item_id": _TEXT, "playtime_forever": pa.int64()}, owned_games
-    ),
-    "user-reviews": Shape(
-        {"user_id": _TEXT, "item_id": _TEXT, "posted": _TEXT, "recommend": pa.float64()},
-        user_reviews,
-    ),
     "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
     "rated-movies": Shape(dict.fromkeys(("user", "movie", "rating", "date"), _TEXT), rated_movies),
     "movie-titles": Shape(dict.fromkeys(("movie", "title", "year"), _TEXT), movie_titles),

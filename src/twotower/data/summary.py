@@ -101,7 +101,8 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
 def _times(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
     times, early = summary["times"], summary.get("times_in_1970", 0)
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
-    if early and times[1] < YEAR:
+    in_days = summary.get("options", {}).get("time_unit") == "d"  # days of no date, from 1
+    if early and times[1] < YEAR and not in_days:
         unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
         order = "--column order=…" if cli else "ColumnMapping(order=…)"
         likely = ""

@@ -313,7 +313,7 @@ def _likely_names(rows: Sequence[Sequence[str]]) -> list[str]:
         if places:
             names[places[0]] = field
 
-    def left(fits: Callable[[list[str]], bool]) -> list[int]:
+    def left(fits: Callable[[list[str]], object]) -> list[int]:
         return [
             place
             for place, values in enumerate(columns)
@@ -325,7 +325,7 @@ def _likely_names(rows: Sequence[Sequence[str]]) -> list[str]:
     ratings = [place for place in left(_are_ratings) if place > 1]
     varied = [place for place in ratings if len(set(columns[place])) > 1]
     name("rating", (varied or ratings)[-1:])
-    ids = left(lambda values: True)
+    ids = left(bool)
     name("user", ids)
     name("item", ids[1:])
     return names

@@ -22,8 +22,8 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "article_id", "sku", "stock_code", "isbn", "book_id", "track_id", "song_id", "anime_id",
         "gmap_id", "news_id", "venue_id", "game_id", "recipe_id", "content_id", "artist_id",
         "video_id", "app_id", "beer_id", "place_id", "poi_id", "hotel_id", "restaurant_id",
-        "job_id", "joke_id", "course_id", "show_id", "post_id", "photo_id", "paper_id", "listing_id",
-        "variant_sku", "item_sku", "line_item_sku",
+        "job_id", "joke_id", "course_id", "show_id", "post_id", "photo_id", "paper_id",
+        "listing_id", "variant_sku", "item_sku", "line_item_sku",
     ),
     columns.RATING: (
         "rating", "score", "stars", "overall", "book_rating", "star_rating", "review_rating",
@@ -38,8 +38,8 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     columns.ORDER: ("order", "position"),
     columns.EVENT: (
-        "event", "event_type", "event_name", "action", "behavior", "behaviour", "kind", "behavior_type",
-        "behaviour_type", "action_type", "interaction_type",
+        "event", "event_type", "event_name", "action", "behavior", "behaviour", "kind",
+        "behavior_type", "behaviour_type", "action_type", "interaction_type",
     ),
     columns.QUANTITY: ("quantity", "qty", "line_item_quantity"),
     columns.WEIGHT: (),
@@ -53,7 +53,8 @@ stands before a slash: ``review/userId``.
 CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.ITEM_ID: LOG_NAMES[columns.ITEM_ID] + ("id",),
     columns.TITLE: (
-        "title", "name", "movie_title", "item_name", "product_title", "product_name", "prod_name",
+        "line_item_name", "title", "name", "movie_title", "item_name", "product_title",
+        "product_name", "prod_name",
         "book_title",
     ),
     columns.DESCRIPTION: ("description", "text", "summary", "detail_desc", "overview", "abstract"),
