@@ -154,11 +154,14 @@ SAMPLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
     ),
     "amazon-2018-ratings": (
         {
-            "Video_Games.csv": "0439381673,A21ROB4YDOZA5P,1.0,1402272000\nB2,A21ROB4YDOZA5P,5.0,3\n",
-            "meta_Video_Games.json": lines({"asin": "0439381673", "title": "T"}, {"asin": "B2"}),
+            "Video_Games.csv": "0439381673,A21ROB4YDOZA5P,1.0,1402272000\n"
+            "B00004Z5M1,A21ROB4YDOZA5P,5.0,3\n",
+            "meta_Video_Games.json": lines(
+                {"asin": "0439381673", "title": "T"}, {"asin": "B00004Z5M1"}
+            ),
         },
         Expected(
-            {"A21ROB4YDOZA5P": ["B2", "0439381673"]},
+            {"A21ROB4YDOZA5P": ["B00004Z5M1", "0439381673"]},
             {"item_id": "0439381673", "title": "T"},
             3000,
         ),
@@ -488,6 +491,126 @@ SAMPLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
             {"Location": "tyler, texas, usa"},
         ),
     ),
+    "book-crossing-csv": (
+        {
+            "Ratings.csv": "User-ID,ISBN,Book-Rating\n276725,034545104X,0\n276725,0155061224,5\n",
+            "Books.csv": "ISBN,Book-Title,Book-Author,Year-Of-Publication,Publisher,Image-URL-S,"
+            "Image-URL-M,Image-URL-L\n034545104X,Fläsh,A,2002,B,s,m,l\n0155061224,Rites,C,0,D,s,m,l\n",
+            "Users.csv": 'User-ID,Location,Age\n276725,"tyler, texas, usa",\n',
+        },
+        Expected(
+            {"276725": ["034545104X", "0155061224"]},
+            {"item_id": "034545104X", "title": "Fläsh"},
+            None,
+            {"Location": "tyler, texas, usa"},
+        ),
+    ),
+    "lastfm-2k": (
+        {
+            "user_artists.dat": "userID\tartistID\tweight\n2\t51\t13883\n2\t52\t11690\n",
+            "artists.dat": "id\tname\turl\tpictureURL\n51\tDuran \"D\thttp://x\thttp://y\n52\tB\t\t\n",
+            "user_taggedartists-timestamps.dat": "userID\tartistID\ttagID\ttimestamp\n"
+            "2\t51\t13\t1238536800000\n",
+        },
+        Expected({"2": ["51", "52"]}, {"item_id": "51", "title": 'Duran "D'}),
+    ),
+    "million-songs": (
+        {
+            "train_triplets.txt": f"{'b8' * 20}\tSOAKIMP12A8C130995\t1\n{'b8' * 20}\tSOBBMDR12A8C13253B\t2\n",
+            "unique_tracks.txt": "TRA<SEP>SOAKIMP12A8C130995<SEP>Jack Johnson<SEP>The Cove\n"
+            "TRB<SEP>SOBBMDR12A8C13253B<SEP>Paco<SEP>Entre, dos\n",
+        },
+        Expected(
+            {"b8" * 20: ["SOAKIMP12A8C130995", "SOBBMDR12A8C13253B"]},
+            {"item_id": "SOAKIMP12A8C130995", "title": "The Cove", "store": "Jack Johnson"},
+        ),
+    ),
+    "netflix": (
+        {
+            "combined_data_1.txt": "1:\n1488844,3,2005-09-06\n2:\n1488844,5,2005-05-13\n",
+            "combined_data_2.txt": "3:\n1488844,4,2005-10-19\n",
+            "movie_titles.csv": "1,2003,Dinosaur\n2,NULL,Isle of Man, TT\n3,1997,Caf\xe9\n".encode("latin-1"),
+            "probe.txt": "1:\n1488844\n",
+        },
+        Expected(
+            {"1488844": ["2", "1", "3"]},
+            {"item_id": "2", "title": "Isle of Man, TT", "released": None},
+            1115942400000,
+        ),
+    ),
+    "steam-200k": (
+        {
+            "steam-200k.csv": '151603712,"The Elder, V",purchase,1.0,0\n'
+            '151603712,"The Elder, V",play,273.0,0\n151603712,Fallout 4,purchase,1.0,0\n',
+        },
+        Expected({"151603712": ["The Elder, V", "The Elder, V", "Fallout 4"]}),
+    ),
+    "taobao": (
+        {
+            "UserBehavior.csv": "1,2268318,2520377,pv,1511544070\n1,2333346,2520771,buy,1511561733\n",
+        },
+        Expected(
+            {"1": ["2268318", "2333346"]},
+            {"item_id": "2333346", "category": "2520771"},
+            1511544070000,
+        ),
+    ),
+    "tmall": (
+        {
+            "user_log_format1.csv": "user_id,item_id,cat_id,seller_id,brand_id,time_stamp,action_type\n"
+            "328862,323294,833,2882,2661,0829,0\n328862,844400,1271,2882,2661,0611,2\n",
+            "user_info_format1.csv": "user_id,age_range,gender\n328862,6.0,1.0\n",
+        },
+        Expected(
+            {"328862": ["844400", "323294"]},
+            {"item_id": "323294", "category": "833"},
+            None,
+            {"age_range": "6.0"},
+        ),
+    ),
+    "kuairec": (
+        {
+            "data/big_matrix.csv": "user_id,video_id,play_duration,video_duration,time,date,timestamp,"
+            "watch_ratio\n0,3649,13838,10867,2020-07-05 00:08:23.438,20200705,1593878903.438,1.27\n",
+            "data/small_matrix.csv": "user_id,video_id,play_duration,video_duration,time,date,timestamp,"
+            "watch_ratio\n14,148,4381,6067,2020-07-05 05:27:48.378,20200705.0,1593898068.378,0.72\n",
+            "data/kuairec_caption_category.csv": "video_id,manual_cover_text,caption,"
+            "first_level_category_name\n3649,x,好,颜值\n",
+            "data/user_features.csv": "user_id,user_active_degree\n0,high_active\n",
+        },
+        Expected(
+            {"0": ["3649"]}, {"item_id": "3649", "category": "颜值"}, 1593878903438,
+            {"user_active_degree": "high_active"},
+        ),
+    ),
+    "dunnhumby": (
+        {
+            "transaction_data.csv": "household_key,BASKET_ID,DAY,PRODUCT_ID,QUANTITY,SALES_VALUE\n"
+            "2375,26984851472,2,1004906,1,1.39\n2375,26984851472,1,1033142,1,0.82\n",
+            "product.csv": "PRODUCT_ID,MANUFACTURER,BRAND,COMMODITY_DESC,SUB_COMMODITY_DESC\n"
+            "1004906,69,Private,POTATOES,POTATOES RUSSET\n1033142,2,National,ONIONS,ONIONS SWEET\n",
+            "hh_demographic.csv": "AGE_DESC,household_key\n65+,2375\n",
+            "campaign_desc.csv": "DESCRIPTION,CAMPAIGN,START_DAY,END_DAY\nTypeB,24,659,719\n",
+        },
+        Expected(
+            {"2375": ["1033142", "1004906"]},
+            {"item_id": "1004906", "title": "POTATOES RUSSET", "category": "POTATOES"},
+            86_400_000,
+            {"AGE_DESC": "65+"},
+        ),
+    ),
+    "ncf": (
+        {
+            "ml-1m.train.rating": "0\t32\t4\t978824330\n0\t34\t4\t978824331\n",
+            "ml-1m.test.rating": "0\t25\t5\t978824351\n",
+            "ml-1m.test.negative": "(0,25)\t1064\t174\n",
+        },
+        Expected({"0": ["32", "34", "25"]}, {}, 978824330000),
+    ),
+    "ncf-implicit": (
+        {"p.train.rating": "0\t0\t1\n0\t1\t1\n", "p.test.rating": "0\t54\t1\n"},
+        Expected({"0": ["0", "1", "54"]}),
+    ),
     "recbole": (
         {
             "x.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t9\t3\t881250949\n",
@@ -611,7 +734,7 @@ def test_the_callers_words_go_before_the_formats(tmp_path: Path) -> None:
 
 BROKEN: dict[str, tuple[str, Callable[[str], str], str]] = {
     "mind": ("behaviors.tsv", lambda text: text.replace("11/11/2019", "soon"), ":1 is not a time"),
-    "otto": ("otto-recsys-train.jsonl", lambda text: text + "[]\n", ":2 is not an object a line"),
+    "netflix": ("combined_data_1.txt", lambda text: text + "7,5\n", ":5 is not 'movie:', or"),
     "instacart": ("orders.csv", lambda text: text.replace("user_id", "who"), "no column 'user_id'"),
 }
 

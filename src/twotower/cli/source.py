@@ -22,7 +22,7 @@ _SPLIT_WORDS: Final = ("validation", "test", "seed", "folds", "fold")
 _KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
 _READ_WORDS: Final = (
     "compression", "encoding", "separator", "header", "quote", "escape", "decimal_comma",
-    "time_format", "time_unit", "time_zone", "min_rating",
+    "time_format", "time_unit", "time_zone", "min_rating", "unrated",
 )  # fmt: skip
 
 
@@ -188,6 +188,14 @@ def _words(
         float | None,
         typer.Option("--min-rating", help="Leave out lower ratings.", rich_help_panel=_KEPT),
     ] = None,
+    unrated: Annotated[
+        float | None,
+        typer.Option(
+            "--unrated",
+            help="The rating that means none, such as 0 or -1.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
     rating_scale: Annotated[
         str | None,
         typer.Option(
@@ -269,6 +277,14 @@ def _words(
             "--ignore", help="A column that is not read; may be repeated.", rich_help_panel=_READ
         ),
     ] = None,
+    explode: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explode",
+            help="A list within JSON, such as line_items: each becomes a row. May be repeated.",
+            rich_help_panel=_READ,
+        ),
+    ] = None,
     missing: Annotated[
         list[str] | None,
         typer.Option(
@@ -333,6 +349,7 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
         "events": words["events"] or None,
         "ignore": words["ignore"] or None,
         "missing": words["missing"] or None,
+        "explode": words["explode"] or None,
     }
     shares = {word: words[word] for word in _SPLIT_WORDS if words[word] is not None}
     if shares and words["split"] is None:
@@ -442,7 +459,7 @@ def _pairs(
 
 def _read_words(option: str, given: Sequence[str] | None, known: Collection[str]) -> dict[str, Any]:
     values: dict[str, Any] = dict(_pairs(option, given, known, "separator=;"))
-    for word in ("names", "ignore", "missing", "events"):
+    for word in ("names", "ignore", "missing", "events", "explode"):
         if word in values:
             values[word] = _listed(values[word])
     if "rating_scale" in values:

@@ -64,5 +64,9 @@ def is_context(canonical: str) -> bool:
 
 
 def folded(name: str) -> str:
-    """A name without case and marks, as usual names are compared."""
-    return re.sub(r"[\s_.\-]", "", name).lower()
+    """A name without case and marks, as usual names are compared.
+
+    >>> folded("Customer ID"), folded("review/userId")
+    ('customerid', 'userid')
+    """
+    return re.sub(r"[\s_.\-]|^.*/", "", name).lower()

@@ -70,6 +70,11 @@ class Declaration(BaseModel):
     def _one_or_many(cls, log: Any) -> Any:
         return (log,) if isinstance(log, str) else log
 
+    @property
+    def catalogue_options(self) -> ReadOptions:
+        """How the catalogue is read: as the log, unless it has options of its own."""
+        return self.read.for_catalogue() if self.read_catalogue is None else self.read_catalogue
+
     def overridden_by(self, over: Self) -> Self:
         """The declaration with every value that ``over`` sets in place of its own."""
         merged: dict[str, Any] = {}

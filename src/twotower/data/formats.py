@@ -16,7 +16,7 @@ from twotower.errors import InputError
 
 _DEEPEST: Final = 3
 """Levels of folders that are searched: archives unpack into one or two."""
-_MOST: Final = 2_000
+_MOST: Final = 20_000
 """Files that are considered."""
 
 
@@ -40,7 +40,7 @@ class Format(Config):
     lines: str | None = None
     """What each of the log's first lines is, where it has no names: a regular expression."""
     uneven: bool = False
-    """Whether its lines have different numbers of words."""
+    """Whether its lines, in one file at least, have different numbers of words."""
     beside: tuple[str, ...] = ()
     """Further files, of which one must be present."""
     by_name_only: bool = False
@@ -171,9 +171,9 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="amazon-2018-ratings",
         about="Amazon 2018, ratings alone (Ni): <Category>.csv, with the item first",
+        lines=r"(B[0-9A-Z]{9}|\d{9}[\dX]),A[0-9A-Z]{8,},\d(\.\d)?,\d+",
         log=("{category}.csv",),
         but=("meta_*",),
-        by_name_only=True,
         read=_names("asin", "user", "rating", "timestamp"),
         catalogue=("meta_{category}.json",),
         catalogue_shape="amazon-products",
@@ -302,7 +302,7 @@ FORMATS: Final[list[Format]] = [
         name="steam-owned",
         about="Steam, Australian users (Pathak): australian_users_items.json, steam_games.json",
         log=("australian_users_items.json",),
-        shape="owned-games",
+        read={"explode": ("items",)},
         columns={
             "user": "user_id", "item": "item_id", "catalogue_item": "id", "title": "app_name",
             "category": "genres", "price": "price", "store": "developer",
@@ -315,27 +315,29 @@ FORMATS: Final[list[Format]] = [
         name="steam-reviews",
         about="Steam, Australian users (Pathak): australian_user_reviews.json, steam_games.json",
         log=("australian_user_reviews.json",),
-        shape="user-reviews",
         columns={
             "user": "user_id", "item": "item_id", "rating": "recommend", "time": "posted",
             "catalogue_item": "id", "title": "app_name", "category": "genres", "price": "price",
             "store": "developer", "released": "release_date",
         },
-        read={"time_format": "Posted %B %d, %Y."},
+        read={"explode": ("reviews",), "time_format": "Posted %B %d, %Y."},
         catalogue=("steam_games.json",),
     ),
     Format(
         name="goodreads",
         about="Goodreads (UCSD): goodreads_interactions_<genre>.json, goodreads_books_<genre>.json",
         has=("user_id", "book_id"),
-        log=("goodreads_interactions_{genre}.json", "goodreads_interactions_dedup.json"),
+        log=(
+            "goodreads_interactions_{genre}.json", "goodreads_interactions_dedup.json",
+            "goodreads_reviews_{genre}.json", "goodreads_reviews_dedup.json",
+        ),
         columns={
             "user": "user_id", "item": "book_id", "rating": "rating", "time": "date_added",
             "catalogue_item": "book_id", "title": "title", "description": "description",
             "image": "image_url", "average_rating": "average_rating",
             "rating_count": "ratings_count", "store": "publisher", "released": "publication_year",
         },
-        read={"time_format": "%a %b %d %H:%M:%S %z %Y"},
+        read={"time_format": "%a %b %d %H:%M:%S %z %Y", "unrated": 0},
         catalogue=("goodreads_books_{genre}.json", "goodreads_books.json"),
     ),
     Format(
@@ -344,14 +346,15 @@ FORMATS: Final[list[Format]] = [
         log=("goodreads_interactions.csv",),
         has=("user_id", "book_id"),
         columns={"user": "user_id", "item": "book_id", "rating": "rating"},
+        read={"unrated": 0},
         split=_RANDOM,
     ),
     Format(
         name="otto",
         about="OTTO (Kaggle): otto-recsys-train.jsonl or train.jsonl, a session a line",
         log=("otto-recsys-train.jsonl", "train.jsonl"),
-        has=("session", "events"),
-        shape="sessions",
+        has=("session", "aid", "ts"),
+        read={"explode": ("events",)},
         columns={"user": "session", "item": "aid", "time": "ts"},
     ),
     Format(
@@ -385,14 +388,7 @@ FORMATS: Final[list[Format]] = [
             "title": "title", "category": "subcategory", "description": "abstract",
         },
         catalogue=("news.tsv",),
-        read_catalogue={
-            **_names(
-                "news_id", "category", "subcategory", "title", "abstract", "url",
-                "title_entities", "abstract_entities",
-            ),
-            "separator": "\t",
-            "quote": "none",
-        },
+        catalogue_shape="news",
     ),
     Format(
         name="lastfm-1k",
@@ -444,7 +440,7 @@ FORMATS: Final[list[Format]] = [
     Format(
         name="foursquare",
         about="Foursquare NYC and Tokyo (Yang): dataset_TSMC2014_NYC.txt",
-        log=("dataset_TSMC2014_*.txt",),
+        log=("dataset_TSMC2014_{city}.txt",),
         read={
             **_names(
                 "user", "venue", "category_id", "category_name", "latitude", "longitude",
@@ -463,7 +459,7 @@ FORMATS: Final[list[Format]] = [
         about="Book-Crossing: BX-Book-Ratings.csv, BX-Books.csv, BX-Users.csv; it has no times",
         log=("BX-Book-Ratings.csv",),
         has=("User-ID", "ISBN"),
-        read={"separator": ";", **_LATIN},
+        read={"separator": ";", "unrated": 0, **_LATIN},
         columns={
             "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
             "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
@@ -474,6 +470,135 @@ FORMATS: Final[list[Format]] = [
         users=("BX-Users.csv",),
         read_users={"separator": ";", "escape": "\\", **_LATIN},
         split=_RANDOM,
+    ),
+    Format(
+        name="book-crossing-csv",
+        about="Book-Crossing as on Kaggle: Ratings.csv, Books.csv, Users.csv; it has no times",
+        log=("Ratings.csv",),
+        has=("User-ID", "ISBN"),
+        read={"unrated": 0},
+        columns={
+            "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
+            "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
+            "image": "Image-URL-L",
+        },
+        catalogue=("Books.csv",),
+        users=("Users.csv",),
+        split=_RANDOM,
+    ),
+    Format(
+        name="lastfm-2k",
+        about="Last.fm 2K (HetRec 2011): user_artists.dat, artists.dat; it has no times",
+        log=("user_artists.dat",),
+        has=("userID", "artistID", "weight"),
+        read={"separator": "\t"},
+        columns={
+            "user": "userID", "item": "artistID", "catalogue_item": "id", "title": "name",
+        },
+        catalogue=("artists.dat",),
+        read_catalogue={"separator": "\t", "quote": "none"},
+        split=_RANDOM,
+    ),
+    Format(
+        name="million-songs",
+        about="Million Song Dataset, Echo Nest taste profiles: train_triplets.txt, "
+        "unique_tracks.txt; it has no times",
+        lines=r"[0-9a-f]{40}\tSO\w+\t\d+",
+        log=("train_triplets.txt", "kaggle_visible_evaluation_triplets.txt"),
+        read={**_names("user", "song", "plays"), "separator": "\t"},
+        columns={
+            "user": "user", "item": "song", "catalogue_item": "song", "title": "title",
+            "store": "artist",
+        },
+        catalogue=("unique_tracks.txt",),
+        read_catalogue={
+            **_names("track", "song", "artist", "title"), "separator": "<SEP>", "quote": "none",
+        },
+        split=_RANDOM,
+    ),
+    Format(
+        name="netflix",
+        about="Netflix Prize: combined_data_1.txt … (Kaggle) or training_set/mv_0000001.txt …",
+        lines=r"\d+:|\d+,\d,\d{4}-\d\d-\d\d",
+        log=("combined_data_?.txt", "mv_*.txt"),
+        shape="rated-movies",
+        columns={
+            "user": "user", "item": "movie", "rating": "rating", "time": "date",
+            "catalogue_item": "movie", "title": "title", "released": "year",
+        },
+        catalogue=("movie_titles.csv", "movie_titles.txt"),
+        catalogue_shape="movie-titles",
+    ),
+    Format(
+        name="steam-200k",
+        about="Steam video games (Tamber): steam-200k.csv, purchases and hours of play; it has "
+        "no times",
+        lines=r"\d+,.+,(purchase|play),[\d.]+,0",
+        log=("steam-200k.csv",),
+        read=_names("user", "game", "behavior", "hours", "zero"),
+        columns={"user": "user", "item": "game"},
+        split=_RANDOM,
+    ),
+    Format(
+        name="taobao",
+        about="Taobao (Tianchi): UserBehavior.csv, with pv, cart, fav and buy",
+        lines=r"\d+,\d+,\d+,(pv|cart|fav|buy),-?\d+",
+        log=("UserBehavior.csv",),
+        read=_names("user_id", "item_id", "category_id", "behavior", "timestamp"),
+        items_in_log={"category": "category_id"},
+    ),
+    Format(
+        name="tmall",
+        about="Tmall repeat buyers (Tianchi): user_log_format1.csv; times are month and day",
+        log=("user_log_format1.csv",),
+        has=("user_id", "item_id", "time_stamp", "action_type"),
+        columns={"user": "user_id", "item": "item_id", "order": "time_stamp"},
+        items_in_log={"category": "cat_id"},
+        users=("user_info_format1.csv",),
+    ),
+    Format(
+        name="kuairec",
+        about="KuaiRec: big_matrix.csv, kuairec_caption_category.csv, user_features.csv",
+        log=("big_matrix.csv",),
+        has=("user_id", "video_id", "watch_ratio"),
+        columns={
+            "user": "user_id", "item": "video_id", "time": "timestamp",
+            "catalogue_item": "video_id", "title": "caption",
+            "category": "first_level_category_name",
+        },
+        catalogue=("kuairec_caption_category.csv",),
+        users=("user_features.csv",),
+    ),
+    Format(
+        name="dunnhumby",
+        about="Dunnhumby, The Complete Journey: transaction_data.csv, product.csv, "
+        "hh_demographic.csv; times are numbers of days",
+        log=("transaction_data.csv",),
+        has=("household_key", "PRODUCT_ID", "DAY"),
+        columns={
+            "user": "household_key", "item": "PRODUCT_ID", "time": "DAY",
+            "catalogue_item": "PRODUCT_ID", "title": "SUB_COMMODITY_DESC",
+            "category": "COMMODITY_DESC", "store": "BRAND",
+        },
+        read={"time_unit": "d"},
+        catalogue=("product.csv",),
+        users=("hh_demographic.csv",),
+    ),
+    Format(
+        name="ncf",
+        about="NCF (He): <name>.train.rating, <name>.test.rating, with times",
+        lines=r"\d+\t\d+\t[\d.]+\t\d+",
+        log=("{name}.train.rating", "{name}.test.rating"),
+        together=True,
+        read={**_names("user", "item", "rating", "timestamp"), "separator": "\t"},
+    ),
+    Format(
+        name="ncf-implicit",
+        about="NCF (He): <name>.train.rating, <name>.test.rating, without times",
+        lines=r"\d+\t\d+\t[\d.]+",
+        log=("{name}.train.rating", "{name}.test.rating"),
+        together=True,
+        read={**_names("user", "item", "rating"), "separator": "\t"},
     ),
     Format(
         name="recbole",
@@ -596,12 +721,13 @@ def _logs(
         found = _match(patterns, left, values)
         if found:
             others = {name: left[name] for name in left if name not in found}
-            more = _match(patterns, others, {})
-            if more and values:
+            near = [name for name in others if name.count("/") == found[0].count("/")]
+            more = _match(patterns, others if values else dict.fromkeys(near, folder), {})
+            if more:
                 raise InputError(
                     f"{folder} holds more than one data set of {entry.name}: "
                     f"{', '.join([found[0], *more][:10])}",
-                    "give the path of one log",
+                    "give the path of one, or of several whose users and items have the same ids",
                 )
             return found
     return []

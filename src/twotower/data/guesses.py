@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from twotower.data import columns
 from twotower.data.columns import folded
-from twotower.data.readers.mapping import Columns
+from twotower.data.readers.mapping import LOG_NAMES, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import LogFile
 from twotower.data.readers.tables import read_table
@@ -19,12 +19,14 @@ _MOST_KINDS: Final = 12
 _FLAGS: Final = frozenset(("true", "false", "True", "False", "0", "1"))
 _SURE: Final = 0.9
 _DATE: Final = re.compile(
-    r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|[A-Z][a-z]{2} )"
+    r"^(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|"
+    r"([A-Z][a-z]{2},? )?([A-Z][a-z]{2} \d{1,2}|\d{1,2} [A-Z][a-z]{2})\b)"
 )
 _DAY: Final = re.compile(
     r"^(\d{4}([-/.]\d{1,2}){2}|(\d{1,2}[-/.]){2}\d{2}(\d{2})?|(19|20)\d{6}|"
     r"\d{1,2}\.?[ /-]?[^\W\d_]{3,}\.?[ /-]\d{4}|[^\W\d_]{3,}\.? \d{1,2}, \d{4})( 00:00(:00)?)?$"
 )
+_KIND_NAMES: Final = frozenset(map(folded, LOG_NAMES[columns.EVENT]))
 _CLOCK: Final = re.compile(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?( Uhr)?$")
 """A time of day without its date."""
 _HOURS: Final = ("hour", "hours", "stunde", "hh")
@@ -126,7 +128,8 @@ def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] 
     """The first column with few distinct words, and the words, the most frequent first."""
     for name, texts in values.items():
         counts = Counter(texts)
-        words = not any(mark.isdigit() for text in counts for mark in text)
+        coded = folded(name) in _KIND_NAMES  # 1, 2, 3 in a column that is named so
+        words = coded or not any(mark.isdigit() for text in counts for mark in text)
         if 1 < len(counts) <= _MOST_KINDS and len(texts) > 2 * len(counts) and words:
             return name, [word for word, _ in counts.most_common()]
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from twotower.data import columns
+from twotower.data.columns import folded
 from twotower.data.declaration import Declaration
 from twotower.data.guesses import (
     first_values,
@@ -21,7 +22,7 @@ from twotower.data.guesses import (
 )
 from twotower.data.locate import Located, located
 from twotower.data.readers.files import users_beside
-from twotower.data.readers.mapping import LOG_FIELDS, items_in_log
+from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, source_of
 from twotower.data.readers.tables import column_names
@@ -36,6 +37,12 @@ _NO_FEATURES: Final = (
     columns.AVERAGE_RATING, columns.RATING_COUNT,
 )  # fmt: skip
 """Columns of a catalogue that no guess names: the text is read, and the last two would leak."""
+_NO_CONTEXT: Final = frozenset(
+    folded(name)
+    for column in (columns.USER_ID, columns.ITEM_ID, columns.EVENT)
+    for name in LOG_NAMES[column]
+)
+"""Usual names of ids and kinds: no context of a request."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +310,7 @@ def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, 
     }
     ignored = log.get("ignored", [])
     left_out = guessed | {*items_in_log(ignored), *found.item_columns, *keys}
-    names = [name for name in ignored if name not in left_out]
+    names = [name for name in ignored if name not in left_out and folded(name) not in _NO_CONTEXT]
     present = [name for name in log["columns"] if name not in keys]
     values = first_values(found.logs[0].path, names, present, found.declaration.read)
     varying = {name: texts for name, texts in values.items() if len(set(texts)) > 1}

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.columns import folded
 from twotower.data.dataset import Part
 from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, read_declaration
 from twotower.data.folders import kind_of
@@ -22,6 +23,7 @@ from twotower.data.readers.files import (
     find_logs,
     log_tables,
     stem_of,
+    tables_beside,
     unread_beside,
     users_beside,
 )
@@ -29,12 +31,17 @@ from twotower.data.readers.mapping import LOG_FIELDS, ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import log_by_columns
 from twotower.data.readers.tables import column_names, read_table
-from twotower.data.readers.text import head_lines
+from twotower.data.readers.text import head_lines, likely_encoding
 from twotower.data.reshape import SHAPES, write_shape
 from twotower.errors import InputError
 
 _LINES: Final = 100
 """Lines by which a format without a header is recognised."""
+_LISTS: Final = frozenset(
+    ("anime", "apps", "articles", "artists", "books", "courses", "games", "jobs", "news", "product",
+     "recipes", "restaurants", "songs", "tracks", "venues", "videos")
+)  # fmt: skip
+"""Names of tables that are a catalogue where they have the log's item column."""
 IN_LOG: Final = "log"
 """Value of ``catalogue``: columns of the log describe the items."""
 NONE: Final = "none"
@@ -89,8 +96,7 @@ class Located:
     @property
     def catalogue_options(self) -> ReadOptions:
         """How the catalogue is read."""
-        options = self.declaration.read_catalogue
-        return self.declaration.read.for_catalogue() if options is None else options
+        return self.declaration.catalogue_options
 
 
 @contextmanager
@@ -116,15 +122,15 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
         entry = _format(given, declaration)
         if entry is not None:
             found = _of_format(entry, base, declaration, name, Path(folder))
+            if given[0].is_dir() and len(given) == 1:
+                read = {*entry.logs, *entry.catalogue, found.catalogue, found.users}
+                found = replace(found, beside=_unread(entry.logs[0].parent, read))
         else:
             found = _of_tables(given, base, declaration, name)
         if found.declaration.catalogue == IN_LOG:
             wanted = _item_columns(found)
-            found = replace(
-                found,
-                catalogue=items_in_log(found, wanted, Path(folder)),
-                item_columns=frozenset(wanted.values()),
-            )
+            items = items_in_log(found, wanted, Path(folder))
+            found = replace(found, catalogue=items, item_columns=frozenset(wanted.values()))
         yield found
 
 
@@ -176,30 +182,51 @@ def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | No
     """The format that is named, or the first that is recognised."""
     if declaration.format is not None:
         entry = named_format(declaration.format)
-        for path in given[:1]:
-            found = files_of(entry, path, partial(_has_columns, entry))
-            if found is None:
-                raise InputError(
-                    f"{path} holds no data set of format {entry.name!r}, "
-                    f"which has {', '.join((*entry.log, *entry.beside))}",
-                    f"{entry.name} is {entry.about}",
-                )
-            more = [path for path in given[1:] if path.is_file()]
-            return found._replace(logs=(*found.logs, *more))
-    if len(given) > 1 or declaration.read.names is not None or not given[0].exists():
+        return _together([_of_named(entry, path) for path in given])
+    if declaration.read.names is not None or not all(path.exists() for path in given):
         return None
     for entry in FORMATS:
-        if entry.by_name_only or (given[0].is_file() and not matches(entry, given[0])):
-            continue
         if (
             entry.shape is not None
             and not _named(declaration) <= SHAPES[entry.shape].columns.keys()
         ):
             continue  # the caller names columns of the files as they are
-        found = files_of(entry, given[0], partial(_has, entry))
-        if found is not None and (given[0].is_dir() or _has(entry, given[0])):
-            return found
+        found = [_recognised(entry, path) for path in given if not entry.by_name_only]
+        known = [files for files in found if files is not None]
+        if known and len(known) == len(given):
+            return _together(known)
     return None
+
+
+def _of_named(entry: Format, path: Path) -> FormatFiles:
+    """The files of a format that the caller names."""
+    found = files_of(entry, path, partial(_has_columns, entry))
+    if found is None:
+        raise InputError(
+            f"{path} holds no data set of format {entry.name!r}, "
+            f"which has {', '.join((*entry.log, *entry.beside))}",
+            f"{entry.name} is {entry.about}",
+        )
+    return found
+
+
+def _recognised(entry: Format, path: Path) -> FormatFiles | None:
+    """The files of a format in a folder, or beside a file; None where they are of another."""
+    if path.is_file() and not (matches(entry, path) and _has(entry, path)):
+        return None
+    found = files_of(entry, path, partial(_has, entry))
+    if found is None or (entry.uneven and not any(_is_uneven(log, entry) for log in found.logs)):
+        return None
+    return found
+
+
+def _together(found: Sequence[FormatFiles]) -> FormatFiles:
+    """The files of several paths as one log. A catalogue is of one file, unless it is converted."""
+    first = found[0]
+    logs = dict.fromkeys(log for files in found for log in files.logs)
+    catalogues = found if first.format.catalogue_shape is not None else found[:1]
+    items = dict.fromkeys(file for files in catalogues for file in files.catalogue)
+    return first._replace(logs=tuple(logs), catalogue=tuple(items))
 
 
 def _named(declaration: Declaration) -> set[str]:
@@ -227,13 +254,20 @@ def _has_columns(entry: Format, log: Path) -> bool:
 def _has_lines(entry: Format, log: Path) -> bool:
     if entry.lines is None:
         return True
+    lines = _first_lines(entry, log)
+    return bool(lines) and all(re.fullmatch(entry.lines, line) for line in lines)
+
+
+def _is_uneven(log: Path, entry: Format) -> bool:
+    return len({len(line.split()) for line in _first_lines(entry, log)}) > 1
+
+
+def _first_lines(entry: Format, log: Path) -> list[str]:
     try:
         raw = head_lines(log, ReadOptions(**entry.read), _LINES)
     except InputError:
-        return False
-    lines = [line.decode(errors="replace").rstrip("\r\n") for line in raw if line.strip()]
-    fit = all(re.fullmatch(entry.lines, line) for line in lines)
-    return fit and (not entry.uneven or len({len(line.split()) for line in lines}) > 1)
+        return []
+    return [line.decode(errors="replace").rstrip("\r\n") for line in raw if line.strip()]
 
 
 def _of_format(
@@ -245,7 +279,7 @@ def _of_format(
     logs = with_parts(logs, stem_of)
     if entry.shape is not None:
         logs = _shaped(entry.shape, logs, folder)
-    read = {} if entry.shape and not entry.read.get("time_format") else dict(entry.read)
+    read = {} if entry.shape else dict(entry.read)
     words: dict[str, Any] = {"columns": dict(entry.columns), "read": read}
     catalogue = _catalogue_path(base, declaration)
     if catalogue is None and declaration.catalogue is None and found.catalogue:
@@ -272,6 +306,13 @@ def _of_format(
     return Located(tuple(logs), merged, catalogue, users, entry.name, (), name, base)
 
 
+def _unread(folder: Path, read: Collection[Path | None]) -> tuple[Path, ...]:
+    """Tables of a folder that are not read, and files that may hold data."""
+    near = users_beside(folder)
+    found = {*log_tables(folder), *unread_beside(folder), *([near] if near else [])}
+    return tuple(sorted(found - {*read}))
+
+
 def _shaped(shape: str, logs: Sequence[FoundLog], folder: Path) -> list[FoundLog]:
     """The files of a log, those of one part together, as one table a part."""
     groups: dict[Part | None, list[Path]] = {}
@@ -293,7 +334,7 @@ def _present(
     entry: Format,
 ) -> ColumnMapping:
     """Column mapping: those of the format that its files have, and all that the caller names."""
-    options = merged.read_catalogue or merged.read.for_catalogue()
+    options = merged.catalogue_options
     of_log = set(column_names(log.path, merged.read)) | set(log.keys)
     of_items = set() if catalogue is None else set(column_names(catalogue, options))
     kept = dict(declaration.columns.model_dump(exclude_unset=True))
@@ -316,7 +357,7 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
         logs, beside = found.logs, found.beside
     catalogue = _catalogue_path(base, declaration)
     if catalogue is None and declaration.catalogue is None:
-        catalogue = find_catalogue(logs[0].path)
+        catalogue = find_catalogue(logs[0].path) or _list_beside(logs[0].path, declaration)
     users = _users_path(base, declaration)
     read = {catalogue, users, *(log.path for log in logs)}
     if first.is_dir() and len(given) == 1:
@@ -324,6 +365,21 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
         beside = tuple(sorted({*beside, *unread_beside(first), *([near] if near else [])}))
     beside = tuple(path for path in beside if path not in read)
     return Located(logs, declaration, catalogue, users, None, beside, name, base)
+
+
+def _list_beside(log: Path, declaration: Declaration) -> Path | None:
+    """A table beside a log that is named after what it lists and has the log's item column."""
+    try:
+        present = column_names(log, declaration.read)
+        item = declaration.columns.log_columns(log, present).canonical[columns.ITEM_ID]
+        for file in tables_beside(log):
+            if stem_of(file).lower() in _LISTS:
+                names = column_names(file, declaration.catalogue_options)
+                if folded(item) in map(folded, names):
+                    return file
+    except InputError:
+        pass  # reading the log reports what it lacks
+    return None
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
@@ -379,6 +435,11 @@ def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Pat
     ----------
     wanted
         The log's column for each canonical column of the catalogue, with the item's.
+
+    Raises
+    ------
+    InputError
+        Where a line is of another encoding: its item could be left without a title in silence.
     """
     order = [columns.ITEM_ID, *(name for name in wanted if name != columns.ITEM_ID)]
     values: dict[str, list[Any]] = {}
@@ -386,6 +447,14 @@ def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Pat
         present = column_names(log.path, found.declaration.read)
         cut = Columns({name: wanted[name] for name in order}, present)
         for chunk in read_table(log.path, cut, found.declaration.read):
+            bad = [reject for reject in chunk.rejects if reject.reason.startswith("bad ")]
+            if bad:
+                likely = likely_encoding(log.path, found.declaration.read)
+                raise InputError(
+                    f"{log.path}:{bad[0].line}: {bad[0].reason}, got {bad[0].value[:80]!r}",
+                    f"pass ReadOptions(encoding={likely!r}), or catalogue='none' to read no titles",
+                    cli_fix=f"pass --encoding {likely}, or --catalogue none to read no titles",
+                )
             rows = chunk.rows.unique(order, maintain_order=True)
             for item, *others in rows.select(order).iter_rows():
                 known = values.setdefault(item, [None] * len(others))

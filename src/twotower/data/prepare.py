@@ -414,7 +414,7 @@ def _read_summary(
         summary["alike_ids"] = {"count": len(alike), "example": list(alike[0])}
     if found.without_rating:
         summary["without_rating"] = found.without_rating
-    if found.log.ratings is not None:
+    if found.log.ratings is not None and found.without_rating < len(found.log):
         low, high = np.nanmin(found.log.ratings), np.nanmax(found.log.ratings)
         summary["ratings"] = [float(low), float(high)]
     if found.log.timestamps is not None and len(found.log):

@@ -82,41 +82,6 @@ def sets(files: Sequence[Path]) -> Iterator[Row]:
         yield user, item
 
 
-def sessions(files: Sequence[Path]) -> Iterator[Row]:
-    """OTTO: a session a line, with the events in it."""
-    for file, number, row in _objects(files):
-        events = row.get("events")
-        if not isinstance(events, list):
-            raise _not_of_shape(file, number, row, '{"session": …, "events": […]}')
-        for event in events:
-            yield _id(row.get("session")), _id(event.get("aid")), event.get("ts"), event.get("type")
-
-
-def owned_games(files: Sequence[Path]) -> Iterator[Row]:
-    """Steam, Australian users: a user a line, with the games owned, in no order."""
-    for file, number, row in _objects(files):
-        items = row.get("items")
-        if not isinstance(items, list):
-            raise _not_of_shape(file, number, row, "{'user_id': …, 'items': […]}")
-        for item in items:
-            yield _id(row.get("user_id")), _id(item.get("item_id")), item.get("playtime_forever")
-
-
-def user_reviews(files: Sequence[Path]) -> Iterator[Row]:
-    """Steam, Australian users: a user a line, with the reviews written."""
-    for file, number, row in _objects(files):
-        reviews = row.get("reviews")
-        if not isinstance(reviews, list):
-            raise _not_of_shape(file, number, row, "{'user_id': …, 'reviews': […]}")
-        for review in reviews:
-            yield (
-                _id(row.get("user_id")),
-                _id(review.get("item_id")),
-                review.get("posted"),
-                _number(review.get("recommend")),
-            )
-
-
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
     """MIND: the click history of each user, once, and the clicks of the impressions.
 
@@ -147,6 +112,45 @@ def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
                 item, _, clicked = impression.rpartition("-")
                 if clicked == "1":
                     yield user, item, seconds
+
+
+def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
+    """Netflix: a line ``movie:``, and below it ``user,rating,date`` of each rating."""
+    for file in files:
+        movie = None
+        for number, line in _lines(file):
+            text = line.strip()
+            if text.endswith(":"):
+                movie = text[:-1]
+                continue
+            fields = text.split(",")
+            if movie is None or len(fields) != 3:
+                raise _not_of_shape(file, number, line, "'movie:', or 'user,rating,date' below it")
+            yield fields[0], movie, fields[1], fields[2]
+
+
+def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
+    """Netflix: ``movie,year,title``; commas of titles are not quoted."""
+    for file in files:
+        for number, line in _lines(file, ReadOptions(encoding="latin-1")):
+            fields = line.rstrip("\r\n").split(",", 2)
+            if len(fields) != 3:
+                raise _not_of_shape(file, number, line, "'movie,year,title'")
+            movie, year, title = fields
+            yield movie, title, year if year != "NULL" else None
+
+
+def news(files: Sequence[Path]) -> Iterator[Row]:
+    """MIND: articles, each once: the training and the validation part list many of the same."""
+    seen: set[str] = set()
+    for file in files:
+        for number, line in _lines(file):
+            fields = line.rstrip("\r\n").split("\t")
+            if len(fields) < len(_NEWS):
+                raise _not_of_shape(file, number, line, "fields between tabs: " + ", ".join(_NEWS))
+            if fields[0] not in seen:
+                seen.add(fields[0])
+                yield tuple(field or None for field in fields[: len(_NEWS)])
 
 
 def ordered_products(files: Sequence[Path]) -> Iterator[Row]:
@@ -271,20 +275,16 @@ _GENRES: Final = (
     "Thriller", "War", "Western",
 )  # fmt: skip
 _BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
+_NEWS: Final = ("news_id", "category", "subcategory", "title", "abstract")
 _TEXT: Final = pa.string()
 
 SHAPES: Final = {
     "sequences": Shape({"user": _TEXT, "item": _TEXT, "position": pa.int64()}, sequences),
     "sets": Shape({"user": _TEXT, "item": _TEXT}, sets),
-    "sessions": Shape({"session": _TEXT, "aid": _TEXT, "ts": pa.int64(), "type": _TEXT}, sessions),
-    "owned-games": Shape(
-        {"user_id": _TEXT, "item_id": _TEXT, "playtime_forever": pa.int64()}, owned_games
-    ),
-    "user-reviews": Shape(
-        {"user_id": _TEXT, "item_id": _TEXT, "posted": _TEXT, "recommend": pa.float64()},
-        user_reviews,
-    ),
     "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
+    "rated-movies": Shape(dict.fromkeys(("user", "movie", "rating", "date"), _TEXT), rated_movies),
+    "movie-titles": Shape(dict.fromkeys(("movie", "title", "year"), _TEXT), movie_titles),
+    "news": Shape(dict.fromkeys(_NEWS, _TEXT), news),
     "ordered-products": Shape(
         {"user_id": _TEXT, "product_id": _TEXT, "position": pa.float64()}, ordered_products
     ),

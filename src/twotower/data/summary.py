@@ -88,6 +88,9 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:
         low, high = summary["ratings"]
+        if low in (-1, 0) and high > 1 and "unrated" not in summary.get("options", {}):
+            option = "--unrated" if cli else "ReadOptions(unrated=…):"
+            yield f"ratings begin at {low:g}; if that means none, pass {option} {low:g}"
         if not 0 <= low <= high <= 5 and "rating_scale" not in summary.get("options", {}):
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
@@ -98,7 +101,8 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
 def _times(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
     times, early = summary["times"], summary.get("times_in_1970", 0)
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
-    if early and times[1] < YEAR:
+    in_days = summary.get("options", {}).get("time_unit") == "d"  # days of no date, from 1
+    if early and times[1] < YEAR and not in_days:
         unit = "--time-unit" if cli else "ReadOptions(time_unit=…)"
         order = "--column order=…" if cli else "ColumnMapping(order=…)"
         likely = ""

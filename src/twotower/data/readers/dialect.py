@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,15 @@ ALIKE: Final = 0.8
 
 _SEPARATORS: Final = ("\t", ",", ";", "|", "\x01", "::", "||", "~", "^", UNIT)
 _MOMENT: Final = re.compile(r"\d{9,}$|\d{4}-\d\d-\d\d")
+_TIME: Final = re.compile(r"1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$|\d{4}-\d\d-\d\d")
+"""A time since 1970, which is later than 2001, or a date."""
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z _-]*$")
+_MOST_KINDS: Final = 12
+_MOST_RATINGS: Final = 21
+"""Different values of a column that may hold kinds of events, and ratings."""
+_HIGHEST_RATING: Final = 100
+_WIDE: Final = 20
+"""Columns above which a table without a header is likely a matrix."""
 _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
 
 
@@ -124,8 +133,9 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
         if options.header is None and [name.strip() for name in first] == header:
             skip = 1
     else:
-        if options.header is False or (options.header is None and _is_data(first)):
-            raise _no_header(path, table_lines[0] if table_lines else "", first)
+        rows = [_fields(dialect, line) for line in table_lines]
+        if options.header is False or (options.header is None and _is_data(rows)):
+            raise _no_header(path, table_lines[0] if table_lines else "", rows)
         names = (name.split(":")[0] if atomic else name.strip() for name in first)
         header, skip = [name.lstrip("#").strip() for name in names], 1
         if not table_lines:
@@ -242,34 +252,92 @@ def _is_spaced(lines: Sequence[str], separator: str, quote: str) -> bool:
     return found[0] or sum(found) > len(found) / 2
 
 
-def _is_data(first: Sequence[str]) -> bool:
-    """Whether a first line holds values, not names: a time, two numbers, or only a number."""
-    fields = [field.strip() for field in first]
-    if any(_MOMENT.match(field) for field in fields):
+def _is_data(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line holds values, not names: times, numbers, or values of the lines below.
+
+    A time, two numbers, or nothing but a number; a number above numbers; a text that stands in
+    the same column again.
+    """
+    fields = [field.strip() for field in rows[0]] if rows else []
+    numbers = [bool(_NUMBER.match(field)) for field in fields]
+    if any(map(_MOMENT.match, fields)) or sum(numbers) >= min(2, len(fields)) > 0:
         return True
-    return sum(bool(_NUMBER.match(field)) for field in fields) >= min(2, len(fields)) > 0
+    below = [row for row in rows[1:] if len(row) == len(fields) and [*row] != [*rows[0]]]
+    if len(fields) < 2 or len(below) < LEAST_ROWS:
+        return False
+    for field, number, *values in zip(fields, numbers, *below, strict=True):
+        if (number and all(map(_NUMBER.match, values))) or (field and field in values):
+            return True
+    return False
 
 
-def _no_header(path: Path, line: str, first: Sequence[str]) -> InputError:
-    names = _likely_names(first)
-    advice = f"name its {len(first)} columns in their order"
+def _no_header(path: Path, line: str, rows: Sequence[Sequence[str]]) -> InputError:
+    problem = f"{path} has no header: its first line looks like data ({line[:80]!r})"
+    width = len(rows[0]) if rows else 0
+    if width == 1 and len(line.split()) > 1:
+        return InputError(
+            problem,
+            "where its lines are 'user item item …', pass format='sequences' (oldest first) or "
+            "format='lightgcn' (in no order); else name the separator and the columns",
+            cli_fix="where its lines are 'user item item …', pass --as sequences (oldest first) or "
+            "--as lightgcn (in no order); else pass --separator and --columns",
+        )
+    if width > _WIDE:
+        return InputError(
+            f"{problem}, of {width} columns",
+            "where it has a column for each item, or each user, write a row for each rating: "
+            "pandas.read_csv(FILE, header=None).rename_axis('user').reset_index()"
+            ".melt('user', var_name='item', value_name='rating').to_csv('ratings.csv', "
+            "index=False), without the values that mean none; else add a line with the names",
+        )
+    names = _likely_names(rows)
+    advice = f"name its {width} columns in their order"
+    guess = " (a guess: look which is which), or add such a line to the file"
     return InputError(
-        f"{path} has no header: its first line looks like data ({line[:80]!r})",
-        f"{advice}: ReadOptions(names={tuple(names)}), or add such a line to the file",
-        cli_fix=f"{advice}: --columns {','.join(names)}, or add such a line to the file",
+        problem,
+        f"{advice}: ReadOptions(names={tuple(names)}){guess}",
+        cli_fix=f"{advice}: --columns {','.join(names)}{guess}",
     )
 
 
-def _likely_names(first: Sequence[str]) -> list[str]:
-    """Likely column names of a first row: user, item, and time or rating by their looks."""
-    names: list[str] = []
-    for place, field in enumerate(first):
-        if _MOMENT.match(field.strip()) and "time" not in names:
-            names.append("time")
-        elif len({"user", "item"} & set(names)) < 2:
-            names.append("item" if "user" in names else "user")
-        elif re.match(r"-?\d{1,3}(\.\d+)?$", field.strip()) and "rating" not in names:
-            names.append("rating")
-        else:
-            names.append(f"x{place + 1}")
+def _likely_names(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Likely names of columns by their values: time, kind of event, rating, user and item."""
+    width = len(rows[0]) if rows else 0
+    columns = [
+        [value.strip() for value in column]
+        for column in zip(*(row for row in rows if len(row) == width), strict=True)
+    ]
+    names = [f"x{place + 1}" for place in range(width)]
+
+    def name(field: str, places: Sequence[int]) -> None:
+        if places:
+            names[places[0]] = field
+
+    def left(fits: Callable[[list[str]], object]) -> list[int]:
+        return [
+            place
+            for place, values in enumerate(columns)
+            if names[place].startswith("x") and fits(values)
+        ]
+
+    name("time", left(lambda values: all(map(_TIME.match, values))))
+    name("event", left(_are_kinds))
+    ratings = [place for place in left(_are_ratings) if place > 1]
+    varied = [place for place in ratings if len(set(columns[place])) > 1]
+    name("rating", (varied or ratings)[-1:])
+    ids = left(bool)
+    name("user", ids)
+    name("item", ids[1:])
     return names
+
+
+def _are_kinds(values: Sequence[str]) -> bool:
+    few = 1 < len(set(values)) <= min(_MOST_KINDS, len(values) / 2)
+    return few and all(map(_WORD.match, values))
+
+
+def _are_ratings(values: Sequence[str]) -> bool:
+    if not all(re.match(r"-?\d{1,3}(\.\d+)?$", value) for value in values):
+        return False
+    different = {float(value) for value in values}
+    return len(different) <= _MOST_RATINGS and 0 < max(different) <= _HIGHEST_RATING

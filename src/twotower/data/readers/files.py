@@ -4,7 +4,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from twotower.data.columns import folded
 from twotower.data.readers.discovery import PART, Found, FoundLog, Resolve, nested_logs, one_log
+from twotower.data.readers.mapping import LOG_NAMES
 from twotower.data.readers.tables import column_names, table_suffix, uncompressed_name
 from twotower.errors import InputError
 
@@ -54,8 +56,22 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
     if not found:
         raise _nothing_found(path, resolve)
     logs = one_log(path, found, stem_of, resolve)
-    # None has the columns of a log: reading the first file reports what it lacks.
-    return logs if logs.logs else Found((found[0],), tuple(log.path for log in found[1:]))
+    if logs.logs:
+        return logs
+    # None has the columns of a log: reading the likeliest file reports what it lacks.
+    likeliest = max(found, key=lambda log: _recognised(log.path))
+    others = tuple(log.path for log in found if log is not likeliest)
+    return Found((likeliest,), others)
+
+
+def _recognised(file: Path) -> tuple[int, int]:
+    """How many columns of a log a table has by their usual names, and its size."""
+    try:
+        present = {folded(name) for name in column_names(file)}
+    except InputError:
+        return 0, 0
+    known = sum(any(folded(name) in present for name in names) for names in LOG_NAMES.values())
+    return known, file.stat().st_size
 
 
 def log_tables(path: Path) -> list[Path]:

@@ -27,7 +27,7 @@ Extract = Callable[[dict[str, Any]], Sequence[Any]]
 KEYS_FROM: Final = 1000
 """Objects whose keys are known before a file is read; later ones are found on the way."""
 
-MOST_NESTED: Final = 8
+MOST_NESTED: Final = 30
 """Different keys of an object within objects, above which they are no columns."""
 
 _EXTENDED: Final = frozenset(
@@ -47,12 +47,11 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
     An object within an object gives its keys too, as ``user.id``, unless it has very many.
     """
     with LineFile(path, options) as lines:
-        found = (_parse(line) for _, line in islice(_records(path, lines), most))
         rows = 0
         keys: dict[str, None] = {}
         nested: dict[str, dict[str, None]] = {}
-        for row in found:
-            if isinstance(row, dict):
+        for _, line in islice(_records(path, lines), most):
+            for row in exploded(_parse(line), options.explode):
                 keys.update(dict.fromkeys(row))
                 for key, value in row.items():
                     if isinstance(value, dict):
@@ -63,6 +62,55 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
             _refuse_wrapped(path, only)
         few = {key: inner for key, inner in nested.items() if len(inner) <= MOST_NESTED}
         return [*keys, *(f"{key}.{name}" for key, inner in few.items() for name in inner)]
+
+
+def lists_of_items(path: Path, options: ReadOptions) -> list[str]:
+    """Keys of a file, as `ReadOptions.explode` takes them, that hold lists of objects with items.
+
+    Only the first objects are looked at.
+    """
+    usual = {folded(name) for name in LOG_NAMES[columns.ITEM_ID]}
+    found: dict[str, None] = {}
+    with LineFile(path, options) as lines:
+        for _, line in islice(_records(path, lines), KEYS_FROM):
+            for row in exploded(_parse(line), options.explode):
+                outer = {f"{key}.": value for key, value in row.items() if isinstance(value, dict)}
+                for prefix, within in {"": row, **outer}.items():
+                    for key, value in within.items():
+                        objects = value[:1] if isinstance(value, list) else []
+                        names = {folded(str(name)) for one in objects for name in _keys_of(one)}
+                        if names & usual:
+                            found[prefix + key] = None
+    return list(found)
+
+
+def _keys_of(value: Any) -> list[str]:
+    return list(value) if isinstance(value, dict) else []
+
+
+def exploded(row: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The rows of an object of which some keys hold lists: `ReadOptions.explode`.
+
+    An object without such a list, or with an empty one, stays one row; what is no object is none.
+
+    >>> exploded({"id": 1, "items": [{"sku": "a"}, {"sku": "b"}]}, ["items"])
+    [{'id': 1, 'sku': 'a'}, {'id': 1, 'sku': 'b'}]
+    """
+    rows = [row] if isinstance(row, dict) else []
+    for key in keys or ():
+        rows = [one for whole in rows for one in _elements(whole, key)]
+    return rows
+
+
+def _elements(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    outer, _, inner = key.rpartition(".")
+    within = row.get(outer) if outer else row
+    values = within.get(inner) if isinstance(within, dict) else None
+    if not isinstance(within, dict) or not isinstance(values, list) or not values:
+        return [row]
+    others = {name: value for name, value in within.items() if name != inner}
+    found = [{**others, **(one if isinstance(one, dict) else {inner: one})} for one in values]
+    return [{**row, outer: one} for one in found] if outer else found
 
 
 def values_of(keys: Sequence[str]) -> Extract:
@@ -87,8 +135,9 @@ def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
     tables = [key for key, value in row.items() if value and _is_table(value)]
     if tables or (len(values) == 1 and isinstance(values[0], list) and values[0]):
         raise InputError(
-            f"{path} is one object with a list at {next(iter(tables or row))!r}",
-            "write the list itself, or one object a line",
+            f"{path} is one object with a list at {(key := next(iter(tables or row)))!r}",
+            f"pass ReadOptions(explode=({key!r},)), or write the list itself",
+            cli_fix=f"pass --explode {key}, or write the list itself",
         )
     by_column = (dict, list)
     if len(values) > 1 and all(isinstance(value, by_column) and value for value in values):
@@ -133,7 +182,7 @@ def read_jsonl(
     with LineFile(path, options) as lines:
         records = _records(path, lines)
         while block := list(islice(records, CHUNK_ROWS)):
-            yield _chunk(block, found, extract, lines.fraction)
+            yield _chunk(block, found, extract, lines.fraction, options.explode)
 
 
 def _records(path: Path, lines: LineFile) -> Iterator[tuple[int, bytes]]:
@@ -215,6 +264,7 @@ def _chunk(
     found: Columns,
     extract: Callable[[], Extract],
     fraction: float,
+    explode: Sequence[str] | None = None,
 ) -> Chunk:
     values: list[Sequence[Any]] = []
     numbers: list[int] = []
@@ -232,17 +282,18 @@ def _chunk(
     for number, line in block:
         row = _parse(line)
         if isinstance(row, dict):
-            if may_grow and not row.keys() <= known and found.add(row, number):
-                return _chunk(block, found, extract, fraction)
-            values.append(take(row))
-            numbers.append(number)
+            for one in exploded(row, explode) if explode else (row,):
+                if may_grow and not one.keys() <= known and found.add(one, number):
+                    return _chunk(block, found, extract, fraction, explode)
+                values.append(take(one))
+                numbers.append(number)
         elif row is not None:
             text = _text(line)
             rejects.append(Reject(number, row, text[:EXCERPT], text[:EXCERPT]))
 
     def restored() -> list[Sequence[Any]]:
         ids = [place for place, name in enumerate(found.canonical) if name in IDS]
-        _restore_ids(values, numbers, ids, dict(block), take)
+        _restore_ids(values, numbers, ids, dict(block), take, explode)
         return values
 
     return _rows(values, numbers, tuple(found.canonical), rejects, row_text, fraction, restored)
@@ -254,14 +305,15 @@ def _restore_ids(
     ids: Sequence[int],
     texts: Mapping[int, bytes],
     take: Extract,
+    explode: Sequence[str] | None,
 ) -> None:
     """Read rows again whose ids are whole numbers of more than 64 bits, which became floats."""
     for place, number in enumerate(numbers):
         found = [values[place][id_] for id_ in ids]
         if any(type(value) is float and abs(value) >= _BEYOND for value in found):
-            row = _parse_leniently(texts[number])
-            if isinstance(row, dict):
-                values[place] = take(row)
+            rows = exploded(_parse_leniently(texts[number]), explode)
+            if rows:
+                values[place] = take(rows[place - numbers.index(number)])
 
 
 def rows_of_objects(

@@ -14,32 +14,47 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.USER_ID: (
         "user_id", "user", "uid", "reviewer_id", "customer_id", "customer", "visitor_id",
         "member_id", "account_id", "client_id", "buyer_id", "person_id", "profile_id",
+        "household_key", "household_id", "viewer_id", "customer_user_id", "user_pseudo_id",
+        "anonymous_id", "username", "profile_name", "customer_email", "user_email", "email",
     ),
     columns.ITEM_ID: (
         "item_id", "item", "iid", "parent_asin", "asin", "movie_id", "product_id", "business_id",
         "article_id", "sku", "stock_code", "isbn", "book_id", "track_id", "song_id", "anime_id",
-        "gmap_id", "news_id", "venue_id", "game_id", "recipe_id", "content_id",
+        "gmap_id", "news_id", "venue_id", "game_id", "recipe_id", "content_id", "artist_id",
+        "video_id", "app_id", "beer_id", "place_id", "poi_id", "hotel_id", "restaurant_id",
+        "job_id", "joke_id", "course_id", "show_id", "post_id", "photo_id", "paper_id",
+        "listing_id", "variant_sku", "item_sku", "line_item_sku",
     ),
-    columns.RATING: ("rating", "score", "stars", "overall", "book_rating"),
+    columns.RATING: (
+        "rating", "score", "stars", "overall", "book_rating", "star_rating", "review_rating",
+        "user_rating",
+    ),
     columns.TIMESTAMP: (
         "timestamp", "time", "ts", "datetime", "date", "unix_review_time", "event_time",
-        "event_date", "created_at", "occurred_at", "review_time", "review_date", "invoice_date",
-        "order_date", "purchase_date", "date_added", "t_dat",
+        "event_timestamp", "utc_timestamp", "event_date", "created_at", "occurred_at",
+        "review_time", "review_timestamp", "review_date", "invoice_date", "order_date",
+        "order_time", "purchase_date", "purchased_at", "transaction_date", "transaction_time",
+        "transaction_dt", "date_created", "date_added", "viewed_at", "played_at", "t_dat",
     ),
     columns.ORDER: ("order", "position"),
-    columns.EVENT: ("event", "event_type", "event_name", "action", "behavior", "behaviour", "kind"),
-    columns.QUANTITY: ("quantity", "qty"),
+    columns.EVENT: (
+        "event", "event_type", "event_name", "action", "behavior", "behaviour", "kind",
+        "behavior_type", "behaviour_type", "action_type", "interaction_type",
+    ),
+    columns.QUANTITY: ("quantity", "qty", "line_item_quantity"),
     columns.WEIGHT: (),
 }  # fmt: skip
 """Usual names of a log's columns; the first found is taken.
 
-Case, blanks, dashes, points and underscores do not count: ``userId`` is ``user_id``.
+Case, blanks, dashes, points and underscores do not count: ``userId`` is ``user_id``. Nor does what
+stands before a slash: ``review/userId``.
 """
 
 CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.ITEM_ID: LOG_NAMES[columns.ITEM_ID] + ("id",),
     columns.TITLE: (
-        "title", "name", "movie_title", "item_name", "product_title", "product_name", "prod_name",
+        "line_item_name", "title", "name", "movie_title", "item_name", "product_title",
+        "product_name", "prod_name",
         "book_title",
     ),
     columns.DESCRIPTION: ("description", "text", "summary", "detail_desc", "overview", "abstract"),

@@ -19,7 +19,9 @@ MISSING_IDS: tuple[str, ...] = (
 )  # fmt: skip
 """Texts that mean a missing id: those of pandas, of databases and of JavaScript."""
 
-_OF_ONE_FILE = ("format", "compression", "separator", "header", "names", "quote", "escape")
+_OF_ONE_FILE = (
+    "format", "compression", "separator", "header", "names", "quote", "escape", "explode",
+)  # fmt: skip
 
 
 class ReadOptions(BaseModel):
@@ -57,10 +59,16 @@ class ReadOptions(BaseModel):
         Lowest and highest rating; rows with another are rejected. By default any number will do.
     min_rating
         Rows with a lower rating are left out.
+    unrated
+        The rating that means none, such as 0 or -1: the interaction is kept without a rating.
     events
         Kinds of events that are kept, where a log has a column of them. By default all are.
     ignore
         Columns of the files that are not read, whatever their names.
+    explode
+        Keys of JSON objects that hold lists, such as the items of an order: each object of the
+        list becomes a row, with the other keys of the object that it is in. Several are applied
+        one after the other: ``("orders", "line_items")``; ``properties.products`` is within.
     missing
         Texts that mean a missing id or rating. By default those of `MISSING_IDS`.
     """
@@ -81,8 +89,10 @@ class ReadOptions(BaseModel):
     time_zone: str | None = None
     rating_scale: tuple[float, float] | None = None
     min_rating: float | None = None
+    unrated: float | None = None
     events: tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
+    explode: tuple[str, ...] | None = None
     missing: tuple[str, ...] | None = None
 
     @property

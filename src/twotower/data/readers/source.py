@@ -12,6 +12,7 @@ from twotower.data.dataset import Part
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.discovery import FoundLog, Resolve
 from twotower.data.readers.files import find_catalogue, find_logs, tables_beside
+from twotower.data.readers.jsonl import lists_of_items
 from twotower.data.readers.mapping import ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import (
@@ -278,9 +279,19 @@ def _log_columns(
         return columns_of([*present, *keys])
     except InputError:
         more = _later_keys(path, options, present)
-        if more is None:
-            raise
-        return columns_of([*more, *keys])
+        if more is not None:
+            return columns_of([*more, *keys])
+        if file_format(path, options) == "json" and (lists := lists_of_items(path, options)):
+            raise _items_in_lists(path, lists[0]) from None
+        raise
+
+
+def _items_in_lists(path: Path, key: str) -> InputError:
+    return InputError(
+        f"the items of {path} are in lists at {key!r}",
+        f"pass ReadOptions(explode=({key!r},)): each becomes a row",
+        cli_fix=f"pass --explode {key}: each becomes a row",
+    )
 
 
 def _catalogue(

@@ -21,7 +21,9 @@ from twotower.data.readers.text import LineFile
 from twotower.errors import InputError
 
 _JSONL: Final = (".jsonl", ".ndjson", ".json")
-_DELIMITED: Final = (".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv")
+_DELIMITED: Final = (
+    ".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv", ".rating",
+)  # fmt: skip
 SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet", ".pq")
 """Endings of files that can be read."""
 COMPRESSIONS: Final = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".zip")
@@ -78,6 +80,12 @@ def column_names(
     """Names of the columns of a table, or of the keys of its first JSON objects, or of all."""
     options = options or ReadOptions()
     kind = file_format(path, options)
+    if options.explode and kind != "json":
+        raise InputError(
+            f"{path} is no JSON, and lists within rows ({', '.join(options.explode)}) are read of "
+            "JSON alone",
+            "write a row for each: pandas does with explode(…)",
+        )
     if kind == "json":
         return jsonl_keys(path, options, None) if all_keys else jsonl_keys(path, options)
     return parquet_columns(path) if kind == "parquet" else delimited_columns(path, options)

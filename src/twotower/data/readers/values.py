@@ -128,7 +128,8 @@ def typed(
     """Convert every column of a log; rows with a value of the wrong type are set aside.
 
     Ids and kinds of events become text, the others float64, times in milliseconds since 1970.
-    Blank numbers and missing ratings become null. The original of a time is kept as `RAW_TIME`.
+    Blank numbers and ratings that are missing or mean none become null. The original of a time is
+    kept as `RAW_TIME`.
     Declared columns stay as the file has them: they are typed as a whole.
     """
     converted: dict[str, pl.Series] = {}
@@ -167,6 +168,8 @@ def typed(
             else:
                 result = as_number(source, options.decimal_comma)
         check(name, "wrong type", ~missing & result.is_null())
+        if name == columns.RATING and options.unrated is not None:
+            result = result.set((result == options.unrated).fill_null(False), None)
         converted[name] = result
     if not checks:
         rows = pl.DataFrame(converted).with_columns(chunk.rows[columns.LINE])
