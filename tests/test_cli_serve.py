@@ -36,11 +36,12 @@ def bundle(blocks: Any, small_variants: Any, tmp_path: Path) -> Path:
 
     from twotower.models.build import build_model
     from twotower.training.fit import Trained
+    from twotower.training.progress import TrainingState
     from twotower.workflow.bundling import bundle_contents, write_bundle
 
     variant = small_variants["v1"]
     torch.manual_seed(0)
-    trained = Trained(variant, 0, build_model(variant.model, blocks), None)  # type: ignore[arg-type]
+    trained = Trained(variant, 0, build_model(variant.model, blocks), TrainingState(""))
     write_bundle(tmp_path / "bundle", bundle_contents("v1", trained, blocks), trained)
     return tmp_path / "bundle"
 

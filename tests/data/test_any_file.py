@@ -393,7 +393,10 @@ def test_json_of_every_shape(tmp_path: Path, suffix: str, style: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"events": [{"user": 1}]}, "is one object with a list at 'events'; write the list"),
+        (
+            {"events": [{"user": 1}]},
+            r"is one object with a list at 'events'; pass ReadOptions\(explode=\('events',\)\)",
+        ),
         ({"user": {"0": 1}, "item": {"0": 2}}, "a table by columns .user, item.; write one object"),
     ],
 )
@@ -828,10 +831,10 @@ def test_products_of_amazon_are_the_same_in_every_form(tmp_path: Path, form: str
 
 def test_columns_of_a_catalogue_that_is_not_there_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "transactions.csv").write_text(rows_as(","))
-    (tmp_path / "articles.csv").write_text("item,prod\ni0,A\n")
+    (tmp_path / "things.csv").write_text("item,prod\ni0,A\n")
     with pytest.raises(InputError, match=r"a catalogue were named \(title=prod") as caught:
         prepare(tmp_path / "transactions.csv", mapping=ColumnMapping(title="prod"))
-    assert f"--catalogue {tmp_path / 'articles.csv'}" in caught.value.on_command_line
+    assert f"--catalogue {tmp_path / 'things.csv'}" in caught.value.on_command_line
 
 
 def test_the_item_of_the_catalogue_is_called_as_in_the_log(tmp_path: Path) -> None:

@@ -117,8 +117,9 @@ def test_the_command_names_the_wrong_document(
 ) -> None:
     (folder / "bad.md").write_text("<!-- results: none.json metrics=MRR -->\n<!-- end -->\n")
     assert main(["bad.md"]) == 2
-    assert (
-        capsys.readouterr().err == "bad.md: none.json cannot be read: No such file or directory\n"
+    assert capsys.readouterr().err == (
+        "bad.md: none.json cannot be read: No such file or directory; give a file that "
+        "'twotower evaluate', 'run' or 'ablate' wrote with --json\n"
     )
     assert main(["missing.md"]) == 2
 

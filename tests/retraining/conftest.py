@@ -17,12 +17,13 @@ def bundle(blocks: Any, small_variants: Any, tmp_path: Path) -> Path:
 
     from twotower.models.build import build_model
     from twotower.training.fit import Trained
+    from twotower.training.progress import TrainingState
     from twotower.workflow.bundling import bundle_contents, write_bundle
 
     small = small_variants["v1"]
     variant = small.vary(training=small.training.vary(epochs=15))
     torch.manual_seed(0)
-    trained = Trained(variant, 0, build_model(variant.model, blocks), None)  # type: ignore[arg-type]
+    trained = Trained(variant, 0, build_model(variant.model, blocks), TrainingState(""))
     folder = tmp_path / "bundles" / "current"
     write_bundle(folder, bundle_contents("v1", trained, blocks), trained)
     return folder

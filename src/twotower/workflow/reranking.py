@@ -204,9 +204,10 @@ class _Candidates:
         """Candidates at these places of the list."""
         query = int(self.owners[row])
         history = self.queries.histories.row(query)
-        moment = self.moments[query]
-        found = (each[query, places] for each in (self.items, self.scores, self.towers))
-        return history, *found, moment  # type: ignore[return-value]
+        items, scores, towers = (
+            each[query, places] for each in (self.items, self.scores, self.towers)
+        )
+        return history, items, scores, towers, self.moments[query]
 
     @property
     def lengths(self) -> Array:
