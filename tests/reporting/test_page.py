@@ -1,6 +1,7 @@
 import importlib.util
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,11 @@ def test_every_section_has_a_sentence_and_a_chart(study_figures: StudyFigures) -
     page = render_page(study_figures)
     assert headings(page) == QUESTIONS
     assert page.count('class="answer"') == page.count('class="reading"') == len(QUESTIONS) - 1
-    charts = re.findall(r'id="chart-(\d+)"', page)
-    assert charts == [str(number) for number in range(len(QUESTIONS) - 2)]
+    titles = [title.strip() for title in re.findall(r"<title>(.*?)</title>", page, re.DOTALL)]
+    assert [unescape(title) for title in titles[1:]] == QUESTIONS[1:-1]
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert {id.split("-")[1] for id in ids} == {str(place) for place in range(len(QUESTIONS) - 2)}
     assert "Of 2 changes, 1 helps, 0 hurt, and for 1 no difference is shown." in page
     assert "no images in this data set" in page
 
@@ -76,7 +80,9 @@ def test_every_section_has_a_sentence_and_a_chart(study_figures: StudyFigures) -
 def test_the_page_needs_no_network_and_escapes_words(study_figures: StudyFigures) -> None:
     page = render_page(study_figures)
     outside = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert "<script" not in page
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page)
+    assert len(page) < 500_000
     assert "title text &lt;b&gt;" in outside
     assert "title text <b>" not in outside
     assert 'href="https://example.org/paper"' in outside
