@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twotower.bundle.blend import Blend, ItemLinks
+from twotower.bundle.blend import LONG_RECENCY, Blend, ItemLinks
 from twotower.bundle.contents import BundleContents
 from twotower.data import Histories, Queries
 from twotower.factors.fold_in import column_norms
@@ -119,7 +119,8 @@ class Second(NamedTuple):
     """What the second stage sums up and multiplies: see `twotower.bundle.blend`."""
 
     blend: Blend
-    links: tuple[Links, Links]
+    length: int
+    links: tuple[Links, ...]
     items: OffsetArray
     about: FloatArray
     signals: FloatArray
@@ -130,20 +131,25 @@ class Second(NamedTuple):
         blend = contents.reranker
         assert isinstance(blend, Blend)
         age = np.arange(len(rows))[::-1]
+        none = np.zeros(len(items), np.float32)
+        links = [
+            Links.of(blend.neighbours, rows, blend.recency),
+            Links.of(blend.transitions, rows, blend.transition_recency),
+        ]
+        if blend.network is not None:
+            links.append(Links.of(blend.neighbours, rows, LONG_RECENCY))
         return cls(
             blend,
-            (
-                Links.of(blend.neighbours, rows, blend.recency),
-                Links.of(blend.transitions, rows, blend.transition_recency),
-            ),
+            len(rows),
+            tuple(links),
             items,
             (blend.text_recency**age).astype(np.float32) @ blend.text[rows],
-            blend.signals(rows, items, np.zeros(len(items), np.float32)),
+            blend.signals(rows, items, none, none),
         )
 
     def sum_up(self) -> FloatArray:
         """The candidates' scores, but for what is added to them in Python."""
-        scores: FloatArray = self.signals @ self.blend.weights
+        scores = self.blend.combined(self.signals, self.length)
         scores += self.blend.text[self.items] @ self.about
         for links in self.links:
             sums = np.zeros(self.blend.num_items, np.float32)

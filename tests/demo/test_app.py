@@ -316,14 +316,17 @@ def test_an_unknown_user_id_suggests_an_existing_one(start: Start) -> None:
     assert not test.info
 
 
+OF_THE_BUNDLE = ("How this bundle's model was trained", "What validation chose")
+"""What Models shows of the bundle's own model, below the figures."""
+
+
 def test_models_shows_the_figures_of_the_file(start: Start) -> None:
     test = start("models")
     shown = html(test)
     assert "0.1234" in shown
     assert "[0.1134, 0.1334]" in shown
     assert shown.index(">v9<") < shown.index(">popularity<")  # the best first
-    trained = "How this bundle's model was trained"
-    assert [one.value for one in test.header] == ["Sampled against full ranking", trained]
+    assert [one.value for one in test.header] == ["Sampled against full ranking", *OF_THE_BUNDLE]
     assert "weights kept of epoch" in shown
 
 
@@ -333,7 +336,7 @@ def test_models_shows_a_whole_study(start: Start, study_file: Path) -> None:
     assert [one.value for one in test.header] == [
         "Cold start", "By activity", "New users, by history", "Users held out of training",
         "Ablation: what each part is worth", "Gate weights of the towers", "Training curves",
-        "Training time", "Sampled against full ranking",
+        "Training time", "Sampled against full ranking", *OF_THE_BUNDLE,
     ]  # fmt: skip
     assert [one.label for one in test.tabs] == [
         "Full ranking", "Among 100 sampled items", "New items", "New users", "Known users",
