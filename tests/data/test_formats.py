@@ -749,7 +749,9 @@ def test_a_file_of_another_shape_is_one_line(name: str, tmp_path: Path) -> None:
 
 
 def test_the_documents_list_every_format() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text()
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "docs" / "data.md").read_text()
+    assert f"[{len(FORMATS)} published formats]" in (root / "README.md").read_text()
     assert [entry.name for entry in FORMATS if f"| `{entry.name}` |" not in text] == []
 
 

@@ -21,7 +21,9 @@ def test_facts_leave_out_histories_with_nothing_to_predict() -> None:
         9 / 9,
         True,
     )
-    assert LogFacts.of(Histories.from_lists([[1], []])) == (0, 0.0, 1.0, True)
+    nothing = LogFacts.of(Histories.from_lists([[1], []]))
+    assert nothing == (0, 0.0, 1.0, True)
+    assert nothing.users == 0
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,26 @@ def test_a_small_log_is_validated_every_other_epoch(users: int, length: int, exp
     )
 
 
+@pytest.mark.parametrize(
+    ("users", "length", "expected"),
+    [
+        (100, 10, 2),  # small: time counts
+        (950, 100, 4),
+        (6_000, 160, 4),
+        (20_000, 7, 2),
+    ],
+)
+def test_few_users_with_much_to_learn_from_are_given_patience(
+    users: int, length: int, expected: int
+) -> None:
+    v10 = VARIANTS["v10"]
+    assert LogFacts.of(log(users, length)).users == users
+    assert sized(v10, log(users, length), in_order=True).training.patience == expected
+    for chosen in (None, 7):
+        longer = v10.vary(training=v10.training.vary(patience=chosen))
+        assert sized(longer, log(users, length), in_order=True).training.patience == chosen
+
+
 def test_where_held_out_items_are_drawn_at_random_no_order_is_read() -> None:
     v10 = VARIANTS["v10"]
     assert isinstance(v10.model, SequenceConfig)
@@ -85,6 +107,6 @@ def test_sizes_that_were_chosen_stay() -> None:
     history = TransformerConfig(length=30, hidden_dim=32)
     chosen = v10.vary(
         model=v10.model.vary(embedding_dim=32, item_dropout=0.1, history=history),
-        training=v10.training.vary(batch_positions=512),
+        training=v10.training.vary(batch_positions=512, patience=5),
     )
     assert sized(chosen, log(600, 160), in_order=True) == chosen.vary(sizing="fixed")

@@ -232,6 +232,11 @@ class LogFacts(NamedTuple):
     in_order: bool = True
     """Whether held-out events come after those of training: see `Dataset.in_order`."""
 
+    @property
+    def users(self) -> int:
+        """Training histories with a prediction."""
+        return round(self.predictions / (self.mean_length - 1)) if self.predictions else 0
+
     @classmethod
     def of(cls, train: Histories, *, in_order: bool = True) -> Self:
         """Count the training part."""

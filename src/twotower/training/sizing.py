@@ -18,6 +18,10 @@ _SMALL_LOG: Final = 50_000
 """Predictions in an epoch below which a validation of few users says little of small gains."""
 _SMALL_GAIN: Final = 0.02
 """`TrainingConfig.least_gain` there."""
+_FEW_USERS: Final = 10_000
+"""Users below which a validation swings by more than an epoch of a log that is not small brings."""
+_LONG_PATIENCE: Final = 4
+"""`TrainingConfig.patience` there, at least."""
 _LEAST_STEPS: Final = 50
 """Steps that are worth a validation."""
 
@@ -44,11 +48,14 @@ def _sized_training(training: TrainingConfig, facts: LogFacts) -> TrainingConfig
     if positions is None:
         positions = _POSITIONS[facts.predictions >= _BIG_LOG]
     between = max(_LEAST_STEPS, _EPOCHS_BETWEEN * (facts.predictions // positions))
-    least_gain = training.least_gain
+    least_gain, patience = training.least_gain, training.patience
     if facts.predictions < _SMALL_LOG:
         least_gain = max(least_gain, _SMALL_GAIN)
+    elif patience is not None and facts.users < _FEW_USERS:
+        patience = max(patience, _LONG_PATIENCE)
     return training.vary(
         batch_positions=positions,
         validate_steps=min(training.validate_steps, between),
         least_gain=least_gain,
+        patience=patience,
     )
