@@ -186,6 +186,11 @@ class Blend:
         return scores
 
     @property
+    def reads_towers(self) -> bool:
+        """Whether a network reads them; the weighted sum does not."""
+        return bool(self.used[-1])
+
+    @property
     def used(self) -> Array:
         """``(10,)`` whether each of `ALL_SIGNALS` counts; those that do not take no time."""
         if self.network is not None:

@@ -13,6 +13,11 @@ from twotower.types import FloatArray, OffsetArray
 class Reranker(Protocol):
     """Scores given candidates for given queries."""
 
+    @property
+    def reads_towers(self) -> bool:
+        """Whether the towers' part of the scores counts; else anything of its shape will do."""
+        ...
+
     def scores(
         self,
         queries: Queries,
@@ -83,6 +88,11 @@ class RerankVectors:
                 f"user and item vectors must have the same dim, got {self.user_vectors.shape[1]} "
                 f"and {self.item_vectors.shape[1]}"
             )
+
+    @property
+    def reads_towers(self) -> bool:
+        """They are not read."""
+        return False
 
     def scores(
         self,

@@ -124,8 +124,10 @@ class Stages:
         """The nearest items in the second stage's order, at least ``count`` of each part."""
         retrieved = self.retrieve(max(second.candidates, count))
         began = perf_counter()
-        items, width = retrieved.items, self._table.contents.tower_dim
-        towers = self._table.vectors.rows[items, :width] @ self._vector[:width]
+        items, towers = retrieved.items, retrieved.scores
+        if second.reranker.reads_towers:
+            width = self._table.contents.tower_dim
+            towers = self._table.vectors.rows[items, :width] @ self._vector[:width]
         scores = placed(
             second.reranker.scores(query, items[None], retrieved.scores[None], towers[None])[0]
         )
