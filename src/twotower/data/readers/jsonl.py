@@ -3,6 +3,7 @@
 import ast
 import json
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -313,7 +314,7 @@ def _restore_ids(
         if any(type(value) is float and abs(value) >= _BEYOND for value in found):
             rows = exploded(_parse_leniently(texts[number]), explode)
             if rows:
-                values[place] = take(rows[place - numbers.index(number)])
+                values[place] = take(rows[place - bisect_left(numbers, number)])  # they rise
 
 
 def rows_of_objects(
