@@ -18,6 +18,7 @@ from twotower.inference.filters import ANY, Filters
 from twotower.inference.options import OptionFields, RecommendOptions
 from twotower.inference.pipeline import Pipeline, Recommendation
 from twotower.inference.requests import Request
+from twotower.machine import settle_threads
 
 if TYPE_CHECKING:
     from twotower.training.fit import Trained
@@ -102,6 +103,7 @@ class Recommender:
                 "fitting needs the package torch, which is not installed",
                 "run pip install 'twotower[train,text]'",
             )
+        settle_threads()  # heeded where the caller has not imported torch yet
         from twotower.workflow.bundling import bundle_contents, check_servable
         from twotower.workflow.models import named_variant, train_variant
         from twotower.workflow.progress import LineReporter, Silent

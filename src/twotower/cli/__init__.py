@@ -13,6 +13,7 @@ import typer
 from twotower import __version__
 from twotower.cli.options import console, notes, with_quiet
 from twotower.errors import InputError, TwoTowerError
+from twotower.machine import settle_threads
 
 INTERRUPTED: Final = 130
 """Exit code that typer makes of a `KeyboardInterrupt`."""
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     console.cache_clear()
     notes.cache_clear()
+    settle_threads()
     try:
         with _without_collection() if _is_brief(given) else nullcontext():
             app = _app(plain=given in ([], ["--help"]), only=given[0] if given else None)

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from twotower.evaluation.results import Meta
+from twotower.machine import usable_cores
 
 PACKAGES = ("twotower", "numpy", "scipy", "torch", "polars", "faiss-cpu")
 """Packages whose version can change a figure."""
@@ -32,8 +33,7 @@ def collect_meta(
     command
         Arguments as on a command line; None takes those of this process.
     threads
-        None takes torch's number where torch is loaded, else ``OMP_NUM_THREADS``, else the
-        usable cores.
+        None takes torch's number where torch is loaded, else `usable_cores`.
     packages
         Distributions to name; those that are not installed are left out.
     """
@@ -129,10 +129,7 @@ def _cores() -> int:
 
 def _threads() -> int:
     torch = sys.modules.get("torch")
-    if torch is not None:
-        return int(torch.get_num_threads())
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) > 0 else _cores()
+    return usable_cores() if torch is None else int(torch.get_num_threads())
 
 
 def _peak_memory_mb() -> float:

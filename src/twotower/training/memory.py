@@ -10,6 +10,7 @@ from typing import Final
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
+from twotower.machine import GROUPS, OWN_GROUPS, control_groups
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.training.variant import Variant
 
@@ -67,7 +68,7 @@ def available_memory() -> int | None:
                 f"{LIMIT} must be a number of gigabytes, got {os.environ[LIMIT]!r}",
                 f"set it to a number, such as {LIMIT}=12, or unset it",
             ) from None
-    left = [*_of_machine(), *_of_groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))]
+    left = [*_of_machine(), *_of_groups(GROUPS, OWN_GROUPS)]
     return min(left, default=None)
 
 
@@ -160,20 +161,15 @@ def _of_machine() -> Iterator[int]:
 
 def _of_groups(root: Path, own: Path) -> Iterator[int]:
     """What the control groups of a process leave, version 2 or 1, up to the root."""
-    with suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, kinds, path = line.split(":", 2)
-            if kinds and "memory" not in kinds.split(","):
-                continue
-            top = root / "memory" if kinds else root
-            names = (
+    for group, is_first_version in control_groups("memory", root=root, own=own):
+        yield from _left(
+            group,
+            *(
                 ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                if kinds
+                if is_first_version
                 else ("memory.max", "memory.current", "inactive_file")
-            )
-            inner = Path(path.lstrip("/"))
-            for part in (inner, *inner.parents):
-                yield from _left(top / part, *names)
+            ),
+        )
 
 
 def _left(group: Path, most: str, used: str, cache: str) -> Iterator[int]:

@@ -11,7 +11,7 @@ import pytest
 
 from twotower.data import Dataset
 from twotower.study.ablation.cell import Cell, finished_cell
-from twotower.study.ablation.pool import WORKER, run_cells, usable_cores
+from twotower.study.ablation.pool import WORKER, run_cells
 from twotower.study.ablation.worker import CellRequest, LineReporter
 
 
@@ -108,11 +108,3 @@ def test_reports_are_lines_and_bars_are_thinned_out() -> None:
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert lines[0] == {"note": "a fact"}
     assert [line["done"] for line in lines[1:]] == [1, 3, 4]  # 2 came too soon, 4 is the end
-
-
-@pytest.mark.parametrize(("given", "cores"), [("3", 3), ("", None), ("0", None), ("x", None)])
-def test_omp_num_threads_is_the_budget(
-    given: str, cores: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert usable_cores() == (cores or len(os.sched_getaffinity(0)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
+from twotower.machine import usable_cores
 from twotower.study.ablation.cell import Cell
 from twotower.study.ablation.worker import CellRequest
 from twotower.workflow.progress import Bar, Reporter
@@ -32,16 +33,6 @@ class _Ended:
 
 
 _Events = queue.Queue[tuple[Cell, dict[str, Any]] | _Ended]
-
-
-def usable_cores() -> int:
-    """Cores for a study: ``OMP_NUM_THREADS`` where it is set, else what this process may use."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given) > 0:
-        return int(given)
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_cells(

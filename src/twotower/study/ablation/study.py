@@ -15,9 +15,10 @@ from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
+from twotower.machine import usable_cores
 from twotower.study.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
 from twotower.study.ablation.grid import CHANGES, PARENTS, Grid, default_models, make_grid
-from twotower.study.ablation.pool import run_cells, usable_cores
+from twotower.study.ablation.pool import run_cells
 from twotower.study.ablation.summary import ModelFigures, differences, model_figures
 from twotower.workflow.evaluation import Evaluator, split_name
 from twotower.workflow.item_images import NO_IMAGES, item_image

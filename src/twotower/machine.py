@@ -1,0 +1,89 @@
+"""What the machine, or a container's limits, lets this process use; threads that share it well."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+GROUPS: Final = Path("/sys/fs/cgroup")
+OWN_GROUPS: Final = Path("/proc/self/cgroup")
+
+SPINS: Final = "1000"
+"""Turns that a waiting thread of GNU's OpenMP takes before it sleeps: a few microseconds."""
+
+
+def settle_threads() -> None:
+    """Set what OpenMP reads, before PyTorch is imported; what the user has set stays.
+
+    Threads of PyTorch meet at the end of each operation. By default those that wait spin: where
+    another program keeps a core busy, the thread that waits holds the core that the other one
+    needs, and training is several times slower than with a single thread. Threads that sleep
+    while they wait cost a few percent on an idle machine.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    cores = _usable_cores()
+    if cores < _affinity():  # PyTorch counts the machine's cores, also in a container with few
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+
+
+def usable_cores() -> int:
+    """Cores to work on: ``OMP_NUM_THREADS`` where it is set, else what this process may use.
+
+    Those are the cores that it is bound to, or fewer where its container has a limit (rounded up).
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else _usable_cores()
+
+
+def control_groups(
+    kind: str, *, root: Path = GROUPS, own: Path = OWN_GROUPS
+) -> Iterator[tuple[Path, bool]]:
+    """Folders of the control groups that limit this process, innermost first.
+
+    Parameters
+    ----------
+    kind
+        ``memory`` or ``cpu``.
+    root, own
+        Where the groups are mounted, and the file that names those of this process.
+
+    Yields
+    ------
+    Each folder, and whether it is of version 1, whose files have other names.
+    """
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds and kind not in kinds.split(","):
+                continue
+            inner = Path(path.lstrip("/"))
+            for part in (inner, *inner.parents):
+                yield (root / kind if kinds else root) / part, bool(kinds)
+
+
+def _usable_cores(*, root: Path = GROUPS, own: Path = OWN_GROUPS) -> int:
+    groups = control_groups("cpu", root=root, own=own)
+    limits = [_cores_of(group, is_first_version=first) for group, first in groups]
+    return min([_affinity(), *(limit for limit in limits if limit)])
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cores_of(group: Path, *, is_first_version: bool) -> int | None:
+    """Cores that a group may use; None for no limit, which is ``max`` or -1 in its files."""
+    with suppress(OSError, ValueError):
+        if is_first_version:
+            quota = int((group / "cpu.cfs_quota_us").read_text())
+            period = int((group / "cpu.cfs_period_us").read_text())
+        else:
+            quota, period = map(int, (group / "cpu.max").read_text().split())
+        if quota > 0 and period > 0:
+            return math.ceil(quota / period)
+    return None
