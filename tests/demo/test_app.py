@@ -439,6 +439,19 @@ def test_an_operator_looks_up_a_user_and_an_item(start: Start) -> None:
     assert not test.exception
 
 
+def test_an_operator_browses_items_and_users(start: Start) -> None:
+    test = start("operations")
+    assert "i05" in test.dataframe[0].value["id"].to_list()
+    test.text_input(key="browse-words").set_value("I05").run()
+    assert test.dataframe[0].value["id"].to_list() == ["i05"]
+    test.text_input(key="browse-words").set_value("nothing like it").run()
+    assert not len(test.dataframe)
+    test.text_input(key="browse-words").set_value("").run()
+    test.segmented_control(key="browse-side").set_value("Users").run()
+    assert "u03" in test.dataframe[0].value["id"].to_list()
+    assert not test.exception
+
+
 def test_data_shows_rejected_rows(start: Start, tmp_path: Path, bundle_folder: Path) -> None:
     assert "rejected: a rating that is no number" in html(start("data"))
     shutil.copytree(bundle_folder, tmp_path / "bundle")

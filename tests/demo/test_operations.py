@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -6,7 +6,15 @@ import pytest
 from twotower.data import Histories
 from twotower.data.events import EventRules
 from twotower.demo.loaded_bundle import LoadedBundle
-from twotower.demo.operations import counted, event_notes, newest_first, spread
+from twotower.demo.operations import (
+    counted,
+    event_notes,
+    item_listing,
+    matching,
+    newest_first,
+    spread,
+    user_listing,
+)
 
 METRICS = """
 twotower_requests_total{route="/v1/recommendations",status="200"} 8.0
@@ -57,3 +65,32 @@ def test_events_of_a_user_have_a_day_and_a_kind() -> None:
     )  # fmt: skip
     assert event_notes(log, 1) == ["02 Jan 1970, buy", "03 Jan 1970, view"]
     assert event_notes(Histories(log.indptr, log.items), 1) == ["", ""]
+
+
+LOG = Histories(np.array([0, 1, 1, 4]), np.array([2, 0, 2, 2]), timestamps=np.arange(4) * DAY)
+
+
+def test_items_are_listed_by_events_with_what_is_known_of_them() -> None:
+    found = item_listing(
+        ["a", "b", "c"], ["Red hat", "Blue hat", "Shoe"], ["Hats", "Hats", None],
+        np.array([1, 0, 3]), LOG,
+    )  # fmt: skip
+    assert found.rows() == [
+        ("c", "Shoe", None, 3, date(1970, 1, 1)),
+        ("a", "Red hat", "Hats", 1, date(1970, 1, 2)),
+        ("b", "Blue hat", "Hats", 0, None),
+    ]
+    assert matching(found, "HAT blue", 9)["id"].to_list() == ["b"]
+    assert matching(found, "", 2)["id"].to_list() == ["c", "a"]
+    assert matching(found, "glove", 9).is_empty()
+    bare = item_listing(["a"], [None], [None], np.array([1]), Histories(LOG.indptr, LOG.items))
+    assert bare.columns == ["id", "events"]
+
+
+def test_users_are_listed_by_events_with_the_days_of_the_first_and_the_newest() -> None:
+    assert user_listing(["x", "y", "z"], LOG).rows() == [
+        ("z", 3, date(1970, 1, 2), date(1970, 1, 4)),
+        ("x", 1, date(1970, 1, 1), date(1970, 1, 1)),
+        ("y", 0, None, None),
+    ]
+    assert user_listing(["x"], Histories(np.array([0, 1]), np.array([0]))).rows() == [("x", 1)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+import polars as pl
 from prometheus_client.parser import text_string_to_metric_families
 
 from twotower.data import Histories
@@ -13,7 +14,7 @@ from twotower.demo.engine import Engine
 from twotower.errors import TwoTowerError
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
-from twotower.types import BoolArray
+from twotower.types import BoolArray, OffsetArray
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,63 @@ def newest_first(histories: Histories, items: int, count: int) -> list[tuple[int
     order = np.argsort(np.where(first == never, np.iinfo(np.int64).min, first), kind="stable")
     rows = [row for row in order[::-1][:count].tolist() if first[row] != never]
     return [(row, datetime.fromtimestamp(int(first[row]) / 1000, UTC)) for row in rows]
+
+
+def matching(table: pl.DataFrame, wanted: str, most: int) -> pl.DataFrame:
+    """Rows that hold all words of ``wanted`` in their texts, in any case; the first ``most``."""
+    texts = [name for name, kind in table.schema.items() if kind == pl.String]
+    row = pl.concat_str(texts, separator=" ", ignore_nulls=True).str.to_lowercase()
+    for word in wanted.lower().split():
+        table = table.filter(row.str.contains(word, literal=True))
+    return table.head(most)
+
+
+def item_listing(
+    ids: Sequence[str],
+    titles: Sequence[str | None],
+    categories: Sequence[str | None],
+    counts: OffsetArray,
+    histories: Histories,
+) -> pl.DataFrame:
+    """All items, those with most events first: id, title, category, events, day of the first."""
+    table = pl.DataFrame(
+        {
+            "id": pl.Series(ids, dtype=pl.String),
+            "title": pl.Series(titles, dtype=pl.String),
+            "category": pl.Series(categories, dtype=pl.String),
+            "events": counts,
+        }
+    )
+    if histories.timestamps is not None:
+        days = pl.from_epoch(pl.Series(histories.timestamps), time_unit="ms").dt.date()
+        first = pl.DataFrame({"row": histories.items, "first event": days}).group_by("row").min()
+        table = (
+            table.with_row_index("row")
+            .with_columns(pl.col("row").cast(first["row"].dtype))
+            .join(first, on="row", how="left", maintain_order="left")
+            .drop("row")
+        )
+    # Columns that say nothing are left out: a log without a catalogue has no titles.
+    named = [name for name in ("title", "category") if table[name].null_count() == len(table)]
+    return table.drop(named).sort("events", descending=True, maintain_order=True)
+
+
+def user_listing(ids: Sequence[str], histories: Histories) -> pl.DataFrame:
+    """All users, those with most events first: id, events, days of the first and newest."""
+    columns = {"id": pl.Series(ids, dtype=pl.String), "events": pl.Series(histories.lengths)}
+    if histories.timestamps is not None and len(histories.timestamps):
+        had = histories.lengths > 0
+        last = len(histories.timestamps) - 1
+        for name, places in (
+            ("first event", histories.indptr[:-1]),
+            ("newest event", histories.indptr[1:] - 1),
+        ):
+            times = histories.timestamps[np.clip(places, 0, last)]
+            days = pl.from_epoch(pl.Series(times), time_unit="ms").dt.date()
+            columns[name] = days.zip_with(
+                pl.Series(had), pl.Series([None] * len(had), dtype=pl.Date)
+            )
+    return pl.DataFrame(columns).sort("events", descending=True, maintain_order=True)
 
 
 def event_notes(histories: Histories, user: int) -> list[str]:

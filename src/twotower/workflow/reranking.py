@@ -18,7 +18,7 @@ from twotower.evaluation.metrics import ndcg_at_k
 from twotower.evaluation.ranking import Ranks
 from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
-from twotower.factors.scorer import trained_items
+from twotower.factors.scorer import FactorScorer, trained_items
 from twotower.factors.transitions import transition_links
 from twotower.index import top_k
 from twotower.models.base import VectorScorer
@@ -252,7 +252,7 @@ def _tower_scores(
     scorer: VectorScorer, users: FloatArray, vectors: FloatArray, items: Array
 ) -> FloatArray:
     """``(queries, candidates)`` the towers' part of the scores of ``items``."""
-    width = getattr(scorer, "tower_dim", None)
+    width = scorer.tower_dim if isinstance(scorer, FactorScorer) else None
     found = [vectors[row, :width] @ user[:width] for row, user in zip(items, users, strict=True)]
     return np.stack(found)
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import numpy as np
+import polars as pl
 import streamlit as st
 
 from twotower.demo import cards, charts, operations
@@ -21,6 +23,8 @@ _USERS: Final = 100
 """Users whose lists tell coverage and exposure."""
 _NEWEST: Final = 8
 _LOOK_UP: Final = "look-up"
+_LISTED: Final = 1000
+"""Most rows of a list: browsers draw as many without delay."""
 _OUTCOMES: Final = {
     "swapped": "in service",
     "followed": "in service, after another process",
@@ -232,6 +236,8 @@ def _look_up(loaded: LoadedBundle) -> None:
         if loaded.example_users:
             st.button("Another user", key="look-up-another", icon=":material/shuffle:",
                       on_click=_next_user, args=(loaded,))  # fmt: skip
+    with st.expander("Browse", icon=":material/list:"):
+        _browse(loaded)
     if not wanted:
         st.caption("Of a user: events, recommendations and why. Of an item: facts and neighbours.")
         return
@@ -239,6 +245,62 @@ def _look_up(loaded: LoadedBundle) -> None:
         _item(loaded, wanted, row)
     else:
         _user(loaded, wanted)
+
+
+def _browse(loaded: LoadedBundle) -> None:
+    """Lists of items and users; what is chosen in one is looked up."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        side = st.segmented_control(
+            "List", [*_LISTS], default=next(iter(_LISTS)), key="browse-side", required=True
+        )
+        words = st.text_input(
+            "Filter", key="browse-words", icon=":material/filter_list:", width=280,
+            placeholder="Words or an id",
+        )  # fmt: skip
+    table = _LISTS[side](loaded, loaded.served)
+    found = operations.matching(table, words, _LISTED)
+    if not len(found):
+        st.caption("None has all these words.")
+        return
+    key = f"browse-{side}-{words}"
+    st.dataframe(
+        found, key=key, hide_index=True, height=320, selection_mode="single-row",
+        on_select=partial(_choose, key, found["id"]),
+    )  # fmt: skip
+    st.caption(
+        f"{len(found):,} of {len(table):,}, those with most events first. "
+        "A row that is chosen is looked up."
+    )
+
+
+def _choose(key: str, ids: pl.Series) -> None:
+    rows = st.session_state[key].selection.rows
+    if rows:
+        st.session_state[_LOOK_UP] = ids[rows[0]]
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _items(_loaded: LoadedBundle, served: str) -> pl.DataFrame:
+    del served  # part of the cache key
+    table, contents = _loaded.items, _loaded.pipeline.contents
+    names = [*table.names, None]  # the last for the code -1
+    return operations.item_listing(
+        contents.items.ids,
+        table.titles.rows[: table.bundled].tolist(),
+        [names[code] for code in table.categories.rows[: table.bundled].tolist()],
+        _loaded.counts[: table.bundled],
+        contents.histories,
+    )
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _users(_loaded: LoadedBundle, served: str) -> pl.DataFrame:
+    del served  # part of the cache key
+    contents = _loaded.pipeline.contents
+    return operations.user_listing(contents.users.ids, contents.histories)
+
+
+_LISTS: Final = {"Items": _items, "Users": _users}
 
 
 def _next_user(loaded: LoadedBundle) -> None:
