@@ -93,6 +93,7 @@ bench-peers: install ## Other libraries' models on the same split; DATASET=ml-10
 bench-serving: install ## The service's speed, load, memory and new items; BUNDLE names the bundle
 	$(BIN)/python benchmarks/serving_latency.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_load.py --bundle $(BUNDLE) --processes 2
+	$(BIN)/python benchmarks/serving_large.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_batch.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_start.py --bundle $(BUNDLE)
 	$(BIN)/python benchmarks/serving_new_items.py --bundle $(BUNDLE)

@@ -59,6 +59,15 @@ def test_latency_of_both_stages(run: Run) -> None:
     assert found["twotower+rerank", "mean-rerank-ms"] > 0
 
 
+def test_a_grown_catalogue_is_served(run: Run) -> None:
+    small = ("--items", "300", "--kind", "flat", "--requests", "4", "--history", "3")
+    found = run("serving_large", *small, "--repeats", "2")
+    assert found["in-process", "overlap@10"] == 1
+    assert found["in-process", "p99-ms"] <= found["in-process", "max-ms"]
+    assert found["http", "median-ms"] > found["in-process", "median-ms"]
+    assert found["http", "memory-mb"] > 0
+
+
 @pytest.mark.skipif(importlib.util.find_spec("implicit") is None, reason="needs the extra 'bench'")
 def test_batches_find_what_implicit_finds(run: Run) -> None:
     found = run("serving_batch", "--users", "20", "-k", "5", "--repeats", "1", "--threads", "1")
