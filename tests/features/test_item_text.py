@@ -24,6 +24,15 @@ def test_the_title_is_taken_as_it_is() -> None:
     assert item_texts(one(title=None)) == [""]
 
 
+def test_an_item_without_a_title_is_described_by_its_other_fields() -> None:
+    assert item_texts(FULL, "title-or-rich") == ["Kart  8"]
+    for title in (None, " "):
+        rows = one(title=title, category="Racing", store="Acme")
+        assert item_texts(rows, "title-or-rich") == ["Acme. Racing"]
+    assert item_texts(FULL.drop("title"), "title-or-rich")[0].startswith("Acme. Racing")
+    assert item_texts(one(title=None), "title-or-rich") == [""]
+
+
 def test_rich_text_is_every_field_in_words() -> None:
     assert item_texts(FULL, "rich") == ["Kart 8. Acme. Racing. Loud Fast. Race. Drift"]
 

@@ -82,6 +82,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
     "v10": {
         "training.least_gain": (0.0, 0.005),
         "sizing": ("fixed", "by-log"),
+        "text_fields": ("title", "title-or-rich"),
         "model.index_dim": (32, None),
         "model.read_gaps": (False, True),
         "model.choose_factors": (False, True),

@@ -6,7 +6,7 @@ import polars as pl
 
 from twotower.data import columns
 
-TextFields = Literal["title", "rich"]
+TextFields = Literal["title", "rich", "title-or-rich"]
 
 RICH_FIELDS: Final = (
     columns.TITLE,
@@ -31,17 +31,21 @@ def item_texts(rows: pl.DataFrame, fields: TextFields = "title") -> list[str]:
         ``title``: the title as it is. ``rich``: the fields `RICH_FIELDS` that there are, joined
         by a full stop, each with its white space made single; a field that repeats an earlier
         one is left out. One field alone is taken as it is, so that with titles alone rich text
-        is the title.
+        is the title. ``title-or-rich``: the title, and the rich text of an item without one.
 
     Examples
     --------
     >>> item_texts(pl.DataFrame({"title": ["Kart 8"], "category": ["Racing"]}), "rich")
     ['Kart 8. Racing']
     """
+    titles = _column(rows, columns.TITLE)
     if fields == "title":
-        return _column(rows, columns.TITLE)
+        return titles
     described = zip(*(_column(rows, name) for name in RICH_FIELDS), strict=True)
-    return [_joined(parts) for parts in described]
+    rich = map(_joined, described)
+    if fields == "rich":
+        return list(rich)
+    return [title if title.strip() else text for title, text in zip(titles, rich, strict=True)]
 
 
 def _column(rows: pl.DataFrame, name: str) -> list[str]:

@@ -31,7 +31,11 @@ from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.selection import chosen_record
 from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
 
-TEXTS: Final[Mapping[TextFields, str]] = {"title": "titles", "rich": "rich texts"}
+TEXTS: Final[Mapping[TextFields, str]] = {
+    "title": "titles",
+    "rich": "rich texts",
+    "title-or-rich": "titles",
+}
 """What the progress of encoding calls them."""
 
 

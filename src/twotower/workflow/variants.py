@@ -146,6 +146,7 @@ V10: Final = V9.vary(
         validate_steps=250,
         towers_alone=True,
     ),
+    text_fields="title-or-rich",
     sizing="by-log",
 )
 """v9 whose towers are trained on whole histories until validation of the towers alone ends it, in
