@@ -36,9 +36,10 @@ def test_a_model_is_trained_once(blocks: Dataset, small_variants: Any, tmp_path:
     first = trained_model(variant, blocks, folder, name="mf", reporter=notes)
     again = trained_model(variant, blocks, folder, name="mf", reporter=notes)
     assert again.state == first.state
-    assert len(notes.texts) == 2
-    assert notes.texts[0].startswith("mf seed 0: validation NDCG@10 0.")
-    assert notes.texts[1] == "mf seed 0 found trained"
+    assert len(notes.texts) == 3
+    assert notes.texts[0].startswith("mf seed 0: training ends when validation stops gaining")
+    assert notes.texts[1].startswith("mf seed 0: validation NDCG@10 0.")
+    assert notes.texts[2] == "mf seed 0 found trained"
     assert [path.name for path in folder.parent.iterdir()] == ["mf"]  # no checkpoint stays
 
 

@@ -139,6 +139,11 @@ def train_variant(
     )
     teachers = trained_teachers(variant, dataset, seed, models, reporter)
 
+    if validated and variant.training.patience is not None:
+        reporter.note(
+            f"{label}: training ends when validation stops gaining; the time left is the most "
+            "that it can take"
+        )
     folders: dict[str | None, Path | None] = {None: checkpoint}
     if validated and variant.model.chooses_columns(dataset):  # both are trained
         folders = {"all": checkpoint, "none": checkpoint and checkpoint / "without-columns"}
