@@ -22,8 +22,8 @@ def test_a_line_comes_every_few_seconds_with_the_time_left() -> None:
     for done in (100, 200, 250, 400, 1000):
         advance(done, 1000, "loss 1.5")
     assert said == [
-        "train v10: 200 of 1,000, at most 1 min 36 s left, loss 1.5",
-        "train v10: 400 of 1,000, at most 1 min 0 s left, loss 1.5",
+        "train v10: 200 of 1,000, about 1 min 36 s left, loss 1.5",
+        "train v10: 400 of 1,000, about 1 min 0 s left, loss 1.5",
     ]
 
 
@@ -85,5 +85,9 @@ def test_a_training_that_was_interrupted_says_where_it_goes_on(
             train_variant(variant, blocks, name="mf", checkpoint=tmp_path / "c", reporter=notes)
         except StoppedError:
             assert notes is first
-    assert first.said == []
-    assert second.said == ["mf seed 0 goes on from epoch 1, step 11, where it was interrupted"]
+    (ends,) = first.said
+    assert ends.startswith("mf seed 0: training ends when validation stops gaining")
+    assert second.said == [
+        ends,
+        "mf seed 0 goes on from epoch 1, step 11, where it was interrupted",
+    ]

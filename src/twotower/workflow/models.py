@@ -141,8 +141,8 @@ def train_variant(
 
     if validated and variant.training.patience is not None:
         reporter.note(
-            f"{label}: training ends when validation stops gaining; the time left is the most "
-            "that it can take"
+            f"{label}: training ends when validation stops gaining; the time left is that to all "
+            f"{variant.training.epochs} epochs"
         )
     folders: dict[str | None, Path | None] = {None: checkpoint}
     if validated and variant.model.chooses_columns(dataset):  # both are trained

@@ -149,7 +149,7 @@ class LineReporter(BarReporter):
             parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}"]
             if total is not None and first < done < total:
                 left = (now - began) * (total - done) / (done - first)
-                parts.append(f"at most {in_words(left)} left")
+                parts.append(f"about {in_words(left)} left")
             self._write(f"{label}: {', '.join(filter(None, (*parts, detail)))}")
 
         return report
