@@ -1,5 +1,6 @@
 """From `dataset.toml` to a served bundle with declared columns."""
 
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -350,6 +351,33 @@ def test_attributes_of_a_user_are_kept_and_used(start: Any) -> None:
     with start() as client:
         again = client.get("/v1/users/visitor/recommendations").json()
         assert (again["items"], again["source"]) == (stored["items"], "model")
+
+
+@pytest.mark.parametrize("kind", ["split", "interleave"])
+def test_a_comparison_with_a_bundle_without_columns_refuses_no_request(
+    start: Any, bundle: Path, bundle_of_blocks: Path, kind: str
+) -> None:
+    other = bundle.parent / f"without-columns-{kind}"
+    shutil.copytree(bundle_of_blocks, other)
+    described = {"attributes": {"country": "FR", "age": 30}}
+    filtered = {"k": 5, "filters": {"where": {"brand": "green"}}}
+    with start() as client:
+        only_here = client.post("/v1/recommendations", json={**described, **filtered}).json()
+        begun = client.post(f"/v1/models/{kind}", json={"bundle": other.name, "share": 0.5})
+        assert begun.is_success
+        for user in [f"u{number}" for number in range(8)]:
+            answer = client.post("/v1/recommendations", json={"user_id": user, **described})
+            assert answer.status_code == 200
+            answer = client.post(
+                "/v1/recommendations", json={"user_id": user, **described, **filtered}
+            ).json()
+            # The other bundle has no such column: what is in service answers, and is not counted.
+            assert answer["model_version"] == only_here["model_version"]
+            assert answer.get("teams", "") == ""
+            assert all(one["item_id"].startswith("i") for one in answer["items"])
+        assert client.put("/v1/users/visitor", json=described).status_code == 200
+        wrong = client.post("/v1/recommendations", json={"attributes": {"countri": "FR"}})
+        assert wrong.json()["detail"] == "unknown field 'countri'"
 
 
 def test_the_next_training_gets_columns_and_attributes(

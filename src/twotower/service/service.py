@@ -236,9 +236,9 @@ class Service:
         Raises
         ------
         InputError
-            At a column that the bundle's schema does not declare, or a value of another kind.
+            As `checked_attributes`.
         """
-        checked = self.pipeline.checked_attributes(attributes)
+        checked = self.checked_attributes(attributes)
         with self._noting_writes():
             revision = self.store.put_user(user_id, checked)
         self._wrote(Changes([], [], [], Cursor(users=revision), [(user_id, checked)]))
@@ -297,6 +297,17 @@ class Service:
         if is_within:
             return Assigned(challenger.current, "b", unit)
         return Assigned(self.current, "a", unit)
+
+    def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """A user's attributes, checked; where two bundles answer it is enough that one has them.
+
+        Raises
+        ------
+        InputError
+            What the bundle in service says against them: a column that its schema does not
+            declare, or a value of another kind.
+        """
+        return self._accepted(lambda pipeline: pipeline.checked_attributes(attributes))
 
     def checked_context(self, context: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
         """The context of a request by name, or in texts such as ``device=phone``, checked.

@@ -11,6 +11,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.errors import InputError
 from twotower.inference.answers import Answer
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
@@ -75,7 +76,7 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     within("items of history", len(wanted.history), shared.settings.max_history)
     assigned = service.assigned(wanted.user_id)
     answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
-    wanted = _with_context(service, wanted)
+    wanted = _checked(service, wanted)
     query = _request(assigned.snapshot, wanted)
     answers.check_work([query])
     answers = answers.in_time(request)
@@ -126,9 +127,7 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
         within("items of history", len(query.history), shared.settings.max_history)
     assigned = Assigned(service.current)
     answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
-    queries = [
-        _request(assigned.snapshot, _with_context(service, query)) for query in wanted.requests
-    ]
+    queries = [_request(assigned.snapshot, _checked(service, query)) for query in wanted.requests]
     answers.check_work(queries)
     return await shared.in_batch_thread(answers.batch, queries, request.state.deadline)
 
@@ -192,18 +191,21 @@ def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
     if query.attributes is None:
         attributes = snapshot.attributes_of(query.user_id)
     else:
-        attributes = snapshot.pipeline.checked_attributes(query.attributes)
+        attributes = snapshot.pipeline.known_attributes(query.attributes)
     context = snapshot.pipeline.known_context(query.context) if query.context else None
     return PipelineRequest(
         query.user_id, query.history, query.text, past, attributes, context=context
     )
 
 
-def _with_context(service: Service, query: AnyQuery) -> AnyQuery:
-    """The query with its context checked."""
-    if not query.context:
-        return query
-    return query.model_copy(update={"context": service.checked_context(query.context)})
+def _checked(service: Service, query: AnyQuery) -> AnyQuery:
+    """The query with its attributes and its context checked."""
+    found: dict[str, Any] = {}
+    if query.attributes is not None:
+        found["attributes"] = service.checked_attributes(query.attributes)
+    if query.context:
+        found["context"] = service.checked_context(query.context)
+    return query.model_copy(update=found) if found else query
 
 
 class _Answers(NamedTuple):
@@ -249,16 +251,27 @@ class _Answers(NamedTuple):
     def single(self, wanted: UserQuery, query: PipelineRequest) -> Response:
         """The response to one request, ``query`` as the bundle in service reads it.
 
-        Caps count over a whole answer: a request with any is answered from that bundle alone.
+        Caps count over a whole answer: a request with any is answered from that bundle alone. So
+        is one that the other bundle cannot answer, such as for a filter by a column that it lacks.
         """
         snapshot, other = self.assigned.snapshot, self.assigned.other
-        if other is not None and self.options.filters.has_caps:
-            return self._replace(assigned=Assigned(snapshot)).single(wanted, query)
-        began = time.perf_counter()
-        (answer,), teams = self._answers(snapshot, [query]), ""
-        seconds = time.perf_counter() - began
+        beside: Answer | None = None
         if other is not None:
-            (beside,) = self._answers(other, [_request(other, wanted)])
+            if self.options.filters.has_caps:
+                return self._alone(wanted)
+            try:
+                (beside,) = self._answers(other, [_request(other, wanted)])
+            except InputError:
+                return self._alone(wanted)
+        began = time.perf_counter()
+        try:
+            (answer,), teams = self._answers(snapshot, [query]), ""
+        except InputError:
+            if self.assigned.arm != "b":
+                raise
+            return self._alone(wanted)
+        seconds = time.perf_counter() - began
+        if beside is not None:
             answer.items, teams = team_draft(answer.items, beside.items, self.options.k)
         response = fast(
             {
@@ -273,6 +286,12 @@ class _Answers(NamedTuple):
             shown = Listed.of(snapshot, answer, seconds)
             response.background = self._unseen(*shadowed, wanted, shown)
         return response
+
+    def _alone(self, wanted: UserQuery) -> Response:
+        """The response of the bundle in service, which no comparison counts."""
+        current = self.service.current
+        query = _request(current, wanted)
+        return self._replace(assigned=Assigned(current)).single(wanted, query)
 
     def _unseen(
         self, shadow: Shadow, other: Snapshot, wanted: UserQuery, shown: Listed
