@@ -58,3 +58,9 @@ def test_ids_of_two_charts_differ_and_a_chart_is_the_same_in_every_run() -> None
     assert used <= of_one
     assert static_svg(chart, "A chart", "one") == one
     assert "A chart" in one
+
+
+def test_what_it_cannot_draw_is_refused() -> None:
+    chart = go.Figure(go.Heatmap(z=[[1, 2]], x=[1, 2], y=[1])).update_layout(height=300)
+    with pytest.raises(ValueError, match="type 'heatmap'"):
+        static_svg(chart, "", "a")

@@ -31,6 +31,11 @@ def static_svg(chart: Any, title: str, prefix: str) -> str:
         For screen readers.
     prefix
         Begins the element's ids, so that a page may hold several.
+
+    Raises
+    ------
+    ValueError
+        At a trace that is neither bars nor points.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -44,8 +49,10 @@ def static_svg(chart: Any, title: str, prefix: str) -> str:
         for trace in chart.data:
             if trace.type == "bar":
                 _draw_bars(axes, trace, places["y"], left)
-            else:
+            elif trace.type == "scatter":
                 _draw_points(axes, trace, places)
+            else:
+                raise ValueError(f"bars and points are drawn, got a trace of type {trace.type!r}")
         for shape in chart.layout.shapes:
             axes.axvline(shape.x0, color=shape.line.color, linewidth=shape.line.width)
         for side in ("x", "y"):
