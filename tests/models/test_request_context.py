@@ -18,7 +18,7 @@ from twotower.factors.popularity import Popularity
 from twotower.features.declared_columns import no_texts
 from twotower.features.gaps import query_gaps
 from twotower.models.build import build_model
-from twotower.models.request_context import HIDDEN
+from twotower.models.column_vectors import HIDDEN
 from twotower.models.sequence import SequenceTower
 from twotower.training.fit import Trained, fit
 from twotower.training.negatives import Uniform

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from twotower.data import Dataset, Histories
 from twotower.features import UserFeatures
-from twotower.models.context import HistoryContext, no_context
+from twotower.models.base import no_context
+from twotower.models.two_tower import HistoryContext
 from twotower.training.examples import Examples
 from twotower.training.negatives import InBatch, Uniform
 

@@ -15,8 +15,8 @@ from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
 from twotower.features import ITEM_FEATURES, ItemFeatures, UserFeatures
-from twotower.models.context import HistoryContext
 from twotower.models.graph import BipartiteGraph
+from twotower.models.two_tower import HistoryContext
 from twotower.training.examples import Examples
 from twotower.training.fit import Trained, fit
 from twotower.training.negatives import Popularity as PopularNegatives

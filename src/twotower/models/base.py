@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,17 +16,18 @@ from twotower.factors.attributes import AttributeRegression
 from twotower.factors.fold_in import FoldInInfo
 from twotower.factors.scorer import Scorer, VectorScorer
 from twotower.features.declared_columns import ColumnEncoders, Encoded
-from twotower.models.context import ContextBuilder, no_context
-from twotower.types import FloatArray
+from twotower.types import Array, FloatArray
 
 __all__ = [
     "Batch",
+    "ContextBuilder",
     "Embeddings",
     "RetrievalModule",
     "Scorer",
     "VectorScorer",
     "evaluating",
     "half_squared_norm",
+    "no_context",
     "split_items",
     "wanted_items",
 ]
@@ -33,6 +35,21 @@ __all__ = [
 
 _NO_IDS = torch.empty(0, dtype=torch.int64)
 _NO_VALUES = torch.empty(0)
+
+
+class ContextBuilder(Protocol):
+    """Makes the history side of examples: what a user had before each event."""
+
+    def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
+        """Histories ``(B, L)``, lengths ``(B,)`` and features ``(B, F)`` before each event."""
+        ...
+
+
+def no_context(events: Array) -> tuple[Array, Array, FloatArray]:
+    """The context of a model that knows a user by id alone."""
+    size = len(events)
+    empty = np.zeros((size, 0), dtype=np.int64)
+    return empty, np.zeros(size, dtype=np.int64), np.zeros((size, 0), dtype=np.float32)
 
 
 class Batch(NamedTuple):

@@ -40,10 +40,9 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
-from twotower.models.column_vectors import INPUTS, ColumnVectors, examples
+from twotower.models.column_vectors import INPUTS, ColumnVectors, RequestContext, examples
 from twotower.models.export import exported
 from twotower.models.projection import TextComponents, score_projections
-from twotower.models.request_context import RequestContext
 from twotower.models.sequence_towers import (
     Gaps,
     ReadColumns,

@@ -34,10 +34,9 @@ from twotower.features.declared_columns import (
 )
 from twotower.features.gaps import GAP_CODES, UNKNOWN, has_times
 from twotower.models.base import ItemInput, ModelFamily, ModelInputs, RetrievalModule
-from twotower.models.column_vectors import INPUTS, ColumnVectors
+from twotower.models.column_vectors import INPUTS, ColumnVectors, RequestContext
 from twotower.models.history import Dropout, HistoryEncoder, TransformerConfig
 from twotower.models.projection import TextComponents
-from twotower.models.request_context import RequestContext
 
 _HIDDEN_GAPS: Final = 0.2
 """Share of gaps, and of sequences with all their gaps, that are hidden in training."""

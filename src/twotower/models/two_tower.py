@@ -32,11 +32,39 @@ from twotower.models.base import (
     split_items,
     wanted_items,
 )
-from twotower.models.context import HistoryContext
 from twotower.models.export import exported
 from twotower.models.fusion import FMGates
 from twotower.models.towers import ItemTower, ItemTowerConfig, UserTower, UserTowerConfig, hide_ids
-from twotower.types import BoolArray, FloatArray
+from twotower.types import Array, BoolArray, FloatArray
+
+
+class HistoryContext:
+    """The items before each event, and the user features after the event before it.
+
+    An example never sees its own target: event ``e`` is predicted from the events of the same
+    user strictly before ``e``.
+    """
+
+    def __init__(
+        self, train: Histories, length: int, running: FloatArray, empty: FloatArray
+    ) -> None:
+        self._items = train.items.astype(np.int64) + 1
+        self._starts = np.repeat(train.indptr[:-1], train.lengths)
+        self._length = length
+        self._running, self._empty = running, empty
+
+    def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
+        """Histories, lengths and features before each event."""
+        starts = self._starts[events]
+        lengths = np.minimum(events - starts, self._length)
+        width = int(lengths.max(initial=1))  # no wider than this batch needs
+        column = np.arange(width)
+        used = column < lengths[:, None]
+        position = (events - lengths)[:, None] + column
+        histories = np.where(used, self._items[np.where(used, position, 0)], 0)
+        first = events == starts
+        features = np.where(first[:, None], self._empty, self._running[events - 1])
+        return histories, lengths, features
 
 
 class TwoTowerConfig(ModelFamily):

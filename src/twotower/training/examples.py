@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from twotower.data import Histories
-from twotower.models.base import Batch, RetrievalModule
-from twotower.models.context import ContextBuilder, no_context
+from twotower.models.base import Batch, ContextBuilder, RetrievalModule, no_context
 from twotower.registry import Registry
 from twotower.training.negatives import NegativeSampler
 from twotower.types import Array, FloatArray

@@ -14,7 +14,6 @@ from twotower.training.negatives.base import (
 from twotower.training.negatives.candidates import AllItems, Candidates
 from twotower.training.negatives.curriculum import Curriculum, Stage
 from twotower.training.negatives.hard import Hard
-from twotower.training.negatives.pairs import PairSet
 from twotower.training.negatives.queue import Queue
 from twotower.training.negatives.sampled import InBatch, Mixed, Popularity, Uniform
 

@@ -1,6 +1,6 @@
 """Negatives drawn by chance: the batch itself, uniform, by popularity, and mixtures of these."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -13,10 +13,30 @@ from twotower.training.negatives.base import (
     none_drawn,
     train_shares,
 )
-from twotower.training.negatives.pairs import PairSet
 from twotower.types import Array, DoubleArray, FloatArray
 
 MOST_REDRAWS: Final = 100
+
+
+class PairSet:
+    """The set of (user, item) pairs of a log, which samplers must not draw."""
+
+    def __init__(self, keys: Array, num_items: int) -> None:
+        self._keys = keys
+        self._num_items = num_items
+
+    @classmethod
+    def fit(cls, train: Histories, num_items: int) -> Self:
+        """Collect the pairs of a log."""
+        keys = np.unique(train.rows * num_items + train.items)
+        # The sentinel keeps every insertion point inside the array.
+        return cls(np.append(keys, np.iinfo(np.int64).max), num_items)
+
+    def contains(self, users: Array, items: Array) -> Array:
+        """Elementwise membership of ``(users, items)``, broadcast against each other."""
+        wanted = users * np.int64(self._num_items) + items
+        found: Array = self._keys[np.searchsorted(self._keys, wanted)] == wanted
+        return found
 
 
 class InBatch(NegativesConfig):
