@@ -30,6 +30,9 @@ class ColdItems(Config):
     it has enough to say: see `twotower.training.cold_start`."""
     tower_scale: float = Field(1.34, ge=0)
     """What the item tower's unit vector is multiplied by."""
+    cost: float = Field(0.02, ge=0, le=1)
+    """Largest share of NDCG@10 that users who take other items may lose, on validation, by scales
+    that show a twentieth of the catalogue as new items."""
     exposure: float = Field(0.05, ge=0, le=1)
     """Largest share of the places of top-10 lists that all items without events may take
     together, measured on validation users; see `twotower.factors.exposure` for items that are

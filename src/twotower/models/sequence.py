@@ -430,6 +430,11 @@ class SequenceTower(RetrievalModule):
         """See `ColdItems.exposure`."""
         return self.config.cold_items.exposure
 
+    @property
+    def cost(self) -> float:
+        """See `ColdItems.cost`."""
+        return self.config.cold_items.cost
+
     def _candidates(self, rows: Array) -> Array:
         """``(m, neighbours)`` nearest trained items of each of these, which are none themselves."""
         candidates = self.trained.copy()

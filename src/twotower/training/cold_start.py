@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, Protocol
 
 import numpy as np
@@ -11,19 +12,19 @@ from twotower.data import Dataset, Part, Queries
 from twotower.factors.exposure import LIST_LENGTH, bounding_scale, places_taken
 from twotower.factors.scorer import VectorScorer, unseen_scores
 from twotower.index import top_scores
-from twotower.types import Array, BoolArray, FloatArray
+from twotower.types import Array, BoolArray, DoubleArray, FloatArray
 
 logger = logging.getLogger(__name__)
 
-SIMULATED_SHARE: Final = 0.1
+SIMULATED_SHARE: Final = 0.05
 """Share of the trained items that are taken for cold ones while the scales are fitted."""
 MOST_SIMULATED: Final = 2000
 MOST_QUERIES: Final = 2000
 """Validation queries that ask for a simulated cold item, and as many others."""
 LEAST_TARGETS: Final = 20
 """With fewer queries that ask for a simulated cold item the scales are left as they are."""
-TOWER_SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.34, 1.75)
-FACTOR_SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.25)
+TOWER_SCALES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.2, 1.5)
+FACTOR_SCALES: Final = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
 
 
 class ColdItemModel(Protocol):
@@ -39,6 +40,11 @@ class ColdItemModel(Protocol):
     @property
     def exposure(self) -> float:
         """See `twotower.factors.cold_items.ColdItems.exposure`."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """See `twotower.factors.cold_items.ColdItems.cost`, where it has factors."""
         ...
 
     @property
@@ -87,13 +93,15 @@ class ColdStart:
 def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
     """Fit how high items without events score; None where there is nothing to fit it by.
 
-    For a model with a least-squares part, a random tenth of the trained items is first taken for
-    cold: with the vectors that they would have without events in place of their own, the two
-    scales of `ColdItems` are those with which validation NDCG@10 is best, among those with which
+    For a model with a least-squares part, a random twentieth of the trained items is first taken
+    for cold, with the vectors that they would have without events in place of their own. The two
+    scales of `ColdItems` are those with which validation NDCG@10 of users who took one of these
+    items is best, among those with which that of the others loses at most ``cost``, and with which
     these items take no more places than with their own vectors. Then the items that are cold
-    are bounded together: they take at most ``exposure`` of the places of top-10 lists.
+    are bounded together, however many they are: they take at most ``exposure`` of the places of
+    top-10 lists, and users who took other items lose at most ``cost``.
 
-    Where there is no validation part, they are bounded in the lists of training users alone.
+    Where there is no validation part, places alone are bounded, in the lists of training users.
     """
     queries, targets = dataset.held_out(Part.VALIDATION)
     if not len(queries):
@@ -108,27 +116,49 @@ def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
     if module.has_factors:
         _fit_scales(module, queries.select(asked), wanted[asked])
     chosen = np.sort(np.random.default_rng(0).permutation(asked)[: 2 * MOST_QUERIES])
-    return _bound(module, queries.select(chosen))
+    return _bound(module, queries.select(chosen), wanted[chosen])
 
 
-def _bound(module: ColdItemModel, queries: Queries) -> ColdStart:
-    """Set the module's ``cold_scale`` by how many places its cold items take."""
+def _bound(module: ColdItemModel, queries: Queries, wanted: Array | None = None) -> ColdStart:
+    """Set the module's ``cold_scale`` by the places that its cold items take, and their cost."""
     module.cold_scale.fill_(1.0)
     cold, share = np.flatnonzero(~module.trained), module.exposure
     scorer = module.scorer()
     known, best = _two_kinds(scorer, queries, module.trained)
     unbounded = places_taken(known, best)
-    scale = bounding_scale(known, best, share)
+    scale, allowed = bounding_scale(known, best, share), f"exposure allows {share:.1%}"
+    if module.has_factors and wanted is not None and len(cold):
+        users, items = scorer.user_vectors(queries), scorer.item_vectors()[wanted]
+        target = np.einsum("qd,qd->q", users, items)
+        affordable = scale * _affordable(known, np.float32(scale) * best, target, module.cost)
+        if affordable < scale:
+            scale, allowed = affordable, f"others may lose {module.cost:.1%} of NDCG@10"
     module.cold_scale.fill_(scale)
     taken = places_taken(known, np.float32(scale) * best)
     if scale < 1:
         logger.warning(
             "%s items without a training event would take %.1f%% of the places of top-10 lists, "
-            "exposure allows %.1f%%: their scores are multiplied by %.3g, which leaves %.1f%%",
-            f"{len(cold):,}", 100 * unbounded, 100 * share, scale, 100 * taken,
+            "%s: their scores are multiplied by %.3g, which leaves %.1f%%",
+            f"{len(cold):,}", 100 * unbounded, allowed, scale, 100 * taken,
         )  # fmt: skip
     tower, factor = module.cold_scales.tolist() if module.has_factors else (1.0, 1.0)
     return ColdStart(len(cold), len(queries), unbounded, taken, scale, tower, factor)
+
+
+def _affordable(known: FloatArray, cold: FloatArray, target: FloatArray, cost: float) -> float:
+    """The largest factor of cold items' scores, up to 1 in steps of 0.02, by which NDCG@10 of
+    targets with these scores loses at most ``cost`` to what it is without cold items.
+    """
+    bar = target[:, None]
+    above = (known > bar).sum(axis=1)
+    least = (1 - cost) * _ndcg(above).mean()
+    factors = np.linspace(1, 0, 50, endpoint=False, dtype=np.float32)
+    found = (
+        factor
+        for factor in factors
+        if _ndcg(above + (factor * cold > bar).sum(axis=1)).mean() >= least
+    )
+    return float(next(found, factors[-1]))
 
 
 def _two_kinds(
@@ -158,17 +188,13 @@ def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
     weights /= np.repeat([len(part) for part in parts], [len(part) for part in parts])
     rows = np.concatenate(parts)
     found = _Simulation.of(module, queries.select(rows), wanted[rows], simulated)
-    best = max(
-        (
-            (found.gain(tower, factor, weights), tower, factor)
-            for tower in TOWER_SCALES
-            for factor in FACTOR_SCALES
-            if found.share(tower, factor, weights) <= found.own_share(weights)
-        ),
-        default=None,
-    )
-    if best is not None:
-        module.cold_scales.copy_(module.cold_scales.new_tensor(best[1:]))
+    allowed, least = found.own_share(weights), (1 - module.cost) * found.without
+    best = (0.0, 0.0), (0.0, 0.0)  # out of all lists, where nothing else costs little enough
+    for scales in product(TOWER_SCALES, FACTOR_SCALES):
+        new, others = found.ndcg(*scales)
+        if others >= least and found.share(*scales, weights) <= allowed:
+            best = max(best, ((new, others), scales))
+    module.cold_scales.copy_(module.cold_scales.new_tensor(best[1]))
 
 
 @dataclass(frozen=True)
@@ -244,10 +270,22 @@ class _Simulation:
         taken = (cold > self.known[:, ::-1][:, :width]).sum(axis=1)
         return float(weights @ taken / self.known.shape[1])
 
-    def gain(self, tower: float, factor: float, weights: Array) -> float:
-        """Mean NDCG@10 over all queries, with the simulated items in place."""
+    def ndcg(self, tower: float, factor: float) -> tuple[float, float]:
+        """Mean NDCG@10 of queries that ask for a simulated item, and of the others."""
         scores = self._scores(tower, factor)
         own = np.take_along_axis(scores, np.maximum(self.column, 0)[:, None], axis=1)[:, 0]
         target = np.where(self.column >= 0, own, self.target)[:, None]
-        above = (scores > target).sum(axis=1) + (self.known > target).sum(axis=1)
-        return float(weights @ np.where(above < LIST_LENGTH, 1 / np.log2(above + 2.0), 0))
+        values = _ndcg((scores > target).sum(axis=1) + (self.known > target).sum(axis=1))
+        asks = self.column >= 0
+        return float(values[asks].mean()), float(values[~asks].mean())
+
+    @property
+    def without(self) -> float:
+        """Mean NDCG@10 of queries for other items without the simulated ones."""
+        values = _ndcg((self.known > self.target[:, None]).sum(axis=1))
+        return float(values[self.column < 0].mean())
+
+
+def _ndcg(above: Array) -> DoubleArray:
+    """NDCG@10 of items that so many stand above."""
+    return np.where(above < LIST_LENGTH, 1 / np.log2(above + 2.0), 0)

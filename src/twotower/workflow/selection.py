@@ -138,11 +138,13 @@ FOLLOWING: Final[tuple[Coordinate, ...]] = (
     Ordered("popularity_discount", _DISCOUNTS),
 )
 """What comes next after a history, where that is fitted."""
-SHARES: Final[tuple[Coordinate, ...]] = (
+WIDE: Final[tuple[Coordinate, ...]] = (
     Ordered("next_share", _SHARES),
     Ordered("popularity_discount", _DISCOUNTS),
+    Ordered("recency", _RECENCIES),
 )
-"""What needs nothing to be fitted again."""
+"""What is looked at again when the width is found: little is fitted for it, and more dimensions
+remember longer."""
 
 
 @dataclass(frozen=True)
@@ -423,7 +425,7 @@ class _Search:
         self.values = self._measured(self.best, "next_item", True)
         self.climb(FOLLOWING)
         self.widen(full.embedding_dim)
-        self.climb(SHARES)
+        self.climb(WIDE)
         with_next = self.best, self.values
         self.best, self.values = best, values
         self.widen(full.embedding_dim)
@@ -434,8 +436,12 @@ class _Search:
         """Take as many dimensions as there may be, where they are no worse."""
         narrow = self.best.factors.embedding_dim
         for width in sorted({min(2 * narrow, dim), dim} - {narrow}):
-            settings = self.best.vary("embedding_dim", width)
-            if not self._attempt(settings, Values("embedding_dim", ()), width):
+            wider = self.best.vary("embedding_dim", width)
+            discount = wider.factors.popularity_discount
+            # More dimensions may want another discount, which costs no fitting.
+            near = sorted(_DISCOUNTS, key=lambda value: abs(value - discount))[:3]
+            tried = [wider.vary("popularity_discount", value) for value in near]
+            if not sum([self._attempt(one, Values("embedding_dim", ()), width) for one in tried]):
                 break
             self.climb((Ladder("regularisation", 2.0, 0.05, 3000, steps=1),))
 
