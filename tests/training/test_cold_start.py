@@ -17,7 +17,7 @@ from twotower.inference import Pipeline
 from twotower.inference.item_encoder import catalogue_rows
 from twotower.inference.item_table import Descriptions
 from twotower.models.sequence import SequenceTower
-from twotower.training.cold_start import ColdItemModel, fit_cold_start
+from twotower.training.cold_start import ColdItemModel, _affordable, fit_cold_start
 from twotower.training.fit import Trained, fit
 from twotower.workflow.bundling import bundle_contents
 
@@ -110,7 +110,7 @@ def test_validation_has_cold_items_in_place(
         assert trained.metric == found
         with trained.module.without_cold_items():
             alone = validation_ndcg(trained.module.scorer(), dataset)
-        assert found >= 0.9 * alone
+        assert found >= (1 - trained.module.cost) * alone
     test = evaluate(trained.module.scorer(), dataset, protocols=[FULL]).mean(FULL, "NDCG@10")
     assert test > 0.3 * validation_ndcg(trained.module.scorer(), dataset)
 
@@ -132,6 +132,38 @@ def test_more_than_their_share_is_said_in_words(
         assert "items without a training event would take" in caplog.text
     module.load_state_dict(before)
     module.config = module.config.vary(cold_items=module.config.cold_items.vary(exposure=0.05))
+
+
+def test_what_others_lose_is_bounded_by_the_setting(
+    trained: Trained, shop_with_unbought_items: Dataset
+) -> None:
+    module: Any = trained.module
+    if not isinstance(module, SequenceTower):
+        pytest.skip("of a model without factors places alone are bounded")
+    dataset = shop_with_unbought_items
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    config = module.config
+    shares = []
+    for cost in (0.0, 0.02, 1.0):
+        module.config = config.vary(cold_items=config.cold_items.vary(cost=cost, exposure=1.0))
+        found = fit_cold_start(module, dataset)
+        assert found is not None
+        shares.append(found.share)
+        with module.without_cold_items():
+            alone = validation_ndcg(module.scorer(), dataset)
+        assert validation_ndcg(module.scorer(), dataset) >= (1 - cost) * alone - 1e-9
+    assert shares == sorted(shares)
+    module.load_state_dict(before)
+    module.config = config
+
+
+def test_the_largest_factor_that_others_can_afford() -> None:
+    known, cold = np.array([[3.0, 2.0], [9.0, 1.0]]), np.array([[10.0], [0.5]])
+    target = np.array([2.5, 8.0])
+    # The first target's place is lost where 10 times the factor is above 2.5.
+    assert _affordable(known, cold, target, 0.02) == pytest.approx(0.24)
+    assert _affordable(known, cold, target, 1.0) == 1
+    assert _affordable(known, np.array([[1.0], [1.0]]), target, 0.0) == 1
 
 
 def test_added_items_take_no_more_than_their_share(

@@ -129,6 +129,13 @@ def test_a_large_log_is_searched_on_a_sample_of_its_users(
     assert all(events < 0.8 * len(in_order.train.items) for events, _ in fitted)
 
 
+def test_other_discounts_are_tried_at_each_width(in_order: Dataset) -> None:
+    found = choose_factors(in_order, FactorSettings(ALSConfig(embedding_dim=128), None), None)
+    widths = [trial for trial in found.trials if trial["setting"] == "embedding_dim"]
+    assert len(widths) >= 3
+    assert {trial["value"] for trial in widths[:3]} == {128}
+
+
 def test_a_search_that_is_out_of_time_only_widens(in_order: Dataset) -> None:
     found = choose_factors(in_order, START, None, seconds=0)
     assert {trial["setting"] for trial in found.trials} <= {"start", "embedding_dim"}
