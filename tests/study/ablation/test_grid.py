@@ -53,10 +53,14 @@ def test_models_that_the_data_do_not_allow_are_absent_with_the_reason(blocks: Da
     plain = blocks.catalogue.with_columns(pl.lit(None, pl.String).alias(columns.CATEGORY))
     grid = make_grid({"v5b": 1}, replace(blocks, catalogue=plain), text_encoder="hashing")
     assert grid.absent == {"v5b": "no text but titles in this data set"}
+    assert make_grid({"two-tower": 1}, blocks, text_encoder="hashing").models == ("v10",)
 
     bare = plain.with_columns(pl.lit(None, pl.String).alias(columns.TITLE))
     grid = make_grid({"v1": 1, "v4": 1}, replace(blocks, catalogue=bare), text_encoder="hashing")
     assert grid.absent == {"v4": "no titles in this data set"}
+    assert make_grid(
+        {"v10": 1}, replace(blocks, catalogue=bare), text_encoder="hashing"
+    ).models == ("v10",)
     assert grid.models == ("v1",)
 
 

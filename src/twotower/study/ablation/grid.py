@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from twotower.data import Dataset, columns
 from twotower.errors import InputError
 from twotower.features import item_texts
+from twotower.models.sequence_towers import SequenceConfig
+from twotower.reporting.product_names import study_name
 from twotower.study.ablation.cell import Cell
 from twotower.training.variant import Variant
 from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
@@ -66,7 +68,8 @@ def make_grid(seeds: Mapping[str, int], dataset: Dataset, *, text_encoder: str) 
     cells: dict[Cell, tuple[Cell, ...]] = {}
     absent: dict[str, str] = {}
     place = {name: number for number, name in enumerate(PARENTS)}
-    for model, count in sorted(seeds.items(), key=lambda item: place.get(item[0], -1)):
+    kept = {study_name(name): count for name, count in seeds.items()}
+    for model, count in sorted(kept.items(), key=lambda item: place.get(item[0], -1)):
         if count < 1:
             raise InputError(f"seeds of {model!r} must be at least 1, got {count}")
         if model in BASELINES or model in TEXT_BASELINES:
@@ -104,8 +107,9 @@ def unavailable(variant: Variant, dataset: Dataset) -> str | None:
         return NO_IMAGES
     if "text" in variant.model.inputs_needed:
         titles = item_texts(catalogue)
-        if not any(titles):
+        # A model of sequences does without, and is another model than its parent all the same.
+        if not any(titles) and not isinstance(variant.model, SequenceConfig):
             return "no titles in this data set"
-        if variant.text_fields != "title" and item_texts(catalogue, variant.text_fields) == titles:
+        if variant.text_fields == "rich" and item_texts(catalogue, "rich") == titles:
             return "no text but titles in this data set"
     return None
