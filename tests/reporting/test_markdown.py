@@ -72,6 +72,15 @@ def test_tables_are_made_from_the_results(folder: Path) -> None:
     assert render(RENDERED, folder) == RENDERED
 
 
+def test_protocols_are_columns_of_a_metric(folder: Path) -> None:
+    what = "toy.json protocols=full,full-unmasked metrics=HR@10 models=mf"
+    shown = render(f"<!-- results: {what} -->\n<!-- end -->\n", folder)
+    assert shown.splitlines()[1] == "| model | full | full-unmasked |"
+    assert shown.splitlines()[3].endswith("| 0.2500 |")
+    with pytest.raises(InputError, match="'other'"):
+        render(f"<!-- results: {what.replace('full,', 'other,')} -->\n<!-- end -->\n", folder)
+
+
 def test_several_data_sets_are_one_table(folder: Path) -> None:
     (folder / "datasets-toy.json").write_text((folder / "toy.json").read_text())
     what = "datasets-*.json table=datasets protocol=full metrics=MRR models=mf,als"

@@ -7,10 +7,11 @@ A block in a document selects figures of a results file for its table::
     ...
     <!-- end -->
 
-With ``table=datasets`` the file is a pattern of several, and the table has a line per data set and
-a column per model, with one metric; ``published=FILE`` adds the best figure that others published
-on the same split, ``costs=MODEL`` that model's training time and peak memory. With ``table=study``
-it is the table of an ablation study, with the published figures of ``reference=FILE`` in brackets.
+With ``protocols=NAME,NAME`` the columns are protocols, of one metric. With ``table=datasets`` the
+file is a pattern of several, and the table has a line per data set and a column per model, with one
+metric; ``published=FILE`` adds the best figure that others published on the same split,
+``costs=MODEL`` that model's training time and peak memory. With ``table=study`` it is the table of
+an ablation study, with the published figures of ``reference=FILE`` in brackets.
 
 Run ``python -m twotower.reporting.markdown [--check] [FILES]`` in the folder that the paths of
 results files start from. A marker counts at the start of a line only, so that an indented one
@@ -41,6 +42,7 @@ _OPTIONS = (
     *_SELECT,
     "models",
     "metrics",
+    "protocols",
     "intervals",
     "digits",
     "table",
@@ -138,6 +140,15 @@ def _table(what: str, root: Path) -> str:
         if missing:
             raise InputError(f"results block {what!r}: no figures of {', '.join(missing)}")
         rows = sorted((r for r in rows if r.model in wanted), key=lambda r: wanted.index(r.model))
+    metrics = options["metrics"].split(",")
+    if "protocols" in options:
+        columns = options["protocols"].split(",")
+        rows = [
+            row.model_copy(update={"metric": row.protocol})
+            for row in rows
+            if row.metric in metrics and row.protocol in columns
+        ]
+        metrics = columns
     intervals, digits = options.get("intervals", "no"), options.get("digits", "4")
     if intervals not in _INTERVALS or not digits.isdecimal():
         raise InputError(
@@ -146,7 +157,7 @@ def _table(what: str, root: Path) -> str:
     try:
         return markdown_table(
             rows,
-            options["metrics"].split(","),
+            metrics,
             intervals=_INTERVALS[intervals],
             digits=int(digits),
         )
