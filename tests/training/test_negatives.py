@@ -152,3 +152,13 @@ def test_a_sampled_softmax_over_a_mixture_recovers_the_full_one() -> None:
     estimate = np.exp(scores[positives] - drawn.log_q).sum()
     estimate += np.exp(scores[drawn.shared] - drawn.shared_log_q).sum()
     assert estimate / size == pytest.approx(np.exp(scores).sum(), rel=0.03)
+
+
+def test_items_without_events_are_drawn_only_where_that_is_wanted() -> None:
+    train = Histories.from_lists([[0, 2], [2, 4]])  # of six items
+    rng = np.random.default_rng(0)
+    for untrained, drawn in ((True, {0, 1, 2, 3, 4, 5}), (False, {0, 2, 4})):
+        config = Candidates(sampled=Uniform(count=200, untrained=untrained))
+        found = config.fit(train, 6).sample(np.array([0]), np.array([2]), rng, 0)
+        assert set(found.shared.tolist()) == drawn
+        assert np.isfinite(found.shared_log_q).all()

@@ -88,6 +88,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "model.choose_factors": (False, True),
         "model.columns": ("none", "chosen"),
         "negatives.sampled.count": (2048, 1024),
+        "negatives.sampled.untrained": (True, False),
         "training.epochs": (10, 100),
         "training.least_steps": (600, 0),
         "training.batch_size": (256, 2048),
