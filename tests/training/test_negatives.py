@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twotower.data import Histories
-from twotower.training.negatives import InBatch, Mixed, PairSet, Popularity, Uniform
+from twotower.training.negatives import (
+    Candidates,
+    InBatch,
+    Mixed,
+    PairSet,
+    Popularity,
+    Uniform,
+)
 
 
 def draw(config: Any, train: Histories, num_items: int, users: Any, seed: int = 0) -> Any:
