@@ -15,7 +15,7 @@ from twotower.training.negatives.candidates import AllItems, Candidates
 from twotower.training.negatives.curriculum import Curriculum, Stage
 from twotower.training.negatives.hard import Hard
 from twotower.training.negatives.queue import Queue
-from twotower.training.negatives.sampled import InBatch, Mixed, Popularity, Uniform
+from twotower.training.negatives.sampled import InBatch, Mixed, PairSet, Popularity, Uniform
 
 NEGATIVES: Final = ConfigRegistry(
     "twotower.negatives",
