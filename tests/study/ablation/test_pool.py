@@ -52,6 +52,7 @@ def test_a_worker_exits_with_its_parent(small_variants: Any, out: Path, tmp_path
         assert worker.stdout is not None
         worker.stdin.write(request.model_dump_json() + "\n")
         worker.stdin.flush()
+        assert "training ends when" in json.loads(worker.stdout.readline())["note"]
         assert json.loads(worker.stdout.readline())["bar"] == "train mf seed 0"
         worker.stdin.close()
         assert worker.wait(timeout=20) == 1
