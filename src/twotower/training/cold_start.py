@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 SIMULATED_SHARE: Final = 0.05
 """Share of the trained items that are taken for cold ones while the scales are fitted."""
 MOST_SIMULATED: Final = 2000
-MOST_QUERIES: Final = 2000
+MOST_QUERIES: Final = 6000
 """Validation queries that ask for a simulated cold item, and as many others."""
 LEAST_TARGETS: Final = 20
 """With fewer queries that ask for a simulated cold item the scales are left as they are."""
