@@ -16,7 +16,7 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in OPENMP:
         monkeypatch.setenv(name, "")  # so that what a test sets is taken back
         monkeypatch.delenv(name)
-    monkeypatch.setattr(machine, "_affinity", lambda: 8)
+    monkeypatch.setattr(machine, "bound_cores", lambda: 8)
     return monkeypatch
 
 

@@ -25,7 +25,7 @@ def settle_threads() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     cores = _usable_cores()
-    if cores < _affinity():  # PyTorch counts the machine's cores, also in a container with few
+    if cores < bound_cores():  # PyTorch counts the machine's cores, also in a container with few
         os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
@@ -67,10 +67,11 @@ def control_groups(
 def _usable_cores(*, root: Path = GROUPS, own: Path = OWN_GROUPS) -> int:
     groups = control_groups("cpu", root=root, own=own)
     limits = [_cores_of(group, is_first_version=first) for group, first in groups]
-    return min([_affinity(), *(limit for limit in limits if limit)])
+    return min([bound_cores(), *(limit for limit in limits if limit)])
 
 
-def _affinity() -> int:
+def bound_cores() -> int:
+    """Cores that this process may run on, a container's limit not counted."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -164,8 +164,11 @@ def test_a_sampled_softmax_over_a_mixture_recovers_the_full_one() -> None:
 def test_items_without_events_are_drawn_only_where_that_is_wanted() -> None:
     train = Histories.from_lists([[0, 2], [2, 4]])  # of six items
     rng = np.random.default_rng(0)
-    for untrained, drawn in ((True, {0, 1, 2, 3, 4, 5}), (False, {0, 2, 4})):
-        config = Candidates(sampled=Uniform(count=200, untrained=untrained))
+    wanted = {0, 1, 2, 3, 4, 5}, {0, 2, 4}
+    for sampled, drawn in zip(
+        (Uniform(count=200), Popularity(count=200, power=0)), wanted, strict=True
+    ):
+        config = Candidates(sampled=sampled)
         found = config.fit(train, 6).sample(np.array([0]), np.array([2]), rng, 0)
         assert set(found.shared.tolist()) == drawn
         assert np.isfinite(found.shared_log_q).all()

@@ -87,8 +87,10 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "model.read_gaps": (False, True),
         "model.choose_factors": (False, True),
         "model.columns": ("none", "chosen"),
-        "negatives.sampled.count": (2048, 1024),
-        "negatives.sampled.untrained": (True, False),
+        "negatives.sampled": (
+            {"kind": "uniform", "count": 2048, "shared": False},
+            {"kind": "popularity", "count": 1024, "power": 0.0, "shared": False},
+        ),
         "training.epochs": (10, 100),
         "training.least_steps": (600, 0),
         "training.batch_size": (256, 2048),

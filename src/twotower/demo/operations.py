@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,9 @@ from twotower.demo.engine import Engine
 from twotower.errors import TwoTowerError
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
-from twotower.types import BoolArray, OffsetArray
+from twotower.types import BoolArray, IndexArray, OffsetArray
+
+_NEVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,23 @@ def newest_first(histories: Histories, items: int, count: int) -> list[tuple[int
     """
     if histories.timestamps is None:
         return []
-    never = np.iinfo(np.int64).max
-    first = np.full(items, never)
-    np.minimum.at(first, histories.items, histories.timestamps)
-    order = np.argsort(np.where(first == never, np.iinfo(np.int64).min, first), kind="stable")
-    rows = [row for row in order[::-1][:count].tolist() if first[row] != never]
+    first = _first_events(histories.items, histories.timestamps, items)
+    order = np.argsort(np.where(first == _NEVER, np.iinfo(np.int64).min, first), kind="stable")
+    rows = [row for row in order[::-1][:count].tolist() if first[row] != _NEVER]
     return [(row, datetime.fromtimestamp(int(first[row]) / 1000, UTC)) for row in rows]
+
+
+def _first_events(of: IndexArray, times: OffsetArray, items: int) -> OffsetArray:
+    """``(items,)`` milliseconds of the first event of each item, `_NEVER` without one."""
+    first = np.full(items, _NEVER)
+    np.minimum.at(first, of, times)
+    return first
+
+
+def _days(times: OffsetArray, known: BoolArray) -> pl.Series:
+    """Days of milliseconds since 1970, null where they are not known."""
+    days = pl.from_epoch(pl.Series(np.where(known, times, 0)), time_unit="ms").dt.date()
+    return days.zip_with(pl.Series(known), pl.Series([None] * len(known), dtype=pl.Date))
 
 
 def matching(table: pl.DataFrame, wanted: str, most: int) -> pl.DataFrame:
@@ -133,23 +147,16 @@ def item_listing(
     histories: Histories,
 ) -> pl.DataFrame:
     """All items, those with most events first: id, title, category, events, day of the first."""
-    table = pl.DataFrame(
-        {
-            "id": pl.Series(ids, dtype=pl.String),
-            "title": pl.Series(titles, dtype=pl.String),
-            "category": pl.Series(categories, dtype=pl.String),
-            "events": counts,
-        }
-    )
+    columns = {
+        "id": pl.Series(ids, dtype=pl.String),
+        "title": pl.Series(titles, dtype=pl.String),
+        "category": pl.Series(categories, dtype=pl.String),
+        "events": pl.Series(counts),
+    }
     if histories.timestamps is not None:
-        days = pl.from_epoch(pl.Series(histories.timestamps), time_unit="ms").dt.date()
-        first = pl.DataFrame({"row": histories.items, "first event": days}).group_by("row").min()
-        table = (
-            table.with_row_index("row")
-            .with_columns(pl.col("row").cast(first["row"].dtype))
-            .join(first, on="row", how="left", maintain_order="left")
-            .drop("row")
-        )
+        first = _first_events(histories.items, histories.timestamps, len(ids))
+        columns["first event"] = _days(first, first != _NEVER)
+    table = pl.DataFrame(columns)
     # Columns that say nothing are left out: a log without a catalogue has no titles.
     named = [name for name in ("title", "category") if table[name].null_count() == len(table)]
     return table.drop(named).sort("events", descending=True, maintain_order=True)
@@ -165,11 +172,7 @@ def user_listing(ids: Sequence[str], histories: Histories) -> pl.DataFrame:
             ("first event", histories.indptr[:-1]),
             ("newest event", histories.indptr[1:] - 1),
         ):
-            times = histories.timestamps[np.clip(places, 0, last)]
-            days = pl.from_epoch(pl.Series(times), time_unit="ms").dt.date()
-            columns[name] = days.zip_with(
-                pl.Series(had), pl.Series([None] * len(had), dtype=pl.Date)
-            )
+            columns[name] = _days(histories.timestamps[np.clip(places, 0, last)], had)
     return pl.DataFrame(columns).sort("events", descending=True, maintain_order=True)
 
 

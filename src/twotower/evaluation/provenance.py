@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from twotower.evaluation.results import Meta
-from twotower.machine import usable_cores
+from twotower.machine import bound_cores, usable_cores
 
 PACKAGES = ("twotower", "numpy", "scipy", "torch", "polars", "faiss-cpu")
 """Packages whose version can change a figure."""
@@ -108,7 +108,7 @@ def _git(*arguments: str) -> str | None:
 
 def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{_processor()}, {_cores()} cores, {memory:.0f} GiB memory, {platform.system()}"
+    return f"{_processor()}, {bound_cores()} cores, {memory:.0f} GiB memory, {platform.system()}"
 
 
 def _processor() -> str:
@@ -119,12 +119,6 @@ def _processor() -> str:
     except OSError:
         pass  # not Linux
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux: cores that this process may use
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _threads() -> int:

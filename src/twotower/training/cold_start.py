@@ -124,12 +124,11 @@ def _bound(module: ColdItemModel, queries: Queries, wanted: Array | None = None)
     module.cold_scale.fill_(1.0)
     cold, share = np.flatnonzero(~module.trained), module.exposure
     scorer = module.scorer()
-    known, best = _two_kinds(scorer, queries, module.trained)
+    users, known, best = _two_kinds(scorer, queries, module.trained)
     unbounded = places_taken(known, best)
     scale, allowed = bounding_scale(known, best, share), f"exposure allows {share:.1%}"
     if module.has_factors and wanted is not None and len(cold):
-        users, items = scorer.user_vectors(queries), scorer.item_vectors()[wanted]
-        target = np.einsum("qd,qd->q", users, items)
+        target = np.einsum("qd,qd->q", users, scorer.item_vectors()[wanted])
         affordable = scale * _affordable(known, np.float32(scale) * best, target, module.cost)
         if affordable < scale:
             scale, allowed = affordable, f"others may lose {module.cost:.1%} of NDCG@10"
@@ -163,13 +162,16 @@ def _affordable(known: FloatArray, cold: FloatArray, target: FloatArray, cost: f
 
 def _two_kinds(
     scorer: VectorScorer, queries: Queries, trained: BoolArray
-) -> tuple[FloatArray, FloatArray]:
-    """The best unseen scores of trained items and of the others, ``(queries, k)`` each."""
-    known, cold = [], []
-    for _, _, scores in unseen_scores(scorer, queries):
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """User vectors, and the best unseen scores of trained items and of the others, ``(queries, k)``
+    each.
+    """
+    users, known, cold = [], [], []
+    for _, vectors, scores in unseen_scores(scorer, queries):
+        users.append(vectors)
         known.append(top_scores(scores[:, trained], LIST_LENGTH))
         cold.append(top_scores(scores[:, ~trained], LIST_LENGTH))
-    return np.concatenate(known), np.concatenate(cold)
+    return np.concatenate(users), np.concatenate(known), np.concatenate(cold)
 
 
 def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
@@ -191,8 +193,9 @@ def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
     allowed, least = found.own_share(weights), (1 - module.cost) * found.without
     best = (0.0, 0.0), (0.0, 0.0)  # out of all lists, where nothing else costs little enough
     for scales in product(TOWER_SCALES, FACTOR_SCALES):
-        new, others = found.ndcg(*scales)
-        if others >= least and found.share(*scales, weights) <= allowed:
+        scores = found.scores(*scales)
+        new, others = found.ndcg(scores)
+        if others >= least and found.share(scores, weights) <= allowed:
             best = max(best, ((new, others), scales))
     module.cold_scales.copy_(module.cold_scales.new_tensor(best[1]))
 
@@ -250,16 +253,17 @@ class _Simulation:
             places[wanted],
         )
 
-    def _scores(self, tower: float, factor: float) -> FloatArray:
+    def scores(self, tower: float, factor: float) -> FloatArray:
+        """``(queries, simulated)`` with these scales; seen items have -inf."""
         hidden = np.isneginf(self.towers)
-        scores: FloatArray = np.float32(tower) * np.where(hidden, 0, self.towers)
-        scores += np.float32(factor) * self.factors
-        scores[hidden] = -np.inf
-        return scores
+        found: FloatArray = np.float32(tower) * np.where(hidden, 0, self.towers)
+        found += np.float32(factor) * self.factors
+        found[hidden] = -np.inf
+        return found
 
-    def share(self, tower: float, factor: float, weights: Array) -> float:
-        """Share of the places that simulated items take."""
-        return self._taken(top_scores(self._scores(tower, factor), LIST_LENGTH), weights)
+    def share(self, scores: FloatArray, weights: Array) -> float:
+        """Share of the places that simulated items take by `scores`, which are sorted for it."""
+        return self._taken(top_scores(scores, LIST_LENGTH), weights)
 
     def own_share(self, weights: Array) -> float:
         """Share of the places that they take with their own vectors."""
@@ -270,9 +274,8 @@ class _Simulation:
         taken = (cold > self.known[:, ::-1][:, :width]).sum(axis=1)
         return float(weights @ taken / self.known.shape[1])
 
-    def ndcg(self, tower: float, factor: float) -> tuple[float, float]:
-        """Mean NDCG@10 of queries that ask for a simulated item, and of the others."""
-        scores = self._scores(tower, factor)
+    def ndcg(self, scores: FloatArray) -> tuple[float, float]:
+        """Mean NDCG@10, by `scores`, of queries that ask for a simulated item, and of others."""
         own = np.take_along_axis(scores, np.maximum(self.column, 0)[:, None], axis=1)[:, 0]
         target = np.where(self.column >= 0, own, self.target)[:, None]
         values = _ndcg((scores > target).sum(axis=1) + (self.known > target).sum(axis=1))

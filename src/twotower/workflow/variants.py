@@ -134,7 +134,7 @@ them, beside least-squares factors; `docs/v9.md` says how it came about."""
 
 V10: Final = V9.vary(
     model=V9.model.vary(index_dim=None, choose_factors=True, columns="chosen", read_gaps=True),
-    negatives=Candidates(sampled=Uniform(count=1024, untrained=False)),
+    negatives=Candidates(sampled=Popularity(count=1024, power=0)),
     training=TrainingConfig(
         epochs=100,
         learning_rate=2e-3,

@@ -57,15 +57,11 @@ class Uniform(NegativesConfig):
     """Negatives for each example; with ``shared``, for all examples of a batch together."""
     shared: bool = False
     """Whether one draw serves the whole batch. A user's own items can then be among it."""
-    untrained: bool = True
-    """Whether items without a training event are drawn too. They are never positives: a model that
-    reads texts learns that nobody wants what these say."""
 
     def weights(self, train: Histories, num_items: int) -> DoubleArray:
         """``(num_items,)`` what an item's chance to be drawn is in proportion to."""
-        if self.untrained:
-            return np.ones(num_items)
-        return (np.bincount(train.items, minlength=num_items) > 0).astype(np.float64)
+        del train
+        return np.ones(num_items)
 
     def fit(self, train: Histories, num_items: int) -> NegativeSampler:
         """Remember who has what."""
