@@ -5,8 +5,8 @@
 The default model's towers beside least squares of fixed settings, whose search one process does
 alone, are trained for ``--epochs`` epochs by ``twotower train`` and by ``torchrun --nproc-per-node
 2 -m twotower train``. Rows are medians over ``--rounds`` of the seconds that the steps took,
-validations left out, the ratio within each round, and validation NDCG@10 of the towers alone. Run it
-on a machine that does nothing else: each process wants a core.
+validations left out, the ratio within each round, and validation NDCG@10 of the towers alone. Run
+it on a machine that does nothing else: each process wants a core.
 """
 
 import argparse
