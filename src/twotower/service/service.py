@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import SecretStr
 
 from twotower.bundle.manifest import Manifest, verify
 from twotower.bundle.storage import bundle_folder, without_path
 from twotower.bundle.throttle import Pause, Throttle, no_pause
-from twotower.data.events import event_weight
 from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.inference.business_rules import read_rules
 from twotower.inference.pipeline import Pipeline
+from twotower.service.comparison import Assigned, Challenger, Comparison
 from twotower.service.live import PopularityDrift, ShownCounts, live_report
-from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.settings import ServeSettings
 from twotower.service.shadow import Shadow
 from twotower.service.snapshot import Snapshot, encoded_item
@@ -39,7 +38,7 @@ from twotower.service.state import (
     StateUnavailableError,
     StoredItem,
 )
-from twotower.service.state.live import Begun, Credit, Mode, Outcomes, Split
+from twotower.service.state.live import Begun, Mode
 from twotower.service.state.personal import HEARTBEAT_S, now_ms
 from twotower.service.trim_memory import trim_memory
 
@@ -55,36 +54,6 @@ SHOWN_EVERY_S: Final = 10.0
 _DAY_MS: Final = 86_400_000
 
 State: TypeAlias = Literal["up", "stale", "down"]
-
-
-class Assigned(NamedTuple):
-    """What answers a user.
-
-    Attributes
-    ----------
-    snapshot
-        Of the bundle that does.
-    arm, unit
-        Of the split, and the user's in it; empty without one.
-    other
-        Whose list is mixed into the answer, where bundles are interleaved.
-    """
-
-    snapshot: Snapshot
-    arm: Arm = ""
-    unit: str = ""
-    other: Snapshot | None = None
-
-
-class _Comparison(NamedTuple):
-    """The comparison that runs, its other bundle, and a shadow's counts.
-
-    One value, so that no request takes the bundle of one comparison for that of another.
-    """
-
-    split: Split | None = None
-    challenger: "Service | None" = None
-    shadow: Shadow | None = None
 
 
 class Service:
@@ -136,7 +105,7 @@ class Service:
         self._confirmed: tuple[int, float] | None = None  # up to which tombstone, and when
         self.shown = ShownCounts()
         self._drift: tuple[object, PopularityDrift] | None = None  # of the contents in service
-        self._comparison = _Comparison()
+        self._comparison = Comparison()
         self._following_split = threading.Lock()
         self._erased = 0  # up to which tombstone memory was searched
         self._maintained = -math.inf
@@ -246,32 +215,12 @@ class Service:
     def add_events(self, events: Sequence[Event]) -> list[bool]:
         """Record events, all or none; False for each that was recorded before."""
         with self._noting_writes():
-            recorded = self.store.add_events(events, self._outcomes(events))
+            rules = self.pipeline.contents.info.events
+            outcomes = self._comparison.outcomes(rules, events)
+            recorded = self.store.add_events(events, outcomes)
         self._wrote()
         self.drift.add(event.item_id for event, new in zip(events, recorded, strict=True) if new)
         return recorded
-
-    def _outcomes(self, events: Sequence[Event]) -> Outcomes | None:
-        """What events say of the split that runs; those that take something away say nothing."""
-        split = self._comparison.split
-        if split is None or split.name is None or split.mode == "shadow":
-            return None
-        rules = self.pipeline.contents.info.events
-        units: dict[str, str] = {}
-        credits: list[Credit | None] = []
-        for event in events:
-            about = RecommendationId.read(event.recommendation_id or "")
-            credits.append(None)
-            if about is None or not about.unit.startswith(f"{split.revision}-"):
-                continue
-            worth = event_weight(rules, event.kind, event.rating, event.quantity)
-            if worth is None or worth <= 0:
-                continue
-            if about.arm in ("a", "b"):
-                units[about.unit] = about.arm
-            elif (team := about.team(event.position)) is not None:
-                credits[-1] = Credit(about.unit, team)
-        return Outcomes(split.revision, units, credits)
 
     @property
     def drift(self) -> PopularityDrift:
@@ -282,21 +231,12 @@ class Service:
         return self._drift[1]
 
     def assigned(self, user_id: str | None) -> Assigned:
-        """What answers a user today.
+        """What answers a user today."""
+        return self._comparison.assigned(self.current, user_id)
 
-        A user has one bundle for a day (UTC), or both. A request without a user is a unit of its
-        own.
-        """
-        split, challenger, shadow = self._comparison
-        if split is None or challenger is None or shadow is not None:
-            return Assigned(self.current)
-        unit, is_within = self._drawn(split, user_id)
-        if split.mode == "interleave":
-            both = Assigned(self.current, "i", unit, challenger.current)
-            return both if is_within else Assigned(self.current)
-        if is_within:
-            return Assigned(challenger.current, "b", unit)
-        return Assigned(self.current, "a", unit)
+    def shadowed(self, user_id: str | None) -> tuple[Shadow, Snapshot] | None:
+        """What answers a user today as well, unseen, and where that is counted."""
+        return self._comparison.shadowed(self.current, user_id)
 
     def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """A user's attributes, checked; where two bundles answer it is enough that one has them.
@@ -330,29 +270,12 @@ class Service:
     def _accepted(self, check: Callable[[Pipeline], dict[str, Any]]) -> dict[str, Any]:
         """What the first of the bundles that answer accepts, or the first one's error."""
         refused: list[InputError] = []
-        _, challenger, shadow = self._comparison
-        for one in (self, None if shadow is not None else challenger):  # a shadow answers nobody
-            if one is not None:
-                try:
-                    return check(one.pipeline)
-                except InputError as error:
-                    refused.append(error)
+        for pipeline in self._comparison.answering(self.pipeline):
+            try:
+                return check(pipeline)
+            except InputError as error:
+                refused.append(error)
         raise refused[0]
-
-    def shadowed(self, user_id: str | None) -> tuple[Shadow, Snapshot] | None:
-        """What answers a user today as well, unseen, and where that is counted."""
-        split, challenger, shadow = self._comparison
-        if split is None or challenger is None or shadow is None:
-            return None
-        _, is_within = self._drawn(split, user_id)
-        return (shadow, challenger.current) if is_within else None
-
-    def _drawn(self, split: Split, user_id: str | None) -> tuple[str, bool]:
-        """A user's unit of today, and whether it is in the other bundle's share."""
-        day = int(time.time()) // 86_400
-        who = secrets.token_hex(8) if user_id is None else user_id
-        drawn = self.current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
-        return f"{split.revision}-{drawn}", int(drawn[:8], 16) < split.share * 2**32
 
     def split(self, name: str | None, share: float = 0.5, mode: Mode = "split") -> Begun:
         """Answer a share of the users from another bundle; None ends that.
@@ -397,44 +320,19 @@ class Service:
                     logger.error("the other bundle of the %s cannot be used: %s", mode, error)
                 else:
                     shadow = Shadow() if wanted.mode == "shadow" else None
-            self._write_shown()
-            self._comparison = _Comparison(wanted, challenger, shadow)
-            if before.challenger is not None:
-                before.challenger.close()
-            if before.shadow is not None:
-                before.shadow.thread.close()
-            running = {} if wanted is None else {"bundle": wanted.name, "mode": wanted.mode}
-            logger.info("bundles compared", extra={"fields": running})
+            self._comparison.write(self.store, self.shown)
+            self._comparison = Comparison(wanted, challenger, shadow)
+            before.close()
+            logger.info("bundles compared", extra={"fields": self._comparison.described()})
 
     def live_report(self, since: int) -> dict[str, Any]:
         """What was shown from a moment on, in milliseconds, and what came of it: see `report`."""
-        self._write_shown()
+        self._comparison.write(self.store, self.shown)
         return {
             "since": since,
             **live_report(self.store, self._configured, since),
             "psi": self.drift.psi,
         }
-
-    def _write_shown(self) -> None:
-        """Write what was shown, and what a shadow would have shown, since the last time."""
-        split, _, shadow = self._comparison
-        revision = 0 if split is None else split.revision
-        counts, units = self.shown.take()
-        if counts:
-            try:
-                self.store.add_shown(counts, revision, units)
-            except StateUnavailableError:
-                self.shown.put_back(counts, units)
-                raise
-        if shadow is None:
-            return
-        compared = shadow.take()
-        if compared.requests:
-            try:
-                self.store.add_shadow(revision, compared)
-            except StateUnavailableError:
-                shadow.put_back(compared)
-                raise
 
     def forget(self, user_ids: Sequence[str]) -> tuple[Forgetting, int]:
         """Forget users: in the database, and in every answer that begins later, everywhere.
@@ -499,7 +397,7 @@ class Service:
         self.follow_split()
         if time.monotonic() - self._shown_at > SHOWN_EVERY_S:
             self._shown_at = time.monotonic()
-            self._write_shown()
+            self._comparison.write(self.store, self.shown)
         snapshot = self.current
         if self._erased != snapshot.cursor.forgotten:
             snapshot.erase_all(Throttle(_RELOAD_SHARE))
@@ -603,13 +501,10 @@ class Service:
 
     def close(self) -> None:
         """Close the database's connections."""
-        for other in self._others:
-            other.close()
-        if (shadow := self._comparison.shadow) is not None:
-            shadow.thread.close()
+        self._comparison.close()
         if self._confirmed is not None:
             with suppress(StateUnavailableError):
-                self._write_shown()
+                self._comparison.write(self.store, self.shown)
             with suppress(StateUnavailableError):
                 self.store.leave(self._name)
         self.store.close()
@@ -692,7 +587,7 @@ class Service:
                     return
 
     @property
-    def _others(self) -> Sequence["Service"]:
+    def _others(self) -> Sequence[Challenger]:
         """What answers beside this one: the other bundle of a comparison, if one runs."""
         challenger = self._comparison.challenger
         return () if challenger is None else (challenger,)

@@ -35,9 +35,10 @@ from twotower.service.api.schemas import (
 )
 from twotower.service.api.shadow import Unseen
 from twotower.service.api.traces import trace_stages
+from twotower.service.comparison import Assigned
 from twotower.service.interleaving import team_draft
 from twotower.service.recommendation_id import RecommendationId
-from twotower.service.service import Assigned, Service
+from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 from twotower.service.shadow import Listed, Shadow
 from twotower.service.snapshot import Snapshot

@@ -1,0 +1,157 @@
+"""Two bundles in one service: what answers whom, and what came of it."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from twotower.data.events import EventRules, event_weight
+from twotower.inference.pipeline import Pipeline
+from twotower.service.live import ShownCounts
+from twotower.service.recommendation_id import Arm, RecommendationId
+from twotower.service.shadow import Shadow
+from twotower.service.snapshot import Snapshot
+from twotower.service.state import Event, StateStore, StateUnavailableError
+from twotower.service.state.live import Credit, Outcomes, Split
+
+
+class Challenger(Protocol):
+    """The other bundle, answering beside the one in service."""
+
+    current: Snapshot
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What answers its requests now."""
+        ...
+
+    def catch_up(self) -> None:
+        """Take over what was written to the database."""
+        ...
+
+    def confirm(self) -> None:
+        """Tell the database up to which tombstone it obeys."""
+        ...
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        ...
+
+
+class Assigned(NamedTuple):
+    """What answers a user.
+
+    Attributes
+    ----------
+    snapshot
+        Of the bundle that does.
+    arm, unit
+        Of the split, and the user's in it; empty without one.
+    other
+        Whose list is mixed into the answer, where bundles are interleaved.
+    """
+
+    snapshot: Snapshot
+    arm: Arm = ""
+    unit: str = ""
+    other: Snapshot | None = None
+
+
+class Comparison(NamedTuple):
+    """The comparison that runs, its other bundle, and a shadow's counts; all None without one.
+
+    One value, so that no request takes the bundle of one comparison for that of another.
+    """
+
+    split: Split | None = None
+    challenger: Challenger | None = None
+    shadow: Shadow | None = None
+
+    def assigned(self, current: Snapshot, user_id: str | None) -> Assigned:
+        """What answers a user today, beside the snapshot in service.
+
+        A user has one bundle for a day (UTC), or both. A request without a user is a unit of its
+        own.
+        """
+        if self.split is None or self.challenger is None or self.shadow is not None:
+            return Assigned(current)
+        unit, is_within = _drawn(self.split, current, user_id)
+        if self.split.mode == "interleave":
+            both = Assigned(current, "i", unit, self.challenger.current)
+            return both if is_within else Assigned(current)
+        if is_within:
+            return Assigned(self.challenger.current, "b", unit)
+        return Assigned(current, "a", unit)
+
+    def shadowed(self, current: Snapshot, user_id: str | None) -> tuple[Shadow, Snapshot] | None:
+        """What answers a user today as well, unseen, and where that is counted."""
+        if self.split is None or self.challenger is None or self.shadow is None:
+            return None
+        _, is_within = _drawn(self.split, current, user_id)
+        return (self.shadow, self.challenger.current) if is_within else None
+
+    def answering(self, pipeline: Pipeline) -> list[Pipeline]:
+        """The pipelines that users see answers of, that in service first."""
+        if self.challenger is None or self.shadow is not None:
+            return [pipeline]
+        return [pipeline, self.challenger.pipeline]
+
+    def outcomes(self, rules: EventRules | None, events: Sequence[Event]) -> Outcomes | None:
+        """What events say of the split that runs; those that take something away say nothing."""
+        split = self.split
+        if split is None or split.name is None or split.mode == "shadow":
+            return None
+        units: dict[str, str] = {}
+        credits: list[Credit | None] = []
+        for event in events:
+            about = RecommendationId.read(event.recommendation_id or "")
+            credits.append(None)
+            if about is None or not about.unit.startswith(f"{split.revision}-"):
+                continue
+            worth = event_weight(rules, event.kind, event.rating, event.quantity)
+            if worth is None or worth <= 0:
+                continue
+            if about.arm in ("a", "b"):
+                units[about.unit] = about.arm
+            elif (team := about.team(event.position)) is not None:
+                credits[-1] = Credit(about.unit, team)
+        return Outcomes(split.revision, units, credits)
+
+    def write(self, store: StateStore, shown: ShownCounts) -> None:
+        """Write what was shown, and what a shadow would have shown, since the last time."""
+        revision = 0 if self.split is None else self.split.revision
+        counts, units = shown.take()
+        if counts:
+            try:
+                store.add_shown(counts, revision, units)
+            except StateUnavailableError:
+                shown.put_back(counts, units)
+                raise
+        if self.shadow is None:
+            return
+        compared = self.shadow.take()
+        if compared.requests:
+            try:
+                store.add_shadow(revision, compared)
+            except StateUnavailableError:
+                self.shadow.put_back(compared)
+                raise
+
+    def close(self) -> None:
+        """Let go of the other bundle."""
+        if self.challenger is not None:
+            self.challenger.close()
+        if self.shadow is not None:
+            self.shadow.thread.close()
+
+    def described(self) -> dict[str, Any]:
+        """The bundle and the mode, for logs; empty without a comparison."""
+        return {} if self.split is None else {"bundle": self.split.name, "mode": self.split.mode}
+
+
+def _drawn(split: Split, current: Snapshot, user_id: str | None) -> tuple[str, bool]:
+    """A user's unit of today, and whether it is in the other bundle's share."""
+    day = int(time.time()) // 86_400
+    who = secrets.token_hex(8) if user_id is None else user_id
+    drawn = current.forgotten.digest(f"{split.revision}/{day}/{who}")[:32]
+    return f"{split.revision}-{drawn}", int(drawn[:8], 16) < split.share * 2**32
