@@ -22,6 +22,8 @@ INTERRUPTED: Final = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user error is printed as one line, with exit code 2 and no traceback."""
     logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_Once())
     given = sys.argv[1:] if arguments is None else list(arguments)
     console.cache_clear()
     notes.cache_clear()
@@ -46,6 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if stopped.code == INTERRUPTED:
             print("twotower: interrupted; run the same command to go on", file=sys.stderr)
         raise
+
+
+class _Once(logging.Filter):
+    """Passes a message once: a job that fits a model and its refit has each notice of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        is_new = message not in self._seen
+        self._seen.add(message)
+        return is_new
 
 
 def _is_brief(arguments: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """`twotower run`: prepare, train, evaluate, bundle and recommend in one command."""
 
+import shlex
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,10 +112,11 @@ def run(
     show_recommendations(pipeline, Request(user))
     show_recommendations(pipeline, Request(history=items))
     notes().print(f"results: {results_file}", highlight=False, soft_wrap=True)
-    bundle = f"twotower recommend --bundle {result.bundle}"
-    notes().print(f"a known user:    {bundle} --user {user}", highlight=False, soft_wrap=True)
-    notes().print(
-        f"cold-start user: {bundle} --history {' '.join(items)}", highlight=False, soft_wrap=True
-    )
-    demo = f"twotower demo --bundle {result.bundle}"
-    notes().print(f"see it all:      {demo}", highlight=False, soft_wrap=True)
+    bundle = ["--bundle", str(result.bundle)]
+    for what, *command in (
+        ("a known user:   ", "recommend", *bundle, "--user", user),
+        ("cold-start user:", "recommend", *bundle, "--history", *items),
+        ("see it all:     ", "demo", *bundle),
+    ):
+        text = f"{what} {shlex.join(['twotower', *command])}"
+        notes().print(text, highlight=False, markup=False, soft_wrap=True)

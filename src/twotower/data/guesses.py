@@ -35,6 +35,12 @@ _VECTOR: Final = re.compile(r"^\[[-+\d.eE,\s]{20,}\]?$")
 _IMAGE: Final = re.compile(r"\.(jpe?g|png|webp|gif)(\?|$)", re.IGNORECASE)
 _STOCK: Final = re.compile(r"stock|available|buyable", re.IGNORECASE)
 _ID: Final = re.compile(r"(^|_)(id|code|zip|sku|ean|number)(_|$)|[a-z]Id$", re.IGNORECASE)
+_LABELS: Final = frozenset(
+    ("label", "click", "clicked", "isclick", "isclicked", "like", "liked", "islike", "isliked",
+     "purchase", "purchased", "ispurchased", "buy", "bought", "isbuy", "converted", "conversion",
+     "interaction", "interacted", "target", "response", "y")
+)  # fmt: skip
+"""Names of columns that hold 1 where something came of what was shown, and 0 where nothing did."""
 _LONG: Final = 40
 """Characters of a text that is more than a name."""
 _EPOCH: Final = re.compile(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$")
@@ -133,6 +139,23 @@ def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] 
         if 1 < len(counts) <= _MOST_KINDS and len(texts) > 2 * len(counts) and words:
             return name, [word for word, _ in counts.most_common()]
     return None
+
+
+def yes_or_no(log: LogFile) -> list[str]:
+    """Columns of a log that say by 1 or 0 whether an interaction came about: the rating, labels.
+
+    Only the first rows are looked at.
+    """
+    rating = log.columns.get(columns.RATING)
+    labels = [name for name in log.found.ignored if folded(name) in _LABELS]
+    present = [name for name in log.found.present if name not in log.keys]
+    names = [name for name in (*([rating] if rating else labels),) if present.count(name) == 1]
+    if log.options.min_rating is not None:
+        return []
+    found = first_values(log.path, names, present, log.options)
+    return [
+        name for name, texts in found.items() if {"0", "1"} == {x.removesuffix(".0") for x in texts}
+    ]
 
 
 def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) -> dict[str, str]:

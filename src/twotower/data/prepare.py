@@ -24,7 +24,7 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
-from twotower.data.guesses import date_and_clock
+from twotower.data.guesses import date_and_clock, yes_or_no
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
@@ -417,6 +417,8 @@ def _read_summary(
     if found.log.ratings is not None and found.without_rating < len(found.log):
         low, high = np.nanmin(found.log.ratings), np.nanmax(found.log.ratings)
         summary["ratings"] = [float(low), float(high)]
+    if zeros := yes_or_no(source.logs[0]):
+        summary["zeros"] = zeros
     if found.log.timestamps is not None and len(found.log):
         times = found.log.timestamps
         summary["times"] = [int(times.min()), int(times.max())]
@@ -444,6 +446,12 @@ def _read_summary(
             "columns": _columns(source.catalogue.found),
             "items": known.rows.height,
         }
+        if empty := [
+            name
+            for name in source.catalogue.columns
+            if known.rows[name].null_count() == known.rows.height
+        ]:
+            summary["catalogue"]["empty"] = empty
         if known.currencies:
             summary["catalogue"]["currencies"] = list(known.currencies)
         summary |= _unknown_items(found, known, rejects, paths)
@@ -579,11 +587,13 @@ def _reduce(
     core = k_core(log.users, log.items, settings.k_core)
     kept = log.select(core.kept)
     if not len(kept):
+        smaller = range(settings.k_core - 1, 0, -1)
+        most = next((k for k in smaller if k_core(log.users, log.items, k).kept.any()), 0)
         raise InputError(
             f"no interaction is left in the {settings.k_core}-core, of {len(log):,} by "
             f"{before['users']:,} users of {before['items']:,} items",
-            "choose a smaller k_core; 0 turns it off",
-            cli_fix="pass a smaller --k-core; 0 turns it off",
+            f"choose k_core={most}, the largest that leaves any, or 0, which turns it off",
+            cli_fix=f"pass --k-core {most}, the largest that leaves any, or 0, which turns it off",
         )
     after = _size(kept)
     removed = {f"{kind}_removed": count - after[kind] for kind, count in before.items()}

@@ -30,8 +30,10 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
         f"{FORMS}; others with --time-format '%d.%m.%Y'",
     ),
     "timestamp: in the future": (
-        "name unit or format where they are others (ReadOptions(time_unit='s')), or correct them",
-        "name unit or format where they are others (--time-unit s), or correct them",
+        "name unit or format where they are others (ReadOptions(time_unit='s')), correct them, or "
+        "read them as places in an order: ColumnMapping(order='…')",
+        "name unit or format where they are others (--time-unit s), correct them, or read them as "
+        "places in an order: --column order=…",
     ),
     "timestamp: negative": (
         "times count from 1970; places in an order are named so: ColumnMapping(order='…')",

@@ -22,6 +22,8 @@ from twotower.data.splits import (
 from twotower.errors import InputError
 from twotower.types import OffsetArray
 
+MANY_TIED: Final = 0.1
+"""Share of test interactions that only the file's order makes the last, above which it is said."""
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
 
 
@@ -116,6 +118,15 @@ def split_notes(
             return [f"no validation file: {drawn:,} training interactions are held out for it"]
     if len(held_out) < 2:
         return [f"{_nothing_held_out(split, lengths)}; {_way_out(split, lengths, times)}"]
+    if isinstance(split, LeaveLastTwo) and times is not None:
+        last = np.flatnonzero(parts == Part.TEST)
+        tied = int((times[last] == times[last - 1]).sum())  # something comes before each
+        if tied > MANY_TIED * len(last):
+            return [
+                f"{tied:,} of {len(last):,} test interactions have the time of the one before: "
+                "the order of the file makes them the last; where it says nothing, choose the "
+                "split 'random'"
+            ]
     return []
 
 

@@ -94,6 +94,11 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         if not 0 <= low <= high <= 5 and "rating_scale" not in summary.get("options", {}):
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
+    for column in summary.get("zeros", ()):
+        least = "--min-rating 1" if cli else "ReadOptions(min_rating=1)"
+        named = f"--column rating={column} " if cli else f"ColumnMapping(rating={column!r}) and "
+        option = least if column == summary["columns"]["read"].get("rating") else named + least
+        yield f"{column!r} is 0 or 1, and rows of 0 count as interactions; {option} leaves them out"
     if "times" in summary:
         yield from _times(summary, cli)
 
@@ -143,6 +148,8 @@ def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{column}: {count:,} of {catalogue['read']:,} {fault}{example}, left empty"
             + (f"; {option}" if option else "")
         )
+    if catalogue.get("empty"):
+        yield f"no row of the catalogue has a value of {', '.join(catalogue['empty'])}"
     if len(catalogue.get("currencies", ())) > 1:
         yield (
             f"prices are in several currencies ({', '.join(catalogue['currencies'][:8])}), "
@@ -251,4 +258,13 @@ def _columns(table: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
 
 
 def _share(share: float) -> str:
-    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
+    """In percent; neither 0% nor 100% unless it is.
+
+    >>> _share(0.0004), _share(0.034), _share(0.5), _share(0.9997), _share(1)
+    ('<0.1%', '3.4%', '50%', '>99.9%', '100%')
+    """
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    if 0.9995 <= share < 1:
+        return ">99.9%"
+    return f"{share:.1%}" if share < 0.1 or 0.99 <= share < 1 else f"{share:.0%}"

@@ -13,6 +13,7 @@ from twotower.data.declaration import Declaration
 from twotower.data.folders import kind_of
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
+from twotower.data.summary import summary_lines
 from twotower.errors import InputError
 from twotower.evaluation.registry import FULL, PROTOCOLS
 from twotower.evaluation.results import Row
@@ -238,8 +239,8 @@ def prepared_dataset(
         f"{len(dataset.items):,} items, {len(dataset.interactions.items):,} interactions, "
         f"{int((dataset.split == Part.TEST).sum()):,} held out for test"
     )
-    for note in dataset.summary.get("notes", ()):
-        reporter.note(note)
+    for line in summary_lines(dataset.summary, cli=True):
+        reporter.note(line)
     return dataset
 
 
