@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from twotower.data.declaration import Declaration
@@ -191,10 +192,57 @@ def test_large_numbers_within_lists_keep_their_digits(tmp_path: Path) -> None:
     assert sorted(found.items.ids) == sorted(map(str, (first, second, 10**20 + 7)))
 
 
-def test_lists_are_taken_apart_in_json_alone(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("user,item,time\n1,2,3\n")
-    with pytest.raises(InputError, match="read of JSON alone; write a row for each"):
-        prepare(tmp_path / "log.csv", options=ReadOptions(explode=("items",)))
+@pytest.mark.parametrize("mark", [";", "|", ",", " ", "; "])
+def test_items_in_one_cell_are_rows(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "orders.csv"
+    baskets = [("u1", "A B C"), ("u2", "B A"), ("u1", "D"), ("u2", "C D E")]
+    rows = [
+        f'{user},2020-01-0{day},"{mark.join(items.split())}"\n'
+        for day, (user, items) in enumerate(baskets, 1)
+    ]
+    path.write_text("customer,date,basket\n" + "".join(rows))
+    found = prepare(path, settings=ALL, options=ReadOptions(explode=("basket",)))
+    assert found.items.ids == tuple("ABCDE")
+    assert [found.items.ids[item] for item in found.interactions.row(0)] == list("ABCD")
+    if mark != " ":  # texts have blanks too
+        with pytest.raises(InputError, match="are in lists at 'basket'") as caught:
+            prepare(path, settings=ALL)
+        assert "pass --explode basket" in caught.value.on_command_line
+        inspected = inspect([path], Declaration())
+        assert 'explode = ["basket"]  # a guess' in inspected.toml
+        assert 'item = "basket"  # a guess' in inspected.toml
+
+
+def test_ids_that_look_like_lists_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("user,time,sku\n1,1,A;B\n2,2,B;A;C\n1,3,C\n")
+    with pytest.raises(InputError, match="of 'sku' look like lists of items, such as 'B;A;C'"):
+        prepare(path)  # of which no 5-core is left
+    found = prepare(path, settings=ALL)
+    assert any("--explode sku" in line for line in summary_lines(found.summary, cli=True))
+    path.write_text("user,time,sku\n1,1,x;1\n2,2,x;2\n1,3,y;1\n")  # ids of two parts
+    assert "lists" not in prepare(path, settings=ALL).summary
+
+
+def test_lists_of_a_row_go_side_by_side(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("user,time,sku,qty\n1,1,A;B,2;-1\n2,2,C;D,1\n2,3,[],[]\n")
+    found = prepare(path, settings=ALL, options=ReadOptions(explode=("sku", "qty")))
+    assert found.items.ids == ("A",)  # B was returned
+    assert found.summary["rejected"] == {
+        "quantity: not as many as of item_id": 1, "item_id: missing": 1,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="has no column 'items' of lists; it has 'user'"):
+        prepare(path, options=ReadOptions(explode=("items",)))
+
+
+def test_lists_in_a_frame_are_rows() -> None:
+    rows = pl.DataFrame({"user": [1, 2], "time": [1, 2], "item": [[7, 8], [8]]})
+    with pytest.raises(InputError, match="it is a list: ReadOptions"):
+        prepare(rows, settings=ALL)
+    found = prepare(rows, settings=ALL, options=ReadOptions(explode=("item",)))
+    assert found.items.ids == ("7", "8")
+    assert len(found.interactions.items) == 3
 
 
 def test_a_table_named_after_what_it_lists_is_the_catalogue(tmp_path: Path) -> None:

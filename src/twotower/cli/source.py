@@ -281,7 +281,8 @@ def _words(
         list[str] | None,
         typer.Option(
             "--explode",
-            help="A list within JSON, such as line_items: each becomes a row. May be repeated.",
+            help="A key of JSON or a column that holds lists, such as line_items: each element "
+            "becomes a row. May be repeated.",
             rich_help_panel=_READ,
         ),
     ] = None,

@@ -1,6 +1,5 @@
 """Attributes: the declared columns of items and users, read and typed."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.readers.lists import elements, mark_of
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.numbers import as_number, as_price, as_rating
 from twotower.data.readers.options import ReadOptions
@@ -20,7 +20,6 @@ from twotower.errors import InputError
 
 _WRONG: Final = 0.5
 """Share of unreadable values above which a column is of another kind than declared."""
-_SEPARATORS: Final = ("|", ";", ",")
 
 
 class Place(NamedTuple):
@@ -186,25 +185,9 @@ def _list(values: pl.Series, column: Column, place: Place) -> pl.Series:
     if values.dtype == pl.List or values.dtype == pl.Array:
         return values.cast(pl.List(pl.String))
     texts = _plain_text(values, column, place)
-    mark = column.separator
-    plain = texts.filter(~texts.str.starts_with("[").fill_null(True))
-    if mark is None:
-        mark = next(
-            (each for each in _SEPARATORS if plain.str.contains(each, literal=True).any()), None
-        )
-    parts = [None if text is None else list(_parts(text, mark)) for text in texts]
+    mark = mark_of(texts) if column.separator is None else column.separator
+    parts = [None if text is None else list(elements(text, mark)) for text in texts]
     return pl.Series(values.name, parts, dtype=pl.List(pl.String))
-
-
-def _parts(text: str, mark: str | None) -> Iterator[str]:
-    if text.startswith("["):
-        try:
-            listed = json.loads(text)
-        except ValueError:
-            listed = [part.strip().strip("'\"") for part in text.strip("[]").split(",")]
-        yield from (str(part) for part in listed if part not in (None, ""))
-        return
-    yield from (part.strip() for part in (text.split(mark) if mark else [text]) if part.strip())
 
 
 def _embedding(values: pl.Series, column: Column, place: Place) -> pl.Series:

@@ -3,18 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
-from pathlib import Path
 from typing import Any, Final
 
 from twotower.data import columns
 from twotower.data.columns import folded
-from twotower.data.readers.mapping import LOG_NAMES, Columns
-from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.mapping import LOG_NAMES
 from twotower.data.readers.source import LogFile
-from twotower.data.readers.tables import read_table
+from twotower.data.readers.tables import first_values
 
-_LOOKED_AT: Final = 500
 _MOST_KINDS: Final = 12
 _FLAGS: Final = frozenset(("true", "false", "True", "False", "0", "1"))
 _SURE: Final = 0.9
@@ -44,25 +40,6 @@ _LABELS: Final = frozenset(
 _LONG: Final = 40
 """Characters of a text that is more than a name."""
 _EPOCH: Final = re.compile(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$")
-
-
-def first_values(
-    path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
-) -> dict[str, list[str]]:
-    """The first values of columns as text, without blanks."""
-    if not names:
-        return {}
-    # Under non-canonical names, so that nothing is converted.
-    found = Columns({f"value of {name}": name for name in names}, present)
-    chunk = next(iter(read_table(path, found, options)), None)
-    if chunk is None:
-        return {name: [] for name in names}
-    values = {}
-    for name in names:
-        column = chunk.rows[f"value of {name}"].drop_nulls()
-        texts = (str(value).strip() for value in islice(column, _LOOKED_AT))
-        values[name] = [text for text in texts if text]
-    return values
 
 
 def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:

@@ -12,7 +12,6 @@ from twotower.data import columns
 from twotower.data.columns import folded
 from twotower.data.declaration import Declaration
 from twotower.data.guesses import (
-    first_values,
     guessed_columns,
     guessed_ids,
     guessed_items,
@@ -24,8 +23,8 @@ from twotower.data.locate import Located, located
 from twotower.data.readers.files import users_beside
 from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
-from twotower.data.readers.source import CatalogueFile, LogFile, source_of
-from twotower.data.readers.tables import column_names
+from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists, source_of
+from twotower.data.readers.tables import column_names, first_values
 from twotower.data.schema import CONTEXT_KINDS
 from twotower.data.users import users_column
 from twotower.errors import InputError
@@ -265,6 +264,18 @@ def _guesses(
         known = first_values(log.path, [column], file_columns, found.declaration.read)
         if kinds := guessed_kinds(known):
             guesses["kinds"] = kinds[1]
+    if columns.ITEM_ID in read:
+        candidates = [read[columns.ITEM_ID]]
+    else:
+        candidates = [name for name in values if "item" in missing]
+    candidates = [name for name in candidates if file_columns.count(name) == 1]
+    lists = columns_of_lists(log.path, candidates, file_columns, found.declaration.read)
+    if lists:
+        guesses["explode"] = next(iter(lists))
+        if "item" in missing:
+            guesses["item"] = guesses["explode"]
+            missing = [field for field in missing if field != "item"]
+            del values[guesses["item"]]
     guesses |= guessed_ids(values, missing)
     items = described.get("catalogue", {})
     if found.catalogue is not None and "read" in items:
@@ -350,9 +361,12 @@ def _toml(
     fields = {
         field: guess
         for field, guess in guesses.items()
-        if field != "kinds" and (field not in values["columns"] or isinstance(guess, list))
+        if field not in ("kinds", "explode")
+        and (field not in values["columns"] or isinstance(guess, list))
     }
     values["columns"] |= fields
+    if "explode" in guesses:
+        values["read"] = {**values.get("read", {}), "explode": [guesses["explode"]]}
     schema = dict(described.get("schema", {}))
     context = schema.pop("events", {})
     if schema:
@@ -362,6 +376,9 @@ def _toml(
         line = f"{field} = {json.dumps(guess, ensure_ascii=False)}"
         kinds = f": {', '.join(guesses['kinds'])}" if field == "event" else ""
         text = text.replace(line, f"{line}  # a guess{kinds}")
+    if "explode" in guesses:
+        line = f"explode = {json.dumps([guesses['explode']], ensure_ascii=False)}"
+        text = text.replace(line, f"{line}  # a guess: each element of its lists becomes a row")
     for field in missing:
         if field not in fields:
             if "[columns]" not in text:

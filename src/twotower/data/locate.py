@@ -355,6 +355,10 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
     else:
         found = find_logs(first, log_by_columns(declaration.columns, declaration.read))
         logs, beside = found.logs, found.beside
+    if lists := declaration.read.explode:
+        present = column_names(logs[0].path, declaration.read)
+        mapping = declaration.columns.with_lists(present, lists)
+        declaration = declaration.overridden_by(Declaration(columns=mapping))
     catalogue = _catalogue_path(base, declaration)
     if catalogue is None and declaration.catalogue is None:
         catalogue = find_catalogue(logs[0].path) or _list_beside(logs[0].path, declaration)

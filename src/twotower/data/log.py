@@ -286,7 +286,11 @@ def _nothing_left(
     elif reason.startswith("bad "):
         encoding = likely_encoding(paths[0], source.logs[0].options)
     elif (rejects.example_of(paths, f"{columns.ITEM_ID}: wrong type") or "").startswith("["):
-        hint = "it is a list: write a row for each of its elements (polars and pandas: explode)"
+        item = source.logs[0].columns[columns.ITEM_ID]
+        hint = (
+            f"it is a list: ReadOptions(explode=({item!r},)), or --explode {item}, makes each "
+            "element a row"
+        )
     elif time := rejects.example_of(paths, f"{columns.TIMESTAMP}: wrong type"):
         hint = _time_hint(source.logs[0], time)
     message = f"{named} has no usable interaction: {read:,} read"

@@ -40,7 +40,7 @@ from twotower.data.readers import (
     Source,
 )
 from twotower.data.readers.mapping import LOG_NAMES, items_in_log
-from twotower.data.readers.source import source_of
+from twotower.data.readers.source import columns_of_lists, source_of
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
@@ -209,7 +209,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
                 later = int((log.timestamps >= end).sum())
                 log = log.select(log.timestamps < end)
         log, back, taken = _without_returned(log, kinds)
-        log, reduction = _reduce(log, settings, kinds)
+        log, reduction = _reduce(log, settings, kinds, summary.get("lists"))
         log, user_ids, user_index = _indexed_users(log, log_read.users.ids)
         log, rows, item_index = _indexed_items(
             log, log_read.items.ids, known, keep_all=settings.k_core == 0
@@ -417,8 +417,7 @@ def _read_summary(
     if found.log.ratings is not None and found.without_rating < len(found.log):
         low, high = np.nanmin(found.log.ratings), np.nanmax(found.log.ratings)
         summary["ratings"] = [float(low), float(high)]
-    if zeros := yes_or_no(source.logs[0]):
-        summary["zeros"] = zeros
+    summary |= _suspicions(source.logs[0])
     if found.log.timestamps is not None and len(found.log):
         times = found.log.timestamps
         summary["times"] = [int(times.min()), int(times.max())]
@@ -460,6 +459,20 @@ def _read_summary(
             # Paths mean something beside the catalogue only, which the data set leaves.
             summary["image_folder"] = str(source.catalogue.path.parent.resolve())
     return summary
+
+
+def _suspicions(log: LogFile) -> dict[str, Any]:
+    """Columns whose first values mean something else than what they are read as."""
+    found: dict[str, Any] = {}
+    item = log.columns[columns.ITEM_ID]
+    present = [name for name in log.found.present if name not in log.keys]
+    if present.count(item) == 1:
+        lists = columns_of_lists(log.path, [item], present, log.options)
+        if lists:
+            found["lists"] = {"column": item, "example": lists[item]}
+    if zeros := yes_or_no(log):
+        found["zeros"] = zeros
+    return found
 
 
 def _encodings(source: Source, rejects: RejectLog, read: Mapping[Path, int]) -> dict[str, Any]:
@@ -575,9 +588,15 @@ def _kinds_summary(interactions: Histories) -> dict[str, Any]:
 
 
 def _reduce(
-    log: EventLog, settings: PrepareSettings, kinds: EventRules | None
+    log: EventLog,
+    settings: PrepareSettings,
+    kinds: EventRules | None,
+    lists: Mapping[str, str] | None = None,
 ) -> tuple[EventLog, dict[str, Any]]:
-    """Drop repeats, then what lies outside the k-core; the counts of both."""
+    """Drop repeats, then what lies outside the k-core; the counts of both.
+
+    ``lists`` is the item column, where its values look like lists: the likely cause of an error.
+    """
     repeats = 0
     if not settings.keep_repeats:
         first = _kept_of_pairs(log, kinds)
@@ -589,6 +608,8 @@ def _reduce(
     if not len(kept):
         smaller = range(settings.k_core - 1, 0, -1)
         most = next((k for k in smaller if k_core(log.users, log.items, k).kept.any()), 0)
+        if lists is not None:
+            raise _items_are_lists(**lists)
         raise InputError(
             f"no interaction is left in the {settings.k_core}-core, of {len(log):,} by "
             f"{before['users']:,} users of {before['items']:,} items",
@@ -602,6 +623,14 @@ def _reduce(
         "before_k_core": before,
         "k_core": {"k": settings.k_core, "rounds": core.rounds, **removed},
     }
+
+
+def _items_are_lists(column: str, example: str) -> InputError:
+    return InputError(
+        f"the values of {column!r} look like lists of items, such as {example[:80]!r}",
+        f"pass ReadOptions(explode=({column!r},)): each element becomes a row",
+        cli_fix=f"pass --explode {column}: each element becomes a row",
+    )
 
 
 def _kept_of_pairs(log: EventLog, kinds: EventRules | None) -> BoolArray:

@@ -94,6 +94,13 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         if not 0 <= low <= high <= 5 and "rating_scale" not in summary.get("options", {}):
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
+    if "lists" in summary:
+        column, example = summary["lists"]["column"], summary["lists"]["example"]
+        option = f"--explode {column}" if cli else f"ReadOptions(explode=({column!r},))"
+        yield (
+            f"the values of {column!r} look like lists, such as {example[:80]!r}; {option} makes "
+            "each element a row"
+        )
     for column in summary.get("zeros", ()):
         least = "--min-rating 1" if cli else "ReadOptions(min_rating=1)"
         named = f"--column rating={column} " if cli else f"ColumnMapping(rating={column!r}) and "

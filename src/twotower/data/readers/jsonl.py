@@ -65,7 +65,7 @@ def jsonl_keys(path: Path, options: ReadOptions, most: int | None = KEYS_FROM) -
         return [*keys, *(f"{key}.{name}" for key, inner in few.items() for name in inner)]
 
 
-def lists_of_items(path: Path, options: ReadOptions) -> list[str]:
+def lists_of_objects(path: Path, options: ReadOptions) -> list[str]:
     """Keys of a file, as `ReadOptions.explode` takes them, that hold lists of objects with items.
 
     Only the first objects are looked at.

@@ -217,6 +217,18 @@ class ColumnMapping(BaseModel):
             )
         return self
 
+    def with_lists(self, present: Sequence[str], lists: Sequence[str] | None) -> Self:
+        """The mapping of a log whose lists become rows: elements are items, if nothing else is.
+
+        >>> ColumnMapping().with_lists(["user", "basket"], ["basket"]).item
+        'basket'
+        """
+        usual = set(map(folded, LOG_NAMES[columns.ITEM_ID]))
+        found = [name for name in lists or () if name in present]
+        if self.item is not None or not found or not usual.isdisjoint(map(folded, present)):
+            return self
+        return self.model_copy(update={"item": found[0]})
+
     @property
     def names_catalogue(self) -> dict[str, str]:
         """Columns of a catalogue that were named, by field."""

@@ -69,6 +69,9 @@ class ReadOptions(BaseModel):
         Keys of JSON objects that hold lists, such as the items of an order: each object of the
         list becomes a row, with the other keys of the object that it is in. Several are applied
         one after the other: ``("orders", "line_items")``; ``properties.products`` is within.
+        Of a table columns of lists, or of texts such as ``A12;B7``, ``A12|B7``, ``A12,B7`` or
+        ``["A12", "B7"]``: each element becomes a row. Several go side by side. Where no column is
+        recognised as the item, the first of these is.
     missing
         Texts that mean a missing id or rating. By default those of `MISSING_IDS`.
     """

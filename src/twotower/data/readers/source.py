@@ -12,13 +12,15 @@ from twotower.data.dataset import Part
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.discovery import FoundLog, Resolve
 from twotower.data.readers.files import find_catalogue, find_logs, tables_beside
-from twotower.data.readers.jsonl import lists_of_items
+from twotower.data.readers.jsonl import lists_of_objects
+from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import (
     amazon_columns,
     column_names,
     file_format,
+    first_values,
     is_amazon,
     read_amazon,
     read_table,
@@ -197,7 +199,11 @@ def log_by_columns(mapping: ColumnMapping, options: ReadOptions) -> Resolve:
     def resolve(path: Path, keys: Mapping[str, str]) -> Mapping[str, str] | None:
         try:
             present = [*column_names(path, options), *keys]
-            return mapping.log_columns(path, present, ignore=options.ignore).canonical
+            return (
+                mapping.with_lists(present, options.explode)
+                .log_columns(path, present, ignore=options.ignore)
+                .canonical
+            )
         except InputError:
             return None
 
@@ -281,9 +287,25 @@ def _log_columns(
         more = _later_keys(path, options, present)
         if more is not None:
             return columns_of([*more, *keys])
-        if file_format(path, options) == "json" and (lists := lists_of_items(path, options)):
+        is_json = file_format(path, options) == "json"
+        lists = (
+            lists_of_objects(path, options)
+            if is_json
+            else [*columns_of_lists(path, present, present, options)]
+        )
+        if lists:
             raise _items_in_lists(path, lists[0]) from None
         raise
+
+
+def columns_of_lists(
+    path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
+) -> dict[str, str]:
+    """Those of some columns of a table whose cells look like lists of ids, with the longest."""
+    if options.explode:
+        return {}
+    values = first_values(path, names, present, options)
+    return {name: max(texts, key=len) for name, texts in values.items() if looks_like_lists(texts)}
 
 
 def _items_in_lists(path: Path, key: str) -> InputError:

@@ -1,6 +1,7 @@
 """Common interface to every file format: column names, and chunks of chosen columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -9,6 +10,7 @@ from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_columns,
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.delimited import delimited_columns, read_delimited
 from twotower.data.readers.jsonl import jsonl_keys, read_jsonl, rows_of_objects, values_of
+from twotower.data.readers.lists import exploded
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.parquet import (
@@ -24,6 +26,8 @@ _JSONL: Final = (".jsonl", ".ndjson", ".json")
 _DELIMITED: Final = (
     ".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv", ".rating",
 )  # fmt: skip
+_LOOKED_AT: Final = 500
+"""Values of a column by which it is guessed what it holds."""
 SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet", ".pq")
 """Endings of files that can be read."""
 COMPRESSIONS: Final = (".gz", ".bz2", ".zst", ".zstd", ".xz", ".zip")
@@ -80,26 +84,48 @@ def column_names(
     """Names of the columns of a table, or of the keys of its first JSON objects, or of all."""
     options = options or ReadOptions()
     kind = file_format(path, options)
-    if options.explode and kind != "json":
-        raise InputError(
-            f"{path} is no JSON, and lists within rows ({', '.join(options.explode)}) are read of "
-            "JSON alone",
-            "write a row for each: pandas does with explode(…)",
-        )
     if kind == "json":
         return jsonl_keys(path, options, None) if all_keys else jsonl_keys(path, options)
-    return parquet_columns(path) if kind == "parquet" else delimited_columns(path, options)
+    found = parquet_columns(path) if kind == "parquet" else delimited_columns(path, options)
+    absent = [name for name in options.explode or () if name not in found]
+    if absent:
+        raise InputError(
+            f"{path} has no column {absent[0]!r} of lists", f"it has {', '.join(map(repr, found))}"
+        )
+    return found
 
 
 def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
     """Chunks of a table, its columns renamed to the canonical names of ``found``."""
     kind = file_format(path, options)
-    if kind == "parquet":
-        return read_parquet(path, found.canonical)
-    if kind == "csv":
-        return read_delimited(path, found.canonical, options)
+    if kind == "json":
+        return read_jsonl(path, options, found, lambda: values_of(tuple(found.canonical.values())))
+    chunks = (
+        read_parquet(path, found.canonical)
+        if kind == "parquet"
+        else read_delimited(path, found.canonical, options)
+    )
+    lists = [name for name, column in found.canonical.items() if column in (options.explode or ())]
+    return exploded(chunks, lists) if lists else chunks
 
-    return read_jsonl(path, options, found, lambda: values_of(tuple(found.canonical.values())))
+
+def first_values(
+    path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
+) -> dict[str, list[str]]:
+    """The first values of columns as text, without blanks."""
+    if not names:
+        return {}
+    # Under non-canonical names, so that nothing is converted.
+    found = Columns({f"value of {name}": name for name in names}, present)
+    chunk = next(iter(read_table(path, found, options)), None)
+    if chunk is None:
+        return {name: [] for name in names}
+    values = {}
+    for name in names:
+        column = chunk.rows[f"value of {name}"].drop_nulls()
+        texts = (str(value).strip() for value in islice(column, _LOOKED_AT))
+        values[name] = [text for text in texts if text]
+    return values
 
 
 def is_amazon(path: Path, found: Columns, options: ReadOptions) -> bool:
