@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from twotower.data import Dataset
 from twotower.data.prepare import prepare
-from twotower.data.readers import ReadOptions, delimited
+from twotower.data.readers import ColumnMapping, ReadOptions, delimited
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
 from twotower.errors import InputError
@@ -54,8 +55,12 @@ def tarred() -> bytes:
         ("log.ods", zipped("mimetype", "content.xml"), "workbook; save the sheet as CSV"),
         ("log.csv", zipped("mimetype", "content.xml"), "workbook; save the sheet as CSV"),
         ("log.xls", b"\xd0\xcf\x11\xe0" + bytes(600), "workbook; save the sheet as CSV"),
-        ("log.tar.gz", tarred(), "tar archive; unpack it"),
-        ("log.zip", zipped("a.csv", "b.csv"), "zip of 2 files: a.csv, b.csv; unpack it"),
+        ("log.tar.gz", tarred(), "tar archive; give its path, or unpack it"),
+        (
+            "log.zip",
+            zipped("a.csv", "b.csv"),
+            "zip of 2 files: a.csv, b.csv; give its path, or .*log.zip/a",
+        ),
         ("log.zip", zipped("a.csv"), "give the path of the file: .*log.zip"),
         ("dump.sql", b"INSERT INTO log VALUES (1, 2, 3);\n", "SQL dump; export the table as CSV"),
         ("log.json", json.dumps([["user", "item"], ["u", "i"]]).encode(), "is a list of lists"),
@@ -68,6 +73,34 @@ def test_a_folder_with_data_of_another_kind_says_what_it_is(
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_is_the_folder_that_it_holds(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "made" / "shop-2020"
+    folder.mkdir(parents=True)
+    (folder / "events.csv").write_text(LOG)
+    (folder / "other.csv").write_text(LOG.replace("time", "when"))
+    (folder / "items.csv").write_text("item,title\n" + "".join(f"i{n},T{n}\n" for n in range(5)))
+    path = tmp_path / f"shop.{kind}"
+    made = shutil.make_archive(
+        str(tmp_path / "shop"), "gztar" if kind == "tar.gz" else kind, tmp_path / "made"
+    )
+    assert Path(made) == path
+    found = read(path)
+    assert found.name == "shop-2020"
+    assert found.summary["files"] == ["events.csv"]
+    assert found.summary["catalogue"]["file"] == "items.csv"
+    assert found.fingerprint == read(path / "events.csv").fingerprint
+    one = read(path / "shop-2020" / "other.csv", mapping=ColumnMapping(time="when"))
+    assert one.summary["files"] == ["other.csv"]
+    with pytest.raises(InputError, match=rf"shop.{kind} has no nothing.csv; it has shop-2020/ev"):
+        read(path / "nothing.csv")
+    with pytest.raises(InputError, match=rf"shop.{kind}/shop-2020/events.csv has no column 'x'"):
+        read(path, mapping=ColumnMapping(user="x"))
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"cannot be unpacked|broken zip"):
+        read(path)
 
 
 def test_a_log_in_folders_below_is_named(tmp_path: Path) -> None:

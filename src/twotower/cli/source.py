@@ -400,7 +400,8 @@ def sources(given: Sequence[str]) -> "tuple[list[str | Path], Declaration]":
     for pattern in given:
         if not any(mark in pattern for mark in "*?["):
             path = Path(pattern)
-            if not path.exists() and not any(path.parent.glob(f"{path.name}.*")):
+            within = any(parent.is_file() for parent in path.parents)  # of an archive
+            if not (path.exists() or within or any(path.parent.glob(f"{path.name}.*"))):
                 find_dataset(pattern)  # raises with the known names
     return [*given], Declaration()
 

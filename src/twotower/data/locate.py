@@ -17,6 +17,7 @@ from twotower.data.dataset import Part
 from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, read_declaration
 from twotower.data.folders import kind_of
 from twotower.data.formats import FORMATS, Format, FormatFiles, files_of, matches, named_format
+from twotower.data.readers.archive import archive_of, unpacked
 from twotower.data.readers.discovery import FoundLog, expand, with_parts
 from twotower.data.readers.files import (
     find_catalogue,
@@ -115,10 +116,12 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
     InputError
         Where there is no log, or the files that belong to it cannot be determined.
     """
-    given = expand(paths)
-    base, given, declaration = _with_declaration(given, declaration)
-    name = declaration.name or _name(base if declaration.log else given[0])
-    with tempfile.TemporaryDirectory(prefix="twotower-shapes-") as folder:
+    with (
+        _without_archives(expand(paths)) as given,
+        tempfile.TemporaryDirectory(prefix="twotower-shapes-") as folder,
+    ):
+        base, given, declaration = _with_declaration(given, declaration)
+        name = declaration.name or _name(base if declaration.log else given[0])
         entry = _format(given, declaration)
         if entry is not None:
             found = _of_format(entry, base, declaration, name, Path(folder))
@@ -132,6 +135,34 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
             items = items_in_log(found, wanted, Path(folder))
             found = replace(found, catalogue=items, item_columns=frozenset(wanted.values()))
         yield found
+
+
+@contextmanager
+def _without_archives(given: list[Path]) -> Iterator[list[Path]]:
+    """The paths, with those of archives unpacked while the block runs; errors name the archives."""
+    archives = {path: archive for path in given if (archive := archive_of(path)) is not None}
+    if not archives:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="twotower-archive-") as folder:
+        into = {
+            archive: Path(folder) / str(number) / archive.name
+            for number, archive in enumerate(dict.fromkeys(archives.values()))
+        }
+
+        def named(text: str | None) -> str | None:
+            for archive, place in into.items():
+                text = None if text is None else text.replace(str(place), str(archive))
+            return text
+
+        try:
+            yield [
+                unpacked(path, archives[path], into[archives[path]]) if path in archives else path
+                for path in given
+            ]
+        except InputError as error:
+            what, fix, cli_fix = map(named, (error.what, error.fix, error.cli_fix))
+            raise InputError(what or "", fix, cli_fix=cli_fix) from error
 
 
 def _with_declaration(

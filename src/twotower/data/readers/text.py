@@ -138,7 +138,7 @@ class LineFile:
             if head.startswith(b"PAR1"):
                 raise InputError(f"{self.path} is a compressed Parquet file", "unpack it")
         if head[257:262] == b"ustar":
-            raise InputError(f"{self.path} is a tar archive", "unpack it")
+            raise InputError(f"{self.path} is a tar archive", "give its path, or unpack it")
         mark = next((mark for mark in _MARKS if head.startswith(mark)), b"")
         self.encoding = options.encoding or _MARKS.get(mark) or _wide(head) or "utf-8"
         wide = self.encoding.startswith(("utf-16", "utf_16", "utf-32", "utf_32"))
@@ -256,7 +256,7 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
         return _Native(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
     archive = zipfile.ZipFile(raw)
     members = [
-        member for member in archive.infolist() if not member.is_dir() and _is_data(member.filename)
+        member for member in archive.infolist() if not member.is_dir() and is_data(member.filename)
     ]
     if any(member.filename.startswith("xl/") for member in members):
         raise InputError(f"{path} is an Excel workbook", "save the sheet as CSV")
@@ -264,11 +264,16 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
         raise InputError(f"{path} is a workbook", "save the sheet as CSV")
     if len(members) != 1:
         named = ", ".join(member.filename for member in members[:10]) or "no files"
-        raise InputError(f"{path} is a zip of {len(members)} files: {named}", "unpack it")
+        raise InputError(
+            f"{path} is a zip of {len(members)} files: {named}",
+            "give its path, or that of a file in it: "
+            f"{path}/{members[0].filename if members else 'FILE'}",
+        )
     return archive.open(members[0])
 
 
-def _is_data(name: str) -> bool:
+def is_data(name: str) -> bool:
+    """Whether a file of an archive is data, by its name, and not what an operating system adds."""
     return not name.startswith("__MACOSX/") and not name.rsplit("/", 1)[-1].startswith(".")
 
 
