@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from twotower.data import Dataset
 from twotower.data.frames import as_frame, id_list, id_text
@@ -182,3 +183,25 @@ def test_ids_of_single_values() -> None:
     for value in (True, 1.5, None, float("nan"), ["a"]):
         with pytest.raises(InputError, match="must be text or a whole number"):
             id_text(value)
+
+
+def test_a_sparse_matrix_is_users_by_items() -> None:
+    matrix = sparse.csr_array(np.asarray([[0, 2, 1], [5, 0, 0], [1, 1, 1]]))
+    found = prepare(matrix, settings=PrepareSettings(k_core=0, split="random"))
+    assert found.items.ids == ("0", "1", "2")
+    assert found.interactions.lengths.tolist() == [2, 1, 3]
+    assert found.summary["columns"]["ignored"] == ["value"]
+
+
+def test_periods_of_pandas_are_times() -> None:
+    days = pd.Series(pd.to_datetime(["2020-01-01", "2020-02-01", "2020-03-01"]).to_period("D"))
+    rows = pd.DataFrame({"user": [1, 1, 1], "item": [1, 2, 3], "time": days})
+    times = prepare(rows, settings=PrepareSettings(k_core=0)).interactions.timestamps
+    assert times is not None
+    assert times.tolist() == [1_577_836_800_000, 1_580_515_200_000, 1_583_020_800_000]
+
+
+def test_a_column_that_may_be_the_time_is_named() -> None:
+    rows = pd.DataFrame({"user": [1], "item": [1], "when": ["2020-01-01"]})
+    with pytest.raises(InputError, match=r"name it: ColumnMapping\(time='when'\)"):
+        prepare(rows)

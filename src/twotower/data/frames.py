@@ -17,8 +17,8 @@ import polars as pl
 from twotower.errors import InputError
 
 Table: TypeAlias = Any
-"""A polars, pandas or Arrow table (any that narwhals takes), a NumPy array, a mapping of names to
-columns, or a list of rows."""
+"""A polars, pandas or Arrow table (any that narwhals takes), a NumPy array, a matrix of
+``scipy.sparse`` (users by items), a mapping of names to columns, or a list of rows."""
 
 TABLE: Final = "interactions"
 """Default name of a data set made from a table."""
@@ -120,6 +120,10 @@ def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.
             raise InputError(f"{what} must be a table, got an array of shape {table.shape}", _HOW)
         labels = _labels(names, table.shape[1], what)
         return _from_columns(dict(zip(labels, table.T, strict=True)), what)
+    if hasattr(table, "tocoo"):  # of scipy.sparse: users by items
+        matrix = table.tocoo()
+        places = {"user": matrix.row, "item": matrix.col, "value": matrix.data}
+        return _from_columns(places, what)
     if isinstance(table, Mapping):
         return _from_columns(table, what)
     if isinstance(table, Iterable) and not isinstance(table, str | bytes):
@@ -242,6 +246,9 @@ def _column(name: str, values: Any, what: str) -> pl.Series:
 
 def _typed_column(name: str, values: Any, what: str) -> pl.Series:
     try:
+        native: Any = values.to_native() if isinstance(values, nw.Series) else values
+        if str(getattr(native, "dtype", "")).startswith("period["):  # of pandas: numbers for Arrow
+            return pl.Series(name, native.dt.to_timestamp().to_numpy())
         if isinstance(values, nw.Series):
             return values.to_polars().alias(name)
         if isinstance(values, pl.Series):
@@ -252,9 +259,9 @@ def _typed_column(name: str, values: Any, what: str) -> pl.Series:
             )
         if isinstance(values, np.ndarray) and values.dtype != object:
             return pl.Series(name, np.ascontiguousarray(values))
-        native: Any = nw.from_native(values, series_only=True, pass_through=True)
-        if isinstance(native, nw.Series):
-            return native.to_polars().alias(name)
+        wrapped: Any = nw.from_native(values, series_only=True, pass_through=True)
+        if isinstance(wrapped, nw.Series):
+            return wrapped.to_polars().alias(name)
         return pl.Series(name, list(values))
     except InputError:
         raise

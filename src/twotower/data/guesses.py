@@ -118,6 +118,13 @@ def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] 
     return None
 
 
+def likely_time(log: LogFile) -> str | None:
+    """A column of a log that is not read and holds dates or plausible times."""
+    present = [name for name in log.found.present if name not in log.keys]
+    names = [name for name in log.found.ignored if present.count(name) == 1]
+    return guessed_time(first_values(log.path, names, present, log.options))
+
+
 def yes_or_no(log: LogFile) -> list[str]:
     """Columns of a log that say by 1 or 0 whether an interaction came about: the rating, labels.
 

@@ -24,7 +24,7 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
-from twotower.data.guesses import date_and_clock, yes_or_no
+from twotower.data.guesses import date_and_clock, likely_time, yes_or_no
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
@@ -166,6 +166,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
         times=times,
         order=order,
         present=source.logs[0].found.present,
+        likely=None if times or order else likely_time(source.logs[0]),
     )
     schema = found.declaration.declared
     check_schema(schema, source, found.users)

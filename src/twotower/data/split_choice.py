@@ -35,6 +35,7 @@ def choose_split(
     times: bool,
     order: bool,
     present: Sequence[str] = (),
+    likely: str | None = None,
 ) -> Split:
     """The requested split, or the default for the log; refused where the log does not allow it.
 
@@ -48,6 +49,8 @@ def choose_split(
         Whether its files give the parts, whether it has times, and whether it has positions.
     present
         Names of its columns, for messages.
+    likely
+        The one that may be its time.
 
     Raises
     ------
@@ -62,9 +65,9 @@ def choose_split(
             return LeaveLastTwo()
         listed = ", ".join(map(repr, present[:20])) or "no columns"
         random, file_order = "drawn from a seed", "rows as in the file, a user's last held out"
-        dates = parts_of_date(present)
-        time = repr(dates) if dates else "'…'"
-        cli = f"time={','.join(dates) if dates else '…'}"
+        dates = parts_of_date(present) or (likely or "…",)
+        time = repr(dates if len(dates) > 1 else dates[0])
+        cli = f"time={','.join(dates)}"
         raise InputError(
             f"cannot determine the time column of {log}, it has {listed}",
             f"name it: ColumnMapping(time={time}), in from_frames columns={{'time': {time}}} "
