@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from twotower.data import Dataset, Part
-from twotower.data.declaration import declared
+from twotower.data.declaration import Declaration, declared
+from twotower.data.events import EventRules
+from twotower.data.inspection import inspect
 from twotower.data.prepare import prepare
+from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
 from twotower.errors import InputError
 
+ALL = PrepareSettings(k_core=0)
 DAY = 86_400
 T0 = 1_600_000_000
 SHOP = {"weights": {"view": 0.2, "cart": 0.5, "buy": 1.0, "return": -1.0}, "target": "buy"}
@@ -274,3 +278,31 @@ def test_the_learned_weight_is_that_of_targets_or_of_all() -> None:
         learned = made(rows, {**SHOP, "learn": learn}).interactions.learned
         assert learned is not None
         np.testing.assert_allclose(learned, weights)
+
+
+def test_each_kind_may_have_a_file(tmp_path: Path) -> None:
+    (tmp_path / "views.csv").write_text(
+        "user_id,item_id,time\nu1,a,2020-01-01\nu1,b,2020-01-02\nu2,a,2020-01-03\n"
+    )
+    (tmp_path / "orders.csv").write_text(
+        "customer,sku,order_date,qty,stars\nu1,a,2020-01-02,2,5\nu2,a,2020-01-04,-1,\n"
+    )
+    rules = EventRules(weights={"view": 1, "buy": 3}, target="buy")
+    said = [f"view={tmp_path}/views.csv", f"buy={tmp_path}/orders.csv"]
+    found = prepare(said, settings=ALL, events=rules)
+    assert found.summary["kinds"] == {"view": 1, "buy": 1}
+    assert found.users.ids == ("u1",)  # u2 returned the only item
+    assert found.interactions.weights is not None
+    assert found.interactions.weights.tolist() == [1, 3]
+    (tmp_path / "dataset.toml").write_text('log = ["view=views.csv", "buy=orders.csv"]\n')
+    again = prepare(tmp_path, settings=ALL, events=rules)
+    assert again.fingerprint == found.fingerprint
+    assert '# weights = { "view" = 1, "buy" = 1 }' in inspect([tmp_path], Declaration()).toml
+    (tmp_path / "dataset.toml").unlink()
+    with pytest.raises(InputError, match=r"views.csv has no kind of events, and other files have"):
+        prepare([tmp_path / "views.csv", said[1]], settings=ALL)
+    (tmp_path / "views.csv").write_text("user_id,item_id,time,event\nu1,a,2020-01-01,look\n")
+    with pytest.raises(InputError, match="has a column 'event' of its own, and is said to be"):
+        prepare(said, settings=ALL)
+    with pytest.raises(InputError, match=r"nothing.csv does not exist"):
+        prepare([said[1], "view=nothing.csv"], settings=ALL)

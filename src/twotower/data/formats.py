@@ -378,6 +378,15 @@ FORMATS: Final[list[Format]] = [
         columns={"user": "session", "item": "item", "time": "timestamp"},
     ),
     Format(
+        name="yoochoose-events",
+        about="YooChoose: yoochoose-clicks.dat and yoochoose-buys.dat as kinds of one log",
+        log=("yoochoose-clicks.dat", "yoochoose-buys.dat"),
+        together=True,
+        by_name_only=True,
+        shape="clicks-and-buys",
+        columns={"user": "session", "item": "item", "time": "timestamp", "event": "event"},
+    ),
+    Format(
         name="mind",
         about="MIND (Microsoft News): behaviors.tsv, news.tsv",
         lines=r"[^\t]*\t[^\t]+\t\d+/\d+/\d{4} [^\t]*\t[^\t]*\t.*",

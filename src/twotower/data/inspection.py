@@ -256,7 +256,10 @@ def _guesses(
     elif "time" in missing and (time := guessed_time(values)):
         guesses["time"] = time
         del values[time]
-    if columns.EVENT not in read and (kinds := guessed_kinds(values)):
+    said = dict.fromkeys(file.keys.get(columns.EVENT) for file in found.logs)  # KIND=PATH
+    if None not in said:
+        guesses["event"], guesses["kinds"] = columns.EVENT, list(said)
+    elif columns.EVENT not in read and (kinds := guessed_kinds(values)):
         guesses["event"], guesses["kinds"] = kinds
         del values[kinds[0]]
     elif columns.EVENT in read:

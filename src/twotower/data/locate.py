@@ -18,7 +18,7 @@ from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, r
 from twotower.data.folders import kind_of
 from twotower.data.formats import FORMATS, Format, FormatFiles, files_of, matches, named_format
 from twotower.data.readers.archive import archive_of, unpacked
-from twotower.data.readers.discovery import FoundLog, expand, with_parts
+from twotower.data.readers.discovery import FoundLog, with_kinds, with_parts
 from twotower.data.readers.files import (
     find_catalogue,
     find_logs,
@@ -116,11 +116,13 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
     InputError
         Where there is no log, or the files that belong to it cannot be determined.
     """
+    said = with_kinds(paths)
     with (
-        _without_archives(expand(paths)) as given,
+        _without_archives([path for _, path in said]) as given,
         tempfile.TemporaryDirectory(prefix="twotower-shapes-") as folder,
     ):
-        base, given, declaration = _with_declaration(given, declaration)
+        kinds = {path: kind for path, (kind, _) in zip(given, said, strict=True)}
+        base, given, declaration = _with_declaration(given, declaration, kinds)
         name = declaration.name or _name(base if declaration.log else given[0])
         entry = _format(given, declaration)
         if entry is not None:
@@ -130,6 +132,10 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
                 found = replace(found, beside=_unread(entry.logs[0].parent, read))
         else:
             found = _of_tables(given, base, declaration, name)
+        if any(kinds.values()):
+            options = found.declaration.read
+            logs = tuple(_of_kind(log, kinds, options) for log in found.logs)
+            found = replace(found, logs=logs)
         if found.declaration.catalogue == IN_LOG:
             wanted = _item_columns(found)
             items = items_in_log(found, wanted, Path(folder))
@@ -165,10 +171,28 @@ def _without_archives(given: list[Path]) -> Iterator[list[Path]]:
             raise InputError(what or "", fix, cli_fix=cli_fix) from error
 
 
+def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptions) -> FoundLog:
+    """The file with the kind that is said of it, or of its folder, as a column of every row."""
+    kind = next((kinds[path] for path in (log.path, *log.path.parents) if path in kinds), None)
+    if kind is None:
+        raise InputError(
+            f"{log.path} has no kind of events, and other files have", "write KIND=PATH for each"
+        )
+    if columns.EVENT in column_names(log.path, options):
+        raise InputError(
+            f"{log.path} has a column {columns.EVENT!r} of its own, and is said to be {kind!r}",
+            f"leave out {kind}=, or rename the column",
+        )
+    return replace(log, keys={**log.keys, columns.EVENT: kind})
+
+
 def _with_declaration(
-    given: list[Path], declaration: Declaration
+    given: list[Path], declaration: Declaration, kinds: dict[Path, str | None]
 ) -> tuple[Path, list[Path], Declaration]:
-    """Base folder of relative names, paths to read, and the complete declaration."""
+    """Base folder of relative names, paths to read, and the complete declaration.
+
+    The kinds of events that a declaration says of its files are added to ``kinds``.
+    """
     first = given[0]
     file = None
     if len(given) == 1 and first.suffix == ".toml":
@@ -181,13 +205,14 @@ def _with_declaration(
     if file is not None and file.is_file():
         from_file = _from_folder(read_declaration(file), base)
         if first.is_file() and first != file and from_file.log is not None:
-            listed = [path.resolve() for path in expand([base / log for log in from_file.log])]
+            listed = [path.resolve() for _, path in with_kinds(from_file.log, base)]
             if first.resolve() not in listed:
                 return base, given, declaration  # it describes another log of the folder
             from_file = from_file.model_copy(update={"log": None})
         declaration = from_file.overridden_by(declaration)
     if declaration.log is not None:
-        given = expand([base / log for log in declaration.log])
+        kinds |= {path: kind for kind, path in with_kinds(declaration.log, base)}
+        given = [path for _, path in with_kinds(declaration.log, base)]
     for path in given:
         if not path.exists() and not log_tables(path):
             raise InputError(f"{path} does not exist", "give the path of a file or a folder")

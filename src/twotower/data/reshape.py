@@ -82,6 +82,17 @@ def sets(files: Sequence[Path]) -> Iterator[Row]:
         yield user, item
 
 
+def clicks_and_buys(files: Sequence[Path]) -> Iterator[Row]:
+    """YooChoose: clicks with their category, and buys with price and quantity, which are left."""
+    for file in files:
+        kind = "buy" if "buys" in file.name.lower() else "click"
+        for number, line in _lines(file):
+            session, time, item, *others = line.rstrip("\r\n").split(",")[:4] + [""] * 3
+            if not item:
+                raise _not_of_shape(file, number, line, "session, time, item …")
+            yield session, time, item, kind, others[0] if kind == "click" else None
+
+
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
     """MIND: the click history of each user, once, and the clicks of the impressions.
 
@@ -281,6 +292,10 @@ _TEXT: Final = pa.string()
 SHAPES: Final = {
     "sequences": Shape({"user": _TEXT, "item": _TEXT, "position": pa.int64()}, sequences),
     "sets": Shape({"user": _TEXT, "item": _TEXT}, sets),
+    "clicks-and-buys": Shape(
+        dict.fromkeys(("session", "timestamp", "item", "event", "category"), _TEXT),
+        clicks_and_buys,
+    ),
     "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
     "rated-movies": Shape(dict.fromkeys(("user", "movie", "rating", "date"), _TEXT), rated_movies),
     "movie-titles": Shape(dict.fromkeys(("movie", "title", "year"), _TEXT), movie_titles),

@@ -41,7 +41,8 @@ class FoundLog:
     part
         Part of the split, where the names of files or folders give it.
     keys
-        Values that its folders name, as ``date=2020-09-10``: columns of every row.
+        Values that its folders name, as ``date=2020-09-10``, and the kind of its events where the
+        caller says one: columns of every row.
     """
 
     path: Path
@@ -85,6 +86,23 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
         if not matched:
             raise InputError(f"nothing matches {given}", "give the paths of files that exist")
         found += matched
+    return found
+
+
+def with_kinds(given: Sequence[str | Path], base: Path = Path()) -> list[tuple[str | None, Path]]:
+    """Paths, patterns replaced by their matches, each with the kind of its events, if one is said.
+
+    ``buy=orders.csv`` says that the events of ``orders.csv`` are of the kind ``buy``; a path that
+    exists, such as one of Hive, is a path.
+    """
+    found: list[tuple[str | None, Path]] = []
+    for entry in given:
+        kind, mark, path = str(entry).partition("=")
+        is_said = mark and kind and "/" not in kind and not (base / entry).exists()
+        found += [
+            (kind if is_said else None, each)
+            for each in expand([base / path if is_said else base / entry])
+        ]
     return found
 
 

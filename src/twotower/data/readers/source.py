@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -31,6 +32,9 @@ from twotower.data.readers.values import IDS, IdReader, RatingReader, typed
 from twotower.data.schema import unknown_column
 from twotower.errors import InputError
 
+_OPTIONAL: Final[Mapping[str, float | None]] = {columns.RATING: None, columns.QUANTITY: 1.0}
+"""Columns that some files of a log may lack, with the value there."""
+
 
 @dataclass(frozen=True)
 class LogFile:
@@ -47,7 +51,9 @@ class LogFile:
     options
         Read options of the file.
     keys
-        Constant columns from the names of its folders (Hive).
+        Constant columns from the names of its folders (Hive), and the kind of its events.
+    lacks
+        Canonical columns that other files of the log have: no rating, and a quantity of 1.
     """
 
     path: Path
@@ -55,6 +61,7 @@ class LogFile:
     part: Part | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
     keys: Mapping[str, str] = field(default_factory=dict)
+    lacks: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -76,7 +83,11 @@ class LogFile:
                 whole = joined([chunk.rows[name] for name in (columns.TIMESTAMP, *parts)])
                 rows = chunk.rows.drop(parts).with_columns(whole.alias(columns.TIMESTAMP))
                 chunk = replace(chunk, rows=rows)
-            yield typed(chunk, ids, ratings, times, self.options)
+            yield self._filled(typed(chunk, ids, ratings, times, self.options))
+
+    def _filled(self, chunk: Chunk) -> Chunk:
+        values = {name: pl.lit(_OPTIONAL[name], pl.Float64) for name in self.lacks}
+        return replace(chunk, rows=chunk.rows.with_columns(**values)) if values else chunk
 
     def _again(self, name: str) -> Iterable[pl.Series]:
         if self.columns[name] in self.keys:
@@ -148,7 +159,8 @@ class Source:
     @property
     def columns(self) -> frozenset[str]:
         """Canonical columns of the log, but for declared ones."""
-        return frozenset(self.logs[0].columns) - {*columns.TIME_PARTS, *self.context}
+        of_files = frozenset(name for log in self.logs for name in log.columns)
+        return of_files - {*columns.TIME_PARTS, *self.context}
 
     @property
     def has_parts(self) -> bool:
@@ -246,6 +258,8 @@ def source_of(
         for file in files
     )
     _check_columns(logs)
+    every = frozenset(name for log in logs for name in log.columns)
+    logs = tuple(replace(log, lacks=every - set(log.columns)) for log in logs)
     items = None
     if catalogue is not None:
         item = logs[0].columns[columns.ITEM_ID]
@@ -364,7 +378,7 @@ def _check_catalogue_is_there(mapping: ColumnMapping, log: Path, options: ReadOp
 def _check_columns(logs: tuple[LogFile, ...]) -> None:
     first = logs[0]
     for log in logs[1:]:
-        if set(log.columns) != set(first.columns):
+        if not set(log.columns) ^ set(first.columns) <= _OPTIONAL.keys():
             raise InputError(
                 f"{log.path} has {sorted(log.columns)}, {first.path} has {sorted(first.columns)}",
                 "give every part the same columns",
