@@ -145,3 +145,16 @@ def test_what_a_catalogue_lacks_is_noted(blocks: Dataset) -> None:
 def test_the_split_says_what_was_held_out(blocks: Dataset, cold: Dataset) -> None:
     assert split_name(blocks) == "leave-last-two"
     assert split_name(cold, Part.VALIDATION) == "leave-last-two+hold-out, validation"
+
+
+def test_a_ranking_of_a_handful_is_reported() -> None:
+    rows = {"user": ["u", "v"] * 6, "item": [f"i{n}" for n in range(12)], "time": range(12)}
+    notes = Notes()
+    dataset = Dataset.from_frames(rows, settings={"k_core": 0})
+    evaluate_models(dataset, [], protocols=["full"], reporter=notes)
+    assert any("2 of 2 queries have at most 10 items left to rank" in text for text in notes.texts)
+    wide = {"user": ["u", "v"] * 12, "item": [f"i{n}" for n in range(24)], "time": range(24)}
+    notes = Notes()
+    dataset = Dataset.from_frames(wide, settings={"k_core": 0})
+    evaluate_models(dataset, [], protocols=["full"], reporter=notes)
+    assert not any("left to rank" in text for text in notes.texts)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from twotower.bundle.blend import Blend
 from twotower.data import Dataset, Histories, Part, Queries, columns
@@ -24,6 +24,9 @@ from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASEL
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import SecondStage, TwoStages, fitted_once
+
+FEW_ITEMS: Final = 10
+"""Items that are no ranking at the usual cut-off."""
 
 
 class Evaluator:
@@ -64,6 +67,14 @@ class Evaluator:
             self._reporter.note(
                 "the log has repeats: no item of a history is taken out of the ranking, "
                 "so that full is full-unmasked"
+            )
+        lengths = self._passes[0].task.queries.histories.lengths
+        left = len(dataset.items) - (0 * lengths if dataset.has_repeats else lengths)
+        few = int((left <= FEW_ITEMS).sum())
+        if few > len(left) / 2:
+            self._reporter.note(
+                f"{few:,} of {len(left):,} queries have at most {FEW_ITEMS} items left to rank, "
+                f"all of which are hits at {FEW_ITEMS}: compare models by MRR or HR@1"
             )
         self._users = max(len(one.task.queries) for one in self._passes)
         self._queries = sum(len(one.task.queries) for one in self._passes)
