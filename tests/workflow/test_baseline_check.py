@@ -3,14 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from twotower.bundle.blend import SIGNALS
 from twotower.data import Dataset
 from twotower.training.fit import Trained
-from twotower.workflow.baseline_check import _words, warn_below_baselines
+from twotower.workflow.baseline_check import _words, warn_below_baselines, warn_for_visitors
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Silent
+from twotower.workflow.reranking import fitted_blend
 
 
 class Heard(Silent):
@@ -84,3 +87,25 @@ def test_a_model_above_all_baselines_is_told_nothing(
 def test_models_without_towers_are_not_compared(blocks: Dataset, small_variants: Any) -> None:
     trained = train_variant(small_variants["mf"], blocks)
     assert warn_below_baselines("mf", replace(trained), blocks, Heard()) == {}
+
+
+def test_a_second_stage_that_ranks_badly_for_visitors_is_told(v9: Trained, blocks: Dataset) -> None:
+    heard = Heard()
+    blend = fitted_blend(v9, blocks)
+    assert blend is not None
+    turned = np.zeros_like(blend.weights)
+    turned[SIGNALS.index("retrieval")] = -1  # the likeliest last
+    blend = replace(blend, weights=turned, network=None, helps=True)
+    found = warn_for_visitors(v9, blocks, heard, lambda _: blend)
+    assert found["served"] < found["popularity"]
+    assert found["served"] < found["retrieval"]
+    (text,) = heard.failures
+    assert text.startswith("visitors without an account: after the first 3 items of a user")
+    assert "recommend --no-rerank" in text
+
+
+def test_a_model_that_suits_visitors_is_not_told_of(v9: Trained, blocks: Dataset) -> None:
+    heard = Heard()
+    found = warn_for_visitors(v9, blocks, heard, lambda _: None)
+    assert found["served"] == found["retrieval"] > found["popularity"]
+    assert heard.failures == []

@@ -6,11 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from twotower.data import Dataset, Part
+from twotower.data import Dataset, Histories, Part, Queries
+from twotower.evaluation.metrics import ndcg_at_k
 from twotower.evaluation.protocols import validation_ndcg
+from twotower.evaluation.ranking import full_ranks
 from twotower.models.base import Scorer
 from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
+from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.progress import Reporter
 from twotower.workflow.reranking import SecondStage, TwoStages, fitted_blend
@@ -19,6 +22,9 @@ FLOOR: Final = ("popularity", "item-knn", "ease")
 EASE_ITEMS: Final = 5_000
 """Trained items up to which EASE is among them: it inverts a matrix of as many rows."""
 MOST_USERS: Final = 20_000
+FIRST_ITEMS: Final = 3
+"""Items of a visitor, see `warn_for_visitors`."""
+MOST_VISITORS: Final = 1_000
 
 
 def warn_below_baselines(
@@ -59,6 +65,64 @@ def warn_below_baselines(
         served = blend is not None and blend.helps
         reporter.failure(" ".join(_words(name, best, found, again, served=served)))
     return found
+
+
+def warn_for_visitors(
+    trained: Trained,
+    dataset: Dataset,
+    reporter: Reporter,
+    second_stage: SecondStage | None = None,
+) -> dict[str, float]:
+    """Say in words where popular items are better for visitors than what the bundle serves.
+
+    The fourth item of training users is asked for after the first three. Models learned from both,
+    so one that loses even so does not suit visitors. Validation does not show it: users of
+    long histories had the popular items already, so that others come next, and a second stage that
+    learned so ranks the rarest first for somebody who had nothing yet.
+
+    Returns
+    -------
+    NDCG@10 of ``popularity``, ``retrieval`` and ``served``; empty where nothing can be asked.
+    """
+    train = dataset.train
+    users = np.flatnonzero(train.lengths > FIRST_ITEMS)
+    if not trained.variant.model.has_towers or not len(users):
+        return {}
+    if len(users) > MOST_VISITORS:
+        users = np.sort(np.random.default_rng(0).choice(users, MOST_VISITORS, replace=False))
+    starts = train.indptr[users]
+    first = train.items[starts[:, None] + np.arange(FIRST_ITEMS)]
+    ends = np.arange(len(users) + 1, dtype=np.int64)
+    queries = Queries.anonymous(Histories(FIRST_ITEMS * ends, first.ravel()))
+    targets = Histories(ends, train.items[starts + FIRST_ITEMS])
+
+    def measured(scorer: Scorer) -> DoubleArray:
+        hidden = not dataset.has_repeats
+        return ndcg_at_k(full_ranks(scorer, queries, targets, exclude_seen=hidden), 10)
+
+    scorer = trained.module.scorer()
+    blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)
+    popular = measured(BASELINES["popularity"](train, len(dataset.items)))
+    retrieval = served = measured(scorer)
+    if blend is not None and blend.helps:
+        served = measured(TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats))
+    worse = popular - served
+    if worse.mean() > 2 * worse.std() / np.sqrt(len(worse)):
+        text = (
+            f"visitors without an account: after the first {FIRST_ITEMS} items of a user, the next "
+            f"has NDCG@10 {served.mean():.4f} by what the bundle serves, {popular.mean():.4f} by "
+            "popularity;"
+        )
+        if retrieval.mean() > served.mean():
+            text += (
+                f" without the second stage {retrieval.mean():.4f}: leave it out for short "
+                "histories (rerank=false, recommend --no-rerank)"
+            )
+        else:
+            text += " serve popular items until there is a longer history"
+        reporter.failure(text)
+    found = {"popularity": popular, "retrieval": retrieval, "served": served}
+    return {model: float(values.mean()) for model, values in found.items()}
 
 
 def _words(

@@ -23,7 +23,7 @@ from twotower.reporting.product_names import DEFAULT_MODEL, study_name
 from twotower.training.device import on_device
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
-from twotower.workflow.baseline_check import warn_below_baselines
+from twotower.workflow.baseline_check import warn_below_baselines, warn_for_visitors
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
@@ -199,6 +199,7 @@ def _measured(
             )
             if not trained:
                 warn_below_baselines(name, model, dataset, reporter, second_stage)
+                warn_for_visitors(model, dataset, reporter, second_stage)
             trained.append(model)
             yield model
 
