@@ -109,9 +109,8 @@ def test_the_scoring_factors_of_popular_items_are_shortened() -> None:
     factors = fit_factors(TRAIN, 6, SMALL)
     plain = fit_next_factors(TRAIN, factors, SMALL.vary(popularity_discount=0.0))
     discounted = fit_next_factors(TRAIN, factors, SMALL.vary(popularity_discount=0.5))
-    counts = np.array([2, 3, 2, 2, 2, 0])
-    shares = np.maximum(counts, 1)
-    scale = (shares / shares.mean()) ** -0.5
+    counts = np.array([2, 3, 2, 2, 2, 1])  # nobody had the last one
+    scale = (counts / counts[:5].mean()) ** -0.5
     np.testing.assert_allclose(discounted, plain * scale[:, None], rtol=1e-5)
 
 
@@ -122,6 +121,19 @@ def test_only_the_newest_items_of_a_prefix_are_read() -> None:
     short = fit_next_factors(long, factors, plain.vary(history_length=1))
     pairs = Histories.from_lists([[item, item + 1] for item in range(5)])
     np.testing.assert_allclose(short, fit_next_factors(pairs, factors, plain), atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_items_that_nobody_had_change_nothing(blocks: Dataset, power: float) -> None:
+    items = len(blocks.items)
+    config = SMALL.vary(frequency_power=power, next_item=True)
+    factors = fit_factors(blocks.train, items, config)
+    among_more = fit_factors(blocks.train, 10 * items, config)
+    np.testing.assert_allclose(among_more[:items], factors, atol=1e-3)
+    following = fit_next_factors(blocks.train, factors, config)
+    padded = np.pad(factors, ((0, 9 * items), (0, 0)))
+    among_more = fit_next_factors(blocks.train, padded, config)
+    np.testing.assert_allclose(among_more[:items], following, atol=1e-3)
 
 
 def test_how_items_are_numbered_makes_no_difference(blocks: Dataset) -> None:

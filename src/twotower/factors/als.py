@@ -133,9 +133,17 @@ def _improve(
 
 def _penalty(counts: Array, regularisation: float, config: ALSConfig) -> FloatArray:
     """``(rows,)`` penalties that grow with a row's events."""
-    share = np.maximum(counts, 1) / max(float(counts.mean()), 1e-9)
-    penalty: FloatArray = (regularisation * share**config.frequency_power).astype(np.float32)
-    return penalty
+    penalty = regularisation * _of_the_mean(counts) ** config.frequency_power
+    return penalty.astype(np.float32)
+
+
+def _of_the_mean(counts: Array) -> DoubleArray:
+    """``(rows,)`` events of each row by the mean of the rows that have any.
+
+    How many rows have none, such as items that nobody bought, changes nothing for the others.
+    """
+    mean = counts.sum() / max(np.count_nonzero(counts), 1)
+    return np.maximum(counts, 1) / max(float(mean), 1.0)
 
 
 def fit_both_factors(
@@ -173,9 +181,8 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
 
 def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
     """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
-    popularity = np.maximum(np.bincount(train.items, minlength=len(factors)), 1)
-    discount: Array = (popularity / popularity.mean()) ** -power
-    scaled: FloatArray = factors * discount[:, None].astype(np.float32)
+    share = _of_the_mean(np.bincount(train.items, minlength=len(factors)))
+    scaled: FloatArray = factors * (share**-power)[:, None].astype(np.float32)
     return scaled
 
 
