@@ -1,12 +1,12 @@
 """Both stages as a model: what is first stays first, and weights are fitted on validation."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from twotower.bundle.blend import ALL_SIGNALS, SIGNALS, ItemLinks
+from twotower.bundle.blend import ALL_SIGNALS, AS_RETRIEVED, SIGNALS, ItemLinks
 from twotower.bundle.trend import Trend
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.index import top_k
@@ -14,6 +14,7 @@ from twotower.inference import Pipeline
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.training.fit import Trained
+from twotower.types import FloatArray
 from twotower.workflow import reranking
 from twotower.workflow.bundling import bundle_contents
 from twotower.workflow.models import train_variant
@@ -189,6 +190,57 @@ def test_few_items_and_few_examples_have_no_network(
     found = judged_candidates(np.random.default_rng(0), of_two_signals=True)
     assert reranking.with_network(blend, found.kept(np.arange(400))) is blend
     assert fit_blend(v9.module.scorer(), blocks, block_text).network is None
+
+
+@dataclass(frozen=True)
+class SumOfItems:
+    """A first stage that scores by the vectors of the items in a history."""
+
+    vectors: FloatArray
+
+    @property
+    def num_items(self) -> int:
+        return len(self.vectors)
+
+    def item_vectors(self) -> FloatArray:
+        return self.vectors
+
+    def user_vectors(self, queries: Queries) -> FloatArray:
+        rows = [self.vectors[queries.histories.row(row)].sum(axis=0) for row in range(len(queries))]
+        return np.stack(rows)
+
+
+@pytest.mark.parametrize("by_popularity", [False, True])
+def test_short_histories_are_ranked_by_what_helps_them(
+    blocks: Dataset, block_text: Any, *, by_popularity: bool
+) -> None:
+    """Known answer: everybody takes what is popular, or what the first stage finds by one item."""
+    rng = np.random.default_rng(0)
+    scorer = SumOfItems(rng.normal(size=(40, 30)).astype(np.float32))
+    popularity = np.linspace(0, 3, 40, dtype=np.float32)
+    blend = replace(
+        unfitted_blend(blocks.train, block_text),
+        weights=np.array([1, 0, 0, 0, -2, 0, 0], np.float32),  # as regulars are told apart
+        popularity=popularity,
+    )
+    histories = Histories.from_lists([rng.permutation(40)[:8].tolist() for _ in range(600)])
+    queries = Queries.anonymous(histories)
+    scores = scorer.user_vectors(Queries.anonymous(histories.last(1))) @ scorer.vectors.T
+    values = 3 * popularity if by_popularity else scores
+    values = values + rng.gumbel(size=scores.shape)
+    values[histories.rows, histories.items] = -np.inf
+    targets = Histories.from_lists(values.argmax(axis=1)[:, None].tolist())
+    found = reranking.with_short_weights(blend, scorer, queries, targets, histories)
+    assert found.shortest == 8
+    np.testing.assert_array_equal(found.weights, blend.weights)
+    if by_popularity:
+        assert found.short_weights[4] > 1
+    else:
+        np.testing.assert_array_equal(found.short_weights, AS_RETRIEVED)
+    cut = replace(queries, histories=histories.last(1))
+    assert (
+        reranking.with_short_weights(blend, scorer, cut, targets, histories) is blend
+    )  # validation has histories as short as can be
 
 
 def test_the_towers_part_of_a_score_is_that_of_their_columns(v9: Trained, blocks: Dataset) -> None:

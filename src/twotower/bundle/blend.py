@@ -38,7 +38,9 @@ _LINKS: Final = {
     "transitions": ("transition_indptr", "transition_items", "transition_weights"),
 }
 """Names of `ItemLinks` in a file."""
-_ARRAYS: Final = ("weights", "text", "popularity", "trend")
+AS_RETRIEVED: Final[FloatArray] = np.eye(1, len(SIGNALS), dtype=np.float32)[0]
+"""Weights that leave the first stage's order as it is."""
+_ARRAYS: Final = ("weights", "short_weights", "text", "popularity", "trend")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Blend:
     al., *The dynamics of repeat consumption*, WWW 2014).
     The weights are fitted on validation: see `twotower.workflow.reranking`. Where validation is
     better by it, a small network over these signals and three `FURTHER` ones scores in their place.
+    Histories shorter than validation has them, as a new visitor's is, have weights of their own:
+    what helps to tell the tastes of old customers apart may bury what most people want.
 
     Attributes
     ----------
@@ -123,6 +127,8 @@ class Blend:
         Whether validation was better with the second stage, by more than a standard error.
     network
         Scores by all signals; None where the weighted sum does.
+    shortest, short_weights
+        Histories of fewer items than that are scored by these weights, ``(7,)``, in place of both.
     earlier
         The trend before the end of the log, for an evaluation; a file has none.
     """
@@ -140,11 +146,15 @@ class Blend:
     by_ease: bool = False
     helps: bool = False
     network: Network | None = None
+    shortest: int = 0
+    short_weights: FloatArray = field(default_factory=lambda: AS_RETRIEVED)
     earlier: Trend = field(default_factory=Trend.none)
 
     def __post_init__(self) -> None:
-        if self.weights.shape != (len(SIGNALS),):
-            raise InputError(f"weights must have shape ({len(SIGNALS)},), got {self.weights.shape}")
+        for name in ("weights", "short_weights"):
+            shape = getattr(self, name).shape
+            if shape != (len(SIGNALS),):
+                raise InputError(f"{name} must have shape ({len(SIGNALS)},), got {shape}")
         if self.network is not None and len(self.network.low) != len(ALL_SIGNALS) + 1:
             raise InputError(
                 f"a network must have {len(ALL_SIGNALS) + 1} inputs, got {len(self.network.low)}"
@@ -193,17 +203,22 @@ class Blend:
     @property
     def used(self) -> Array:
         """``(10,)`` whether each of `ALL_SIGNALS` counts; those that do not take no time."""
+        none = np.zeros(len(FURTHER), dtype=np.bool_)
+        counts = np.append(self.weights != 0, none)
         if self.network is not None:
-            return self.network.reads[:-1]
-        counts = np.append(self.weights != 0, np.zeros(len(FURTHER), dtype=np.bool_))
+            counts = self.network.reads[:-1]
+        if self.shortest:
+            counts = counts | np.append(self.short_weights != 0, none)
         counts[0] = True  # it is given
         return counts
 
     def combined(self, signals: FloatArray, length: int) -> FloatArray:
         """``(candidates,)`` scores by `ALL_SIGNALS` and the number of items in the history."""
-        if self.network is not None:
+        is_short = length < self.shortest
+        if self.network is not None and not is_short:
             return self.network.scores(signals, length)
-        scores: FloatArray = signals[:, : len(SIGNALS)] @ self.weights
+        weights = self.short_weights if is_short else self.weights
+        scores: FloatArray = signals[:, : len(SIGNALS)] @ weights
         return scores
 
     def signals(
@@ -278,6 +293,7 @@ class Blend:
         for name, parts in _LINKS.items():
             arrays |= zip(parts, getattr(self, name).arrays, strict=True)
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
+        arrays["shortest"] = np.asarray([self.shortest], dtype=np.int32)
         if self.network is not None:
             arrays |= self.network.to_arrays()
         return arrays | {name: np.asarray([getattr(self, name)], np.uint8) for name in _FLAGS}
@@ -290,7 +306,8 @@ class Blend:
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
         fields |= {name: arrays[name] for name in _ARRAYS}
         fields |= {name: bool(arrays[name][0]) for name in _FLAGS}
-        return cls(**fields, network=Network.from_arrays(arrays))
+        shortest = int(arrays["shortest"][0])
+        return cls(**fields, shortest=shortest, network=Network.from_arrays(arrays))
 
 
 def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
@@ -308,4 +325,6 @@ def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
     if "repeat_recency" not in given:
         given["repeat_recency"] = np.ones(1)
         weights = np.append(weights, np.float32(0))
+    if "shortest" not in given:
+        given |= {"shortest": np.zeros(1, dtype=np.int32), "short_weights": AS_RETRIEVED}
     return given | {"weights": weights}

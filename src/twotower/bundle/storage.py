@@ -295,6 +295,8 @@ def _load_reranker(
                 arrays,
                 {
                     "weights": (FRACTIONS, (len(SIGNALS),)),
+                    "short_weights": (FRACTIONS, (len(SIGNALS),)),
+                    "shortest": (WHOLE, (1,)),
                     "indptr": _BOUNDS,
                     "neighbours": (WHOLE, (near,)),
                     "similarity": (FRACTIONS, (near,)),

@@ -139,12 +139,12 @@ class Histories:
             return self.weights
         return self.rules.learned(self.kinds, self.weights)
 
-    def last(self, n: int) -> Self:
-        """The newest ``n`` events of every row."""
-        if len(self.items) <= n:  # no row can be longer
+    def last(self, n: int | Array) -> Self:
+        """The newest ``n`` events of every row; an array ``(rows,)`` has a count for each."""
+        if isinstance(n, int) and len(self.items) <= n:  # no row can be longer
             return self
         from_end = np.repeat(self.indptr[1:], self.lengths) - np.arange(len(self.items))
-        return self.keep(from_end <= n)
+        return self.keep(from_end <= (n if isinstance(n, int) else np.repeat(n, self.lengths)))
 
     def padded(self, length: int) -> tuple[IndexArray, OffsetArray]:
         """The newest ``length`` items of each row, left-aligned, and how many there are.

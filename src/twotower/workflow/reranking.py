@@ -10,7 +10,14 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from twotower.bundle.blend import ALL_SIGNALS, SIGNAL_OF, SIGNALS, Blend, ItemLinks
+from twotower.bundle.blend import (
+    ALL_SIGNALS,
+    AS_RETRIEVED,
+    SIGNAL_OF,
+    SIGNALS,
+    Blend,
+    ItemLinks,
+)
 from twotower.bundle.trend import Trend, half_lives
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
@@ -60,6 +67,11 @@ LEAST_EXAMPLES: Final = 500
 """Items among so many candidates below which no network is fitted."""
 MOST_JUDGED: Final = 2_000
 """Queries of either half of the users by which a network and the weighted sum are compared."""
+SHORT_SHARE: Final = 0.05
+"""Most of the validation histories that are shorter than `Blend.shortest`: of such ones validation
+says nothing by itself."""
+SHORT_QUERIES: Final = 5_000
+"""Validation users whose histories are cut to say something of them."""
 _BATCH: Final = 256
 _Example: TypeAlias = tuple[IndexArray, Array, FloatArray, FloatArray, int | None]
 """History, candidates, their scores, the towers' part of these, and the moment of a query: see
@@ -134,20 +146,20 @@ def fit_blend(
     half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
     which the loss is least. Queries do not say when the target came: the trend is that of the
     user's last event. A network is fitted beside it and kept where it is better, see
-    `with_network`.
+    `with_network`; short histories have weights of their own, see `with_short_weights`.
 
     Raises
     ------
     InputError
         Where no candidate list holds its target.
     """
-    exclude_seen = not dataset.has_repeats
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
     train = dataset.train
     first = unfitted_blend(train, text)
-    found = _candidates(scorer, queries, targets, first.earlier, exclude_seen=exclude_seen)
+    seen = None if dataset.has_repeats else queries.histories.seen
+    found = _candidates(scorer, queries, targets, first.earlier, seen)
     near = found.among(candidates)
     if not len(near):
         raise InputError(
@@ -166,7 +178,8 @@ def fit_blend(
         kept.positives,
         kept.owners,
     )
-    return with_network(blend, found.among(NEAR).drawn(max_queries))
+    blend = with_network(blend, found.among(NEAR).drawn(max_queries))
+    return with_short_weights(blend, scorer, queries, targets, seen)
 
 
 @dataclass(frozen=True)
@@ -216,10 +229,14 @@ class _Candidates:
 
 
 def _candidates(
-    scorer: VectorScorer, queries: Queries, targets: Histories, trend: Trend, *, exclude_seen: bool
+    scorer: VectorScorer,
+    queries: Queries,
+    targets: Histories,
+    trend: Trend,
+    seen: Histories | None,
 ) -> _Candidates:
-    """The best `CANDIDATES` of each query, or as many as all of them have."""
-    left = scorer.num_items - (int(queries.histories.lengths.max()) if exclude_seen else 0)
+    """The best `CANDIDATES` of each query that are not seen, or as many as all of them have."""
+    left = scorer.num_items - (0 if seen is None else int(seen.lengths.max()))
     count = max(1, min(CANDIDATES, left))
     items = np.empty((len(queries), count), dtype=np.int32)
     scores = np.empty((len(queries), count), dtype=np.float32)
@@ -229,7 +246,7 @@ def _candidates(
     for start in range(0, len(queries), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(queries)))
         block = queries.select(rows)
-        excluded = block.histories.seen if exclude_seen else None
+        excluded = None if seen is None else seen.select(rows)
         users = scorer.user_vectors(block)
         scores[rows], items[rows] = top_k(users @ vectors.T, count, excluded)
         towers[rows] = _tower_scores(scorer, users, vectors, items[rows])
@@ -298,6 +315,41 @@ def with_network(blend: Blend, found: _Candidates) -> Blend:
         return blend
     network = fitted_network(signals, lengths, found.positives, blend.weights)
     return replace(blend, network=network, helps=blend.helps or _gains(over_first, owners))
+
+
+def with_short_weights(
+    blend: Blend,
+    scorer: VectorScorer,
+    queries: Queries,
+    targets: Histories,
+    seen: Histories | None,
+) -> Blend:
+    """The blend, with weights for histories shorter than validation has them, as new visitors'.
+
+    They are fitted to validation histories that are cut to their newest items, one to
+    ``Blend.shortest`` - 1 of them, evenly by the logarithm. Where that does not help users that
+    they were not fitted on, the first stage's order stays.
+    """
+    lengths = queries.histories.lengths
+    shortest = int(np.quantile(lengths, SHORT_SHARE, method="lower"))
+    if shortest < 2:
+        return blend
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.permutation(np.flatnonzero(lengths >= shortest))[:SHORT_QUERIES])
+    counts = (shortest ** rng.random(len(rows))).astype(np.int64)
+    whole = queries.select(rows)
+    cut = Queries.anonymous(whole.histories.last(counts), whole.contexts)
+    had = None if seen is None else seen.select(rows)
+    found = _candidates(scorer, cut, targets.select(rows), blend.earlier, had)
+    found = found.among(FITTED_CANDIDATES)
+    weights = AS_RETRIEVED
+    if len(found):
+        places = slice(FITTED_CANDIDATES)
+        examples = (found.example(row, places) for row in range(len(found)))
+        signals = np.stack([blend.signals(*each)[:, : len(SIGNALS)] for each in examples])
+        if _helps(signals, found.positives, found.owners):
+            weights, _ = fitted_weights(signals, found.positives)
+    return replace(blend, shortest=shortest, short_weights=weights)
 
 
 def _chosen(
