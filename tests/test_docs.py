@@ -155,6 +155,13 @@ def test_the_citation_has_the_version() -> None:
     assert __version__ == project["version"]
 
 
+@pytest.mark.parametrize("document", ["README.md", "docs/comparison.md"])
+def test_published_formats_are_counted_right(document: str) -> None:
+    from twotower.data.formats import FORMATS
+
+    assert f"[{len(FORMATS)} published formats]" in (ROOT / document).read_text()
+
+
 def test_commands_of_the_readme_exist() -> None:
     from typer.main import get_command
 

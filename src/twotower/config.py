@@ -10,9 +10,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Config(BaseModel):
-    """A frozen pydantic model that refuses unknown fields."""
+    """A frozen pydantic model that refuses unknown fields.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Schemas are built at first use: most processes use few of the settings that they import. Threads
+    may be the first to use one, which pydantic makes safe from the release that we require.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def vary(self, **changes: object) -> Self:
         """A copy with the given fields replaced, validated again."""

@@ -423,7 +423,7 @@ def test_serving_shows_larger_catalogues_that_were_measured(
 
 def test_an_operator_looks_up_a_user_and_an_item(start: Start) -> None:
     test = start("operations")
-    assert "of the items are in their lists" in html(test)
+    assert "catalogue coverage" in html(test)
     assert "<h3>Most events</h3>" in html(test)
     assert any("--api" in one.value for one in test.info)
     test.text_input(key="look-up").set_value("u03").run()

@@ -135,12 +135,12 @@ def load_declared(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> 
     for name, columns in declared.items():
         if columns:
             with reading(folder / name):
-                manifest.check(folder, name, pause)
+                manifest.entry(folder, name)
                 tables[name] = pl.read_parquet(folder / name)
     users = regression = None
     if encoders["users"]:
         with reading(folder / USER_COLUMNS):
-            manifest.check(folder, USER_COLUMNS, pause)
+            manifest.entry(folder, USER_COLUMNS)
             arrays = read_arrays(folder / USER_COLUMNS, finite=True, pause=pause)
             layout = {"codes": (WHOLE, (None, None)), "weights": TABLE, "dense": TABLE}
             layout |= {"regression_table": TABLE, "regression_dense": TABLE}

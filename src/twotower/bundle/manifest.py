@@ -103,12 +103,15 @@ class Manifest(Config):
     embedding_dim: int = Field(ge=1)
     files: dict[FileName, FileEntry]
 
+    def entry(self, folder: Path, name: str) -> FileEntry:
+        """What the manifest says of a file; `ArtefactError` where that is nothing."""
+        if name not in self.files:
+            raise ArtefactError(f"{folder / MANIFEST_FILE} does not list {name}; {_AGAIN}")
+        return self.files[name]
+
     def check(self, folder: Path, name: str, pause: Pause = no_pause) -> None:
         """`ArtefactError` where the file is missing or is not the one that was saved."""
-        path = folder / name
-        entry = self.files.get(name)
-        if entry is None:
-            raise ArtefactError(f"{folder / MANIFEST_FILE} does not list {name}; {_AGAIN}")
+        path, entry = folder / name, self.entry(folder, name)
         if not path.is_file():
             raise ArtefactError(f"{path} is missing; {_AGAIN}")
         size = path.stat().st_size

@@ -65,11 +65,14 @@ def save_new_items(folder: Path, new: NewItems) -> None:
 
 
 def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> NewItems | None:
-    """Read what `save_new_items` wrote; None where the bundle holds nothing for new items."""
+    """Read what `save_new_items` wrote; None where the bundle holds nothing for new items.
+
+    The files that the manifest lists were verified before.
+    """
     if ITEM_TOWER not in manifest.files:
         return None
     with reading(folder / ITEM_ENCODER):
-        manifest.check(folder, ITEM_ENCODER, pause)
+        manifest.entry(folder, ITEM_ENCODER)
         arrays = read_arrays(folder / ITEM_ENCODER, finite=True, pause=pause)
         check_layout(
             arrays,
@@ -103,7 +106,7 @@ def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) ->
     model = None
     if name is not None:
         for file in (TEXT_MODEL, TEXT_TOKENIZER):
-            manifest.check(folder, file, pause)
+            manifest.entry(folder, file)
         onnx, tokenizer = ((folder / file).read_bytes() for file in (TEXT_MODEL, TEXT_TOKENIZER))
         model = TextModel(str(name), onnx, tokenizer)
     return NewItems(

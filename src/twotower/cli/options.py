@@ -156,22 +156,22 @@ def validated(kind: "type[BaseModel]", values: dict[str, Any]) -> Any:
 
 def write_json(path: Path | None, value: object) -> None:
     """Write a command's result, where ``--json`` asked for it."""
-    from twotower.data.atomic import atomic_file
-
     if path is None:
         return
     text = json.dumps(value, indent=2, default=str) + "\n"
     if path == STANDARD_OUTPUT:
         sys.stdout.write(text)
         return
+    from twotower.data.atomic import atomic_file
+
     with atomic_file(path) as temporary:
         temporary.write_text(text)
 
 
 def write_rows(path: Path | None, rows: Sequence["Row"], started: datetime) -> None:
     """Write a results file, where ``--json`` asked for it."""
-    from twotower.evaluation.provenance import collect_meta
-    from twotower.evaluation.results import write_results
-
     if path is not None:
+        from twotower.evaluation.provenance import collect_meta
+        from twotower.evaluation.results import write_results
+
         write_results(path, collect_meta(started), rows)

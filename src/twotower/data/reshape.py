@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from twotower.data.readers.amazon import paragraphs
 from twotower.data.readers.chunk import CHUNK_ROWS
@@ -47,6 +46,8 @@ def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
     InputError
         Where a file is not of the shape, with its line.
     """
+    import pyarrow.parquet as pq  # 0.1 s that other files do not need
+
     shape = SHAPES[name]
     schema = pa.schema(list(shape.columns.items()))
     rows = shape.rows(files)

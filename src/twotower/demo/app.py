@@ -102,7 +102,7 @@ def draw(page: str, settings: DemoSettings) -> None:
 
 def _footer(loaded: LoadedBundle, settings: DemoSettings) -> None:
     info = loaded.manifest.info
-    answers = "this process" if settings.api is None else settings.api
+    answers = "the demo itself" if settings.api is None else settings.api
     st.html(
         f'<div class="tt-foot">Model {escape(product_name(info.model))}, version '
         f"{escape(loaded.served)}, trained on {escape(info.dataset)}, saved "

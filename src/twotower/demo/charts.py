@@ -80,7 +80,7 @@ def columns(
         x=list(labels), y=list(values), marker={"color": COLOURS[0]},
         hovertemplate="%{x}: %{y:,}<extra></extra>",
     )  # fmt: skip
-    chart.update_xaxes(title=axis, type="category", tickangle=-35, automargin=True)
+    chart.update_xaxes(title=axis, type="category", autotickangles=[0, -35], automargin=True)
     chart.update_yaxes(title=count, type="log" if logarithmic else "linear")
     return chart
 
@@ -98,7 +98,7 @@ def stacked(series: Mapping[str, Mapping[str, float]], *, axis: str, count: str)
             hovertemplate="%{x}, " + kind + ": %{y:,}<extra></extra>",
         )  # fmt: skip
     chart.update_layout(barmode="stack", showlegend=True, legend=_TOP)
-    chart.update_xaxes(title=axis, type="category", tickangle=-35, automargin=True)
+    chart.update_xaxes(title=axis, type="category", autotickangles=[0, -35], automargin=True)
     chart.update_yaxes(title=count)
     return chart
 

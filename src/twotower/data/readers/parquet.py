@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from twotower.data import columns
 from twotower.data.readers.chunk import CHUNK_ROWS, Chunk
 from twotower.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -117,6 +119,8 @@ def _text(value: Any) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator["pq.ParquetFile"]:
+    import pyarrow.parquet as pq  # 0.1 s that other files do not need
+
     try:
         with pq.ParquetFile(path) as file:
             yield file

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import IO, Any, Final, Self, cast
 
 import pyarrow as pa
-from charset_normalizer import from_bytes
 
 from twotower.data.readers.options import ReadOptions
 from twotower.errors import InputError
@@ -224,6 +223,8 @@ def likely_encoding(path: Path, options: ReadOptions) -> str:
     marks = [byte for byte in text if 0x80 <= byte < 0xC0]
     if all(len(run) < 3 for run in runs) and letters >= len(marks) and _WINDOWS.issuperset(marks):
         return "cp1252"  # the same with a Euro sign, dashes or typographic quotes
+    from charset_normalizer import from_bytes  # hardly any file needs it
+
     best = from_bytes(text).best()
     if best is None:
         return "latin-1"

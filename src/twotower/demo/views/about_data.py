@@ -33,9 +33,9 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
                 "users": f"{users:,}",
                 "items": f"{items:,}",
                 "interactions": f"{events:,}",
-                "of all pairs without interaction": f"{1 - events / cells:.4%}",
+                "sparsity": f"{1 - events / cells:.4%}",
                 "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
-                "the top 1% of items get": _top_share(loaded.counts),
+                "share of the top 1% of items": _top_share(loaded.counts),
             }
         )
     )
@@ -86,8 +86,8 @@ def _spread(loaded: LoadedBundle) -> None:
             charts.columns([str(year) for year in values], counts.tolist(), axis="year",
                            count="interactions"),
             "years", what="Interactions by year",
-            reading=f"The most, {int(counts[most]):,} or {counts[most] / counts.sum():.0%}, are of "
-            f"{values[most]}.",
+            reading=f"{values[most]} has the most: {int(counts[most]):,}, "
+            f"{counts[most] / counts.sum():.0%} of all.",
         )  # fmt: skip
 
 
@@ -100,8 +100,8 @@ def _catalogue(loaded: LoadedBundle) -> None:
         charts.draw(
             charts.bars([cards.short(name) for name in names], values, axis="items"), "categories",
             what="Items by category",
-            reading=f"{len(loaded.categories):,} categories; "
-            f"{int((codes < 0).sum()):,} items have none.",
+            reading=f"{len(loaded.categories):,} categories; items without one: "
+            f"{int((codes < 0).sum()):,}.",
         )  # fmt: skip
     titles, prices = loaded.items.titles.rows, loaded.items.prices.rows
     st.html(

@@ -135,8 +135,8 @@ def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
         "map",
         what=f"Map of the catalogue with {item.title} marked as a star, coloured by category",
         reading=f"Every point is an item; the rings are the {_NEAREST} that the model finds most "
-        f"like it. A flat map keeps {loaded.projection.kept:.0%} of what tells items apart, so "
-        "that neighbours of the model may lie apart on it, and the directions mean nothing."
+        f"like it. The map keeps {loaded.projection.kept:.0%} of the variance of the item vectors "
+        "(PCA), so that items which are near each other in the model may lie apart on it."
         f"{few}{hint}",
     )
 

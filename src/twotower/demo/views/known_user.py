@@ -150,7 +150,7 @@ def _compare(loaded: LoadedBundle, user: int, rows: Sequence[int], hide: bool) -
             else "This bundle carries no other models: `twotower run` and "
             "`twotower index --comparison` add them. "
         )
-        + "One user is no evidence: the page Models has the figures over all users."
+        + "One user proves nothing: the page Models has the figures over all users."
     )
     if st.toggle("Parts of the model, and baselines", key="parts"):
         parts = {
@@ -228,7 +228,8 @@ def _verdict(loaded: LoadedBundle, target: str, lists: Mapping[str, list[str]]) 
     title = loaded.shown(target).title
     places = {name: ids.index(target) + 1 for name, ids in lists.items() if target in ids}
     if not places:
-        return cards.lead(f"Came next: “{title}”. No model has it in its list.")
+        return cards.lead(f"The hidden item is “{title}”. No model has it in its list.")
     first = min(places.values())
     names = [name for name, place in places.items() if place == first]
-    return cards.lead(f"Came next: “{title}”. Highest at place {first:,}, by {'; '.join(names)}.")
+    best = f"Its best place is {first:,}, by {'; '.join(names)}."
+    return cards.lead(f"The hidden item is “{title}”. {best}")

@@ -212,7 +212,7 @@ def _tables(figures: StudyFigures, key: str) -> None:
                     f"{key}-models-{protocol}",
                     what=f"{QUALITY} of each model with its 95% interval, {protocol}",
                     reading="A point is a model, its bar the 95% interval. Where two bars do not "
-                    "overlap, the difference is more than chance.",
+                    "overlap, the difference is significant.",
                 )
             st.html(_table(figures, protocol))
             st.caption(
@@ -275,8 +275,8 @@ def _training(figures: StudyFigures, drawn: StudyFigures, key: str) -> None:
         charts.draw(
             charts.adapted(sampled_against_full_chart(figures)), f"{key}-sampled-against-full",
             what="Quality under sampled ranking against quality under full ranking",
-            reading="A model further right than up looks better among 100 sampled items than among "
-            "all items.",
+            reading="Further up is better among all items, further right among 100 sampled ones. "
+            "The two can order models differently; full ranking is what a service does.",
         )  # fmt: skip
 
 

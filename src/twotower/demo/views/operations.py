@@ -180,10 +180,10 @@ def _spread(loaded: LoadedBundle) -> None:
     st.html(
         cards.facts(
             {
-                "users asked for": f"{found.users:,}",
-                "of the items are in their lists": f"{found.coverage:.1%}",
-                "of the items had no event": f"{found.new_items:.1%}",
-                "of the places go to these": f"{found.new_places:.1%}",
+                "users sampled": f"{found.users:,}",
+                "catalogue coverage": f"{found.coverage:.1%}",
+                "items without events": f"{found.new_items:.1%}",
+                "their share of the lists": f"{found.new_places:.1%}",
             }
         )
     )

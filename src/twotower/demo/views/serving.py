@@ -56,8 +56,8 @@ def _latency(loaded: LoadedBundle) -> None:
             {
                 "requests": f"{len(times):,}",
                 "median": f"{np.median(times):.2f} ms",
-                "95% are faster than": f"{np.quantile(times, 0.95):.2f} ms",
-                "requests a second, at the median": f"{1000 / np.median(times):,.0f}",
+                "95th percentile": f"{np.quantile(times, 0.95):.2f} ms",
+                "requests/s at the median": f"{1000 / np.median(times):,.0f}",
                 "items in the index": f"{loaded.pipeline.index.size:,}",
             }
         )
@@ -95,9 +95,8 @@ def _stages(loaded: LoadedBundle) -> None:
         "stage-recall-chart",
         what="Share of users whose hidden item is found: "
         + ", ".join(f"{stage} {share:.1%}" for stage, share in found.shares.items()),
-        reading="An item that is no candidate cannot be recommended; from the candidates to the "
-        "first ten is what ranking can gain. A sample of users, served as anonymous ones: for the "
-        "measured quality see Models."
+        reading="Re-ranking can only move up what is among the candidates. These are sample users, "
+        "served as anonymous ones: quality is measured on the page Models."
         + (_SEEN if loaded.pipeline.contents.info.fitted_on == "all" else ""),
     )  # fmt: skip
 
@@ -124,7 +123,7 @@ def _indexes(loaded: LoadedBundle) -> None:
         for row in found
     }
     charts.draw(
-        charts.points(named, x="microseconds a search", y="recall of the true ten"),
+        charts.points(named, x="microseconds per search", y="recall@10"),
         "index-chart",
         what="Latency against recall of each index: "
         + ", ".join(f"{name} {us:.0f} µs, {recall:.1%}" for name, (us, recall) in named.items()),
@@ -139,18 +138,16 @@ def _indexes(loaded: LoadedBundle) -> None:
         ]
         for row in found
     ]
-    st.html(
-        cards.table(["index", "a search", "recall of the true ten", "to build"], rows, frozenset())
-    )
+    st.html(cards.table(["index", "per search", "recall@10", "build time"], rows, frozenset()))
     st.header("Latency by catalogue size")
     with st.spinner("Measuring at four sizes …"):
         by_size = _by_size(loaded, version)
     charts.draw(
-        charts.lines(by_size, x="items", y="microseconds a search"),
+        charts.lines(by_size, x="items", y="microseconds per search"),
         "growth-chart",
         what="Time of a search by number of items, exact and HNSW",
-        reading="Both axes are logarithmic. Exact search takes time in proportion to the items; a "
-        "graph (HNSW) takes only few more steps.",
+        reading="Both axes are logarithmic. Exact search takes time in proportion to the number of "
+        "items; a graph (HNSW) takes little more.",
     )
 
 
@@ -190,10 +187,10 @@ def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
         "items, the real ones and synthetic ones around them."
     )
     charts.draw(
-        charts.lines(series, x="items", y="microseconds a search"), "larger-chart",
+        charts.lines(series, x="items", y="microseconds per search"), "larger-chart",
         what=f"Time of a search for ten items by number of items, {', '.join(kinds)}",
-        reading="Both axes are logarithmic. A line of slope one takes twice as long for twice the "
-        "items.",
+        reading="Both axes are logarithmic. A line of slope one takes twice as long for twice as "
+        "many items.",
     )  # fmt: skip
     rows = [
         [
@@ -208,7 +205,7 @@ def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
         ]
         for kind in kinds
     ]  # fmt: skip
-    head = [f"{largest.items:,} items", "a search", "recall of the true ten", "to build", "memory"]
+    head = [f"{largest.items:,} items", "per search", "recall@10", "build time", "memory"]
     st.html(cards.table(head, rows, frozenset()))
 
 
@@ -242,7 +239,9 @@ def _shipped(loaded: LoadedBundle) -> None:
         ]
         for row in choice.measured
     ]  # fmt: skip
-    st.html(cards.table(["index", "items", "a search", "recall", "to build"], rows, frozenset()))
+    st.html(
+        cards.table(["index", "items", "per search", "recall", "build time"], rows, frozenset())
+    )
     st.caption(cards.plain(f"Measured when the bundle was made: {choice.reason}"))
 
 
