@@ -112,6 +112,7 @@ _COMMANDS: Final = {
     "inspect": "data",
     "prepare": "data",
     "hold-out": "data",
+    "embed": "models",
     "train": "models",
     "evaluate": "models",
     "ablate": "study",
