@@ -58,10 +58,10 @@ def ray_cluster(workers: int | None = None) -> Iterator[Mapper]:
     if connected:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError) as error:
+        except Exception as error:  # a start that takes too long is of no class of its own
             raise InputError(
-                f"no Ray cluster at {os.environ.get('RAY_ADDRESS')} ({error})",
-                "set RAY_ADDRESS to the address that 'ray start --head' printed, or unset it",
+                f"no Ray cluster can be reached or started ({error})",
+                "run 'ray start --head', or set RAY_ADDRESS to the address that it printed",
             ) from error
     try:
         yield partial(_ray_map, workers)
