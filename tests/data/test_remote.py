@@ -70,6 +70,8 @@ def test_a_folder_is_copied_with_what_is_in_it(memory: Any) -> None:
 def test_all_matches_of_a_pattern_are_copied(stored: str, tmp_path: Path) -> None:
     names = [copy.name for copy in fetched(f"{stored}/log-*.csv", tmp_path)]
     assert names == ["log-0.csv", "log-1.csv"]
+    with local_input(f"{stored}/log-*.csv") as folder:
+        assert sorted(copy.name for copy in folder.iterdir()) == names
 
 
 def test_an_output_is_uploaded_when_it_is_whole(memory: Any) -> None:

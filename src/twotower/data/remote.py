@@ -51,6 +51,8 @@ def fetched(url: str, folder: Path) -> list[Path]:
 def local_input(path: str | Path) -> Iterator[Path]:
     """A path as it is; of a URL, a copy of its file or folder while the block runs.
 
+    Of a pattern that several match, a folder with their copies.
+
     Raises
     ------
     InputError
@@ -60,8 +62,8 @@ def local_input(path: str | Path) -> Iterator[Path]:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
-        (copy,) = fetched(str(path), Path(folder))
-        yield copy
+        copies = fetched(str(path), Path(folder))
+        yield copies[0] if len(copies) == 1 else Path(folder)
 
 
 @contextmanager
