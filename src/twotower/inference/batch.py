@@ -256,10 +256,12 @@ def recommend_to_folder(
         _refuse_unknown(pipeline, users)
     starts = range(0, len(users), shard_users)
     shards = [(at, users[start : start + shard_users]) for at, start in enumerate(starts)]
-    places = (place if is_url(place) else Path(place).absolute() for place in (bundle, out))
+    source, target = (
+        str(place if is_url(place) else Path(place).absolute()) for place in (bundle, out)
+    )
     counts = BatchCounts()
     rules = None if pipeline.rules is None else pipeline.rules.rules
-    shard = _Shards(*map(str, places), rules, options, unknown, context)
+    shard = _Shards(source, target, rules, options, unknown, context)
     for part in mapper(shard, shards):
         counts += part
         if progress is not None:
