@@ -257,7 +257,7 @@ def source_of(
             file.part,
             options,
             file.keys,
-            file.url,
+            url=file.url,
         )
         for file in files
     )
