@@ -1,5 +1,6 @@
 """Files by URL, on fsspec's file system in memory."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,9 @@ def test_errors_name_the_url(memory: Any) -> None:
     with pytest.raises(InputError, match=r"memory://bucket/strange\.csv") as refused:
         prepare("memory://bucket/strange.csv")
     assert "twotower-copies" not in str(refused.value)
+
+
+def test_what_is_unpacked_here_is_not_read_elsewhere(shop: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "shop"), "zip", shop)
+    with pytest.raises(InputError, match="shop is unpacked or converted first, which is done on"):
+        prepare(archive, mapper=lambda function, work: map(function, work))
