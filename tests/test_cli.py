@@ -269,6 +269,37 @@ def test_a_batch_is_read_and_written_as_the_suffix_says(
     assert "4 items for 2 users written" in done.error
 
 
+def test_a_bundle_its_users_and_its_answers_may_be_at_urls(
+    made: Path, cli: Any, tmp_path: Path
+) -> None:
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    files.pipe("/shop/users/1.csv", b"user_id\nu04\n")
+    files.put(f"{made}/bundle/", "/shop/bundle/", recursive=True)
+    there = ("--batch", "memory://shop/users", "--out", "memory://shop/out/recs.csv")
+    done = cli("recommend", "--bundle", "memory://shop/bundle", *there, "-k", 2)
+    assert done.status == 0, done.error
+    assert "2 items for 1 users written to memory://shop/out/recs.csv" in done.out
+    (tmp_path / "users.csv").write_text("user_id\nu04\n")
+    here = ("--batch", tmp_path / "users.csv", "--out", tmp_path / "recs.csv")
+    cli("recommend", "--bundle", made / "bundle", *here, "-k", 2)
+    assert files.cat("/shop/out/recs.csv") == (tmp_path / "recs.csv").read_bytes()
+    files.rm("/shop", recursive=True)
+
+
+@pytest.mark.usefixtures("small_models")
+def test_training_finds_embedded_texts(made: Path, cli: Any, tmp_path: Path) -> None:
+    data = ("--data", made / "data", "--text-encoder", "hashing")
+    done = cli("embed", *data, "--json", tmp_path / "embedded.json")
+    assert done.status == 0, done.error
+    found = read(tmp_path / "embedded.json")
+    assert found["items"] == len(read_ids(made / "data"))
+    (file,) = Path(found["cache"]).iterdir()
+    written = file.stat().st_mtime_ns
+    done = cli("train", *data, "--model", "v5", "--out", tmp_path / "v5")
+    assert done.status == 0, done.error
+    assert file.stat().st_mtime_ns == written
+
+
 def test_who_has_had_everything_is_told_so(made: Path, cli: Any, tmp_path: Path) -> None:
     everything = read_ids(made / "data")
     user = ("recommend", "--bundle", made / "bundle", "--user", "u04", "--history", *everything)
@@ -472,8 +503,25 @@ def assert_mistake(done: Done, told: str) -> None:
         ),
         (
             "recommend --bundle {made}/bundle --batch {shop} --out {out}.csv",
-            "shop does not say what kind of file it is; end it in .csv",
+            "items.csv has no column 'user_id', it has 'item_id', ",
         ),
+        (
+            "recommend --bundle {made}/bundle --batch {made}/models --out {out}.csv",
+            "models has no file of users; give a folder with .csv, .jsonl or .parquet files",
+        ),
+        (
+            "recommend --bundle {made}/bundle --user u00 --engine ray",
+            "--engine and --workers are of a batch; give --batch and --out too",
+        ),
+        (
+            "recommend --bundle {made}/bundle --batch all --out {out}.csv --workers 2",
+            "--workers is for a cluster; pass --engine ray with it, or leave it out",
+        ),
+        (
+            "recommend --bundle memory://no/bundle --user u00",
+            "memory://no/bundle does not exist; give the URL of a file or a folder",
+        ),
+        ("embed --data {made}/data --model mf", "the model 'mf' reads no text; name one that"),
         (
             "recommend --bundle {made}/bundle --strict --user -u99",
             "unknown user '-u99'; pass history",

@@ -79,6 +79,7 @@ def test_recommending_loads_what_it_uses(bundle_of_blocks: Path) -> None:
         "torch", "pyarrow", "httpx", "sqlalchemy", "fastapi", "tokenizers", "plotly", "pandas",
         "scipy", "onnx", "asyncio", "jinja2", "matplotlib", "faiss", "rich.progress",
         "twotower.service", "twotower.models", "twotower.cli.source", "twotower.cli.study",
+        "fsspec", "ray",
     )  # fmt: skip
     assert loaded_after(code, unused) == set()
 

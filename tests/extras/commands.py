@@ -15,8 +15,8 @@ import time
 import urllib.request
 
 NAMES = (
-    "run", "download", "prepare", "hold-out", "train", "evaluate", "ablate", "tune", "report",
-    "index", "recommend", "info", "serve", "key", "events", "forget", "backup",
+    "run", "download", "prepare", "hold-out", "embed", "train", "evaluate", "ablate", "tune",
+    "report", "index", "recommend", "info", "serve", "key", "events", "forget", "backup",
     "restore", "retrain", "rollback", "live", "demo", "bench", "bench index",
 )  # fmt: skip
 HELP = tuple(f"{name} --help".lstrip() for name in ("", *NAMES))

@@ -124,6 +124,7 @@ _COMMANDS: Final = {
     "inspect": "data",
     "prepare": "data",
     "hold-out": "data",
+    "embed": "models",
     "train": "models",
     "evaluate": "models",
     "ablate": "study",

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import DataFolder, JsonFile, console, notes, write_json
+from twotower.cli.options import (
+    DataFolder,
+    Engine,
+    JsonFile,
+    Workers,
+    console,
+    mapper_of,
+    notes,
+    write_json,
+)
 from twotower.cli.source import declaration, sources, with_words
 from twotower.errors import InputError
 
@@ -38,8 +47,8 @@ def prepare(
     source: Annotated[
         list[str],
         typer.Argument(
-            help="A folder, a file or its dataset.toml, several files or a pattern of one log; or "
-            "a name: sample, video-games, official, ml-100k, gowalla."
+            help="A folder, a file or its dataset.toml, several files or a pattern of one log, as "
+            "paths or URLs; or a name: sample, video-games, official, ml-100k, gowalla."
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the prepared data set.")],
@@ -47,6 +56,8 @@ def prepare(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the data set. Default: the folder's.")
     ] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
     json_file: JsonFile = None,
 ) -> None:
     """Read, validate, reduce and split a log.
@@ -61,8 +72,10 @@ def prepare(
 
     paths, known = sources(source)
     described = known.overridden_by(declaration(words, name))
-    with reporting(notes()) as reporter:
-        dataset = make(paths, declaration=described, out=out, progress=reporter.reading())
+    with mapper_of(engine, workers) as mapper, reporting(notes()) as reporter:
+        dataset = make(
+            paths, declaration=described, out=out, progress=reporter.reading(), mapper=mapper
+        )
     _print_summary(dataset.name, dict(dataset.summary))
     notes().print(f"data set written to {out}", highlight=False, soft_wrap=True)
     write_json(json_file, dict(dataset.summary))

@@ -1,4 +1,4 @@
-"""`twotower train`, `evaluate` and `index`: commands that make and measure models."""
+"""`twotower embed`, `train`, `evaluate` and `index`: commands that make and measure models."""
 
 import shutil
 from dataclasses import asdict
@@ -11,6 +11,7 @@ import typer
 from twotower.cli.options import (
     DataFolder,
     DeviceName,
+    Engine,
     IndexKind,
     JsonFile,
     Minutes,
@@ -19,11 +20,48 @@ from twotower.cli.options import (
     Refit,
     TextEncoderName,
     Track,
+    Workers,
     console,
+    mapper_of,
     notes,
     write_json,
     write_rows,
 )
+
+
+def embed(
+    data: DataFolder,
+    model: Annotated[
+        str, typer.Option("--model", help="The model to be trained: which text of items it reads.")
+    ] = "two-tower",
+    text_encoder: TextEncoderName = "minilm",
+    engine: Engine = "local",
+    workers: Workers = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Encode the items' text into the cache, which training reads ($TWOTOWER_CACHE).
+
+    Training encodes what the cache lacks; this does it beforehand, on a cluster where asked to.
+
+    Example: `twotower embed --data data/shop --engine ray`
+    """
+    from twotower.console import reporting
+    from twotower.data import Dataset
+    from twotower.errors import InputError
+    from twotower.features.cache import cache_folder
+    from twotower.workflow.models import item_text, named_variant
+
+    variant = named_variant(model, text_encoder)
+    dataset = Dataset.load(data)
+    with mapper_of(engine, workers) as mapper, reporting(notes()) as reporter:
+        vectors = item_text(variant, dataset, reporter, mapper)
+    if vectors is None:
+        raise InputError(f"the model {model!r} reads no text", "name one that does: two-tower")
+    written = {"items": len(vectors), "encoder": text_encoder, "cache": str(cache_folder())}
+    notes().print(
+        f"text of {len(vectors):,} items is in {cache_folder()}", highlight=False, soft_wrap=True
+    )
+    write_json(json_file, written)
 
 
 def train(

@@ -3,11 +3,12 @@
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import typer
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
     from twotower.data.settings import PrepareSettings
     from twotower.evaluation.results import Row
+    from twotower.types import Mapper
+
+P = TypeVar("P", Path | None, str | None)
 
 STANDARD_OUTPUT: Final = Path("-")
 """In place of a file to write. All else is then printed to standard error."""
@@ -40,9 +44,9 @@ def notes() -> "Console":
     return Console()
 
 
-def claimed(path: Path | None) -> Path | None:
+def claimed(path: P) -> P:
     """Keep standard output for the result, where ``-`` asks for it there."""
-    if path == STANDARD_OUTPUT:
+    if path in (STANDARD_OUTPUT, str(STANDARD_OUTPUT)):
         console().stderr = notes().stderr = True
     return path
 
@@ -130,9 +134,31 @@ Minutes: TypeAlias = Annotated[
         "kept. A refit takes up to as long again. Default: until validation says so.",
     ),
 ]
+Engine: TypeAlias = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="local, or ray: the nodes of a Ray cluster (extra 'scale')."),
+]
+Workers: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="With --engine ray: processes. Default: one a node."),
+]
 KCore: TypeAlias = Annotated[
     int | None, typer.Option("--k-core", help="Least interactions of a user and an item.")
 ]
+
+
+@contextmanager
+def mapper_of(engine: str, workers: int | None) -> "Iterator[Mapper]":
+    """The `map` that ``--engine`` and ``--workers`` ask for."""
+    if engine == "ray":
+        from twotower.cluster import ray_cluster
+
+        with ray_cluster(workers) as mapper:
+            yield mapper
+    elif workers is not None:
+        raise InputError("--workers is for a cluster", "pass --engine ray with it, or leave it out")
+    else:
+        yield map
 
 
 def changed_settings(settings: "PrepareSettings", **changes: object) -> "PrepareSettings":

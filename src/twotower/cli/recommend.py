@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from twotower.cli.options import JsonFile, claimed, console, notes, write_json
+from twotower.cli.options import (
+    Engine,
+    JsonFile,
+    Workers,
+    claimed,
+    console,
+    mapper_of,
+    notes,
+    write_json,
+)
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
     from twotower.inference import Pipeline, RecommendOptions, Request
     from twotower.inference.answers import Answer
+    from twotower.types import Mapper
 
 
 _CANDIDATES: Final = 1000
@@ -21,7 +31,7 @@ _NOTHING_LEFT: Final = "nothing is left that they have not had; pass --include-s
 
 
 def recommend(
-    bundle: Annotated[Path, typer.Option("--bundle", help="Folder of a bundle.")],
+    bundle: Annotated[str, typer.Option("--bundle", help="Folder of a bundle, by path or URL.")],
     user: Annotated[str | None, typer.Option("--user", help="Id of a known user.")] = None,
     history: Annotated[
         list[str] | None,
@@ -50,19 +60,24 @@ def recommend(
         ),
     ] = None,
     batch: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--batch", help="File with a column user_id (.csv, .jsonl, .parquet), or 'all' users."
+            "--batch",
+            help="File with a column user_id (.csv, .jsonl, .parquet), or a folder of such, by "
+            "path or URL; or 'all' users.",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out",
-            help="With --batch: file to write (.csv, .jsonl, .parquet); - for standard output.",
+            help="With --batch: file to write (.csv, .jsonl, .parquet), by path or URL; - for "
+            "standard output. With --engine ray: folder for Parquet files.",
             callback=claimed,
         ),
     ] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
     unknown: Annotated[
         Literal["popular", "skip", "fail"],
         typer.Option("--unknown", help="With --batch: result for users that the bundle lacks."),
@@ -92,7 +107,8 @@ def recommend(
 ) -> None:
     """Recommend for a known user, or for a cold-start user with some items in the history.
 
-    With `--batch` and `--out`, for many known users at once, searched exactly.
+    With `--batch` and `--out`, for many known users at once, searched exactly; with
+    `--engine ray` on a cluster.
 
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
@@ -112,12 +128,22 @@ def recommend(
     if batch is not None and out is not None:
         if user or history or more or text:
             raise InputError("--batch takes its users from the file", "leave out everything else")
-        found = _recommend_batch(
-            _loaded(bundle, rules), batch, out, options, "fail" if strict else unknown, context
-        )
+        with mapper_of(engine, workers) as mapper:
+            found = _recommend_batch(
+                bundle,
+                rules,
+                batch,
+                out,
+                options,
+                "fail" if strict else unknown,
+                context,
+                None if engine == "local" else mapper,
+            )
         write_json(json_file, found)
         return
 
+    if engine != "local" or workers is not None:
+        raise InputError("--engine and --workers are of a batch", "give --batch and --out too")
     if more and not history:
         raise InputError(f"unexpected argument {more[0]!r}", "write --history before item ids")
     items = [*(history or []), *(more or [])]
@@ -208,11 +234,13 @@ def _remarks(pipeline: "Pipeline", request: "Request", answer: "Answer") -> Iter
         yield "popular items: nothing is known of this user that the model could read"
 
 
-def _loaded(bundle: Path, rules: Path | None) -> "Pipeline":
+def _loaded(bundle: str, rules: Path | None) -> "Pipeline":
     """A bundle, under the rules of a file where there is one."""
+    from twotower.data.remote import local_input
     from twotower.inference import Pipeline
 
-    pipeline = Pipeline.load(bundle)
+    with local_input(bundle) as folder:
+        pipeline = Pipeline.load(folder)
     if rules is None:
         return pipeline
     from rich.markup import escape
@@ -227,28 +255,40 @@ def _loaded(bundle: Path, rules: Path | None) -> "Pipeline":
 
 
 def _recommend_batch(
-    pipeline: "Pipeline",
-    users: Path,
-    out: Path,
+    bundle: str,
+    rules: Path | None,
+    users: str,
+    out: str,
     options: "RecommendOptions",
     unknown: Literal["popular", "skip", "fail"],
     context: Sequence[str] | None,
+    mapper: "Mapper | None",
 ) -> dict[str, object]:
+    """Recommend for many users: to a file, or by a mapper to a folder."""
     from twotower.console import reporting
-    from twotower.inference.batch import read_users, recommend_to_file
+    from twotower.data.remote import local_input, local_output
+    from twotower.inference.batch import read_users, recommend_to_file, recommend_to_folder
 
-    known = pipeline.contents.users.ids
-    chosen = known if str(users) == "all" else read_users(users)
+    pipeline = _loaded(bundle, rules)
+    if users == "all":
+        chosen: Sequence[str] = pipeline.contents.users.ids
+    else:
+        with local_input(users) as local:
+            chosen = read_users(local)
+    moment = pipeline.parsed_context(context) if context else None
     with reporting(notes()) as reporter:
-        counts = recommend_to_file(
-            pipeline,
-            chosen,
-            out,
-            options,
-            unknown=unknown,
-            context=pipeline.parsed_context(context) if context else None,
-            progress=reporter.counting("recommend", len(chosen)),
-        )
+        progress = reporter.counting("recommend", len(chosen))
+        if mapper is None:
+            with local_output(out) as path:
+                counts = recommend_to_file(
+                    pipeline, chosen, path, options,
+                    unknown=unknown, context=moment, progress=progress,
+                )  # fmt: skip
+        else:
+            counts = recommend_to_folder(
+                pipeline, bundle, chosen, out, options,
+                unknown=unknown, context=moment, progress=progress, mapper=mapper,
+            )  # fmt: skip
     notes().print(
         f"{counts.rows:,} items for {counts.users:,} users written to {out}",
         highlight=False,
@@ -267,4 +307,4 @@ def _recommend_batch(
             highlight=False,
             soft_wrap=True,
         )
-    return {**asdict(counts), "k": options.k, "out": str(out)}
+    return {**asdict(counts), "k": options.k, "out": out}

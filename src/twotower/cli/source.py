@@ -393,13 +393,14 @@ def sources(given: Sequence[str]) -> "tuple[list[str | Path], Declaration]":
     """Paths of a data set given by name or paths, and the declaration of a named data set."""
     from twotower.data.declaration import Declaration
     from twotower.data.readers.discovery import with_kinds
+    from twotower.data.remote import is_url
     from twotower.workflow.datasets import KNOWN, find_dataset
 
     if len(given) == 1 and given[0] in KNOWN:
         path, settings = find_dataset(given[0])
         return [path], Declaration(prepare=settings)
     for pattern in given:
-        if not any(mark in pattern for mark in "*?["):
+        if not is_url(pattern) and not any(mark in pattern for mark in "*?["):
             path = with_kinds([pattern])[0][1]
             within = any(parent.is_file() for parent in path.parents)  # of an archive
             if not (path.exists() or within or any(path.parent.glob(f"{path.name}.*"))):

@@ -33,6 +33,7 @@ from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import log_by_columns
 from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.text import head_lines, likely_encoding
+from twotower.data.remote import fetched, is_url
 from twotower.data.reshape import SHAPES, write_shape
 from twotower.errors import InputError
 
@@ -71,6 +72,8 @@ class Located:
         The folder of the data, which names in a ``dataset.toml`` are relative to.
     item_columns
         Columns of the log that are read as its items' description.
+    converted
+        Whether the files of the log are temporary ones, unpacked or made of others.
     """
 
     logs: tuple[FoundLog, ...]
@@ -82,6 +85,7 @@ class Located:
     name: str
     base: Path
     item_columns: frozenset[str] = frozenset()
+    converted: bool = False
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -107,7 +111,8 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
     Parameters
     ----------
     paths
-        A folder, a ``dataset.toml``, or files of one log, as paths or patterns.
+        A folder, a ``dataset.toml``, or files of one log, as paths, patterns or URLs. What a URL
+        names is copied while the block runs.
     declaration
         Declaration of the caller, which overrides a ``dataset.toml``.
 
@@ -116,11 +121,16 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
     InputError
         Where there is no log, or the files that belong to it cannot be determined.
     """
+    if any(map(is_url, (*paths, declaration.catalogue or "", declaration.users or ""))):
+        with _copied(paths, declaration) as found:
+            yield found
+        return
     said = with_kinds(paths)
     with (
         _without_archives([path for _, path in said]) as given,
         tempfile.TemporaryDirectory(prefix="twotower-shapes-") as folder,
     ):
+        unpacked_any = given != [path for _, path in said]
         kinds = {path: kind for path, (kind, _) in zip(given, said, strict=True)}
         base, given, declaration = _with_declaration(given, declaration, kinds)
         name = declaration.name or _name(base if declaration.log else given[0])
@@ -140,7 +150,7 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
             wanted = _item_columns(found)
             items = items_in_log(found, wanted, Path(folder))
             found = replace(found, catalogue=items, item_columns=frozenset(wanted.values()))
-        yield found
+        yield replace(found, converted=found.converted or unpacked_any)
 
 
 @contextmanager
@@ -184,6 +194,46 @@ def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptio
             f"leave out {kind}=, or rename the column",
         )
     return replace(log, keys={**log.keys, columns.EVENT: kind})
+
+
+@contextmanager
+def _copied(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[Located]:
+    """What `located` finds in copies of URLs; errors inside the block name the URLs."""
+    parents: dict[str, str] = {}
+
+    def copies(given: str | Path) -> list[Any]:
+        if not is_url(given):
+            return [given]
+        url, place = str(given).rstrip("/"), Path(root, str(len(parents)))
+        parents[str(place)] = url.rpartition("/")[0]
+        return fetched(url, place)
+
+    def with_urls(text: str | None) -> str | None:
+        for place, parent in parents.items():
+            text = text and text.replace(f"{place}/", f"{parent}/")
+        return text
+
+    with tempfile.TemporaryDirectory(prefix="twotower-copies-") as root:
+        local = [copy for path in paths for copy in copies(path)]
+        urls = {
+            role: url
+            for role in ("catalogue", "users")
+            if is_url(url := getattr(declaration, role) or "")
+        }
+        files = {role: str(copies(url)[0]) for role, url in urls.items()}
+        try:
+            with located(local, declaration.model_copy(update=files)) as found:
+                logs = [
+                    log
+                    if (url := with_urls(str(log.path))) == str(log.path)
+                    else replace(log, url=url)
+                    for log in found.logs
+                ]
+                stated = found.declaration.model_copy(update=urls)
+                yield replace(found, logs=tuple(logs), declaration=stated)
+        except InputError as error:
+            what, fix, cli_fix = map(with_urls, (error.what, error.fix, error.cli_fix))
+            raise InputError(what or "", fix, cli_fix=cli_fix) from error
 
 
 def _with_declaration(
@@ -359,7 +409,17 @@ def _of_format(
     merged = merged.model_copy(
         update={"columns": _present(merged, declaration, logs[0], catalogue, entry)}
     )
-    return Located(tuple(logs), merged, catalogue, users, entry.name, (), name, base)
+    return Located(
+        tuple(logs),
+        merged,
+        catalogue,
+        users,
+        entry.name,
+        (),
+        name,
+        base,
+        converted=entry.shape is not None,
+    )
 
 
 def _unread(folder: Path, read: Collection[Path | None]) -> tuple[Path, ...]:

@@ -1,9 +1,10 @@
 """Interaction log: read in chunks into arrays of integer codes; only ids are kept as text."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -16,14 +17,23 @@ from twotower.data.attributes import Place, typed_table
 from twotower.data.context import distinct_rows
 from twotower.data.guesses import date_and_clock, is_clock
 from twotower.data.ids import Vocabulary
-from twotower.data.readers import LogFile, Source
+from twotower.data.readers import Chunk, LogFile, Source
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import LANGUAGES
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
+from twotower.data.remote import local_input
 from twotower.data.schema import CONTEXT_KINDS, Column
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.errors import InputError
-from twotower.types import Array, BoolArray, DoubleArray, FloatArray, IndexArray, OffsetArray
+from twotower.types import (
+    Array,
+    BoolArray,
+    DoubleArray,
+    FloatArray,
+    IndexArray,
+    Mapper,
+    OffsetArray,
+)
 
 ReadProgress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes of the log read so far, and in all."""
@@ -178,6 +188,7 @@ def read_log(
     *,
     keep_unknown: bool = False,
     declared: Mapping[str, Column] = MappingProxyType({}),
+    mapper: Mapper = map,
 ) -> LogRead:
     """Read and validate every file of a log.
 
@@ -197,6 +208,8 @@ def read_log(
         Whether items that the catalogue lacks are added to it.
     declared
         Columns of the log that give the context of an event.
+    mapper
+        Reads and validates the files: `map`, or that of `twotower.cluster.ray_cluster`.
 
     Raises
     ------
@@ -213,12 +226,12 @@ def read_log(
     done = kept = 0
     read = []
     unknown: set[str] = set()
-    for file, size in zip(source.logs, sizes, strict=True):
+    validated = mapper(partial(_validated_chunks, rules=rules, known=known), source.logs)
+    for file, size, chunks in zip(source.logs, sizes, validated, strict=True):
         read.append(0)
-        with closing(file.chunks()) as chunks:
-            for chunk in chunks:
-                read[-1] += chunk.height
-                checked = validate_log(chunk, rules, known)
+        with closing(chunks):
+            for checked in chunks:
+                read[-1] += checked.height
                 rejects.add(file.path, checked.rejects)
                 unknown.update(
                     reject.value for reject in checked.rejects if reject.reason == UNKNOWN_REASON
@@ -237,7 +250,7 @@ def read_log(
                 arrays["part"].append(np.full(rows.height, file.part or 0, dtype=np.uint8))
                 kept += rows.height
                 if progress is not None:
-                    progress(done + int(size * chunk.fraction), sum(sizes))
+                    progress(done + int(size * checked.fraction), sum(sizes))
         done += size
     if not len(users):
         raise _nothing_left(source, rejects, sum(read), catalogue)
@@ -260,6 +273,19 @@ def read_log(
     )
     without = 0 if ratings is None else without
     return LogRead(log, users, items, tuple(read), len(unknown), without, contexts)
+
+
+def _validated_chunks(
+    file: LogFile, rules: Rules, known: Vocabulary | None
+) -> Generator[Chunk, None, None]:
+    """Usable and rejected rows of one file, which may be read by a process on another machine."""
+    here = file.url is None or file.path.exists()
+    with (
+        local_input(file.path if here else file.url or "") as path,
+        closing(replace(file, path=path).chunks()) as chunks,
+    ):
+        for chunk in chunks:
+            yield replace(validate_log(chunk, rules, known), row_text=str)
 
 
 def _typed_context(

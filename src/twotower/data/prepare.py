@@ -52,7 +52,7 @@ from twotower.data.summary import YEAR
 from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
-from twotower.types import BoolArray, IndexArray
+from twotower.types import BoolArray, IndexArray, Mapper
 
 HEAVY: Final = 0.1
 """Share of a log above which a user is reported, where there are `HEAVY_OF` users or more."""
@@ -65,23 +65,25 @@ def prepare(
     name: str | None = None,
     settings: PrepareSettings | None = None,
     mapping: ColumnMapping | None = None,
-    catalogue: Path | Table | None = None,
+    catalogue: str | Path | Table | None = None,
     options: ReadOptions | None = None,
     catalogue_options: ReadOptions | None = None,
-    users: Path | Table | None = None,
+    users: str | Path | Table | None = None,
     format: str | None = None,
     declaration: Declaration | None = None,
     events: EventRules | None = None,
     out: Path | None = None,
     progress: ReadProgress | None = None,
+    mapper: Mapper = map,
 ) -> Dataset:
     """Turn a log and its catalogue into a data set.
 
     Parameters
     ----------
     path
-        A folder, a file or its ``dataset.toml``, several files or patterns of one log; or a table
-        that Python holds: a DataFrame, an array, a dict of columns or a list of rows.
+        A folder, a file or its ``dataset.toml``, several files or patterns of one log, as paths
+        or URLs; or a table that Python holds: a DataFrame, an array, a dict of columns or a list of
+        rows.
     name
         Name of the data set; by default that of the folder, or the file's up to its first dot.
     settings
@@ -109,6 +111,8 @@ def prepare(
         ``rejects.jsonl`` where a row was set aside.
     progress
         Called as the log is read.
+    mapper
+        Reads and validates the files of the log: `map`, or that of `twotower.cluster.ray_cluster`.
 
     Returns
     -------
@@ -123,12 +127,15 @@ def prepare(
         first bad row.
     """
     if is_table(path) or any(is_table(table) for table in (catalogue, users) if table is not None):
+        if mapper is not map and is_table(path):
+            raise InputError("a table in memory is read here", "prepare it without a cluster")
         with as_files(path, catalogue, users) as files:
             return prepare(
                 files.log, name=name or (TABLE if is_table(path) else None), settings=settings,
                 mapping=mapping, catalogue=files.catalogue, options=options,
                 catalogue_options=catalogue_options, users=files.users, format=format,
                 declaration=declaration, events=events, out=out, progress=progress,
+                mapper=mapper,
             )  # fmt: skip
     given = {
         "name": name, "prepare": settings, "columns": mapping, "read": options,
@@ -139,10 +146,26 @@ def prepare(
     over = Declaration(**{key: value for key, value in given.items() if value is not None})
     described = (declaration or Declaration()).overridden_by(over)
     with located([path] if isinstance(path, str | Path) else path, described) as found:
-        return _prepared(found, out, progress)
+        if mapper is not map:
+            found = _for_other_processes(found)
+        return _prepared(found, out, progress, mapper)
 
 
-def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -> Dataset:
+def _for_other_processes(found: Located) -> Located:
+    """The files as processes with another working directory, on other machines, find them."""
+    if found.converted:
+        raise InputError(
+            f"{found.name} is unpacked or converted first, which is done on one machine",
+            "prepare them without a cluster",
+            cli_fix="leave out --engine ray",
+        )
+    logs = (replace(log, path=log.path.absolute()) for log in found.logs)
+    return replace(found, logs=tuple(logs))
+
+
+def _prepared(
+    found: Located, out: Path | None, progress: ReadProgress | None, mapper: Mapper
+) -> Dataset:
     """The data set of files that were found."""
     settings, options = found.declaration.prepare, found.declaration.read
     kinds = found.declaration.events
@@ -196,6 +219,7 @@ def _prepared(found: Located, out: Path | None, progress: ReadProgress | None) -
                 progress,
                 keep_unknown=settings.keep_unknown_items,
                 declared=schema.events,
+                mapper=mapper,
             )
         log = log_read.log
         summary = _read_summary(source, rejects, log_read, known)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from twotower.data.atomic import atomic_file
 from twotower.features.text import TextEncoder
-from twotower.types import Array, FloatArray
+from twotower.types import Array, FloatArray, Mapper
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ EncodeProgress = Callable[[int, int], None]
 CHUNK: Final = 512
 """Texts encoded between two calls of ``progress``."""
 MAX_VECTORS: Final = 1_000_000
-"""Most vectors of a file (1.6 GB at 384 dimensions); the newest are kept."""
+"""Most vectors of a file (1.6 GB at 384 dimensions), unless one call needs more; the newest are
+kept."""
 KEY_BYTES: Final = 16
 """Bytes of the sha256 of a content that form its key."""
 
@@ -40,6 +41,7 @@ def cached_embeddings(
     texts: Sequence[str],
     folder: Path | None = None,
     progress: EncodeProgress | None = None,
+    mapper: Mapper = map,
 ) -> FloatArray:
     """``(texts, dim)`` vectors; only texts that the cache lacks are encoded.
 
@@ -56,6 +58,8 @@ def cached_embeddings(
         Folder of the cache, one file per encoder; None for `cache_folder`.
     progress
         Called with the number of texts encoded so far and the number to encode.
+    mapper
+        Encodes the chunks: `map`, or that of `twotower.cluster.ray_cluster`.
     """
     keys = [hashlib.sha256(text.encode()).digest()[:KEY_BYTES] for text in texts]
     # Equal lengths meet in a chunk, so that little of a batch is padding; the longest come
@@ -64,7 +68,7 @@ def cached_embeddings(
         sorted(zip(keys, texts, strict=True), key=lambda pair: len(pair[1]), reverse=True)
     )
     vectors = cached_vectors(
-        encoder.name, encoder.dim, contents, encoder.encode, folder, CHUNK, progress
+        encoder.name, encoder.dim, contents, encoder.encode, folder, CHUNK, progress, mapper
     )
     result = np.zeros((len(texts), encoder.dim), dtype=np.float32)
     for row, key in enumerate(keys):
@@ -80,6 +84,7 @@ def cached_vectors(
     folder: Path | None,
     chunk: int,
     progress: EncodeProgress | None,
+    mapper: Mapper = map,
 ) -> Mapping[bytes, FloatArray]:
     """Vectors by key: those of the cache file ``name``, and of newly encoded contents.
 
@@ -92,23 +97,26 @@ def cached_vectors(
         cached, and is tried again the next time.
     chunk
         Contents encoded at a time.
+    mapper
+        Encodes the chunks.
     """
     path = (folder or cache_folder()) / f"{quote(name, safe='')}.safetensors"
     vectors = _read(path, dim)
     todo = [(key, content) for key, content in contents.items() if key not in vectors]
-    known = len(vectors)
+    parts = [todo[start : start + chunk] for start in range(0, len(todo), chunk)]
+    known, done = len(vectors), 0
     try:
-        for start in range(0, len(todo), chunk):
-            part = todo[start : start + chunk]
-            encoded = encode([content for _, content in part])
+        chunks = [[content for _, content in part] for part in parts]
+        for part, encoded in zip(parts, mapper(encode, chunks), strict=True):
             for (key, _), vector in zip(part, encoded, strict=True):
                 if vector is not None:
                     vectors[key] = vector
+            done += len(part)
             if progress is not None:
-                progress(start + len(part), len(todo))
+                progress(done, len(todo))
     finally:
         if len(vectors) > known:
-            _write(path, vectors, dim)
+            _write(path, vectors, dim, max(MAX_VECTORS, len(contents)))
     return vectors
 
 
@@ -131,8 +139,8 @@ def _read(path: Path, dim: int) -> dict[bytes, FloatArray]:
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
 
 
-def _write(path: Path, vectors: dict[bytes, FloatArray], dim: int) -> None:
-    newest = list(vectors.items())[-MAX_VECTORS:]
+def _write(path: Path, vectors: dict[bytes, FloatArray], dim: int, most: int) -> None:
+    newest = list(vectors.items())[-most:]
     keys = np.frombuffer(b"".join(key for key, _ in newest), dtype=np.uint8)
     arrays: dict[str, Array] = {
         "keys": keys.reshape(-1, KEY_BYTES),

@@ -1,11 +1,12 @@
-"""Batch recommendation: many users at once, to a file or standard output."""
+"""Batch recommendation: many users at once, to a file, a folder of shards, or standard output."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from twotower.data import columns
 from twotower.data.atomic import atomic_file
 from twotower.data.frames import id_list
+from twotower.data.remote import is_empty, is_url, local_input, local_output
 from twotower.errors import InputError
 from twotower.index import ExactIndex
 from twotower.inference.options import DEFAULTS, RecommendOptions
@@ -22,11 +24,17 @@ from twotower.inference.pipeline import Pipeline
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Request
+from twotower.types import Mapper
+
+if TYPE_CHECKING:
+    from twotower.inference.business_rules import BusinessRules
 
 Unknown: TypeAlias = Literal["popular", "skip", "fail"]
 """What a batch does with users that the bundle does not know."""
 
 _USERS_AT_ONCE: Final = 4096
+SHARD_USERS: Final = 16 * _USERS_AT_ONCE
+"""Users of a shard by default: whole blocks, so that its rows are those of one file to the bit."""
 SCHEMA: Final = pa.schema(
     [
         (columns.USER_ID, pa.string()),
@@ -72,6 +80,9 @@ CSV: Final = (".csv",)
 JSON_LINES: Final = (".jsonl", ".ndjson")
 PARQUET: Final = (".parquet", ".pq")
 """Suffixes of each kind of file."""
+_SUFFIXES: Final = (*CSV, *JSON_LINES, *PARQUET)
+_SUFFIX_FIX: Final = "end it in .csv, .jsonl or .parquet"
+_NO_SUFFIX: Final = "name a folder, such as recommendations/"
 STANDARD_OUTPUT: Final = Path("-")
 """In place of a file to write: JSON lines to standard output."""
 
@@ -79,11 +90,20 @@ STANDARD_OUTPUT: Final = Path("-")
 def read_users(file: Path) -> list[str]:
     """The ``user_id`` column of a CSV, JSON lines or Parquet file, by its suffix.
 
+    Of a folder, that of all its files with such a suffix, in the order of their names.
+
     Raises
     ------
     InputError
         Where the file is none, is of another suffix, or has no such column of texts.
     """
+    if file.is_dir():
+        files = sorted(one for one in file.iterdir() if one.suffix.lower() in _SUFFIXES)
+        if not files:
+            raise InputError(
+                f"{file} has no file of users", "give a folder with .csv, .jsonl or .parquet files"
+            )
+        return [user for one in files for user in read_users(one)]
     _check_suffix(file)
     try:
         table, found = _read_column(file)
@@ -105,11 +125,8 @@ def read_users(file: Path) -> list[str]:
 
 
 def _check_suffix(path: Path) -> None:
-    if path.suffix.lower() not in (*CSV, *JSON_LINES, *PARQUET):
-        raise InputError(
-            f"the name of {path} does not say what kind of file it is",
-            "end it in .csv, .jsonl or .parquet",
-        )
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"the name of {path} does not say what kind of file it is", _SUFFIX_FIX)
 
 
 def _read_column(file: Path) -> tuple[pa.Table, list[str]]:
@@ -195,6 +212,94 @@ def recommend_to_file(
     return counts
 
 
+def recommend_to_folder(
+    pipeline: Pipeline,
+    bundle: str | Path,
+    users: Sequence[str],
+    out: str | Path,
+    options: RecommendOptions = DEFAULTS,
+    *,
+    unknown: Unknown = "fail",
+    context: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+    mapper: Mapper = map,
+    shard_users: int = SHARD_USERS,
+) -> BatchCounts:
+    """Write what `recommend_to_file` writes as ``part-00000.parquet``, … of a folder.
+
+    The shards, read in the order of their names, are the rows of the one file. An empty file
+    ``_SUCCESS`` is written last: a folder without it is of a run that did not end.
+
+    Parameters
+    ----------
+    pipeline
+        The bundle as this process has it: tells what cannot be answered before work begins.
+    bundle
+        Its path or URL, for the processes that make the shards under the rules of ``pipeline``.
+    out
+        Path or URL of an empty or new folder.
+    mapper
+        Makes the shards: `map`, or that of `twotower.cluster.ray_cluster`.
+    shard_users
+        Users of a shard.
+
+    Raises
+    ------
+    InputError
+        At a folder that is not empty or has the name of a file, and as `recommend_to_file`.
+    """
+    if Path(out).suffix.lower() in _SUFFIXES or str(out) == str(STANDARD_OUTPUT):
+        raise InputError(f"several processes write a folder of files, got {out}", _NO_SUFFIX)
+    if not is_empty(out):
+        raise InputError(f"{out} is not empty", "choose another folder for the recommendations")
+    if unknown == "fail":
+        _refuse_unknown(pipeline, users)
+    starts = range(0, len(users), shard_users)
+    shards = [(at, users[start : start + shard_users]) for at, start in enumerate(starts)]
+    source, target = (
+        str(place if is_url(place) else Path(place).absolute()) for place in (bundle, out)
+    )
+    counts = BatchCounts()
+    rules = None if pipeline.rules is None else pipeline.rules.rules
+    shard = _Shards(source, target, rules, options, unknown, context)
+    for part in mapper(shard, shards):
+        counts += part
+        if progress is not None:
+            progress(part.users)
+    with local_output(f"{out}/_SUCCESS") as marker, atomic_file(marker) as temporary:
+        temporary.touch()
+    return counts
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """Writes shards, in a process that reads the bundle when it gets the first."""
+
+    bundle: str
+    out: str
+    rules: "BusinessRules | None"
+    options: RecommendOptions
+    unknown: Unknown
+    context: Mapping[str, Any] | None
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        with local_input(self.bundle) as folder:
+            return Pipeline.load(folder).with_rules(self.rules)
+
+    def __call__(self, shard: tuple[int, Sequence[str]]) -> BatchCounts:
+        number, users = shard
+        with local_output(f"{self.out}/part-{number:05}.parquet") as path:
+            return recommend_to_file(
+                self.pipeline,
+                users,
+                path,
+                self.options,
+                unknown=self.unknown,
+                context=self.context,
+            )
+
+
 def recommendation_tables(
     pipeline: Pipeline,
     users: Sequence[str],
@@ -208,7 +313,7 @@ def recommendation_tables(
     known = pipeline.contents.users
     moment = None if context is None else pipeline.checked_context(context)
     if unknown == "fail":
-        _refuse_unknown([user for user in users if user not in known], len(users))
+        _refuse_unknown(pipeline, users)
     exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))
     popular = PopularItems(exact.items) if unknown == "popular" else None
     for start in range(0, len(users), _USERS_AT_ONCE):
@@ -229,9 +334,11 @@ def recommendation_tables(
             progress(len(part))
 
 
-def _refuse_unknown(unknown: Sequence[str], asked: int) -> None:
+def _refuse_unknown(pipeline: Pipeline, users: Sequence[str]) -> None:
+    known = pipeline.contents.users
+    unknown = [user for user in users if user not in known]
     if unknown:
-        more = f" and {len(unknown) - 1:,} more of {asked:,}" if len(unknown) > 1 else ""
+        more = f" and {len(unknown) - 1:,} more of {len(users):,}" if len(unknown) > 1 else ""
         raise InputError(
             f"unknown user {unknown[0]!r}{more}",
             "pass unknown='popular' to give such users popular items, or 'skip' to leave them out",

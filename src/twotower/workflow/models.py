@@ -24,7 +24,7 @@ from twotower.training.progress import TrainingState
 from twotower.training.sizing import sized
 from twotower.training.storage import load_trained, read_variant, save_trained
 from twotower.training.variant import Variant
-from twotower.types import FloatArray
+from twotower.types import FloatArray, Mapper
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.item_images import item_image
 from twotower.workflow.progress import Reporter, Silent
@@ -52,15 +52,21 @@ def named_variant(name: str, text_encoder: str = "minilm") -> Variant:
     return variant.vary(text_encoder=text_encoder)
 
 
-def item_text(variant: Variant, dataset: Dataset, reporter: Reporter) -> FloatArray | None:
+def item_text(
+    variant: Variant, dataset: Dataset, reporter: Reporter, mapper: Mapper = map
+) -> FloatArray | None:
     """``(num_items, t)`` unit embeddings of the items' text, or None for a model without text."""
     if "text" not in variant.model.inputs_needed:
         return None
-    return text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
+    return text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter, mapper)
 
 
 def text_vectors(
-    dataset: Dataset, encoder_name: str, fields: TextFields, reporter: Reporter
+    dataset: Dataset,
+    encoder_name: str,
+    fields: TextFields,
+    reporter: Reporter,
+    mapper: Mapper = map,
 ) -> FloatArray:
     """``(num_items, t)`` unit embeddings of the items' text, from the cache where it has them."""
     encoder = text_encoder(encoder_name)
@@ -73,7 +79,7 @@ def text_vectors(
         advance(now - done)
         done = now
 
-    vectors = cached_embeddings(encoder, texts, progress=progress)
+    vectors = cached_embeddings(encoder, texts, progress=progress, mapper=mapper)
     advance(len(texts) - done)  # what the cache had
     return vectors
 

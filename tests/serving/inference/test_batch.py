@@ -4,12 +4,18 @@ import numpy as np
 import polars as pl
 import pytest
 
+from twotower.bundle import save_bundle
 from twotower.data import Histories
 from twotower.errors import InputError
 from twotower.index import HnswConfig, build_index
-from twotower.inference import Pipeline, RecommendOptions
+from twotower.inference import BusinessRules, Pipeline, RecommendOptions
 from twotower.inference import batch as batch_module
-from twotower.inference.batch import BatchCounts, read_users, recommend_to_file
+from twotower.inference.batch import (
+    BatchCounts,
+    read_users,
+    recommend_to_file,
+    recommend_to_folder,
+)
 
 
 def test_every_user_gets_the_exact_best(contents, tmp_path, monkeypatch) -> None:
@@ -115,3 +121,61 @@ def test_users_who_have_had_everything_are_counted(contents, tmp_path) -> None:
 def test_ids_that_are_numbers_are_read_as_ids(tmp_path) -> None:
     pl.DataFrame({"user_id": [1.0, 20.0]}).write_parquet(tmp_path / "u.parquet")
     assert read_users(tmp_path / "u.parquet") == ["1", "20"]
+
+
+def test_users_of_a_folder_are_those_of_its_files(tmp_path) -> None:
+    pl.DataFrame({"user_id": ["c"]}).write_csv(tmp_path / "2.csv")
+    pl.DataFrame({"user_id": ["b", "a"]}).write_parquet(tmp_path / "1.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    assert read_users(tmp_path) == ["b", "a", "c"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty has no file of users; give a folder with"):
+        read_users(tmp_path / "empty")
+
+
+@pytest.fixture
+def bundle(contents, tmp_path):
+    save_bundle(tmp_path / "bundle", contents, {"weight": np.zeros(1, np.float32)})
+    return tmp_path / "bundle"
+
+
+def test_shards_are_the_rows_of_the_one_file(contents, bundle, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(batch_module, "_USERS_AT_ONCE", 3)
+    pipeline, users, done = Pipeline(contents), [*contents.users.ids[:7], "eve"], []
+    options = RecommendOptions(4)
+    expected = recommend_to_file(
+        pipeline, users, tmp_path / "one.parquet", options, unknown="popular"
+    )
+    counts = recommend_to_folder(
+        pipeline, bundle, users, tmp_path / "out", options,
+        unknown="popular", shard_users=3, progress=done.append,
+    )  # fmt: skip
+    assert counts == expected
+    assert done == [3, 3, 2]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["_SUCCESS", *(f"part-0000{n}.parquet" for n in range(3))]
+    assert pl.read_parquet(tmp_path / "out").equals(pl.read_parquet(tmp_path / "one.parquet"))
+
+
+def test_shards_heed_the_rules(contents, bundle, tmp_path) -> None:
+    item = contents.items.ids[7]
+    pipeline = Pipeline(contents).with_rules(
+        BusinessRules.model_validate({"pin": [{"item": item, "position": 1}]})
+    )
+    users, options = contents.users.ids, RecommendOptions(3)
+    recommend_to_file(pipeline, users, tmp_path / "one.parquet", options)
+    recommend_to_folder(pipeline, bundle, users, tmp_path / "out", options)
+    rows = pl.read_parquet(tmp_path / "out")
+    assert rows.equals(pl.read_parquet(tmp_path / "one.parquet"))
+    assert (rows.filter(pl.col("rank") == 1)["item_id"] == item).sum() > 6
+
+
+def test_a_folder_is_refused_before_work_begins(contents, bundle, tmp_path) -> None:
+    pipeline, users = Pipeline(contents), contents.users.ids
+    with pytest.raises(InputError, match=r"write a folder of files, got .*out\.parquet; name a"):
+        recommend_to_folder(pipeline, bundle, users, tmp_path / "out.parquet")
+    with pytest.raises(InputError, match="bundle is not empty; choose another folder"):
+        recommend_to_folder(pipeline, bundle, users, bundle)
+    with pytest.raises(InputError, match=r"^unknown user 'eve'"):
+        recommend_to_folder(pipeline, bundle, [*users, "eve"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

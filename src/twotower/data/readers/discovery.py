@@ -43,11 +43,14 @@ class FoundLog:
     keys
         Values that its folders name, as ``date=2020-09-10``, and the kind of its events where the
         caller says one: columns of every row.
+    url
+        Where it was copied from; None where ``path`` is the file itself.
     """
 
     path: Path
     part: Part | None = None
     keys: Mapping[str, str] = field(default_factory=dict)
+    url: str | None = None
 
 
 @dataclass(frozen=True)

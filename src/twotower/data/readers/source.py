@@ -54,6 +54,8 @@ class LogFile:
         Constant columns from the names of its folders (Hive), and the kind of its events.
     lacks
         Canonical columns that other files of the log have: no rating, and a quantity of 1.
+    url
+        Where it was copied from, for machines without the copy.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class LogFile:
     options: ReadOptions = field(default_factory=ReadOptions)
     keys: Mapping[str, str] = field(default_factory=dict)
     lacks: frozenset[str] = frozenset()
+    url: str | None = None
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -254,6 +257,7 @@ def source_of(
             file.part,
             options,
             file.keys,
+            url=file.url,
         )
         for file in files
     )
