@@ -7,7 +7,7 @@ SEEDS ?= 1
 SECONDS ?= 3600
 DATASET ?= video-games
 BUNDLE ?= runs/video-games/bundle
-EXTRAS := train,text,image,serve,demo,report,tune,track,qdrant,milvus,pgvector,scale,bench,docs,dev
+EXTRAS := train,text,image,serve,demo,report,tune,track,qdrant,milvus,pgvector,bench,docs,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed
@@ -18,7 +18,7 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test environments bench bench-datasets bench-peers bench-serving soak docs package sbom audit clean
+.PHONY: help install quickstart check test environments cluster bench bench-datasets bench-peers bench-serving soak docs package sbom audit clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -53,6 +53,11 @@ test: install ## Run the tests and the doctests
 
 environments: install ## Run every command in real environments of the base and of 'serve'
 	TWOTOWER_ENVIRONMENTS=1 $(BIN)/pytest tests/extras -k really
+
+cluster: install ## Run the tests on a Ray cluster of two nodes on this machine; installs Ray
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[scale]'
+	TWOTOWER_CLUSTER=1 $(BIN)/pytest tests/test_cluster.py
 
 bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the real data
 	$(BIN)/python benchmarks/evaluation_speed.py

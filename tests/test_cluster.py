@@ -21,6 +21,10 @@ from twotower.types import Mapper
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'twotower[scale]'")
 
 pytestmark = [
+    pytest.mark.skipif(
+        not os.environ.get("TWOTOWER_CLUSTER"),
+        reason="starts a Ray cluster: set TWOTOWER_CLUSTER=1, or run make cluster",
+    ),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sockets of Ray
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
