@@ -168,14 +168,15 @@ def test_contexts_are_guessed_and_left_to_uncomment(tmp_path: Path) -> None:
     log(9, 8).with_columns(price=pl.col("hour")).write_csv(tmp_path / "log.csv")
     found = inspect([tmp_path], Declaration())
     assert found.described["schema"]["events"] == {
-        "device": {"kind": "category"}, "hour": {"kind": "number"}, "is_app": {"kind": "flag"}
+        "device": {"kind": "category"}, "hour": {"kind": "number"}, "is_app": {"kind": "flag"},
+        "weekday": {"kind": "weekday"},
     }  # fmt: skip
     (tmp_path / "dataset.toml").write_text(found.toml)
     assert not read_declaration(tmp_path / "dataset.toml").declared
     head, _, tail = found.toml.partition("# Uncomment")
     (tmp_path / "dataset.toml").write_text(head + tail.partition("\n")[2].replace("# ", ""))
     declared = read_declaration(tmp_path / "dataset.toml").declared
-    assert declared == Schema.model_validate(SCHEMA)
+    assert declared == Schema.model_validate({"events": {**SCHEMA["events"], "weekday": "weekday"}})
     assert inspect([tmp_path], Declaration()).described["log"]["read"]["context hour"] == "hour"
 
 

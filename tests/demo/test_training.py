@@ -11,7 +11,7 @@ CHOSEN = {
         "trials": [{"setting": "start", "value": None, "NDCG@10": 0.21}, {"NDCG@10": 0.26}],
     },
     "gaps": {"read": False, "with": 0.11, "without": 0.12},
-    "columns": {"read": "all", "with": 0.3, "without": 0.2},
+    "columns": {"read": ["events"], "tried": {"none": 0.2, "items": 0.1, "events": 0.3}},
     "factor_weight": 2.8,
     "factor_weights": {"0.5": 0.2, "2.828": 0.28},
     "towers_alone": 0.12,
@@ -51,7 +51,8 @@ def test_what_validation_chose_is_listed_with_its_figures(info: ModelInfo) -> No
     assert least_squares.taken == "128 dimensions, recency 0.75, next items not fitted"
     assert least_squares.why == "0.2600, the best of 2 trials; the first had 0.2100"
     assert found["Times between events"].taken == "not read"
-    assert found["Declared columns"].why == "0.3000 with them, 0.2000 without"
+    assert found["Declared columns"].taken == "events read"
+    assert found["Declared columns"].why == "none 0.2000, items 0.1000, events 0.3000"
     weight = found["Weight of the least-squares part beside the towers"]
     assert (weight.taken, weight.why) == ("2.8", "0.2800; the towers alone 0.1200")
     assert found["Second stage"].taken == "re-ranks by default"

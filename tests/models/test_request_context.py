@@ -76,8 +76,9 @@ def test_validation_decides_whether_it_is_read(
         training=variant.training.vary(epochs=12),
     )
     found = train_variant(chosen, dataset)
-    assert found.chosen["columns"]["read"] == "all"
-    assert found.chosen["columns"]["with"] > found.chosen["columns"]["without"]
+    assert found.chosen["columns"]["read"] == ["events"]
+    tried = found.chosen["columns"]["tried"]
+    assert tried["events"] > tried["none"]
 
 
 def test_an_evaluation_records_that_the_context_of_the_target_was_read(

@@ -9,6 +9,7 @@ import typer
 
 from twotower.cli.options import JsonFile, console, write_json
 from twotower.errors import ArtefactError, InputError
+from twotower.reporting.choices import columns_in_words
 
 
 def info(
@@ -90,6 +91,8 @@ def _chosen_lines(chosen: Mapping[str, Any]) -> Iterator[str]:
             f"least squares: {factors['embedding_dim']} dimensions, recency "
             f"{factors['recency']:g}; {len(found['trials'])} trials in {found['seconds']:.0f} s"
         )
+    if columns := columns_in_words(chosen.get("columns", {})):
+        yield f"declared columns: {columns[0]} (validation NDCG@10 with {columns[1]})"
     if "cold_start" in chosen:
         found = chosen["cold_start"]
         yield f"items without events: {found['items']:,}, {found['share']:.1%} of the places"

@@ -16,6 +16,7 @@ from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import IdReader
 from twotower.data.schema import DTYPES, KINDS, Column, unknown_column
+from twotower.data.time_zones import TIME_KINDS
 from twotower.errors import InputError
 
 _WRONG: Final = 0.5
@@ -159,6 +160,12 @@ def _number(values: pl.Series, column: Column, place: Place) -> pl.Series:
     return numbers.set(numbers.is_infinite().fill_null(False), None)
 
 
+def _of_time(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    numbers = as_number(values, place.options.decimal_comma)
+    fits = numbers.is_between(*TIME_KINDS[column.kind]) & (numbers == numbers.round())
+    return numbers.set(~fits.fill_null(False), None).cast(pl.Int64)
+
+
 def _flag(values: pl.Series, column: Column, place: Place) -> pl.Series:
     del column
     numbers = as_rating(values, place.options.decimal_comma)
@@ -210,6 +217,7 @@ READERS: Final[Mapping[str, Callable[[pl.Series, Column, Place], pl.Series]]] = 
     "date": _date,
     "embedding": _embedding,
     "image": _plain_text,
+    **dict.fromkeys(TIME_KINDS, _of_time),
 }
 """Kind → reader, which gives null where a value is of another kind."""
 

@@ -22,6 +22,11 @@ KIND: Final = "kind"
 """Code of an event's kind: its place in `EventRules.kinds`."""
 CONTEXT: Final = "context"
 """Row of an event's declared columns in the table of contexts."""
+UTC_OFFSET: Final = "UTC offset"
+"""Minutes east of UTC that the time of an event has of its own; read where columns derive from the
+time."""
+TIME_ZONE: Final = "time zone"
+"""The zone that a column of times has, beside it."""
 LINE: Final = "line"
 """The line (1-based) or row of the source file, kept for the rejects file."""
 

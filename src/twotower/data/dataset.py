@@ -22,7 +22,7 @@ from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
 from twotower.data.schema import Schema
 from twotower.errors import ArtefactError, InputError
-from twotower.types import Array, OffsetArray
+from twotower.types import Array, IndexArray, OffsetArray
 
 if TYPE_CHECKING:
     from twotower.data.readers import ColumnMapping, ReadOptions
@@ -247,6 +247,31 @@ class Dataset:
         """
         return replace(self, split=np.full_like(self.split, Part.TRAIN))
 
+    @cached_property
+    def request_contexts(self) -> pl.DataFrame | None:
+        """What `Queries.contexts` are rows of, and row 0 of a tower's table is not.
+
+        The rows of `context_table`, and where columns derive from the time behind them the same
+        rows without these, for requests whose time is not told.
+        """
+        table, derived = self.context_table, self.schema.time_columns
+        if table is None or not derived:
+            return table
+        untold = [pl.lit(None, table.schema[name]).alias(name) for name in derived]
+        return pl.concat([table, table.with_columns(untold)])
+
+    def contexts_of(self, targets: Histories, *, timed: bool) -> IndexArray | None:
+        """``(rows,)`` rows of `request_contexts`: the context of the first target of each row.
+
+        ``timed`` says whether the time of the request is told, and so what derives from it. None
+        where no column of the log is declared.
+        """
+        contexts = targets.first_contexts
+        if contexts is None or timed or not self.schema.time_columns:
+            return contexts
+        assert self.context_table is not None
+        return contexts + np.int32(self.context_table.height)
+
     def held_out(self, part: Part, timed: bool = False) -> tuple[Queries, Histories]:
         """Queries and targets of an evaluation part.
 
@@ -254,8 +279,9 @@ class Dataset:
         ----------
         timed
             Whether the queries say when the first target came, as a request to a service is made
-            at a known time. Published results mostly are of models that are not told. A log
-            without timestamps has none to tell.
+            at a known time; without, what derives from it is missing in their context. Published
+            results mostly are of models that are not told. A log without timestamps has none to
+            tell.
 
         Returns
         -------
@@ -278,7 +304,7 @@ class Dataset:
         if timed and targets.timestamps is not None:
             times = targets.timestamps[targets.indptr[:-1][users]]
         wanted = targets.select(users)
-        contexts = wanted.first_contexts
+        contexts = self.contexts_of(wanted, timed=timed)
         queries = Queries(users.astype(np.int32), earlier.select(users), times, contexts)
         return queries, wanted
 

@@ -188,7 +188,7 @@ class Queries:
         that is not known. In service it is now; to tell it in an evaluation is to tell when the
         target came: see `Dataset.held_out`.
     contexts
-        ``(queries,)`` int32 row of `Dataset.context_table` of each request, -1 where nothing is
+        ``(queries,)`` int32 row of `Dataset.request_contexts` of each request, -1 where nothing is
         known of its context; None where no column of the log is declared.
     """
 

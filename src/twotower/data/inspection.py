@@ -25,6 +25,7 @@ from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists, source_of
 from twotower.data.readers.tables import column_names, first_values
+from twotower.data.readers.times import DAY
 from twotower.data.schema import CONTEXT_KINDS
 from twotower.data.users import users_column
 from twotower.errors import InputError
@@ -85,7 +86,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
             source = source_of(
                 found.logs, found.declaration.columns, found.catalogue, found.declaration.read,
                 found.catalogue_options, kinds=found.declaration.events is not None,
-                context=tuple(found.declaration.declared.events),
+                context=found.declaration.declared.events,
             )  # fmt: skip
         except InputError as error:
             described["problem"] = error.on_command_line
@@ -177,7 +178,10 @@ def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict
     except InputError as error:
         described["problem"] = error.on_command_line
     raw: dict[str, list[str]] = {}
+    with_hours = False
     if chunk is not None:
+        if columns.TIMESTAMP in chunk.rows.columns:
+            with_hours = bool((chunk.rows[columns.TIMESTAMP].drop_nulls() % DAY != 0).any())
         for name, column in file.found.read.items():
             if name in chunk.rows.columns:
                 values = islice(chunk.rows[name].drop_nulls(), _ROWS)
@@ -187,6 +191,7 @@ def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict
         "columns": list(file.found.present),
         "ignored": file.found.ignored,
         "examples": raw,
+        **({"hours": True} if with_hours else {}),
     }
 
 
@@ -328,11 +333,13 @@ def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, 
     present = [name for name in log["columns"] if name not in keys]
     values = first_values(found.logs[0].path, names, present, found.declaration.read)
     varying = {name: texts for name, texts in values.items() if len(set(texts)) > 1}
-    return {
+    context = {
         name: {"kind": guess["kind"]}
         for name, guess in guessed_columns(varying).items()
         if guess["kind"] in CONTEXT_KINDS
     }
+    of_time = ("hour", "weekday") if log.get("hours") else ()
+    return context | {name: {"kind": name} for name in of_time if name not in log["columns"]}
 
 
 def _toml(

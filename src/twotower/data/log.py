@@ -1,9 +1,9 @@
 """Interaction log: read in chunks into arrays of integer codes; only ids are kept as text."""
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
@@ -19,10 +19,12 @@ from twotower.data.guesses import date_and_clock, is_clock
 from twotower.data.ids import Vocabulary
 from twotower.data.readers import Chunk, LogFile, Source
 from twotower.data.readers.text import likely_encoding
-from twotower.data.readers.times import LANGUAGES
+from twotower.data.readers.times import DAY, LANGUAGES, own_offsets, own_zone
+from twotower.data.readers.values import RAW_TIME
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
 from twotower.data.remote import local_input
-from twotower.data.schema import CONTEXT_KINDS, Column
+from twotower.data.schema import CONTEXT_KINDS, OWN, Column
+from twotower.data.time_zones import offset_name, time_value, wall_clock
 from twotower.data.validation import UNKNOWN_REASON, Rules, validate_log
 from twotower.errors import InputError
 from twotower.types import (
@@ -93,10 +95,10 @@ class EventLog:
     def select(self, which: BoolArray | OffsetArray) -> "EventLog":
         """The interactions of a boolean mask, or at the given places."""
         chosen: dict[str, Array] = {}
-        for field in fields(self):
-            array = getattr(self, field.name)
+        for one in fields(self):
+            array = getattr(self, one.name)
             if array is not None:
-                chosen[field.name] = array[which]
+                chosen[one.name] = array[which]
         return self.replace(**chosen)
 
     def by_user_and_time(self) -> "EventLog":
@@ -140,6 +142,11 @@ class LogRead:
         Usable interactions that have none, in a log that has ratings.
     contexts
         The distinct rows of the declared columns; None where there are none.
+    zones
+        `Column.time_zone` of each declared column that derives from the time, as it was found.
+    own_offsets
+        Offsets from UTC that the times of the log have of their own, where these columns are read
+        by them.
     """
 
     log: EventLog
@@ -149,6 +156,8 @@ class LogRead:
     unknown_items: int
     without_rating: int
     contexts: pl.DataFrame | None = None
+    zones: Mapping[str, str] = field(default_factory=dict)
+    own_offsets: tuple[str, ...] = ()
 
     @property
     def scientific_ids(self) -> list[str]:
@@ -214,8 +223,11 @@ def read_log(
     Raises
     ------
     InputError
-        Where nothing can be used, or a declared column is of another kind.
+        Where nothing can be used, a declared column is of another kind, or an hour is declared and
+        no time has one.
     """
+    derived = {name: column for name, column in declared.items() if column.is_of_time}
+    named_zones: set[str | None] = set()
     users = Vocabulary()
     items = Vocabulary() if catalogue is None else catalogue
     known = None if keep_unknown else catalogue
@@ -226,7 +238,7 @@ def read_log(
     done = kept = 0
     read = []
     unknown: set[str] = set()
-    validated = mapper(partial(_validated_chunks, rules=rules, known=known), source.logs)
+    validated = mapper(partial(_validated_chunks, rules=rules, known=known, clocks=bool(derived)), source.logs)
     for file, size, chunks in zip(source.logs, sizes, validated, strict=True):
         read.append(0)
         with closing(chunks):
@@ -236,8 +248,12 @@ def read_log(
                 unknown.update(
                     reject.value for reject in checked.rejects if reject.reason == UNKNOWN_REASON
                 )
-                stated.append(checked.rows.select(map(columns.of_context, declared)))
-                rows = checked.rows.drop(map(columns.of_context, declared))
+                context = list(filter(columns.is_context, checked.rows.columns))
+                stated.append(checked.rows.select(context))
+                rows = checked.rows.drop(context)
+                if columns.TIME_ZONE in rows.columns:
+                    named_zones.update(rows[columns.TIME_ZONE].unique())
+                    rows = rows.drop(columns.TIME_ZONE)
                 for name in set(rows.columns) - _NOT_HELD:
                     values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
                     if name not in arrays:  # derived, or first there in the middle of the file
@@ -258,8 +274,20 @@ def read_log(
     ratings = joined.get(columns.RATING)
     without = 0 if ratings is None else int(np.isnan(ratings).sum())
     contexts = which = None
+    zones: dict[str, str] = {}
+    # NaN, of a time without an offset, is one of them.
+    offsets: Array = np.unique(joined.get(columns.UTC_OFFSET, np.empty(0)))
     if declared:
-        contexts, which = distinct_rows(_typed_context(stated, declared, source))
+        typed = _typed_context(stated, declared, source)
+        if derived:
+            zone = _zone_of_times(offsets, named_zones, source.logs[0].options.time_zone)
+            zones = {
+                # Whose clocks a column of the log is of no data can tell.
+                name: column.time_zone or (OWN if name in typed.columns else zone)
+                for name, column in derived.items()
+            }
+            typed = _with_times(typed, declared, zones, joined)
+        contexts, which = distinct_rows(typed)
     log = EventLog(
         joined[columns.USER_ID],
         joined[columns.ITEM_ID],
@@ -272,30 +300,95 @@ def read_log(
         which,
     )
     without = 0 if ratings is None else without
-    return LogRead(log, users, items, tuple(read), len(unknown), without, contexts)
+    names = tuple(offset_name(int(one)) for one in offsets if np.isfinite(one))
+    by_own = names if OWN in zones.values() else ()
+    return LogRead(log, users, items, tuple(read), len(unknown), without, contexts, zones, by_own)
 
 
 def _validated_chunks(
-    file: LogFile, rules: Rules, known: Vocabulary | None
+    file: LogFile, rules: Rules, known: Vocabulary | None, *, clocks: bool
 ) -> Generator[Chunk, None, None]:
-    """Usable and rejected rows of one file, which may be read by a process on another machine."""
+    """Usable and rejected rows of one file, which may be read by a process on another machine.
+
+    ``clocks`` says whether to tell the UTC offset and the zone that each time has of its own.
+    """
     here = file.url is None or file.path.exists()
     with (
         local_input(file.path if here else file.url or "") as path,
         closing(replace(file, path=path).chunks()) as chunks,
     ):
         for chunk in chunks:
-            yield replace(validate_log(chunk, rules, known), row_text=str)
+            told = _with_clocks(chunk) if clocks else chunk
+            yield replace(validate_log(told, rules, known), row_text=str)
+
+
+def _with_clocks(chunk: Chunk) -> Chunk:
+    """The chunk with `columns.UTC_OFFSET` and `columns.TIME_ZONE` of its times."""
+    if RAW_TIME not in chunk.rows.columns:
+        return chunk
+    raw = chunk.rows[RAW_TIME]
+    offsets = own_offsets(raw).alias(columns.UTC_OFFSET)
+    zone = pl.lit(own_zone(raw), pl.String).alias(columns.TIME_ZONE)
+    return replace(chunk, rows=chunk.rows.with_columns(offsets, zone))
 
 
 def _typed_context(
     chunks: Sequence[pl.DataFrame], declared: Mapping[str, Column], source: Source
 ) -> pl.DataFrame:
-    """The declared columns of all usable interactions."""
+    """The declared columns of all usable interactions that the log has."""
     rows = pl.concat(chunks, how="vertical_relaxed")
-    named = rows.rename({columns.of_context(name): name for name in declared})
+    given = {name: column for name, column in declared.items() if columns.of_context(name) in rows}
+    named = rows.rename({columns.of_context(name): name for name in given})
     place = Place(source.logs[0].path, source.logs[0].options, CONTEXT_KINDS)
-    return typed_table(named, declared, place)
+    return typed_table(named, given, place)
+
+
+def _zone_of_times(offsets: Array, named: Collection[str | None], read: str | None) -> str:
+    """`Column.time_zone` of a log: of its times, else the zone that it is read with, else UTC.
+
+    ``offsets`` are the distinct ones that times have, NaN for none, and ``named`` the zones of
+    whole columns. Offsets that are all 0 are as good as none: most logs are written so.
+    """
+    if read is not None:
+        return read
+    zones = set(named) - {"UTC"}
+    if len(zones) == 1 and len(named) == 1 and (zone := next(iter(zones))) is not None:
+        return zone
+    own = offsets[np.isfinite(offsets)]
+    if not own.any():
+        return "UTC"
+    return offset_name(int(own[0])) if len(offsets) == 1 else OWN
+
+
+def _with_times(
+    given: pl.DataFrame,
+    declared: Mapping[str, Column],
+    zones: Mapping[str, str],
+    log: Mapping[str, Array],
+) -> pl.DataFrame:
+    """The declared columns, with what derives from the time where the log does not say it."""
+    if columns.TIMESTAMP not in log:
+        return given.select(declared)
+    times = pl.Series(log[columns.TIMESTAMP], dtype=pl.Int64)
+    days = not (times % DAY != 0).any()
+    found = given.to_dict()
+    for name, zone in zones.items():
+        kind = declared[name].kind
+        if kind == "hour" and days and name not in found:
+            raise InputError(
+                f"the schema declares events.{name} as an hour, but the times of the log are days",
+                "declare a weekday or a month, or give the log times of day",
+            )
+        clock = wall_clock(times, zone) if zone != OWN else _own_clock(times, log)
+        derived = time_value(clock, kind)
+        found[name] = found[name].fill_null(derived) if name in found else derived
+    return pl.DataFrame({name: found[name] for name in declared})
+
+
+def _own_clock(times: pl.Series, log: Mapping[str, Array]) -> pl.Series:
+    """What clocks said where each time is from; null where it has no offset of its own."""
+    minutes = pl.Series(log[columns.UTC_OFFSET], nan_to_null=True).cast(pl.Int64)
+    return wall_clock(times + minutes * 60_000, "UTC")
 
 
 def _nothing_left(

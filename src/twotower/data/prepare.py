@@ -44,7 +44,7 @@ from twotower.data.readers.source import columns_of_lists, source_of
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
-from twotower.data.schema import Schema, unknown_column
+from twotower.data.schema import OWN, Schema, unknown_column, with_article
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
 from twotower.data.splits import FileOrder, PartArray, Rolling, split_parts
@@ -178,7 +178,7 @@ def _prepared(
         options,
         found.catalogue_options,
         kinds=kinds is not None and not kinds.from_rating,
-        context=tuple(found.declaration.declared.events),
+        context=found.declaration.declared.events,
     )
     _check_ratings(kinds, source)
     times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
@@ -221,6 +221,7 @@ def _prepared(
                 declared=schema.events,
                 mapper=mapper,
             )
+        schema = schema.in_zones(log_read.zones)
         log = log_read.log
         summary = _read_summary(source, rejects, log_read, known)
         summary |= found.summary
@@ -283,6 +284,13 @@ def _prepared(
                 "it under [schema.items] instead"
                 for name in columns_that_tell_the_item(context_table, interactions)
             ]
+        if log_read.own_offsets:
+            names = ", ".join(name for name, zone in log_read.zones.items() if zone == OWN)
+            notes.append(
+                f"times have offsets of their own ({', '.join(log_read.own_offsets)}), by which "
+                f"they are read as {names}: a request gives its time with an offset, or says them "
+                "in its context; or declare a time_zone"
+            )
         if notes:
             summary["notes"] = notes
         user_table = None
@@ -368,7 +376,14 @@ def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> 
     """
     log = source.logs[0]
     roles = {column: name for name, column in log.columns.items() if not columns.is_context(name)}
-    for name in schema.events:
+    for name, column in schema.events.items():
+        is_derived = column.is_of_time and columns.of_context(name) not in log.columns
+        if is_derived and columns.TIMESTAMP not in source.columns:
+            raise InputError(
+                f"the schema declares events.{name} as {with_article(column.kind)}, but {log.path} "
+                "has no times",
+                f"leave it out, or give the log a time or a column {name!r}",
+            )
         role = roles.get(name) or (name if name in _ROLES else None)
         if role is None:  # not read, but usually what an event ended in
             role = next((one for one in _OUTCOMES if folded(name) in _USUAL[one]), None)

@@ -9,17 +9,30 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from twotower.data.time_zones import TIME_KINDS, checked_zone
 from twotower.errors import InputError
 
 Kind: TypeAlias = Literal[
-    "number", "category", "list", "text", "flag", "date", "embedding", "image"
-]
+    "number", "category", "list", "text", "flag", "date", "embedding", "image",
+    "hour", "weekday", "month",
+]  # fmt: skip
 Side: TypeAlias = Literal["items", "users", "events"]
-KINDS: Final[tuple[str, ...]] = get_args(Kind)
-CONTEXT_KINDS: Final = ("number", "category", "flag")
+KINDS: Final[tuple[str, ...]] = tuple(kind for kind in get_args(Kind) if kind not in TIME_KINDS)
+"""Kinds of columns of items and users."""
+CONTEXT_KINDS: Final = ("number", "category", "flag", *TIME_KINDS)
 """Kinds of columns of events."""
+OWN: Final = "own"
+"""A `Column.time_zone`: each time is read by the offset that it has of its own."""
 
 
 class Column(BaseModel):
@@ -29,7 +42,9 @@ class Column(BaseModel):
     ----------
     kind
         ``number``, ``category``, ``list`` (of categories), ``text``, ``flag`` (true or false),
-        ``date``, ``embedding`` (a vector of your own) or ``image`` (path or URL).
+        ``date``, ``embedding`` (a vector of your own) or ``image`` (path or URL). Of events also
+        ``hour`` (0 to 23), ``weekday`` (1, Monday, to 7) and ``month`` (1 to 12), which derive from
+        the time of the event where the log has no such column.
     feature
         Whether the towers read it. A column that they do not read can still be filtered by.
     stock
@@ -42,6 +57,10 @@ class Column(BaseModel):
         ``n`` ids, one a line; relative to the folder of the data.
     encoder
         Of a ``text``: the encoder, ``minilm`` or ``hashing``.
+    time_zone
+        Of an ``hour``, ``weekday`` or ``month``: whose clocks are read, such as ``Europe/Berlin``
+        or ``+05:30``; ``own`` for the offset that each time has in the log. By default that where
+        times have one, else the zone that the log is read with, else UTC; a data set says which.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,25 +72,46 @@ class Column(BaseModel):
     file: str | None = None
     ids: str | None = None
     encoder: Literal["minilm", "hashing"] = "minilm"
+    time_zone: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _from_kind(cls, given: Any) -> Any:
         return {"kind": given} if isinstance(given, str) else given
 
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str | None) -> str | None:
+        return zone if zone in (None, OWN) else checked_zone(zone)
+
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Self:
-        for option, kind in _OPTIONS.items():
-            if option in self.model_fields_set and self.kind != kind:
-                raise ValueError(f"{option} is an option of the kind {kind}, not of {self.kind}")
+        for option, kinds in _OPTIONS.items():
+            if option in self.model_fields_set and self.kind not in kinds:
+                *others, last = kinds
+                named = f"kinds {', '.join(others)} and {last}" if others else f"kind {last}"
+                raise ValueError(f"{option} is an option of the {named}, not of {self.kind}")
         if (self.file is None) != (self.ids is None):
             raise ValueError("file and ids go together: give both or neither")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_empty_zone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As it was before there were zones: fingerprints stay."""
+        found: dict[str, Any] = dump(self)
+        if self.time_zone is None:
+            found.pop("time_zone", None)
+        return found
 
-_OPTIONS: Final = {
-    "stock": "flag", "separator": "list", "file": "embedding", "ids": "embedding",
-    "encoder": "text",
+    @property
+    def is_of_time(self) -> bool:
+        """Whether it derives from the time of an event or request."""
+        return self.kind in TIME_KINDS
+
+
+_OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "stock": ("flag",), "separator": ("list",), "file": ("embedding",), "ids": ("embedding",),
+    "encoder": ("text",), "time_zone": tuple(TIME_KINDS),
 }  # fmt: skip
 
 
@@ -94,7 +134,7 @@ class Schema(BaseModel):
     """Columns of the table of users."""
     events: dict[str, Column] = {}
     """Columns of the log: the context of an event that is known when a request is made, such as
-    device, country or hour. Numbers, categories and flags."""
+    device, country or hour. Numbers, categories, flags, and what derives from the time."""
 
     def __bool__(self) -> bool:
         return bool(self.items or self.users or self.events)
@@ -103,16 +143,28 @@ class Schema(BaseModel):
     def _context_is_of_few_kinds(self) -> Self:
         for name, column in self.events.items():
             if column.kind not in CONTEXT_KINDS or column.stock:
-                what = "stock" if column.stock else f"a {column.kind}"
+                what = "stock" if column.stock else with_article(column.kind)
                 raise ValueError(
-                    f"events.{name} is {what}; a column of events must be a number, a category "
-                    "or a flag"
+                    f"events.{name} is {what}; a column of events must be a number, a category, "
+                    "a flag, or an hour, weekday or month"
                 )
+        for side, columns in (("items", self.items), ("users", self.users)):
+            for name, column in columns.items():
+                if column.is_of_time:
+                    raise ValueError(
+                        f"{side}.{name} is {with_article(column.kind)}, which only an event has; "
+                        "declare it under events, or as a number or a date"
+                    )
         return self
 
     def to_json(self) -> str:
         """As JSON; without columns of events as it was before there were any: fingerprints stay."""
         return self.model_dump_json(exclude=None if self.events else {"events"})
+
+    @property
+    def time_columns(self) -> dict[str, Column]:
+        """Columns of events that derive from the time."""
+        return {name: column for name, column in self.events.items() if column.is_of_time}
 
     @property
     def stock(self) -> tuple[str, ...]:
@@ -123,6 +175,16 @@ class Schema(BaseModel):
     def has_features(self) -> bool:
         """Whether there is any column that the towers can read."""
         return any(self.features(side) for side in get_args(Side))
+
+    def in_zones(self, zones: Mapping[str, str]) -> Self:
+        """The same with time zones for some columns of events."""
+        if not zones:
+            return self
+        events = {
+            name: self.events[name].model_copy(update={"time_zone": zone})
+            for name, zone in zones.items()
+        }
+        return self.model_copy(update={"events": self.events | events})
 
     def without(self, side: Side, name: str) -> Self:
         """The same with one column that is no feature any more."""
@@ -137,6 +199,15 @@ class Schema(BaseModel):
             for name, column in getattr(self, side).items()
             if column.feature and column.kind != "image"
         }
+
+
+def with_article(kind: str) -> str:
+    """A kind with its article.
+
+    >>> with_article("number"), with_article("hour")
+    ('a number', 'an hour')
+    """
+    return f"{'an' if kind[0] in 'aeio' or kind == 'hour' else 'a'} {kind}"
 
 
 def unknown_column(name: str, where: object, present: Sequence[str]) -> InputError:
@@ -160,7 +231,7 @@ def value_of_request(name: str, value: Any, column: Column) -> Any:
         raise InputError(f"{name} holds a NUL", "leave it out")
     kinds: dict[str, Any] = {
         "number": (int, float), "flag": bool, "date": (int, float, str), "list": list,
-        "embedding": list,
+        "embedding": list, **dict.fromkeys(TIME_KINDS, int),
     }  # fmt: skip
     wanted = kinds.get(column.kind, str)
     is_wrong = not isinstance(value, wanted) or (wanted is not bool and isinstance(value, bool))
@@ -170,9 +241,13 @@ def value_of_request(name: str, value: Any, column: Column) -> Any:
         is_wrong = not all(isinstance(part, int | float) and np.isfinite(part) for part in value)
     if not is_wrong and column.kind in ("number", "date") and not isinstance(value, str):
         is_wrong = not abs(value) <= _LARGEST[column.kind]  # nor is NaN
+    if column.is_of_time and not is_wrong:
+        low, high = TIME_KINDS[column.kind]
+        is_wrong = not low <= value <= high
     if is_wrong:
         raise InputError(
-            f"{name} is a {column.kind}, got {value!r}", f"send {_EXAMPLES[column.kind]}"
+            f"{name} is {with_article(column.kind)}, got {value!r}",
+            f"send {_EXAMPLES[column.kind]}",
         )
     if column.kind != "date" or not isinstance(value, str):
         return value
@@ -236,9 +311,9 @@ def values_of_texts(texts: Sequence[str], columns: Mapping[str, Column]) -> dict
         value: Any = text
         if kind == "flag":
             value = {"true": True, "false": False}.get(text.lower(), text)
-        elif kind == "number":
+        elif kind == "number" or kind in TIME_KINDS:
             with suppress(ValueError):
-                value = float(text)
+                value = float(text) if kind == "number" else int(text)
         values[name] = value
     return values
 
@@ -264,6 +339,7 @@ DTYPES: Final[Mapping[str, Any]] = MappingProxyType(
         "date": pl.Int64,
         "embedding": pl.List(pl.Float32),
         "image": pl.String,
+        **dict.fromkeys(TIME_KINDS, pl.Int64),
     }
 )
 """Kind → type of its values. A date is in milliseconds since 1970-01-01 UTC."""
@@ -274,4 +350,6 @@ _EXAMPLES: Final = {
     "list": 'a list of texts such as ["red", "sale"]', "text": "a text", "flag": "true or false",
     "date": "a date such as 2025-01-31, or milliseconds since 1970",
     "embedding": "a list of numbers", "image": "a path or URL",
+    "hour": "a whole number from 0 to 23", "weekday": "a whole number from 1 (Monday) to 7",
+    "month": "a whole number from 1 to 12",
 }  # fmt: skip

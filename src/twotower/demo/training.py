@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from twotower.bundle.manifest import ModelInfo, TrainingInfo
+from twotower.reporting.choices import columns_in_words
 
 _ENDED: Final = {
     "validation": "validation rose no more",
@@ -69,8 +70,8 @@ def _choices(chosen: Mapping[str, Any]) -> Iterator[Choice]:
         )
     if "gaps" in chosen:
         yield _read("Times between events", chosen["gaps"], bool(chosen["gaps"]["read"]))
-    if "with" in chosen.get("columns", {}):
-        yield _read("Declared columns", chosen["columns"], chosen["columns"]["read"] == "all")
+    if columns := columns_in_words(chosen.get("columns", {})):
+        yield Choice("Declared columns", *columns)
     if "factor_weight" in chosen:
         weights = chosen["factor_weights"]
         best = max(weights, key=weights.__getitem__)

@@ -150,10 +150,14 @@ def evaluate_passes(
             figures = facts.describe(ranked.lists, task.queries.histories)
             lists.update((name, figures) for name in scoring.lists)
     # To declare a column of the log says that it is known before the event; the record says who
-    # read the target's.
+    # read the target's. What derives from the time is told only with it.
     context: tuple[str, ...] = getattr(scorer, "reads_context", ())
-    told = any(scoring.task.queries.contexts is not None for scoring in passes)
-    return Evaluation(tuple(metrics), values, lists, context if told else ())
+    if not any(scoring.task.queries.contexts is not None for scoring in passes):
+        context = ()
+    if not any(scoring.task.queries.times is not None for scoring in passes):
+        of_time = getattr(scorer, "time_context", ())
+        context = tuple(name for name in context if name not in of_time)
+    return Evaluation(tuple(metrics), values, lists, context)
 
 
 def evaluate_queries(

@@ -134,7 +134,8 @@ class NewUsers:
         history = log.keep(new & old_item & (parts < part)).select(users)
         seen = _had(dataset, part).select(users)
         targets = targets.select(users)
-        return TaskData(Queries.anonymous(history, targets.first_contexts), targets, seen)
+        contexts = dataset.contexts_of(targets, timed=False)
+        return TaskData(Queries.anonymous(history, contexts), targets, seen)
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class NewItems:
         users = _with(targets, dataset, "a known user of a new item")
         earlier = dataset.part(*(p for p in Part if p < part))
         targets = targets.select(users)
-        contexts = targets.first_contexts
+        contexts = dataset.contexts_of(targets, timed=False)
         queries = Queries(users.astype(np.int32), earlier.select(users), contexts=contexts)
         return TaskData(queries, targets, _had(dataset, part).select(users))
 

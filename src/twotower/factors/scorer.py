@@ -51,12 +51,15 @@ class FactorScorer:
         Declared columns of the log that it reads of a query.
     tower_dim
         First columns of the vectors, which towers make; None for all.
+    time_context
+        Those of ``reads_context`` that derive from the time of the request.
     """
 
     items: FloatArray
     encode: Callable[[Queries], FloatArray]
     reads_context: tuple[str, ...] = ()
     tower_dim: int | None = None
+    time_context: tuple[str, ...] = ()
 
     @property
     def num_items(self) -> int:

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from twotower.config import Config
 from twotower.data.schema import Column
+from twotower.data.time_zones import TIME_KINDS
 from twotower.errors import InputError
 from twotower.features.pretrained import unit_rows
 from twotower.types import Array, BoolArray, FloatArray, OffsetArray
@@ -297,6 +298,7 @@ ENCODERS: Final[Mapping[str, type[Numbers | Values | Vectors | Texts]]] = {
     "list": Values,
     "embedding": Vectors,
     "text": Texts,
+    **dict.fromkeys(TIME_KINDS, Values),
 }
 """Kind of a column → its encoder."""
 

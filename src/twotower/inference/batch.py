@@ -311,7 +311,7 @@ def recommendation_tables(
 ) -> Iterator[tuple[pa.Table, BatchCounts]]:
     """What `recommend_to_file` writes, some users at a time, with what each table holds."""
     known = pipeline.contents.users
-    moment = None if context is None else pipeline.checked_context(context)
+    moment = pipeline.context_without_time(context)
     if unknown == "fail":
         _refuse_unknown(pipeline, users)
     exact = pipeline.with_index(ExactIndex(pipeline.contents.item_vectors))

@@ -1,5 +1,6 @@
 """Recommendation pipeline: user tower, index, re-ranking, filters, reasons."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
@@ -34,7 +35,7 @@ from twotower.inference.item_table import ItemTable
 from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import RankedItems, filled
-from twotower.inference.requests import Reading, Request, RequestReader
+from twotower.inference.requests import Reading, Request, RequestReader, context_at
 from twotower.inference.retrieval import search_block
 from twotower.inference.search import TextSearch, positive
 from twotower.inference.stages import Stages, Timings, add_time, second_stage, similar
@@ -208,7 +209,8 @@ class Pipeline:
         attributes
             Declared columns of the user, in place of those that the bundle knows.
         context
-            Declared columns of the log for this request, such as its device.
+            Declared columns of the log for this request, such as its device. What derives from the
+            time is that of now where it is left out.
         options
             ``filters``, ``exclude_seen``, ``rerank``, ``candidates`` and ``reasons``: see
             `RecommendOptions`.
@@ -401,14 +403,36 @@ class Pipeline:
         return columns
 
     def _context(self, block: Sequence[Request]) -> "Encoded | None":
-        """Encoded contexts of a block; None where no request gives one that is read."""
-        stated = any(request.context for request in block)
-        if not stated or not self._tower.reads_context:
+        """Encoded contexts of a block; None where none is read, or nothing is known of any."""
+        if not self._tower.reads_context:
             return None
-        return self._tower.context_of([request.context or {} for request in block])
+        stated = [request.context or {} for request in block]
+        if derived := self._time_columns:
+            now = time.time_ns() // 1_000_000
+            stated = [
+                {**context_at(request.time, now, derived), **given}
+                for request, given in zip(block, stated, strict=True)
+            ]
+        return self._tower.context_of(stated) if any(stated) else None
+
+    @cached_property
+    def _time_columns(self) -> dict[str, Column]:
+        """Columns of the context that derive from the time of a request."""
+        read = self.read_context
+        return {name: column for name, column in self._schema.time_columns.items() if name in read}
+
+    def context_without_time(self, context: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The checked context of requests for lists that are read at another time.
+
+        What derives from the time is not known, unless the context says it.
+        """
+        given = {} if context is None else self.checked_context(context)
+        return {**dict.fromkeys(self._time_columns), **given}
 
     def checked_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """The context of a request, checked against the schema; what is null is left out.
+        """The context of a request, checked against the schema.
+
+        What is null is left out, but for what derives from the time: that is then not known.
 
         Raises
         ------
@@ -422,8 +446,13 @@ class Pipeline:
                 "leave the context out, or declare columns of the log under [schema.events] and "
                 "train on them",
             )
-        values = checked(context, self.read_context, "events")
-        return {name: value for name, value in values.items() if value is not None}
+        read = self.read_context
+        values = checked(context, read, "events")
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None or read[name].is_of_time
+        }
 
     def parsed_context(self, texts: Sequence[str]) -> dict[str, Any]:
         """The context in texts such as ``device=phone``; raises as `checked_context`."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import isfinite
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from twotower.data import Histories, IdMap, Queries
 from twotower.data.events import EventRules, event_weight
+from twotower.data.schema import OWN, Column
+from twotower.data.time_zones import offset_name, time_value_at
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
@@ -58,9 +61,11 @@ class Request:
     attributes
         Declared columns of the user, checked; None for those that the bundle knows.
     time
-        When the request is made, milliseconds since 1970-01-01 UTC; None for now.
+        When the request is made, milliseconds since 1970-01-01 UTC, or a datetime with an offset;
+        None for now.
     context
         Declared columns of the log for this request, such as its device, checked; None for none.
+        What derives from the time is filled in unless it is among them, null too.
     """
 
     user_id: str | None = None
@@ -68,8 +73,34 @@ class Request:
     text: str | None = None
     past: Sequence[Past] = field(default=())
     attributes: Mapping[str, Any] | None = None
-    time: int | None = None
+    time: int | datetime | None = None
     context: Mapping[str, Any] | None = None
+
+
+def milliseconds_of(made: int | datetime | None, now: int) -> int:
+    """`Request.time` in milliseconds since 1970."""
+    if made is None:
+        return now
+    return int(made.timestamp() * 1000) if isinstance(made, datetime) else made
+
+
+def context_at(
+    made: int | datetime | None, now: int, columns: Mapping[str, Column]
+) -> dict[str, int]:
+    """What columns that derive from the time of a request are then.
+
+    Those that the log has by each time's own offset are known where the request's time has one.
+    """
+    second = milliseconds_of(made, now) // 1000
+    own = made.utcoffset() if isinstance(made, datetime) else None
+    values: dict[str, int] = {}
+    for name, column in columns.items():
+        zone = column.time_zone
+        if zone == OWN:
+            zone = None if own is None else offset_name(round(own.total_seconds() / 60))
+        if zone is not None:
+            values[name] = time_value_at(second, column.kind, zone)
+    return values
 
 
 class Items(Protocol):
@@ -283,7 +314,7 @@ class RequestReader:
         if not self._reads_now:
             return None
         now = time.time_ns() // 1_000_000
-        made = [now if request.time is None else request.time for request in requests]
+        made = [milliseconds_of(request.time, now) for request in requests]
         return np.array(made, dtype=np.int64)
 
     def without_unknown(self, request: Request) -> tuple[Request, list[str]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from twotower.config import Config
 from twotower.data import Dataset, Histories
 from twotower.data.histories import LogFacts
+from twotower.data.schema import Side
 from twotower.errors import InputError
 from twotower.factors.attributes import AttributeRegression
 from twotower.factors.fold_in import FoldInInfo
@@ -326,9 +327,9 @@ class ModelFamily(Config):
         """The same with the sizes that follow from the log; unchanged by default."""
         return self
 
-    def chooses_columns(self, dataset: Dataset) -> bool:  # noqa: ARG002
-        """Whether validation is to say if the towers read declared columns; by default not."""
-        return False
+    def column_groups(self, dataset: Dataset) -> tuple[Side, ...]:  # noqa: ARG002
+        """Sides whose declared columns validation chooses among; by default none."""
+        return ()
 
     def build(self, inputs: ModelInputs) -> RetrievalModule:
         """Make the untrained module."""

@@ -130,15 +130,14 @@ class SequenceTower(RetrievalModule):
         self._item_inputs = self._kept("item", None if columns is None else columns.items)
         self._user_inputs = self._kept("user", None if columns is None else columns.users)
         of_items = of_users = of_context = None
-        read = columns is not None and config.columns != "none"
-        if read and columns is not None and columns.item_encoders:
+        if columns is not None and columns.item_encoders and config.reads("items"):
             width = config.text_hidden_dim
             of_items = ColumnVectors(columns.item_encoders, columns.items, width)
-        if read and columns is not None and columns.user_encoders:
+        if columns is not None and columns.user_encoders and config.reads("users"):
             width = config.embedding_dim
             of_users = ColumnVectors(columns.user_encoders, columns.users, width)
         self.item_tower = SequenceItemTower(config, components, of_items)
-        if read and columns is not None and columns.context_encoders:
+        if columns is not None and columns.context_encoders and config.reads("events"):
             of_context = RequestContext(
                 columns.context_encoders,
                 columns.contexts,
@@ -502,7 +501,10 @@ class SequenceTower(RetrievalModule):
             described = self.read_columns.users
         regression = cache(partial(self._regression, items))  # few scorers are asked for it
         width = (self.item_map if self.projected else towers).shape[1]
-        return FactorScorer(items, encode, self._context_names, width)
+        names = self._context_names
+        of_time = () if self.read_columns is None else self.read_columns.time_columns
+        derived = tuple(name for name in names if name in of_time)
+        return FactorScorer(items, encode, names, width, derived)
 
     @property
     def _context_names(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """What v9 is made of: an item tower whose vectors a user tower reads in a history."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, get_args
 
 import numpy as np
 import polars as pl
@@ -97,9 +97,9 @@ class SequenceConfig(ModelFamily):
     """What the factor that a history is read with borrows from items with like titles."""
     cold_items: ColdItems = ColdItems()
     """What stands for the factor of an item that training has no event of."""
-    columns: Literal["chosen", "all", "none"] = "none"
-    """Whether the towers read the declared columns of items, users and the log. With ``chosen`` the
-    model is trained with and without them, and validation chooses; see
+    columns: Literal["chosen", "all", "none"] | tuple[Side, ...] = "none"
+    """Whose declared columns the towers read: of ``items``, ``users`` and ``events``, the log. With
+    ``chosen`` validation chooses among these groups; see
     `twotower.workflow.models.train_variant`."""
     has_towers: ClassVar[bool] = True
 
@@ -125,13 +125,21 @@ class SequenceConfig(ModelFamily):
             self, inputs.text, features, waves, trained, columns, train, timed=timed
         )
 
-    def chooses_columns(self, dataset: Dataset) -> bool:
-        """Whether there are declared columns, and validation is to say if they are read."""
-        return self.columns == "chosen" and self.reads_columns(dataset)
+    def column_groups(self, dataset: Dataset) -> tuple[Side, ...]:
+        """Sides with declared columns, where validation is to say whose are read."""
+        if self.columns != "chosen":
+            return ()
+        return tuple(side for side in get_args(Side) if dataset.schema.features(side))
+
+    def reads(self, side: Side) -> bool:
+        """Whether the towers read the declared columns of a side."""
+        if isinstance(self.columns, tuple):
+            return side in self.columns
+        return self.columns != "none"
 
     def reads_columns(self, dataset: Dataset) -> bool:
         """Whether there are declared columns for the towers, and they are to be read."""
-        return dataset.schema.has_features and self.columns != "none"
+        return any(dataset.schema.features(side) and self.reads(side) for side in get_args(Side))
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":
@@ -201,6 +209,8 @@ class ReadColumns(NamedTuple):
         ``(contexts + 1,)`` rows; row 0 is a request of which nothing is known.
     context_slots
         Which column each code and number of these is of.
+    time_columns
+        Those of the context that derive from the time.
     """
 
     item_encoders: ColumnEncoders
@@ -210,6 +220,7 @@ class ReadColumns(NamedTuple):
     context_encoders: ColumnEncoders
     contexts: Encoded
     context_slots: Slots
+    time_columns: tuple[str, ...] = ()
 
 
 def read_columns(dataset: Dataset) -> ReadColumns:
@@ -238,8 +249,8 @@ def read_columns(dataset: Dataset) -> ReadColumns:
     read = schema.features("events")
     table = pl.DataFrame({"": [0]})  # of no columns
     contexts = ColumnEncoders({})
-    if read and dataset.context_table is not None and train.contexts is not None:
-        table = dataset.context_table.select(*read)
+    if read and dataset.request_contexts is not None and train.contexts is not None:
+        table = dataset.request_contexts.select(*read)
         of_events = table[train.contexts]  # a context counts as often as it occurs
         contexts = ColumnEncoders.fit(of_events, read, np.ones(len(of_events), np.bool_), context)
         table = pl.concat([table.clear(1), table])
@@ -251,6 +262,7 @@ def read_columns(dataset: Dataset) -> ReadColumns:
         contexts,
         contexts.encode(table, cached_texts),
         contexts.slots(table, cached_texts),
+        tuple(name for name in contexts.encoders if name in schema.time_columns),
     )
 
 

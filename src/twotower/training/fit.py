@@ -53,6 +53,7 @@ def fit(
     teachers: Mapping[str, Scorer] | None = None,
     least_squares: Mapping[str, Any] | None = None,
     columns: Mapping[str, Any] | None = None,
+    trainings: int = 1,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -78,8 +79,10 @@ def fit(
         Record of what was chosen for the least-squares part, see `SequenceConfig.with_chosen`;
         None for the settings that the variant has.
     columns
-        Record of whether declared columns are read, see `SequenceConfig.columns`; None for the
+        Record of whose declared columns are read, see `SequenceConfig.columns`; None for the
         setting that the variant has.
+    trainings
+        How many share the minutes that the settings give.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
@@ -117,7 +120,7 @@ def fit(
         settings,
         validate=None if validate is None else partial(_during_training, validate, alone),
         stop_after=_epochs(evaluated, validate),
-        most_seconds=_most_seconds(settings, evaluated, before),
+        most_seconds=_most_seconds(settings, evaluated, before, trainings),
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
@@ -149,7 +152,7 @@ def _epochs(evaluated: Trained | None, validate: object) -> int | None:
 
 
 def _most_seconds(
-    settings: TrainingConfig, evaluated: Trained | None, chosen: Mapping[str, Any]
+    settings: TrainingConfig, evaluated: Trained | None, chosen: Mapping[str, Any], trainings: int
 ) -> float | None:
     """Seconds of steps: what the search left, or what the evaluated model took to its best."""
     if settings.minutes is None:
@@ -159,7 +162,7 @@ def _most_seconds(
         return sum(epoch.seconds for epoch in evaluated.state.epochs[: best + 1])
     searched = float(chosen.get("least_squares", {}).get("seconds", 0.0))
     left = max(60 * settings.minutes - searched, 30 * settings.minutes)
-    return left / (2 if "columns" in chosen else 1)  # with the columns, and without
+    return left / trainings
 
 
 def _during_training(

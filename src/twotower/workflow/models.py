@@ -1,13 +1,14 @@
 """Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from twotower.data import Dataset, Part
+from twotower.data.schema import Side
 from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
@@ -15,6 +16,7 @@ from twotower.factors.popularity import Popularity
 from twotower.features import TextFields, cached_embeddings, item_texts, text_encoder
 from twotower.models.base import RetrievalModule, Scorer
 from twotower.models.sequence import MOST_FACTOR_WEIGHT
+from twotower.reporting.choices import columns_in_words
 from twotower.reporting.product_names import PRODUCT, product_name, seed_label, study_name
 from twotower.training.checkpoints import read_state
 from twotower.training.collectives import ranks
@@ -31,6 +33,8 @@ from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.selection import chosen_record
 from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
 
+Sides: TypeAlias = tuple[Side, ...]
+"""Whose declared columns are read."""
 TEXTS: Final[Mapping[TextFields, str]] = {
     "title": "titles",
     "rich": "rich texts",
@@ -150,29 +154,30 @@ def train_variant(
             f"{label}: training ends when validation stops gaining; the time left is that to all "
             f"{variant.training.epochs} epochs"
         )
-    folders: dict[str | None, Path | None] = {None: checkpoint}
-    if validated and variant.model.chooses_columns(dataset):  # both are trained
-        folders = {"all": checkpoint, "none": checkpoint and checkpoint / "without-columns"}
-    found = []
-    for columns, folder in folders.items():
-        what = label + ("" if columns is None else f", columns: {columns}")
+    groups = variant.model.column_groups(dataset) if validated else ()
+
+    def fitted(read: Sides | None = None) -> Trained:
+        what, folder = label, checkpoint
+        if read is not None:
+            what = f"{label}, columns: {' + '.join(read) or 'none'}"
+            folder = checkpoint and checkpoint / f"columns-{'-'.join(read) or 'none'}"
         note_resumed(what, folder, reporter)
-        found.append(
-            fit(
-                variant,
-                dataset,
-                validate=validate if validated else None,
-                image=image,
-                text=text,
-                least_squares=factors,
-                columns=None if columns is None else {"read": columns},
-                teachers=teachers,
-                seed=seed,
-                checkpoint=folder,
-                progress=reporter.training(what),
-            )
+        return fit(
+            variant,
+            dataset,
+            validate=validate if validated else None,
+            image=image,
+            text=text,
+            least_squares=factors,
+            columns=None if read is None else {"read": list(read)},
+            trainings=most_trainings(groups),
+            teachers=teachers,
+            seed=seed,
+            checkpoint=folder,
+            progress=reporter.training(what),
         )
-    trained = _better(*found) if len(found) > 1 else found[0]
+
+    trained = best_columns(groups, fitted) if groups else fitted()
     if processes.first and "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
             Popularity.fit(dataset.train, len(dataset.items)),
@@ -184,11 +189,43 @@ def train_variant(
     return trained
 
 
-def _better(reading: Trained, without: Trained) -> Trained:
-    """The one that validates better, the one without columns where they are level."""
-    metrics = {"with": reading.metric or 0.0, "without": without.metric or 0.0}
-    best = reading if metrics["with"] > metrics["without"] else without
-    record = {**best.chosen["columns"], **metrics}
+def most_trainings(groups: Sides) -> int:
+    """Trainings that `best_columns` makes at most."""
+    return 1 + len(groups) + (len(groups) > 1)
+
+
+def best_columns(groups: Sides, fitted: Callable[[Sides], Trained]) -> Trained:
+    """The model that validates best: with none, one, or all of the helpful groups of columns.
+
+    Each group alone is compared with none, so that one that does harm does not take the others
+    with it; those that help are then read together. Where two models are level, the one that reads
+    less is taken.
+
+    Parameters
+    ----------
+    groups
+        Sides with declared columns.
+    fitted
+        Trains a model that reads the columns of some sides.
+    """
+    best = fitted(())
+    metrics: dict[Sides, float] = {(): best.metric or 0.0}
+
+    def attempt(read: Sides) -> None:
+        nonlocal best
+        found = fitted(read)
+        metrics[read] = found.metric or 0.0
+        if metrics[read] > (best.metric or 0.0):
+            best = found  # one model is held beside the one in training
+
+    for side in groups:
+        attempt((side,))
+    helpful = tuple(side for side in groups if metrics[side,] > metrics[()])
+    together = ranks().of_first(lambda: helpful)
+    if together not in metrics:
+        attempt(together)
+    tried = {" + ".join(read) or "none": metric for read, metric in metrics.items()}
+    record = {**best.chosen["columns"], "tried": tried}
     return replace(best, chosen={**best.chosen, "columns": record})
 
 
@@ -346,12 +383,8 @@ def summary(trained: Trained) -> str:
     if "factor_weight" in chosen:
         parts.append(f"least-squares weight {chosen['factor_weight']:.3g}")
         parts.append(f"towers alone {chosen['towers_alone']:.4f}")
-    if "with" in chosen.get("columns", {}):
-        found = chosen["columns"]
-        parts.append(
-            f"declared columns {'read' if found['read'] == 'all' else 'not read'} (validation "
-            f"NDCG@10 with them {found['with']:.4f}, without {found['without']:.4f})"
-        )
+    if columns := columns_in_words(chosen.get("columns", {})):
+        parts.append(f"declared columns: {columns[0]} (validation NDCG@10 with {columns[1]})")
     limit = ", where the given minutes ended it" if state.out_of_time else ""
     parts.append(f"{state.spent:.0f} s of training{limit}")
     return ", ".join(parts)

@@ -488,6 +488,12 @@ class TwoStages:
         read: tuple[str, ...] = getattr(self.retrieval, "reads_context", ())
         return read
 
+    @property
+    def time_context(self) -> tuple[str, ...]:
+        """Those of them that derive from the time of the request."""
+        read: tuple[str, ...] = getattr(self.retrieval, "time_context", ())
+        return read
+
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32."""
         users, vectors = self.retrieval.user_vectors(queries), self.retrieval.item_vectors()

@@ -2,9 +2,10 @@
 
 import codecs
 from typing import Literal, Self, TypeAlias
-from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from twotower.data.time_zones import checked_zone
 
 Format: TypeAlias = Literal["csv", "json", "parquet"]
 """``csv`` is any text table, ``json`` lines, an array or Python dicts."""
@@ -139,9 +140,7 @@ class ReadOptions(BaseModel):
     @field_validator("time_zone")
     @classmethod
     def _zone_is_known(cls, zone: str | None) -> str | None:
-        if zone is not None and offset_minutes(zone) is None and zone not in available_timezones():
-            raise ValueError("no such time zone; pass UTC, Europe/Berlin, +05:30 …")
-        return zone
+        return None if zone is None else checked_zone(zone)
 
     @model_validator(mode="after")
     def _values_agree(self) -> Self:
@@ -151,12 +150,3 @@ class ReadOptions(BaseModel):
         if self.names is not None and len(set(self.names)) != len(self.names):
             raise ValueError(f"names must differ, got {', '.join(self.names)}")
         return self
-
-
-def offset_minutes(zone: str) -> int | None:
-    """Minutes east of UTC of a fixed offset (``+05:30``), None where a zone has a name."""
-    digits = zone[1:].replace(":", "")
-    if zone[:1] not in ("+", "-") or len(digits) not in (2, 4) or not digits.isdecimal():
-        return None
-    minutes = int(digits[:2]) * 60 + int(digits[2:] or 0)
-    return -minutes if zone[0] == "-" else minutes

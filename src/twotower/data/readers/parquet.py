@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from twotower.data import columns
 from twotower.data.readers.chunk import CHUNK_ROWS, Chunk
+from twotower.data.time_zones import known_zone
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _batches(path: Path, sources: Sequence[str]) -> Iterator[tuple[int, pa.Recor
 
 
 def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
-    """A column as polars has it: moments in UTC, since it knows no fixed offsets."""
+    """A column as polars has it: moments of a fixed offset, which it does not know, in UTC."""
     kind = values.type
     try:
         if getattr(kind, "extension_name", None) == "arrow.uuid":
@@ -81,7 +82,7 @@ def _series(path: Path, name: str, values: pa.Array) -> pl.Series:
             values = values.storage
             kind = values.type
         if pa.types.is_timestamp(kind) and kind.tz is not None:
-            values = values.cast(pa.timestamp(kind.unit, "UTC"))
+            values = values.cast(pa.timestamp(kind.unit, known_zone(kind.tz) or "UTC"))
         elif pa.types.is_fixed_size_binary(kind):
             values = values.cast(pa.binary())
         elif pa.types.is_null(kind):

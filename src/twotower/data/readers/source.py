@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import polars as pl
@@ -29,7 +30,7 @@ from twotower.data.readers.tables import (
 )
 from twotower.data.readers.times import TimeReader, joined
 from twotower.data.readers.values import IDS, IdReader, RatingReader, typed
-from twotower.data.schema import unknown_column
+from twotower.data.schema import Column, unknown_column
 from twotower.errors import InputError
 
 _OPTIONAL: Final[Mapping[str, float | None]] = {columns.RATING: None, columns.QUANTITY: 1.0}
@@ -233,12 +234,12 @@ def source_of(
     catalogue_options: ReadOptions | None = None,
     *,
     kinds: bool = False,
-    context: Sequence[str] = (),
+    context: Mapping[str, Column] = MappingProxyType({}),
 ) -> Source:
     """The source made of given files; see `read_source`. No catalogue is searched.
 
     ``kinds`` says that kinds of events are needed, so that their column is read, ``context`` which
-    columns of the log are declared.
+    columns of the log are declared: those that derive from the time need not be there.
 
     Raises
     ------
@@ -278,7 +279,7 @@ def _log_columns(
     options: ReadOptions,
     catalogue: Sequence[str],
     kinds: bool,
-    context: Sequence[str],
+    context: Mapping[str, Column],
 ) -> Columns:
     path, keys = file.path, [*file.keys]
 
@@ -291,8 +292,10 @@ def _log_columns(
             needs_order=file.part is None,
             catalogue=catalogue,
         )
-        for name in context:
+        for name, column in context.items():
             if name not in found.keys:
+                if column.is_of_time:
+                    continue
                 raise unknown_column(name, path, present)
             found.canonical[columns.of_context(name)] = name
         return found

@@ -10,7 +10,8 @@ from typing import Final
 import polars as pl
 
 from twotower.data.readers.numbers import as_number
-from twotower.data.readers.options import ReadOptions, offset_minutes
+from twotower.data.readers.options import ReadOptions
+from twotower.data.time_zones import offset_minutes
 from twotower.errors import InputError
 
 UNITS: Final = {
@@ -53,6 +54,10 @@ _WHOLE: Final = (
     "%Y%m%dT%H%M%S%z",
 )
 _DASHED: Final = "%Y-%m-%d-%H-%M-%S"
+_OFFSET: Final = (
+    r"(?::\d\d|T\d{6})(?:[.,]\d+)?\s?(?<sign>[+-])(?<hours>\d\d):?(?<minutes>\d\d)?(?:\s|$)"
+)
+"""The offset behind a time of day."""
 _SAMPLE: Final = 200
 _EARLIEST: Final = datetime(1900, 1, 1)
 _LATEST: Final = datetime(2101, 1, 1)
@@ -323,6 +328,29 @@ class TimeReader:
                 return (times.dt.epoch("ms") - minutes * 60_000).cast(pl.Float64)
             times = times.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
         return times.dt.epoch("ms").cast(pl.Float64)
+
+
+def own_zone(values: pl.Series) -> str | None:
+    """Time zone of a column of datetimes; None where it has none, or its values say it."""
+    return _zone_of(values.dtype)
+
+
+def own_offsets(values: pl.Series) -> pl.Series:
+    """Float64 minutes east of UTC that times have of their own; null where they have none.
+
+    >>> texts = pl.Series(["2020-09-13T12:26:40-08:00", "2020-09-13 12:26Z", "2020-09-13 12:26"])
+    >>> own_offsets(texts).to_list()
+    [-480.0, 0.0, None]
+    """
+    if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
+        moments = values.dt.base_utc_offset() + values.dt.dst_offset()
+        return moments.dt.total_minutes().cast(pl.Float64)
+    if values.dtype != pl.String:
+        return _nulls(values)
+    text = _plain(values.str.strip_chars()).str.replace(r"(\d)\s?[zZ]$", "${1}+00:00")
+    parts = text.str.extract_groups(_OFFSET).struct.unnest()
+    minutes = 60 * parts["hours"].cast(pl.Float64) + parts["minutes"].cast(pl.Float64).fill_null(0)
+    return minutes.zip_with(parts["sign"] != "-", -minutes).alias(values.name)
 
 
 def _calendar(numbers: pl.Series) -> tuple[str, str] | None:

@@ -195,7 +195,7 @@ def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
         attributes = snapshot.pipeline.known_attributes(query.attributes)
     context = snapshot.pipeline.known_context(query.context) if query.context else None
     return PipelineRequest(
-        query.user_id, query.history, query.text, past, attributes, context=context
+        query.user_id, query.history, query.text, past, attributes, query.time, context
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import (
 from twotower.config import Config
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import ANY, Filters
-from twotower.service.api.rules import NUMBER, NewItemId, Time, WrittenId
+from twotower.service.api.rules import NUMBER, NewItemId, RequestTime, Time, WrittenId
 from twotower.service.state.live import Mode
 from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
 
@@ -62,7 +62,11 @@ class UserQuery(Config):
     attributes: dict[str, Any] | None = None
     """Declared columns of the user, in place of those that are known."""
     context: dict[str, Any] | None = None
-    """Declared columns of the log for this request, such as its device."""
+    """Declared columns of the log for this request, such as its device. What derives from the time
+    is filled in; null says that it is not known."""
+    time: RequestTime | None = None
+    """When they are for, by default now: milliseconds since 1970-01-01 UTC, or a text with an
+    offset, such as ``2025-01-31T18:30:00+01:00``."""
 
 
 class RecommendRequest(_Options, UserQuery):
