@@ -2,8 +2,8 @@
 
 ::
 
-    python benchmarks/columns.py ml-100k --out runs/columns
-    python benchmarks/columns.py shop --out runs/columns
+    python benchmarks/columns.py ml-100k --out runs/columns --epochs 15
+    python benchmarks/columns.py shop --out runs/columns --epochs 5 --text-encoder hashing
 
 ``TWOTOWER_DATA`` names the folder of the data sets. Writes
 ``benchmarks/results/columns-<name>.json``: the default model with all declared columns, without

@@ -13,6 +13,7 @@ from twotower.data.schema import Schema, Side
 from twotower.errors import InputError
 from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.protocols import FULL, evaluate, evaluate_queries
+from twotower.evaluation.registry import FULL_TIMED
 from twotower.evaluation.results import Difference, Row, verdict
 from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
 from twotower.factors.popularity import Popularity
@@ -59,7 +60,8 @@ def ablate_columns(
 
     All share the least-squares settings that validation chose for the first. Differences are to
     the model with all columns, paired by query, a mean over the seeds; with the users' columns
-    there is also the model for users of whom nothing else is known, beside popularity.
+    there is also the model for users of whom nothing else is known, beside popularity. With columns
+    that derive from the time the models are told when each target came.
 
     Parameters
     ----------
@@ -84,6 +86,7 @@ def ablate_columns(
     study = _Study(
         dataset, out, sized(variant, dataset.train, in_order=dataset.in_order), seeds, reporter
     )
+    asked = FULL_TIMED if dataset.schema.time_columns else FULL  # what the time says is told
     figures: dict[str, dict[str, DoubleArray]] = {}
     result = ColumnStudy([], [])
 
@@ -92,7 +95,7 @@ def ablate_columns(
         result.rows = [*result.rows, *_rows(dataset, name, protocol, found, of_seeds)]
         result.differences = [
             difference
-            for protocol, parent in ((FULL, ALL), (NEW_USERS, POPULARITY))
+            for protocol, parent in ((asked, ALL), (NEW_USERS, POPULARITY))
             for difference in _differences(
                 dataset, protocol, parent, figures.get(protocol, {}), list(range(seeds))
             )
@@ -101,7 +104,7 @@ def ablate_columns(
             measured(result)
 
     for name, schema, columns in _schemas(dataset.schema):
-        add(name, FULL, study.of_known_users(name, schema, columns), list(range(seeds)))
+        add(name, asked, study.of_known_users(name, schema, columns, asked), list(range(seeds)))
         if name == NONE and dataset.schema.features("users"):
             new = study.of_new_users()
             add(POPULARITY, NEW_USERS, new[POPULARITY], [])
@@ -130,11 +133,11 @@ class _Study:
     seeds: int
     reporter: Reporter
 
-    def of_known_users(self, name: str, schema: Schema, columns: str) -> DoubleArray:
-        """``(queries, metrics)`` of the test part, a mean over the seeds."""
+    def of_known_users(self, name: str, schema: Schema, columns: str, asked: str) -> DoubleArray:
+        """``(queries, metrics)`` of the test part under a protocol, a mean over the seeds."""
         dataset = replace(self.dataset, schema=schema)
         found = [
-            _values(evaluate(scorer, dataset, protocols=(FULL,), metrics=METRICS), FULL)
+            _values(evaluate(scorer, dataset, protocols=(asked,), metrics=METRICS), asked)
             for scorer in self._scorers(name, dataset, columns)
         ]
         return np.asarray(np.mean(found, axis=0), dtype=np.float64)
