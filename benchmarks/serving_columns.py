@@ -1,15 +1,16 @@
-"""What declared columns cost a request: a bundle with ten of them against one without.
+"""What declared columns cost a request: ten of them, and a context too, against none.
 
 ::
 
     python benchmarks/serving_columns.py --out runs/serving-columns
 
 ``TWOTOWER_DATA`` names the folder with the shop. The default model is made with the ten columns of
-`SCHEMA` and without any, its factors fitted and its towers as they were drawn, which cost as much
-as trained ones. Both bundles answer the same requests of known users in alternating rounds, in one
-process and on one thread. Writes
-``benchmarks/results/serving-columns.json``: microseconds a request, the ratio of the two in each
-pair of rounds (value: the median), and that with a filter by three of the columns.
+`SCHEMA`, with these and the hour and weekday of `CONTEXT`, and without any, its factors fitted and
+its towers as they were drawn, which cost as much as trained ones. The bundles answer the same
+requests of known users in alternating rounds, in one process and on one thread; the hour and
+weekday are those of now, as a service fills them. Writes
+``benchmarks/results/serving-columns.json``: microseconds a request, the ratio to the bundle without
+columns in each round (value: the median), and both with a filter by three of the columns.
 """
 
 import argparse
@@ -51,6 +52,12 @@ SCHEMA: Final[dict[str, Any]] = {
         "name": {"kind": "text", "encoder": "hashing"},
     },
     "users": {"age": "number", "country": "category", "segment": "category"},
+}
+CONTEXT: Final[dict[str, Any]] = {
+    "events": {
+        "hour": {"kind": "hour", "time_zone": "Europe/Berlin"},
+        "weekday": {"kind": "weekday", "time_zone": "Europe/Berlin"},
+    }
 }
 DECLARATION: Final[dict[str, Any]] = {
     "name": "shop",
@@ -98,7 +105,7 @@ def seconds(pipeline: Pipeline, users: list[str], filters: Filters) -> float:
 
 
 def main() -> None:
-    """Make both bundles, and measure."""
+    """Make the bundles, and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the bundles")
     parser.add_argument("--rounds", type=int, default=30)
@@ -110,13 +117,18 @@ def main() -> None:
     started = datetime.now(UTC)
     made = {
         name: Pipeline.load(bundle(Path(root), given.out / name, schema))
-        for name, schema in (("without", {}), ("with", SCHEMA))
+        for name, schema in (
+            ("without", {}),
+            ("with", SCHEMA),
+            ("with-context", {**SCHEMA, **CONTEXT}),
+        )
     }
     users = made["without"].contents.users.ids[:USERS]
     cases = {
         "without columns": (made["without"], ANY),
         "ten columns": (made["with"], ANY),
         "ten columns, filtered by three": (made["with"], FILTER),
+        "ten columns, hour and weekday": (made["with-context"], ANY),
     }
     for pipeline, filters in cases.values():
         seconds(pipeline, users, filters)  # warm

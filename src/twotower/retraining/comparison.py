@@ -32,10 +32,14 @@ class Case:
         External id.
     targets
         External ids of the items that the user had then for the first time.
+    time
+        When the first of these came, milliseconds since 1970: the user is asked for then. None for
+        now.
     """
 
     user_id: str
     targets: frozenset[str]
+    time: int | None = None
 
 
 class Measured(Config):
@@ -74,10 +78,12 @@ def newest_cases(dataset: Dataset, most: int = MOST_USERS, seed: int = 0) -> lis
     for user in users.tolist():
         own = slice(int(log.indptr[user]), int(log.indptr[user + 1]))
         items, later = log.items[own], test[own]
-        targets = set(items[later].tolist()) - set(items[~later].tolist())
-        if targets:
-            ids = frozenset(dataset.items.ids[item] for item in targets)
-            cases.append(Case(dataset.users.ids[user], ids))
+        new = later & ~np.isin(items, items[~later])
+        if new.any():
+            ids = frozenset(dataset.items.ids[item] for item in items[new].tolist())
+            times = log.timestamps
+            first = None if times is None else int(times[own][new].min())
+            cases.append(Case(dataset.users.ids[user], ids, first))
     return cases
 
 
@@ -119,7 +125,8 @@ def _answers(
     lists, seconds = [], np.empty(len(cases))
     ranks, ends = [], [0]
     for place, case in enumerate(cases):
-        request = Request(case.user_id, past=snapshot.past_of(case.user_id))
+        past = snapshot.past_of(case.user_id)
+        request = Request(case.user_id, past=past, time=case.time)
         began = time.perf_counter()
         (answer,) = snapshot.pipeline.answers([request], options)
         seconds[place] = time.perf_counter() - began
