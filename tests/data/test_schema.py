@@ -106,6 +106,7 @@ def test_a_schema_is_guessed_and_read_again(folder: Path) -> None:
             "launched": {"kind": "date"}, "in_stock": {"kind": "flag", "stock": True},
         },
         "users": {"age": {"kind": "number"}},
+        "events": {"hour": {"kind": "hour"}, "weekday": {"kind": "weekday"}},
     }  # fmt: skip
     guessed = {side: dict(columns) for side, columns in found.described["schema"].items()}
     guessed["items"].pop("size", None)  # numbers, but one
