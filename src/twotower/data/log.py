@@ -238,7 +238,9 @@ def read_log(
     done = kept = 0
     read = []
     unknown: set[str] = set()
-    validated = mapper(partial(_validated_chunks, rules=rules, known=known, clocks=bool(derived)), source.logs)
+    validated = mapper(
+        partial(_validated_chunks, rules=rules, known=known, clocks=bool(derived)), source.logs
+    )
     for file, size, chunks in zip(source.logs, sizes, validated, strict=True):
         read.append(0)
         with closing(chunks):
