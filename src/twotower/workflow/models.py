@@ -170,14 +170,16 @@ def train_variant(
             text=text,
             least_squares=factors,
             columns=None if read is None else {"read": list(read)},
-            trainings=most_trainings(groups),
+            trainings=2 if groups else 1,
             teachers=teachers,
             seed=seed,
             checkpoint=folder,
             progress=reporter.training(what),
         )
 
-    trained = best_columns(groups, fitted) if groups else fitted()
+    # Where minutes are given they are divided among two trainings.
+    apart = variant.training.minutes is None
+    trained = best_columns(groups, fitted, apart=apart) if groups else fitted()
     if processes.first and "towers_alone" in trained.chosen:
         popularity = validation_ndcg(
             Popularity.fit(dataset.train, len(dataset.items)),
@@ -189,17 +191,14 @@ def train_variant(
     return trained
 
 
-def most_trainings(groups: Sides) -> int:
-    """Trainings that `best_columns` makes at most."""
-    return 1 + len(groups) + (len(groups) > 1)
+def best_columns(
+    groups: Sides, fitted: Callable[[Sides], Trained], *, apart: bool = True
+) -> Trained:
+    """The model that validates best: with all groups of columns, with none, or with some of them.
 
-
-def best_columns(groups: Sides, fitted: Callable[[Sides], Trained]) -> Trained:
-    """The model that validates best: with none, one, or all of the helpful groups of columns.
-
-    Each group alone is compared with none, so that one that does harm does not take the others
-    with it; those that help are then read together. Where two models are level, the one that reads
-    less is taken.
+    All are compared with none. Where they are no better, each of several groups is tried by itself,
+    so that one that does harm does not take the others with it; those that help are then read
+    together. Where two models are level, the one that reads less is taken.
 
     Parameters
     ----------
@@ -207,23 +206,25 @@ def best_columns(groups: Sides, fitted: Callable[[Sides], Trained]) -> Trained:
         Sides with declared columns.
     fitted
         Trains a model that reads the columns of some sides.
+    apart
+        Whether groups may be tried by themselves; else there are two trainings.
     """
     best = fitted(())
     metrics: dict[Sides, float] = {(): best.metric or 0.0}
 
-    def attempt(read: Sides) -> None:
+    def helps(read: Sides) -> bool:
+        """Whether these columns are better than none, as the first process has it."""
         nonlocal best
         found = fitted(read)
         metrics[read] = found.metric or 0.0
         if metrics[read] > (best.metric or 0.0):
             best = found  # one model is held beside the one in training
+        return ranks().of_first(lambda: metrics[read] > metrics[()])
 
-    for side in groups:
-        attempt((side,))
-    helpful = tuple(side for side in groups if metrics[side,] > metrics[()])
-    together = ranks().of_first(lambda: helpful)
-    if together not in metrics:
-        attempt(together)
+    if not helps(groups) and apart and len(groups) > 1:
+        helpful = tuple(side for side in groups if helps((side,)))
+        if helpful not in metrics:
+            helps(helpful)
     tried = {" + ".join(read) or "none": metric for read, metric in metrics.items()}
     record = {**best.chosen["columns"], "tried": tried}
     return replace(best, chosen={**best.chosen, "columns": record})
