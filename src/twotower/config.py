@@ -24,6 +24,12 @@ class Config(BaseModel):
         return type(self)(**{**current, **changes})
 
 
+class Body(Config):
+    """The body of a request: its schema is built where it is defined, not by the first request."""
+
+    model_config = ConfigDict(defer_build=False)
+
+
 class Problem(NamedTuple):
     """The first value that does not fit.
 

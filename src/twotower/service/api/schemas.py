@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from twotower.config import Config
+from twotower.config import Body
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import ANY, Filters
 from twotower.service.api.rules import NUMBER, NewItemId, RequestTime, Time, WrittenId
@@ -33,7 +33,7 @@ def _open_example(**fields: Any) -> ConfigDict:
     return ConfigDict(extra="allow", json_schema_extra={"example": fields})
 
 
-class _Options(Config):
+class _Options(Body):
     """Options of every request for recommendations."""
 
     k: int = Field(10, ge=1, le=MOST, strict=True)
@@ -50,7 +50,7 @@ class _Options(Config):
     """Refuse unknown items and users; else items are passed over, and users get popular items."""
 
 
-class UserQuery(Config):
+class UserQuery(Body):
     """The user to recommend for, by one of the first three at least, and the context."""
 
     user_id: Id | None = None
@@ -189,7 +189,7 @@ class Written(BaseModel):
     """False where the very same was there already."""
 
 
-class UserAttributes(Config):
+class UserAttributes(Body):
     """What is known of a user: declared columns by name."""
 
     model_config = _example(attributes={"age": 34, "country": "DE"})
@@ -204,7 +204,7 @@ class UserWritten(BaseModel):
     attributes: dict[str, Any]
 
 
-class Availability(Config):
+class Availability(Body):
     """Whether an item can be had."""
 
     model_config = _example(available=False)
@@ -212,14 +212,14 @@ class Availability(Config):
     available: bool = Field(strict=True)
 
 
-class ItemStock(Config):
+class ItemStock(Body):
     """Whether an item can be had."""
 
     item_id: WrittenId
     available: bool = Field(strict=True)
 
 
-class Stock(Config):
+class Stock(Body):
     """Which items can be had."""
 
     model_config = _example(
@@ -273,7 +273,7 @@ class NewEvent(Event):
         return self
 
 
-class Events(Config):
+class Events(Body):
     """Things that users did."""
 
     model_config = _example(
@@ -304,7 +304,7 @@ class EventsAnswer(BaseModel):
     events: list[EventOutcome]
 
 
-class SplitRequest(Config):
+class SplitRequest(Body):
     """Which other bundle answers, and for how many."""
 
     model_config = _example(bundle="bundle-2025-02", share=0.5)
@@ -315,7 +315,7 @@ class SplitRequest(Config):
     """Of the users, anew every day, that it answers."""
 
 
-class InterleaveRequest(Config):
+class InterleaveRequest(Body):
     """Which other bundle answers together with the one in service, and for how many."""
 
     model_config = _example(bundle="bundle-2025-02")
@@ -326,7 +326,7 @@ class InterleaveRequest(Config):
     """Of the users, anew every day, whose answers have items of both."""
 
 
-class ShadowRequest(Config):
+class ShadowRequest(Body):
     """Which other bundle answers unseen, and for how many."""
 
     model_config = _example(bundle="bundle-2025-02")
@@ -396,7 +396,7 @@ class PersonalData(BaseModel):
     bundle: BundledHistory
 
 
-class ReloadRequest(Config):
+class ReloadRequest(Body):
     """Which bundle to serve."""
 
     model_config = _example(bundle="bundle-2025-01")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, StringConstraints
 
-from twotower.config import Config
+from twotower.config import Body, Config
 from twotower.service.state.forgotten import Tombstone
 
 Id: TypeAlias = Annotated[
@@ -23,7 +23,7 @@ LARGEST_TIME = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
 
-class Description(Config):
+class Description(Body):
     """An item as its owner describes it."""
 
     title: Annotated[Text, StringConstraints(min_length=1, max_length=500)]
