@@ -482,13 +482,13 @@ def _read_summary(
             "rejected": rejects.counts([path]),
             "examples": rejects.examples([path]) | dict(known.examples),
             "repaired": dict(known.repaired),
-            "columns": _columns(source.catalogue.found),
+            "columns": (shown := _columns(source.catalogue.found)),
             "items": known.rows.height,
         }
         if empty := [
             name
-            for name in source.catalogue.columns
-            if known.rows[name].null_count() == known.rows.height
+            for name in shown["read"]
+            if name in known.rows.columns and known.rows[name].null_count() == known.rows.height
         ]:
             summary["catalogue"]["empty"] = empty
         if known.currencies:

@@ -325,7 +325,8 @@ def columns_of_lists(
     """Those of some columns of a table whose cells look like lists of ids, with the longest."""
     if options.explode:
         return {}
-    values = first_values(path, names, present, options)
+    single = [name for name in names if present.count(name) == 1]  # others cannot be named
+    values = first_values(path, single, present, options)
     return {name: max(texts, key=len) for name, texts in values.items() if looks_like_lists(texts)}
 
 
