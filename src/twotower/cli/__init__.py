@@ -24,9 +24,9 @@ _PLUGINS: Final = "PYDANTIC_DISABLE_PLUGINS"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; a user error is printed as one line, with exit code 2 and no traceback."""
-    logging.basicConfig(level=logging.WARNING, format="notice: %(message)s")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_Once())
+    handler = logging.StreamHandler()
+    handler.addFilter(_Once())
+    logging.basicConfig(level=logging.WARNING, format="notice: %(message)s", handlers=[handler])
     given = sys.argv[1:] if arguments is None else list(arguments)
     console.cache_clear()
     notes.cache_clear()
