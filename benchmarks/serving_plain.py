@@ -112,7 +112,8 @@ class PlainPipeline:
         signals += [blend.text[items] @ wanted, blend.popularity[items], blend.trend[items]]
         had = np.bincount(rows, blend.repeat_recency**age, minlength=blend.num_items)
         signals.append(had[items])
-        scores = np.transpose(signals) @ blend.weights
+        is_short = len(rows) < blend.shortest
+        scores = np.transpose(signals) @ (blend.short_weights if is_short else blend.weights)
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
 
 
