@@ -166,19 +166,30 @@ def _without_archives(given: list[Path]) -> Iterator[list[Path]]:
             for number, archive in enumerate(dict.fromkeys(archives.values()))
         }
 
-        def named(text: str | None) -> str | None:
-            for archive, place in into.items():
-                text = None if text is None else text.replace(str(place), str(archive))
-            return text
-
-        try:
+        with _errors_naming({str(place): str(archive) for archive, place in into.items()}):
             yield [
                 unpacked(path, archives[path], into[archives[path]]) if path in archives else path
                 for path in given
             ]
-        except InputError as error:
-            what, fix, cli_fix = map(named, (error.what, error.fix, error.cli_fix))
-            raise InputError(what or "", fix, cli_fix=cli_fix) from error
+
+
+def _renamed(text: str | None, names: Mapping[str, str]) -> str | None:
+    """A text with temporary places called by what they stand for."""
+    for place, name in names.items():
+        text = text and text.replace(place, name)
+    return text
+
+
+@contextmanager
+def _errors_naming(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors inside the block call temporary places by what they stand for."""
+    try:
+        yield
+    except InputError as error:
+        what, fix, cli_fix = (
+            _renamed(text, names) for text in (error.what, error.fix, error.cli_fix)
+        )
+        raise InputError(what or "", fix, cli_fix=cli_fix) from error
 
 
 def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptions) -> FoundLog:
@@ -205,13 +216,8 @@ def _copied(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
         if not is_url(given):
             return [given]
         url, place = str(given).rstrip("/"), Path(root, str(len(parents)))
-        parents[str(place)] = url.rpartition("/")[0]
+        parents[f"{place}/"] = url.rpartition("/")[0] + "/"
         return fetched(url, place)
-
-    def with_urls(text: str | None) -> str | None:
-        for place, parent in parents.items():
-            text = text and text.replace(f"{place}/", f"{parent}/")
-        return text
 
     with tempfile.TemporaryDirectory(prefix="twotower-copies-") as root:
         local = [copy for path in paths for copy in copies(path)]
@@ -221,19 +227,17 @@ def _copied(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
             if is_url(url := getattr(declaration, role) or "")
         }
         files = {role: str(copies(url)[0]) for role, url in urls.items()}
-        try:
-            with located(local, declaration.model_copy(update=files)) as found:
-                logs = [
-                    log
-                    if (url := with_urls(str(log.path))) == str(log.path)
-                    else replace(log, url=url)
-                    for log in found.logs
-                ]
-                stated = found.declaration.model_copy(update=urls)
-                yield replace(found, logs=tuple(logs), declaration=stated)
-        except InputError as error:
-            what, fix, cli_fix = map(with_urls, (error.what, error.fix, error.cli_fix))
-            raise InputError(what or "", fix, cli_fix=cli_fix) from error
+        with (
+            _errors_naming(parents),
+            located(local, declaration.model_copy(update=files)) as found,
+        ):
+            logs = [
+                log if (url := _renamed(str(log.path), parents)) == str(log.path)
+                else replace(log, url=url)
+                for log in found.logs
+            ]  # fmt: skip
+            stated = found.declaration.model_copy(update=urls)
+            yield replace(found, logs=tuple(logs), declaration=stated)
 
 
 def _with_declaration(
