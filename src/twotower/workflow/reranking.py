@@ -345,8 +345,7 @@ def with_short_weights(
     weights = AS_RETRIEVED
     if len(found):
         places = slice(FITTED_CANDIDATES)
-        examples = (found.example(row, places) for row in range(len(found)))
-        signals = np.stack([blend.signals(*each)[:, : len(SIGNALS)] for each in examples])
+        signals = _stacked(blend, [found.example(row, places) for row in range(len(found))])
         if _helps(signals, found.positives, found.owners):
             weights, _ = fitted_weights(signals, found.positives)
     return replace(blend, shortest=shortest, short_weights=weights)
@@ -365,10 +364,7 @@ def _chosen(
     those before it. The given blends have the first values.
     """
     least = np.inf
-    tried = [
-        (one, np.stack([one.signals(*each)[:, : len(SIGNALS)] for each in examples]))
-        for one in blends
-    ]
+    tried = [(one, _stacked(one, examples)) for one in blends]
     best, found = tried[0]
     for name, values in fields.items():
         signal = SIGNAL_OF[name]
@@ -387,6 +383,11 @@ def _chosen(
         tried = [(best, found)]
     trend = best.earlier.at_end(best.num_items)
     return replace(best, trend=trend, helps=_helps(found, positives, owners))
+
+
+def _stacked(blend: Blend, examples: Sequence[_Example]) -> FloatArray:
+    """``(examples, candidates, 7)`` the signals that weights are fitted to."""
+    return np.stack([blend.signals(*each)[:, : len(SIGNALS)] for each in examples])
 
 
 def _helps(signals: FloatArray, positives: Array, owners: Array) -> bool:
