@@ -112,8 +112,13 @@ class PlainPipeline:
         signals += [blend.text[items] @ wanted, blend.popularity[items], blend.trend[items]]
         had = np.bincount(rows, blend.repeat_recency**age, minlength=blend.num_items)
         signals.append(had[items])
-        is_short = len(rows) < blend.shortest
-        scores = np.transpose(signals) @ (blend.short_weights if is_short else blend.weights)
+        of_length = [
+            weights
+            for end, weights in zip(blend.short_lengths, blend.short_weights, strict=True)
+            if len(rows) < end
+        ]
+        weights = of_length[0] if of_length and of_length[0].any() else blend.weights
+        scores = np.transpose(signals) @ weights
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
 
 

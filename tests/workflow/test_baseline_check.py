@@ -95,7 +95,8 @@ def test_a_second_stage_that_ranks_badly_for_visitors_is_told(v9: Trained, block
     assert blend is not None
     turned = np.zeros_like(blend.weights)
     turned[SIGNALS.index("retrieval")] = -1  # the likeliest last
-    blend = replace(blend, weights=turned, short_weights=turned, network=None, helps=True)
+    bands = np.tile(turned, (len(blend.short_lengths), 1))
+    blend = replace(blend, weights=turned, short_weights=bands, network=None, helps=True)
     found = warn_for_visitors(v9, blocks, heard, lambda _: blend)
     assert found["served"] < found["popularity"]
     assert found["served"] < found["retrieval"]

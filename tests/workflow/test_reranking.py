@@ -231,16 +231,17 @@ def test_short_histories_are_ranked_by_what_helps_them(
     values[histories.rows, histories.items] = -np.inf
     targets = Histories.from_lists(values.argmax(axis=1)[:, None].tolist())
     found = reranking.with_short_weights(blend, scorer, queries, targets, histories)
-    assert found.shortest == 8
+    assert found.short_lengths.tolist() == [2, 4, 8]
     np.testing.assert_array_equal(found.weights, blend.weights)
     if by_popularity:
-        assert found.short_weights[4] > 1
+        assert (found.short_weights[:, 4] > 1).all()
     else:
-        np.testing.assert_array_equal(found.short_weights, AS_RETRIEVED)
-    cut = replace(queries, histories=histories.last(1))
-    assert (
-        reranking.with_short_weights(blend, scorer, cut, targets, histories) is blend
-    )  # validation has histories as short as can be
+        np.testing.assert_array_equal(found.short_weights[0], AS_RETRIEVED)
+    as_needed = replace(blend, weights=found.short_weights[0])
+    again = reranking.with_short_weights(as_needed, scorer, queries, targets, histories)
+    assert not again.short_weights[0].any() or not by_popularity  # as long histories are
+    of_one = replace(queries, histories=histories.last(1))
+    assert reranking.with_short_weights(blend, scorer, of_one, targets, histories) is blend
 
 
 def test_the_towers_part_of_a_score_is_that_of_their_columns(v9: Trained, blocks: Dataset) -> None:

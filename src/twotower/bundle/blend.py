@@ -40,7 +40,7 @@ _LINKS: Final = {
 """Names of `ItemLinks` in a file."""
 AS_RETRIEVED: Final[FloatArray] = np.eye(1, len(SIGNALS), dtype=np.float32)[0]
 """Weights that leave the first stage's order as it is."""
-_ARRAYS: Final = ("weights", "short_weights", "text", "popularity", "trend")
+_ARRAYS: Final = ("weights", "short_lengths", "short_weights", "text", "popularity", "trend")
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Blend:
     al., *The dynamics of repeat consumption*, WWW 2014).
     The weights are fitted on validation: see `twotower.workflow.reranking`. Where validation is
     better by it, a small network over these signals and three `FURTHER` ones scores in their place.
-    Histories shorter than validation has them, as a new visitor's is, have weights of their own:
-    what helps to tell the tastes of old customers apart may bury what most people want.
+    Histories that are shorter than most in validation, as a new visitor's is, may have weights of
+    their own: what helps to tell the tastes of old customers apart may bury what most people want.
 
     Attributes
     ----------
@@ -127,8 +127,10 @@ class Blend:
         Whether validation was better with the second stage, by more than a standard error.
     network
         Scores by all signals; None where the weighted sum does.
-    shortest, short_weights
-        Histories of fewer items than that are scored by these weights, ``(7,)``, in place of both.
+    short_lengths, short_weights
+        ``(b,)`` int32 that rise, and ``(b, 7)`` float32: a history with fewer items than a length,
+        but not than the one before, is scored by its row in place of ``weights`` and ``network``,
+        unless the row is zero.
     earlier
         The trend before the end of the log, for an evaluation; a file has none.
     """
@@ -146,15 +148,17 @@ class Blend:
     by_ease: bool = False
     helps: bool = False
     network: Network | None = None
-    shortest: int = 0
-    short_weights: FloatArray = field(default_factory=lambda: AS_RETRIEVED)
+    short_lengths: IndexArray = field(default_factory=lambda: np.zeros(0, np.int32))
+    short_weights: FloatArray = field(default_factory=lambda: np.zeros((0, len(SIGNALS)), "f4"))
     earlier: Trend = field(default_factory=Trend.none)
 
     def __post_init__(self) -> None:
-        for name in ("weights", "short_weights"):
-            shape = getattr(self, name).shape
-            if shape != (len(SIGNALS),):
-                raise InputError(f"{name} must have shape ({len(SIGNALS)},), got {shape}")
+        bands = len(self.short_lengths)
+        shapes = {"weights": (len(SIGNALS),), "short_weights": (bands, len(SIGNALS))}
+        for name, shape in shapes.items():
+            got = getattr(self, name).shape
+            if got != shape:
+                raise InputError(f"{name} must have shape {shape}, got {got}")
         if self.network is not None and len(self.network.low) != len(ALL_SIGNALS) + 1:
             raise InputError(
                 f"a network must have {len(ALL_SIGNALS) + 1} inputs, got {len(self.network.low)}"
@@ -166,9 +170,9 @@ class Blend:
             "neighbours": len(self.neighbours.indptr) - 1,
             "transitions": len(self.transitions.indptr) - 1,
         }
-        for name, got in rows.items():
-            if got != items:
-                raise InputError(f"{name} must have rows for {items} items, got {got}")
+        for name, count in rows.items():
+            if count != items:
+                raise InputError(f"{name} must have rows for {items} items, got {count}")
 
     @property
     def num_items(self) -> int:
@@ -207,17 +211,18 @@ class Blend:
         counts = np.append(self.weights != 0, none)
         if self.network is not None:
             counts = self.network.reads[:-1]
-        if self.shortest:
-            counts = counts | np.append(self.short_weights != 0, none)
+        counts = counts | np.append((self.short_weights != 0).any(axis=0), none)
         counts[0] = True  # it is given
         return counts
 
     def combined(self, signals: FloatArray, length: int) -> FloatArray:
         """``(candidates,)`` scores by `ALL_SIGNALS` and the number of items in the history."""
-        is_short = length < self.shortest
-        if self.network is not None and not is_short:
+        band = int(np.searchsorted(self.short_lengths, length, side="right"))
+        weights = self.weights
+        if band < len(self.short_lengths) and self.short_weights[band].any():
+            weights = self.short_weights[band]
+        elif self.network is not None:
             return self.network.scores(signals, length)
-        weights = self.short_weights if is_short else self.weights
         scores: FloatArray = signals[:, : len(SIGNALS)] @ weights
         return scores
 
@@ -293,7 +298,6 @@ class Blend:
         for name, parts in _LINKS.items():
             arrays |= zip(parts, getattr(self, name).arrays, strict=True)
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
-        arrays["shortest"] = np.asarray([self.shortest], dtype=np.int32)
         if self.network is not None:
             arrays |= self.network.to_arrays()
         return arrays | {name: np.asarray([getattr(self, name)], np.uint8) for name in _FLAGS}
@@ -306,8 +310,7 @@ class Blend:
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
         fields |= {name: arrays[name] for name in _ARRAYS}
         fields |= {name: bool(arrays[name][0]) for name in _FLAGS}
-        shortest = int(arrays["shortest"][0])
-        return cls(**fields, shortest=shortest, network=Network.from_arrays(arrays))
+        return cls(**fields, network=Network.from_arrays(arrays))
 
 
 def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
@@ -325,6 +328,7 @@ def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
     if "repeat_recency" not in given:
         given["repeat_recency"] = np.ones(1)
         weights = np.append(weights, np.float32(0))
-    if "shortest" not in given:
-        given |= {"shortest": np.zeros(1, dtype=np.int32), "short_weights": AS_RETRIEVED}
+    if "short_lengths" not in given:
+        given["short_lengths"] = np.zeros(0, dtype=np.int32)
+        given["short_weights"] = np.zeros((0, len(SIGNALS)), dtype=np.float32)
     return given | {"weights": weights}

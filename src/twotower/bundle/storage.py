@@ -291,12 +291,13 @@ def _load_reranker(
         with reading(folder / BLEND):
             arrays = with_all_signals(read_arrays(folder / BLEND, finite=True, pause=pause))
             near, after = arrays["neighbours"].size, arrays["transition_items"].size
+            bands = arrays["short_lengths"].size
             check_layout(
                 arrays,
                 {
                     "weights": (FRACTIONS, (len(SIGNALS),)),
-                    "short_weights": (FRACTIONS, (len(SIGNALS),)),
-                    "shortest": (WHOLE, (1,)),
+                    "short_lengths": (WHOLE, (bands,)),
+                    "short_weights": (FRACTIONS, (bands, len(SIGNALS))),
                     "indptr": _BOUNDS,
                     "neighbours": (WHOLE, (near,)),
                     "similarity": (FRACTIONS, (near,)),

@@ -67,12 +67,10 @@ LEAST_EXAMPLES: Final = 500
 """Items among so many candidates below which no network is fitted."""
 MOST_JUDGED: Final = 2_000
 """Queries of either half of the users by which a network and the weighted sum are compared."""
-SHORT_SHARE: Final = 0.05
-"""Most of the validation histories that are shorter than `Blend.shortest`: of such ones validation
-says nothing by itself."""
 SHORT_QUERIES: Final = 5_000
-"""Validation users whose histories are cut to say something of them."""
+"""Validation users whose histories are cut to say something of short ones."""
 _BATCH: Final = 256
+_NEAR: Final = slice(FITTED_CANDIDATES)
 _Example: TypeAlias = tuple[IndexArray, Array, FloatArray, FloatArray, int | None]
 """History, candidates, their scores, the towers' part of these, and the moment of a query: see
 `Blend.signals`."""
@@ -324,31 +322,62 @@ def with_short_weights(
     targets: Histories,
     seen: Histories | None,
 ) -> Blend:
-    """The blend, with weights for histories shorter than validation has them, as new visitors'.
+    """The blend, with weights for histories that are shorter than most in validation.
 
-    They are fitted to validation histories that are cut to their newest items, one to
-    ``Blend.shortest`` - 1 of them, evenly by the logarithm. Where that does not help users that
-    they were not fitted on, the first stage's order stays.
+    There is a band of lengths for 1 item, for 2 and 3, for 4 to 7, and so on up to the median
+    length. Each is judged by validation histories that are cut to such a length: how they are
+    scored in the next longer band against the first stage's order, whichever has the better
+    NDCG@10, and then against weights of the band's own, if those gain more than a standard error
+    for users that they were not fitted on.
     """
     lengths = queries.histories.lengths
-    shortest = int(np.quantile(lengths, SHORT_SHARE, method="lower"))
-    if shortest < 2:
-        return blend
+    median = int(np.median(lengths)) if len(lengths) else 0
+    ends = [2**power for power in range(1, median.bit_length())]
     rng = np.random.default_rng(0)
-    rows = np.sort(rng.permutation(np.flatnonzero(lengths >= shortest))[:SHORT_QUERIES])
-    counts = (shortest ** rng.random(len(rows))).astype(np.int64)
-    whole = queries.select(rows)
-    cut = Queries.anonymous(whole.histories.last(counts), whole.contexts)
-    had = None if seen is None else seen.select(rows)
-    found = _candidates(scorer, cut, targets.select(rows), blend.earlier, had)
-    found = found.among(FITTED_CANDIDATES)
-    weights = AS_RETRIEVED
-    if len(found):
-        places = slice(FITTED_CANDIDATES)
-        signals = _stacked(blend, [found.example(row, places) for row in range(len(found))])
-        if _helps(signals, found.positives, found.owners):
-            weights, _ = fitted_weights(signals, found.positives)
-    return replace(blend, shortest=shortest, short_weights=weights)
+    for end in reversed(ends):
+        rows = rng.permutation(np.flatnonzero(lengths >= end // 2))
+        rows = np.sort(rows[: SHORT_QUERIES // len(ends)])
+        whole = queries.select(rows)
+        counts = rng.integers(end // 2, end, len(rows))
+        cut = Queries.anonymous(whole.histories.last(counts), whole.contexts)
+        had = None if seen is None else seen.select(rows)
+        found = _candidates(scorer, cut, targets.select(rows), blend.earlier, had)
+        weights = _best_weights(blend, found, end)
+        blend = replace(
+            blend,
+            short_lengths=np.append(np.int32(end), blend.short_lengths).astype(np.int32),
+            short_weights=np.concatenate([weights[None], blend.short_weights]),
+        )
+    return blend
+
+
+def _best_weights(blend: Blend, found: _Candidates, end: int) -> FloatArray:
+    """``(7,)`` the weights by which histories of fewer than ``end`` items are ranked best.
+
+    Zeros stand for the blend's weights or network. `blend` has the weights of longer ones.
+    """
+    longer = blend.short_weights[0] if len(blend.short_weights) else np.zeros_like(blend.weights)
+    near = found.among(FITTED_CANDIDATES)
+    half = near.owners % 2
+    if not half.any() or half.all():
+        return AS_RETRIEVED
+    signals = _stacked(blend, [near.example(row, _NEAR) for row in range(len(near))])
+    own = [fitted_weights(signals[half != part], near.positives[half != part])[0] for part in (0, 1)]
+    by_first = _ndcg(1 + found.positives)
+    by_longer, by_own = np.zeros_like(by_first), np.zeros_like(by_first)
+    for row, place in enumerate(found.positives.tolist()):
+        history, *others = found.example(row, slice(None))
+        values = blend.signals(history, *others)
+        of_sum = values[:, : len(SIGNALS)] @ own[found.owners[row] % 2]
+        scores = blend.combined(values, len(history)), of_sum
+        ranks = [1 + np.count_nonzero(each > each[place]) for each in scores]
+        by_longer[row], by_own[row] = _ndcg(np.asarray(ranks))
+    best, weights = (
+        (by_longer, longer) if by_longer.mean() > by_first.mean() else (by_first, AS_RETRIEVED)
+    )
+    if _gains(by_own - best, found.owners):
+        weights, _ = fitted_weights(signals, near.positives)
+    return weights
 
 
 def _chosen(

@@ -185,26 +185,34 @@ def test_it_survives_being_written() -> None:
 
 
 def test_short_histories_have_weights_of_their_own() -> None:
-    short = np.array([0, 0, 0, 0, 1, 0, 0], np.float32)
-    blend = replace(BLEND, shortest=2, short_weights=short)
-    queries = Queries.anonymous(Histories.from_lists([[1], [1, 0]]))
-    items, ones = np.array([[0, 2], [2, 3]]), np.ones((2, 2), np.float32)
+    """Of one item by popularity, of two and three as long ones, of four to seven by text."""
+    short = np.zeros((3, 7), np.float32)
+    short[0, 4] = short[2, 3] = 1
+    blend = replace(BLEND, short_lengths=np.array([2, 4, 8], np.int32), short_weights=short)
+    queries = Queries.anonymous(Histories.from_lists([[1], [1, 0], [1, 0, 2, 3], [1, 0] * 4]))
+    items, ones = np.array([[0, 2], [2, 3], [0, 1], [2, 3]]), np.ones((4, 2), np.float32)
     scores = blend.scores(queries, items, ones, ones)
+    as_long = BLEND.scores(queries, items, ones, ones)
     np.testing.assert_array_equal(scores[0], BLEND.popularity[[0, 2]])
-    np.testing.assert_array_equal(scores[1], BLEND.scores(queries, items, ones, ones)[1])
+    np.testing.assert_array_equal(scores[[1, 3]], as_long[[1, 3]])
+    np.testing.assert_allclose(scores[2], signals([1, 0, 2, 3], [0, 1])[:, 3], rtol=1e-6)
     with_network = replace(blend, network=NETWORK)
     assert with_network.used.tolist() == [True, True, False, *[True] * 7]
-    np.testing.assert_array_equal(with_network.scores(queries, items, ones, ones)[0], scores[0])
-    again = Blend.from_arrays(blend.to_arrays())
-    np.testing.assert_array_equal(again.scores(queries, items, ones, ones), scores)
+    again = with_network.scores(queries, items, ones, ones)
+    np.testing.assert_array_equal(again[[0, 2]], scores[[0, 2]])
+    assert not np.array_equal(again[1], scores[1])
+    again = Blend.from_arrays(blend.to_arrays()).scores(queries, items, ones, ones)
+    np.testing.assert_array_equal(again, scores)
 
 
 def test_signals_of_short_histories_alone_are_computed() -> None:
     none = np.zeros(7, np.float32)
-    by_text = np.array([0, 0, 0, 1, 0, 0, 0], np.float32)
-    blend = replace(BLEND, weights=none, shortest=2, short_weights=by_text)
+    by_text = np.array([[0, 0, 0, 1, 0, 0, 0]], np.float32)
+    lengths = np.array([2], np.int32)
+    blend = replace(BLEND, weights=none, short_lengths=lengths, short_weights=by_text)
     assert blend.used.tolist() == [True, False, False, True, *[False] * 6]
-    assert replace(blend, shortest=0).used.tolist() == [True, *[False] * 9]
+    without = replace(blend, short_weights=np.zeros((1, 7), np.float32))
+    assert without.used.tolist() == [True, *[False] * 9]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +221,7 @@ def test_signals_of_short_histories_alone_are_computed() -> None:
 def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[str, ...]) -> None:
     arrays = BLEND.to_arrays()
     for name in list(arrays):
-        is_newer = name in ("shortest", "short_weights")
+        is_newer = name in ("short_lengths", "short_weights")
         if is_newer or name.startswith(gone) or (len(gone) == 3 and name in ("by_ease", "helps")):
             del arrays[name]
     without = [2, 5, 6][3 - len(gone) :]
@@ -231,7 +239,7 @@ def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[st
     ("change", "text"),
     [
         ({"weights": np.zeros(3, np.float32)}, r"weights must have shape \(7,\), got \(3,\)"),
-        ({"short_weights": np.zeros(6, np.float32)}, r"short_weights must have shape \(7,\)"),
+        ({"short_weights": np.zeros((1, 7), "f4")}, r"short_weights must have shape \(0, 7\)"),
         ({"text": np.zeros((2, 2), np.float32)}, "text must have rows for 4 items, got 2"),
         ({"network": network(inputs=4)}, "a network must have 11 inputs, got 4"),
     ],
