@@ -211,7 +211,7 @@ class Blend:
         counts = np.append(self.weights != 0, none)
         if self.network is not None:
             counts = self.network.reads[:-1]
-        counts = counts | np.append((self.short_weights != 0).any(axis=0), none)
+        counts |= np.append((self.short_weights != 0).any(axis=0), none)
         counts[0] = True  # it is given
         return counts
 

@@ -172,7 +172,7 @@ class Ranks:
         if not dense:
             return
         total = self.add_up(torch.cat([gradient.flatten() for gradient in dense]))
-        sums = total.split([gradient.numel() for gradient in dense])
+        sums = torch.split(total, [gradient.numel() for gradient in dense])
         torch._foreach_copy_(dense, [s.view_as(g) for s, g in zip(sums, dense, strict=True)])
 
     def add_up(self, values: Tensor) -> Tensor:

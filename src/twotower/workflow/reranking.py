@@ -342,7 +342,7 @@ def with_short_weights(
         cut = Queries.anonymous(whole.histories.last(counts), whole.contexts)
         had = None if seen is None else seen.select(rows)
         found = _candidates(scorer, cut, targets.select(rows), blend.earlier, had)
-        weights = _best_weights(blend, found, end)
+        weights = _best_weights(blend, found)
         blend = replace(
             blend,
             short_lengths=np.append(np.int32(end), blend.short_lengths).astype(np.int32),
@@ -351,10 +351,10 @@ def with_short_weights(
     return blend
 
 
-def _best_weights(blend: Blend, found: _Candidates, end: int) -> FloatArray:
-    """``(7,)`` the weights by which histories of fewer than ``end`` items are ranked best.
+def _best_weights(blend: Blend, found: _Candidates) -> FloatArray:
+    """``(7,)`` the weights by which cut histories are ranked best.
 
-    Zeros stand for the blend's weights or network. `blend` has the weights of longer ones.
+    Zeros stand for the weights or network of whole ones. `blend` has the weights of longer bands.
     """
     longer = blend.short_weights[0] if len(blend.short_weights) else np.zeros_like(blend.weights)
     near = found.among(FITTED_CANDIDATES)
@@ -362,14 +362,16 @@ def _best_weights(blend: Blend, found: _Candidates, end: int) -> FloatArray:
     if not half.any() or half.all():
         return AS_RETRIEVED
     signals = _stacked(blend, [near.example(row, _NEAR) for row in range(len(near))])
-    own = [fitted_weights(signals[half != part], near.positives[half != part])[0] for part in (0, 1)]
+    own = [
+        fitted_weights(signals[half != part], near.positives[half != part])[0] for part in (0, 1)
+    ]
     by_first = _ndcg(1 + found.positives)
     by_longer, by_own = np.zeros_like(by_first), np.zeros_like(by_first)
     for row, place in enumerate(found.positives.tolist()):
-        history, *others = found.example(row, slice(None))
-        values = blend.signals(history, *others)
+        example = found.example(row, slice(None))
+        values = blend.signals(*example)
         of_sum = values[:, : len(SIGNALS)] @ own[found.owners[row] % 2]
-        scores = blend.combined(values, len(history)), of_sum
+        scores = blend.combined(values, len(example[0])), of_sum
         ranks = [1 + np.count_nonzero(each > each[place]) for each in scores]
         by_longer[row], by_own[row] = _ndcg(np.asarray(ranks))
     best, weights = (
