@@ -205,6 +205,9 @@ def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variant
             Recommender.fit(table)
     with pytest.raises(InputError, match=r"^minutes must be a number above 0, got '5'; pass"):
         Recommender.fit(blocks, "v5", minutes="5")
+    for epochs in ("5", 0, 1.5):
+        with pytest.raises(InputError, match=r"^epochs must be a whole number from 1 on, got"):
+            Recommender.fit(blocks, "v5", epochs=epochs)
     with pytest.raises(InputError, match=r"^unknown text encoder 'word2vec'; pass one of"):
         Recommender.fit(blocks, "v5", text_encoder="word2vec")
 

@@ -58,6 +58,7 @@ class Recommender:
         seed: int = 0,
         text_encoder: str = "minilm",
         refit: bool = True,
+        epochs: int | None = None,
         minutes: float | None = None,
         checkpoint: Path | None = None,
         progress: bool = False,
@@ -79,6 +80,8 @@ class Recommender:
         refit
             Whether recommendations come from the model fitted anew on all interactions, with
             what validation chose; `evaluate` measures the one fitted on the training part.
+        epochs
+            Most epochs; None for as many as validation asks for.
         minutes
             Most minutes of training, the search for settings included; None trains until
             validation says that it is enough. A refit takes up to as long again.
@@ -114,7 +117,7 @@ class Recommender:
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
         check_servable(name, variant)
-        variant = variant.within(minutes)
+        variant = variant.with_epochs(epochs).within(minutes)
         reporter = LineReporter() if progress else Silent()
         trained = train_variant(
             variant, dataset, name=name, seed=seed, checkpoint=checkpoint, reporter=reporter

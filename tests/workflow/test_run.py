@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ def test_the_last_two_tower_is_bundled(shop: Path, tmp_path: Path) -> None:
     assert contents.info.text_encoder is None
     assert isinstance(contents.reranker, Blend)
     assert contents.index.is_exact
+
+
+def test_the_epochs_that_are_asked_for_are_the_most(shop: Path, tmp_path: Path) -> None:
+    whole_job(shop, tmp_path, models=["mf"], epochs=1)
+    description = json.loads((tmp_path / "models" / "mf" / "seed-0" / "model.json").read_text())
+    assert len(description["training"]["epochs"]) == 1
 
 
 def test_a_data_set_prepared_otherwise_is_refused(shop: Path, tmp_path: Path) -> None:

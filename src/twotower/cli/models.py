@@ -12,6 +12,7 @@ from twotower.cli.options import (
     DataFolder,
     DeviceName,
     Engine,
+    Epochs,
     IndexKind,
     JsonFile,
     Minutes,
@@ -72,7 +73,7 @@ def train(
         typer.Option("--model", help="two-tower (the default), mf, lightgcn, v1 … v9."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
+    epochs: Epochs = None,
     minutes: Minutes = None,
     settings: Annotated[
         Path | None, typer.Option("--settings", help="A variant as JSON, such as 'tune' writes.")
@@ -108,9 +109,7 @@ def train(
     else:
         name = model or settings.stem
         variant = read_settings(settings)
-    if epochs is not None:
-        variant = variant.with_epochs(epochs)
-    variant = on_device(variant.within(minutes), device, precision)
+    variant = on_device(variant.with_epochs(epochs).within(minutes), device, precision)
     dataset = Dataset.load(data)
     with reporting(notes()) as reporter:
         trained = trained_model(

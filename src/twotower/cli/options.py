@@ -125,6 +125,12 @@ PrecisionName: TypeAlias = Annotated[
     str | None,
     typer.Option("--precision", help="32, or bf16: matrix products in bfloat16. Default: 32."),
 ]
+Epochs: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs", min=1, help="Most epochs of a model. Default: until validation says so."
+    ),
+]
 Minutes: TypeAlias = Annotated[
     float | None,
     typer.Option(

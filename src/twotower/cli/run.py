@@ -11,6 +11,7 @@ import typer
 from twotower.cli.options import (
     STANDARD_OUTPUT,
     DeviceName,
+    Epochs,
     IndexKind,
     JsonFile,
     Minutes,
@@ -48,6 +49,7 @@ def run(
     kind: IndexKind = "auto",
     text_encoder: TextEncoderName = "minilm",
     refit: Refit = True,
+    epochs: Epochs = None,
     minutes: Minutes = None,
     device: DeviceName = None,
     precision: PrecisionName = None,
@@ -84,6 +86,7 @@ def run(
             text_encoder=text_encoder,
             index=named_choice(kind),
             refit=refit,
+            epochs=epochs,
             minutes=minutes,
             device=device,
             precision=precision,

@@ -10,6 +10,7 @@ import typer
 
 from twotower.cli.options import (
     DeviceName,
+    Epochs,
     JsonFile,
     KCore,
     PrecisionName,
@@ -175,7 +176,7 @@ def tune(
     space: Annotated[
         Path | None, typer.Option("--space", help="JSON file of what to search, not the default.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Most epochs.")] = None,
+    epochs: Epochs = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     k_core: KCore = None,
     text_encoder: TextEncoderName = "minilm",
@@ -196,8 +197,7 @@ def tune(
     from twotower.workflow.models import named_variant
 
     settings = on_device(named_variant(variant, text_encoder), device, precision)
-    if epochs is not None:
-        settings = settings.with_epochs(epochs)
+    settings = settings.with_epochs(epochs)
     chosen = space_of(settings) if space is None else read_space(space, settings)
     source, preparation = find_dataset(dataset)
     with reporting(notes()) as reporter:

@@ -1,6 +1,6 @@
 """A variant as data: model, loss, negatives and training settings, checked together."""
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal
 
 from twotower.config import Config
@@ -43,8 +43,20 @@ class Variant(Config):
         learned_from = (term.teacher for term in self.distillation)
         return tuple(dict.fromkeys((*learned_from, *self.model.teachers)))
 
-    def with_epochs(self, epochs: int) -> "Variant":
-        """The same with so many epochs at most, however few steps they are."""
+    def with_epochs(self, epochs: int | None) -> "Variant":
+        """The same with so many epochs at most, however few steps they are; None leaves them.
+
+        Raises
+        ------
+        InputError
+            Unless it is a whole number from 1 on.
+        """
+        if epochs is None:
+            return self
+        if not isinstance(epochs, Integral) or epochs < 1:
+            raise InputError(
+                f"epochs must be a whole number from 1 on, got {epochs!r}", "pass epochs=5"
+            )
         return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))
 
     def within(self, minutes: float | None) -> "Variant":

@@ -72,6 +72,7 @@ def run(
     text_encoder: str = "minilm",
     index: IndexConfig | AutoConfig | None = None,
     refit: bool = True,
+    epochs: int | None = None,
     minutes: float | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -101,6 +102,8 @@ def run(
     refit
         Whether the bundle holds the model fitted anew on all interactions, see
         `twotower.workflow.refit`; else the one that was evaluated.
+    epochs
+        Most epochs of each model; None for as many as validation asks for.
     minutes
         Most minutes that each model is trained, see `TrainingConfig.minutes`.
     device, precision
@@ -110,7 +113,9 @@ def run(
     """
     reporter, models = reporter or Silent(), [study_name(name) for name in models]
     variants = {
-        name: on_device(named_variant(name, text_encoder).within(minutes), device, precision)
+        name: on_device(
+            named_variant(name, text_encoder).with_epochs(epochs).within(minutes), device, precision
+        )
         for name in models
         if name not in BASELINES
     }
