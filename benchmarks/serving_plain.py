@@ -8,6 +8,7 @@ import torch
 from scipy import sparse
 
 from twotower.bundle.blend import Blend, ItemLinks
+from twotower.bundle.reranker import placed
 from twotower.bundle.storage import Bundle
 from twotower.errors import InputError
 from twotower.models.sequence_towers import SequenceConfig, SequenceUserTower
@@ -119,6 +120,7 @@ class PlainPipeline:
         ]
         weights = of_length[0] if of_length and of_length[0].any() else blend.weights
         scores = np.transpose(signals) @ weights
+        scores = placed(np.where(blend.popularity[items] > 0, scores, np.nan))
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
 
 

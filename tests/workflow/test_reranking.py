@@ -61,6 +61,25 @@ def test_candidates_come_before_all_others_in_the_blends_order(
         assert (np.diff(rest) <= 1e-6).all()
 
 
+def test_items_without_interactions_keep_their_place_among_the_others(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    scorer, blend = v9.module.scorer(), unfitted_blend(blocks.train, block_text)
+    queries = blocks.held_out(Part.TEST)[0].select(np.arange(5))
+    _, items = top_k(scorer.scores(queries), CANDIDATES, queries.histories)
+    popularity, new = blend.popularity.copy(), np.unique(items[:, 1:3])
+    popularity[new] = 0
+    by_popularity = np.array([0, 0, 0, 0, 1, 0, 0], np.float32)
+    blend = replace(blend, weights=by_popularity, popularity=popularity)
+    scores = TwoStages(scorer, blend, CANDIDATES).scores(queries)
+    assert np.isfinite(scores).all()
+    for row in range(5):
+        again = items[row][np.argsort(-scores[row][items[row]], kind="stable")]
+        before, after = np.isin(items[row], new), np.isin(again, new)
+        np.testing.assert_array_equal(before, after)
+        np.testing.assert_array_equal(items[row][before], again[after])
+
+
 def test_what_was_seen_ranks_by_the_blend_where_it_is_not_masked(
     v9: Trained, blocks: Dataset, block_text: Any
 ) -> None:

@@ -176,7 +176,7 @@ class Blend:
 
     @property
     def num_items(self) -> int:
-        """Items that are known; later ones have no score."""
+        """Items that are known; later ones have no score, nor has one without an interaction."""
         return len(self.popularity)
 
     def scores(
@@ -189,6 +189,7 @@ class Blend:
         """See `twotower.bundle.reranker.Reranker.scores`."""
         known = (items >= 0) & (items < self.num_items)
         rows = np.where(known, items, 0)
+        known &= self.popularity[rows] > 0  # all signals but the text's would say 'the worst'
         scores = np.empty(items.shape, dtype=np.float32)
         used = self.used
         for row, moment in enumerate(self.earlier.moments(queries)):

@@ -30,8 +30,8 @@ class Reranker(Protocol):
         ``retrieval`` has the first stage's scores of the same shape, ``towers`` the towers' part of
         them.
 
-        Where the item is -1 (padding) the score is ``-inf``; where the re-ranker does not know
-        the item, which was added later, it is NaN: see `placed`.
+        Where the item is -1 (padding) the score is ``-inf``; where the re-ranker knows nothing of
+        the item, which is new, it is NaN: see `placed`.
         """
         ...
 
@@ -39,9 +39,8 @@ class Reranker(Protocol):
 def placed(scores: FloatArray) -> FloatArray:
     """Fill in the missing scores of one query's candidates, best first, by their place.
 
-    A candidate at a share of the way down the first stage's list gets the score at the same
-    share of the way down the sorted scores of the second stage: it is taken to be as good by
-    the second stage as it is by the first.
+    A candidate with so many known ones before it in the first stage's list has as many before it by
+    the second stage: new items are shown as often as without it.
 
     Parameters
     ----------
@@ -56,12 +55,17 @@ def placed(scores: FloatArray) -> FloatArray:
     unknown = np.isnan(scores)
     if not unknown.any():
         return scores
-    known = -np.sort(-scores[~unknown])
+    known = -np.sort(-scores[np.isfinite(scores)])
     if not len(known):
-        return np.linspace(1, 0, len(scores), dtype=np.float32)
-    share = np.flatnonzero(unknown) / max(len(scores) - 1, 1)
+        return np.where(unknown, np.linspace(1, 0, len(scores), dtype=np.float32), scores)
+    before = np.cumsum(np.isfinite(scores))[unknown]
+    _, first, together = np.unique(before, return_index=True, return_counts=True)
+    number = np.arange(1, len(before) + 1) - np.repeat(first, together)
+    places = before + number / (1 + np.repeat(together, together))
     filled = scores.copy()
-    filled[unknown] = np.interp(share, np.linspace(0, 1, len(known)), known)
+    filled[unknown] = np.interp(
+        places, np.arange(len(known) + 2), [known[0] + 1, *known, known[-1] - 1]
+    )
     return filled
 
 

@@ -18,6 +18,7 @@ from twotower.bundle.blend import (
     Blend,
     ItemLinks,
 )
+from twotower.bundle.reranker import placed
 from twotower.bundle.trend import Trend, half_lives
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
@@ -536,6 +537,7 @@ class TwoStages:
             part = scores[rows]
             excluded = block.histories.seen if self.exclude_seen else None
             found, items = top_k(part, min(self.candidates, self.num_items), excluded)
+            count = items.shape[1]
             if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
                 padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))
                 seen = padded.astype(np.int64) - 1
@@ -543,9 +545,12 @@ class TwoStages:
                 found, items = np.hstack([found, had]), np.hstack([items, seen])
             towers = _tower_scores(self.retrieval, users[rows], vectors, items)
             again = self.blend.scores(block, items, np.where(items < 0, 0, found), towers)
+            again[:, :count] = [placed(scores) for scores in again[:, :count]]
+            lowest = np.where(np.isfinite(again), again, np.inf).min(axis=1, keepdims=True)
+            again = np.where(np.isnan(again), lowest, again)  # seen, and not in training
             # Both stages moved to where they cannot overlap.
             part -= part.max(axis=1, keepdims=True)
-            again -= np.where(items < 0, np.inf, again).min(axis=1, keepdims=True) - 1
+            again -= lowest - 1
             row, column = np.nonzero(items >= 0)
             part[row, items[row, column]] = again[row, column]
             scores[rows] = part

@@ -7,6 +7,7 @@ import pytest
 
 from twotower.bundle.blend import ALL_SIGNALS, SIGNAL_OF, Blend, ItemLinks, with_all_signals
 from twotower.bundle.network import Network
+from twotower.bundle.reranker import placed
 from twotower.bundle.trend import Trend
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
@@ -28,7 +29,7 @@ BLEND = Blend(
         np.array([0, 0, 2, 2, 2]), np.array([2, 3], np.int32), np.array([0.5, 0.75], np.float32)
     ),
     text=np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32),
-    popularity=np.array([3, 2, 1, 0], np.float32),
+    popularity=np.array([3, 2, 1, 0.5], np.float32),
     trend=np.array([0.5, 0, 0.25, 0.125], np.float32),
     repeat_recency=0.25,
 )
@@ -72,7 +73,7 @@ def test_signals_are_as_written() -> None:
     np.testing.assert_allclose(found[:, 1], [0.25, 0])
     np.testing.assert_allclose(found[:, 2], [0.125, 0.1875])
     np.testing.assert_allclose(found[:, 3], [wanted @ [0.6, 0.8], 0], rtol=1e-6)
-    np.testing.assert_allclose(found[:, 4], [1, 0])
+    np.testing.assert_allclose(found[:, 4], [1, 0.5])
     np.testing.assert_allclose(found[:, 5], [0.25, 0.125])
     np.testing.assert_allclose(found[:, 6], [0, 0])
     np.testing.assert_allclose(found[:, 7], [0.25, 0])
@@ -95,9 +96,9 @@ def test_the_trend_is_that_of_the_moment() -> None:
     items = np.array([[3, 0]])
     retrieval = np.zeros((1, 2), np.float32)
     scores = blend.scores(queries, items, retrieval, retrieval)
-    np.testing.assert_allclose(scores, [[20 * np.log(1.5), 3000]], rtol=1e-6)
+    np.testing.assert_allclose(scores, [[500 + 20 * np.log(1.5), 3000]], rtol=1e-6)
     ended = blend.at_end_of_log().scores(queries, items, retrieval, retrieval)
-    np.testing.assert_allclose(ended, [[20 * 0.125, 3000 + 20 * 0.5]])
+    np.testing.assert_allclose(ended, [[500 + 20 * 0.125, 3000 + 20 * 0.5]])
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,30 @@ def test_it_survives_being_written() -> None:
     assert Blend.from_arrays(BLEND.to_arrays()).network is None
     for name, value in by_ease.to_arrays().items():
         np.testing.assert_array_equal(again.to_arrays()[name], value)
+
+
+def test_nothing_is_known_of_an_item_without_interactions() -> None:
+    blend = replace(BLEND, popularity=np.array([3, 2, 0, 0.5], np.float32))
+    queries, ones = Queries.anonymous(Histories.from_lists([[1, 0]])), np.ones((1, 3), np.float32)
+    scores = blend.scores(queries, np.array([[2, 3, 9]]), ones, ones)
+    assert np.isnan(scores[0]).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([5, np.nan, 1], [5, 3, 1]),
+        ([1, np.nan, 5], [1, 3, 5]),
+        ([np.nan, np.nan, 5, 1, np.nan], [5 + 2 / 3, 5 + 1 / 3, 5, 1, 0.5]),
+        ([5, np.nan, 1, -np.inf], [5, 3, 1, -np.inf]),
+        ([np.nan, np.nan], [1, 0]),
+        ([np.nan, -np.inf], [1, -np.inf]),
+    ],
+)
+def test_new_items_keep_the_number_of_known_ones_before_them(
+    scores: list[float], expected: list[float]
+) -> None:
+    np.testing.assert_allclose(placed(np.array(scores, np.float32)), expected, rtol=1e-6)
 
 
 def test_short_histories_have_weights_of_their_own() -> None:
