@@ -26,7 +26,6 @@ from twotower.service.retrain import write_source
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateStore
 from twotower.training.fit import Trained
-from twotower.workflow.bundling import bundle_contents, write_bundle
 
 PHONE = {"device": "phone", "hour": 0.5, "is_app": True}
 TV = {"device": "tv", "hour": 6.0, "is_app": False}
@@ -40,18 +39,6 @@ def dataset(context_dataset: Dataset) -> Dataset:
 @pytest.fixture(scope="module")
 def trained(context_trained: Trained) -> Trained:
     return context_trained
-
-
-@pytest.fixture(scope="module")
-def bundle(trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, bundle_contents("v10", trained, dataset), trained)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pipeline(bundle: Path) -> Pipeline:
-    return Pipeline.load(bundle)
 
 
 @contextmanager

@@ -27,7 +27,6 @@ from twotower.service.retrain import write_source
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateStore
 from twotower.training.fit import Trained, fit
-from twotower.workflow.bundling import bundle_contents, write_bundle
 
 HOURS = (8, 13, 20)
 ZONE = "Europe/Berlin"
@@ -66,18 +65,6 @@ def trained(dataset: Dataset, context_variant: Any) -> Trained:
         context_variant, dataset, text=text,
         validate=lambda module: validation_ndcg(module.scorer(), dataset),
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bundle(trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, bundle_contents("v10", trained, dataset), trained)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pipeline(bundle: Path) -> Pipeline:
-    return Pipeline.load(bundle)
 
 
 def scores(pipeline: Pipeline, user: str, **request: Any) -> list[float]:
