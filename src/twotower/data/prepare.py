@@ -24,7 +24,12 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
-from twotower.data.guesses import date_and_clock, likely_time, yes_or_no
+from twotower.data.guesses import (
+    date_and_clock,
+    likely_time,
+    ratings_or_labels,
+    says_yes_or_no,
+)
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
@@ -39,8 +44,10 @@ from twotower.data.readers import (
     ReadOptions,
     Source,
 )
+from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import LOG_NAMES, items_in_log
-from twotower.data.readers.source import columns_of_lists, source_of
+from twotower.data.readers.source import source_of
+from twotower.data.readers.tables import first_values
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
@@ -506,11 +513,12 @@ def _suspicions(log: LogFile) -> dict[str, Any]:
     found: dict[str, Any] = {}
     item = log.columns[columns.ITEM_ID]
     present = [name for name in log.found.present if name not in log.keys]
-    if present.count(item) == 1:
-        lists = columns_of_lists(log.path, [item], present, log.options)
-        if lists:
-            found["lists"] = {"column": item, "example": lists[item]}
-    if zeros := yes_or_no(log):
+    names = [name for name in (item, *ratings_or_labels(log)) if present.count(name) == 1]
+    values = first_values(log.path, names, present, log.options)
+    items = values.pop(item, [])
+    if not log.options.explode and looks_like_lists(items):
+        found["lists"] = {"column": item, "example": max(items, key=len)}
+    if zeros := [name for name, texts in values.items() if says_yes_or_no(texts)]:
         found["zeros"] = zeros
     return found
 
