@@ -93,7 +93,7 @@ def checked_time(value: object) -> int | datetime:
         At a time without an offset, in seconds, or after the year 9999.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
-        if not 0 <= value <= LARGEST_TIME:
+        if not 0 <= int(value) <= LARGEST_TIME:
             raise InputError(f"{value} is out of range", "send milliseconds since 1970-01-01 UTC")
         return checked_milliseconds(int(value))
     moment = value
