@@ -12,7 +12,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from twotower.bundle import load_bundle
-from twotower.cli import main
 from twotower.data import Dataset, Part, Queries
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
@@ -59,12 +58,6 @@ def client(bundle: Path, tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    return int(stopped.value.code or 0)
-
-
 def ids(found: Any) -> list[str]:
     return [one["item_id"] if isinstance(one, dict) else one.item_id for one in found]
 
@@ -104,7 +97,7 @@ def test_a_value_that_training_never_saw_is_unknown_and_null_is_missing(
 
 
 def test_a_request_with_a_context_is_answered_alike_by_all_ways_in(
-    bundle: Path, pipeline: Pipeline, client: TestClient, tmp_path: Path
+    exit_code: Any, bundle: Path, pipeline: Pipeline, client: TestClient, tmp_path: Path
 ) -> None:
     user = pipeline.contents.users.ids[3]
     expected = ids(pipeline.recommend(user, context=PHONE))
