@@ -471,7 +471,7 @@ def assert_mistake(done: tuple[int, str, str], told: str) -> None:
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
         ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
-        ("recommend --bundle {made}/bundle", "nobody to recommend for; give --user ID, --history"),
+        ("recommend --bundle {made}/bundle", "no user to recommend for; give --user ID, --history"),
         (
             "recommend --bundle {made}/bundle --batch {shop}/items.csv --out {out}.csv",
             "items.csv has no column 'user_id', it has 'item_id', ",

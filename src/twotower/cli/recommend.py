@@ -149,7 +149,7 @@ def recommend(
     items = [*(history or []), *(more or [])]
     if user is None and not items and text is None:
         raise InputError(
-            "nobody to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
+            "no user to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
         )
     pipeline = _loaded(bundle, rules)
     moment = pipeline.parsed_context(context) if context else None

@@ -343,8 +343,8 @@ def _validated_chunks(
         closing(replace(file, path=path).chunks()) as chunks,
     ):
         for chunk in chunks:
-            told = _with_clocks(chunk) if clocks else chunk
-            yield replace(validate_log(told, rules, known), row_text=str)
+            whole = _with_clocks(chunk) if clocks else chunk
+            yield replace(validate_log(whole, rules, known), row_text=str)
 
 
 def _with_clocks(chunk: Chunk) -> Chunk:

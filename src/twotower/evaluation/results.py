@@ -61,8 +61,8 @@ class Row(_Strict):
     users: int = Field(ge=0)
     """Queries that the figure is a mean over."""
     context: list[str] = Field(default_factory=list)
-    """Declared columns of the log that the model read of each target's own event, as it is told
-    them with a request; not written where there are none."""
+    """Declared columns of the log that the model read of each target's own event, as a request
+    gives them; not written where there are none."""
 
     @classmethod
     def of_repeats(cls, values: ArrayLike, **fields: Any) -> "Row":
