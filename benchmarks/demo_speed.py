@@ -266,17 +266,11 @@ def result_rows(bundle: Bundle, first: list[float], took: dict[str, list[float]]
     """A row for the first page, one for all interactions, and one for each kind."""
 
     def row(protocol: str, metric: str, values: list[float]) -> Row:
-        return Row(
-            dataset=bundle.manifest.info.dataset,
-            split="everything",
-            model=bundle.manifest.info.model,
-            protocol=protocol,
-            metric=metric,
-            value=statistics.median(values),
-            low=min(values),
-            high=max(values),
-            users=len(values),
-        )
+        info = bundle.manifest.info
+        return Row.of_repeats(
+            values, dataset=info.dataset, split="everything", model=info.model,
+            protocol=protocol, metric=metric, users=len(values),
+        )  # fmt: skip
 
     everything = [spent for values in took.values() for spent in values]
     yield row("first-page", "seconds", first)

@@ -138,17 +138,10 @@ def main() -> None:
 
 
 def _row(model: str, metric: str, values: np.ndarray, users: int) -> Row:
-    return Row(
-        dataset=f"random-{USERS}x{ITEMS}x{DIM}",
-        split="random",
-        model=model,
-        protocol="timing",
-        metric=metric,
-        value=float(np.median(values)),
-        low=float(values.min()),
-        high=float(values.max()),
-        users=users,
-    )
+    return Row.of_repeats(
+        values, dataset=f"random-{USERS}x{ITEMS}x{DIM}", split="random", model=model,
+        protocol="timing", metric=metric, users=users,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -112,18 +112,10 @@ def main() -> None:
         print(f"repeat {repeat + 1}: { ({n: round(s[-1], 3) for n, s in seconds.items()}) } s/step")
 
     def row(model: str, metric: str, values: np.ndarray) -> Row:
-        return Row(
-            dataset=name,
-            split=split,
-            model=model,
-            protocol="timing",
-            metric=metric,
-            value=float(np.median(values)),
-            low=float(values.min()),
-            high=float(values.max()),
-            seeds=[0],
-            users=len(train_part),
-        )
+        return Row.of_repeats(
+            values, dataset=name, split=split, model=model, protocol="timing", metric=metric,
+            seeds=[0], users=len(train_part),
+        )  # fmt: skip
 
     rows = [row(model, "seconds/epoch", np.array(s) * epoch_steps) for model, s in seconds.items()]
     ratio = np.array(seconds["lightgcn-plain-pytorch"]) / np.array(seconds["lightgcn"])

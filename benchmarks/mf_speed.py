@@ -86,18 +86,10 @@ def main() -> None:
         shares = operator_shares(dataset, variants["mf-batch-2048"], given.steps)
 
     def row(model: str, protocol: str, metric: str, values: list[float]) -> Row:
-        return Row(
-            dataset=dataset.name,
-            split=dataset.summary["settings"]["split"]["kind"],
-            model=model,
-            protocol=protocol,
-            metric=metric,
-            value=float(np.median(values)),
-            low=min(values),
-            high=max(values),
-            seeds=[0],
-            users=len(dataset.users),
-        )
+        return Row.of_repeats(
+            values, dataset=dataset.name, split=dataset.summary["settings"]["split"]["kind"],
+            model=model, protocol=protocol, metric=metric, seeds=[0], users=len(dataset.users),
+        )  # fmt: skip
 
     rows = [row(name, "timing", "examples/s", found) for name, found in rates.items()]
     for name in variants:

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from twotower.data import Queries
@@ -96,19 +97,18 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - began)
             print(f"repeat {repeat + 1}: { ({n: round(s[-1], 2) for n, s in seconds.items()}) }")
 
-    def row(model: str, metric: str, values: Array) -> Row:
-        return Row(
-            dataset=contents.info.dataset, split="bundle", model=model, protocol="timing",
-            metric=metric, value=float(np.median(values)), low=float(np.min(values)),
-            high=float(np.max(values)), users=len(users),
+    def row(model: str, metric: str, values: ArrayLike) -> Row:
+        return Row.of_repeats(
+            values, dataset=contents.info.dataset, split="bundle", model=model,
+            protocol="timing", metric=metric, users=len(users),
         )  # fmt: skip
 
-    rows = [row(name, "seconds", np.asarray(times)) for name, times in seconds.items()]
+    rows = [row(name, "seconds", times) for name, times in seconds.items()]
     for name in ("twotower", "twotower-search"):
         ratio = np.asarray(seconds["implicit"]) / np.asarray(seconds[name])
         rows.append(row(name, "times-as-fast-as-implicit", ratio))
     agreement = _agreement(found["twotower-search"], found["implicit"])
-    rows.append(row("twotower-search", "agreement", np.asarray([agreement])))
+    rows.append(row("twotower-search", "agreement", [agreement]))
     for each in rows:
         print(f"{each.model:16s} {each.metric:26s} {each.value:9.4g}")
     packages = (*PACKAGES, "onnxruntime", "implicit")

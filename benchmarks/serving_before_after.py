@@ -105,10 +105,9 @@ def main() -> None:
             before, after = pair
             found[f"{part}-after", f"{metric}-ratio"] = (after / before).tolist()
     rows = [
-        Row(
-            dataset=contents.info.dataset, split="bundle", model=model, protocol="timing",
-            metric=metric, value=float(np.median(values)), low=min(values), high=max(values),
-            users=len(histories),
+        Row.of_repeats(
+            values, dataset=contents.info.dataset, split="bundle", model=model,
+            protocol="timing", metric=metric, users=len(histories),
         )
         for (model, metric), values in sorted(found.items())
     ]  # fmt: skip

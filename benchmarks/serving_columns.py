@@ -140,10 +140,9 @@ def main() -> None:
     )
     ratios = times / times[:, :1]
     rows = [
-        Row(
-            dataset="shop", split="in process", model=name, protocol="timing", metric=metric,
-            value=float(np.median(values)), low=float(values.min()), high=float(values.max()),
-            users=len(users) * given.rounds,
+        Row.of_repeats(
+            values, dataset="shop", split="in process", model=name, protocol="timing",
+            metric=metric, users=len(users) * given.rounds,
         )
         for at, name in enumerate(cases)
         for metric, values in (("request-us", 1e6 * times[:, at]), ("ratio", ratios[:, at]))

@@ -61,10 +61,9 @@ def main() -> None:
 
     def add(model: str, metric: str, values: Sequence[float]) -> None:
         rows.append(
-            Row(
-                dataset=f"{contents.info.dataset}-{given.items}", split="bundle", model=model,
-                protocol="timing", metric=metric, users=len(histories),
-                value=float(np.median(values)), low=min(values), high=max(values),
+            Row.of_repeats(
+                values, dataset=f"{contents.info.dataset}-{given.items}", split="bundle",
+                model=model, protocol="timing", metric=metric, users=len(histories),
             )
         )  # fmt: skip
         print(f"{model:12s} {metric:16s} {rows[-1].value:.4g}", flush=True)

@@ -80,11 +80,10 @@ def main() -> None:
     rows = []
 
     def add(model: str, metric: str, values: Sequence[float]) -> None:
-        figures = {"value": float(np.median(values)), "low": min(values), "high": max(values)}
         rows.append(
-            Row(
-                dataset=contents.info.dataset, split="bundle", model=model, protocol="timing",
-                metric=metric, users=len(histories), **figures,
+            Row.of_repeats(
+                values, dataset=contents.info.dataset, split="bundle", model=model,
+                protocol="timing", metric=metric, users=len(histories),
             )
         )  # fmt: skip
 

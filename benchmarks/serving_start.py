@@ -9,12 +9,10 @@ requests. ``torch-loaded`` is 1 where a library of torch is mapped into the proc
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 from serving_process import Served
 from serving_requests import real_histories
 
@@ -48,14 +46,13 @@ def main() -> None:
             found["peak-memory-mb"].append(served.memory_mb("VmHWM"))
             found["torch-loaded"].append(float(served.maps_torch))
 
-    def row(metric: str, values: Sequence[float]) -> Row:
-        return Row(
-            dataset=contents.info.dataset, split="bundle", model="twotower serve",
-            protocol="timing", metric=metric, value=float(np.median(values)), low=min(values),
-            high=max(values), users=len(histories),
-        )  # fmt: skip
-
-    rows = [row(metric, values) for metric, values in found.items()]
+    rows = [
+        Row.of_repeats(
+            values, dataset=contents.info.dataset, split="bundle", model="twotower serve",
+            protocol="timing", metric=metric, users=len(histories),
+        )
+        for metric, values in found.items()
+    ]  # fmt: skip
     for each in rows:
         print(f"{each.metric:20s} {each.value:9.4g} [{each.low:.4g}, {each.high:.4g}]")
     write_results(given.out, collect_meta(started, packages=(*PACKAGES, "onnxruntime")), rows)

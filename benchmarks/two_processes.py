@@ -19,8 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from twotower.data import Dataset
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
@@ -59,18 +57,10 @@ def main() -> None:
     ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
 
     def row(model: str, metric: str, values: list[float]) -> Row:
-        return Row(
-            dataset=dataset.name,
-            split=dataset.summary["settings"]["split"]["kind"],
-            model=model,
-            protocol="timing",
-            metric=metric,
-            value=float(np.median(values)),
-            low=min(values),
-            high=max(values),
-            seeds=[0],
-            users=len(dataset.users),
-        )
+        return Row.of_repeats(
+            values, dataset=dataset.name, split=dataset.summary["settings"]["split"]["kind"],
+            model=model, protocol="timing", metric=metric, seeds=[0], users=len(dataset.users),
+        )  # fmt: skip
 
     rows = [row(NAMES[count], "seconds", values) for count, values in seconds.items()]
     rows += [row(NAMES[count], "validation-NDCG@10", [value]) for count, value in quality.items()]

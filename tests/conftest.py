@@ -3,9 +3,9 @@
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -63,6 +63,39 @@ def _no_network() -> Iterator[None]:
         patch.setattr(socket.socket, "connect", guarded("connect"))
         patch.setattr(socket.socket, "connect_ex", guarded("connect_ex"))
         yield
+
+
+class Done(NamedTuple):
+    """What a command ended with."""
+
+    status: int
+    out: str
+    error: str
+
+
+@pytest.fixture(scope="session")
+def exit_code() -> Callable[..., int]:
+    """Run the command line in this process; its exit status."""
+
+    def run(*arguments: object) -> int:
+        from twotower.cli import main
+
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        return int(stopped.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def cli(exit_code: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run the command line in this process: status, output, errors."""
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        return Done(exit_code(*arguments), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import polars as pl
 import pytest
 
 from twotower import __version__
-from twotower.cli import main
 from twotower.index.build import NAMED
 
 COMMANDS = (
@@ -31,28 +29,10 @@ COMMANDS = (
 )
 
 
-class Done(NamedTuple):
-    status: int
-    out: str
-    error: str
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run the command line in this process."""
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Done(int(stopped.value.code or 0), captured.out, captured.err)
-
-    return run
-
-
 @pytest.fixture(scope="module")
-def made(shop: Path, small_variants: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(
+    exit_code: Any, shop: Path, small_variants: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with a data set, models and a bundle, made by the commands themselves."""
     from twotower.workflow.variants import VARIANTS
 
@@ -80,9 +60,7 @@ def made(shop: Path, small_variants: Any, tmp_path_factory: pytest.TempPathFacto
                 "--out", folder / "bundle", "--json", folder / "bundle.json",
             ),
         ):  # fmt: skip
-            with pytest.raises(SystemExit) as stopped:
-                main([str(argument) for argument in command])
-            assert not stopped.value.code, command
+            assert exit_code(*command) == 0, command
     return folder
 
 
@@ -91,7 +69,7 @@ def read(path: Path) -> Any:
 
 
 def test_the_version_is_printed(cli: Any) -> None:
-    assert cli("--version") == Done(0, f"{__version__}\n", "")
+    assert cli("--version") == (0, f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -401,11 +379,12 @@ def test_run_takes_the_words_of_prepare_or_what_prepare_wrote(
     assert_mistake(other, "was prepared with other settings than wanted now; delete it, or")
 
 
-def assert_mistake(done: Done, told: str) -> None:
+def assert_mistake(done: tuple[int, str, str], told: str) -> None:
     """Exit code 2 and one readable line on stderr."""
-    assert done.status == 2, done
-    assert re.fullmatch(r"twotower: [^\n]+\n", done.error), done.error
-    assert told in done.error
+    status, _, error = done
+    assert status == 2, done
+    assert re.fullmatch(r"twotower: [^\n]+\n", error), error
+    assert told in error
 
 
 @pytest.mark.parametrize(
@@ -492,7 +471,7 @@ def assert_mistake(done: Done, told: str) -> None:
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
         ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
-        ("recommend --bundle {made}/bundle", "nobody to recommend for; give --user ID, --history"),
+        ("recommend --bundle {made}/bundle", "no user to recommend for; give --user ID, --history"),
         (
             "recommend --bundle {made}/bundle --batch {shop}/items.csv --out {out}.csv",
             "items.csv has no column 'user_id', it has 'item_id', ",
@@ -606,7 +585,7 @@ def test_an_interruption_says_how_to_go_on(cli: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(downloads, "download", interrupt)
     done = cli("download", "video-games", "--out", "x")
-    assert done == Done(130, done.out, "twotower: interrupted; run the same command to go on\n")
+    assert done == (130, done.out, "twotower: interrupted; run the same command to go on\n")
 
 
 def test_the_installed_command_behaves_alike(made: Path) -> None:
@@ -617,7 +596,7 @@ def test_the_installed_command_behaves_alike(made: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert_mistake(Done(done.returncode, done.stdout, done.stderr), "unknown user 'nobody'")
+    assert_mistake((done.returncode, done.stdout, done.stderr), "unknown user 'nobody'")
 
 
 def test_every_word_of_the_declaration_is_an_option() -> None:

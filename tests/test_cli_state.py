@@ -2,29 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from twotower.cli import main
 from twotower.service.state import Cursor, Event, StateStore
 from twotower.service.state.distinct import DistinctItems
 from twotower.service.state.shadow import ListCounts, ShadowCounts, time_bucket
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process: status, output, errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_forget_back_up_and_restore(cli, tmp_path: Path) -> None:

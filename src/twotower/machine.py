@@ -1,4 +1,4 @@
-"""What the machine, or a container's limits, lets this process use; threads that share it well."""
+"""Cores and memory that the machine or its container allows this process; thread settings."""
 
 import math
 import os

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
@@ -17,7 +18,6 @@ from twotower.inference.business_rules import BusinessRules, read_rules
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.options import OptionFields, RecommendOptions
 from twotower.inference.pipeline import Pipeline, Recommendation
-from twotower.inference.requests import Request
 from twotower.machine import settle_threads
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ class Recommender:
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        time: int | str | datetime | None = None,
         unknown: Literal["popular", "fail"] | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]: ...
@@ -201,6 +202,7 @@ class Recommender:
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        time: int | str | datetime | None = None,
         unknown: Unknown | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation] | pl.DataFrame:
@@ -225,6 +227,10 @@ class Recommender:
         context
             Declared columns of the log for this request, ``{"device": "phone", "hour": 18}``, with
             a model that reads them. Of many users the same for all.
+        time
+            When the request is made, by default now: milliseconds since 1970-01-01 UTC, or a
+            datetime or ISO 8601 text with an offset. Context that derives from the time is that of
+            then. Not with many users.
         unknown
             What a user gets whom the model does not know and who has no history: ``popular``
             items, an error (``fail``, the default for one user), or, of many users, no rows
@@ -249,16 +255,16 @@ class Recommender:
         ------
         InputError
             At an unknown user without a history (unless ``unknown`` says otherwise), an unknown
-            item, category, attribute or context, words that describe no item, an empty request,
-            ``k`` that is no whole number above 0, fewer candidates than ``k``, or ``rerank`` where
-            there is no re-ranker.
+            item, category, attribute or context, words that describe no item, an empty request, a
+            time without an offset, ``k`` that is no whole number above 0, fewer candidates than
+            ``k``, or ``rerank`` where there is no re-ranker.
         """
         unexpected = options.keys() - OptionFields.__annotations__.keys()
         if unexpected:
             raise InputError(
                 f"recommend has no option {sorted(unexpected)[0]!r}",
-                f"besides user_id, history, k, text, attributes, context and unknown it takes "
-                f"{', '.join(OptionFields.__annotations__)}",
+                f"besides user_id, history, k, text, attributes, context, time and unknown it "
+                f"takes {', '.join(OptionFields.__annotations__)}",
             )
         _check_text(text)
         if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
@@ -267,14 +273,17 @@ class Recommender:
                     "unknown='skip' is for many users", "pass a list of ids, or unknown='popular'"
                 )
             known_as = None if user_id is None else id_text(user_id, "user_id")
-            stated = None if attributes is None else self._pipeline.checked_attributes(attributes)
-            moment = None if context is None else self._pipeline.checked_context(context)
-            request = Request(known_as, id_list(history), text, attributes=stated, context=moment)
+            request = self._pipeline.request(
+                known_as, id_list(history), text, attributes, context, time
+            )
             if unknown == "popular":
                 chosen = RecommendOptions(k, strict=False, **options)
                 return self._pipeline.answers([request], chosen)[0].items
             return self._pipeline.recommend_batch([request], RecommendOptions(k, **options))[0]
-        given = {"history": len(history), "text": text is not None, "attributes": attributes}
+        given = {
+            "history": len(history), "text": text is not None, "attributes": attributes,
+            "time": time is not None,
+        }  # fmt: skip
         for name, value in given.items():
             if value:
                 raise InputError(

@@ -5,26 +5,22 @@ from typing import Any
 
 import pytest
 
-from twotower.cli import main
 from twotower.evaluation.results import Row, read_results
 from twotower.study import index_benchmark as index_bench
 from twotower.study.index_benchmark import Figures
 
 
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    return int(stopped.value.code or 0)
-
-
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("bench", "index", "--help") == 0
+def test_help_has_an_example(exit_code: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("bench", "index", "--help") == 0
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "Example: twotower bench index --bundle" in shown
 
 
 def test_prints_and_writes_what_was_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    exit_code: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = {}
 
@@ -40,7 +36,7 @@ def test_prints_and_writes_what_was_measured(
     monkeypatch.setattr(index_bench, "bench_index", measured)
     reference = tmp_path / "reference.json"
     reference.write_text(json.dumps({"source": "s", "note": "", "rows": []}))
-    code = call(
+    code = exit_code(
         "bench", "index", "--bundle", "b", "--k", 10, "--sizes", 9, "--kind", "pq", "--rounds", 2,
         "--reference", reference, "--json", tmp_path / "out.json",
     )  # fmt: skip
@@ -56,6 +52,8 @@ def test_prints_and_writes_what_was_measured(
     assert results.models == {"pq": "{}"}
 
 
-def test_refuses_what_cannot_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("bench", "index", "--bundle", "b", "--build-limit", 0) == 2
+def test_refuses_what_cannot_be_measured(
+    exit_code: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("bench", "index", "--bundle", "b", "--build-limit", 0) == 2
     assert "build_limit: Input should be greater than 0" in capsys.readouterr().err

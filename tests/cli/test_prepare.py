@@ -3,24 +3,19 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from twotower.cli import main
-
 
 @pytest.fixture
-def prepare(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+def prepare(cli: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
     """Run ``twotower prepare`` in this process; gives what it prints."""
 
     def run(*arguments: object, status: int = 0) -> str:
-        given = [str(argument) for argument in arguments]
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main(["prepare", *given, "--k-core", "0", "--out", str(tmp_path / "out")])
-        captured = capsys.readouterr()
-        assert int(stopped.value.code or 0) == status, captured.err
-        return captured.out if status == 0 else captured.err
+        done = cli("prepare", *arguments, "--k-core", 0, "--out", tmp_path / "out")
+        assert done.status == status, done.error
+        return done.out if status == 0 else done.error  # type: ignore[no-any-return]
 
     return run
 

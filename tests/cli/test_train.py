@@ -6,19 +6,12 @@ from typing import Any
 
 import pytest
 
-from twotower.cli import main
 from twotower.study.search_space import changed
 from twotower.workflow.variants import VARIANTS
 
 
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    return int(stopped.value.code or 0)
-
-
 @pytest.fixture
-def data(tmp_path: Path, small_variants: Any, monkeypatch: Any) -> Path:
+def data(exit_code: Any, tmp_path: Path, small_variants: Any, monkeypatch: Any) -> Path:
     """30 users with five interactions each; the small v9 asks for 600 steps as the real one."""
     v9 = small_variants["v9"]
     steps = VARIANTS["v9"].training.least_steps
@@ -27,13 +20,15 @@ def data(tmp_path: Path, small_variants: Any, monkeypatch: Any) -> Path:
     log = tmp_path / "log.csv"
     rows = [f"u{n},i{(n * 7 + 3 * k) % 30},{k + 1}" for n in range(30) for k in range(5)]
     log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
-    assert run("prepare", log, "--out", tmp_path / "data", "--k-core", 0) == 0
+    assert exit_code("prepare", log, "--out", tmp_path / "data", "--k-core", 0) == 0
     return tmp_path / "data"
 
 
-def test_the_epochs_that_are_asked_for_are_trained(data: Path, tmp_path: Path) -> None:
+def test_the_epochs_that_are_asked_for_are_trained(
+    exit_code: Any, data: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "model"
-    assert run(
+    assert exit_code(
         "train", "--data", data, "--out", out, "--model", "v9", "--epochs", 2,
         "--text-encoder", "hashing",
     ) == 0  # fmt: skip
@@ -44,10 +39,10 @@ def test_the_epochs_that_are_asked_for_are_trained(data: Path, tmp_path: Path) -
 
 
 def test_the_minutes_that_are_given_end_the_training(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    exit_code: Any, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "model"
-    assert run(
+    assert exit_code(
         "train", "--data", data, "--out", out, "--model", "v9", "--minutes", 0.01,
         "--text-encoder", "hashing",
     ) == 0  # fmt: skip

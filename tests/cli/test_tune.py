@@ -4,26 +4,19 @@ from typing import Any
 
 import pytest
 
-from twotower.cli import main
 from twotower.data import Dataset
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    return int(stopped.value.code or 0)
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload``")
 @pytest.mark.usefixtures("small_models")
 def test_the_best_settings_are_trained_and_tracked(
-    blocks: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    exit_code: Any, blocks: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     blocks.save(tmp_path / "data")
     out, file = tmp_path / "tuned", tmp_path / "tuned.json"
     options = ("tune", "mf", "--dataset", tmp_path / "data", "--trials", 3, "--out", out)
-    assert run(*options, "--json", file) == 0
+    assert exit_code(*options, "--json", file) == 0
     tuned = json.loads(file.read_text())
     assert next(trial["state"] for trial in tuned["trials"]) == "complete"
     message = capsys.readouterr().out
@@ -32,11 +25,11 @@ def test_the_best_settings_are_trained_and_tracked(
 
     trained = ("train", "--data", out / "dataset", "--settings", out / "best.json")
     model = tmp_path / "models" / "mf" / "seed-0"
-    assert run(*trained, "--track", "--out", model, "--json", file) == 0
+    assert exit_code(*trained, "--track", "--out", model, "--json", file) == 0
     assert json.loads(file.read_text())["best_metric"] == pytest.approx(tuned["value"])
     assert "tracked in sqlite:///" in " ".join(capsys.readouterr().out.split())
     assert json.loads((model / "model.json").read_text())["name"] == "best"
 
     file.write_text("{}")
-    assert run("train", "--data", out / "dataset", "--settings", file, "--out", model) == 2
+    assert exit_code("train", "--data", out / "dataset", "--settings", file, "--out", model) == 2
     assert "tuned.json is not a variant: model: Field required" in capsys.readouterr().err

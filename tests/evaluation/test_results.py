@@ -33,6 +33,12 @@ def row(model: str = "mf", metric: str = "HR@10", value: float = 0.1, **others: 
     return Row(model=model, metric=metric, value=value, **{**fields, **others})
 
 
+def test_a_repeated_measurement_is_its_median_and_range() -> None:
+    fields = {"dataset": "toy", "split": "s", "model": "mf", "protocol": "timing", "metric": "s"}
+    found = Row.of_repeats([3.0, 1.0, 8.0, 2.0], users=9, **fields)
+    assert (found.value, found.low, found.high) == (2.5, 1.0, 8.0)
+
+
 def test_results_come_back(tmp_path: Path) -> None:
     rows = [row(low=0.05, high=0.15), row(model="größer", value=1 / 3)]
     path = tmp_path / "results" / "toy.json"

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from twotower.bundle.storage import load_bundle
-from twotower.cli import main
 from twotower.errors import InputError
 from twotower.retraining import RetrainSettings, Shelf, Thresholds, loop, retrain, roll_back
 from twotower.retraining.loop import WORK
@@ -157,24 +156,19 @@ def test_one_run_at_a_time(bundle, store) -> None:
         retrain(bundle, store, bundle.parent)
 
 
-def test_the_commands(bundle, store, tmp_path: Path, capsys) -> None:
+def test_the_commands(bundle, store, tmp_path: Path, capsys, exit_code) -> None:
     config, report = tmp_path / "config.toml", tmp_path / "report.json"
     config.write_text("refit = false\n[thresholds]\nleast_coverage = 100\n")
 
-    def cli(*arguments: object) -> int:
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        return int(stopped.value.code or 0)
-
     wanted = ("retrain", "--bundle", bundle, "--config", config, "--json", report)
-    assert cli(*wanted) == 3
+    assert exit_code(*wanted) == 3
     assert json.loads(report.read_text())["result"] == "refused"
     limits = "least_users = 1\nmost_loss = 1.0\nleast_coverage = 0\nmost_latency = 1000\n"
     config.write_text(f"refit = false\n[thresholds]\n{limits}")
-    assert cli(*wanted) == 0
+    assert exit_code(*wanted) == 0
     name = json.loads(report.read_text())["name"]
     assert store.bundle("current").name == name
-    assert cli("rollback", "--bundle", bundle) == 0
+    assert exit_code("rollback", "--bundle", bundle) == 0
     assert store.bundle("current").name is None
     config.write_text("unknown = 1\n")
-    assert cli(*wanted) == 2
+    assert exit_code(*wanted) == 2

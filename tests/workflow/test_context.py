@@ -12,7 +12,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from twotower.bundle import load_bundle
-from twotower.cli import main
 from twotower.data import Dataset, Part, Queries
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
@@ -26,7 +25,6 @@ from twotower.service.retrain import write_source
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateStore
 from twotower.training.fit import Trained
-from twotower.workflow.bundling import bundle_contents, write_bundle
 
 PHONE = {"device": "phone", "hour": 0.5, "is_app": True}
 TV = {"device": "tv", "hour": 6.0, "is_app": False}
@@ -40,18 +38,6 @@ def dataset(context_dataset: Dataset) -> Dataset:
 @pytest.fixture(scope="module")
 def trained(context_trained: Trained) -> Trained:
     return context_trained
-
-
-@pytest.fixture(scope="module")
-def bundle(trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, bundle_contents("v10", trained, dataset), trained)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pipeline(bundle: Path) -> Pipeline:
-    return Pipeline.load(bundle)
 
 
 @contextmanager
@@ -70,12 +56,6 @@ def started(bundle: Path, folder: Path) -> Iterator[TestClient]:
 def client(bundle: Path, tmp_path: Path) -> Iterator[TestClient]:
     with started(bundle, tmp_path) as client:
         yield client
-
-
-def exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    return int(stopped.value.code or 0)
 
 
 def ids(found: Any) -> list[str]:
@@ -117,7 +97,7 @@ def test_a_value_that_training_never_saw_is_unknown_and_null_is_missing(
 
 
 def test_a_request_with_a_context_is_answered_alike_by_all_ways_in(
-    bundle: Path, pipeline: Pipeline, client: TestClient, tmp_path: Path
+    exit_code: Any, bundle: Path, pipeline: Pipeline, client: TestClient, tmp_path: Path
 ) -> None:
     user = pipeline.contents.users.ids[3]
     expected = ids(pipeline.recommend(user, context=PHONE))

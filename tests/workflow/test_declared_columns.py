@@ -27,7 +27,6 @@ from twotower.service.retrain import write_source
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateStore
 from twotower.training.fit import Trained, fit
-from twotower.workflow.bundling import bundle_contents, write_bundle
 
 USERS, ITEMS = 40, 24
 
@@ -115,19 +114,6 @@ def trained(dataset: Dataset, small_variants: Any) -> Trained:
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     rising = count()
     return fit(variant, dataset, validate=lambda _: float(next(rising)), text=text)
-
-
-@pytest.fixture(scope="module")
-def bundle(trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, bundle_contents("v10", trained, dataset), trained)
-    assert load_bundle(folder).contents.declared is not None
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pipeline(bundle: Path) -> Pipeline:
-    return Pipeline.load(bundle)
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ from twotower.inference import Pipeline
 from twotower.inference.batch import recommendation_tables
 from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request, context_at
+from twotower.recommender import Recommender
 from twotower.service.api.app import create_app
 from twotower.service.api.auth import Scope, new_key
 from twotower.service.retrain import write_source
 from twotower.service.settings import ServeSettings
 from twotower.service.state import StateStore
 from twotower.training.fit import Trained, fit
-from twotower.workflow.bundling import bundle_contents, write_bundle
 
 HOURS = (8, 13, 20)
 ZONE = "Europe/Berlin"
@@ -66,18 +66,6 @@ def trained(dataset: Dataset, context_variant: Any) -> Trained:
         context_variant, dataset, text=text,
         validate=lambda module: validation_ndcg(module.scorer(), dataset),
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def bundle(trained: Trained, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "bundle"
-    write_bundle(folder, bundle_contents("v10", trained, dataset), trained)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pipeline(bundle: Path) -> Pipeline:
-    return Pipeline.load(bundle)
 
 
 def scores(pipeline: Pipeline, user: str, **request: Any) -> list[float]:
@@ -187,6 +175,14 @@ def test_the_service_takes_a_time_and_says_what_it_reads(bundle: Path, pipeline:
             params={"context": ["hour=8", "day=1"], "k": 20, "rerank": False},
         )
         assert [item["item_id"] for item in found.json()["items"]] == expected
+        for at in ("2024-07-01T08:10:00+02:00", int(MORNING.timestamp() * 1000)):
+            found = client.get(
+                "/v1/users/u03/recommendations", params={"time": at, "k": 20, "rerank": False}
+            )
+            assert [item["item_id"] for item in found.json()["items"]] == expected
+        found = client.get("/v1/users/u03/recommendations", params={"time": "1719814200"})
+        assert found.status_code == 422
+        assert "not seconds" in found.text
         for wrong, message in (
             ({"time": "2024-07-01T08:10:00"}, "with an offset such as"),
             ({"time": "noon"}, "with an offset such as"),
@@ -199,6 +195,27 @@ def test_the_service_takes_a_time_and_says_what_it_reads(bundle: Path, pipeline:
             answer = client.post("/v1/recommendations", json={"user_id": "u03", **wrong})
             assert answer.status_code == 422
             assert message in answer.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (datetime(2024, 7, 1, 8), "with an offset such as 2025-01-31T18:30:00+01:00, got datetime"),
+        ("noon", "time must be milliseconds since 1970-01-01 UTC, .* got 'noon'"),
+        (1_719_814_200, "1719814200 is January 1970; send milliseconds"),
+        (-1, "-1 is out of range"),
+    ],
+)
+def test_python_takes_a_time_too(bundle: Path, wrong: Any, message: str) -> None:
+    recommender = Recommender.load(bundle)
+    expected = recommender.recommend("u03", context={"hour": 8, "day": 1})
+    for at in (MORNING, "2024-07-01T08:10:00+02:00", int(MORNING.timestamp() * 1000)):
+        assert recommender.recommend("u03", time=at) == expected
+    assert recommender.recommend("u03", time=MORNING + timedelta(hours=12)) != expected
+    with pytest.raises(InputError, match=message.replace("+", r"\+")):
+        recommender.recommend("u03", time=wrong)
+    with pytest.raises(InputError, match="many users take no time"):
+        recommender.recommend(["u03"], time=MORNING)
 
 
 def test_the_next_training_derives_the_context_of_new_events(

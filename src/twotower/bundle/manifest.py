@@ -77,7 +77,7 @@ class ModelInfo(Config):
     events: EventRules | None = None
     """What the kinds of events are worth, where that was declared: the service reads by it."""
     rating_scale: tuple[float, float] | None = None
-    """Lowest and highest rating that `prepare` was told to take; None where any will do."""
+    """Lowest and highest rating that `prepare` was set to take; None where any will do."""
     repeats: bool = False
     """Whether users come back to items in the log, as where repeats were kept: items of the
     history are then recommended too, unless a request says otherwise."""

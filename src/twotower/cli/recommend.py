@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from twotower.types import Mapper
 
 
-_CANDIDATES: Final = 1000
 _NOTHING_LEFT: Final = "nothing is left that they have not had; pass --include-seen for all items"
 
 
@@ -113,12 +112,13 @@ def recommend(
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
     from twotower.inference import RecommendOptions, Request
+    from twotower.inference.options import DEFAULTS
 
     options = RecommendOptions(
         k,
         exclude_seen=None if include_seen is None else not include_seen,
         rerank=rerank,
-        candidates=max(k, _CANDIDATES),
+        candidates=max(k, DEFAULTS.candidates),
         strict=strict,
     )
     if (batch is None) != (out is None):
@@ -149,7 +149,7 @@ def recommend(
     items = [*(history or []), *(more or [])]
     if user is None and not items and text is None:
         raise InputError(
-            "nobody to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
+            "no user to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
         )
     pipeline = _loaded(bundle, rules)
     moment = pipeline.parsed_context(context) if context else None

@@ -8,8 +8,6 @@ import polars as pl
 from twotower.data.histories import Histories
 from twotower.types import IndexArray, OffsetArray
 
-NO_CONTEXT: Final = -1
-"""In place of a row of the table of contexts: nothing is known."""
 _REPEATS: Final = 50
 """Events beyond the first of their item from which a column can be told to describe items."""
 _COMMONEST: Final = 0.9

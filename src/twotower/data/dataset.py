@@ -252,18 +252,18 @@ class Dataset:
         """What `Queries.contexts` are rows of, and row 0 of a tower's table is not.
 
         The rows of `context_table`, and where columns derive from the time behind them the same
-        rows without these, for requests whose time is not told.
+        rows without these, for requests whose time is not given.
         """
         table, derived = self.context_table, self.schema.time_columns
         if table is None or not derived:
             return table
-        untold = [pl.lit(None, table.schema[name]).alias(name) for name in derived]
-        return pl.concat([table, table.with_columns(untold)])
+        without = [pl.lit(None, table.schema[name]).alias(name) for name in derived]
+        return pl.concat([table, table.with_columns(without)])
 
     def contexts_of(self, targets: Histories, *, timed: bool) -> IndexArray | None:
         """``(rows,)`` rows of `request_contexts`: the context of the first target of each row.
 
-        ``timed`` says whether the time of the request is told, and so what derives from it. None
+        ``timed`` says whether the time of the request is given, and so what derives from it. None
         where no column of the log is declared.
         """
         contexts = targets.first_contexts
@@ -280,8 +280,7 @@ class Dataset:
         timed
             Whether the queries say when the first target came, as a request to a service is made
             at a known time; without, what derives from it is missing in their context. Published
-            results mostly are of models that are not told. A log without timestamps has none to
-            tell.
+            results mostly are of models that are not given it. A log without timestamps has none.
 
         Returns
         -------

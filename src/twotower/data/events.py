@@ -159,10 +159,10 @@ class EventRules(BaseModel):
         if not self.from_rating or columns.RATING not in present:
             return own
         rating = pl.col(columns.RATING)
-        told = pl.lit(None, pl.String)
+        found = pl.lit(None, pl.String)
         for kind, least in sorted(self.from_rating.items(), key=lambda pair: pair[1]):
-            told = pl.when(rating >= least).then(pl.lit(kind)).otherwise(told)
-        return pl.when(rating.is_null() | rating.is_nan()).then(own).otherwise(told)
+            found = pl.when(rating >= least).then(pl.lit(kind)).otherwise(found)
+        return pl.when(rating.is_null() | rating.is_nan()).then(own).otherwise(found)
 
 
 def event_weight(

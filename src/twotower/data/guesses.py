@@ -125,21 +125,23 @@ def likely_time(log: LogFile) -> str | None:
     return guessed_time(first_values(log.path, names, present, log.options))
 
 
-def yes_or_no(log: LogFile) -> list[str]:
-    """Columns of a log that say by 1 or 0 whether an interaction came about: the rating, labels.
-
-    Only the first rows are looked at.
+def ratings_or_labels(log: LogFile) -> list[str]:
+    """Columns of a log that may say by 1 or 0 whether an interaction came about: its rating, or
+    without one the columns that are named as labels; none where a least rating is set.
     """
-    rating = log.columns.get(columns.RATING)
-    labels = [name for name in log.found.ignored if folded(name) in _LABELS]
-    present = [name for name in log.found.present if name not in log.keys]
-    names = [name for name in (*([rating] if rating else labels),) if present.count(name) == 1]
     if log.options.min_rating is not None:
         return []
-    found = first_values(log.path, names, present, log.options)
-    return [
-        name for name, texts in found.items() if {"0", "1"} == {x.removesuffix(".0") for x in texts}
-    ]
+    rating = log.columns.get(columns.RATING)
+    return [rating] if rating else [name for name in log.found.ignored if folded(name) in _LABELS]
+
+
+def says_yes_or_no(texts: Sequence[str]) -> bool:
+    """Whether the values of a column are 1 and 0.
+
+    >>> says_yes_or_no(["1.0", "0.0", "1.0"]), says_yes_or_no(["1", "1"])
+    (True, False)
+    """
+    return {text.removesuffix(".0") for text in texts} == {"0", "1"}
 
 
 def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) -> dict[str, str]:

@@ -43,6 +43,8 @@ ReadProgress: TypeAlias = Callable[[int, int], None]
 SAMPLED_IDS: Final = 100_000
 """User ids, and item ids, that are checked for damage by a spreadsheet."""
 _INVISIBLE: Final = "[\u00ad\u200b-\u200f\u2060\ufeff]"
+_PART: Final = "part"
+"""Code of the part of the file that a row is of."""
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
 _DTYPES: Final = {
     columns.RATING: np.float32, columns.TIMESTAMP: np.int64,
@@ -232,10 +234,9 @@ def read_log(
     items = Vocabulary() if catalogue is None else catalogue
     known = None if keep_unknown else catalogue
     sizes = [file.path.stat().st_size for file in source.logs]
-    held = source.columns - {columns.EVENT, columns.QUANTITY}
-    arrays: dict[str, list[Array]] = {name: [] for name in (*held, "part")}
+    collected = _Collected(source.columns - {columns.EVENT, columns.QUANTITY})
     stated: list[pl.DataFrame] = []
-    done = kept = 0
+    done = 0
     read = []
     unknown: set[str] = set()
     validated = mapper(
@@ -256,29 +257,26 @@ def read_log(
                 if columns.TIME_ZONE in rows.columns:
                     named_zones.update(rows[columns.TIME_ZONE].unique())
                     rows = rows.drop(columns.TIME_ZONE)
-                for name in set(rows.columns) - _NOT_HELD:
-                    values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
-                    if name not in arrays:  # derived, or first there in the middle of the file
-                        arrays[name] = [np.full(kept, np.nan, values.dtype)] if kept else []
-                    arrays[name].append(values)
-                for name in arrays.keys() - set(rows.columns) - {"part"}:
-                    arrays[name].append(np.full(rows.height, np.nan, _DTYPES.get(name)))
-                arrays[columns.USER_ID].append(users.add(rows[columns.USER_ID]))
-                arrays[columns.ITEM_ID].append(items.add(rows[columns.ITEM_ID]))
-                arrays["part"].append(np.full(rows.height, file.part or 0, dtype=np.uint8))
-                kept += rows.height
+                collected.add(
+                    rows,
+                    {
+                        columns.USER_ID: users.add(rows[columns.USER_ID]),
+                        columns.ITEM_ID: items.add(rows[columns.ITEM_ID]),
+                        _PART: np.full(rows.height, file.part or 0, dtype=np.uint8),
+                    },
+                )
                 if progress is not None:
                     progress(done + int(size * checked.fraction), sum(sizes))
         done += size
     if not len(users):
         raise _nothing_left(source, rejects, sum(read), catalogue)
-    joined = {name: np.concatenate(arrays.pop(name)) for name in list(arrays)}
+    joined = collected.joined()
     ratings = joined.get(columns.RATING)
     without = 0 if ratings is None else int(np.isnan(ratings).sum())
-    contexts = which = None
-    zones: dict[str, str] = {}
     # NaN, of a time without an offset, is one of them.
     offsets: Array = np.unique(joined.get(columns.UTC_OFFSET, np.empty(0)))
+    contexts = which = None
+    zones: dict[str, str] = {}
     if declared:
         typed = _typed_context(stated, declared, source)
         if derived:
@@ -293,18 +291,43 @@ def read_log(
     log = EventLog(
         joined[columns.USER_ID],
         joined[columns.ITEM_ID],
-        None if without == kept else ratings,
+        None if without == collected.height else ratings,
         joined.get(columns.TIMESTAMP),
         joined.get(columns.ORDER),
-        joined["part"] if source.has_parts else None,
+        joined[_PART] if source.has_parts else None,
         joined.get(columns.WEIGHT),
         joined.get(columns.KIND),
         which,
     )
-    without = 0 if ratings is None else without
     names = tuple(offset_name(int(one)) for one in offsets if np.isfinite(one))
     by_own = names if OWN in zones.values() else ()
     return LogRead(log, users, items, tuple(read), len(unknown), without, contexts, zones, by_own)
+
+
+class _Collected:
+    """Columns of a log, collected chunk by chunk; what a chunk lacks of them is NaN."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._arrays: dict[str, list[Array]] = {name: [] for name in names}
+        self.height = 0
+
+    def add(self, rows: pl.DataFrame, coded: Mapping[str, Array]) -> None:
+        """Append a chunk. Columns of ``coded`` take the place of its own."""
+        for name in set(rows.columns) - _NOT_HELD:
+            values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
+            if name not in self._arrays:  # derived, or first there in the middle of the file
+                before = [np.full(self.height, np.nan, values.dtype)] if self.height else []
+                self._arrays[name] = before
+            self._arrays[name].append(values)
+        for name in self._arrays.keys() - set(rows.columns) - coded.keys():
+            self._arrays[name].append(np.full(rows.height, np.nan, _DTYPES.get(name)))
+        for name, values in coded.items():
+            self._arrays.setdefault(name, []).append(values)
+        self.height += rows.height
+
+    def joined(self) -> dict[str, Array]:
+        """``(height,)`` each. The chunks are let go of, so that memory holds one column twice."""
+        return {name: np.concatenate(self._arrays.pop(name)) for name in list(self._arrays)}
 
 
 def _validated_chunks(
@@ -320,8 +343,8 @@ def _validated_chunks(
         closing(replace(file, path=path).chunks()) as chunks,
     ):
         for chunk in chunks:
-            told = _with_clocks(chunk) if clocks else chunk
-            yield replace(validate_log(told, rules, known), row_text=str)
+            whole = _with_clocks(chunk) if clocks else chunk
+            yield replace(validate_log(whole, rules, known), row_text=str)
 
 
 def _with_clocks(chunk: Chunk) -> Chunk:

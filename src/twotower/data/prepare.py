@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,12 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
-from twotower.data.guesses import date_and_clock, likely_time, yes_or_no
+from twotower.data.guesses import (
+    date_and_clock,
+    likely_time,
+    ratings_or_labels,
+    says_yes_or_no,
+)
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
@@ -39,15 +44,17 @@ from twotower.data.readers import (
     ReadOptions,
     Source,
 )
+from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import LOG_NAMES, items_in_log
-from twotower.data.readers.source import columns_of_lists, source_of
+from twotower.data.readers.source import source_of
+from twotower.data.readers.tables import first_values
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.schema import OWN, Schema, unknown_column, with_article
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
-from twotower.data.splits import FileOrder, PartArray, Rolling, split_parts
+from twotower.data.splits import FileOrder, PartArray, Rolling, Split, split_parts
 from twotower.data.summary import YEAR
 from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
@@ -167,23 +174,47 @@ def _prepared(
     found: Located, out: Path | None, progress: ReadProgress | None, mapper: Mapper
 ) -> Dataset:
     """The data set of files that were found."""
-    settings, options = found.declaration.prepare, found.declaration.read
-    kinds = found.declaration.events
+    plan = _planned(found)
+    with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
+        rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=found.declaration.prepare.strict)
+        with rejects:
+            known, log_read = _read(found, plan.source, rejects, progress, mapper)
+        summary = _read_summary(plan.source, rejects, log_read, known) | found.summary
+        if known is not None:
+            known = with_bare_items(known, log_read.items)
+        dataset = _dataset_of(found, plan, log_read, known, summary)
+        if out is not None:
+            dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
+    return dataset
+
+
+class _Plan(NamedTuple):
+    """How files are read and split, checked before the log is."""
+
+    source: Source
+    split: Split
+    users_key: str | None
+    """The id column of the table of users, where there is one."""
+
+
+def _planned(found: Located) -> _Plan:
+    declaration, kinds = found.declaration, found.declaration.events
+    schema = declaration.declared
     if kinds is not None:
         kinds.check_complete()
     source = source_of(
         found.logs,
-        found.declaration.columns,
+        declaration.columns,
         found.catalogue,
-        options,
+        declaration.read,
         found.catalogue_options,
         kinds=kinds is not None and not kinds.from_rating,
-        context=found.declaration.declared.events,
+        context=schema.events,
     )
     _check_ratings(kinds, source)
     times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
     split = choose_split(
-        settings.split,
+        declaration.prepare.split,
         str(source.logs[0].path),
         parts=source.has_parts,
         times=times,
@@ -191,133 +222,157 @@ def _prepared(
         present=source.logs[0].found.present,
         likely=None if times or order else likely_time(source.logs[0]),
     )
-    schema = found.declaration.declared
     check_schema(schema, source, found.users)
     check_context(schema, source, found.item_columns)
     users_key = None
     if found.users is not None:
         of_log = source.logs[0].columns[columns.USER_ID]
-        users_key = users_column(found.users, found.declaration.read_users, of_log)
+        users_key = users_column(found.users, declaration.read_users, of_log)
+    return _Plan(source, split, users_key)
+
+
+def _read(
+    found: Located,
+    source: Source,
+    rejects: RejectLog,
+    progress: ReadProgress | None,
+    mapper: Mapper,
+) -> tuple[Catalogue | None, LogRead]:
+    """The catalogue, where there is one, and the log."""
+    declaration = found.declaration
     rules = Rules(
         now=time.time_ns() // 1_000_000,
-        rating_scale=options.rating_scale,
-        min_rating=options.min_rating,
-        events=options.events,
-        kinds=kinds,
+        rating_scale=declaration.read.rating_scale,
+        min_rating=declaration.read.min_rating,
+        events=declaration.read.events,
+        kinds=declaration.events,
     )
-    with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
-        rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=settings.strict)
-        known: Catalogue | None = None
-        with rejects:
-            if source.catalogue is not None:
-                known = read_catalogue(source.catalogue, rejects)
-            log_read = read_log(
-                source,
-                rules,
-                rejects,
-                None if known is None else known.items,
-                progress,
-                keep_unknown=settings.keep_unknown_items,
-                declared=schema.events,
-                mapper=mapper,
-            )
-        schema = schema.in_zones(log_read.zones)
-        log = log_read.log
-        summary = _read_summary(source, rejects, log_read, known)
-        summary |= found.summary
-        if known is not None:
-            known = with_bare_items(known, log_read.items)
-        log = log.by_user() if isinstance(split, FileOrder) else log.by_user_and_time()
-        held_out, later = split, 0
-        if isinstance(split, Rolling) and log.timestamps is not None:
-            held_out, end = split.cuts(log.timestamps)
-            if end is not None:
-                later = int((log.timestamps >= end).sum())
-                log = log.select(log.timestamps < end)
-        log, back, taken = _without_returned(log, kinds)
-        log, reduction = _reduce(log, settings, kinds, summary.get("lists"))
-        log, user_ids, user_index = _indexed_users(log, log_read.users.ids)
-        log, rows, item_index = _indexed_items(
-            log, log_read.items.ids, known, keep_all=settings.k_core == 0
+    known = None if source.catalogue is None else read_catalogue(source.catalogue, rejects)
+    log_read = read_log(
+        source,
+        rules,
+        rejects,
+        None if known is None else known.items,
+        progress,
+        keep_unknown=declaration.prepare.keep_unknown_items,
+        declared=declaration.declared.events,
+        mapper=mapper,
+    )
+    return known, log_read
+
+
+def _dataset_of(
+    found: Located,
+    plan: _Plan,
+    log_read: LogRead,
+    known: Catalogue | None,
+    summary: dict[str, Any],
+) -> Dataset:
+    """The data set of what was read: reduced, indexed and split; ``summary`` is completed."""
+    source, settings, kinds = plan.source, found.declaration.prepare, found.declaration.events
+    schema = found.declaration.declared.in_zones(log_read.zones)
+    log, held_out, later = _in_order(log_read.log, plan.split)
+    log, back, taken = _without_returned(log, kinds)
+    log, reduction = _reduce(log, settings, kinds, summary.get("lists"))
+    log, user_ids, user_index = _indexed_users(log, log_read.users.ids)
+    log, rows, item_index = _indexed_items(
+        log, log_read.items.ids, known, keep_all=settings.k_core == 0
+    )
+    log, context_table = _indexed_contexts(log, log_read.contexts)
+    item_ids = rows[columns.ITEM_ID].to_list()
+    indptr = _indptr(log.users, len(user_ids))
+    interactions = Histories(
+        indptr,
+        log.items,
+        log.ratings,
+        log.timestamps,
+        log.weights,
+        log.kinds,
+        kinds,
+        log.contexts,
+    )
+    parts = split_parts(
+        held_out,
+        indptr,
+        timestamps=log.timestamps,
+        given=log.parts,
+        ordered=bool({columns.TIMESTAMP, columns.ORDER} & set(source.columns)),
+        to_find=interactions.to_find,
+    )
+    interactions = _aged(interactions, parts)
+    options = found.declaration.read
+    summary |= taken | _kinds_summary(interactions) | reduction
+    summary |= {
+        "users": len(user_ids),
+        "items": rows.height,
+        "interactions": len(log),
+        "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
+        "settings": settings.model_dump(mode="json") | {"split": plan.split.model_dump()},
+        "options": options.model_dump(mode="json", exclude_defaults=True),
+    }
+    notes = split_notes(plan.split, parts, log.parts, np.diff(indptr), log.timestamps)
+    if later:
+        notes.append(f"{later:,} interactions came after the fold and are left out")
+    notes += _context_notes(context_table, interactions, log_read)
+    if notes:
+        summary["notes"] = notes
+    user_table = None
+    if found.users is not None and plan.users_key is not None:
+        user_table, summary["user_table"] = read_users(
+            found.users, found.declaration.read_users, plan.users_key, user_ids
         )
-        log, context_table = _indexed_contexts(log, log_read.contexts)
-        indptr = _indptr(log.users, len(user_ids))
-        interactions = Histories(
-            indptr,
-            log.items,
-            log.ratings,
-            log.timestamps,
-            log.weights,
-            log.kinds,
-            kinds,
-            log.contexts,
+        place = Place(found.users, found.declaration.read_users or ReadOptions())
+        typed = typed_table(user_table, schema.users, place)
+        user_table = user_table.with_columns(typed.get_columns())
+    return Dataset(
+        found.name,
+        IdMap(user_ids, "user"),
+        IdMap(item_ids, "item"),
+        rows,
+        interactions,
+        parts,
+        summary,
+        user_table,
+        schema,
+        _item_table(schema, source, found.base, item_ids),
+        None if back is None else _returned(back, user_index, item_index, len(user_ids)),
+        context_table,
+    )
+
+
+def _in_order(log: EventLog, split: Split) -> tuple[EventLog, Split, int]:
+    """The log in the order of its split, up to the end of a fold; the split at the fold's cuts,
+    and how many interactions came after its end.
+    """
+    log = log.by_user() if isinstance(split, FileOrder) else log.by_user_and_time()
+    if not isinstance(split, Rolling) or log.timestamps is None:
+        return log, split, 0
+    held_out, end = split.cuts(log.timestamps)
+    if end is None:
+        return log, held_out, 0
+    return log.select(log.timestamps < end), held_out, int((log.timestamps >= end).sum())
+
+
+def _context_notes(
+    contexts: pl.DataFrame | None, interactions: Histories, log_read: LogRead
+) -> list[str]:
+    """Warnings about the declared columns of the log, a sentence each; usually none."""
+    notes = []
+    if contexts is not None:
+        notes += [
+            f"the declared column {name!r} of the log has one value for each item: where it "
+            "describes the item and not the moment, it tells what is to be predicted; declare "
+            "it under [schema.items] instead"
+            for name in columns_that_tell_the_item(contexts, interactions)
+        ]
+    if log_read.own_offsets:
+        names = ", ".join(name for name, zone in log_read.zones.items() if zone == OWN)
+        notes.append(
+            f"times have offsets of their own ({', '.join(log_read.own_offsets)}), by which "
+            f"they are read as {names}: a request gives its time with an offset, or says them "
+            "in its context; or declare a time_zone"
         )
-        parts = split_parts(
-            held_out,
-            indptr,
-            timestamps=log.timestamps,
-            given=log.parts,
-            ordered=times or order,
-            to_find=interactions.to_find,
-        )
-        interactions = _aged(interactions, parts)
-        summary |= (
-            taken
-            | _kinds_summary(interactions)
-            | reduction
-            | {
-                "users": len(user_ids),
-                "items": rows.height,
-                "interactions": len(log),
-                "parts": {part.name.lower(): int((parts == part).sum()) for part in Part},
-                "settings": settings.model_dump(mode="json") | {"split": split.model_dump()},
-                "options": options.model_dump(mode="json", exclude_defaults=True),
-            }
-        )
-        notes = split_notes(split, parts, log.parts, np.diff(indptr), log.timestamps)
-        if later:
-            notes.append(f"{later:,} interactions came after the fold and are left out")
-        if context_table is not None:
-            notes += [
-                f"the declared column {name!r} of the log has one value for each item: where it "
-                "describes the item and not the moment, it tells what is to be predicted; declare "
-                "it under [schema.items] instead"
-                for name in columns_that_tell_the_item(context_table, interactions)
-            ]
-        if log_read.own_offsets:
-            names = ", ".join(name for name, zone in log_read.zones.items() if zone == OWN)
-            notes.append(
-                f"times have offsets of their own ({', '.join(log_read.own_offsets)}), by which "
-                f"they are read as {names}: a request gives its time with an offset, or says them "
-                "in its context; or declare a time_zone"
-            )
-        if notes:
-            summary["notes"] = notes
-        user_table = None
-        if found.users is not None and users_key is not None:
-            user_table, summary["user_table"] = read_users(
-                found.users, found.declaration.read_users, users_key, user_ids
-            )
-            place = Place(found.users, found.declaration.read_users or ReadOptions())
-            typed = typed_table(user_table, schema.users, place)
-            user_table = user_table.with_columns(typed.get_columns())
-        dataset = Dataset(
-            found.name,
-            IdMap(user_ids, "user"),
-            IdMap(rows[columns.ITEM_ID].to_list(), "item"),
-            rows,
-            interactions,
-            parts,
-            summary,
-            user_table,
-            schema,
-            _item_table(schema, source, found.base, rows[columns.ITEM_ID].to_list()),
-            None if back is None else _returned(back, user_index, item_index, len(user_ids)),
-            context_table,
-        )
-        if out is not None:
-            dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
-    return dataset
+    return notes
 
 
 def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
@@ -506,11 +561,12 @@ def _suspicions(log: LogFile) -> dict[str, Any]:
     found: dict[str, Any] = {}
     item = log.columns[columns.ITEM_ID]
     present = [name for name in log.found.present if name not in log.keys]
-    if present.count(item) == 1:
-        lists = columns_of_lists(log.path, [item], present, log.options)
-        if lists:
-            found["lists"] = {"column": item, "example": lists[item]}
-    if zeros := yes_or_no(log):
+    names = [name for name in (item, *ratings_or_labels(log)) if present.count(name) == 1]
+    values = first_values(log.path, names, present, log.options)
+    items = values.pop(item, [])
+    if not log.options.explode and looks_like_lists(items):
+        found["lists"] = {"column": item, "example": max(items, key=len)}
+    if zeros := [name for name, texts in values.items() if says_yes_or_no(texts)]:
         found["zeros"] = zeros
     return found
 

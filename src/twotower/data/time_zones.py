@@ -1,6 +1,7 @@
 """Time zones by name or fixed offset, and what a clock there says at a moment."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -8,11 +9,27 @@ from zoneinfo import available_timezones
 
 import polars as pl
 
+from twotower.errors import InputError
+
 TIME_KINDS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
     {"hour": (0, 23), "weekday": (1, 7), "month": (1, 12)}
 )
 """Kinds of columns that derive from a time, and the least and largest value of each. A week begins
 with Monday, 1, as in ISO 8601."""
+LARGEST_TIME: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+SECONDS_BELOW: Final = 10**11
+"""`prepare` takes smaller times for seconds: in milliseconds they are before March 1973."""
+
+
+def checked_milliseconds(value: int) -> int:
+    """A time since 1970; `InputError` where it is before March 1973, and so one of seconds."""
+    if value < SECONDS_BELOW:
+        when = datetime.fromtimestamp(value / 1000, UTC)
+        raise InputError(
+            f"{value} is {when:%B %Y}", "send milliseconds since 1970-01-01 UTC, not seconds"
+        )
+    return value
 
 
 def offset_minutes(zone: str) -> int | None:

@@ -150,7 +150,7 @@ def evaluate_passes(
             figures = facts.describe(ranked.lists, task.queries.histories)
             lists.update((name, figures) for name in scoring.lists)
     # To declare a column of the log says that it is known before the event; the record says who
-    # read the target's. What derives from the time is told only with it.
+    # read the target's. What derives from the time is given only with it.
     context: tuple[str, ...] = getattr(scorer, "reads_context", ())
     if not any(scoring.task.queries.contexts is not None for scoring in passes):
         context = ()
@@ -228,8 +228,7 @@ def validation_ndcg(
 ) -> float:
     """Full-ranking NDCG@k on the validation part, for early stopping.
 
-    A model that reads times is told when each target came, as it knows the time of a request in
-    service.
+    A model that reads times is given that of each target, as a service gives that of a request.
     ``max_queries`` evaluates a random subset of the users instead, the same in every call. What
     the users had before is no candidate, unless the log has repeats.
     """

@@ -12,7 +12,7 @@ FULL: Final = "full"
 FULL_UNMASKED: Final = "full-unmasked"
 """Rank among the whole catalogue, what the query has seen included."""
 FULL_TIMED: Final = "full-timed"
-"""As `FULL`, and the model is told when the target came, as a service knows the time."""
+"""As `FULL`, and the model is given the time of the target, as a service knows the time."""
 SAMPLED: Final = "sampled-100"
 """Rank among 100 sampled negatives."""
 PROTOCOLS: Final = (FULL, FULL_UNMASKED, SAMPLED)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import ArrayLike
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -59,8 +61,16 @@ class Row(_Strict):
     users: int = Field(ge=0)
     """Queries that the figure is a mean over."""
     context: list[str] = Field(default_factory=list)
-    """Declared columns of the log that the model read of each target's own event, as it is told
-    them with a request; not written where there are none."""
+    """Declared columns of the log that the model read of each target's own event, as a request
+    gives them; not written where there are none."""
+
+    @classmethod
+    def of_repeats(cls, values: ArrayLike, **fields: Any) -> "Row":
+        """A repeated measurement: median, least and greatest of ``values`` ``(repeats,)``."""
+        found = np.asarray(values, np.float64)
+        return cls(
+            value=float(np.median(found)), low=found.min(), high=found.max(), **fields
+        )  # fmt: skip
 
     @model_serializer(mode="wrap")
     def _without_empty_context(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

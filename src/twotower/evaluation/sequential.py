@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals that hold at every look, however often one looks."""
+"""Confidence sequences: intervals that hold at every look, however many there are."""
 
 import math
 from dataclasses import dataclass

@@ -56,7 +56,7 @@ class AllUsers:
     Attributes
     ----------
     timed
-        Whether the model is told when the target came.
+        Whether the model is given the time of the target.
     """
 
     timed: bool = False

@@ -140,7 +140,7 @@ def _penalty(counts: Array, regularisation: float, config: ALSConfig) -> FloatAr
 def _of_the_mean(counts: Array) -> DoubleArray:
     """``(rows,)`` events of each row by the mean of the rows that have any.
 
-    How many rows have none, such as items that nobody bought, changes nothing for the others.
+    How many rows have none, such as items without events, changes nothing for the others.
     """
     mean = counts.sum() / max(np.count_nonzero(counts), 1)
     return np.maximum(counts, 1) / max(float(mean), 1.0)

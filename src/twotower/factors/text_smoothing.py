@@ -1,6 +1,6 @@
-"""Items that read alike: what is known of one says something about the others.
+"""Text smoothing: factors of an item borrow from those of items with similar texts.
 
-Training (`twotower.models.sequence`) and serving find them here, in NumPy.
+Shared by training (`twotower.models.sequence`) and serving; NumPy only.
 """
 
 from typing import Final, NamedTuple, Self

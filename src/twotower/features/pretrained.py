@@ -1,4 +1,4 @@
-"""What encoders share: package checks, loading without progress bars, unit vectors."""
+"""Helpers of pretrained encoders: package checks, quiet loading, unit vectors."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence

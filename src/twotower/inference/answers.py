@@ -189,7 +189,7 @@ def reasons_for(
 
 @lru_cache(256)
 def _phrase(kind: str) -> str | None:
-    """How an event of a kind is told, if its name is a usual one."""
+    """The words of a reason for a kind of event, if its name is a usual one."""
     return _PHRASES.get(folded(kind))
 
 

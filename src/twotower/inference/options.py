@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TypedDict
 
+from twotower.bundle.contents import BundleContents
 from twotower.errors import InputError
 from twotower.inference.filters import ANY, Filters
 
@@ -55,6 +56,14 @@ class RecommendOptions:
             )
         if self.rerank and self.candidates < self.k:
             raise InputError(f"candidates must be at least k {self.k}, got {self.candidates}")
+
+    def excludes_seen(self, contents: BundleContents) -> bool:
+        """Whether items of the history are left out, by default of this bundle."""
+        return not contents.info.repeats if self.exclude_seen is None else self.exclude_seen
+
+    def reranks(self, contents: BundleContents) -> bool:
+        """Whether the request gets the second stage, by default of this bundle."""
+        return contents.reranks if self.rerank is None else self.rerank
 
 
 class OptionFields(TypedDict, total=False):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -35,7 +36,7 @@ from twotower.inference.item_table import ItemTable
 from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import RankedItems, filled
-from twotower.inference.requests import Reading, Request, RequestReader, context_at
+from twotower.inference.requests import Reading, Request, RequestReader, checked_time, context_at
 from twotower.inference.retrieval import search_block
 from twotower.inference.search import TextSearch, positive
 from twotower.inference.stages import Stages, Timings, add_time, second_stage, similar
@@ -191,6 +192,7 @@ class Pipeline:
         text: str | None = None,
         attributes: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        time: int | str | datetime | None = None,
         **options: Unpack[OptionFields],
     ) -> list[Recommendation]:
         """Items for one user.
@@ -210,7 +212,10 @@ class Pipeline:
             Declared columns of the user, in place of those that the bundle knows.
         context
             Declared columns of the log for this request, such as its device. What derives from the
-            time is that of now where it is left out.
+            time is filled in where it is left out.
+        time
+            When the request is made, by default now: milliseconds since 1970-01-01 UTC, or a
+            datetime or ISO 8601 text with an offset.
         options
             ``filters``, ``exclude_seen``, ``rerank``, ``candidates`` and ``reasons``: see
             `RecommendOptions`.
@@ -219,14 +224,31 @@ class Pipeline:
         ------
         InputError
             At an unknown user without a history, an unknown item, words that describe no item,
-            an empty request, ``k`` below 1, fewer candidates than ``k``, or ``rerank`` where
-            the bundle has no re-ranker.
+            an empty request, a time without an offset, ``k`` below 1, fewer candidates than ``k``,
+            or ``rerank`` where the bundle has no re-ranker.
         """
-        stated = None if attributes is None else self.checked_attributes(attributes)
-        moment = None if context is None else self.checked_context(context)
-        request = Request(user_id, history, text, attributes=stated, context=moment)
+        request = self.request(user_id, history, text, attributes, context, time)
         (answer,) = self.recommend_batch([request], RecommendOptions(k, **options))
         return answer
+
+    def request(
+        self,
+        user_id: str | None,
+        history: Sequence[str],
+        text: str | None,
+        attributes: Mapping[str, Any] | None,
+        context: Mapping[str, Any] | None,
+        time: int | str | datetime | None,
+    ) -> Request:
+        """A `Request` of what a caller gives, checked against the bundle; see `recommend`."""
+        return Request(
+            user_id,
+            history,
+            text,
+            attributes=None if attributes is None else self.checked_attributes(attributes),
+            time=None if time is None else checked_time(time),
+            context=None if context is None else self.checked_context(context),
+        )
 
     def recommend_batch(
         self,
@@ -361,9 +383,7 @@ class Pipeline:
         check_categories(filters, self.items.names)
         second = second_stage(self.contents, options)
         count = options.k if second is None else second.candidates
-        without_seen = options.exclude_seen
-        if without_seen is None:
-            without_seen = not self.contents.info.repeats
+        without_seen = options.excludes_seen(self.contents)
         for start in range(0, len(requests), _BLOCK):
             block = requests[start : start + _BLOCK]
             began = perf_counter()

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import isfinite
+from numbers import Integral
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -13,7 +15,12 @@ import numpy as np
 from twotower.data import Histories, IdMap, Queries
 from twotower.data.events import EventRules, event_weight
 from twotower.data.schema import OWN, Column
-from twotower.data.time_zones import offset_name, time_value_at
+from twotower.data.time_zones import (
+    LARGEST_TIME,
+    checked_milliseconds,
+    offset_name,
+    time_value_at,
+)
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
@@ -75,6 +82,30 @@ class Request:
     attributes: Mapping[str, Any] | None = None
     time: int | datetime | None = None
     context: Mapping[str, Any] | None = None
+
+
+def checked_time(value: object) -> int | datetime:
+    """`Request.time` as a caller gives it: also as a text in ISO 8601 with an offset.
+
+    Raises
+    ------
+    InputError
+        At a time without an offset, in seconds, or after the year 9999.
+    """
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        if not 0 <= int(value) <= LARGEST_TIME:
+            raise InputError(f"{value} is out of range", "send milliseconds since 1970-01-01 UTC")
+        return checked_milliseconds(int(value))
+    moment = value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(value)
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise InputError(
+            "time must be milliseconds since 1970-01-01 UTC, or a text or datetime with an offset "
+            f"such as 2025-01-31T18:30:00+01:00, got {value!r:.60}"
+        )
+    return moment
 
 
 def milliseconds_of(made: int | datetime | None, now: int) -> int:

@@ -43,14 +43,9 @@ class SecondStage(NamedTuple):
     candidates: int
 
 
-def reranked(contents: BundleContents, options: RecommendOptions) -> bool:
-    """Whether a request gets the second stage."""
-    return contents.reranks if options.rerank is None else options.rerank
-
-
 def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondStage | None:
     """The bundle's, or None where it is not wanted; `InputError` where the bundle has none."""
-    if not reranked(contents, options):
+    if not options.reranks(contents):
         return None
     if contents.reranker is None:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What the training loop and evaluation expect of a model, and what a batch holds."""
+"""Interface of models to the training loop and evaluation, and batches."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext

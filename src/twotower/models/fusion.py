@@ -1,4 +1,4 @@
-"""How the parts of a tower become one vector."""
+"""Fusion: the parts of a tower combined into one vector."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

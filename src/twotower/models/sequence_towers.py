@@ -1,4 +1,4 @@
-"""What v9 is made of: an item tower whose vectors a user tower reads in a history."""
+"""Towers of the sequence two-tower: the user tower reads the item tower's vectors."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, get_args

@@ -1,4 +1,4 @@
-"""What validation chose for a model, in words."""
+"""Settings that validation chose for a model, in words."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The watch after a reload: whether errors or latency have risen, by a service's own metrics."""
+"""Watch after a reload: rise of errors or latency, by a service's own metrics."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Two bundles in one service: what answers whom, and what came of it."""
+"""Comparison of two bundles in one service: assignment of users, and outcomes."""
 
 import secrets
 import time

@@ -1,4 +1,4 @@
-"""How good the service is: what was shown, what came of it, and how far traffic has drifted.
+"""Live metrics: recommendations shown, their outcomes, and the drift of traffic.
 
 Counts of answers are kept in memory and written to the database now and then; events name the
 answer that they follow.

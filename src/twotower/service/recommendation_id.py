@@ -1,4 +1,4 @@
-"""Ids of recommendations: they say which model answered whom, so that nothing is kept of an answer.
+"""Ids of recommendations: they name the model and the user's group, so that no answer is stored.
 
 An event that names the id of an answer is attributed to it by any process, on any machine.
 """

@@ -1,4 +1,4 @@
-"""A shadow: another bundle answers requests too, after their responses, and nobody sees how.
+"""Shadow: another bundle answers requests too, after their responses; users do not see it.
 
 It shows how much two bundles differ, and that the other one works, before any user is shown it.
 """

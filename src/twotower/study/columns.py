@@ -61,7 +61,7 @@ def ablate_columns(
     All share the least-squares settings that validation chose for the first. Differences are to
     the model with all columns, paired by query, a mean over the seeds; with the users' columns
     there is also the model for users of whom nothing else is known, beside popularity. With columns
-    that derive from the time the models are told when each target came.
+    that derive from the time the models are given that of each target.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def ablate_columns(
     study = _Study(
         dataset, out, sized(variant, dataset.train, in_order=dataset.in_order), seeds, reporter
     )
-    asked = FULL_TIMED if dataset.schema.time_columns else FULL  # what the time says is told
+    asked = FULL_TIMED if dataset.schema.time_columns else FULL  # gives what derives from the time
     figures: dict[str, dict[str, DoubleArray]] = {}
     result = ColumnStudy([], [])
 

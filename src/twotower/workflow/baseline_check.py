@@ -78,7 +78,7 @@ def warn_for_visitors(
     The fourth item of training users is asked for after the first three. Models learned from both,
     so one that loses even so does not suit visitors. Validation does not show it: users of
     long histories had the popular items already, so that others come next, and a second stage that
-    learned so ranks the rarest first for somebody who had nothing yet.
+    learned so ranks the rarest first for a cold-start user.
 
     Returns
     -------

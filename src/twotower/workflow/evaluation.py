@@ -93,7 +93,7 @@ class Evaluator:
         for first in list(found.values)[:1]:
             shown = [name for name in ("HR@10", "NDCG@10") if name in found.metrics]
             values = (f"{name} {found.mean(first, name):.4f}" for name in shown or found.metrics)
-            read = f", told {', '.join(found.context)} of the target" if found.context else ""
+            read = f", given {', '.join(found.context)} of the target" if found.context else ""
             self._reporter.note(
                 f"{label}: {self._part.name.lower()} {', '.join(values)} ({first}{read})"
             )

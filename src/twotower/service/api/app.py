@@ -1,4 +1,4 @@
-"""The app: routes, what surrounds them, and what happens at start and end."""
+"""The app: routes, middleware, start-up and shutdown."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What a request carries with it, and what the app holds for all of them."""
+"""Context of a request, and the app's state that all of them share."""
 
 import asyncio
 import time

@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from twotower.errors import TwoTowerError
 from twotower.inference.options import RecommendOptions
-from twotower.inference.stages import reranked
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.middleware import RELOAD
@@ -131,7 +130,7 @@ def _described(service: Service) -> dict[str, object]:
         "items_added": int(np.count_nonzero(items.listed[items.bundled :])),
         "items_outside_index": pipeline.outside_index,
         "index": contents.index.config.model_dump(),
-        "reranks": reranked(contents, RecommendOptions(rerank=service.settings.rerank)),
+        "reranks": RecommendOptions(rerank=service.settings.rerank).reranks(contents),
         "takes_new_items": contents.new_items is not None,
         "context": {name: one.kind for name, one in pipeline.read_context.items()},
     }

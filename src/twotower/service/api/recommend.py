@@ -16,12 +16,13 @@ from twotower.inference.answers import Answer
 from twotower.inference.options import RecommendOptions
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Request as PipelineRequest
-from twotower.inference.stages import Timings, reranked
+from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
 from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
+from twotower.service.api.rules import AddressedTime
 from twotower.service.api.schemas import (
     MOST,
     BatchAnswer,
@@ -63,6 +64,10 @@ _CONTEXT: Final = Query(
     max_length=MOST,
     examples=[["device=phone"]],
 )
+_TIME: Final = Query(
+    description="When the items are for, by default now: milliseconds since 1970-01-01 UTC, or ISO "
+    "8601 with an offset."
+)
 K = Annotated[int, Query(ge=1, le=100_000, description="Items to return.")]
 
 
@@ -98,12 +103,16 @@ async def recommend_for_user(
     rerank: bool | None = None,
     strict: bool = False,
     context: Annotated[list[str] | None, _CONTEXT] = None,
+    time: Annotated[AddressedTime | None, _TIME] = None,
 ) -> Response:
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
     stated = service.checked_context(context) if context else None
-    assigned, wanted = service.assigned(user_id), UserQuery(user_id=user_id, context=stated)
+    wanted, assigned = (
+        UserQuery(user_id=user_id, context=stated, time=time),
+        service.assigned(user_id),
+    )
     snapshot, query = assigned.snapshot, _request(assigned.snapshot, wanted)
     if strict and not snapshot.pipeline.reads(query):
         unknown = user_id not in snapshot.pipeline.contents.users
@@ -224,7 +233,7 @@ class _Answers(NamedTuple):
         """
         self.shared.turns.last_single = came = request.scope["state"]["came"]
         answering = (self.assigned.snapshot, self.assigned.other)
-        if not any(one and reranked(one.pipeline.contents, self.options) for one in answering):
+        if not any(one and self.options.reranks(one.pipeline.contents) for one in answering):
             return self
         waited = time.monotonic() - came
         if waited <= self.shared.settings.rerank_wait_s:

@@ -1,16 +1,16 @@
 """Validation of written ids, times and ratings: what `prepare` accepts, so that no row is lost."""
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator
 
 from twotower.data.readers.options import MISSING_IDS
-from twotower.service.state.records import LARGEST_TIME, Id
+from twotower.data.time_zones import checked_milliseconds
+from twotower.inference.requests import checked_time
+from twotower.service.state.records import Id
 
-SECONDS_BELOW: Final = 10**11
-"""`prepare` takes smaller times for seconds: in milliseconds they are before March 1973."""
 USUAL_RATINGS: Final = (0.0, 5.0)
 """Ratings that are taken whatever the training log holds."""
 USUAL_KINDS: Final = ("view", "cart", "buy", "rating")
@@ -39,35 +39,12 @@ def check_reachable(item_id: str) -> str:
     return item_id
 
 
-def _request_time(value: object) -> object:
-    """Milliseconds or an ISO 8601 text with an offset, as a number or a datetime."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value <= LARGEST_TIME:
-            raise ValueError(f"{value} is out of range; send milliseconds since 1970-01-01 UTC")
-        return _no_seconds(value)
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise ValueError(
-            "must be milliseconds since 1970-01-01 UTC, or a text with an offset such as "
-            "2025-01-31T18:30:00+01:00"
-        )
-    return moment
-
-
-def _no_seconds(value: int) -> int:
-    if value < SECONDS_BELOW:
-        when = datetime.fromtimestamp(value / 1000, UTC)
-        raise ValueError(
-            f"{value} is {when:%B %Y}; send milliseconds since 1970-01-01 UTC, not seconds"
-        )
-    return value
+def _addressed_time(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _kept_time(value: int) -> int:
-    _no_seconds(value)
+    checked_milliseconds(value)
     now = time.time_ns() // 1_000_000
     if value > now + _CLOCKS_MS:
         raise ValueError(
@@ -86,8 +63,10 @@ WrittenId: TypeAlias = Annotated[Id, AfterValidator(_kept_id)]
 """An id of a user or an item that `prepare` keeps as it is."""
 NewItemId: TypeAlias = Annotated[WrittenId, AfterValidator(check_reachable)]
 """The same of an item that every request can name."""
-RequestTime: TypeAlias = Annotated[int | datetime, BeforeValidator(_request_time)]
+RequestTime: TypeAlias = Annotated[int | datetime, BeforeValidator(checked_time)]
 """Milliseconds since 1970-01-01 UTC, or ISO 8601 with an offset: ``2025-01-31T18:30:00+01:00``."""
+AddressedTime: TypeAlias = Annotated[RequestTime, BeforeValidator(_addressed_time)]
+"""The same in an address, where a number is a text."""
 Time: TypeAlias = Annotated[int, AfterValidator(_kept_time)]
 """Milliseconds since 1970-01-01 UTC, neither too early for `prepare` nor in the future."""
 NUMBER: Final = BeforeValidator(_number)

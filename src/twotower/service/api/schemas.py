@@ -12,11 +12,12 @@ from pydantic import (
 )
 
 from twotower.config import Body
+from twotower.data.time_zones import LARGEST_TIME
 from twotower.inference.answers import Recommendation
 from twotower.inference.filters import ANY, Filters
 from twotower.service.api.rules import NUMBER, NewItemId, RequestTime, Time, WrittenId
 from twotower.service.state.live import Mode
-from twotower.service.state.records import LARGEST_TIME, Description, Event, Id
+from twotower.service.state.records import Description, Event, Id
 
 Words: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """What is wanted, in words."""

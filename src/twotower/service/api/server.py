@@ -1,4 +1,4 @@
-"""HTTP server: runs the app in this process, or in several workers, until it is told to stop."""
+"""HTTP server: runs the app in this process, or in several workers, until a signal stops it."""
 
 import importlib.util
 import logging

@@ -1,4 +1,4 @@
-"""Requests that another bundle answers too, when they have their responses."""
+"""Shadow requests: answered by another bundle too, after their responses."""
 
 import asyncio
 from collections.abc import Callable

@@ -152,7 +152,7 @@ class Supervisor(Multiprocess):
                 logger.info("listening", extra={"fields": fields})
 
     def join_all(self) -> None:
-        """Wait for the workers, which were told to end; kill them at the deadline or a signal."""
+        """Wait for the workers, which were asked to end; kill them at the deadline or a signal."""
         deadline = time.monotonic() + self._ending_s
         self.signal_queue.clear()
         for worker in self.processes:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field, StringConstraints
 
 from twotower.config import Body, Config
+from twotower.data.time_zones import LARGEST_TIME
 from twotower.service.state.forgotten import Tombstone
 
 Id: TypeAlias = Annotated[
@@ -19,8 +20,6 @@ EventKind: TypeAlias = Annotated[
     str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 """A kind of event; which ones there are is the bundle's to say."""
-LARGEST_TIME = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
 
 
 class Description(Body):

@@ -1,4 +1,4 @@
-"""What was counted of a shadow: a bundle whose answers nobody sees. Functions of a connection."""
+"""Counts of a shadow, a bundle whose answers are not shown. Functions of a connection."""
 
 import math
 from collections import Counter

@@ -254,9 +254,9 @@ PATH = "/v1/users/user-03/recommendations"
     ("method", "path", "detail", "fix"),
     [
         ("GET", f"{PATH}?k=1&categories=Racing", "categories: not a parameter of this request",
-         "it takes k, rerank, strict, context; POST /v1/recommendations takes filters"),
+         "it takes k, rerank, strict, context, time; POST /v1/recommendations takes filters"),
         ("GET", f"{PATH}?K=1", "K: not a parameter of this request",
-         "it takes k, rerank, strict, context; POST /v1/recommendations takes filters"),
+         "it takes k, rerank, strict, context, time; POST /v1/recommendations takes filters"),
         ("GET", f"{PATH}?k=1&k=2", "k is given 2 times", "give it once"),
         ("GET", "/v1/search?q=game&category=a", "category: not a parameter of this request",
          "it takes q, k"),
