@@ -115,10 +115,7 @@ class Evaluator:
         return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
 
     def _titles(self) -> FloatArray:
-        if self._dataset.catalogue[columns.TITLE].is_null().all():
-            raise InputError(
-                f"the catalogue of {self._dataset.name!r} has no titles", "choose another baseline"
-            )
+        _check_titles(self._dataset)
         return text_vectors(self._dataset, self._text_encoder, "title", self._reporter)
 
     def _described(self) -> ListFacts:
@@ -227,6 +224,8 @@ def evaluate_models(
                 f"unknown baseline {name!r}",
                 f"pass one of {', '.join((*BASELINES, *TEXT_BASELINES))}",
             )
+        if name in TEXT_BASELINES:
+            _check_titles(dataset)
     if not folders and not baselines:
         raise InputError("nothing to evaluate", "pass a trained model's folder or a baseline")
     models = _by_name_and_seed(folders, dataset)
@@ -249,6 +248,13 @@ def evaluate_models(
         )
         rows += found.one_stage + found.two_stages
     return rows
+
+
+def _check_titles(dataset: Dataset) -> None:
+    if dataset.catalogue[columns.TITLE].is_null().all():
+        raise InputError(
+            f"the catalogue of {dataset.name!r} has no titles", "choose another baseline"
+        )
 
 
 class Measured(NamedTuple):
