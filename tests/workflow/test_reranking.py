@@ -9,6 +9,7 @@ import pytest
 from twotower.bundle.blend import ALL_SIGNALS, AS_RETRIEVED, SIGNALS, ItemLinks
 from twotower.bundle.trend import Trend
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data.splits import GlobalTime, global_time
 from twotower.index import top_k
 from twotower.inference import Pipeline
 from twotower.inference.options import RecommendOptions
@@ -403,3 +404,18 @@ def test_every_target_of_a_query_is_learned_from(
     for (row, _), (history, candidates, *_) in found.items():
         np.testing.assert_array_equal(history, queries.histories.row(row))
         np.testing.assert_array_equal(candidates, items[row])
+
+
+def test_in_a_split_by_time_the_trend_is_that_of_the_end_of_training(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    """At the newest events of users who were away other items are in demand than at the targets."""
+    scorer, times = v9.module.scorer(), blocks.interactions.timestamps
+    assert times is not None
+    by_time = replace(blocks, split=global_time(times, GlobalTime()))
+    blend = fit_blend(scorer, by_time, block_text)
+    queries, _ = by_time.held_out(Part.TEST)
+    moments = set(blend.earlier.moments(queries))
+    assert moments == {int(by_time.train.timestamps.max()) // 1000 + 1}
+    last_two = fit_blend(scorer, blocks, block_text)
+    assert len(set(last_two.earlier.moments(blocks.held_out(Part.TEST)[0]))) > 1

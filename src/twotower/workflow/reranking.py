@@ -143,7 +143,9 @@ def fit_blend(
     over the held-out items that these hold; seven weights, by L-BFGS. The recencies, the
     half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
     which the loss is least. Queries do not say when the target came: the trend is that of the
-    user's last event. A network is fitted beside it and kept where it is better, see
+    user's last event, or of the end of the training part where all targets come after it. There
+    it would be out of date at a user's last event, when those items were in demand that are not
+    any more. A network is fitted beside it and kept where it is better, see
     `with_network`; short histories have weights of their own, see `with_short_weights`.
 
     Raises
@@ -156,6 +158,8 @@ def fit_blend(
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
     train = dataset.train
     first = unfitted_blend(train, text)
+    after = _come_after(targets, train)
+    first = replace(first, earlier=replace(first.earlier, after_log=after))
     seen = None if dataset.has_repeats else queries.histories.seen
     found = _candidates(scorer, queries, targets, first.earlier, seen)
     near = found.among(candidates)
@@ -167,7 +171,8 @@ def fit_blend(
     if len(np.unique(train.items)) <= EASE_ITEMS:
         links = _neighbours(train, len(text), by_ease=True)
         blends.append(replace(first, neighbours=links, by_ease=True))
-    trends = [first.earlier, *(Trend.fit(train, other) for other in half_lives(train)[1:])]
+    others = (Trend.fit(train, half_life) for half_life in half_lives(train)[1:])
+    trends = [first.earlier, *(replace(other, after_log=after) for other in others)]
     kept = near.drawn(max_queries)
     blend = _chosen(
         blends,
@@ -178,6 +183,13 @@ def fit_blend(
     )
     blend = with_network(blend, found.among(NEAR).drawn(max_queries))
     return with_short_weights(blend, scorer, queries, targets, seen)
+
+
+def _come_after(targets: Histories, train: Histories) -> bool:
+    """Whether all targets come after the whole training part, as in a split by time."""
+    if targets.timestamps is None or train.timestamps is None:
+        return False
+    return bool(targets.timestamps.min() >= train.timestamps.max())
 
 
 @dataclass(frozen=True)
