@@ -86,6 +86,19 @@ def test_the_advice_names_what_there_is_to_do(again: float, served: bool, advice
     assert advice in words
 
 
+def test_a_baseline_that_the_second_stage_beats_is_no_failure(
+    v9: Trained, blocks: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "twotower.workflow.baseline_check"
+    blend = replace(fitted_blend(v9, blocks), helps=True)  # type: ignore[type-var]
+    metrics = iter([0.1, 0.2, 0.15, 0.12, 0.3])  # the model, three baselines, both stages
+    monkeypatch.setattr(f"{module}.validation_ndcg", lambda *_, **__: next(metrics))
+    heard = Heard()
+    warn_below_baselines("v9", v9, blocks, heard, lambda _: blend)
+    assert not heard.failures
+    assert heard.notes[0].endswith("which the bundle serves, has 0.3000: there is nothing to do")
+
+
 def test_a_model_above_all_baselines_is_told_nothing(
     v9: Trained, blocks: Dataset, monkeypatch: Any
 ) -> None:

@@ -277,7 +277,8 @@ def _columns(table: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
         names = ", ".join(map(repr, ignored[:_MANY]))
         names += f" and {len(ignored) - _MANY} more" if len(ignored) > _MANY else ""
         option = "--column NAME=COLUMN" if cli else "ColumnMapping(NAME='COLUMN')"
-        line += f"; ignored: {names} ({option} reads another)"
+        line += f"; ignored: {names} ({option} reads another"
+        line += ", and 'twotower inspect' proposes features)" if cli else ")"
     yield line
     for name, place in found.get("late", {}).items():
         yield f"{table} column {name!r} first appears on line {place:,}"

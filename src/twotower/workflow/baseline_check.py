@@ -68,7 +68,9 @@ def warn_below_baselines(
             else measured(TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats))
         )
         served = blend is not None and blend.helps
-        reporter.failure(" ".join(_words(name, best, found, again, served=served)))
+        solved = served and again >= found[best]
+        tell = reporter.note if solved else reporter.failure
+        tell(" ".join(_words(name, best, found, again, served=served)))
     return found
 
 
