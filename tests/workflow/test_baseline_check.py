@@ -90,7 +90,9 @@ def test_a_baseline_that_the_second_stage_beats_is_no_failure(
     v9: Trained, blocks: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "twotower.workflow.baseline_check"
-    blend = replace(fitted_blend(v9, blocks), helps=True)  # type: ignore[type-var]
+    blend = fitted_blend(v9, blocks)
+    assert blend is not None
+    blend = replace(blend, helps=True)
     metrics = iter([0.1, 0.2, 0.15, 0.12, 0.3])  # the model, three baselines, both stages
     monkeypatch.setattr(f"{module}.validation_ndcg", lambda *_, **__: next(metrics))
     heard = Heard()

@@ -452,6 +452,7 @@ def test_in_a_split_by_time_the_trend_is_that_of_the_end_of_training(
     blend = fit_blend(scorer, by_time, block_text)
     queries, _ = by_time.held_out(Part.TEST)
     moments = set(blend.earlier.moments(queries))
+    assert by_time.train.timestamps is not None
     assert moments == {int(by_time.train.timestamps.max()) // 1000 + 1}
     last_two = fit_blend(scorer, blocks, block_text)
     assert len(set(last_two.earlier.moments(blocks.held_out(Part.TEST)[0]))) > 1
