@@ -883,7 +883,7 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
     assert summary_lines(dataset.summary, cli=True) == [
         "log: 7 rows read of log.csv",
         "log columns read: user_id=user, item_id=item, timestamp=time; ignored: 'note' "
-        "(--column NAME=COLUMN reads another)",
+        "(--column NAME=COLUMN reads another, and 'twotower inspect' proposes features)",
         "rejected 1 (14%): user_id: empty, first log.csv:8: ''; an interaction needs both ids: "
         "fill it in, or leave such rows out so",
         "times run from 2020-09-13 to 2020-09-13",

@@ -118,7 +118,7 @@ def test_nothing_left_in_the_core_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
         match="no interaction is left in the 5-core, of 6 by 2 users of 3 items; "
-        "choose k_core=2, the largest that leaves any, or 0, which turns it off",
+        "choose k_core=2, which leaves 6 interactions or 0 \\(all\\)",
     ):
         prepare(tmp_path)
 

@@ -22,7 +22,8 @@ LOG = pl.DataFrame(
 
 
 def said(log: pl.DataFrame, **given: object) -> str:
-    return "\n".join(summary_lines(prepare(log, settings=ALL, **given).summary, cli=True))  # type: ignore[arg-type]
+    given = {"settings": ALL} | given
+    return "\n".join(summary_lines(prepare(log, **given).summary, cli=True))  # type: ignore[arg-type]
 
 
 def test_an_order_that_only_the_file_gives_is_reported() -> None:
@@ -56,6 +57,12 @@ def test_columns_without_a_value_are_reported(tmp_path: Path) -> None:
     assert "no row of the catalogue has a value of title, price" in lines
 
 
-def test_the_largest_k_core_is_named() -> None:
-    with pytest.raises(InputError, match="choose k_core=4, the largest that leaves any"):
+def test_what_smaller_cores_leave_is_said() -> None:
+    with pytest.raises(InputError, match=r"choose k_core=4, which leaves 24 interactions or 0"):
         prepare(LOG)
+    once = pl.DataFrame({"user": [f"r{n}" for n in range(60)], "time": [1_600_000_000] * 60})
+    once = once.select("user", pl.col("user").alias("item"), pl.col("time").cast(pl.Int64))
+    four = PrepareSettings(k_core=4)
+    assert "--k-core 0 keeps all" in said(pl.concat([LOG, once.head(20)]), settings=four)
+    # where most is removed
+    assert "choose --k-core 0, which leaves all" in said(pl.concat([LOG, once]), settings=four)

@@ -9,8 +9,14 @@ import torch
 
 from twotower.bundle.blend import SIGNALS
 from twotower.data import Dataset
+from twotower.evaluation.figures import Evaluation
 from twotower.training.fit import Trained
-from twotower.workflow.baseline_check import _words, warn_below_baselines, warn_for_visitors
+from twotower.workflow.baseline_check import (
+    _words,
+    compare_on_test,
+    warn_below_baselines,
+    warn_for_visitors,
+)
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Silent
 from twotower.workflow.reranking import fitted_blend
@@ -21,6 +27,11 @@ class Heard(Silent):
 
     def __init__(self) -> None:
         self.failures: list[str] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
 
     def failure(self, text: str) -> None:
         """Keep it."""
@@ -75,6 +86,21 @@ def test_the_advice_names_what_there_is_to_do(again: float, served: bool, advice
     assert advice in words
 
 
+def test_a_baseline_that_the_second_stage_beats_is_no_failure(
+    v9: Trained, blocks: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "twotower.workflow.baseline_check"
+    blend = fitted_blend(v9, blocks)
+    assert blend is not None
+    blend = replace(blend, helps=True)
+    metrics = iter([0.1, 0.2, 0.15, 0.12, 0.3])  # the model, three baselines, both stages
+    monkeypatch.setattr(f"{module}.validation_ndcg", lambda *_, **__: next(metrics))
+    heard = Heard()
+    warn_below_baselines("v9", v9, blocks, heard, lambda _: blend)
+    assert not heard.failures
+    assert heard.notes[0].endswith("which the bundle serves, has 0.3000: there is nothing to do")
+
+
 def test_a_model_above_all_baselines_is_told_nothing(
     v9: Trained, blocks: Dataset, monkeypatch: Any
 ) -> None:
@@ -110,3 +136,31 @@ def test_a_model_that_suits_visitors_is_not_told_of(v9: Trained, blocks: Dataset
     found = warn_for_visitors(v9, blocks, heard, lambda _: None)
     assert found["served"] == found["retrieval"] > found["popularity"]
     assert heard.failures == []
+
+
+def evaluation(values: list[float]) -> Evaluation:
+    return Evaluation(("HR@10", "NDCG@10"), {"full": np.array([[1.0, one] for one in values])})
+
+
+def test_what_is_served_is_compared_with_the_best_baseline_on_test() -> None:
+    poor, good = evaluation([0.1, 0.2] * 20), evaluation([0.3, 0.5] * 20)
+    mixed = evaluation([0.5, 0.3] * 20)
+
+    def said(served: Evaluation, **baselines: Evaluation) -> Heard:
+        heard = Heard()
+        compare_on_test("v10", served, True, baselines, heard)
+        return heard
+
+    better = said(good, popularity=poor)
+    assert not better.failures
+    assert better.notes == [
+        "the bundle serves two-tower with both stages: test NDCG@10 0.4000, the best baseline's "
+        "(popularity) 0.1500"
+    ]
+    level = said(good, popularity=poor, ease=mixed)
+    assert not level.failures
+    assert level.notes[0].endswith("(ease) 0.4000; 40 users are too few to tell them apart")
+    worse = said(poor, als=good)
+    assert not worse.notes
+    assert "(als) 0.4000, which is better beyond chance; search better" in worse.failures[0]
+    assert said(good).notes == ["the bundle serves two-tower with both stages"]

@@ -140,6 +140,9 @@ def test_what_a_catalogue_lacks_is_noted(blocks: Dataset) -> None:
     assert not {"title-diversity@10", "category-diversity@10", "miscalibration@10"} & metrics
     with pytest.raises(InputError, match=r"^the catalogue of 'blocks' has no titles; choose anot"):
         evaluator.baseline("content")
+    with pytest.raises(InputError, match="has no titles"):  # before popularity is scored
+        evaluate_models(bare, [], baselines=["popularity", "content"], reporter=(said := Notes()))
+    assert not said.texts
 
 
 def test_the_split_says_what_was_held_out(blocks: Dataset, cold: Dataset) -> None:

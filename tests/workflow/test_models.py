@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,13 @@ from twotower.errors import ArtefactError, InputError
 from twotower.reporting.product_names import product_name
 from twotower.training.distillation import Listwise
 from twotower.training.fit import UNVALIDATED_EPOCHS
-from twotower.workflow.models import item_text, named_variant, train_variant, trained_model
+from twotower.workflow.models import (
+    item_text,
+    named_variant,
+    train_variant,
+    trained_model,
+    two_part_warnings,
+)
 from twotower.workflow.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("small_models")
@@ -206,3 +213,23 @@ def test_a_baseline_teaches_by_its_name(blocks: Dataset, small_variants: Any) ->
 
 def test_the_products_model_has_a_name_outside_the_study() -> None:
     assert named_variant("two-tower", "hashing") == named_variant("v10", "hashing")
+
+
+@pytest.mark.parametrize(
+    ("weight", "towers", "metric", "expected"),
+    [
+        (1.0, 0.3, 0.4, []),
+        (64.0, 0.1, 0.4, ["the towers add nothing to least squares"]),
+        (1 / 64, 0.3, 0.4, ["least squares adds nothing to the towers"]),
+        (2.0, 0.1, 0.4, ["least squares carries the towers on this data set: alone they have"]),
+        (64.0, 0.1, 0.15, ["validation NDCG@10 0.1500 is below popularity", "the towers add no"]),
+    ],
+)
+def test_one_part_that_does_all_the_work_is_reported_once(
+    weight: float, towers: float, metric: float, expected: list[str]
+) -> None:
+    chosen = {"factor_weight": weight, "towers_alone": towers}
+    trained: Any = SimpleNamespace(chosen=chosen, metric=metric)
+    found = list(two_part_warnings(trained, popularity=0.2))
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))

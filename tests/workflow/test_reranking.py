@@ -9,6 +9,7 @@ import pytest
 from twotower.bundle.blend import ALL_SIGNALS, AS_RETRIEVED, SIGNALS, ItemLinks
 from twotower.bundle.trend import Trend
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.data.splits import GlobalTime, global_time
 from twotower.index import top_k
 from twotower.inference import Pipeline
 from twotower.inference.options import RecommendOptions
@@ -116,8 +117,7 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
             logits = drawn + rng.gumbel(size=len(items))
             positives.append(int(logits.argmax()))
         fields, wanted = {"recency": (blend.recency, 1.0, 0.3)}, np.asarray(positives)
-        users = np.arange(300)
-        assert reranking._chosen([blend], fields, examples, wanted, users).recency == recency
+        assert reranking._chosen([blend], fields, examples, wanted).recency == recency
 
 
 def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text: Any) -> None:
@@ -139,7 +139,7 @@ def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text
             examples.append((history, candidates, none, none, moment * 86_400))
         start = replace(blend, earlier=trends[0])
         fields = {"recency": (blend.recency,), "earlier": trends}
-        found = reranking._chosen([start], fields, examples, np.asarray(positives), np.arange(400))
+        found = reranking._chosen([start], fields, examples, np.asarray(positives))
         assert found.earlier.half_life == wanted.half_life
         np.testing.assert_array_equal(found.trend, wanted.at_end(40))
         assert found.weights[5] > 0
@@ -382,16 +382,46 @@ def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
         assert (asked[0][0].rerank_score is not None) == helps
 
 
-@pytest.mark.parametrize(("weights", "helps"), [([1, 0, 0, 0, 0], False), ([1, 0, 0, 2, 0], True)])
+class GivenSignals:
+    """A blend whose signals are given: of the query whose history is its number."""
+
+    def __init__(self, table: FloatArray) -> None:
+        self.table = table
+
+    def signals(self, history: Any, items: Any, *_: Any) -> FloatArray:
+        return self.table[history[0], items]
+
+
+@pytest.mark.parametrize(
+    ("weights", "lifted", "helps"),
+    [([1, 0], False, False), ([1, 2], False, True), ([1, 2], True, False)],
+)
 def test_the_second_stage_helps_where_more_than_the_first_stage_counts(
-    weights: list[float], helps: bool
+    weights: list[float], *, lifted: bool, helps: bool
 ) -> None:
-    """Known answer: items drawn by a softmax of known weights, listed by the first signal."""
+    """Known answer: items drawn by a softmax of known weights, listed by the first signal.
+
+    They are among the best 30 of 60 candidates; where the others are ``lifted``, the second signal
+    is large of all of these.
+    """
     rng = np.random.default_rng(0)
-    signals = rng.normal(size=(2000, 30, 5)).astype(np.float32)
-    signals[:, :, 0] = -np.sort(-signals[:, :, 0], axis=1)
-    logits = signals @ np.array(weights) + rng.gumbel(size=(2000, 30))
-    assert reranking._helps(signals, logits.argmax(axis=1), np.arange(len(signals))) == helps
+    table = np.zeros((2000, 60, len(SIGNALS)), np.float32)
+    table[:, :, :2] = rng.normal(size=(2000, 60, 2))
+    table[:, :, 0] = -np.sort(-table[:, :, 0], axis=1)
+    logits = table[:, :30, :2] @ np.array(weights) + rng.gumbel(size=(2000, 30))
+    if lifted:
+        table[:, 30:, 1] = 9
+    scores = table[:, :, 0]
+    everything = np.broadcast_to(np.arange(60), (2000, 60))
+    users = np.arange(2000)
+    queries = Queries.anonymous(Histories.from_lists(users[:, None].tolist()))
+    found = reranking._Candidates(
+        queries, everything, scores, scores, [None] * 2000, users, logits.argmax(axis=1)
+    )
+    blend: Any = GivenSignals(table)
+    assert reranking._helps(blend, found.among(30), table[:, :30], found) == helps
+    few = found.kept(np.arange(reranking.LEAST_FITTED - 1))
+    assert not reranking._helps(blend, few, table[: len(few), :30], found)
 
 
 def test_every_target_of_a_query_is_learned_from(
@@ -401,13 +431,20 @@ def test_every_target_of_a_query_is_learned_from(
     ends = blocks.interactions.indptr[1:]
     parts[ends - 1], parts[ends - 2] = Part.VALIDATION, Part.VALIDATION
     both, found = replace(blocks, split=parts), {}
+    learned: list[Any] = []
 
-    def chosen(blends: Any, fields: Any, examples: Any, positives: Any, owners: Any) -> Any:
-        places = zip(owners.tolist(), positives.tolist(), strict=True)
-        found.update(zip(places, examples, strict=True))
+    def chosen(blends: Any, fields: Any, examples: Any, positives: Any) -> Any:
+        learned.extend(examples)
         return blends[0]
 
+    def helps(blend: Any, near: Any, *_: Any) -> bool:
+        if not found:
+            places = zip(near.owners.tolist(), near.positives.tolist(), strict=True)
+            found.update(zip(places, learned, strict=True))
+        return False
+
     monkeypatch.setattr(reranking, "_chosen", chosen)
+    monkeypatch.setattr(reranking, "_helps", helps)
     fit_blend(v9.module.scorer(), both, block_text, candidates=CANDIDATES)
     queries, targets = both.held_out(Part.VALIDATION)
     _, items = top_k(v9.module.scorer().scores(queries), CANDIDATES, queries.histories)
@@ -422,3 +459,19 @@ def test_every_target_of_a_query_is_learned_from(
     for (row, _), (history, candidates, *_) in found.items():
         np.testing.assert_array_equal(history, queries.histories.row(row))
         np.testing.assert_array_equal(candidates, items[row])
+
+
+def test_in_a_split_by_time_the_trend_is_that_of_the_end_of_training(
+    v9: Trained, blocks: Dataset, block_text: Any
+) -> None:
+    """At the newest events of users who were away other items are in demand than at the targets."""
+    scorer, times = v9.module.scorer(), blocks.interactions.timestamps
+    assert times is not None
+    by_time = replace(blocks, split=global_time(times, GlobalTime()))
+    blend = fit_blend(scorer, by_time, block_text)
+    queries, _ = by_time.held_out(Part.TEST)
+    moments = set(blend.earlier.moments(queries))
+    assert by_time.train.timestamps is not None
+    assert moments == {int(by_time.train.timestamps.max()) // 1000 + 1}
+    last_two = fit_blend(scorer, blocks, block_text)
+    assert len(set(last_two.earlier.moments(blocks.held_out(Part.TEST)[0]))) > 1

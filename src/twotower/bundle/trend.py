@@ -38,12 +38,16 @@ class Trend:
         ``(events,)`` float32, what the item's events up to this one count at the time of this one.
     half_life
         Seconds; 0 where there are no events with times.
+    after_log
+        Whether all requests come after the log, as in a split by time: those that do not say when
+        they are made are at its end then, and not at the newest event of their history.
     """
 
     items: IndexArray
     times: OffsetArray
     sums: FloatArray
     half_life: float
+    after_log: bool = False
 
     def __post_init__(self) -> None:
         if len(self.items) and not self.half_life > 0:
@@ -96,11 +100,14 @@ class Trend:
     def moments(self, queries: Queries) -> Sequence[int | None]:
         """For each query when it is made, as far as is known; None for the end of the log.
 
-        Where queries have no times, that is the newest event of the history.
+        Where queries have no times, that is the newest event of the history, or the end of the log
+        where all come after it.
         """
         made: list[int | None] = [None] * len(queries)
         if len(self.items) and queries.times is not None:
             made = (queries.times // _MILLISECONDS).tolist()
+        elif len(self.items) and self.after_log:
+            made = [self._origin + self._span] * len(queries)
         elif len(self.items) and queries.histories.timestamps is not None:
             filled = np.flatnonzero(queries.histories.lengths)
             newest = queries.histories.indptr[1:][filled] - 1

@@ -59,3 +59,22 @@ def k_core(users: Array, items: Array, k: int) -> KCore:
         places, users, items = places[enough], users[enough], items[enough]
         rounds += 1
     return KCore(kept, rounds)
+
+
+def smaller_cores(users: Array, items: Array, k: int) -> dict[int, int]:
+    """Interactions that smaller cores leave, by their ``k``, the largest first; 0 leaves all.
+
+    A core is passed over that leaves less than a tenth more than the one before it, ``k`` at first.
+
+    Examples
+    --------
+    >>> smaller_cores(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), k=5)
+    {2: 4, 0: 5}
+    """
+    left: dict[int, int] = {}
+    most = int(k_core(users, items, k).kept.sum())
+    for smaller in range(k - 1, 1, -1):
+        count = int(k_core(users, items, smaller).kept.sum())
+        if count and count >= 1.1 * most:
+            left[smaller] = most = count
+    return left | {0: len(users)}

@@ -33,7 +33,7 @@ from twotower.data.guesses import (
 from twotower.data.histories import Histories
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
-from twotower.data.kcore import k_core
+from twotower.data.kcore import k_core, smaller_cores
 from twotower.data.locate import Located, located
 from twotower.data.log import EventLog, LogRead, ReadProgress, read_log
 from twotower.data.readers import (
@@ -55,7 +55,7 @@ from twotower.data.schema import OWN, Schema, unknown_column, with_article
 from twotower.data.settings import PrepareSettings
 from twotower.data.split_choice import choose_split, split_notes
 from twotower.data.splits import FileOrder, PartArray, Rolling, Split, split_parts
-from twotower.data.summary import YEAR
+from twotower.data.summary import YEAR, cores_in_words
 from twotower.data.users import read_users, users_column
 from twotower.data.validation import UNKNOWN_REASON, Rules
 from twotower.errors import InputError
@@ -702,23 +702,25 @@ def _reduce(
     core = k_core(log.users, log.items, settings.k_core)
     kept = log.select(core.kept)
     if not len(kept):
-        smaller = range(settings.k_core - 1, 0, -1)
-        most = next((k for k in smaller if k_core(log.users, log.items, k).kept.any()), 0)
         if lists is not None:
             raise _items_are_lists(**lists)
+        smaller = smaller_cores(log.users, log.items, settings.k_core)
         raise InputError(
             f"no interaction is left in the {settings.k_core}-core, of {len(log):,} by "
             f"{before['users']:,} users of {before['items']:,} items",
-            f"choose k_core={most}, the largest that leaves any, or 0, which turns it off",
-            cli_fix=f"pass --k-core {most}, the largest that leaves any, or 0, which turns it off",
+            cores_in_words(smaller, "k_core="),
+            cli_fix=cores_in_words(smaller, "--k-core "),
         )
     after = _size(kept)
     removed = {f"{kind}_removed": count - after[kind] for kind, count in before.items()}
-    return kept, {
+    found: dict[str, Any] = {
         "repeats": repeats,
         "before_k_core": before,
         "k_core": {"k": settings.k_core, "rounds": core.rounds, **removed},
     }
+    if 2 * len(kept) < len(log):
+        found["smaller_cores"] = smaller_cores(log.users, log.items, settings.k_core)
+    return kept, found
 
 
 def _items_are_lists(column: str, example: str) -> InputError:

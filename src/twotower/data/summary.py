@@ -223,7 +223,11 @@ def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             + (f" ({_share(core[f'{what}_removed'] / before[what])})" if before.get(what) else "")
             for what in ("users", "items", "interactions")
         )
-        yield f"the {core['k']}-core removed {removed}; {option} keeps all"
+        fix = f"{option} keeps all"
+        if "smaller_cores" in summary:
+            smaller = {int(k): left for k, left in summary["smaller_cores"].items()}
+            fix = cores_in_words(smaller, "--k-core " if cli else "k_core=")
+        yield f"the {core['k']}-core removed {removed}; {fix}"
     listed = (summary.get("catalogue") or {}).get("items", 0)
     if listed > summary["items"]:
         left = listed - summary["items"]
@@ -232,6 +236,21 @@ def _reduced(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{left:,} of the catalogue's {listed:,} items ({_share(left / listed)}) are left out: "
             f"no interaction with them is kept; {option} keeps all"
         )
+
+
+def cores_in_words(left: Mapping[int, int], option: str) -> str:
+    """What smaller cores leave, and the option that chooses one.
+
+    >>> cores_in_words({4: 8606, 2: 14014, 0: 14130}, "--k-core ")
+    'choose --k-core 4, which leaves 8,606 interactions, 2 (14,014) or 0 (all)'
+    >>> cores_in_words({0: 3000}, "--k-core ")
+    'choose --k-core 0, which leaves all'
+    """
+    first, *rest = (f"{k} ({left[k]:,})" if k else "0 (all)" for k in left)
+    k = next(iter(left))
+    first = f"{option}{k}, which leaves " + (f"{left[k]:,} interactions" if k else "all")
+    listed = [first, *rest]
+    return "choose " + " or ".join([", ".join(listed[:-1]), listed[-1]] if rest else listed)
 
 
 def _rejected(
@@ -258,7 +277,8 @@ def _columns(table: str, found: Mapping[str, Any], cli: bool) -> Iterator[str]:
         names = ", ".join(map(repr, ignored[:_MANY]))
         names += f" and {len(ignored) - _MANY} more" if len(ignored) > _MANY else ""
         option = "--column NAME=COLUMN" if cli else "ColumnMapping(NAME='COLUMN')"
-        line += f"; ignored: {names} ({option} reads another)"
+        line += f"; ignored: {names} ({option} reads another"
+        line += ", and 'twotower inspect' proposes features)" if cli else ")"
     yield line
     for name, place in found.get("late", {}).items():
         yield f"{table} column {name!r} first appears on line {place:,}"

@@ -1,15 +1,18 @@
 """A trained model beside simple baselines, on validation, and what to do where one is better."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
 import numpy as np
 
 from twotower.data import Dataset, Histories, Part, Queries
+from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.metrics import ndcg_at_k
 from twotower.evaluation.protocols import validation_ndcg
 from twotower.evaluation.ranking import full_ranks
+from twotower.evaluation.registry import FULL
+from twotower.evaluation.significance import sign_flip_test
 from twotower.models.base import Scorer
 from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
@@ -25,6 +28,8 @@ MOST_USERS: Final = 20_000
 FIRST_ITEMS: Final = 3
 """Items of a visitor, see `warn_for_visitors`."""
 MOST_VISITORS: Final = 1_000
+LEVEL: Final = 0.05
+"""p-value below which a difference on test is more than chance."""
 
 
 def warn_below_baselines(
@@ -63,7 +68,9 @@ def warn_below_baselines(
             else measured(TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats))
         )
         served = blend is not None and blend.helps
-        reporter.failure(" ".join(_words(name, best, found, again, served=served)))
+        solved = served and again >= found[best]
+        tell = reporter.note if solved else reporter.failure
+        tell(" ".join(_words(name, best, found, again, served=served)))
     return found
 
 
@@ -123,6 +130,50 @@ def warn_for_visitors(
         reporter.failure(text)
     found = {"popularity": popular, "retrieval": retrieval, "served": served}
     return {model: float(values.mean()) for model, values in found.items()}
+
+
+def compare_on_test(
+    name: str,
+    served: Evaluation,
+    both_stages: bool,
+    baselines: Mapping[str, Evaluation],
+    reporter: Reporter,
+) -> None:
+    """Say what the bundle serves, and how the best baseline does beside it on test.
+
+    Nothing is chosen by it. The difference is tested query by query (`sign_flip_test`).
+    """
+    metric = "NDCG@10"
+    what = f"the bundle serves {product_name(name)} "
+    what += "with both stages" if both_stages else "without the second stage"
+    measured = {
+        baseline: found.mean(FULL, metric)
+        for baseline, found in baselines.items()
+        if FULL in found.values and metric in found.metrics
+    }
+    if not measured or FULL not in served.values or metric not in served.metrics:
+        reporter.note(what)
+        return
+    best = max(measured, key=lambda baseline: measured[baseline])
+    others = baselines[best]
+    gains = (
+        served.values[FULL][:, served.metrics.index(metric)]
+        - others.values[FULL][:, others.metrics.index(metric)]
+    )
+    chance = float(sign_flip_test(gains[:, None])[0])
+    what += (
+        f": test {metric} {served.mean(FULL, metric):.4f}, the best baseline's ({best}) "
+        f"{measured[best]:.4f}"
+    )
+    if chance >= LEVEL:
+        reporter.note(f"{what}; {len(gains):,} users are too few to tell them apart")
+    elif gains.mean() > 0:
+        reporter.note(what)
+    else:
+        reporter.failure(
+            f"{what}, which is better beyond chance; search better settings with 'twotower tune', "
+            f"or serve {best}"
+        )
 
 
 def _words(

@@ -101,7 +101,7 @@ class Evaluator:
 
     def baseline(self, name: str) -> list[Row]:
         """Rows of a baseline, fitted on the training part."""
-        return self.baseline_rows(name, self.fitted_baseline(name))
+        return self.baseline_rows(name, self(name, self.fitted_baseline(name)))
 
     def fitted_baseline(self, name: str) -> Scorer:
         """A baseline, fitted on the training part."""
@@ -109,16 +109,13 @@ class Evaluator:
             return TEXT_BASELINES[name](self._titles())
         return BASELINES[name](self._dataset.train, len(self._dataset.items))
 
-    def baseline_rows(self, name: str, scorer: Scorer) -> list[Row]:
-        """Rows of a fitted baseline."""
-        rows = self.rows(name, {0: self(name, scorer)})
+    def baseline_rows(self, name: str, found: Evaluation) -> list[Row]:
+        """Rows of a baseline's evaluation."""
+        rows = self.rows(name, {0: found})
         return [row.model_copy(update={"seeds": []}) for row in rows]  # nothing random in it
 
     def _titles(self) -> FloatArray:
-        if self._dataset.catalogue[columns.TITLE].is_null().all():
-            raise InputError(
-                f"the catalogue of {self._dataset.name!r} has no titles", "choose another baseline"
-            )
+        _check_titles(self._dataset)
         return text_vectors(self._dataset, self._text_encoder, "title", self._reporter)
 
     def _described(self) -> ListFacts:
@@ -227,6 +224,8 @@ def evaluate_models(
                 f"unknown baseline {name!r}",
                 f"pass one of {', '.join((*BASELINES, *TEXT_BASELINES))}",
             )
+        if name in TEXT_BASELINES:
+            _check_titles(dataset)
     if not folders and not baselines:
         raise InputError("nothing to evaluate", "pass a trained model's folder or a baseline")
     models = _by_name_and_seed(folders, dataset)
@@ -251,12 +250,23 @@ def evaluate_models(
     return rows
 
 
+def _check_titles(dataset: Dataset) -> None:
+    if dataset.catalogue[columns.TITLE].is_null().all():
+        raise InputError(
+            f"the catalogue of {dataset.name!r} has no titles", "choose another baseline"
+        )
+
+
 class Measured(NamedTuple):
-    """Rows of one model's seeds; the second stages and their rows where there are any."""
+    """Rows of one model's seeds; the second stages and their rows where there are any.
+
+    ``served`` is the evaluation of what a bundle of the first seed serves by default.
+    """
 
     one_stage: list[Row]
     two_stages: list[Row]
     blends: list[Blend]
+    served: Evaluation
 
 
 def evaluate_seeds(
@@ -281,7 +291,9 @@ def evaluate_seeds(
             both = TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats)
             two_stages[seed] = evaluator(f"{seed_label(name, seed)}, both stages", both)
     again = evaluator.rows(name + RERANKED, two_stages) if two_stages else []
-    return Measured(evaluator.rows(name, one_stage), again, blends)
+    by_both = bool(blends) and blends[0].helps
+    served = next(iter((two_stages if by_both else one_stage).values()))
+    return Measured(evaluator.rows(name, one_stage), again, blends, served)
 
 
 def _by_name_and_seed(folders: Sequence[Path], dataset: Dataset) -> dict[str, dict[int, Path]]:

@@ -186,7 +186,7 @@ def train_variant(
             dataset,
             max_queries=variant.training.validation_users,
         )
-        for warning in _warnings(trained, popularity):
+        for warning in two_part_warnings(trained, popularity):
             reporter.failure(f"{label}: {warning}")
     return trained
 
@@ -240,25 +240,30 @@ def note_resumed(label: str, checkpoint: Path | None, reporter: Reporter) -> Non
         )
 
 
-def _warnings(trained: Trained, popularity: float) -> Iterator[str]:
+def two_part_warnings(trained: Trained, popularity: float) -> Iterator[str]:
     """What is odd about a model with two parts, given how popularity validates."""
     weight, towers = trained.chosen["factor_weight"], trained.chosen["towers_alone"]
     metric = trained.metric or 0.0
+    alone = f"alone they have validation NDCG@10 {towers:.4f}, popularity {popularity:.4f}"
     if metric < popularity:
         yield (
             f"validation NDCG@10 {metric:.4f} is below popularity's {popularity:.4f}; "
             "recommend by popularity, or train on more interactions"
         )
-    if towers < popularity:
+    if weight >= MOST_FACTOR_WEIGHT:
         yield (
-            f"the towers alone have validation NDCG@10 {towers:.4f}, below popularity's "
-            f"{popularity:.4f}; train for more epochs, or compare with the baseline als"
+            f"the towers add nothing to least squares on this data set ({alone}), which serves by "
+            "itself; more interactions, or texts of the items, may change that"
         )
-    if not 1 / MOST_FACTOR_WEIGHT < weight < MOST_FACTOR_WEIGHT:
-        idle = "towers add" if weight > 1 else "least-squares part adds"
+    elif weight <= 1 / MOST_FACTOR_WEIGHT:
         yield (
-            f"the least-squares weight {weight:g} is the end of what is tried: the {idle} "
-            "nothing on this data set"
+            "least squares adds nothing to the towers on this data set, which serve by themselves; "
+            "there is nothing to do"
+        )
+    elif towers < popularity:
+        yield (
+            f"least squares carries the towers on this data set: {alone}, and both parts "
+            f"{metric:.4f}; more interactions, or texts of the items, may change that"
         )
 
 

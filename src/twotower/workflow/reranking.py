@@ -64,6 +64,9 @@ NEAR: Final = 80
 FAR: Final = 20
 """Others of all candidates beside them, drawn anew for each query, so that it knows what it is
 served with."""
+LEAST_FITTED: Final = 10 * len(SIGNALS)
+"""Held-out items among `FITTED_CANDIDATES` below which the weights are not served unasked: ten a
+weight, the usual rule for logistic regression (Peduzzi et al., *J. Clin. Epidemiol.* 1996)."""
 LEAST_EXAMPLES: Final = 500
 """Items among so many candidates below which no network is fitted."""
 MOST_JUDGED: Final = 2_000
@@ -144,7 +147,9 @@ def fit_blend(
     over the held-out items that these hold; seven weights, by L-BFGS. The recencies, the
     half-life of the trend, and whether items are neighbours by item-kNN or by EASE, are those with
     which the loss is least. Queries do not say when the target came: the trend is that of the
-    user's last event. A network is fitted beside it and kept where it is better, see
+    user's last event, or of the end of the training part where all targets come after it. There
+    it would be out of date at a user's last event, when those items were in demand that are not
+    any more. A network is fitted beside it and kept where it is better, see
     `with_network`; short histories have weights of their own, see `with_short_weights`.
 
     Raises
@@ -157,6 +162,8 @@ def fit_blend(
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
     train = dataset.train
     first = unfitted_blend(train, text)
+    after = _come_after(targets, train)
+    first = replace(first, earlier=replace(first.earlier, after_log=after))
     seen = None if dataset.has_repeats else queries.histories.seen
     found = _candidates(scorer, queries, targets, first.earlier, seen)
     near = found.among(candidates)
@@ -168,17 +175,21 @@ def fit_blend(
     if len(np.unique(train.items)) <= EASE_ITEMS:
         links = _neighbours(train, len(text), by_ease=True)
         blends.append(replace(first, neighbours=links, by_ease=True))
-    trends = [first.earlier, *(Trend.fit(train, other) for other in half_lives(train)[1:])]
+    others = (Trend.fit(train, half_life) for half_life in half_lives(train)[1:])
+    trends = [first.earlier, *(replace(other, after_log=after) for other in others)]
     kept = near.drawn(max_queries)
-    blend = _chosen(
-        blends,
-        {**RECENCIES, "earlier": trends},
-        [kept.example(place, slice(candidates)) for place in range(len(kept))],
-        kept.positives,
-        kept.owners,
-    )
+    examples = [kept.example(place, slice(candidates)) for place in range(len(kept))]
+    blend = _chosen(blends, {**RECENCIES, "earlier": trends}, examples, kept.positives)
+    blend = replace(blend, helps=_helps(blend, kept, _stacked(blend, examples), found))
     blend = with_network(blend, found.among(NEAR).drawn(max_queries))
     return with_short_weights(blend, scorer, queries, targets, seen)
+
+
+def _come_after(targets: Histories, train: Histories) -> bool:
+    """Whether all targets come after the whole training part, as in a split by time."""
+    if targets.timestamps is None or train.timestamps is None:
+        return False
+    return bool(targets.timestamps.min() >= train.timestamps.max())
 
 
 @dataclass(frozen=True)
@@ -388,7 +399,6 @@ def _chosen(
     fields: Mapping[str, Sequence[Any]],
     examples: Sequence[_Example],
     positives: Array,
-    owners: Array,
 ) -> Blend:
     """The blend with the least loss over the values of some of its fields, and its weights.
 
@@ -414,7 +424,7 @@ def _chosen(
                 best, least, found = replace(blend, weights=weights), loss, signals
         tried = [(best, found)]
     trend = best.earlier.at_end(best.num_items)
-    return replace(best, trend=trend, helps=_helps(found, positives, owners))
+    return replace(best, trend=trend)
 
 
 def _stacked(blend: Blend, examples: Sequence[_Example]) -> FloatArray:
@@ -422,22 +432,30 @@ def _stacked(blend: Blend, examples: Sequence[_Example]) -> FloatArray:
     return np.stack([blend.signals(*each)[:, : len(SIGNALS)] for each in examples])
 
 
-def _helps(signals: FloatArray, positives: Array, owners: Array) -> bool:
+def _helps(blend: Blend, near: _Candidates, signals: FloatArray, found: _Candidates) -> bool:
     """Whether NDCG@10 gains more than a standard error by weights that other users were fitted on.
 
-    Candidates are in the first stage's order, so that a place in it is a rank. ``owners`` are the
-    examples' queries, of which one with several targets has several.
+    Weights are fitted on ``near``, whose first candidates have these ``signals``, but put all
+    candidates in order, as a service does: what lifts an item among the best thirty may lift
+    hundreds from further down over it. Fewer than `LEAST_FITTED` examples fit weights to chance.
     """
-    gains = np.zeros(len(positives))
+    if len(near) < LEAST_FITTED:
+        return False
+    gains: list[float] = []
+    owners: list[int] = []
     for part in (0, 1):
-        others = owners % 2 != part
+        others = near.owners % 2 != part
         if not others.any() or others.all():
             return False
-        weights, _ = fitted_weights(signals[others], positives[others])
-        scores, wanted = signals[~others] @ weights, positives[~others]
-        target = np.take_along_axis(scores, wanted[:, None], axis=1)
-        ranks = 1 + np.count_nonzero(scores > target, axis=1)
-        gains[~others] = _ndcg(ranks) - _ndcg(1 + wanted)
+        weights, _ = fitted_weights(signals[others], near.positives[others])
+        judged = found.kept(np.flatnonzero(found.owners % 2 == part)).drawn(MOST_JUDGED)
+        for row, place in enumerate(judged.positives.tolist()):
+            values = blend.signals(*judged.example(row, slice(None)))
+            scores = values[:, : len(SIGNALS)] @ weights
+            rank = 1 + np.count_nonzero(scores > scores[place])
+            again, before = _ndcg(np.asarray([rank, 1 + place]))
+            gains.append(again - before)
+            owners.append(judged.owners[row])
     return _gains(gains, owners)
 
 

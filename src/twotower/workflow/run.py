@@ -15,6 +15,7 @@ from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
 from twotower.errors import InputError
+from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.registry import FULL, PROTOCOLS
 from twotower.evaluation.results import Row
 from twotower.factors.scorer import FactorScorer, VectorScorer
@@ -23,7 +24,11 @@ from twotower.reporting.product_names import DEFAULT_MODEL, study_name
 from twotower.training.device import on_device
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
-from twotower.workflow.baseline_check import warn_below_baselines, warn_for_visitors
+from twotower.workflow.baseline_check import (
+    compare_on_test,
+    warn_below_baselines,
+    warn_for_visitors,
+)
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
@@ -130,26 +135,29 @@ def run(
         reporter=reporter,
     )
     rows: list[Row] = []
-    servable: dict[str, tuple[Trained, Blend | None]] = {}
+    servable: dict[str, tuple[Trained, Blend | None, Evaluation]] = {}
+    simple: dict[str, Evaluation] = {}
     comparisons: dict[str, VectorScorer] = {}
     for name in models:
         if name in BASELINES:
             baseline = evaluator.fitted_baseline(name)
-            rows += evaluator.baseline_rows(name, baseline)
+            simple[name] = evaluator(name, baseline)
+            rows += evaluator.baseline_rows(name, simple[name])
             if isinstance(baseline, FactorScorer):
                 comparisons[name] = baseline
         else:
             measured = _measured(name, variants[name], seeds, dataset, out, evaluator, reporter)
             rows += measured.rows
             if measured.first.variant.model.has_towers:
-                servable[name] = measured.first, measured.blend
+                servable[name] = measured.first, measured.blend, measured.served
             else:
                 comparisons[name] = measured.first.module.scorer()
         if on_rows is not None:
             on_rows(rows)
     if not servable:
         return RunResult(dataset, rows, None)
-    name, (model, blend) = list(servable.items())[-1]
+    name, (model, blend, served) = list(servable.items())[-1]
+    compare_on_test(name, served, blend is not None and blend.helps, simple, reporter)
     evaluated = model
     if refit:
         folder = refit_folder(out / "models" / name / f"seed-{model.seed}")
@@ -180,6 +188,7 @@ class _Outcome(NamedTuple):
     rows: list[Row]
     first: Trained
     blend: Blend | None
+    served: Evaluation
 
 
 def _measured(
@@ -210,7 +219,8 @@ def _measured(
 
     found = evaluate_seeds(name, in_turn(), dataset, evaluator, second_stage)
     rows = found.one_stage + evaluator.timings(name, trained) + found.two_stages
-    return _Outcome(rows, trained[0], found.blends[0] if found.blends else None)
+    blend = found.blends[0] if found.blends else None
+    return _Outcome(rows, trained[0], blend, found.served)
 
 
 def prepared_dataset(

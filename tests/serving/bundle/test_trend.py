@@ -78,6 +78,16 @@ def test_a_query_is_made_at_its_time_or_after_its_newest_event() -> None:
     queries = Queries.anonymous(histories)
     assert list(trend.moments(queries)) == newest
     assert list(trend.moments(replace(queries, times=np.array([5000, 7999])))) == [5, 7]
+
+
+def test_queries_that_all_come_after_the_log_are_made_at_its_end() -> None:
+    trend, histories = Trend.fit(log(), DAY), log(users=2, seed=1)
+    after, queries = replace(trend, after_log=True), Queries.anonymous(histories)
+    (moment, other) = after.moments(queries)
+    assert moment == other
+    assert moment is not None
+    np.testing.assert_array_equal(after.at(moment, np.arange(ITEMS)), trend.at_end(ITEMS))
+    assert list(after.moments(replace(queries, times=np.array([5000, 7999])))) == [5, 7]
     untimed = Queries.anonymous(Histories.from_lists([[1], []]))
     assert list(trend.moments(untimed)) == [None, None]
     assert list(Trend.none().moments(queries)) == [None, None]
