@@ -188,7 +188,8 @@ def test_a_protocol_that_cannot_be_answered_is_an_error_or_left_out() -> None:
     assert left_out == ["history-3"]
     assert [report.name for one in passes for report in one.reports] == ["full"]
     with pytest.raises(InputError, match=r"^no user of 'toy' has 20 items before the held-out"):
-        plan(data, ["history-3"], leave_out=lambda *_: None)
+        plan(data, ["history-3"], leave_out=lambda name, _: left_out.append(name))
+    assert left_out == ["history-3"]  # of the first call: an error says it all
 
 
 def test_lists_need_enough_items() -> None:

@@ -65,8 +65,8 @@ def plan(
     negatives
         Draws sampled negatives.
     leave_out
-        Called with a protocol that this data set has no queries or too few items for, which is
-        then left out; None raises. Where every protocol was left out the last error is raised.
+        Called with each protocol that this data set has no queries or too few items for, which is
+        then left out; None raises. Where all would be left out the last error is raised instead.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def plan(
     for name, protocol in by_name(protocols).items():
         groups.setdefault(protocol.task, {})[name] = protocol
     passes = []
-    reason: InputError | None = None
+    left_out: list[tuple[str, InputError]] = []
     for task, members in groups.items():
         data: TaskData | None = None
         reports: list[Report] = []
@@ -90,8 +90,7 @@ def plan(
             except InputError as error:
                 if leave_out is None:
                     raise
-                leave_out(name, error)
-                reason = error
+                left_out.append((name, error))
                 continue
             candidates[protocol.among] = found
             reports += _reports(name, protocol, data)
@@ -99,8 +98,11 @@ def plan(
                 lists.append(name)
         if data is not None and (reports or lists):
             passes.append(ScoringPass(data, candidates, tuple(reports), tuple(lists)))
-    if not passes and reason is not None:
-        raise reason
+    if not passes and left_out:
+        raise left_out[-1][1]
+    if leave_out is not None:
+        for name, error in left_out:
+            leave_out(name, error)
     return passes
 
 
