@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -49,10 +50,10 @@ class ConsoleReporter(BarReporter):
 
 
 class PipedReporter(LineReporter):
-    """Lines in place of bars, for a file or another command."""
+    """Lines in place of bars, for a file or another command: one for each message."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(lambda text: console.print(text, markup=False, highlight=False))
+        super().__init__(lambda text: _line(console, text, markup=False))
         self._console = console
 
     def note(self, text: str) -> None:
@@ -64,15 +65,20 @@ class PipedReporter(LineReporter):
         _failure(self._console, text)
 
 
+def _line(console: Console, text: str, *, markup: bool = True) -> None:
+    """Wrapped for a reader at a terminal, whole for a log that is searched."""
+    console.print(text, markup=markup, highlight=False, soft_wrap=not console.is_terminal)
+
+
 def _note(console: Console, text: str) -> None:
-    console.print(f"[green]✓[/] {escape(text)}", highlight=False)
+    _line(console, f"[green]✓[/] {escape(text)}")
 
 
 def _failure(console: Console, text: str) -> None:
     if console.quiet:
         print(f"✗ {text}", file=sys.stderr)
     else:
-        console.print(f"[red]✗[/] {escape(text)}", highlight=False)
+        _line(console, f"[red]✗[/] {escape(text)}")
 
 
 @contextmanager
@@ -132,6 +138,11 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
         yield report
 
 
+def table_of_figures(title: str) -> Table:
+    """A table that fits into 80 columns without cutting figures: names are wrapped first."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+
+
 def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
     """Table with a row per model and a column per metric, with 95% intervals of NDCG@10.
 
@@ -145,11 +156,11 @@ def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
     metrics = [metric for metric in SHOWN_METRICS if metric in measured]
     users = max((row.users for row in chosen), default=0)
     splits = ", ".join(dict.fromkeys(row.split for row in chosen))
-    table = Table(title=f"{protocol}, {users:,} users, {splits}", title_justify="left")
+    table = table_of_figures(f"{protocol}, {users:,} users, {splits}")
     lines, names = (models, metrics) if metrics else (measured, models)
-    table.add_column("model" if metrics else "metric", no_wrap=True)
+    table.add_column("model" if metrics else "metric")
     for name in names:
-        table.add_column(product_name(name), justify="right")
+        table.add_column(product_name(name), justify="right", min_width=len("0.0000"))
     if INTERVAL_OF in metrics:
         table.add_column(f"95% of {INTERVAL_OF}", justify="right", no_wrap=True)
     for line in lines:
@@ -167,9 +178,9 @@ COLOURS = {"helps": "green", "hurts": "red", "no difference shown": "dim"}
 
 def differences_table(differences: "Sequence[Difference]", protocol: str, metric: str) -> Table:
     """Table of paired differences between each model and its parent, with significance."""
-    table = Table(title=f"{metric}, {protocol}, against the parent", title_justify="left")
+    table = table_of_figures(f"{metric}, {protocol}, against the parent")
     for name in ("model", "parent"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for name in ("difference", "95%", "p corrected"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")

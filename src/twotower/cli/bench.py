@@ -88,7 +88,7 @@ def index(
 
 def _table(rows: "Sequence[Row]", protocol: str, k: int) -> "Table":
     """Table with a row per kind and a column per figure."""
-    from rich.table import Table
+    from twotower.console import table_of_figures
 
     chosen = [row for row in rows if row.protocol == protocol]
     values = {(row.model, row.metric): row.value for row in chosen}
@@ -103,8 +103,8 @@ def _table(rows: "Sequence[Row]", protocol: str, k: int) -> "Table":
         "build-seconds": "build s",
         "memory-mb": "MB",
     }
-    table = Table(title=f"{protocol}, k = {k}, one thread", title_justify="left")
-    table.add_column("kind", no_wrap=True)
+    table = table_of_figures(f"{protocol}, k = {k}, one thread")
+    table.add_column("kind")
     shown = [metric for metric in columns if metric in measured]
     for metric in shown:
         table.add_column(columns[metric], justify="right")

@@ -137,8 +137,7 @@ def live(
 
     Example: `twotower live --bundle bundle --days 7`
     """
-    from rich.table import Table
-
+    from twotower.console import table_of_figures
     from twotower.service.live import live_report
     from twotower.service.state.personal import now_ms
 
@@ -146,7 +145,7 @@ def live(
     configured = settings.bundle.absolute().name
     with closing(_store(bundle, state)) as store:
         found = live_report(store, configured, now_ms() - int(86_400_000 * days))
-    table = Table(title=f"the last {days:g} days")
+    table = table_of_figures(f"the last {days:g} days")
     shown = (
         "model_version", "arm", "answers", "events_per_answer", "conversion", "new_user_share",
         "new_item_share",
