@@ -1,5 +1,7 @@
 """From the hours of a log's times to a served bundle that reads the time of a request."""
 
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,17 @@ def test_the_time_of_a_request_fills_what_it_does_not_say(
     (table,) = [table for table, _ in tables]  # when it is read nobody knows
     of_item = dict(zip(table["item_id"].to_pylist(), table["score"].to_pylist(), strict=True))
     np.testing.assert_allclose([of_item[item] for item in sorted(of_item)], unknown, rtol=1e-6)
+
+
+def test_the_command_line_takes_the_time_of_a_request(
+    bundle: Path, pipeline: Pipeline, cli: Callable[..., Any]
+) -> None:
+    words = ["recommend", "--bundle", bundle, "--user", "u03", "-k", 20, "--no-rerank"]
+    expected = pipeline.recommend("u03", k=20, rerank=False, context={"hour": 8, "day": 1})
+    for at in ("2024-07-01T08:10:00+02:00", int(MORNING.timestamp() * 1000)):
+        found = json.loads(cli(*words, "--time", at, "--json", "-").out)
+        assert [item["item_id"] for item in found] == [item.item_id for item in expected]
+    assert "time must be milliseconds since" in cli(*words, "--time", "8 o'clock").err
 
 
 def test_offsets_of_their_own_are_known_where_the_time_of_a_request_has_one() -> None:

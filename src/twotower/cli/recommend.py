@@ -58,6 +58,13 @@ def recommend(
             "declared columns of the log; with --batch for all users alike.",
         ),
     ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            help="When the request is made, such as 2025-01-31T18:30:00+01:00. Default: now.",
+        ),
+    ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +120,7 @@ def recommend(
     """
     from twotower.inference import RecommendOptions, Request
     from twotower.inference.options import DEFAULTS
+    from twotower.inference.requests import checked_time
 
     options = RecommendOptions(
         k,
@@ -126,7 +134,7 @@ def recommend(
             "--batch and --out go together", "name the file of users, and the file to write"
         )
     if batch is not None and out is not None:
-        if user or history or more or text:
+        if user or history or more or text or time:
             raise InputError("--batch takes its users from the file", "leave out everything else")
         with mapper_of(engine, workers) as mapper:
             found = _recommend_batch(
@@ -151,9 +159,11 @@ def recommend(
         raise InputError(
             "no user to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
         )
+    made = None if time is None else checked_time(int(time) if time.isdecimal() else time)
     pipeline = _loaded(bundle, rules)
-    moment = pipeline.parsed_context(context) if context else None
-    shown = show_recommendations(pipeline, Request(user, items, text, context=moment), options)
+    known = pipeline.parsed_context(context) if context else None
+    request = Request(user, items, text, context=known, time=made)
+    shown = show_recommendations(pipeline, request, options)
     write_json(json_file, [asdict(item) | {"source": shown.source} for item in shown.items])
 
 
