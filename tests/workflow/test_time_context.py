@@ -145,7 +145,7 @@ def test_the_command_line_takes_the_time_of_a_request(
     for at in ("2024-07-01T08:10:00+02:00", int(MORNING.timestamp() * 1000)):
         found = json.loads(cli(*words, "--time", at, "--json", "-").out)
         assert [item["item_id"] for item in found] == [item.item_id for item in expected]
-    assert "time must be milliseconds since" in cli(*words, "--time", "8 o'clock").err
+    assert "time must be milliseconds since" in cli(*words, "--time", "8 o'clock").error
 
 
 def test_offsets_of_their_own_are_known_where_the_time_of_a_request_has_one() -> None:
