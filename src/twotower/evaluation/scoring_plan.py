@@ -101,8 +101,8 @@ def plan(
     if not passes and left_out:
         raise left_out[-1][1]
     if leave_out is not None:
-        for name, error in left_out:
-            leave_out(name, error)
+        for name, reason in left_out:
+            leave_out(name, reason)
     return passes
 
 
