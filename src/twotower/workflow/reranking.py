@@ -337,10 +337,10 @@ def with_short_weights(
     """The blend, with weights for histories that are shorter than most in validation.
 
     There is a band of lengths for 1 item, for 2 and 3, for 4 to 7, and so on up to the median
-    length. Each is judged by validation histories that are cut to such a length: how they are
-    scored in the next longer band against the first stage's order, whichever has the better
-    NDCG@10, and then against weights of the band's own, if those gain more than a standard error
-    for users that they were not fitted on.
+    length. Each is judged by validation histories of such a length, and where they are too few by
+    longer ones that are cut to it: how they are scored in the next longer band against the first
+    stage's order, whichever has the better NDCG@10, and then against weights of the band's own, if
+    those gain more than a standard error for users that they were not fitted on.
     """
     lengths = queries.histories.lengths
     median = int(np.median(lengths)) if len(lengths) else 0
@@ -348,9 +348,12 @@ def with_short_weights(
     rng = np.random.default_rng(0)
     for end in reversed(ends):
         rows = rng.permutation(np.flatnonzero(lengths >= end // 2))
+        rows = rows[np.argsort(lengths[rows] >= end, kind="stable")]  # those of the band first
         rows = np.sort(rows[: SHORT_QUERIES // len(ends)])
         whole = queries.select(rows)
-        counts = rng.integers(end // 2, end, len(rows))
+        counts = np.where(
+            lengths[rows] < end, lengths[rows], rng.integers(end // 2, end, len(rows))
+        )
         cut = Queries.anonymous(whole.histories.last(counts), whole.contexts)
         had = None if seen is None else seen.select(rows)
         found = _candidates(scorer, cut, targets.select(rows), blend.earlier, had)
