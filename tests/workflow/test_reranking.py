@@ -117,7 +117,8 @@ def test_the_recency_with_the_least_loss_is_chosen(blocks: Dataset, block_text: 
             logits = drawn + rng.gumbel(size=len(items))
             positives.append(int(logits.argmax()))
         fields, wanted = {"recency": (blend.recency, 1.0, 0.3)}, np.asarray(positives)
-        assert reranking._chosen([blend], fields, examples, wanted).recency == recency
+        found, _ = reranking._chosen([blend], fields, examples, wanted)
+        assert found.recency == recency
 
 
 def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text: Any) -> None:
@@ -139,7 +140,7 @@ def test_the_half_life_with_the_least_loss_is_chosen(blocks: Dataset, block_text
             examples.append((history, candidates, none, none, moment * 86_400))
         start = replace(blend, earlier=trends[0])
         fields = {"recency": (blend.recency,), "earlier": trends}
-        found = reranking._chosen([start], fields, examples, np.asarray(positives))
+        found, _ = reranking._chosen([start], fields, examples, np.asarray(positives))
         assert found.earlier.half_life == wanted.half_life
         np.testing.assert_array_equal(found.trend, wanted.at_end(40))
         assert found.weights[5] > 0
@@ -435,7 +436,7 @@ def test_every_target_of_a_query_is_learned_from(
 
     def chosen(blends: Any, fields: Any, examples: Any, positives: Any) -> Any:
         learned.extend(examples)
-        return blends[0]
+        return blends[0], reranking._stacked(blends[0], examples)
 
     def helps(blend: Any, near: Any, *_: Any) -> bool:
         if not found:
