@@ -71,10 +71,14 @@ def smaller_cores(users: Array, items: Array, k: int) -> dict[int, int]:
     >>> smaller_cores(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 1]), k=5)
     {2: 4, 0: 5}
     """
+    everything, counts = len(users), []
+    for smaller in range(2, k + 1):  # each lies within the one before it
+        kept = k_core(users, items, smaller).kept
+        users, items = users[kept], items[kept]
+        counts.append((smaller, len(users)))
     left: dict[int, int] = {}
-    most = int(k_core(users, items, k).kept.sum())
-    for smaller in range(k - 1, 1, -1):
-        count = int(k_core(users, items, smaller).kept.sum())
+    most = len(users)
+    for smaller, count in reversed(counts[:-1]):
         if count and count >= 1.1 * most:
             left[smaller] = most = count
-    return left | {0: len(users)}
+    return left | {0: everything}
