@@ -120,7 +120,7 @@ def recommend(
     """
     from twotower.inference import RecommendOptions, Request
     from twotower.inference.options import DEFAULTS
-    from twotower.inference.requests import checked_time
+    from twotower.inference.requests import time_of_text
 
     options = RecommendOptions(
         k,
@@ -159,7 +159,7 @@ def recommend(
         raise InputError(
             "no user to recommend for", "give --user ID, --history ID ID ID, or --text WORDS"
         )
-    made = None if time is None else checked_time(int(time) if time.isdecimal() else time)
+    made = None if time is None else time_of_text(time)
     pipeline = _loaded(bundle, rules)
     known = pipeline.parsed_context(context) if context else None
     request = Request(user, items, text, context=known, time=made)

@@ -108,6 +108,11 @@ def checked_time(value: object) -> int | datetime:
     return moment
 
 
+def time_of_text(value: object) -> int | datetime:
+    """`checked_time` of an address or a command line, where a number is a text too."""
+    return checked_time(int(value) if isinstance(value, str) and value.isdecimal() else value)
+
+
 def milliseconds_of(made: int | datetime | None, now: int) -> int:
     """`Request.time` in milliseconds since 1970."""
     if made is None:

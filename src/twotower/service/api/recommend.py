@@ -109,10 +109,8 @@ async def recommend_for_user(
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
     stated = service.checked_context(context) if context else None
-    wanted, assigned = (
-        UserQuery(user_id=user_id, context=stated, time=time),
-        service.assigned(user_id),
-    )
+    wanted = UserQuery(user_id=user_id, context=stated, time=time)
+    assigned = service.assigned(user_id)
     snapshot, query = assigned.snapshot, _request(assigned.snapshot, wanted)
     if strict and not snapshot.pipeline.reads(query):
         unknown = user_id not in snapshot.pipeline.contents.users

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from twotower.data.readers.options import MISSING_IDS
 from twotower.data.time_zones import checked_milliseconds
-from twotower.inference.requests import checked_time
+from twotower.inference.requests import checked_time, time_of_text
 from twotower.service.state.records import Id
 
 USUAL_RATINGS: Final = (0.0, 5.0)
@@ -39,10 +39,6 @@ def check_reachable(item_id: str) -> str:
     return item_id
 
 
-def _addressed_time(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
 def _kept_time(value: int) -> int:
     checked_milliseconds(value)
     now = time.time_ns() // 1_000_000
@@ -65,7 +61,7 @@ NewItemId: TypeAlias = Annotated[WrittenId, AfterValidator(check_reachable)]
 """The same of an item that every request can name."""
 RequestTime: TypeAlias = Annotated[int | datetime, BeforeValidator(checked_time)]
 """Milliseconds since 1970-01-01 UTC, or ISO 8601 with an offset: ``2025-01-31T18:30:00+01:00``."""
-AddressedTime: TypeAlias = Annotated[RequestTime, BeforeValidator(_addressed_time)]
+AddressedTime: TypeAlias = Annotated[int | datetime, BeforeValidator(time_of_text)]
 """The same in an address, where a number is a text."""
 Time: TypeAlias = Annotated[int, AfterValidator(_kept_time)]
 """Milliseconds since 1970-01-01 UTC, neither too early for `prepare` nor in the future."""
