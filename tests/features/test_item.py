@@ -83,7 +83,7 @@ def test_without_ratings_in_the_log_the_catalogue_is_used_and_that_is_logged(
 ) -> None:
     catalogue = make_catalogue(3, average_rating=[2.0, 4.0, None], rating_count=[0, None, 9])
     with caplog.at_level(logging.WARNING):
-        features = ItemFeatures.fit(make_histories([[0, 1, 2]]), catalogue)
+        features = ItemFeatures.fit(make_histories([[0, 1, 2]]), catalogue, notices=True)
     assert (
         "the training log has no ratings: average_rating and log_rating_count are the "
         "catalogue's, a snapshot that may be later than the training period"
@@ -132,7 +132,7 @@ def test_a_bare_source_gives_constants_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        features = ItemFeatures.fit(make_histories([[0, 1], [0]]), make_catalogue(2))
+        features = ItemFeatures.fit(make_histories([[0, 1], [0]]), make_catalogue(2), notices=True)
     assert caplog.messages == [
         "the source has no categories: every item is in category_other",
         "the source has no prices: constant 0 for log_price",

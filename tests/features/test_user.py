@@ -141,7 +141,7 @@ def test_a_bare_source_gives_constants_and_says_so(
 ) -> None:
     train = make_histories([[0, 1], [0]])
     with caplog.at_level(logging.WARNING):
-        features = UserFeatures.fit(train, make_catalogue(2))
+        features = UserFeatures.fit(train, make_catalogue(2), notices=True)
     assert caplog.messages == [
         "the source has no ratings: constant 0 for mean_rating, rating_spread",
         "the source has no timestamps: constant 0 for recency, tenure",

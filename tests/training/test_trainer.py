@@ -77,6 +77,22 @@ def test_a_better_metric_renews_the_patience(blocks: Dataset, small_variants: An
     assert state.best_epoch == 4
 
 
+def test_the_earliest_end_moves_on_with_every_gain(blocks: Dataset, small_variants: Any) -> None:
+    """Ten steps an epoch: a validation after every third."""
+    ends: list[int | None] = []
+
+    def progress(state: TrainingState, steps: int, _: float) -> None:
+        if state.step in (1, 0):
+            ends.append(state.earliest_end)
+
+    validate = Scripted(0.1, 0.2, 0.1, 0.1)
+    settings: dict[str, Any] = {"epochs": 50, "patience": 2, "validate_steps": 25}
+    found = trained(small_variants["mf"], blocks, validate, progress=progress, **settings)
+    assert len(found.state.epochs) == 12
+    by_epoch = [ends[place] for place in range(0, len(ends), 2)]
+    assert by_epoch == [9, 9, 9, 9, 9, 9, 12, 12, 12, 12, 12, 12]
+
+
 @pytest.mark.parametrize(
     ("validate_steps", "expected"),
     # 600 training events in batches of 64 are 10 steps an epoch.

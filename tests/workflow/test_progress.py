@@ -54,6 +54,25 @@ def test_what_is_left_of_a_training_counts_the_epochs_it_may_take() -> None:
     assert shown == [(2, 1000), (2, 30), (30, 30)]
 
 
+def test_what_is_left_of_a_training_that_validation_ends_is_that_to_its_earliest_end() -> None:
+    shown: list[tuple[int, int | None, str]] = []
+
+    class Bars(LineReporter):
+        def bar(self, label: str) -> Bar:
+            return lambda *report: shown.append(report)
+
+    report = Bars().training("two-tower")
+    state = TrainingState("", planned_epochs=100, step=2, loss_sum=1.0, earliest_end=4)
+    report(state, 10, 1.0)
+    state.most_seconds, state.seconds = 10.0, 1.0  # a limit of time comes first
+    report(state, 10, 1.0)
+    state.most_seconds, state.earliest_end, state.last_epoch = None, 9, 5
+    report(state, 10, 1.0)
+    assert [(done, total) for done, total, _ in shown] == [(2, 40), (2, 20), (2, 50)]
+    assert shown[0][2].startswith("epoch 1 of 4 or more")
+    assert shown[2][2].startswith("epoch 1 of 5  ")
+
+
 class StoppedError(Exception):
     pass
 

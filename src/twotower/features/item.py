@@ -54,24 +54,25 @@ class ItemFeatures:
     ratings_in_log: bool
 
     @classmethod
-    def fit(cls, train: Histories, catalogue: pl.DataFrame) -> Self:
+    def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:
         """Fit on the training interactions and the catalogue, whose row ``i`` is item ``i``.
 
-        What the source lacks altogether is logged, once per feature, and is 0 throughout.
+        What the source lacks altogether is 0 throughout. With `notices`, for models that read all
+        of them, it is logged, once per feature.
         """
         categories = frequent_categories(catalogue)
-        if not categories:
+        if notices and not categories:
             logger.warning("the source has no categories: every item is in category_other")
         raw = np.column_stack(
             [
                 *_price(catalogue),
-                *_ratings(train, catalogue),
+                *_ratings(train, catalogue, notices=notices),
                 log_popularity(train, catalogue.height),
                 *_times(train, catalogue.height),
                 category_indicators(catalogue, categories),
             ]
         )
-        standardiser = Standardiser.fit(raw, ITEM_FEATURES)
+        standardiser = Standardiser.fit(raw, ITEM_FEATURES, notices=notices)
         values = standardiser.apply(raw)
         return cls(values, standardiser, categories, ratings_in_log=train.ratings is not None)
 
@@ -123,11 +124,13 @@ def _catalogue_ratings(rows: pl.DataFrame) -> tuple[DoubleArray, DoubleArray]:
     return average, np.log1p(numbers(rows, columns.RATING_COUNT))
 
 
-def _ratings(train: Histories, catalogue: pl.DataFrame) -> tuple[DoubleArray, DoubleArray]:
+def _ratings(
+    train: Histories, catalogue: pl.DataFrame, *, notices: bool
+) -> tuple[DoubleArray, DoubleArray]:
     """Average rating and log rating count: the log's where it has ratings."""
     if train.ratings is None:
         average, count = _catalogue_ratings(catalogue)
-        if np.isfinite(average).any() or np.isfinite(count).any():
+        if notices and (np.isfinite(average).any() or np.isfinite(count).any()):
             logger.warning(
                 "the training log has no ratings: average_rating and log_rating_count are the "
                 "catalogue's, a snapshot that may be later than the training period"

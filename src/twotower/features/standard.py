@@ -91,8 +91,10 @@ class Standardiser:
     weight: DoubleArray
 
     @classmethod
-    def fit(cls, raw: DoubleArray, declared: Sequence[Feature]) -> Self:
-        """Fit on ``(rows, columns)`` raw values; log a notice for what the source lacks."""
+    def fit(
+        cls, raw: DoubleArray, declared: Sequence[Feature], *, notices: bool = False
+    ) -> Self:
+        """Fit on ``(rows, columns)`` raw values; with `notices`, log what the source lacks."""
         mean, weight = np.zeros(len(declared)), np.zeros(len(declared))
         absent = []
         for column, feature in enumerate(declared):
@@ -104,7 +106,7 @@ class Standardiser:
             else:
                 mean[column], spread = known.mean(), known.std()
                 weight[column] = 1.0 / spread if spread > SMALLEST_SPREAD else 0.0
-        for needs in dict.fromkeys(feature.needs for feature in absent):
+        for needs in dict.fromkeys(feature.needs for feature in absent if notices):
             names = ", ".join(feature.name for feature in absent if feature.needs == needs)
             logger.warning("the source has no %s: constant 0 for %s", needs, names)
         return cls(mean, weight)

@@ -46,10 +46,11 @@ class UserFeatures:
     end: int
 
     @classmethod
-    def fit(cls, train: Histories, catalogue: pl.DataFrame) -> Self:
+    def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:
         """Fit on the training interactions and the catalogue, whose row ``i`` is item ``i``.
 
-        What the source lacks altogether is logged, once per feature, and is 0 throughout.
+        What the source lacks altogether is 0 throughout. With `notices`, for models that read all
+        of them, it is logged, once per feature.
         """
         item_table = np.column_stack(
             [
@@ -60,7 +61,7 @@ class UserFeatures:
         ).astype(np.float32)
         end = 0 if train.timestamps is None else int(train.timestamps.max(initial=0))
         raw = _running(train, item_table, end)
-        return cls(item_table, Standardiser.fit(raw, USER_FEATURES), end)
+        return cls(item_table, Standardiser.fit(raw, USER_FEATURES, notices=notices), end)
 
     @property
     def empty(self) -> FloatArray:

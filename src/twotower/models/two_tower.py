@@ -117,12 +117,13 @@ class TwoTowerConfig(ModelFamily):
         """Make the module; features are fitted on the training part."""
         train, catalogue = inputs.dataset.train, inputs.dataset.catalogue
         items = ItemData(
-            ItemFeatures.fit(train, catalogue).values,
+            ItemFeatures.fit(train, catalogue, notices=True).values,
             inputs.text if "text" in self.inputs_needed else None,
             trained_items(train, len(inputs.dataset.items)),
             inputs.image if "image" in self.inputs_needed else None,
         )
-        return TwoTower(self, train.lengths > 0, items, UserFeatures.fit(train, catalogue))
+        users = UserFeatures.fit(train, catalogue, notices=True)
+        return TwoTower(self, train.lengths > 0, items, users)
 
 
 class ItemData(NamedTuple):

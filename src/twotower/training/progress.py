@@ -36,6 +36,8 @@ class TrainingState:
     finished: bool = False
     last_epoch: int | None = None
     """Epochs after which training ends, however many are planned; None for all of them."""
+    earliest_end: int | None = None
+    """Epochs before which early stopping cannot end training; None without early stopping."""
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @property

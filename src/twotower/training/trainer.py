@@ -144,6 +144,8 @@ def train(
         state = _resume(checkpoint, modules, adam, fingerprint)
     ends = None if stop_after is None else min(epochs, stop_after)
     state.most_seconds, state.last_epoch = most_seconds, ends
+    if validate is not None:
+        state.earliest_end = _earliest_end(state, config, examples.steps)
     wrapped, optimiser = fabric.setup(module, adam)
     for part in modules.values():
         part.to(fabric.device)
@@ -207,6 +209,7 @@ def train(
                 best = candidate
                 save("best")
             _wait_or_stop(state, record.metric, config)
+            state.earliest_end = _earliest_end(state, config, examples.steps)
         if progress is not None:
             progress(state, examples.steps, record.examples / record.seconds)
         save("last")
@@ -284,6 +287,15 @@ def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -
     state.bad_validations += 1
     if config.patience is not None and state.bad_validations >= config.patience:
         state.finished = True
+
+
+def _earliest_end(state: TrainingState, config: TrainingConfig, steps: int) -> int | None:
+    """Epochs after which training ends if no validation from now on has a gain."""
+    if config.patience is None or not steps:
+        return None
+    first = 1 if state.best_metric is None else 0  # whatever it is, it is the best so far
+    validations = first + config.patience - state.bad_validations
+    return state.validated_epoch + validations * math.ceil(config.validate_steps / steps)
 
 
 def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:

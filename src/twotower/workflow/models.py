@@ -151,8 +151,8 @@ def train_variant(
 
     if validated and variant.training.patience is not None:
         reporter.note(
-            f"{label}: training ends when validation stops gaining; the time left is that to all "
-            f"{variant.training.epochs} epochs"
+            f"{label}: training ends when validation stops gaining, after "
+            f"{variant.training.epochs} epochs at most; the time left is that to the earliest end"
         )
     groups = variant.model.column_groups(dataset) if validated else ()
 

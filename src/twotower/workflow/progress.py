@@ -56,14 +56,21 @@ class BarReporter(ABC):
         """A callback that shows one piece of work."""
 
     def training(self, label: str) -> Progress:
-        """A bar over all steps of all epochs, with loss, speed and the validation metric."""
+        """A bar over the steps, with epoch, loss, speed and the validation metric.
+
+        Where early stopping ends the training, its end moves on with every gain: the bar goes to
+        the earliest one.
+        """
         bar = self.bar(f"train {label}")
 
         def report(state: TrainingState, steps: int, examples_per_second: float) -> None:
             metric = state.epochs[-1].metric if state.epochs else None
             done = state.epoch * steps + state.step
             mean_loss = state.loss_sum / state.step if state.step else state.epochs[-1].loss
-            total = state.most_epochs * steps
+            ends, at_least = state.most_epochs, ""
+            if state.earliest_end is not None and state.earliest_end < ends:
+                ends, at_least = state.earliest_end, " or more"
+            total = ends * steps
             if state.most_seconds is not None:
                 total = min(total, round(done * state.most_seconds / state.spent))
             if state.finished or state.epoch == state.most_epochs:
@@ -71,6 +78,7 @@ class BarReporter(ABC):
             bar(
                 done,
                 max(done, total),
+                f"epoch {min(state.epoch + 1, ends)} of {ends}{at_least}  "
                 f"loss {mean_loss:.4f}  {examples_per_second:,.0f} examples/s"
                 + (f"  validation NDCG@10 {metric:.4f}" if metric is not None else ""),
             )
