@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from twotower.bundle.blend import Blend, ItemLinks
+from twotower.bundle.blend import LONG_RECENCY, Blend, ItemLinks
+from twotower.bundle.network import Network
 from twotower.bundle.reranker import placed
 from twotower.bundle.storage import Bundle
 from twotower.errors import InputError
@@ -56,6 +57,7 @@ class PlainPipeline:
             self.gram = self.factors.T @ self.factors
         self.index = faiss.IndexFlatIP(contents.item_vectors.shape[1])
         self.index.add(contents.item_vectors)
+        self.item_vectors, self.tower_dim = contents.item_vectors, contents.tower_dim
         self.candidates = candidates
         self.row_of = {item_id: row for row, item_id in enumerate(contents.items.ids)}
         self.catalogue = contents.catalogue.select("item_id", "title").to_dicts()
@@ -69,7 +71,8 @@ class PlainPipeline:
     def recommend(self, history: Sequence[str], k: int, *, rerank: bool) -> list[str]:
         """The best ``k`` items that are not in the history."""
         rows = [self.row_of[item_id] for item_id in history]
-        scores, items = self.index.search(self.encode(rows), self.candidates + len(rows))
+        user = self.encode(rows)
+        scores, items = self.index.search(user, self.candidates + len(rows))
         seen = set(rows)
         kept = []
         for score, item in zip(scores[0], items[0], strict=True):
@@ -79,7 +82,7 @@ class PlainPipeline:
             if len(kept) == self.candidates:
                 break
         if rerank:
-            kept = self.rerank(rows, kept)
+            kept = self.rerank(rows, user[0], kept)
         return [self.catalogue[item]["item_id"] for _, item in kept[:k]]
 
     def encode(self, rows: list[int]) -> FloatArray:
@@ -100,8 +103,10 @@ class PlainPipeline:
         whole = np.concatenate([vector.numpy()[0], self.fold_in.weight * folded])
         return whole[None].astype(np.float32)
 
-    def rerank(self, rows: list[int], kept: list[tuple[float, int]]) -> list[tuple[float, int]]:
-        """The candidates by the blend's formula, best first."""
+    def rerank(
+        self, rows: list[int], user: FloatArray, kept: list[tuple[float, int]]
+    ) -> list[tuple[float, int]]:
+        """The candidates by the blend's formula or its network, best first."""
         blend = self.blend
         age = np.arange(len(rows))[::-1]
         near = np.asarray(blend.recency**age @ self.similarity[rows]).ravel()
@@ -118,10 +123,31 @@ class PlainPipeline:
             for end, weights in zip(blend.short_lengths, blend.short_weights, strict=True)
             if len(rows) < end
         ]
-        weights = of_length[0] if of_length and of_length[0].any() else blend.weights
-        scores = np.transpose(signals) @ weights
+        if of_length and of_length[0].any():
+            scores = np.transpose(signals) @ of_length[0]
+        elif blend.network is not None:
+            width = self.tower_dim
+            long = np.asarray(LONG_RECENCY**age @ self.similarity[rows]).ravel()
+            signals += [long[items], blend.text[items] @ blend.text[rows[-1]]]
+            signals.append(self.item_vectors[items, :width] @ user[:width])
+            scores = through(blend.network, np.transpose(signals), len(rows))
+        else:
+            scores = np.transpose(signals) @ blend.weights
         scores = placed(np.where(blend.popularity[items] > 0, scores, np.nan))
         return sorted(zip(scores.tolist(), items, strict=True), reverse=True)
+
+
+def through(network: Network, signals: FloatArray, length: int) -> FloatArray:
+    """``(candidates,)`` scores of ``(candidates, k)`` signals, in PyTorch."""
+    linear, relu = torch.nn.functional.linear, torch.relu
+    lengths = np.full((len(signals), 1), np.log1p(length))
+    inputs = np.hstack([signals, lengths]).clip(network.low, network.high)
+    inputs = torch.tensor((inputs - network.center) / network.spread, dtype=torch.float32)
+    first, second = torch.tensor(network.first.T), torch.tensor(network.second.T)
+    hidden = relu(linear(inputs, first, torch.tensor(network.first_bias)))
+    hidden = relu(linear(hidden, second, torch.tensor(network.second_bias)))
+    scores = inputs @ torch.tensor(network.direct) + hidden @ torch.tensor(network.last)
+    return scores.numpy()
 
 
 def matrix(links: ItemLinks) -> sparse.csr_matrix:

@@ -5,12 +5,17 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from twotower.bundle.blend import ALL_SIGNALS, Blend
+from twotower.bundle.network import Network
 from twotower.evaluation.results import read_results
+from twotower.types import FloatArray
 from twotower.workflow.bundling import bundle_contents, write_bundle
 from twotower.workflow.models import train_variant
 from twotower.workflow.reranking import fitted_blend
@@ -21,21 +26,38 @@ Run = Callable[..., Figures]
 
 
 @pytest.fixture(scope="module")
-def bundle(blocks: Any, small_variants: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundles(blocks: Any, small_variants: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``bundle``, whose second stage is a weighted sum, and ``network``, where it is a network."""
     trained = train_variant(small_variants["v9"], blocks)
     contents = bundle_contents("v9", trained, blocks, reranker=fitted_blend(trained, blocks))
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    write_bundle(folder, contents, trained)
+    folder = tmp_path_factory.mktemp("bundles")
+    write_bundle(folder / "bundle", contents, trained)
+    assert isinstance(contents.reranker, Blend)
+    blend = replace(contents.reranker, network=random_network())
+    write_bundle(folder / "network", replace(contents, reranker=blend), trained)
     return folder
 
 
+def random_network() -> Network:
+    """Of any weights, over a range that no signal leaves."""
+    rng, inputs, hidden = np.random.default_rng(0), len(ALL_SIGNALS) + 1, 4
+
+    def some(*shape: int) -> FloatArray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    low, high = np.full(inputs, -9, "f4"), np.full(inputs, 9, "f4")
+    center, spread = np.zeros(inputs, "f4"), np.ones(inputs, "f4")
+    layers = some(inputs, hidden), some(hidden), some(hidden, hidden), some(hidden), some(hidden)
+    return Network(low, high, center, spread, some(inputs), *layers)
+
+
 @pytest.fixture
-def run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.syspath_prepend(BENCHMARKS)
 
-    def run(script: str, *options: str) -> Figures:
+    def run(script: str, *options: str, bundle: str = "bundle") -> Figures:
         out = tmp_path / "results.json"
-        command = [f"{script}.py", "--bundle", str(bundle), *options, "--out", str(out)]
+        command = [f"{script}.py", "--bundle", str(bundles / bundle), *options, "--out", str(out)]
         monkeypatch.setattr(sys, "argv", command)
         importlib.import_module(script).main()
         rows = read_results(out).rows
@@ -45,9 +67,10 @@ def run(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     return run
 
 
-def test_latency_of_both_stages(run: Run) -> None:
+@pytest.mark.parametrize("bundle", ["bundle", "network"])
+def test_latency_of_both_stages(bundle: str, run: Run) -> None:
     small = ("--requests", "4", "--repeats", "2", "--history", "3", "--candidates", "12")
-    found = run("serving_latency", *small)
+    found = run("serving_latency", *small, bundle=bundle)
     for end in ("", "+rerank"):
         assert found[f"twotower{end}", "ratio-to-native"] > 0
         assert found[f"plain{end}", "ratio-to-twotower"] > 0

@@ -91,9 +91,7 @@ class Standardiser:
     weight: DoubleArray
 
     @classmethod
-    def fit(
-        cls, raw: DoubleArray, declared: Sequence[Feature], *, notices: bool = False
-    ) -> Self:
+    def fit(cls, raw: DoubleArray, declared: Sequence[Feature], *, notices: bool = False) -> Self:
         """Fit on ``(rows, columns)`` raw values; with `notices`, log what the source lacks."""
         mean, weight = np.zeros(len(declared)), np.zeros(len(declared))
         absent = []

@@ -143,9 +143,8 @@ def train(
     if checkpoint is not None and (checkpoint / "last").exists():
         state = _resume(checkpoint, modules, adam, fingerprint)
     ends = None if stop_after is None else min(epochs, stop_after)
-    state.most_seconds, state.last_epoch = most_seconds, ends
-    if validate is not None:
-        state.earliest_end = _earliest_end(state, config, examples.steps)
+    early = None if validate is None else _earliest_end(state, config, examples.steps)
+    state.most_seconds, state.last_epoch, state.earliest_end = most_seconds, ends, early
     wrapped, optimiser = fabric.setup(module, adam)
     for part in modules.values():
         part.to(fabric.device)
@@ -196,9 +195,7 @@ def train(
         )
         state.epochs.append(record)
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
-        unvalidated = state.epoch - state.validated_epoch
-        enough = unvalidated * examples.steps >= config.validate_steps
-        if validate is not None and (enough or state.finished or state.epoch == state.most_epochs):
+        if validate is not None and _is_due(state, config, examples.steps):
             state.validated_epoch = state.epoch
             module.eval()
             with torch.no_grad(), _judged(average, module):
@@ -276,6 +273,13 @@ def _resume(
 def _judged(average: WeightAverage | None, module: nn.Module) -> AbstractContextManager[None]:
     """Within, the module has the weights that are validated and kept."""
     return nullcontext() if average is None else average.applied(module)
+
+
+def _is_due(state: TrainingState, config: TrainingConfig, steps: int) -> bool:
+    """Whether a validation is due at the end of an epoch."""
+    unvalidated = (state.epoch - state.validated_epoch) * steps
+    enough = unvalidated >= config.validate_steps
+    return enough or state.finished or state.epoch == state.most_epochs
 
 
 def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -> None:
