@@ -1,6 +1,8 @@
 """Blend re-ranker: a weighted sum of retrieval score, item links, text, demand and repeats."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Self
 
 import numpy as np
@@ -19,6 +21,7 @@ FURTHER: Final = ("long neighbours", "newest text", "towers")
 """What the network reads beside them: neighbours of a history that is forgotten slowly, the cosine
 with the newest item's text, and what the towers add to the score of the index."""
 ALL_SIGNALS: Final = (*SIGNALS, *FURTHER)
+_OF_TEXT: Final = ("text", "newest text")
 LONG_RECENCY: Final = 0.9
 """Decay of an event's weight in ``long neighbours``."""
 RECENCIES: Final = ("recency", "transition_recency", "text_recency", "repeat_recency")
@@ -79,10 +82,12 @@ class ItemLinks:
         """``(items,)`` sum of the links from the items of a history, of the given weights."""
         counts = weights > _EPSILON  # smaller ones are lost in rounding beside the newest event's
         sums = np.zeros(len(self.indptr) - 1, dtype=np.float32)
-        spans = [slice(*self.indptr[item : item + 2].tolist()) for item in history[counts].tolist()]
-        if spans:
-            weighted = zip(weights[counts], spans, strict=True)
-            values = np.concatenate([weight * self.weights[span] for weight, span in weighted])
+        history = history[counts]
+        if len(history):
+            begins, ends = self.indptr[history], self.indptr[history + 1]
+            spans = list(map(slice, begins.tolist(), ends.tolist()))
+            values = np.concatenate([self.weights[span] for span in spans])
+            values *= np.repeat(weights[counts], ends - begins)
             np.add.at(sums, np.concatenate([self.items[span] for span in spans]), values)
         return sums
 
@@ -205,7 +210,7 @@ class Blend:
         """Whether a network reads them; the weighted sum does not."""
         return bool(self.used[-1])
 
-    @property
+    @cached_property
     def used(self) -> Array:
         """``(10,)`` whether each of `ALL_SIGNALS` counts; those that do not take no time."""
         none = np.zeros(len(FURTHER), dtype=np.bool_)
@@ -241,53 +246,63 @@ class Blend:
         ``moment`` is in seconds since 1970; None is the end of the log. ``wanted``, ``(10,)``, says
         which are computed, the others are 0; None for all.
         """
-        known = self._known(history)
         found = np.zeros((len(items), len(ALL_SIGNALS)), dtype=np.float32)
         found[:, 0], found[:, -1] = retrieval, towers
-        for place, name in enumerate(ALL_SIGNALS[:-1]):
-            if place and (wanted is None or wanted[place]):
-                found[:, place] = self._signal(name, known, items, moment)
+        names = [
+            name
+            for place, name in enumerate(ALL_SIGNALS[:-1])
+            if place and (wanted is None or wanted[place])
+        ]
+        for name, values in self._computed(names, history, items, moment):
+            found[:, ALL_SIGNALS.index(name)] = values
         return found
 
     def signal(
         self, name: str, history: IndexArray, items: Array, moment: int | None = None
     ) -> FloatArray:
         """``(candidates,)`` one of `ALL_SIGNALS` but the first and the last, see `signals`."""
-        return self._signal(name, self._known(history), items, moment)
+        ((_, values),) = self._computed([name], history, items, moment)
+        return values
 
-    def _known(self, history: IndexArray) -> tuple[IndexArray, Array]:
-        """The items of a history that have signals, and how many came after each."""
-        age = np.arange(len(history))[::-1]
+    def _computed(
+        self, names: Sequence[str], history: IndexArray, items: Array, moment: int | None
+    ) -> Iterator[tuple[str, FloatArray]]:
         known = history < self.num_items
-        return history[known], age[known]
+        age = np.arange(len(history))[::-1][known]
+        history = history[known]
+        texts: FloatArray | None = None
+        for name in names:
+            if name in _OF_TEXT:
+                if texts is None:  # gathered once: it takes longer than the products do
+                    texts = self.text.take(items, axis=0)
+                newest = slice(-1, None) if name == "newest text" else slice(None)
+                yield name, texts @ self._wanted_text(history[newest], age[newest])
+            else:
+                yield name, self._signal(name, history, age, items, moment)
+
+    def _wanted_text(self, history: IndexArray, age: Array) -> FloatArray:
+        """``(t,)`` unit vector of a history's texts."""
+        wanted: FloatArray = np.power(self.text_recency, age, dtype="f4") @ self.text[history]
+        return wanted / max(float(np.linalg.norm(wanted)), 1e-6)
 
     def _signal(
-        self, name: str, known: tuple[IndexArray, Array], items: Array, moment: int | None
+        self, name: str, history: IndexArray, age: Array, items: Array, moment: int | None
     ) -> FloatArray:
         if name == "popularity":
             return self.popularity[items]
         if name == "trend":
             return self.trend[items] if moment is None else self.earlier.at(moment, items)
-        history, age = known
         if name == "repeats":
             lately = np.power(self.repeat_recency, age, dtype=np.float32)
             had = np.bincount(history, weights=lately, minlength=self.num_items)
             return had[items].astype(np.float32)
-        if name in ("neighbours", "long neighbours", "transitions"):
-            links = self.transitions if name == "transitions" else self.neighbours
-            recency = {
-                "neighbours": self.recency,
-                "long neighbours": LONG_RECENCY,
-                "transitions": self.transition_recency,
-            }[name]
-            return links.reached(history, np.power(recency, age, dtype=np.float32))[items]
-        if name == "newest text":
-            history, age = history[-1:], age[-1:]
-        wanted = np.power(self.text_recency, age, dtype=np.float32) @ self.text[history]
-        length = float(np.linalg.norm(wanted))
-        # `take` gathers in two thirds of the time that indexing does.
-        about: FloatArray = self.text.take(items, axis=0) @ (wanted / max(length, 1e-6))
-        return about
+        links = self.transitions if name == "transitions" else self.neighbours
+        recency = {
+            "neighbours": self.recency,
+            "long neighbours": LONG_RECENCY,
+            "transitions": self.transition_recency,
+        }[name]
+        return links.reached(history, np.power(recency, age, dtype=np.float32))[items]
 
     def at_end_of_log(self) -> Self:
         """The same for requests after the log alone, as a file has it."""

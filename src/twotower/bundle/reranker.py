@@ -58,14 +58,14 @@ def placed(scores: FloatArray) -> FloatArray:
     known = -np.sort(-scores[np.isfinite(scores)])
     if not len(known):
         return np.where(unknown, np.linspace(1, 0, len(scores), dtype=np.float32), scores)
-    before = np.cumsum(np.isfinite(scores))[unknown]
-    _, first, together = np.unique(before, return_index=True, return_counts=True)
-    number = np.arange(1, len(before) + 1) - np.repeat(first, together)
-    places = before + number / (1 + np.repeat(together, together))
+    before = np.cumsum(np.isfinite(scores))[unknown]  # it rises
+    first = np.searchsorted(before, before)
+    together = np.searchsorted(before, before, side="right") - first
+    number = np.arange(1, len(before) + 1) - first
+    places = before + number / (1 + together)
+    bounded = np.concatenate(([known[0] + 1], known, [known[-1] - 1]))
     filled = scores.copy()
-    filled[unknown] = np.interp(
-        places, np.arange(len(known) + 2), [known[0] + 1, *known, known[-1] - 1]
-    )
+    filled[unknown] = np.interp(places, np.arange(len(bounded)), bounded)
     return filled
 
 

@@ -271,4 +271,4 @@ def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[st
 )
 def test_what_does_not_fit_is_refused(change: dict[str, FloatArray], text: str) -> None:
     with pytest.raises(InputError, match=text):
-        Blend(**{**vars(BLEND), **change})
+        replace(BLEND, **change)
