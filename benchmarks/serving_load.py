@@ -11,7 +11,11 @@ times meanwhile, evenly, and 50 new items a second are added. Errors count every
 ``service-ms-per-request`` is the service's share of one request, writes included. Memory is what
 is resident at the end; ``memory-pss-mb`` counts pages once that several processes share.
 
-With ``--processes N`` both parts are measured again with so many processes, as
+Both are of the first stage alone. ``reads-both-stages`` is ``reads`` with the second. With
+``--beside NAME``, a bundle in the same folder, ``reads-shadow`` and ``reads-interleave`` are
+``reads`` while the two bundles are compared in that way.
+
+With ``--processes N`` the first two parts are measured again with so many processes, as
 ``reads-N-processes`` and ``reads-and-writes-N-processes``; what is of the service is then of all of
 them together.
 """
@@ -54,6 +58,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--seconds", type=int, default=180, help="of each of the two parts")
     parser.add_argument("--processes", type=int, default=1, help="2 or more: also with so many")
+    parser.add_argument("--beside", help="name of a second bundle, to be compared meanwhile")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--requests", type=int, default=5000, help="different ones")
     parser.add_argument("--history", type=int, default=20, help="items of a history")
@@ -99,6 +104,12 @@ def main() -> None:
                     partial(changes.add_items, given.items_per_second),
                 )
                 add(f"reads-and-writes{name}", figures | changes.figures())
+        with Served(given.bundle, rerank=True) as served:
+            add("reads-both-stages", loaded(served, load, bodies))
+        for way in ("shadow", "interleave") if given.beside else ():
+            with Served(given.bundle) as served, served.client() as client:
+                getattr(client, way)(given.beside)
+                add(f"reads-{way}", loaded(served, load, bodies))
     packages = (*PACKAGES, "onnxruntime", "fastapi", "uvicorn", "uvloop")
     write_results(given.out, collect_meta(started, packages=packages), rows)
 

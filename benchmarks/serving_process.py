@@ -29,6 +29,8 @@ class Served:
         More of `twotower serve`.
     source
         The ``src`` folder of another checkout that answers.
+    rerank
+        Whether answers come from both stages.
     processes
         How many answer. What is measured then is of all of them and their supervisor together.
 
@@ -43,7 +45,12 @@ class Served:
     """
 
     def __init__(
-        self, bundle: Path, *options: str, processes: int = 1, source: Path | None = None
+        self,
+        bundle: Path,
+        *options: str,
+        rerank: bool = False,
+        processes: int = 1,
+        source: Path | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
@@ -55,8 +62,8 @@ class Served:
         self.address = f"http://127.0.0.1:{port}"
         self._log = folder / "log"
         state = f"sqlite:///{folder / 'state.sqlite3'}"
-        # What a request costs is measured without the second stage, whatever the bundle prefers.
-        environment = {"TWOTOWER_RERANK": "false", **os.environ}
+        # Not what the bundle prefers: figures of different bundles are to compare.
+        environment = {"TWOTOWER_RERANK": str(rerank).lower(), **os.environ}
         if source is not None:
             environment["PYTHONPATH"] = str(source.absolute())
         began = time.perf_counter()

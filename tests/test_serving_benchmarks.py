@@ -118,7 +118,11 @@ def test_load_with_writes(run: Run) -> None:
     found = run(
         "serving_load", "--seconds", "1", "--history", "3", "--requests", "5",
         "--connections", "2", "--reloads", "1", "--items-per-second", "3", "--processes", "2",
+        "--beside", "network",
     )  # fmt: skip
+    for part in ("reads-both-stages", "reads-shadow", "reads-interleave"):
+        assert found[part, "requests/s"] > 0
+        assert found[part, "errors"] == 0
     for end in ("", "-2-processes"):
         for part in (f"reads{end}", f"reads-and-writes{end}"):
             assert found[part, "requests/s"] > 0
