@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from twotower.bundle.network import Network
+from twotower.bundle.reranker import MOST_CANDIDATES
 from twotower.bundle.trend import Trend
 from twotower.data import Queries
 from twotower.errors import InputError
@@ -128,6 +129,8 @@ class Blend:
         ``(items,)`` float32 at the end of the log; zero where the log has no times.
     by_ease
         Whether ``neighbours`` are those of EASE. Scores do not depend on it, a refit does.
+    candidates
+        Items of the index that are re-ranked: as many as validation found to be enough.
     helps
         Whether validation was better with the second stage, by more than a standard error.
     network
@@ -151,6 +154,7 @@ class Blend:
     trend: FloatArray
     repeat_recency: float = 1.0
     by_ease: bool = False
+    candidates: int = MOST_CANDIDATES
     helps: bool = False
     network: Network | None = None
     short_lengths: IndexArray = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -316,6 +320,7 @@ class Blend:
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         if self.network is not None:
             arrays |= self.network.to_arrays()
+        arrays["candidates"] = np.asarray([self.candidates])
         return arrays | {name: np.asarray([getattr(self, name)], np.uint8) for name in _FLAGS}
 
     @classmethod
@@ -326,6 +331,7 @@ class Blend:
             fields[name] = ItemLinks(*(arrays[part] for part in parts))
         fields |= {name: arrays[name] for name in _ARRAYS}
         fields |= {name: bool(arrays[name][0]) for name in _FLAGS}
+        fields["candidates"] = int(arrays["candidates"][0])
         return cls(**fields, network=Network.from_arrays(arrays))
 
 
@@ -347,4 +353,6 @@ def with_all_signals(arrays: dict[str, Array]) -> dict[str, Array]:
     if "short_lengths" not in given:
         given["short_lengths"] = np.zeros(0, dtype=np.int32)
         given["short_weights"] = np.zeros((0, len(SIGNALS)), dtype=np.float32)
+    if "candidates" not in given:
+        given["candidates"] = np.asarray([MOST_CANDIDATES])
     return given | {"weights": weights}

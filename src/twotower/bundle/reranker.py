@@ -1,7 +1,7 @@
 """Re-rankers, the second stage: score the candidates of the index by another model."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from twotower.types import FloatArray, OffsetArray
 
 class Reranker(Protocol):
     """Scores given candidates for given queries."""
+
+    @property
+    def candidates(self) -> int:
+        """Items of the index that it is given, unless a request says otherwise."""
+        ...
 
     @property
     def reads_towers(self) -> bool:
@@ -34,6 +39,10 @@ class Reranker(Protocol):
         the item, which is new, it is NaN: see `placed`.
         """
         ...
+
+
+MOST_CANDIDATES: Final = 1000
+"""Items that a second stage is given where nothing says that fewer are enough."""
 
 
 def placed(scores: FloatArray) -> FloatArray:
@@ -92,6 +101,11 @@ class RerankVectors:
                 f"user and item vectors must have the same dim, got {self.user_vectors.shape[1]} "
                 f"and {self.item_vectors.shape[1]}"
             )
+
+    @property
+    def candidates(self) -> int:
+        """See `Reranker.candidates`."""
+        return MOST_CANDIDATES
 
     @property
     def reads_towers(self) -> bool:

@@ -46,7 +46,7 @@ def recommend(
         bool | None,
         typer.Option(
             "--rerank/--no-rerank",
-            help="Re-rank 1,000 candidates, or -k if more. Default: where validation was better.",
+            help="Re-rank the best candidates of the index. Default: where validation was better.",
         ),
     ] = None,
     text: Annotated[str | None, typer.Option("--text", help="A search text.")] = None,
@@ -119,14 +119,12 @@ def recommend(
     Example: `twotower recommend --bundle bundle --history ID ID ID`
     """
     from twotower.inference import RecommendOptions, Request
-    from twotower.inference.options import DEFAULTS
     from twotower.inference.requests import time_of_text
 
     options = RecommendOptions(
         k,
         exclude_seen=None if include_seen is None else not include_seen,
         rerank=rerank,
-        candidates=max(k, DEFAULTS.candidates),
         strict=strict,
     )
     if (batch is None) != (out is None):

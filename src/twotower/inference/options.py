@@ -26,7 +26,8 @@ class RecommendOptions:
         Order the candidates by the bundle's re-ranker; None: where the bundle says that validation
         was the better for it.
     candidates
-        Items that the index hands to the re-ranker, at least ``k``; unused without it.
+        Items that the index hands to the re-ranker, at least ``k``; unused without it. None: as
+        many as validation found to be enough.
     reasons
         Whether each item comes with its reason.
     strict
@@ -43,7 +44,7 @@ class RecommendOptions:
     filters: Filters = ANY
     exclude_seen: bool | None = None
     rerank: bool | None = None
-    candidates: int = 1000
+    candidates: int | None = None
     reasons: bool = True
     strict: bool = True
 
@@ -54,7 +55,7 @@ class RecommendOptions:
                 f"filters must be Filters, got {self.filters!r}",
                 "pass filters=Filters(categories=['…'], max_price=…), from twotower import Filters",
             )
-        if self.rerank and self.candidates < self.k:
+        if self.rerank and self.candidates is not None and self.candidates < self.k:
             raise InputError(f"candidates must be at least k {self.k}, got {self.candidates}")
 
     def excludes_seen(self, contents: BundleContents) -> bool:
@@ -72,7 +73,7 @@ class OptionFields(TypedDict, total=False):
     filters: Filters
     exclude_seen: bool | None
     rerank: bool | None
-    candidates: int
+    candidates: int | None
     reasons: bool
 
 

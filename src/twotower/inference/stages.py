@@ -52,7 +52,8 @@ def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondS
             f"bundle of {contents.info.model} has no re-ranker",
             "pass rerank=False, or save a bundle with re-ranker vectors",
         )
-    return SecondStage(contents.reranker, max(options.candidates, options.k))
+    wanted = contents.reranker.candidates if options.candidates is None else options.candidates
+    return SecondStage(contents.reranker, max(wanted, options.k))
 
 
 class Stages:

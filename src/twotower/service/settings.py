@@ -39,8 +39,8 @@ class ServeSettings(BaseSettings):
     for writes."""
     rerank: bool | None = None
     """Whether requests are re-ranked by default; None where the bundle says that it helps."""
-    candidates: int = Field(1000, ge=1)
-    """Items that the index hands to the re-ranker."""
+    candidates: int | None = Field(None, ge=1)
+    """Items that the index hands to the re-ranker; None for as many as the bundle says."""
     max_k: int = Field(1000, ge=1)
     """Most items of one answer."""
     max_history: int = Field(200, ge=1)

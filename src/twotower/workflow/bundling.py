@@ -95,7 +95,7 @@ def bundle_contents(
     text = item_text(trained.variant, dataset, Silent())
     scorer = trained.module.scorer()
     item_vectors = scorer.item_vectors()
-    ks = USUAL_KS if reranker is not None else USUAL_KS[:1]
+    ks = USUAL_KS[:1] if reranker is None else (USUAL_KS[0], reranker.candidates)
     built, choice = chosen_index(scorer, dataset.interactions, index or AutoConfig(), ks)
     return BundleContents(
         info=ModelInfo(

@@ -96,6 +96,6 @@ def refit_blend(evaluated: Blend, trained: Trained, dataset: Dataset) -> Blend:
         by_ease=evaluated.by_ease,
         half_life=evaluated.earlier.half_life,
     )
-    names = ("weights", "network", "short_lengths", "short_weights", "helps", *RECENCIES)
-    chosen = {name: getattr(evaluated, name) for name in names}
+    names = ("weights", "network", "short_lengths", "short_weights", "candidates", "helps")
+    chosen = {name: getattr(evaluated, name) for name in (*names, *RECENCIES)}
     return replace(signals, **chosen)

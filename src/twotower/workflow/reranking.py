@@ -19,7 +19,7 @@ from twotower.bundle.blend import (
     Blend,
     ItemLinks,
 )
-from twotower.bundle.reranker import placed
+from twotower.bundle.reranker import MOST_CANDIDATES, placed
 from twotower.bundle.trend import Trend, half_lives
 from twotower.data import Dataset, Histories, Part, Queries
 from twotower.errors import InputError
@@ -54,7 +54,10 @@ MOST_LINKS: Final = 20_000_000
 LEAST_LINKS: Final = 50
 """Similarities of an item in a bundle, however many items there are."""
 TEXT_COMPONENTS: Final = 128
-CANDIDATES: Final = 1000
+ENOUGH: Final = (100, 200, 300, 500, MOST_CANDIDATES)
+"""Numbers of candidates to be re-ranked that are tried."""
+AS_GOOD: Final = 0.0005
+"""Share of the best NDCG@10 that fewer candidates may lose to be enough."""
 FITTED_CANDIDATES: Final = 30
 """Candidates that weights are fitted on: an item further down is rarely one of the best ten, and
 with a thousand the weights would mind how it is ordered there."""
@@ -183,7 +186,8 @@ def fit_blend(
     blend, signals = _chosen(blends, {**RECENCIES, "earlier": trends}, examples, kept.positives)
     blend = replace(blend, helps=_helps(blend, kept, signals, found))
     blend = with_network(blend, found.among(NEAR).drawn(max_queries))
-    return with_short_weights(blend, scorer, queries, targets, seen)
+    blend = with_short_weights(blend, scorer, queries, targets, seen)
+    return replace(blend, candidates=_enough(blend, found.drawn(2 * MOST_JUDGED)))
 
 
 def _come_after(targets: Histories, train: Histories) -> bool:
@@ -246,9 +250,9 @@ def _candidates(
     trend: Trend,
     seen: Histories | None,
 ) -> _Candidates:
-    """The best `CANDIDATES` of each query that are not seen, or as many as all of them have."""
+    """The best `MOST_CANDIDATES` of each query that are not seen, or as many as all have."""
     left = scorer.num_items - (0 if seen is None else int(seen.lengths.max()))
-    count = max(1, min(CANDIDATES, left))
+    count = max(1, min(MOST_CANDIDATES, left))
     items = np.empty((len(queries), count), dtype=np.int32)
     scores = np.empty((len(queries), count), dtype=np.float32)
     towers = np.empty((len(queries), count), dtype=np.float32)
@@ -445,6 +449,23 @@ def _helps(blend: Blend, near: _Candidates, signals: FloatArray, found: _Candida
     return _gains(gains, owners)
 
 
+def _enough(blend: Blend, found: _Candidates) -> int:
+    """The fewest candidates of `ENOUGH` that are as good as any, by NDCG@10."""
+    ranks = np.full((len(found), len(ENOUGH)), MOST_CANDIDATES + 1)
+    for row, place in enumerate(found.positives.tolist()):
+        history, items, *_ = example = found.example(row, slice(None))
+        scores = blend.combined(blend.signals(*example, blend.used), len(history))
+        scores[blend.popularity[items] == 0] = np.nan
+        for number, most in enumerate(ENOUGH):
+            if place < most:
+                ordered = placed(scores[:most])
+                ranks[row, number] = 1 + np.count_nonzero(ordered > ordered[place])
+    figures = _ndcg(ranks.ravel()).reshape(ranks.shape).sum(axis=0)
+    if not figures.any():
+        return MOST_CANDIDATES
+    return ENOUGH[int(np.argmax(figures >= (1 - AS_GOOD) * figures.max()))]
+
+
 def _judged(
     blend: Blend, found: _Candidates, *orders: Callable[[FloatArray, int], FloatArray]
 ) -> DoubleArray:
@@ -536,7 +557,7 @@ class TwoStages:
 
     retrieval: VectorScorer
     blend: Blend
-    candidates: int = CANDIDATES
+    candidates: int | None = None
     exclude_seen: bool = True
 
     @property
@@ -558,6 +579,7 @@ class TwoStages:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32."""
+        wanted = self.blend.candidates if self.candidates is None else self.candidates
         users, vectors = self.retrieval.user_vectors(queries), self.retrieval.item_vectors()
         scores: FloatArray = users @ vectors.T
         for start in range(0, len(queries), _BATCH):
@@ -565,7 +587,7 @@ class TwoStages:
             block = queries.select(rows)
             part = scores[rows]
             excluded = block.histories.seen if self.exclude_seen else None
-            found, items = top_k(part, min(self.candidates, self.num_items), excluded)
+            found, items = top_k(part, min(wanted, self.num_items), excluded)
             count = items.shape[1]
             if self.exclude_seen:  # what is seen is ranked too, for protocols that do not mask it
                 padded, _ = block.histories.padded(int(block.histories.lengths.max(initial=1)))

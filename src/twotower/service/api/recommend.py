@@ -177,7 +177,7 @@ def _options(
     return RecommendOptions(
         k,
         rerank=settings.rerank if rerank is None else rerank,
-        candidates=max(settings.candidates, k),
+        candidates=None if settings.candidates is None else max(settings.candidates, k),
         **chosen,
     )
 
