@@ -289,12 +289,14 @@ def test_test_interactions_change_no_weight(v9: Trained, blocks: Dataset, block_
         np.testing.assert_array_equal(two.to_arrays()[name], value)
 
 
-@pytest.mark.parametrize("by_network", [False, True])
+@pytest.mark.parametrize(("by_network", "candidates"), [(False, None), (True, None), (False, 30)])
 def test_the_pipeline_ranks_as_the_evaluated_stages(
-    v9: Trained, blocks: Dataset, *, by_network: bool
+    v9: Trained, blocks: Dataset, *, by_network: bool, candidates: int | None
 ) -> None:
+    """Over as many candidates as the bundle says, or as are asked for."""
     blend = fitted_blend(v9, blocks)
     assert blend is not None
+    blend = replace(blend, candidates=8)
     if by_network:
         drawn = np.random.default_rng(0).normal(size=(200, 20, len(ALL_SIGNALS)))
         values = drawn.astype(np.float32)
@@ -308,14 +310,36 @@ def test_the_pipeline_ranks_as_the_evaluated_stages(
     assert blocks.train.timestamps is not None
     now = np.full(8, blocks.train.timestamps.max() + 1000)  # a service is asked after its log
     queries = replace(Queries.anonymous(histories), times=now)
-    scores = TwoStages(v9.module.scorer(), blend, 30).scores(queries)
+    scores = TwoStages(v9.module.scorer(), blend, candidates).scores(queries)
     ids = blocks.items.ids
     requests = [Request(None, [ids[item] for item in histories.row(row)], None) for row in range(8)]
-    options = RecommendOptions(5, rerank=True, candidates=30)
+    options = RecommendOptions(5, rerank=True, candidates=candidates)
     for row, answer in enumerate(pipeline.recommend_batch(requests, options)):
         scores[row, histories.row(row)] = -np.inf
         expected = [ids[item] for item in np.argsort(-scores[row], kind="stable")[:5]]
         assert [one.item_id for one in answer] == expected
+
+
+def test_as_many_candidates_are_ranked_as_validation_needs(
+    blocks: Dataset, block_text: Any
+) -> None:
+    """Known answer: an item from place 150 comes first if it is ranked at all."""
+    blend = unfitted_blend(blocks.train, block_text)
+    blend = replace(blend, weights=np.eye(7, dtype=np.float32)[SIGNALS.index("popularity")])
+    queries = Queries.anonymous(Histories.from_lists([[0]] * 4))
+    order = np.random.default_rng(0).permutation(len(blend.popularity))
+
+    def enough(place: int) -> int:
+        best = int(blend.popularity.argmax())
+        items = np.tile(np.resize(np.setdiff1d(order, [best]), 400), (4, 1))
+        items[:, place] = best
+        none = np.zeros(items.shape, np.float32)
+        found = reranking._Candidates(
+            queries, items, none, none, [None] * 4, np.arange(4), np.full(4, place)
+        )
+        return reranking._enough(blend, found)
+
+    assert [enough(place) for place in (20, 150, 250)] == [100, 200, 300]
 
 
 def test_with_repeats_what_was_seen_is_a_candidate(

@@ -176,9 +176,10 @@ def test_a_network_that_does_not_fit_is_refused(change: dict[str, FloatArray], t
 
 
 def test_it_survives_being_written() -> None:
-    by_ease = replace(BLEND, by_ease=True, network=NETWORK)
+    by_ease = replace(BLEND, by_ease=True, network=NETWORK, candidates=300)
     again = Blend.from_arrays(by_ease.to_arrays())
     assert again.by_ease
+    assert again.candidates == 300
     assert again.network is not None
     assert Blend.from_arrays(BLEND.to_arrays()).network is None
     for name, value in by_ease.to_arrays().items():
@@ -246,13 +247,14 @@ def test_signals_of_short_histories_alone_are_computed() -> None:
 def test_one_that_was_written_with_fewer_signals_scores_as_it_did(gone: tuple[str, ...]) -> None:
     arrays = BLEND.to_arrays()
     for name in list(arrays):
-        is_newer = name in ("short_lengths", "short_weights")
+        is_newer = name in ("short_lengths", "short_weights", "candidates")
         if is_newer or name.startswith(gone) or (len(gone) == 3 and name in ("by_ease", "helps")):
             del arrays[name]
     without = [2, 5, 6][3 - len(gone) :]
     kept = np.delete(np.arange(7), without)
     arrays["weights"] = BLEND.weights[kept]
     again = Blend.from_arrays(with_all_signals(arrays))
+    assert again.candidates == 1000
     queries = Queries.anonymous(Histories.from_lists([[1, 0]]))
     ones = np.ones((1, 2), np.float32)
     scores = again.scores(queries, np.array([[2, 3]]), ones, ones)

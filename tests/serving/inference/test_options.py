@@ -26,7 +26,7 @@ def test_options_that_cannot_be_met_are_refused(given, message) -> None:
 
 
 def test_candidates_count_only_where_they_are_ranked_again() -> None:
-    assert RecommendOptions(2000).candidates == 1000
+    assert RecommendOptions(2000, candidates=1000).candidates == 1000
     assert RecommendOptions(np.int64(3)).k == 3
 
 
