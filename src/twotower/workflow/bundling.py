@@ -95,7 +95,8 @@ def bundle_contents(
     text = item_text(trained.variant, dataset, Silent())
     scorer = trained.module.scorer()
     item_vectors = scorer.item_vectors()
-    ks = USUAL_KS[:1] if reranker is None else (USUAL_KS[0], reranker.candidates)
+    second = _served(reranker, dataset.interactions)
+    ks = USUAL_KS[:1] if second is None else (USUAL_KS[0], second.candidates)
     built, choice = chosen_index(scorer, dataset.interactions, index or AutoConfig(), ks)
     return BundleContents(
         info=ModelInfo(
@@ -127,7 +128,7 @@ def bundle_contents(
         histories=dataset.interactions,
         index=built,
         index_choice=choice,
-        reranker=_served(reranker, dataset.interactions),
+        reranker=second,
         new_items=_new_items(trained, towers, fitted, text, scorer) if new_items else None,
         declared=_declared(dataset, towers.columns),
         returned=dataset.returned,
