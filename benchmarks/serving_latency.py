@@ -6,7 +6,7 @@ Somebody new sends a real history of 20 items. ``twotower`` is the pipeline as t
 it, with reasons. ``native`` is what it cannot do without, with every input laid out beforehand:
 onnxruntime's run, the linear system of the fold-in, FAISS's search, and for ``native+rerank`` the
 sums and products of the second stage. ``plain`` is the same request written plainly: PyTorch's
-tower in eager mode, the fold-in by its textbook formula, FAISS Flat for 1,000 candidates, a
+tower in eager mode, the fold-in by its textbook formula, FAISS Flat for the candidates, a
 Python loop that filters them, SciPy and NumPy for the second stage.
 
 ``beside`` is another bundle's pipeline, where one is given, to say what a model costs to serve.
@@ -29,6 +29,7 @@ from serving_requests import real_histories
 from threadpoolctl import threadpool_limits
 
 from twotower.bundle.blend import Blend
+from twotower.bundle.reranker import MOST_CANDIDATES
 from twotower.bundle.storage import load_bundle
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=2000, help="different ones")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--history", type=int, default=20, help="items of a history")
-    parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument("--candidates", type=int, help="re-ranked; as many as the bundle says")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     started = datetime.now(UTC)
@@ -62,19 +63,21 @@ def main() -> None:
     stages = [False, True] if isinstance(contents.reranker, Blend) else [False]
     stage_seconds: dict[str, Timings] = {}
     methods: dict[str, Method] = {}
-    plain = PlainPipeline(bundle, given.candidates)
+    second = contents.reranker
+    candidates = given.candidates or (MOST_CANDIDATES if second is None else second.candidates)
+    plain = PlainPipeline(bundle, candidates)
     for rerank in stages:
-        native = NativeCalls(pipeline, histories, given.candidates if rerank else None)
+        native = NativeCalls(pipeline, histories, candidates if rerank else None)
         end = RERANK if rerank else ""
         clock = stage_seconds["twotower" + end] = {}
         methods |= {
-            f"twotower{end}": _served(pipeline, histories, given.candidates, rerank, clock),
+            f"twotower{end}": _served(pipeline, histories, candidates, rerank, clock),
             f"native{end}": native,
             f"plain{end}": _plainly(plain, histories, rerank),
         }
     if given.beside is not None:
         other = Pipeline(load_bundle(given.beside).contents)
-        methods[BESIDE] = _served(other, histories, given.candidates, False, {})
+        methods[BESIDE] = _served(other, histories, candidates, False, {})
     with threadpool_limits(1):
         times = rounds(methods, len(histories), given.repeats, stage_seconds)
     rows = []
