@@ -49,7 +49,6 @@ def as_files(
     interactions: Table,
     items: Table | None = None,
     users: Table | None = None,
-    names: Sequence[str] | None = None,
 ) -> Iterator[Files]:
     """Temporary Parquet files of the tables; errors inside the block name the tables.
 
@@ -57,8 +56,6 @@ def as_files(
     ----------
     interactions, items, users
         The tables; ``items`` and ``users`` may be paths of files too.
-    names
-        Names of the columns of interactions that have none (arrays and rows).
     """
     tables = {"interactions": interactions, "items": items, "users": users}
     with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
@@ -68,8 +65,7 @@ def as_files(
                 paths[name] = None if table is None else Path(table)
                 continue
             path = Path(folder) / f"{name}.parquet"
-            frame = as_frame(table, name, names if name == "interactions" else None)
-            frame.write_parquet(path)
+            as_frame(table, name).write_parquet(path)
             paths[name] = path
         log = paths["interactions"]
         assert log is not None

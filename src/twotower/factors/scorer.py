@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from twotower.data import Histories, Queries
 from twotower.types import BoolArray, FloatArray
+
+_BLOCK: Final = 512
+"""Queries whose scores of all items are held at a time."""
 
 
 @runtime_checkable
@@ -81,7 +84,7 @@ class FactorScorer:
 
 
 def unseen_scores(
-    scorer: VectorScorer, queries: Queries, block: int = 512
+    scorer: VectorScorer, queries: Queries
 ) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
     """Scores of consecutive queries, where items of a query's history have ``-inf``.
 
@@ -90,8 +93,8 @@ def unseen_scores(
     Which queries they are, their user vectors ``(rows, dim)``, and ``(rows, num_items)`` scores.
     """
     items = scorer.item_vectors().T
-    for start in range(0, len(queries), block):
-        rows = slice(start, min(start + block, len(queries)))
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(queries)))
         part = queries.select(np.arange(rows.start, rows.stop))
         users = scorer.user_vectors(part)
         scores = users @ items

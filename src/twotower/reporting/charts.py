@@ -63,9 +63,9 @@ def differences_chart(figures: StudyFigures, protocol: str = FULL) -> Any:
     return chart
 
 
-def models_chart(figures: StudyFigures, protocol: str, metric: str = QUALITY) -> Any:
+def models_chart(figures: StudyFigures, protocol: str) -> Any:
     """Every model with its interval."""
-    rows = list(figures.by_model(protocol, metric).values())
+    rows = list(figures.by_model(protocol, QUALITY).values())
     chart = _chart(height=100 + 30 * len(rows), legend=False)
     chart.add_scatter(
         x=[row.value for row in rows],
@@ -75,7 +75,7 @@ def models_chart(figures: StudyFigures, protocol: str, metric: str = QUALITY) ->
         marker={"color": COLOURS[0], "size": 11},
         hovertemplate="%{y}: %{x:.4f}<extra></extra>",
     )
-    chart.update_xaxes(title=f"{metric} ({protocol})", rangemode="tozero")
+    chart.update_xaxes(title=f"{QUALITY} ({protocol})", rangemode="tozero")
     chart.update_yaxes(autorange="reversed")
     return chart
 
@@ -100,20 +100,21 @@ def sampled_against_full_chart(figures: StudyFigures) -> Any:
     return chart
 
 
-def reference_chart(figures: StudyFigures, protocol: str = SAMPLED, metric: str = "HR@10") -> Any:
-    """Published figures beside ours."""
-    ours = {model: row.value for model, row in figures.by_model(protocol, metric).items()}
-    named = {"reference": figures.published(protocol, metric), "this study": ours}
-    return _pairs_chart(named, f"{metric} ({protocol})")
+def reference_chart(figures: StudyFigures) -> Any:
+    """Published figures beside ours: HR@10 among sampled negatives."""
+    metric = "HR@10"
+    ours = {model: row.value for model, row in figures.by_model(SAMPLED, metric).items()}
+    named = {"reference": figures.published(SAMPLED, metric), "this study": ours}
+    return _pairs_chart(named, f"{metric} ({SAMPLED})")
 
 
-def newcomers_chart(figures: StudyFigures, metric: str = QUALITY) -> Any:
+def newcomers_chart(figures: StudyFigures) -> Any:
     """New users, held out of training, beside known users."""
     named = {
-        name: {model: row.value for model, row in figures.by_model(protocol, metric).items()}
+        name: {model: row.value for model, row in figures.by_model(protocol, QUALITY).items()}
         for name, protocol in (("known users", "known-users"), ("new users", "new-users"))
     }
-    return _pairs_chart(named, f"{metric}, full ranking")
+    return _pairs_chart(named, f"{QUALITY}, full ranking")
 
 
 def _pairs_chart(named: Mapping[str, Mapping[str, float]], axis: str) -> Any:
@@ -146,17 +147,15 @@ def _pairs_chart(named: Mapping[str, Mapping[str, float]], axis: str) -> Any:
     return chart
 
 
-def lines_chart(
-    figures: StudyFigures, steps: Mapping[str, str], axis: str, metric: str = QUALITY
-) -> Any:
+def lines_chart(figures: StudyFigures, steps: Mapping[str, str], axis: str) -> Any:
     """A line a model over protocols that are steps of one scale: protocol → its label."""
     chart = _chart(height=460)
     models = [
         model for model in dict.fromkeys(row.model for row in figures.rows)
-        if any(model in figures.by_model(step, metric) for step in steps)
+        if any(model in figures.by_model(step, QUALITY) for step in steps)
     ]  # fmt: skip
     for number, model in enumerate(models):
-        found = {step: figures.by_model(step, metric).get(model) for step in steps}
+        found = {step: figures.by_model(step, QUALITY).get(model) for step in steps}
         rows = [row for row in found.values() if row is not None]
         chart.add_scatter(
             x=[label for step, label in steps.items() if found[step] is not None],
@@ -168,7 +167,7 @@ def lines_chart(
             hovertemplate="%{x}: %{y:.4f}<extra>" + model + "</extra>",
         )
     chart.update_xaxes(title=axis, type="category")
-    chart.update_yaxes(title=metric, rangemode="tozero")
+    chart.update_yaxes(title=QUALITY, rangemode="tozero")
     return chart
 
 

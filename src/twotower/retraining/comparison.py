@@ -68,12 +68,12 @@ class Comparison(Config):
     high: float
 
 
-def newest_cases(dataset: Dataset, most: int = MOST_USERS, seed: int = 0) -> list[Case]:
+def newest_cases(dataset: Dataset, seed: int) -> list[Case]:
     """Users of the test part with what they had there first; at random where there are many."""
     log, test = dataset.interactions, dataset.split == Part.TEST
     users = np.unique(log.rows[test])
-    if len(users) > most:
-        users = np.sort(np.random.default_rng(seed).choice(users, most, replace=False))
+    if len(users) > MOST_USERS:
+        users = np.sort(np.random.default_rng(seed).choice(users, MOST_USERS, replace=False))
     cases = []
     for user in users.tolist():
         own = slice(int(log.indptr[user]), int(log.indptr[user + 1]))

@@ -57,7 +57,7 @@ class WithFields(logging.Filter):
         return True
 
 
-def configure_logging(fields: WithFields | None = None, level: str = "INFO") -> None:
+def configure_logging(fields: WithFields | None = None) -> None:
     """Send this package's and uvicorn's logs to standard error as JSON lines."""
     # No line holds these, nor who called, and to find them takes a third of a line's time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
@@ -73,4 +73,4 @@ def configure_logging(fields: WithFields | None = None, level: str = "INFO") -> 
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(level)
+        logger.setLevel(logging.INFO)
