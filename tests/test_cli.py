@@ -224,7 +224,7 @@ def test_a_batch_says_what_it_wrote_and_for_whom_it_has_nothing(
     assert "3 items for 2 users written to" in done.out
     assert "1 of them are not in the bundle and are left out" in done.out
     done = cli(*batch, "--unknown", "fail")
-    assert_mistake(done, "unknown user 'joined-today'; pass ")
+    assert_mistake(done, "unknown user 'joined-today'; pass --unknown popular")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -467,7 +467,10 @@ def assert_mistake(done: tuple[int, str, str], told: str) -> None:
             "have no weights; give them: --weight view=0.2",
         ),
         ("prepare {shop} --out {out} --weight buy=1", "cannot determine the event column of"),
-        ("recommend --bundle {made}/bundle --user nobody --strict", "unknown user 'nobody'; pass"),
+        (
+            "recommend --bundle {made}/bundle --user nobody --strict",
+            "unknown user 'nobody'; pass --history ID ID",
+        ),
         ("recommend --bundle {made}/bundle --user u00 -k 0", "k must be at least 1, got 0"),
         ("recommend --bundle {made}/bundle --strict --history i00 i99", "unknown item 'i99'; pass"),
         ("recommend --bundle {made}/bundle i00", "unexpected argument 'i00'; write --history"),
@@ -503,7 +506,7 @@ def assert_mistake(done: tuple[int, str, str], told: str) -> None:
         ("embed --data {made}/data --model mf", "the model 'mf' reads no text; name one that"),
         (
             "recommend --bundle {made}/bundle --strict --user -u99",
-            "unknown user '-u99'; pass history",
+            "unknown user '-u99'; pass --history ID ID",
         ),
         ("info {shop}", "holds neither manifest.json nor model.json; give a folder that"),
         ("info {shop}/items.csv", "items.csv is a file; give a folder that prepare"),

@@ -257,13 +257,13 @@ def test_validation_of_a_log_with_times_is_what_came_last_in_train(tmp_path: Pat
             "user,item,time",
             "u{user},i{item},{item}",
             "no user has three interactions, so leave-last-two holds none out; "
-            "choose the split 'global-time' or 'random'",
+            "choose the split 'global-time' or 'random' (--split)",
         ),
         (
             "user,item,position",
             "u{user},i{item},{item}",
             "no user has three interactions, so leave-last-two holds none out; "
-            "choose the split 'random'",
+            "choose the split 'random' (--split)",
         ),
     ],
 )

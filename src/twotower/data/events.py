@@ -257,7 +257,9 @@ def decayed(
     """
     if times is None:
         raise InputError(
-            f"half_life is {half_life:g} days, but the log has no times", "leave half_life out"
+            f"half_life is {half_life:g} days, but the log has no times",
+            "leave half_life out",
+            cli_fix="leave --half-life out",
         )
     age = np.maximum(newest - times, 0) / DAY_MS
     aged: FloatArray = np.maximum(weights * 0.5 ** (age / half_life), LEAST).astype(np.float32)

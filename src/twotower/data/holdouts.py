@@ -72,7 +72,11 @@ def hold_out(
         if not 0 <= share < 1:
             raise InputError(f"{what} must be a share from 0 to below 1, got {share}")
     if users == items == 0:
-        raise InputError("users and items are both 0: nothing is held out", "pass users=0.05")
+        raise InputError(
+            "users and items are both 0: nothing is held out",
+            "pass users=0.05",
+            cli_fix="pass --users 0.05",
+        )
     log = dataset.interactions
     # Streams of their own, so that the users do not change with the share of items.
     chosen_users = _chosen(np.flatnonzero(log.lengths), users, len(log), (seed, 0))

@@ -325,6 +325,7 @@ def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
             f"no interaction lies before {int(cuts[0])} ms, where validation begins: "
             "there is nothing to train on",
             "choose a later validation_from, or smaller shares",
+            cli_fix="choose smaller shares with --validation and --test",
         )
     return parts
 

@@ -342,6 +342,8 @@ def _refuse_unknown(pipeline: Pipeline, users: Sequence[str]) -> None:
         raise InputError(
             f"unknown user {unknown[0]!r}{more}",
             "pass unknown='popular' to give such users popular items, or 'skip' to leave them out",
+            cli_fix="pass --unknown popular to give such users popular items, or --unknown skip to "
+            "leave them out, without --strict",
         )
 
 

@@ -303,6 +303,7 @@ class Pipeline:
             raise InputError(
                 f"nothing is known of user {empty[0].user_id!r} that the model could read",
                 "pass a history or words, or take popular items: strict=False",
+                cli_fix="pass --history or --text, or take popular items: leave out --strict",
             )
         known = [
             (request, []) if strict else self._reader.without_unknown(request)

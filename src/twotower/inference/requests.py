@@ -436,6 +436,7 @@ class RequestReader:
             raise InputError(
                 f"unknown user {user_id!r}",
                 "pass history=[item ids] to recommend for a cold-start user",
+                cli_fix="pass --history ID ID to recommend for a cold-start user",
             )
         return -1
 

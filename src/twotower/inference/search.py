@@ -160,6 +160,7 @@ class TextSearch:
             raise InputError(
                 f"no item is described by the words {text[:100]!r}",
                 "use words of titles, or pass history=[item ids]",
+                cli_fix="use words of titles, or pass --history ID ID",
             )
         return found[::-1].astype(np.int32)
 

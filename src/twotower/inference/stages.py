@@ -51,6 +51,7 @@ def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondS
         raise InputError(
             f"bundle of {contents.info.model} has no re-ranker",
             "pass rerank=False, or save a bundle with re-ranker vectors",
+            cli_fix="pass --no-rerank, or bundle the model again with --reranker",
         )
     wanted = contents.reranker.candidates if options.candidates is None else options.candidates
     return SecondStage(contents.reranker, max(wanted, options.k))

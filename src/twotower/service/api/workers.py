@@ -281,6 +281,7 @@ def _check(settings: ServeSettings) -> None:
         raise InputError(
             "several processes cannot share a database in memory",
             "set state_url to sqlite:///FILE",
+            cli_fix="pass --state sqlite:///FILE",
         )
     if settings.keys_file is not None:
         read_keys(settings.keys_file)
