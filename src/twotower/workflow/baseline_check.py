@@ -18,8 +18,9 @@ from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
 from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES
+from twotower.workflow.evaluation import both_stages
 from twotower.workflow.progress import Reporter
-from twotower.workflow.reranking import SecondStage, TwoStages, fitted_blend
+from twotower.workflow.reranking import SecondStage, fitted_blend
 
 FLOOR: Final = ("popularity", "item-knn", "ease")
 EASE_ITEMS: Final = 5_000
@@ -62,11 +63,7 @@ def warn_below_baselines(
     best = max(found, key=lambda model: found[model])
     if best != name:
         blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)
-        again = (
-            found[name]
-            if blend is None
-            else measured(TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats))
-        )
+        again = found[name] if blend is None else measured(both_stages(scorer, blend, dataset))
         served = blend is not None and blend.helps
         solved = served and again >= found[best]
         tell = reporter.note if solved else reporter.failure
@@ -112,7 +109,7 @@ def warn_for_visitors(
     popular = measured(BASELINES["popularity"](train, len(dataset.items)))
     retrieval = served = measured(scorer)
     if blend is not None and blend.helps:
-        served = measured(TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats))
+        served = measured(both_stages(scorer, blend, dataset))
     worse = popular - served
     if worse.mean() > 2 * worse.std() / np.sqrt(len(worse)):
         text = (
