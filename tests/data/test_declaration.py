@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from support import histories
 from twotower.data import Dataset, Part
 from twotower.data.declaration import Declaration, declared, read_declaration
 from twotower.data.inspection import inspect, inspection_lines
@@ -24,13 +25,6 @@ def write(folder: Path, **files: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
-
-
-def histories(dataset: Dataset) -> dict[str, list[str]]:
-    return {
-        user: [dataset.items.ids[item] for item in dataset.interactions.row(row)]
-        for row, user in enumerate(dataset.users.ids)
-    }
 
 
 def test_a_declaration_beside_the_log_is_read(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import polars as pl
 import pytest
 
+from support import histories
 from twotower.data import Dataset
 from twotower.data.formats import FORMATS, Format, named_format, register
 from twotower.data.prepare import prepare
@@ -636,13 +637,6 @@ SAMPLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
         Expected({"1": ["5", "6", "7", "9"], "2": ["7", "5"]}),
     ),
 }  # fmt: skip
-
-
-def histories(dataset: Dataset) -> dict[str, list[str]]:
-    return {
-        user: [dataset.items.ids[item] for item in dataset.interactions.row(row)]
-        for row, user in enumerate(dataset.users.ids)
-    }
 
 
 def check(dataset: Dataset, expected: Expected) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
+from support import histories
 from twotower.data import Dataset
 from twotower.data.frames import as_frame, id_list, id_text
 from twotower.data.prepare import prepare
@@ -19,13 +20,6 @@ from twotower.errors import InputError
 LOG = {"user": ["u", "u", "v"], "item": ["b", "a", "a"], "time": [2, 1, 1]}
 ITEMS = {"id": ["a", "b", "c"], "name": ["A", "B", "C"]}
 ALL = {"k_core": 0}
-
-
-def histories(dataset: Dataset) -> dict[str, list[str]]:
-    return {
-        user: [dataset.items.ids[item] for item in dataset.interactions.row(row)]
-        for row, user in enumerate(dataset.users.ids)
-    }
 
 
 TABLES: dict[str, Any] = {

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from support import histories
 from twotower.data import Dataset, Part
 from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping
@@ -39,13 +40,6 @@ def block(users: int, items: int) -> list[Row]:
         for user in range(users)
         for item in range(items)
     ]
-
-
-def histories(dataset: Dataset) -> dict[str, list[str]]:
-    return {
-        user: [dataset.items.ids[item] for item in dataset.interactions.row(row)]
-        for row, user in enumerate(dataset.users.ids)
-    }
 
 
 def test_repeats_are_reduced_to_the_earliest(tmp_path: Path) -> None:

@@ -72,10 +72,7 @@ def warn_below_baselines(
 
 
 def warn_for_visitors(
-    trained: Trained,
-    dataset: Dataset,
-    reporter: Reporter,
-    second_stage: SecondStage | None = None,
+    trained: Trained, dataset: Dataset, reporter: Reporter, second_stage: SecondStage
 ) -> dict[str, float]:
     """Say in words where popular items are better for visitors than what the bundle serves.
 
@@ -105,7 +102,7 @@ def warn_for_visitors(
         return ndcg_at_k(full_ranks(scorer, queries, targets, exclude_seen=hidden), 10)
 
     scorer = trained.module.scorer()
-    blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)
+    blend = second_stage(trained)
     popular = measured(BASELINES["popularity"](train, len(dataset.items)))
     retrieval = served = measured(scorer)
     if blend is not None and blend.helps:

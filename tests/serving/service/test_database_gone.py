@@ -23,6 +23,7 @@ import httpx
 import psycopg
 import pytest
 
+from support import until
 from twotower.service.api.auth import Scope, new_key
 
 logger = logging.getLogger(__name__)
@@ -115,13 +116,6 @@ def timed(call: Callable[[], httpx.Response]) -> tuple[int, float]:
     began = time.monotonic()
     status = call().status_code
     return status, time.monotonic() - began
-
-
-def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
 
 
 @contextlib.contextmanager

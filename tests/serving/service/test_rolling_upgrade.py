@@ -4,13 +4,13 @@ What that release did to the database is kept here as it was: its tables, its st
 """
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from support import until
 from twotower.errors import ArtefactError
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -138,14 +138,6 @@ class FirstRelease:
             self.seen.append(row.event_id)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that other threads do."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def first(state_url: str) -> Iterator[FirstRelease]:
     replica = FirstRelease(state_url)
@@ -158,7 +150,7 @@ def test_replicas_are_replaced_one_after_the_other_and_nothing_is_lost(
 ) -> None:
     settings = ServeSettings(bundle=open_folder, state_url=state_url)
     first.start()
-    until(lambda: len(first.acknowledged) > 10)
+    assert until(lambda: len(first.acknowledged) > 10)
 
     second = Service(settings)  # brings the tables forward while the first one writes
     migrated_at = len(first.acknowledged)
@@ -170,8 +162,8 @@ def test_replicas_are_replaced_one_after_the_other_and_nothing_is_lost(
         )  # fmt: skip
         assert second.add_events([event]) == [True]
         acknowledged.append(event.event_id)
-    until(lambda: len(first.acknowledged) > migrated_at + 10 or first.failed is not None)
-    until(lambda: {*acknowledged} <= {*first.seen} or first.failed is not None)
+    assert until(lambda: len(first.acknowledged) > migrated_at + 10 or first.failed is not None)
+    assert until(lambda: {*acknowledged} <= {*first.seen} or first.failed is not None)
     assert first.failed is None
 
     first.stop()
@@ -195,7 +187,7 @@ def test_a_replica_of_the_first_release_is_restarted_beside_its_successor(
 ) -> None:
     service = Service(ServeSettings(bundle=open_folder, state_url=state_url))
     first.start()
-    until(lambda: len(first.acknowledged) > 5)
+    assert until(lambda: len(first.acknowledged) > 5)
     first.stop()
     assert first.failed is None
     service.catch_up()

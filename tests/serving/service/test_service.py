@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from support import until
 from twotower.errors import InputError
 from twotower.inference.item_table import ItemTable
 from twotower.service import service as service_module
@@ -82,17 +82,6 @@ def test_business_rules_are_read_again_by_a_reload(start: Start, tmp_path: Path)
 
 def gone(*_: object) -> None:
     raise StateUnavailableError("gone")
-
-
-PATIENCE_S = 60
-"""On a machine that is slow and busy."""
-
-
-def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return found
 
 
 def answers(service: Service) -> list[Any]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from support import until
 from twotower.bundle import save_bundle
 from twotower.errors import ArtefactError, InputError
 from twotower.service import service as service_module
@@ -42,13 +43,6 @@ def pair(open_folder, state_url) -> Iterator[list[Service]]:
 
 PATIENCE_S = 60
 """On a machine that is slow and busy."""
-
-
-def until(true: Callable[[], bool], seconds: float = PATIENCE_S) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found
 
 
 def version(service: Service) -> object:
