@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,7 @@ GRACE_SECONDS: Final = 30
 _RETRIES: Final = "retry_history"
 """System attribute by which Optuna's retry callback names the trials that a trial repeats."""
 MINIMUM_TRIALS: Final = 5
-"""Trials that run to their end before others are compared with their median."""
+"""Trials that run to the end before others are compared with their median."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Tuned:
     value: float
     trials: Sequence[Trial]
     file: Path
-    """The best variant as JSON, which ``twotower train --settings`` takes."""
+    """The best variant as JSON, which ``twotower train --settings`` reads."""
 
 
 class _PruningReporter(BarReporter):
@@ -141,26 +141,7 @@ def tune(
 
     reporter = reporter or Silent()
     variant = sized(variant, dataset.train, in_order=dataset.in_order)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are reported below
-    out.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        retry = optuna.storages.RetryHeartbeatStaleTrialCallback()
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{(out / STORE).resolve()}",
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=retry,
-        )
-    study = optuna.create_study(
-        study_name=_fingerprint(variant, space, dataset, seed),
-        storage=storage,
-        load_if_exists=True,
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=MINIMUM_TRIALS),
-    )
-    # A sampler starts from its seed: a resumed search must not propose the same again.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    study, retry = _open_study(out, _fingerprint(variant, space, dataset, seed), seed)
     if not study.trials:
         study.enqueue_trial(
             {p.path: value_of(variant, p.path) for p in space if _holds(p, variant)}
@@ -227,8 +208,35 @@ def _check(space: SearchSpace, trials: int, minutes: float | None) -> None:
         raise InputError(f"minutes must be above 0, got {minutes:g}")
     if not space:
         raise InputError("the search space is empty", "name at least one setting")
-    for name in ("alembic", "sqlalchemy"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _open_study(out: Path, name: str, seed: int) -> tuple[Any, Callable[[Any, Any], None]]:
+    """The Optuna study of a name, new or resumed, and the callback that queues a trial again."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are reported by `tune`
+    for package in ("alembic", "sqlalchemy"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    out.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        retry = optuna.storages.RetryHeartbeatStaleTrialCallback()
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{(out / STORE).resolve()}",
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=retry,
+        )
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        load_if_exists=True,
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=MINIMUM_TRIALS),
+    )
+    # A sampler starts from its seed: a resumed search must not propose the same again.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+    return study, retry
 
 
 def _finished(study: Any) -> list[Any]:

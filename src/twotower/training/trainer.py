@@ -1,4 +1,7 @@
-"""The one training loop. Nothing else calls `backward`, `step` or `zero_grad`."""
+"""Training loop with early stopping and exact resume, the only one.
+
+Nothing else calls `backward`, `step` or `zero_grad`.
+"""
 
 import copy
 import math
