@@ -29,6 +29,10 @@ def summary_lines(summary: Mapping[str, Any], *, cli: bool = False) -> list[str]
     """
     return [
         *_log(summary, cli),
+        *_ids(summary, cli),
+        *_ratings(summary, cli),
+        *_unused_values(summary, cli),
+        *_times(summary, cli),
         *_catalogue(summary, cli),
         *_users(summary),
         *_reduced(summary, cli),
@@ -64,6 +68,10 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         )
     hint = (summary.get("unknown_items") or {}).get("hint")
     yield from _rejected(summary["rejected"], summary.get("examples", {}), read, cli, hint)
+
+
+def _ids(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    """Ids that look like placeholders, or that may stand for several users or items."""
     if "heaviest_user" in summary:
         user = summary["heaviest_user"]
         option = "--missing" if cli else "ReadOptions(missing=…):"
@@ -84,6 +92,9 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{ids['count']:,} ids are there twice, in two Unicode forms or with invisible marks, "
             f"such as {one!a} and {other!a}, and count as two; write them alike"
         )
+
+
+def _ratings(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
     if "without_rating" in summary:
         yield f"{summary['without_rating']:,} interactions have no rating, and are kept without"
     if "ratings" in summary:
@@ -94,6 +105,10 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         if not 0 <= low <= high <= 5 and "rating_scale" not in summary.get("options", {}):
             option = "--rating-scale 1,10" if cli else "ReadOptions(rating_scale=(1, 10))"
             yield f"ratings run from {low:g} to {high:g}; bound them with {option}"
+
+
+def _unused_values(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    """Lists that are read as one value, and labels of 0 and 1 that leave nothing out."""
     if "lists" in summary:
         column, example = summary["lists"]["column"], summary["lists"]["example"]
         option = f"--explode {column}" if cli else f"ReadOptions(explode=({column!r},))"
@@ -106,11 +121,11 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         named = f"--column rating={column} " if cli else f"ColumnMapping(rating={column!r}) and "
         option = least if column == summary["columns"]["read"].get("rating") else named + least
         yield f"{column!r} is 0 or 1, and rows of 0 count as interactions; {option} leaves them out"
-    if "times" in summary:
-        yield from _times(summary, cli)
 
 
 def _times(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
+    if "times" not in summary:
+        return
     times, early = summary["times"], summary.get("times_in_1970", 0)
     begin, end = (datetime.fromtimestamp(time / 1000, UTC) for time in times)
     in_days = summary.get("options", {}).get("time_unit") == "d"  # days of no date, from 1

@@ -5,7 +5,7 @@ network and is well under 1 MB.
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -82,120 +82,127 @@ def render_page(figures: StudyFigures) -> str:
     )
 
 
-def _sections(figures: StudyFigures) -> Sequence[Section]:
+def _sections(figures: StudyFigures) -> Iterator[Section]:
     """Sections for the protocols that were measured, in order."""
-    from twotower.reporting import charts as charts
+    yield from _rankings(figures)
+    yield from _groups(figures)
+    yield from _training(figures)
 
-    found: list[Section] = []
 
-    def add(
-        available: object, question: str, answer: str, reading: str, draw: Callable[[], Any]
-    ) -> None:
-        if available:
-            found.append(Section(question, answer, reading, draw()))
+def _rankings(figures: StudyFigures) -> Iterator[Section]:
+    """Models compared with their parents, with each other, and with published figures."""
+    from twotower.reporting import charts
 
     for protocol, how in ((FULL, "by full ranking"), (SAMPLED, "among 100 sampled negatives")):
         compared = figures.compared(protocol)
-        add(
-            compared,
-            f"Which change helps, {how}?",
-            verdicts_in_words(figures, compared),
-            f"Each point is a variant's {QUALITY} minus its parent's on the same users, the bar "
-            "its paired 95% interval. Left of the line is worse, right is better. A verdict needs "
-            "a p-value below 0.05 after correction over all tests of the study.",
-            lambda protocol=protocol: charts.differences_chart(figures, protocol),  # type: ignore[misc]
-        )
+        if compared:
+            yield Section(
+                f"Which change helps, {how}?",
+                verdicts_in_words(figures, compared),
+                f"Each point is a variant's {QUALITY} minus its parent's on the same users, the "
+                "bar its paired 95% interval. Left of the line is worse, right is better. A "
+                "verdict needs a p-value below 0.05 after correction over all tests of the study.",
+                charts.differences_chart(figures, protocol),
+            )
     full, sampled = (figures.by_model(name, QUALITY) for name in (FULL, SAMPLED))
-    add(
-        len(full) > 1 and not figures.compared(),
-        "How good is each model, by full ranking?",
-        _best(figures),
-        f"{QUALITY} among all items that the user did not have. {READING_INTERVALS}",
-        lambda: charts.models_chart(figures, FULL),
-    )
-    both = [model for model in full if model in sampled]
-    add(
-        len(both) > 2,
-        "Do sampled negatives rank models alike?",
-        agreement_in_words(figures) if len(both) > 2 else "",
-        "A model further up is better when it ranks the whole catalogue, further right when it "
-        "ranks 100 sampled items. Were the two measures to agree, the points would rise "
-        "steadily.",
-        lambda: charts.sampled_against_full_chart(figures),
-    )
-    theirs = figures.published(SAMPLED, "HR@10")
-    add(
-        set(theirs) & set(figures.by_model(SAMPLED, "HR@10")),
-        "How do the public reference's figures compare?",
-        figures.reference.note if figures.reference else "",
-        "HR@10 among 100 sampled negatives. Compare the order of models, not the digits.",
-        lambda: charts.reference_chart(figures),
-    )
+    if len(full) > 1 and not figures.compared():
+        yield Section(
+            "How good is each model, by full ranking?",
+            _best(figures),
+            f"{QUALITY} among all items that the user did not have. {READING_INTERVALS}",
+            charts.models_chart(figures, FULL),
+        )
+    if len(full.keys() & sampled.keys()) > 2:
+        yield Section(
+            "Do sampled negatives rank models alike?",
+            agreement_in_words(figures),
+            "A model further up is better when it ranks the whole catalogue, further right when "
+            "it ranks 100 sampled items. Were the two measures to agree, the points would rise "
+            "steadily.",
+            charts.sampled_against_full_chart(figures),
+        )
+    if set(figures.published(SAMPLED, "HR@10")) & set(figures.by_model(SAMPLED, "HR@10")):
+        yield Section(
+            "How do the public reference's figures compare?",
+            figures.reference.note if figures.reference else "",
+            "HR@10 among 100 sampled negatives. Compare the order of models, not the digits.",
+            charts.reference_chart(figures),
+        )
+
+
+def _groups(figures: StudyFigures) -> Iterator[Section]:
+    """Users by the length of their history, new users, and new items."""
+    from twotower.reporting import charts
+
     measured = set(figures.protocols(""))
     sizes = {
         name: name.removeprefix("history-") for name in GROUPS["cold-start"] if name in measured
     }
-    add(
-        len(sizes) > 1,
-        "How much history does a model need?",
-        extremes_in_words(figures, next(iter(sizes)), "With the shortest history") if sizes else "",
-        "The same users in every column; the model gets only so many of their newest items. "
-        f" {READING_INTERVALS}",
-        lambda: charts.lines_chart(figures, sizes, "items of history"),
-    )
+    if len(sizes) > 1:
+        yield Section(
+            "How much history does a model need?",
+            extremes_in_words(figures, next(iter(sizes)), "With the shortest history"),
+            "The same users in every column; the model gets only so many of their newest items. "
+            f" {READING_INTERVALS}",
+            charts.lines_chart(figures, sizes, "items of history"),
+        )
     segments = {
         name: name.removeprefix("activity-")
         for name in segment_names("activity")
         if name in measured
     }
-    add(
-        len(segments) > 1,
-        "Are users with short or long histories served better?",
-        extremes_in_words(figures, next(iter(segments)), "For the shortest histories")
-        if segments
-        else "",
-        f"Users in groups by the length of their history. {READING_INTERVALS}",
-        lambda: charts.lines_chart(figures, segments, "items of history"),
-    )
-    add(
-        {"new-users", "known-users"} <= measured,
-        "How good is it for users held out of training?",
-        newcomers_in_words(figures),
-        "New users were held out of training and come with their history. They are other users "
-        "than the known ones, so that a small difference may be theirs.",
-        lambda: charts.newcomers_chart(figures),
-    )
-    add(
-        "new-items" in measured,
-        "Are items without interactions found?",
-        extremes_in_words(figures, "new-items") if "new-items" in measured else "",
-        f"Items held out of training altogether are the answers. {READING_INTERVALS}",
-        lambda: charts.models_chart(figures, "new-items"),
-    )
-    add(
-        "gates" in measured,
-        "What do the towers weigh?",
-        "Each tower sums its parts, weighed by learned gates that add up to one.",
-        "Weights are read from the trained models, a mean over seeds. They are a part's weight in "
-        "the sum, not what would be lost without it.",
-        lambda: charts.gates_chart(figures),
-    )
-    add(
-        figures.protocols("epoch-"),
-        "How does quality rise during training?",
-        "Training stops when validation no longer rises, and the best epoch is kept.",
-        f"{QUALITY} by full ranking over the validation users after each epoch, a mean over seeds.",
-        lambda: charts.curves_chart(figures),
-    )
-    timed = figures.by_model("timing", "training-seconds")
-    add(
-        len(set(timed) & set(full)) > 1,
-        "How long does training take?",
-        costs_in_words(figures) if set(timed) & set(full) else "",
-        "Up and to the left is better: more quality in less time. Times are of one machine.",
-        lambda: charts.time_chart(figures),
-    )
-    return found
+    if len(segments) > 1:
+        yield Section(
+            "Are users with short or long histories served better?",
+            extremes_in_words(figures, next(iter(segments)), "For the shortest histories"),
+            f"Users in groups by the length of their history. {READING_INTERVALS}",
+            charts.lines_chart(figures, segments, "items of history"),
+        )
+    if {"new-users", "known-users"} <= measured:
+        yield Section(
+            "How good is it for users held out of training?",
+            newcomers_in_words(figures),
+            "New users were held out of training and come with their history. They are other "
+            "users than the known ones, so that a small difference may be theirs.",
+            charts.newcomers_chart(figures),
+        )
+    if "new-items" in measured:
+        yield Section(
+            "Are items without interactions found?",
+            extremes_in_words(figures, "new-items"),
+            f"Items held out of training altogether are the answers. {READING_INTERVALS}",
+            charts.models_chart(figures, "new-items"),
+        )
+
+
+def _training(figures: StudyFigures) -> Iterator[Section]:
+    """What training led to: gates, curves, and seconds."""
+    from twotower.reporting import charts
+
+    if figures.protocols("gates"):
+        yield Section(
+            "What do the towers weigh?",
+            "Each tower sums its parts, weighed by learned gates that add up to one.",
+            "Weights are read from the trained models, a mean over seeds. They are a part's weight "
+            "in the sum, not what would be lost without it.",
+            charts.gates_chart(figures),
+        )
+    if figures.protocols("epoch-"):
+        yield Section(
+            "How does quality rise during training?",
+            "Training stops when validation no longer rises, and the best epoch is kept.",
+            f"{QUALITY} by full ranking over the validation users after each epoch, a mean over "
+            "seeds.",
+            charts.curves_chart(figures),
+        )
+    full = figures.by_model(FULL, QUALITY)
+    if len(full.keys() & figures.by_model("timing", "training-seconds").keys()) > 1:
+        yield Section(
+            "How long does training take?",
+            costs_in_words(figures),
+            "Up and to the left is better: more quality in less time. Times are of one machine.",
+            charts.time_chart(figures),
+        )
 
 
 def _best(figures: StudyFigures) -> str:

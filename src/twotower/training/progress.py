@@ -55,6 +55,13 @@ class TrainingState:
         """Epochs after which training ends, unless validation or the time end it before."""
         return self.planned_epochs if self.last_epoch is None else self.last_epoch
 
+    def end_epoch(self, examples: int) -> EpochRecord:
+        """Record the epoch that ended with so many examples, and begin the next one."""
+        record = EpochRecord(self.epoch, self.loss_sum / self.step, self.seconds, examples)
+        self.epochs.append(record)
+        self.epoch, self.step, self.loss_sum, self.seconds = self.epoch + 1, 0, 0.0, 0.0
+        return record
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TrainingState":
         """Rebuild from ``asdict``."""

@@ -26,7 +26,7 @@ from twotower.training.checkpoints import load_tensors, read_state, save_checkpo
 from twotower.training.collectives import Ranks, ranks
 from twotower.training.examples import ExampleSource, Sampling
 from twotower.training.negatives import LiveNegatives
-from twotower.training.progress import EpochRecord, Progress, TrainingState
+from twotower.training.progress import Progress, TrainingState
 from twotower.training.row_adam import RowAdam
 
 if TYPE_CHECKING:
@@ -192,12 +192,7 @@ def train(
                 state.finished = True
                 break
         adam.settle()
-        share = state.step / examples.steps
-        record = EpochRecord(
-            state.epoch, state.loss_sum / state.step, state.seconds, round(share * examples.size)
-        )
-        state.epochs.append(record)
-        state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
+        record = state.end_epoch(round(state.step / examples.steps * examples.size))
         if validate is not None and _is_due(state, config, examples.steps):
             state.validated_epoch = state.epoch
             module.eval()

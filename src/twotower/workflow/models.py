@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -128,10 +129,12 @@ def train_variant(
     if memory is not None:
         reporter.note(f"{label}: {memory}")
 
+    measured = partial(
+        validation_ndcg, dataset=dataset, max_queries=variant.training.validation_users
+    )
+
     def validate(module: RetrievalModule) -> float:
-        return validation_ndcg(
-            module.scorer(), dataset, max_queries=variant.training.validation_users
-        )
+        return measured(module.scorer())
 
     processes = ranks()
     if not processes.first:
@@ -181,11 +184,7 @@ def train_variant(
     apart = variant.training.minutes is None
     trained = best_columns(groups, fitted, apart=apart) if groups else fitted()
     if processes.first and "towers_alone" in trained.chosen:
-        popularity = validation_ndcg(
-            Popularity.fit(dataset.train, len(dataset.items)),
-            dataset,
-            max_queries=variant.training.validation_users,
-        )
+        popularity = measured(Popularity.fit(dataset.train, len(dataset.items)))
         for warning in two_part_warnings(trained, popularity):
             reporter.failure(f"{label}: {warning}")
     return trained
