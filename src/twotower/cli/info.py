@@ -35,7 +35,7 @@ def info(
     made = "give a folder that prepare, train, index or run wrote"
     if not folder.is_dir():
         raise InputError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}", made)
-    inner = " or ".join(str(one.parent) for one in sorted(folder.glob("*/manifest.json")))
+    inner = " or ".join(str(manifest.parent) for manifest in sorted(folder.glob("*/manifest.json")))
     raise InputError(
         f"{folder} holds neither manifest.json nor model.json", f"give {inner}" if inner else made
     )

@@ -74,7 +74,9 @@ def with_quiet(command: Callable[..., None]) -> Callable[..., None]:
         for parameter in own.parameters.values()
     ]
     run.__signature__ = own.replace(parameters=[*parameters, quiet])  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in (*parameters, quiet)}
+    run.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in (*parameters, quiet)
+    }
     del run.__wrapped__
     return run
 

@@ -234,8 +234,8 @@ def _remarks(pipeline: "Pipeline", request: "Request", answer: "Answer") -> Iter
         yield f"user {request.user_id} is not in the bundle"
     if answer.unknown_items:
         yield f"not in the bundle, and passed over: {', '.join(answer.unknown_items)}"
-    for one in answer.unknown_items:
-        parts = one.split(",")
+    for item_id in answer.unknown_items:
+        parts = item_id.split(",")
         if len(parts) > 1 and all(pipeline.items.find(part) is not None for part in parts):
             yield f"ids are separated by spaces: --history {' '.join(parts)}"
     if answer.source == "popular":

@@ -97,10 +97,10 @@ class EventLog:
     def select(self, which: BoolArray | OffsetArray) -> "EventLog":
         """The interactions of a boolean mask, or at the given places."""
         chosen: dict[str, Array] = {}
-        for one in fields(self):
-            array = getattr(self, one.name)
+        for column in fields(self):
+            array = getattr(self, column.name)
             if array is not None:
-                chosen[one.name] = array[which]
+                chosen[column.name] = array[which]
         return self.replace(**chosen)
 
     def by_user_and_time(self) -> "EventLog":
@@ -180,7 +180,7 @@ class LogRead:
         plain = first.str.replace_all(_INVISIBLE, "").str.normalize("NFKC")
         pairs = pl.DataFrame({"id": first, "plain": plain}).group_by("plain", maintain_order=True)
         found = pairs.agg(pl.col("id").head(2)).filter(pl.col("id").list.len() > 1)["id"].to_list()
-        return [(one, other) for one, other in found]
+        return [(first_id, other) for first_id, other in found]
 
     @property
     def heaviest_user(self) -> tuple[str, float]:
@@ -299,7 +299,7 @@ def read_log(
         joined.get(columns.KIND),
         which,
     )
-    names = tuple(offset_name(int(one)) for one in offsets if np.isfinite(one))
+    names = tuple(offset_name(int(offset)) for offset in offsets if np.isfinite(offset))
     by_own = names if OWN in zones.values() else ()
     return LogRead(log, users, items, tuple(read), len(unknown), without, contexts, zones, by_own)
 

@@ -441,7 +441,7 @@ def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> 
             )
         role = roles.get(name) or (name if name in _ROLES else None)
         if role is None:  # not read, but usually what an event ended in
-            role = next((one for one in _OUTCOMES if folded(name) in _USUAL[one]), None)
+            role = next((outcome for outcome in _OUTCOMES if folded(name) in _USUAL[outcome]), None)
         what = None if role is None else _ROLES[role]
         if what is None and name in of_items:
             what = "a description of the item"

@@ -36,11 +36,11 @@ def fetched(url: str, folder: Path) -> list[Path]:
         if not found:
             raise InputError(f"{url} does not exist", "give the URL of a file or a folder")
         copies = []
-        for one in sorted(found):
-            copy = folder / one.rstrip("/").rpartition("/")[2]
-            inner = files.find(one) if files.isdir(one) else [one]
+        for address in sorted(found):
+            copy = folder / address.rstrip("/").rpartition("/")[2]
+            inner = files.find(address) if files.isdir(address) else [address]
             for file in inner:
-                target = copy / file[len(one) :].lstrip("/") if file != one else copy
+                target = copy / file[len(address) :].lstrip("/") if file != address else copy
                 target.parent.mkdir(parents=True, exist_ok=True)
                 files.get_file(file, str(target))
             copies.append(copy)

@@ -87,10 +87,10 @@ def _ids(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         )
     if "alike_ids" in summary:
         ids = summary["alike_ids"]
-        one, other = ids["example"]
+        first, other = ids["example"]
         yield (
             f"{ids['count']:,} ids are there twice, in two Unicode forms or with invisible marks, "
-            f"such as {one!a} and {other!a}, and count as two; write them alike"
+            f"such as {first!a} and {other!a}, and count as two; write them alike"
         )
 
 

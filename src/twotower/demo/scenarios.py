@@ -141,7 +141,9 @@ def _first(
     for place in by_product.values():
         firsts.setdefault(alike[place] or place, place)
     chosen = list(firsts.values())
-    return tuple([*chosen, *(one for one in by_product.values() if one not in chosen)][:PICKS])
+    return tuple(
+        [*chosen, *(place for place in by_product.values() if place not in chosen)][:PICKS]
+    )
 
 
 def presentable(title: str | None) -> bool:

@@ -214,7 +214,7 @@ def evaluate_queries(
 
 def _asks_again(seen: Histories, targets: Histories, num_items: int) -> bool:
     """Whether a target is among what its query's user has seen."""
-    had, asked = (one.rows * num_items + one.items for one in (seen, targets))
+    had, asked = (histories.rows * num_items + histories.items for histories in (seen, targets))
     return bool(np.isin(asked, had).any())
 
 

@@ -213,7 +213,9 @@ def _blocks_of_like_length(lengths: Array, width: int) -> Iterator[Array]:
 
 def _blas_threads() -> int:
     """Threads that NumPy's linear algebra may use."""
-    counts = [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+    counts = [
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    ]
     return max(min(counts, default=1), 1)
 
 
@@ -371,7 +373,7 @@ class FoldIn:
             if once and min(len(items), self.reach) <= _DIRECT:
                 vectors = self.table.take(items, axis=0)
                 own, old = vectors[-self.reach :], vectors[: -self.reach]
-                wanted, ridge = (one[-len(own) :] for one in self._oldest_first)
+                wanted, ridge = (values[-len(own) :] for values in self._oldest_first)
                 if recent.weights is not None:
                     weight = recent.weights[-len(own) :]
                     wanted, ridge = 1 + weight * (wanted - 1), ridge / weight

@@ -122,7 +122,7 @@ def load_index(folder: Path) -> ItemIndex:
         about = json.loads(path.read_text())
         expected = (about["size"], about["dim"])
         config = _ADAPTER.validate_python(about["config"])
-        beside = {one.name for one in folder.glob("index.*")} - {CONFIG_FILE}
+        beside = {path.name for path in folder.glob("index.*")} - {CONFIG_FILE}
         named = ", ".join(sorted(beside)) or CONFIG_FILE
         index = config.read(folder)
     except Exception as error:  # of JSON, NumPy and FAISS: nesting, memory, shapes

@@ -109,7 +109,10 @@ class PgvectorIndex(EngineIndex):
 
     def nearest(self, queries: FloatArray, k: int) -> Iterator[tuple[int, int, float]]:
         """See `EngineIndex.nearest`."""
-        asked = {"rows": list(range(len(queries))), "queries": [_literal(one) for one in queries]}
+        asked = {
+            "rows": list(range(len(queries))),
+            "queries": [_literal(query) for query in queries],
+        }
         statement = _NEAREST.format(table=self._table)
         yield from self._rows(statement, {**asked, "k": k})
 

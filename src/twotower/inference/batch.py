@@ -98,12 +98,12 @@ def read_users(file: Path) -> list[str]:
         Where the file is none, is of another suffix, or has no such column of texts.
     """
     if file.is_dir():
-        files = sorted(one for one in file.iterdir() if one.suffix.lower() in _SUFFIXES)
+        files = sorted(path for path in file.iterdir() if path.suffix.lower() in _SUFFIXES)
         if not files:
             raise InputError(
                 f"{file} has no file of users", "give a folder with .csv, .jsonl or .parquet files"
             )
-        return [user for one in files for user in read_users(one)]
+        return [user for path in files for user in read_users(path)]
     _check_suffix(file)
     try:
         table, found = _read_column(file)

@@ -183,7 +183,7 @@ class ActiveRules:
             At a category or column that no item has.
         """
         named = [*(pin.item for pin in rules.pin)]
-        named += [one for rule in (*rules.boost, *rules.bury, *rules.block) for one in rule.items]
+        named += [item for rule in (*rules.boost, *rules.bury, *rules.block) for item in rule.items]
         rows = {item: table.find(item) for item in dict.fromkeys(named)}
         pins = {row: pin.position for pin in rules.pin if (row := rows[pin.item]) is not None}
         weights, names = np.tile([1.0, 0.0], (len(table), 1)), np.zeros(len(table), dtype=np.int64)

@@ -154,7 +154,7 @@ class ItemColumns:
         return replace(
             self,
             columns={
-                name: change(values, [one.get(name) for one in described], rows)
+                name: change(values, [item.get(name) for item in described], rows)
                 for name, values in self.columns.items()
             },
         )

@@ -356,9 +356,9 @@ def _state_stock(
 ) -> None:
     """Set rows available or not where their description has the flag."""
     for name in schema.stock:
-        for row, one in zip(rows.tolist(), described, strict=True):
-            if one.get(name) is not None:
-                free[row] = one[name]
+        for row, values in zip(rows.tolist(), described, strict=True):
+            if values.get(name) is not None:
+                free[row] = values[name]
 
 
 def _unknown(item_id: str, table: ItemTable) -> InputError:

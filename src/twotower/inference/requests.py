@@ -334,8 +334,8 @@ class RequestReader:
         known = [self.known(request) for request in requests]
         users = [self._user(*both) for both in zip(requests, known, strict=True)]
         given = [
-            self._items.indices([event.item_id for event in one.past] + list(request.history))
-            for request, one in zip(requests, known, strict=True)
+            self._items.indices([event.item_id for event in user.past] + list(request.history))
+            for request, user in zip(requests, known, strict=True)
         ]
         if described:
             given = [np.concatenate(both) for both in zip(given, described, strict=True)]
@@ -452,9 +452,9 @@ class RequestReader:
         items, ratings, timestamps, weights, kinds = [], [], [], [], []
         ends = [0]
         newest = [self._newest] * len(given) if now is None else now.tolist()
-        for one, rows, last in zip(known, given, newest, strict=True):
-            row, past = one.stored, one.past
-            ends.append(ends[-1] + one.size - len(past) + len(rows))
+        for user, rows, last in zip(known, given, newest, strict=True):
+            row, past = user.stored, user.past
+            ends.append(ends[-1] + user.size - len(past) + len(rows))
             items += [log.items[row], rows]
             if log.ratings is not None:
                 own = log.ratings[row]

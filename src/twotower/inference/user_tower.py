@@ -116,7 +116,7 @@ class UserTower:
         """Encoded context of requests, checked before; what a request leaves out is missing."""
         from twotower.features.declared_columns import Encoded
 
-        rows = [self._encode_context(tuple(one.items())) for one in stated]
+        rows = [self._encode_context(tuple(context.items())) for context in stated]
         return Encoded(*map(np.concatenate, zip(*rows, strict=True)))
 
     def encode(

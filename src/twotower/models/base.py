@@ -349,7 +349,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 def half_squared_norm(examples: int, *rows: Tensor) -> Tensor:
     """``sum(rows ** 2) / (2 * examples)``: LightGCN's penalty."""
-    return torch.stack([one.square().sum() for one in rows]).sum() / (2 * examples)
+    return torch.stack([block.square().sum() for block in rows]).sum() / (2 * examples)
 
 
 def split_items(rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -152,7 +152,7 @@ class SequenceTower(RetrievalModule):
         ids = np.append(0, np.arange(1, self.num_items + 1) * trained)
         self.register_buffer("item_ids", torch.from_numpy(ids), persistent=False)
         content = self.item_tower.content(
-            *(torch.from_numpy(one) for one in (text, features.values, release))
+            *(torch.from_numpy(array) for array in (text, features.values, release))
         )
         varying = (content != content[:1]).any(dim=0).to(content.dtype)
         self.item_tower.varying.copy_(varying)

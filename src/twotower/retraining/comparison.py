@@ -130,9 +130,9 @@ def _answers(
         began = time.perf_counter()
         (answer,) = snapshot.pipeline.answers([request], options)
         seconds[place] = time.perf_counter() - began
-        items = [one.item_id for one in answer.items]
+        items = [item.item_id for item in answer.items]
         lists.append(items)
-        found = [float(items.index(one) + 1) for one in case.targets if one in items]
+        found = [float(items.index(target) + 1) for target in case.targets if target in items]
         ranks += found + [np.inf] * (len(case.targets) - len(found))
         ends.append(len(ranks))
     return ndcg_at_k(Ranks(np.array(ranks), np.array(ends)), K), lists, seconds

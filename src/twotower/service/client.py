@@ -130,7 +130,9 @@ class Client:
 
     def set_stock(self, available: Mapping[str, bool]) -> list[dict[str, Any]]:
         """Set many items available or not, all or none; says of each whether it is served."""
-        items = [{"item_id": one, "available": is_free} for one, is_free in available.items()]
+        items = [
+            {"item_id": item_id, "available": is_free} for item_id, is_free in available.items()
+        ]
         return self._call("POST", "items/availability", {"items": items})["items"]  # type: ignore[no-any-return]
 
     def record(

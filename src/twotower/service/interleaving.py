@@ -44,13 +44,13 @@ def team_draft(
     Examples
     --------
     >>> def listed(ids):
-    ...     return [Recommendation(one, None, 0.0, rank) for rank, one in enumerate(ids, 1)]
+    ...     return [Recommendation(name, None, 0.0, rank) for rank, name in enumerate(ids, 1)]
     >>> items, teams = team_draft(listed("xyz"), listed("yxw"), 4, toss=lambda: True)
-    >>> "".join(one.item_id for one in items), teams
+    >>> "".join(item.item_id for item in items), teams
     ('xyzw', 'abab')
     """
-    pinned = {one.rank: one for one in a if one.rule == "pinned"}
-    taken = {one.item_id for one in pinned.values()}
+    pinned = {item.rank: item for item in a if item.rule == "pinned"}
+    taken = {item.item_id for item in pinned.values()}
     left = {"a": _drafted(a, taken), "b": _drafted(b, taken)}
     counts = {"a": 0, "b": 0}
     items: list[Recommendation] = []
@@ -73,10 +73,10 @@ def team_draft(
         items.append(item)
         teams += team
     rest = [pinned[rank] for rank in sorted(pinned)][: k - len(items)]
-    ranked = [replace(one, rank=rank) for rank, one in enumerate([*items, *rest], 1)]
+    ranked = [replace(item, rank=rank) for rank, item in enumerate([*items, *rest], 1)]
     return ranked, teams + NEITHER * len(rest)
 
 
 def _drafted(items: Sequence[Recommendation], taken: set[str]) -> Iterator[Recommendation]:
     """The items of a list that are not taken when their turn comes."""
-    return (one for one in items if one.rule != "pinned" and one.item_id not in taken)
+    return (item for item in items if item.rule != "pinned" and item.item_id not in taken)

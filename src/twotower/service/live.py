@@ -201,7 +201,7 @@ def report(
         shadow answered, and for the lists of each bundle the time that they took, their share of
         items without an event in its training log, and how many different items they had.
     """
-    found = [one for event in events if (one := Attributed.of(event)) is not None]
+    found = [outcome for event in events if (outcome := Attributed.of(event)) is not None]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for key, counts in shown.items():
         row = rows.setdefault((key.model_version, key.arm), _empty(key.model_version, key.arm))
@@ -210,10 +210,10 @@ def report(
         row["new_places"] += counts.new_places
         row["new_users"] += 0 if key.known_user else counts.answers
     answered: Counter[tuple[str, str]] = Counter(
-        (one.about.model_version, one.about.arm) for one in found
+        (event.about.model_version, event.about.arm) for event in found
     )
     bought: Counter[tuple[str, str]] = Counter(
-        (one.about.model_version, one.about.arm) for one in found if one.kind == "buy"
+        (event.about.model_version, event.about.arm) for event in found if event.kind == "buy"
     )
     for name, row in rows.items():
         answers = max(1, row["answers"])
@@ -222,7 +222,7 @@ def report(
         row["conversion"] = bought[name] / answers
         row["new_user_share"] = row.pop("new_users") / answers
         row["new_item_share"] = row.pop("new_places") / max(1, row["places"])
-    positions = Counter((one.kind, position_group(one.position)) for one in found)
+    positions = Counter((event.kind, position_group(event.position)) for event in found)
     result: dict[str, Any] = {
         "models": sorted(rows.values(), key=lambda row: (row["model_version"], row["arm"])),
         "positions": [
@@ -239,8 +239,8 @@ def report(
     if split.mode == "shadow":
         result["shadow"] = {**about, **shadow_report(shadow)}
     elif split.mode == "interleave":
-        mixed = [one for one in found if one.about.arm == "i"]
-        unplaced = sum(one.about.team(one.position) is None for one in mixed)
+        mixed = [event for event in found if event.about.arm == "i"]
+        unplaced = sum(event.about.team(event.position) is None for event in mixed)
         won = dict(zip(("a", "b", "ties"), wins, strict=True))
         liked = preference(**won)
         result["interleaving"] = {

@@ -130,7 +130,7 @@ def _with_columns(
     ids = pl.DataFrame({columns.ITEM_ID: contents.items.ids})
     known = pl.concat([ids, declared.items], how="horizontal")
     written = {
-        one.fields.item_id: one.fields.columns or {} for one in changes.items if not one.deleted
+        item.fields.item_id: item.fields.columns or {} for item in changes.items if not item.deleted
     }
     known = _with_written(known, columns.ITEM_ID, written, declared.schema.items)
     kept = catalogue.drop(name for name in declared.schema.items if name in catalogue.columns)

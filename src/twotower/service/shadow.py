@@ -50,7 +50,7 @@ class Listed(NamedTuple):
     @classmethod
     def of(cls, snapshot: Snapshot, answer: Answer, seconds: float) -> Self:
         """The list of an answer."""
-        items = [one.item_id for one in answer.items]
+        items = [item.item_id for item in answer.items]
         return cls(snapshot.manifest.model_version, snapshot.pipeline.contents, items, seconds)
 
 

@@ -124,12 +124,12 @@ class Snapshot:
             table = pipeline.items
             if changes.availability:
                 table = table.with_availability(dict(changes.availability))
-            gone = [one.fields.item_id for one in changes.items if one.deleted]
+            gone = [item.fields.item_id for item in changes.items if item.deleted]
             if gone:
                 table = table.without(gone)
-            kept = [one for one in changes.items if not one.deleted]
-            bundled = [one for one in kept if one.fields.item_id in pipeline.contents.items]
-            added = [one for one in kept if one.fields.item_id not in pipeline.contents.items]
+            kept = [item for item in changes.items if not item.deleted]
+            bundled = [item for item in kept if item.fields.item_id in pipeline.contents.items]
+            added = [item for item in kept if item.fields.item_id not in pipeline.contents.items]
             if bundled:
                 table = table.redescribed(described(bundled))
             encoder = _encoder(pipeline, len(added)) if added else None
@@ -139,7 +139,7 @@ class Snapshot:
         self.forgotten.add(changes.forgotten)
         self.past.add(changes.events)
         if changes.forgotten:  # rows that are there now were written later
-            new = {one.digest for one in changes.forgotten}
+            new = {user.digest for user in changes.forgotten}
             for user_id in [*self.attributes]:
                 if self.forgotten.digest(user_id) in new:
                     del self.attributes[user_id]
@@ -203,13 +203,13 @@ class Snapshot:
 
 def described(items: Sequence[StoredItem]) -> Descriptions:
     """Stored items as the item table shows them."""
-    fields = [one.fields for one in items]
+    fields = [item.fields for item in items]
     return Descriptions(
-        [one.item_id for one in fields],
-        [one.title for one in fields],
-        [one.category for one in fields],
-        [price_of(one.price) for one in fields],
-        [one.columns or {} for one in fields],
+        [item.item_id for item in fields],
+        [item.title for item in fields],
+        [item.category for item in fields],
+        [price_of(item.price) for item in fields],
+        [item.columns or {} for item in fields],
     )
 
 
@@ -234,15 +234,15 @@ def _with_added(
     table: ItemTable, encoder: ItemEncoder, added: Sequence[StoredItem], model_version: str
 ) -> ItemTable:
     """The table and stored items behind it; what another bundle encoded is encoded again."""
-    own = [one for one in added if one.model_version == model_version]
-    kept = [one.encoding for one in own if one.encoding is not None]
+    own = [item for item in added if item.model_version == model_version]
+    kept = [item.encoding for item in own if item.encoding is not None]
     if kept:
         text = stored_text(encoder, own) if encoder.keeps_text else None
         table = table.with_items(described(own), EncodedItems.of_bytes(kept, text, table.contents))
-    others = [one for one in added if one.model_version != model_version]
+    others = [item for item in added if item.model_version != model_version]
     if others:
-        rows = catalogue_rows([one.fields.model_dump() for one in others])
-        columns = [one.fields.columns or {} for one in others]
+        rows = catalogue_rows([item.fields.model_dump() for item in others])
+        columns = [item.fields.columns or {} for item in others]
         encoded = encoder.encode(rows, stored_text(encoder, others), len(own), columns)
         table = table.with_items(described(others), encoded)
     return table
@@ -255,9 +255,9 @@ def stored_text(encoder: ItemEncoder, items: Sequence[StoredItem]) -> FloatArray
     name, dim = encoder.text_encoder.name, encoder.text_encoder.dim
     vectors = np.zeros((len(items), dim), dtype=np.float32)
     missing = []
-    for row, one in enumerate(items):
-        if one.text_vector is not None and one.text_encoder == name:
-            vectors[row] = np.frombuffer(one.text_vector, dtype=np.float32)
+    for row, item in enumerate(items):
+        if item.text_vector is not None and item.text_encoder == name:
+            vectors[row] = np.frombuffer(item.text_vector, dtype=np.float32)
         else:
             missing.append(row)
     if missing:

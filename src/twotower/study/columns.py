@@ -213,18 +213,18 @@ def _differences(
     if parent not in figures or not others:
         return []
     values = [figures[name] - figures[parent] for name in others]
-    p = np.stack([sign_flip_test(one) for one in values])  # (models, metrics)
+    p = np.stack([sign_flip_test(gain) for gain in values])  # (models, metrics)
     corrected = holm_bonferroni(p.flatten()).reshape(p.shape)
     return [
         Difference(
             dataset=dataset.name, split=split_name(dataset), model=name, parent=parent,
-            protocol=protocol, metric=metric, value=one[:, at].mean(),
+            protocol=protocol, metric=metric, value=gain[:, at].mean(),
             low=interval[0][at], high=interval[1][at], p=p[row, at],
             p_corrected=corrected[row, at],
-            verdict=verdict(float(f"{one[:, at].mean():.6g}"), float(f"{corrected[row, at]:.6g}")),
-            seeds=seeds, parent_seeds=[] if parent == POPULARITY else seeds, users=len(one),
+            verdict=verdict(float(f"{gain[:, at].mean():.6g}"), float(f"{corrected[row, at]:.6g}")),
+            seeds=seeds, parent_seeds=[] if parent == POPULARITY else seeds, users=len(gain),
         )
-        for row, (name, one) in enumerate(zip(others, values, strict=True))
-        for interval in (bootstrap_interval(one),)
+        for row, (name, gain) in enumerate(zip(others, values, strict=True))
+        for interval in (bootstrap_interval(gain),)
         for at, metric in enumerate(METRICS)
     ]  # fmt: skip

@@ -142,7 +142,8 @@ def _training(state: TrainingState) -> TrainingInfo:
     elif state.out_of_time:
         ended = "time"
     epochs = tuple(
-        EpochInfo(loss=one.loss, seconds=one.seconds, validation=one.metric) for one in state.epochs
+        EpochInfo(loss=epoch.loss, seconds=epoch.seconds, validation=epoch.metric)
+        for epoch in state.epochs
     )
     return TrainingInfo(epochs=epochs, best=state.best_epoch, ended=ended)
 

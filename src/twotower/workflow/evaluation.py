@@ -76,9 +76,9 @@ class Evaluator:
                 f"{few:,} of {len(left):,} queries have at most {FEW_ITEMS} items left to rank, "
                 f"all of which are hits at {FEW_ITEMS}: compare models by MRR or HR@1"
             )
-        self._users = max(len(one.task.queries) for one in self._passes)
-        self._queries = sum(len(one.task.queries) for one in self._passes)
-        self._facts = self._described() if any(one.lists for one in self._passes) else None
+        self._users = max(len(scoring.task.queries) for scoring in self._passes)
+        self._queries = sum(len(scoring.task.queries) for scoring in self._passes)
+        self._facts = self._described() if any(scoring.lists for scoring in self._passes) else None
 
     def __call__(self, label: str, scorer: Scorer) -> Evaluation:
         """Evaluate one model of one seed."""
@@ -132,10 +132,10 @@ class Evaluator:
 
         Seconds with those of the search for the settings of least squares, where there was one.
         """
-        by_seed = {one.seed: one for one in trained}
+        by_seed = {fitted.seed: fitted for fitted in trained}
         measured = {
-            "training-seconds": [_seconds(one) for one in by_seed.values()],
-            "best-epoch": [1.0 + (one.state.best_epoch or 0) for one in by_seed.values()],
+            "training-seconds": [_seconds(fitted) for fitted in by_seed.values()],
+            "best-epoch": [1.0 + (fitted.state.best_epoch or 0) for fitted in by_seed.values()],
         }
         return [
             Row(

@@ -71,7 +71,7 @@ class Ladder:
         value = settings.value(self.name)
         up = [value * self.factor**step for step in range(1, self.steps + 1)]
         down = [value / self.factor**step for step in range(1, self.steps + 1)]
-        return [[one for one in way if self.low <= one <= self.high] for way in (up, down)]
+        return [[value for value in way if self.low <= value <= self.high] for way in (up, down)]
 
 
 @dataclass(frozen=True)
@@ -441,7 +441,9 @@ class _Search:
             # More dimensions may want another discount, which costs no fitting.
             near = sorted(_DISCOUNTS, key=lambda value: abs(value - discount))[:3]
             tried = [wider.vary("popularity_discount", value) for value in near]
-            if not sum([self._attempt(one, Values("embedding_dim", ()), width) for one in tried]):
+            if not sum(
+                [self._attempt(settings, Values("embedding_dim", ()), width) for settings in tried]
+            ):
                 break
             self.climb((Ladder("regularisation", 2.0, 0.05, 3000, steps=1),))
 

@@ -64,6 +64,9 @@ def unpacked(path: Path, archive: Path, into: Path) -> Path:
 def _several(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
-            return sum(not one.is_dir() and is_data(one.filename) for one in file.infolist()) > 1
+            return (
+                sum(not member.is_dir() and is_data(member.filename) for member in file.infolist())
+                > 1
+            )
     except _BROKEN:
         return False  # reading it reports why

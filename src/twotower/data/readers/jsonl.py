@@ -79,7 +79,7 @@ def lists_of_objects(path: Path, options: ReadOptions) -> list[str]:
                 for prefix, within in {"": row, **outer}.items():
                     for key, value in within.items():
                         objects = value[:1] if isinstance(value, list) else []
-                        names = {folded(str(name)) for one in objects for name in _keys_of(one)}
+                        names = {folded(str(name)) for row in objects for name in _keys_of(row)}
                         if names & usual:
                             found[prefix + key] = None
     return list(found)
@@ -99,7 +99,7 @@ def exploded(row: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
     """
     rows = [row] if isinstance(row, dict) else []
     for key in keys or ():
-        rows = [one for whole in rows for one in _elements(whole, key)]
+        rows = [element for whole in rows for element in _elements(whole, key)]
     return rows
 
 
@@ -110,8 +110,11 @@ def _elements(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(within, dict) or not isinstance(values, list) or not values:
         return [row]
     others = {name: value for name, value in within.items() if name != inner}
-    found = [{**others, **(one if isinstance(one, dict) else {inner: one})} for one in values]
-    return [{**row, outer: one} for one in found] if outer else found
+    found = [
+        {**others, **(element if isinstance(element, dict) else {inner: element})}
+        for element in values
+    ]
+    return [{**row, outer: element} for element in found] if outer else found
 
 
 def values_of(keys: Sequence[str]) -> Extract:
@@ -283,10 +286,10 @@ def _chunk(
     for number, line in block:
         row = _parse(line)
         if isinstance(row, dict):
-            for one in exploded(row, explode) if explode else (row,):
-                if may_grow and not one.keys() <= known and found.add(one, number):
+            for element in exploded(row, explode) if explode else (row,):
+                if may_grow and not element.keys() <= known and found.add(element, number):
                     return _chunk(block, found, extract, fraction, explode)
-                values.append(take(one))
+                values.append(take(element))
                 numbers.append(number)
         elif row is not None:
             text = _text(line)

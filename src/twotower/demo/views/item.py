@@ -144,7 +144,7 @@ def _map(loaded: LoadedBundle, item: Item, row: int) -> None:
 def _around(loaded: LoadedBundle, item: Item, dim: int) -> tuple[list[str], FloatArray]:
     """Titles and positions of the items that the model finds most like this one."""
     found = loaded.engine.similar_items(item.item_id, _NEAREST)
-    rows = [row for one in found if (row := loaded.items.find(one.item_id)) is not None]
+    rows = [row for item in found if (row := loaded.items.find(item.item_id)) is not None]
     places = loaded.projection.points(loaded.items.vectors.rows[rows, :dim])
     return [loaded.title(row) for row in rows], places
 

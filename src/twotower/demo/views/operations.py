@@ -318,7 +318,7 @@ def _item(loaded: LoadedBundle, item_id: str, row: int) -> None:
         with st.expander("What the catalogue says", icon=":material/table:"):
             st.html(cards.table(["column", "value"], rows, frozenset()))
     similar = loaded.engine.similar_items(item_id, _NEWEST)
-    found = [loaded.shown(one.item_id, one.title) for one in similar]
+    found = [loaded.shown(item.item_id, item.title) for item in similar]
     note = "Users who have this item are likely to get these."
     st.html(cards.lists([cards.ranked_list("Most like it", note, found, {})]))
 
@@ -340,10 +340,10 @@ def _user(loaded: LoadedBundle, user: str) -> None:
     except TwoTowerError as error:
         st.info(cards.plain(str(error)), icon=":material/person_off:")
         return
-    why = {one.item_id: one.reason.text for one in answer if one.reason is not None}
-    shown = [loaded.shown(one.item_id, one.title) for one in answer]
+    why = {item.item_id: item.reason.text for item in answer if item.reason is not None}
+    shown = [loaded.shown(item.item_id, item.title) for item in answer]
     had = {contents.items.ids[row]: "had it" for row in known}
-    closest = [loaded.shown(one.item_id, one.title) for one in near]
+    closest = [loaded.shown(item.item_id, item.title) for item in near]
     what = f"The newest of {len(known):,} events in the bundle." if known else "None in the bundle."
     what_near = "By the user's vector alone: no second stage, items they had included."
     st.html(

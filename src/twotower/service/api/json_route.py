@@ -70,7 +70,10 @@ class JsonRoute(APIRoute):
     @cached_property
     def lists(self) -> frozenset[str]:
         """Those that may come several times."""
-        kinds = {one.alias: one.field_info.annotation for one in self.dependant.query_params}
+        kinds = {
+            parameter.alias: parameter.field_info.annotation
+            for parameter in self.dependant.query_params
+        }
         return frozenset(name for name, kind in kinds.items() if _is_list(kind))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +139,7 @@ def _body(endpoint: Endpoint) -> type[BaseModel] | None:
 
 def _is_list(kind: Any) -> bool:
     """Whether an annotation is a list, or a list or nothing."""
-    return any(get_origin(one) is list for one in (kind, *get_args(kind)))
+    return any(get_origin(part) is list for part in (kind, *get_args(kind)))
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

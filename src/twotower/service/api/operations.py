@@ -132,5 +132,5 @@ def _described(service: Service) -> dict[str, object]:
         "index": contents.index.config.model_dump(),
         "reranks": RecommendOptions(rerank=service.settings.rerank).reranks(contents),
         "takes_new_items": contents.new_items is not None,
-        "context": {name: one.kind for name, one in pipeline.read_context.items()},
+        "context": {name: column.kind for name, column in pipeline.read_context.items()},
     }

@@ -231,7 +231,9 @@ class _Answers(NamedTuple):
         """
         self.shared.turns.last_single = came = request.scope["state"]["came"]
         answering = (self.assigned.snapshot, self.assigned.other)
-        if not any(one and self.options.reranks(one.pipeline.contents) for one in answering):
+        if not any(
+            snapshot and self.options.reranks(snapshot.pipeline.contents) for snapshot in answering
+        ):
             return self
         waited = time.monotonic() - came
         if waited <= self.shared.settings.rerank_wait_s:
@@ -359,7 +361,7 @@ class _Answers(NamedTuple):
         users, late = snapshot.pipeline.contents.users, snapshot.pipeline.items.late
         is_known = query.user_id is not None and query.user_id in users
         about = RecommendationId(self._version, arm, is_known, unit, teams)
-        shown = [one.item_id for one in answer.items]
+        shown = [item.item_id for item in answer.items]
         new = sum(map(late.__contains__, shown)) if late else 0
         self.service.shown.add(about, shown, new)
         return {

@@ -139,7 +139,7 @@ def obey(store: StateStore, forgotten: Forgotten) -> dict[str, int]:
 def write_tombstones(store: StateStore, out: Path) -> int:
     """Write all tombstones, and the key of their hashes, for `obey`. How many there are."""
     found = store.forgotten()
-    rows = [[one.digest, one.forgotten_at] for one in found.tombstones()]
+    rows = [[tombstone.digest, tombstone.forgotten_at] for tombstone in found.tombstones()]
     with _private_file(out) as temporary:
         temporary.write_text(json.dumps({"key": found.key.hex(), "forgotten": rows}))
     return len(rows)

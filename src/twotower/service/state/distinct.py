@@ -39,7 +39,9 @@ class DistinctItems:
     @classmethod
     def of(cls, item_ids: Iterable[str]) -> Self:
         """The sketch of some items."""
-        digests = b"".join(blake2b(one.encode(), digest_size=8).digest() for one in item_ids)
+        digests = b"".join(
+            blake2b(item_id.encode(), digest_size=8).digest() for item_id in item_ids
+        )
         return cls(np.unique(np.frombuffer(digests, dtype=_STORED).astype(np.uint64))[:KEPT])
 
     @classmethod

@@ -66,8 +66,10 @@ class Forgotten:
 
     def add(self, tombstones: Iterable[Tombstone]) -> None:
         """Add tombstones; of two of one user the later one counts."""
-        for one in tombstones:
-            self._times[one.digest] = max(one.forgotten_at, self._times.get(one.digest, 0))
+        for tombstone in tombstones:
+            self._times[tombstone.digest] = max(
+                tombstone.forgotten_at, self._times.get(tombstone.digest, 0)
+            )
 
     def since(self, user_id: str) -> int | None:
         """When a user was forgotten, in milliseconds since 1970-01-01 UTC, or None."""
@@ -75,4 +77,4 @@ class Forgotten:
 
     def tombstones(self) -> list[Tombstone]:
         """All of them."""
-        return [Tombstone(*one) for one in list(self._times.items())]
+        return [Tombstone(digest, time) for digest, time in list(self._times.items())]

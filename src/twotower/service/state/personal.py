@@ -92,8 +92,12 @@ def forget_again(connection: sa.Connection, known: Forgotten, missing: Sequence[
     _note_newest(connection)
     known.add(missing)
     known.add(tombstones(connection))
-    before = {one.digest: one.forgotten_at for one in tombstones(connection)}
-    news = [one for one in known.tombstones() if before.get(one.digest, -1) < one.forgotten_at]
+    before = {tombstone.digest: tombstone.forgotten_at for tombstone in tombstones(connection)}
+    news = [
+        tombstone
+        for tombstone in known.tombstones()
+        if before.get(tombstone.digest, -1) < tombstone.forgotten_at
+    ]
     _write(connection, news)
     gone = 0
     events = tables.events
@@ -168,10 +172,14 @@ def _write(connection: sa.Connection, made: Sequence[Tombstone]) -> int:
     """Write tombstones; the revision of the newest one there is."""
     table = tables.forgotten
     revision = connection.scalar(sa.select(sa.func.max(table.c.revision))) or 0
-    for one in made:
+    for tombstone in made:
         revision += 1
-        connection.execute(table.delete().where(table.c.digest == one.digest))
-        row = {"digest": one.digest, "forgotten_at": one.forgotten_at, "revision": revision}
+        connection.execute(table.delete().where(table.c.digest == tombstone.digest))
+        row = {
+            "digest": tombstone.digest,
+            "forgotten_at": tombstone.forgotten_at,
+            "revision": revision,
+        }
         connection.execute(table.insert(), row)
     return revision
 

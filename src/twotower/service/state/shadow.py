@@ -120,14 +120,14 @@ def counts(connection: sa.Connection, revision: int) -> ShadowCounts:
     if row is None:
         return ShadowCounts()
     of_arms = {
-        one.arm: ListCounts(
-            one.places,
-            one.untrained,
-            one.seconds,
-            Counter({int(bucket): count for bucket, count in one.times.items()}),
-            DistinctItems.of_bytes(one.items),
+        row.arm: ListCounts(
+            row.places,
+            row.untrained,
+            row.seconds,
+            Counter({int(bucket): count for bucket, count in row.times.items()}),
+            DistinctItems.of_bytes(row.items),
         )
-        for one in connection.execute(sa.select(lists).where(lists.c.split == revision))
+        for row in connection.execute(sa.select(lists).where(lists.c.split == revision))
     }
     numbers = {name: getattr(row, name) for name in _NUMBERS}
     return ShadowCounts(**numbers, a=of_arms["a"], b=of_arms["b"])
@@ -148,7 +148,7 @@ def add_counts(connection: sa.Connection, revision: int, more: ShadowCounts) -> 
     connection.execute(tables.shadows.insert(), {"split": revision, **numbers})
     connection.execute(
         tables.shadow_lists.insert(),
-        [_row(revision, arm, one) for arm, one in (("a", total.a), ("b", total.b))],
+        [_row(revision, arm, counts) for arm, counts in (("a", total.a), ("b", total.b))],
     )
 
 

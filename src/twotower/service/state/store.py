@@ -232,21 +232,21 @@ class StateStore:
             row = connection.execute(_SAME_EPOCH).one()
             self._check_epoch(row.epoch)
             known = self._forgotten_of(connection, events) if row.forgets else None
-            for one in events:
-                if known is not None and one.occurred_at <= (known.since(one.user_id) or -1):
+            for event in events:
+                if known is not None and event.occurred_at <= (known.since(event.user_id) or -1):
                     recorded.append(False)
                     continue
                 statement = _insert_once(connection.dialect.name)
-                new = connection.execute(statement, _event_row(one)).first() is not None
-                if not new and self._event(connection, one.event_id) != one:
+                new = connection.execute(statement, _event_row(event)).first() is not None
+                if not new and self._event(connection, event.event_id) != event:
                     raise StateConflictError(
-                        f"event id {one.event_id!r} was used for another event",
+                        f"event id {event.event_id!r} was used for another event",
                         "give every event an id of its own",
                     )
                 recorded.append(new)
             if outcomes is not None:
                 pairs = zip(outcomes.credits, recorded, strict=True)
-                credits = Counter(one for one, new in pairs if one is not None and new)
+                credits = Counter(credit for credit, new in pairs if credit is not None and new)
                 live.add_units(connection, outcomes.revision, outcomes.units, success=True)
                 live.add_credits(connection, outcomes.revision, credits)
         return recorded
@@ -412,7 +412,7 @@ class StateStore:
     def _forgotten_of(self, connection: sa.Connection, events: Sequence[Event]) -> Forgotten:
         """The tombstones of the users of some events."""
         found = Forgotten(self.forget_key)
-        digests = {found.digest(one.user_id) for one in events}
+        digests = {found.digest(event.user_id) for event in events}
         found.add(personal.tombstones(connection, digests))
         return found
 
@@ -653,7 +653,11 @@ def _insert(dialect: str, table: sa.Table) -> Any:
 def _upsert(dialect: str, table: sa.Table) -> Any:
     statement = _insert(dialect, table)
     keys = [column.name for column in table.primary_key]
-    changed = {one.name: statement.excluded[one.name] for one in table.c if one.name not in keys}
+    changed = {
+        column.name: statement.excluded[column.name]
+        for column in table.c
+        if column.name not in keys
+    }
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 

@@ -123,5 +123,5 @@ class HardMiner(LiveNegatives):
         hardest = np.argpartition(-scores, count - 1, axis=1)[:, :count]
         found = scores[rows[:, None], hardest]
         order = np.argsort(-found, axis=1, kind="stable")
-        hardest, found = (np.take_along_axis(one, order, axis=1) for one in (hardest, found))
+        hardest, found = (np.take_along_axis(values, order, axis=1) for values in (hardest, found))
         return np.where(np.isfinite(found), pool[hardest], -1)
