@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twotower.reporting.product_names import product_name
-from twotower.workflow.progress import Bar, BarReporter, LineReporter, Reporter
+from twotower.workflow.progress import Bar, LineReporter, Reporter
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,7 +23,7 @@ SHOWN_METRICS = ("HR@5", "HR@10", "HR@50", "NDCG@10", "MRR")
 INTERVAL_OF = "NDCG@10"
 
 
-class ConsoleReporter(BarReporter):
+class ConsoleReporter(Reporter):
     """Reporter with a progress bar per task; notes stay above the bars."""
 
     def __init__(self, progress: "Progress") -> None:

@@ -24,7 +24,7 @@ from twotower.training.progress import Progress, TrainingState
 from twotower.training.sizing import sized
 from twotower.training.variant import Variant
 from twotower.workflow.models import train_variant
-from twotower.workflow.progress import Bar, BarReporter, Reporter, Silent
+from twotower.workflow.progress import Bar, Reporter, Silent
 
 STORE: Final = "trials.db"
 BEST: Final = "best.json"
@@ -63,7 +63,7 @@ class Tuned:
     """The best variant as JSON, which ``twotower train --settings`` reads."""
 
 
-class _PruningReporter(BarReporter):
+class _PruningReporter(Reporter):
     """Forwards reports, and prunes the trial after a validation where Optuna says so."""
 
     def __init__(self, reporter: Reporter, label: str, trial: Any) -> None:

@@ -1,59 +1,31 @@
-"""What a long job tells about itself; the command line draws it, a library call need not."""
+"""Progress reports of long jobs: messages and bars, for the console, for logs, or not at all."""
 
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from twotower.training.progress import Progress, TrainingState
 
 Bar: TypeAlias = Callable[[int, int | None, str], None]
-"""Told how much is done, out of how much (None: not known), and a detail such as a speed."""
+"""Called with what is done, of how much (None: not known), and a detail such as a speed."""
 
 
-class Reporter(Protocol):
-    """Told what happens, as it happens."""
-
-    def note(self, text: str) -> None:
-        """One finished fact."""
-        ...
-
-    def failure(self, text: str) -> None:
-        """Something that did not work, where the rest goes on."""
-        ...
-
-    def bar(self, label: str) -> Bar:
-        """A callback for any piece of work; it is over once all is done."""
-        ...
-
-    def training(self, label: str) -> Progress:
-        """A callback for `twotower.training.trainer.train`."""
-        ...
-
-    def counting(self, label: str, total: int) -> Callable[[int], None]:
-        """A callback with the number that were done since its last call."""
-        ...
-
-    def reading(self) -> Callable[[int, int], None]:
-        """A callback with the bytes read so far, and in all."""
-        ...
-
-
-class BarReporter(ABC):
-    """Reports every kind of work as a bar; how a bar and a fact are shown is left open."""
+class Reporter(ABC):
+    """Receives the messages and the progress of a job; every kind of work is shown as a bar."""
 
     @abstractmethod
     def note(self, text: str) -> None:
-        """One finished fact."""
+        """Show a message."""
 
     @abstractmethod
     def failure(self, text: str) -> None:
-        """Something that did not work, where the rest goes on."""
+        """Show a warning: something did not work, and the job goes on."""
 
     @abstractmethod
     def bar(self, label: str) -> Bar:
-        """A callback that shows one piece of work."""
+        """A callback that shows the progress of one piece of work."""
 
     def training(self, label: str) -> Progress:
         """A bar over the steps, with epoch, loss, speed and the validation metric.
@@ -86,7 +58,7 @@ class BarReporter(ABC):
         return report
 
     def counting(self, label: str, total: int) -> Callable[[int], None]:
-        """A bar over ``total`` things."""
+        """A bar over ``total`` things; the callback takes those done since its last call."""
         bar = self.bar(label)
         done = 0
 
@@ -98,7 +70,7 @@ class BarReporter(ABC):
         return advance
 
     def reading(self) -> Callable[[int, int], None]:
-        """A bar over the bytes of a log."""
+        """A bar over the bytes of a log; the callback takes the bytes read so far, and in all."""
         bar = self.bar("read the log")
         return lambda done, total: bar(done, total, "")
 
@@ -112,7 +84,7 @@ def to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class LineReporter(BarReporter):
+class LineReporter(Reporter):
     """Progress as lines of text, for logs, pipes and notebooks.
 
     Parameters
@@ -177,8 +149,8 @@ def in_words(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-class Silent:
-    """Says nothing."""
+class Silent(Reporter):
+    """Shows nothing."""
 
     def note(self, text: str) -> None:
         """Ignore."""
@@ -189,27 +161,4 @@ class Silent:
     def bar(self, label: str) -> Bar:
         """Ignore every report."""
         del label
-        return _ignore
-
-    def training(self, label: str) -> Progress:
-        """Ignore every step."""
-        del label
-        return _unwatched
-
-    def counting(self, label: str, total: int) -> Callable[[int], None]:
-        """Ignore every count."""
-        del label, total
-        return _ignore
-
-    def reading(self) -> Callable[[int, int], None]:
-        """Ignore every byte."""
-        return _ignore
-
-
-def _ignore(*_: object) -> None:
-    """Take a report and do nothing."""
-
-
-def _unwatched(state: TrainingState, steps: int, examples_per_second: float) -> None:
-    """Take a training report and do nothing."""
-    del state, steps, examples_per_second
+        return lambda *_: None

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from twotower.data import Dataset
-from twotower.workflow.progress import Bar, BarReporter
+from twotower.workflow.progress import Bar, Reporter
 
 
-class RecordingReporter(BarReporter):
+class RecordingReporter(Reporter):
     """Keeps all reports."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from twotower.config import Config
 from twotower.data import Dataset
 from twotower.errors import TwoTowerError
 from twotower.study.ablation.cell import Cell, run_cell
-from twotower.workflow.progress import Bar, BarReporter
+from twotower.workflow.progress import Bar, Reporter
 
 SECONDS_BETWEEN: Final = 0.3
 """Least time between two reports of an unfinished bar."""
@@ -32,7 +32,7 @@ class CellRequest(Config):
     protocols: tuple[str, ...]
 
 
-class LineReporter(BarReporter):
+class LineReporter(Reporter):
     """Writes every report as one JSON line."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
