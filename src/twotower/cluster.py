@@ -1,4 +1,4 @@
-"""A `map` over the nodes of a Ray cluster, by Ray Data (extra ``scale``)."""
+"""Parallel `map` over the nodes of a Ray cluster, by Ray Data (extra ``scale``)."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The base of every settings object: frozen, validated, and strict about unknown names.
+"""Base of settings: frozen, validated, and strict about unknown names.
 
 And what a failed validation says first.
 """

@@ -1,4 +1,4 @@
-"""Names that a package imports when they are first used: importing the package is quick."""
+"""Lazy exports: names of a package that are imported when they are first used."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

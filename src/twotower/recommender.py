@@ -1,4 +1,4 @@
-"""The facade: fit, evaluate, recommend, save and load, with external ids throughout."""
+"""`Recommender`: fit, evaluate, recommend, save and load, with external ids throughout."""
 
 from __future__ import annotations
 

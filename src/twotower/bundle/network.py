@@ -1,4 +1,4 @@
-"""A small network over the signals of the second stage (NumPy)."""
+"""Network of the second stage: a small MLP over its signals (NumPy)."""
 
 from dataclasses import dataclass, fields
 from typing import Self

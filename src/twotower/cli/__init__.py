@@ -1,4 +1,4 @@
-"""Command-line entry point; a command is imported where it may run, and what it needs in it."""
+"""Command-line entry point; each command is imported only where it may run."""
 
 import atexit
 import gc

@@ -1,4 +1,4 @@
-"""A random walk of three steps: from the items of a history to their users, and on to items."""
+"""Random walk of three steps (RP3beta): from the items of a history to users, and on to items."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -1,4 +1,4 @@
-"""The items that can be recommended now: the bundle's, and what was added, changed or removed."""
+"""`ItemTable`: the items of the bundle, with those added, changed or removed since."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The nearest items among those that may be recommended."""
+"""Retrieval: the nearest items among those that may be recommended."""
 
 import math
 from collections.abc import Sequence

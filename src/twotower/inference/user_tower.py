@@ -1,4 +1,4 @@
-"""The user tower in onnxruntime: queries in, vectors out, no torch."""
+"""User tower in onnxruntime: queries in, vectors out, no torch."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy

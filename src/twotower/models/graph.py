@@ -1,4 +1,4 @@
-"""The normalised user-item graph and fast propagation over it."""
+"""User-item graph: normalised adjacency and fast propagation over it."""
 
 from typing import Any, Self
 

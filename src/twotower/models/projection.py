@@ -1,4 +1,4 @@
-"""Shorter vectors: with nearly the same dot products, or of texts in their principal components."""
+"""Projection to shorter vectors: by dot products, or by principal components of texts."""
 
 from typing import NamedTuple, Self
 

@@ -1,4 +1,4 @@
-"""The user tower and the item tower: parts in, one unit vector out.
+"""User tower and item tower: parts in, one unit vector out.
 
 Towers see vectors, not tables: the caller looks ids up. So the same module trains, exports to
 ONNX, and embeds an item that arrives after training.

@@ -1,4 +1,4 @@
-"""The two-tower model: tables, towers and the item data that they read."""
+"""Two-tower model: tables, towers and the item data that they read."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Self

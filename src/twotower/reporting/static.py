@@ -1,4 +1,4 @@
-"""A Plotly chart as SVG, drawn with Matplotlib: a page then needs no script of 5 MB.
+"""Static SVG of a Plotly chart, drawn with Matplotlib: a page then needs no script of 5 MB.
 
 It knows what `twotower.reporting.charts` uses: points and lines with error bars, stacked horizontal
 bars, a vertical line, categories, logarithmic and reversed axes.

@@ -1,4 +1,4 @@
-"""Two bundles on the newest events, each as it would have served them."""
+"""Comparison of two bundles on the newest events, each as it would have served them."""
 
 import time
 from collections.abc import Sequence

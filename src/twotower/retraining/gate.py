@@ -1,4 +1,4 @@
-"""The gate: whether a new bundle may take the place of the old one. Thresholds are data."""
+"""Gate of retraining: thresholds by which a new bundle may replace the old one."""
 
 from pydantic import Field
 

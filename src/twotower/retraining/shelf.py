@@ -1,4 +1,4 @@
-"""The bundles of one service, side by side, and an index file of what became of them."""
+"""`Shelf`: the bundles of a service side by side, and an index file of their history."""
 
 import json
 import shutil

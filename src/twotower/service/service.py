@@ -1,4 +1,4 @@
-"""The service without HTTP: one bundle, its database, and what answers requests."""
+"""`Service`: a bundle, its database, and answers to requests, without HTTP."""
 
 import logging
 import math

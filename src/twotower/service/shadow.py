@@ -1,4 +1,4 @@
-"""Shadow: another bundle answers requests too, after their responses; users do not see it.
+"""Shadow traffic: another bundle answers requests too, after their responses, unseen by users.
 
 It shows how much two bundles differ, and that the other one works, before any user is shown it.
 """

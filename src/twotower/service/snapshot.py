@@ -1,4 +1,4 @@
-"""One bundle together with the changes that the database holds."""
+"""`Snapshot`: a bundle with the changes from the database applied."""
 
 import logging
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What each declared column is worth: the default model without it, on the same queries."""
+"""Ablation of declared columns: the default model without each, on the same queries."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

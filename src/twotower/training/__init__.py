@@ -1,1 +1,1 @@
-"""training stage."""
+"""Training: losses, negatives, distillation, the training loop and its checkpoints."""

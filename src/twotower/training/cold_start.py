@@ -1,4 +1,4 @@
-"""Scales of items without events, fitted on validation, and the bound of their exposure."""
+"""Cold items: scales of their scores, fitted on validation, and the bound of their exposure."""
 
 import logging
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where and in which precision a variant is trained."""
+"""Device and precision of training."""
 
 from typing import Final, Literal, get_args
 

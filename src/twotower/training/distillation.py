@@ -1,4 +1,4 @@
-"""Learning from a teacher: terms that are added to the loss.
+"""Distillation from a teacher model: terms that are added to the loss.
 
 A teacher is any trained model or baseline. Its vectors, or its scores, are what the student's
 are compared with, beside the interactions themselves (Hinton et al., *Distilling the knowledge in

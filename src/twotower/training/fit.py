@@ -1,4 +1,4 @@
-"""From a variant and a data set to a trained model."""
+"""Fitting of a variant to a data set: model, training loop, and what is chosen afterwards."""
 
 import hashlib
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Losses see embeddings, not models.
+"""Losses: BPR, InfoNCE and sampled softmax. They see embeddings, not models.
 
 A loss takes `Embeddings` and returns a scalar. Which negatives it meets is decided by the
 embeddings, so that every loss works with every source of negatives.

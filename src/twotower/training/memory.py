@@ -1,4 +1,4 @@
-"""Memory of a training: an estimate before it begins, what the machine has, and killed runs."""
+"""Memory needed for training, memory available, and detection of killed runs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Adam that pays for the rows of a table that a step read, not for the whole table."""
+"""Sparse Adam: a step costs the rows of a table that it read, not the whole table."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""The partition function of a softmax over candidates that all queries share, in few passes."""
+"""Partition function of a softmax over candidates that all queries share, in few passes."""
 
 from typing import Any
 

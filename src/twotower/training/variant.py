@@ -1,4 +1,4 @@
-"""A variant as data: model, loss, negatives and training settings, checked together."""
+"""`Variant`: model, loss, negatives and training settings as data, checked together."""
 
 from numbers import Integral, Real
 from typing import Literal

@@ -1,1 +1,1 @@
-"""What the product does with it all: train, evaluate, bundle, run the whole job."""
+"""Jobs of the product: train, evaluate, refit, bundle, or all of them in one run."""

@@ -1,4 +1,4 @@
-"""A trained model beside simple baselines, on validation, and what to do where one is better."""
+"""Comparison of a trained model with simple baselines, and advice where one is better."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial

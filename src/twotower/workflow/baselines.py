@@ -1,4 +1,4 @@
-"""Models without a training loop, by name."""
+"""Baselines by name: models without a training loop."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

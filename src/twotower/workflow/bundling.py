@@ -1,4 +1,4 @@
-"""From a trained two-tower to the bundle that serving reads."""
+"""Bundling: from a trained two-tower to the bundle that serving reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

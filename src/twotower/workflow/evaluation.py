@@ -1,4 +1,4 @@
-"""Evaluate baselines and trained models alike, by the same questions."""
+"""Evaluation of baselines and trained models on the same queries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial

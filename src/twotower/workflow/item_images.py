@@ -1,4 +1,4 @@
-"""The image vectors of a data set's items: found or fetched, encoded, and what could not be."""
+"""Image vectors of a data set's items: images found or fetched, and encoded; failures listed."""
 
 import logging
 import os

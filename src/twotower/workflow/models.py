@@ -1,4 +1,4 @@
-"""Train a model by name, or find it trained: what `run`, the facade and the CLI share."""
+"""Training of models by name, with their teachers; finished models are read, not trained again."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping

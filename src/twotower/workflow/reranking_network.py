@@ -1,4 +1,4 @@
-"""Fits the network of the second stage to validation candidates."""
+"""Fitting of the second-stage network to validation candidates."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The whole job: prepare, train, evaluate, bundle. What is finished is not done again."""
+"""`run`: prepare, train, evaluate and bundle in one call; finished steps are not repeated."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Settings of the least-squares part, chosen on validation.
+"""Search for the settings of the least-squares part, on validation.
 
 A coordinate-wise search: one setting is changed at a time, and a change is kept where it raises
 NDCG@10 of a sample of validation users. What needs no new factors comes first. Trials begin with

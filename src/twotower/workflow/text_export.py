@@ -1,4 +1,4 @@
-"""The sentence encoder as a small ONNX model, so that serving reads text without torch."""
+"""ONNX export of the sentence encoder, so that serving reads text without torch."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Every variant as data. `VARIANTS["v5"]` differs from `VARIANTS["v4"]` just as it says here."""
+"""Named variants as data: `VARIANTS["v5"]` states how it differs from `VARIANTS["v4"]`."""
 
 from typing import Final, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The weights of a random walk, chosen on validation."""
+"""Settings of the random walk (RP3beta), chosen on validation."""
 
 from collections.abc import Callable
 from typing import Final, NamedTuple

@@ -12,7 +12,7 @@ import pytest
 from twotower.data import Dataset
 from twotower.study.ablation.cell import Cell, finished_cell
 from twotower.study.ablation.pool import WORKER, run_cells
-from twotower.study.ablation.worker import CellRequest, LineReporter
+from twotower.study.ablation.worker import CellRequest, JsonReporter
 
 
 def test_teachers_come_first_and_their_failure_costs_their_students(
@@ -101,7 +101,7 @@ def test_an_interruption_ends_the_processes(small_variants: Any, out: Path, reco
 
 def test_reports_are_lines_and_bars_are_thinned_out() -> None:
     stream, now = StringIO(), iter([0.0, 0.1, 0.5, 0.6])
-    reporter = LineReporter(stream, clock=lambda: next(now))
+    reporter = JsonReporter(stream, clock=lambda: next(now))
     reporter.note("a fact")
     bar = reporter.bar("work")
     for done in (1, 2, 3, 4):

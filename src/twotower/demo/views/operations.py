@@ -1,4 +1,4 @@
-"""Operator's page: what is in service, how it is used, look-ups, and with an admin key changes."""
+"""Operator's page: state and use of a service, look-ups and, with an admin key, changes."""
 
 from collections.abc import Mapping
 from datetime import datetime

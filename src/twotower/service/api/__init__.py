@@ -1,1 +1,1 @@
-"""The service over HTTP. Needs the extra ``serve``."""
+"""HTTP API of the service. Needs the extra ``serve``."""

@@ -1,4 +1,4 @@
-"""The app: routes, middleware, start-up and shutdown."""
+"""FastAPI app: routes, middleware, start-up and shutdown."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What changes while a bundle is served: items, availability, events, the bundle in service."""
+"""State of a service: items, availability, events, and the bundle in service."""
 
 from twotower.service.state.errors import (
     StateConflictError,

@@ -1,4 +1,4 @@
-"""How many different items there were, over all processes, from a bounded amount of memory."""
+"""Distinct count of items in bounded memory, mergeable over processes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Connections: SQLite with a write-ahead log, or PostgreSQL; and the deadline of a call."""
+"""Database engines: SQLite with a write-ahead log, or PostgreSQL; and the deadline of a call."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""What the state store raises; the driver's own errors never leave it."""
+"""Errors of the state store; the database driver's own errors never leave it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

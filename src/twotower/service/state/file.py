@@ -1,4 +1,4 @@
-"""The file of a SQLite database: whether it is still the one that was opened."""
+"""SQLite database file: whether it is still the one that was opened."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What was shown, and the comparison of two bundles on traffic. Functions of a connection."""
+"""Counts of recommendations shown, and of two bundles compared on traffic."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Personal data in the database: forgetting, export, age limits. Functions of a connection.
+"""Personal data in the database: forgetting, export, age limits.
 
 Which tables hold personal data follows from the schema: those with a ``user_id``.
 """

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL on which no wait is endless."""
+"""PostgreSQL connections with a time limit on every wait."""
 
 import time
 from collections.abc import Callable, Coroutine, Generator

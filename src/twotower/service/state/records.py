@@ -1,4 +1,4 @@
-"""The records that the state store keeps."""
+"""Records of the state store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Counts of a shadow, a bundle whose answers are not shown. Functions of a connection."""
+"""Counts of a shadow: a bundle whose answers are not shown."""
 
 import math
 from collections import Counter
@@ -120,14 +120,14 @@ def counts(connection: sa.Connection, revision: int) -> ShadowCounts:
     if row is None:
         return ShadowCounts()
     of_arms = {
-        row.arm: ListCounts(
-            row.places,
-            row.untrained,
-            row.seconds,
-            Counter({int(bucket): count for bucket, count in row.times.items()}),
-            DistinctItems.of_bytes(row.items),
+        found.arm: ListCounts(
+            found.places,
+            found.untrained,
+            found.seconds,
+            Counter({int(bucket): count for bucket, count in found.times.items()}),
+            DistinctItems.of_bytes(found.items),
         )
-        for row in connection.execute(sa.select(lists).where(lists.c.split == revision))
+        for found in connection.execute(sa.select(lists).where(lists.c.split == revision))
     }
     numbers = {name: getattr(row, name) for name in _NUMBERS}
     return ShadowCounts(**numbers, a=of_arms["a"], b=of_arms["b"])

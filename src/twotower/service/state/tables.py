@@ -1,4 +1,4 @@
-"""The tables, the same on SQLite and PostgreSQL."""
+"""Database tables of the service, the same on SQLite and PostgreSQL."""
 
 from typing import Final
 

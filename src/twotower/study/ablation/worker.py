@@ -32,7 +32,7 @@ class CellRequest(Config):
     protocols: tuple[str, ...]
 
 
-class LineReporter(Reporter):
+class JsonReporter(Reporter):
     """Writes every report as one JSON line."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,7 +72,7 @@ def main() -> int:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         dataset = Dataset.load(request.out / "dataset")
-        run_cell(request.cell, dataset, request.out, request.protocols, LineReporter(reports))
+        run_cell(request.cell, dataset, request.out, request.protocols, JsonReporter(reports))
     except (TwoTowerError, OSError, MemoryError) as error:
         print(" ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What a user did not choose: sources of negative items, fitted on the training part."""
+"""Negative sampling: sources of negative items, fitted on the training part."""
 
 from typing import Annotated, Final
 

@@ -1,4 +1,4 @@
-"""What a source of negatives gives to a batch.
+"""Interface of negative samplers: what they add to a batch.
 
 The log-q of a candidate is the log of how often it is a candidate of a query, by chance, in
 units of the batch size. In units of the batch, so that for a batch that is its own negatives it

@@ -1,4 +1,4 @@
-"""One list of candidates for a whole batch: its positives and a draw, or the whole catalogue."""
+"""Candidates shared by a whole batch: its positives and a draw, or the whole catalogue."""
 
 from typing import Literal
 

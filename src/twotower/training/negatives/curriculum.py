@@ -1,4 +1,4 @@
-"""Other negatives as training goes on."""
+"""Curriculum of negatives: each stage of training draws from a source of its own."""
 
 from itertools import pairwise
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""Negatives that the model itself finds hard to tell from a positive."""
+"""Hard negatives: items that the model in training scores close to the positive."""
 
 from typing import Literal
 

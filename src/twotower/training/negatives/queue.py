@@ -1,4 +1,4 @@
-"""Negatives from the batches before this one."""
+"""Queue of negatives from earlier batches."""
 
 from typing import Literal
 

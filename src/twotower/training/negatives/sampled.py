@@ -1,4 +1,4 @@
-"""Negatives drawn by chance: the batch itself, uniform, by popularity, and mixtures of these."""
+"""Random negatives: in-batch, uniform, by popularity, and mixtures."""
 
 from typing import Annotated, Final, Literal, Self
 
