@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from twotower.data import Dataset
+from twotower.workflow.progress import Silent
 
 
 def histories(dataset: Dataset) -> dict[str, list[str]]:
@@ -20,3 +21,17 @@ def until(condition: Callable[[], bool], seconds: float = 180) -> bool:
     while not (true := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return true
+
+
+class Recorder(Silent):
+    """Keeps the messages of a job."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.failures: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def failure(self, text: str) -> None:
+        self.failures.append(text)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from support import Recorder
 from twotower.bundle.blend import SIGNALS
 from twotower.data import Dataset
 from twotower.evaluation.figures import Evaluation
@@ -18,24 +19,7 @@ from twotower.workflow.baseline_check import (
     warn_for_visitors,
 )
 from twotower.workflow.models import train_variant
-from twotower.workflow.progress import Silent
 from twotower.workflow.reranking import fitted_blend
-
-
-class Heard(Silent):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep it."""
-        self.notes.append(text)
-
-    def failure(self, text: str) -> None:
-        """Keep it."""
-        self.failures.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +31,7 @@ def test_a_model_below_a_baseline_is_told_in_words_with_what_to_do(
     v9: Trained, blocks: Dataset
 ) -> None:
     weights = {name: value.clone() for name, value in v9.module.state_dict().items()}
-    heard = Heard()
+    heard = Recorder()
     with torch.no_grad():
         v9.module.next_factors.zero_()  # what is left of the model ranks by chance
         v9.module.item_map.zero_()
@@ -95,7 +79,7 @@ def test_a_baseline_that_the_second_stage_beats_is_no_failure(
     blend = replace(blend, helps=True)
     metrics = iter([0.1, 0.2, 0.15, 0.12, 0.3])  # the model, three baselines, both stages
     monkeypatch.setattr(f"{module}.validation_ndcg", lambda *_, **__: next(metrics))
-    heard = Heard()
+    heard = Recorder()
     warn_below_baselines("v9", v9, blocks, heard, lambda _: blend)
     assert not heard.failures
     assert heard.notes[0].endswith("which the bundle serves, has 0.3000: there is nothing to do")
@@ -105,18 +89,18 @@ def test_a_model_above_all_baselines_is_told_nothing(
     v9: Trained, blocks: Dataset, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("twotower.workflow.baseline_check.FLOOR", ("popularity", "ease"))
-    heard = Heard()
+    heard = Recorder()
     found = warn_below_baselines("v9", v9, blocks, heard)
     assert (found["v9"] >= max(found.values())) == (not heard.failures)
 
 
 def test_models_without_towers_are_not_compared(blocks: Dataset, small_variants: Any) -> None:
     trained = train_variant(small_variants["mf"], blocks)
-    assert warn_below_baselines("mf", replace(trained), blocks, Heard()) == {}
+    assert warn_below_baselines("mf", replace(trained), blocks, Recorder()) == {}
 
 
 def test_a_second_stage_that_ranks_badly_for_visitors_is_told(v9: Trained, blocks: Dataset) -> None:
-    heard = Heard()
+    heard = Recorder()
     blend = fitted_blend(v9, blocks)
     assert blend is not None
     turned = np.zeros_like(blend.weights)
@@ -132,7 +116,7 @@ def test_a_second_stage_that_ranks_badly_for_visitors_is_told(v9: Trained, block
 
 
 def test_a_model_that_suits_visitors_is_not_told_of(v9: Trained, blocks: Dataset) -> None:
-    heard = Heard()
+    heard = Recorder()
     found = warn_for_visitors(v9, blocks, heard, lambda _: None)
     assert found["served"] == found["retrieval"] > found["popularity"]
     assert heard.failures == []
@@ -146,8 +130,8 @@ def test_what_is_served_is_compared_with_the_best_baseline_on_test() -> None:
     poor, good = evaluation([0.1, 0.2] * 20), evaluation([0.3, 0.5] * 20)
     mixed = evaluation([0.5, 0.3] * 20)
 
-    def said(served: Evaluation, **baselines: Evaluation) -> Heard:
-        heard = Heard()
+    def said(served: Evaluation, **baselines: Evaluation) -> Recorder:
+        heard = Recorder()
         compare_on_test("v10", served, True, baselines, heard)
         return heard
 

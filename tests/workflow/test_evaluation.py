@@ -6,23 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import Recorder
 from twotower.data import Dataset, Part
 from twotower.data.holdouts import hold_out, of_new_items
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.results import Row
 from twotower.workflow.evaluation import Evaluator, evaluate_models, split_name
 from twotower.workflow.models import trained_model
-from twotower.workflow.progress import Silent
 
 pytestmark = pytest.mark.usefixtures("small_models")
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +33,7 @@ def test_every_protocol_is_measured_for_models_and_baselines_alike(
     folders = [tmp_path / name for name in ("mf", "lightgcn", "v5")]
     for folder in folders:
         trained_model(small_variants[folder.name], cold, folder, name=folder.name)
-    notes = Notes()
+    recorder = Recorder()
     names = ["full", "by-activity", "beyond-accuracy", "cold-start", "cold-start-all", "hold-outs"]
     rows = evaluate_models(
         cold,
@@ -49,9 +41,9 @@ def test_every_protocol_is_measured_for_models_and_baselines_alike(
         baselines=["popularity", "content"],
         protocols=names,
         text_encoder="hashing",
-        reporter=notes,
+        reporter=recorder,
     )
-    left_out = [text for text in notes.texts if "left out" in text]
+    left_out = [text for text in recorder.notes if "left out" in text]
     assert len(left_out) == 5  # nobody has 20 items
     assert left_out[0].startswith("history-3 is left out: no user of 'blocks' has 20 items before")
     for model in ("popularity", "content", "mf", "lightgcn", "v5"):
@@ -121,18 +113,18 @@ def test_seeds_of_one_model_are_one_row(
 def test_mistakes_are_found_before_anything_is_scored(
     given: Any, told: str, blocks: Dataset
 ) -> None:
-    notes = Notes()
+    recorder = Recorder()
     with pytest.raises(InputError, match=told):
-        evaluate_models(blocks, [], **given, reporter=notes)
-    assert all("left out" in text for text in notes.texts)
+        evaluate_models(blocks, [], **given, reporter=recorder)
+    assert all("left out" in text for text in recorder.notes)
 
 
 def test_what_a_catalogue_lacks_is_noted(blocks: Dataset) -> None:
     bare = replace(blocks, catalogue=blocks.catalogue.with_columns(title=None, category=None))
-    notes = Notes()
-    evaluator = Evaluator(bare, protocols=["beyond-accuracy"], reporter=notes)
+    recorder = Recorder()
+    evaluator = Evaluator(bare, protocols=["beyond-accuracy"], reporter=recorder)
     metrics = {row.metric for row in evaluator.baseline("popularity")}
-    assert notes.texts == [
+    assert recorder.notes == [
         "lists are described without title: the catalogue has none",
         "lists are described without category: the catalogue has none",
     ]
@@ -141,8 +133,8 @@ def test_what_a_catalogue_lacks_is_noted(blocks: Dataset) -> None:
     with pytest.raises(InputError, match=r"^the catalogue of 'blocks' has no titles; choose anot"):
         evaluator.baseline("content")
     with pytest.raises(InputError, match="has no titles"):  # before popularity is scored
-        evaluate_models(bare, [], baselines=["popularity", "content"], reporter=(said := Notes()))
-    assert not said.texts
+        evaluate_models(bare, [], baselines=["popularity", "content"], reporter=(log := Recorder()))
+    assert not log.notes
 
 
 def test_the_split_says_what_was_held_out(blocks: Dataset, cold: Dataset) -> None:
@@ -152,12 +144,14 @@ def test_the_split_says_what_was_held_out(blocks: Dataset, cold: Dataset) -> Non
 
 def test_a_ranking_of_a_handful_is_reported() -> None:
     rows = {"user": ["u", "v"] * 6, "item": [f"i{n}" for n in range(12)], "time": range(12)}
-    notes = Notes()
+    recorder = Recorder()
     dataset = Dataset.from_frames(rows, settings={"k_core": 0})
-    evaluate_models(dataset, [], protocols=["full"], reporter=notes)
-    assert any("2 of 2 queries have at most 10 items left to rank" in text for text in notes.texts)
+    evaluate_models(dataset, [], protocols=["full"], reporter=recorder)
+    assert any(
+        "2 of 2 queries have at most 10 items left to rank" in text for text in recorder.notes
+    )
     wide = {"user": ["u", "v"] * 12, "item": [f"i{n}" for n in range(24)], "time": range(24)}
-    notes = Notes()
+    recorder = Recorder()
     dataset = Dataset.from_frames(wide, settings={"k_core": 0})
-    evaluate_models(dataset, [], protocols=["full"], reporter=notes)
-    assert not any("left to rank" in text for text in notes.texts)
+    evaluate_models(dataset, [], protocols=["full"], reporter=recorder)
+    assert not any("left to rank" in text for text in recorder.notes)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from support import Recorder
 from twotower.data import Dataset, columns
 from twotower.data.download import FetchedImage
 from twotower.data.prepare import prepare
@@ -24,14 +25,6 @@ from twotower.types import FloatArray
 from twotower.workflow.item_images import image_folder, item_image, sample_covers
 from twotower.workflow.models import train_variant
 from twotower.workflow.progress import Silent
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(autouse=True)
@@ -74,13 +67,13 @@ def test_a_data_set_without_images_says_so(blocks: Dataset, small_variants: Any)
 def test_what_cannot_be_used_is_counted_logged_and_listed(
     gallery: Dataset, small_variants: Any, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    notes = Notes()
+    recorder = Recorder()
     with caplog.at_level(logging.WARNING):
-        vectors = item_image(small_variants["v7"], gallery, notes)
+        vectors = item_image(small_variants["v7"], gallery, recorder)
     assert vectors is not None
     assert vectors.shape == (40, Thumbnail.dim)
     assert np.flatnonzero(~vectors.any(axis=1)).tolist() == [0, 1, 2, 3]
-    assert notes.notes == ["36 of 40 items have an image, 1 name none, 3 cannot be used"]
+    assert recorder.notes == ["36 of 40 items have an image, 1 name none, 3 cannot be used"]
     (listed,) = (cache / "images").glob("blocks-*-rejects.jsonl")
     assert [json.loads(line) for line in listed.read_text().splitlines()] == [
         {"item": "i01", "image": "absent.png", "reason": "no such file"},
@@ -112,11 +105,11 @@ def test_addresses_are_fetched_into_the_cache(
 
     monkeypatch.setattr("twotower.data.download.images.fetch_images", fetch)
     catalogue = blocks.catalogue.with_columns(pl.Series(columns.IMAGE, [good, bad] * 20))
-    notes = Notes()
-    vectors = item_image(small_variants["v7"], replace(blocks, catalogue=catalogue), notes)
+    recorder = Recorder()
+    vectors = item_image(small_variants["v7"], replace(blocks, catalogue=catalogue), recorder)
     assert vectors is not None
     assert vectors.any(axis=1).tolist() == [True, False] * 20
-    assert notes.notes == ["20 of 40 items have an image, 0 name none, 20 cannot be used"]
+    assert recorder.notes == ["20 of 40 items have an image, 0 name none, 20 cannot be used"]
 
 
 def test_the_list_is_of_the_last_run(

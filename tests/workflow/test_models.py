@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import Recorder
 from twotower import Recommender
 from twotower.data import Dataset, Part
 from twotower.errors import ArtefactError, InputError
@@ -24,13 +25,10 @@ from twotower.workflow.progress import Silent
 pytestmark = pytest.mark.usefixtures("small_models")
 
 
-class Notes(Silent):
+class Notes(Recorder):
     def __init__(self) -> None:
-        self.texts: list[str] = []
+        super().__init__()
         self.counts: list[tuple[str, int, list[int]]] = []
-
-    def note(self, text: str) -> None:
-        self.texts.append(text)
 
     def counting(self, label: str, total: int) -> Any:
         advances: list[int] = []
@@ -43,10 +41,10 @@ def test_a_model_is_trained_once(blocks: Dataset, small_variants: Any, tmp_path:
     first = trained_model(variant, blocks, folder, name="mf", reporter=notes)
     again = trained_model(variant, blocks, folder, name="mf", reporter=notes)
     assert again.state == first.state
-    assert len(notes.texts) == 3
-    assert notes.texts[0].startswith("mf seed 0: training ends when validation stops gaining")
-    assert notes.texts[1].startswith("mf seed 0: validation NDCG@10 0.")
-    assert notes.texts[2] == "mf seed 0 found trained"
+    assert len(notes.notes) == 3
+    assert notes.notes[0].startswith("mf seed 0: training ends when validation stops gaining")
+    assert notes.notes[1].startswith("mf seed 0: validation NDCG@10 0.")
+    assert notes.notes[2] == "mf seed 0 found trained"
     assert [path.name for path in folder.parent.iterdir()] == ["mf"]  # no checkpoint stays
 
 
@@ -96,16 +94,6 @@ def test_an_interrupted_training_goes_on(
         assert value.equal(whole[name])
 
 
-class Said(Silent):
-    """What a reporter was told of failures."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def failure(self, text: str) -> None:
-        self.lines.append(text)
-
-
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "v5", "v9", "v10"])
 def test_without_validation_a_fixed_number_of_epochs_is_trained_and_said(
     name: str, blocks: Dataset, small_variants: Any
@@ -113,12 +101,12 @@ def test_without_validation_a_fixed_number_of_epochs_is_trained_and_said(
     everything = replace(blocks, split=np.zeros_like(blocks.split))
     small = small_variants[name]
     variant = small.vary(training=small.training.vary(epochs=UNVALIDATED_EPOCHS + 3))
-    said = Said()
+    said = Recorder()
     trained = train_variant(variant, everything, name=name, reporter=said)
     assert len(trained.state.epochs) == UNVALIDATED_EPOCHS
     assert trained.metric is None
     assert not {"least_squares", "factor_weight"} & trained.chosen.keys()
-    assert said.lines[0] == (
+    assert said.failures[0] == (
         f"{product_name(name)} seed 0: no validation part (leave-last-two leaves validation or "
         f"test empty), so that nothing is chosen and training takes {UNVALIDATED_EPOCHS} epochs; "
         "to choose, prepare again: choose the split 'global-time' or 'random' (--split)"
@@ -140,10 +128,10 @@ def test_a_split_that_works_is_offered_where_nobody_has_three(
 ) -> None:
     log = blocks.interactions.last(2)
     short = replace(blocks, interactions=log, split=np.zeros(len(log.items), np.uint8))
-    said = Said()
+    said = Recorder()
     train_variant(small_variants["mf"], short, reporter=said)
-    assert "(no user has three interactions, so leave-last-two holds none out)" in said.lines[0]
-    assert "choose the split 'global-time' or 'random' (--split)" in said.lines[0]
+    assert "(no user has three interactions, so leave-last-two holds none out)" in said.failures[0]
+    assert "choose the split 'global-time' or 'random' (--split)" in said.failures[0]
 
 
 def test_titles_are_encoded_where_the_model_reads_them(
@@ -181,7 +169,7 @@ def test_a_teacher_is_trained_once_and_kept_where_the_run_has_its_models(
     assert files(tmp_path) == ["lightgcn/seed-1", "v2/seed-1"]
     trained("v3", 1)
     trained("lightgcn", 1)
-    told = [text.split(":")[0] for text in notes.texts if "training ends when" not in text]
+    told = [text.split(":")[0] for text in notes.notes if "training ends when" not in text]
     found = "lightgcn seed 1 found trained"
     assert told == ["lightgcn seed 1", "v2 seed 1", found, "v3 seed 1", found]
 
