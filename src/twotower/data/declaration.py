@@ -8,7 +8,7 @@ from typing import Any, Final, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from twotower.config import first_problem
+from twotower.config import Config, first_problem
 from twotower.data.events import EventRules
 from twotower.data.readers.mapping import ColumnMapping
 from twotower.data.readers.options import ReadOptions
@@ -22,7 +22,7 @@ DECLARATION_FILE: Final = "dataset.toml"
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Declaration(BaseModel):
+class Declaration(Config):
     """Description of a data set; what is left out is detected from the files.
 
     Attributes
@@ -50,7 +50,7 @@ class Declaration(BaseModel):
         What is kept, and how it is split.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     name: str | None = None
     format: str | None = Field(default=None, alias="as")

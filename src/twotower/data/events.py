@@ -7,8 +7,9 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from twotower.config import Config
 from twotower.data import columns
 from twotower.errors import InputError
 from twotower.types import Array, BoolArray, FloatArray, OffsetArray
@@ -19,7 +20,7 @@ LEAST: Final = 1e-6
 """Weight of the oldest events: weights are divided by."""
 
 
-class EventRules(BaseModel):
+class EventRules(Config):
     """Kinds of events: the table ``[events]`` of a ``dataset.toml``.
 
     Attributes
@@ -47,7 +48,7 @@ class EventRules(BaseModel):
         kinds, the others being inputs alone.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+    model_config = ConfigDict(allow_inf_nan=True, ignored_types=(cached_property,))
 
     weights: dict[str, float] = Field(default_factory=dict)
     target: tuple[str, ...] = ()

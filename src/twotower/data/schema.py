@@ -10,8 +10,6 @@ from typing import Any, Final, Literal, Self, TypeAlias, get_args
 import numpy as np
 import polars as pl
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -19,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from twotower.config import Config
 from twotower.data.time_zones import TIME_KINDS, checked_zone
 from twotower.errors import InputError
 
@@ -35,7 +34,7 @@ OWN: Final = "own"
 """A `Column.time_zone`: each time is read by the offset that it has of its own."""
 
 
-class Column(BaseModel):
+class Column(Config):
     """One declared column; ``"category"`` is short for ``{"kind": "category"}``.
 
     Attributes
@@ -62,8 +61,6 @@ class Column(BaseModel):
         or ``+05:30``; ``own`` for the offset that each time has in the log. By default that where
         times have one, else the zone that the log is read with, else UTC; a data set says which.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     feature: bool = True
@@ -115,7 +112,7 @@ _OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-class Schema(BaseModel):
+class Schema(Config):
     """Declared columns by name: the tables ``[schema.items]``, ``[schema.users]`` and
     ``[schema.events]`` of a file.
 
@@ -126,13 +123,11 @@ class Schema(BaseModel):
     'category'
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    items: dict[str, Column] = {}
+    items: dict[str, Column] = Field(default_factory=dict)
     """Columns of the catalogue."""
-    users: dict[str, Column] = {}
+    users: dict[str, Column] = Field(default_factory=dict)
     """Columns of the table of users."""
-    events: dict[str, Column] = {}
+    events: dict[str, Column] = Field(default_factory=dict)
     """Columns of the log: the context of an event that is known when a request is made, such as
     device, country or hour. Numbers, categories, flags, and what derives from the time."""
 

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from twotower.config import Config
 from twotower.data.splits import Split
 
 
-class PrepareSettings(BaseModel):
+class PrepareSettings(Config):
     """Settings of `prepare`: what is kept, and how it is split.
 
     Attributes
@@ -26,8 +27,6 @@ class PrepareSettings(BaseModel):
     strict
         Stop at the first bad row instead of setting it aside.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     k_core: int = Field(default=5, ge=0)
     keep_repeats: bool = False

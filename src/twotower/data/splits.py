@@ -4,8 +4,9 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from twotower.config import Config
 from twotower.data.dataset import Part
 from twotower.errors import InputError
 from twotower.types import BoolArray, OffsetArray
@@ -24,18 +25,16 @@ def _check_shares(validation: float, test: float) -> None:
         )
 
 
-class LeaveLastTwo(BaseModel):
+class LeaveLastTwo(Config):
     """Each user's last interaction is for test, the one before it for validation.
 
     Users with fewer than three interactions stay in train.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["leave-last-two"] = "leave-last-two"
 
 
-class GlobalTime(BaseModel):
+class GlobalTime(Config):
     """Two moments divide the log: train lies before validation, validation before test.
 
     Attributes
@@ -46,8 +45,6 @@ class GlobalTime(BaseModel):
     validation_from, test_from
         The two moments instead, in milliseconds since 1970; both or neither.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["global-time"] = "global-time"
     validation: float = Field(default=0.1, gt=0, lt=1)
@@ -71,7 +68,7 @@ class GlobalTime(BaseModel):
         return self
 
 
-class Rolling(BaseModel):
+class Rolling(Config):
     """Cross-validation over time: one fold of several, each a `GlobalTime` split of its own moment.
 
     The newest interactions are divided into ``folds`` windows of equal shares. Fold ``n`` is tested
@@ -89,8 +86,6 @@ class Rolling(BaseModel):
     validation
         Share of all interactions before the window that are for validation.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["rolling"] = "rolling"
     folds: int = Field(default=3, ge=1)
@@ -130,18 +125,16 @@ class Rolling(BaseModel):
         return cut, end if later else None
 
 
-class FileOrder(BaseModel):
+class FileOrder(Config):
     """As `LeaveLastTwo`, where a user's interactions are in the order of the files' rows.
 
     For logs without times of which the rows are known to be in order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["file-order"] = "file-order"
 
 
-class Random(BaseModel):
+class Random(Config):
     """Interactions are drawn at random, for logs of which the order is not known.
 
     One interaction of every user stays in train, so that no query is of an unknown user.
@@ -154,8 +147,6 @@ class Random(BaseModel):
         Seed of the draw: the same log, settings and seed hold the same ones out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: Literal["random"] = "random"
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
@@ -167,7 +158,7 @@ class Random(BaseModel):
         return self
 
 
-class Given(BaseModel):
+class Given(Config):
     """The split of the files: one file per part.
 
     Attributes
@@ -179,8 +170,6 @@ class Given(BaseModel):
     seed
         Seed of the draw, of a log without times.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["given"] = "given"
     validation: float = Field(default=0.1, ge=0, lt=1)

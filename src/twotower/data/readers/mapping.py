@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
+from twotower.config import Config
 from twotower.data import columns
 from twotower.data.columns import folded
 from twotower.errors import InputError
@@ -151,7 +152,7 @@ class Columns:
         return [name for name in self.present if name not in read]
 
 
-class ColumnMapping(BaseModel):
+class ColumnMapping(Config):
     """Names of a source's columns. What is left out is found by its usual name.
 
     Attributes
@@ -175,8 +176,6 @@ class ColumnMapping(BaseModel):
     released
         When an item came out: a date, or a number that grows with time.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     user: str | None = None
     item: str | None = None

@@ -3,8 +3,9 @@
 import codecs
 from typing import Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from twotower.config import Config
 from twotower.data.time_zones import checked_zone
 
 Format: TypeAlias = Literal["csv", "json", "parquet"]
@@ -25,7 +26,7 @@ _OF_ONE_FILE = (
 )  # fmt: skip
 
 
-class ReadOptions(BaseModel):
+class ReadOptions(Config):
     r"""How the files of a log or a catalogue are read. What is None is found in the file.
 
     Attributes
@@ -77,7 +78,7 @@ class ReadOptions(BaseModel):
         Texts that mean a missing id or rating. By default those of `MISSING_IDS`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(allow_inf_nan=True)  # a scale may be open
 
     format: Format | None = None
     compression: Compression | None = None
