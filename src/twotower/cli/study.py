@@ -184,7 +184,7 @@ def tune(
     precision: PrecisionName = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Search a variant's settings by validation NDCG@10. Run again, it goes on.
+    """Search a variant's settings by validation NDCG@10. Run again, it resumes.
 
     Example: `twotower tune two-tower --dataset sample --trials 20 --out runs/tuned`
     """

@@ -175,7 +175,7 @@ def _key(name: str) -> str:
 
 
 def _short(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns whose kind is all that is said of them, by that alone."""
+    """Columns with a kind and nothing else as that kind alone, such as ``genre = "category"``."""
     return {
         name: column["kind"] if set(column) == {"kind"} else column
         for name, column in columns.items()

@@ -193,7 +193,7 @@ def _errors_naming(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptions) -> FoundLog:
-    """The file with the kind that is said of it, or of its folder, as a column of every row."""
+    """The file with the kind given for it, or for its folder, as a column of every row."""
     kind = next((kinds[path] for path in (log.path, *log.path.parents) if path in kinds), None)
     if kind is None:
         raise InputError(

@@ -23,7 +23,8 @@ from twotower.errors import InputError
 from twotower.types import OffsetArray
 
 MANY_TIED: Final = 0.1
-"""Share of test interactions that only the file's order makes the last, above which it is said."""
+"""Share of test interactions that are the last only by the order of the file, above which a note
+is made."""
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
 
 

@@ -117,7 +117,7 @@ def retrain(
     watch
         Watches a service after the reload. On a complaint the old bundle is served again.
     reporter
-        Told what happens.
+        Receives messages and progress.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def fit(
         Record of whose declared columns are read, see `SequenceConfig.columns`; None for the
         setting that the variant has.
     trainings
-        How many share the minutes that the settings give.
+        Number of trainings that share the minutes of the settings.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint

@@ -101,7 +101,7 @@ def check_memory(variant: Variant, dataset: Dataset) -> str | None:
 
 @contextmanager
 def marked_run(folder: Path) -> Iterator[str | None]:
-    """Within, a file in ``folder`` says that a training runs; it is left by one that is killed.
+    """Context with a marker file in ``folder``, which a training that is killed leaves behind.
 
     Yields
     ------

@@ -17,7 +17,7 @@ class EpochRecord:
 
 @dataclass
 class TrainingState:
-    """Where a run is, apart from its tensors: everything that a checkpoint's JSON holds."""
+    """State of a run apart from its tensors: everything in a checkpoint's JSON."""
 
     fingerprint: str
     planned_epochs: int = 0
@@ -70,7 +70,7 @@ class TrainingState:
 
 
 class Progress(Protocol):
-    """Told about every step and epoch; draws a bar, writes a log, or does nothing."""
+    """Called after every step and epoch, for example to draw a progress bar."""
 
     def __call__(self, state: TrainingState, steps: int, examples_per_second: float) -> None:
         """``state.epoch`` and ``state.step`` are the position just reached."""

@@ -41,7 +41,7 @@ class TrainingConfig(Config):
     epochs: int = Field(20, ge=1)
     """Most passes over the training part."""
     least_steps: int = Field(0, ge=0)
-    """A small log is passed over more often than that, until so many steps are planned."""
+    """Fewest steps planned: on a small log there are more epochs than ``epochs``."""
     batch_size: int = Field(2048, ge=1)
     """Examples in a step; of models that read whole sequences, users."""
     batch_positions: int | None = Field(None, ge=1)
@@ -231,7 +231,7 @@ def _planned_epochs(config: TrainingConfig, examples: ExampleSource) -> int:
 
 
 def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) -> "Fabric":
-    """Device and precision; of several processes on a machine with GPUs each has one."""
+    """Device and precision; each of several processes on a machine gets a GPU of its own."""
     # Here, since they import torch's compiler, which takes as long as torch itself.
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -269,7 +269,7 @@ def _resume(
 
 
 def _judged(average: WeightAverage | None, module: nn.Module) -> AbstractContextManager[None]:
-    """Within, the module has the weights that are validated and kept."""
+    """Context in which the module has the weights that are validated and kept."""
     return nullcontext() if average is None else average.applied(module)
 
 
@@ -301,7 +301,7 @@ def _earliest_end(state: TrainingState, config: TrainingConfig, steps: int) -> i
 
 
 def _step_size(config: TrainingConfig, state: TrainingState, steps: int) -> float:
-    """Step size at a position; a function of nothing else, but under a limit of time."""
+    """Step size at a position; with a time limit, also a function of the time spent."""
     done = state.epoch * steps + state.step
     size = config.learning_rate
     if done < config.warmup_steps:

@@ -44,7 +44,7 @@ class Variant(Config):
         return tuple(dict.fromkeys((*learned_from, *self.model.teachers)))
 
     def with_epochs(self, epochs: int | None) -> "Variant":
-        """The same with so many epochs at most, however few steps they are; None leaves them.
+        """The same with at most this many epochs, without ``least_steps``; None changes nothing.
 
         Raises
         ------
@@ -60,12 +60,12 @@ class Variant(Config):
         return self.vary(training=self.training.vary(epochs=epochs, least_steps=0))
 
     def within(self, minutes: float | None) -> "Variant":
-        """The same trained for so many minutes at most; None leaves what it has.
+        """The same with a limit of minutes on training; None changes nothing.
 
         Raises
         ------
         InputError
-            Unless there is more than no time.
+            Unless it is a number above 0.
         """
         if minutes is None:
             return self

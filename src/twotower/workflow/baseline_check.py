@@ -40,9 +40,9 @@ def warn_below_baselines(
     reporter: Reporter,
     second_stage: SecondStage | None = None,
 ) -> dict[str, float]:
-    """Say in words where a baseline is better than a model with towers.
+    """Report where a baseline is better than a model with towers.
 
-    ``second_stage`` gives the model's, where it is fitted for other ends too.
+    ``second_stage`` returns the second stage of the model; by default it is fitted here.
 
     Returns
     -------
@@ -74,12 +74,12 @@ def warn_below_baselines(
 def warn_for_visitors(
     trained: Trained, dataset: Dataset, reporter: Reporter, second_stage: SecondStage
 ) -> dict[str, float]:
-    """Say in words where popular items are better for visitors than what the bundle serves.
+    """Report where popular items are better for visitors than what the bundle serves.
 
-    The fourth item of training users is asked for after the first three. Models learned from both,
-    so one that loses even so does not suit visitors. Validation does not show it: users of
-    long histories had the popular items already, so that others come next, and a second stage that
-    learned so ranks the rarest first for a cold-start user.
+    The query is the first three items of a training user, the target is the fourth. Models have
+    seen both, so a model that loses here does not suit visitors. Validation does not show it: users
+    with long histories already had the popular items, and a second stage fitted to them ranks the
+    rarest items first for a cold-start user.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def compare_on_test(
     baselines: Mapping[str, Evaluation],
     reporter: Reporter,
 ) -> None:
-    """Say what the bundle serves, and how the best baseline does beside it on test.
+    """Report what the bundle serves, and the best baseline beside it on test.
 
     Nothing is chosen by it. The difference is tested query by query (`sign_flip_test`).
     """

@@ -30,15 +30,14 @@ FEW_ITEMS: Final = 10
 
 
 class Evaluator:
-    """Evaluates scorers on one part of a data set; every model meets the same questions.
+    """Evaluates scorers on one part of a data set, all on the same queries.
 
     ``protocols`` are names of `twotower.evaluation.registry`, of protocols or groups. One that
     the data set cannot answer (a query with fewer than 100 items left to sample, no user with
-    20 items, no hold-out) is left out, with a note; where none is left, it is an `InputError`.
+    20 items, no hold-out) is left out, with a note; `InputError` where none is left.
 
-    With ``negatives_file`` the sampled negatives are kept there, and taken from there the next
-    time. ``text_encoder`` is that of the titles, where lists are described by them or the
-    baseline ``content`` is asked for.
+    ``negatives_file`` stores the sampled negatives, and is read the next time. ``text_encoder``
+    encodes the titles, for beyond-accuracy metrics and the baseline ``content``.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Evaluator:
         return text_vectors(self._dataset, self._text_encoder, "title", self._reporter)
 
     def _described(self) -> ListFacts:
-        """Facts for the description of lists; what the catalogue lacks is noted."""
+        """Item data for beyond-accuracy metrics; a note names what the catalogue lacks."""
         catalogue = self._dataset.catalogue
         for name in (columns.TITLE, columns.CATEGORY):
             if catalogue[name].is_null().all():
@@ -130,7 +129,7 @@ class Evaluator:
     def timings(self, model: str, trained: Sequence[Trained]) -> list[Row]:
         """Training seconds and the best epoch of a model: mean over seeds, smallest, largest.
 
-        Seconds with those of the search for the settings of least squares, where there was one.
+        Seconds include the search for least-squares settings, if any.
         """
         by_seed = {fitted.seed: fitted for fitted in trained}
         measured = {
@@ -164,7 +163,7 @@ def _seconds(trained: Trained) -> float:
 
 
 def split_name(dataset: Dataset, part: Part = Part.TEST) -> str:
-    """How results files name the split: a hold-out and the validation part are said."""
+    """Name of the split in results files, with the hold-out and the validation part, if any."""
     split = dataset.summary["settings"]["split"]
     name: str = split["kind"]
     if name == "rolling":
@@ -177,7 +176,7 @@ def split_name(dataset: Dataset, part: Part = Part.TEST) -> str:
 def _negatives(
     file: Path | None, queries: Queries, targets: Histories, num_items: int
 ) -> IndexArray:
-    """Stored negatives where there are some, else newly sampled ones, which are then stored."""
+    """Negatives from the file if it exists; else newly sampled ones, which are stored there."""
     if file is not None and file.exists():
         return load_negatives(file, queries, targets, num_items)
     negatives = sample_negatives(queries, targets, num_items)
@@ -276,7 +275,7 @@ def evaluate_seeds(
     evaluator: Evaluator,
     second_stage: SecondStage | None,
 ) -> Measured:
-    """Evaluate each seed of a model as it comes and, with a second stage, both of towers."""
+    """Evaluate each seed of a model; a model with towers also with the second stage, if given."""
     one_stage: dict[int, Evaluation] = {}
     two_stages: dict[int, Evaluation] = {}
     blends: list[Blend] = []

@@ -105,11 +105,11 @@ def train_variant(
     Parameters
     ----------
     searches
-        Folder that keeps what was chosen for the least-squares part, for other trainings that begin
-        with the same settings of it; default: the checkpoint.
+        Folder that caches the settings chosen for the least-squares part, for other trainings that
+        start from the same ones; default: the checkpoint.
     models
-        Folder where the variant's teachers are found or put, as ``<name>/seed-<n>``; without
-        one they are trained and not kept.
+        Folder of the variant's teachers, ``<name>/seed-<n>``, read or saved; None trains them
+        and does not keep them.
 
     Where the data set has no validation part nothing is chosen, training lasts a fixed number of
     epochs, and the reporter says so.
@@ -212,7 +212,7 @@ def best_columns(
     metrics: dict[Sides, float] = {(): best.metric or 0.0}
 
     def helps(read: Sides) -> bool:
-        """Whether these columns are better than none, as the first process has it."""
+        """Whether these columns are better than none, as decided by the first process."""
         nonlocal best
         found = fitted(read)
         metrics[read] = found.metric or 0.0
@@ -230,7 +230,7 @@ def best_columns(
 
 
 def note_resumed(label: str, checkpoint: Path | None, reporter: Reporter) -> None:
-    """Say where a training goes on that was interrupted."""
+    """Note from which step an interrupted training resumes."""
     if checkpoint is not None and (checkpoint / "last").exists():
         state = TrainingState.from_json(read_state(checkpoint / "last"))
         reporter.note(
@@ -240,7 +240,7 @@ def note_resumed(label: str, checkpoint: Path | None, reporter: Reporter) -> Non
 
 
 def two_part_warnings(trained: Trained, popularity: float) -> Iterator[str]:
-    """What is odd about a model with two parts, given how popularity validates."""
+    """Warnings about a model whose parts add little, given the metric of popularity."""
     weight, towers = trained.chosen["factor_weight"], trained.chosen["towers_alone"]
     metric = trained.metric or 0.0
     alone = f"alone they have validation NDCG@10 {towers:.4f}, popularity {popularity:.4f}"
@@ -269,7 +269,7 @@ def two_part_warnings(trained: Trained, popularity: float) -> Iterator[str]:
 def trained_teachers(
     variant: Variant, dataset: Dataset, seed: int, models: Path | None, reporter: Reporter
 ) -> dict[str, Scorer]:
-    """What a variant learns from, by name; found or put in ``models``, see `train_variant`."""
+    """The teachers of a variant by name, read from or saved to ``models``; see `train_variant`."""
     return {
         name: _teacher(name, variant, dataset, seed, models, reporter) for name in variant.teachers
     }
@@ -300,7 +300,7 @@ def _teacher(
 
 
 def saved_model(folder: Path, dataset: Dataset, reporter: Reporter) -> Trained:
-    """Read a trained model, with the item texts and images that its variant asks for."""
+    """Read a trained model, with the item texts and images that its variant needs."""
     variant = read_variant(folder)
     return load_trained(
         folder,
@@ -371,7 +371,7 @@ def trained_model(
 
 
 def summary(trained: Trained) -> str:
-    """The validation of the model that is saved, its epoch, and what was chosen for it."""
+    """One line about a trained model: validation metric, epoch, and chosen settings."""
     state, chosen, parts = trained.state, trained.chosen, []
     if trained.metric is not None:
         parts.append(f"validation NDCG@10 {trained.metric:.4f}")

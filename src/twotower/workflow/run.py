@@ -84,7 +84,7 @@ def run(
     on_rows: Callable[[list[Row]], None] | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
-    """Do the whole job; called again with the same ``out``, it goes on where it stopped.
+    """Prepare, train, evaluate and bundle; called again with the same ``out``, it resumes.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def run(
     settings
         How ``source`` is prepared.
     declaration
-        All that is said about it, as `prepare` takes it.
+        Description of the source, as for `prepare`.
     models
         Names of baselines and variants; the last two-tower among them is bundled, and beside it
         the vectors of ALS, MF and LightGCN, for the demo to compare with.
@@ -183,7 +183,7 @@ def run(
 
 
 class _Outcome(NamedTuple):
-    """One model of the job; ``blend`` is the first seed's second stage, where there is one."""
+    """Result of one model; ``blend`` is the first seed's second stage, if any."""
 
     rows: list[Row]
     first: Trained
@@ -200,7 +200,7 @@ def _measured(
     evaluator: Evaluator,
     reporter: Reporter,
 ) -> _Outcome:
-    """Train and evaluate every seed of a model and, where it has towers, of both stages."""
+    """Train and evaluate every seed of a model, with towers also behind the second stage."""
     models = out / "models"
     trained: list[Trained] = []
     second_stage = fitted_once(dataset, reporter)
@@ -230,7 +230,7 @@ def prepared_dataset(
     reporter: Reporter,
     declaration: Declaration | None = None,
 ) -> Dataset:
-    """Prepare a data set, or read the one that is there if the same was asked for.
+    """Prepare a data set, or read the one in ``folder`` if its settings are the same.
 
     A ``source`` that is prepared already is read, and saved to ``folder`` beside the models.
     """
@@ -285,10 +285,9 @@ def _given_prepared(source: Path, folder: Path, said: Declaration, reporter: Rep
 
 
 def _prepared_with(dataset: Dataset, said: Declaration) -> bool:
-    """Whether what was recorded is what is said now, but for a split that was left open.
+    """Whether a data set was prepared with these settings; a split of None matches any.
 
-    A ``dataset.toml`` is part of what was recorded and not of what is said: what it says besides
-    is left as it is.
+    The record includes a ``dataset.toml``, which ``said`` does not: its other keys do not count.
     """
     recorded = dict(dataset.summary["settings"])
     wanted = said.prepare.model_dump(mode="json")
@@ -304,7 +303,7 @@ def _prepared_with(dataset: Dataset, said: Declaration) -> bool:
 
 
 def _within(asked: Mapping[str, Any], declared: Mapping[str, Any]) -> bool:
-    """Whether everything that is asked was recorded, with the same values."""
+    """Whether everything in ``asked`` was recorded with the same values."""
     return all(
         _within(value, declared.get(word) or {})
         if isinstance(value, dict)

@@ -93,7 +93,7 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def with_kinds(given: Sequence[str | Path], base: Path = Path()) -> list[tuple[str | None, Path]]:
-    """Paths, patterns replaced by their matches, each with the kind of its events, if one is said.
+    """Paths, patterns replaced by their matches, each with the kind of its events, if it names one.
 
     ``buy=orders.csv`` says that the events of ``orders.csv`` are of the kind ``buy``; a path that
     exists, such as one of Hive, is a path.

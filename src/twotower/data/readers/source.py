@@ -1,4 +1,4 @@
-"""`read_source`: recognise a log, and a catalogue where there is one, in a file or folder."""
+"""`read_source`: recognise a log and, if present, a catalogue in a file or folder."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
