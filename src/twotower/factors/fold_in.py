@@ -213,9 +213,7 @@ def _blocks_of_like_length(lengths: Array, width: int) -> Iterator[Array]:
 
 def _blas_threads() -> int:
     """Threads that NumPy's linear algebra may use."""
-    counts = [
-        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
-    ]
+    counts = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     return max(min(counts, default=1), 1)
 
 

@@ -109,10 +109,7 @@ class PgvectorIndex(EngineIndex):
 
     def nearest(self, queries: FloatArray, k: int) -> Iterator[tuple[int, int, float]]:
         """See `EngineIndex.nearest`."""
-        asked = {
-            "rows": list(range(len(queries))),
-            "queries": [_literal(query) for query in queries],
-        }
+        asked = {"rows": list(range(len(queries))), "queries": [_literal(row) for row in queries]}
         statement = _NEAREST.format(table=self._table)
         yield from self._rows(statement, {**asked, "k": k})
 

@@ -35,9 +35,7 @@ class WeightAverage(nn.Module):
         share = 1 - min(self._decay, (1 + step) / (_FIRST_STEPS + step))
         parameters = dict(module.named_parameters())
         averages = [self._average(name) for name in parameters]
-        torch._foreach_lerp_(
-            averages, [parameter.detach() for parameter in parameters.values()], share
-        )
+        torch._foreach_lerp_(averages, [value.detach() for value in parameters.values()], share)
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:

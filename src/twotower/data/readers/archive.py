@@ -64,9 +64,6 @@ def unpacked(path: Path, archive: Path, into: Path) -> Path:
 def _several(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
-            return (
-                sum(not member.is_dir() and is_data(member.filename) for member in file.infolist())
-                > 1
-            )
+            return sum(not info.is_dir() and is_data(info.filename) for info in file.infolist()) > 1
     except _BROKEN:
         return False  # reading it reports why

@@ -99,7 +99,7 @@ def exploded(row: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
     """
     rows = [row] if isinstance(row, dict) else []
     for key in keys or ():
-        rows = [element for whole in rows for element in _elements(whole, key)]
+        rows = [part for whole in rows for part in _elements(whole, key)]
     return rows
 
 
@@ -110,11 +110,8 @@ def _elements(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(within, dict) or not isinstance(values, list) or not values:
         return [row]
     others = {name: value for name, value in within.items() if name != inner}
-    found = [
-        {**others, **(element if isinstance(element, dict) else {inner: element})}
-        for element in values
-    ]
-    return [{**row, outer: element} for element in found] if outer else found
+    found = [{**others, **(part if isinstance(part, dict) else {inner: part})} for part in values]
+    return [{**row, outer: part} for part in found] if outer else found
 
 
 def values_of(keys: Sequence[str]) -> Extract:
@@ -286,10 +283,10 @@ def _chunk(
     for number, line in block:
         row = _parse(line)
         if isinstance(row, dict):
-            for element in exploded(row, explode) if explode else (row,):
-                if may_grow and not element.keys() <= known and found.add(element, number):
+            for part in exploded(row, explode) if explode else (row,):
+                if may_grow and not part.keys() <= known and found.add(part, number):
                     return _chunk(block, found, extract, fraction, explode)
-                values.append(take(element))
+                values.append(take(part))
                 numbers.append(number)
         elif row is not None:
             text = _text(line)

@@ -70,10 +70,7 @@ class JsonRoute(APIRoute):
     @cached_property
     def lists(self) -> frozenset[str]:
         """Those that may come several times."""
-        kinds = {
-            parameter.alias: parameter.field_info.annotation
-            for parameter in self.dependant.query_params
-        }
+        kinds = {field.alias: field.field_info.annotation for field in self.dependant.query_params}
         return frozenset(name for name, kind in kinds.items() if _is_list(kind))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -652,12 +652,8 @@ def _insert(dialect: str, table: sa.Table) -> Any:
 @cache
 def _upsert(dialect: str, table: sa.Table) -> Any:
     statement = _insert(dialect, table)
-    keys = [column.name for column in table.primary_key]
-    changed = {
-        column.name: statement.excluded[column.name]
-        for column in table.c
-        if column.name not in keys
-    }
+    keys = [c.name for c in table.primary_key]
+    changed = {c.name: statement.excluded[c.name] for c in table.c if c.name not in keys}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
