@@ -394,6 +394,14 @@ def assert_mistake(done: tuple[int, str, str], told: str) -> None:
         ("run --dataset nowhere --out {out}", "data set 'nowhere' not found"),
         ("run --dataset {shop} --out {out} --model v99", "unknown model 'v99'; pass one of"),
         ("run --dataset {shop} --out {out} --k-core -1", "k_core: "),
+        (
+            "ablate --dataset {made}/data --variant popularity --k-core 2 --out {out}",
+            "data is prepared already, and prepare.k_core is asked for; give the",
+        ),
+        (
+            "tune mf --dataset {made}/data --k-core 2 --out {out}",
+            "data is prepared already, and prepare.k_core is asked for; give the",
+        ),
         ("prepare {shop} --out {out} --column user", "--column must be name=column, got 'user'"),
         ("prepare {shop} --out {out} --column user=buyer", "has no column 'buyer'"),
         ("prepare {shop} --out {out} --k-core 50", "no interaction is left in the 50-core"),

@@ -170,9 +170,13 @@ def mapper_of(engine: str, workers: int | None) -> "Iterator[Mapper]":
 
 
 def changed_settings(settings: "PrepareSettings", **changes: object) -> "PrepareSettings":
-    """The settings with the options of the user; None leaves a value unchanged."""
+    """The settings with the options of the user; None leaves a value unchanged.
+
+    What neither of them sets stays unset, so that a ``dataset.toml`` decides it.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
-    changed: PrepareSettings = validated(type(settings), {**settings.model_dump(), **given})
+    said = settings.model_dump(exclude_unset=True)
+    changed: PrepareSettings = validated(type(settings), {**said, **given})
     return changed
 
 

@@ -189,12 +189,12 @@ def tune(
     Example: `twotower tune two-tower --dataset sample --trials 20 --out runs/tuned`
     """
     from twotower.console import reporting
-    from twotower.study.ablation.study import study_dataset
     from twotower.study.search_space import read_space, space_of
     from twotower.study.tuning import tune as search
     from twotower.training.device import on_device
     from twotower.workflow.datasets import find_dataset
     from twotower.workflow.models import named_variant
+    from twotower.workflow.run import prepared_dataset
 
     settings = on_device(named_variant(variant, text_encoder), device, precision)
     settings = settings.with_epochs(epochs)
@@ -204,7 +204,7 @@ def tune(
         tuned = search(
             settings,
             chosen,
-            study_dataset(
+            prepared_dataset(
                 source, out / "dataset", changed_settings(preparation, k_core=k_core), reporter
             ),
             out,

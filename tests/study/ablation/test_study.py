@@ -1,4 +1,5 @@
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from twotower.cli.options import changed_settings
 from twotower.data import Dataset, columns
 from twotower.data.settings import PrepareSettings
 from twotower.errors import ArtefactError, InputError
@@ -53,6 +55,17 @@ def test_a_study_from_raw_files_and_a_second_call(
 
 
 @pytest.mark.usefixtures("small_models", "in_process")
+def test_a_declaration_decides_what_nobody_asked_for(shop: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(shop, source)
+    (source / "dataset.toml").write_text("[prepare]\nk_core = 0\n")
+    settings = changed_settings(PrepareSettings(), k_core=None)
+    study = ablate(source, out, settings=settings, seeds={"popularity": 1}, protocols=("full",))
+    assert study.rows
+    assert Dataset.load(out / "dataset").summary["settings"]["k_core"] == 0
+
+
+@pytest.mark.usefixtures("small_models", "in_process")
 def test_a_prepared_data_set_is_copied(blocks: Dataset, tmp_path: Path, recorder: Any) -> None:
     blocks.save(tmp_path / "data")
     study = ablate(
@@ -63,7 +76,7 @@ def test_a_prepared_data_set_is_copied(blocks: Dataset, tmp_path: Path, recorder
     assert "v4 is not compared: its parent v1 has no figures" in recorder.notes
     retitled = blocks.catalogue.with_columns(pl.lit("x").alias("title"))
     replace(blocks, catalogue=retitled).save(tmp_path / "other")
-    with pytest.raises(InputError, match=r"dataset is another data set than .*other; delete it"):
+    with pytest.raises(InputError, match=r"dataset holds another data set than .*other; delete it"):
         ablate(tmp_path / "other", tmp_path / "out", seeds={"popularity": 1})
 
 

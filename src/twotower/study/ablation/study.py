@@ -1,5 +1,6 @@
 """Ablation study: run the grid and compare every variant with its parent."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from twotower.workflow.models import item_text
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.run import prepared_dataset
 
+LOCK: Final = ".lock"
 MEANS: Final = "cells.parquet"
 """File with the mean of every cell, protocol and metric."""
 
@@ -90,7 +92,7 @@ def ablate(
     seeds = seeds if seeds is not None else dict.fromkeys(default_models(), 1)
     by_name(protocols)  # before anything is prepared
     with study_lock(out):
-        dataset = study_dataset(source, out / "dataset", settings, reporter)
+        dataset = prepared_dataset(source, out / "dataset", settings, reporter)
         grid = make_grid(seeds, dataset, text_encoder=text_encoder)
         return _run(grid, dataset, out, protocols, jobs, reporter)
 
@@ -99,13 +101,16 @@ def ablate(
 def study_lock(out: Path) -> Iterator[None]:
     """Hold a study's folder; the lock ends with the process, however it ends.
 
+    A folder that was made for it and has nothing else in the end is gone, as after a wrong option.
+
     Raises
     ------
     InputError
         Where another process holds it: two would train the same cells into the same files.
     """
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock", timeout=0)
+    lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -116,6 +121,8 @@ def study_lock(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if is_new and {path.name for path in out.iterdir()} <= {LOCK}:
+            shutil.rmtree(out)
 
 
 def _run(
@@ -160,23 +167,6 @@ def cell_figures(out: Path) -> dict[tuple[str, int], dict[str, float]]:
         name = f"{row['protocol']}.{row['metric']}"
         figures.setdefault((row["model"], row["seed"]), {})[name] = row["value"]
     return figures
-
-
-def study_dataset(
-    source: Path, folder: Path, settings: PrepareSettings | None, reporter: Reporter
-) -> Dataset:
-    """Prepare ``source`` to ``folder``, or copy it there where it is prepared."""
-    if not (source / "manifest.json").exists():
-        return prepared_dataset(source, folder, settings, reporter)
-    dataset = Dataset.load(source)
-    if not folder.exists():
-        dataset.save(folder)
-    elif Dataset.load(folder).fingerprint != dataset.fingerprint:
-        raise InputError(
-            f"{folder} is another data set than {source}",
-            "delete it, or choose another output folder",
-        )
-    return dataset
 
 
 def _finished(
