@@ -98,6 +98,17 @@ def test_an_unknown_user_with_a_history_is_a_cold_start_user(fitted: Recommender
         ({"user_id": 2.5}, r"^user_id must be text or a whole number, got 2\.5$"),
         ({"history": [None]}, r"^every id of history must be text or a whole number, got None$"),
         ({"history": 5}, r"^history must be a list of ids, got 5; pass \[5\]$"),
+        ({"history": None}, r"^history must be a list of ids, got None; leave it out$"),
+        ({"user_id": ["u00"], "history": None}, r"^history must be a list of ids, got None; "),
+        ({"user_id": "u00", "k": True}, r"^k must be a whole number, got True; pass k=10$"),
+        ({"user_id": "u00", "unknown": "pop"}, r"^unknown must be 'popular', .*, got 'pop'$"),
+        ({"user_id": ["nobody"], "unknown": "pop"}, r"^unknown must be 'popular', .*, got 'pop'$"),
+        (
+            {"user_id": "u00", "exclude_seen": "no"},
+            r"^exclude_seen must be True or False, got 'no'$",
+        ),
+        ({"user_id": "u00", "rerank": 1}, r"^rerank must be True or False, got 1$"),
+        ({"user_id": "u00", "candidates": "9"}, r"^candidates must be a whole number above 0, got"),
         (
             {"user_id": pd.DataFrame({"user_id": ["u00"]})},
             r"^user_id must be a list of ids, got a DataFrame; pass one column of the DataFrame$",
@@ -115,6 +126,34 @@ def test_a_request_that_cannot_be_answered_says_why(
 ) -> None:
     with pytest.raises(InputError, match=text):
         fitted.recommend(**arguments)
+
+
+def test_other_calls_refuse_what_they_do_not_take(fitted: Recommender, tmp_path: Path) -> None:
+    wrong: Any = {"categories": ["sport"]}
+    for call in (fitted.similar_items, fitted.search):
+        with pytest.raises(InputError, match=r"^filters must be Filters, got {'categories'"):
+            call("i02", filters=wrong)
+    with pytest.raises(InputError, match=r"^text must be words, got None; pass words of titles$"):
+        fitted.search(None)  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=r"^rules must be BusinessRules or a file of them, got a d"
+    ):
+        fitted.with_rules(wrong)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file is a file, not a folder; choose another name$"):
+        fitted.save(tmp_path / "file")
+
+
+def test_an_id_may_be_bytes(fitted: Recommender) -> None:
+    user: Any = b"u01"
+    assert fitted.recommend(user) == fitted.recommend("u01")
+
+
+def test_checkpoints_may_be_named_by_text(
+    blocks: Dataset, small_variants: Any, tmp_path: Path
+) -> None:
+    Recommender.fit(blocks, small_variants["v10"], checkpoint=str(tmp_path / "ckpt"), refit=False)
+    assert list((tmp_path / "ckpt").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -205,7 +244,16 @@ def test_models_that_cannot_be_fitted_are_refused(blocks: Dataset, small_variant
             Recommender.fit(table)
     with pytest.raises(InputError, match=r"^minutes must be a number above 0, got '5'; pass"):
         Recommender.fit(blocks, "v5", minutes="5")
-    for epochs in ("5", 0, 1.5):
+    with pytest.raises(InputError, match=r"^minutes must be a number above 0, got inf; pass"):
+        Recommender.fit(blocks, "v5", minutes=float("inf"))
+    for seed in (-1, "0", None, 2**64):
+        with pytest.raises(InputError, match=r"^seed must be a whole number from 0 to .*, got "):
+            Recommender.fit(blocks, "v5", seed=seed)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^model must be the name of a model or a Variant, got 5"):
+        Recommender.fit(blocks, 5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^text_encoder must be the name of one, got None; pass"):
+        Recommender.fit(blocks, "v5", text_encoder=None)  # type: ignore[arg-type]
+    for epochs in ("5", 0, 1.5, True):
         with pytest.raises(InputError, match=r"^epochs must be a whole number from 1 on, got"):
             Recommender.fit(blocks, "v5", epochs=epochs)
     with pytest.raises(InputError, match=r"^unknown text encoder 'word2vec'; pass one of"):

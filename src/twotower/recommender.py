@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, Unpack, overload
 
 import polars as pl
 
 from twotower.data import Dataset, columns
 from twotower.data.frames import id_list, id_text
 from twotower.errors import InputError
-from twotower.inference.batch import SCHEMA, Unknown, recommendation_tables
+from twotower.inference.batch import (
+    SCHEMA,
+    Unknown,
+    check_unknown,
+    recommendation_tables,
+)
 from twotower.inference.business_rules import BusinessRules, read_rules
 from twotower.inference.filters import ANY, Filters
 from twotower.inference.options import OptionFields, RecommendOptions
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 
 UserId: TypeAlias = str | int
 ItemId: TypeAlias = str | int
+SEEDS: Final = 2**63
+"""As many seeds there are."""
 Column: TypeAlias = Any
 """A column of ids: a NumPy array, or a Series of polars, pandas or Arrow."""
 
@@ -60,7 +68,7 @@ class Recommender:
         refit: bool = True,
         epochs: int | None = None,
         minutes: float | None = None,
-        checkpoint: Path | None = None,
+        checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> Self:
         """Train a two-tower and index its items.
@@ -94,7 +102,7 @@ class Recommender:
         Raises
         ------
         InputError
-            An unknown model, one without towers, or no torch.
+            An unknown model, one without towers, a seed that is none, or no torch.
         """
         if not isinstance(dataset, Dataset):
             raise InputError(
@@ -106,7 +114,15 @@ class Recommender:
                 "fitting needs the package torch, which is not installed",
                 "run pip install 'twotower[train,text]'",
             )
+        if not isinstance(seed, Integral) or not 0 <= seed < SEEDS:
+            raise InputError(f"seed must be a whole number from 0 to {SEEDS - 1:,}, got {seed!r}")
+        if not isinstance(text_encoder, str):
+            raise InputError(
+                f"text_encoder must be the name of one, got {text_encoder!r}",
+                "pass 'minilm' or 'hashing'",
+            )
         settle_threads()  # heeded where the caller has not imported torch yet
+        from twotower.training.variant import Variant
         from twotower.workflow.bundling import bundle_contents, check_servable
         from twotower.workflow.models import named_variant, train_variant
         from twotower.workflow.progress import LineReporter, Silent
@@ -114,14 +130,20 @@ class Recommender:
         from twotower.workflow.refit import refit_blend
         from twotower.workflow.reranking import fitted_blend
 
+        if not isinstance(model, str | Variant):
+            raise InputError(
+                f"model must be the name of a model or a Variant, got {model!r}",
+                "pass 'two-tower'",
+            )
         name = model if isinstance(model, str) else "custom"
         variant = named_variant(model, text_encoder) if isinstance(model, str) else model
         check_servable(name, variant)
         variant = variant.with_epochs(epochs).within(minutes)
         reporter = LineReporter() if progress else Silent()
         trained = train_variant(
-            variant, dataset, name=name, seed=seed, checkpoint=checkpoint, reporter=reporter
-        )
+            variant, dataset, name=name, seed=int(seed), reporter=reporter,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+        )  # fmt: skip
         blend, shipped = fitted_blend(trained, dataset, reporter), trained
         if refit:
             shipped = refit_model(name, trained, dataset, reporter=reporter)
@@ -141,6 +163,11 @@ class Recommender:
             Where the file is wrong, or a rule names a category or column that no item has.
         """
         given = read_rules(Path(rules)) if isinstance(rules, str | Path) else rules
+        if given is not None and not isinstance(given, BusinessRules):
+            raise InputError(
+                f"rules must be BusinessRules or a file of them, got a {type(given).__name__}",
+                "pass the path of a .toml or .json file",
+            )
         return type(self)(
             self._pipeline.with_rules(given),
             self._dataset,
@@ -267,7 +294,9 @@ class Recommender:
                 f"takes {', '.join(OptionFields.__annotations__)}",
             )
         _check_text(text)
-        if user_id is None or isinstance(user_id, str) or not isinstance(user_id, Iterable):
+        if unknown is not None:
+            check_unknown(unknown)
+        if user_id is None or isinstance(user_id, str | bytes) or not isinstance(user_id, Iterable):
             if unknown == "skip":
                 raise InputError(
                     "unknown='skip' is for many users", "pass a list of ids, or unknown='popular'"
@@ -281,7 +310,7 @@ class Recommender:
                 return self._pipeline.answers([request], chosen)[0].items
             return self._pipeline.recommend_batch([request], RecommendOptions(k, **options))[0]
         given = {
-            "history": len(history), "text": text is not None, "attributes": attributes,
+            "history": id_list(history), "text": text is not None, "attributes": attributes,
             "time": time is not None,
         }  # fmt: skip
         for name, value in given.items():
@@ -314,6 +343,8 @@ class Recommender:
 
     def search(self, text: str, k: int = 10, *, filters: Filters = ANY) -> list[Recommendation]:
         """Items whose titles hold the words of ``text`` or, where the model can tell, mean it."""
+        if text is None:
+            raise InputError("text must be words, got None", "pass words of titles")
         _check_text(text)
         return self._pipeline.search(text, k, filters=filters)
 

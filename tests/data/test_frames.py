@@ -1,5 +1,6 @@
 import uuid
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,88 @@ def test_a_named_index_of_pandas_is_a_column(index: list[str]) -> None:
     frame = as_frame(table.set_index(index) if index else table[::-1], "log")
     assert set(frame.columns) == {"user", "item", "time"}
     assert sorted(frame.select("user", "item").rows()) == [("u", "a"), ("u", "b"), ("v", "a")]
+
+
+def test_an_index_without_a_name_is_a_column_unless_it_numbers_the_rows() -> None:
+    catalogue = pd.DataFrame({"title": ["A", "B"]}, index=["a", "b"])
+    assert as_frame(catalogue, "items").rows() == [("a", "A"), ("b", "B")]
+    dataset = Dataset.from_frames(LOG, catalogue, columns={"catalogue_item": "index"}, settings=ALL)
+    assert dataset.catalogue["title"].to_list() == ["A", "B"]
+    counts = pd.DataFrame(LOG).groupby(["user", "item"])[["time"]].agg(["max", "min"])
+    assert as_frame(counts, "log").columns == ["user", "item", "time_max", "time_min"]
+    assert as_frame(counts.rename_axis([None, None]), "log").columns[:2] == ["level_0", "level_1"]
+
+
+def test_numbered_columns_take_names_and_named_ones_none() -> None:
+    numbered = pd.DataFrame([["u", "b", 2], ["u", "a", 1], ["v", "a", 1]])
+    for columns in (["user", "item", "time"], {"user": 0, "item": 1, "time": 2}):
+        dataset = Dataset.from_frames(numbered, columns=columns, settings=ALL)
+        assert histories(dataset) == {"u": ["a", "b"], "v": ["a"]}
+    for table in (pd.DataFrame(LOG), pl.DataFrame(LOG), LOG, pl.DataFrame(LOG).to_dicts()):
+        assert len(Dataset.from_frames(table, columns=list(LOG), settings=ALL).users) == 2
+        with pytest.raises(
+            InputError,
+            match=r"^columns is a list, .* those of interactions have names: 'user', 'item', "
+            r"'time'; say which is which, such as columns={'user': 'user'}$",
+        ):
+            Dataset.from_frames(table, columns=["item", "user", "time"])
+
+
+def test_batches_of_arrow_are_a_table() -> None:
+    table = pa.table(LOG)
+    for given in (table.to_batches()[0], table.to_reader(), _Capsule(table)):
+        assert as_frame(given, "log").equals(pl.DataFrame(LOG))
+
+
+class _Capsule:
+    """A table of a library that only has the Arrow interface."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+def test_zeros_that_a_matrix_stores_are_no_interactions() -> None:
+    matrix = sparse.coo_matrix(([1, 0, 2], ([0, 0, 1], [5, 6, 6])))
+    assert as_frame(matrix, "log").rows() == [(0, 5, 1), (1, 6, 2)]
+
+
+def test_values_that_a_library_has_no_column_for_become_text() -> None:
+    ids = [b"a", "a", 7, Decimal("7.0"), Decimal("7.5"), np.timedelta64(3, "s")]
+    column = as_frame({"item": pd.Series(ids, dtype=object)}, "log")["item"]
+    assert column.to_list() == ["a", "a", "7", "7", "7.5", "3 seconds"]
+    wide = pl.DataFrame({"user": pl.Series([2**100], dtype=pl.Int128)})
+    assert as_frame(wide, "log")["user"].to_list() == [str(2**100)]
+
+
+def test_several_files_of_a_log_and_a_table_may_stand_together(tmp_path: Path) -> None:
+    for name, row in (("one", "u,a,1"), ("two", "v,b,2")):
+        (tmp_path / f"{name}.csv").write_text(f"user,item,time\n{row}\n")
+    dataset = prepare(
+        [tmp_path / "one.csv", tmp_path / "two.csv"],
+        catalogue=ITEMS,
+        settings=PrepareSettings(**ALL),
+    )
+    assert histories(dataset) == {"u": ["a"], "v": ["b"]}
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"items": ["a", "b"]}, "items must be a table or the path of one file, got ['a', 'b']"),
+        ({"items": [("a", "A")]}, "the 2 columns of items have no names; pass a DataFrame, a dict"),
+        ({"items": pd.Series(["A"])}, "items must be a table, got a Series; pass a DataFrame"),
+        ({"items": {"a": "A"}}, "column 'a' of items must be a list, got 'A'"),
+        ({"users": [("u", 7)]}, "the 2 columns of users have no names; pass a DataFrame, a dict"),
+        ({"name": 5}, "prepare: name: Input should be a valid string, got 5"),
+    ],
+)
+def test_other_tables_are_refused_by_their_names(tables: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Dataset.from_frames(LOG, **tables)
+    assert message in str(refused.value)
 
 
 def test_columns_of_numbers_are_read_by_their_names() -> None:
@@ -155,6 +238,10 @@ def test_a_path_and_a_table_may_stand_together(tmp_path: Path) -> None:
         ([("u", "i"), ("u",)], "every row of interactions must have 2 values, got ('u',)"),
         ({"user": ["u"], "item": []}, "must be of one length, got user 1, item 0"),
         ({"user": "u"}, "column 'user' of interactions must be a list, got 'u'"),
+        ({"user": {0: "u"}}, "column 'user' of interactions must be a list, got {0: 'u'}"),
+        ({"user": {"u"}}, "column 'user' of interactions must be a list, got {'u'}"),
+        (pl.Series(["u"]), "interactions must be a table, got a Series; pass a DataFrame"),
+        ({f"u{n}": ["i"] * n for n in range(9)}, "got u0 0, u1 1, u2 2, u3 3, u4 4 and 4 more"),
     ],
 )
 def test_what_is_no_table_is_refused(table: Any, message: str) -> None:

@@ -178,7 +178,8 @@ class Dataset:
             The table of users, or None.
         columns
             Which column is which, as ``{"user": "customer", "time": "at"}``; what is left out is
-            found by its usual name. A list names the columns of an array or of rows, in order.
+            found by its usual name. A list names the columns of an array or of rows, and those
+            of a DataFrame that are only numbered, in order.
         name
             Name of the data set.
         schema
@@ -216,6 +217,10 @@ class Dataset:
         }
         if isinstance(columns, Sequence) and not isinstance(columns, str):
             interactions = as_frame(interactions, "interactions", columns)
+        elif isinstance(columns, Mapping):  # numbered columns have their numbers as names
+            values["columns"] = {
+                key: str(name) if isinstance(name, int) else name for key, name in columns.items()
+            }
         else:
             values["columns"] = columns
         given = {key: value for key, value in values.items() if value is not None}

@@ -4,8 +4,9 @@ import math
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -17,24 +18,26 @@ import polars as pl
 from twotower.errors import InputError
 
 Table: TypeAlias = Any
-"""A polars, pandas or Arrow table (any that narwhals takes), a NumPy array, a matrix of
-``scipy.sparse`` (users by items), a mapping of names to columns, or a list of rows."""
+"""A polars, pandas or Arrow table (any that narwhals takes), batches of Arrow, a NumPy array, a
+matrix of ``scipy.sparse`` (users by items), a mapping of names to columns, or a list of rows."""
 
 TABLE: Final = "interactions"
 """Default name of a data set made from a table."""
 
 _SHOWN: Final = 60
 """Characters of a value in a message."""
+_COLUMNS_SHOWN: Final = 5
+"""Columns that a message names."""
 _PAIR: Final = ("user", "item")
 _HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user', 'item', 'time']"
 
 
 class Files(NamedTuple):
-    """Where tables were written."""
+    """Where tables were written; what was given as paths stays as it is."""
 
-    log: Path
-    catalogue: Path | None
-    users: Path | None
+    log: Any
+    catalogue: str | Path | None
+    users: str | Path | None
 
 
 def is_table(source: object) -> bool:
@@ -59,21 +62,22 @@ def as_files(
     """
     tables = {"interactions": interactions, "items": items, "users": users}
     with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
-        paths: dict[str, Path | None] = {}
+        written: dict[str, Path] = {}
         for name, table in tables.items():
             if (table is None and name != "interactions") or not is_table(table):
-                paths[name] = None if table is None else Path(table)
+                if isinstance(table, list | tuple) and name != "interactions":
+                    raise InputError(
+                        f"{name} must be a table or the path of one file, got {_short(table)}", _HOW
+                    )
                 continue
             path = Path(folder) / f"{name}.parquet"
             as_frame(table, name).write_parquet(path)
-            paths[name] = path
-        log = paths["interactions"]
-        assert log is not None
+            written[name] = path
         try:
-            yield Files(log, paths["items"], paths["users"])
+            yield Files(*(written.get(name, table) for name, table in tables.items()))
         except InputError as error:
             texts = (
-                None if text is None else _named(text, paths, Path(folder))
+                None if text is None else _named(text, written)
                 for text in (error.what, error.fix, error.cli_fix)
             )
             message, fix, cli_fix = texts
@@ -98,42 +102,57 @@ def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.
     """
     if isinstance(table, pl.LazyFrame):
         table = table.collect()
-    if isinstance(table, pl.DataFrame):
-        return _from_columns({name: table[name] for name in table.columns}, what)
     try:
-        native: Any = nw.from_native(table, pass_through=True)
+        native: Any = nw.from_native(table, pass_through=True, allow_series=True)
         if isinstance(native, nw.LazyFrame):
             native = native.collect()
     except nw.exceptions.NarwhalsError as error:
         raise InputError(f"{what} cannot be read ({error})", _HOW) from error
+    if isinstance(native, nw.Series):
+        raise InputError(
+            f"{what} must be a table, got a Series",
+            "pass a DataFrame; Series.reset_index() of pandas makes one with the index as columns",
+        )
+    if not isinstance(native, nw.DataFrame) and hasattr(table, "__arrow_c_stream__"):
+        native = nw.from_native(pl.DataFrame(table))  # batches, and readers of them
     if isinstance(native, nw.DataFrame):
         native = _with_index(native)
-        return _from_columns({name: native.get_column(name) for name in native.columns}, what)
+        named = {name: native.get_column(name) for name in native.columns}
+        return _from_columns(named, what, names)
     if isinstance(table, np.ndarray):
         if table.dtype.names:
-            return _from_columns({name: table[name] for name in table.dtype.names}, what)
+            return _from_columns({name: table[name] for name in table.dtype.names}, what, names)
         if table.ndim != 2:
             raise InputError(f"{what} must be a table, got an array of shape {table.shape}", _HOW)
         labels = _labels(names, table.shape[1], what)
         return _from_columns(dict(zip(labels, table.T, strict=True)), what)
     if hasattr(table, "tocoo"):  # of scipy.sparse: users by items
         matrix = table.tocoo()
+        stored = matrix.data != 0  # a zero that is stored is no other than one that is not
         places = {"user": matrix.row, "item": matrix.col, "value": matrix.data}
-        return _from_columns(places, what)
+        return _from_columns({name: column[stored] for name, column in places.items()}, what, names)
     if isinstance(table, Mapping):
-        return _from_columns(table, what)
+        return _from_columns(table, what, names)
     if isinstance(table, Iterable) and not isinstance(table, str | bytes):
         return _from_rows(list(table), what, names)
     raise InputError(f"{what} must be a table, got {type(table).__name__}", _HOW)
 
 
 def _with_index(frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    """The frame with the named levels of a pandas index as columns; others number the rows."""
+    """The frame with the levels of a pandas index as columns: those that have a name, and those
+    of anything but whole numbers, which number the rows.
+    """
     table = frame.to_native()
     if not nw.dependencies.is_pandas_dataframe(table):
         return frame
-    named = [name for name in table.index.names if name is not None and name not in table.columns]
-    return nw.from_native(table.reset_index(level=named), eager_only=True) if named else frame
+    index = table.index
+    told = [
+        level
+        for level, name in enumerate(index.names)
+        if name not in table.columns
+        and (name is not None or index.get_level_values(level).inferred_type != "integer")
+    ]
+    return nw.from_native(table.reset_index(level=told), eager_only=True) if told else frame
 
 
 def id_text(value: Any, what: str = "an id") -> str:
@@ -151,7 +170,10 @@ def id_text(value: Any, what: str = "an id") -> str:
     """
     if hasattr(value, "as_py"):  # a scalar of Arrow
         value = value.as_py()
-    if isinstance(value, bool | np.bool_):
+    if isinstance(value, bytes):
+        with suppress(UnicodeDecodeError):
+            value = value.decode()
+    if isinstance(value, bool | np.bool_ | np.timedelta64):  # the last calls itself a whole number
         raise InputError(f"{what} must be text or a whole number, got {value!r}")
     if isinstance(value, str):
         return value.strip()
@@ -159,8 +181,8 @@ def id_text(value: Any, what: str = "an id") -> str:
         return str(value)
     if isinstance(value, Integral):
         return str(int(value))
-    if isinstance(value, Real) and math.isfinite(value) and float(value).is_integer():
-        return str(int(float(value)))
+    if isinstance(value, Real | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
     raise InputError(f"{what} must be text or a whole number, got {_short(value)}")
 
 
@@ -177,7 +199,7 @@ def id_list(values: Any, what: str = "history") -> list[str]:
             f"{what} must be a list of item ids, got the text {values!r}"
             if isinstance(values, str)
             else f"{what} must be a list of ids, got {values!r}",
-            f"pass [{values!r}]",
+            "leave it out" if values is None else f"pass [{values!r}]",
         )
     if isinstance(values, Mapping) or hasattr(values, "columns"):  # would be read as its names
         kind = type(values).__name__
@@ -190,6 +212,11 @@ def id_list(values: Any, what: str = "history") -> list[str]:
 
 
 def _labels(names: Sequence[str] | None, width: int, what: str) -> Sequence[str]:
+    if names is None and what != TABLE:
+        raise InputError(
+            f"the {width} columns of {what} have no names",
+            "pass a DataFrame, a dict of columns or a list of dicts",
+        )
     if names is None and width == len(_PAIR):
         return _PAIR
     if names is None or len(names) != width:
@@ -205,7 +232,7 @@ def _labels(names: Sequence[str] | None, width: int, what: str) -> Sequence[str]
 def _from_rows(rows: list[Any], what: str, names: Sequence[str] | None) -> pl.DataFrame:
     if rows and all(isinstance(row, Mapping) for row in rows):
         keys = dict.fromkeys(key for row in rows for key in row)
-        return _from_columns({key: [row.get(key) for row in rows] for key in keys}, what)
+        return _from_columns({key: [row.get(key) for row in rows] for key in keys}, what, names)
     if not rows or not all(isinstance(row, list | tuple | np.ndarray) for row in rows):
         got = "no rows" if not rows else f"a list of {type(rows[0]).__name__}"
         raise InputError(f"{what} must be a table, got {got}", _HOW)
@@ -218,25 +245,50 @@ def _from_rows(rows: list[Any], what: str, names: Sequence[str] | None) -> pl.Da
     return _from_columns(dict(zip(labels, zip(*rows, strict=True), strict=True)), what)
 
 
-def _from_columns(columns: Mapping[Any, Any], what: str) -> pl.DataFrame:
-    """Columns as polars types them; one of mixed values (text beside numbers) as text."""
-    series = [_column(str(name), values, what) for name, values in columns.items()]
-    names = [column.name for column in series]
-    if len(set(names)) != len(names):
-        raise InputError(f"{what} has two columns of one name: {', '.join(names)}")
+def _from_columns(
+    columns: Mapping[Any, Any], what: str, names: Sequence[str] | None = None
+) -> pl.DataFrame:
+    """Columns as polars types them; one of mixed values (text beside numbers) as text.
+
+    ``names`` are taken by columns that are only numbered, as those of a DataFrame made of rows.
+    """
+    labels = ["_".join(filter(None, map(str, key))) if isinstance(key, tuple) else str(key)
+              for key in columns]  # fmt: skip
+    if names is not None and all(key == place for place, key in enumerate(columns)):
+        labels = list(_labels(names, len(labels), what))
+    elif names is not None and list(names) != labels:
+        raise InputError(
+            f"columns is a list, which names the columns of arrays and rows, but those of {what} "
+            f"have names: {_first(repr(label) for label in labels)}",
+            f"say which is which, such as columns={{'user': {labels[0]!r}}}",
+        )
+    series = [
+        _column(label, column, what) for label, column in zip(labels, columns.values(), strict=True)
+    ]
+    if len(set(labels)) != len(labels):
+        raise InputError(f"{what} has two columns of one name: {', '.join(labels)}")
     lengths = {len(column) for column in series}
     if len(lengths) > 1:
         raise InputError(
             f"the columns of {what} must be of one length, got "
-            f"{', '.join(f'{column.name} {len(column):,}' for column in series)}"
+            f"{_first(f'{column.name} {len(column):,}' for column in series)}"
         )
     return pl.DataFrame(series)
+
+
+def _first(texts: Iterable[str]) -> str:
+    """Some of the texts, and how many more there are."""
+    listed = list(texts)
+    more = len(listed) - _COLUMNS_SHOWN
+    return ", ".join(listed[:_COLUMNS_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _column(name: str, values: Any, what: str) -> pl.Series:
     column = _typed_column(name, values, what)
     if column.dtype == pl.Object:
         return pl.Series(name, [_as_text(value) for value in column.to_list()], dtype=pl.String)
+    if column.dtype in (pl.Int128, pl.UInt128):  # which Parquet has not
+        return column.cast(pl.String)
     return column
 
 
@@ -249,7 +301,7 @@ def _typed_column(name: str, values: Any, what: str) -> pl.Series:
             return values.to_polars().alias(name)
         if isinstance(values, pl.Series):
             return values.alias(name)
-        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
             raise InputError(
                 f"column {name!r} of {what} must be a list, got {_short(values)}", _HOW
             )
@@ -280,9 +332,8 @@ def _as_text(value: Any) -> str | None:
         return str(value)
 
 
-def _named(text: str, paths: Mapping[str, Path | None], folder: Path) -> str:
+def _named(text: str, written: Mapping[str, Path]) -> str:
     """The message with temporary file paths replaced by the names of the tables."""
-    for what, path in paths.items():
-        if path is not None and path.parent == folder:
-            text = text.replace(str(path), what).replace(path.name, what)
+    for what, path in written.items():
+        text = text.replace(str(path), what).replace(path.name, what)
     return text

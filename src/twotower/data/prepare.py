@@ -21,7 +21,7 @@ from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue, w
 from twotower.data.columns import folded
 from twotower.data.context import columns_that_tell_the_item
 from twotower.data.dataset import Dataset, Part
-from twotower.data.declaration import Declaration
+from twotower.data.declaration import Declaration, declared
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
 from twotower.data.guesses import (
@@ -150,7 +150,7 @@ def prepare(
         "catalogue": None if catalogue is None else str(catalogue),
         "users": None if users is None else str(users),
     }  # fmt: skip
-    over = Declaration(**{key: value for key, value in given.items() if value is not None})
+    over = declared({key: value for key, value in given.items() if value is not None}, "prepare")
     described = (declaration or Declaration()).overridden_by(over)
     with located([path] if isinstance(path, str | Path) else path, described) as found:
         if mapper is not map:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 import polars as pl
@@ -310,6 +310,7 @@ def recommendation_tables(
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[pa.Table, BatchCounts]]:
     """What `recommend_to_file` writes, some users at a time, with what each table holds."""
+    check_unknown(unknown)
     known = pipeline.contents.users
     moment = pipeline.context_without_time(context)
     if unknown == "fail":
@@ -332,6 +333,14 @@ def recommendation_tables(
         yield _table(exact, part, answers, fallback)
         if progress is not None:
             progress(len(part))
+
+
+def check_unknown(unknown: Unknown) -> None:
+    """`InputError` unless it is one of `Unknown`."""
+    if unknown not in get_args(Unknown):
+        raise InputError(
+            f"unknown must be {', '.join(map(repr, get_args(Unknown)))}, got {unknown!r}"
+        )
 
 
 def _refuse_unknown(pipeline: Pipeline, users: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import TypedDict
 
+import numpy as np
+
 from twotower.bundle.contents import BundleContents
 from twotower.errors import InputError
 from twotower.inference.filters import ANY, Filters
@@ -37,7 +39,8 @@ class RecommendOptions:
     Raises
     ------
     InputError
-        Where ``k`` is no whole number above 0, or there are fewer candidates than ``k``.
+        Where ``k`` is no whole number above 0, there are fewer candidates than ``k``, or another
+        option is of a wrong type.
     """
 
     k: int = 10
@@ -50,12 +53,16 @@ class RecommendOptions:
 
     def __post_init__(self) -> None:
         check_k(self.k)
-        if not isinstance(self.filters, Filters):
-            raise InputError(
-                f"filters must be Filters, got {self.filters!r}",
-                "pass filters=Filters(categories=['…'], max_price=…), from twotower import Filters",
-            )
-        if self.rerank and self.candidates is not None and self.candidates < self.k:
+        check_filters(self.filters)
+        for name in ("exclude_seen", "rerank", "reasons"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | np.bool_ | None):  # "no" would mean yes
+                raise InputError(f"{name} must be True or False, got {value!r}")
+        if self.candidates is None:
+            return
+        if not isinstance(self.candidates, Integral) or self.candidates < 1:
+            raise InputError(f"candidates must be a whole number above 0, got {self.candidates!r}")
+        if self.rerank and self.candidates < self.k:
             raise InputError(f"candidates must be at least k {self.k}, got {self.candidates}")
 
     def excludes_seen(self, contents: BundleContents) -> bool:
@@ -77,9 +84,18 @@ class OptionFields(TypedDict, total=False):
     reasons: bool
 
 
+def check_filters(filters: Filters) -> None:
+    """`InputError` unless they are `Filters`."""
+    if not isinstance(filters, Filters):
+        raise InputError(
+            f"filters must be Filters, got {filters!r}",
+            "pass filters=Filters(categories=['…'], max_price=…), from twotower import Filters",
+        )
+
+
 def check_k(k: int) -> None:
     """`InputError` unless ``k`` is a whole number above 0."""
-    if not isinstance(k, Integral):
+    if not isinstance(k, Integral) or isinstance(k, bool):
         raise InputError(f"k must be a whole number, got {k!r}", "pass k=10")
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")

@@ -33,7 +33,13 @@ from twotower.inference.answers import (
 from twotower.inference.filters import ANY, Filters, categories_of, check_categories
 from twotower.inference.item_encoder import ItemEncoder, text_vectors
 from twotower.inference.item_table import ItemTable
-from twotower.inference.options import DEFAULTS, OptionFields, RecommendOptions, check_k
+from twotower.inference.options import (
+    DEFAULTS,
+    OptionFields,
+    RecommendOptions,
+    check_filters,
+    check_k,
+)
 from twotower.inference.popular import MODEL, POPULAR, PopularItems
 from twotower.inference.ranking import RankedItems, filled
 from twotower.inference.requests import Reading, Request, RequestReader, checked_time, context_at
@@ -554,6 +560,7 @@ class Pipeline:
             At an unknown item, or ``k`` below 1.
         """
         check_k(k)
+        check_filters(filters)
         check_categories(filters, self.items.names)
         row = self.items.row(item_id)
         return recommendations(self.items, similar(self.items, row, k, filters, self.rules))
@@ -566,6 +573,7 @@ class Pipeline:
         come back where fewer have a score above 0.
         """
         check_k(k)
+        check_filters(filters)
         check_categories(filters, self.items.names)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 

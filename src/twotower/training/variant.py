@@ -1,5 +1,6 @@
 """`Variant`: model, loss, negatives and training settings as data, checked together."""
 
+import math
 from numbers import Integral, Real
 from typing import Literal
 
@@ -53,7 +54,7 @@ class Variant(Config):
         """
         if epochs is None:
             return self
-        if not isinstance(epochs, Integral) or epochs < 1:
+        if not isinstance(epochs, Integral) or isinstance(epochs, bool) or epochs < 1:
             raise InputError(
                 f"epochs must be a whole number from 1 on, got {epochs!r}", "pass epochs=5"
             )
@@ -69,6 +70,6 @@ class Variant(Config):
         """
         if minutes is None:
             return self
-        if not isinstance(minutes, Real) or not minutes > 0:
+        if not isinstance(minutes, Real) or not 0 < minutes < math.inf:
             raise InputError(f"minutes must be a number above 0, got {minutes!r}", "pass minutes=5")
         return self.vary(training=self.training.vary(minutes=minutes))
