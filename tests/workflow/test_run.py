@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,27 @@ def test_a_data_set_prepared_otherwise_is_refused(shop: Path, tmp_path: Path) ->
     ):
         whole_job(shop, tmp_path, models=["popularity"], settings=PrepareSettings(k_core=2))
     assert whole_job(shop, tmp_path, models=["popularity"], settings=None).rows
+
+
+def test_files_that_have_changed_are_refused(shop: Path, tmp_path: Path) -> None:
+    """What was prepared would be trained on, and the new rows not be noticed."""
+    source, out = tmp_path / "shop", tmp_path / "out"
+    shutil.copytree(shop, source)
+    whole_job(source, out, models=["popularity"])
+    log = source / "interactions.csv"
+    text = log.read_text()
+    log.write_text(text)
+    assert whole_job(source, out, models=["popularity"]).rows  # another time, the same content
+    log.write_text(text + text.splitlines()[-1] + "\n")
+    (source / "dataset.toml").write_text("")
+    with pytest.raises(
+        InputError,
+        match=r"dataset was prepared before interactions\.csv changed or went and "
+        r"dataset\.toml came; delete .*out to begin anew, or choose another output folder$",
+    ):
+        whole_job(source, out, models=["popularity"])
+    shutil.rmtree(source)
+    assert whole_job(source, out, models=["popularity"]).rows  # what was prepared is enough
 
 
 def test_a_model_of_other_settings_is_refused(

@@ -1,5 +1,7 @@
 """`run`: prepare, train, evaluate and bundle in one call; finished steps are not repeated."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,12 @@ import numpy as np
 
 from twotower.bundle.blend import Blend
 from twotower.data import Dataset, Part
-from twotower.data.declaration import Declaration
+from twotower.data.atomic import atomic_file
+from twotower.data.declaration import DECLARATION_FILE, Declaration
 from twotower.data.folders import kind_of
+from twotower.data.locate import located
 from twotower.data.prepare import prepare
+from twotower.data.remote import is_url
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
 from twotower.errors import InputError
@@ -40,6 +45,8 @@ from twotower.workflow.reranking import fitted_once
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
 """The model, and what it has to beat."""
+SOURCE_FILE: Final = "source.json"
+"""Beside the prepared data set: names and SHA-256 of the files that it was made from."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,11 @@ def prepared_dataset(
     """Prepare a data set, or read the one in ``folder`` if its settings are the same.
 
     A ``source`` that is prepared already is read, and saved to ``folder`` beside the models.
+
+    Raises
+    ------
+    InputError
+        Where the one that is there was made with other settings, or of files that have changed.
     """
     said = declaration or Declaration()
     if settings is not None:
@@ -247,8 +259,10 @@ def prepared_dataset(
                 f"{folder} was prepared with other settings than wanted now",
                 "delete it, or choose another output folder",
             )
+        _check_unchanged(paths, folder, said, reporter)
         reporter.note(f"data set {dataset.name} found prepared")
         return dataset
+    read = _digests(paths, said)  # before it is prepared: what changes meanwhile is seen later
     dataset = prepare(paths, declaration=said, out=folder, progress=reporter.reading())
     reporter.note(
         f"data set {dataset.name} prepared: {len(dataset.users):,} users, "
@@ -257,7 +271,59 @@ def prepared_dataset(
     )
     for line in summary_lines(dataset.summary, cli=True):
         reporter.note(line)
+    if read is not None:
+        with atomic_file(folder.parent / SOURCE_FILE) as file:
+            file.write_text(json.dumps(read, indent=1), encoding="utf-8")
     return dataset
+
+
+def _check_unchanged(
+    paths: Sequence[str | Path], folder: Path, said: Declaration, reporter: Reporter
+) -> None:
+    """Refuse files that are others than when the data set was prepared.
+
+    A data set of URLs, of an earlier release, or whose files are gone is taken as it is.
+    """
+    record = folder.parent / SOURCE_FILE
+    if not record.is_file():
+        return
+    try:
+        now = _digests(paths, said)
+    except (InputError, OSError) as error:
+        reporter.note(f"the source cannot be read any more, only what was prepared of it: {error}")
+        return
+    if now is None:
+        return
+    before = json.loads(record.read_text(encoding="utf-8"))
+    changed = sorted({name for name, digest in before if [name, digest] not in now})
+    added = sorted({name for name, digest in now if [name, digest] not in before} - {*changed})
+    if changed or added:
+        done = " and ".join(
+            f"{', '.join(names)} {word}"
+            for names, word in ((changed, "changed or went"), (added, "came"))
+            if names
+        )
+        raise InputError(
+            f"{folder} was prepared before {done}",
+            f"delete {folder.parent} to begin anew, or choose another output folder",
+        )
+
+
+def _digests(paths: Sequence[str | Path], said: Declaration) -> list[list[str]] | None:
+    """Names and SHA-256 of the files that `prepare` would read; None where any is a URL."""
+    if any(map(is_url, (*paths, said.catalogue or "", said.users or ""))):
+        return None
+    with located(paths, said) as found:
+        files = [*(log.path for log in found.logs), found.catalogue, found.users]
+        declaration = found.base / DECLARATION_FILE
+        if declaration.is_file():
+            files.append(declaration)
+        return sorted([file.name, _sha256(file)] for file in files if file is not None)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _given_prepared(source: Path, folder: Path, said: Declaration, reporter: Reporter) -> Dataset:
