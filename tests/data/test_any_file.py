@@ -1037,6 +1037,18 @@ def test_ids_that_look_alike_are_said(tmp_path: Path) -> None:
     assert "such as 'u3\\u200b' and 'u3', and count as two" in lines(dataset)
 
 
+def test_ids_that_differ_in_case_alone_are_reported(tmp_path: Path) -> None:
+    rows = [(user, item, time) for time, user in enumerate(("Ann", "ann", "bob")) for item in "xy"]
+    (tmp_path / "log.csv").write_text(
+        "\n".join(["user,item,time", *(",".join(map(str, row)) for row in rows)])
+    )
+    told = lines(read(tmp_path / "log.csv"))
+    assert (
+        "users whose ids differ in upper and lower case alone: 1, such as 'Ann' and 'ann'" in told
+    )
+    assert "items whose ids" not in told
+
+
 def test_the_encoding_of_windows_is_named(tmp_path: Path) -> None:
     text = rows_as(",").replace("u1", "Müller – 5 €")
     (tmp_path / "log.csv").write_bytes(text.encode("cp1252"))

@@ -182,6 +182,13 @@ class LogRead:
         found = pairs.agg(pl.col("id").head(2)).filter(pl.col("id").list.len() > 1)["id"].to_list()
         return [(first_id, other) for first_id, other in found]
 
+    def case_variants(self, ids: Vocabulary) -> list[tuple[str, str]]:
+        """Pairs of the first ids that differ in upper and lower case alone."""
+        first = pl.Series("id", list(islice(ids, SAMPLED_IDS)), dtype=pl.String)
+        groups = first.to_frame().group_by(pl.col("id").str.to_lowercase().alias("lower"))
+        several = groups.agg(pl.col("id").sort()).filter(pl.col("id").list.len() > 1).sort("lower")
+        return [(one, other) for one, other, *_ in several["id"].to_list()]
+
     @property
     def heaviest_user(self) -> tuple[str, float]:
         """The user of most interactions, and the share of the log that is theirs."""

@@ -35,7 +35,7 @@ from twotower.data.ids import IdMap
 from twotower.data.images import WEB
 from twotower.data.kcore import k_core, smaller_cores
 from twotower.data.locate import Located, located
-from twotower.data.log import EventLog, LogRead, ReadProgress, read_log
+from twotower.data.log import SAMPLED_IDS, EventLog, LogRead, ReadProgress, read_log
 from twotower.data.readers import (
     CatalogueFile,
     ColumnMapping,
@@ -64,6 +64,8 @@ from twotower.types import BoolArray, IndexArray, Mapper
 HEAVY: Final = 0.1
 """Share of a log above which a user is reported, where there are `HEAVY_OF` users or more."""
 HEAVY_OF: Final = 20
+CASE_VARIANTS: Final = 0.01
+"""Share of the ids from which those that differ in case alone are reported."""
 
 
 def prepare(
@@ -507,6 +509,14 @@ def _read_summary(
         summary["scientific_ids"] = {"count": len(scientific), "example": scientific[0]}
     if alike := [*found.alike_ids(found.users), *found.alike_ids(found.items)]:
         summary["alike_ids"] = {"count": len(alike), "example": list(alike[0])}
+    for what, ids in (("users", found.users), ("items", found.items)):
+        variants = found.case_variants(ids)
+        if len(variants) > CASE_VARIANTS * min(
+            len(ids), SAMPLED_IDS
+        ):  # a few are ids that are drawn by chance
+            summary.setdefault("case_variants", {})[what] = {
+                "count": len(variants), "example": list(variants[0]),
+            }  # fmt: skip
     if found.without_rating:
         summary["without_rating"] = found.without_rating
     if found.log.ratings is not None and found.without_rating < len(found.log):

@@ -92,6 +92,12 @@ def _ids(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
             f"{ids['count']:,} ids are there twice, in two Unicode forms or with invisible marks, "
             f"such as {first!a} and {other!a}, and count as two; write them alike"
         )
+    for what, ids in summary.get("case_variants", {}).items():
+        first, other = ids["example"]
+        yield (
+            f"{what} whose ids differ in upper and lower case alone: {ids['count']:,}, such as "
+            f"{first!r} and {other!r}; they count as different, so write them alike if they are not"
+        )
 
 
 def _ratings(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
