@@ -181,8 +181,8 @@ def id_text(value: Any, what: str = "an id") -> str:
         return str(value)
     if isinstance(value, Integral):
         return str(int(value))
-    if isinstance(value, Real | Decimal) and math.isfinite(value) and value == int(value):
-        return str(int(value))
+    if isinstance(value, Real | Decimal) and math.isfinite(value) and value == math.floor(value):
+        return str(math.floor(value))
     raise InputError(f"{what} must be text or a whole number, got {_short(value)}")
 
 
