@@ -45,8 +45,8 @@ from twotower.workflow.reranking import fitted_once
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
 """The model, and what it has to beat."""
-SOURCE_FILE: Final = "source.json"
-"""Beside the prepared data set: names and SHA-256 of the files that it was made from."""
+SOURCE_SUFFIX: Final = ".source.json"
+"""File beside a prepared data set, named after it: names and SHA-256 of what it was made from."""
 
 
 @dataclass(frozen=True)
@@ -272,9 +272,13 @@ def prepared_dataset(
     for line in summary_lines(dataset.summary, cli=True):
         reporter.note(line)
     if read is not None:
-        with atomic_file(folder.parent / SOURCE_FILE) as file:
+        with atomic_file(_source_record(folder)) as file:
             file.write_text(json.dumps(read, indent=1), encoding="utf-8")
     return dataset
+
+
+def _source_record(folder: Path) -> Path:
+    return folder.with_name(folder.name + SOURCE_SUFFIX)
 
 
 def _check_unchanged(
@@ -284,7 +288,7 @@ def _check_unchanged(
 
     A data set of URLs, of an earlier release, or whose files are gone is taken as it is.
     """
-    record = folder.parent / SOURCE_FILE
+    record = _source_record(folder)
     if not record.is_file():
         return
     try:
@@ -305,7 +309,7 @@ def _check_unchanged(
         )
         raise InputError(
             f"{folder} was prepared before {done}",
-            f"delete {folder.parent} to begin anew, or choose another output folder",
+            "delete it, or choose another output folder",
         )
 
 
