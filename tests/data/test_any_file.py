@@ -891,7 +891,7 @@ def test_the_summary_is_a_few_plain_lines(tmp_path: Path) -> None:
         "the 2-core removed 1 users (33%), 1 items (33%), 1 interactions (20%); --k-core 0 keeps "
         "all",
         "no user has three interactions, so leave-last-two holds none out; choose the split "
-        "'global-time' or 'random' (--split)",
+        "'global-time' or 'random'",
     ]
     assert json.loads(json.dumps(dataset.summary))["examples"] == {
         "user_id: empty": "log.csv:8: ''"

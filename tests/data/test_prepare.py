@@ -251,13 +251,13 @@ def test_validation_of_a_log_with_times_is_what_came_last_in_train(tmp_path: Pat
             "user,item,time",
             "u{user},i{item},{item}",
             "no user has three interactions, so leave-last-two holds none out; "
-            "choose the split 'global-time' or 'random' (--split)",
+            "choose the split 'global-time' or 'random'",
         ),
         (
             "user,item,position",
             "u{user},i{item},{item}",
             "no user has three interactions, so leave-last-two holds none out; "
-            "choose the split 'random' (--split)",
+            "choose the split 'random'",
         ),
     ],
 )

@@ -159,6 +159,6 @@ def test_where_nothing_is_held_out_a_split_that_works_is_offered(
         InputError,
         match=r"^data set 'blocks' has nothing held out for test: no user has three interactions, "
         r"so leave-last-two holds none out; prepare it again: "
-        r"choose the split 'global-time' or 'random' \(--split\)$",
+        r"choose the split 'global-time' or 'random'$",
     ):
         task(short, Part.TEST)

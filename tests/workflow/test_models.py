@@ -109,7 +109,7 @@ def test_without_validation_a_fixed_number_of_epochs_is_trained_and_said(
     assert said.failures[0] == (
         f"{product_name(name)} seed 0: no validation part (leave-last-two leaves validation or "
         f"test empty), so that nothing is chosen and training takes {UNVALIDATED_EPOCHS} epochs; "
-        "to choose, prepare again: choose the split 'global-time' or 'random' (--split)"
+        "to choose, prepare again: choose the split 'global-time' or 'random'"
     )
     queries, _ = blocks.held_out(Part.TEST)
     assert np.isfinite(trained.module.scorer().scores(queries)).all()
@@ -131,7 +131,7 @@ def test_a_split_that_works_is_offered_where_nobody_has_three(
     said = Recorder()
     train_variant(small_variants["mf"], short, reporter=said)
     assert "(no user has three interactions, so leave-last-two holds none out)" in said.failures[0]
-    assert "choose the split 'global-time' or 'random' (--split)" in said.failures[0]
+    assert "choose the split 'global-time' or 'random'" in said.failures[0]
 
 
 def test_titles_are_encoded_where_the_model_reads_them(

@@ -113,7 +113,7 @@ def split_notes(
     >>> nothing = np.zeros(4, np.uint8)
     >>> split_notes(LeaveLastTwo(), nothing, None, np.array([2, 2]), np.arange(4))
     ["no user has three interactions, so leave-last-two holds none out; choose the split \
-'global-time' or 'random' (--split)"]
+'global-time' or 'random'"]
     """
     held_out = {part for part in (Part.VALIDATION, Part.TEST) if (parts == part).any()}
     if isinstance(split, Given) and given is not None and Part.VALIDATION in held_out:
@@ -129,7 +129,7 @@ def split_notes(
             return [
                 f"{tied:,} of {len(last):,} test interactions have the time of the one before: "
                 "the order of the file makes them the last; where it says nothing, choose the "
-                "split 'random' (--split)"
+                "split 'random'"
             ]
     return []
 
@@ -168,10 +168,10 @@ def _way_out(split: Split, lengths: OffsetArray, times: OffsetArray | None) -> s
     """Instruction: a split that would fill the parts that this split leaves empty."""
     longest = int(lengths.max(initial=0))
     if isinstance(split, Given) and not split.validation and longest > 1:
-        return "let validation be a share of the training file, such as 0.1 (--validation)"
+        return "let validation be a share of the training file, such as 0.1"
     usable = ["global-time"] if split.kind != "global-time" and _can_cut(times) else []
     if longest > 1 and not isinstance(split, Random):
         usable.append("random")
     if not usable:
         return "give a log in which users have more interactions"
-    return f"choose the split {' or '.join(map(repr, usable))} (--split)"
+    return f"choose the split {' or '.join(map(repr, usable))}"
