@@ -88,7 +88,7 @@ def publish_file(temporary: Path, target: Path, *, durable: bool = True) -> None
 
 
 def _refuse_foreign(target: Path) -> None:
-    if target.exists() and not target.is_dir():
+    if target.is_file():  # one look: another writer may be renaming it
         raise InputError(f"{target} is a file, not a folder", "choose another name")
     lock = _locked(target, wait=True)  # wait while another writer deletes the replaced folder
     if lock is None:
