@@ -511,9 +511,8 @@ def _read_summary(
         summary["alike_ids"] = {"count": len(alike), "example": list(alike[0])}
     for what, ids in (("users", found.users), ("items", found.items)):
         variants = found.case_variants(ids)
-        if len(variants) > CASE_VARIANTS * min(
-            len(ids), SAMPLED_IDS
-        ):  # a few are ids that are drawn by chance
+        by_chance = CASE_VARIANTS * min(len(ids), SAMPLED_IDS)  # ids that were drawn at random
+        if len(variants) > by_chance:
             summary.setdefault("case_variants", {})[what] = {
                 "count": len(variants), "example": list(variants[0]),
             }  # fmt: skip

@@ -18,9 +18,8 @@ from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
 from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES
-from twotower.workflow.evaluation import both_stages
 from twotower.workflow.progress import Reporter
-from twotower.workflow.reranking import SecondStage, fitted_blend
+from twotower.workflow.reranking import SecondStage, both_stages, fitted_blend
 
 FLOOR: Final = ("popularity", "item-knn", "ease")
 EASE_ITEMS: Final = 5_000

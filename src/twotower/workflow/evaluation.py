@@ -15,7 +15,7 @@ from twotower.evaluation.negatives import load_negatives, sample_negatives, save
 from twotower.evaluation.protocols import PROTOCOLS, evaluate_passes, prices
 from twotower.evaluation.results import Row
 from twotower.evaluation.scoring_plan import plan
-from twotower.models.base import Scorer, VectorScorer
+from twotower.models.base import Scorer
 from twotower.reporting.product_names import RERANKED, seed_label
 from twotower.training.fit import Trained
 from twotower.training.storage import check_dataset, read_description
@@ -23,7 +23,7 @@ from twotower.types import FloatArray, IndexArray
 from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.reranking import SecondStage, TwoStages, fitted_once
+from twotower.workflow.reranking import SecondStage, both_stages, fitted_once
 
 FEW_ITEMS: Final = 10
 """Items that are no ranking at the usual cut-off."""
@@ -293,11 +293,6 @@ def evaluate_seeds(
     by_both = bool(blends) and blends[0].helps
     served = next(iter((two_stages if by_both else one_stage).values()))
     return Measured(evaluator.rows(name, one_stage), again, blends, served)
-
-
-def both_stages(scorer: VectorScorer, blend: Blend, dataset: Dataset) -> TwoStages:
-    """A model with its second stage; in a log with repeats, seen items are candidates too."""
-    return TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats)
 
 
 def _by_name_and_seed(folders: Sequence[Path], dataset: Dataset) -> dict[str, dict[int, Path]]:

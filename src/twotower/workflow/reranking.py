@@ -606,3 +606,8 @@ class TwoStages:
             part[row, items[row, column]] = again[row, column]
             scores[rows] = part
         return scores
+
+
+def both_stages(scorer: VectorScorer, blend: Blend, dataset: Dataset) -> TwoStages:
+    """A model with its second stage; in a log with repeats, seen items are candidates too."""
+    return TwoStages(scorer, blend, exclude_seen=not dataset.has_repeats)
