@@ -1,8 +1,8 @@
 """LightGCN with its paper's settings on the Gowalla check-ins of the paper, and others beside it.
 
     TWOTOWER_DATA=… python benchmarks/gowalla.py
-    TWOTOWER_DATA=… python benchmarks/gowalla.py --models random-walk \
-        --out benchmarks/results/gowalla-walk.json
+    TWOTOWER_DATA=… python benchmarks/gowalla.py --models random-walk graph-filter \
+        --out benchmarks/results/gowalla-baselines.json
     TWOTOWER_DATA=… python benchmarks/gowalla.py --models two-tower --minutes 40 \
         --out benchmarks/results/gowalla-two-tower.json
 
@@ -17,10 +17,11 @@ which is ahead of the log at that epoch and has a row of its own.
 user's targets rank among all items but those of the training part. The data set has no
 validation part: the weights of the last epoch count.
 
-``random-walk`` trains nothing. Its four exponents are chosen on a tenth of the training file, drawn
-at random, and it is then fitted to all of it. ``two-tower`` is the default model with default
-settings, within ``--minutes`` where given, and with both stages: validated on such a tenth too, and
-then fitted anew to the whole training file as a refit is, for as long as its best epoch took.
+``random-walk`` and ``graph-filter`` train nothing. Their settings are chosen on a tenth of the
+training file, drawn at random, and they are then fitted to all of it. ``two-tower`` is the default
+model with default settings, within ``--minutes`` where given, and with both stages: validated on
+such a tenth too, and then fitted anew to the whole training file as a refit is, for as long as its
+best epoch took.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from typing import Final
 
 from rich.console import Console
 
+from twotower.config import Config
 from twotower.console import reporting
 from twotower.data import Dataset, Part
 from twotower.data.prepare import prepare
@@ -41,7 +43,8 @@ from twotower.data.splits import Given
 from twotower.evaluation.protocols import FULL
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.factors.random_walk import RandomWalk, WalkConfig
+from twotower.factors.graph_filter import GraphFilter
+from twotower.factors.random_walk import RandomWalk
 from twotower.models.base import Scorer, VectorScorer
 from twotower.models.lightgcn import LightGCNConfig
 from twotower.reporting.product_names import DEFAULT_MODEL, RERANKED
@@ -51,16 +54,19 @@ from twotower.training.negatives import Uniform
 from twotower.training.progress import TrainingState
 from twotower.training.trainer import TrainingConfig
 from twotower.training.variant import Variant
+from twotower.workflow.baseline_settings import choose_filter, choose_walk
 from twotower.workflow.datasets import find_dataset
 from twotower.workflow.evaluation import Evaluator
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.refit import refit, refit_blend, refit_folder
 from twotower.workflow.reranking import TwoStages, fitted_blend
 from twotower.workflow.variants import VARIANTS
-from twotower.workflow.walks import choose_walk
 
 RESULTS: Final = Path(__file__).parent / "results" / "gowalla.json"
-WALK: Final = "random-walk"
+UNTRAINED: Final = {
+    "random-walk": (choose_walk, RandomWalk),
+    "graph-filter": (choose_filter, GraphFilter),
+}
 TWO_TOWER: Final = "two-tower"
 LIGHTGCN: Final = "lightgcn-5-epochs"
 PUBLISHED: Final = {"Recall@20": 0.1071, "NDCG@20": 0.0894}
@@ -82,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="gowalla", help="name, or path with train and test")
     parser.add_argument(
-        "--models", nargs="+", choices=[*MODELS, WALK, TWO_TOWER], default=list(MODELS)
+        "--models", nargs="+", choices=[*MODELS, *UNTRAINED, TWO_TOWER], default=list(MODELS)
     )
     parser.add_argument("--epochs", type=int, help="instead of each model's own number")
     parser.add_argument("--minutes", type=float, help="most minutes of training of the two-tower")
@@ -126,10 +132,11 @@ def scorers(name: str, dataset: Dataset, given: argparse.Namespace) -> dict[str,
     """Label of the rows → seed → what is evaluated."""
     if name == TWO_TOWER:
         return {label: {0: scorer} for label, scorer in two_tower(given).items()}
-    if name == WALK:
-        config = choose_walk(prepared(given.dataset, validation=0.1), print_trial).config
+    if name in UNTRAINED:
+        choose, model = UNTRAINED[name]
+        config = choose(prepared(given.dataset, validation=0.1), print_trial).config
         print(f"{name}: {config}", flush=True)
-        return {name: {0: RandomWalk.fit(dataset.train, len(dataset.items), config)}}
+        return {name: {0: model.fit(dataset.train, len(dataset.items), config)}}
     variant = MODELS[name]
     if given.epochs is not None:
         variant = variant.vary(training=variant.training.vary(epochs=given.epochs))
@@ -156,7 +163,7 @@ def two_tower(given: argparse.Namespace) -> dict[str, Scorer]:
     return {DEFAULT_MODEL: scorer, DEFAULT_MODEL + RERANKED: both}
 
 
-def print_trial(config: WalkConfig, metric: float) -> None:
+def print_trial(config: Config, metric: float) -> None:
     print(f"  {config}: validation NDCG@10 {metric:.4f}", flush=True)
 
 

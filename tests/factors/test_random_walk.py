@@ -6,7 +6,7 @@ from twotower.evaluation.protocols import FULL, evaluate
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
 from twotower.factors.random_walk import RandomWalk, WalkConfig
-from twotower.workflow.walks import choose_walk
+from twotower.workflow.baseline_settings import choose_walk
 
 LOG = Histories.from_lists([[0, 1, 2], [0, 1], [1, 3], [4, 4]])
 

@@ -140,8 +140,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--baseline",
-            help="popularity, item-knn, random-walk, ease, als, content; may be repeated. "
-            "Default: the first two.",
+            help="popularity, item-knn, random-walk, graph-filter, ease, als, content; may be "
+            "repeated. Default: the first two.",
         ),
     ] = None,
     baselines: Annotated[

@@ -8,6 +8,7 @@ from twotower.data import Histories
 from twotower.factors.als import ALS, ALSConfig
 from twotower.factors.content import ContentSearch
 from twotower.factors.ease import EASE
+from twotower.factors.graph_filter import GraphFilter
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
 from twotower.factors.random_walk import RandomWalk
@@ -18,6 +19,7 @@ BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
     "popularity": Popularity.fit,
     "item-knn": ItemKNN.fit,
     "random-walk": RandomWalk.fit,
+    "graph-filter": GraphFilter.fit,
     "ease": EASE.fit,
     "als": partial(ALS.fit, config=ALSConfig(popularity_discount=0.0)),
 }
