@@ -59,7 +59,7 @@ from twotower.workflow.datasets import find_dataset
 from twotower.workflow.evaluation import Evaluator
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.refit import refit, refit_blend, refit_folder
-from twotower.workflow.reranking import TwoStages, fitted_blend
+from twotower.workflow.reranking import both_stages, fitted_blend
 from twotower.workflow.variants import VARIANTS
 
 RESULTS: Final = Path(__file__).parent / "results" / "gowalla.json"
@@ -159,7 +159,7 @@ def two_tower(given: argparse.Namespace) -> dict[str, Scorer]:
         )
         shipped = refit(DEFAULT_MODEL, evaluated, file, refit_folder(model), reporter=reporter)
     scorer = shipped.module.scorer()
-    both = TwoStages(scorer, refit_blend(blend, shipped, file))
+    both = both_stages(scorer, refit_blend(blend, shipped, file), file)
     return {DEFAULT_MODEL: scorer, DEFAULT_MODEL + RERANKED: both}
 
 

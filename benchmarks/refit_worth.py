@@ -34,7 +34,7 @@ from twotower.reporting.product_names import DEFAULT_MODEL, RERANKED
 from twotower.training.variant import Variant
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.refit import refit, refit_blend, refit_folder
-from twotower.workflow.reranking import TwoStages, fitted_blend
+from twotower.workflow.reranking import both_stages, fitted_blend
 
 RESULTS: Final = Path(__file__).parent / "results"
 SPLIT: Final = "leave-last-two, newest hidden"
@@ -84,7 +84,7 @@ def measure(name: str, dataset: Dataset, variant: Variant, out: Path, file: Path
         write_results(file, collect_meta(started), rows)
 
     ask("popularity", Popularity.fit(known.interactions, len(known.items)))
-    folder, masked = out / "seed-0", not dataset.has_repeats
+    folder = out / "seed-0"
     with reporting(Console(stderr=True)) as reporter:
         model = trained_model(variant, known, folder, name=DEFAULT_MODEL, reporter=reporter)
         blend = fitted_blend(model, known, reporter)
@@ -95,7 +95,7 @@ def measure(name: str, dataset: Dataset, variant: Variant, out: Path, file: Path
     ):
         scorer = fitted.module.scorer()
         ask(label, scorer)
-        ask(label + RERANKED, TwoStages(scorer, second, exclude_seen=masked))
+        ask(label + RERANKED, both_stages(scorer, second, dataset))
 
 
 if __name__ == "__main__":

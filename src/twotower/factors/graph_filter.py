@@ -69,9 +69,7 @@ class GraphFilter:
         matrix = binary_matrix(train, num_items)
         of_user = np.maximum(np.diff(matrix.indptr), 1)
         of_item = np.maximum(np.bincount(matrix.indices, minlength=num_items), 1)
-        left, right = (
-            np.float32(1) / np.sqrt(each, dtype=np.float32) for each in (of_user, of_item)
-        )
+        left, right = (each.astype(np.float32) ** np.float32(-0.5) for each in (of_user, of_item))
         interactions = (sparse.diags_array(left) @ matrix @ sparse.diags_array(right)).tocsr()
         vectors = _singular_vectors(interactions, config.factors)
         return cls(interactions, vectors, right[:, None], config)
