@@ -2,13 +2,13 @@
 
 ::
 
-    python benchmarks/columns.py ml-100k --out runs/columns --epochs 15
+    python benchmarks/columns.py ml-100k --out runs/columns --epochs 30
     python benchmarks/columns.py shop --out runs/columns --epochs 5 --text-encoder hashing
 
 ``TWOTOWER_DATA`` names the folder of the data sets. Writes
-``benchmarks/results/columns-<name>.json``: the default model with all declared columns, without
-any, and without each in turn, with paired intervals; and users who were held out of training, known
-by their columns alone, against popularity. The file is written after each model; what was trained
+``benchmarks/results/columns-<name>.json``: the default model with all declared columns and times,
+with neither, and without each in turn, with paired intervals; and users who were held out of
+training, known by their columns alone, against popularity. The file is written after each model; what was trained
 before is read again from ``--out``. `twotower ablate --columns` does the same for other data.
 """
 
@@ -30,6 +30,7 @@ DECLARATIONS: Final[dict[str, dict[str, Any]]] = {
         "schema": {
             "items": {"class": {"kind": "list", "separator": " "}, "release_year": "date"},
             "users": {"age": "number", "gender": "category", "occupation": "category"},
+            "events": {"hour": "hour", "weekday": "weekday"},
         },
     },
     "shop": {

@@ -7,7 +7,7 @@ import pytest
 
 from twotower.data import Dataset
 from twotower.errors import InputError
-from twotower.evaluation.protocols import FULL
+from twotower.evaluation.registry import FULL_TIMED
 from twotower.study.columns import ALL, ATTRIBUTES, NEW_USERS, NONE, POPULARITY, ablate_columns
 
 
@@ -38,16 +38,18 @@ def test_each_column_is_left_out_in_turn(
     )
     measured = {(row.protocol, row.model) for row in found.rows}
     assert measured == {
-        (FULL, ALL), (FULL, NONE), (FULL, "without items.brand"), (FULL, "without users.age"),
+        (FULL_TIMED, ALL), (FULL_TIMED, NONE), (FULL_TIMED, "without events.time"),
+        (FULL_TIMED, "without items.brand"), (FULL_TIMED, "without users.age"),
         (NEW_USERS, POPULARITY), (NEW_USERS, ATTRIBUTES),
     }  # fmt: skip
-    assert calls == [2, 4, 6, 8, 10, 12]
+    assert calls == [2, 4, 6, 8, 10, 12, 14]
     parents = {(one.model, one.parent) for one in found.differences}
     assert parents == {
-        (NONE, ALL), ("without items.brand", ALL), ("without users.age", ALL),
+        (NONE, ALL), ("without events.time", ALL), ("without items.brand", ALL),
+        ("without users.age", ALL),
         (ATTRIBUTES, POPULARITY),
     }  # fmt: skip
-    rows = {(row.model, row.metric): row.value for row in found.rows if row.protocol == FULL}
+    rows = {(row.model, row.metric): row.value for row in found.rows if row.protocol == FULL_TIMED}
     for one in found.differences:
         if one.parent == ALL:
             difference = rows[one.model, one.metric] - rows[ALL, one.metric]

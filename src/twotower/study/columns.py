@@ -9,7 +9,7 @@ import numpy as np
 
 from twotower.data import Dataset, Histories, Queries
 from twotower.data.holdouts import hold_out, of_new_users
-from twotower.data.schema import Schema, Side
+from twotower.data.schema import Side
 from twotower.errors import InputError
 from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.protocols import FULL, evaluate, evaluate_queries
@@ -56,12 +56,13 @@ def ablate_columns(
     reporter: Reporter | None = None,
     measured: Callable[[ColumnStudy], None] | None = None,
 ) -> ColumnStudy:
-    """Train with all declared columns, without any, and without each in turn.
+    """Train with all columns, with none, and without each in turn.
 
-    All share the least-squares settings that validation chose for the first. Differences are to
-    the model with all columns, paired by query, a mean over the seeds; with the users' columns
-    there is also the model for users of whom nothing else is known, beside popularity. With columns
-    that derive from the time the models are given that of each target.
+    Columns are the declared ones and the time of the events; without it the log has an order still.
+    All models share the least-squares settings that validation chose for the first. Differences are
+    to the model with all columns, paired by query, a mean over the seeds; with the users' columns
+    there is also the model for users of whom nothing else is known, beside popularity. In a log
+    with times the models that read them are given the time of each target, as a service knows it.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def ablate_columns(
     study = _Study(
         dataset, out, sized(variant, dataset.train, in_order=dataset.in_order), seeds, reporter
     )
-    asked = FULL_TIMED if dataset.schema.time_columns else FULL  # gives what derives from the time
+    asked = _protocol(dataset)
     figures: dict[str, dict[str, DoubleArray]] = {}
     result = ColumnStudy([], [])
 
@@ -103,8 +104,8 @@ def ablate_columns(
         if measured is not None:
             measured(result)
 
-    for name, schema, columns in _schemas(dataset.schema):
-        add(name, asked, study.of_known_users(name, schema, columns, asked), list(range(seeds)))
+    for name, less, columns in _ablations(dataset):
+        add(name, asked, study.of_known_users(name, less, columns), list(range(seeds)))
         if name == NONE and dataset.schema.features("users"):
             new = study.of_new_users()
             add(POPULARITY, NEW_USERS, new[POPULARITY], [])
@@ -112,17 +113,34 @@ def ablate_columns(
     return result
 
 
-def _schemas(schema: Schema) -> Iterator[tuple[str, Schema, str]]:
-    """Name, schema and setting of each model, the one that the others are compared with first."""
-    yield ALL, schema, "all"
-    yield NONE, schema, "none"
+def _protocol(dataset: Dataset) -> str:
+    return FULL if dataset.interactions.timestamps is None else FULL_TIMED
+
+
+def _ablations(dataset: Dataset) -> Iterator[tuple[str, Dataset, str]]:
+    """Name, data and setting of each model, the one that the others are compared with first."""
+    schema, ordered = dataset.schema, _without_time(dataset)
+    yield ALL, dataset, "all"
+    yield NONE, ordered, "none"
+    if ordered is not dataset and ordered.schema.has_features:
+        yield "without events.time", ordered, "all"
     sides: Mapping[str, Mapping[str, object]]
     sides = {side: schema.features(side) for side in get_args(Side)}
     for side, columns in sides.items():
         for name in columns:
             less = schema.without(side, name)  # type: ignore[arg-type]
             if less.has_features:
-                yield f"without {side}.{name}", less, "all"
+                yield f"without {side}.{name}", replace(dataset, schema=less), "all"
+
+
+def _without_time(dataset: Dataset) -> Dataset:
+    """The order of the events alone, and no column that derives from their time."""
+    log, schema = dataset.interactions, dataset.schema
+    if log.timestamps is None:
+        return dataset
+    for name in schema.time_columns:
+        schema = schema.without("events", name)
+    return replace(dataset, interactions=replace(log, timestamps=None), schema=schema)
 
 
 @dataclass
@@ -133,9 +151,9 @@ class _Study:
     seeds: int
     reporter: Reporter
 
-    def of_known_users(self, name: str, schema: Schema, columns: str, asked: str) -> DoubleArray:
-        """``(queries, metrics)`` of the test part under a protocol, a mean over the seeds."""
-        dataset = replace(self.dataset, schema=schema)
+    def of_known_users(self, name: str, dataset: Dataset, columns: str) -> DoubleArray:
+        """``(queries, metrics)`` of the test part, a mean over the seeds."""
+        asked = _protocol(dataset)
         found = [
             _values(evaluate(scorer, dataset, protocols=(asked,), metrics=METRICS), asked)
             for scorer in self._scorers(name, dataset, columns)
