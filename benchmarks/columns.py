@@ -8,8 +8,9 @@
 ``TWOTOWER_DATA`` names the folder of the data sets. Writes
 ``benchmarks/results/columns-<name>.json``: the default model with all declared columns and times,
 with neither, and without each in turn, with paired intervals; and users who were held out of
-training, known by their columns alone, against popularity. The file is written after each model; what was trained
-before is read again from ``--out``. `twotower ablate --columns` does the same for other data.
+training, known by their columns alone, against popularity. The file is written after each model;
+what was trained before is read again from ``--out``. `twotower ablate --columns` does the same for
+other data.
 """
 
 from datetime import UTC, datetime
