@@ -1,8 +1,10 @@
 """Tables of the command line."""
 
+import io
+
 from rich.console import Console
 
-from twotower.console import results_table
+from twotower.console import reporting, results_table
 from twotower.evaluation.results import Row
 
 
@@ -33,3 +35,12 @@ def test_no_figure_is_cut_at_80_columns() -> None:
     for name in ("two-tower ", "two-tower, both"):
         (line,) = (line for line in lines if line.strip().startswith(name))
         assert line.split()[-6:] == ["0.1235"] * 5 + ["0.1000-0.2000"]
+
+
+def test_a_bar_of_uneven_work_guesses_no_time() -> None:
+    for uneven in (False, True):
+        console = Console(file=io.StringIO(), force_terminal=True, width=100)
+        with reporting(console) as reporter:
+            reporter.bar("cells", uneven=uneven)(1, 3, "")
+        assert isinstance(console.file, io.StringIO)
+        assert ("-:--:--" in console.file.getvalue()) is not uneven

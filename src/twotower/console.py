@@ -9,12 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from twotower.reporting.product_names import product_name
 from twotower.workflow.progress import Bar, LineReporter, Reporter
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
     from twotower.evaluation.results import Difference, Row
     from twotower.inference.answers import Recommendation
@@ -37,9 +38,9 @@ class ConsoleReporter(Reporter):
         """Print a failure."""
         _failure(self._progress.console, text)
 
-    def bar(self, label: str) -> Bar:
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
         """A bar, shown until its task is complete."""
-        task = self._progress.add_task(label, total=None, detail="")
+        task = self._progress.add_task(label, total=None, detail="", uneven=uneven)
 
         def report(done: int, total: int | None, detail: str) -> None:
             self._progress.update(
@@ -96,12 +97,18 @@ def reporting(console: Console) -> Iterator[Reporter]:
         TimeRemainingColumn,
     )
 
+    class TimeLeft(TimeRemainingColumn):
+        """Nothing where what is done does not tell it."""
+
+        def render(self, task: "Task") -> Text:
+            return Text() if task.fields["uneven"] else super().render(task)
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeLeft(),
         TextColumn("{task.fields[detail]}"),
         console=console,
     ) as progress:
