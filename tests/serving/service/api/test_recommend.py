@@ -96,7 +96,7 @@ def test_similar_items_and_search(client, pipeline) -> None:
         ({"history": ["item-01"], "k": 0}, "k: Input should be greater than or equal to 1"),
         ({"history": ["item-01"], "k": 1001}, "k must be at most 1000, got 1001"),
         ({"history": ["item-01"] * 201}, "items of history must be at most 200, got 201"),
-        ({"history": ["item-01"], "colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"history": ["item-01"], "colour": "red"}, "colour: unknown key"),
         ({"history": "item-01"}, "history: Input should be a valid list"),
         ({"history": [""]}, "history.0: String should have at least 1 character"),
         ({"text": ""}, "text: String should have at least 1 character"),
@@ -117,6 +117,25 @@ def test_what_cannot_be_used_is_said(client, body, detail) -> None:
     assert problem["type"] == "urn:twotower:problem:422"
     assert problem["request_id"] == answer.headers["x-request-id"]
     assert problem["fix"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fix"),
+    [
+        ("recommendations", {"usr_id": "eve"}, "did you mean user_id? it is one of user_id, "),
+        ("recommendations", {"filters": {"colour": 1}}, "it is one of categories, not_categ"),
+        (
+            "recommendations/batch",
+            {"requests": [{"user_id": "eve"}, {"user": "eve"}]},
+            "did you mean user_id? it is one of user_id, history, ",
+        ),
+        ("events", {"events": [{"user": "eve"}]}, "did you mean user_id? it is one of "),
+    ],
+)
+def test_an_unknown_key_gets_the_known_ones(client, path, body, fix) -> None:
+    problem = client.post(f"/v1/{path}", json=body).json()
+    assert problem["status"] == 422, problem
+    assert problem["fix"].startswith(fix)
 
 
 @pytest.mark.parametrize(
