@@ -90,6 +90,20 @@ def problem(
     return Response(json.dumps(content), status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def key_needed(detail: str, scope: str) -> Response:
+    """401, and how a key is made; the same whether or not the service has any."""
+    fix = f"send one as 'Authorization: Bearer KEY'; {key_is_made(scope)}"
+    return problem(401, detail, fix=fix, headers={"WWW-Authenticate": "Bearer"})
+
+
+def key_is_made(scope: str) -> str:
+    """The commands that make a key of a scope, and give it to the service."""
+    return (
+        f"the service's operator makes one with 'twotower key NAME --scope {scope} --keys FILE', "
+        "and serves with '--keys FILE'"
+    )
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems that a route may answer with."""
     common = (401, 403, 408, 413, 422, 429, 503, 504)
