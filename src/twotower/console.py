@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +18,7 @@ from twotower.reporting.product_names import product_name
 from twotower.workflow.progress import Bar, LineReporter, Reporter
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderResult
     from rich.progress import Progress, Task, TaskID
 
     from twotower.evaluation.results import Difference, Row
@@ -145,9 +149,32 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
         yield report
 
 
+class FigureTable(Table):
+    """A table whose figures are never cut: where it is too narrow for its columns, each row is
+    a list of its own, a line a figure.
+    """
+
+    def __rich_console__(self, console: Console, options: "ConsoleOptions") -> "RenderResult":
+        drawn = list(super().__rich_console__(console, options))
+        text = "".join(part.text for part in drawn if isinstance(part, Segment))
+        if "…" not in text and all(cell_len(row) <= options.max_width for row in text.split("\n")):
+            yield from drawn
+            return
+        yield Text.from_markup(f"[italic]{self.title}[/]\n")
+        _, *names = (column.header for column in self.columns)
+        for head, *cells in zip(*(column.cells for column in self.columns), strict=True):
+            yield Text.from_markup(f"[bold]{head}[/]")
+            figures = Table.grid(padding=(0, 2))
+            figures.add_column()
+            figures.add_column(justify="right")
+            for name, cell in zip(names, cells, strict=True):
+                figures.add_row(name, cell)
+            yield Padding(figures, (0, 0, 1, 2), expand=False)
+
+
 def table_of_figures(title: str) -> Table:
-    """A table that fits into 80 columns without cutting figures: names are wrapped first."""
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    """A table that fits any width without cutting figures: names are wrapped first."""
+    return FigureTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
 
 
 def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
@@ -207,13 +234,13 @@ def differences_table(differences: "Sequence[Difference]", protocol: str, metric
 def recommendations_table(items: "Sequence[Recommendation]") -> Table:
     """Table with a row per item."""
     table = Table()
-    table.add_column("#", justify="right")
-    table.add_column("item")
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("item", overflow="fold")
     table.add_column("title", overflow="fold")
-    table.add_column("score", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
     ruled = any(item.rule for item in items)
     if ruled:
-        table.add_column("rule")
+        table.add_column("rule", overflow="fold")
     for item in items:
         title = escape(item.title or "(no title)")
         row = [str(item.rank), item.item_id, title, f"{item.score:.4f}"]
