@@ -1,12 +1,17 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from twotower.bundle.contents import BundleContents
 from twotower.inference import Pipeline
+from twotower.service.api.problems import Problem
+from twotower.service.api.schemas import RecommendAnswer
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def ids(answer) -> list[str]:
@@ -357,3 +362,27 @@ def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
         assert not client.get("/v1/model").json()["reranks"]
         assert not is_reranked(client)
         assert is_reranked(client, "?rerank=true")
+
+
+def shape(value: object) -> object:
+    """The names in an answer and their order, without what they hold."""
+    if isinstance(value, dict):
+        return [(name, shape(inner)) for name, inner in value.items()]
+    return [shape(value[0])] if isinstance(value, list) and value else None
+
+
+@pytest.mark.parametrize(
+    ("document", "before", "body"),
+    [
+        ("README.md", "$ curl -s localhost", {"history": ["item-01", "item-02"], "k": 1}),
+        ("docs/serving.md", "```json", {"history": ["item-01"], "k": 5000}),
+    ],
+)
+def test_documents_show_the_fields_of_an_answer(client, document, before, body) -> None:
+    text = (ROOT / document).read_text()
+    after = text[text.index(before) :]
+    documented, _ = json.JSONDecoder().raw_decode(after, after.index("\n{") + 1)
+    answered = client.post("/v1/recommendations", json=body).json()
+    assert shape(answered) == shape(documented)
+    schema = RecommendAnswer if "items" in documented else Problem
+    assert documented.keys() == schema.model_fields.keys()
