@@ -37,6 +37,7 @@ import httpx
 import numpy as np
 from own_postgres import OwnPostgres
 
+from twotower.data import Dataset
 from twotower.data.prepare import prepare
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
@@ -261,12 +262,7 @@ def main() -> None:
 
 def _soak(folder: Path, server: OwnPostgres | None, seconds: float) -> dict[str, float]:
     bundle = folder / "bundles" / "current"
-    path, settings = find_dataset("sample")
-    dataset = prepare(path, settings=settings)
-    variant = named_variant("v1", "hashing")
-    short = variant.vary(training=variant.training.vary(epochs=2, least_steps=0))
-    trained = train_variant(short, dataset)
-    write_bundle(bundle, bundle_contents("v1", trained, dataset), trained)
+    dataset = _bundled(bundle)
     state = f"sqlite:///{folder / 'state.sqlite3'}" if server is None else server.url
     key, line = new_key("soak", Scope.ADMIN)
     (folder / "keys").write_text(line)
@@ -320,15 +316,7 @@ def _soak(folder: Path, server: OwnPostgres | None, seconds: float) -> dict[str,
             refused = PERMISSIVE.replace("least_coverage = 0.0", "least_coverage = 1000.0")
             results["retraining-refused"] = retrained(refused) == 3
             at(0.8)
-            bad = bundle.parent / "damaged"
-            shutil.copytree(bundle, bad)
-            victim_file = bad / "item_vectors.safetensors"
-            victim_file.write_bytes(victim_file.read_bytes()[:-100])
-            try:
-                client.reload("damaged")
-                results["damaged-refused"] = 0
-            except ServiceError as error:
-                results["damaged-refused"] = error.status == 422
+            results["damaged-refused"] = _refuses_damaged(client, bundle)
             at(0.9)
             results["rolled-back"] = command("rollback", "--bundle", str(bundle)) == 0
             at(1.0)
@@ -338,6 +326,30 @@ def _soak(folder: Path, server: OwnPostgres | None, seconds: float) -> dict[str,
             replica.stop()
     results |= _judged(state, seen)
     return results
+
+
+def _bundled(bundle: Path) -> Dataset:
+    """The sample, of which a small model is written to ``bundle``."""
+    path, settings = find_dataset("sample")
+    dataset = prepare(path, settings=settings)
+    variant = named_variant("v1", "hashing")
+    short = variant.vary(training=variant.training.vary(epochs=2, least_steps=0))
+    trained = train_variant(short, dataset)
+    write_bundle(bundle, bundle_contents("v1", trained, dataset), trained)
+    return dataset
+
+
+def _refuses_damaged(client: Client, bundle: Path) -> bool:
+    """Whether a truncated copy of the bundle is refused with 422."""
+    damaged = bundle.parent / "damaged"
+    shutil.copytree(bundle, damaged)
+    file = damaged / "item_vectors.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    try:
+        client.reload("damaged")
+    except ServiceError as error:
+        return error.status == 422
+    return False
 
 
 def _versions(replicas: list[Replica]) -> set[str]:

@@ -35,7 +35,7 @@ def test_settings_are_read_by_kind() -> None:
     for value, message in (
         ({"temperature": 1.0}, "a loss needs a 'kind', one of bpr, info_nce, sampled_softmax, got"),
         ({"kind": "bpr", "temperature": 0}, "temperature: Input should be greater than 0, got 0"),
-        ({"kind": "bpr", "heat": 1}, "heat: Extra inputs are not permitted, got 1"),
+        ({"kind": "bpr", "heat": 1}, "heat: unknown key, got 1; it is one of kind"),
     ):
         with pytest.raises(ValueError, match=message):
             LOSSES.parse(value)

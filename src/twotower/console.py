@@ -6,15 +6,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from twotower.reporting.product_names import product_name
 from twotower.workflow.progress import Bar, LineReporter, Reporter
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.console import ConsoleOptions, RenderResult
+    from rich.progress import Progress, Task, TaskID
 
     from twotower.evaluation.results import Difference, Row
     from twotower.inference.answers import Recommendation
@@ -37,9 +42,9 @@ class ConsoleReporter(Reporter):
         """Print a failure."""
         _failure(self._progress.console, text)
 
-    def bar(self, label: str) -> Bar:
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
         """A bar, shown until its task is complete."""
-        task = self._progress.add_task(label, total=None, detail="")
+        task = self._progress.add_task(label, total=None, detail="", uneven=uneven)
 
         def report(done: int, total: int | None, detail: str) -> None:
             self._progress.update(
@@ -96,12 +101,18 @@ def reporting(console: Console) -> Iterator[Reporter]:
         TimeRemainingColumn,
     )
 
+    class TimeLeft(TimeRemainingColumn):
+        """Nothing where what is done does not tell it."""
+
+        def render(self, task: "Task") -> Text:
+            return Text() if task.fields["uneven"] else super().render(task)
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeLeft(),
         TextColumn("{task.fields[detail]}"),
         console=console,
     ) as progress:
@@ -138,9 +149,32 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
         yield report
 
 
+class FigureTable(Table):
+    """A table whose figures are never cut: where it is too narrow for its columns, each row is
+    a list of its own, a line a figure.
+    """
+
+    def __rich_console__(self, console: Console, options: "ConsoleOptions") -> "RenderResult":
+        drawn = list(super().__rich_console__(console, options))
+        text = "".join(part.text for part in drawn if isinstance(part, Segment))
+        if "…" not in text and all(cell_len(row) <= options.max_width for row in text.split("\n")):
+            yield from drawn
+            return
+        yield Text.from_markup(f"[italic]{self.title}[/]\n")
+        _, *names = (column.header for column in self.columns)
+        for head, *cells in zip(*(column.cells for column in self.columns), strict=True):
+            yield Text.from_markup(f"[bold]{head}[/]")
+            figures = Table.grid(padding=(0, 2))
+            figures.add_column()
+            figures.add_column(justify="right")
+            for name, cell in zip(names, cells, strict=True):
+                figures.add_row(name, cell)
+            yield Padding(figures, (0, 0, 1, 2), expand=False)
+
+
 def table_of_figures(title: str) -> Table:
-    """A table that fits into 80 columns without cutting figures: names are wrapped first."""
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    """A table that fits any width without cutting figures: names are wrapped first."""
+    return FigureTable(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
 
 
 def results_table(rows: "Sequence[Row]", protocol: str) -> Table:
@@ -200,13 +234,13 @@ def differences_table(differences: "Sequence[Difference]", protocol: str, metric
 def recommendations_table(items: "Sequence[Recommendation]") -> Table:
     """Table with a row per item."""
     table = Table()
-    table.add_column("#", justify="right")
-    table.add_column("item")
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("item", overflow="fold")
     table.add_column("title", overflow="fold")
-    table.add_column("score", justify="right")
+    table.add_column("score", justify="right", no_wrap=True)
     ruled = any(item.rule for item in items)
     if ruled:
-        table.add_column("rule")
+        table.add_column("rule", overflow="fold")
     for item in items:
         title = escape(item.title or "(no title)")
         row = [str(item.rank), item.item_id, title, f"{item.score:.4f}"]

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
-from twotower.config import Config, first_problem
+from twotower.config import Config, refusal
 from twotower.errors import InputError
 
 Part = TypeVar("Part")
@@ -110,7 +110,8 @@ class ConfigRegistry(Registry[type[Described]]):
             raise ValueError(
                 f"a {self.sort} needs a 'kind', one of {', '.join(self)}, got {value!r}"
             )
+        kind = self.find(value["kind"])
         try:
-            return self.find(value["kind"]).model_validate(value)
+            return kind.model_validate(value)
         except ValidationError as error:
-            raise ValueError(str(first_problem(error))) from error
+            raise refusal(error, kind) from error

@@ -29,13 +29,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping, ReadOptions
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
-from twotower.errors import TwoTowerError
+from twotower.errors import InputError, TwoTowerError
 
 IDS: list[Any] = [
     "u1", "u2", "7", "007", "12.0", "13.0", "1.5", "", " ", "NA", "nan", "é", "日本", "-x", "a,b",
@@ -105,14 +104,14 @@ def make(folder: Path, rng: random.Random) -> tuple[Path, dict[str, Any]]:
         ).write_bytes(data)
     given: dict[str, Any] = {}
     if rng.random() < 0.3:
-        with contextlib.suppress(ValidationError):
+        with contextlib.suppress(InputError):
             given["options"] = ReadOptions(**make_options(rng))
     if rng.random() < 0.1:
         names = [name for name in COLUMNS if COLUMNS[name] is TIMES]
         parts = rng.sample(names, rng.choice([1, 2, 2, 3]))
         given["mapping"] = ColumnMapping(time=("time", *(part for part in parts if part != "time")))
     elif rng.random() < 0.15:
-        with contextlib.suppress(ValidationError):
+        with contextlib.suppress(InputError):
             given["mapping"] = ColumnMapping(
                 **{rng.choice(["user", "item", "time", "title"]): rng.choice(list(COLUMNS))}
             )

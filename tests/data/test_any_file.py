@@ -919,7 +919,7 @@ def test_items_of_the_catalogue_that_are_left_out_are_reported(tmp_path: Path) -
         ({"names": ("a", "a")}, "names must differ"),
         ({"quote": "ab"}, "must be one character, or 'none'"),
         ({"separator": "\n"}, "no quote and no line end"),
-        ({"colour": "red"}, "Extra inputs"),
+        ({"colour": "red"}, "unknown key, got 'red'; it is one of format, "),
     ],
 )
 def test_impossible_options_are_refused(message: dict[str, Any], why: str) -> None:

@@ -66,9 +66,12 @@ k_core = 0
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('nam = "x"', "dataset.toml: nam is not a key of the top level; it is one of name, as, "),
-        ('[columns]\nwho = "x"', "columns.who is not a key of [columns]; it is one of user, item"),
-        ('[read]\nsep = ";"', "read.sep is not a key of [read]; it is one of format, "),
+        (
+            'nam = "x"',
+            "dataset.toml: nam: unknown key, got 'x'; did you mean name? it is one of name, as, ",
+        ),
+        ('[columns]\nwho = "x"', "columns.who: unknown key, got 'x'; it is one of user, item"),
+        ('[read]\nsep = ";"', "read.sep: unknown key, got ';'; it is one of format, "),
         ("[prepare]\nk_core = -1", "prepare.k_core: Input should be greater than or equal to 0"),
         ('[read]\nencoding = "x"', "read.encoding: no such encoding"),
         ("name = ", "dataset.toml cannot be read (Invalid value"),

@@ -229,7 +229,10 @@ def test_rows_of_kinds_without_a_weight_are_rejected_with_a_fix() -> None:
             {"weights": {"a": 1, "b": 2}, "from_rating": {"a": 4, "b": 4}},
             "two kinds of from_rating begin at the same rating",
         ),
-        ({"weights": {"buy": 1}, "targets": "buy"}, "events.targets is not a key of [events]; it"),
+        (
+            {"weights": {"buy": 1}, "targets": "buy"},
+            "events.targets: unknown key, got 'buy'; did you mean target? it is one of weights, ",
+        ),
         ({"weights": {"buy": 1}, "learn": "some"}, "'target' or 'all'"),
         ({"target": "buy"}, "the kinds of events have no weights; give them"),
     ],

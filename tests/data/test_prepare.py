@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from support import histories
 from twotower.data import Dataset, Part
@@ -379,13 +378,16 @@ def test_the_name_is_that_of_the_folder_or_file(
     ("values", "message"),
     [
         ({"k_core": -1}, "greater than or equal to 0"),
-        ({"rating_range": (0, 5)}, "Extra inputs"),
-        ({"kcore": 5}, "Extra inputs"),
+        ({"rating_range": (0, 5)}, "unknown key"),
+        (
+            {"kcore": 5},
+            "kcore: unknown key, got 5; did you mean k_core. it is one of k_core, keep_rep",
+        ),
         ({"split": "by-hand"}, "'by-hand'"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(InputError, match=message):
         PrepareSettings(**values)
 
 

@@ -61,9 +61,9 @@ def made(folder: Path, schema: dict[str, Any], **more: Any) -> Any:
         ),
         (
             {"items": {"brand": {"kind": "category", "sep": "x"}}},
-            "sep is not a key of [schema.items",
+            "schema.items.brand.sep: unknown key, got 'x'; it is one of kind, feature, ",
         ),
-        ({"item": {}}, "schema.item is not a key of [schema]; it is one of items, users"),
+        ({"item": {}}, "schema.item: unknown key; did you mean items? it is one of items, users"),
         ({"items": {"item_id": "category"}}, "is the item's id, which no feature may tell"),
         ({"items": {"average_rating": "number"}}, "an average over the interactions to predict"),
         ({"users": {"age": "number"}}, "declares the column 'age' of users, but there is no table"),

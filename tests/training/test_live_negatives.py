@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor
 
 from twotower.data import Histories
+from twotower.errors import InputError
 from twotower.factors.scorer import FactorScorer
 from twotower.models.base import Batch, Embeddings, RetrievalModule
 from twotower.training.examples import Examples
@@ -216,7 +216,7 @@ def test_a_curriculum_goes_through_its_stages() -> None:
 @pytest.mark.parametrize("starts", [[1], [0, 3, 3], [0, 2, 1]])
 def test_a_curriculum_out_of_order_is_refused(starts: list[int]) -> None:
     with pytest.raises(
-        ValidationError,
+        InputError,
         match=rf"stages must begin at epoch 0 and go up, got from_epoch \[{starts[0]}.*\]; sort",
     ):
         Curriculum(stages=[Stage(from_epoch=at, negatives=InBatch()) for at in starts])

@@ -36,12 +36,20 @@ def test_work_of_unknown_length_has_no_time_left() -> None:
     assert said == ["read: 5", "warning: two rows are odd", "read: 7"]
 
 
+def test_uneven_work_has_the_time_so_far_in_place_of_a_guess() -> None:
+    found, said = reporter(0, 1, 95)
+    advance = found.bar("cells of the grid", uneven=True)
+    advance(0, 9, "now: mf")
+    advance(4, 9, "now: v10, about 3 min 0 s left")
+    assert said == ["cells of the grid: 4 of 9, 1 min 35 s so far, now: v10, about 3 min 0 s left"]
+
+
 def test_what_is_left_of_a_training_counts_the_epochs_it_may_take() -> None:
     """A refit ends with the epoch that validation chose, however many were planned."""
     shown: list[tuple[int, int | None]] = []
 
     class Bars(LineReporter):
-        def bar(self, label: str) -> Bar:
+        def bar(self, label: str, *, uneven: bool = False) -> Bar:
             return lambda done, total, _: shown.append((done, total))
 
     report = Bars().training("refit")
@@ -58,7 +66,7 @@ def test_what_is_left_of_a_training_that_validation_ends_is_that_to_its_earliest
     shown: list[tuple[int, int | None, str]] = []
 
     class Bars(LineReporter):
-        def bar(self, label: str) -> Bar:
+        def bar(self, label: str, *, uneven: bool = False) -> Bar:
             return lambda *report: shown.append(report)
 
     report = Bars().training("two-tower")

@@ -1,5 +1,6 @@
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,26 @@ def test_files_that_have_changed_are_refused(shop: Path, tmp_path: Path) -> None
         whole_job(source, out, models=["popularity"])
     shutil.rmtree(source)
     assert whole_job(source, out, models=["popularity"]).rows  # what was prepared is enough
+
+
+def test_an_archive_is_unpacked_and_hashed_once(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(module: str, name: str) -> None:
+        original = getattr(import_module(module), name)
+        call = lambda *given: calls.append(name) or original(*given)  # noqa: E731
+        monkeypatch.setattr(f"{module}.{name}", call)
+
+    counted("twotower.data.locate", "unpacked")
+    counted("twotower.workflow.run", "file_sha256")
+    archive = Path(shutil.make_archive(str(tmp_path / "shop"), "zip", shop))
+    files = len(list(shop.iterdir()))
+    for _ in range(2):  # prepared, then found prepared
+        assert whole_job(archive, tmp_path / "out", models=["popularity"]).rows
+        assert sorted(calls) == ["file_sha256"] * files + ["unpacked"]
+        calls.clear()
 
 
 def test_a_model_of_other_settings_is_refused(

@@ -146,7 +146,7 @@ def test_a_history_without_text_is_refused() -> None:
     model = VARIANTS["v1"].model
     assert isinstance(model, TwoTowerConfig)
     with pytest.raises(
-        ValidationError,
+        InputError,
         match=r"user_tower\.history reads item text, but item_tower\.text_dim is None; "
         r"set item_tower\.text_dim, for example 64",
     ):
@@ -167,7 +167,7 @@ def test_a_history_without_text_is_refused() -> None:
     ],
 )
 def test_a_bad_or_unknown_setting_is_refused(part: str, field: str, value: Any) -> None:
-    with pytest.raises(ValidationError, match=field):
+    with pytest.raises(InputError, match=field):
         getattr(VARIANTS["v5"], part).vary(**{field: value})
 
 

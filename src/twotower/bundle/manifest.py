@@ -12,6 +12,7 @@ from pydantic import Field
 from twotower.bundle.checked import reading
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.config import Config
+from twotower.data.digest import file_sha256
 from twotower.data.events import EventRules
 from twotower.data.folders import kind_of, why_not
 from twotower.errors import ArtefactError
@@ -23,7 +24,6 @@ SCHEMA_FILE: Final = "schema.json"
 """Of bundles with declared columns, and of no others."""
 MOST_HISTORY: Final = 10_000
 """Items of a history that a tower may ask for; a request would need the memory for all of them."""
-_BLOCK_BYTES: Final = 1 << 18
 _AGAIN: Final = "save the bundle again, or copy it again whole"
 
 FileName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z]+$")]
@@ -121,7 +121,7 @@ class Manifest(Config):
                 f"or from another bundle; {_AGAIN}"
             )
         with reading(path):
-            digest = _sha256(path, pause)
+            digest = file_sha256(path, pause)
         if digest != entry.sha256:
             raise ArtefactError(
                 f"{path} does not match the manifest's sha256: it is corrupt or from another "
@@ -132,7 +132,7 @@ class Manifest(Config):
 def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifest:
     """Describe every file now in ``folder``, and seal the description with its own sha256."""
     files = {
-        path.name: FileEntry(bytes=path.stat().st_size, sha256=_sha256(path))
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
         for path in sorted(folder.iterdir())
     }
     digests = {name: entry.sha256 for name, entry in files.items()}
@@ -187,15 +187,6 @@ def _read_manifest(folder: Path) -> Manifest:
         )
     with reading(path, "is not a bundle's manifest"):
         return Manifest.model_validate_json(json.dumps(fields))
-
-
-def _sha256(path: Path, pause: Pause = no_pause) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-            pause()
-    return digest.hexdigest()
 
 
 def _digest(fields: dict[str, Any]) -> str:

@@ -184,12 +184,12 @@ def validated(kind: "type[BaseModel]", values: dict[str, Any]) -> Any:
     """Build settings from options; an `InputError` names the option that does not fit."""
     from pydantic import ValidationError
 
-    from twotower.config import first_problem
+    from twotower.config import refusal
 
     try:
         return kind(**values)
-    except ValidationError as error:
-        raise InputError(str(first_problem(error))) from None
+    except ValidationError as error:  # of settings that are read from the environment too
+        raise refusal(error, kind) from None
 
 
 def write_json(path: Path | None, value: object) -> None:

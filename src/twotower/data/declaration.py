@@ -4,11 +4,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, get_args
+from typing import Any, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from twotower.config import Config, first_problem
+from twotower.config import Config, refusal
 from twotower.data.events import EventRules
 from twotower.data.readers.mapping import ColumnMapping
 from twotower.data.readers.options import ReadOptions
@@ -134,35 +134,7 @@ def declared(values: Mapping[str, Any], where: str) -> Declaration:
     try:
         return Declaration.model_validate(dict(values))
     except ValidationError as error:
-        first = first_problem(error)
-        if first.kind == "extra_forbidden":
-            place = [str(part) for part in error.errors()[0]["loc"]]
-            kind: type[BaseModel] = Declaration
-            for part in place[:-1]:
-                kind = _model_of(kind, part) or kind
-            known = [field.alias or name for name, field in kind.model_fields.items()]
-            table = f"[{'.'.join(place[:-1])}]" if place[:-1] else "the top level"
-            raise InputError(
-                f"{where}: {first.place} is not a key of {table}",
-                f"it is one of {', '.join(known)}",
-            ) from None
-        raise InputError(f"{where}: {first}") from None
-
-
-def _model_of(kind: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model of a field's values; None for a key of such a mapping, such as a column's name."""
-    annotations = (
-        field.annotation for key, field in kind.model_fields.items() if name in (key, field.alias)
-    )
-    return next(
-        (
-            option
-            for annotation in annotations
-            for option in (annotation, *get_args(annotation))
-            if isinstance(option, type) and issubclass(option, BaseModel)
-        ),
-        None,
-    )
+        raise refusal(error, Declaration, where) from None
 
 
 def _line(name: str, value: Any) -> str | None:

@@ -155,9 +155,7 @@ def prepare(
     over = declared({key: value for key, value in given.items() if value is not None}, "prepare")
     described = (declaration or Declaration()).overridden_by(over)
     with located([path] if isinstance(path, str | Path) else path, described) as found:
-        if mapper is not map:
-            found = _for_other_processes(found)
-        return _prepared(found, out, progress, mapper)
+        return prepare_located(found, out=out, progress=progress, mapper=mapper)
 
 
 def _for_other_processes(found: Located) -> Located:
@@ -172,10 +170,16 @@ def _for_other_processes(found: Located) -> Located:
     return replace(found, logs=tuple(logs))
 
 
-def _prepared(
-    found: Located, out: Path | None, progress: ReadProgress | None, mapper: Mapper
+def prepare_located(
+    found: Located,
+    *,
+    out: Path | None = None,
+    progress: ReadProgress | None = None,
+    mapper: Mapper = map,
 ) -> Dataset:
-    """The data set of files that were found."""
+    """`prepare` of files that `located` found."""
+    if mapper is not map:
+        found = _for_other_processes(found)
     plan = _planned(found)
     with tempfile.TemporaryDirectory(prefix="twotower-") as folder:
         rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=found.declaration.prepare.strict)

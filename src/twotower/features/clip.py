@@ -1,6 +1,5 @@
 """CLIP image encoder (ViT-B/32, through transformers)."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from twotower.data.digest import file_sha256
 from twotower.errors import InputError
 from twotower.features.pretrained import quiet_loading, require, unit_rows
 from twotower.types import FloatArray
@@ -68,8 +68,7 @@ class CLIP:
         """The hub's name, or that of the weights file's checksum."""
         if self.path is None:
             return HUB_NAME
-        with (self.path / "model.safetensors").open("rb") as file:
-            return f"clip-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        return f"clip-{file_sha256(self.path / 'model.safetensors')[:16]}"
 
     def encode(self, images: Sequence["Image"]) -> FloatArray:
         """``(images, 512)`` float32 of RGB images of any size, L2-normalised."""

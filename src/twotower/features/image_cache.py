@@ -1,6 +1,5 @@
 """Cached image embeddings: each distinct file is encoded once; unreadable files reported."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from twotower.data.digest import file_sha256
 from twotower.features.cache import KEY_BYTES, EncodeProgress, cached_vectors
 from twotower.features.image import ImageEncoder
 from twotower.features.picture import BrokenImageError, read_picture
@@ -59,8 +59,7 @@ def cached_image_embeddings(
         if path is None:
             continue
         try:
-            with path.open("rb") as file:
-                keys[row] = hashlib.file_digest(file, "sha256").digest()[:KEY_BYTES]
+            keys[row] = bytes.fromhex(file_sha256(path))[:KEY_BYTES]
         except OSError as error:
             missing = isinstance(error, FileNotFoundError)
             broken[row] = "no such file" if missing else f"cannot be read: {error.strerror}"

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Self
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from twotower.config import Config, first_problem
+from twotower.config import Config, refusal
 from twotower.errors import InputError
 from twotower.inference.answers import RuleName
 from twotower.inference.eligibility import EligibilityMask
@@ -130,13 +130,7 @@ def read_rules(path: Path) -> BusinessRules:
     try:
         return BusinessRules.model_validate(values)
     except ValidationError as error:
-        first = first_problem(error)
-        if first.kind == "extra_forbidden":
-            first = first._replace(what="unknown key")
-        raise InputError(
-            f"rules {path}: {first}",
-            "docs/serving.md lists the keys of a rules file",
-        ) from None
+        raise refusal(error, BusinessRules, f"rules {path}") from None
 
 
 @dataclass(frozen=True)

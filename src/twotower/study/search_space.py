@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from twotower.config import Config, first_problem
+from twotower.config import Config, first_problem, refusal
 from twotower.errors import InputError
 from twotower.training.variant import Variant
 
@@ -133,7 +133,7 @@ def read_space(path: Path, variant: Variant) -> SearchSpace:
     try:
         space = TypeAdapter(SearchSpace).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path} is not a search space: {first_problem(error)}") from error
+        raise refusal(error, SearchSpace, f"{path} is not a search space") from error
     for parameter in space:
         missing = _missing(parameter, variant)
         if missing:
@@ -149,7 +149,7 @@ def read_settings(path: Path) -> Variant:
     try:
         return Variant.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path} is not a variant: {first_problem(error)}") from error
+        raise refusal(error, Variant, f"{path} is not a variant") from error
 
 
 def value_of(variant: Variant, path: str) -> Any:

@@ -75,8 +75,8 @@ class _PruningReporter(Reporter):
     def failure(self, text: str) -> None:
         self._reporter.failure(text)
 
-    def bar(self, label: str) -> Bar:
-        return self._reporter.bar(label)
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
+        return self._reporter.bar(label, uneven=uneven)
 
     def training(self, label: str) -> Progress:
         shown = super().training(label)

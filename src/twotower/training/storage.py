@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from twotower.config import first_problem
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
 from twotower.data.folders import why_not
@@ -64,8 +65,8 @@ def read_variant(folder: Path) -> Variant:
         return Variant.model_validate(read_description(folder)["variant"])
     except ValidationError as error:
         raise ArtefactError(
-            f"{folder / MODEL_FILE} does not describe a variant of this release ({error}); "
-            "run 'twotower train' again"
+            f"{folder / MODEL_FILE} does not describe a variant of this release "
+            f"({first_problem(error)}); run 'twotower train' again"
         ) from error
 
 

@@ -9,10 +9,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -31,6 +31,7 @@ from twotower.training.row_adam import RowAdam
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 Schedule = Literal["constant", "cosine"]
 
@@ -133,30 +134,15 @@ def train(
     ArtefactError
         Where the checkpoint is broken or of another run.
     """
-    processes, negatives = ranks(), negatives or LiveNegatives()
-    fabric = _fabric(config, processes, negatives)
-    adam = RowAdam(module, config.learning_rate)
-    modules: dict[str, nn.Module] = {"module": module, "negatives": negatives}
-    average = None if config.average is None else WeightAverage(module, config.average)
-    if average is not None:
-        modules["average"] = average
+    run = _Run.of(module, negatives or LiveNegatives(), config, checkpoint)
+    adam, processes, fabric = run.adam, run.processes, run.fabric
     epochs = _planned_epochs(config, examples)
-    state = TrainingState(fingerprint, epochs)
     best = copy.deepcopy(module.state_dict())
-    if checkpoint is not None and (checkpoint / "last").exists():
-        state = _resume(checkpoint, modules, adam, fingerprint)
-    ends = None if stop_after is None else min(epochs, stop_after)
-    early = None if validate is None else _earliest_end(state, config, examples.steps)
-    state.most_seconds, state.last_epoch, state.earliest_end = most_seconds, ends, early
-    wrapped, optimiser = fabric.setup(module, adam)
-    for part in modules.values():
-        part.to(fabric.device)
-        processes.same_start(part)
-
-    def save(name: str) -> None:
-        if checkpoint is not None and processes.first:
-            save_checkpoint(checkpoint / name, modules, adam, asdict(state))
-
+    state = run.resumed(fingerprint) or TrainingState(fingerprint, epochs)
+    state.most_seconds = most_seconds
+    state.last_epoch = None if stop_after is None else min(epochs, stop_after)
+    state.earliest_end = None if validate is None else _earliest_end(state, config, examples.steps)
+    wrapped, optimiser = run.on_device()
     saved = time.monotonic()
     while state.epoch < state.most_epochs and not state.finished:
         module.train()
@@ -167,8 +153,8 @@ def train(
             )
             own = processes.part(examples.batch(state.epoch, state.step))
             batch = fabric.to_device(own.batch)
-            batch = negatives.before(batch, module, state.epoch, state.step)
-            embedded = processes.gathered(negatives.after(wrapped(batch), state.epoch), own)
+            batch = run.negatives.before(batch, module, state.epoch, state.step)
+            embedded = processes.gathered(run.negatives.after(wrapped(batch), state.epoch), own)
             value = own.share * loss(embedded)
             size = partial(_step_size, config, state, examples.steps)
             for group in optimiser.param_groups:  # by the clock of the first process, if by any
@@ -177,16 +163,16 @@ def train(
             fabric.backward(value)
             processes.sum_gradients(module)
             optimiser.step()
-            if average is not None:
+            if run.average is not None:
                 adam.settle()
-                average.update(module, state.epoch * examples.steps + state.step + 1)
+                run.average.update(module, state.epoch * examples.steps + state.step + 1)
             state.loss_sum += _finite(processes.add_up(value.detach()).item(), state)
             state.step += 1
             state.seconds += time.perf_counter() - begun
             if progress is not None:
                 progress(state, examples.steps, state.step * examples.batch_size / state.seconds)
             if time.monotonic() - saved > config.checkpoint_seconds:
-                save("last")
+                run.save("last", state)
                 saved = time.monotonic()
             if most_seconds is not None and processes.of_first(lambda: state.out_of_time):
                 state.finished = True
@@ -194,33 +180,106 @@ def train(
         adam.settle()
         record = state.end_epoch(round(state.step / examples.steps * examples.size))
         if validate is not None and _is_due(state, config, examples.steps):
-            state.validated_epoch = state.epoch
-            module.eval()
-            with torch.no_grad(), _judged(average, module):
-                record.metric = processes.of_first(partial(validate, module))
-                candidate = copy.deepcopy(module.state_dict())
-            if state.best_metric is None or record.metric > state.best_metric:
-                state.best_metric, state.best_epoch = record.metric, record.epoch
-                best = candidate
-                save("best")
-            _wait_or_stop(state, record.metric, config)
-            state.earliest_end = _earliest_end(state, config, examples.steps)
+            best = _validated(run, state, validate, config, examples.steps) or best
         if progress is not None:
             progress(state, examples.steps, record.examples / record.seconds)
-        save("last")
+        run.save("last", state)
         saved = time.monotonic()
     if validate is None:
-        with _judged(average, module):
-            best = copy.deepcopy(module.state_dict())
+        best = run.judged_weights()
     adam.release()
     processes.wait()
     if checkpoint is not None and (checkpoint / "best").exists():
-        load_tensors(checkpoint / "best", modules, adam)
-        with _judged(average, module):
-            best = copy.deepcopy(module.state_dict())
+        load_tensors(checkpoint / "best", run.modules, adam)
+        best = run.judged_weights()
     module.load_state_dict(best)
     module.cpu().eval()  # what comes after training is NumPy
     return state
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What takes part in a training, and the folder of its checkpoints."""
+
+    module: RetrievalModule
+    negatives: LiveNegatives
+    average: WeightAverage | None
+    adam: RowAdam
+    processes: Ranks
+    fabric: "Fabric"
+    checkpoint: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        module: RetrievalModule,
+        negatives: LiveNegatives,
+        config: TrainingConfig,
+        checkpoint: Path | None,
+    ) -> Self:
+        """The parts of a training with these settings."""
+        processes = ranks()
+        fabric = _fabric(config, processes, negatives)
+        adam = RowAdam(module, config.learning_rate)
+        average = None if config.average is None else WeightAverage(module, config.average)
+        return cls(module, negatives, average, adam, processes, fabric, checkpoint)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint has the tensors of."""
+        found: dict[str, nn.Module] = {"module": self.module, "negatives": self.negatives}
+        return found if self.average is None else {**found, "average": self.average}
+
+    def resumed(self, fingerprint: str) -> TrainingState | None:
+        """The state of the last checkpoint, whose tensors are loaded; None where there is none."""
+        if self.checkpoint is None or not (self.checkpoint / "last").exists():
+            return None
+        return _resume(self.checkpoint, self.modules, self.adam, fingerprint)
+
+    def on_device(self) -> "tuple[_FabricModule, _FabricOptimizer]":
+        """The module and optimiser as Fabric wraps them; all processes start alike."""
+        wrapped, optimiser = self.fabric.setup(self.module, self.adam)
+        for part in self.modules.values():
+            part.to(self.fabric.device)
+            self.processes.same_start(part)
+        return wrapped, optimiser
+
+    def save(self, name: str, state: TrainingState) -> None:
+        """Write a checkpoint, where there is a folder for it; the first process does."""
+        if self.checkpoint is not None and self.processes.first:
+            save_checkpoint(self.checkpoint / name, self.modules, self.adam, asdict(state))
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Context in which the module has the weights that are validated and kept."""
+        return nullcontext() if self.average is None else self.average.applied(self.module)
+
+    def judged_weights(self) -> dict[str, Any]:
+        """A copy of those weights."""
+        with self.judged():
+            return copy.deepcopy(self.module.state_dict())
+
+
+def _validated(
+    run: _Run,
+    state: TrainingState,
+    validate: Callable[[RetrievalModule], float],
+    config: TrainingConfig,
+    steps: int,
+) -> dict[str, Any] | None:
+    """Validate the epoch that has ended; its weights where they are the best so far."""
+    record = state.epochs[-1]
+    state.validated_epoch = state.epoch
+    run.module.eval()
+    with torch.no_grad(), run.judged():
+        record.metric = run.processes.of_first(partial(validate, run.module))
+        weights = copy.deepcopy(run.module.state_dict())
+    is_best = state.best_metric is None or record.metric > state.best_metric
+    if is_best:
+        state.best_metric, state.best_epoch = record.metric, record.epoch
+        run.save("best", state)
+    _wait_or_stop(state, record.metric, config)
+    state.earliest_end = _earliest_end(state, config, steps)
+    return weights if is_best else None
 
 
 def _planned_epochs(config: TrainingConfig, examples: ExampleSource) -> int:
@@ -266,11 +325,6 @@ def _resume(
         )
     load_tensors(checkpoint / "last", modules, optimiser)
     return state
-
-
-def _judged(average: WeightAverage | None, module: nn.Module) -> AbstractContextManager[None]:
-    """Context in which the module has the weights that are validated and kept."""
-    return nullcontext() if average is None else average.applied(module)
 
 
 def _is_due(state: TrainingState, config: TrainingConfig, steps: int) -> bool:

@@ -24,8 +24,12 @@ class Reporter(ABC):
         """Show a warning: something did not work, and the job goes on."""
 
     @abstractmethod
-    def bar(self, label: str) -> Bar:
-        """A callback that shows the progress of one piece of work."""
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
+        """A callback that shows the progress of one piece of work.
+
+        ``uneven`` where its parts take unlike times, so that those that are done say nothing of
+        those that are left: the time that has passed is shown, and none that is left.
+        """
 
     def training(self, label: str) -> Progress:
         """A bar over the steps, with epoch, loss, speed and the validation metric.
@@ -57,9 +61,9 @@ class Reporter(ABC):
 
         return report
 
-    def counting(self, label: str, total: int) -> Callable[[int], None]:
+    def counting(self, label: str, total: int, *, uneven: bool = False) -> Callable[[int], None]:
         """A bar over ``total`` things; the callback takes those done since its last call."""
-        bar = self.bar(label)
+        bar = self.bar(label, uneven=uneven)
         done = 0
 
         def advance(count: int) -> None:
@@ -113,7 +117,7 @@ class LineReporter(Reporter):
         """Write a warning."""
         self._write(f"warning: {text}")
 
-    def bar(self, label: str) -> Bar:
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
         """A line every few seconds, with the time that is left at the speed so far."""
         began = said = self._clock()
         first: int | None = None  # what an earlier process had done
@@ -127,7 +131,9 @@ class LineReporter(Reporter):
                 return
             said = now
             parts = [f"{done:,}" if total is None else f"{done:,} of {total:,}"]
-            if total is not None and first < done < total:
+            if uneven:
+                parts.append(f"{in_words(now - began)} so far")
+            elif total is not None and first < done < total:
                 left = (now - began) * (total - done) / (done - first)
                 parts.append(f"about {in_words(left)} left")
             self._write(f"{label}: {', '.join(filter(None, (*parts, detail)))}")
@@ -158,7 +164,7 @@ class Silent(Reporter):
     def failure(self, text: str) -> None:
         """Ignore."""
 
-    def bar(self, label: str) -> Bar:
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
         """Ignore every report."""
-        del label
+        del label, uneven
         return lambda *_: None

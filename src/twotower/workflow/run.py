@@ -1,6 +1,5 @@
 """`run`: prepare, train, evaluate and bundle in one call; finished steps are not repeated."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from twotower.bundle.blend import Blend
 from twotower.data import Dataset, Part
 from twotower.data.atomic import atomic_file
 from twotower.data.declaration import DECLARATION_FILE, Declaration
+from twotower.data.digest import file_sha256
 from twotower.data.folders import kind_of
-from twotower.data.locate import located
-from twotower.data.prepare import prepare
+from twotower.data.locate import Located, located
+from twotower.data.prepare import prepare_located
 from twotower.data.remote import is_url
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
@@ -262,8 +262,10 @@ def prepared_dataset(
         _check_unchanged(paths, folder, said, reporter)
         reporter.note(f"data set {dataset.name} found prepared")
         return dataset
-    read = _digests(paths, said)  # before it is prepared: what changes meanwhile is seen later
-    dataset = prepare(paths, declaration=said, out=folder, progress=reporter.reading())
+    with located(paths, said) as found:
+        # Before it is prepared: what changes meanwhile is seen later.
+        read = None if _has_url(paths, said) else _digests(found)
+        dataset = prepare_located(found, out=folder, progress=reporter.reading())
     reporter.note(
         f"data set {dataset.name} prepared: {len(dataset.users):,} users, "
         f"{len(dataset.items):,} items, {len(dataset.interactions.items):,} interactions, "
@@ -289,14 +291,13 @@ def _check_unchanged(
     A data set of URLs, of an earlier release, or whose files are gone is taken as it is.
     """
     record = _source_record(folder)
-    if not record.is_file():
+    if not record.is_file() or _has_url(paths, said):
         return
     try:
-        now = _digests(paths, said)
+        with located(paths, said) as found:
+            now = _digests(found)
     except (InputError, OSError) as error:
         reporter.note(f"the source cannot be read any more, only what was prepared of it: {error}")
-        return
-    if now is None:
         return
     before = json.loads(record.read_text(encoding="utf-8"))
     changed = sorted({name for name, digest in before if [name, digest] not in now})
@@ -313,21 +314,18 @@ def _check_unchanged(
         )
 
 
-def _digests(paths: Sequence[str | Path], said: Declaration) -> list[list[str]] | None:
-    """Names and SHA-256 of the files that `prepare` would read; None where any is a URL."""
-    if any(map(is_url, (*paths, said.catalogue or "", said.users or ""))):
-        return None
-    with located(paths, said) as found:
-        files = [*(log.path for log in found.logs), found.catalogue, found.users]
-        declaration = found.base / DECLARATION_FILE
-        if declaration.is_file():
-            files.append(declaration)
-        return sorted([file.name, _sha256(file)] for file in files if file is not None)
+def _has_url(paths: Sequence[str | Path], said: Declaration) -> bool:
+    """Whether any file is a URL, whose content is not looked at again."""
+    return any(map(is_url, (*paths, said.catalogue or "", said.users or "")))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digests(found: Located) -> list[list[str]]:
+    """Names and SHA-256 of the files that `prepare` reads."""
+    files = [*(log.path for log in found.logs), found.catalogue, found.users]
+    declaration = found.base / DECLARATION_FILE
+    if declaration.is_file():
+        files.append(declaration)
+    return sorted([file.name, file_sha256(file)] for file in files if file is not None)
 
 
 def _given_prepared(source: Path, folder: Path, said: Declaration, reporter: Reporter) -> Dataset:

@@ -341,7 +341,7 @@ def choose_for(
     if config.factors is None:
         return None
     settings = FactorSettings(config.factors, config.smoothing)
-    advance = reporter.counting("choose least squares", MOST_TRIALS)
+    advance = reporter.counting("choose least squares", MOST_TRIALS, uneven=True)
     smooth = smoother(dataset, text)
     minutes = variant.training.minutes
     seconds = math.inf if minutes is None else 30 * minutes

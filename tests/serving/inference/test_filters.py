@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from twotower.errors import InputError
 from twotower.inference.filters import (
@@ -39,7 +38,7 @@ def test_what_passes(filters, expected) -> None:
 
 
 def test_prices_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(ValidationError, match="min_price must be at most max_price 5, got 10"):
+    with pytest.raises(InputError, match="min_price must be at most max_price 5, got 10"):
         Filters(min_price=10, max_price=5)
 
 

@@ -21,7 +21,7 @@ class RecordingReporter(Reporter):
     def failure(self, text: str) -> None:
         self.failures.append(text)
 
-    def bar(self, label: str) -> Bar:
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
         reports = self.bars.setdefault(label, [])
         return lambda done, total, detail: reports.append((done, total, detail))
 

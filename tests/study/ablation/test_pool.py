@@ -37,8 +37,20 @@ def test_teachers_come_first_and_their_failure_costs_their_students(
     ends = [next(i for i, n in enumerate(recorder.notes) if n.startswith(f"{m} seed 0: test"))
             for m in ("mf", "v1")]  # fmt: skip
     assert ends == sorted(ends)
-    assert recorder.bars["cells of the grid"][-1] == (4, 4, "")
+    grid = recorder.bars["cells of the grid"]
+    assert grid[-1] == (4, 4, "")
+    assert not any("left" in detail for *_, detail in grid)  # no model has a second cell
     assert "train mf seed 0" in recorder.bars
+
+
+def test_the_time_left_comes_from_cells_of_the_same_models(
+    out: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twotower.study.ablation.pool.WORKER", "abc")  # ends at once
+    cells = [Cell(model=model, seed=seed) for model in ("popularity", "als") for seed in (0, 1)]
+    assert not run_cells(cells, {}, out, ("full",), jobs=1, reporter=recorder)
+    details = {done: detail for done, _, detail in recorder.bars["cells of the grid"]}
+    assert ["left" in details[done] for done in range(5)] == [False, False, False, True, False]
 
 
 def test_a_worker_exits_with_its_parent(small_variants: Any, out: Path, tmp_path: Path) -> None:
@@ -64,7 +76,7 @@ def test_a_killed_process_is_a_failure_with_its_signal(
     variant = small_variants["mf"]
     endless = variant.vary(training=variant.training.vary(epochs=10**6, patience=10**6))
 
-    def kill_it(label: str) -> Any:
+    def kill_it(label: str, **_: Any) -> Any:
         def report(done: int, total: int | None, detail: str) -> None:
             if label.startswith("train"):
                 children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
@@ -83,7 +95,7 @@ def test_an_interruption_ends_the_processes(small_variants: Any, out: Path, reco
     variant = small_variants["mf"]
     endless = variant.vary(training=variant.training.vary(epochs=10**6, patience=10**6))
 
-    def interrupt(label: str) -> Any:
+    def interrupt(label: str, **_: Any) -> Any:
         def report(*_: Any) -> None:
             if label.startswith("train"):
                 raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 `Record`: what was fetched, ``downloads.json`` in its folder.
 """
 
-import hashlib
 import json
 import logging
 import random
@@ -17,6 +16,7 @@ import httpx
 
 from twotower import __version__
 from twotower.data.atomic import atomic_file
+from twotower.data.digest import file_sha256
 from twotower.data.download.partial import Partial, Version
 from twotower.errors import DownloadError, InputError
 
@@ -122,12 +122,6 @@ def download_file(
             "free some space, or choose a folder that can be written"
         ) from error
     return fetched
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pause_after(failures: int, backoff: float) -> float:

@@ -16,7 +16,7 @@ from twotower.service.api.auth import KeysFile
 from twotower.service.api.auth import Scope as KeyScope
 from twotower.service.api.context import OPEN_TO_ALL, Context, request_id
 from twotower.service.api.limits import Caller, RateLimit
-from twotower.service.api.problems import problem
+from twotower.service.api.problems import key_needed, problem
 
 logger = logging.getLogger(__name__)
 
@@ -115,11 +115,7 @@ class Envelope:
                 headers={"Retry-After": str(max(1, round(wait)))},
             )  # fmt: skip
         if key is None and (kind or secret):
-            return problem(
-                401, "the key is not known",
-                fix="send a key as 'Authorization: Bearer KEY'",
-                headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
+            return key_needed("the key is not known", "read")
         return None
 
     def _limit(self, path: str) -> float:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from twotower.config import first_problem
+from twotower.config import first_problem, known_keys
 from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.service.api.context import request_id
 from twotower.service.api.turns import OverloadedError
@@ -47,7 +47,7 @@ class Problem(BaseModel):
                 "status": 422,
                 "detail": "k: Input should be greater than or equal to 1",
                 "value": "0",
-                "fix": "see the documentation of this request",
+                "fix": "see /docs for what this request takes",
                 "request_id": "4f1c2a90b7d34e0c",
             }
         }
@@ -90,6 +90,20 @@ def problem(
     return Response(json.dumps(content), status, headers=headers, media_type=MEDIA_TYPE)
 
 
+def key_needed(detail: str, scope: str) -> Response:
+    """401, and how a key is made; the same whether or not the service has any."""
+    fix = f"send one as 'Authorization: Bearer KEY'; {key_is_made(scope)}"
+    return problem(401, detail, fix=fix, headers={"WWW-Authenticate": "Bearer"})
+
+
+def key_is_made(scope: str) -> str:
+    """The commands that make a key of a scope, and give it to the service."""
+    return (
+        f"the service's operator makes one with 'twotower key NAME --scope {scope} --keys FILE', "
+        "and serves with '--keys FILE'"
+    )
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems that a route may answer with."""
     common = (401, 403, 408, 413, 422, 429, 503, 504)
@@ -102,7 +116,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-async def on_validation_error(_: Request, error: Exception) -> Response:
+async def on_validation_error(request: Request, error: Exception) -> Response:
     """422 (400 where it is no JSON at all) for what does not fit the schema; its first fault."""
     assert isinstance(error, RequestValidationError)
     first = first_problem(error.errors())
@@ -117,8 +131,15 @@ async def on_validation_error(_: Request, error: Exception) -> Response:
         422,
         f"{place}: {first.what}{more}",
         value=_shown(first.value),
-        fix="see /docs for what this request takes",
+        fix=known_keys(first._replace(path=first.path[1:]), _body(request))
+        or "see /docs for what this request takes",
     )
+
+
+def _body(request: Request) -> Any:
+    """The annotation of the body that a route takes."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return None if field is None else field.field_info.annotation
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

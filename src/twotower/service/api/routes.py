@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
-from twotower.service.api.problems import problem
+from twotower.service.api.problems import key_is_made, key_needed, problem
 from twotower.service.api.rules import USUAL_RATINGS, rating_scale
 from twotower.service.service import Service
 
@@ -62,17 +62,11 @@ class _Needs(HTTPBearer):
             return
         name = self._scope.name.lower()
         if request.state.key is None:
-            raise RefusedError(
-                problem(
-                    401, f"this needs a key of scope {name}",
-                    fix="send one as 'Authorization: Bearer KEY'",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
-            )  # fmt: skip
+            raise RefusedError(key_needed(f"this needs a key of scope {name}", name))
         raise RefusedError(
             problem(
                 403, f"this needs a key of scope {name}", value=request.state.scope.name.lower(),
-                fix="use another key",
+                fix=f"use another key; {key_is_made(name)}",
             )
         )  # fmt: skip
 

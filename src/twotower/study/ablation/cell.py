@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, ValidationError, model_validator
 
-from twotower.config import Config
+from twotower.config import Config, first_problem
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_folder
 from twotower.errors import ArtefactError, InputError
@@ -172,7 +172,8 @@ def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord
     try:
         record = CellRecord.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ArtefactError(f"{file} cannot be read ({error}); delete its folder") from error
+        reason = first_problem(error) if isinstance(error, ValidationError) else error
+        raise ArtefactError(f"{file} cannot be read ({reason}); delete its folder") from error
     for what, differs in (
         ("other settings than", record.cell != cell),
         ("another data set than", record.dataset_fingerprint != dataset_fingerprint),

@@ -6,16 +6,18 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import IO, Any, Final
 
 from twotower.machine import usable_cores
 from twotower.study.ablation.cell import Cell
 from twotower.study.ablation.worker import CellRequest
-from twotower.workflow.progress import Bar, Reporter
+from twotower.workflow.progress import Bar, Reporter, in_words
 
 WORKER: Final = "twotower.study.ablation.worker"
 
@@ -24,6 +26,7 @@ WORKER: Final = "twotower.study.ablation.worker"
 class _Running:
     process: subprocess.Popen[str]
     log: Path
+    began: float
     bars: dict[str, Bar] = field(default_factory=dict)
 
 
@@ -67,11 +70,19 @@ def run_cells(
     done, running, events = set[Cell](), dict[Cell, _Running](), _Events()
     unfinished = set(cells)
     threads = max(1, usable_cores() // jobs)
-    grid = reporter.bar("cells of the grid")
+    took: dict[str, list[float]] = {}  # model → seconds of its finished cells
+    grid = reporter.bar("cells of the grid", uneven=True)
 
     def draw() -> None:
         names = ", ".join(cell.label for cell in running)
-        grid(len(done) + len(failures), len(cells), f"now: {names}" if names else "")
+        now = time.monotonic()
+        unfinished_models = [(cell.model, 0.0) for cell in waiting] + [
+            (cell.model, now - worker.began) for cell, worker in running.items()
+        ]
+        left = seconds_left(unfinished_models, took, jobs)
+        parts = [f"now: {names}"] if names else []
+        parts += [] if left is None else [f"about {in_words(left)} left"]
+        grid(len(done) + len(failures), len(cells), ", ".join(parts))
 
     with _killed_at_exit(running):
         while waiting or running:
@@ -96,6 +107,7 @@ def run_cells(
                 reason = _reason(ended)
                 if reason is None:
                     done.add(event.cell)
+                    took.setdefault(event.cell.model, []).append(time.monotonic() - ended.began)
                     unfinished.discard(event.cell)
                 else:
                     failures[event.cell] = reason
@@ -104,6 +116,33 @@ def run_cells(
                 _show(*event, running[event[0]], reporter)
     draw()
     return failures
+
+
+def seconds_left(
+    cells: Sequence[tuple[str, float]], took: Mapping[str, Sequence[float]], jobs: int
+) -> float | None:
+    """Seconds until cells are done, from finished ones of the same models.
+
+    None where a model has no finished cell: those of others say nothing of it.
+
+    Parameters
+    ----------
+    cells
+        Model and seconds so far of each cell that is not done.
+    took
+        Model → seconds of each of its finished cells.
+
+    Examples
+    --------
+    >>> took = {"mf": [4.0, 6.0], "v10": [60.0]}
+    >>> seconds_left([("mf", 0), ("v10", 0), ("v10", 45)], took, jobs=2)
+    40.0
+    >>> seconds_left([("mf", 0), ("v8", 10)], took, jobs=2)
+    """
+    if not cells or not all(model in took for model, _ in cells):
+        return None
+    left = [max(0.0, fmean(took[model]) - so_far) for model, so_far in cells]
+    return sum(left) / min(jobs, len(left))
 
 
 def _start(request: CellRequest, threads: int, events: _Events) -> _Running:
@@ -126,7 +165,7 @@ def _start(request: CellRequest, threads: int, events: _Events) -> _Running:
     process.stdin.flush()
     reader = threading.Thread(target=_read_events, args=(cell, process.stdout, events), daemon=True)
     reader.start()
-    return _Running(process, log)
+    return _Running(process, log, time.monotonic())
 
 
 def _read_events(cell: Cell, stream: IO[str], events: _Events) -> None:
@@ -142,9 +181,9 @@ def _show(cell: Cell, event: dict[str, Any], running: _Running, reporter: Report
             reporter.note(text)
         case {"failure": text}:
             reporter.failure(f"{cell.label}: {text}")
-        case {"bar": label, "done": done, "total": total, "detail": detail}:
+        case {"bar": label, "uneven": uneven, "done": done, "total": total, "detail": detail}:
             if label not in running.bars:
-                running.bars[label] = reporter.bar(label)
+                running.bars[label] = reporter.bar(label, uneven=uneven)
             running.bars[label](done, total, detail)
 
 

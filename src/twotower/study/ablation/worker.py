@@ -46,7 +46,7 @@ class JsonReporter(Reporter):
         """A failure."""
         self._send(failure=text)
 
-    def bar(self, label: str) -> Bar:
+    def bar(self, label: str, *, uneven: bool = False) -> Bar:
         """A bar, at most every `SECONDS_BETWEEN` and when it is full."""
         last: float | None = None
 
@@ -55,7 +55,7 @@ class JsonReporter(Reporter):
             now = self._clock()
             if last is None or done == total or now - last >= SECONDS_BETWEEN:
                 last = now
-                self._send(bar=label, done=done, total=total, detail=detail)
+                self._send(bar=label, uneven=uneven, done=done, total=total, detail=detail)
 
         return report
 

@@ -49,6 +49,7 @@ def test_a_wrong_key_is_refused_everywhere(client, header, call) -> None:
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert "tt_wrong" not in answer.text
+    assert "'twotower key NAME --scope read --keys FILE'" in answer.json()["fix"]
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -66,6 +67,20 @@ def test_writing_always_needs_a_key(served) -> None:
         assert client.get("/v1/users/user-03/recommendations").status_code == 200
         assert client.post("/v1/items", json=NEW).status_code == 401
         assert client.post("/v1/models/reload", json={}).status_code == 401
+
+
+def test_a_refusal_says_how_a_key_is_made_and_nothing_of_the_keys(served, keys) -> None:
+    fixes = []
+    for file in (None, keys[0]):
+        with served(keys_file=file) as client:
+            del client.headers["Authorization"]
+            fixes.append(client.post("/v1/items", json=NEW).json()["fix"])
+            assert str(keys[0]) not in fixes[-1]
+    assert fixes[0] == fixes[1]
+    assert "'twotower key NAME --scope write --keys FILE'" in fixes[0]
+    with served() as client:
+        answer = client.post("/v1/items", json=NEW, headers=keys[1]["reader"])
+    assert "'twotower key NAME --scope write --keys FILE'" in answer.json()["fix"]
 
 
 def test_a_new_key_is_kept_as_its_hash(tmp_path) -> None:

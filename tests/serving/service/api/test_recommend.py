@@ -1,12 +1,17 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from twotower.bundle.contents import BundleContents
 from twotower.inference import Pipeline
+from twotower.service.api.problems import Problem
+from twotower.service.api.schemas import RecommendAnswer
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def ids(answer) -> list[str]:
@@ -96,7 +101,7 @@ def test_similar_items_and_search(client, pipeline) -> None:
         ({"history": ["item-01"], "k": 0}, "k: Input should be greater than or equal to 1"),
         ({"history": ["item-01"], "k": 1001}, "k must be at most 1000, got 1001"),
         ({"history": ["item-01"] * 201}, "items of history must be at most 200, got 201"),
-        ({"history": ["item-01"], "colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"history": ["item-01"], "colour": "red"}, "colour: unknown key"),
         ({"history": "item-01"}, "history: Input should be a valid list"),
         ({"history": [""]}, "history.0: String should have at least 1 character"),
         ({"text": ""}, "text: String should have at least 1 character"),
@@ -117,6 +122,25 @@ def test_what_cannot_be_used_is_said(client, body, detail) -> None:
     assert problem["type"] == "urn:twotower:problem:422"
     assert problem["request_id"] == answer.headers["x-request-id"]
     assert problem["fix"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fix"),
+    [
+        ("recommendations", {"usr_id": "eve"}, "did you mean user_id? it is one of user_id, "),
+        ("recommendations", {"filters": {"colour": 1}}, "it is one of categories, not_categ"),
+        (
+            "recommendations/batch",
+            {"requests": [{"user_id": "eve"}, {"user": "eve"}]},
+            "did you mean user_id? it is one of user_id, history, ",
+        ),
+        ("events", {"events": [{"user": "eve"}]}, "did you mean user_id? it is one of "),
+    ],
+)
+def test_an_unknown_key_gets_the_known_ones(client, path, body, fix) -> None:
+    problem = client.post(f"/v1/{path}", json=body).json()
+    assert problem["status"] == 422, problem
+    assert problem["fix"].startswith(fix)
 
 
 @pytest.mark.parametrize(
@@ -338,3 +362,27 @@ def test_a_request_that_does_not_say_is_reranked_where_validation_was_better(
         assert not client.get("/v1/model").json()["reranks"]
         assert not is_reranked(client)
         assert is_reranked(client, "?rerank=true")
+
+
+def shape(value: object) -> object:
+    """The names in an answer and their order, without what they hold."""
+    if isinstance(value, dict):
+        return [(name, shape(inner)) for name, inner in value.items()]
+    return [shape(value[0])] if isinstance(value, list) and value else None
+
+
+@pytest.mark.parametrize(
+    ("document", "before", "body"),
+    [
+        ("README.md", "$ curl -s localhost", {"history": ["item-01", "item-02"], "k": 1}),
+        ("docs/serving.md", "```json", {"history": ["item-01"], "k": 5000}),
+    ],
+)
+def test_documents_show_the_fields_of_an_answer(client, document, before, body) -> None:
+    text = (ROOT / document).read_text()
+    after = text[text.index(before) :]
+    documented, _ = json.JSONDecoder().raw_decode(after, after.index("\n{") + 1)
+    answered = client.post("/v1/recommendations", json=body).json()
+    assert shape(answered) == shape(documented)
+    schema = RecommendAnswer if "items" in documented else Problem
+    assert documented.keys() == schema.model_fields.keys()

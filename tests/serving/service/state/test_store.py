@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from pydantic import ValidationError
 
 from twotower.errors import ArtefactError, InputError
 from twotower.service.state import (
@@ -349,7 +348,7 @@ def test_the_log_of_a_replaced_file_is_not_replayed_into_its_successor(tmp_path)
      {"released": float("inf")}],
 )  # fmt: skip
 def test_refuses_items_that_no_database_should_hold(changes) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError):
         item(**changes)
 
 
