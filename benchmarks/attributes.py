@@ -41,7 +41,7 @@ SPLIT: Final = "new-users"
 
 def scorers(held: Dataset) -> dict[str, FactorScorer | Popularity]:
     """By attributes, and by popularity, both fitted on the users who were not held out."""
-    items = BASELINES["als"](held.train, len(held.items)).item_vectors()
+    items = BASELINES["als"](held).item_vectors()
     columns = read_columns(held)
     users = columns.users  # row 0 is a user of whom nothing is known
     known = users.take(np.arange(1, len(users.codes)))

@@ -82,7 +82,7 @@ def main() -> None:
 
     bought = len(np.unique(dataset.train.items))
     for baseline in ("item-knn", "ease") if bought <= EASE_ITEMS else ("item-knn",):
-        measured(baseline, BASELINES[baseline](dataset.train, len(dataset.items)))
+        measured(baseline, BASELINES[baseline](dataset))
     found = choose_for(variant, dataset, text, 0, Silent())
     assert found is not None
     print(found.settings, len(found.trials), "trials", round(found.seconds), "s", flush=True)

@@ -11,6 +11,9 @@ from twotower.data import Dataset, Part
 from twotower.data.holdouts import hold_out, of_new_items
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.results import Row
+from twotower.factors.graph_filter import FilterConfig, GraphFilter
+from twotower.workflow.baseline_settings import choose_filter
+from twotower.workflow.baselines import BASELINES
 from twotower.workflow.evaluation import Evaluator, evaluate_models, split_name
 from twotower.workflow.models import trained_model
 
@@ -155,3 +158,15 @@ def test_a_ranking_of_a_handful_is_reported() -> None:
     dataset = Dataset.from_frames(wide, settings={"k_core": 0})
     evaluate_models(dataset, [], protocols=["full"], reporter=recorder)
     assert not any("left to rank" in text for text in recorder.notes)
+
+
+def test_settings_of_a_baseline_are_chosen_on_validation_where_there_is_one(
+    blocks: Dataset,
+) -> None:
+    fitted = BASELINES["graph-filter"](blocks)
+    assert isinstance(fitted, GraphFilter)
+    assert fitted.config == choose_filter(blocks).config
+    without = replace(blocks, split=np.where(blocks.split == Part.TEST, Part.TEST, Part.TRAIN))
+    default = BASELINES["graph-filter"](without)
+    assert isinstance(default, GraphFilter)
+    assert default.config == FilterConfig()

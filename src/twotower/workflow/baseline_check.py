@@ -58,7 +58,7 @@ def warn_below_baselines(
     found = {name: measured(scorer)}
     small = len(np.unique(dataset.train.items)) <= EASE_ITEMS
     for baseline in FLOOR if small else FLOOR[:-1]:
-        found[baseline] = measured(BASELINES[baseline](dataset.train, len(dataset.items)))
+        found[baseline] = measured(BASELINES[baseline](dataset))
     best = max(found, key=lambda model: found[model])
     if best != name:
         blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)
@@ -102,7 +102,7 @@ def warn_for_visitors(
 
     scorer = trained.module.scorer()
     blend = second_stage(trained)
-    popular = measured(BASELINES["popularity"](train, len(dataset.items)))
+    popular = measured(BASELINES["popularity"](dataset))
     retrieval = served = measured(scorer)
     if blend is not None and blend.helps:
         served = measured(both_stages(scorer, blend, dataset))

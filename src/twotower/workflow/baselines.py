@@ -1,10 +1,9 @@
 """Baselines by name: models without a training loop."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
-from twotower.data import Histories
+from twotower.data import Dataset, Histories, Part
 from twotower.factors.als import ALS, ALSConfig
 from twotower.factors.content import ContentSearch
 from twotower.factors.ease import EASE
@@ -14,16 +13,41 @@ from twotower.factors.popularity import Popularity
 from twotower.factors.random_walk import RandomWalk
 from twotower.models.base import Scorer
 from twotower.types import FloatArray
+from twotower.workflow.baseline_settings import choose_filter, choose_walk
 
-BASELINES: Final[Mapping[str, Callable[[Histories, int], Scorer]]] = {
-    "popularity": Popularity.fit,
-    "item-knn": ItemKNN.fit,
-    "random-walk": RandomWalk.fit,
-    "graph-filter": GraphFilter.fit,
-    "ease": EASE.fit,
-    "als": partial(ALS.fit, config=ALSConfig(popularity_discount=0.0)),
+Fit = Callable[[Dataset], Scorer]
+"""Fits a baseline on the training part of a data set."""
+
+
+def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:
+    return lambda dataset: fit(dataset.train, len(dataset.items))
+
+
+def _als(dataset: Dataset) -> ALS:
+    config = ALSConfig(popularity_discount=0.0)
+    return ALS.fit(dataset.train, len(dataset.items), config=config)
+
+
+def _random_walk(dataset: Dataset) -> RandomWalk:
+    config = choose_walk(dataset).config if dataset.has(Part.VALIDATION) else None
+    return RandomWalk.fit(dataset.train, len(dataset.items), config)
+
+
+def _graph_filter(dataset: Dataset) -> GraphFilter:
+    config = choose_filter(dataset).config if dataset.has(Part.VALIDATION) else None
+    return GraphFilter.fit(dataset.train, len(dataset.items), config)
+
+
+BASELINES: Final[Mapping[str, Fit]] = {
+    "popularity": _of_train(Popularity.fit),
+    "item-knn": _of_train(ItemKNN.fit),
+    "random-walk": _random_walk,
+    "graph-filter": _graph_filter,
+    "ease": _of_train(EASE.fit),
+    "als": _als,
 }
-"""Name → fit(train, num_items)."""
+"""Name → fit. Settings of the walk and of the filter are chosen on the validation part, where there
+is one."""
 
 TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": ContentSearch}
 """Models that read titles and no interactions: name → of ``(num_items, t)`` title vectors."""

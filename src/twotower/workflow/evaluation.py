@@ -106,7 +106,7 @@ class Evaluator:
         """A baseline, fitted on the training part."""
         if name in TEXT_BASELINES:
             return TEXT_BASELINES[name](self._titles())
-        return BASELINES[name](self._dataset.train, len(self._dataset.items))
+        return BASELINES[name](self._dataset)
 
     def baseline_rows(self, name: str, found: Evaluation) -> list[Row]:
         """Rows of a baseline's evaluation."""

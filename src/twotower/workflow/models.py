@@ -285,7 +285,7 @@ def _teacher(
 ) -> Scorer:
     """A teacher by name, of the student's seed and text encoder."""
     if name in BASELINES:
-        return BASELINES[name](dataset.train, len(dataset.items))
+        return BASELINES[name](dataset)
     variant = named_variant(name, student.text_encoder)
     where = student.training.accelerator, student.training.precision
     variant = variant.vary(training=variant.training.vary(accelerator=where[0], precision=where[1]))

@@ -155,7 +155,7 @@ def _scorer(
     if cell.model in TEXT_BASELINES:
         titles = text_vectors(dataset, cell.text_encoder, "title", reporter)
         return TEXT_BASELINES[cell.model](titles), None, {}
-    return BASELINES[cell.model](dataset.train, len(dataset.items)), None, {}
+    return BASELINES[cell.model](dataset), None, {}
 
 
 def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord | None:
