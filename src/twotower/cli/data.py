@@ -182,6 +182,7 @@ def _print_summary(name: str, summary: dict[str, Any]) -> None:
         f"[bold]{name}[/]: {summary['users']:,} users, {summary['items']:,} items, "
         f"{summary['interactions']:,} interactions ({parts})",
         highlight=False,
+        soft_wrap=True,
     )
     for line in summary_lines(summary, cli=True):
         style = "yellow" if line.startswith("rejected") else None
