@@ -198,7 +198,8 @@ def _copy(source: Path, target: Path) -> None:
         ) from None
     except sqlite3.DatabaseError:
         raise ArtefactError(
-            f"{source} is no SQLite database, or is damaged; give a file that 'twotower backup' wrote"
+            f"{source} is no SQLite database, or is damaged; "
+            "give a file that 'twotower backup' wrote"
         ) from None
 
 
