@@ -159,10 +159,10 @@ class FigureTable(Table):
         if "…" not in text and all(cell_len(row) <= options.max_width for row in text.split("\n")):
             yield from drawn
             return
-        yield Text.from_markup(f"[italic]{self.title}[/]\n")
+        yield Text(f"{self.title}\n", "italic")
         _, *names = (column.header for column in self.columns)
         for head, *cells in zip(*(column.cells for column in self.columns), strict=True):
-            yield Text.from_markup(f"[bold]{head}[/]")
+            yield Text(str(head), "bold")
             figures = Table.grid(padding=(0, 2))
             figures.add_column()
             figures.add_column(justify="right")
