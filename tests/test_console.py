@@ -6,7 +6,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from twotower.console import differences_table, recommendations_table, reporting, results_table
+from twotower.console import (
+    PipedReporter,
+    differences_table,
+    recommendations_table,
+    reporting,
+    results_table,
+)
 from twotower.evaluation.results import Difference, Row
 from twotower.inference.answers import Recommendation
 
@@ -93,3 +99,28 @@ def test_a_bar_of_uneven_work_guesses_no_time() -> None:
             reporter.bar("cells", uneven=uneven)(1, 3, "")
         assert isinstance(console.file, io.StringIO)
         assert ("-:--:--" in console.file.getvalue()) is not uneven
+
+
+@pytest.mark.parametrize("markup", [True, False])
+def test_ids_and_titles_are_shown_whole_on_one_line_each(markup: bool) -> None:
+    """Brackets are no markup: ``[/b]`` would be an error of it, ``[red]`` would vanish."""
+    long = "urn:" + "x" * 90
+    items = [
+        Recommendation("sku[red]7[/b]", "Two\nlines [bold]", 1.0, 1, None, None, None, None),
+        Recommendation(long, None, 0.5, 2, None, None, None, None),
+    ]
+    console = Console(width=80, force_terminal=False, markup=markup)
+    with console.capture() as shown:
+        console.print(recommendations_table(items))
+    text = shown.get()
+    assert "sku[red]7[/b]" in text
+    assert "Two lines [bold]" in text
+    assert "…" not in text
+    assert text.count("x") == 90
+
+
+def test_notes_show_brackets() -> None:
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as shown:
+        PipedReporter(console).note("data set shop[v2] of [/b] prepared")
+    assert shown.get() == "✓ data set shop[v2] of [/b] prepared\n"

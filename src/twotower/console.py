@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
@@ -58,7 +57,7 @@ class PipedReporter(LineReporter):
     """Lines in place of bars, for a file or another command: one for each message."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(lambda text: _line(console, text, markup=False))
+        super().__init__(lambda text: _line(console, text))
         self._console = console
 
     def note(self, text: str) -> None:
@@ -70,20 +69,20 @@ class PipedReporter(LineReporter):
         _failure(self._console, text)
 
 
-def _line(console: Console, text: str, *, markup: bool = True) -> None:
+def _line(console: Console, text: str | Text) -> None:
     """Wrapped for a reader at a terminal, whole for a log that is searched."""
-    console.print(text, markup=markup, highlight=False, soft_wrap=not console.is_terminal)
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _note(console: Console, text: str) -> None:
-    _line(console, f"[green]✓[/] {escape(text)}")
+    _line(console, Text.assemble(("✓", "green"), f" {text}"))
 
 
 def _failure(console: Console, text: str) -> None:
     if console.quiet:
         print(f"✗ {text}", file=sys.stderr)
     else:
-        _line(console, f"[red]✗[/] {escape(text)}")
+        _line(console, Text.assemble(("✗", "red"), f" {text}"))
 
 
 @contextmanager
@@ -108,12 +107,12 @@ def reporting(console: Console) -> Iterator[Reporter]:
             return Text() if task.fields["uneven"] else super().render(task)
 
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeLeft(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=console,
     ) as progress:
         yield ConsoleReporter(progress)
@@ -132,7 +131,7 @@ def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], N
     )
 
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -160,10 +159,10 @@ class FigureTable(Table):
         if "…" not in text and all(cell_len(row) <= options.max_width for row in text.split("\n")):
             yield from drawn
             return
-        yield Text.from_markup(f"[italic]{self.title}[/]\n")
+        yield Text(f"{self.title}\n", "italic")
         _, *names = (column.header for column in self.columns)
         for head, *cells in zip(*(column.cells for column in self.columns), strict=True):
-            yield Text.from_markup(f"[bold]{head}[/]")
+            yield Text(str(head), "bold")
             figures = Table.grid(padding=(0, 2))
             figures.add_column()
             figures.add_column(justify="right")
@@ -226,9 +225,14 @@ def differences_table(differences: "Sequence[Difference]", protocol: str, metric
                 f"{difference.value:+.4f}",
                 f"{difference.low:+.4f} to {difference.high:+.4f}",
                 f"{difference.p_corrected:.4f}",
-                f"[{COLOURS[difference.verdict]}]{difference.verdict}[/]",
+                Text(difference.verdict, COLOURS[difference.verdict]),
             )
     return table
+
+
+def one_line(title: str | None) -> str:
+    """A title, which may have several lines, as one; none is empty."""
+    return " ".join((title or "").split())
 
 
 def recommendations_table(items: "Sequence[Recommendation]") -> Table:
@@ -242,7 +246,7 @@ def recommendations_table(items: "Sequence[Recommendation]") -> Table:
     if ruled:
         table.add_column("rule", overflow="fold")
     for item in items:
-        title = escape(item.title or "(no title)")
-        row = [str(item.rank), item.item_id, title, f"{item.score:.4f}"]
-        table.add_row(*row, *([item.rule or ""] if ruled else []))
+        title = Text(one_line(item.title) or "(no title)")
+        cells: list[str | Text] = [str(item.rank), Text(item.item_id), title, f"{item.score:.4f}"]
+        table.add_row(*cells, *([item.rule or ""] if ruled else []))
     return table

@@ -977,6 +977,16 @@ def test_lines_above_a_header_are_passed_over_and_said(tmp_path: Path) -> None:
         assert f"log{place}.csv:1: 'Report of 2024-01-01'" in lines(dataset)
 
 
+@pytest.mark.parametrize("inches", ["", '5"" disk'])
+def test_texts_of_several_lines_are_no_rows_below_a_title(tmp_path: Path, inches: str) -> None:
+    """Each row is two lines of one field less than the header."""
+    rows = [f'{user};{time};"good\n{inches}";{item}' for user, item, time in ROWS]
+    (tmp_path / "log.csv").write_text("\n".join(['"user";"time";"text";"item"', *rows, ""]))
+    dataset = read(tmp_path / "log.csv")
+    assert events(dataset) == ROWS
+    assert dataset.summary["rejected"] == {}
+
+
 def test_a_first_line_that_is_short_of_a_field_is_no_title(tmp_path: Path) -> None:
     """A comma in a name of the header: the second line is data and no header."""
     (tmp_path / "log.csv").write_text(

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from twotower.data.declaration import Declaration
-from twotower.data.inspection import inspect
+from twotower.data.inspection import inspect, inspection_lines
 from twotower.data.prepare import prepare
 from twotower.data.readers import ColumnMapping
 from twotower.data.readers.dialect import find_dialect
@@ -282,6 +282,48 @@ def test_titles_of_another_encoding_are_not_lost_in_silence(tmp_path: Path) -> N
     assert "pass --encoding latin-1" in caught.value.on_command_line
     found = prepare(tmp_path, settings=ALL, options=ReadOptions(encoding="latin-1"))
     assert found.catalogue["title"].to_list() == ["Mug £5"]
+
+
+@pytest.mark.parametrize("prices", [["1,99", "2,1", "1,5", "5,1"], ["1,99", "12", "3,12"]])
+def test_prices_with_decimal_commas_are_no_lists(tmp_path: Path, prices: list[str]) -> None:
+    path = tmp_path / "tickets.csv"
+    rows = (f"{n % 3};a{n % 4};{1600000000 + n};{prices[n % len(prices)]}\n" for n in range(40))
+    path.write_text("customer_no;article;purchase_time;unit_price\n" + "".join(rows))
+    found = inspect([path], Declaration()).described
+    assert "explode" not in found["guesses"]
+    assert "cannot determine the user, item and time columns" in found["problem"]
+
+
+def test_a_preview_shows_values_on_one_line_and_says_where_there_are_none(tmp_path: Path) -> None:
+    files(
+        tmp_path,
+        {
+            "log.csv": "user,item,time\n" + "".join(f"u,i{n},{10**9 + n}\n" for n in range(9)),
+            "items.csv": "item,title,brand\n" + "".join(f'i{n},"T {n}\nx",\n' for n in range(9)),
+        },
+    )
+    shown = [*inspection_lines(inspect([tmp_path], Declaration()))]
+    assert "  title: title, such as T 0 x, T 1 x, T 2 x" in shown
+    assert "  store: brand, without a value in the first rows" in shown
+
+
+def test_a_preview_says_what_keeps_the_first_rows_from_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(("user,item,time\n" + "Müller,Größe,1600000000\n" * 9).encode("latin-1"))
+    problem = inspect([path], Declaration()).described["problem"]
+    assert problem.startswith(f"9 of the first 9 rows of {path} cannot be used; the first is ")
+    assert f"{path}:2: bad UTF-8, got 'M" in problem
+    assert problem.endswith("save the file as UTF-8, or name its encoding: --encoding latin-1")
+
+
+def test_a_catalogue_of_another_encoding_names_the_likely_one(tmp_path: Path) -> None:
+    titles = ["Клавиатура", "беспроводная", "мышь", "монитор", "наушники", "для", "работы"]
+    rows = "".join(f"i{n},{title}\n" for n, title in enumerate(titles))
+    (tmp_path / "log.csv").write_text("user,item,time\nu,i1,1600000000\n")
+    (tmp_path / "items.csv").write_bytes(f"item,title\n{rows}".encode("cp1251"))
+    with pytest.raises(InputError, match="no usable item") as caught:
+        prepare(tmp_path, settings=ALL)
+    assert "--encoding cp1251" in caught.value.on_command_line
 
 
 def test_guesses_are_no_dates_of_words_and_no_ids(tmp_path: Path) -> None:

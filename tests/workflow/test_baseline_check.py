@@ -144,6 +144,17 @@ def test_what_is_served_is_compared_with_the_best_baseline_on_test() -> None:
     level = said(good, popularity=poor, ease=mixed)
     assert not level.failures
     assert level.notes[0].endswith("(ease) 0.4000; 40 users are too few to tell them apart")
+    random = np.random.default_rng(0).random((3, 400))
+    lucky, *models = [evaluation([*values]) for values in random]
+    none = said(models[0], popularity=lucky, als=models[1])
+    assert none.notes[0].endswith("400 users are too few to tell them apart")
+    (text,) = none.failures
+    assert text.startswith(
+        "no model is better than popularity beyond chance: test NDCG@10 of 400 users popularity "
+        f"{random[0].mean():.4f}, als {random[2].mean():.4f}, two-tower {random[1].mean():.4f}; "
+    )
+    assert not said(good, popularity=poor, als=good).failures
+    assert not said(mixed, als=good).failures
     worse = said(poor, als=good)
     assert not worse.notes
     assert "(als) 0.4000, which is better beyond chance; search better" in worse.failures[0]

@@ -38,7 +38,7 @@ def download(
     with downloading(notes()) as progress:
         files = fetch(category, kind, out, progress=progress)
     for file in files:
-        console().print(f"[green]✓[/] {file}", highlight=False)
+        console().print(f"✓ {file}", highlight=False, soft_wrap=True)
     write_json(json_file, {"files": [str(file) for file in files]})
 
 
@@ -105,13 +105,13 @@ def inspect(
 
     if not source:
         for entry in FORMATS:
-            console().print(f"[bold]{entry.name}[/]: {entry.about}", highlight=False)
+            console().print(f"{entry.name}: {entry.about}", highlight=False)
         write_json(json_file, [entry.model_dump(mode="json") for entry in FORMATS])
         return
     paths, known = sources(source)
     found = preview(paths, known.overridden_by(declaration(words)))
     for line in inspection_lines(found):
-        console().print(line, highlight=False, markup=False, soft_wrap=True)
+        console().print(line, highlight=False, soft_wrap=True)
     if write is not None:
         if write.is_dir():
             write = write / "dataset.toml"
@@ -179,10 +179,11 @@ def _print_summary(name: str, summary: dict[str, Any]) -> None:
 
     parts = ", ".join(f"{count:,} {part}" for part, count in summary["parts"].items())
     console().print(
-        f"[bold]{name}[/]: {summary['users']:,} users, {summary['items']:,} items, "
+        f"{name}: {summary['users']:,} users, {summary['items']:,} items, "
         f"{summary['interactions']:,} interactions ({parts})",
         highlight=False,
+        soft_wrap=True,
     )
     for line in summary_lines(summary, cli=True):
         style = "yellow" if line.startswith("rejected") else None
-        console().print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+        console().print(line, style=style, highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ def info(
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ArtefactError(f"{file} cannot be read ({error})") from error
             for line in lines:
-                console().print(line, highlight=False, markup=False, soft_wrap=True)
+                console().print(line, highlight=False, soft_wrap=True)
             write_json(json_file, described)
             return
     made = "give a folder that prepare, train, index or run wrote"

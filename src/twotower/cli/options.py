@@ -30,10 +30,10 @@ STANDARD_OUTPUT: Final = Path("-")
 
 @cache
 def console() -> "Console":
-    """Where results are printed, made when there is one."""
+    """Where results are printed, made when there is one; brackets in names are no markup."""
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False)
 
 
 @cache
@@ -41,7 +41,7 @@ def notes() -> "Console":
     """Where progress and what was done are printed; silent with ``--quiet``."""
     from rich.console import Console
 
-    return Console()
+    return Console(markup=False)
 
 
 def claimed(path: P) -> P:

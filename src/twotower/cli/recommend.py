@@ -203,26 +203,24 @@ def show_recommendations(
     pipeline: "Pipeline", request: "Request", options: "RecommendOptions | None" = None
 ) -> "Answer":
     """Recommend and print the table, with the user as its title."""
-    from rich.markup import escape
-
-    from twotower.console import recommendations_table
+    from twotower.console import one_line, recommendations_table
     from twotower.inference import RecommendOptions
 
     (answer,) = pipeline.answers([request], options or RecommendOptions())
     known = [item for item in request.history if item not in answer.unknown_items]
-    browsed = ", ".join(pipeline.title(item) or item for item in known)
+    browsed = ", ".join(one_line(pipeline.title(item)) or item for item in known)
     who = "a cold-start user" if request.user_id is None else f"user {request.user_id}"
     if known:
         who += f" with {browsed} in the history"
     if request.text is not None:
         who += f" who wants {request.text}"
-    console().print(f"\n[bold]For {escape(who)}[/]", highlight=False)
+    console().print(f"\nFor {who}", style="bold", highlight=False)
     for remark in _remarks(pipeline, request, answer):
-        console().print(f"[yellow]{escape(remark)}[/]", highlight=False, soft_wrap=True)
+        console().print(remark, style="yellow", highlight=False, soft_wrap=True)
     if answer.items:
         console().print(recommendations_table(answer.items))
     else:
-        console().print(f"no items: {_NOTHING_LEFT}")
+        console().print(f"no items: {_NOTHING_LEFT}", highlight=False, soft_wrap=True)
     if options is not None and 0 < len(answer.items) < options.k:
         console().print(f"{len(answer.items):,} of {options.k:,}: no more items can be recommended")
     return answer
@@ -251,14 +249,13 @@ def _loaded(bundle: str, rules: Path | None) -> "Pipeline":
         pipeline = Pipeline.load(folder)
     if rules is None:
         return pipeline
-    from rich.markup import escape
-
     from twotower.inference.business_rules import read_rules
 
     pipeline = pipeline.with_rules(read_rules(rules))
     if pipeline.rules is not None and pipeline.rules.unknown:
         unknown = ", ".join(pipeline.rules.unknown)
-        notes().print(f"[yellow]rules for items that the bundle lacks: {escape(unknown)}[/]")
+        text = f"rules for items that the bundle lacks: {unknown}"
+        notes().print(text, style="yellow", highlight=False, soft_wrap=True)
     return pipeline
 
 
@@ -304,14 +301,16 @@ def _recommend_batch(
     )
     if counts.empty:
         console().print(
-            f"[yellow]{counts.empty:,} of them get none: {_NOTHING_LEFT}[/]",
+            f"{counts.empty:,} of them get none: {_NOTHING_LEFT}",
+            style="yellow",
             highlight=False,
             soft_wrap=True,
         )
     if counts.unknown:
         got = "get popular items, with source 'popular'" if unknown == "popular" else "are left out"
         console().print(
-            f"[yellow]{counts.unknown:,} of them are not in the bundle and {got}[/]",
+            f"{counts.unknown:,} of them are not in the bundle and {got}",
+            style="yellow",
             highlight=False,
             soft_wrap=True,
         )

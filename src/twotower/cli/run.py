@@ -122,4 +122,4 @@ def run(
         ("see it all:     ", "demo", *bundle),
     ):
         text = f"{what} {shlex.join(['twotower', *command])}"
-        notes().print(text, highlight=False, markup=False, soft_wrap=True)
+        notes().print(text, highlight=False, soft_wrap=True)

@@ -119,9 +119,11 @@ def ablate(
     if study.failures:
         count = len(study.failures)
         console().print(
-            f"[red]{count} cell{'s' * (count > 1)} failed[/]: {', '.join(study.failures)}; "
+            f"{count} cell{'s' * (count > 1)} failed: {', '.join(study.failures)}; "
             "run the same command to try again",
+            style="red",
             highlight=False,
+            soft_wrap=True,
         )
         raise typer.Exit(1)
 

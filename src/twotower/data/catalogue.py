@@ -18,6 +18,7 @@ from twotower.data.ids import Vocabulary
 from twotower.data.readers import CatalogueFile, Check, set_aside
 from twotower.data.readers.amazon import ASIN_COLUMNS, listing_numbers
 from twotower.data.readers.numbers import as_number, as_price, currency_of
+from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import as_text
 from twotower.data.rejects import RejectLog, nothing_usable
@@ -113,7 +114,11 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
         problem = f"the catalogue {file.path} has no usable item"
         if not read:
             raise InputError(problem, "give a catalogue with rows")
-        raise nothing_usable(f"{problem}: {read:,} rows read", rejects, [file.path])
+        encoding = None
+        if any(reason.startswith("bad ") for reason in rejects.counts([file.path])):
+            encoding = likely_encoding(file.path, file.options)
+        message = f"{problem}: {read:,} rows read"
+        raise nothing_usable(message, rejects, [file.path], encoding=encoding)
     rows = _joined(tables)
     typed, repaired, examples = _typed(rows, file)
     marks = _currencies(rows, typed)

@@ -25,7 +25,9 @@ from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists, source_of
 from twotower.data.readers.tables import column_names, first_values
+from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY
+from twotower.data.rejects import first_reject
 from twotower.data.schema import CONTEXT_KINDS
 from twotower.data.users import users_column
 from twotower.errors import InputError
@@ -162,8 +164,11 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
 
 def _column_lines(table: Mapping[str, Any]) -> Iterator[str]:
     for name, column in table.get("read", {}).items():
-        examples = ", ".join(table["examples"].get(column, []))
-        yield f"  {name}: {column}" + (f", such as {examples}" if examples else "")
+        examples = table["examples"].get(column)
+        shown = "" if examples is None else ", without a value in the first rows"
+        if examples:
+            shown = f", such as {', '.join(examples)}"
+        yield f"  {name}: {column}{shown}"
     ignored = table.get("ignored", [])
     if ignored:
         yield f"  ignored: {', '.join(ignored[:20])}"
@@ -179,13 +184,21 @@ def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict
         described["problem"] = error.on_command_line
     raw: dict[str, list[str]] = {}
     with_hours = False
+    if chunk is not None and 2 * len(chunk.rejects) > chunk.height:
+        bad = any(reject.reason.startswith("bad ") for reject in chunk.rejects)
+        encoding = likely_encoding(file.path, file.options) if bad else None
+        described.setdefault(
+            "problem",
+            f"{len(chunk.rejects):,} of the first {chunk.height:,} rows of {file.path} cannot be "
+            f"used; the first is {first_reject(file.path, chunk.rejects, encoding)}",
+        )
     if chunk is not None:
         if columns.TIMESTAMP in chunk.rows.columns:
             with_hours = bool((chunk.rows[columns.TIMESTAMP].drop_nulls() % DAY != 0).any())
         for name, column in file.found.read.items():
             if name in chunk.rows.columns:
-                values = islice(chunk.rows[name].drop_nulls(), _ROWS)
-                raw[column] = [_short(name, value) for value in values]
+                values = (_short(name, value) for value in chunk.rows[name].drop_nulls())
+                raw[column] = [*islice(filter(None, values), _ROWS)]
     return {
         "read": file.found.read,
         "columns": list(file.found.present),
@@ -204,7 +217,7 @@ def _short(name: str, value: Any) -> str:
             return moment.strftime("%Y-%m-%d %H:%M:%S")
         except (ValueError, OverflowError, OSError):
             return str(value)
-    return str(value)[:_SHOWN]
+    return " ".join(str(value).split())[:_SHOWN]
 
 
 def _missing(found: Located, present: Sequence[str]) -> list[str]:

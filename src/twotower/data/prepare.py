@@ -53,7 +53,7 @@ from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
 from twotower.data.schema import OWN, Schema, unknown_column, with_article
 from twotower.data.settings import PrepareSettings
-from twotower.data.split_choice import choose_split, split_notes
+from twotower.data.split_choice import choose_split, split_notes, unseen_note
 from twotower.data.splits import FileOrder, PartArray, Rolling, Split, split_parts
 from twotower.data.summary import YEAR, cores_in_words
 from twotower.data.users import read_users, users_column
@@ -317,6 +317,7 @@ def _dataset_of(
         "options": options.model_dump(mode="json", exclude_defaults=True),
     }
     notes = split_notes(plan.split, parts, log.parts, np.diff(indptr), log.timestamps)
+    notes += unseen_note(parts, log.items)
     if later:
         notes.append(f"{later:,} interactions came after the fold and are left out")
     notes += _context_notes(context_table, interactions, log_read)

@@ -95,6 +95,16 @@ def fix_of(reason: str, *, cli: bool) -> str | None:
     return None
 
 
+def first_reject(source: Path, rejects: Sequence[Reject], encoding: str | None = None) -> str:
+    """The first of some rejected rows with its fix, in the words of the command line.
+
+    ``encoding`` is the likely one, where rows are not of that assumed.
+    """
+    first = min(rejects, key=lambda reject: reject.line)
+    fix = _with_encoding(fix_of(first.reason, cli=True), encoding)
+    return "; ".join(filter(None, (_location(source, first), fix)))
+
+
 class RejectLog:
     """Collector of rejected rows.
 

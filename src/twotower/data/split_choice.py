@@ -20,11 +20,13 @@ from twotower.data.splits import (
     global_time,
 )
 from twotower.errors import InputError
-from twotower.types import OffsetArray
+from twotower.types import IndexArray, OffsetArray
 
 MANY_TIED: Final = 0.1
 """Share of test interactions that are the last only by the order of the file, above which a note
 is made."""
+MANY_UNSEEN: Final = 0.5
+"""Share of test interactions with items that training lacks, above which a note is made."""
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
 
 
@@ -132,6 +134,34 @@ def split_notes(
                 "split 'random'"
             ]
     return []
+
+
+def unseen_note(parts: PartArray, items: IndexArray) -> list[str]:
+    """Warning where most of the test is of items that training lacks; usually none.
+
+    Parameters
+    ----------
+    parts, items
+        ``(interactions,)`` part and item of each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> parts = np.array([Part.TRAIN, Part.TEST, Part.TRAIN, Part.TEST], np.uint8)
+    >>> unseen_note(parts, np.array([0, 0, 0, 1], np.int32))
+    []
+    >>> unseen_note(parts, np.array([0, 1, 0, 1], np.int32))
+    ['2 of 2 test interactions are with items that have none in training: only models that read \
+titles and attributes can find these']
+    """
+    tested = items[parts == Part.TEST]
+    unseen = int((~np.isin(tested, items[parts == Part.TRAIN])).sum())
+    if unseen <= MANY_UNSEEN * len(tested):
+        return []
+    return [
+        f"{unseen:,} of {len(tested):,} test interactions are with items that have none in "
+        "training: only models that read titles and attributes can find these"
+    ]
 
 
 def empty_parts(dataset: Dataset) -> tuple[str, str]:

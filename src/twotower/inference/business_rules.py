@@ -181,8 +181,12 @@ class ActiveRules:
         rows = {item: table.find(item) for item in dict.fromkeys(named)}
         pins = {row: pin.position for pin in rules.pin if (row := rows[pin.item]) is not None}
         weights, names = np.tile([1.0, 0.0], (len(table), 1)), np.zeros(len(table), dtype=np.int64)
-        for rule in (*rules.boost, *rules.bury):
-            at = _rows_of(rule, table)
+        weighing: list[tuple[str, Boost | Bury]] = [
+            *((f"boost.{number}", rule) for number, rule in enumerate(rules.boost)),
+            *((f"bury.{number}", rule) for number, rule in enumerate(rules.bury)),
+        ]
+        for place, rule in weighing:
+            at = _rows_of(place, rule, table)
             weights[at] *= rule.factor or 1.0, 1.0
             weights[at] += 0.0, rule.sign * (rule.offset or 0.0)
             names[at] = _NAMES.index(rule.name)
@@ -197,8 +201,8 @@ class ActiveRules:
         group = np.zeros(len(table), dtype=np.int32)
         group[moved] = numbers.reshape(-1) + 1
         is_open = np.ones(len(table), dtype=np.bool_)
-        for blocked in rules.block:
-            is_open[_rows_of(blocked, table)] = False
+        for number, blocked in enumerate(rules.block):
+            is_open[_rows_of(f"block.{number}", blocked, table)] = False
         return cls(
             rules,
             table,
@@ -279,10 +283,14 @@ class ActiveRules:
         return scores
 
 
-def _rows_of(rule: Rule, table: ItemTable) -> BoolArray:
-    """``(rows,)`` which items a rule is for."""
-    check_categories(rule, table.names)
-    mask = table.meeting(rule)
+def _rows_of(place: str, rule: Rule, table: ItemTable) -> BoolArray:
+    """``(rows,)`` which items the rule at a place of the file is for."""
+    try:
+        check_categories(rule, table.names)
+        mask = table.meeting(rule)
+    except InputError as error:
+        what = f"business rules: {place}: {error.what}"
+        raise InputError(what, error.fix, cli_fix=error.cli_fix) from None
     if not rule.items:
         return mask
     named = np.zeros(len(mask), dtype=np.bool_)

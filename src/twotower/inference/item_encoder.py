@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
 
@@ -132,7 +132,7 @@ class ItemEncoder:
         added: int = 0,
         columns: Sequence[Mapping[str, Any]] | None = None,
     ) -> EncodedItems:
-        """Encode items.
+        """Encode items, so that none is in more lists than it may be.
 
         Parameters
         ----------
@@ -146,6 +146,16 @@ class ItemEncoder:
         columns
             Their declared columns, checked before; what is left out is missing.
         """
+        encoded = self.unbounded(rows, text, columns)
+        return replace(encoded, vectors=self._bounded(encoded.vectors, rows, added))
+
+    def unbounded(
+        self,
+        rows: pl.DataFrame,
+        text: FloatArray | None,
+        columns: Sequence[Mapping[str, Any]] | None = None,
+    ) -> EncodedItems:
+        """Encode items, in however many lists they would be; parameters as of `encode`."""
         new, feed = self._new, self.feed(rows, text, columns)
         with reading(_FILE, "cannot be run"):
             towers = self._session.run(["vector"], {name: feed[name] for name in self._inputs})[0]
@@ -155,7 +165,7 @@ class ItemEncoder:
         if new.vector_projection is not None:
             towers = towers @ new.vector_projection
         return EncodedItems(
-            vectors=self._bounded(self._vectors(towers, text, feed["release"]), rows, added),
+            vectors=self._vectors(towers, text, feed["release"]),
             user_features=self._contents.user_features.rows_of_new(rows, new.features.categories),
             history=history,
             text=text if self.keeps_text else None,

@@ -83,7 +83,7 @@ def _check_new_items(pipeline: Pipeline) -> None:
     except InputError:  # a bundle need not take new items
         return
     rows = catalogue_rows([{columns.ITEM_ID: str(n), columns.TITLE: "a"} for n in range(2)])
-    encoded = encoder.encode(rows, encoder.texts(rows))
+    encoded = encoder.unbounded(rows, encoder.texts(rows))  # no real items, which no notice names
     history = contents.history_table
     widths = {
         "vectors": (encoded.vectors, contents.item_vectors.shape[1]),

@@ -28,6 +28,7 @@ MOST_USERS: Final = 20_000
 FIRST_ITEMS: Final = 3
 """Items of a visitor, see `warn_for_visitors`."""
 MOST_VISITORS: Final = 1_000
+METRIC: Final = "NDCG@10"
 LEVEL: Final = 0.05
 """p-value below which a difference on test is more than chance."""
 
@@ -136,37 +137,56 @@ def compare_on_test(
 
     Nothing is chosen by it. The difference is tested query by query (`sign_flip_test`).
     """
-    metric = "NDCG@10"
     what = f"the bundle serves {product_name(name)} "
     what += "with both stages" if both_stages else "without the second stage"
-    measured = {
-        baseline: found.mean(FULL, metric)
-        for baseline, found in baselines.items()
-        if FULL in found.values and metric in found.metrics
+    values = {
+        model: found.values[FULL][:, found.metrics.index(METRIC)]
+        for model, found in {**baselines, name: served}.items()
+        if FULL in found.values and METRIC in found.metrics
     }
-    if not measured or FULL not in served.values or metric not in served.metrics:
+    if name not in values or len(values) == 1:
         reporter.note(what)
         return
-    best = max(measured, key=lambda baseline: measured[baseline])
-    others = baselines[best]
-    gains = (
-        served.values[FULL][:, served.metrics.index(metric)]
-        - others.values[FULL][:, others.metrics.index(metric)]
-    )
-    chance = float(sign_flip_test(gains[:, None])[0])
-    what += (
-        f": test {metric} {served.mean(FULL, metric):.4f}, the best baseline's ({best}) "
-        f"{measured[best]:.4f}"
-    )
-    if chance >= LEVEL:
-        reporter.note(f"{what}; {len(gains):,} users are too few to tell them apart")
-    elif gains.mean() > 0:
+    means = {model: float(ndcg.mean()) for model, ndcg in values.items()}
+    best = max(values.keys() - {name}, key=lambda baseline: means[baseline])
+    what += f": test {METRIC} {means[name]:.4f}, the best baseline's ({best}) {means[best]:.4f}"
+    if _chance(values[name], values[best]) >= LEVEL:
+        users = len(values[name])
+        reporter.note(f"{what}; {users:,} users are too few to tell them apart")
+        if not _above_popularity(values):
+            listed = ", ".join(f"{product_name(model)} {mean:.4f}" for model, mean in means.items())
+            reporter.failure(
+                f"no model is better than popularity beyond chance: test {METRIC} of {users:,} "
+                f"users {listed}; serve popular items, give more interactions, or look whether "
+                "the columns of users, items and times are the right ones ('twotower inspect')"
+            )
+    elif means[name] > means[best]:
         reporter.note(what)
     else:
         reporter.failure(
             f"{what}, which is better beyond chance; search better settings with 'twotower tune', "
             f"or serve {best}"
         )
+
+
+def _chance(ours: DoubleArray, theirs: DoubleArray) -> float:
+    """p-value of a difference that is as large, query by query."""
+    return float(sign_flip_test((ours - theirs)[:, None])[0])
+
+
+def _above_popularity(values: Mapping[str, DoubleArray]) -> bool:
+    """Whether a model is better than popularity beyond chance; true where it was not measured.
+
+    The level is shared among the models (Bonferroni): of many, one seems better by chance.
+    """
+    others = {model: ndcg for model, ndcg in values.items() if model != "popularity"}
+    if len(others) == len(values):
+        return True
+    popular = values["popularity"]
+    return any(
+        ndcg.mean() > popular.mean() and _chance(ndcg, popular) < LEVEL / len(others)
+        for ndcg in others.values()
+    )
 
 
 def _words(

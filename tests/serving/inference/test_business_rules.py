@@ -149,7 +149,8 @@ def test_a_file_in_toml_and_json(pipeline: Pipeline, tmp_path: Path) -> None:
     rules = read_rules(tmp_path / "rules.toml")
     (tmp_path / "rules.json").write_text(rules.model_dump_json(by_alias=True))
     assert read_rules(tmp_path / "rules.json") == rules
-    with pytest.raises(InputError, match="unknown column 'brand' in filters; the bundle has: none"):
+    message = r"business rules: boost.0: unknown column 'brand' in filters; the bundle has: none"
+    with pytest.raises(InputError, match=message):
         pipeline.with_rules(rules)
     (tmp_path / "rules.toml").write_text(TOML.replace('where = { brand = "Lumen" }', "min_price=1"))
     recommender = Recommender(pipeline).with_rules(tmp_path / "rules.toml")
@@ -185,7 +186,7 @@ def test_each_mistake_in_a_file_is_a_line(text: str, message: str, tmp_path: Pat
 
 
 def test_unknown_categories_are_refused(pipeline: Pipeline) -> None:
-    with pytest.raises(InputError, match="unknown category 'genre-9'"):
+    with pytest.raises(InputError, match=r"business rules: boost.0: unknown category 'genre-9'"):
         under(pipeline, boost=[{"categories": ["genre-9"], "factor": 2}])
 
 

@@ -6,12 +6,14 @@ import pytest
 from twotower.bundle import load_bundle, save_bundle
 from twotower.bundle.new_items import TextModel
 from twotower.errors import ArtefactError, InputError
+from twotower.factors.exposure import ListBars
 from twotower.features import HashingText, item_texts
 from twotower.inference import Pipeline
 from twotower.inference import text_encoder as serving_text
 from twotower.inference.filters import Filters
 from twotower.inference.item_encoder import ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions
+from twotower.inference.smoke import check_answers
 from twotower.inference.text_encoder import OnnxText, text_encoder_of
 
 NEW = {"item_id": "n1", "title": "Game 7 Deluxe", "price": 12.0, "category": "genre-3"}
@@ -27,6 +29,19 @@ def added(pipeline: Pipeline, *items: dict) -> Pipeline:
     return pipeline.with_items(
         pipeline.items.with_items(described, encoder.encode(rows, encoder.texts(rows)))
     )
+
+
+def test_smoke_requests_name_no_items_that_do_not_exist(open_contents, caplog) -> None:
+    """A new item is in every list: real ones are bounded with a notice, made-up ones without."""
+    assert open_contents.new_items is not None
+    width = open_contents.item_vectors.shape[1]
+    bars = ListBars(np.ones((9, width), np.float32), np.full(9, -1e9, np.float32), 1000, 0.05)
+    always = replace(open_contents, new_items=replace(open_contents.new_items, bars=bars))
+    pipeline = Pipeline(always)
+    check_answers(pipeline)
+    assert caplog.messages == []
+    added(pipeline, NEW)
+    assert [message.split(" in ")[0] for message in caplog.messages] == ["item 'n1' would be"]
 
 
 def test_the_parts_come_back_from_a_bundle(open_folder, open_contents) -> None:

@@ -31,6 +31,10 @@ _MOST_KINDS: Final = 12
 _MOST_RATINGS: Final = 21
 """Different values of a column that may hold kinds of events, and ratings."""
 _HIGHEST_RATING: Final = 100
+_OPENING: Final = re.compile(r'(?:^|(?<=[\t,;|:~^\x01\x1f])) *"')
+"""A quote that begins a field."""
+_REST_OF_QUOTED: Final = re.compile(r'(?:[^"\\]|\\.|"")*+"')
+_QUOTED: Final = re.compile(_OPENING.pattern + _REST_OF_QUOTED.pattern)
 _WIDE: Final = 20
 """Columns above which a table without a header is likely a matrix."""
 _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
@@ -106,15 +110,16 @@ def find_dialect(path: Path, lines: Sequence[str], options: ReadOptions) -> Dial
     if declared is not None:
         separator, skipped = separator or declared[1], skipped + 1
     preamble: tuple[tuple[int, str], ...] = ()
+    records = [(skipped + place, record) for place, record in _records(lines[skipped:])]
     if separator is None and options.header is None and options.names is None and not atomic:
-        begin = _preamble(lines, skipped)
+        begin = _preamble(records, skipped)
         preamble = tuple(
             (place + 1, lines[place].strip())
             for place in range(skipped, begin)
             if lines[place].strip()
         )
         skipped = begin
-    table_lines = [line.rstrip("\r\n") for line in lines[skipped:] if line.strip()]
+    table_lines = [record for place, record in records if place >= skipped]
     quote = options.quote or ("none" if atomic else _find_quote(table_lines))
     if separator is None:
         separator = "\t" if atomic else _find_separator(table_lines, quote)
@@ -158,15 +163,14 @@ def _comments(lines: Sequence[str]) -> int:
     return place
 
 
-def _preamble(lines: Sequence[str], skipped: int) -> int:
+def _preamble(records: Sequence[tuple[int, str]], skipped: int) -> int:
     """Where the header is: below the lines of a report's title, or where it seemed to be.
 
     A title is of other fields than the lines below. The header is then the first line that has as
     many as nearly all that follow, and does not look like data.
     """
-    found = [place for place in range(skipped, len(lines)) if lines[place].strip()]
-    for order, place in enumerate(found[: MOST_TITLES + 1]):
-        below = [lines[after].rstrip("\r\n") for after in found[order:]]
+    for order, (place, _) in enumerate(records[: MOST_TITLES + 1]):
+        below = [record for _, record in records[order:]]
         if len(below) < LEAST_ROWS:
             break
         quote = _find_quote(below)
@@ -188,6 +192,36 @@ def _line_after(lines: Sequence[str], skipped: int, header: int) -> int:
     while skipped < len(lines) and not lines[skipped].strip():
         skipped += 1
     return min(skipped + 1, len(lines))
+
+
+def _records(lines: Sequence[str]) -> list[tuple[int, str]]:
+    """Rows of some lines with their places; a line that ends within quotes goes on in the next.
+
+    Blank lines are none. A quote that is not closed is text, such as that of inches.
+    """
+    records: list[tuple[int, str]] = []
+    place = 0
+    while place < len(lines):
+        last, is_open = place, _ends_quoted(lines[place])
+        while is_open and last + 1 < len(lines):
+            last += 1
+            is_open = _ends_quoted(lines[last], is_open)
+        last = place if is_open else last
+        record = "".join(lines[place : last + 1]).rstrip("\r\n")
+        if record.strip():
+            records.append((place, record))
+        place = last + 1
+    return records
+
+
+def _ends_quoted(line: str, is_open: bool = False) -> bool:
+    """Whether a line ends within quotes, where it begins within or outside of them."""
+    if is_open:
+        rest = _REST_OF_QUOTED.match(line)
+        if rest is None:
+            return True
+        line = line[rest.end() :]
+    return _OPENING.search(_QUOTED.sub("", line)) is not None
 
 
 def _fields(dialect: Dialect, line: str) -> list[str]:

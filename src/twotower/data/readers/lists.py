@@ -1,6 +1,7 @@
 """Lists within one cell of a table: JSON, or elements between marks; a row for each element."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,6 +14,8 @@ MARKS: Final = ("|", ";", ",")
 """Marks between elements; the first that a column has is taken."""
 _SHARE: Final = 0.25
 """Share of cells with a mark above which a column looks like one of lists."""
+_DECIMAL: Final = re.compile(r"[+-]?\d+(,\d+)?")
+"""A number with a decimal comma, or without decimals."""
 
 
 def mark_of(texts: pl.Series, marks: Sequence[str] = MARKS) -> str | None:
@@ -41,7 +44,8 @@ def looks_like_lists(texts: Sequence[str]) -> bool:
     """Whether cells hold lists of ids rather than ids.
 
     In lists the same element stands first in one and last in another; in an id of several parts,
-    such as ``2020,7``, it does not. Elements have no blanks within.
+    such as ``2020,7``, it does not. Elements have no blanks within. Numbers with a decimal comma,
+    such as prices, are no lists.
 
     >>> looks_like_lists(["A1;B2", "B2;C3", "D4"]), looks_like_lists(["a,1", "a,2", "b,3"])
     (True, False)
@@ -50,6 +54,8 @@ def looks_like_lists(texts: Sequence[str]) -> bool:
         return True
     mark = mark_of(pl.Series(texts, dtype=pl.String))
     if mark is None or sum(mark in text for text in texts) < _SHARE * len(texts):
+        return False
+    if mark == "," and all(map(_DECIMAL.fullmatch, texts)):
         return False
     cells = [list(elements(text, mark)) for text in texts if mark in text]
     last = {cell[-1] for cell in cells if cell}

@@ -127,12 +127,15 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
         fix = "send a JSON object with 'Content-Type: application/json'"
         return problem(422, "the body is not marked as JSON", fix=fix)
     more = f" (and {first.others} more)" if first.others else ""
+    known = known_keys(first._replace(path=first.path[1:]), _body(request))
+    fix = known or "see /docs for what this request takes"
+    if first.kind == "string_type" and type(first.value) in (int, float):
+        fix = f'send it as text, in quotes: "{first.value}"'
     return problem(
         422,
         f"{place}: {first.what}{more}",
         value=_shown(first.value),
-        fix=known_keys(first._replace(path=first.path[1:]), _body(request))
-        or "see /docs for what this request takes",
+        fix=fix,
     )
 
 

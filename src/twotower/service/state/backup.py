@@ -197,7 +197,10 @@ def _copy(source: Path, target: Path) -> None:
             f"{target.name} cannot be written ({error}); nothing was changed, try again"
         ) from None
     except sqlite3.DatabaseError:
-        raise ArtefactError(f"{source.name} is no SQLite database, or is damaged") from None
+        raise ArtefactError(
+            f"{source} is no SQLite database, or is damaged; "
+            "give a file that 'twotower backup' wrote"
+        ) from None
 
 
 @contextmanager

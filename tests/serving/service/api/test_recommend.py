@@ -307,6 +307,17 @@ def test_a_parameter_that_a_request_does_not_take_is_refused(
     assert client.get("/v1/items/item-08").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [({"user_id": 9007199254740993}, "user_id"), ({"history": [9007199254740993]}, "history.0")],
+)
+def test_an_id_that_is_sent_as_a_number_is_to_be_quoted(client, body, place) -> None:
+    answer = client.post("/v1/recommendations", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(f"{place}: ")
+    assert answer.json()["fix"] == 'send it as text, in quotes: "9007199254740993"'
+
+
 def test_probes_may_carry_parameters(client) -> None:
     assert client.get("/health?from=balancer").status_code == 200
     assert client.get("/ready?from=balancer").status_code == 200
