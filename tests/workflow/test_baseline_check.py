@@ -37,7 +37,7 @@ def test_a_model_below_a_baseline_is_told_in_words_with_what_to_do(
         v9.module.item_map.zero_()
     found = warn_below_baselines("v9", v9, blocks, heard)
     v9.module.load_state_dict(weights)
-    assert set(found) == {"v9", "popularity", "item-knn", "ease"}
+    assert set(found) == {"v9", "popularity", "item-knn", "ease", "content"}
     best = max(found, key=lambda name: found[name])
     assert best != "v9"
     (text,) = heard.failures
@@ -77,7 +77,7 @@ def test_a_baseline_that_the_second_stage_beats_is_no_failure(
     blend = fitted_blend(v9, blocks)
     assert blend is not None
     blend = replace(blend, helps=True)
-    metrics = iter([0.1, 0.2, 0.15, 0.12, 0.3])  # the model, three baselines, both stages
+    metrics = iter([0.1, 0.2, 0.15, 0.12, 0.1, 0.3])  # the model, four baselines, both stages
     monkeypatch.setattr(f"{module}.validation_ndcg", lambda *_, **__: next(metrics))
     heard = Recorder()
     warn_below_baselines("v9", v9, blocks, heard, lambda _: blend)

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 500  # items, and events, that are read from the database
 _RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
+_FEW_SHARED: Final = 0.5  # of a bundle's items in the next one: is that of the same shop?
 SYNC_S: Final = 0.2
 """So long a request waits for a look into the database at what other processes wrote."""
 
@@ -488,6 +489,7 @@ class Service:
         try:
             with self._loading:
                 loaded = self._loaded(folder)
+                shared = self.current.shared_items(loaded)
                 with self._noting_writes():
                     served = self.store.set_bundle(self._configured, name)
                 self._swap_in(loaded)
@@ -497,6 +499,12 @@ class Service:
             self._reloading.release()
         trim_memory(thorough=False)
         logger.info("now serving %s", self.manifest.model_version)
+        if shared < _FEW_SHARED:
+            logger.warning(
+                "it has %.0f%% of the items of the bundle before it; if that is of another data "
+                "set, reload the right one, and serve each data set with a state database of its "
+                "own", 100 * shared,
+            )  # fmt: skip
         return self.manifest
 
     def close(self) -> None:

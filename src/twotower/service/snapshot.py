@@ -11,7 +11,7 @@ import numpy as np
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.storage import load_bundle
 from twotower.bundle.throttle import Pause, no_pause
-from twotower.data import IdMap
+from twotower.data import IdMap, columns
 from twotower.errors import InputError
 from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
 from twotower.inference.item_table import Descriptions, ItemTable, price_of
@@ -108,6 +108,13 @@ class Snapshot:
         check_answers(pipeline)
         past = PastEvents(pipeline.contents, events_of_user, events)
         return cls(pipeline, bundle.manifest, past, Cursor(), users, forgotten)
+
+    def shared_items(self, other: "Snapshot") -> float:
+        """Share of the bundle's items that the other one has too."""
+        own, others = (
+            snapshot.pipeline.contents.catalogue[columns.ITEM_ID] for snapshot in (self, other)
+        )
+        return float(own.is_in(others.implode()).sum()) / max(len(own), 1)
 
     def without_changes(self, pause: Pause = no_pause) -> Self:
         """The bundle alone, to which the changes of another database can be applied."""

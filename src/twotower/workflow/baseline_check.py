@@ -13,15 +13,18 @@ from twotower.evaluation.protocols import validation_ndcg
 from twotower.evaluation.ranking import full_ranks
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.significance import sign_flip_test
+from twotower.factors.content import ContentSearch
 from twotower.models.base import Scorer
 from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
 from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES
+from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter
 from twotower.workflow.reranking import SecondStage, both_stages, fitted_blend
 
 FLOOR: Final = ("popularity", "item-knn", "ease")
+"""Those that read no texts; with texts, search by content is among them too."""
 EASE_ITEMS: Final = 5_000
 """Trained items up to which EASE is among them: it inverts a matrix of as many rows."""
 MOST_USERS: Final = 20_000
@@ -60,6 +63,10 @@ def warn_below_baselines(
     small = len(np.unique(dataset.train.items)) <= EASE_ITEMS
     for baseline in FLOOR if small else FLOOR[:-1]:
         found[baseline] = measured(BASELINES[baseline](dataset))
+    variant = trained.variant
+    text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
+    if text.any():
+        found["content"] = measured(ContentSearch(text))
     best = max(found, key=lambda model: found[model])
     if best != name:
         blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)

@@ -254,12 +254,7 @@ def two_part_warnings(trained: Trained, popularity: float) -> Iterator[str]:
             f"the towers add nothing to least squares on this data set ({alone}), which serves by "
             "itself; more interactions, or texts of the items, may change that"
         )
-    elif weight <= 1 / MOST_FACTOR_WEIGHT:
-        yield (
-            "least squares adds nothing to the towers on this data set, which serve by themselves; "
-            "there is nothing to do"
-        )
-    elif towers < popularity:
+    elif towers < popularity and weight > 1 / MOST_FACTOR_WEIGHT:
         yield (
             f"least squares carries the towers on this data set: {alone}, and both parts "
             f"{metric:.4f}; more interactions, or texts of the items, may change that"

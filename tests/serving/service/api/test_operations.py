@@ -3,7 +3,10 @@ import logging
 import re
 import shutil
 import time
+from dataclasses import replace
 
+import numpy as np
+import polars as pl
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -181,6 +184,20 @@ def test_reload_swaps_the_bundle_and_keeps_what_was_added(
     assert samples(client)["twotower_reloads_total", ("outcome", "swapped")] == 2
 
 
+def test_a_bundle_of_other_items_is_served_with_a_warning(
+    client, open_contents, weights, tmp_path, caplog
+) -> None:
+    other_bundle(open_contents, weights, tmp_path / "bundle")
+    assert client.post("/v1/models/reload", json={}).is_success
+    assert "of the items of the bundle before it" not in caplog.text
+    catalogue = open_contents.catalogue
+    ids = [f"other-{row}" if row % 4 else name for row, name in enumerate(catalogue["item_id"])]
+    others = replace(open_contents, catalogue=catalogue.with_columns(item_id=pl.Series(ids)))
+    other_bundle(others, weights, tmp_path / "next", seed=2)
+    assert client.post("/v1/models/reload", json={"bundle": "next"}).is_success
+    assert "it has 25% of the items of the bundle before it" in caplog.text
+
+
 def corrupt(folder, saved):
     path = folder / "item_vectors.safetensors"
     content = bytearray(path.read_bytes())
@@ -228,10 +245,6 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on(
 def test_a_bundle_that_answers_nonsense_is_refused(
     client, open_contents, weights, tmp_path, linear_tower, tower_weights
 ) -> None:
-    from dataclasses import replace
-
-    import numpy as np
-
     bad = {name: np.full_like(weight, np.nan) for name, weight in tower_weights.items()}
     broken = replace(open_contents, user_tower=linear_tower(bad))
     save_bundle(tmp_path / "next", broken, weights)
