@@ -65,7 +65,7 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/python benchmarks/mf_speed.py
 	$(BIN)/python benchmarks/prepare_memory.py
 	$(BIN)/python benchmarks/gowalla.py
-	$(BIN)/python benchmarks/gowalla.py --models random-walk --out benchmarks/results/gowalla-walk.json
+	$(BIN)/python benchmarks/gowalla.py --models graph-filter random-walk "graph-filter chosen" --out benchmarks/results/gowalla-baselines.json
 	$(BIN)/python benchmarks/implicit_bpr.py
 	$(BIN)/twotower run --dataset video-games --seeds 2 --out runs/video-games --json benchmarks/results/video-games-2023.json
 	$(BIN)/python benchmarks/trials.py
