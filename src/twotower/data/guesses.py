@@ -23,6 +23,15 @@ _DAY: Final = re.compile(
     r"\d{1,2}\.?[ /-]?[^\W\d_]{3,}\.?[ /-]\d{4}|[^\W\d_]{3,}\.? \d{1,2}, \d{4})( 00:00(:00)?)?$"
 )
 _KIND_NAMES: Final = frozenset(map(folded, LOG_NAMES[columns.EVENT]))
+_ACTION: Final = re.compile(
+    r"view|click|visit|impression|expos|detail|bought|purchas|transact|checkout|cart|basket|wish|"
+    r"favou?rit|bookmark|comment|review|listen|stream|watch|complet|download|install|search|"
+    r"subscri|refund|cancel|kauf|bestell|ansicht|warenkorb|achat|panier|compra|carrito|"
+    r"(?<![a-z])(open|buy|order|sale|sold|like|save|share|rat(e|ing)|play|read|skip|finish|follow|"
+    r"book|add|remove|return)|^(pv|fav|uv)$",
+    re.IGNORECASE,
+)
+"""What users do with items, in words of kinds of events."""
 _CLOCK: Final = re.compile(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?( Uhr)?$")
 """A time of day without its date."""
 _HOURS: Final = ("hour", "hours", "stunde", "hh")
@@ -108,12 +117,20 @@ def date_and_clock(log: LogFile) -> tuple[str, str] | None:
 
 
 def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
-    """The first column with few distinct words, and the words, the most frequent first."""
+    """The first column of kinds of events, and the kinds, the most frequent first.
+
+    It has few distinct words, and is named as such columns are, or most of its words are of what
+    users do: a device or a country is none.
+
+    >>> guessed_kinds({"device": ["web", "app"] * 5, "what": ["view", "view", "buy"] * 3})
+    ('what', ['view', 'buy'])
+    """
     for name, texts in values.items():
         counts = Counter(texts)
-        coded = folded(name) in _KIND_NAMES  # 1, 2, 3 in a column that is named so
-        words = coded or not any(mark.isdigit() for text in counts for mark in text)
-        if 1 < len(counts) <= _MOST_KINDS and len(texts) > 2 * len(counts) and words:
+        if not 1 < len(counts) <= _MOST_KINDS or len(texts) <= 2 * len(counts):
+            continue
+        actions = sum(bool(_ACTION.search(word)) for word in counts)
+        if folded(name) in _KIND_NAMES or 2 * actions > len(counts):
             return name, [word for word, _ in counts.most_common()]
     return None
 

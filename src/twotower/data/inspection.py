@@ -283,7 +283,7 @@ def _guesses(
     elif columns.EVENT in read:
         column = read[columns.EVENT]
         known = first_values(log.path, [column], file_columns, found.declaration.read)
-        if kinds := guessed_kinds(known):
+        if kinds := guessed_kinds({columns.EVENT: known[column]}):
             guesses["kinds"] = kinds[1]
     if columns.ITEM_ID in read:
         candidates = [read[columns.ITEM_ID]]
