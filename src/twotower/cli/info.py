@@ -10,6 +10,7 @@ import typer
 from twotower.cli.options import JsonFile, console, write_json
 from twotower.errors import ArtefactError, InputError
 from twotower.reporting.choices import columns_in_words
+from twotower.reporting.product_names import product_name
 
 
 def info(
@@ -53,7 +54,7 @@ def _bundle_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield f"bundle {manifest['model_version']}, made {manifest['created']}"
     yield f"data set: {model['dataset']}"
     fitted = "all interactions" if model.get("fitted_on") == "all" else "the training part"
-    yield f"model: {model['model']}, fitted on {fitted}"
+    yield f"model: {product_name(model['model'])}, fitted on {fitted}"
     yield f"vectors: {manifest['embedding_dim']} dimensions; {len(files)} files, {size:.1f} MiB"
     if model.get("metrics"):
         found = ", ".join(f"{name} {value:.4f}" for name, value in model["metrics"].items())
@@ -63,7 +64,7 @@ def _bundle_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def _model_lines(model: Mapping[str, Any]) -> Iterator[str]:
     training = model["training"]
-    yield f"model {model['name']}, seed {model['seed']}"
+    yield f"model {product_name(model['name'])}, seed {model['seed']}"
     yield f"data set: {model['dataset']}"
     family = model["variant"]["model"]
     yield f"family: {family['kind']}, {family['embedding_dim']} dimensions"
@@ -79,11 +80,11 @@ def _model_lines(model: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _chosen_lines(chosen: Mapping[str, Any]) -> Iterator[str]:
-    """What was chosen on validation: values in one line, sections in one each."""
-    values = {name: value for name, value in chosen.items() if isinstance(value, int | float)}
-    if values:
-        found = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        yield f"chosen on validation: {found}"
+    """What was chosen on validation, a line each."""
+    if "factor_weight" in chosen:
+        yield f"weight of least squares beside the towers: {chosen['factor_weight']:.4g}"
+    if "towers_alone" in chosen:
+        yield f"validation NDCG@10 of the towers alone: {chosen['towers_alone']:.4f}"
     if "least_squares" in chosen:
         found = chosen["least_squares"]
         factors = found["factors"]
