@@ -3,13 +3,15 @@
 ::
 
     python benchmarks/columns.py ml-100k --out runs/columns --epochs 30
+    python benchmarks/columns.py ml-100k --out runs/columns --epochs 30 --whole --seeds 3
     python benchmarks/columns.py shop --out runs/columns --epochs 5 --text-encoder hashing
 
 ``TWOTOWER_DATA`` names the folder of the data sets. Writes
 ``benchmarks/results/columns-<name>.json``: the default model with all declared columns and times,
 with neither, and without each in turn, with paired intervals; and users who were held out of
 training, known by their columns alone, against popularity. The file is written after each model;
-what was trained before is read again from ``--out``. `twotower ablate --columns` does the same for
+what was trained before is read again from ``--out``. ``--whole`` compares all with none alone, in
+``columns-whole-<name>.json``. `twotower ablate --columns` does the same for
 other data.
 """
 
@@ -57,6 +59,7 @@ def main() -> None:
     """Prepare, and measure."""
     parser = options(__doc__)
     parser.add_argument("name", choices=list(DECLARATIONS))
+    parser.add_argument("--whole", action="store_true", help="all columns against none alone")
     given = parser.parse_args()
     root, started, out = data_folder(parser), datetime.now(UTC), given.out / given.name
     declaration = declared({"name": given.name, **DECLARATIONS[given.name]}, given.name)
@@ -64,11 +67,20 @@ def main() -> None:
     variant = variant_of(given)
 
     def write(study: ColumnStudy) -> None:
-        file = given.results / f"columns-{given.name}.json"
+        kind = "columns-whole" if given.whole else "columns"
+        file = given.results / f"{kind}-{given.name}.json"
         write_results(file, collect_meta(started), study.rows, differences=study.differences)
 
     with reporting(Console(stderr=True)) as reporter:
-        ablate_columns(dataset, out, variant, seeds=given.seeds, reporter=reporter, measured=write)
+        ablate_columns(
+            dataset,
+            out,
+            variant,
+            seeds=given.seeds,
+            each=not given.whole,
+            reporter=reporter,
+            measured=write,
+        )
 
 
 if __name__ == "__main__":

@@ -56,6 +56,16 @@ def test_each_column_is_left_out_in_turn(
             assert one.value == pytest.approx(difference, abs=1e-5)
 
 
+def test_all_columns_are_compared_with_none_alone(
+    described: Dataset, small_variants: Any, tmp_path: Path
+) -> None:
+    variant = small_variants["v9"].vary(text_encoder="hashing")
+    quick = variant.vary(training=variant.training.vary(epochs=1, least_steps=0))
+    found = ablate_columns(described, tmp_path, quick, seeds=2, each=False)
+    assert {(row.model, tuple(row.seeds)) for row in found.rows} == {(ALL, (0, 1)), (NONE, (0, 1))}
+    assert {(one.model, one.parent) for one in found.differences} == {(NONE, ALL)}
+
+
 def test_a_data_set_without_declared_columns_is_refused(
     blocks: Dataset, small_variants: Any, tmp_path: Path
 ) -> None:

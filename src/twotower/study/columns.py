@@ -53,6 +53,7 @@ def ablate_columns(
     variant: Variant,
     *,
     seeds: int = 1,
+    each: bool = True,
     reporter: Reporter | None = None,
     measured: Callable[[ColumnStudy], None] | None = None,
 ) -> ColumnStudy:
@@ -68,6 +69,9 @@ def ablate_columns(
     ----------
     out
         Folder of the models: what is there already is not trained again.
+    each
+        Whether each column is left out in turn, and new users are asked for; else all are compared
+        with none.
     measured
         Called with all figures whenever there are more.
 
@@ -106,6 +110,8 @@ def ablate_columns(
 
     for name, less, columns in _ablations(dataset):
         add(name, asked, study.of_known_users(name, less, columns), list(range(seeds)))
+        if name == NONE and not each:
+            break
         if name == NONE and dataset.schema.features("users"):
             new = study.of_new_users()
             add(POPULARITY, NEW_USERS, new[POPULARITY], [])
