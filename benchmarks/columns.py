@@ -11,8 +11,7 @@
 with neither, and without each in turn, with paired intervals; and users who were held out of
 training, known by their columns alone, against popularity. The file is written after each model;
 what was trained before is read again from ``--out``. ``--whole`` compares all with none alone, in
-``columns-whole-<name>.json``. `twotower ablate --columns` does the same for
-other data.
+``columns-whole-<name>.json``. `twotower ablate --columns` does the same for other data.
 """
 
 from datetime import UTC, datetime
