@@ -25,6 +25,8 @@ from twotower.types import IndexArray, OffsetArray
 MANY_TIED: Final = 0.1
 """Share of test interactions that are the last only by the order of the file, above which a note
 is made."""
+LEAST_TESTED: Final = 20
+"""Test interactions below which their items say nothing of the log."""
 MANY_UNSEEN: Final = 0.5
 """Share of test interactions with items that training lacks, above which a note is made."""
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
@@ -147,16 +149,16 @@ def unseen_note(parts: PartArray, items: IndexArray) -> list[str]:
     Examples
     --------
     >>> import numpy as np
-    >>> parts = np.array([Part.TRAIN, Part.TEST, Part.TRAIN, Part.TEST], np.uint8)
-    >>> unseen_note(parts, np.array([0, 0, 0, 1], np.int32))
+    >>> parts = np.repeat(np.array([Part.TRAIN, Part.TEST], np.uint8), 20)
+    >>> unseen_note(parts, np.arange(40) % 20)
     []
-    >>> unseen_note(parts, np.array([0, 1, 0, 1], np.int32))
-    ['2 of 2 test interactions are with items that have none in training: only models that read \
+    >>> unseen_note(parts, np.arange(40) % 35)
+    ['15 of 20 test interactions are with items that have none in training: only models that read \
 titles and attributes can find these']
     """
     tested = items[parts == Part.TEST]
     unseen = int((~np.isin(tested, items[parts == Part.TRAIN])).sum())
-    if unseen <= MANY_UNSEEN * len(tested):
+    if len(tested) < LEAST_TESTED or unseen <= MANY_UNSEEN * len(tested):
         return []
     return [
         f"{unseen:,} of {len(tested):,} test interactions are with items that have none in "
