@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from twotower.data import Dataset
@@ -19,6 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # Before NumPy, torch or FAISS are imported, and for the processes that tests start: one
 # thread each, so that parallel test workers do not compete and sums keep their order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How fast a busy machine is says nothing of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
