@@ -1,7 +1,7 @@
 """Baselines by name: models without a training loop."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from twotower.data import Dataset, Histories, Part
 from twotower.factors.als import ALS, ALSConfig
@@ -13,7 +13,7 @@ from twotower.factors.popularity import Popularity
 from twotower.factors.random_walk import RandomWalk
 from twotower.models.base import Scorer
 from twotower.types import FloatArray
-from twotower.workflow.baseline_settings import choose_filter, choose_walk
+from twotower.workflow.baseline_settings import Chosen, choose_filter, choose_walk
 
 Fit = Callable[[Dataset], Scorer]
 """Fits a baseline on the training part of a data set."""
@@ -28,21 +28,23 @@ def _als(dataset: Dataset) -> ALS:
     return ALS.fit(dataset.train, len(dataset.items), config=config)
 
 
-def _random_walk(dataset: Dataset) -> RandomWalk:
-    config = choose_walk(dataset).config if dataset.has(Part.VALIDATION) else None
-    return RandomWalk.fit(dataset.train, len(dataset.items), config)
+def _chosen(
+    choose: Callable[[Dataset], Chosen[Any]], fit: Callable[[Histories, int, Any], Scorer]
+) -> Fit:
+    """With settings that validation chooses, or the default ones where there is none."""
 
+    def fitted(dataset: Dataset) -> Scorer:
+        config = choose(dataset).config if dataset.has(Part.VALIDATION) else None
+        return fit(dataset.train, len(dataset.items), config)
 
-def _graph_filter(dataset: Dataset) -> GraphFilter:
-    config = choose_filter(dataset).config if dataset.has(Part.VALIDATION) else None
-    return GraphFilter.fit(dataset.train, len(dataset.items), config)
+    return fitted
 
 
 BASELINES: Final[Mapping[str, Fit]] = {
     "popularity": _of_train(Popularity.fit),
     "item-knn": _of_train(ItemKNN.fit),
-    "random-walk": _random_walk,
-    "graph-filter": _graph_filter,
+    "random-walk": _chosen(choose_walk, RandomWalk.fit),
+    "graph-filter": _chosen(choose_filter, GraphFilter.fit),
     "ease": _of_train(EASE.fit),
     "als": _als,
 }
