@@ -7,10 +7,12 @@ SEEDS ?= 1
 SECONDS ?= 3600
 DATASET ?= video-games
 BUNDLE ?= runs/video-games/bundle
-EXTRAS := train,text,image,serve,demo,report,tune,track,qdrant,milvus,pgvector,bench,docs,dev
+RUNTIME_EXTRAS := train,text,serve,demo
+EXTRAS := $(RUNTIME_EXTRAS),image,report,tune,track,qdrant,milvus,pgvector,bench,docs,dev
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.twotower-installed
+RUNTIME := $(VENV)/.twotower-runtime
 
 SHELL := bash  # braces in the recipe of bench
 
@@ -18,27 +20,32 @@ SHELL := bash  # braces in the recipe of bench
 # spin waiting for each other on a busy machine, and sums keep their order.
 quickstart test environments docs: export OMP_NUM_THREADS := 1
 
-.PHONY: help install quickstart check test environments cluster bench bench-datasets bench-peers bench-serving soak docs package sbom audit clean
+.PHONY: help install install-runtime quickstart check test environments cluster bench bench-datasets bench-peers bench-serving soak docs package sbom audit clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 install: $(INSTALLED) ## Install the package with all it needs for development (once)
+
+# Half of that; where all is installed, nothing more is.
+install-runtime: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(RUNTIME)) ## Install what training, evaluating, serving and the demo need
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, got {v[0]}.{v[1]}; run make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
 # A pip of today first: the one that Python brings takes minutes to choose among all wheels.
-$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+$(INSTALLED): extras := $(EXTRAS)
+$(RUNTIME): extras := $(RUNTIME_EXTRAS)
+$(INSTALLED) $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[$(EXTRAS)]'
+		--constraint constraints.txt --editable '.[$(extras)]'
 	@touch $@
 
-quickstart: install ## Train, evaluate and recommend on the bundled sample
+quickstart: install-runtime ## Train, evaluate and recommend on the bundled sample
 	$(BIN)/twotower run --dataset sample --out runs/sample
 
 check: install ## Lint, format, types, the import contract, tables against results files

@@ -44,7 +44,7 @@ class Way:
 WAYS: Final = {
     "clone": Way(
         # `make quickstart` installs by itself; apart, both times are seen.
-        ("git clone --quiet {source} twotower", "make --directory twotower install"),
+        ("git clone --quiet {source} twotower", "make --directory twotower install-runtime"),
         {
             "sample": ("make --directory twotower quickstart",),
             "shop": (
