@@ -12,11 +12,11 @@ it on a machine that does nothing else: each process wants a core.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from twotower.data import Dataset
@@ -50,7 +50,9 @@ def main() -> None:
     quality: dict[int, float] = {}
     for number in range(given.rounds):
         for count in NAMES:
-            state = trained(count, given.data, settings, given.out / "model")
+            # A new folder each time: a training that was killed goes on in its own.
+            with TemporaryDirectory(dir=given.out) as folder:
+                state = trained(count, given.data, settings, Path(folder) / "model")
             seconds[count].append(sum(epoch["seconds"] for epoch in state["epochs"]))
             quality[count] = state["best_metric"]
         print(f"round {number + 1}: { {n: round(s[-1], 1) for n, s in seconds.items()} }")
@@ -72,7 +74,6 @@ def main() -> None:
 
 def trained(processes: int, data: Path, settings: Path, out: Path) -> dict[str, Any]:
     """The training state of a model trained from nothing by so many processes."""
-    shutil.rmtree(out, ignore_errors=True)
     state = out.with_suffix(".json")
     start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     start = [] if processes == 1 else start

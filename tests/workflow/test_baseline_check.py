@@ -86,12 +86,21 @@ def test_a_baseline_that_the_second_stage_beats_is_no_failure(
 
 
 def test_a_model_above_all_baselines_is_told_nothing(
-    v9: Trained, blocks: Dataset, monkeypatch: Any
+    v9: Trained, blocks: Dataset
 ) -> None:
-    monkeypatch.setattr("twotower.workflow.baseline_check.FLOOR", ("popularity", "ease"))
     heard = Recorder()
     found = warn_below_baselines("v9", v9, blocks, heard)
     assert (found["v9"] >= max(found.values())) == (not heard.failures)
+
+
+def test_the_graph_filter_is_a_baseline_where_order_says_nothing(
+    v9: Trained, blocks: Dataset
+) -> None:
+    parts = blocks.split.copy()
+    parts[:] = np.roll(parts, 6)  # six of a user's ten training items come after the held-out ones
+    shuffled = replace(blocks, split=parts)
+    assert not shuffled.in_order
+    assert "graph-filter" in warn_below_baselines("v9", v9, shuffled, Recorder())
 
 
 def test_models_without_towers_are_not_compared(blocks: Dataset, small_variants: Any) -> None:

@@ -21,12 +21,10 @@ from twotower.types import DoubleArray
 from twotower.workflow.baselines import BASELINES
 from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter
-from twotower.workflow.reranking import SecondStage, both_stages, fitted_blend
+from twotower.workflow.reranking import EASE_ITEMS, SecondStage, both_stages, fitted_blend
 
-FLOOR: Final = ("popularity", "item-knn", "ease")
-"""Those that read no texts; with texts, search by content is among them too."""
-EASE_ITEMS: Final = 5_000
-"""Trained items up to which EASE is among them: it inverts a matrix of as many rows."""
+FILTERED_EVENTS: Final = 2_000_000
+"""Interactions up to which the graph filter is: the search for its settings takes minutes."""
 MOST_USERS: Final = 20_000
 FIRST_ITEMS: Final = 3
 """Items of a visitor, see `warn_for_visitors`."""
@@ -60,8 +58,7 @@ def warn_below_baselines(
 
     scorer = trained.module.scorer()
     found = {name: measured(scorer)}
-    small = len(np.unique(dataset.train.items)) <= EASE_ITEMS
-    for baseline in FLOOR if small else FLOOR[:-1]:
+    for baseline in _affordable(dataset):
         found[baseline] = measured(BASELINES[baseline](dataset))
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
@@ -76,6 +73,19 @@ def warn_below_baselines(
         tell = reporter.note if solved else reporter.failure
         tell(" ".join(_words(name, best, found, again, served=served)))
     return found
+
+
+def _affordable(dataset: Dataset) -> Iterator[str]:
+    """Baselines without texts that take less than the model; search by content joins them.
+
+    The graph filter is strong where the order of a log says nothing, as on Gowalla.
+    """
+    train = dataset.train
+    yield from ("popularity", "item-knn")
+    if len(np.unique(train.items)) <= EASE_ITEMS:
+        yield "ease"
+    if not dataset.in_order and len(train.items) <= FILTERED_EVENTS:
+        yield "graph-filter"
 
 
 def warn_for_visitors(

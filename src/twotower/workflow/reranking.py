@@ -47,7 +47,7 @@ RECENCIES: Final[Mapping[str, tuple[float, ...]]] = {
 """Values of the recencies of a `Blend` that are tried; without a fit the first. What the titles of
 a history are about changes more slowly than what is bought next."""
 EASE_ITEMS: Final = 5_000
-"""Items of the training part up to which EASE's weights are tried as similarities."""
+"""Items of the training part up to which EASE is fitted: it inverts a matrix of as many rows."""
 EASE_LINKS: Final = 200
 MOST_LINKS: Final = 20_000_000
 """Similarities of item-kNN in a bundle, 160 MB: 760 an item of 26 thousand."""
