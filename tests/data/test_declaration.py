@@ -216,20 +216,20 @@ def test_inspect_guesses_what_names_do_not_tell(tmp_path: Path) -> None:
     )
     write(
         tmp_path,
-        log__csv="buyer,sku,wann,art\n" + rows,
-        items__csv="sku,name,tags,seit\n"
+        log__csv="kaeufer,sku,wann,art\n" + rows,
+        items__csv="sku,name,merkmale,seit\n"
         + "".join(f's{n},N{n},"[""a""]",2020-01-01\n' for n in range(7)),
-        users__csv="buyer,age\nc1,5\n",
+        users__csv="kaeufer,age\nc1,5\n",
     )
     found = inspect([tmp_path], Declaration())
     assert found.described["guesses"] == {
-        "time": "wann", "event": "art", "kinds": ["view", "buy"], "user": "buyer",
+        "time": "wann", "event": "art", "kinds": ["view", "buy"], "user": "kaeufer",
     }  # fmt: skip
     assert any("problem: cannot determine the user" in line for line in inspection_lines(found))
     (tmp_path / "dataset.toml").write_text(found.toml)
     again = inspect([tmp_path], Declaration())
     assert again.described["guesses"] == {
-        "kinds": ["view", "buy"], "category": "tags", "released": "seit",
+        "kinds": ["view", "buy"], "category": "merkmale", "released": "seit",
     }  # fmt: skip
     assert again.described["catalogue"]["file"] == "items.csv"
     (tmp_path / "dataset.toml").write_text(again.toml)

@@ -288,7 +288,7 @@ def test_titles_of_another_encoding_are_not_lost_in_silence(tmp_path: Path) -> N
 def test_prices_with_decimal_commas_are_no_lists(tmp_path: Path, prices: list[str]) -> None:
     path = tmp_path / "tickets.csv"
     rows = (f"{n % 3};a{n % 4};{1600000000 + n};{prices[n % len(prices)]}\n" for n in range(40))
-    path.write_text("customer_no;article;purchase_time;unit_price\n" + "".join(rows))
+    path.write_text("kunde;artikel;kaufzeit;unit_price\n" + "".join(rows))
     found = inspect([path], Declaration()).described
     assert "explode" not in found["guesses"]
     assert "cannot determine the user, item and time columns" in found["problem"]

@@ -214,3 +214,34 @@ def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
 def test_a_log_named_like_a_catalogue_is_not_its_own(tmp_path: Path) -> None:
     write(tmp_path, products__csv="user,item,time\nu,i,1\n")
     assert read_source(tmp_path / "products.csv").catalogue is None
+
+
+def test_an_item_of_any_name_is_the_column_that_log_and_catalogue_share(tmp_path: Path) -> None:
+    log = "listener,piece,played_at\nu,B1,1600000000\n"
+    found = read_source(write(tmp_path, log__csv=log, items__csv="piece,track_name\nB1,One\n"))
+    assert found.logs[0].columns["item_id"] == "piece"
+    assert found.catalogue is not None
+    assert found.catalogue.columns == {"item_id": "piece", "title": "track_name"}
+
+
+@pytest.mark.parametrize(
+    ("log", "items"),
+    [
+        ("listener,piece,medium\nu,B1,cd\n", "piece,medium\nB1,cd\n"),  # it may be either
+        ("listener,price,played_at\nu,3,1600000000\n", "price,track_name\n3,One\n"),
+    ],
+)
+def test_what_may_be_something_else_is_no_item(tmp_path: Path, log: str, items: str) -> None:
+    with pytest.raises(InputError, match="cannot determine the item"):
+        read_source(write(tmp_path, log__csv=log, items__csv=items))
+
+
+def test_a_catalogue_has_its_id_before_names_of_products(tmp_path: Path) -> None:
+    log = "user,product_id\nu,1\n"
+    items = "id,product_name,brand_name,publication_year\n1,One,Acme,1999\n"
+    found = read_source(write(tmp_path, log__csv=log, items__csv=items)).catalogue
+    assert found is not None
+    assert found.columns == {
+        "item_id": "id", "title": "product_name", "store": "brand_name",
+        "released": "publication_year",
+    }  # fmt: skip

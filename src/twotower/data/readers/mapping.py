@@ -17,6 +17,11 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "member_id", "account_id", "client_id", "buyer_id", "person_id", "profile_id",
         "household_key", "household_id", "viewer_id", "customer_user_id", "user_pseudo_id",
         "anonymous_id", "username", "profile_name", "customer_email", "user_email", "email",
+        "customer_no", "customer_number", "customer_code", "cust_id", "client_no", "user_hash",
+        "user_key", "user_name", "member", "buyer", "client", "account", "visitor", "viewer",
+        "person", "shopper_id", "shopper", "subscriber_id", "listener_id", "listener", "player_id",
+        "player", "reader_id", "reader", "learner_id", "student_id", "guest_id", "contact_id",
+        "loyalty_id", "household", "steam_id", "cookie_id",
     ),
     columns.ITEM_ID: (
         "item_id", "item", "iid", "parent_asin", "asin", "movie_id", "product_id", "business_id",
@@ -24,11 +29,17 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "gmap_id", "news_id", "venue_id", "game_id", "recipe_id", "content_id", "artist_id",
         "video_id", "app_id", "beer_id", "place_id", "poi_id", "hotel_id", "restaurant_id",
         "job_id", "joke_id", "course_id", "show_id", "post_id", "photo_id", "paper_id",
-        "listing_id", "variant_sku", "item_sku", "line_item_sku",
+        "listing_id", "variant_sku", "item_sku", "line_item_sku", "item_no", "item_number",
+        "item_code", "item_uri", "product_no", "product_number", "product_code", "product_sku",
+        "product_key", "article_no", "article_number", "ean", "gtin", "upc", "offer_id", "ad_id",
+        "track_uri", "spotify_track_uri", "film_id", "episode_id", "program_id", "podcast_id",
+        "property_id", "accommodation_id", "document_id", "doc_id", "page_id", "question_id",
+        "problem_id", "exercise_id", "lesson_id", "dish_id", "food_id", "meal_id", "wine_id",
+        "title_id",
     ),
     columns.RATING: (
         "rating", "score", "stars", "overall", "book_rating", "star_rating", "review_rating",
-        "user_rating",
+        "user_rating", "review_score", "user_score", "rate", "review_overall",
     ),
     columns.TIMESTAMP: (
         "timestamp", "time", "ts", "datetime", "date", "unix_review_time", "event_time",
@@ -36,13 +47,21 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "review_time", "review_timestamp", "review_date", "invoice_date", "order_date",
         "order_time", "purchase_date", "purchased_at", "transaction_date", "transaction_time",
         "transaction_dt", "date_created", "date_added", "viewed_at", "played_at", "t_dat",
+        "timestamp_ms", "unix_timestamp", "unix_time", "date_time", "event_ts", "event_datetime",
+        "server_time", "log_time", "visit_time", "click_time", "clicked_at", "watched_at",
+        "listened_at", "visited_at", "bought_at", "ordered_at", "rated_at", "reviewed_at",
+        "checkin_time", "purchase_time", "purchase_timestamp", "order_timestamp",
+        "order_purchase_timestamp", "inserted_at", "logged_at", "start_time", "started_at",
     ),
     columns.ORDER: ("order", "position"),
     columns.EVENT: (
         "event", "event_type", "event_name", "action", "behavior", "behaviour", "kind",
-        "behavior_type", "behaviour_type", "action_type", "interaction_type",
+        "behavior_type", "behaviour_type", "action_type", "interaction_type", "event_kind",
+        "action_name", "activity", "activity_type", "interaction",
     ),
-    columns.QUANTITY: ("quantity", "qty", "line_item_quantity"),
+    columns.QUANTITY: (
+        "quantity", "qty", "line_item_quantity", "item_quantity", "order_quantity", "units",
+    ),
     columns.WEIGHT: (),
 }  # fmt: skip
 """Usual names of a log's columns; the first found is taken.
@@ -55,23 +74,40 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.ITEM_ID: LOG_NAMES[columns.ITEM_ID] + ("id",),
     columns.TITLE: (
         "line_item_name", "title", "name", "movie_title", "item_name", "product_title",
-        "product_name", "prod_name",
-        "book_title",
+        "product_name", "prod_name", "book_title", "item_title", "track_name", "track_title",
+        "song_name", "song_title", "game_title", "game_name", "app_name", "anime_title",
+        "show_title", "video_title", "article_title", "article_name", "headline", "recipe_name",
+        "course_title", "course_name", "job_title", "business_name", "venue_name",
+        "restaurant_name", "hotel_name", "place_name", "beer_name", "wine_name", "primary_title",
+        "original_title", "display_name",
     ),
-    columns.DESCRIPTION: ("description", "text", "summary", "detail_desc", "overview", "abstract"),
-    columns.PRICE: ("price", "unit_price", "list_price"),
+    columns.DESCRIPTION: (
+        "description", "text", "summary", "detail_desc", "overview", "abstract",
+        "product_description", "item_description", "long_description", "short_description",
+        "synopsis", "plot", "body", "content",
+    ),
+    columns.PRICE: (
+        "price", "unit_price", "list_price", "sale_price", "retail_price", "product_price",
+        "item_price", "current_price", "regular_price",
+    ),
     columns.CATEGORY: (
         "category", "main_category", "categories", "genre", "genres", "class", "product_type_name",
-        "product_category", "category_name",
+        "product_category", "category_name", "product_category_name", "item_category", "department",
+        "department_name", "product_type", "product_group_name", "subcategory", "section", "topic",
+        "topics", "tags", "cuisine", "cuisines",
     ),
     columns.AVERAGE_RATING: ("average_rating", "avg_rating", "stars"),
     columns.RATING_COUNT: ("rating_count", "rating_number", "num_ratings", "review_count"),
-    columns.IMAGE: ("image", "image_url", "img_url", "im_url", "image_link"),
+    columns.IMAGE: (
+        "image", "image_url", "img_url", "im_url", "image_link", "image_src", "picture",
+        "picture_url", "photo_url", "thumbnail", "thumbnail_url", "cover_url", "poster_url",
+    ),
     columns.FEATURES: ("features", "bullet_points"),
-    columns.STORE: ("store", "brand"),
+    columns.STORE: ("store", "brand", "brand_name", "manufacturer", "vendor"),
     columns.RELEASED: (
-        "released", "release_date", "release_year", "released_at", "date_first_available",
-        "listed",
+        "released", "release_date", "release_year", "released_at", "date_first_available", "listed",
+        "launch_date", "launched_at", "publication_date", "publication_year", "year_of_publication",
+        "publish_date", "published_at", "air_date", "year",
     ),
 }  # fmt: skip
 """Usual names of a catalogue's columns."""
@@ -263,7 +299,8 @@ class ColumnMapping(Config):
         events
             Whether kinds of events are chosen, so that their column is read.
         catalogue
-            Columns of the catalogue: of several item columns, the one in both files is taken.
+            Columns of the catalogue: of several item columns, the one in both files is taken, and
+            one that only its place in both shows to be the item.
 
         Raises
         ------
@@ -277,7 +314,7 @@ class ColumnMapping(Config):
             parts = dict(zip((columns.TIMESTAMP, *columns.TIME_PARTS), self.time, strict=False))
             named |= parts
             fields |= dict.fromkeys(parts, "time")
-        known = {**LOG_NAMES, columns.ITEM_ID: _shared(present, catalogue)}
+        known = {**LOG_NAMES, columns.ITEM_ID: _item_names(present, catalogue)}
         if not events and self.event is None:
             del named[columns.EVENT]
         found = _resolve(path, present, named, known, fields, ignore)
@@ -335,11 +372,23 @@ def items_in_log(ignored: Sequence[str]) -> list[str]:
     return [name for name in ignored if folded(name) in usual]
 
 
-def _shared(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]:
-    """Usual names of an item, those first that the log and the catalogue have both."""
-    usual = LOG_NAMES[columns.ITEM_ID]
+def _item_names(present: Sequence[str], catalogue: Sequence[str]) -> tuple[str, ...]:
+    """Names that an item may have, those first that the log and the catalogue have both.
+
+    The last resort is a column of any name, if it is the only one that both have and that is not
+    known as anything else.
+    """
     log, items = ({folded(name) for name in names} for names in (present, catalogue))
-    return tuple(sorted(usual, key=lambda name: folded(name) not in log & items))
+    both = log & items
+    known = {
+        folded(name)
+        for usual in (LOG_NAMES, CATALOGUE_NAMES)
+        for names in usual.values()
+        for name in names
+    }
+    unknown = both - known
+    names = sorted(LOG_NAMES[columns.ITEM_ID], key=lambda name: folded(name) not in both)
+    return (*names, *(unknown if len(unknown) == 1 else ()))
 
 
 def _late(usual: Mapping[str, tuple[str, ...]], late: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Common interface to every file format: column names, and chunks of chosen columns."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,7 +25,7 @@ _JSONL: Final = (".jsonl", ".ndjson", ".json")
 _DELIMITED: Final = (
     ".csv", ".tsv", ".inter", ".item", ".txt", ".dat", ".data", ".tab", ".psv", ".rating",
 )  # fmt: skip
-_LOOKED_AT: Final = 500
+_LOOKED_AT: Final = 2000
 """Values of a column by which it is guessed what it holds."""
 SUFFIXES: Final = (*_JSONL, *_DELIMITED, ".parquet", ".pq")
 """Endings of files that can be read."""
@@ -112,7 +111,7 @@ def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chu
 def first_values(
     path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
 ) -> dict[str, list[str]]:
-    """The first values of columns as text, without blanks."""
+    """Values of columns as text, without blanks: from all of the table's first chunk, in order."""
     if not names:
         return {}
     # Under non-canonical names, so that nothing is converted.
@@ -123,7 +122,8 @@ def first_values(
     values = {}
     for name in names:
         column = chunk.rows[f"value of {name}"].drop_nulls()
-        texts = (str(value).strip() for value in islice(column, _LOOKED_AT))
+        step = max(len(column) // _LOOKED_AT, 1)
+        texts = (str(value).strip() for value in column.gather_every(step))
         values[name] = [text for text in texts if text]
     return values
 
