@@ -85,9 +85,7 @@ def test_a_baseline_that_the_second_stage_beats_is_no_failure(
     assert heard.notes[0].endswith("which the bundle serves, has 0.3000: there is nothing to do")
 
 
-def test_a_model_above_all_baselines_is_told_nothing(
-    v9: Trained, blocks: Dataset
-) -> None:
+def test_a_model_above_all_baselines_is_told_nothing(v9: Trained, blocks: Dataset) -> None:
     heard = Recorder()
     found = warn_below_baselines("v9", v9, blocks, heard)
     assert (found["v9"] >= max(found.values())) == (not heard.failures)
