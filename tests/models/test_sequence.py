@@ -186,6 +186,21 @@ def test_dropout_hides_its_share_and_keeps_the_mean() -> None:
     assert drop.eval()(x) is x
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(100, [0.0, 0.05, 0.2, 0.2]), (0, [0.2, 0.2, 0.2, 0.2])]
+)
+def test_the_dropout_of_items_rises(
+    steps: int, expected: list[float], blocks: Dataset, small_variants: Any, block_text: Any
+) -> None:
+    config = small_variants["v9"].model.vary(item_dropout=0.2, item_dropout_steps=steps)
+    module = build_model(config, blocks, block_text)
+    found = []
+    for step in (0, 25, 100, 1000):
+        module.before_step(step)
+        found.append(module.item_tower.item_dropout.share)
+    assert found == pytest.approx(expected)
+
+
 def test_ids_can_start_from_the_factors(
     cold_blocks: Dataset, small_variants: Any, block_text: Any
 ) -> None:

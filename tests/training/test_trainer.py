@@ -77,6 +77,19 @@ def test_a_better_metric_renews_the_patience(blocks: Dataset, small_variants: An
     assert state.best_epoch == 4
 
 
+@pytest.mark.parametrize(("popularity", "last"), [(None, 0.1), (0.05, 0.1), (0.15, 0.18)])
+def test_a_model_below_popularity_is_given_longer(
+    popularity: float | None, last: float, blocks: Dataset, small_variants: Any
+) -> None:
+    validate = Scripted(0.1, 0.08, 0.1, 0.09, 0.2, 0.19, 0.18, 0.9)
+    state = trained(
+        small_variants["mf"], blocks, validate, popularity=popularity, epochs=20, patience=2,
+        patience_at_first=4,
+    ).state  # fmt: skip
+    assert state.finished
+    assert state.epochs[-1].metric == last
+
+
 def test_the_earliest_end_moves_on_with_every_gain(blocks: Dataset, small_variants: Any) -> None:
     """Ten steps an epoch: a validation after every third."""
     ends: list[int | None] = []

@@ -98,6 +98,7 @@ CHANGES: dict[str, dict[str, tuple[Any, Any]]] = {
         "training.warmup_steps": (0, 100),
         "training.average": (None, 0.998),
         "training.patience": (None, 2),
+        "training.patience_at_first": (1, 8),
         "training.validate_steps": (50, 250),
         "training.towers_alone": (False, True),
     },

@@ -248,6 +248,9 @@ class RetrievalModule(nn.Module):
     ) -> None:
         """Prepare for gradient training, for example by closed-form factors."""
 
+    def before_step(self, step: int) -> None:
+        """Change what depends on how far training is, before a step; counted from 0."""
+
     def after_fit(
         self, train: Histories, validate: Callable[["RetrievalModule"], float]
     ) -> dict[str, Any]:

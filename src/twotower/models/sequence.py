@@ -207,6 +207,12 @@ class SequenceTower(RetrievalModule):
         del teachers
         self.fit_factors(train, seed)
 
+    def before_step(self, step: int) -> None:
+        """Let the dropout of items rise."""
+        steps = self.config.item_dropout_steps
+        risen = min(step / steps, 1.0) if steps else 1.0
+        self.item_tower.item_dropout.share = risen * self.config.item_dropout
+
     def after_fit(
         self, train: Histories, validate: Callable[[RetrievalModule], float]
     ) -> dict[str, Any]:

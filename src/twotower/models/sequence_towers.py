@@ -72,6 +72,9 @@ class SequenceConfig(ModelFamily):
     item_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the entries of each item's vector that are hidden in a step of training, the same
     where the item is read and where it is scored."""
+    item_dropout_steps: int = Field(1000, ge=0)
+    """Steps over which that share rises from nothing (Morerio et al., *Curriculum dropout*, ICCV
+    2017): the whole of it from the first step kept the towers of small logs from learning."""
     text_components: int = Field(128, ge=1)
     """Principal components of the text vectors that are read."""
     text_hidden_dim: int = Field(128, ge=1)

@@ -47,6 +47,7 @@ def fit(
     dataset: Dataset,
     *,
     validate: Callable[[RetrievalModule], float] | None,
+    popularity: float | None = None,
     evaluated: "Trained | None" = None,
     text: FloatArray | None = None,
     image: FloatArray | None = None,
@@ -66,6 +67,8 @@ def fit(
         Metric of a module on the validation part, higher is better; None for a refit, and where
         there is no validation part: nothing is chosen then, and training lasts
         `UNVALIDATED_EPOCHS`.
+    popularity
+        The same metric of popularity, see `TrainingConfig.patience_at_first`.
     evaluated
         For a refit on all interactions: the model of the same variant that was validated. The
         refit is trained for as many epochs as that one's best, and keeps what was chosen for it.
@@ -119,6 +122,7 @@ def fit(
         Distilled(variant.loss, [(term, found[term.teacher]) for term in variant.distillation]),
         settings,
         validate=None if validate is None else partial(_during_training, validate, alone),
+        popularity=popularity,
         stop_after=_epochs(evaluated, validate),
         most_seconds=_most_seconds(settings, evaluated, before, trainings),
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),

@@ -27,6 +27,8 @@ class TrainingState:
     seconds: float = 0.0
     most_seconds: float | None = None
     """Seconds of steps after which training ends; None for no limit."""
+    popularity: float | None = None
+    """Validation metric of popularity, where it is known."""
     best_metric: float | None = None
     best_epoch: int | None = None
     validated_epoch: int = 0

@@ -68,6 +68,9 @@ class TrainingConfig(Config):
     patience: int | None = Field(3, ge=1)
     """Validations without a better metric before training stops; None never stops early, as a
     schedule that goes down to nothing needs: its last epochs are its best."""
+    patience_at_first: int = Field(1, ge=1)
+    """`patience` at least, until a validation is better than popularity: before its metric rises
+    a model may need hundreds of steps."""
     least_gain: float = Field(0.0, ge=0)
     """Share by which the metric must rise for ``patience`` to begin anew. The best weights are
     kept, however little better they are."""
@@ -94,6 +97,7 @@ def train(
     config: TrainingConfig,
     *,
     validate: Callable[[RetrievalModule], float] | None,
+    popularity: float | None = None,
     stop_after: int | None = None,
     most_seconds: float | None = None,
     negatives: LiveNegatives | None = None,
@@ -110,6 +114,8 @@ def train(
         Higher is better; called with the module in eval mode at the end of an epoch, once
         ``validate_steps`` steps have gone since the last time. Early stopping and the choice
         of weights rest on it. With None nothing is validated, and the last weights are kept.
+    popularity
+        The same metric of popularity, see `TrainingConfig.patience_at_first`; None if not known.
     stop_after
         Epochs after which training ends, however many are planned for the schedule.
     most_seconds
@@ -139,7 +145,7 @@ def train(
     epochs = _planned_epochs(config, examples)
     best = copy.deepcopy(module.state_dict())
     state = run.resumed(fingerprint) or TrainingState(fingerprint, epochs)
-    state.most_seconds = most_seconds
+    state.most_seconds, state.popularity = most_seconds, popularity
     state.last_epoch = None if stop_after is None else min(epochs, stop_after)
     state.earliest_end = None if validate is None else _earliest_end(state, config, examples.steps)
     wrapped, optimiser = run.on_device()
@@ -151,6 +157,7 @@ def train(
             torch.manual_seed(  # dropout
                 _position_seed(seed, state.epoch, state.step) + processes.rank
             )
+            module.before_step(state.epoch * examples.steps + state.step)
             own = processes.part(examples.batch(state.epoch, state.step))
             batch = fabric.to_device(own.batch)
             batch = run.negatives.before(batch, module, state.epoch, state.step)
@@ -341,16 +348,26 @@ def _wait_or_stop(state: TrainingState, metric: float, config: TrainingConfig) -
         state.patience_metric, state.bad_validations = metric, 0
         return
     state.bad_validations += 1
-    if config.patience is not None and state.bad_validations >= config.patience:
+    patience = _patience(state, config)
+    if patience is not None and state.bad_validations >= patience:
         state.finished = True
+
+
+def _patience(state: TrainingState, config: TrainingConfig) -> int | None:
+    """Validations without a gain after which training stops."""
+    if config.patience is None or state.popularity is None:
+        return config.patience
+    learned = state.best_metric is not None and state.best_metric > state.popularity
+    return config.patience if learned else max(config.patience, config.patience_at_first)
 
 
 def _earliest_end(state: TrainingState, config: TrainingConfig, steps: int) -> int | None:
     """Epochs after which training ends if no validation from now on has a gain."""
-    if config.patience is None or not steps:
+    patience = _patience(state, config)
+    if patience is None or not steps:
         return None
     first = 1 if state.best_metric is None else 0  # whatever it is, it is the best so far
-    validations = first + config.patience - state.bad_validations
+    validations = first + patience - state.bad_validations
     return state.validated_epoch + validations * math.ceil(config.validate_steps / steps)
 
 

@@ -158,6 +158,11 @@ def train_variant(
             f"{variant.training.epochs} epochs at most; the time left is that to the earliest end"
         )
     groups = variant.model.column_groups(dataset) if validated else ()
+    popularity = None
+    if validated:
+        popularity = processes.of_first(
+            lambda: measured(Popularity.fit(dataset.train, len(dataset.items)))
+        )
 
     def fitted(read: Sides | None = None) -> Trained:
         what, folder = label, checkpoint
@@ -169,6 +174,7 @@ def train_variant(
             variant,
             dataset,
             validate=validate if validated else None,
+            popularity=popularity,
             image=image,
             text=text,
             least_squares=factors,
@@ -183,8 +189,7 @@ def train_variant(
     # Where minutes are given they are divided among two trainings.
     apart = variant.training.minutes is None
     trained = best_columns(groups, fitted, apart=apart) if groups else fitted()
-    if processes.first and "towers_alone" in trained.chosen:
-        popularity = measured(Popularity.fit(dataset.train, len(dataset.items)))
+    if processes.first and popularity is not None and "towers_alone" in trained.chosen:
         for warning in two_part_warnings(trained, popularity):
             reporter.failure(f"{label}: {warning}")
     return trained

@@ -141,6 +141,7 @@ V10: Final = V9.vary(
         warmup_steps=100,
         average=0.998,
         patience=2,
+        patience_at_first=8,
         least_gain=0.005,
         validation_users=20_000,
         validate_steps=250,
