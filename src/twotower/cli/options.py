@@ -139,7 +139,8 @@ Minutes: TypeAlias = Annotated[
         "--minutes",
         min=0.01,
         help="Most minutes of training, the search for settings included; the best so far is "
-        "kept. A refit takes up to as long again. Default: until validation says so.",
+        "kept. A refit takes up to as long again; texts are encoded before. Default: until "
+        "validation says so.",
     ),
 ]
 Engine: TypeAlias = Annotated[
