@@ -13,9 +13,10 @@ from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.results import Row
 from twotower.factors.graph_filter import FilterConfig, GraphFilter
 from twotower.workflow.baseline_settings import choose_filter
-from twotower.workflow.baselines import BASELINES
+from twotower.workflow.baselines import BASELINES, fitted_baseline
 from twotower.workflow.evaluation import Evaluator, evaluate_models, split_name
 from twotower.workflow.models import trained_model
+from twotower.workflow.progress import LineReporter
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -170,3 +171,10 @@ def test_settings_of_a_baseline_are_chosen_on_validation_where_there_is_one(
     default = BASELINES["graph-filter"](without)
     assert isinstance(default, GraphFilter)
     assert default.config == FilterConfig()
+
+
+def test_settings_of_a_baseline_are_shown_as_they_are_tried(blocks: Dataset) -> None:
+    lines: list[str] = []
+    fitted_baseline("graph-filter", blocks, LineReporter(lines.append, every=0))
+    assert lines[0].startswith("fit graph-filter: 1, 0 s so far, validation NDCG@10 0.")
+    assert len(lines) == choose_filter(blocks).trials

@@ -18,7 +18,7 @@ from twotower.models.base import Scorer
 from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
 from twotower.types import DoubleArray
-from twotower.workflow.baselines import BASELINES
+from twotower.workflow.baselines import BASELINES, fitted_baseline
 from twotower.workflow.models import text_vectors
 from twotower.workflow.progress import Reporter
 from twotower.workflow.reranking import EASE_ITEMS, SecondStage, both_stages, fitted_blend
@@ -59,7 +59,7 @@ def warn_below_baselines(
     scorer = trained.module.scorer()
     found = {name: measured(scorer)}
     for baseline in _affordable(dataset):
-        found[baseline] = measured(BASELINES[baseline](dataset))
+        found[baseline] = measured(fitted_baseline(baseline, dataset, reporter))
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
     if text.any():

@@ -1,8 +1,10 @@
 """Baselines by name: models without a training loop."""
 
+import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from twotower.config import Config
 from twotower.data import Dataset, Histories, Part
 from twotower.factors.als import ALS, ALSConfig
 from twotower.factors.content import ContentSearch
@@ -14,27 +16,42 @@ from twotower.factors.random_walk import RandomWalk
 from twotower.models.base import Scorer
 from twotower.types import FloatArray
 from twotower.workflow.baseline_settings import Chosen, choose_filter, choose_walk
+from twotower.workflow.progress import Reporter
 
-Fit = Callable[[Dataset], Scorer]
-"""Fits a baseline on the training part of a data set."""
+Tried = Callable[[Any, float], object]
+"""Called with settings that were tried, and their validation NDCG@10."""
+
+
+class Fit(Protocol):
+    """Fits a baseline on the training part of a data set."""
+
+    def __call__(self, dataset: Dataset, tried: Tried | None = None) -> Scorer:
+        """Fit it; ``tried`` is called where there are settings to choose."""
+        ...
 
 
 def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:
-    return lambda dataset: fit(dataset.train, len(dataset.items))
+    def fitted(dataset: Dataset, tried: Tried | None = None) -> Scorer:
+        del tried
+        return fit(dataset.train, len(dataset.items))
+
+    return fitted
 
 
-def _als(dataset: Dataset) -> ALS:
+def _als(dataset: Dataset, tried: Tried | None = None) -> ALS:
+    del tried
     config = ALSConfig(popularity_discount=0.0)
     return ALS.fit(dataset.train, len(dataset.items), config=config)
 
 
 def _chosen(
-    choose: Callable[[Dataset], Chosen[Any]], fit: Callable[[Histories, int, Any], Scorer]
+    choose: Callable[[Dataset, Tried | None], Chosen[Any]],
+    fit: Callable[[Histories, int, Any], Scorer],
 ) -> Fit:
     """With settings that validation chooses, or the default ones where there is none."""
 
-    def fitted(dataset: Dataset) -> Scorer:
-        config = choose(dataset).config if dataset.has(Part.VALIDATION) else None
+    def fitted(dataset: Dataset, tried: Tried | None = None) -> Scorer:
+        config = choose(dataset, tried).config if dataset.has(Part.VALIDATION) else None
         return fit(dataset.train, len(dataset.items), config)
 
     return fitted
@@ -56,3 +73,14 @@ TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content"
 
 DEFAULT_BASELINES: Final = ("popularity", "item-knn")
 """What models are shown beside, unless others are named."""
+
+
+def fitted_baseline(name: str, dataset: Dataset, reporter: Reporter) -> Scorer:
+    """A baseline by name; the reporter shows the settings that are tried, where there are any."""
+    bar, trials = reporter.bar(f"fit {name}", uneven=True), itertools.count(1)
+
+    def tried(config: Config, metric: float) -> None:
+        del config
+        bar(next(trials), None, f"validation NDCG@10 {metric:.4f}")
+
+    return BASELINES[name](dataset, tried)

@@ -20,7 +20,12 @@ from twotower.reporting.product_names import RERANKED, seed_label
 from twotower.training.fit import Trained
 from twotower.training.storage import check_dataset, read_description
 from twotower.types import FloatArray, IndexArray
-from twotower.workflow.baselines import BASELINES, DEFAULT_BASELINES, TEXT_BASELINES
+from twotower.workflow.baselines import (
+    BASELINES,
+    DEFAULT_BASELINES,
+    TEXT_BASELINES,
+    fitted_baseline,
+)
 from twotower.workflow.models import saved_model, text_vectors
 from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.reranking import SecondStage, both_stages, fitted_once
@@ -106,7 +111,7 @@ class Evaluator:
         """A baseline, fitted on the training part."""
         if name in TEXT_BASELINES:
             return TEXT_BASELINES[name](self._titles())
-        return BASELINES[name](self._dataset)
+        return fitted_baseline(name, self._dataset, self._reporter)
 
     def baseline_rows(self, name: str, found: Evaluation) -> list[Row]:
         """Rows of a baseline's evaluation."""

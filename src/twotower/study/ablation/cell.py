@@ -44,7 +44,7 @@ class Cell(Config):
 
     @model_validator(mode="after")
     def _baseline_is_known(self) -> Self:
-        if self.variant is None and self.model not in {**BASELINES, **TEXT_BASELINES}:
+        if self.variant is None and self.model not in (*BASELINES, *TEXT_BASELINES):
             raise ValueError(f"model {self.model!r} is no baseline, and has no variant")
         return self
 
