@@ -101,13 +101,19 @@ def test_seven_steps_from_files_to_recommendations(
             guessed = (shop / "dataset.toml").read_text()
             (shop / "dataset.toml").write_text(blocks("toml")[0])
     assert len(said) == 7  # a step is to edit the file, and there are two ways to recommend
-    for guess in ('time = "when"  # a guess', 'event = "kind"  # a guess', 'category = "tags"'):
+    for guess in ('time = "when"  # a guess', 'event = "kind"  # a guess', 'tags = "list"'):
         assert guess in guessed
     assert '# weights = { "view" = 1, "buy" = 1, "cart" = 1 }' in guessed
     # The two items that nearly everybody returned fall out of the 3-core.
     assert "60 users, 38 items, 577 interactions" in said[1]
     assert re.search(r"kinds of events kept: view \d+, buy \d+", said[1])
-    for told in ("60 returns and other negative events took", "gestern", "SKU-99999", "colour"):
+    for told in (
+        "60 returns and other negative events took",
+        "gestern",
+        "SKU-99999",
+        "colour",
+        "category=tags",
+    ):
         assert told in said[1]
     table = pl.read_parquet("recommendations.parquet")
     assert table["user_id"].n_unique() == USERS
