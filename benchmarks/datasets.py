@@ -11,14 +11,15 @@ baselines, masked (``full``) and unmasked, training seconds and peak memory. Whe
 times, ours is also told when the target came (``full-timed``), as it knows the time of a request in
 service; published results differ in just that. Models are fitted on
 the training part, histories at test time are train + validation. What was trained before is read
-again from ``--out``, and so is what a run that was killed had; its time and memory stay those of
-the file that is there.
+again from ``--out``, and so is what a run that was killed had; the time is in the model, and the
+memory stays that of the file that is there, if it is of the same training.
 """
 
+import math
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,8 +110,8 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
     print(f"{name}: {len(dataset.users):,} users, {len(dataset.items):,} items", flush=True)
     file, rows = results / f"datasets-{name}.json", list[Row]()
     folders = [out / DEFAULT_MODEL / f"seed-{seed}" for seed in range(seeds)]
-    before = read_results(file).rows if file.exists() and folders[-1].exists() else []
-    costs = [row for row in before if row.model == DEFAULT_MODEL and row.protocol == "timing"]
+    read = folders[-1].exists()
+    before = read_results(file).rows if read and file.exists() else []
     with reporting(Console(stderr=True)) as reporter:
         protocols = (FULL, FULL_UNMASKED)
         evaluator = Evaluator(dataset, protocols=protocols, reporter=reporter)
@@ -138,27 +139,21 @@ def measure(name: str, root: Path, out: Path, seeds: int, results: Path, variant
         )
         rows += found.one_stage + found.two_stages
         timings = evaluator.timings(DEFAULT_MODEL, trained)
-    if costs:
-        write_results(file, collect_meta(started), rows + costs)
-        return
-    rows += timings
-    timing = rows[-1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rows.append(
-        Row(
-            dataset=timing.dataset,
-            split=timing.split,
-            model=DEFAULT_MODEL,
-            protocol="timing",
-            metric="peak-memory-mb",
-            value=peak,
-            low=peak,
-            high=peak,
-            seeds=timing.seeds,
-            users=timing.users,
-        )
+    memory = timings[0].model_copy(
+        update={"metric": "peak-memory-mb", "value": peak, "low": peak, "high": peak}
     )
+    rows += [*timings, *(kept_memory(before, timings[0]) if read else [memory])]
     write_results(file, collect_meta(started), rows)
+
+
+def kept_memory(before: Sequence[Row], seconds: Row) -> list[Row]:
+    """The memory that an earlier file has of the training that took so many seconds."""
+    of_timing = {row.metric: row for row in before if row.protocol == seconds.protocol}
+    earlier = of_timing.get(seconds.metric)
+    if earlier is None or not math.isclose(earlier.value, seconds.value, rel_tol=1e-4):
+        return []
+    return [of_timing["peak-memory-mb"]] if "peak-memory-mb" in of_timing else []
 
 
 if __name__ == "__main__":

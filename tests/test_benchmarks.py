@@ -19,7 +19,7 @@ import pytest
 from twotower.data import Dataset
 from twotower.data.prepare import prepare
 from twotower.evaluation.protocols import FULL, evaluate
-from twotower.evaluation.results import Results, read_results
+from twotower.evaluation.results import Results, Row, read_results
 from twotower.factors.item_knn import ItemKNN
 from twotower.workflow import models
 from twotower.workflow.datasets import find_dataset
@@ -89,14 +89,30 @@ def test_datasets(run: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (data / "ml-100k").symlink_to(shop)
     monkeypatch.setenv("TWOTOWER_DATA", str(data))
     options = ("--text-encoder", "hashing", "--epochs", 1)
-    run("datasets.py", "ml-100k", "--out", tmp_path / "runs", "--results", tmp_path, *options)
-    rows = read_results(tmp_path / "datasets-ml-100k.json").rows
+    file = tmp_path / "datasets-ml-100k.json"
+    command = ("datasets.py", "ml-100k", "--out", tmp_path / "runs", "--results", tmp_path)
+    run(*command, *options)
+    rows = read_results(file).rows
     assert {row.model for row in rows} == {
         "popularity", "item-knn", "ease", "als", "v10", "v10+rerank",
     }  # fmt: skip
     assert {row.protocol for row in rows} == {"full", "full-unmasked", "full-timed", "timing"}
     assert {row.model for row in rows if row.protocol == "full-timed"} == {"v10", "v10+rerank"}
     assert all(row.value > 0 for row in rows if row.metric == "peak-memory-mb")
+    costs = {row.metric: row for row in rows if row.protocol == "timing"}
+    assert costs.keys() == {"training-seconds", "best-epoch", "peak-memory-mb"}
+
+    def read_again() -> dict[str, Row]:
+        run(*command, *options)
+        return {row.metric: row for row in read_results(file).rows if row.protocol == "timing"}
+
+    assert read_again() == costs
+    text = file.read_text()
+    seconds = costs["training-seconds"].value
+    file.write_text(text.replace(f'"value":{seconds}', f'"value":{2 * seconds + 1}'))
+    assert file.read_text() != text  # of another training
+    del costs["peak-memory-mb"]
+    assert read_again() == costs
 
 
 def test_attributes(
