@@ -76,8 +76,8 @@ LEAST_EXAMPLES: Final = 500
 FOLDS: Final = 4
 """Of the users, for the network: fitted to half of them it is so much worse than one that is fitted
 to all that it was left out where it would have helped."""
-MOST_JUDGED: Final = 2_000
-"""Queries of either half of the users by which ways to order candidates are compared."""
+MOST_JUDGED: Final = 4_000
+"""Queries by which ways to order candidates are compared, of all parts of the users together."""
 SHORT_QUERIES: Final = 5_000
 """Validation users whose histories are cut to say something of short ones."""
 _BATCH: Final = 256
@@ -190,7 +190,7 @@ def fit_blend(
     blend = replace(blend, helps=_helps(blend, kept, signals, found))
     blend = with_network(blend, found.among(NEAR).drawn(max_queries))
     blend = with_short_weights(blend, scorer, queries, targets, seen)
-    return replace(blend, candidates=_enough(blend, found.drawn(2 * MOST_JUDGED)))
+    return replace(blend, candidates=_enough(blend, found.drawn(MOST_JUDGED)))
 
 
 def _come_after(targets: Histories, train: Histories) -> bool:
@@ -314,7 +314,7 @@ def with_network(blend: Blend, found: _Candidates) -> Blend:
         network = fitted_network(
             signals[others], lengths[others], found.positives[others], blend.weights
         )
-        judged = found.kept(np.flatnonzero(fold == part)).drawn(2 * MOST_JUDGED // FOLDS)
+        judged = found.kept(np.flatnonzero(fold == part)).drawn(MOST_JUDGED // FOLDS)
         by_first, by_network, by_sum = _judged(blend, judged, network.scores, blend.combined)
         owners += judged.owners.tolist()
         over_sum += (by_network - by_sum).tolist()
@@ -445,7 +445,7 @@ def _helps(blend: Blend, near: _Candidates, signals: FloatArray, found: _Candida
         if not others.any() or others.all():
             return False
         weights, _ = fitted_weights(signals[others], near.positives[others])
-        judged = found.kept(np.flatnonzero(found.owners % 2 == part)).drawn(MOST_JUDGED)
+        judged = found.kept(np.flatnonzero(found.owners % 2 == part)).drawn(MOST_JUDGED // 2)
         before, again = _judged(blend, judged, partial(_weighted, weights))
         gains += (again - before).tolist()
         owners += judged.owners.tolist()
