@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twotower.cli.options import JsonFile, console, notes, validated
+from twotower.cli.options import JsonFile, console, notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,16 +59,13 @@ def index(
     from twotower.study.index_benchmark import KINDS, IndexBench, bench_index
 
     started = datetime.now(UTC)
-    settings: IndexBench = validated(
-        IndexBench,
-        {
-            "kinds": tuple(kind or KINDS),
-            "ks": tuple(dict.fromkeys(k or (10, 1000))),
-            "sizes": tuple(sizes or ()),
-            "queries": queries,
-            "rounds": rounds,
-            "build_limit": build_limit,
-        },
+    settings = IndexBench(
+        kinds=tuple(kind or KINDS),
+        ks=tuple(dict.fromkeys(k or (10, 1000))),
+        sizes=tuple(sizes or ()),
+        queries=queries,
+        rounds=rounds,
+        build_limit=build_limit,
     )
     published = None if reference is None else Reference.read(reference)
     with reporting(notes()) as reporter:

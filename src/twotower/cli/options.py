@@ -15,7 +15,6 @@ import typer
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from rich.console import Console
 
     from twotower.data.settings import PrepareSettings
@@ -177,20 +176,7 @@ def changed_settings(settings: "PrepareSettings", **changes: object) -> "Prepare
     """
     given = {name: value for name, value in changes.items() if value is not None}
     said = settings.model_dump(exclude_unset=True)
-    changed: PrepareSettings = validated(type(settings), {**said, **given})
-    return changed
-
-
-def validated(kind: "type[BaseModel]", values: dict[str, Any]) -> Any:
-    """Build settings from options; an `InputError` names the option that does not fit."""
-    from pydantic import ValidationError
-
-    from twotower.config import refusal
-
-    try:
-        return kind(**values)
-    except ValidationError as error:  # of settings that are read from the environment too
-        raise refusal(error, kind) from None
+    return type(settings)(**{**said, **given})
 
 
 def write_json(path: Path | None, value: object) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twotower.cli.options import JsonFile, notes, validated, write_json
+from twotower.cli.options import JsonFile, notes, write_json
 from twotower.cli.serve import StateUrl, settings_of
 from twotower.errors import InputError
 
@@ -116,5 +116,4 @@ def _wanted(config: Path | None, **given: Any) -> "RetrainSettings":
             values |= tomllib.loads(config.read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
             raise InputError(f"{config} is no TOML: {error}") from None
-    found: RetrainSettings = validated(RetrainSettings, values)
-    return found
+    return RetrainSettings(**values)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import JsonFile, console, notes, validated, write_json
+from twotower.cli.options import JsonFile, console, notes, write_json
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,7 +152,4 @@ def settings_of(**given: Any) -> "ServeSettings":
             f"serving needs the package {error.name}, which is not installed",
             "run pip install 'twotower[serve]'",
         ) from error
-    settings: ServeSettings = validated(
-        ServeSettings, {name: value for name, value in given.items() if value is not None}
-    )
-    return settings
+    return ServeSettings(**{name: value for name, value in given.items() if value is not None})

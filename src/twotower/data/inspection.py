@@ -24,7 +24,7 @@ from twotower.data.readers.files import users_beside
 from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists, source_of
-from twotower.data.readers.tables import column_names, first_values
+from twotower.data.readers.tables import column_names, sampled_values
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY
 from twotower.data.rejects import first_reject
@@ -263,11 +263,11 @@ def _guesses(
     file_columns = [name for name in described["log"]["columns"] if name not in log.keys]
     ignored = described["log"].get("ignored", file_columns)
     others = [name for name in file_columns if name in ignored and name not in read.values()]
-    values = first_values(log.path, others, file_columns, found.declaration.read)
+    values = sampled_values(log.path, others, file_columns, found.declaration.read)
     time = read.get(columns.TIMESTAMP)
     dated = values
     if time in file_columns:
-        dated = values | first_values(log.path, [time], file_columns, found.declaration.read)
+        dated = values | sampled_values(log.path, [time], file_columns, found.declaration.read)
     if pair := guessed_pair(dated, time):
         guesses["time"] = list(pair)
         values = {name: texts for name, texts in values.items() if name not in pair}
@@ -282,7 +282,7 @@ def _guesses(
         del values[kinds[0]]
     elif columns.EVENT in read:
         column = read[columns.EVENT]
-        known = first_values(log.path, [column], file_columns, found.declaration.read)
+        known = sampled_values(log.path, [column], file_columns, found.declaration.read)
         if kinds := guessed_kinds({columns.EVENT: known[column]}):
             guesses["kinds"] = kinds[1]
     if columns.ITEM_ID in read:
@@ -300,7 +300,7 @@ def _guesses(
     guesses |= guessed_ids(values, missing)
     items = described.get("catalogue", {})
     if found.catalogue is not None and "read" in items:
-        unread = first_values(
+        unread = sampled_values(
             found.catalogue, items["ignored"], items["columns"], found.catalogue_options
         )
         guesses |= guessed_items(unread, items["read"])
@@ -316,7 +316,7 @@ def _guessed_schema(
     if found.catalogue is not None and "read" in items:
         left_out = {items["read"].get(name) for name in _NO_FEATURES}
         names = [name for name in items["columns"] if name not in left_out]
-        values = first_values(found.catalogue, names, items["columns"], found.catalogue_options)
+        values = sampled_values(found.catalogue, names, items["columns"], found.catalogue_options)
         schema["items"] = guessed_columns(values)
     if users is not None:
         options = found.declaration.read_users or ReadOptions()
@@ -327,7 +327,7 @@ def _guessed_schema(
         except InputError:
             key = present[0]
         names = [name for name in present if name != key]
-        schema["users"] = guessed_columns(first_values(users, names, present, options))
+        schema["users"] = guessed_columns(sampled_values(users, names, present, options))
     schema["events"] = _guessed_context(found, described)
     return {side: guesses for side, guesses in schema.items() if guesses}
 
@@ -344,7 +344,7 @@ def _guessed_context(found: Located, described: Mapping[str, Any]) -> dict[str, 
     left_out = guessed | {*items_in_log(ignored), *found.item_columns, *keys}
     names = [name for name in ignored if name not in left_out and folded(name) not in _NO_CONTEXT]
     present = [name for name in log["columns"] if name not in keys]
-    values = first_values(found.logs[0].path, names, present, found.declaration.read)
+    values = sampled_values(found.logs[0].path, names, present, found.declaration.read)
     varying = {name: texts for name, texts in values.items() if len(set(texts)) > 1}
     context = {
         name: {"kind": guess["kind"]}

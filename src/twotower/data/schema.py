@@ -26,6 +26,7 @@ Kind: TypeAlias = Literal[
     "hour", "weekday", "month",
 ]  # fmt: skip
 Side: TypeAlias = Literal["items", "users", "events"]
+SIDES: Final[tuple[Side, ...]] = get_args(Side)
 KINDS: Final[tuple[str, ...]] = tuple(kind for kind in get_args(Kind) if kind not in TIME_KINDS)
 """Kinds of columns of items and users."""
 CONTEXT_KINDS: Final = ("number", "category", "flag", *TIME_KINDS)
@@ -169,7 +170,7 @@ class Schema(Config):
     @property
     def has_features(self) -> bool:
         """Whether there is any column that the towers can read."""
-        return any(self.features(side) for side in get_args(Side))
+        return any(self.features(side) for side in SIDES)
 
     def in_zones(self, zones: Mapping[str, str]) -> Self:
         """The same with time zones for some columns of events."""

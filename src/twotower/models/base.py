@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from twotower.config import Config
 from twotower.data import Dataset, Histories
 from twotower.data.histories import LogFacts
-from twotower.data.schema import Side
 from twotower.errors import InputError
 from twotower.factors.attributes import AttributeRegression
 from twotower.factors.fold_in import FoldInInfo
@@ -329,10 +328,6 @@ class ModelFamily(Config):
     def sized(self, facts: LogFacts) -> Self:  # noqa: ARG002
         """The same with the sizes that follow from the log; unchanged by default."""
         return self
-
-    def column_groups(self, dataset: Dataset) -> tuple[Side, ...]:  # noqa: ARG002
-        """Sides whose declared columns validation chooses among; by default none."""
-        return ()
 
     def build(self, inputs: ModelInputs) -> RetrievalModule:
         """Make the untrained module."""

@@ -11,13 +11,16 @@ INPUTS: Final = ("codes", "weights", "dense")
 """Names of what it reads, in order, as the towers' graphs have them."""
 _INIT_STD: Final = 0.05
 HIDDEN: Final = 0.1
-"""Share of requests whose context is hidden in training, and of columns of the others."""
+"""Share of requests whose context is hidden in training, of columns of the others, and of rows
+whose columns add nothing."""
 
 
 class ColumnVectors(nn.Module):
     """The sum of each column's embedding: of its values in one table, or of its numbers.
 
-    A layer over the columns' embeddings side by side would be the same map, with more weights.
+    A layer over the columns' embeddings side by side would be the same map, with more weights. In
+    training the columns of a row add nothing now and then, so that one training makes a model that
+    can do with and without them (Neverova et al., *ModDrop*, TPAMI 2016).
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class ColumnVectors(nn.Module):
         """``(B, S)`` codes and weights and ``(B, D)`` numbers to ``(B, dim)``."""
         values = (self.table(codes) * weights[..., None]).sum(dim=1)
         vectors: Tensor = self.dense(dense) + values
+        if self.training:
+            vectors = vectors * (torch.rand(len(vectors), 1, device=vectors.device) >= HIDDEN)
         return vectors
 
 

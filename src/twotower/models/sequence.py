@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import combinations
 from typing import Any, ClassVar, Final, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
+from twotower.data.schema import Side
 from twotower.errors import InputError
 from twotower.factors.als import fit_both_factors, fold_in
 from twotower.factors.attributes import AttributeRegression
@@ -196,6 +198,27 @@ class SequenceTower(RetrievalModule):
         return [getattr(self, name)[rows] for name in names]
 
     @property
+    def _column_parts(self) -> dict[Side, Any]:
+        """What the towers read declared columns with, by side."""
+        parts: dict[Side, nn.Module | None] = {
+            "items": self.item_tower.columns,
+            "users": self.user_tower.columns,
+            "events": self.user_tower.context,
+        }
+        return {side: part for side, part in parts.items() if part is not None}
+
+    @_column_parts.setter
+    def _column_parts(self, parts: Mapping[Side, Any]) -> None:
+        self.item_tower.columns = parts.get("items")
+        self.user_tower.columns = parts.get("users")
+        self.user_tower.context = parts.get("events")
+
+    @property
+    def column_sides(self) -> tuple[Side, ...]:
+        """Sides whose declared columns the towers read."""
+        return tuple(self._column_parts)
+
+    @property
     def history_length(self) -> int:
         """Newest items that the user tower reads."""
         return self.config.history_length
@@ -221,7 +244,10 @@ class SequenceTower(RetrievalModule):
         if not (train.lengths >= 2).any():
             self._leave_out_towers()
             return {}
-        return self.choose_gaps(validate) | self.weigh_factors(validate)
+        chosen = self.choose_gaps(validate) | self.weigh_factors(validate)
+        before = self.column_sides
+        chosen |= self.choose_columns(validate)
+        return chosen if self.column_sides == before else chosen | self.weigh_factors(validate)
 
     def after_refit(self, train: Histories, evaluated: Self | None) -> None:
         """Project the towers' vectors anew, and weigh both parts as the evaluated module does."""
@@ -255,6 +281,28 @@ class SequenceTower(RetrievalModule):
         read = found["with"] > found["without"]
         self.reads_gaps.fill_(read)
         return {"gaps": {"read": read, **found}}
+
+    def choose_columns(self, validate: Callable[[RetrievalModule], float]) -> dict[str, Any]:
+        """Go on to read the declared columns of those sides that validate best together.
+
+        Returns
+        -------
+        Under ``columns``, the metric of each choice that was ``tried``, and the sides that are
+        ``read``, the fewest where choices are level; nothing where there is nothing to choose.
+        """
+        parts = self._column_parts
+        if self.config.columns != "chosen" or not parts:
+            return {}
+        found: dict[tuple[Side, ...], float] = {}
+        with self.without_cold_items():
+            for number in range(len(parts) + 1):
+                for read in combinations(parts, number):
+                    self._column_parts = {side: parts[side] for side in read}
+                    found[read] = validate(self)
+        best = max(found, key=lambda read: found[read])
+        self._column_parts = {side: parts[side] for side in best}
+        tried = {" + ".join(read) or "none": metric for read, metric in found.items()}
+        return {"columns": {"read": list(best), "tried": tried}}
 
     def _leave_out_towers(self) -> None:
         """Leave the score to the least-squares part, where no step could train the towers."""

@@ -1,7 +1,7 @@
 """Towers of the sequence two-tower: the user tower reads the item tower's vectors."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from twotower.config import Config
 from twotower.data import Dataset
 from twotower.data.histories import LogFacts
-from twotower.data.schema import Side
+from twotower.data.schema import SIDES, Side
 from twotower.factors.als import ALSConfig
 from twotower.factors.cold_items import ColdItems
 from twotower.factors.scorer import trained_items
@@ -102,8 +102,7 @@ class SequenceConfig(ModelFamily):
     """What stands for the factor of an item that training has no event of."""
     columns: Literal["chosen", "all", "none"] | tuple[Side, ...] = "none"
     """Whose declared columns the towers read: of ``items``, ``users`` and ``events``, the log. With
-    ``chosen`` validation chooses among these groups; see
-    `twotower.workflow.models.train_variant`."""
+    ``chosen`` validation chooses among these sides after training."""
     has_towers: ClassVar[bool] = True
 
     @property
@@ -128,12 +127,6 @@ class SequenceConfig(ModelFamily):
             self, inputs.text, features, waves, trained, columns, train, timed=timed
         )
 
-    def column_groups(self, dataset: Dataset) -> tuple[Side, ...]:
-        """Sides with declared columns, where validation is to say whose are read."""
-        if self.columns != "chosen":
-            return ()
-        return tuple(side for side in get_args(Side) if dataset.schema.features(side))
-
     def reads(self, side: Side) -> bool:
         """Whether the towers read the declared columns of a side."""
         if isinstance(self.columns, tuple):
@@ -142,7 +135,7 @@ class SequenceConfig(ModelFamily):
 
     def reads_columns(self, dataset: Dataset) -> bool:
         """Whether there are declared columns for the towers, and they are to be read."""
-        return any(dataset.schema.features(side) and self.reads(side) for side in get_args(Side))
+        return any(dataset.schema.features(side) and self.reads(side) for side in SIDES)
 
     @model_validator(mode="after")
     def _widths_agree(self) -> "SequenceConfig":

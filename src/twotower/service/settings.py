@@ -2,14 +2,22 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twotower.config import refusal
 
 
 class ServeSettings(BaseSettings):
-    """Settings of the service. The defaults are safe: loopback only, and writing needs a key."""
+    """Settings of the service. The defaults are safe: loopback only, and writing needs a key.
+
+    Raises
+    ------
+    InputError
+        Where an argument or a variable does not fit.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="TWOTOWER_", frozen=True, extra="forbid", allow_inf_nan=False
@@ -95,6 +103,12 @@ class ServeSettings(BaseSettings):
     """Seconds between looks for old events and for what nothing needs any more."""
     log_requests: bool = True
     """Whether every request is logged."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise refusal(error, type(self)) from None
 
     @field_validator("forwarded_allow_ips")
     @classmethod

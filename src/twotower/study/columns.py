@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 
 from twotower.data import Dataset, Histories, Queries
 from twotower.data.holdouts import hold_out, of_new_users
-from twotower.data.schema import Side
+from twotower.data.schema import SIDES
 from twotower.errors import InputError
 from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.protocols import FULL, evaluate, evaluate_queries
@@ -131,7 +131,7 @@ def _ablations(dataset: Dataset) -> Iterator[tuple[str, Dataset, str]]:
     if ordered is not dataset and ordered.schema.has_features:
         yield "without events.time", ordered, "all"
     sides: Mapping[str, Mapping[str, object]]
-    sides = {side: schema.features(side) for side in get_args(Side)}
+    sides = {side: schema.features(side) for side in SIDES}
     for side, columns in sides.items():
         for name in columns:
             less = schema.without(side, name)  # type: ignore[arg-type]

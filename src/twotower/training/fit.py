@@ -54,7 +54,6 @@ def fit(
     teachers: Mapping[str, Scorer] | None = None,
     least_squares: Mapping[str, Any] | None = None,
     columns: Mapping[str, Any] | None = None,
-    trainings: int = 1,
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
@@ -82,10 +81,7 @@ def fit(
         Record of what was chosen for the least-squares part, see `SequenceConfig.with_chosen`;
         None for the settings that the variant has.
     columns
-        Record of whose declared columns are read, see `SequenceConfig.columns`; None for the
-        setting that the variant has.
-    trainings
-        Number of trainings that share the minutes of the settings.
+        For a refit: record of whose declared columns are read, see `SequenceConfig.columns`.
     seed
         Decides initial weights, batches, negatives and dropout.
     checkpoint
@@ -124,7 +120,7 @@ def fit(
         validate=None if validate is None else partial(_during_training, validate, alone),
         popularity=popularity,
         stop_after=_epochs(evaluated, validate),
-        most_seconds=_most_seconds(settings, evaluated, before, trainings),
+        most_seconds=_most_seconds(settings, evaluated, before),
         negatives=variant.negatives.live(train_part, num_items, variant.model.embedding_dim, seed),
         seed=seed,
         fingerprint=run_fingerprint(variant, dataset, seed),
@@ -156,7 +152,7 @@ def _epochs(evaluated: Trained | None, validate: object) -> int | None:
 
 
 def _most_seconds(
-    settings: TrainingConfig, evaluated: Trained | None, chosen: Mapping[str, Any], trainings: int
+    settings: TrainingConfig, evaluated: Trained | None, chosen: Mapping[str, Any]
 ) -> float | None:
     """Seconds of steps: what the search left, or what the evaluated model took to its best."""
     if settings.minutes is None:
@@ -165,8 +161,7 @@ def _most_seconds(
         best = evaluated.state.best_epoch or 0
         return sum(epoch.seconds for epoch in evaluated.state.epochs[: best + 1])
     searched = float(chosen.get("least_squares", {}).get("seconds", 0.0))
-    left = max(60 * settings.minutes - searched, 30 * settings.minutes)
-    return left / trainings
+    return max(60 * settings.minutes - searched, 30 * settings.minutes)
 
 
 def _during_training(

@@ -1,15 +1,13 @@
 """Training of models by name, with their teachers; finished models are read, not trained again."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from twotower.data import Dataset, Part
-from twotower.data.schema import Side
 from twotower.data.split_choice import empty_parts
 from twotower.errors import ArtefactError, InputError
 from twotower.evaluation.protocols import validation_ndcg
@@ -34,8 +32,6 @@ from twotower.workflow.progress import Reporter, Silent
 from twotower.workflow.selection import chosen_record
 from twotower.workflow.variants import ADDED_VARIANTS, VARIANTS
 
-Sides: TypeAlias = tuple[Side, ...]
-"""Whose declared columns are read."""
 TEXTS: Final[Mapping[TextFields, str]] = {
     "title": "titles",
     "rich": "rich texts",
@@ -157,81 +153,30 @@ def train_variant(
             f"{label}: training ends when validation stops gaining, after "
             f"{variant.training.epochs} epochs at most; the time left is that to the earliest end"
         )
-    groups = variant.model.column_groups(dataset) if validated else ()
     popularity = None
     if validated:
         popularity = processes.of_first(
             lambda: measured(Popularity.fit(dataset.train, len(dataset.items)))
         )
 
-    def fitted(read: Sides | None = None) -> Trained:
-        what, folder = label, checkpoint
-        if read is not None:
-            what = f"{label}, columns: {' + '.join(read) or 'none'}"
-            folder = checkpoint and checkpoint / f"columns-{'-'.join(read) or 'none'}"
-        note_resumed(what, folder, reporter)
-        return fit(
-            variant,
-            dataset,
-            validate=validate if validated else None,
-            popularity=popularity,
-            image=image,
-            text=text,
-            least_squares=factors,
-            columns=None if read is None else {"read": list(read)},
-            trainings=2 if groups else 1,
-            teachers=teachers,
-            seed=seed,
-            checkpoint=folder,
-            progress=reporter.training(what),
-        )
-
-    # Where minutes are given they are divided among two trainings.
-    apart = variant.training.minutes is None
-    trained = best_columns(groups, fitted, apart=apart) if groups else fitted()
+    note_resumed(label, checkpoint, reporter)
+    trained = fit(
+        variant,
+        dataset,
+        validate=validate if validated else None,
+        popularity=popularity,
+        image=image,
+        text=text,
+        least_squares=factors,
+        teachers=teachers,
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=reporter.training(label),
+    )
     if processes.first and popularity is not None and "towers_alone" in trained.chosen:
         for warning in two_part_warnings(trained, popularity):
             reporter.failure(f"{label}: {warning}")
     return trained
-
-
-def best_columns(
-    groups: Sides, fitted: Callable[[Sides], Trained], *, apart: bool = True
-) -> Trained:
-    """The model that validates best: with all groups of columns, with none, or with some of them.
-
-    All are compared with none. Where they are no better, each of several groups is tried by itself,
-    so that one that does harm does not take the others with it; those that help are then read
-    together. Where two models are level, the one that reads less is taken.
-
-    Parameters
-    ----------
-    groups
-        Sides with declared columns.
-    fitted
-        Trains a model that reads the columns of some sides.
-    apart
-        Whether groups may be tried by themselves; else there are two trainings.
-    """
-    best = fitted(())
-    metrics: dict[Sides, float] = {(): best.metric or 0.0}
-
-    def helps(read: Sides) -> bool:
-        """Whether these columns are better than none, as decided by the first process."""
-        nonlocal best
-        found = fitted(read)
-        metrics[read] = found.metric or 0.0
-        if metrics[read] > (best.metric or 0.0):
-            best = found  # one model is held beside the one in training
-        return ranks().of_first(lambda: metrics[read] > metrics[()])
-
-    if not helps(groups) and apart and len(groups) > 1:
-        helpful = tuple(side for side in groups if helps((side,)))
-        if helpful not in metrics:
-            helps(helpful)
-    tried = {" + ".join(read) or "none": metric for read, metric in metrics.items()}
-    record = {**best.chosen["columns"], "tried": tried}
-    return replace(best, chosen={**best.chosen, "columns": record})
 
 
 def note_resumed(label: str, checkpoint: Path | None, reporter: Reporter) -> None:

@@ -3,8 +3,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
+from twotower.errors import InputError
 from twotower.service.settings import ServeSettings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ def test_a_password_is_not_shown() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "shop.example"])
 def test_the_network_needs_keys(host, tmp_path) -> None:
-    with pytest.raises(ValidationError, match=f"host {host} is open to the network, but there"):
+    with pytest.raises(InputError, match=f"host {host} is open to the network, but there"):
         ServeSettings(bundle="b", host=host)
     assert not ServeSettings(bundle="b", host=host, keys_file=tmp_path / "keys").reading_is_free
     assert ServeSettings(bundle="b", host=host, anonymous_read=True).reading_is_free
@@ -48,7 +48,7 @@ def test_proxies_are_named_by_address(proxies) -> None:
 
 @pytest.mark.parametrize("proxies", ["proxy", "10.0.0.1/8", "10.0.0.1 10.0.0.2"])
 def test_a_proxy_that_is_no_address_is_refused(proxies) -> None:
-    with pytest.raises(ValidationError, match="not an address or a network: "):
+    with pytest.raises(InputError, match="not an address or a network: "):
         ServeSettings(bundle="b", forwarded_allow_ips=proxies)
 
 

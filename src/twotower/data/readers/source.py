@@ -22,10 +22,10 @@ from twotower.data.readers.tables import (
     amazon_columns,
     column_names,
     file_format,
-    first_values,
     is_amazon,
     read_amazon,
     read_table,
+    sampled_values,
     table_suffix,
 )
 from twotower.data.readers.times import TimeReader, joined
@@ -326,7 +326,7 @@ def columns_of_lists(
     if options.explode:
         return {}
     single = [name for name in names if present.count(name) == 1]  # others cannot be named
-    values = first_values(path, single, present, options)
+    values = sampled_values(path, single, present, options)
     return {name: max(texts, key=len) for name, texts in values.items() if looks_like_lists(texts)}
 
 

@@ -108,10 +108,10 @@ def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chu
     return exploded(chunks, lists) if lists else chunks
 
 
-def first_values(
+def sampled_values(
     path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
 ) -> dict[str, list[str]]:
-    """Values of columns as text, without blanks: from all of the table's first chunk, in order."""
+    """Values of columns as text, without blanks, spread over the table's first chunk, in order."""
     if not names:
         return {}
     # Under non-canonical names, so that nothing is converted.
