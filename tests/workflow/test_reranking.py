@@ -16,7 +16,7 @@ from twotower.inference.options import RecommendOptions
 from twotower.inference.requests import Request
 from twotower.training.fit import Trained
 from twotower.types import FloatArray
-from twotower.workflow import reranking
+from twotower.workflow import reranking, reranking_network
 from twotower.workflow.bundling import bundle_contents
 from twotower.workflow.models import train_variant
 from twotower.workflow.reranking import (
@@ -177,9 +177,10 @@ def judged_candidates(rng: np.random.Generator, *, of_two_signals: bool) -> Any:
 
 @pytest.mark.parametrize("of_two_signals", [False, True])
 def test_a_network_is_kept_where_the_signals_work_together(
-    blocks: Dataset, block_text: Any, *, of_two_signals: bool
+    blocks: Dataset, block_text: Any, monkeypatch: pytest.MonkeyPatch, *, of_two_signals: bool
 ) -> None:
     """Known answer: a weighted sum is what made the choices, or cannot be."""
+    monkeypatch.setattr(reranking_network, "EPOCHS", 20)  # enough for so plain an answer
     blend = unfitted_blend(blocks.train, block_text)
     nothing = ItemLinks.none(120)
     blend = replace(
