@@ -105,6 +105,20 @@ def test_a_run_that_is_killed_is_told_of_at_the_next_start(
         assert "lack of memory" in line
 
 
+def test_two_processes_do_not_train_one_model(tmp_path: Path) -> None:
+    with marked_run(tmp_path / "run"):
+        before = sorted((tmp_path / "run").iterdir())
+        with (
+            pytest.raises(InputError, match="another process trains this model"),
+            marked_run(tmp_path / "run"),
+        ):
+            pass
+        assert sorted((tmp_path / "run").iterdir()) == before
+    assert not (tmp_path / "run").exists()
+    with marked_run(tmp_path / "run") as line:
+        assert line is None
+
+
 def test_a_run_that_ends_or_fails_leaves_nothing_to_tell(tmp_path: Path) -> None:
     with pytest.raises(KeyError), marked_run(tmp_path / "run"):
         raise KeyError

@@ -1,4 +1,4 @@
-"""Memory needed for training, memory available, and detection of killed runs."""
+"""Memory needed for training, memory available, and detection of killed and of parallel runs."""
 
 import json
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from filelock import FileLock, Timeout
 
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
@@ -18,6 +20,8 @@ LIMIT: Final = "TWOTOWER_MEMORY_GB"
 """Environment variable: memory that training may take, in place of what the machine has."""
 MARKER: Final = "running.json"
 """File beside the checkpoints while a training runs."""
+LOCK: Final = "running.lock"
+"""File beside it that the training has locked."""
 _GB: Final = 10**9
 _BASE: Final = 700_000_000
 """Bytes of Python, PyTorch, Polars and a step of training."""
@@ -106,18 +110,45 @@ def marked_run(folder: Path) -> Iterator[str | None]:
     Yields
     ------
     A line about the run before this one where that was killed, else None.
+
+    Raises
+    ------
+    InputError
+        Where another process trains there: both would write the same checkpoints.
     """
     marker = folder / MARKER
-    line = _killed(marker)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(marker) as temporary:
-        temporary.write_text(json.dumps({"pid": os.getpid(), "kills": _memory_kills()}))
     try:
-        yield line
+        with _locked(folder / LOCK):
+            line = _killed(marker)
+            with atomic_file(marker) as temporary:
+                temporary.write_text(json.dumps({"pid": os.getpid(), "kills": _memory_kills()}))
+            try:
+                yield line
+            finally:
+                marker.unlink(missing_ok=True)
     finally:
-        marker.unlink(missing_ok=True)
         with suppress(OSError):  # it holds checkpoints
             folder.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"another process trains this model, with its checkpoints in {path.parent}",
+            "wait until it ends, or choose another output folder",
+        ) from None
+    except NotImplementedError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _killed(marker: Path) -> str | None:

@@ -6,6 +6,7 @@ validation (weights of parts, scales, the second stage); nothing of it can be me
 """
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from twotower.data import Dataset
 from twotower.errors import ArtefactError
 from twotower.reporting.product_names import product_name, seed_label
 from twotower.training.fit import Trained, fit
+from twotower.training.memory import marked_run
 from twotower.training.storage import save_trained
 from twotower.workflow.item_images import item_image
 from twotower.workflow.models import (
@@ -60,23 +62,27 @@ def refit(
     checkpoint = None if folder is None else folder.parent / f".{folder.name}-checkpoint"
     variant, seed = evaluated.variant, evaluated.seed
     label = f"{seed_label(name, seed)}, refit on all interactions"
-    note_resumed(label, checkpoint, reporter)
-    trained = fit(
-        variant,
-        everything,
-        validate=None,
-        evaluated=evaluated,
-        least_squares=evaluated.chosen.get("least_squares"),
-        columns=evaluated.chosen.get("columns"),
-        text=item_text(variant, dataset, reporter),
-        image=item_image(variant, dataset, reporter),
-        teachers=trained_teachers(variant, dataset, seed, models, reporter),
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=reporter.training(label),
-    )
-    if folder is not None and checkpoint is not None:
-        save_trained(folder, name, trained, everything)
+    with nullcontext() if checkpoint is None else marked_run(checkpoint) as killed:
+        if killed is not None:
+            reporter.failure(f"{label}: {killed}")
+        note_resumed(label, checkpoint, reporter)
+        trained = fit(
+            variant,
+            everything,
+            validate=None,
+            evaluated=evaluated,
+            least_squares=evaluated.chosen.get("least_squares"),
+            columns=evaluated.chosen.get("columns"),
+            text=item_text(variant, dataset, reporter),
+            image=item_image(variant, dataset, reporter),
+            teachers=trained_teachers(variant, dataset, seed, models, reporter),
+            seed=seed,
+            checkpoint=checkpoint,
+            progress=reporter.training(label),
+        )
+        if folder is not None:
+            save_trained(folder, name, trained, everything)
+    if checkpoint is not None:
         shutil.rmtree(checkpoint, ignore_errors=True)
     return trained
 
