@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import Field
 
 from twotower.bundle.blend import Blend
@@ -25,6 +24,7 @@ from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
 from twotower.data.splits import GlobalTime
 from twotower.errors import InputError
+from twotower.locks import locked
 from twotower.retraining.comparison import compared, newest_cases
 from twotower.retraining.gate import Thresholds, Verdict, judged
 from twotower.retraining.shelf import Shelf, ShelfEntry
@@ -126,13 +126,9 @@ def retrain(
     """
     settings, reporter = settings or RetrainSettings(), reporter or Silent()
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / f"{WORK}.lock", timeout=0):
-            return _Run(bundle, store, out, settings, reporter).through(swap, watch)
-    except Timeout:
-        raise InputError(
-            f"another retraining is under way in {out}", "wait until it ends"
-        ) from None
+    refusal = InputError(f"another retraining is under way in {out}", "wait until it ends")
+    with locked(out / f"{WORK}.lock", refusal):
+        return _Run(bundle, store, out, settings, reporter).through(swap, watch)
 
 
 def roll_back(bundle: Path, store: StateStore, out: Path) -> ShelfEntry:

@@ -7,11 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
+from twotower.locks import locked
 from twotower.machine import GROUPS, OWN_GROUPS, control_groups
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.training.variant import Variant
@@ -116,10 +115,14 @@ def marked_run(folder: Path) -> Iterator[str | None]:
     InputError
         Where another process trains there: both would write the same checkpoints.
     """
-    marker = folder / MARKER
+    marker, lock = folder / MARKER, folder / LOCK
     folder.mkdir(parents=True, exist_ok=True)
+    refusal = InputError(
+        f"another process trains this model, with its checkpoints in {folder}",
+        "wait until it ends, or choose another output folder",
+    )
     try:
-        with _locked(folder / LOCK):
+        with locked(lock, refusal):
             line = _killed(marker)
             with atomic_file(marker) as temporary:
                 temporary.write_text(json.dumps({"pid": os.getpid(), "kills": _memory_kills()}))
@@ -127,28 +130,10 @@ def marked_run(folder: Path) -> Iterator[str | None]:
                 yield line
             finally:
                 marker.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
     finally:
         with suppress(OSError):  # it holds checkpoints
             folder.rmdir()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"another process trains this model, with its checkpoints in {path.parent}",
-            "wait until it ends, or choose another output folder",
-        ) from None
-    except NotImplementedError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 def _killed(marker: Path) -> str | None:

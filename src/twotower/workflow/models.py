@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -292,11 +292,8 @@ def trained_model(
             )
         reporter.note(f"{label} found trained")
         return found
-    checkpoint = folder.parent / f".{folder.name}-checkpoint"
     first = ranks().first
-    with marked_run(checkpoint) if first else nullcontext() as killed:
-        if killed is not None:
-            reporter.failure(f"{label}: {killed}")
+    with checkpoints_beside(folder, label, reporter) as checkpoint:
         trained = train_variant(
             variant,
             dataset,
@@ -308,11 +305,29 @@ def trained_model(
         )
         if first:
             save_trained(folder, name, trained, dataset)
-    if not first:
-        return trained
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    reporter.note(f"{label}: {summary(trained)}")
+    if first:
+        reporter.note(f"{label}: {summary(trained)}")
     return trained
+
+
+@contextmanager
+def checkpoints_beside(folder: Path, label: str, reporter: Reporter) -> Iterator[Path]:
+    """The folder of a training's checkpoints, gone once the model is saved to ``folder``.
+
+    The reporter is told where the last run of the training was killed.
+
+    Raises
+    ------
+    InputError
+        Where another process trains there.
+    """
+    checkpoint, first = folder.parent / f".{folder.name}-checkpoint", ranks().first
+    with marked_run(checkpoint) if first else nullcontext() as killed:
+        if killed is not None:
+            reporter.failure(f"{label}: {killed}")
+        yield checkpoint
+    if first:
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def summary(trained: Trained) -> str:

@@ -5,7 +5,6 @@ same settings and seed, as many epochs as validation chose, and everything else 
 validation (weights of parts, scales, the second stage); nothing of it can be measured on this data.
 """
 
-import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +14,10 @@ from twotower.data import Dataset
 from twotower.errors import ArtefactError
 from twotower.reporting.product_names import product_name, seed_label
 from twotower.training.fit import Trained, fit
-from twotower.training.memory import marked_run
 from twotower.training.storage import save_trained
 from twotower.workflow.item_images import item_image
 from twotower.workflow.models import (
+    checkpoints_beside,
     item_text,
     note_resumed,
     saved_model,
@@ -59,12 +58,11 @@ def refit(
             )
         reporter.note(f"{seed_label(name, evaluated.seed)} found refitted")
         return found
-    checkpoint = None if folder is None else folder.parent / f".{folder.name}-checkpoint"
     variant, seed = evaluated.variant, evaluated.seed
     label = f"{seed_label(name, seed)}, refit on all interactions"
-    with nullcontext() if checkpoint is None else marked_run(checkpoint) as killed:
-        if killed is not None:
-            reporter.failure(f"{label}: {killed}")
+    with (
+        nullcontext() if folder is None else checkpoints_beside(folder, label, reporter)
+    ) as checkpoint:
         note_resumed(label, checkpoint, reporter)
         trained = fit(
             variant,
@@ -82,8 +80,6 @@ def refit(
         )
         if folder is not None:
             save_trained(folder, name, trained, everything)
-    if checkpoint is not None:
-        shutil.rmtree(checkpoint, ignore_errors=True)
     return trained
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
-from filelock import FileLock, Timeout
 
 from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
@@ -16,6 +15,7 @@ from twotower.data.settings import PrepareSettings
 from twotower.errors import InputError
 from twotower.evaluation.registry import PROTOCOLS, by_name
 from twotower.evaluation.results import Absent, Difference, Row
+from twotower.locks import locked
 from twotower.machine import usable_cores
 from twotower.study.ablation.cell import NEGATIVES, Cell, CellRecord, finished_cell
 from twotower.study.ablation.grid import CHANGES, PARENTS, Grid, default_models, make_grid
@@ -110,19 +110,15 @@ def study_lock(out: Path) -> Iterator[None]:
     """
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"another study is running in {out}", "wait for it, or choose another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-        if is_new and {path.name for path in out.iterdir()} <= {LOCK}:
-            shutil.rmtree(out)
+    refusal = InputError(
+        f"another study is running in {out}", "wait for it, or choose another folder"
+    )
+    with locked(out / LOCK, refusal):
+        try:
+            yield
+        finally:
+            if is_new and {path.name for path in out.iterdir()} <= {LOCK}:
+                shutil.rmtree(out)
 
 
 def _run(
