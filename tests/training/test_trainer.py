@@ -77,8 +77,10 @@ def test_a_better_metric_renews_the_patience(blocks: Dataset, small_variants: An
     assert state.best_epoch == 4
 
 
-@pytest.mark.parametrize(("popularity", "last"), [(None, 0.1), (0.05, 0.1), (0.15, 0.18)])
-def test_a_model_below_popularity_is_given_longer(
+@pytest.mark.parametrize(
+    ("popularity", "last"), [(None, 0.1), (0.05, 0.1), (0.09, 0.18), (0.12, 0.18)]
+)
+def test_a_model_not_clearly_above_popularity_is_given_longer(
     popularity: float | None, last: float, blocks: Dataset, small_variants: Any
 ) -> None:
     validate = Scripted(0.1, 0.08, 0.1, 0.09, 0.2, 0.19, 0.18, 0.9)

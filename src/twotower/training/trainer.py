@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import torch
 from pydantic import Field
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
 
 Schedule = Literal["constant", "cosine"]
+
+_LEARNED: Final = 1.5
+"""A metric of so many times popularity's says that a model has learned more than what is popular:
+up to a third above it is within chance for a validation of some thousand users."""
 
 
 class TrainingConfig(Config):
@@ -69,8 +73,8 @@ class TrainingConfig(Config):
     """Validations without a better metric before training stops; None never stops early, as a
     schedule that goes down to nothing needs: its last epochs are its best."""
     patience_at_first: int = Field(1, ge=1)
-    """`patience` at least, until a validation is better than popularity: before its metric rises
-    a model may need hundreds of steps."""
+    """`patience` at least, until a validation is clearly better than popularity: before its metric
+    rises a model may need hundreds of steps, in which all it knows is what is popular."""
     least_gain: float = Field(0.0, ge=0)
     """Share by which the metric must rise for ``patience`` to begin anew. The best weights are
     kept, however little better they are."""
@@ -357,7 +361,7 @@ def _patience(state: TrainingState, config: TrainingConfig) -> int | None:
     """Validations without a gain after which training stops."""
     if config.patience is None or state.popularity is None:
         return config.patience
-    learned = state.best_metric is not None and state.best_metric > state.popularity
+    learned = state.best_metric is not None and state.best_metric > _LEARNED * state.popularity
     return config.patience if learned else max(config.patience, config.patience_at_first)
 
 
