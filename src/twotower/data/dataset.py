@@ -22,7 +22,7 @@ from twotower.data.histories import Histories, Queries
 from twotower.data.ids import IdMap
 from twotower.data.schema import Schema
 from twotower.errors import ArtefactError, InputError
-from twotower.types import Array, IndexArray, OffsetArray
+from twotower.types import Array, IndexArray
 
 if TYPE_CHECKING:
     from twotower.data.readers import ColumnMapping, ReadOptions
@@ -33,9 +33,13 @@ RETURNED: Final = "returned.parquet"
 SCHEMA_VERSION = 2
 """2: the fingerprint is over values. In 1, which is still read, it was over polars' JSON."""
 
-
-_ITEM_TABLE = "items.parquet"
-_CONTEXT_TABLE = "contexts.parquet"
+_ITEM_TABLE: Final = "items.parquet"
+_CONTEXT_TABLE: Final = "contexts.parquet"
+_ARRAYS: Final = {
+    columns.RATING: "ratings", columns.TIMESTAMP: "timestamps", columns.WEIGHT: "weights",
+    columns.KIND: "kinds", columns.CONTEXT: "contexts",
+}  # fmt: skip
+"""Column of ``interactions.parquet`` → the field of `Histories`, which may be None."""
 
 _IN_ORDER: Final = 0.9
 """Share of users with held-out interactions from which a split counts as one by time."""
@@ -209,12 +213,7 @@ class Dataset:
         from twotower.data.frames import as_frame
         from twotower.data.prepare import prepare
 
-        values: dict[str, Any] = {
-            "prepare": settings,
-            "read": options,
-            "schema": schema,
-            "events": events,
-        }
+        values = {"prepare": settings, "read": options, "schema": schema, "events": events}
         if isinstance(columns, Sequence) and not isinstance(columns, str):
             interactions = as_frame(interactions, "interactions", columns)
         elif isinstance(columns, Mapping):  # numbered columns have their numbers as names
@@ -318,21 +317,7 @@ class Dataset:
 
         A data set that an earlier release saved keeps the fingerprint that its models record.
         """
-        return self._value_fingerprint()
-
-    def _value_fingerprint(self) -> str:
-        return value_fingerprint(
-            self.users,
-            self.items,
-            self.interactions,
-            self.split,
-            self.catalogue,
-            self.user_table,
-            self.item_table,
-            self.schema.to_json() if self.schema else None,
-            self.returned,
-            self.context_table,
-        )
+        return value_fingerprint(self)
 
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
         """Write Parquet files and `manifest.json` to ``folder``, all or nothing.
@@ -345,53 +330,38 @@ class Dataset:
             Files to copy into it, such as the rows that preparation rejected.
         """
         log = self.interactions
-        table = pl.DataFrame(
-            {
-                "user_index": log.rows.astype(np.int32),
-                "item_index": log.items,
-                "part": np.asarray(self.split, dtype=np.uint8),
-            }
-        )
-        if log.ratings is not None:
-            table = table.with_columns(pl.Series(columns.RATING, log.ratings, nan_to_null=True))
-        if log.timestamps is not None:
-            table = table.with_columns(pl.Series(columns.TIMESTAMP, log.timestamps))
-        if log.weights is not None:
-            table = table.with_columns(pl.Series(columns.WEIGHT, log.weights))
-        if log.kinds is not None:
-            table = table.with_columns(pl.Series(columns.KIND, log.kinds))
-        if log.contexts is not None:
-            table = table.with_columns(pl.Series(columns.CONTEXT, log.contexts))
+        table = _of_users(log, part=np.asarray(self.split, dtype=np.uint8))
+        for name, field_name in _ARRAYS.items():
+            values = getattr(log, field_name)
+            if values is not None:
+                table = table.with_columns(pl.Series(name, values, nan_to_null=True))
+        users = self.user_table
+        if users is None:
+            users = pl.DataFrame({columns.USER_ID: self.users.ids})
+        tables = {
+            "interactions.parquet": table,
+            "catalogue.parquet": self.catalogue,
+            "users.parquet": users,
+            _ITEM_TABLE: self.item_table,
+            _CONTEXT_TABLE: self.context_table,
+            RETURNED: None if self.returned is None else _of_users(self.returned),
+        }
+        manifest = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "fingerprint": value_fingerprint(self),
+            "users": len(self.users),
+            "items": len(self.items),
+            "interactions": len(log.items),
+            "schema": self.schema.model_dump(mode="json", exclude_unset=True),
+            "summary": dict(self.summary),
+        }
+        if log.rules is not None:
+            manifest["events"] = log.rules.model_dump(mode="json")
         with atomic_folder(folder) as temporary:
-            table.write_parquet(temporary / "interactions.parquet")
-            self.catalogue.write_parquet(temporary / "catalogue.parquet")
-            if self.item_table is not None:
-                self.item_table.write_parquet(temporary / _ITEM_TABLE)
-            if self.context_table is not None:
-                self.context_table.write_parquet(temporary / _CONTEXT_TABLE)
-            users = self.user_table
-            if users is None:
-                users = pl.DataFrame({columns.USER_ID: self.users.ids})
-            users.write_parquet(temporary / "users.parquet")
-            manifest = {
-                "schema_version": SCHEMA_VERSION,
-                "name": self.name,
-                "fingerprint": self._value_fingerprint(),
-                "users": len(self.users),
-                "items": len(self.items),
-                "interactions": len(log.items),
-                "schema": self.schema.model_dump(mode="json", exclude_unset=True),
-                "summary": dict(self.summary),
-            }
-            if log.rules is not None:
-                manifest["events"] = log.rules.model_dump(mode="json")
-            if self.returned is not None:
-                pl.DataFrame(
-                    {
-                        "user_index": self.returned.rows.astype(np.int32),
-                        "item_index": self.returned.items,
-                    }
-                ).write_parquet(temporary / RETURNED)
+            for name, content in tables.items():
+                if content is not None:
+                    content.write_parquet(temporary / name)
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
             for path in extra:
                 shutil.copyfile(path, temporary / path.name)
@@ -431,16 +401,18 @@ class Dataset:
             rules = None if declared is None else EventRules.model_validate(declared)
         except (OSError, KeyError, ValueError, pl.exceptions.PolarsError) as error:
             raise ArtefactError(why_not(folder, "prepared data set", error)) from error
-        log = Histories(
-            _indptr(table, len(users)),
-            table["item_index"].to_numpy(),
-            _optional(table, columns.RATING),
-            _optional(table, columns.TIMESTAMP),
-            _optional(table, columns.WEIGHT),
-            _optional(table, columns.KIND),
-            rules,
-            _optional(table, columns.CONTEXT),
-        )
+        items = table["item_index"].to_numpy()
+        arrays = {
+            field_name: table[name].to_numpy()
+            for name, field_name in _ARRAYS.items()
+            if name in table.columns
+        }
+        rows = table["user_index"].to_numpy()
+        log = replace(Histories.of_users(rows, items, len(users)), rules=rules, **arrays)
+        returned = None
+        if taken is not None:
+            rows, items = taken["user_index"].to_numpy(), taken["item_index"].to_numpy()
+            returned = Histories.of_users(rows, items, len(users))
         dataset = cls(
             manifest["name"],
             IdMap(users.to_list(), "user"),
@@ -452,9 +424,7 @@ class Dataset:
             user_table if user_table.width > 1 else None,
             schema,
             item_table,
-            None
-            if taken is None
-            else Histories(_indptr(taken, len(users)), taken["item_index"].to_numpy()),
+            returned,
             contexts,
         )
         if version == 1:
@@ -477,14 +447,10 @@ class Dataset:
         return whole
 
 
-def _optional(table: pl.DataFrame, name: str) -> Array | None:
-    return table[name].to_numpy() if name in table.columns else None
-
-
-def _indptr(table: pl.DataFrame, users: int) -> OffsetArray:
-    indptr = np.zeros(users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(table["user_index"].to_numpy(), minlength=users), out=indptr[1:])
-    return indptr
+def _of_users(histories: Histories, **more: Array) -> pl.DataFrame:
+    """A table with the user and the item of each event, and ``more`` columns."""
+    users = histories.rows.astype(np.int32)
+    return pl.DataFrame({"user_index": users, "item_index": histories.items, **more})
 
 
 def _first_fingerprint(dataset: Dataset) -> str:

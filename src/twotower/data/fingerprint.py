@@ -1,33 +1,23 @@
 """Fingerprints of data sets: sha256 over values, whatever library or layout holds them."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import polars as pl
 
-from twotower.data.histories import Histories
-from twotower.data.ids import IdMap
 from twotower.errors import InputError
 from twotower.types import Array
+
+if TYPE_CHECKING:
+    from twotower.data.dataset import Dataset
 
 _ROWS: Final = 1 << 16
 
 
-def value_fingerprint(
-    users: IdMap,
-    items: IdMap,
-    interactions: Histories,
-    split: Array,
-    catalogue: pl.DataFrame,
-    user_table: pl.DataFrame | None = None,
-    item_table: pl.DataFrame | None = None,
-    schema: str | None = None,
-    returned: Histories | None = None,
-    context_table: pl.DataFrame | None = None,
-) -> str:
+def value_fingerprint(dataset: "Dataset") -> str:
     """sha256 over the values of a data set: equal values, equal fingerprint.
 
     Whole numbers are hashed as little-endian int64, others as float64, text as UTF-8 behind its
@@ -40,33 +30,34 @@ def value_fingerprint(
         Where a column is neither text, number, boolean, time, nor a list of those.
     """
     digest = hashlib.sha256(b"twotower data set 2\n")
+    interactions, returned = dataset.interactions, dataset.returned
     names = (field.name for field in fields(interactions) if field.name != "rules")
-    log = {name: getattr(interactions, name) for name in names}
+    arrays: dict[str, Array | None] = {name: getattr(interactions, name) for name in names}
     if returned is not None:
-        log |= {f"returned {name}": getattr(returned, name) for name in ("indptr", "items")}
-    arrays: Mapping[str, Array | None] = {**log, "split": split}
+        arrays |= {"returned indptr": returned.indptr, "returned items": returned.items}
+    arrays["split"] = dataset.split
     parts: dict[str, Iterator[bytes]] = {
-        "user ids": _values(pl.Series("user id", users.ids, dtype=pl.String)),
-        "item ids": _values(pl.Series("item id", items.ids, dtype=pl.String)),
+        "user ids": _values(pl.Series("user id", dataset.users.ids, dtype=pl.String)),
+        "item ids": _values(pl.Series("item id", dataset.items.ids, dtype=pl.String)),
         **{name: _numbers(array) for name, array in arrays.items() if array is not None},
-        **{f"catalogue {name}": _values(catalogue[name]) for name in catalogue.columns},
+        **_columns("catalogue", dataset.catalogue),
     }
     if interactions.rules is not None:
         rules = interactions.rules.model_dump_json()
         parts["event rules"] = _values(pl.Series("rules", [rules]))
-    if user_table is not None:
-        parts |= {f"user {name}": _values(user_table[name]) for name in user_table.columns}
-    if item_table is not None:
-        parts |= {f"item {name}": _values(item_table[name]) for name in item_table.columns}
-    if context_table is not None:
-        parts |= {f"context {name}": _values(context_table[name]) for name in context_table.columns}
-    if schema is not None:
-        parts["schema"] = iter([schema.encode()])
+    parts |= _columns("user", dataset.user_table) | _columns("item", dataset.item_table)
+    parts |= _columns("context", dataset.context_table)
+    if dataset.schema:
+        parts["schema"] = iter([dataset.schema.to_json().encode()])
     for name, blocks in parts.items():
         digest.update(f"{len(name.encode())} {name}\n".encode())
         for block in blocks:
             digest.update(block)
     return digest.hexdigest()
+
+
+def _columns(side: str, table: pl.DataFrame | None) -> dict[str, Iterator[bytes]]:
+    return {} if table is None else {f"{side} {column.name}": _values(column) for column in table}
 
 
 def _values(column: pl.Series) -> Iterator[bytes]:

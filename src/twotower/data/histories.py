@@ -72,43 +72,31 @@ class Histories:
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int]]) -> Self:
         """Build from Python lists of item indices, without ratings or times."""
-        indptr = np.zeros(len(lists) + 1, dtype=np.int64)
-        np.cumsum([len(items) for items in lists], out=indptr[1:])
         flat = [item for items in lists for item in items]
-        return cls(indptr, np.asarray(flat, dtype=np.int32))
+        return cls(offsets([len(items) for items in lists]), np.asarray(flat, dtype=np.int32))
+
+    @classmethod
+    def of_users(cls, users: Array, items: IndexArray, count: int) -> Self:
+        """Build from ``(events,)`` ascending rows and their items, without ratings or times."""
+        return cls(offsets(np.bincount(users, minlength=count)), items)
 
     def keep(self, mask: BoolArray) -> Self:
         """The same rows with only the events where ``mask`` (events,) is true."""
-        counts = np.zeros(len(self.items) + 1, dtype=np.int64)
-        np.cumsum(mask, out=counts[1:])
-        return type(self)(
-            counts[self.indptr],
-            self.items[mask],
-            None if self.ratings is None else self.ratings[mask],
-            None if self.timestamps is None else self.timestamps[mask],
-            None if self.weights is None else self.weights[mask],
-            None if self.kinds is None else self.kinds[mask],
-            self.rules,
-            None if self.contexts is None else self.contexts[mask],
-        )
+        return self._with(offsets(mask)[self.indptr], mask)
 
     def select(self, rows: Array) -> Self:
         """The given rows, in the given order (repeats allowed)."""
         lengths = self.lengths[rows]
-        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=indptr[1:])
+        indptr = offsets(lengths)
         position = np.arange(indptr[-1], dtype=np.int64)
         position += np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths)
-        return type(self)(
-            indptr,
-            self.items[position],
-            None if self.ratings is None else self.ratings[position],
-            None if self.timestamps is None else self.timestamps[position],
-            None if self.weights is None else self.weights[position],
-            None if self.kinds is None else self.kinds[position],
-            self.rules,
-            None if self.contexts is None else self.contexts[position],
-        )
+        return self._with(indptr, position)
+
+    def _with(self, indptr: OffsetArray, events: Array) -> Self:
+        """Rows that ``indptr`` bounds of the chosen events, by a mask or by their places."""
+        arrays = (self.ratings, self.timestamps, self.weights, self.kinds, self.contexts)
+        *chosen, contexts = (None if array is None else array[events] for array in arrays)
+        return type(self)(indptr, self.items[events], *chosen, self.rules, contexts)
 
     @property
     def to_find(self) -> BoolArray | None:
@@ -161,6 +149,13 @@ class Histories:
         items = np.zeros((len(self), length), dtype=np.int32)
         items[np.arange(length) < lengths[:, None]] = recent.items + 1
         return items, lengths
+
+
+def offsets(lengths: Array | Sequence[int]) -> OffsetArray:
+    """``(rows + 1,)`` int64 where each row begins, and the end, from the length of each."""
+    found = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=found[1:])
+    return found
 
 
 def joined(first: Histories, second: Histories | None) -> Histories:

@@ -90,18 +90,11 @@ class EventLog:
     def __len__(self) -> int:
         return len(self.users)
 
-    def replace(self, **arrays: Array) -> "EventLog":
-        """The same log with other arrays in the place of some."""
-        return replace(self, **arrays)
-
     def select(self, which: BoolArray | OffsetArray) -> "EventLog":
         """The interactions of a boolean mask, or at the given places."""
-        chosen: dict[str, Array] = {}
-        for column in fields(self):
-            array = getattr(self, column.name)
-            if array is not None:
-                chosen[column.name] = array[which]
-        return self.replace(**chosen)
+        arrays = {column.name: getattr(self, column.name) for column in fields(self)}
+        chosen = {name: array[which] for name, array in arrays.items() if array is not None}
+        return replace(self, **chosen)
 
     def by_user_and_time(self) -> "EventLog":
         """Sorted by user, then time or order; equal times stay in the order of the files."""

@@ -11,12 +11,7 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
-from twotower.data.attributes import (
-    Place,
-    described_rows,
-    own_vectors,
-    typed_table,
-)
+from twotower.data.attributes import Place, described_rows, own_vectors, typed_table
 from twotower.data.catalogue import Catalogue, bare_catalogue, read_catalogue, with_bare_items
 from twotower.data.columns import folded
 from twotower.data.context import columns_that_tell_the_item
@@ -24,13 +19,8 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration, declared
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
-from twotower.data.guesses import (
-    date_and_clock,
-    likely_time,
-    ratings_or_labels,
-    says_yes_or_no,
-)
-from twotower.data.histories import Histories
+from twotower.data.guesses import date_and_clock, likely_time, ratings_or_labels, says_yes_or_no
+from twotower.data.histories import Histories, offsets
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
 from twotower.data.kcore import k_core, smaller_cores
@@ -286,16 +276,9 @@ def _dataset_of(
     )
     log, context_table = _indexed_contexts(log, log_read.contexts)
     item_ids = rows[columns.ITEM_ID].to_list()
-    indptr = _indptr(log.users, len(user_ids))
+    indptr = offsets(np.bincount(log.users, minlength=len(user_ids)))
     interactions = Histories(
-        indptr,
-        log.items,
-        log.ratings,
-        log.timestamps,
-        log.weights,
-        log.kinds,
-        kinds,
-        log.contexts,
+        indptr, log.items, log.ratings, log.timestamps, log.weights, log.kinds, kinds, log.contexts
     )
     parts = split_parts(
         held_out,
@@ -383,13 +366,7 @@ def _context_notes(
 
 
 def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
-    """Refuse declared columns that there are not, or that would tell what is to be predicted.
-
-    Raises
-    ------
-    InputError
-        Naming the first column.
-    """
+    """`InputError` at a declared column that there is not, or that would tell the target."""
     catalogue = source.catalogue
     if schema.items and catalogue is None:
         name = next(iter(schema.items))
@@ -429,13 +406,7 @@ def check_schema(schema: Schema, source: Source, users: Path | None) -> None:
 
 
 def check_context(schema: Schema, source: Source, of_items: Collection[str]) -> None:
-    """Refuse columns of the log that say what an event is, and not when or where it came about.
-
-    Raises
-    ------
-    InputError
-        Naming the first column.
-    """
+    """`InputError` at a column of the log that says what an event is, not when or where it was."""
     log = source.logs[0]
     roles = {column: name for name, column in log.columns.items() if not columns.is_context(name)}
     for name, column in schema.events.items():
@@ -540,33 +511,33 @@ def _read_summary(
     read = dict(zip(paths, found.read_of, strict=True))
     if known is not None and source.catalogue is not None:
         read[source.catalogue.path] = known.read
-    hints = _encodings(source, rejects, read)
-    if hints:
-        summary["encodings"] = hints
-    if known is not None and source.catalogue is not None:
-        path = source.catalogue.path
-        summary["catalogue"] = {
-            "file": path.name,
-            "read": known.read,
-            "rejected": rejects.counts([path]),
-            "examples": rejects.examples([path]) | dict(known.examples),
-            "repaired": dict(known.repaired),
-            "columns": (shown := _columns(source.catalogue.found)),
-            "items": known.rows.height,
-        }
-        if empty := [
-            name
-            for name in shown["read"]
-            if name in known.rows.columns and known.rows[name].null_count() == known.rows.height
-        ]:
-            summary["catalogue"]["empty"] = empty
-        if known.currencies:
-            summary["catalogue"]["currencies"] = list(known.currencies)
+        summary["catalogue"] = _catalogue_summary(source.catalogue, known, rejects)
         summary |= _unknown_items(found, known, rejects, paths)
         images = known.rows[columns.IMAGE].drop_nulls()
         if any(not image.startswith(WEB) for image in images):
             # Paths mean something beside the catalogue only, which the data set leaves.
             summary["image_folder"] = str(source.catalogue.path.parent.resolve())
+    if hints := _encodings(source, rejects, read):
+        summary["encodings"] = hints
+    return summary
+
+
+def _catalogue_summary(file: CatalogueFile, known: Catalogue, rejects: RejectLog) -> dict[str, Any]:
+    shown = _columns(file.found)
+    summary = {
+        "file": file.path.name,
+        "read": known.read,
+        "rejected": rejects.counts([file.path]),
+        "examples": rejects.examples([file.path]) | dict(known.examples),
+        "repaired": dict(known.repaired),
+        "columns": shown,
+        "items": known.rows.height,
+    }
+    nulls = known.rows.null_count().row(0, named=True)
+    if empty := [name for name in shown["read"] if nulls.get(name) == known.rows.height]:
+        summary["empty"] = empty
+    if known.currencies:
+        summary["currencies"] = list(known.currencies)
     return summary
 
 
@@ -587,11 +558,8 @@ def _suspicions(log: LogFile) -> dict[str, Any]:
 
 def _encodings(source: Source, rejects: RejectLog, read: Mapping[Path, int]) -> dict[str, Any]:
     """Files with rows that are not of the encoding they were read in, and the likely one."""
-    files: list[LogFile | CatalogueFile] = [*source.logs]
-    if source.catalogue is not None:
-        files.append(source.catalogue)
     hints = {}
-    for file in files:
+    for file in (*source.logs, *([source.catalogue] if source.catalogue else [])):
         counts = rejects.counts([file.path])
         bad = [(reason, count) for reason, count in counts.items() if reason.startswith("bad ")]
         if bad:
@@ -611,9 +579,8 @@ def _columns(found: Columns) -> dict[str, Any]:
         for column, name in found.canonical.items()
         if name in found.keys and column in shown
     }
-    return {"read": read, "ignored": found.ignored} | (
-        {"late": dict(found.late)} if found.late else {}
-    )
+    late = {"late": dict(found.late)} if found.late else {}
+    return {"read": read, "ignored": found.ignored} | late
 
 
 def _unknown_items(
@@ -676,7 +643,7 @@ def _returned(
     known = (rows >= 0) & (items >= 0)
     order = np.argsort(rows[known], kind="stable")
     rows, items = rows[known][order], items[known][order]
-    return Histories(_indptr(rows, users), items)
+    return Histories.of_users(rows, items, users)
 
 
 def _aged(interactions: Histories, parts: PartArray) -> Histories:
@@ -770,7 +737,7 @@ def _size(log: EventLog) -> dict[str, int]:
 
 def _indexed_users(log: EventLog, ids: Sequence[str]) -> tuple[EventLog, list[str], IndexArray]:
     index, kept = _by_id(log.users, ids)
-    log = log.replace(users=index[log.users])
+    log = replace(log, users=index[log.users])
     return log.select(np.argsort(log.users, kind="stable")), kept, index
 
 
@@ -779,13 +746,12 @@ def _indexed_items(
 ) -> tuple[EventLog, pl.DataFrame, IndexArray]:
     if known is None:
         index, kept = _by_id(log.items, ids)
-        return log.replace(items=index[log.items]), bare_catalogue(kept), index
+        return replace(log, items=index[log.items]), bare_catalogue(kept), index
     if keep_all:
         return log, known.rows, np.arange(known.rows.height, dtype=np.int32)
     codes = np.unique(log.items)
-    index = np.full(len(ids), -1, dtype=np.int32)
-    index[codes] = np.arange(len(codes), dtype=np.int32)
-    return log.replace(items=index[log.items]), known.rows[codes], index
+    index = _places(codes, len(ids))
+    return replace(log, items=index[log.items]), known.rows[codes], index
 
 
 def _indexed_contexts(
@@ -795,19 +761,19 @@ def _indexed_contexts(
     if contexts is None or log.contexts is None:
         return log, None
     left, which = np.unique(log.contexts, return_inverse=True)
-    return log.replace(contexts=which.astype(np.int32)), contexts[left]
+    return replace(log, contexts=which.astype(np.int32)), contexts[left]
 
 
 def _by_id(codes: IndexArray, ids: Sequence[str]) -> tuple[IndexArray, list[str]]:
     """``(ids,)`` index of each code in the order of the ids that occur, else -1, and those ids."""
     present = np.flatnonzero(np.bincount(codes)).tolist()
     present.sort(key=ids.__getitem__)
-    index = np.full(len(ids), -1, dtype=np.int32)
-    index[present] = np.arange(len(present), dtype=np.int32)
+    index = _places(present, len(ids))
     return index, [ids[code] for code in present]
 
 
-def _indptr(users: IndexArray, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    indptr = np.zeros(count + 1, dtype=np.int64)
-    np.cumsum(np.bincount(users, minlength=count), out=indptr[1:])
-    return indptr
+def _places(codes: Sequence[int] | IndexArray, size: int) -> IndexArray:
+    """``(size,)`` place of each code in ``codes``, -1 where it is not among them."""
+    index = np.full(size, -1, dtype=np.int32)
+    index[codes] = np.arange(len(codes), dtype=np.int32)
+    return index
