@@ -3,7 +3,7 @@
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from support import histories
-from twotower.data import Dataset
+from twotower.data import Dataset, formats
 from twotower.data.formats import FORMATS, Format, named_format, register
 from twotower.data.prepare import prepare
 from twotower.data.settings import PrepareSettings
@@ -774,3 +774,21 @@ def test_files_of_a_formats_names_with_another_content_are_tables(tmp_path: Path
     small = prepare(tmp_path / "c", settings=ALL)
     assert "format" not in small.summary
     assert small.summary["read"] == 1
+
+
+def test_a_folder_is_listed_once_for_all_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for movie in range(3):
+        (tmp_path / f"mv_{movie}.txt").write_text(f"{movie}:\n1,3,2004-01-01\n2,4,2004-01-02\n")
+    listed: list[Path] = []
+    list_files = formats._files
+
+    def listing(folder: Path, deepest: int) -> Iterator[Path]:
+        listed.append(folder)
+        return list_files(folder, deepest)
+
+    monkeypatch.setattr(formats, "_files", listing)
+    dataset = prepare(tmp_path, settings=PrepareSettings(k_core=0))
+    assert len(dataset.interactions.items) == 6
+    assert listed == [tmp_path]

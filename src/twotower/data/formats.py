@@ -5,7 +5,7 @@ files are not tables name a converter of `twotower.data.reshape`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -78,13 +78,26 @@ class FormatFiles(NamedTuple):
     users: Path | None
 
 
-_NO_HEADER: Final = {"header": False}
 _LATIN: Final = {"encoding": "latin-1"}
 _RANDOM: Final = "random"
+_REVIEWS: Final = {
+    "user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime",
+}  # fmt: skip
+_REVIEWS_2023: Final = {"user": "user_id", "item": "parent_asin", "time": "timestamp"}
+_BOOKS: Final = {
+    "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
+    "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
+    "image": "Image-URL-L",
+}  # fmt: skip
+_STEAM_GAMES: Final = {
+    "catalogue_item": "id", "title": "app_name", "category": "genres", "price": "price",
+    "store": "developer", "released": "release_date",
+}  # fmt: skip
 
 
-def _names(*names: str) -> dict[str, Any]:
-    return {**_NO_HEADER, "names": names}
+def _names(*names: str, **read: str) -> dict[str, Any]:
+    """Read options of a text table without a header."""
+    return {"header": False, "names": names, **read}
 
 
 FORMATS: Final[list[Format]] = [
@@ -93,14 +106,11 @@ FORMATS: Final[list[Format]] = [
         about="MovieLens 100K (GroupLens): u.data, u.item, u.user",
         lines=r"\S+\t\S+\t[\d.]+\t\d+",
         log=("u.data",),
-        read={**_names("user_id", "item_id", "rating", "timestamp"), "separator": "\t"},
+        read=_names("user_id", "item_id", "rating", "timestamp", separator="\t"),
         catalogue=("u.item",),
         catalogue_shape="flagged-movies",
         users=("u.user",),
-        read_users={
-            **_names("user_id", "age", "gender", "occupation", "zip_code"),
-            "separator": "|",
-        },
+        read_users=_names("user_id", "age", "gender", "occupation", "zip_code", separator="|"),
     ),
     Format(
         name="movielens-1m",
@@ -108,15 +118,13 @@ FORMATS: Final[list[Format]] = [
         lines=r"\d+::\d+::[\d.]+::\d+",
         log=("ratings.dat",),
         beside=("users.dat",),
-        read={**_names("user_id", "movie_id", "rating", "timestamp"), "separator": "::"},
+        read=_names("user_id", "movie_id", "rating", "timestamp", separator="::"),
         catalogue=("movies.dat",),
-        read_catalogue={**_names("movie_id", "title", "genres"), "separator": "::", **_LATIN},
+        read_catalogue=_names("movie_id", "title", "genres", separator="::", **_LATIN),
         users=("users.dat",),
-        read_users={
-            **_names("user_id", "gender", "age", "occupation", "zip_code"),
-            "separator": "::",
-            **_LATIN,
-        },
+        read_users=_names(
+            "user_id", "gender", "age", "occupation", "zip_code", separator="::", **_LATIN,
+        ),
     ),
     Format(
         name="movielens-10m",
@@ -124,9 +132,9 @@ FORMATS: Final[list[Format]] = [
         lines=r"\d+::\d+::[\d.]+::\d+",
         log=("ratings.dat",),
         beside=("movies.dat",),
-        read={**_names("user_id", "movie_id", "rating", "timestamp"), "separator": "::"},
+        read=_names("user_id", "movie_id", "rating", "timestamp", separator="::"),
         catalogue=("movies.dat",),
-        read_catalogue={**_names("movie_id", "title", "genres"), "separator": "::"},
+        read_catalogue=_names("movie_id", "title", "genres", separator="::"),
     ),
     Format(
         name="movielens",
@@ -141,9 +149,7 @@ FORMATS: Final[list[Format]] = [
         about="Amazon 2014 (McAuley): reviews_<Category>[_5].json, meta_<Category>.json",
         log=("reviews_{category}_5.json", "reviews_{category}.json"),
         has=("reviewerID", "asin"),
-        columns={
-            "user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime",
-        },
+        columns=_REVIEWS,
         catalogue=("meta_{category}.json",),
         catalogue_shape="amazon-products",
     ),
@@ -162,9 +168,7 @@ FORMATS: Final[list[Format]] = [
         log=("{category}_5.json", "{category}.json"),
         but=("meta_*",),
         has=("reviewerID", "asin"),
-        columns={
-            "user": "reviewerID", "item": "asin", "rating": "overall", "time": "unixReviewTime",
-        },
+        columns=_REVIEWS,
         catalogue=("meta_{category}.json",),
         catalogue_shape="amazon-products",
     ),
@@ -185,7 +189,7 @@ FORMATS: Final[list[Format]] = [
         but=("meta*",),
         by_name_only=True,
         has=("user_id", "parent_asin", "rating", "timestamp"),
-        columns={"user": "user_id", "item": "parent_asin", "time": "timestamp"},
+        columns=_REVIEWS_2023,
         catalogue=("meta_{category}.jsonl", "meta_categories/meta_{category}.jsonl"),
     ),
     Format(
@@ -194,7 +198,7 @@ FORMATS: Final[list[Format]] = [
         "raw_meta_<Category>",
         log=("raw_review_{category}/*.parquet", "raw_review_{category}*.parquet"),
         has=("user_id", "parent_asin"),
-        columns={"user": "user_id", "item": "parent_asin", "time": "timestamp"},
+        columns=_REVIEWS_2023,
         catalogue=("raw_meta_{category}/*.parquet", "raw_meta_{category}*.parquet"),
     ),
     Format(
@@ -207,7 +211,7 @@ FORMATS: Final[list[Format]] = [
         together=True,
         by_name_only=True,
         has=("user_id", "parent_asin", "rating", "timestamp"),
-        columns={"user": "user_id", "item": "parent_asin", "time": "timestamp"},
+        columns=_REVIEWS_2023,
         catalogue=("meta_{category}.jsonl", "meta_categories/meta_{category}.jsonl"),
     ),
     Format(
@@ -291,11 +295,7 @@ FORMATS: Final[list[Format]] = [
         about="Steam (Kang and McAuley): steam_reviews.json, steam_games.json, as Python dicts",
         has=("username", "product_id"),
         log=("steam_reviews.json",),
-        columns={
-            "user": "username", "item": "product_id", "time": "date", "catalogue_item": "id",
-            "title": "app_name", "category": "genres", "price": "price", "store": "developer",
-            "released": "release_date",
-        },
+        columns={"user": "username", "item": "product_id", "time": "date", **_STEAM_GAMES},
         catalogue=("steam_games.json",),
     ),
     Format(
@@ -303,11 +303,7 @@ FORMATS: Final[list[Format]] = [
         about="Steam, Australian users (Pathak): australian_users_items.json, steam_games.json",
         log=("australian_users_items.json",),
         read={"explode": ("items",)},
-        columns={
-            "user": "user_id", "item": "item_id", "catalogue_item": "id", "title": "app_name",
-            "category": "genres", "price": "price", "store": "developer",
-            "released": "release_date",
-        },
+        columns={"user": "user_id", "item": "item_id", **_STEAM_GAMES},
         catalogue=("steam_games.json",),
         split=_RANDOM,
     ),
@@ -317,8 +313,7 @@ FORMATS: Final[list[Format]] = [
         log=("australian_user_reviews.json",),
         columns={
             "user": "user_id", "item": "item_id", "rating": "recommend", "time": "posted",
-            "catalogue_item": "id", "title": "app_name", "category": "genres", "price": "price",
-            "store": "developer", "released": "release_date",
+            **_STEAM_GAMES,
         },
         read={"explode": ("reviews",), "time_format": "Posted %B %d, %Y."},
         catalogue=("steam_games.json",),
@@ -374,7 +369,7 @@ FORMATS: Final[list[Format]] = [
         name="yoochoose",
         about="YooChoose (RecSys Challenge 2015): yoochoose-clicks.dat",
         log=("yoochoose-clicks.dat",),
-        read={**_names("session", "timestamp", "item", "category"), "separator": ","},
+        read=_names("session", "timestamp", "item", "category", separator=","),
         columns={"user": "session", "item": "item", "time": "timestamp"},
     ),
     Format(
@@ -403,13 +398,10 @@ FORMATS: Final[list[Format]] = [
         name="lastfm-1k",
         about="Last.fm 1K: userid-timestamp-artid-artname-traid-traname.tsv; artists are the items",
         log=("userid-timestamp-artid-artname-traid-traname.tsv",),
-        read={
-            **_names(
-                "user_id", "timestamp", "artist_id", "artist", "track_id", "track"
-            ),
-            "separator": "\t",
-            "quote": "none",
-        },
+        read=_names(
+            "user_id", "timestamp", "artist_id", "artist", "track_id", "track", separator="\t",
+            quote="none",
+        ),
         columns={"user": "user_id", "item": "artist", "time": "timestamp"},
         items_in_log={"title": "artist"},
         users=("userid-profile.tsv",),
@@ -421,45 +413,31 @@ FORMATS: Final[list[Format]] = [
         about="Last.fm 360K: usersha1-artmbid-artname-plays.tsv, which has no times; artists are "
         "the items",
         log=("usersha1-artmbid-artname-plays.tsv",),
-        read={
-            **_names("user_id", "artist_id", "artist", "plays"),
-            "separator": "\t",
-            "quote": "none",
-        },
+        read=_names("user_id", "artist_id", "artist", "plays", separator="\t", quote="none"),
         columns={"user": "user_id", "item": "artist"},
         items_in_log={"title": "artist"},
         users=("usersha1-profile.tsv",),
-        read_users={
-            **_names("user_id", "gender", "age", "country", "signup"),
-            "separator": "\t",
-            "quote": "none",
-        },
+        read_users=_names(
+            "user_id", "gender", "age", "country", "signup", separator="\t", quote="none",
+        ),
         split=_RANDOM,
     ),
     Format(
         name="gowalla",
         about="Gowalla and Brightkite (SNAP): loc-gowalla_totalCheckins.txt",
         log=("loc-*_totalCheckins.txt",),
-        read={
-            **_names("user", "time", "latitude", "longitude", "location"),
-            "separator": "\t",
-        },
+        read=_names("user", "time", "latitude", "longitude", "location", separator="\t"),
         columns={"user": "user", "item": "location", "time": "time"},
     ),
     Format(
         name="foursquare",
         about="Foursquare NYC and Tokyo (Yang): dataset_TSMC2014_NYC.txt",
         log=("dataset_TSMC2014_{city}.txt",),
-        read={
-            **_names(
-                "user", "venue", "category_id", "category_name", "latitude", "longitude",
-                "offset_minutes", "time",
-            ),
-            "separator": "\t",
-            "quote": "none",
-            "time_format": "%a %b %d %H:%M:%S %z %Y",
-            **_LATIN,
-        },
+        read=_names(
+            "user", "venue", "category_id", "category_name", "latitude", "longitude",
+            "offset_minutes", "time", separator="\t", quote="none",
+            time_format="%a %b %d %H:%M:%S %z %Y", **_LATIN,
+        ),
         columns={"user": "user", "item": "venue", "time": "time"},
         items_in_log={"category": "category_name"},
     ),
@@ -469,11 +447,7 @@ FORMATS: Final[list[Format]] = [
         log=("BX-Book-Ratings.csv",),
         has=("User-ID", "ISBN"),
         read={"separator": ";", "unrated": 0, **_LATIN},
-        columns={
-            "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
-            "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
-            "image": "Image-URL-L",
-        },
+        columns=_BOOKS,
         catalogue=("BX-Books.csv",),
         read_catalogue={"separator": ";", "escape": "\\", **_LATIN},
         users=("BX-Users.csv",),
@@ -486,11 +460,7 @@ FORMATS: Final[list[Format]] = [
         log=("Ratings.csv",),
         has=("User-ID", "ISBN"),
         read={"unrated": 0},
-        columns={
-            "user": "User-ID", "item": "ISBN", "rating": "Book-Rating", "catalogue_item": "ISBN",
-            "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
-            "image": "Image-URL-L",
-        },
+        columns=_BOOKS,
         catalogue=("Books.csv",),
         users=("Users.csv",),
         split=_RANDOM,
@@ -514,15 +484,13 @@ FORMATS: Final[list[Format]] = [
         "unique_tracks.txt; it has no times",
         lines=r"[0-9a-f]{40}\tSO\w+\t\d+",
         log=("train_triplets.txt", "kaggle_visible_evaluation_triplets.txt"),
-        read={**_names("user", "song", "plays"), "separator": "\t"},
+        read=_names("user", "song", "plays", separator="\t"),
         columns={
             "user": "user", "item": "song", "catalogue_item": "song", "title": "title",
             "store": "artist",
         },
         catalogue=("unique_tracks.txt",),
-        read_catalogue={
-            **_names("track", "song", "artist", "title"), "separator": "<SEP>", "quote": "none",
-        },
+        read_catalogue=_names("track", "song", "artist", "title", separator="<SEP>", quote="none"),
         split=_RANDOM,
     ),
     Format(
@@ -599,7 +567,7 @@ FORMATS: Final[list[Format]] = [
         lines=r"\d+\t\d+\t[\d.]+\t\d+",
         log=("{name}.train.rating", "{name}.test.rating"),
         together=True,
-        read={**_names("user", "item", "rating", "timestamp"), "separator": "\t"},
+        read=_names("user", "item", "rating", "timestamp", separator="\t"),
     ),
     Format(
         name="ncf-implicit",
@@ -607,7 +575,7 @@ FORMATS: Final[list[Format]] = [
         lines=r"\d+\t\d+\t[\d.]+",
         log=("{name}.train.rating", "{name}.test.rating"),
         together=True,
-        read={**_names("user", "item", "rating"), "separator": "\t"},
+        read=_names("user", "item", "rating", separator="\t"),
     ),
     Format(
         name="recbole",
@@ -660,19 +628,11 @@ def named_format(name: str) -> Format:
 
 
 def files_of(
-    entry: Format, path: Path, is_log: Callable[[Path], bool] | None = None
+    entry: Format, path: Path, names: Mapping[str, Path], is_log: Callable[[Path], bool]
 ) -> FormatFiles | None:
-    """The files of a format in a folder and those below it, or beside a log that is given.
+    """The files of a format in a folder, or beside a log that is given; None where one is missing.
 
-    Parameters
-    ----------
-    is_log
-        Recognises a log by more than its name.
-
-    Returns
-    -------
-    FormatFiles or None
-        None where a required file is missing.
+    ``names`` are its `tables_below`; ``is_log`` recognises a log by more than its name.
 
     Raises
     ------
@@ -680,13 +640,11 @@ def files_of(
         Where the folder holds several data sets of the format.
     """
     folder = path.parent if path.is_file() else path
-    names = _names_below(folder, _DEEPEST)
     values: dict[str, str] = {}
     if not path.is_file():
         logs = [names[name] for name in _logs(entry, folder, names, values, is_log)]
     else:
-        named = {_relative_name(path, folder): path}
-        _match(entry.log, named, values)
+        _match(entry.log, [_relative_name(path, folder)], values)
         logs = [path]
         if entry.shape is not None and entry.together:  # such as orders and their products
             logs = [names[name] for name in _logs(entry, folder, names, values, is_log)] or logs
@@ -694,7 +652,8 @@ def files_of(
         return None
     catalogue, users = _match(entry.catalogue, names, values), _match(entry.users, names, values)
     if not catalogue and path.is_file() and entry.catalogue:  # review_categories/X, meta_categories
-        names |= {f"/{name}": file for name, file in _names_below(folder.parent, 1).items()}
+        near = tables_below(folder.parent, deepest=1)
+        names = {**names, **{f"/{name}": file for name, file in near.items()}}
         catalogue = _match(entry.catalogue, names, values)
     return FormatFiles(
         entry,
@@ -706,7 +665,7 @@ def files_of(
 
 def matches(entry: Format, file: Path) -> bool:
     """Whether a file is named as a log of the format is."""
-    named = {_relative_name(file, file.parent): file}
+    named = [_relative_name(file, file.parent)]
     return bool(_match(entry.log, named, {})) and not _match(entry.but, named, {})
 
 
@@ -715,23 +674,22 @@ def _logs(
     folder: Path,
     names: Mapping[str, Path],
     values: dict[str, str],
-    is_log: Callable[[Path], bool] | None,
+    is_log: Callable[[Path], bool],
 ) -> list[str]:
     """Names of the log's files, which all have the same values of ``{x}``."""
-    left = {
-        name: path
+    left = [
+        name
         for name, path in names.items()
-        if _match(entry.log, {name: path}, {})
-        and not _match(entry.but, {name: path}, {})
-        and (is_log is None or is_log(path))
-    }
+        if _match(entry.log, [name], {}) and not _match(entry.but, [name], {}) and is_log(path)
+    ]
     choices = [entry.log] if entry.together else [(pattern,) for pattern in entry.log]
     for patterns in choices:
         found = _match(patterns, left, values)
         if found:
-            others = {name: left[name] for name in left if name not in found}
-            near = [name for name in others if name.count("/") == found[0].count("/")]
-            more = _match(patterns, others if values else dict.fromkeys(near, folder), {})
+            others = set(left).difference(found)
+            if not values:
+                others = {name for name in others if name.count("/") == found[0].count("/")}
+            more = _match(patterns, others, {})
             if more:
                 raise InputError(
                     f"{folder} holds more than one data set of {entry.name}: "
@@ -742,7 +700,7 @@ def _logs(
     return []
 
 
-def _names_below(folder: Path, deepest: int) -> dict[str, Path]:
+def tables_below(folder: Path, deepest: int = _DEEPEST) -> dict[str, Path]:
     """Tables by their paths below a folder, without endings of compressions; the nearest first."""
     found = sorted(_files(folder, deepest), key=lambda path: (len(path.parts), str(path)))
     return {_relative_name(path, folder): path for path in reversed(found[:_MOST])}
@@ -764,24 +722,24 @@ def _relative_name(path: Path, folder: Path) -> str:
     return (within.parent / path.name[: len(uncompressed_name(path))]).as_posix()
 
 
-def _match(patterns: Sequence[str], names: Mapping[str, Path], values: dict[str, str]) -> list[str]:
+def _match(patterns: Sequence[str], names: Iterable[str], values: dict[str, str]) -> list[str]:
     """Names that match, in the order of the patterns; ``{x}`` is bound by the first match.
 
     All are in the folder of the first.
     """
-    found: list[str] = []
+    found: dict[str, None] = {}
     folder: str | None = None
     for pattern in patterns:
-        for name in sorted(names, key=lambda path: (path.count("/"), path)):
-            match = _compiled(pattern).search(name)
-            if match is None or name in found or folder not in (None, match["folder"]):
+        matching = ((name, match) for name in names if (match := _compiled(pattern).search(name)))
+        for name, match in sorted(matching, key=lambda pair: (pair[0].count("/"), pair[0])):
+            if name in found or folder not in (None, match["folder"]):
                 continue
             bound = {key: value for key, value in match.groupdict().items() if key != "folder"}
             if all(values.get(key, value) == value for key, value in bound.items()):
                 folder = match["folder"]
                 values.update(bound)
-                found.append(name)
-    return found
+                found[name] = None
+    return list(found)
 
 
 @cache

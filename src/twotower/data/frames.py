@@ -15,6 +15,7 @@ import narwhals.stable.v2 as nw
 import numpy as np
 import polars as pl
 
+from twotower.data.temporary import errors_naming
 from twotower.errors import InputError
 
 Table: TypeAlias = Any
@@ -49,16 +50,11 @@ def is_table(source: object) -> bool:
 
 @contextmanager
 def as_files(
-    interactions: Table,
-    items: Table | None = None,
-    users: Table | None = None,
+    interactions: Table, items: Table | None = None, users: Table | None = None
 ) -> Iterator[Files]:
     """Temporary Parquet files of the tables; errors inside the block name the tables.
 
-    Parameters
-    ----------
-    interactions, items, users
-        The tables; ``items`` and ``users`` may be paths of files too.
+    ``items`` and ``users`` may be paths of files too.
     """
     tables = {"interactions": interactions, "items": items, "users": users}
     with tempfile.TemporaryDirectory(prefix="twotower-tables-") as folder:
@@ -73,15 +69,9 @@ def as_files(
             path = Path(folder) / f"{name}.parquet"
             as_frame(table, name).write_parquet(path)
             written[name] = path
-        try:
+        places = {str(path): name for name, path in written.items()}
+        with errors_naming(places | {path.name: name for name, path in written.items()}):
             yield Files(*(written.get(name, table) for name, table in tables.items()))
-        except InputError as error:
-            texts = (
-                None if text is None else _named(text, written)
-                for text in (error.what, error.fix, error.cli_fix)
-            )
-            message, fix, cli_fix = texts
-            raise InputError(message or "", fix, cli_fix=cli_fix) from error
 
 
 def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.DataFrame:
@@ -330,10 +320,3 @@ def _as_text(value: Any) -> str | None:
         return id_text(value)
     except InputError:
         return str(value)
-
-
-def _named(text: str, written: Mapping[str, Path]) -> str:
-    """The message with temporary file paths replaced by the names of the tables."""
-    for what, path in written.items():
-        text = text.replace(str(path), what).replace(path.name, what)
-    return text

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,15 @@ from twotower.data.columns import folded
 from twotower.data.dataset import Part
 from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, read_declaration
 from twotower.data.folders import kind_of
-from twotower.data.formats import FORMATS, Format, FormatFiles, files_of, matches, named_format
+from twotower.data.formats import (
+    FORMATS,
+    Format,
+    FormatFiles,
+    files_of,
+    matches,
+    named_format,
+    tables_below,
+)
 from twotower.data.readers.archive import archive_of, unpacked
 from twotower.data.readers.discovery import FoundLog, with_kinds, with_parts
 from twotower.data.readers.files import (
@@ -35,6 +43,7 @@ from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.text import head_lines, likely_encoding
 from twotower.data.remote import fetched, is_url
 from twotower.data.reshape import SHAPES, write_shape
+from twotower.data.temporary import errors_naming, renamed
 from twotower.errors import InputError
 
 _LINES: Final = 100
@@ -165,31 +174,11 @@ def _without_archives(given: list[Path]) -> Iterator[list[Path]]:
             archive: Path(folder) / str(number) / archive.name
             for number, archive in enumerate(dict.fromkeys(archives.values()))
         }
-
-        with _errors_naming({str(place): str(archive) for archive, place in into.items()}):
+        with errors_naming({str(place): str(archive) for archive, place in into.items()}):
             yield [
                 unpacked(path, archives[path], into[archives[path]]) if path in archives else path
                 for path in given
             ]
-
-
-def _renamed(text: str | None, names: Mapping[str, str]) -> str | None:
-    """A text with temporary places called by what they stand for."""
-    for place, name in names.items():
-        text = text and text.replace(place, name)
-    return text
-
-
-@contextmanager
-def _errors_naming(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors inside the block call temporary places by what they stand for."""
-    try:
-        yield
-    except InputError as error:
-        what, fix, cli_fix = (
-            _renamed(text, names) for text in (error.what, error.fix, error.cli_fix)
-        )
-        raise InputError(what or "", fix, cli_fix=cli_fix) from error
 
 
 def _of_kind(log: FoundLog, kinds: Mapping[Path, str | None], options: ReadOptions) -> FoundLog:
@@ -228,11 +217,11 @@ def _copied(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
         }
         files = {role: str(copies(url)[0]) for role, url in urls.items()}
         with (
-            _errors_naming(parents),
+            errors_naming(parents),
             located(local, declaration.model_copy(update=files)) as found,
         ):
             logs = [
-                log if (url := _renamed(str(log.path), parents)) == str(log.path)
+                log if (url := renamed(str(log.path), parents)) == str(log.path)
                 else replace(log, url=url)
                 for log in found.logs
             ]  # fmt: skip
@@ -290,9 +279,10 @@ def _from_folder(declaration: Declaration, base: Path) -> Declaration:
 
 def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | None:
     """The format that is named, or the first that is recognised."""
+    tables = cache(tables_below)  # a folder may be large, and there are many formats
     if declaration.format is not None:
         entry = named_format(declaration.format)
-        return _together([_of_named(entry, path) for path in given])
+        return _together([_of_named(entry, path, tables(_folder(path))) for path in given])
     if declaration.read.names is not None or not all(path.exists() for path in given):
         return None
     for entry in FORMATS:
@@ -301,16 +291,22 @@ def _format(given: Sequence[Path], declaration: Declaration) -> FormatFiles | No
             and not _named(declaration) <= SHAPES[entry.shape].columns.keys()
         ):
             continue  # the caller names columns of the files as they are
-        found = [_recognised(entry, path) for path in given if not entry.by_name_only]
+        if entry.by_name_only or not all(map(partial(_may_be, entry), given)):
+            continue
+        found = [_recognised(entry, path, tables(_folder(path))) for path in given]
         known = [files for files in found if files is not None]
-        if known and len(known) == len(given):
+        if len(known) == len(given):
             return _together(known)
     return None
 
 
-def _of_named(entry: Format, path: Path) -> FormatFiles:
+def _folder(path: Path) -> Path:
+    return path.parent if path.is_file() else path
+
+
+def _of_named(entry: Format, path: Path, tables: Mapping[str, Path]) -> FormatFiles:
     """The files of a format that the caller names."""
-    found = files_of(entry, path, partial(_has_columns, entry))
+    found = files_of(entry, path, tables, partial(_has_columns, entry))
     if found is None:
         raise InputError(
             f"{path} holds no data set of format {entry.name!r}, "
@@ -320,11 +316,14 @@ def _of_named(entry: Format, path: Path) -> FormatFiles:
     return found
 
 
-def _recognised(entry: Format, path: Path) -> FormatFiles | None:
+def _may_be(entry: Format, path: Path) -> bool:
+    """Whether a path is a folder, or a file with the name, columns and lines of a format's log."""
+    return not path.is_file() or (matches(entry, path) and _has(entry, path))
+
+
+def _recognised(entry: Format, path: Path, tables: Mapping[str, Path]) -> FormatFiles | None:
     """The files of a format in a folder, or beside a file; None where they are of another."""
-    if path.is_file() and not (matches(entry, path) and _has(entry, path)):
-        return None
-    found = files_of(entry, path, partial(_has, entry))
+    found = files_of(entry, path, tables, partial(_has, entry))
     if found is None or (entry.uneven and not any(_is_uneven(log, entry) for log in found.logs)):
         return None
     return found
@@ -385,8 +384,7 @@ def _of_format(
 ) -> Located:
     """The files of a published format, converted where they are not tables."""
     entry = found.format
-    logs = [FoundLog(path) for path in found.logs]
-    logs = with_parts(logs, stem_of)
+    logs = with_parts([FoundLog(path) for path in found.logs], stem_of)
     if entry.shape is not None:
         logs = _shaped(entry.shape, logs, folder)
     read = {} if entry.shape else dict(entry.read)
@@ -414,16 +412,9 @@ def _of_format(
         update={"columns": _present(merged, declaration, logs[0], catalogue, entry)}
     )
     return Located(
-        tuple(logs),
-        merged,
-        catalogue,
-        users,
-        entry.name,
-        (),
-        name,
-        base,
+        tuple(logs), merged, catalogue, users, entry.name, (), name, base,
         converted=entry.shape is not None,
-    )
+    )  # fmt: skip
 
 
 def _unread(folder: Path, read: Collection[Path | None]) -> tuple[Path, ...]:
@@ -566,7 +557,7 @@ def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Pat
         Where a line is of another encoding: its item could be left without a title in silence.
     """
     order = [columns.ITEM_ID, *(name for name in wanted if name != columns.ITEM_ID)]
-    values: dict[str, list[Any]] = {}
+    tables = []
     for log in found.logs:
         present = column_names(log.path, found.declaration.read)
         cut = Columns({name: wanted[name] for name in order}, present)
@@ -579,20 +570,18 @@ def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Pat
                     f"pass ReadOptions(encoding={likely!r}), or catalogue='none' to read no titles",
                     cli_fix=f"pass --encoding {likely}, or --catalogue none to read no titles",
                 )
-            rows = chunk.rows.unique(order, maintain_order=True)
-            for item, *others in rows.select(order).iter_rows():
-                known = values.setdefault(item, [None] * len(others))
-                for place, value in enumerate(others):
-                    if known[place] is None and value not in (None, ""):
-                        known[place] = value
-    data = {columns.ITEM_ID: list(values)} | {
-        name: [known[place] for known in values.values()] for place, name in enumerate(order[1:])
-    }
+            tables.append(_first_values(chunk.rows.select(order)))
     path = folder / "items-in-log.parquet"
-    pl.DataFrame(data, strict=False).filter(pl.col(columns.ITEM_ID).is_not_null()).write_parquet(
-        path
-    )
+    _first_values(pl.concat(tables, how="vertical_relaxed")).write_parquet(path)
     return path
+
+
+def _first_values(rows: pl.DataFrame) -> pl.DataFrame:
+    """A row for each item in the order of their appearance: the first value of every column."""
+    texts = [name for name in rows.columns[1:] if rows.schema[name] == pl.String]
+    rows = rows.with_columns(pl.col(name).replace("", None) for name in texts)
+    items = rows.filter(pl.col(columns.ITEM_ID).is_not_null())
+    return items.group_by(columns.ITEM_ID, maintain_order=True).agg(pl.all().drop_nulls().first())
 
 
 def _name(path: Path) -> str:

@@ -36,19 +36,8 @@ def delimited_columns(path: Path, options: ReadOptions) -> list[str]:
 
 
 def read_delimited(path: Path, wanted: Mapping[str, str], options: ReadOptions) -> Iterator[Chunk]:
-    """Yield chunks of text columns, renamed from the file's names to canonical ones.
+    """Yield chunks of text columns; ``wanted`` is the file's column for each canonical name.
 
-    Parameters
-    ----------
-    path
-        The file.
-    wanted
-        The file's column for each canonical name.
-    options
-        Read options; what is None is detected.
-
-    Notes
-    -----
     Lines without quotes, all of as many fields as the header, are split by Arrow. Others are
     read with the standard library's ``csv``: unlike faster parsers it gives the line where a
     row begins and its number of fields, so that a bad row can be rejected and located.

@@ -3,8 +3,9 @@
 import glob
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from twotower.data import columns
@@ -109,28 +110,13 @@ def with_kinds(given: Sequence[str | Path], base: Path = Path()) -> list[tuple[s
     return found
 
 
-def nested_logs(folder: Path, is_table: Callable[[Path], bool]) -> list[FoundLog]:
-    """Tables in folders below: of Hive (``date=2020-09-10``), or named after the parts."""
-    return [
-        FoundLog(path, part, keys) for path, part, keys in _below(folder, is_table, None, {}, 0)
-    ]
-
-
 def one_log(
     folder: Path, tables: Sequence[FoundLog], stem: Callable[[Path], str], resolve: Resolve
 ) -> Found:
     """The tables of a folder that form the log: tables with the same columns, those of a log.
 
-    Parameters
-    ----------
-    folder
-        For messages.
-    tables
-        The tables that are neither a catalogue nor users by their names.
-    stem
-        A file's name without its endings.
-    resolve
-        Recognises a log by its columns. Called only where there are several tables.
+    ``tables`` are neither a catalogue nor users by their names, ``stem`` gives a file's name
+    without its endings, ``resolve`` is called only where there are several tables.
 
     Raises
     ------
@@ -140,12 +126,14 @@ def one_log(
     if len(tables) == 1:
         return Found((tables[0],))
     # Files named after the parts belong together, whatever their columns.
-    parted = [table for table in tables if _part(table, stem) is not None]
+    parted: list[FoundLog] = []
+    others: list[FoundLog] = []
+    for table in tables:
+        (others if _part(table, stem) is None else parted).append(table)
     if len({PART.sub("", stem(table.path)) for table in parted if table.part is None}) > 1:
         raise _several(folder, parted)
     ordered = with_parts(parted, stem) if len(parted) > 1 else []
     if ordered and ordered[0].part is not None:
-        others = [table for table in tables if table not in parted]
         if not any(resolve(table.path, table.keys) is not None for table in others):
             return Found(tuple(ordered), tuple(sorted(table.path for table in others)))
     groups: dict[frozenset[str], list[FoundLog]] = {}
@@ -177,10 +165,8 @@ def with_parts(tables: Sequence[FoundLog], stem: Callable[[Path], str]) -> list[
     """
     parts = [_part(table, stem) for table in tables]
     if None in parts or Part.TRAIN not in parts or len(set(parts)) == 1:
-        return [FoundLog(table.path, None, table.keys) for table in tables]
-    logs = [
-        FoundLog(table.path, part, table.keys) for table, part in zip(tables, parts, strict=True)
-    ]
+        return [replace(table, part=None) for table in tables]
+    logs = [replace(table, part=part) for table, part in zip(tables, parts, strict=True)]
     return sorted(logs, key=lambda log: (log.part or Part.TRAIN, str(log.path)))
 
 
@@ -217,13 +203,17 @@ def _likeliest(
     return None
 
 
-def _below(
+def nested_logs(
     folder: Path,
     is_table: Callable[[Path], bool],
-    part: Part | None,
-    keys: Mapping[str, str],
-    depth: int,
-) -> Iterator[tuple[Path, Part | None, Mapping[str, str]]]:
+    part: Part | None = None,
+    keys: Mapping[str, str] = MappingProxyType({}),
+    depth: int = 0,
+) -> Iterator[FoundLog]:
+    """Tables in folders below: of Hive (``date=2020-09-10``), or named after the parts.
+
+    ``part``, ``keys`` and ``depth`` are those of ``folder``.
+    """
     if depth == _DEEPEST:
         return
     for inner in sorted(folder.iterdir()):
@@ -231,8 +221,8 @@ def _below(
             hive, named = _HIVE.match(inner.name), _PARTS.get(inner.name.lower())
             if hive is not None:
                 more = {**keys, hive.group(1): hive.group(2)}
-                yield from _below(inner, is_table, part, more, depth + 1)
+                yield from nested_logs(inner, is_table, part, more, depth + 1)
             elif named is not None and part is None:
-                yield from _below(inner, is_table, named, keys, depth + 1)
+                yield from nested_logs(inner, is_table, named, keys, depth + 1)
         elif depth and is_table(inner):
-            yield inner, part, keys
+            yield FoundLog(inner, part, keys)

@@ -31,14 +31,10 @@ _PUBLISHED: Final = ("review_categories", "rating_only", "last_out", "last_out_w
 def find_logs(path: Path, resolve: Resolve) -> Found:
     """The files of a log, each with the split part in its name.
 
-    Parameters
-    ----------
-    path
-        A file, a folder, or the common beginning of files' names. A single log has no part,
-        whatever its name. Of a folder the tables are taken that have the columns of a log, where
-        these have the same ones; else those of folders below that Hive or the parts name.
-    resolve
-        Recognises a log by its columns.
+    ``path`` is a file, a folder, or the common beginning of files' names. A single log has no part,
+    whatever its name. Of a folder the tables are taken that ``resolve`` recognises by their columns
+    as a log, where these have the same ones; else those of folders below that Hive or the parts
+    name.
 
     Raises
     ------
@@ -52,7 +48,7 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
         tables = _published(path)
     found = [FoundLog(file) for file in tables]
     if path.is_dir() and not found:
-        found = nested_logs(path, lambda file: table_suffix(file) is not None)
+        found = list(nested_logs(path, lambda file: table_suffix(file) is not None))
     if not found:
         raise _nothing_found(path, resolve)
     logs = one_log(path, found, stem_of, resolve)

@@ -78,15 +78,10 @@ def lists_of_objects(path: Path, options: ReadOptions) -> list[str]:
                 outer = {f"{key}.": value for key, value in row.items() if isinstance(value, dict)}
                 for prefix, within in {"": row, **outer}.items():
                     for key, value in within.items():
-                        objects = value[:1] if isinstance(value, list) else []
-                        names = {folded(str(name)) for row in objects for name in _keys_of(row)}
-                        if names & usual:
+                        first = value[0] if isinstance(value, list) and value else None
+                        if isinstance(first, dict) and usual & {*map(folded, first)}:
                             found[prefix + key] = None
     return list(found)
-
-
-def _keys_of(value: Any) -> list[str]:
-    return list(value) if isinstance(value, dict) else []
 
 
 def exploded(row: Any, keys: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -165,20 +160,10 @@ def _is_table(value: Any) -> bool:
 def read_jsonl(
     path: Path, options: ReadOptions, found: Columns, extract: Callable[[], Extract]
 ) -> Iterator[Chunk]:
-    """Yield chunks with the canonical columns of ``found``.
+    """Yield chunks with the canonical columns of ``found``, which grows by keys that come later.
 
-    Blank lines are skipped. Values that do not fit a column's type are left as text.
-
-    Parameters
-    ----------
-    path
-        The file.
-    options
-        Read options.
-    found
-        Its columns; keys that first appear in the middle of the file are added as they come.
-    extract
-        Makes the function that extracts the values of the columns known at that point.
+    Blank lines are skipped. Values that do not fit a column's type are left as text. ``extract``
+    makes the function that extracts the values of the columns known at that point.
     """
     with LineFile(path, options) as lines:
         records = _records(path, lines)
@@ -265,7 +250,7 @@ def _chunk(
     found: Columns,
     extract: Callable[[], Extract],
     fraction: float,
-    explode: Sequence[str] | None = None,
+    explode: Sequence[str] | None,
 ) -> Chunk:
     values: list[Sequence[Any]] = []
     numbers: list[int] = []
@@ -324,20 +309,10 @@ def rows_of_objects(
     take: Extract,
     fraction: float,
 ) -> Chunk:
-    """A chunk of objects that are read already.
+    """A chunk of objects that are read already, numbered from ``first``.
 
-    Parameters
-    ----------
-    objects
-        The rows.
-    first
-        The number of the first.
-    names
-        Canonical columns, in the order of what ``take`` gives.
-    take
-        Gives the values of an object.
-    fraction
-        How much of the file has been read.
+    ``names`` are the canonical columns, in the order of the values that ``take`` gives of an
+    object.
     """
 
     def row_text(line: int) -> str:

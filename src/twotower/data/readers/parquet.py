@@ -25,15 +25,7 @@ def parquet_columns(path: Path) -> list[str]:
 
 
 def read_parquet(path: Path, wanted: Mapping[str, str]) -> Iterator[Chunk]:
-    """Yield chunks of columns as the file types them, renamed to canonical names.
-
-    Parameters
-    ----------
-    path
-        The file.
-    wanted
-        The file's column for each canonical name.
-    """
+    """Yield chunks of columns as the file types them; ``wanted`` as of `read_delimited`."""
     sources = list(dict.fromkeys(wanted.values()))
     for first, batch, total in _batches(path, sources):
         table = {name: _series(path, name, batch.column(name)) for name in sources}

@@ -87,11 +87,9 @@ class LogFile:
                 whole = joined([chunk.rows[name] for name in (columns.TIMESTAMP, *parts)])
                 rows = chunk.rows.drop(parts).with_columns(whole.alias(columns.TIMESTAMP))
                 chunk = replace(chunk, rows=rows)
-            yield self._filled(typed(chunk, ids, ratings, times, self.options))
-
-    def _filled(self, chunk: Chunk) -> Chunk:
-        values = {name: pl.lit(_OPTIONAL[name], pl.Float64) for name in self.lacks}
-        return replace(chunk, rows=chunk.rows.with_columns(**values)) if values else chunk
+            chunk = typed(chunk, ids, ratings, times, self.options)
+            lacking = {name: pl.lit(_OPTIONAL[name], pl.Float64) for name in self.lacks}
+            yield replace(chunk, rows=chunk.rows.with_columns(**lacking)) if lacking else chunk
 
     def _again(self, name: str) -> Iterable[pl.Series]:
         if self.columns[name] in self.keys:
@@ -228,10 +226,10 @@ def log_by_columns(mapping: ColumnMapping, options: ReadOptions) -> Resolve:
 
 def source_of(
     files: Sequence[FoundLog],
-    mapping: ColumnMapping | None = None,
-    catalogue: Path | None = None,
-    options: ReadOptions | None = None,
-    catalogue_options: ReadOptions | None = None,
+    mapping: ColumnMapping,
+    catalogue: Path | None,
+    options: ReadOptions,
+    catalogue_options: ReadOptions | None,
     *,
     kinds: bool = False,
     context: Mapping[str, Column] = MappingProxyType({}),
@@ -246,21 +244,14 @@ def source_of(
     InputError
         Where a column cannot be determined.
     """
-    mapping, options = mapping or ColumnMapping(), options or ReadOptions()
     catalogue_options = catalogue_options or options.for_catalogue()
     if catalogue is None:
         _check_catalogue_is_there(mapping, files[0].path, catalogue_options)
     present = [] if catalogue is None else column_names(catalogue, catalogue_options)
+    found = [_log_columns(file, mapping, options, present, kinds, context) for file in files]
     logs = tuple(
-        LogFile(
-            file.path,
-            _log_columns(file, mapping, options, present, kinds, context),
-            file.part,
-            options,
-            file.keys,
-            url=file.url,
-        )
-        for file in files
+        LogFile(file.path, of_file, file.part, options, file.keys, url=file.url)
+        for file, of_file in zip(files, found, strict=True)
     )
     _check_columns(logs)
     every = frozenset(name for log in logs for name in log.columns)
@@ -308,15 +299,17 @@ def _log_columns(
         more = _later_keys(path, options, present)
         if more is not None:
             return columns_of([*more, *keys])
-        is_json = file_format(path, options) == "json"
-        lists = (
-            lists_of_objects(path, options)
-            if is_json
-            else [*columns_of_lists(path, present, present, options)]
-        )
-        if lists:
-            raise _items_in_lists(path, lists[0]) from None
-        raise
+        if file_format(path, options) == "json":
+            lists = lists_of_objects(path, options)
+        else:
+            lists = [*columns_of_lists(path, present, present, options)]
+        if not lists:
+            raise
+        raise InputError(
+            f"the items of {path} are in lists at {lists[0]!r}",
+            f"pass ReadOptions(explode=({lists[0]!r},)): each becomes a row",
+            cli_fix=f"pass --explode {lists[0]}: each becomes a row",
+        ) from None
 
 
 def columns_of_lists(
@@ -328,14 +321,6 @@ def columns_of_lists(
     single = [name for name in names if present.count(name) == 1]  # others cannot be named
     values = sampled_values(path, single, present, options)
     return {name: max(texts, key=len) for name, texts in values.items() if looks_like_lists(texts)}
-
-
-def _items_in_lists(path: Path, key: str) -> InputError:
-    return InputError(
-        f"the items of {path} are in lists at {key!r}",
-        f"pass ReadOptions(explode=({key!r},)): each becomes a row",
-        cli_fix=f"pass --explode {key}: each becomes a row",
-    )
 
 
 def _catalogue(

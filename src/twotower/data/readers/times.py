@@ -135,14 +135,8 @@ FORMS: Final = (
 class TimeReader:
     """Parser of the times of one file; the first values determine the format of all.
 
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    column
-        The column in the file, for messages.
-    options
-        Time format, unit and zone; None is detected.
+    ``path`` and ``column`` are named in messages. Of ``options``, time format, unit and zone are
+    used; None is detected.
     """
 
     def __init__(self, path: Path, column: str, options: ReadOptions) -> None:
@@ -162,7 +156,7 @@ class TimeReader:
             Where day and month are ambiguous, or the given unit makes the times impossible.
         """
         if isinstance(values.dtype, pl.Date | pl.Datetime):
-            return self._to_utc(values.cast(pl.Datetime("ms", _zone_of(values.dtype))))
+            return self._to_utc(values.cast(pl.Datetime("ms", own_zone(values))))
         if values.dtype == pl.String and values.str.contains("/Date(", literal=True).any():
             values = values.str.replace(_DOTNET, "$1")
         if self._options.time_format == EXCEL:
@@ -200,21 +194,19 @@ class TimeReader:
             if self._calendar is None:
                 self._refuse_dates(numbers)
         if self._calendar is not None:
-            return self._calendar_times(numbers, *self._calendar)
+            form, added = self._calendar
+            text = numbers.cast(pl.Int64, strict=False).cast(pl.String) + added
+            return self._to_utc(_parsed(text, form))
         size = numbers.abs()
         scale = pl.repeat(UNITS["ns"], len(size), dtype=pl.Float64, eager=True)
         for name, below in reversed(_UNIT_BELOW):
             scale = scale.set((size < below).fill_null(False), UNITS[name])
         return numbers * scale
 
-    def _calendar_times(self, numbers: pl.Series, form: str, added: str) -> pl.Series:
-        text = numbers.cast(pl.Int64, strict=False).cast(pl.String) + added
-        return self._to_utc(_parsed(text, form))
-
     def _refuse_dates(self, numbers: pl.Series) -> None:
         """Refuse numbers that would lie in 1970, and that are all dates of another form."""
         values = numbers.drop_nulls()
-        first = values[0]
+        first = int(values[0]) if values[0].is_integer() else values[0]
         if values.is_between(*_EXCEL_DAYS).all():
             likely = _shown((first - _EXCEL_1970) * UNITS["d"])
             form, what = EXCEL, f"a spreadsheet's number of the day {likely}"
@@ -223,7 +215,7 @@ class TimeReader:
             what = f"a date of the form {form}"
         if form:
             raise InputError(
-                f"the times of {self._path} would lie in 1970: {_digits(first)} in "
+                f"the times of {self._path} would lie in 1970: {first} in "
                 f"column {self._column!r} is likely {what}",
                 f"pass time_format={form!r}, or name it as an order where it is one: "
                 f"ColumnMapping(order={self._column!r})",
@@ -322,7 +314,7 @@ class TimeReader:
     def _to_utc(self, times: pl.Series) -> pl.Series:
         """Milliseconds of moments; those without a zone are in the zone that was given."""
         zone = self._options.time_zone
-        if _zone_of(times.dtype) is None and zone is not None:
+        if own_zone(times) is None and zone is not None:
             minutes = offset_minutes(zone)
             if minutes is not None:
                 return (times.dt.epoch("ms") - minutes * 60_000).cast(pl.Float64)
@@ -332,7 +324,7 @@ class TimeReader:
 
 def own_zone(values: pl.Series) -> str | None:
     """Time zone of a column of datetimes; None where it has none, or its values say it."""
-    return _zone_of(values.dtype)
+    return values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
 
 
 def own_offsets(values: pl.Series) -> pl.Series:
@@ -342,7 +334,7 @@ def own_offsets(values: pl.Series) -> pl.Series:
     >>> own_offsets(texts).to_list()
     [-480.0, 0.0, None]
     """
-    if isinstance(values.dtype, pl.Datetime) and values.dtype.time_zone is not None:
+    if own_zone(values) is not None:
         moments = values.dt.base_utc_offset() + values.dt.dst_offset()
         return moments.dt.total_minutes().cast(pl.Float64)
     if values.dtype != pl.String:
@@ -353,16 +345,19 @@ def own_offsets(values: pl.Series) -> pl.Series:
     return minutes.zip_with(parts["sign"] != "-", -minutes).alias(values.name)
 
 
+def _whole_range(values: pl.Series) -> tuple[float, float] | None:
+    """The least and the largest of some float64 numbers, None where they are not all whole."""
+    if values.is_empty() or not (values.is_finite() & (values == values.round())).all():
+        return None
+    return values.min(), values.max()  # type: ignore[return-value]
+
+
 def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
     """Format of dates written as numbers (20200913), where all values are such dates."""
     values = numbers.drop_nulls()
-    if not values.is_finite().all() or not (values == values.round()).all():
-        return None
-    low, high = values.min(), values.max()
-    if not isinstance(low, float) or not isinstance(high, float) or not 1900 <= low <= high < 1e15:
-        return None
+    low, high = _whole_range(values) or (0, 0)
     digits = len(f"{low:.0f}")
-    if digits != len(f"{high:.0f}") or digits not in _CALENDAR:
+    if not 1900 <= low <= high < 1e15 or digits != len(f"{high:.0f}") or digits not in _CALENDAR:
         return None
     form, added = _CALENDAR[digits]
     text = values.cast(pl.Int64).cast(pl.String) + added
@@ -371,16 +366,13 @@ def _calendar(numbers: pl.Series) -> tuple[str, str] | None:
 
 def _short_calendar(values: pl.Series) -> str | None:
     """Format of days without a century, or with the year last, where all values are such dates."""
-    if not values.is_finite().all() or not (values == values.round()).all():
+    low, high = _whole_range(values) or (0, 0)
+    if not 1e4 < low <= high < 1e8:
         return None
-    low, high = values.min(), values.max()
-    if not isinstance(low, float) or not isinstance(high, float) or not 1e4 < low <= high < 1e8:
-        return None
-    text = values.cast(pl.Int64).cast(pl.String)
-    forms = ("%d%m%Y", "%m%d%Y") if high >= 1e6 else ("%y%m%d",)
+    forms, width = (("%d%m%Y", "%m%d%Y"), 8) if high >= 1e6 else (("%y%m%d",), 6)
+    text = values.cast(pl.Int64).cast(pl.String).str.zfill(width)
     for form in forms:
-        digits = text.str.zfill(8 if high >= 1e6 else 6)
-        times = _parsed(digits, form)
+        times = _parsed(text, form)
         if times.null_count() == 0 and times.dt.year().is_between(1990, 2039).all():
             return form
     return None
@@ -490,16 +482,8 @@ def _with_offsets(text: pl.Series) -> pl.Series:
     return text
 
 
-def _zone_of(dtype: pl.DataType) -> str | None:
-    return dtype.time_zone if isinstance(dtype, pl.Datetime) else None
-
-
 def _is_usual(milliseconds: float) -> bool:
     return 6e11 < milliseconds < 2.2e12  # 1989 to 2039
-
-
-def _digits(number: float) -> str:
-    return f"{number:.0f}" if number == round(number) else str(number)
 
 
 def _shown(milliseconds: float) -> str:

@@ -34,12 +34,7 @@ class IdReader:
     beside a missing value are written as floats. That is decided for the whole file, which is read
     once more when the first such id occurs. Leading zeros stay.
 
-    Parameters
-    ----------
-    again
-        Reads the values of the column again.
-    missing
-        Texts that mean a missing id.
+    ``again`` reads the values of the column again, ``missing`` are texts that mean a missing id.
     """
 
     def __init__(self, again: Callable[[], Iterable[pl.Series]], missing: Sequence[str]) -> None:
@@ -54,9 +49,8 @@ class IdReader:
         """
         text = self._plain(values) if missing is None else _unquoted(values.set(missing, None))
         if self._whole is None and text.str.contains(_TRAILING).any():
-            self._whole = all(
-                _are_whole(self._plain(more)) for more in chain((values,), self._again())
-            )
+            texts = map(self._plain, chain((values,), self._again()))
+            self._whole = all(text.str.contains(_WHOLE_OR_BLANK).all() for text in texts)
         return text.str.replace(_TRAILING, "$1") if self._whole else text
 
     def _plain(self, values: pl.Series) -> pl.Series:
@@ -71,12 +65,7 @@ class RatingReader:
     Whether those that are written as ``4/5`` are of one scale is decided for the whole file, which
     is read once more when the first such rating occurs.
 
-    Parameters
-    ----------
-    again
-        Reads the values of the column again.
-    decimal_comma
-        As of `as_number`.
+    ``again`` reads the values of the column again; ``decimal_comma`` is as of `as_number`.
     """
 
     def __init__(
@@ -171,21 +160,16 @@ def typed(
         if name == columns.RATING and options.unrated is not None:
             result = result.set((result == options.unrated).fill_null(False), None)
         converted[name] = result
+    if columns.TIMESTAMP in converted:
+        converted[RAW_TIME] = chunk.rows[columns.TIMESTAMP]
     if not checks:
-        rows = pl.DataFrame(converted).with_columns(chunk.rows[columns.LINE])
-        if columns.TIMESTAMP in converted:
-            rows = rows.with_columns(chunk.rows[columns.TIMESTAMP].alias(RAW_TIME))
-        return replace(chunk, rows=rows)
+        return replace(chunk, rows=pl.DataFrame(converted).with_columns(chunk.rows[columns.LINE]))
     beside = [result.alias(f"typed {name}") for name, result in converted.items()]
     checked = set_aside(replace(chunk, rows=chunk.rows.with_columns(beside)), checks)
-    selected = [pl.col(f"typed {name}").alias(name) for name in converted]
-    if columns.TIMESTAMP in converted:
-        selected.append(pl.col(columns.TIMESTAMP).alias(RAW_TIME))
-    return replace(checked, rows=checked.rows.select(*selected, columns.LINE))
-
-
-def _are_whole(text: pl.Series) -> bool:
-    return bool(text.drop_nulls().str.contains(_WHOLE_OR_BLANK).all())
+    rows = checked.rows.select(
+        *(pl.col(f"typed {name}").alias(name) for name in converted), columns.LINE
+    )
+    return replace(checked, rows=rows)
 
 
 def _bytes_as_text(value: bytes) -> str:
