@@ -1,6 +1,6 @@
 """Attributes: the declared columns of items and users, read and typed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -85,7 +85,7 @@ def typed_values(name: str, values: pl.Series, column: Column, place: Place) -> 
     """
     values = _without_blanks(values, place.options)
     try:
-        read = READERS[column.kind](values, column, place).cast(DTYPES[column.kind])
+        read = _read(values, column, place).cast(DTYPES[column.kind])
     except (InputError, pl.exceptions.PolarsError) as error:
         raise _wrong_kind(name, column, place, values, error) from error
     unread = (values.is_not_null() & read.is_null()).fill_null(False)
@@ -150,35 +150,37 @@ def _without_blanks(values: pl.Series, options: ReadOptions) -> pl.Series:
     return values.fill_nan(None) if values.dtype.is_float() else values
 
 
-def _number(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    del column
+def _read(values: pl.Series, column: Column, place: Place) -> pl.Series:
+    """A column's values by its kind, null where one is of another kind."""
+    comma = place.options.decimal_comma
+    if column.kind == "number":
+        return _number(values, comma)
+    if column.kind in TIME_KINDS:
+        numbers = as_number(values, comma)
+        fits = numbers.is_between(*TIME_KINDS[column.kind]) & (numbers == numbers.round())
+        return numbers.set(~fits.fill_null(False), None)
+    if column.kind == "flag":
+        numbers = as_rating(values, comma)
+        return numbers.set(~numbers.is_in([0.0, 1.0]).fill_null(True), None)
+    if column.kind == "date":
+        return TimeReader(place.path, values.name, place.options).milliseconds(values)
+    if column.kind == "list":
+        return _list(values, column.separator)
+    if column.kind == "embedding":
+        return _embedding(values)
+    return _plain_text(values)
+
+
+def _number(values: pl.Series, decimal_comma: bool | None) -> pl.Series:
     if values.dtype == pl.Boolean:
         return values.cast(pl.Float64)
-    numbers = as_number(values, place.options.decimal_comma)
+    numbers = as_number(values, decimal_comma)
     if values.dtype == pl.String and numbers.null_count() > values.null_count():
-        numbers = numbers.fill_null(as_price(values, place.options.decimal_comma))
+        numbers = numbers.fill_null(as_price(values, decimal_comma))
     return numbers.set(numbers.is_infinite().fill_null(False), None)
 
 
-def _of_time(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    numbers = as_number(values, place.options.decimal_comma)
-    fits = numbers.is_between(*TIME_KINDS[column.kind]) & (numbers == numbers.round())
-    return numbers.set(~fits.fill_null(False), None).cast(pl.Int64)
-
-
-def _flag(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    del column
-    numbers = as_rating(values, place.options.decimal_comma)
-    return numbers.set(~numbers.is_in([0.0, 1.0]).fill_null(True), None).cast(pl.Boolean)
-
-
-def _date(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    del column
-    return TimeReader(place.path, values.name, place.options).milliseconds(values)
-
-
-def _plain_text(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    del column, place
+def _plain_text(values: pl.Series) -> pl.Series:
     if values.dtype.is_nested() or values.dtype == pl.Object:
         return pl.repeat(None, len(values), dtype=pl.String, eager=True)
     if values.dtype.is_float():
@@ -188,17 +190,16 @@ def _plain_text(values: pl.Series, column: Column, place: Place) -> pl.Series:
     return values.cast(pl.String)
 
 
-def _list(values: pl.Series, column: Column, place: Place) -> pl.Series:
+def _list(values: pl.Series, separator: str | None) -> pl.Series:
     if values.dtype == pl.List or values.dtype == pl.Array:
         return values.cast(pl.List(pl.String))
-    texts = _plain_text(values, column, place)
-    mark = mark_of(texts) if column.separator is None else column.separator
+    texts = _plain_text(values)
+    mark = mark_of(texts) if separator is None else separator
     parts = [None if text is None else list(elements(text, mark)) for text in texts]
     return pl.Series(values.name, parts, dtype=pl.List(pl.String))
 
 
-def _embedding(values: pl.Series, column: Column, place: Place) -> pl.Series:
-    del column, place
+def _embedding(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
         values = values.str.json_decode(pl.List(pl.Float64))
     vectors = values.cast(pl.List(pl.Float32))
@@ -206,20 +207,6 @@ def _embedding(values: pl.Series, column: Column, place: Place) -> pl.Series:
     if len(lengths) > 1:
         raise InputError(f"vectors of {lengths.sort().to_list()[:3]} dimensions")
     return vectors
-
-
-READERS: Final[Mapping[str, Callable[[pl.Series, Column, Place], pl.Series]]] = {
-    "number": _number,
-    "category": _plain_text,
-    "list": _list,
-    "text": _plain_text,
-    "flag": _flag,
-    "date": _date,
-    "embedding": _embedding,
-    "image": _plain_text,
-    **dict.fromkeys(TIME_KINDS, _of_time),
-}
-"""Kind → reader, which gives null where a value is of another kind."""
 
 
 def _wrong_kind(

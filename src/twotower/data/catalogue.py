@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 import warnings
 from collections import Counter
@@ -217,21 +218,21 @@ def _measured(
         values = _blank_to_null(values)
         missing = values.is_in(file.options.missing_ids).fill_null(False)
         values = values.set(missing, None)
-    bounds = (0.0, float("inf"))
+    bounds, unread = (0.0, math.inf), "not a number"
     comma = file.options.decimal_comma
-    unread = "not a number"
     if name == columns.PRICE:
         numbers = as_price(values, comma)
     elif name == columns.RELEASED:
         numbers = _release(values, file)
-        bounds, unread = (float("-inf"), float("inf")), "not a number or a date"
+        bounds, unread = (-math.inf, math.inf), "not a number or a date"
     else:
         numbers = as_number(values, comma)
         if name == columns.AVERAGE_RATING:
-            bounds = file.options.rating_scale or (float("-inf"), float("inf"))
+            bounds = file.options.rating_scale or (-math.inf, math.inf)
     faults = {unread: values.is_not_null() & numbers.is_null()}
-    numbers, faults["out of range"] = _within(numbers, bounds)
-    return numbers, faults
+    numbers = numbers.fill_nan(None)
+    possible = numbers.is_between(*bounds) & numbers.is_finite()
+    return numbers.set(~possible.fill_null(False), None), faults | {"out of range": ~possible}
 
 
 def _release(values: pl.Series, file: CatalogueFile) -> pl.Series:
@@ -257,13 +258,6 @@ def _currencies(rows: pl.DataFrame, typed: pl.DataFrame) -> list[str]:
     return [mark for mark, _ in found.most_common() if len(mark) <= 4]
 
 
-def _within(numbers: pl.Series, bounds: tuple[float, float]) -> tuple[pl.Series, pl.Series]:
-    """Null for what is infinite or out of bounds, and the mask of those rows."""
-    numbers = numbers.fill_nan(None)
-    possible = numbers.is_between(*bounds) & numbers.is_finite()
-    return numbers.set(~possible.fill_null(False), None), ~possible
-
-
 def _as_prose(values: pl.Series, between: str) -> pl.Series:
     """Text; of a list its parts. Lists that are written as text are lists too."""
     if isinstance(values.dtype, pl.List):
@@ -274,20 +268,16 @@ def _as_prose(values: pl.Series, between: str) -> pl.Series:
     lists = text.str.contains(r"^\s*\[.*\]\s*$").fill_null(False)
     if not lists.any():
         return text
-    return text.zip_with(
-        ~lists,
-        text.set(~lists, None).map_elements(
-            lambda value: _parts_of(value, between), return_dtype=pl.String
-        ),
-    )
+    listed = text.set(~lists, None)
+    parts = listed.map_elements(lambda value: _parts_of(value, between), return_dtype=pl.String)
+    return text.zip_with(~lists, parts)
 
 
 def _parts_of(text: str, between: str) -> str:
     """The parts of a list that JSON, Python or NumPy wrote; other text in brackets as it is."""
     text = text.strip()
-    parts: Any = None
     try:
-        parts = json.loads(text)
+        parts: Any = json.loads(text)
     except (ValueError, RecursionError):
         quoted = re.sub(r"(['\"])\s+(['\"])", r"\1, \2", text)
         try:

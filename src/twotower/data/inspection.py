@@ -1,9 +1,10 @@
 """Preview of a data set: columns, examples and guesses, before anything is prepared."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,7 @@ _NO_FEATURES: Final = (
     columns.AVERAGE_RATING, columns.RATING_COUNT,
 )  # fmt: skip
 """Columns of a catalogue that no guess names: the text is read, and the last two would leak."""
+_ID_FIELDS: Final = ("user", "item")
 _NO_CONTEXT: Final = frozenset(
     folded(name)
     for column in (columns.USER_ID, columns.ITEM_ID, columns.EVENT)
@@ -210,29 +212,21 @@ def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict
 
 def _short(name: str, value: Any) -> str:
     if name == columns.TIMESTAMP:
-        from datetime import UTC, datetime
-
-        try:
-            moment = datetime.fromtimestamp(float(value) / 1000, UTC)
-            return moment.strftime("%Y-%m-%d %H:%M:%S")
-        except (ValueError, OverflowError, OSError):
-            return str(value)
+        with suppress(ValueError, OverflowError, OSError):
+            return f"{datetime.fromtimestamp(float(value) / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        return str(value)
     return " ".join(str(value).split())[:_SHOWN]
 
 
 def _missing(found: Located, present: Sequence[str]) -> list[str]:
     """Fields of the mapping that a log needs and that were not recognised: user, item, time."""
-    fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
     missing = []
-    mapping = found.declaration.columns
-    for field in fields:
-        others = {other: present[0] for other in fields if other != field and present}
+    for field in _ID_FIELDS:
         try:
-            mapping.model_copy(update=others).log_columns(found.logs[0].path, present)
+            _canonical(found, present, [other for other in _ID_FIELDS if other != field])
         except InputError:
             missing.append(field)
-    probe = {field: present[0] for field in fields if present}
-    known = mapping.model_copy(update=probe).log_columns(found.logs[0].path, present).canonical
+    known = _canonical(found, present, _ID_FIELDS)
     if not {columns.TIMESTAMP, columns.ORDER} & set(known) and found.logs[0].part is None:
         missing.append("time")
     return missing
@@ -240,18 +234,18 @@ def _missing(found: Located, present: Sequence[str]) -> list[str]:
 
 def _known(found: Located, present: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
     """Columns of a log that are known where others are not."""
-    fields = {"user": columns.USER_ID, "item": columns.ITEM_ID}
-    probe = {field: present[0] for field in fields if field in missing and present}
     try:
-        mapping = found.declaration.columns.model_copy(update=probe)
-        known = dict(mapping.log_columns(found.logs[0].path, present).canonical)
+        return _canonical(found, present, [field for field in _ID_FIELDS if field in missing])
     except InputError:
         return {}
-    return {
-        name: column
-        for name, column in known.items()
-        if name not in {fields[field] for field in probe}
-    }
+
+
+def _canonical(found: Located, present: Sequence[str], fields: Iterable[str]) -> dict[str, str]:
+    """Columns of a log as if those of some fields were found; `InputError` where others are not."""
+    probe = {field: present[0] for field in fields if present}
+    mapping = found.declaration.columns.model_copy(update=probe)
+    known = mapping.log_columns(found.logs[0].path, present).canonical
+    return {name: column for name, column in known.items() if LOG_FIELDS.get(name) not in probe}
 
 
 def _guesses(

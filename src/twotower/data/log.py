@@ -203,24 +203,9 @@ def read_log(
 ) -> LogRead:
     """Read and validate every file of a log.
 
-    Parameters
-    ----------
-    source
-        The log.
-    rules
-        Bounds of values.
-    rejects
-        Takes the rows that cannot be used.
-    catalogue
-        Known items, or None where there is no catalogue.
-    progress
-        Called as the log is read.
-    keep_unknown
-        Whether items that the catalogue lacks are added to it.
-    declared
-        Columns of the log that give the context of an event.
-    mapper
-        Reads and validates the files: `map`, or that of `twotower.cluster.ray_cluster`.
+    Ids of ``catalogue`` come first; items that it lacks are rejected, or added where
+    ``keep_unknown``. ``declared`` are the columns of the log that give the context of an event,
+    ``mapper`` reads and validates the files: `map`, or that of `twotower.cluster.ray_cluster`.
 
     Raises
     ------
@@ -236,7 +221,7 @@ def read_log(
     sizes = [file.path.stat().st_size for file in source.logs]
     collected = _Collected(source.columns - {columns.EVENT, columns.QUANTITY})
     stated: list[pl.DataFrame] = []
-    done = 0
+    done, total = 0, sum(sizes)
     read = []
     unknown: set[str] = set()
     validated = mapper(
@@ -266,7 +251,7 @@ def read_log(
                     },
                 )
                 if progress is not None:
-                    progress(done + int(size * checked.fraction), sum(sizes))
+                    progress(done + int(size * checked.fraction), total)
         done += size
     if not len(users):
         raise _nothing_left(source, rejects, sum(read), catalogue)

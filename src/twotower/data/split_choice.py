@@ -42,20 +42,10 @@ def choose_split(
     present: Sequence[str] = (),
     likely: str | None = None,
 ) -> Split:
-    """The requested split, or the default for the log; refused where the log does not allow it.
+    """The requested split, or the default for the log: `Given` by its files, else `LeaveLastTwo`.
 
-    Parameters
-    ----------
-    split
-        The requested split, or None: `Given` where the files give it, else `LeaveLastTwo`.
-    log
-        Name of the log, for messages.
-    parts, times, order
-        Whether its files give the parts, whether it has times, and whether it has positions.
-    present
-        Names of its columns, for messages.
-    likely
-        The one that may be its time.
+    ``log`` and its columns, all that are ``present`` and the ``likely`` time, are named in
+    messages; the others say whether its files give the parts, times and positions.
 
     Raises
     ------
@@ -140,11 +130,6 @@ def split_notes(
 
 def unseen_note(parts: PartArray, items: IndexArray) -> list[str]:
     """Warning where most of the test is of items that training lacks; usually none.
-
-    Parameters
-    ----------
-    parts, items
-        ``(interactions,)`` part and item of each.
 
     Examples
     --------

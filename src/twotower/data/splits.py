@@ -200,10 +200,8 @@ def split_parts(
         Result of `choose_split`; of `Rolling` the fold's `GlobalTime`.
     indptr
         ``(users + 1,)`` where each user's interactions begin.
-    timestamps
-        ``(events,)`` milliseconds, which `GlobalTime` needs.
-    given
-        ``(events,)`` parts as the files give them, which `Given` needs.
+    timestamps, given
+        ``(events,)`` milliseconds, which `GlobalTime` needs, and parts of the files, for `Given`.
     ordered
         Whether the order of the histories is meaningful.
     to_find
@@ -235,14 +233,9 @@ def split_parts(
 def leave_last_two(indptr: OffsetArray, to_find: BoolArray | None = None) -> PartArray:
     """Parts of histories in time order, see `LeaveLastTwo`.
 
-    Parameters
-    ----------
-    indptr
-        ``(users + 1,)`` where each user's interactions begin.
-    to_find
-        ``(events,)`` which of them are of a target kind, or None for all. The last two of these
-        are held out, of users with an interaction before them; from each on, what follows is of
-        its part, so that nothing is trained on that came later.
+    Of interactions ``(events,)`` ``to_find`` the last two are held out, of users with an
+    interaction before them; from each on, what follows is of its part, so that nothing is trained
+    on that came later.
 
     Examples
     --------
@@ -278,14 +271,7 @@ def _last_two_targets(indptr: OffsetArray, to_find: BoolArray) -> PartArray:
 
 
 def global_time(timestamps: OffsetArray, split: GlobalTime) -> PartArray:
-    """Parts by two moments, see `GlobalTime`.
-
-    Parameters
-    ----------
-    timestamps
-        ``(events,)`` int64 milliseconds, in any order.
-    split
-        The shares or the moments.
+    """Parts of ``(events,)`` int64 milliseconds, in any order; see `GlobalTime`.
 
     Raises
     ------

@@ -43,14 +43,8 @@ class Rules:
 def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None) -> Chunk:
     """Reject the interactions that cannot be used; times become int64 milliseconds.
 
-    Parameters
-    ----------
-    chunk
-        Rows of a log as `readers.values.typed` leaves them: times in milliseconds.
-    rules
-        Bounds of ratings and times.
-    catalogue
-        Known items; an interaction with any other is rejected.
+    ``chunk`` is as `readers.values.typed` leaves it. An interaction with an item that
+    ``catalogue`` lacks is rejected.
     """
     present = set(chunk.rows.columns)
     checks = []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,13 +28,6 @@ class FetchedImage:
     url: str
     path: Path | None
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    retries: int
-    backoff: float
-    max_bytes: int
 
 
 class _RefusedError(Exception):
@@ -80,10 +74,10 @@ def fetch_images(
             f"concurrency and max_bytes must be at least 1, got {concurrency} and {max_bytes}"
         )
     distinct = list(dict.fromkeys(urls))
-    limits = _Limits(retries, backoff, max_bytes)
     done: dict[str, FetchedImage] = {}
     with open_client(timeout) as client, ThreadPoolExecutor(concurrency) as pool:
-        tasks = [pool.submit(_fetch, client, url, folder, limits) for url in distinct]
+        fetch = partial(_fetch, client, folder, retries, backoff, max_bytes)
+        tasks = [pool.submit(fetch, url) for url in distinct]
         try:
             for task in as_completed(tasks):
                 image = task.result()
@@ -100,7 +94,9 @@ def fetch_images(
     return {url: done[url] for url in distinct}
 
 
-def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> FetchedImage:
+def _fetch(
+    client: httpx.Client, folder: Path, retries: int, backoff: float, max_bytes: int, url: str
+) -> FetchedImage:
     name = hashlib.sha256(url.encode()).hexdigest()
     target, refusal = folder / name, folder / f"{name}.refused.json"
     if target.exists():
@@ -111,7 +107,7 @@ def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> Fet
     failures = 0
     while True:
         try:
-            body = _receive(client, url, limits.max_bytes)
+            body = _receive(client, url, max_bytes)
         except _RefusedError as error:
             with atomic_file(refusal, durable=False) as temporary:
                 temporary.write_text(
@@ -120,9 +116,9 @@ def _fetch(client: httpx.Client, url: str, folder: Path, limits: _Limits) -> Fet
             return FetchedImage(url, None, str(error))
         except InterruptedTransferError as error:
             failures += 1
-            if failures > limits.retries:
+            if failures > retries:
                 return FetchedImage(url, None, f"{error}, {failures} tries")
-            time.sleep(pause_after(failures, limits.backoff))
+            time.sleep(pause_after(failures, backoff))
             continue
         with atomic_file(target, durable=False) as temporary:
             temporary.write_bytes(body)
@@ -133,32 +129,26 @@ def _receive(client: httpx.Client, url: str, max_bytes: int) -> bytes:
     """The whole body, checked as it arrives so that little of a refused file is read."""
     if not url.startswith(("http://", "https://")):
         raise _RefusedError("the address does not begin with http:// or https://")
-    body = b""
+    body = bytearray()
     try:
         with client.stream("GET", url) as response:
             _check_status(response)
             length = response.headers.get("Content-Length", "")
             if length.isdecimal() and int(length) > max_bytes:
                 raise _RefusedError(f"more than {max_bytes:,} bytes")
-            pieces = []
-            received = 0
             for piece in response.iter_raw():
-                pieces.append(piece)
-                received += len(piece)
-                if received > max_bytes:
+                body += piece
+                if len(body) > max_bytes:
                     raise _RefusedError(f"more than {max_bytes:,} bytes")
-                if len(body) < 12:
-                    body = b"".join(pieces)
-                    if len(body) >= 12 and not _is_image(body):
-                        break
-            body = b"".join(pieces)
+                if len(body) >= 12 and not _is_image(body):
+                    break
     except (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.TooManyRedirects) as error:
         raise _RefusedError(f"cannot be fetched: {str(error).rstrip('.')}") from error
     except httpx.TransportError as error:
         raise InterruptedTransferError(str(error) or type(error).__name__) from error
     if not _is_image(body):
         raise _RefusedError("not a JPEG, PNG, WEBP or GIF file")
-    return body
+    return bytes(body)
 
 
 def _check_status(response: httpx.Response) -> None:
@@ -171,6 +161,6 @@ def _check_status(response: httpx.Response) -> None:
     raise _RefusedError(answer)
 
 
-def _is_image(body: bytes) -> bool:
+def _is_image(body: bytearray) -> bool:
     """Whether the first bytes are of an image: content types and status 200 are unreliable."""
     return body.startswith(_BEGINNINGS) or (body[:4] == b"RIFF" and body[8:12] == b"WEBP")
