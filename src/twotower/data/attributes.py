@@ -33,22 +33,16 @@ class Place(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Rows of a table of items or users, one for each id asked for, and counts of the file.
-
-    Attributes
-    ----------
-    rows
-        In the order of the ids; null for an id that the file lacks. Of an id with several rows the
-        first is kept.
-    read, without_id, repeated, known
-        Rows read, without an id and repeated; ids asked for that the file has.
-    """
+    """Rows of a table of items or users, one for each id asked for, and counts of the file."""
 
     rows: pl.DataFrame
+    """In the order of the ids; null for an id that the file lacks. Of an id with several rows the
+    first is kept."""
     read: int
     without_id: int
     repeated: int
     known: int
+    """Rows read, without an id and repeated; ids asked for that the file has."""
 
 
 def described_rows(place: Place, key: str, ids: Sequence[str], names: Sequence[str]) -> Described:

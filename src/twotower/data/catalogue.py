@@ -52,31 +52,21 @@ _LISTED: Final = {columns.CATEGORY: "|", columns.DESCRIPTION: "\n", columns.FEAT
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items in the order of their file.
-
-    Attributes
-    ----------
-    rows
-        Columns of `CATALOGUE_SCHEMA`, then those of `columns.CATALOGUE_EXTRA` that the file has,
-        then `columns.RELEASED` where it is known of an item.
-    items
-        Code of each id: its row.
-    read
-        Rows of the file, good and bad.
-    repaired
-        Values that were replaced by null: how many for each column and reason.
-    examples
-        The first value of each.
-    currencies
-        Currencies that the prices name.
-    """
+    """Items in the order of their file."""
 
     rows: pl.DataFrame
+    """Columns of `CATALOGUE_SCHEMA`, then those of `columns.CATALOGUE_EXTRA` that the file has,
+    then `columns.RELEASED` where it is known of an item."""
     items: Vocabulary
+    """Code of each id: its row."""
     read: int
+    """Rows of the file, good and bad."""
     repaired: Mapping[str, int]
+    """Values that were replaced by null: how many for each column and reason."""
     examples: Mapping[str, str]
+    """The first value of each."""
     currencies: Sequence[str]
+    """Currencies that the prices name."""
 
 
 def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:

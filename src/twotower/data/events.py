@@ -21,42 +21,32 @@ LEAST: Final = 1e-6
 
 
 class EventRules(Config):
-    """Kinds of events: the table ``[events]`` of a ``dataset.toml``.
-
-    Attributes
-    ----------
-    weights
-        What an event of each kind is worth: ``{"view": 0.2, "buy": 1, "return": -1}``. Events of
-        other kinds are rejected. A negative kind takes the user's earlier events with the item
-        away, and the item is not recommended to that user again.
-    target
-        The kinds to predict: the only ones that are held out for validation and test. By default
-        all kinds of a positive weight.
-    seen
-        The kinds after which an item is not recommended again. By default all of a positive weight.
-    from_rating
-        The least rating of each kind, for a log whose kinds follow from its ratings:
-        ``{"like": 4, "dislike": 0}``. Lower ratings than all are rejected. An event without a
-        rating keeps the kind that the log gives.
-    half_life
-        Days after which an event is worth half, counted back from the newest training event.
-    quantity_power
-        The weight of an event is multiplied by this power of its quantity; 0 ignores all but its
-        sign.
-    learn
-        What models learn to predict: ``all`` positive kinds, each by its weight, or ``target``
-        kinds, the others being inputs alone.
-    """
+    """Kinds of events: the table ``[events]`` of a ``dataset.toml``."""
 
     model_config = ConfigDict(allow_inf_nan=True, ignored_types=(cached_property,))
 
     weights: dict[str, float] = Field(default_factory=dict)
+    """What an event of each kind is worth: ``{"view": 0.2, "buy": 1, "return": -1}``. Events of
+    other kinds are rejected. A negative kind takes the user's earlier events with the item
+    away, and the item is not recommended to that user again."""
     target: tuple[str, ...] = ()
+    """The kinds to predict: the only ones that are held out for validation and test. By default
+    all kinds of a positive weight."""
     seen: tuple[str, ...] | None = None
+    """The kinds after which an item is not recommended again. By default all of a positive
+    weight."""
     from_rating: dict[str, float] | None = None
+    """The least rating of each kind, for a log whose kinds follow from its ratings:
+    ``{"like": 4, "dislike": 0}``. Lower ratings than all are rejected. An event without a
+    rating keeps the kind that the log gives."""
     half_life: float | None = Field(default=None, gt=0)
+    """Days after which an event is worth half, counted back from the newest training event."""
     quantity_power: float = Field(default=0.0, ge=0, le=1)
+    """The weight of an event is multiplied by this power of its quantity; 0 ignores all but its
+    sign."""
     learn: Literal["target", "all"] = "all"
+    """What models learn to predict: ``all`` positive kinds, each by its weight, or ``target``
+    kinds, the others being inputs alone."""
 
     @field_validator("target", "seen", mode="before")
     @classmethod

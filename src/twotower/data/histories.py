@@ -13,37 +13,25 @@ from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """One row of items per user, oldest first.
-
-    Attributes
-    ----------
-    indptr
-        ``(rows + 1,)`` int64; row ``r`` is ``items[indptr[r]:indptr[r + 1]]``.
-    items
-        ``(events,)`` int32 item indices.
-    ratings
-        ``(events,)`` float32, or None where the log has no ratings.
-    timestamps
-        ``(events,)`` int64 milliseconds since 1970, or None where the log has only an order.
-    weights
-        ``(events,)`` float32 what each event is worth, above 0, or None where all are alike.
-    kinds
-        ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
-    rules
-        What the kinds mean, where there are some.
-    contexts
-        ``(events,)`` int32 row of `Dataset.context_table` of each event, or None where no column of
-        the log is declared.
-    """
+    """One row of items per user, oldest first."""
 
     indptr: OffsetArray
+    """``(rows + 1,)`` int64; row ``r`` is ``items[indptr[r]:indptr[r + 1]]``."""
     items: IndexArray
+    """``(events,)`` int32 item indices."""
     ratings: FloatArray | None = None
+    """``(events,)`` float32, or None where the log has no ratings."""
     timestamps: OffsetArray | None = None
+    """``(events,)`` int64 milliseconds since 1970, or None where the log has only an order."""
     weights: FloatArray | None = None
+    """``(events,)`` float32 what each event is worth, above 0, or None where all are alike."""
     kinds: Array | None = None
+    """``(events,)`` uint8 codes of `EventRules.kinds`, or None."""
     rules: EventRules | None = None
+    """What the kinds mean, where there are some."""
     contexts: IndexArray | None = None
+    """``(events,)`` int32 row of `Dataset.context_table` of each event, or None where no column of
+    the log is declared."""
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.items):
@@ -169,28 +157,20 @@ def joined(first: Histories, second: Histories | None) -> Histories:
 
 @dataclass(frozen=True, slots=True)
 class Queries:
-    """A batch of requests: user indices and histories.
-
-    Attributes
-    ----------
-    users
-        ``(queries,)`` int32 user index, or -1 for a user that training never saw.
-    histories
-        One row per query, chosen by the caller: at test time train + validation, never the
-        target.
-    times
-        ``(queries,)`` int64 when each request is made, in milliseconds since 1970, or None where
-        that is not known. In service it is now; to tell it in an evaluation is to tell when the
-        target came: see `Dataset.held_out`.
-    contexts
-        ``(queries,)`` int32 row of `Dataset.request_contexts` of each request, -1 where nothing is
-        known of its context; None where no column of the log is declared.
-    """
+    """A batch of requests: user indices and histories."""
 
     users: IndexArray
+    """``(queries,)`` int32 user index, or -1 for a user that training never saw."""
     histories: Histories
+    """One row per query, chosen by the caller: at test time train + validation, never the
+    target."""
     times: OffsetArray | None = None
+    """``(queries,)`` int64 when each request is made, in milliseconds since 1970, or None where
+    that is not known. In service it is now; to tell it in an evaluation is to tell when the
+    target came: see `Dataset.held_out`."""
     contexts: IndexArray | None = None
+    """``(queries,)`` int32 row of `Dataset.request_contexts` of each request, -1 where nothing is
+    known of its context; None where no column of the log is declared."""
 
     def __post_init__(self) -> None:
         if len(self.users) != len(self.histories):

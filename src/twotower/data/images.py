@@ -29,21 +29,14 @@ class ImageReject:
 
 @dataclass(frozen=True)
 class LocatedImages:
-    """The images of a catalogue.
-
-    Attributes
-    ----------
-    names
-        Value of each item's ``image``, None where it is null.
-    paths
-        The file of each item, None where there is none.
-    rejects
-        Item → why its image is not available.
-    """
+    """The images of a catalogue."""
 
     names: Sequence[str | None]
+    """Value of each item's ``image``, None where it is null."""
     paths: Sequence[Path | None]
+    """The file of each item, None where there is none."""
     rejects: dict[int, str]
+    """Item → why its image is not available."""
 
 
 def locate_images(

@@ -51,18 +51,12 @@ _NO_CONTEXT: Final = frozenset(
 
 @dataclass(frozen=True)
 class Inspection:
-    """Preview of a data set.
-
-    Attributes
-    ----------
-    described
-        The preview as plain values: files, format, columns with examples, problems.
-    toml
-        The same as a ``dataset.toml``, to edit.
-    """
+    """Preview of a data set."""
 
     described: Mapping[str, Any]
+    """The preview as plain values: files, format, columns with examples, problems."""
     toml: str
+    """The same as a ``dataset.toml``, to edit."""
 
 
 def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection:

@@ -10,18 +10,12 @@ from twotower.types import Array, BoolArray
 
 @dataclass(frozen=True, slots=True)
 class KCore:
-    """Result of `k_core`.
-
-    Attributes
-    ----------
-    kept
-        ``(events,)`` bool.
-    rounds
-        Passes that removed something, until none did.
-    """
+    """Result of `k_core`."""
 
     kept: BoolArray
+    """``(events,)`` bool."""
     rounds: int
+    """Passes that removed something, until none did."""
 
 
 def k_core(users: Array, items: Array, k: int) -> KCore:

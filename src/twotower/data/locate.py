@@ -61,40 +61,27 @@ NONE: Final = "none"
 
 @dataclass(frozen=True)
 class Located:
-    """The files of one data set.
-
-    Attributes
-    ----------
-    logs
-        Files of one log.
-    declaration
-        How they are read: the format, overridden by the file, overridden by the caller.
-    catalogue, users
-        Their files, or None.
-    format
-        Name of the published format, or None.
-    beside
-        Tables beside the log that are not read.
-    name
-        Name of the data set.
-    base
-        The folder of the data, which names in a ``dataset.toml`` are relative to.
-    item_columns
-        Columns of the log that are read as its items' description.
-    converted
-        Whether the files of the log are temporary ones, unpacked or made of others.
-    """
+    """The files of one data set."""
 
     logs: tuple[FoundLog, ...]
+    """Files of one log."""
     declaration: Declaration
+    """How they are read: the format, overridden by the file, overridden by the caller."""
     catalogue: Path | None
     users: Path | None
+    """Their files, or None."""
     format: str | None
+    """Name of the published format, or None."""
     beside: tuple[Path, ...]
+    """Tables beside the log that are not read."""
     name: str
+    """Name of the data set."""
     base: Path
+    """The folder of the data, which names in a ``dataset.toml`` are relative to."""
     item_columns: frozenset[str] = frozenset()
+    """Columns of the log that are read as its items' description."""
     converted: bool = False
+    """Whether the files of the log are temporary ones, unpacked or made of others."""
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -55,37 +55,25 @@ _DTYPES: Final = {
 
 @dataclass(frozen=True)
 class EventLog:
-    """Interactions as arrays, in the order of the files.
-
-    Attributes
-    ----------
-    users, items
-        ``(events,)`` int32 codes.
-    ratings
-        ``(events,)`` float32, NaN where an interaction has none; or None.
-    timestamps
-        ``(events,)`` int64 milliseconds, or None.
-    order
-        ``(events,)`` float64 position among the user's interactions, or None.
-    parts
-        ``(events,)`` uint8 `Part` that the files give, or None.
-    weights
-        ``(events,)`` float32, negative where an event takes earlier ones away, or None.
-    kinds
-        ``(events,)`` uint8 codes of `EventRules.kinds`, or None.
-    contexts
-        ``(events,)`` int32 row of the table of contexts, or None where no column is declared.
-    """
+    """Interactions as arrays, in the order of the files."""
 
     users: IndexArray
     items: IndexArray
+    """``(events,)`` int32 codes."""
     ratings: FloatArray | None
+    """``(events,)`` float32, NaN where an interaction has none; or None."""
     timestamps: OffsetArray | None
+    """``(events,)`` int64 milliseconds, or None."""
     order: DoubleArray | None
+    """``(events,)`` float64 position among the user's interactions, or None."""
     parts: Array | None
+    """``(events,)`` uint8 `Part` that the files give, or None."""
     weights: FloatArray | None = None
+    """``(events,)`` float32, negative where an event takes earlier ones away, or None."""
     kinds: Array | None = None
+    """``(events,)`` uint8 codes of `EventRules.kinds`, or None."""
     contexts: IndexArray | None = None
+    """``(events,)`` int32 row of the table of contexts, or None where no column is declared."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -121,38 +109,26 @@ class EventLog:
 
 @dataclass(frozen=True)
 class LogRead:
-    """Result of `read_log`.
-
-    Attributes
-    ----------
-    log
-        The usable interactions.
-    users, items
-        The ids of the codes; ``items`` begins with the catalogue where there is one.
-    read_of
-        Rows of each file, good and bad.
-    unknown_items
-        Different items of those that were rejected because the catalogue lacks them.
-    without_rating
-        Usable interactions that have none, in a log that has ratings.
-    contexts
-        The distinct rows of the declared columns; None where there are none.
-    zones
-        `Column.time_zone` of each declared column that derives from the time, as it was found.
-    own_offsets
-        Offsets from UTC that the times of the log have of their own, where these columns are read
-        by them.
-    """
+    """Result of `read_log`."""
 
     log: EventLog
+    """The usable interactions."""
     users: Vocabulary
     items: Vocabulary
+    """The ids of the codes; ``items`` begins with the catalogue where there is one."""
     read_of: tuple[int, ...]
+    """Rows of each file, good and bad."""
     unknown_items: int
+    """Different items of those that were rejected because the catalogue lacks them."""
     without_rating: int
+    """Usable interactions that have none, in a log that has ratings."""
     contexts: pl.DataFrame | None = None
+    """The distinct rows of the declared columns; None where there are none."""
     zones: Mapping[str, str] = field(default_factory=dict)
+    """`Column.time_zone` of each declared column that derives from the time, as it was found."""
     own_offsets: tuple[str, ...] = ()
+    """Offsets from UTC that the times of the log have of their own, where these columns are read
+    by them."""
 
     @property
     def scientific_ids(self) -> list[str]:

@@ -24,18 +24,12 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Shape(NamedTuple):
-    """Converter of files of one shape.
-
-    Attributes
-    ----------
-    columns
-        Names of the values of a row, with their Arrow types.
-    rows
-        From the files to the rows.
-    """
+    """Converter of files of one shape."""
 
     columns: dict[str, pa.DataType]
+    """Names of the values of a row, with their Arrow types."""
     rows: Callable[[Sequence[Path]], Iterator[Row]]
+    """From the files to the rows."""
 
 
 def write_shape(name: str, files: Sequence[Path], out: Path) -> int:

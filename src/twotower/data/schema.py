@@ -36,41 +36,30 @@ OWN: Final = "own"
 
 
 class Column(Config):
-    """One declared column; ``"category"`` is short for ``{"kind": "category"}``.
-
-    Attributes
-    ----------
-    kind
-        ``number``, ``category``, ``list`` (of categories), ``text``, ``flag`` (true or false),
-        ``date``, ``embedding`` (a vector of your own) or ``image`` (path or URL). Of events also
-        ``hour`` (0 to 23), ``weekday`` (1, Monday, to 7) and ``month`` (1 to 12), which derive from
-        the time of the event where the log has no such column.
-    feature
-        Whether the towers read it. A column that they do not read can still be filtered by.
-    stock
-        Of a flag of items: an item for which it is false is not recommended.
-    separator
-        Between the parts of a ``list`` that is written as text; by default ``|``, ``;`` or ``,``,
-        whichever occurs. A JSON list needs none.
-    file, ids
-        Of an ``embedding`` that is no column: a ``.npy`` file ``(n, d)`` and a text file with the
-        ``n`` ids, one a line; relative to the folder of the data.
-    encoder
-        Of a ``text``: the encoder, ``minilm`` or ``hashing``.
-    time_zone
-        Of an ``hour``, ``weekday`` or ``month``: whose clocks are read, such as ``Europe/Berlin``
-        or ``+05:30``; ``own`` for the offset that each time has in the log. By default that where
-        times have one, else the zone that the log is read with, else UTC; a data set says which.
-    """
+    """One declared column; ``"category"`` is short for ``{"kind": "category"}``."""
 
     kind: Kind
+    """``number``, ``category``, ``list`` (of categories), ``text``, ``flag`` (true or false),
+    ``date``, ``embedding`` (a vector of your own) or ``image`` (path or URL). Of events also
+    ``hour`` (0 to 23), ``weekday`` (1, Monday, to 7) and ``month`` (1 to 12), which derive from
+    the time of the event where the log has no such column."""
     feature: bool = True
+    """Whether the towers read it. A column that they do not read can still be filtered by."""
     stock: bool = False
+    """Of a flag of items: an item for which it is false is not recommended."""
     separator: str | None = Field(None, min_length=1)
+    """Between the parts of a ``list`` that is written as text; by default ``|``, ``;`` or ``,``,
+    whichever occurs. A JSON list needs none."""
     file: str | None = None
     ids: str | None = None
+    """Of an ``embedding`` that is no column: a ``.npy`` file ``(n, d)`` and a text file with the
+    ``n`` ids, one a line; relative to the folder of the data."""
     encoder: Literal["minilm", "hashing"] = "minilm"
+    """Of a ``text``: the encoder, ``minilm`` or ``hashing``."""
     time_zone: str | None = None
+    """Of an ``hour``, ``weekday`` or ``month``: whose clocks are read, such as ``Europe/Berlin``
+    or ``+05:30``; ``own`` for the offset that each time has in the log. By default that where
+    times have one, else the zone that the log is read with, else UTC; a data set says which."""
 
     @model_validator(mode="before")
     @classmethod

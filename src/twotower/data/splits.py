@@ -35,22 +35,16 @@ class LeaveLastTwo(Config):
 
 
 class GlobalTime(Config):
-    """Two moments divide the log: train lies before validation, validation before test.
-
-    Attributes
-    ----------
-    validation, test
-        Share of the interactions, the newest for test. Interactions of one moment stay
-        together, so that the shares are approximate.
-    validation_from, test_from
-        The two moments instead, in milliseconds since 1970; both or neither.
-    """
+    """Two moments divide the log: train lies before validation, validation before test."""
 
     kind: Literal["global-time"] = "global-time"
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the interactions, the newest for test. Interactions of one moment stay
+    together, so that the shares are approximate."""
     validation_from: int | None = None
     test_from: int | None = None
+    """The two moments instead, in milliseconds since 1970; both or neither."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -74,24 +68,17 @@ class Rolling(Config):
     The newest interactions are divided into ``folds`` windows of equal shares. Fold ``n`` is tested
     on window ``n`` and knows nothing of what came later, which is left out of its data set. Prepare
     one data set for each fold, and average what is measured.
-
-    Attributes
-    ----------
-    folds
-        How many windows there are.
-    fold
-        Which of them is this data set's, from 1, the oldest; None for the newest.
-    test
-        Share of all interactions in each window.
-    validation
-        Share of all interactions before the window that are for validation.
     """
 
     kind: Literal["rolling"] = "rolling"
     folds: int = Field(default=3, ge=1)
+    """How many windows there are."""
     fold: int | None = Field(default=None, ge=1)
+    """Which of them is this data set's, from 1, the oldest; None for the newest."""
     test: float = Field(default=0.1, gt=0, lt=1)
+    """Share of all interactions in each window."""
     validation: float = Field(default=0.1, gt=0, lt=1)
+    """Share of all interactions before the window that are for validation."""
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:
@@ -138,19 +125,14 @@ class Random(Config):
     """Interactions are drawn at random, for logs of which the order is not known.
 
     One interaction of every user stays in train, so that no query is of an unknown user.
-
-    Attributes
-    ----------
-    validation, test
-        Share of the interactions.
-    seed
-        Seed of the draw: the same log, settings and seed hold the same ones out.
     """
 
     kind: Literal["random"] = "random"
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the interactions."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the draw: the same log, settings and seed hold the same ones out."""
 
     @model_validator(mode="after")
     def _something_left(self) -> Self:
@@ -159,21 +141,15 @@ class Random(Config):
 
 
 class Given(Config):
-    """The split of the files: one file per part.
-
-    Attributes
-    ----------
-    validation
-        Where there is no validation file, validation is drawn from the training file: the newest
-        interaction of every user with three or more, or of a log without times this share of the
-        interactions, at random. 0 draws none.
-    seed
-        Seed of the draw, of a log without times.
-    """
+    """The split of the files: one file per part."""
 
     kind: Literal["given"] = "given"
     validation: float = Field(default=0.1, ge=0, lt=1)
+    """Where there is no validation file, validation is drawn from the training file: the newest
+    interaction of every user with three or more, or of a log without times this share of the
+    interactions, at random. 0 draws none."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the draw, of a log without times."""
 
 
 Split: TypeAlias = Annotated[

@@ -17,27 +17,18 @@ UNKNOWN_REASON: Final = f"{columns.ITEM_ID}: {UNKNOWN_ITEM}"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Bounds of values.
-
-    Attributes
-    ----------
-    now
-        Milliseconds since 1970; later times are in the future.
-    rating_scale
-        Lowest and highest rating, or None where any number will do.
-    min_rating
-        Interactions of a lower rating are left out.
-    events
-        Kinds of events that are kept, or None for all.
-    kinds
-        What the kinds are worth, or None where that was not declared.
-    """
+    """Bounds of values."""
 
     now: int
+    """Milliseconds since 1970; later times are in the future."""
     rating_scale: tuple[float, float] | None = None
+    """Lowest and highest rating, or None where any number will do."""
     min_rating: float | None = None
+    """Interactions of a lower rating are left out."""
     events: tuple[str, ...] | None = None
+    """Kinds of events that are kept, or None for all."""
     kinds: EventRules | None = None
+    """What the kinds are worth, or None where that was not declared."""
 
 
 def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None) -> Chunk:

@@ -13,22 +13,15 @@ from twotower.data.atomic import atomic_file, publish_file
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Version of a file on a server.
-
-    Attributes
-    ----------
-    url
-        Where it was asked for.
-    etag, last_modified
-        The validators that the server sent, None where it sent none.
-    total
-        Size in bytes, None where the server does not send it.
-    """
+    """Version of a file on a server."""
 
     url: str
+    """Where it was asked for."""
     etag: str | None
     last_modified: str | None
+    """The validators that the server sent, None where it sent none."""
     total: int | None
+    """Size in bytes, None where the server does not send it."""
 
     @classmethod
     def of(cls, url: str, response: httpx.Response) -> Self:

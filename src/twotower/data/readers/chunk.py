@@ -17,67 +17,44 @@ EXCERPT: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A rejected row.
-
-    Attributes
-    ----------
-    line
-        Line of the source file, from 1; number of the row for Parquet, of the object for JSON
-        where objects and lines differ.
-    reason
-        ``column: what``, or the fault of the whole line; the key of the counts.
-    value
-        The value at fault.
-    row
-        The beginning of the row as the file has it.
-    """
+    """A rejected row."""
 
     line: int
+    """Line of the source file, from 1; number of the row for Parquet, of the object for JSON
+    where objects and lines differ."""
     reason: str
+    """``column: what``, or the fault of the whole line; the key of the counts."""
     value: str
+    """The value at fault."""
     row: str
+    """The beginning of the row as the file has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of rows: where ``failing`` is true, the row is rejected.
-
-    Attributes
-    ----------
-    column, what
-        The column at fault, and its fault: together they are the reason.
-    failing
-        True where a row has it.
-    shown
-        The column whose value is reported, where it is not ``column``.
-    """
+    """A check of rows: where ``failing`` is true, the row is rejected."""
 
     column: str
     what: str
+    """The column at fault, and its fault: together they are the reason."""
     failing: pl.Expr
+    """True where a row has it."""
     shown: str | None = None
+    """The column whose value is reported, where it is not ``column``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some consecutive rows of a source file.
-
-    Attributes
-    ----------
-    rows
-        Canonical columns of `twotower.data.columns`, and `LINE` (int64, ascending).
-    rejects
-        Rows rejected so far.
-    row_text
-        Gives the text of a row, by its line.
-    fraction
-        How much of the file has been read by the end of the chunk, 0 to 1.
-    """
+    """Some consecutive rows of a source file."""
 
     rows: pl.DataFrame
+    """Canonical columns of `twotower.data.columns`, and `LINE` (int64, ascending)."""
     rejects: Sequence[Reject]
+    """Rows rejected so far."""
     row_text: Callable[[int], str]
+    """Gives the text of a row, by its line."""
     fraction: float
+    """How much of the file has been read by the end of the chunk, 0 to 1."""
 
     @property
     def height(self) -> int:

@@ -42,34 +42,23 @@ _NUMBER: Final = re.compile(r"[+-]?\d[\d.,:/ \-T+Z]*$")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How the lines of a text table become fields.
-
-    Attributes
-    ----------
-    separator
-        Characters between fields; ``whitespace`` stands for any blanks.
-    quote
-        The quote mark, or None where quotes are text.
-    escape
-        The character before a quote that is text, or None where it is doubled.
-    header
-        Names of the columns.
-    skipped
-        Lines before the first row.
-    spaced
-        Whether blanks stand before quotes: ``u, "a, b"``.
-    preamble
-        Lines above the header that are no comments, such as a report's title, by their number
-        from 1.
-    """
+    """How the lines of a text table become fields."""
 
     separator: str
+    """Characters between fields; ``whitespace`` stands for any blanks."""
     quote: str | None
+    """The quote mark, or None where quotes are text."""
     escape: str | None
+    """The character before a quote that is text, or None where it is doubled."""
     header: list[str]
+    """Names of the columns."""
     skipped: int
+    """Lines before the first row."""
     spaced: bool = False
+    """Whether blanks stand before quotes: ``u, "a, b"``."""
     preamble: tuple[tuple[int, str], ...] = ()
+    """Lines above the header that are no comments, such as a report's title, by their number
+    from 1."""
 
     @property
     def mark(self) -> str:

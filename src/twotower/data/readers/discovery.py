@@ -33,25 +33,17 @@ _LIKELY: Final = ("interactions", "ratings", "events", "reviews", "transactions"
 
 @dataclass(frozen=True)
 class FoundLog:
-    """One file of a log.
-
-    Attributes
-    ----------
-    path
-        The file.
-    part
-        Part of the split, where the names of files or folders give it.
-    keys
-        Values that its folders name, as ``date=2020-09-10``, and the kind of its events where the
-        caller says one: columns of every row.
-    url
-        Where it was copied from; None where ``path`` is the file itself.
-    """
+    """One file of a log."""
 
     path: Path
+    """The file."""
     part: Part | None = None
+    """Part of the split, where the names of files or folders give it."""
     keys: Mapping[str, str] = field(default_factory=dict)
+    """Values that its folders name, as ``date=2020-09-10``, and the kind of its events where the
+    caller says one: columns of every row."""
     url: str | None = None
+    """Where it was copied from; None where ``path`` is the file itself."""
 
 
 @dataclass(frozen=True)

@@ -27,78 +27,56 @@ _OF_ONE_FILE = (
 
 
 class ReadOptions(Config):
-    r"""How the files of a log or a catalogue are read. What is None is found in the file.
-
-    Attributes
-    ----------
-    format
-        ``csv`` for any text table, ``json`` for JSON lines, arrays and Python dicts, ``parquet``.
-    compression
-        ``none``, ``gzip``, ``bz2``, ``zstd``, ``xz`` or ``zip``.
-    encoding
-        Of text: a name that Python knows, such as ``latin-1`` or ``utf-16``.
-    separator
-        Of a text table: one or more characters; ``\t`` is the tab, ``whitespace`` any blanks.
-    header
-        Whether the first line of a text table holds the names.
-    names
-        Names of a text table's columns, in order: for a file without a header, or in place of it
-        where ``header`` is True.
-    quote
-        The quote mark of a text table; ``none`` where quotes are text.
-    escape
-        The character before a quote that is text, such as ``\``; ``none`` where there is none.
-    decimal_comma
-        Whether ``1,5`` is one and a half.
-    time_format
-        As of ``strptime``: ``%d.%m.%Y %H:%M``; ``excel`` for day numbers of a spreadsheet
-        (45123.5 is noon of 2023-07-16).
-    time_unit
-        Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``, ``ns``.
-    time_zone
-        Of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default.
-    rating_scale
-        Lowest and highest rating; rows with another are rejected. By default any number will do.
-    min_rating
-        Rows with a lower rating are left out.
-    unrated
-        The rating that means none, such as 0 or -1: the interaction is kept without a rating.
-    events
-        Kinds of events that are kept, where a log has a column of them. By default all are.
-    ignore
-        Columns of the files that are not read, whatever their names.
-    explode
-        Keys of JSON objects that hold lists, such as the items of an order: each object of the
-        list becomes a row, with the other keys of the object that it is in. Several are applied
-        one after the other: ``("orders", "line_items")``; ``properties.products`` is within.
-        Of a table columns of lists, or of texts such as ``A12;B7``, ``A12|B7``, ``A12,B7`` or
-        ``["A12", "B7"]``: each element becomes a row. Several go side by side. Where no column is
-        recognised as the item, the first of these is.
-    missing
-        Texts that mean a missing id or rating. By default those of `MISSING_IDS`.
-    """
+    r"""How the files of a log or a catalogue are read. What is None is found in the file."""
 
     model_config = ConfigDict(allow_inf_nan=True)  # a scale may be open
 
     format: Format | None = None
+    """``csv`` for any text table, ``json`` for JSON lines, arrays and Python dicts, ``parquet``."""
     compression: Compression | None = None
+    """``none``, ``gzip``, ``bz2``, ``zstd``, ``xz`` or ``zip``."""
     encoding: str | None = None
+    """Of text: a name that Python knows, such as ``latin-1`` or ``utf-16``."""
     separator: str | None = Field(default=None, min_length=1)
+    r"""Of a text table: one or more characters; ``\t`` is the tab, ``whitespace`` any blanks."""
     header: bool | None = None
+    """Whether the first line of a text table holds the names."""
     names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of a text table's columns, in order: for a file without a header, or in place of it
+    where ``header`` is True."""
     quote: str | None = None
+    """The quote mark of a text table; ``none`` where quotes are text."""
     escape: str | None = None
+    r"""The character before a quote that is text, such as ``\``; ``none`` where there is none."""
     decimal_comma: bool | None = None
+    """Whether ``1,5`` is one and a half."""
     time_format: str | None = None
+    """As of ``strptime``: ``%d.%m.%Y %H:%M``; ``excel`` for day numbers of a spreadsheet
+    (45123.5 is noon of 2023-07-16)."""
     time_unit: TimeUnit | None = None
+    """Of times that are numbers since 1970: ``d``, ``h``, ``min``, ``s``, ``ms``, ``us``,
+    ``ns``."""
     time_zone: str | None = None
+    """Of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default."""
     rating_scale: tuple[float, float] | None = None
+    """Lowest and highest rating; rows with another are rejected. By default any number will do."""
     min_rating: float | None = None
+    """Rows with a lower rating are left out."""
     unrated: float | None = None
+    """The rating that means none, such as 0 or -1: the interaction is kept without a rating."""
     events: tuple[str, ...] | None = None
+    """Kinds of events that are kept, where a log has a column of them. By default all are."""
     ignore: tuple[str, ...] = ()
+    """Columns of the files that are not read, whatever their names."""
     explode: tuple[str, ...] | None = None
+    """Keys of JSON objects that hold lists, such as the items of an order: each object of the
+    list becomes a row, with the other keys of the object that it is in. Several are applied
+    one after the other: ``("orders", "line_items")``; ``properties.products`` is within.
+    Of a table columns of lists, or of texts such as ``A12;B7``, ``A12|B7``, ``A12,B7`` or
+    ``["A12", "B7"]``: each element becomes a row. Several go side by side. Where no column is
+    recognised as the item, the first of these is."""
     missing: tuple[str, ...] | None = None
+    """Texts that mean a missing id or rating. By default those of `MISSING_IDS`."""
 
     @property
     def missing_ids(self) -> tuple[str, ...]:

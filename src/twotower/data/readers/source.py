@@ -39,33 +39,22 @@ _OPTIONAL: Final[Mapping[str, float | None]] = {columns.RATING: None, columns.QU
 
 @dataclass(frozen=True)
 class LogFile:
-    """One file of interactions.
-
-    Attributes
-    ----------
-    path
-        The file.
-    found
-        Its columns.
-    part
-        Which part of the split it is, where files give the split.
-    options
-        Read options of the file.
-    keys
-        Constant columns from the names of its folders (Hive), and the kind of its events.
-    lacks
-        Canonical columns that other files of the log have: no rating, and a quantity of 1.
-    url
-        Where it was copied from, for machines without the copy.
-    """
+    """One file of interactions."""
 
     path: Path
+    """The file."""
     found: Columns
+    """Its columns."""
     part: Part | None = None
+    """Which part of the split it is, where files give the split."""
     options: ReadOptions = field(default_factory=ReadOptions)
+    """Read options of the file."""
     keys: Mapping[str, str] = field(default_factory=dict)
+    """Constant columns from the names of its folders (Hive), and the kind of its events."""
     lacks: frozenset[str] = frozenset()
+    """Canonical columns that other files of the log have: no rating, and a quantity of 1."""
     url: str | None = None
+    """Where it was copied from, for machines without the copy."""
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -139,24 +128,16 @@ class CatalogueFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A log, in one file or in one a part, and perhaps a catalogue.
-
-    Attributes
-    ----------
-    kind
-        ``amazon-2023-raw``, ``amazon-2023-benchmark``, ``recbole`` or ``table``.
-    logs
-        Files of one log, with the same canonical columns; train first.
-    catalogue
-        The items, or None where the log is all there is.
-    context
-        Canonical names of the declared columns of the log.
-    """
+    """A log, in one file or in one a part, and perhaps a catalogue."""
 
     kind: str
+    """``amazon-2023-raw``, ``amazon-2023-benchmark``, ``recbole`` or ``table``."""
     logs: tuple[LogFile, ...]
+    """Files of one log, with the same canonical columns; train first."""
     catalogue: CatalogueFile | None
+    """The items, or None where the log is all there is."""
     context: frozenset[str] = frozenset()
+    """Canonical names of the declared columns of the log."""
 
     @property
     def columns(self) -> frozenset[str]:

@@ -18,40 +18,27 @@ from twotower.data.sample.words import (
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product: its catalogue columns and its hidden properties.
-
-    Attributes
-    ----------
-    name
-        Title without the platform.
-    franchise
-        Number of the franchise, -1 for accessories.
-    franchise_name
-        Two words, a setting's and a genre's; None for accessories.
-    entry
-        1 for the first game of a franchise, 2 for its sequel, …; 0 for accessories.
-    genre, setting
-        Positions in `GENRES` (or `ACCESSORIES`) and `SETTINGS` (-1 for accessories).
-    platform
-        Position in `PLATFORMS`.
-    released
-        Day of release, counted from 2016-01-01.
-    appeal
-        Hidden: how many want it, 5 to 350, heavy-tailed.
-    quality
-        Hidden: what buyers think of it, 0 to 100.
-    """
+    """A product: its catalogue columns and its hidden properties."""
 
     name: str
+    """Title without the platform."""
     franchise: int
+    """Number of the franchise, -1 for accessories."""
     franchise_name: str | None
+    """Two words, a setting's and a genre's; None for accessories."""
     entry: int
+    """1 for the first game of a franchise, 2 for its sequel, …; 0 for accessories."""
     genre: int
     setting: int
+    """Positions in `GENRES` (or `ACCESSORIES`) and `SETTINGS` (-1 for accessories)."""
     platform: int
+    """Position in `PLATFORMS`."""
     released: int
+    """Day of release, counted from 2016-01-01."""
     appeal: int
+    """Hidden: how many want it, 5 to 350, heavy-tailed."""
     quality: int
+    """Hidden: what buyers think of it, 0 to 100."""
 
     @property
     def family(self) -> int:

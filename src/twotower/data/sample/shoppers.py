@@ -32,29 +32,21 @@ class Purchase(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The products as arrays, and the demand for them in each month.
-
-    Attributes
-    ----------
-    demand
-        ``(months, items)`` int64: appeal times freshness, 0 before the release.
-    sequel
-        ``(items,)`` int64: the next entry on the same console family, -1 where there is none.
-    first
-        ``(items,)`` bool: can be bought without owning an earlier entry.
-    genre, setting, family, franchise, released, quality
-        ``(items,)`` int64, as in `Product`.
-    """
+    """The products as arrays, and the demand for them in each month."""
 
     demand: OffsetArray
+    """``(months, items)`` int64: appeal times freshness, 0 before the release."""
     sequel: OffsetArray
+    """``(items,)`` int64: the next entry on the same console family, -1 where there is none."""
     first: BoolArray
+    """``(items,)`` bool: can be bought without owning an earlier entry."""
     genre: OffsetArray
     setting: OffsetArray
     family: OffsetArray
     franchise: OffsetArray
     released: OffsetArray
     quality: OffsetArray
+    """``(items,)`` int64, as in `Product`."""
 
 
 def make_market(products: list[Product]) -> Market:

@@ -25,22 +25,16 @@ DAY_0_MS = int(datetime(2016, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
 @dataclass(frozen=True)
 class Sample:
-    """The two tables of the bundled sample, both synthetic.
-
-    Attributes
-    ----------
-    interactions
-        ``user_id``, ``item_id`` (strings), ``rating`` (1 to 5, float32), ``timestamp``
-        (milliseconds since 1970, int64); user by user, oldest first. Purchases of one basket
-        share a timestamp, and their order is the order of buying.
-    catalogue
-        The canonical columns, then ``franchise`` (null for accessories), ``entry`` (1 for the
-        first game of a franchise, 0 for accessories), ``platform`` and ``released``
-        (milliseconds since 1970).
-    """
+    """The two tables of the bundled sample, both synthetic."""
 
     interactions: pl.DataFrame
+    """``user_id``, ``item_id`` (strings), ``rating`` (1 to 5, float32), ``timestamp``
+    (milliseconds since 1970, int64); user by user, oldest first. Purchases of one basket
+    share a timestamp, and their order is the order of buying."""
     catalogue: pl.DataFrame
+    """The canonical columns, then ``franchise`` (null for accessories), ``entry`` (1 for the
+    first game of a franchise, 0 for accessories), ``platform`` and ``released``
+    (milliseconds since 1970)."""
 
 
 def generate_sample(seed: int = SEED, *, odd_titles: bool = False) -> Sample:
