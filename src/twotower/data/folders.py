@@ -46,12 +46,8 @@ def kind_of(folder: Path) -> Kind | None:
 def why_not(folder: Path, wanted: Kind, error: object, again: str | None = None) -> str:
     """Message: why a folder is not an artefact of the wanted kind, and what to give instead.
 
-    Parameters
-    ----------
-    error
-        What went wrong, where the folder is of the wanted kind and damaged.
-    again
-        Fix for a damaged artefact; by default to run the command that writes it.
+    ``error`` is what went wrong, where it is of the wanted kind and damaged, and ``again`` the fix
+    for that; by default to run the command that writes it.
     """
     command = _WRITTEN_BY[wanted]
     if not folder.is_dir():

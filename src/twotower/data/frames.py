@@ -77,13 +77,8 @@ def as_files(
 def as_frame(table: Table, what: str, names: Sequence[str] | None = None) -> pl.DataFrame:
     """A table as a polars DataFrame, without a copy where the library allows it.
 
-    Parameters
-    ----------
-    what
-        What messages call the table.
-    names
-        Names of its columns, for arrays and rows that have none; by default ``user, item`` for
-        two.
+    ``what`` is what messages call it; ``names`` are those of its columns, for arrays and rows that
+    have none, by default ``user, item`` for two.
 
     Raises
     ------

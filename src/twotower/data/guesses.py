@@ -51,11 +51,19 @@ _LONG: Final = 40
 _EPOCH: Final = re.compile(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$")
 
 
+def _mostly(texts: Sequence[str], fits: Callable[[str], object]) -> bool:
+    """Whether nearly all of some texts are of a form."""
+    return bool(texts) and sum(bool(fits(text)) for text in texts) >= _SURE * len(texts)
+
+
+def _is_hour(text: str) -> bool:
+    return text.isdecimal() and int(text) < 24
+
+
 def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
     """The first column of dates, or of numbers that are plausible times since 1970."""
     for name, texts in values.items():
-        times = sum(bool(_DATE.match(text) or _EPOCH.match(text)) for text in texts)
-        if texts and times >= _SURE * len(texts):
+        if _mostly(texts, lambda text: _DATE.match(text) or _EPOCH.match(text)):
             return name
     return None
 
@@ -72,19 +80,13 @@ def guessed_pair(
 
     ``time`` is the column that is taken for the time, which must be one of the two.
     """
-
-    def of_kind(fits: Callable[[str, str], object]) -> list[str]:
-        return [
-            name
-            for name, texts in values.items()
-            if texts and sum(bool(fits(name, text)) for text in texts) >= _SURE * len(texts)
-        ]
-
-    dates = of_kind(lambda _, text: _DAY.match(text))
-    clocks = of_kind(lambda _, text: _CLOCK.match(text))
-    clocks = clocks or of_kind(
-        lambda name, text: folded(name) in _HOURS and text.isdecimal() and int(text) < 24
-    )
+    dates = [name for name, texts in values.items() if _mostly(texts, _DAY.match)]
+    clocks = [name for name, texts in values.items() if _mostly(texts, _CLOCK.match)]
+    clocks = clocks or [
+        name
+        for name, texts in values.items()
+        if folded(name) in _HOURS and _mostly(texts, _is_hour)
+    ]
     dates = [time] if time in dates else dates
     clocks = [time] if time in clocks else clocks
     if len(dates) != 1 or len(clocks) != 1:
@@ -167,9 +169,8 @@ def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) 
     for name, texts in values.items():
         if not texts:
             continue
-        dates = sum(bool(_DATE.match(text)) for text in texts)
         counts = Counter(texts)
-        if columns.RELEASED not in read and dates >= _SURE * len(texts):
+        if columns.RELEASED not in read and _mostly(texts, _DATE.match):
             guesses.setdefault("released", name)
         elif columns.CATEGORY not in read and not set(counts) <= _FLAGS:
             listed, few = texts[0].startswith("["), 1 < len(counts) <= len(texts) / 10
@@ -193,21 +194,17 @@ def guessed_columns(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, 
 
 def _guessed_column(name: str, texts: Sequence[str]) -> dict[str, Any] | None:
     distinct, count = set(texts), len(texts)
-
-    def mostly(fits: Callable[[str], object]) -> bool:
-        return sum(bool(fits(text)) for text in texts) >= _SURE * count
-
     if len(distinct) <= 2 and distinct <= _FLAGS:
         return {"kind": "flag", "stock": True} if _STOCK.search(name) else {"kind": "flag"}
-    if mostly(_DATE.match):
+    if _mostly(texts, _DATE.match):
         return {"kind": "date"}
-    if mostly(_IMAGE.search):
+    if _mostly(texts, _IMAGE.search):
         return {"kind": "image"}
     if texts[0].startswith("[") or sum("|" in text for text in texts) > count / 4:
-        return {"kind": "embedding" if mostly(_VECTOR.match) else "list"}
+        return {"kind": "embedding" if _mostly(texts, _VECTOR.match) else "list"}
     all_differ = len(distinct) == count and count > _MOST_KINDS
-    if mostly(_NUMBER.match):
+    if _mostly(texts, _NUMBER.match):
         return None if all_differ and _ID.search(name) else {"kind": "number"}
-    if mostly(lambda text: len(text) > _LONG):
+    if _mostly(texts, lambda text: len(text) > _LONG):
         return {"kind": "text"}
     return {"kind": "category"} if len(distinct) <= max(count / 2, _MOST_KINDS) else None

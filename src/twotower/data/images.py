@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,18 +44,11 @@ def locate_images(
     folder: Path | None,
     fetch: "Callable[[Sequence[str]], Mapping[str, FetchedImage]]",
 ) -> LocatedImages:
-    """Find the image of every item; addresses are fetched, paths are looked up.
+    """Find the image of every item: addresses by ``fetch``, paths below ``folder``.
 
-    Parameters
-    ----------
-    catalogue
-        Its column ``image`` holds addresses and paths, mixed or not.
-    folder
-        Base folder of relative paths, or None. A path that leads out of it is refused, because
-        a catalogue is untrusted input.
-    fetch
-        Fetches addresses, as `twotower.data.download.images.fetch_images` does; called where
-        there are any.
+    A path that leads out of the folder is refused, because a catalogue is untrusted input.
+    ``fetch`` does as `twotower.data.download.images.fetch_images`; it is called where there are
+    addresses.
     """
     names: list[str | None] = catalogue[columns.IMAGE].to_list()
     urls = [name for name in names if name is not None and name.startswith(WEB)]
@@ -79,8 +72,7 @@ def write_image_rejects(path: Path, rejects: Iterable[ImageReject]) -> None:
     """JSON lines with ``item``, ``image`` and ``reason``, whole or not at all."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for reject in rejects:
-            row = {"item": reject.item, "image": reject.image, "reason": reject.reason}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
 
 
 def _below(folder: Path | None, name: str) -> tuple[Path | None, str | None]:

@@ -102,15 +102,10 @@ class Located:
 
 @contextmanager
 def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[Located]:
-    """Find the files of a data set; reshaped ones exist while the block runs.
+    """Find the files of a data set; reshaped ones, and copies of URLs, exist while the block runs.
 
-    Parameters
-    ----------
-    paths
-        A folder, a ``dataset.toml``, or files of one log, as paths, patterns or URLs. What a URL
-        names is copied while the block runs.
-    declaration
-        Declaration of the caller, which overrides a ``dataset.toml``.
+    ``paths`` are a folder, a ``dataset.toml``, or files of one log, as paths, patterns or URLs;
+    ``declaration`` is the caller's, which overrides a ``dataset.toml``.
 
     Raises
     ------
@@ -533,10 +528,7 @@ def _item_columns(found: Located) -> dict[str, str]:
 def items_in_log(found: Located, wanted: Mapping[str, str], folder: Path) -> Path:
     """Write a catalogue from item columns of a log: the first value of each item and column.
 
-    Parameters
-    ----------
-    wanted
-        The log's column for each canonical column of the catalogue, with the item's.
+    ``wanted`` is the log's column for each canonical column of the catalogue, with the item's.
 
     Raises
     ------

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Final, Self
 
 from twotower.data.ids import Vocabulary
@@ -106,15 +105,10 @@ def first_reject(source: Path, rejects: Sequence[Reject], encoding: str | None =
 
 
 class RejectLog:
-    """Collector of rejected rows.
+    """Collector of rejected rows, or with ``strict`` an error at the first.
 
-    Parameters
-    ----------
-    path
-        JSON lines with ``file``, ``line``, ``reason``, ``value`` and ``row``; made when the
-        first row is rejected.
-    strict
-        Raise at the first row instead.
+    The file at ``path`` is made when the first row is rejected: JSON lines with ``file``, ``line``,
+    ``reason``, ``value`` and ``row``.
     """
 
     def __init__(self, path: Path, *, strict: bool = False) -> None:
@@ -127,12 +121,7 @@ class RejectLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._file is not None:
             self._file.close()
 
@@ -190,8 +179,7 @@ class RejectLog:
         """File, line and value of the first row of each reason, the most frequent first."""
         firsts = {}
         for reason in self.counts(sources):
-            found = (source for source in sources if (source, reason) in self._firsts)
-            source = next(found)
+            source = next(source for source in sources if (source, reason) in self._firsts)
             line, value, _ = self._firsts[source, reason]
             firsts[reason] = f"{source.name}:{line}: {value!r}"
         return firsts

@@ -4,7 +4,6 @@ Each function reads files of one published shape and yields rows; `write_shape` 
 are referred to by the entries of `twotower.data.formats`.
 """
 
-import ast
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from twotower.data.readers.amazon import paragraphs
 from twotower.data.readers.chunk import CHUNK_ROWS
+from twotower.data.readers.jsonl import python_dict
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.text import LineFile
 from twotower.errors import InputError
@@ -138,7 +138,7 @@ def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
 def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
     """Netflix: ``movie,year,title``; commas of titles are not quoted."""
     for file in files:
-        for number, line in _lines(file, ReadOptions(encoding="latin-1")):
+        for number, line in _lines(file, _LATIN):
             fields = line.rstrip("\r\n").split(",", 2)
             if len(fields) != 3:
                 raise _not_of_shape(file, number, line, "'movie,year,title'")
@@ -195,7 +195,7 @@ def grocery_products(files: Sequence[Path]) -> Iterator[Row]:
 
 
 def item_properties(files: Sequence[Path]) -> Iterator[Row]:
-    """RetailRocket: the newest category and availability of each item; names are hashed there."""
+    """RetailRocket: the newest category of each item; other properties are hashed there."""
     parents = {
         row["categoryid"]: row["parentid"]
         for file in files
@@ -243,9 +243,8 @@ def priced_products(files: Sequence[Path]) -> Iterator[Row]:
 
 def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
     """MovieLens 100K: a column of 0 and 1 a genre."""
-    latin = ReadOptions(encoding="latin-1")
     for file in files:
-        for number, line in _lines(file, latin):
+        for number, line in _lines(file, _LATIN):
             fields = line.rstrip("\r\n").split("|")
             if len(fields) != 5 + len(_GENRES):
                 raise _not_of_shape(file, number, line, f"{5 + len(_GENRES)} fields between bars")
@@ -255,7 +254,7 @@ def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
 
 def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
     """Amazon 2014 and 2018: products with nested categories, lists of paragraphs and pictures."""
-    for _, _, row in _objects(files):
+    for row in _objects(files):
         categories = row.get("categories") or row.get("category") or []
         if categories and isinstance(categories[0], list):  # 2014 has paths of categories
             categories = categories[0]
@@ -280,6 +279,7 @@ _GENRES: Final = (
     "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
     "Thriller", "War", "Western",
 )  # fmt: skip
+_LATIN: Final = ReadOptions(encoding="latin-1")
 _BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
 _NEWS: Final = ("news_id", "category", "subcategory", "title", "abstract")
 _TEXT: Final = pa.string()
@@ -350,20 +350,17 @@ def _table(file: Path, wanted: Sequence[str], separator: str = ",") -> Iterator[
         yield {name: row[place] for name, place in zip(wanted, places, strict=True)}
 
 
-def _objects(files: Iterable[Path]) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+def _objects(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """Objects, a line each: JSON, or Python dicts as older releases write them."""
     for file in files:
         for number, line in _lines(file):
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError:
-                try:
-                    row = ast.literal_eval(line)
-                except (ValueError, SyntaxError, MemoryError, RecursionError):
-                    raise _not_of_shape(file, number, line, "an object a line") from None
+                row = python_dict(line)
             if not isinstance(row, dict):
                 raise _not_of_shape(file, number, line, "an object a line")
-            yield file, number, row
+            yield row
 
 
 def _not_of_shape(file: Path, number: int, got: object, wanted: str) -> InputError:
@@ -371,14 +368,6 @@ def _not_of_shape(file: Path, number: int, got: object, wanted: str) -> InputErr
         f"{file}:{number} is not {wanted}, got {str(got).strip()[:80]!r}",
         "give the file as it is published",
     )
-
-
-def _id(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _scalar(value: Any) -> str | None:

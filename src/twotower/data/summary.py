@@ -13,19 +13,9 @@ _MANY: Final = 12
 
 
 def summary_lines(summary: Mapping[str, Any], *, cli: bool = False) -> list[str]:
-    """Summary of a prepared data set as a few lines of text.
+    """`Dataset.summary` as a few lines of text, with examples and the options that change it.
 
-    Parameters
-    ----------
-    summary
-        `Dataset.summary`.
-    cli
-        Whether options are named as on the command line; else as in Python.
-
-    Returns
-    -------
-    list of str
-        Each with an example where there is one, and the option that changes it.
+    ``cli`` names options as on the command line; else they are as in Python.
     """
     return [
         *_log(summary, cli),
@@ -279,9 +269,8 @@ def _rejected(
 ) -> Iterator[str]:
     for reason, count in counts.items():
         example = f", first {examples[reason]}" if reason in examples else ""
-        fix = (
-            None if reason.startswith("bad ") else fix_of(reason, cli=cli)
-        )  # reported once per file
+        is_encoding = reason.startswith("bad ")  # said once for each file
+        fix = None if is_encoding else fix_of(reason, cli=cli)
         line = f"rejected {count:,} ({_share(count / max(read, 1))}): {reason}{example}"
         if hint is not None and reason.endswith("not in the catalogue"):
             line += f"; {hint}"

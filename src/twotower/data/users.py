@@ -41,24 +41,8 @@ def read_users(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The rows of the users of a data set, in their order, and a summary of the file.
 
-    Parameters
-    ----------
-    file
-        A table with an id column.
-    options
-        How it is read.
-    column
-        Its id column: `users_column`.
-    ids
-        Ids of the users.
-
-    Returns
-    -------
-    table
-        ``user_id`` and the other columns; null for a user that the file lacks. Of users who have
-        several rows the first is kept.
-    summary
-        File, rows read, repeated and without an id, users of the log that are in it, columns.
+    The table has ``user_id`` and all columns of ``file`` but its id ``column``; null for a user
+    that it lacks. Of users who have several rows the first is kept.
     """
     options = options or ReadOptions()
     taken = (column, columns.USER_ID)

@@ -125,9 +125,9 @@ def one_log(
     if len({PART.sub("", stem(table.path)) for table in parted if table.part is None}) > 1:
         raise _several(folder, parted)
     ordered = with_parts(parted, stem) if len(parted) > 1 else []
-    if ordered and ordered[0].part is not None:
-        if not any(resolve(table.path, table.keys) is not None for table in others):
-            return Found(tuple(ordered), tuple(sorted(table.path for table in others)))
+    is_split = bool(ordered) and ordered[0].part is not None
+    if is_split and all(resolve(table.path, table.keys) is None for table in others):
+        return Found(tuple(ordered), tuple(sorted(table.path for table in others)))
     groups: dict[frozenset[str], list[FoundLog]] = {}
     known: dict[frozenset[str], frozenset[str]] = {}
     beside: list[Path] = []

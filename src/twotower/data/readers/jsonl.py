@@ -373,7 +373,7 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
         # Python writes NaN, which is not JSON: accepted here, so that the value is reported.
         row = json.loads(text)
     except (ValueError, RecursionError):
-        row = _python_dict(text)
+        row = python_dict(text)
     try:
         json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, TypeError, RecursionError):
@@ -383,7 +383,7 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
     return row if isinstance(row, dict) else "not a JSON object"
 
 
-def _python_dict(text: str) -> Any:
+def python_dict(text: str) -> Any:
     """A Python dict literal (``{'user': u'A', 'early': False}``), None where it is not."""
     if not text.startswith("{"):
         return None

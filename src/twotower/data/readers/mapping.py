@@ -286,21 +286,10 @@ class ColumnMapping(Config):
     ) -> Columns:
         """The columns of a log.
 
-        Parameters
-        ----------
-        path
-            The file, for messages.
-        present
-            Its columns.
-        ignore
-            Those that are not to be read.
-        needs_order
-            Whether a time or an order is named too where other columns are missing.
-        events
-            Whether kinds of events are chosen, so that their column is read.
-        catalogue
-            Columns of the catalogue: of several item columns, the one in both files is taken, and
-            one that only its place in both shows to be the item.
+        Those to ``ignore`` are not read. Kinds of ``events`` are needed where they are chosen by,
+        a time or an order where ``needs_order``: it is named too where other columns are missing.
+        Of several item columns the one that the ``catalogue`` has too is taken, and one that only
+        its place in both shows to be the item.
 
         Raises
         ------

@@ -160,20 +160,10 @@ def read_source(
 ) -> Source:
     """Recognise a folder or file; only the beginnings of files are read.
 
-    Parameters
-    ----------
-    path
-        A folder with one log (``reviews.jsonl``, ``interactions.parquet``, ``x.inter``, or
-        one file a part: ``x.train.csv``, ``x.test.csv``), a log file, or the common beginning
-        of such names (``last_out/Video_Games``).
-    mapping
-        Names of the columns, where they are unusual.
-    catalogue
-        The catalogue file, where it is not beside the log.
-    options
-        How the log is read, where detection does not do.
-    catalogue_options
-        How the catalogue is read; by default as `ReadOptions.for_catalogue` has it.
+    ``path`` is a folder with one log (``reviews.jsonl``, ``x.inter``, or one file a part:
+    ``x.train.csv``, ``x.test.csv``), a log file, or the common beginning of such names
+    (``last_out/Video_Games``). The catalogue is searched beside it where none is given, and read as
+    `ReadOptions.for_catalogue` has it.
 
     Raises
     ------

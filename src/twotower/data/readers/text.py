@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final, Self, cast
 
 import pyarrow as pa
@@ -43,18 +42,12 @@ _OTHER: Final = {
     b"Obj\x01": "an Avro file; save it as Parquet",
     b"\x80\x04\x95": "a Python pickle; save the table as CSV or Parquet",
     b"%PDF": "a PDF; save the table as CSV",
-    b"<!DOCTYPE": "a web page, not the data; download the file itself",
-    b"<!doctype": "a web page, not the data; download the file itself",
-    b"<html": "a web page, not the data; download the file itself",
+    **dict.fromkeys(
+        (b"<!DOCTYPE", b"<!doctype", b"<html"), "a web page, not the data; download the file itself"
+    ),
     b"<?xml": "XML; save the table as CSV",
     **dict.fromkeys(
-        (
-            b"INSERT INTO",
-            b"CREATE TABLE",
-            b"-- MySQL dump",
-            b"-- MariaDB dump",
-            b"--\n-- PostgreSQL",
-        ),
+        (b"INSERT INTO", b"CREATE TABLE", b"-- MySQL", b"-- MariaDB", b"--\n-- PostgreSQL"),
         "an SQL dump; export the table as CSV",
     ),
     b"version https://git-lfs": "a pointer of Git LFS, not the data; run 'git lfs pull'",
@@ -72,16 +65,9 @@ _MARKS: Final = {
     b"\xfe\xff": "utf-16",
 }
 _BROKEN: Final = (
-    EOFError,
-    OSError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-    pa.ArrowException,
-    NotImplementedError,
-    RuntimeError,
-    UnicodeError,
-)
+    EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException,
+    NotImplementedError, RuntimeError, UnicodeError,
+)  # fmt: skip
 """Exceptions of decompressors and decoders."""
 
 
@@ -160,12 +146,7 @@ class LineFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._raw.close()
 
     @property

@@ -44,18 +44,19 @@ class Market:
     setting: OffsetArray
     family: OffsetArray
     franchise: OffsetArray
-    released: OffsetArray
     quality: OffsetArray
     """``(items,)`` int64, as in `Product`."""
 
 
 def make_market(products: list[Product]) -> Market:
     """Arrays of the products, and their demand month by month."""
-    released = np.array([product.released for product in products], dtype=np.int64)
-    appeal = np.array([product.appeal for product in products], dtype=np.int64)
+
+    def column(name: str) -> OffsetArray:
+        return np.array([getattr(product, name) for product in products], dtype=np.int64)
+
     months = np.arange(LAST_DAY // MONTH + 1)[:, None]
     # A month in which a product appears counts only from the next, so that no shopper is early.
-    age = months - (-(-released // MONTH))[None, :]
+    age = months - (-(-column("released") // MONTH))[None, :]
     freshness = np.array((0, *FRESHNESS), dtype=np.int64)
     place = {
         (product.franchise, product.family, product.entry): item
@@ -63,17 +64,12 @@ def make_market(products: list[Product]) -> Market:
         if product.entry
     }
     return Market(
-        demand=appeal * freshness[np.clip(age + 1, 0, len(FRESHNESS))],
+        demand=column("appeal") * freshness[np.clip(age + 1, 0, len(FRESHNESS))],
         sequel=np.array(
             [place.get((p.franchise, p.family, p.entry + 1), -1) for p in products], dtype=np.int64
         ),
-        first=np.array([product.entry <= 1 for product in products]),
-        genre=np.array([product.genre for product in products], dtype=np.int64),
-        setting=np.array([product.setting for product in products], dtype=np.int64),
-        family=np.array([product.family for product in products], dtype=np.int64),
-        franchise=np.array([product.franchise for product in products], dtype=np.int64),
-        released=released,
-        quality=np.array([product.quality for product in products], dtype=np.int64),
+        first=column("entry") <= 1,
+        **{name: column(name) for name in ("genre", "setting", "family", "franchise", "quality")},
     )
 
 

@@ -29,69 +29,35 @@ class Platform(NamedTuple):
 
 
 GENRES: Final = (
-    Genre(
-        "Racing",
-        ("Circuit", "Drift", "Grand Prix", "Overdrive", "Rally", "Turbo"),
-        "win every race and tune your car",
-    ),
-    Genre(
-        "Role-Playing",
-        ("Chronicle", "Legacy", "Oath", "Prophecy", "Saga", "Wanderer"),
-        "lead a party of heroes and level them up",
-    ),
-    Genre(
-        "Shooter",
-        ("Assault", "Brigade", "Crossfire", "Recoil", "Strike", "Vanguard"),
-        "fight through waves of enemies with upgraded weapons",
-    ),
-    Genre(
-        "Puzzle",
-        ("Blocks", "Cipher", "Labyrinth", "Mosaic", "Riddle", "Tiles"),
-        "solve clever puzzles one level at a time",
-    ),
-    Genre(
-        "Strategy",
-        ("Conquest", "Dominion", "Empire", "Gambit", "Tactics", "Throne"),
-        "build an army and outwit rival commanders",
-    ),
-    Genre(
-        "Sports",
-        ("Champions", "Cup", "League", "Olympiad", "Playoffs", "Tournament"),
-        "train your team and lift the trophy",
-    ),
-    Genre(
-        "Simulation",
-        ("Builder", "Farm", "Manager", "Railway", "Tycoon", "Workshop"),
-        "run your own business and watch it grow",
-    ),
-    Genre(
-        "Platformer",
-        ("Bounce", "Dash", "Hop", "Leap", "Scamper", "Tumble"),
-        "run, jump and collect every star",
-    ),
-    Genre(
-        "Horror",
-        ("Asylum", "Crypt", "Dread", "Nightmare", "Shadows", "Whispers"),
-        "survive the night and uncover the truth",
-    ),
-    Genre(
-        "Fighting",
-        ("Arena", "Bout", "Brawl", "Fists", "Knockout", "Showdown"),
-        "master combos and defeat every challenger",
-    ),
-)
+    Genre("Racing", ("Circuit", "Drift", "Grand Prix", "Overdrive", "Rally", "Turbo"),
+          "win every race and tune your car"),
+    Genre("Role-Playing", ("Chronicle", "Legacy", "Oath", "Prophecy", "Saga", "Wanderer"),
+          "lead a party of heroes and level them up"),
+    Genre("Shooter", ("Assault", "Brigade", "Crossfire", "Recoil", "Strike", "Vanguard"),
+          "fight through waves of enemies with upgraded weapons"),
+    Genre("Puzzle", ("Blocks", "Cipher", "Labyrinth", "Mosaic", "Riddle", "Tiles"),
+          "solve clever puzzles one level at a time"),
+    Genre("Strategy", ("Conquest", "Dominion", "Empire", "Gambit", "Tactics", "Throne"),
+          "build an army and outwit rival commanders"),
+    Genre("Sports", ("Champions", "Cup", "League", "Olympiad", "Playoffs", "Tournament"),
+          "train your team and lift the trophy"),
+    Genre("Simulation", ("Builder", "Farm", "Manager", "Railway", "Tycoon", "Workshop"),
+          "run your own business and watch it grow"),
+    Genre("Platformer", ("Bounce", "Dash", "Hop", "Leap", "Scamper", "Tumble"),
+          "run, jump and collect every star"),
+    Genre("Horror", ("Asylum", "Crypt", "Dread", "Nightmare", "Shadows", "Whispers"),
+          "survive the night and uncover the truth"),
+    Genre("Fighting", ("Arena", "Bout", "Brawl", "Fists", "Knockout", "Showdown"),
+          "master combos and defeat every challenger"),
+)  # fmt: skip
 
 ACCESSORIES: Final = len(GENRES)
 """Genre number of controllers, headsets and other products that are not games."""
 
 ACCESSORY_KINDS: Final = (
-    "Wireless Controller",
-    "Stereo Headset",
-    "Charging Dock",
-    "Carrying Case",
-    "Memory Card 256 GB",
-    "HDMI Cable 3 m",
-)
+    "Wireless Controller", "Stereo Headset", "Charging Dock", "Carrying Case",
+    "Memory Card 256 GB", "HDMI Cable 3 m",
+)  # fmt: skip
 COLOURS: Final = ("Black", "White", "Crimson", "Teal", "Amber", "Violet")
 
 SETTINGS: Final = (
