@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from twotower.data import Dataset
+from twotower.data.declaration import declared
+from twotower.data.inspection import inspect
 from twotower.data.prepare import prepare
-from twotower.data.readers import ColumnMapping, ReadOptions, delimited
+from twotower.data.readers import ColumnMapping, Columns, ReadOptions, delimited
 from twotower.data.settings import PrepareSettings
 from twotower.data.summary import summary_lines
 from twotower.errors import InputError
@@ -245,3 +248,28 @@ def test_gzip_by_any_name_and_text_by_the_name_of_gzip(tmp_path: Path) -> None:
     (tmp_path / "packed.csv").write_bytes(gzip.compress(LOG.encode()))
     (tmp_path / "plain.csv.gz").write_text(LOG)
     assert read(tmp_path / "packed.csv").users.ids == read(tmp_path / "plain.csv.gz").users.ids
+
+
+def test_the_likely_encoding_is_that_of_the_file_with_the_bad_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,time\n,i,1600000000\n")
+    bad = "user,item,time\n" + "u €,i “x”,1600000000\n" * 3
+    (tmp_path / "b.csv").write_bytes(bad.encode("cp1252"))
+    with pytest.raises(InputError) as caught:
+        read(tmp_path)
+    assert "encoding='cp1252'" in str(caught.value)
+
+
+def test_a_log_whose_kinds_are_named_by_folders_is_previewed(tmp_path: Path) -> None:
+    for kind in ("view", "buy"):
+        (tmp_path / f"action={kind}").mkdir()
+        (tmp_path / f"action={kind}" / "log.csv").write_text(LOG)
+    found = inspect([tmp_path], declared({"columns": {"event": "action"}}, "test"))
+    assert found.described["log"]["read"]["event"] == "action"
+
+
+def test_a_table_of_many_columns_is_looked_through_in_linear_time(tmp_path: Path) -> None:
+    wide = [f"column {n}" for n in range(20_000)]
+    found = Columns({"user_id": wide[0]}, wide)
+    begin = time.process_time()
+    assert found.ignored == wide[1:]
+    assert time.process_time() - begin < 1

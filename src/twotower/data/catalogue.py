@@ -1,10 +1,8 @@
 """Item catalogue: read whole, one row per item, every canonical column typed."""
 
-import ast
 import json
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,8 +16,8 @@ from twotower.data import columns
 from twotower.data.ids import Vocabulary
 from twotower.data.readers import CatalogueFile, Check, set_aside
 from twotower.data.readers.amazon import ASIN_COLUMNS, listing_numbers
+from twotower.data.readers.jsonl import python_literal
 from twotower.data.readers.numbers import as_number, as_price, currency_of
-from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import as_text
 from twotower.data.rejects import RejectLog, nothing_usable
@@ -105,11 +103,8 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
         problem = f"the catalogue {file.path} has no usable item"
         if not read:
             raise InputError(problem, "give a catalogue with rows")
-        encoding = None
-        if any(reason.startswith("bad ") for reason in rejects.counts([file.path])):
-            encoding = likely_encoding(file.path, file.options)
         message = f"{problem}: {read:,} rows read"
-        raise nothing_usable(message, rejects, [file.path], encoding=encoding)
+        raise nothing_usable(message, rejects, [file.path], file.options)
     rows = _joined(tables)
     typed, repaired, examples = _typed(rows, file)
     marks = _currencies(rows, typed)
@@ -267,15 +262,9 @@ def _parts_of(text: str, between: str) -> str:
     """The parts of a list that JSON, Python or NumPy wrote; other text in brackets as it is."""
     text = text.strip()
     try:
-        parts: Any = json.loads(text)
+        parts = json.loads(text)
     except (ValueError, RecursionError):
-        quoted = re.sub(r"(['\"])\s+(['\"])", r"\1, \2", text)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                parts = ast.literal_eval(quoted)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            return text
+        parts = python_literal(re.sub(r"(['\"])\s+(['\"])", r"\1, \2", text))
     if not isinstance(parts, list) or any(isinstance(part, list | dict) for part in parts):
         return text
     return between.join(str(part).strip() for part in parts if part is not None)

@@ -197,21 +197,18 @@ def id_list(values: Any, what: str = "history") -> list[str]:
 
 
 def _labels(names: Sequence[str] | None, width: int, what: str) -> Sequence[str]:
-    if names is None and what != TABLE:
-        raise InputError(
-            f"the {width} columns of {what} have no names",
-            "pass a DataFrame, a dict of columns or a list of dicts",
-        )
-    if names is None and width == len(_PAIR):
+    if names is None and what == TABLE and width == len(_PAIR):
         return _PAIR
-    if names is None or len(names) != width:
-        raise InputError(
-            f"the {width} columns of {what} have no names"
-            if names is None
-            else f"columns has {len(names)} names for the {width} columns of {what}",
-            "name them in order, such as columns=['user', 'item', 'time']",
-        )
-    return names
+    if names is not None and len(names) == width:
+        return names
+    raise InputError(
+        f"the {width} columns of {what} have no names"
+        if names is None
+        else f"columns has {len(names)} names for the {width} columns of {what}",
+        "name them in order, such as columns=['user', 'item', 'time']"
+        if what == TABLE
+        else "pass a DataFrame, a dict of columns or a list of dicts",
+    )
 
 
 def _from_rows(rows: list[Any], what: str, names: Sequence[str] | None) -> pl.DataFrame:

@@ -9,7 +9,6 @@ from twotower.data import columns
 from twotower.data.columns import folded
 from twotower.data.readers.mapping import LOG_NAMES
 from twotower.data.readers.source import LogFile
-from twotower.data.readers.tables import sampled_values
 
 _MOST_KINDS: Final = 12
 _FLAGS: Final = frozenset(("true", "false", "True", "False", "0", "1"))
@@ -113,9 +112,7 @@ def date_and_clock(log: LogFile) -> tuple[str, str] | None:
     time = log.columns.get(columns.TIMESTAMP)
     if time is None or columns.TIME_PARTS[0] in log.columns:
         return None
-    present = [name for name in log.found.present if name not in log.keys]
-    names = [name for name in (time, *log.found.ignored) if present.count(name) == 1]
-    return guessed_pair(sampled_values(log.path, names, present, log.options), time)
+    return guessed_pair(log.sampled([time, *log.found.ignored]), time)
 
 
 def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
@@ -139,9 +136,7 @@ def guessed_kinds(values: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] 
 
 def likely_time(log: LogFile) -> str | None:
     """A column of a log that is not read and holds dates or plausible times."""
-    present = [name for name in log.found.present if name not in log.keys]
-    names = [name for name in log.found.ignored if present.count(name) == 1]
-    return guessed_time(sampled_values(log.path, names, present, log.options))
+    return guessed_time(log.sampled(log.found.ignored))
 
 
 def ratings_or_labels(log: LogFile) -> list[str]:

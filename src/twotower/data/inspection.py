@@ -26,7 +26,6 @@ from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists, source_of
 from twotower.data.readers.tables import column_names, sampled_values
-from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY
 from twotower.data.rejects import first_reject
 from twotower.data.schema import CONTEXT_KINDS
@@ -181,12 +180,10 @@ def _described(file: LogFile | CatalogueFile, described: dict[str, Any]) -> dict
     raw: dict[str, list[str]] = {}
     with_hours = False
     if chunk is not None and 2 * len(chunk.rejects) > chunk.height:
-        bad = any(reject.reason.startswith("bad ") for reject in chunk.rejects)
-        encoding = likely_encoding(file.path, file.options) if bad else None
         described.setdefault(
             "problem",
             f"{len(chunk.rejects):,} of the first {chunk.height:,} rows of {file.path} cannot be "
-            f"used; the first is {first_reject(file.path, chunk.rejects, encoding)}",
+            f"used; the first is {first_reject(file.path, chunk.rejects, file.options)}",
         )
     if chunk is not None:
         if columns.TIMESTAMP in chunk.rows.columns:
@@ -249,7 +246,7 @@ def _guesses(
     guesses: dict[str, Any] = {}
     log, read = found.logs[0], described["log"]["read"]
     file_columns = [name for name in described["log"]["columns"] if name not in log.keys]
-    ignored = described["log"].get("ignored", file_columns)
+    ignored = set(described["log"].get("ignored", file_columns))
     others = [name for name in file_columns if name in ignored and name not in read.values()]
     values = sampled_values(log.path, others, file_columns, found.declaration.read)
     time = read.get(columns.TIMESTAMP)
@@ -271,16 +268,15 @@ def _guesses(
     elif columns.EVENT in read:
         column = read[columns.EVENT]
         known = sampled_values(log.path, [column], file_columns, found.declaration.read)
-        if kinds := guessed_kinds({columns.EVENT: known[column]}):
+        if kinds := guessed_kinds({columns.EVENT: known.get(column, [])}):
             guesses["kinds"] = kinds[1]
     if columns.ITEM_ID in read:
         candidates = [read[columns.ITEM_ID]]
     else:
         candidates = [name for name in values if "item" in missing]
-    candidates = [name for name in candidates if file_columns.count(name) == 1]
     lists = columns_of_lists(log.path, candidates, file_columns, found.declaration.read)
     if lists:
-        guesses["explode"] = next(iter(lists))
+        guesses["explode"] = lists[0]
         if "item" in missing:
             guesses["item"] = guesses["explode"]
             missing = [field for field in missing if field != "item"]

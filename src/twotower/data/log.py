@@ -18,7 +18,6 @@ from twotower.data.context import distinct_rows
 from twotower.data.guesses import date_and_clock, is_clock
 from twotower.data.ids import Vocabulary
 from twotower.data.readers import Chunk, LogFile, Source
-from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, LANGUAGES, own_offsets, own_zone
 from twotower.data.readers.values import RAW_TIME
 from twotower.data.rejects import RejectLog, nothing_usable, unknown_item_hint
@@ -385,11 +384,9 @@ def _nothing_left(
     counts = rejects.counts(paths)
     if not counts:
         return InputError(f"{named} has no interactions", "give a log with rows")
-    hint, encoding, reason = None, None, next(iter(counts))
+    hint, reason = None, next(iter(counts))
     if reason == UNKNOWN_REASON:
         hint = unknown_item_hint(rejects, paths, catalogue)
-    elif reason.startswith("bad "):
-        encoding = likely_encoding(paths[0], source.logs[0].options)
     elif (rejects.example_of(paths, f"{columns.ITEM_ID}: wrong type") or "").startswith("["):
         item = source.logs[0].columns[columns.ITEM_ID]
         hint = (
@@ -399,7 +396,7 @@ def _nothing_left(
     elif time := rejects.example_of(paths, f"{columns.TIMESTAMP}: wrong type"):
         hint = _time_hint(source.logs[0], time)
     message = f"{named} has no usable interaction: {read:,} read"
-    return nothing_usable(message, rejects, paths, hint, encoding)
+    return nothing_usable(message, rejects, paths, source.logs[0].options, hint)
 
 
 def _time_hint(log: LogFile, time: str) -> str | None:

@@ -37,7 +37,6 @@ from twotower.data.readers import (
 from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import LOG_NAMES, items_in_log
 from twotower.data.readers.source import source_of
-from twotower.data.readers.tables import sampled_values
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
@@ -545,9 +544,7 @@ def _suspicions(log: LogFile) -> dict[str, Any]:
     """Columns whose first values mean something else than what they are read as."""
     found: dict[str, Any] = {}
     item = log.columns[columns.ITEM_ID]
-    present = [name for name in log.found.present if name not in log.keys]
-    names = [name for name in (item, *ratings_or_labels(log)) if present.count(name) == 1]
-    values = sampled_values(log.path, names, present, log.options)
+    values = log.sampled([item, *ratings_or_labels(log)])
     items = values.pop(item, [])
     if not log.options.explode and looks_like_lists(items):
         found["lists"] = {"column": item, "example": max(items, key=len)}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import IO, Final, Self
 
 from twotower.data.ids import Vocabulary
-from twotower.data.readers import Reject
+from twotower.data.readers import ReadOptions, Reject
+from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import FORMS
 from twotower.data.validation import UNKNOWN_ITEM, UNKNOWN_REASON
 from twotower.errors import InputError
@@ -94,13 +95,10 @@ def fix_of(reason: str, *, cli: bool) -> str | None:
     return None
 
 
-def first_reject(source: Path, rejects: Sequence[Reject], encoding: str | None = None) -> str:
-    """The first of some rejected rows with its fix, in the words of the command line.
-
-    ``encoding`` is the likely one, where rows are not of that assumed.
-    """
+def first_reject(source: Path, rejects: Sequence[Reject], options: ReadOptions) -> str:
+    """The first of some rejected rows with its fix, in the words of the command line."""
     first = min(rejects, key=lambda reject: reject.line)
-    fix = _with_encoding(fix_of(first.reason, cli=True), encoding)
+    fix = _with_encoding(fix_of(first.reason, cli=True), first.reason, source, options)
     return "; ".join(filter(None, (_location(source, first), fix)))
 
 
@@ -179,10 +177,14 @@ class RejectLog:
         """File, line and value of the first row of each reason, the most frequent first."""
         firsts = {}
         for reason in self.counts(sources):
-            source = next(source for source in sources if (source, reason) in self._firsts)
+            source = self.source_of(sources, reason)
             line, value, _ = self._firsts[source, reason]
             firsts[reason] = f"{source.name}:{line}: {value!r}"
         return firsts
+
+    def source_of(self, sources: Sequence[Path], reason: str) -> Path:
+        """The first of the given files with a row of a reason that one of them has."""
+        return next(source for source in sources if (source, reason) in self._firsts)
 
     def example_of(self, sources: Sequence[Path], reason: str) -> str | None:
         """The value of the first row of a reason in the given files."""
@@ -194,26 +196,27 @@ def nothing_usable(
     message: str,
     rejects: RejectLog,
     sources: Sequence[Path],
+    options: ReadOptions,
     hint: str | None = None,
-    encoding: str | None = None,
 ) -> InputError:
-    """Error for files without any usable row: counts by reason, the first row, and a fix.
-
-    ``hint`` is a further cause; ``encoding`` the likely one, where rows are not of that assumed.
-    """
+    """Error for files without any usable row: counts by reason, the first row, hint and fix."""
     counts = rejects.counts(sources)
     reason = next(iter(counts))
-    parts = [f"the first is {rejects.first_of(sources)}", *([hint] if hint else [])]
+    source = rejects.source_of(sources, reason)
+    first = f"the first is {rejects.first_of(sources)}"
     python, cli = (
-        "; ".join([*parts, *([fix] if fix else [])])
-        for fix in (_with_encoding(fix_of(reason, cli=cli), encoding) for cli in (False, True))
+        "; ".join(filter(None, (first, hint, _with_encoding(fix, reason, source, options))))
+        for fix in (fix_of(reason, cli=False), fix_of(reason, cli=True))
     )
     listed = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     return InputError(f"{message}, all rejected ({listed})", python, cli_fix=cli)
 
 
-def _with_encoding(fix: str | None, encoding: str | None) -> str | None:
-    return fix if fix is None or encoding is None else fix.replace("latin-1", encoding)
+def _with_encoding(fix: str | None, reason: str, source: Path, options: ReadOptions) -> str | None:
+    """The fix with the likely encoding of a file, where rows are not of that assumed."""
+    if fix is None or not reason.startswith("bad "):
+        return fix
+    return fix.replace("latin-1", likely_encoding(source, options))
 
 
 def unknown_item_hint(

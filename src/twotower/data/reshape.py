@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from twotower.data.readers.amazon import paragraphs
 from twotower.data.readers.chunk import CHUNK_ROWS
-from twotower.data.readers.jsonl import python_dict
+from twotower.data.readers.jsonl import python_literal
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.text import LineFile
 from twotower.errors import InputError
@@ -357,7 +357,7 @@ def _objects(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError:
-                row = python_dict(line)
+                row = python_literal(line)
             if not isinstance(row, dict):
                 raise _not_of_shape(file, number, line, "an object a line")
             yield row

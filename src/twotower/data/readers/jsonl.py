@@ -373,7 +373,7 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
         # Python writes NaN, which is not JSON: accepted here, so that the value is reported.
         row = json.loads(text)
     except (ValueError, RecursionError):
-        row = python_dict(text)
+        row = python_literal(text) if text.startswith("{") else None
     try:
         json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, TypeError, RecursionError):
@@ -383,10 +383,8 @@ def _parse_leniently(line: bytes) -> dict[str, Any] | str:
     return row if isinstance(row, dict) else "not a JSON object"
 
 
-def python_dict(text: str) -> Any:
-    """A Python dict literal (``{'user': u'A', 'early': False}``), None where it is not."""
-    if not text.startswith("{"):
-        return None
+def python_literal(text: str) -> Any:
+    """The value of a literal of Python (``{'user': u'A', 'early': False}``), None of other text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

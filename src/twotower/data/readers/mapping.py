@@ -183,8 +183,9 @@ class Columns:
     def ignored(self) -> list[str]:
         """Columns of the file that are not read."""
         read = {*self.canonical.values(), *self._also}
-        nested = {name for name in self.present if name.partition(".")[0] in self.keys - {name}}
-        read |= nested | {name.partition(".")[0] for name in read & nested}
+        outer = {name: name.partition(".")[0] for name in self.present if "." in name}
+        nested = {name for name, whole in outer.items() if whole in self.keys}
+        read |= nested | {outer[name] for name in read & nested}
         return [name for name in self.present if name not in read]
 
 

@@ -80,6 +80,11 @@ class LogFile:
             lacking = {name: pl.lit(_OPTIONAL[name], pl.Float64) for name in self.lacks}
             yield replace(chunk, rows=chunk.rows.with_columns(**lacking)) if lacking else chunk
 
+    def sampled(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """First values of some of its columns, see `sampled_values`."""
+        present = [name for name in self.found.present if name not in self.keys]
+        return sampled_values(self.path, names, present, self.options)
+
     def _again(self, name: str) -> Iterable[pl.Series]:
         if self.columns[name] in self.keys:
             return iter([pl.Series([self.keys[self.columns[name]]])])
@@ -273,7 +278,7 @@ def _log_columns(
         if file_format(path, options) == "json":
             lists = lists_of_objects(path, options)
         else:
-            lists = [*columns_of_lists(path, present, present, options)]
+            lists = columns_of_lists(path, present, present, options)
         if not lists:
             raise
         raise InputError(
@@ -285,13 +290,12 @@ def _log_columns(
 
 def columns_of_lists(
     path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
-) -> dict[str, str]:
-    """Those of some columns of a table whose cells look like lists of ids, with the longest."""
+) -> list[str]:
+    """Those of some columns of a table whose cells look like lists of ids."""
     if options.explode:
-        return {}
-    single = [name for name in names if present.count(name) == 1]  # others cannot be named
-    values = sampled_values(path, single, present, options)
-    return {name: max(texts, key=len) for name, texts in values.items() if looks_like_lists(texts)}
+        return []
+    values = sampled_values(path, names, present, options)
+    return [name for name, texts in values.items() if looks_like_lists(texts)]
 
 
 def _catalogue(

@@ -1,5 +1,6 @@
 """Common interface to every file format: column names, and chunks of chosen columns."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -111,7 +112,12 @@ def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chu
 def sampled_values(
     path: Path, names: Sequence[str], present: Sequence[str], options: ReadOptions
 ) -> dict[str, list[str]]:
-    """Values of columns as text, without blanks, spread over the table's first chunk, in order."""
+    """Values of columns as text, without blanks, spread over the table's first chunk, in order.
+
+    Columns of a name that others have too are left out: they cannot be named.
+    """
+    counts = Counter(present)
+    names = [name for name in names if counts[name] == 1]
     if not names:
         return {}
     # Under non-canonical names, so that nothing is converted.
