@@ -188,12 +188,7 @@ def amount_expr(present: frozenset[str], rules: EventRules | None) -> pl.Expr:
 def kept_after_returns(pairs: OffsetArray, weights: FloatArray) -> tuple[BoolArray, BoolArray]:
     """What is left where negative events take the earlier ones of the same pair away.
 
-    Parameters
-    ----------
-    pairs
-        ``(events,)`` number of the pair of user and item, in the order of time.
-    weights
-        ``(events,)``, negative where an event takes away.
+    ``pairs`` are ``(events,)`` numbers of the pair of user and item, in the order of time.
 
     Returns
     -------
@@ -228,7 +223,7 @@ def strongest_of_pairs(groups: OffsetArray, weights: FloatArray) -> BoolArray:
     >>> strongest_of_pairs(np.array([0, 0, 0, 1]), np.array([0.2, 1, 1, 0.2])).tolist()
     [False, True, False, True]
     """
-    order = np.lexsort((np.arange(len(groups)), -weights, groups))
+    order = np.lexsort((-weights, groups))  # stable: of equals the first comes first
     first = np.ones(len(groups), dtype=np.bool_)
     first[1:] = groups[order][1:] != groups[order][:-1]
     chosen = np.zeros(len(groups), dtype=np.bool_)

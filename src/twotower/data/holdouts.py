@@ -26,25 +26,16 @@ _AGGREGATES: Final = (columns.AVERAGE_RATING, columns.RATING_COUNT)
 def hold_out(
     dataset: Dataset, *, users: float = 0.05, items: float = 0.02, seed: int = 0
 ) -> Dataset:
-    """The data set without the interactions of some users and items, in every part.
+    """The data set without the interactions of shares of its users and items, in every part.
 
     The interactions stay in the log under a mark in ``split`` that belongs to no `Part`, so
     that fitting, selection and evaluation by part do not see them, and
     ``twotower.evaluation.tasks`` can evaluate on them. Id maps and the catalogue stay whole: a
-    held-out item is a candidate, like a newly listed item. Its average rating and rating
-    count are removed from the catalogue, because they aggregate its interactions.
+    held-out item is a candidate, like a newly listed item, without the average rating and the
+    rating count, which aggregate its interactions.
 
     The same arguments hold the same users and items out. The result has its own fingerprint,
     so that a model trained on it is evaluated with this hold-out and no other.
-
-    Parameters
-    ----------
-    dataset
-        A prepared data set without a hold-out.
-    users
-        Share of the users to hold out.
-    items
-        Share of the items with interactions to hold out.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         try:
             source = source_of(
                 found.logs, found.declaration.columns, found.catalogue, found.declaration.read,
-                found.catalogue_options, kinds=found.declaration.events is not None,
+                found.declaration.catalogue_options, kinds=found.declaration.events is not None,
                 context=found.declaration.declared.events,
             )  # fmt: skip
         except InputError as error:
@@ -91,7 +91,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
             if found.catalogue is not None:
                 described["catalogue"] = {
                     "file": found.catalogue.name,
-                    "columns": column_names(found.catalogue, found.catalogue_options),
+                    "columns": column_names(found.catalogue, found.declaration.catalogue_options),
                 }
         else:
             described["log"] |= _described(source.logs[0], described)
@@ -285,7 +285,7 @@ def _guesses(
     items = described.get("catalogue", {})
     if found.catalogue is not None and "read" in items:
         unread = sampled_values(
-            found.catalogue, items["ignored"], items["columns"], found.catalogue_options
+            found.catalogue, items["ignored"], items["columns"], found.declaration.catalogue_options
         )
         guesses |= guessed_items(unread, items["read"])
     return guesses
@@ -300,7 +300,9 @@ def _guessed_schema(
     if found.catalogue is not None and "read" in items:
         left_out = {items["read"].get(name) for name in _NO_FEATURES}
         names = [name for name in items["columns"] if name not in left_out]
-        values = sampled_values(found.catalogue, names, items["columns"], found.catalogue_options)
+        values = sampled_values(
+            found.catalogue, names, items["columns"], found.declaration.catalogue_options
+        )
         schema["items"] = guessed_columns(values)
     if users is not None:
         options = found.declaration.read_users or ReadOptions()

@@ -1,6 +1,6 @@
 """k-core of an interaction log: users and items that all keep at least k interactions."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,8 +8,7 @@ from twotower.errors import InputError
 from twotower.types import Array, BoolArray
 
 
-@dataclass(frozen=True, slots=True)
-class KCore:
+class KCore(NamedTuple):
     """Result of `k_core`."""
 
     kept: BoolArray
@@ -21,18 +20,10 @@ class KCore:
 def k_core(users: Array, items: Array, k: int) -> KCore:
     """The largest part of a log where every user and every item has ``k`` interactions or more.
 
-    Parameters
-    ----------
-    users, items
-        ``(events,)`` non-negative integers, one pair an interaction. A pair that repeats
-        counts each time.
-    k
-        0 and 1 keep everything.
-
-    Notes
-    -----
-    Users and items below ``k`` are removed until none is: the fixed point does not depend on
-    the order of removal, since a removal only ever lowers other counts (Seidman 1983).
+    ``users`` and ``items`` are ``(events,)`` non-negative integers; a pair that repeats counts each
+    time. A ``k`` of 0 or 1 keeps everything. Users and items below ``k`` are removed until none is:
+    the fixed point does not depend on the order of removal, since a removal only ever lowers other
+    counts (Seidman 1983).
 
     Examples
     --------

@@ -94,11 +94,6 @@ class Located:
             found["not_read"] = [path.name for path in self.beside]
         return found
 
-    @property
-    def catalogue_options(self) -> ReadOptions:
-        """How the catalogue is read."""
-        return self.declaration.catalogue_options
-
 
 @contextmanager
 def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[Located]:

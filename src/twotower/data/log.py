@@ -46,10 +46,10 @@ _PART: Final = "part"
 """Code of the part of the file that a row is of."""
 _NOT_HELD: Final = frozenset((columns.USER_ID, columns.ITEM_ID, columns.EVENT, columns.LINE))
 _DTYPES: Final = {
-    columns.RATING: np.float32, columns.TIMESTAMP: np.int64,
-    columns.WEIGHT: np.float32, columns.KIND: np.uint8,
+    columns.RATING: pl.Float32, columns.TIMESTAMP: pl.Int64,
+    columns.WEIGHT: pl.Float32, columns.KIND: pl.UInt8,
 }  # fmt: skip
-"""Types of arrays other than float64. Only ratings may be missing in a row."""
+"""Types of columns other than float64."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def read_log(
     items = Vocabulary() if catalogue is None else catalogue
     known = None if keep_unknown else catalogue
     sizes = [file.path.stat().st_size for file in source.logs]
-    collected = _Collected(source.columns - {columns.EVENT, columns.QUANTITY})
+    collected: list[pl.DataFrame] = []
     stated: list[pl.DataFrame] = []
     done, total = 0, sum(sizes)
     read = []
@@ -217,20 +217,21 @@ def read_log(
                 if columns.TIME_ZONE in rows.columns:
                     named_zones.update(rows[columns.TIME_ZONE].unique())
                     rows = rows.drop(columns.TIME_ZONE)
-                collected.add(
-                    rows,
-                    {
-                        columns.USER_ID: users.add(rows[columns.USER_ID]),
-                        columns.ITEM_ID: items.add(rows[columns.ITEM_ID]),
-                        _PART: np.full(rows.height, file.part or 0, dtype=np.uint8),
-                    },
-                )
+                codes = {
+                    columns.USER_ID: users.add(rows[columns.USER_ID]),
+                    columns.ITEM_ID: items.add(rows[columns.ITEM_ID]),
+                    _PART: np.full(rows.height, file.part or 0, dtype=np.uint8),
+                }
+                collected.append(_numbers(rows, codes))
                 if progress is not None:
                     progress(done + int(size * checked.fraction), total)
         done += size
     if not len(users):
         raise _nothing_left(source, rejects, sum(read), catalogue)
-    joined = collected.joined()
+    whole = pl.concat(collected, how="diagonal")
+    del collected  # so that memory holds one column twice, not all
+    # What a chunk lacks, such as a column that is first there in the middle of a file, is NaN.
+    joined = {name: whole.drop_in_place(name).to_numpy() for name in whole.columns}
     ratings = joined.get(columns.RATING)
     without = 0 if ratings is None else int(np.isnan(ratings).sum())
     # NaN, of a time without an offset, is one of them.
@@ -251,7 +252,7 @@ def read_log(
     log = EventLog(
         joined[columns.USER_ID],
         joined[columns.ITEM_ID],
-        None if without == collected.height else ratings,
+        None if without == len(joined[_PART]) else ratings,
         joined.get(columns.TIMESTAMP),
         joined.get(columns.ORDER),
         joined[_PART] if source.has_parts else None,
@@ -264,30 +265,11 @@ def read_log(
     return LogRead(log, users, items, tuple(read), len(unknown), without, contexts, zones, by_own)
 
 
-class _Collected:
-    """Columns of a log, collected chunk by chunk; what a chunk lacks of them is NaN."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        self._arrays: dict[str, list[Array]] = {name: [] for name in names}
-        self.height = 0
-
-    def add(self, rows: pl.DataFrame, coded: Mapping[str, Array]) -> None:
-        """Append a chunk. Columns of ``coded`` take the place of its own."""
-        for name in set(rows.columns) - _NOT_HELD:
-            values = rows[name].to_numpy().astype(_DTYPES.get(name, np.float64), copy=True)
-            if name not in self._arrays:  # derived, or first there in the middle of the file
-                before = [np.full(self.height, np.nan, values.dtype)] if self.height else []
-                self._arrays[name] = before
-            self._arrays[name].append(values)
-        for name in self._arrays.keys() - set(rows.columns) - coded.keys():
-            self._arrays[name].append(np.full(rows.height, np.nan, _DTYPES.get(name)))
-        for name, values in coded.items():
-            self._arrays.setdefault(name, []).append(values)
-        self.height += rows.height
-
-    def joined(self) -> dict[str, Array]:
-        """``(height,)`` each. The chunks are let go of, so that memory holds one column twice."""
-        return {name: np.concatenate(self._arrays.pop(name)) for name in list(self._arrays)}
+def _numbers(rows: pl.DataFrame, codes: Mapping[str, Array]) -> pl.DataFrame:
+    """What is kept of a chunk until all are read: numbers, and codes in the place of texts."""
+    held = rows.drop(_NOT_HELD, strict=False)
+    held = held.cast({name: _DTYPES.get(name, pl.Float64) for name in held.columns})
+    return held.with_columns(pl.Series(name, array) for name, array in codes.items())
 
 
 def _validated_chunks(

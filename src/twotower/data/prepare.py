@@ -202,7 +202,7 @@ def _planned(found: Located) -> _Plan:
         declaration.columns,
         found.catalogue,
         declaration.read,
-        found.catalogue_options,
+        declaration.catalogue_options,
         kinds=kinds is not None and not kinds.from_rating,
         context=schema.events,
     )
@@ -235,13 +235,7 @@ def _read(
 ) -> tuple[Catalogue | None, LogRead]:
     """The catalogue, where there is one, and the log."""
     declaration = found.declaration
-    rules = Rules(
-        now=time.time_ns() // 1_000_000,
-        rating_scale=declaration.read.rating_scale,
-        min_rating=declaration.read.min_rating,
-        events=declaration.read.events,
-        kinds=declaration.events,
-    )
+    rules = Rules(time.time_ns() // 1_000_000, declaration.read, declaration.events)
     known = None if source.catalogue is None else read_catalogue(source.catalogue, rejects)
     log_read = read_log(
         source,

@@ -78,13 +78,9 @@ def generate_log(folder: Path, size: LogSize | None = None, seed: int = 0) -> Ge
     total = 0
     with atomic_folder(folder) as temporary:
         _catalogue(size).write_parquet(temporary / CATALOGUE_FILE)
-        schema = pa.schema(
-            [
-                (columns.USER_ID, pa.large_string()),
-                (columns.ITEM_ID, pa.large_string()),
-                (columns.TIMESTAMP, pa.int64()),
-            ]
-        )
+        text = pa.large_string()
+        types = {columns.USER_ID: text, columns.ITEM_ID: text, columns.TIMESTAMP: pa.int64()}
+        schema = pa.schema(list(types.items()))
         with pq.ParquetWriter(temporary / INTERACTIONS_FILE, schema) as writer:
             for block in _blocks(size, seed):
                 writer.write_table(block.to_arrow().cast(schema))

@@ -1,32 +1,27 @@
 """Validation rules of interactions."""
 
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from twotower.data import columns
 from twotower.data.events import EventRules, amount_expr
 from twotower.data.ids import Vocabulary
-from twotower.data.readers import Check, Chunk, set_aside
+from twotower.data.readers import Check, Chunk, ReadOptions, set_aside
 from twotower.data.readers.values import RAW_TIME
 
 UNKNOWN_ITEM: Final = "not in the catalogue"
 UNKNOWN_REASON: Final = f"{columns.ITEM_ID}: {UNKNOWN_ITEM}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Bounds of values."""
+class Rules(NamedTuple):
+    """What the rows of a log are checked by."""
 
     now: int
     """Milliseconds since 1970; later times are in the future."""
-    rating_scale: tuple[float, float] | None = None
-    """Lowest and highest rating, or None where any number will do."""
-    min_rating: float | None = None
-    """Interactions of a lower rating are left out."""
-    events: tuple[str, ...] | None = None
-    """Kinds of events that are kept, or None for all."""
+    options: ReadOptions
+    """Scale and least of ratings, and kinds of events that are kept."""
     kinds: EventRules | None = None
     """What the kinds are worth, or None where that was not declared."""
 
@@ -40,9 +35,9 @@ def validate_log(chunk: Chunk, rules: Rules, catalogue: Vocabulary | None = None
     present = set(chunk.rows.columns)
     checks = []
     if columns.RATING in present:
-        checks += _rating_checks(rules)
-    if columns.EVENT in present and rules.events is not None:
-        kept = pl.col(columns.EVENT).is_in(rules.events).fill_null(False)
+        checks += _rating_checks(rules.options)
+    if columns.EVENT in present and rules.options.events is not None:
+        kept = pl.col(columns.EVENT).is_in(rules.options.events).fill_null(False)
         checks.append(Check(columns.EVENT, "not one of those kept", ~kept))
     checks += _amount_checks(present)
     if rules.kinds is not None:
@@ -108,17 +103,16 @@ def _kind_checks(present: set[str], kinds: EventRules) -> list[Check]:
     return checks
 
 
-def _rating_checks(rules: Rules) -> list[Check]:
+def _rating_checks(options: ReadOptions) -> list[Check]:
     rating = pl.col(columns.RATING)
     # Ratings are kept as float32: what is above it is infinite too.
     infinite = rating.cast(pl.Float32, strict=False).is_infinite()
     checks = [Check(columns.RATING, "infinite", infinite)]
-    if rules.rating_scale is not None:
-        checks.append(
-            Check(columns.RATING, "out of range", ~rating.is_between(*rules.rating_scale))
-        )
-    if rules.min_rating is not None:
-        checks.append(Check(columns.RATING, "below the least", rating < rules.min_rating))
+    if options.rating_scale is not None:
+        outside = ~rating.is_between(*options.rating_scale)
+        checks.append(Check(columns.RATING, "out of range", outside))
+    if options.min_rating is not None:
+        checks.append(Check(columns.RATING, "below the least", rating < options.min_rating))
     return checks
 
 

@@ -121,19 +121,7 @@ LOG_FIELDS: Final = {
 
 
 class Columns:
-    """Columns of one file: those that are read, and those that are not.
-
-    Attributes
-    ----------
-    canonical
-        The file's column for each canonical column that it has.
-    present
-        Names of all of the file's columns, as far as they are known.
-    keys
-        The same, to look them up.
-    late
-        Where columns were found only in the middle of the file: its line for each name.
-    """
+    """Columns of one file: those that are read, and those that are not."""
 
     def __init__(
         self,
@@ -144,9 +132,12 @@ class Columns:
         also: Sequence[str] = (),
     ) -> None:
         self.canonical = canonical
+        """The file's column for each canonical column that it has."""
         self.present = list(present)
+        """Names of all of the file's columns, as far as they are known."""
         self.keys = set(self.present)
         self.late: dict[str, int] = {}
+        """Where columns were found only in the middle of the file: its line for each name."""
         self._late = late or {}
         self._ignore = ignore
         self._also = also

@@ -78,13 +78,6 @@ class LineFile:
     mark or zero bytes, else it is UTF-8. Lines end with ``\n``, ``\r\n``, or ``\r`` where the file
     knows no ``\n``. A byte order mark is dropped. A line that is not of the encoding is passed on
     unchanged, so that it is not valid UTF-8.
-
-    Attributes
-    ----------
-    path
-        The file.
-    encoding
-        Of its text, as given or found.
     """
 
     def __init__(self, path: Path, options: ReadOptions | None = None) -> None:

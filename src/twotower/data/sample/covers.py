@@ -39,18 +39,10 @@ BANDS: Final = (
 
 
 def cover_pixels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Draw the cover of one row of the sample's catalogue.
+    """``(128, 128, 3)`` uint8 RGB cover of a row of the sample's catalogue.
 
-    Parameters
-    ----------
-    row
-        Needs ``category``, ``platform``, ``entry`` and ``franchise``; ``title`` takes the
-        place of a franchise that is None.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(128, 128, 3)`` uint8, RGB.
+    It needs ``category``, ``platform``, ``entry`` and ``franchise``; ``title`` takes the place of a
+    franchise that is None.
     """
     try:
         genres = [genre.name for genre in GENRES]
@@ -102,13 +94,7 @@ def draw_cover(row: Mapping[str, Any]) -> "Image":
 
 
 def write_covers(catalogue: pl.DataFrame, folder: Path) -> int:
-    """Write a PNG for each row that names an ``image``, at that path below ``folder``.
-
-    Returns
-    -------
-    int
-        How many were written.
-    """
+    """Write a PNG for each row that names an ``image``, below ``folder``; returns how many."""
     pictured = catalogue.filter(pl.col(columns.IMAGE).is_not_null())
     for row in pictured.iter_rows(named=True):
         with atomic_file(Path(folder) / row[columns.IMAGE], durable=False) as temporary:

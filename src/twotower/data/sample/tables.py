@@ -42,12 +42,8 @@ def generate_sample(seed: int = SEED, *, odd_titles: bool = False) -> Sample:
 
     Users like one to three genres, one or two settings, one or two console families and a few
     franchises; they buy the entries of a franchise in order, follow new releases, and rate by
-    the quality of the product and their taste. See ``docs/sample.md``.
-
-    Parameters
-    ----------
-    odd_titles
-        Whether one title in forty is one of `ODD_TITLES`, to test with; all else is the same.
+    the quality of the product and their taste. See ``docs/sample.md``. With ``odd_titles``, to test
+    with, one title in forty is one of `ODD_TITLES`; all else is the same.
     """
     draws = Draws(seed)
     products = make_products(ITEMS, draws)
