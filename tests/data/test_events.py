@@ -309,3 +309,10 @@ def test_each_kind_may_have_a_file(tmp_path: Path) -> None:
         prepare(said, settings=ALL)
     with pytest.raises(InputError, match=r"nothing.csv does not exist"):
         prepare([said[1], "view=nothing.csv"], settings=ALL)
+
+
+def test_a_log_whose_kinds_follow_from_its_ratings_is_previewed(tmp_path: Path) -> None:
+    rows = "".join(f"u{n % 3},i{n},{n % 5 + 1},{1_600_000_000 + n}\n" for n in range(9))
+    (tmp_path / "log.csv").write_text(f"user,item,rating,time\n{rows}")
+    rules = {"weights": {"like": 1, "dislike": -1}, "from_rating": {"like": 4, "dislike": 1}}
+    assert "problem" not in inspect([tmp_path], declared({"events": rules}, "test")).described

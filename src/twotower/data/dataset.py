@@ -213,7 +213,8 @@ class Dataset:
         from twotower.data.frames import as_frame
         from twotower.data.prepare import prepare
 
-        values = {"prepare": settings, "read": options, "schema": schema, "events": events}
+        values: dict[str, Any] = {"prepare": settings, "read": options}
+        values |= {"schema": schema, "events": events}
         if isinstance(columns, Sequence) and not isinstance(columns, str):
             interactions = as_frame(interactions, "interactions", columns)
         elif isinstance(columns, Mapping):  # numbered columns have their numbers as names

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -82,9 +82,20 @@ class Histories:
 
     def _with(self, indptr: OffsetArray, events: Array) -> Self:
         """Rows that ``indptr`` bounds of the chosen events, by a mask or by their places."""
-        arrays = (self.ratings, self.timestamps, self.weights, self.kinds, self.contexts)
-        *chosen, contexts = (None if array is None else array[events] for array in arrays)
-        return type(self)(indptr, self.items[events], *chosen, self.rules, contexts)
+
+        def cut(array: Any) -> Any:
+            return None if array is None else array[events]
+
+        return type(self)(
+            indptr,
+            self.items[events],
+            cut(self.ratings),
+            cut(self.timestamps),
+            cut(self.weights),
+            cut(self.kinds),
+            self.rules,
+            cut(self.contexts),
+        )
 
     @property
     def to_find(self) -> BoolArray | None:

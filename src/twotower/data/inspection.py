@@ -24,7 +24,7 @@ from twotower.data.locate import Located, located
 from twotower.data.readers.files import users_beside
 from twotower.data.readers.mapping import LOG_FIELDS, LOG_NAMES, items_in_log
 from twotower.data.readers.options import ReadOptions
-from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists, source_of
+from twotower.data.readers.source import CatalogueFile, LogFile, columns_of_lists
 from twotower.data.readers.tables import column_names, sampled_values
 from twotower.data.readers.times import DAY
 from twotower.data.rejects import first_reject
@@ -80,11 +80,7 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         }
         missing = [] if found.format else _missing(found, present)
         try:
-            source = source_of(
-                found.logs, found.declaration.columns, found.catalogue, found.declaration.read,
-                found.declaration.catalogue_options, kinds=found.declaration.events is not None,
-                context=found.declaration.declared.events,
-            )  # fmt: skip
+            source = found.source()
         except InputError as error:
             described["problem"] = error.on_command_line
             described["log"]["read"] = _known(found, present, missing)

@@ -38,7 +38,7 @@ from twotower.data.readers.files import (
 )
 from twotower.data.readers.mapping import LOG_FIELDS, ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
-from twotower.data.readers.source import log_by_columns
+from twotower.data.readers.source import Source, log_by_columns, source_of
 from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.text import head_lines, likely_encoding
 from twotower.data.remote import fetched, is_url
@@ -93,6 +93,19 @@ class Located:
         if self.beside:
             found["not_read"] = [path.name for path in self.beside]
         return found
+
+    def source(self) -> Source:
+        """The files by their columns; `InputError` where a column cannot be determined."""
+        declaration, kinds = self.declaration, self.declaration.events
+        return source_of(
+            self.logs,
+            declaration.columns,
+            self.catalogue,
+            declaration.read,
+            declaration.catalogue_options,
+            kinds=kinds is not None and not kinds.from_rating,
+            context=declaration.declared.events,
+        )
 
 
 @contextmanager

@@ -217,7 +217,7 @@ def read_log(
                 if columns.TIME_ZONE in rows.columns:
                     named_zones.update(rows[columns.TIME_ZONE].unique())
                     rows = rows.drop(columns.TIME_ZONE)
-                codes = {
+                codes: dict[str, Array] = {
                     columns.USER_ID: users.add(rows[columns.USER_ID]),
                     columns.ITEM_ID: items.add(rows[columns.ITEM_ID]),
                     _PART: np.full(rows.height, file.part or 0, dtype=np.uint8),

@@ -19,7 +19,7 @@ from twotower.data.dataset import Dataset, Part
 from twotower.data.declaration import Declaration, declared
 from twotower.data.events import EventRules, decayed, kept_after_returns, strongest_of_pairs
 from twotower.data.frames import TABLE, Table, as_files, is_table
-from twotower.data.guesses import date_and_clock, likely_time, ratings_or_labels, says_yes_or_no
+from twotower.data.guesses import date_and_clock, ratings_or_labels, says_yes_or_no
 from twotower.data.histories import Histories, offsets
 from twotower.data.ids import IdMap
 from twotower.data.images import WEB
@@ -36,7 +36,6 @@ from twotower.data.readers import (
 )
 from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import LOG_NAMES, items_in_log
-from twotower.data.readers.source import source_of
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
@@ -197,26 +196,14 @@ def _planned(found: Located) -> _Plan:
     schema = declaration.declared
     if kinds is not None:
         kinds.check_complete()
-    source = source_of(
-        found.logs,
-        declaration.columns,
-        found.catalogue,
-        declaration.read,
-        declaration.catalogue_options,
-        kinds=kinds is not None and not kinds.from_rating,
-        context=schema.events,
-    )
-    _check_ratings(kinds, source)
-    times, order = columns.TIMESTAMP in source.columns, columns.ORDER in source.columns
-    split = choose_split(
-        declaration.prepare.split,
-        str(source.logs[0].path),
-        parts=source.has_parts,
-        times=times,
-        order=order,
-        present=source.logs[0].found.present,
-        likely=None if times or order else likely_time(source.logs[0]),
-    )
+    source = found.source()
+    if kinds is not None and kinds.from_rating and columns.RATING not in source.columns:
+        raise InputError(
+            f"from_rating is given, but {source.logs[0].path} has no ratings",
+            "name their column: ColumnMapping(rating='…')",
+            cli_fix="name their column: --column rating=…",
+        )
+    split = choose_split(declaration.prepare.split, source)
     check_schema(schema, source, found.users)
     check_context(schema, source, found.item_columns)
     users_key = None
@@ -550,7 +537,9 @@ def _suspicions(log: LogFile) -> dict[str, Any]:
 def _encodings(source: Source, rejects: RejectLog, read: Mapping[Path, int]) -> dict[str, Any]:
     """Files with rows that are not of the encoding they were read in, and the likely one."""
     hints = {}
-    for file in (*source.logs, *([source.catalogue] if source.catalogue else [])):
+    catalogue = [] if source.catalogue is None else [source.catalogue]
+    files: list[LogFile | CatalogueFile] = [*source.logs, *catalogue]
+    for file in files:
         counts = rejects.counts([file.path])
         bad = [(reason, count) for reason, count in counts.items() if reason.startswith("bad ")]
         if bad:
@@ -591,15 +580,6 @@ def _unknown_items(
             "hint": unknown_item_hint(rejects, paths, known.items),
         }
     }
-
-
-def _check_ratings(kinds: EventRules | None, source: Source) -> None:
-    if kinds is not None and kinds.from_rating and columns.RATING not in source.columns:
-        raise InputError(
-            f"from_rating is given, but {source.logs[0].path} has no ratings",
-            "name their column: ColumnMapping(rating='…')",
-            cli_fix="name their column: --column rating=…",
-        )
 
 
 def _without_returned(

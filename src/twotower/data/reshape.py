@@ -21,6 +21,7 @@ from twotower.data.readers.text import LineFile
 from twotower.errors import InputError
 
 Row: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = Callable[[Sequence[Path]], Iterator[Row]]
 
 
 class Shape(NamedTuple):
@@ -28,8 +29,32 @@ class Shape(NamedTuple):
 
     columns: dict[str, pa.DataType]
     """Names of the values of a row, with their Arrow types."""
-    rows: Callable[[Sequence[Path]], Iterator[Row]]
+    rows: Rows
     """From the files to the rows."""
+
+
+_GENRES: Final = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+)  # fmt: skip
+_LATIN: Final = ReadOptions(encoding="latin-1")
+_BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
+_NEWS: Final = ("news_id", "category", "subcategory", "title", "abstract")
+
+SHAPES: Final[dict[str, Shape]] = {}
+"""Name → shape."""
+
+
+def _shape(*texts: str, **others: pa.DataType) -> Callable[[Rows], Rows]:
+    """Register a function by its name, with the columns of its rows: first those of text."""
+
+    def register(rows: Rows) -> Rows:
+        columns = dict.fromkeys(texts, pa.string()) | others
+        SHAPES[rows.__name__.replace("_", "-")] = Shape(columns, rows)
+        return rows
+
+    return register
 
 
 def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
@@ -57,6 +82,7 @@ def write_shape(name: str, files: Sequence[Path], out: Path) -> int:
     return count
 
 
+@_shape("user", "item", position=pa.int64())
 def sequences(files: Sequence[Path]) -> Iterator[Row]:
     """``user item item …``, oldest first; a user may have several lines, as in ``user item``."""
     for file in files:
@@ -71,12 +97,14 @@ def sequences(files: Sequence[Path]) -> Iterator[Row]:
                 yield user, item, place
 
 
+@_shape("user", "item")
 def sets(files: Sequence[Path]) -> Iterator[Row]:
     """``user item item …``, in no order."""
     for user, item, _ in sequences(files):
         yield user, item
 
 
+@_shape("session", "timestamp", "item", "event", "category")
 def clicks_and_buys(files: Sequence[Path]) -> Iterator[Row]:
     """YooChoose: clicks with their category, and buys with price and quantity, which are left."""
     for file in files:
@@ -88,6 +116,7 @@ def clicks_and_buys(files: Sequence[Path]) -> Iterator[Row]:
             yield session, time, item, kind, others[0] if kind == "click" else None
 
 
+@_shape("user", "item", position=pa.float64())
 def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
     """MIND: the click history of each user, once, and the clicks of the impressions.
 
@@ -120,6 +149,7 @@ def clicked_news(files: Sequence[Path]) -> Iterator[Row]:
                     yield user, item, seconds
 
 
+@_shape("user", "movie", "rating", "date")
 def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
     """Netflix: a line ``movie:``, and below it ``user,rating,date`` of each rating."""
     for file in files:
@@ -135,6 +165,7 @@ def rated_movies(files: Sequence[Path]) -> Iterator[Row]:
             yield fields[0], movie, fields[1], fields[2]
 
 
+@_shape("movie", "title", "year")
 def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
     """Netflix: ``movie,year,title``; commas of titles are not quoted."""
     for file in files:
@@ -146,6 +177,7 @@ def movie_titles(files: Sequence[Path]) -> Iterator[Row]:
             yield movie, title, year if year != "NULL" else None
 
 
+@_shape(*_NEWS)
 def news(files: Sequence[Path]) -> Iterator[Row]:
     """MIND: articles, each once: the training and the validation part list many of the same."""
     seen: set[str] = set()
@@ -159,6 +191,7 @@ def news(files: Sequence[Path]) -> Iterator[Row]:
                 yield tuple(field or None for field in fields[: len(_NEWS)])
 
 
+@_shape("user_id", "product_id", position=pa.float64())
 def ordered_products(files: Sequence[Path]) -> Iterator[Row]:
     """Instacart: products in the order of a user's orders, and within them of the cart."""
     of_order: dict[str, tuple[str, int]] = {}
@@ -177,6 +210,7 @@ def ordered_products(files: Sequence[Path]) -> Iterator[Row]:
             yield user, row["product_id"], position
 
 
+@_shape("product_id", "product_name", "aisle", "department")
 def grocery_products(files: Sequence[Path]) -> Iterator[Row]:
     """Instacart: products with the names of their aisle and department."""
     names = {
@@ -194,6 +228,7 @@ def grocery_products(files: Sequence[Path]) -> Iterator[Row]:
                 yield row["product_id"], row["product_name"], aisle, department
 
 
+@_shape("itemid", "category", "parent_category")
 def item_properties(files: Sequence[Path]) -> Iterator[Row]:
     """RetailRocket: the newest category of each item; other properties are hashed there."""
     parents = {
@@ -214,6 +249,7 @@ def item_properties(files: Sequence[Path]) -> Iterator[Row]:
         yield item, category, parents.get(category) or None
 
 
+@_shape("session", "itemId", time=pa.int64())
 def viewed_items(files: Sequence[Path]) -> Iterator[Row]:
     """Diginetica: items viewed in a session, timed by its day and the offset in milliseconds."""
     from datetime import UTC, datetime
@@ -226,6 +262,7 @@ def viewed_items(files: Sequence[Path]) -> Iterator[Row]:
             yield row["sessionId"], row["itemId"], moment
 
 
+@_shape("itemId", "name_tokens", "category")
 def priced_products(files: Sequence[Path]) -> Iterator[Row]:
     """Diginetica: products with their category; names are hashed tokens, prices logarithms."""
     categories = {
@@ -241,6 +278,7 @@ def priced_products(files: Sequence[Path]) -> Iterator[Row]:
                 yield row["itemId"], words, categories.get(row["itemId"])
 
 
+@_shape("movie_id", "title", "release_date", "genres")
 def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
     """MovieLens 100K: a column of 0 and 1 a genre."""
     for file in files:
@@ -252,6 +290,7 @@ def flagged_movies(files: Sequence[Path]) -> Iterator[Row]:
             yield fields[0], fields[1], fields[2], "|".join(genres) or None
 
 
+@_shape("asin", "title", "description", "price", "category", "image", "features", "brand")
 def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
     """Amazon 2014 and 2018: products with nested categories, lists of paragraphs and pictures."""
     for row in _objects(files):
@@ -272,55 +311,6 @@ def amazon_products(files: Sequence[Path]) -> Iterator[Row]:
             paragraphs(row.get("feature")),
             _scalar(row.get("brand")),
         )
-
-
-_GENRES: Final = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
-    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
-    "Thriller", "War", "Western",
-)  # fmt: skip
-_LATIN: Final = ReadOptions(encoding="latin-1")
-_BEHAVIORS: Final = ("impression", "user", "time", "history", "impressions")
-_NEWS: Final = ("news_id", "category", "subcategory", "title", "abstract")
-_TEXT: Final = pa.string()
-
-SHAPES: Final = {
-    "sequences": Shape({"user": _TEXT, "item": _TEXT, "position": pa.int64()}, sequences),
-    "sets": Shape({"user": _TEXT, "item": _TEXT}, sets),
-    "clicks-and-buys": Shape(
-        dict.fromkeys(("session", "timestamp", "item", "event", "category"), _TEXT),
-        clicks_and_buys,
-    ),
-    "clicked-news": Shape({"user": _TEXT, "item": _TEXT, "position": pa.float64()}, clicked_news),
-    "rated-movies": Shape(dict.fromkeys(("user", "movie", "rating", "date"), _TEXT), rated_movies),
-    "movie-titles": Shape(dict.fromkeys(("movie", "title", "year"), _TEXT), movie_titles),
-    "news": Shape(dict.fromkeys(_NEWS, _TEXT), news),
-    "ordered-products": Shape(
-        {"user_id": _TEXT, "product_id": _TEXT, "position": pa.float64()}, ordered_products
-    ),
-    "grocery-products": Shape(
-        dict.fromkeys(("product_id", "product_name", "aisle", "department"), _TEXT),
-        grocery_products,
-    ),
-    "item-properties": Shape(
-        dict.fromkeys(("itemid", "category", "parent_category"), _TEXT), item_properties
-    ),
-    "viewed-items": Shape({"session": _TEXT, "itemId": _TEXT, "time": pa.int64()}, viewed_items),
-    "priced-products": Shape(
-        dict.fromkeys(("itemId", "name_tokens", "category"), _TEXT), priced_products
-    ),
-    "flagged-movies": Shape(
-        dict.fromkeys(("movie_id", "title", "release_date", "genres"), _TEXT), flagged_movies
-    ),
-    "amazon-products": Shape(
-        dict.fromkeys(
-            ("asin", "title", "description", "price", "category", "image", "features", "brand"),
-            _TEXT,
-        ),
-        amazon_products,
-    ),
-}
-"""Name → shape."""
 
 
 def _lines(file: Path, options: ReadOptions | None = None) -> Iterator[tuple[int, str]]:

@@ -6,8 +6,10 @@ from typing import Final
 import numpy as np
 from pydantic import TypeAdapter
 
+from twotower.data import columns
 from twotower.data.dataset import Dataset, Part
-from twotower.data.guesses import parts_of_date
+from twotower.data.guesses import likely_time, parts_of_date
+from twotower.data.readers import Source
 from twotower.data.splits import (
     HELD_OUT,
     FileOrder,
@@ -32,39 +34,30 @@ MANY_UNSEEN: Final = 0.5
 _SPLIT: Final[TypeAdapter[Split]] = TypeAdapter(Split)
 
 
-def choose_split(
-    split: Split | None,
-    log: str,
-    *,
-    parts: bool,
-    times: bool,
-    order: bool,
-    present: Sequence[str] = (),
-    likely: str | None = None,
-) -> Split:
+def choose_split(split: Split | None, source: Source) -> Split:
     """The requested split, or the default for the log: `Given` by its files, else `LeaveLastTwo`.
-
-    ``log`` and its columns, all that are ``present`` and the ``likely`` time, are named in
-    messages; the others say whether its files give the parts, times and positions.
 
     Raises
     ------
     InputError
         Where the log lacks what the split needs; the message lists the splits that it allows.
     """
-    ordered = times or order
+    log, parts = source.logs[0], source.has_parts
+    times = columns.TIMESTAMP in source.columns
+    ordered = times or columns.ORDER in source.columns
     if split is None:
         if parts:
             return Given()
         if ordered:
             return LeaveLastTwo()
+        present = log.found.present
         listed = ", ".join(map(repr, present[:20])) or "no columns"
         random, file_order = "drawn from a seed", "rows as in the file, a user's last held out"
-        dates = parts_of_date(present) or (likely or "…",)
+        dates = parts_of_date(present) or (likely_time(log) or "…",)
         time = repr(dates if len(dates) > 1 else dates[0])
         cli = f"time={','.join(dates)}"
         raise InputError(
-            f"cannot determine the time column of {log}, it has {listed}",
+            f"cannot determine the time column of {log.path}, it has {listed}",
             f"name it: ColumnMapping(time={time}), in from_frames columns={{'time': {time}}} "
             "(or order, where it has places and no times); or "
             f"choose the split 'random' ({random}) or 'file-order' ({file_order})",
@@ -82,7 +75,7 @@ def choose_split(
         "leave-last-two": "has neither times nor an order",
     }
     raise InputError(
-        f"split is {split.kind!r}, but {log} {lacks[split.kind]}",
+        f"split is {split.kind!r}, but {log.path} {lacks[split.kind]}",
         f"choose the split {_either([repr(name) for name in names])}",
         cli_fix=f"pass --split {_either(names)}",
     )

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,11 +48,11 @@ class Dialect:
     """Characters between fields; ``whitespace`` stands for any blanks."""
     quote: str | None
     """The quote mark, or None where quotes are text."""
-    escape: str | None
+    escape: str | None = None
     """The character before a quote that is text, or None where it is doubled."""
-    header: list[str]
+    header: list[str] = field(default_factory=list)
     """Names of the columns."""
-    skipped: int
+    skipped: int = 0
     """Lines before the first row."""
     spaced: bool = False
     """Whether blanks stand before quotes: ``u, "a, b"``."""
@@ -163,7 +163,7 @@ def _preamble(records: Sequence[tuple[int, str]], skipped: int) -> int:
         if len(below) < LEAST_ROWS:
             break
         quote = _find_quote(below)
-        dialect = Dialect(_find_separator(below, quote), quote, None, [], 0)
+        dialect = Dialect(_find_separator(below, quote), quote)
         header, *rows = (_fields(dialect, line) for line in below)
         counts = [len(row) - (len(row) > len(header) and not row[-1]) for row in rows]
         alike = sum(count == len(header) for count in counts) / len(rows)
@@ -223,7 +223,8 @@ def _fields(dialect: Dialect, line: str) -> list[str]:
 
 def _find_separator(lines: Sequence[str], quote: str) -> str:
     """The separator by which most lines have as many fields as the first, and the most fields."""
-    best, reached = ",", (0.0, 1)
+    nothing = (False, 0.0, 1)
+    best, reached = ",", nothing
     if not lines:
         return best
     for separator in _SEPARATORS:
@@ -231,20 +232,17 @@ def _find_separator(lines: Sequence[str], quote: str) -> str:
             continue
         if separator == "|" and lines[0].count("|") == 2 * lines[0].count("||"):
             continue
-        dialect = Dialect(separator, None if quote == "none" else quote, None, [], 0)
+        dialect = Dialect(separator, None if quote == "none" else quote)
         counts = [len(_fields(dialect, line)) for line in lines[:SAMPLE_LINES]]
         first = counts[0]
         if first < 2:
             continue
         # A separator at the end of the rows, or a stray line, does not rule it out.
         alike = sum(first <= count <= first + 1 for count in counts) / len(counts)
-        if (alike > 0.5, round(alike, 1), first) > (
-            reached[0] > 0.5,
-            round(reached[0], 1),
-            reached[1],
-        ):
-            best, reached = separator, (alike, first)
-    if not reached[0] and re.search(r"\S[ \t]+\S", lines[0]):
+        score = (alike > 0.5, round(alike, 1), first)
+        if score > reached:
+            best, reached = separator, score
+    if reached == nothing and re.search(r"\S[ \t]+\S", lines[0]):
         counts = [len(line.split()) for line in lines[:SAMPLE_LINES]]
         if min(counts) == max(counts) > 1:
             return "whitespace"
@@ -288,8 +286,8 @@ def _is_data(rows: Sequence[Sequence[str]]) -> bool:
     below = [row for row in rows[1:] if len(row) == len(fields) and [*row] != [*rows[0]]]
     if len(fields) < 2 or len(below) < LEAST_ROWS:
         return False
-    for field, number, *values in zip(fields, numbers, *below, strict=True):
-        if (number and all(map(_NUMBER.match, values))) or (field and field in values):
+    for text, number, *values in zip(fields, numbers, *below, strict=True):
+        if (number and all(map(_NUMBER.match, values))) or (text and text in values):
             return True
     return False
 
