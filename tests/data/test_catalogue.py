@@ -184,7 +184,7 @@ def test_a_log_without_a_catalogue_gets_one_of_ids(tmp_path: Path) -> None:
 
 
 def test_products_have_the_columns_of_a_catalogue() -> None:
-    assert len(amazon.meta_row({})) == len(amazon.META_COLUMNS)
+    assert len(amazon.meta_row({})) == len(amazon.META_KEYS)
 
 
 def test_brand_and_bullet_points_are_kept_where_there_are_columns_for_them(tmp_path: Path) -> None:

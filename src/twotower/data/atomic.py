@@ -60,14 +60,9 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to ``target`` on success.
+    """Yield a temporary path that is renamed to ``target`` on success; its folder is made.
 
-    Parameters
-    ----------
-    target
-        The file; its folder is made where it is missing.
-    durable
-        Whether the file is synced to disk. A cache of many small files can do without.
+    ``durable`` says whether the file is synced to disk. A cache of many small files can do without.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any, Final
 
 import polars as pl
@@ -21,21 +20,13 @@ from twotower.data.readers.numbers import as_number, as_price, currency_of
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import as_text
 from twotower.data.rejects import RejectLog, nothing_usable
-from twotower.data.validation import id_checks
 from twotower.errors import InputError
 
-CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        columns.ITEM_ID: pl.String,
-        columns.TITLE: pl.String,
-        columns.DESCRIPTION: pl.String,
-        columns.PRICE: pl.Float32,
-        columns.CATEGORY: pl.String,
-        columns.AVERAGE_RATING: pl.Float32,
-        columns.RATING_COUNT: pl.Int64,
-        columns.IMAGE: pl.String,
-    }
-)
+CATALOGUE_SCHEMA: Final[Mapping[str, Any]] = {
+    columns.ITEM_ID: pl.String, columns.TITLE: pl.String, columns.DESCRIPTION: pl.String,
+    columns.PRICE: pl.Float32, columns.CATEGORY: pl.String, columns.AVERAGE_RATING: pl.Float32,
+    columns.RATING_COUNT: pl.Int64, columns.IMAGE: pl.String,
+}  # fmt: skip
 """Type of each column that every prepared catalogue has.
 
 Those of `columns.CATALOGUE_EXTRA` are text, and `columns.RELEASED` is float64.
@@ -92,7 +83,8 @@ def read_catalogue(file: CatalogueFile, rejects: RejectLog) -> Catalogue:
             again = pl.Series(items.find(rows[columns.ITEM_ID]) >= 0)
             again |= ~rows[columns.ITEM_ID].is_first_distinct()
             checks = [
-                *id_checks(columns.ITEM_ID),
+                Check(columns.ITEM_ID, "missing", pl.col(columns.ITEM_ID).is_null()),
+                Check(columns.ITEM_ID, "empty", pl.col(columns.ITEM_ID).str.strip_chars() == ""),
                 Check(columns.ITEM_ID, "repeated", pl.lit(again)),
             ]
             checked = set_aside(replace(chunk, rows=rows), checks)

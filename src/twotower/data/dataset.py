@@ -323,12 +323,8 @@ class Dataset:
     def save(self, folder: Path, extra: Sequence[Path] = ()) -> Path:
         """Write Parquet files and `manifest.json` to ``folder``, all or nothing.
 
-        Parameters
-        ----------
-        folder
-            Replaced where it exists.
-        extra
-            Files to copy into it, such as the rows that preparation rejected.
+        It is replaced where it exists. ``extra`` are files to copy into it, such as the rows that
+        preparation rejected.
         """
         log = self.interactions
         table = _of_users(log, part=np.asarray(self.split, dtype=np.uint8))

@@ -77,17 +77,12 @@ class Declaration(Config):
 
     def overridden_by(self, over: Self) -> Self:
         """The declaration with every value that ``over`` sets in place of its own."""
-        merged: dict[str, Any] = {}
-        for name in type(self).model_fields:
+        merged = {name: getattr(self, name) for name in self.model_fields_set}
+        for name in over.model_fields_set:
             own, other = getattr(self, name), getattr(over, name)
-            if name not in over.model_fields_set:
-                merged[name] = own
-            elif isinstance(own, BaseModel) and isinstance(other, BaseModel):
-                merged[name] = overlaid(own, other)
-            else:
-                merged[name] = other
-        known = self.model_fields_set | over.model_fields_set
-        return type(self)(**{name: value for name, value in merged.items() if name in known})
+            both = isinstance(own, BaseModel) and isinstance(other, BaseModel)
+            merged[name] = overlaid(own, other) if both else other
+        return type(self)(**merged)
 
     def to_toml(self) -> str:
         """As ``dataset.toml``."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from twotower.data import columns
 from twotower.data.columns import folded
-from twotower.data.readers.mapping import LOG_NAMES
+from twotower.data.readers.mapping import LOG_NAMES, folded_names
 from twotower.data.readers.source import LogFile
 
 _MOST_KINDS: Final = 12
@@ -100,7 +100,7 @@ def parts_of_date(present: Sequence[str]) -> tuple[str, ...]:
     >>> parts_of_date(["user", "Year", "Month", "Day"])
     ('Year', 'Month', 'Day')
     """
-    by_folded = {folded(name): name for name in reversed(present)}
+    by_folded = folded_names(present)
     found = [by_folded.get(part) for part in ("year", "month", "day", "hour")]
     if None in found[:3]:
         return ()

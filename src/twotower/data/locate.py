@@ -379,7 +379,7 @@ def _of_format(
         logs = _shaped(entry.shape, logs, folder)
     read = {} if entry.shape else dict(entry.read)
     words: dict[str, Any] = {"columns": dict(entry.columns), "read": read}
-    catalogue = _catalogue_path(base, declaration)
+    catalogue = _file_named(base, declaration, "catalogue")
     if catalogue is None and declaration.catalogue is None and found.catalogue:
         if entry.catalogue_shape is not None:
             shaped_items = folder / f"{found.catalogue[0].name}.parquet"
@@ -397,7 +397,9 @@ def _of_format(
     if entry.split is not None:
         words["prepare"] = {"split": entry.split}
     merged = declared(words, f"format {entry.name}").overridden_by(declaration)
-    users = _users_path(base, declaration) or (None if declaration.users == NONE else found.users)
+    users = _file_named(base, declaration, "users") or (
+        None if declaration.users == NONE else found.users
+    )
     merged = merged.model_copy(
         update={"columns": _present(merged, declaration, logs[0], catalogue, entry)}
     )
@@ -460,10 +462,10 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
         present = column_names(logs[0].path, declaration.read)
         mapping = declaration.columns.with_lists(present, lists)
         declaration = declaration.overridden_by(Declaration(columns=mapping))
-    catalogue = _catalogue_path(base, declaration)
+    catalogue = _file_named(base, declaration, "catalogue")
     if catalogue is None and declaration.catalogue is None:
         catalogue = find_catalogue(logs[0].path) or _list_beside(logs[0].path, declaration)
-    users = _users_path(base, declaration)
+    users = _file_named(base, declaration, "users")
     read = {catalogue, users, *(log.path for log in logs)}
     if first.is_dir() and len(given) == 1:
         near = users_beside(first) if declaration.users is None else None
@@ -495,20 +497,11 @@ def _files(given: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _catalogue_path(base: Path, declaration: Declaration) -> Path | None:
-    if declaration.catalogue in (None, IN_LOG, NONE):
+def _file_named(base: Path, declaration: Declaration, role: str) -> Path | None:
+    """The file of a role: relative to the working directory, or to the folder of the data."""
+    name = getattr(declaration, role)
+    if name in (None, NONE) or (role == "catalogue" and name == IN_LOG):
         return None
-    return _one_file(base, declaration.catalogue or "", "catalogue")
-
-
-def _users_path(base: Path, declaration: Declaration) -> Path | None:
-    if declaration.users in (None, NONE):
-        return None
-    return _one_file(base, declaration.users or "", "users")
-
-
-def _one_file(base: Path, name: str, role: str) -> Path:
-    """A named file: relative to the working directory, or to the folder of the data."""
     for path in (Path(name), base / name):
         if path.is_file():
             return path

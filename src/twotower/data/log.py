@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import islice
-from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -132,8 +131,7 @@ class LogRead:
     @property
     def scientific_ids(self) -> list[str]:
         """Ids such as ``1.23457E+12``, which a spreadsheet has shortened, among the first."""
-        first = (*islice(self.users, SAMPLED_IDS), *islice(self.items, SAMPLED_IDS))
-        ids = pl.Series(first, dtype=pl.String)
+        ids = _first(self.users).append(_first(self.items))
         return ids.filter(ids.str.contains(r"^\d(\.\d+)?[eE]\+\d+$")).to_list()
 
     def alike_ids(self, ids: Vocabulary) -> list[tuple[str, str]]:
@@ -141,7 +139,7 @@ class LogRead:
 
         Text that was typed on one system and exported by another has them.
         """
-        first = pl.Series(list(islice(ids, SAMPLED_IDS)), dtype=pl.String)
+        first = _first(ids)
         unusual = first.filter(first.str.len_bytes() != first.str.len_chars())
         if unusual.is_empty():
             return []
@@ -152,8 +150,7 @@ class LogRead:
 
     def case_variants(self, ids: Vocabulary) -> list[tuple[str, str]]:
         """Pairs of the first ids that differ in upper and lower case alone."""
-        first = pl.Series("id", list(islice(ids, SAMPLED_IDS)), dtype=pl.String)
-        groups = first.to_frame().group_by(pl.col("id").str.to_lowercase().alias("lower"))
+        groups = _first(ids).to_frame().group_by(pl.col("id").str.to_lowercase().alias("lower"))
         several = groups.agg(pl.col("id").sort()).filter(pl.col("id").list.len() > 1).sort("lower")
         return [(one, other) for one, other, *_ in several["id"].to_list()]
 
@@ -165,16 +162,20 @@ class LogRead:
         return self.users.ids[code], float(counts[code] / len(self.log))
 
 
+def _first(ids: Vocabulary) -> pl.Series:
+    return pl.Series("id", list(islice(ids, SAMPLED_IDS)), dtype=pl.String)
+
+
 def read_log(
     source: Source,
     rules: Rules,
     rejects: RejectLog,
     catalogue: Vocabulary | None,
-    progress: ReadProgress | None = None,
+    progress: ReadProgress | None,
     *,
-    keep_unknown: bool = False,
-    declared: Mapping[str, Column] = MappingProxyType({}),
-    mapper: Mapper = map,
+    keep_unknown: bool,
+    declared: Mapping[str, Column],
+    mapper: Mapper,
 ) -> LogRead:
     """Read and validate every file of a log.
 

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import numpy as np
@@ -314,19 +313,11 @@ def rows_of_requests(
     return pl.DataFrame(data, schema={name: values.dtype for name, values in data.items()})
 
 
-DTYPES: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "number": pl.Float64,
-        "category": pl.String,
-        "list": pl.List(pl.String),
-        "text": pl.String,
-        "flag": pl.Boolean,
-        "date": pl.Int64,
-        "embedding": pl.List(pl.Float32),
-        "image": pl.String,
-        **dict.fromkeys(TIME_KINDS, pl.Int64),
-    }
-)
+DTYPES: Final[Mapping[str, Any]] = {
+    "number": pl.Float64, "category": pl.String, "list": pl.List(pl.String), "text": pl.String,
+    "flag": pl.Boolean, "date": pl.Int64, "embedding": pl.List(pl.Float32), "image": pl.String,
+    **dict.fromkeys(TIME_KINDS, pl.Int64),
+}  # fmt: skip
 """Kind → type of its values. A date is in milliseconds since 1970-01-01 UTC."""
 
 _LARGEST: Final = {"number": sys.float_info.max, "date": 2**63 - 1}

@@ -170,19 +170,12 @@ def split_parts(
 ) -> PartArray:
     """``(events,)`` the `Part` of each interaction of histories in the split's order.
 
-    Parameters
-    ----------
-    split
-        Result of `choose_split`; of `Rolling` the fold's `GlobalTime`.
-    indptr
-        ``(users + 1,)`` where each user's interactions begin.
-    timestamps, given
-        ``(events,)`` milliseconds, which `GlobalTime` needs, and parts of the files, for `Given`.
-    ordered
-        Whether the order of the histories is meaningful.
-    to_find
-        ``(events,)`` which interactions are of a target kind, or None for all: only those are held
-        out. What comes after one in the user's history is in its part too, as no target.
+    ``split`` is the result of `choose_split`, of `Rolling` the fold's `GlobalTime`. ``indptr``
+    ``(users + 1,)`` says where each user's interactions begin. `GlobalTime` needs ``timestamps``
+    ``(events,)`` in milliseconds, `Given` the parts ``(events,)`` of the files and whether the
+    order of the histories is meaningful. Only interactions ``to_find`` ``(events,)`` are held out,
+    those of a target kind, or None for all. What comes after one in the user's history is in its
+    part too, as no target.
 
     Raises
     ------

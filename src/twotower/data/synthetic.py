@@ -57,6 +57,11 @@ class LogSize(Config):
     items_in_cluster: int = Field(500, ge=2)
     """Items of a cluster of taste."""
 
+    @property
+    def clusters(self) -> int:
+        """Clusters of taste; item ``i`` is of cluster ``i % clusters``."""
+        return max(self.items // self.items_in_cluster, 1)
+
 
 class GeneratedLog(NamedTuple):
     """Files of a generated log."""
@@ -90,7 +95,7 @@ def generate_log(folder: Path, size: LogSize | None = None, seed: int = 0) -> Ge
 
 def _catalogue(size: LogSize) -> pl.DataFrame:
     items = np.arange(size.items)
-    clusters = items % _clusters(size)
+    clusters = items % size.clusters
     return pl.DataFrame(
         {
             columns.ITEM_ID: [f"i{item}" for item in items],
@@ -106,10 +111,6 @@ def _catalogue(size: LogSize) -> pl.DataFrame:
 def _word(number: int) -> str:
     """A pronounceable word, another one for each number."""
     return "".join(_SYLLABLES[int(digit)] for digit in str(number)).capitalize()
-
-
-def _clusters(size: LogSize) -> int:
-    return max(size.items // size.items_in_cluster, 1)
 
 
 def _blocks(size: LogSize, seed: int) -> Iterator[pl.DataFrame]:
@@ -142,7 +143,7 @@ def _activity(size: LogSize, rng: np.random.Generator) -> Array:
 
 def _drawn(size: LogSize, counts: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """``(events,)`` user (from 0), item and time, in the order of user and time."""
-    clusters = _clusters(size)
+    clusters = size.clusters
     drawn = np.ceil(counts * _OVERDRAW).astype(np.int64)
     user = np.repeat(np.arange(len(counts)), drawn)
     new_user = np.ones(len(user), dtype=np.bool_)
@@ -154,10 +155,11 @@ def _drawn(size: LogSize, counts: Array, rng: np.random.Generator) -> tuple[Arra
     anywhere = rng.integers(0, clusters, len(user))
     cluster = np.where(cluster == tastes[user, _TASTES], anywhere, cluster)
     cluster = cluster[new_session][session]  # one a session
-    rank = _zipf_ranks(size, cluster, clusters, rng)
+    sizes = np.bincount(np.arange(size.items) % clusters)
+    rank = _zipf_ranks(size.zipf, cluster, sizes, rng)
     follows = ~new_session & (rng.random(len(user)) < _FOLLOWS)
     previous = np.roll(rank, 1)
-    within = _cluster_sizes(size, clusters)[cluster]
+    within = sizes[cluster]
     rank = np.where(follows, (previous + 1 + 7 * (previous % 3)) % within, rank)
     item = rank * clusters + cluster
     gap = np.where(
@@ -176,15 +178,9 @@ def _drawn(size: LogSize, counts: Array, rng: np.random.Generator) -> tuple[Arra
     return user[wanted], item[wanted], time[wanted]
 
 
-def _cluster_sizes(size: LogSize, clusters: int) -> Array:
-    """``(clusters,)`` items of each; item ``i`` is of cluster ``i % clusters``."""
-    return np.bincount(np.arange(size.items) % clusters, minlength=clusters)
-
-
-def _zipf_ranks(size: LogSize, cluster: Array, clusters: int, rng: np.random.Generator) -> Array:
-    """``(events,)`` rank of the item in its cluster, the most popular first."""
-    sizes = _cluster_sizes(size, clusters)
-    shares = np.cumsum(np.arange(1, sizes.max() + 1, dtype=np.float64) ** -size.zipf)
+def _zipf_ranks(zipf: float, cluster: Array, sizes: Array, rng: np.random.Generator) -> Array:
+    """``(events,)`` rank of the item in its cluster of one of the ``sizes``, most popular first."""
+    shares = np.cumsum(np.arange(1, sizes.max() + 1, dtype=np.float64) ** -zipf)
     # The smallest cluster lacks the last rank alone.
     ranks: Array = np.searchsorted(shares, rng.random(len(cluster)) * shares[sizes[cluster] - 1])
     return ranks

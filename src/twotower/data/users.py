@@ -8,8 +8,7 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.attributes import Place, described_rows
-from twotower.data.columns import folded
-from twotower.data.readers.mapping import LOG_NAMES
+from twotower.data.readers.mapping import LOG_NAMES, first_usual, folded_names
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import column_names
 from twotower.errors import InputError
@@ -25,8 +24,7 @@ def users_column(file: Path, options: ReadOptions | None, log_column: str) -> st
     """
     present = column_names(file, options or ReadOptions())
     usual = [log_column, *LOG_NAMES[columns.USER_ID], "id", "#id"]
-    by_folded = {folded(name): name for name in reversed(present)}
-    key = next((by_folded[folded(name)] for name in usual if folded(name) in by_folded), None)
+    key = first_usual(usual, folded_names(present))
     if key is None:
         raise InputError(
             f"cannot determine the id column of {file}, "

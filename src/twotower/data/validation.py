@@ -116,14 +116,6 @@ def _rating_checks(options: ReadOptions) -> list[Check]:
     return checks
 
 
-def id_checks(name: str) -> list[Check]:
-    """Checks that an id is present and not blank."""
-    return [
-        Check(name, "missing", pl.col(name).is_null()),
-        Check(name, "empty", pl.col(name).str.strip_chars() == ""),
-    ]
-
-
 def _number_checks(name: str, shown: str | None = None) -> list[Check]:
     return [
         Check(name, "missing", pl.col(name).is_null(), shown),

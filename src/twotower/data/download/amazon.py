@@ -86,21 +86,10 @@ def download(
     ``downloads.json`` records the source, size and sha256 of each; a file that matches its entry
     is not fetched again.
 
-    Parameters
-    ----------
-    category
-        Slug or name: ``video-games``, ``Video_Games``.
-    kind
-        One of `KINDS`.
-    folder
-        Folder to write to.
-    catalogue
-        Whether to fetch the products' metadata, too.
-    base_url
-        Address of a mirror; else the environment variable ``TWOTOWER_AMAZON_URL``, else the
-        publisher's.
-    retries, backoff, timeout, progress
-        As in `download_file`.
+    ``category`` is a slug or name, ``kind`` one of `KINDS`, ``catalogue`` whether to fetch the
+    products' metadata too. ``base_url`` is the address of a mirror; else it is that of the
+    environment variable ``TWOTOWER_AMAZON_URL``, else the publisher's. The others are as in
+    `download_file`.
 
     Returns
     -------

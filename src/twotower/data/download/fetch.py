@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, Protocol
 
 import httpx
 
@@ -159,18 +159,14 @@ def _receive_all(
                 failures, furthest = 0, partial.size
             failures += 1
             if failures > retries:
-                _give_up(url, partial, failures, reason)
+                kept = f"{partial.size:,} bytes are kept in {partial.path}, "
+                raise DownloadError(
+                    f"{url} could not be fetched, {failures} tries in a row failed, the last one: "
+                    f"{reason}; {kept if partial.size else ''}run the same command again to go on"
+                ) from reason
             pause = pause_after(failures, backoff)
             _log.warning("%s: %s; trying again in %.1f s", url, reason, pause)
             time.sleep(pause)
-
-
-def _give_up(url: str, partial: Partial, failures: int, reason: Exception) -> NoReturn:
-    resume = f"{partial.size:,} bytes are kept in {partial.path}, " if partial.size else ""
-    raise DownloadError(
-        f"{url} could not be fetched, {failures} tries in a row failed, the last one: {reason}; "
-        f"{resume}run the same command again to go on"
-    ) from reason
 
 
 def _receive(

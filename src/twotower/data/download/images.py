@@ -51,18 +51,10 @@ def fetch_images(
     unknown to the server, or with content that is no image or too large. Failures of a server or
     the network are tried again at the next call.
 
-    Parameters
-    ----------
-    urls
-        ``http://`` or ``https://``; others are refused. Redirects are followed.
-    concurrency
-        Images fetched at a time.
-    retries, backoff, timeout
-        As in `twotower.data.download.download_file`, for each image.
-    max_bytes
-        Larger images are refused.
-    progress
-        Called with the number of addresses done and of all.
+    Addresses begin with ``http://`` or ``https://``, others are refused. ``concurrency`` images are
+    fetched at a time, ``retries``, ``backoff`` and ``timeout`` are for each as in
+    `twotower.data.download.download_file`, and larger ones than ``max_bytes`` are refused.
+    ``progress`` is called with the number of addresses done and of all.
 
     Raises
     ------
@@ -132,7 +124,11 @@ def _receive(client: httpx.Client, url: str, max_bytes: int) -> bytes:
     body = bytearray()
     try:
         with client.stream("GET", url) as response:
-            _check_status(response)
+            status = response.status_code
+            if status != httpx.codes.OK:
+                answer = f"the server answered {status} {response.reason_phrase}".strip()
+                is_transient = status >= 500 or status in RETRIED
+                raise (InterruptedTransferError if is_transient else _RefusedError)(answer)
             length = response.headers.get("Content-Length", "")
             if length.isdecimal() and int(length) > max_bytes:
                 raise _RefusedError(f"more than {max_bytes:,} bytes")
@@ -149,16 +145,6 @@ def _receive(client: httpx.Client, url: str, max_bytes: int) -> bytes:
     if not _is_image(body):
         raise _RefusedError("not a JPEG, PNG, WEBP or GIF file")
     return bytes(body)
-
-
-def _check_status(response: httpx.Response) -> None:
-    status = response.status_code
-    if status == httpx.codes.OK:
-        return
-    answer = f"the server answered {status} {response.reason_phrase}".strip()
-    if status >= 500 or status in RETRIED:
-        raise InterruptedTransferError(answer)
-    raise _RefusedError(answer)
 
 
 def _is_image(body: bytearray) -> bool:

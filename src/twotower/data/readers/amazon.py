@@ -6,32 +6,26 @@ from typing import Any, Final
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.readers.mapping import Columns
 
-META_COLUMNS: Final = (*columns.CATALOGUE, *columns.CATALOGUE_EXTRA)
 ASIN_COLUMNS: Final = ("parent_asin", "asin")
 """Names, in lower case, of item columns that hold Amazon's product numbers."""
 
 META_KEYS: Final[Mapping[str, str]] = {
-    columns.ITEM_ID: "parent_asin",
-    columns.TITLE: "title",
-    columns.DESCRIPTION: "description",
-    columns.PRICE: "price",
-    columns.CATEGORY: "categories",
-    columns.AVERAGE_RATING: "average_rating",
-    columns.RATING_COUNT: "rating_number",
-    columns.IMAGE: "images",
-    columns.FEATURES: "features",
-    columns.STORE: "store",
-}
-"""Amazon's key for each of `META_COLUMNS`."""
+    columns.ITEM_ID: "parent_asin", columns.TITLE: "title", columns.DESCRIPTION: "description",
+    columns.PRICE: "price", columns.CATEGORY: "categories",
+    columns.AVERAGE_RATING: "average_rating", columns.RATING_COUNT: "rating_number",
+    columns.IMAGE: "images", columns.FEATURES: "features", columns.STORE: "store",
+}  # fmt: skip
+"""Amazon's key for each column of a catalogue."""
 MAIN_CATEGORY: Final = "main_category"
 
 
-def meta_columns(found: Mapping[str, str]) -> dict[str, str]:
-    """The key for each canonical column: Amazon's own, but those that were found elsewhere."""
+def amazon_columns(found: Columns) -> Columns:
+    """Amazon's own columns of a catalogue, and those that were found beside them."""
     amazon_keys = {*META_KEYS.values(), MAIN_CATEGORY}
-    others = {column: name for column, name in found.items() if name not in amazon_keys}
-    return {**META_KEYS, **others}
+    others = {name: key for name, key in found.canonical.items() if key not in amazon_keys}
+    return Columns({**META_KEYS, **others}, [*found.present], also=(MAIN_CATEGORY,))
 
 
 def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
@@ -42,7 +36,7 @@ def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[
     names = list(keys)
 
     def take(row: dict[str, Any]) -> tuple[Any, ...]:
-        values = dict(zip(META_COLUMNS, meta_row(row), strict=True))
+        values = dict(zip(META_KEYS, meta_row(row), strict=True))
         values.update((column, row.get(keys[column])) for column in others)
         return tuple(values[name] for name in names)
 
@@ -50,7 +44,7 @@ def meta_reader(keys: Mapping[str, str]) -> Callable[[dict[str, Any]], Sequence[
 
 
 def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
-    """The canonical catalogue values of one product, in the order of `META_COLUMNS`.
+    """The canonical catalogue values of one product, in the order of `META_KEYS`.
 
     The category is the second of ``categories`` (the first is that of the whole file), else
     ``main_category``. The description is its paragraphs, else the bullet points of
@@ -72,17 +66,12 @@ def meta_row(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def listing_numbers(ids: pl.Series) -> pl.Series:
-    """Order of listing on Amazon, as the running number in a product number (ASIN).
+    """Order of listing on Amazon: the running number in a product number (ASIN); null for others.
 
     Amazon assigns them roughly in the order of listing: ``B``, and nine characters that count up
-    in base 36. The number is known before the first purchase, and it is the only trace of time in
-    a file without dates. A parent that was made later than its variants has the later number.
-    Other ids, such as the ISBNs of books, have none.
-
-    Returns
-    -------
-    pl.Series
-        float64, exact; null for other ids.
+    in base 36. The float64 number is exact, it is known before the first purchase, and it is the
+    only trace of time in a file without dates. A parent that was made later than its variants has
+    the later number. Other ids, such as the ISBNs of books, have none.
 
     Examples
     --------
@@ -116,9 +105,8 @@ def _image(value: Any) -> str | None:
             {size: links[place] for size, links in sizes.items() if place < len(links)}
             for place in range(most)
         ]
-    images = (
-        [image for image in value if isinstance(image, dict)] if isinstance(value, list) else []
-    )
+    listed = value if isinstance(value, list) else []
+    images = [image for image in listed if isinstance(image, dict)]
     images.sort(key=lambda image: image.get("variant") != "MAIN")
     links = (image.get(size) for image in images for size in ("hi_res", "large", "thumb"))
     return next((link for link in links if isinstance(link, str) and link), None)

@@ -17,12 +17,9 @@ Resolve: TypeAlias = Callable[[Path, Mapping[str, str]], Mapping[str, str] | Non
 log."""
 
 _PARTS: Final = {
-    "train": Part.TRAIN,
-    "valid": Part.VALIDATION,
-    "validation": Part.VALIDATION,
-    "val": Part.VALIDATION,
-    "test": Part.TEST,
-}
+    "train": Part.TRAIN, "valid": Part.VALIDATION, "validation": Part.VALIDATION,
+    "val": Part.VALIDATION, "test": Part.TEST,
+}  # fmt: skip
 PART: Final = re.compile(rf"(?:^|[._-])({'|'.join(_PARTS)})(?:[._-]\d.*)?$", re.IGNORECASE)
 """``x.train``, ``test``, ``train-00000-of-00002``."""
 _HIVE: Final = re.compile(r"^([^=]+)=(.*)$")

@@ -331,13 +331,11 @@ def _rows(
     fraction: float,
     restored: Callable[[], list[Sequence[Any]]] | None = None,
 ) -> Chunk:
-    by_column = _by_column(values, len(names))
-    types = [set(map(type, column)) for column in by_column]
+    by_column, types = _by_column(values, len(names))
     if restored is not None and any(
         float in kinds and name in IDS for name, kinds in zip(names, types, strict=True)
     ):
-        by_column = _by_column(restored(), len(names))
-        types = [set(map(type, column)) for column in by_column]
+        by_column, types = _by_column(restored(), len(names))
     for place, kinds in enumerate(types):
         if dict in kinds:
             by_column[place] = [_unwrapped(value) for value in by_column[place]]
@@ -393,8 +391,12 @@ def python_literal(text: str) -> Any:
         return None
 
 
-def _by_column(values: Sequence[Sequence[Any]], width: int) -> list[Sequence[Any]]:
-    return list(zip(*values, strict=True)) if values else [()] * width
+def _by_column(
+    values: Sequence[Sequence[Any]], width: int
+) -> tuple[list[Sequence[Any]], list[set[type]]]:
+    """The values of each column, and their types."""
+    found = list(zip(*values, strict=True)) if values else [()] * width
+    return found, [set(map(type, column)) for column in found]
 
 
 def _series(name: str, values: Sequence[Any], types: set[type]) -> pl.Series:

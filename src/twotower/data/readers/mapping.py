@@ -389,23 +389,28 @@ def _resolve(
     if absent:
         subject = f"column {absent[0]!r}" if len(absent) == 1 else f"columns {_listed(absent)}"
         raise InputError(f"{path} has no {subject}", f"it has {_listed(present)}; name one of them")
-    by_folded = {folded(name): name for name in reversed(present) if name not in ignore}
+    by_folded = folded_names(name for name in present if name not in ignore)
     found = {}
     for column, name in named.items():
-        known = name
-        if name is None:
-            usual_name = next(
-                (candidate for candidate in usual[column] if folded(candidate) in by_folded), None
-            )
-            known = None if usual_name is None else by_folded[folded(usual_name)]
+        known = first_usual(usual[column], by_folded) if name is None else name
         if known is not None:
-            if list(present).count(known) > 1:
+            if (count := list(present).count(known)) > 1:
                 raise InputError(
-                    f"{path} has {list(present).count(known)} columns named {known!r}",
+                    f"{path} has {count} columns named {known!r}",
                     f"rename all but the {fields[column].replace('_', ' ')} column",
                 )
             found[column] = known
     return found
+
+
+def folded_names(names: Iterable[str]) -> dict[str, str]:
+    """Names by their `folded` form, the first of those that are alike."""
+    return {folded(name): name for name in reversed(list(names))}
+
+
+def first_usual(usual: Iterable[str], by_folded: Mapping[str, str]) -> str | None:
+    """The first of some usual names that a table has, as it writes it."""
+    return next((by_folded[key] for key in map(folded, usual) if key in by_folded), None)
 
 
 def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None:

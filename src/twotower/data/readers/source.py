@@ -11,6 +11,7 @@ import polars as pl
 
 from twotower.data import columns
 from twotower.data.dataset import Part
+from twotower.data.readers.amazon import amazon_columns
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.discovery import FoundLog, Resolve
 from twotower.data.readers.files import find_catalogue, find_logs, tables_beside
@@ -19,7 +20,6 @@ from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import (
-    amazon_columns,
     column_names,
     file_format,
     is_amazon,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from twotower.data import columns
-from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_columns, meta_reader
+from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_reader
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.delimited import delimited_columns, read_delimited
 from twotower.data.readers.jsonl import jsonl_keys, read_jsonl, rows_of_objects, values_of
@@ -141,11 +141,6 @@ def is_amazon(path: Path, found: Columns, options: ReadOptions) -> bool:
     kind = file_format(path, options)
     nested = kind == "parquet" and parquet_is_nested(path, ("categories", "images"))
     return kind == "json" or nested
-
-
-def amazon_columns(found: Columns) -> Columns:
-    """Columns of a catalogue of Amazon Reviews 2023."""
-    return Columns(meta_columns(found.canonical), [*found.present], also=(MAIN_CATEGORY,))
 
 
 def read_amazon(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:

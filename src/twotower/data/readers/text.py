@@ -228,7 +228,7 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
     if compression == "xz":
         return lzma.LZMAFile(raw)
     if compression == "zstd":
-        return _Native(pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
+        return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
     archive = zipfile.ZipFile(raw)
     members = [
         member for member in archive.infolist() if not member.is_dir() and is_data(member.filename)
@@ -250,21 +250,6 @@ def _unpacked(path: Path, raw: IO[bytes], compression: str) -> Any:
 def is_data(name: str) -> bool:
     """Whether a file of an archive is data, by its name, and not what an operating system adds."""
     return not name.startswith("__MACOSX/") and not name.rsplit("/", 1)[-1].startswith(".")
-
-
-class _Native(io.RawIOBase):
-    """An Arrow stream as a raw stream of the standard library."""
-
-    def __init__(self, stream: Any) -> None:
-        self._native = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._native.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _wide(head: bytes) -> str | None:
