@@ -395,7 +395,7 @@ def _by_column(
     values: Sequence[Sequence[Any]], width: int
 ) -> tuple[list[Sequence[Any]], list[set[type]]]:
     """The values of each column, and their types."""
-    found = list(zip(*values, strict=True)) if values else [()] * width
+    found: list[Sequence[Any]] = [*zip(*values, strict=True)] if values else [()] * width
     return found, [set(map(type, column)) for column in found]
 
 
