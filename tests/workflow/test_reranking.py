@@ -193,8 +193,12 @@ def test_a_network_is_kept_where_the_signals_work_together(
         trend=np.zeros(120, np.float32),
     )
     found = judged_candidates(np.random.default_rng(0), of_two_signals=of_two_signals)
-    kept = reranking.with_network(blend, found)
+    steps: list[int] = []
+    kept = reranking.with_network(blend, found, steps.append)
     assert (kept.network is not None) == of_two_signals
+    assert sum(steps) == reranking.FOLDS + 1
+    if of_two_signals:  # the first part of the users is clear enough
+        assert steps == [reranking.FOLDS, 1]
     assert kept.helps == of_two_signals
     again = reranking.with_network(blend, found)
     for name, value in kept.to_arrays().items():

@@ -76,6 +76,8 @@ LEAST_EXAMPLES: Final = 500
 FOLDS: Final = 4
 """Of the users, for the network: fitted to half of them it is so much worse than one that is fitted
 to all that it was left out where it would have helped."""
+CLEAR: Final = 3.0
+"""Standard errors of a network's gain or loss from which the parts that are left are not asked."""
 MOST_JUDGED: Final = 4_000
 """Queries by which ways to order candidates are compared, of all parts of the users together."""
 SHORT_QUERIES: Final = 5_000
@@ -147,6 +149,7 @@ def fit_blend(
     *,
     candidates: int = FITTED_CANDIDATES,
     max_queries: int = MOST_QUERIES,
+    reporter: Reporter | None = None,
 ) -> Blend:
     """Fit the weights so that the validation items come first among the candidates.
 
@@ -164,6 +167,7 @@ def fit_blend(
     InputError
         Where no candidate list holds its target.
     """
+    advance = (reporter or Silent()).counting("fit the second stage", FOLDS + 4, uneven=True)
     queries, targets = dataset.held_out(Part.VALIDATION)
     chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
@@ -173,6 +177,7 @@ def fit_blend(
     first = replace(first, earlier=replace(first.earlier, after_log=after))
     seen = None if dataset.has_repeats else queries.histories.seen
     found = _candidates(scorer, queries, targets, first.earlier, seen)
+    advance(1)
     near = found.among(candidates)
     if not len(near):
         raise InputError(
@@ -188,9 +193,12 @@ def fit_blend(
     examples = [kept.example(place, slice(candidates)) for place in range(len(kept))]
     blend, signals = _chosen(blends, {**RECENCIES, "earlier": trends}, examples, kept.positives)
     blend = replace(blend, helps=_helps(blend, kept, signals, found))
-    blend = with_network(blend, found.among(NEAR).drawn(max_queries))
+    advance(1)
+    blend = with_network(blend, found.among(NEAR).drawn(max_queries), advance)
     blend = with_short_weights(blend, scorer, queries, targets, seen)
-    return replace(blend, candidates=_enough(blend, found.drawn(MOST_JUDGED)))
+    blend = replace(blend, candidates=_enough(blend, found.drawn(MOST_JUDGED)))
+    advance(1)
+    return blend
 
 
 def _come_after(targets: Histories, train: Histories) -> bool:
@@ -292,15 +300,19 @@ def _tower_scores(
     return np.stack(found)
 
 
-def with_network(blend: Blend, found: _Candidates) -> Blend:
+def with_network(
+    blend: Blend, found: _Candidates, advance: Callable[[int], None] = lambda _: None
+) -> Blend:
     """The blend, with a network where that is better on validation users that it was not fitted on.
 
     ``found`` are held-out items among the best `NEAR` candidates. Networks that are fitted to all
-    but a part of the users order all candidates of that part, in `FOLDS` parts. Where NDCG@10 gains
-    more than a standard error over the weighted sum, a network that is fitted to all is kept.
+    but a part of the users order all candidates of that part, in `FOLDS` parts, or fewer where
+    the answer is `CLEAR` before. Where NDCG@10 gains more than a standard error over the weighted
+    sum, a network that is fitted to all is kept. ``advance`` is told what of `FOLDS` + 1 is done.
     """
     count = found.items.shape[1]
     if len(found) < LEAST_EXAMPLES or count <= NEAR:
+        advance(FOLDS + 1)
         return blend
     rng = np.random.default_rng(0)
     signals = np.empty((len(found), NEAR + min(FAR, count - NEAR), len(ALL_SIGNALS)), np.float32)
@@ -319,9 +331,15 @@ def with_network(blend: Blend, found: _Candidates) -> Blend:
         owners += judged.owners.tolist()
         over_sum += (by_network - by_sum).tolist()
         over_first += (by_network - by_first).tolist()
+        clear = abs(_gain(over_sum, owners)) > CLEAR
+        advance(FOLDS - part if clear else 1)
+        if clear:
+            break
     if not _gains(over_sum, owners):
+        advance(1)
         return blend
     network = fitted_network(signals, lengths, found.positives, blend.weights)
+    advance(1)
     return replace(blend, network=network, helps=blend.helps or _gains(over_first, owners))
 
 
@@ -496,9 +514,15 @@ def _weighted(weights: FloatArray, signals: FloatArray, _: int) -> FloatArray:
 
 def _gains(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> bool:
     """Whether the mean over users of their mean gain is more than its standard error."""
+    return _gain(gains, owners) > 1
+
+
+def _gain(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> float:
+    """The mean over users of their mean gain, in its standard errors."""
     _, user, targets = np.unique(owners, return_inverse=True, return_counts=True)
     of_users = np.bincount(user, gains) / targets
-    return bool(of_users.mean() > of_users.std() / np.sqrt(len(of_users)))
+    error = max(float(of_users.std()) / np.sqrt(len(of_users)), np.finfo(np.float64).tiny)
+    return float(of_users.mean()) / error
 
 
 def fitted_blend(
@@ -509,7 +533,7 @@ def fitted_blend(
         return None
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter or Silent())
-    return fit_blend(trained.module.scorer(), dataset, text)
+    return fit_blend(trained.module.scorer(), dataset, text, reporter=reporter)
 
 
 SecondStage: TypeAlias = Callable[[Trained], Blend | None]

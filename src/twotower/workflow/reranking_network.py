@@ -11,7 +11,7 @@ from twotower.bundle.network import Network
 from twotower.types import Array, FloatArray
 
 HIDDEN: Final = 32
-DROPOUT: Final = 0.1
+DROPOUT: Final = 0.2
 BATCH: Final = 128
 EPOCHS: Final = 50
 MOST_STEPS: Final = 1500
@@ -29,10 +29,17 @@ class _Layers(nn.Module):
         self.last = nn.Linear(HIDDEN, 1, bias=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        hidden = F.dropout(F.relu(self.first(inputs)), DROPOUT, self.training)
-        hidden = F.dropout(F.relu(self.second(hidden)), DROPOUT, self.training)
+        hidden = F.relu(self.first(inputs)) * self._kept(len(inputs))
+        hidden = F.relu(self.second(hidden)) * self._kept(len(inputs))
         scores: Tensor = (self.direct(inputs) + self.last(hidden))[..., 0]
         return scores
+
+    def _kept(self, queries: int) -> Tensor:
+        """``(queries, 1, HIDDEN)`` what dropout leaves, the same units for all of its candidates.
+
+        A mask for each candidate would take as long as the layers.
+        """
+        return F.dropout(torch.ones(queries, 1, HIDDEN), DROPOUT, self.training)
 
 
 def fitted_network(
