@@ -1,6 +1,7 @@
 """The second stage, fitted on validation, and both stages together as a model to evaluate."""
 
 import itertools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -521,7 +522,7 @@ def _gain(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> floa
     """The mean over users of their mean gain, in its standard errors."""
     _, user, targets = np.unique(owners, return_inverse=True, return_counts=True)
     of_users = np.bincount(user, gains) / targets
-    error = max(float(of_users.std()) / np.sqrt(len(of_users)), np.finfo(np.float64).tiny)
+    error = max(float(of_users.std() / np.sqrt(len(of_users))), sys.float_info.min)
     return float(of_users.mean()) / error
 
 
