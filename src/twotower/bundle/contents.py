@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from twotower.bundle.blend import Blend
@@ -14,7 +15,7 @@ from twotower.data import Histories, IdMap, columns
 from twotower.errors import InputError
 from twotower.features import UserFeatures
 from twotower.index import IndexChoice, ItemIndex
-from twotower.types import FloatArray
+from twotower.types import FloatArray, OffsetArray
 
 if TYPE_CHECKING:
     from twotower.bundle.declared import DeclaredColumns
@@ -163,6 +164,12 @@ class BundleContents:
         """Columns of the vectors that the towers make; least-squares factors stand behind."""
         fold_in = self.info.fold_in
         return int(self.item_vectors.shape[1]) - (0 if fold_in is None else fold_in.dim)
+
+    @cached_property
+    def event_counts(self) -> OffsetArray:
+        """``(items,)`` int64 events of each item in the histories."""
+        counts: OffsetArray = np.bincount(self.histories.items, minlength=self.catalogue.height)
+        return counts
 
     @cached_property
     def items(self) -> IdMap:

@@ -32,8 +32,7 @@ class PopularItems:
 
     def __init__(self, table: ItemTable) -> None:
         self._table = table
-        counts = np.bincount(table.contents.histories.items, minlength=table.bundled)
-        self._counts = counts.astype(np.float32)
+        self._counts = table.contents.event_counts.astype(np.float32)
         self._order = np.argsort(-self._counts, kind="stable")  # once: it takes milliseconds
 
     def over(self, table: ItemTable) -> Self:

@@ -48,8 +48,9 @@ class RecommendationId(NamedTuple):
         return f"{self.model_version}~{self.arm}~{user}~{unit}~{own:012x}"
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
-        """What an id says; None where it is none of ours."""
+    def read(cls, text: str | None) -> Self | None:
+        """What an id says; None where there is none, or it is none of ours."""
+        text = text or ""
         parts = text.rsplit(_MARK, 4)
         if len(text) > _LONGEST or len(parts) != 5:
             return None

@@ -19,6 +19,7 @@ from twotower.service.api.problems import responses
 from twotower.service.api.routes import context, fast, needs, served
 from twotower.service.api.schemas import Activity, Health, ModelAnswer, Ready, ReloadRequest
 from twotower.service.service import Service
+from twotower.service.state.live import activity as activity_since
 
 router = APIRouter(route_class=JsonRoute, tags=["operations"])
 
@@ -66,7 +67,7 @@ async def activity(
     """Events of the last hours by kind and hour, and the newest reloads of this process."""
     shared, service = served(request)
     since = time.time_ns() // 1_000_000 - hours * 3_600_000
-    counted = await shared.in_thread(service.store.activity, since)
+    counted = await shared.in_thread(service.store.read, activity_since, since)
     events = [
         {
             "hour": datetime.fromtimestamp(hour / 1000, UTC).isoformat(),

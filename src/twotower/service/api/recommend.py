@@ -108,7 +108,7 @@ async def recommend_for_user(
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    stated = service.checked_context(context) if context else None
+    stated = service.accepted(Pipeline.parsed_context, context) if context else None
     wanted = UserQuery(user_id=user_id, context=stated, time=time)
     assigned = service.assigned(user_id)
     snapshot, query = assigned.snapshot, _request(assigned.snapshot, wanted)
@@ -210,9 +210,9 @@ def _checked(service: Service, query: AnyQuery) -> AnyQuery:
     """The query with its attributes and its context checked."""
     found: dict[str, Any] = {}
     if query.attributes is not None:
-        found["attributes"] = service.checked_attributes(query.attributes)
+        found["attributes"] = service.accepted(Pipeline.checked_attributes, query.attributes)
     if query.context:
-        found["context"] = service.checked_context(query.context)
+        found["context"] = service.accepted(Pipeline.checked_context, query.context)
     return query.model_copy(update=found) if found else query
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.inference.pipeline import Pipeline
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
 from twotower.service.api.problems import problem, responses
@@ -20,7 +21,8 @@ from twotower.service.api.schemas import (
     UserAttributes,
     UserWritten,
 )
-from twotower.service.live import Attributed, position_group
+from twotower.service.live import position_group
+from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
 from twotower.service.state.records import Event, Id
 
@@ -44,16 +46,16 @@ async def add_events(events: Events, request: Request) -> Response:
         _check_kind(service, f"events.{place}.kind", event)
         check_rating(service, f"events.{place}.rating", event.rating)
         if event.context:
-            service.checked_event_context(event.context)
+            service.accepted(Pipeline.checked_event_context, event.context)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
     recorded = await shared.write(service.add_events, plain)
     items = service.pipeline.items
     for written, new in zip(plain, recorded, strict=True):
         shared.metrics.events.labels("new" if new else "again").inc()
-        named = Attributed.of(written) if new else None
-        if named is not None:
-            about, group = named.about, position_group(named.position)
-            labels = (about.model_version, about.arm, named.kind, group)
+        about = RecommendationId.read(written.recommendation_id) if new else None
+        if about is not None:
+            group = position_group(written.position)
+            labels = (about.model_version, about.arm, written.kind, group)
             shared.metrics.attributed.labels(*labels).inc()
     outcomes = [
         {"event_id": event.event_id, "recorded": new, "item_known": event.item_id in items}

@@ -30,7 +30,7 @@ class DistinctItems:
 
     Examples
     --------
-    >>> DistinctItems.of(["a", "b"]).plus(DistinctItems.of(["b", "c"])).count
+    >>> (DistinctItems.of(["a", "b"]) + DistinctItems.of(["b", "c"])).count
     3
     """
 
@@ -53,8 +53,7 @@ class DistinctItems:
         """To be stored: 32 KB at most."""
         return self.hashes.astype(_STORED).tobytes()
 
-    def plus(self, other: Self) -> Self:
-        """The sketch of both sets together."""
+    def __add__(self, other: Self) -> Self:
         return type(self)(np.union1d(self.hashes, other.hashes)[:KEPT])
 
     @property

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from operator import gt
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import Field, StringConstraints
 
@@ -73,6 +74,22 @@ class Event(Config):
     """Declared columns of the log at that moment, such as the device, for the next training."""
 
 
+def event_of(row: Any) -> Event:
+    """Of a row of the events table, unchecked."""
+    return Event.model_construct(
+        event_id=row.event_id,
+        user_id=row.user_id,
+        item_id=row.item_id,
+        kind=row.kind,
+        rating=row.rating,
+        occurred_at=row.timestamp,
+        quantity=row.quantity,
+        recommendation_id=row.recommendation_id,
+        position=row.position,
+        context=row.context,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StoredItem:
     """One row of the items table.
@@ -118,8 +135,7 @@ class BundleInService:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """How far a reader has read each table."""
 
     items: int = 0
@@ -130,30 +146,13 @@ class Cursor:
 
     def is_ahead_of(self, other: "Cursor") -> bool:
         """Whether it has read more of any table than the other one."""
-        return (
-            self.items > other.items
-            or self.availability > other.availability
-            or self.events > other.events
-            or self.users > other.users
-            or self.forgotten > other.forgotten
-        )
+        return any(map(gt, self, other))
 
     def after(self, row: "Cursor") -> "Cursor | None":
         """The cursor behind the rows that ``row`` numbers; None where there are others between."""
-        found = Cursor(
-            row.items or self.items,
-            row.availability or self.availability,
-            row.events or self.events,
-            row.users or self.users,
-            self.forgotten,
-        )
-        steps = (
-            found.items - self.items,
-            found.availability - self.availability,
-            found.events - self.events,
-            found.users - self.users,
-        )
-        return found if sorted(steps) == [0, 0, 0, 1] else None
+        found = Cursor(*(new or own for new, own in zip(row, self, strict=True)))
+        steps = [new - own for new, own in zip(found, self, strict=True)]
+        return found if sorted(steps) == [0, 0, 0, 0, 1] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +162,13 @@ class Changes:
     Attributes
     ----------
     items
-        Items added, changed or deleted.
+        Added, changed or deleted.
     availability
         Item id and whether it can be had.
-    events
-        Events.
     cursor
         The next read's start.
     users
         User id and declared columns of that user.
-    forgotten
-        Users that were forgotten.
     """
 
     items: Sequence[StoredItem]

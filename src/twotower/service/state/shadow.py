@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
@@ -24,8 +24,18 @@ def bucket_end(bucket: int) -> float:
     return float(_SHORTEST_S * _GROWTH**bucket)
 
 
+class _Sums:
+    """Base of counts that add up field by field."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Self) -> Self:
+        names = [each.name for each in fields(self)]  # type: ignore[arg-type]
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
 @dataclass(frozen=True, slots=True)
-class ListCounts:
+class ListCounts(_Sums):
     """Counts of the lists of one bundle.
 
     Attributes
@@ -48,16 +58,6 @@ class ListCounts:
     times: Counter[int] = field(default_factory=Counter)
     items: DistinctItems = field(default_factory=DistinctItems)
 
-    def plus(self, other: "ListCounts") -> "ListCounts":
-        """Both together."""
-        return ListCounts(
-            self.places + other.places,
-            self.untrained + other.untrained,
-            self.seconds + other.seconds,
-            self.times + other.times,
-            self.items.plus(other.items),
-        )
-
     def percentile_s(self, share: float) -> float | None:
         """Seconds within which this share of the lists was made, up to 5% more; None of none."""
         wanted, so_far = share * self.times.total(), 0
@@ -69,7 +69,7 @@ class ListCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowCounts:
+class ShadowCounts(_Sums):
     """Counts of the requests that a shadow was to answer too.
 
     Attributes
@@ -96,18 +96,6 @@ class ShadowCounts:
     def requests(self) -> int:
         """All requests of its share."""
         return self.shadowed + self.dropped + self.failed
-
-    def plus(self, other: "ShadowCounts") -> "ShadowCounts":
-        """Both together."""
-        return ShadowCounts(
-            self.shadowed + other.shadowed,
-            self.dropped + other.dropped,
-            self.failed + other.failed,
-            self.overlap + other.overlap,
-            self.same_first + other.same_first,
-            self.a.plus(other.a),
-            self.b.plus(other.b),
-        )
 
 
 _NUMBERS: Final = ("shadowed", "dropped", "failed", "overlap", "same_first")
@@ -141,7 +129,7 @@ def add_counts(connection: sa.Connection, revision: int, more: ShadowCounts) -> 
     runs = sa.select(tables.splits.c.revision).where(tables.splits.c.revision == revision)
     if connection.execute(runs).first() is None:
         return
-    total = counts(connection, revision).plus(more)
+    total = counts(connection, revision) + more
     for table in (tables.shadows, tables.shadow_lists):
         connection.execute(table.delete().where(table.c.split == revision))
     numbers = {name: getattr(total, name) for name in _NUMBERS}
