@@ -1,14 +1,14 @@
 """Request reading: external ids of users and items to the queries that a tower reads."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import isfinite
 from numbers import Integral
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from twotower.data.time_zones import (
 )
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
+
+if TYPE_CHECKING:
+    from twotower.inference.item_table import ItemTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +142,6 @@ def context_at(
     return values
 
 
-class Items(Protocol):
-    """Rows of items by external id: `twotower.data.IdMap` is one."""
-
-    def __contains__(self, external: object) -> bool: ...
-
-    def indices(self, external: Collection[str], /) -> IndexArray:
-        """Rows of many ids; `InputError` at the first unknown."""
-        ...
-
-    def unknown(self, external: Iterable[str], /) -> list[str]:
-        """The ids that are not known, each once."""
-        ...
-
-
 class Cause(NamedTuple):
     """How an item of a history got there."""
 
@@ -257,10 +246,6 @@ class Reading:
         causes += [Cause(event.kind, event.rating) for event in known.past]
         return causes + [GIVEN] * given + [DESCRIBED] * described
 
-    def kinds(self, row: int) -> list[str]:
-        """The kinds of `causes`."""
-        return [cause.kind for cause in self.causes(row)]
-
 
 class RequestReader:
     """Turns requests into queries.
@@ -271,8 +256,6 @@ class RequestReader:
 
     Parameters
     ----------
-    users, items
-        Id maps.
     stored
         One row per user: what is known of them.
     reads_attributes
@@ -288,7 +271,7 @@ class RequestReader:
     def __init__(
         self,
         users: IdMap,
-        items: Items,
+        items: "IdMap | ItemTable",
         stored: Histories,
         *,
         reads_attributes: bool = False,
@@ -307,7 +290,7 @@ class RequestReader:
         self._mean_rating = _mean(stored.ratings, 0.0)
         self._newest = 0 if stored.timestamps is None else int(stored.timestamps.max(initial=0))
 
-    def over(self, items: Items) -> Self:
+    def over(self, items: "IdMap | ItemTable") -> Self:
         """The same reader over more items."""
         other = copy(self)
         other._items = items
@@ -363,26 +346,27 @@ class RequestReader:
 
     def is_readable(self, request: Request) -> bool:
         """Whether there is an event, a known item, a word or an attribute to recommend by."""
-        if request.text or request.history or self._length(request):
+        if request.text or request.history or self.known(request).size:
             return True
         known = request.attributes is not None or request.user_id in self._users
         return self._reads_attributes and known
 
     def lengths(self, requests: Sequence[Request]) -> list[int]:
         """Items of each history as it is going to be read, but for what words describe."""
-        return [self._length(request) + len(request.history) for request in requests]
-
-    def _length(self, request: Request) -> int:
-        """Events of the user that are stored, or came since."""
-        return self.known(request).size
+        return [self.known(request).size + len(request.history) for request in requests]
 
     def known(self, request: Request) -> Known:
         """What is known of the request's user, after returns and other negative events."""
         user = None if request.user_id is None else self._users.find(request.user_id)
-        stored = self._stored_rows(-1 if user is None else user)
+        bounds = (0, 0) if user is None else self._stored.indptr[user : user + 2].tolist()
+        stored = slice(*bounds)
         if not request.past and (user is None or self._returned is None):
             return Known(stored, ())
-        worth = [(event, self._weight(event)) for event in request.past]
+        worth = [
+            (event, event_weight(self._rules, event.kind, event.rating, event.quantity))
+            for event in request.past
+            if event.item_id in self._items
+        ]
         past = [(event, weight) for event, weight in worth if weight is not None]
         back: dict[str, int] = {}
         for place, (event, weight) in enumerate(past):
@@ -406,16 +390,6 @@ class RequestReader:
         places = np.arange(stored.start, stored.stop)
         left = ~np.isin(self._stored.items[stored], list(taken))
         return Known(places[left], kept, without)
-
-    def _weight(self, event: Past) -> float | None:
-        """What an event is worth, negative where it takes away; None where it cannot be read."""
-        if event.item_id not in self._items:
-            return None
-        return event_weight(self._rules, event.kind, event.rating, event.quantity)
-
-    def _stored_rows(self, user: int) -> slice:
-        """Where the events of a user index are stored; nowhere for -1."""
-        return slice(*self._stored.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
 
     def _user(self, request: Request, known: Known) -> int:
         if isinstance(request.history, str):
@@ -494,8 +468,7 @@ class RequestReader:
 
     def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
         """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
-        mean = _mean(stored, self._mean_rating)
-        ratings = np.full(count, mean)
+        ratings = np.full(count, _mean(stored, self._mean_rating))
         for place, event in enumerate(past):
             if event.rating is not None:
                 ratings[place] = event.rating

@@ -14,7 +14,7 @@ from twotower.bundle.throttle import Pause, no_pause
 from twotower.data import IdMap, columns
 from twotower.errors import InputError
 from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
-from twotower.inference.item_table import Descriptions, ItemTable, price_of
+from twotower.inference.item_table import Descriptions, ItemTable
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Past
 from twotower.inference.smoke import check_answers
@@ -215,7 +215,7 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
         [item.item_id for item in fields],
         [item.title for item in fields],
         [item.category for item in fields],
-        [price_of(item.price) for item in fields],
+        [np.nan if item.price is None else item.price for item in fields],
         [item.columns or {} for item in fields],
     )
 

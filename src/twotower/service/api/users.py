@@ -9,8 +9,8 @@ from starlette.responses import Response
 from twotower.inference.pipeline import Pipeline
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import problem, responses
-from twotower.service.api.routes import RefusedError, check_rating, fast, needs, served, within
+from twotower.service.api.problems import RefusedError, responses
+from twotower.service.api.routes import check_rating, fast, needs, served, within
 from twotower.service.api.rules import USUAL_KINDS, WrittenId
 from twotower.service.api.schemas import (
     Events,
@@ -48,7 +48,7 @@ async def add_events(events: Events, request: Request) -> Response:
         if event.context:
             service.accepted(Pipeline.checked_event_context, event.context)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
-    recorded = await shared.write(service.add_events, plain)
+    recorded = await shared.run(shared.writers, service.add_events, plain)
     items = service.pipeline.items
     for written, new in zip(plain, recorded, strict=True):
         shared.metrics.events.labels("new" if new else "again").inc()
@@ -75,7 +75,7 @@ async def put_user(
 ) -> Response:
     """Say what is known of a user, such as age and country, in place of what was said before."""
     shared, service = served(request)
-    await shared.write(service.put_user, user_id, user.attributes)
+    await shared.run(shared.writers, service.put_user, user_id, user.attributes)
     return fast({"user_id": user_id, "attributes": service.current.attributes_of(user_id)})
 
 
@@ -91,7 +91,7 @@ async def forget_user(user_id: UserId, request: Request) -> Response:
     When this is answered with ``unconfirmed`` 0, no process over the database uses any of it.
     """
     shared, service = served(request)
-    outcome, behind = await shared.write(service.forget, [user_id])
+    outcome, behind = await shared.run(shared.writers, service.forget, [user_id])
     return fast({"rows_deleted": outcome.rows, "unconfirmed": behind})
 
 
@@ -104,7 +104,7 @@ async def forget_user(user_id: UserId, request: Request) -> Response:
 async def export_user(user_id: UserId, request: Request) -> Response:
     """All that is kept of a user."""
     shared, service = served(request)
-    return fast(await shared.in_thread(service.export, user_id))
+    return fast(await shared.run(shared.workers, service.export, user_id))
 
 
 def _check_kind(service: Service, name: str, event: NewEvent) -> None:
@@ -118,4 +118,4 @@ def _check_kind(service: Service, name: str, event: NewEvent) -> None:
     what = f"{name}: {event.kind!r} is no kind of event that is served"
     if rules is not None and rules.from_rating and event.rating is not None:
         what = f"{name}: a rating of {event.rating:g} is of no kind"
-    raise RefusedError(problem(422, what, value=event.kind, fix=f"send one of {', '.join(known)}"))
+    raise RefusedError(422, what, value=event.kind, fix=f"send one of {', '.join(known)}")
