@@ -85,11 +85,8 @@ class GrowingRows:
     def with_rows(self, more: Array, rows: Array | None = None) -> Self:
         """The same rows and ``more`` behind them.
 
-        Parameters
-        ----------
-        rows
-            ``(n,)`` where to write them instead: such as are next behind the others, or rows that
-            older values which share the memory may see change.
+        Or ``more`` at ``(n,)`` rows: such as are next behind the others, or rows that older values
+        which share the memory may see change.
         """
         if rows is None:
             rows = np.arange(self.used, self.used + len(more))

@@ -67,10 +67,7 @@ def to_arrays(models: Mapping[str, ComparisonModel]) -> dict[str, Array]:
 def from_arrays(arrays: Mapping[str, Array]) -> dict[str, ComparisonModel]:
     """The inverse of `to_arrays`, but for the digits; names come in alphabetical order.
 
-    Raises
-    ------
-    KeyError, TypeError
-        Where a model lacks a field, or has an unknown one.
+    `KeyError` or `TypeError` where a model lacks a field, or has an unknown one.
     """
     fields: dict[str, dict[str, Array]] = {}
     for key in sorted(arrays):

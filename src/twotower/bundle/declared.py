@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from twotower.bundle.arrays import read_arrays, save_arrays
-from twotower.bundle.checked import TABLE, WHOLE, check_layout, reading
+from twotower.bundle.arrays import save_arrays
+from twotower.bundle.checked import TABLE, WHOLE, checked_arrays, reading
 from twotower.bundle.manifest import SCHEMA_FILE, Manifest
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.data.schema import DTYPES, Schema
@@ -141,10 +141,9 @@ def load_declared(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> 
     if encoders["users"]:
         with reading(folder / USER_COLUMNS):
             manifest.entry(folder, USER_COLUMNS)
-            arrays = read_arrays(folder / USER_COLUMNS, finite=True, pause=pause)
             layout = {"codes": (WHOLE, (None, None)), "weights": TABLE, "dense": TABLE}
             layout |= {"regression_table": TABLE, "regression_dense": TABLE}
-            check_layout(arrays, layout)
+            arrays = checked_arrays(folder / USER_COLUMNS, layout, pause=pause)
             regression = AttributeRegression(
                 arrays.pop("regression_table"), arrays.pop("regression_dense")
             )

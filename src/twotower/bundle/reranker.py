@@ -49,12 +49,8 @@ def placed(scores: FloatArray) -> FloatArray:
     """Fill in the missing scores of one query's candidates, best first, by their place.
 
     A candidate with so many known ones before it in the first stage's list has as many before it by
-    the second stage: new items are shown as often as without it.
-
-    Parameters
-    ----------
-    scores
-        ``(candidates,)`` NaN where unknown.
+    the second stage: new items are shown as often as without it. ``(candidates,)`` scores are NaN
+    where unknown.
 
     Examples
     --------

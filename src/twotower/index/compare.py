@@ -103,22 +103,7 @@ def compare(
 
 
 class Truth:
-    """Ground truth: the best items of some queries, by exact search.
-
-    Parameters
-    ----------
-    vectors
-        ``(items, dim)`` float32.
-    queries
-        ``(queries, dim)`` float32, at least one.
-    ks
-        Numbers of items that will be searched for.
-
-    Raises
-    ------
-    InputError
-        Where vectors, queries or a ``k`` cannot be used.
-    """
+    """Ground truth: the best items of some queries, by exact search; arguments as of `compare`."""
 
     def __init__(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> None:
         self.vectors = check_vectors(vectors)
@@ -133,12 +118,8 @@ class Truth:
         """Share of the true best items of the first queries that are among ``found``.
 
         An item counts by its true score: any with at least that of the last of the true best,
-        up to rounding, since equal items are interchangeable.
-
-        Parameters
-        ----------
-        found
-            ``(first queries, k)`` items.
+        up to rounding, since equal items are interchangeable. ``found`` are ``(first queries, k)``
+        items.
         """
         existing = min(found.shape[1], len(self.vectors))
         lowest = self._best[: len(found), existing - 1]
@@ -180,14 +161,9 @@ def search_one_by_one(
     most_seconds: float = np.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Searches:
-    """Search for each query by itself, after a short warm-up.
+    """Search for each query by itself, after a short warm-up, timed by a clock.
 
-    Parameters
-    ----------
-    most_seconds
-        No search starts after so many seconds; those done until then are the measurement.
-    clock
-        Clock that times a search.
+    No search starts after ``most_seconds``; those done until then are the measurement.
     """
     end = time.perf_counter() + most_seconds
     for row in range(min(_WARM_UP, len(queries))):
