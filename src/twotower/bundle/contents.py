@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from twotower.bundle.blend import Blend
+from twotower.bundle.checked import check_places
 from twotower.bundle.manifest import ModelInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
@@ -141,13 +142,7 @@ class BundleContents:
                     "new items need a history_projection, or history_is_vector, exactly where "
                     "there is a history_table"
                 )
-        known = self.histories.items
-        if len(known) and not 0 <= known.min() <= known.max() < items:
-            raise InputError(
-                f"histories must hold items from 0 to {items - 1}, "
-                f"got {known.min()} to {known.max()}"
-            )
-
+        check_places(self.histories.items, items, "items of the histories")
         kinds, rules = self.histories.kinds, self.info.events
         declared = 0 if rules is None else len(rules.kinds)
         if (kinds is None) != (rules is None) or (

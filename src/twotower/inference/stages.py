@@ -1,6 +1,7 @@
 """Stages of a request: retrieval, re-ranking and similar items, with their timings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,7 +55,8 @@ def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondS
     return SecondStage(contents.reranker, max(wanted, options.k))
 
 
-class Stages(NamedTuple):
+@dataclass(slots=True)
+class Stages:
     """The stages of one request, each giving as many of its best items as are wanted.
 
     Attributes

@@ -114,11 +114,6 @@ class PopularityDrift:
 
     with the shares of the events :math:`a` and of the training log :math:`e`. By custom, above
     0.1 is a change to look at and above 0.25 a large one.
-
-    Parameters
-    ----------
-    contents
-        The bundle's contents.
     """
 
     def __init__(self, contents: BundleContents) -> None:

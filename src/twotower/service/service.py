@@ -71,11 +71,6 @@ class Service:
     The bundle in service is a row of the database. What a reload names is loaded by every service
     over the database that is configured with a folder of the same name, on whatever machine.
 
-    Parameters
-    ----------
-    settings
-        Where the bundle and the database are, and the limits.
-
     Attributes
     ----------
     current
@@ -157,12 +152,8 @@ class Service:
     def create_item(self, fields: ItemFields) -> bool:
         """Add an item; False where the very same one was added before.
 
-        Raises
-        ------
-        StateConflictError
-            Where the id is another item's.
-        InputError
-            Where the bundle cannot encode new items.
+        `StateConflictError` where the id is another item's, `InputError` where the bundle cannot
+        encode new items.
         """
         items, item_id = self.pipeline.items, fields.item_id
         if (row := items.contents.items.find(item_id)) is not None and items.listed[row]:
@@ -238,15 +229,8 @@ class Service:
     def accepted(self, check: Callable[[Pipeline, T], dict[str, Any]], given: T) -> dict[str, Any]:
         """Attributes or a context, checked; where two bundles answer, one that takes it is enough.
 
-        Parameters
-        ----------
-        check
-            Such as `Pipeline.checked_attributes`.
-
-        Raises
-        ------
-        InputError
-            What the bundle in service says against it.
+        ``check`` is a method such as `Pipeline.checked_attributes`. `InputError` is what the bundle
+        in service says against it.
         """
         refused: list[InputError] = []
         for pipeline in self._comparison.answering(self.pipeline):
@@ -257,20 +241,11 @@ class Service:
         raise refused[0]
 
     def split(self, name: str | None, share: float = 0.5, mode: Mode = "split") -> Begun:
-        """Answer a share of the users from another bundle; None ends that.
+        """Answer a share of the users from another bundle, named as in `reload`; None ends that.
 
-        It takes the place of what was compared before, in whichever mode. Other processes and
-        services follow. Raises as `reload`.
-
-        Parameters
-        ----------
-        name
-            Of a folder beside the configured bundle.
-        share
-            Of the users.
-        mode
-            ``split``; ``interleave`` where each of their answers has items of both bundles, see
-            `team_draft`; ``shadow`` where the other bundle's answers are compared and not shown.
+        It takes the place of what was compared before, in whichever mode: ``split``; ``interleave``
+        where each of their answers has items of both bundles, see `team_draft`; ``shadow`` where
+        the other bundle's answers are compared and not shown. Other processes and services follow.
         """
         if name is not None:
             verify(bundle_folder(self.settings.bundle, name), ())
@@ -409,12 +384,8 @@ class Service:
     def catch_up(self) -> None:
         """Take over what this or another process wrote to the database.
 
-        Raises
-        ------
-        StateUnavailableError
-            Where the database does not answer.
-        StateReplacedError
-            Where it is another one: it is being read anew, beside the requests.
+        `StateUnavailableError` where the database does not answer, `StateReplacedError` where it is
+        another one: it is being read anew, beside the requests.
         """
         try:
             self._refuse_if_replaced()
@@ -438,12 +409,8 @@ class Service:
     def reload(self, name: str | None = None) -> Manifest:
         """Swap in a bundle, after it was verified and tried. The old one answers until then.
 
-        The other services over the database follow.
-
-        Parameters
-        ----------
-        name
-            Of a folder beside the configured bundle; None reads the configured one again.
+        The other services over the database follow. ``name`` is that of a folder beside the
+        configured bundle; None reads the configured one again.
 
         Raises
         ------

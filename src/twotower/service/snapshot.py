@@ -53,10 +53,6 @@ class Snapshot:
     ----------
     pipeline
         The bundle and the items as they are now.
-    manifest
-        The bundle's.
-    past
-        What users did.
     cursor
         How much of the database is in it.
     users
@@ -87,19 +83,14 @@ class Snapshot:
     ) -> Self:
         """Load a bundle, verify it, and try it.
 
+        `ArtefactError` where it is broken, or does not answer as it should.
+
         Parameters
         ----------
         events_of_user, events
             How many are kept of one user, and of all: see `PastEvents`.
         forgotten
             To which the database's tombstones are added; empty.
-        pause
-            Called every few milliseconds of the work.
-
-        Raises
-        ------
-        ArtefactError
-            Where it is broken, or does not answer as it should.
         """
         bundle = load_bundle(folder, pause)
         users = ServedUsers.of(bundle.contents.users)

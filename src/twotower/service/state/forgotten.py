@@ -44,13 +44,8 @@ class Forgetting:
 class Forgotten:
     """The tombstones of one database, by which an id is recognised when it is seen.
 
-    It grows while it is read, from any thread.
-
-    Parameters
-    ----------
-    key
-        The database's key, which was drawn when it was made. An id can be tested with it, so it
-        protects the ids of those who have only the list.
+    It grows while it is read, from any thread. The database's key was drawn when it was made. An id
+    can be tested with it: it protects the ids from those who have only the list.
     """
 
     def __init__(self, key: bytes) -> None:

@@ -98,8 +98,6 @@ class StoredItem:
     ----------
     fields
         The description; of a deleted item the last one.
-    deleted
-        Whether the item was taken out of the catalogue.
     text_encoder
         Name of the encoder of ``text_vector``, or None.
     text_vector

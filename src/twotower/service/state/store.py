@@ -174,10 +174,7 @@ class StateStore:
     def create_item(self, item: StoredItem) -> int | None:
         """Add an item; its revision, or None where the very same one is there, as after a retry.
 
-        Raises
-        ------
-        StateConflictError
-            Where another item has the id.
+        `StateConflictError` where another item has the id.
         """
         item_id = item.fields.item_id
         with self._writing() as connection:
@@ -216,21 +213,10 @@ class StateStore:
         return revision
 
     def add_events(self, events: Sequence[Event], outcomes: Outcomes | None = None) -> list[bool]:
-        """Record events, all or none.
+        """Record events, all or none, and what they say of the split that runs.
 
         False for each that was recorded before, or is of a user who was forgotten since.
-
-        Parameters
-        ----------
-        events
-            What users did.
-        outcomes
-            What that says of the split that runs.
-
-        Raises
-        ------
-        StateConflictError
-            Where an event id was used for something else.
+        `StateConflictError` where an event id was used for something else.
         """
         recorded = []
         with self._writing() as connection:
@@ -260,10 +246,7 @@ class StateStore:
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
         """What was written after ``since``, at most so many ``events`` and ``items``.
 
-        Raises
-        ------
-        StateReplacedError
-            Where ``since`` is ahead of the database too: an older back-up was restored.
+        `StateReplacedError` where ``since`` is ahead of the database: a back-up was restored.
         """
         most = Cursor(items, _ALL, events, events, _ALL)
         with self._reading() as connection:
