@@ -15,21 +15,15 @@ class ComparisonModel:
 
     Any model whose score is an inner product can be one, such as matrix factorisation or
     LightGCN.
-
-    Attributes
-    ----------
-    item_vectors
-        ``(items, d)``.
-    user_vectors
-        ``(users, d)``, made of each user's whole history.
-    earlier_vectors
-        ``(users, d)``, made of each user's history without its newest event, to show what the model
-        recommends when that is hidden from it.
     """
 
     item_vectors: Array
+    """``(items, d)``."""
     user_vectors: Array
+    """``(users, d)``, made of each user's whole history."""
     earlier_vectors: Array
+    """``(users, d)``, made of each user's history without its newest event, to show what the model
+    recommends when that is hidden from it."""
 
     def scores(self, user: int, *, earlier: bool) -> FloatArray:
         """``(items,)`` for a user index, with or without the newest event."""

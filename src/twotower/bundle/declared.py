@@ -26,39 +26,27 @@ CONTEXTS: Final = "contexts.parquet"
 
 @dataclass(frozen=True)
 class DeclaredColumns:
-    """The declared columns of a data set as serving needs them.
-
-    Attributes
-    ----------
-    schema
-        What was declared.
-    items
-        Row ``i`` holds the declared columns of item ``i``.
-    item_encoders, user_encoders
-        What encodes them for the towers; empty where these read none.
-    context_encoders
-        What encodes the context of a request; empty where the user tower reads none.
-    users
-        ``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
-        tower reads no columns.
-    regression
-        Vectors of users without a history, by their columns; None exactly where ``users`` is.
-    user_values
-        Row ``u`` holds the declared columns of user ``u``, for the next training.
-    contexts
-        The distinct rows of the log's declared columns, for the next training too: the histories
-        say which one an event has.
-    """
+    """The declared columns of a data set as serving needs them."""
 
     schema: Schema
+    """What was declared."""
     items: pl.DataFrame
+    """Row ``i`` holds the declared columns of item ``i``."""
     item_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     user_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    """What encodes them for the towers; empty where these read none."""
     users: Encoded | None = None
+    """``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
+    tower reads no columns."""
     regression: AttributeRegression | None = None
+    """Vectors of users without a history, by their columns; None exactly where ``users`` is."""
     user_values: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Row ``u`` holds the declared columns of user ``u``, for the next training."""
     context_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    """What encodes the context of a request; empty where the user tower reads none."""
     contexts: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """The distinct rows of the log's declared columns, for the next training too: the histories say
+    which one an event has."""
 
     def __post_init__(self) -> None:
         for side, encoders in (

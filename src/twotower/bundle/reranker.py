@@ -79,17 +79,12 @@ class RerankVectors:
     """Re-ranks by inner products of vectors such as LightGCN's (He et al., 2020).
 
     A user without a vector gets the mean of the vectors of the items in the history.
-
-    Attributes
-    ----------
-    user_vectors
-        ``(users, d)`` float32.
-    item_vectors
-        ``(items, d)`` float32.
     """
 
     user_vectors: FloatArray
+    """``(users, d)`` float32."""
     item_vectors: FloatArray
+    """``(items, d)`` float32."""
 
     def __post_init__(self) -> None:
         if self.user_vectors.shape[1] != self.item_vectors.shape[1]:

@@ -22,35 +22,24 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One index at one ``k``.
-
-    Attributes
-    ----------
-    config
-        The index's configuration.
-    k
-        Items searched for.
-    recall
-        Share of the true best ``k`` items that were found, from 0 to 1.
-    latency_us
-        Median CPU time of a search for one query, in microseconds of the calling thread, so that
-        other processes on a busy machine do not count.
-    p99_us
-        99th percentile of the same.
-    build_seconds
-        Time to build the structure. Neighbouring configurations that differ only in how they
-        search share one.
-    nbytes
-        Bytes of memory that the index takes.
-    """
+    """One index at one ``k``."""
 
     config: IndexConfig
+    """The index's configuration."""
     k: int
+    """Items searched for."""
     recall: float
+    """Share of the true best ``k`` items that were found, from 0 to 1."""
     latency_us: float
+    """Median CPU time of a search for one query, in microseconds of the calling thread, so that
+    other processes on a busy machine do not count."""
     p99_us: float
+    """99th percentile of the same."""
     build_seconds: float
+    """Time to build the structure. Neighbouring configurations that differ only in how they search
+    share one."""
     nbytes: int
+    """Bytes of memory that the index takes."""
 
 
 def compare(
@@ -139,18 +128,12 @@ class Searchable(Protocol):
 
 
 class Searches(NamedTuple):
-    """Searches for one query each.
-
-    Attributes
-    ----------
-    found
-        ``(queries, k)`` items.
-    seconds
-        ``(queries,)`` that each took.
-    """
+    """Searches for one query each."""
 
     found: OffsetArray
+    """``(queries, k)`` items."""
     seconds: DoubleArray
+    """``(queries,)`` that each took."""
 
 
 def search_one_by_one(

@@ -48,24 +48,16 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What a batch holds.
-
-    Attributes
-    ----------
-    users
-        Users asked for.
-    rows
-        Items written, of all users.
-    unknown
-        Users that the bundle does not know.
-    empty
-        Known users for whom no item was left.
-    """
+    """What a batch holds."""
 
     users: int = 0
+    """Users asked for."""
     rows: int = 0
+    """Items written, of all users."""
     unknown: int = 0
+    """Users that the bundle does not know."""
     empty: int = 0
+    """Known users for whom no item was left."""
 
     def __add__(self, other: Self) -> Self:
         return type(self)(

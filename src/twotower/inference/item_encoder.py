@@ -27,24 +27,16 @@ _FILE: Final = "the bundle's item_tower.onnx"
 
 @dataclass(frozen=True)
 class EncodedItems:
-    """Vectors of items that training never saw, as arrays and as bytes; row ``i`` is one item.
-
-    Attributes
-    ----------
-    vectors
-        ``(items, d)`` outputs of the item tower.
-    user_features
-        ``(items, 12)`` what an event with the item adds to its user's features.
-    history
-        ``(items, h)`` what the user tower reads of it in a history, or None.
-    text
-        ``(items, t)`` unit text vectors, or None.
-    """
+    """Vectors of items that training never saw, as arrays and as bytes; row ``i`` is one item."""
 
     vectors: FloatArray
+    """``(items, d)`` outputs of the item tower."""
     user_features: FloatArray
+    """``(items, 12)`` what an event with the item adds to its user's features."""
     history: FloatArray | None
+    """``(items, h)`` what the user tower reads of it in a history, or None."""
     text: FloatArray | None
+    """``(items, t)`` unit text vectors, or None."""
 
     def to_bytes(self, row: int) -> bytes:
         """One item as float32, without its text: the inverse of `of_bytes`."""

@@ -22,23 +22,16 @@ from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What items are shown and filtered by; one entry an item.
-
-    Attributes
-    ----------
-    ids, titles, categories
-        Text, or None where unknown.
-    prices
-        NaN where unknown.
-    columns
-        Declared columns of each, or nothing where none are.
-    """
+    """What items are shown and filtered by; one entry an item."""
 
     ids: Sequence[str]
     titles: Sequence[str | None]
     categories: Sequence[str | None]
+    """Text, or None where unknown."""
     prices: Sequence[float]
+    """NaN where unknown."""
     columns: Sequence[Described] = ()
+    """Declared columns of each, or nothing where none are."""
 
 
 @dataclass(frozen=True)

@@ -30,61 +30,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Something that a user did after the bundle was made.
-
-    Attributes
-    ----------
-    item_id
-        External id. An item that is not known any more is passed over.
-    kind
-        One of `EventRules.kinds`, or where the bundle has no rules ``view``, ``cart``, ``buy`` or
-        ``rating``.
-    rating
-        The rating given, or None.
-    time
-        Milliseconds since 1970-01-01 UTC.
-    quantity
-        How many, negative for a return, or None.
-    """
+    """Something that a user did after the bundle was made."""
 
     item_id: str
+    """External id. An item that is not known any more is passed over."""
     kind: str
+    """One of `EventRules.kinds`, or where the bundle has no rules ``view``, ``cart``, ``buy`` or
+    ``rating``."""
     rating: float | None
+    """The rating given, or None."""
     time: int
+    """Milliseconds since 1970-01-01 UTC."""
     quantity: float | None = None
+    """How many, negative for a return, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: a user, the items just browsed, words, or any of these together.
-
-    Attributes
-    ----------
-    user_id
-        External id, or None. An unknown id with a history is a cold-start user.
-    history
-        External item ids, oldest first, repeats allowed. They follow what is known of the user.
-    text
-        What is wanted, in words, or None.
-    past
-        What the user did since the bundle was made, oldest first; before ``history``.
-    attributes
-        Declared columns of the user, checked; None for those that the bundle knows.
-    time
-        When the request is made, milliseconds since 1970-01-01 UTC, or a datetime with an offset;
-        None for now.
-    context
-        Declared columns of the log for this request, such as its device, checked; None for none.
-        What derives from the time is filled in unless it is among them, null too.
-    """
+    """One request: a user, the items just browsed, words, or any of these together."""
 
     user_id: str | None = None
+    """External id, or None. An unknown id with a history is a cold-start user."""
     history: Sequence[str] = field(default=())
+    """External item ids, oldest first, repeats allowed. They follow what is known of the user."""
     text: str | None = None
+    """What is wanted, in words, or None."""
     past: Sequence[Past] = field(default=())
+    """What the user did since the bundle was made, oldest first; before ``history``."""
     attributes: Mapping[str, Any] | None = None
+    """Declared columns of the user, checked; None for those that the bundle knows."""
     time: int | datetime | None = None
+    """When the request is made, milliseconds since 1970-01-01 UTC, or a datetime with an offset;
+    None for now."""
     context: Mapping[str, Any] | None = None
+    """Declared columns of the log for this request, such as its device, checked; None for none.
+    What derives from the time is filled in unless it is among them, null too."""
 
 
 def checked_time(value: object) -> int | datetime:
@@ -158,21 +138,14 @@ DESCRIBED: Final = Cause("described")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a request's user, beside the request itself.
-
-    Attributes
-    ----------
-    stored
-        Where the user's events of the bundle are, without those that were taken away.
-    past
-        What came since and stands, oldest first.
-    returned
-        Rows of the items that the user's newest event took away.
-    """
+    """What is known of a request's user, beside the request itself."""
 
     stored: slice | OffsetArray
+    """Where the user's events of the bundle are, without those that were taken away."""
     past: Sequence[Past]
+    """What came since and stands, oldest first."""
     returned: Sequence[int] = ()
+    """Rows of the items that the user's newest event took away."""
 
     @property
     def size(self) -> int:
@@ -184,26 +157,18 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Queries, and where the events of their histories come from.
-
-    Attributes
-    ----------
-    queries
-        What the tower reads: stored events, past events, the request's history, and the items
-        that its words describe.
-    known
-        What is known of each user.
-    described
-        ``(queries,)`` how many items at the end of each history only the words describe: the
-        user has not seen those.
-    ratings
-        ``(stored events,)`` of the bundle's log, or None.
-    """
+    """Queries, and where the events of their histories come from."""
 
     queries: Queries
+    """What the tower reads: stored events, past events, the request's history, and the items that
+    its words describe."""
     known: Sequence[Known]
+    """What is known of each user."""
     described: Sequence[int]
+    """``(queries,)`` how many items at the end of each history only the words describe: the user
+    has not seen those."""
     ratings: FloatArray | None = None
+    """``(stored events,)`` of the bundle's log, or None."""
 
     def seen(self, row: int) -> IndexArray:
         """Items of one history that the user has seen."""

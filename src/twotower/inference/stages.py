@@ -57,30 +57,21 @@ def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondS
 
 @dataclass(slots=True)
 class Stages:
-    """The stages of one request, each giving as many of its best items as are wanted.
-
-    Attributes
-    ----------
-    vector
-        ``(d,)`` the user's vector.
-    parts
-        Items that are eligible for the user, in parts of which the best are wanted each; one part
-        unless business rules weigh items.
-    found
-        What the index found for the request already.
-    clock
-        Where to add the seconds taken.
-    stale
-        Rows of the index that changed since it was made.
-    """
+    """The stages of one request, each giving as many of its best items as are wanted."""
 
     index: ItemIndex
     table: ItemTable
     vector: FloatArray
+    """``(d,)`` the user's vector."""
     parts: Sequence[EligibilityMask]
+    """Items that are eligible for the user, in parts of which the best are wanted each; one part
+    unless business rules weigh items."""
     found: tuple[FloatArray, OffsetArray]
+    """What the index found for the request already."""
     clock: Timings
+    """Where to add the seconds taken."""
     stale: OffsetArray
+    """Rows of the index that changed since it was made."""
 
     def retrieve(self, count: int) -> RankedItems:
         """The nearest items, so many of each part."""

@@ -20,22 +20,15 @@ if TYPE_CHECKING:
 
 
 class Assigned(NamedTuple):
-    """What answers a user.
-
-    Attributes
-    ----------
-    snapshot
-        Of the bundle that does.
-    arm, unit
-        Of the split, and the user's in it; empty without one.
-    other
-        Whose list is mixed into the answer, where bundles are interleaved.
-    """
+    """What answers a user."""
 
     snapshot: Snapshot
+    """Of the bundle that answers."""
     arm: Arm = ""
     unit: str = ""
+    """The user's arm and unit of the comparison; empty without one."""
     other: Snapshot | None = None
+    """Whose list is mixed into the answer, where bundles are interleaved."""
 
 
 class Comparison(NamedTuple):

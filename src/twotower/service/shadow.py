@@ -28,20 +28,14 @@ _LONG_S: Final = 10.0
 
 
 class Listed(NamedTuple):
-    """The list that a bundle answered with.
-
-    Attributes
-    ----------
-    item_ids
-        Best first.
-    seconds
-        That it took.
-    """
+    """The list that a bundle answered with."""
 
     model_version: str
     contents: BundleContents
     item_ids: Sequence[str]
+    """Of the list, best first."""
     seconds: float
+    """To make it."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, answer: Answer, seconds: float) -> Self:
@@ -51,21 +45,14 @@ class Listed(NamedTuple):
 
 
 class Alike(NamedTuple):
-    """How far two lists agree.
-
-    Attributes
-    ----------
-    overlap
-        Share of the items of the longer list that the other one has too; 1 where both are empty.
-    same_first
-        Whether both begin with the same item.
-    untrained
-        By arm, items of the list that had no event in the training log of its bundle.
-    """
+    """How far two lists agree."""
 
     overlap: float
+    """Share of the items of the longer list that the other one has too; 1 where both are empty."""
     same_first: bool
+    """Whether both begin with the same item."""
     untrained: Mapping[str, int]
+    """By arm, items of the list that had no event in the training log of its bundle."""
 
 
 class SpareThread:

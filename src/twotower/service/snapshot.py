@@ -47,29 +47,20 @@ class ServedUsers(IdMap):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What answers requests at one moment. A value, but for what users did, and who is forgotten.
-
-    Attributes
-    ----------
-    pipeline
-        The bundle and the items as they are now.
-    cursor
-        How much of the database is in it.
-    users
-        The bundle's, without those who were found to be forgotten.
-    forgotten
-        By tombstones, which do not hold ids: a user is recognised when a request names them.
-    attributes
-        Declared columns of users by id, as the database holds them.
-    """
+    """What answers requests at one moment; a value, but for what users did, and who is forgotten."""
 
     pipeline: Pipeline
+    """The bundle and the items as they are now."""
     manifest: Manifest
     past: PastEvents
     cursor: Cursor
+    """How much of the database is in it."""
     users: ServedUsers
+    """The bundle's, without those who were found to be forgotten."""
     forgotten: Forgotten
+    """By tombstones, which do not hold ids: a user is recognised when a request names them."""
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Declared columns of users by id, as the database holds them."""
 
     @classmethod
     def of_bundle(

@@ -23,11 +23,6 @@ class DistinctItems:
     al., "Counting distinct elements in a data stream", RANDOM 2002; Beyer et al., "On synopses
     for distinct-value estimation under multiset operations", SIGMOD 2007).
 
-    Attributes
-    ----------
-    hashes
-        ``(up to KEPT,)`` uint64, ascending.
-
     Examples
     --------
     >>> (DistinctItems.of(["a", "b"]) + DistinctItems.of(["b", "c"])).count
@@ -35,6 +30,7 @@ class DistinctItems:
     """
 
     hashes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    """``(up to KEPT,)`` uint64, ascending."""
 
     @classmethod
     def of(cls, item_ids: Iterable[str]) -> Self:

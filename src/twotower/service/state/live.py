@@ -40,24 +40,16 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Another bundle is compared with the one in service on a part of the traffic.
-
-    Attributes
-    ----------
-    name
-        Folder of that bundle, beside the configured one; None where nothing is compared.
-    share
-        Of the users and days that it answers.
-    revision
-        Counts the comparisons over one database.
-    mode
-        Whether it answers these instead of the bundle in service, together with it, or unseen.
-    """
+    """Another bundle is compared with the one in service on a part of the traffic."""
 
     name: str | None
+    """Folder of that bundle, beside the configured one; None where nothing is compared."""
     share: float
+    """Of the users and days that it answers."""
     revision: int
+    """Counts the comparisons over one database."""
     mode: Mode = "split"
+    """Whether it answers these instead of the bundle in service, together with it, or unseen."""
 
 
 class Begun(NamedTuple):
@@ -76,21 +68,14 @@ class Credit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What events say of the split that runs.
-
-    Attributes
-    ----------
-    revision
-        Of the split.
-    units
-        Those that the events are successes of, with their arms.
-    credits
-        Of each event, or None; an event that was recorded before gives none.
-    """
+    """What events say of the split that runs."""
 
     revision: int
+    """Of the split that runs."""
     units: Mapping[str, str]
+    """Those that the events are successes of, with their arms."""
     credits: Sequence[Credit | None]
+    """Of each event, or None; an event that was recorded before gives none."""
 
 
 def split(connection: sa.Connection, configured: str) -> Split | None:

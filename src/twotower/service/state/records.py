@@ -92,45 +92,30 @@ def event_of(row: Any) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """One row of the items table.
-
-    Attributes
-    ----------
-    fields
-        The description; of a deleted item the last one.
-    text_encoder
-        Name of the encoder of ``text_vector``, or None.
-    text_vector
-        float32 bytes of the unit vector of the item's text, so that a restart need not encode it.
-    model_version
-        Of the bundle whose ``encoding`` it is, or None.
-    encoding
-        What that bundle knows of the item (`inference.item_encoder.EncodedItems`), so that neither
-        a restart nor another process need find it out again.
-    """
+    """One row of the items table."""
 
     fields: ItemFields
+    """The description; of a deleted item the last one."""
     deleted: bool = False
     text_encoder: str | None = None
+    """Name of the encoder of ``text_vector``, or None."""
     text_vector: bytes | None = None
+    """float32 bytes of the unit vector of the item's text, so that a restart need not encode it."""
     model_version: str | None = None
+    """Of the bundle whose ``encoding`` it is, or None."""
     encoding: bytes | None = None
+    """What that bundle knows of the item (`inference.item_encoder.EncodedItems`), so that neither a
+    restart nor another process need find it out again."""
 
 
 @dataclass(frozen=True, slots=True)
 class BundleInService:
-    """The bundle that the last reload named.
-
-    Attributes
-    ----------
-    name
-        Folder beside the configured one; None for that itself.
-    revision
-        Counts the reloads over one database.
-    """
+    """The bundle that the last reload named."""
 
     name: str | None
+    """Folder beside the configured one; None for that itself."""
     revision: int
+    """Counts the reloads over one database."""
 
 
 class Cursor(NamedTuple):
@@ -155,25 +140,17 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was written after a cursor, oldest first, and where to read on.
-
-    Attributes
-    ----------
-    items
-        Added, changed or deleted.
-    availability
-        Item id and whether it can be had.
-    cursor
-        The next read's start.
-    users
-        User id and declared columns of that user.
-    """
+    """What was written after a cursor, oldest first, and where to read on."""
 
     items: Sequence[StoredItem]
+    """Added, changed or deleted."""
     availability: Sequence[tuple[str, bool]]
+    """Item id and whether it can be had."""
     events: Sequence[Event]
     cursor: Cursor
+    """The next read's start."""
     users: Sequence[tuple[str, dict[str, Any]]] = ()
+    """User id and declared columns of that user."""
     forgotten: Sequence[Tombstone] = ()
 
     def __bool__(self) -> bool:

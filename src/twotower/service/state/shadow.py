@@ -36,27 +36,18 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class ListCounts(_Sums):
-    """Counts of the lists of one bundle.
-
-    Attributes
-    ----------
-    places
-        Items of all lists together.
-    untrained
-        Those among them without an event in the training log of the bundle.
-    seconds
-        That it took to make all lists.
-    times
-        Lists by `time_bucket`.
-    items
-        That were listed.
-    """
+    """Counts of the lists of one bundle."""
 
     places: int = 0
+    """Items of all lists together."""
     untrained: int = 0
+    """Those among them without an event in the training log of the bundle."""
     seconds: float = 0.0
+    """To make all lists."""
     times: Counter[int] = field(default_factory=Counter)
+    """Lists by `time_bucket`."""
     items: DistinctItems = field(default_factory=DistinctItems)
+    """Different items of the lists."""
 
     def percentile_s(self, share: float) -> float | None:
         """Seconds within which this share of the lists was made, up to 5% more; None of none."""
