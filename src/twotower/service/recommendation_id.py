@@ -24,7 +24,7 @@ class RecommendationId(NamedTuple):
     known_user: bool = False
     """Whether the bundle knew the user."""
     unit: str = ""
-    """Of the comparison: its revision, and a keyed hash of the user and the day; empty without one."""
+    """Revision of the comparison, and a keyed hash of the user and the day; empty without one."""
     teams: str = ""
     """Of an interleaved answer, by place: the bundle that the item came from, ``a`` or ``b``, or
     ``-``. Places beyond those that an id has room for, a hundred or so, are of neither."""

@@ -47,7 +47,7 @@ class ServedUsers(IdMap):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What answers requests at one moment; a value, but for what users did, and who is forgotten."""
+    """What answers requests at one moment; a value, but for past events and who is forgotten."""
 
     pipeline: Pipeline
     """The bundle and the items as they are now."""
