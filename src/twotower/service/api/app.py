@@ -131,15 +131,18 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
             if maintenance is not None:
                 maintenance.cancel()
             return
-        await sync(service)
-        if service.state == "down":
-            with contextlib.suppress(StateUnavailableError):
-                await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
-        else:
-            await _beside(service.confirm)
-            if maintenance is None or maintenance.done():
-                maintenance = asyncio.create_task(_beside(service.maintain))
-        shared.metrics.note(service)  # whichever process is asked for the metrics
+        try:
+            await sync(service)
+            if service.state == "down":
+                with contextlib.suppress(StateUnavailableError):
+                    await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
+            else:
+                await _beside(service.confirm)
+                if maintenance is None or maintenance.done():
+                    maintenance = asyncio.create_task(_beside(service.maintain))
+            shared.metrics.note(service)  # whichever process is asked for the metrics
+        except Exception as error:  # such as a full disk under the metrics: the next look may work
+            logger.error("could not look after the service", exc_info=error)
 
 
 async def _beside(work: Callable[[], None]) -> None:

@@ -76,7 +76,11 @@ class ConnectionLimits:
         while True:
             await asyncio.sleep(1)
             for connection in list(self.open):
-                connection.sweep(loop.time())
+                try:
+                    connection.sweep(loop.time())
+                except Exception as error:  # the others must not go without
+                    logger.error("a connection cannot be looked after", exc_info=error)
+                    self.open.discard(connection)
 
     def log(self, what: str) -> None:
         """Log that a connection was refused, in at most one line each ten seconds and kind."""
