@@ -16,7 +16,7 @@ from typing import Final
 
 from twotower.evaluation.provenance import collect_meta
 from twotower.evaluation.results import Row, write_results
-from twotower.service.state import Event, ItemFields, StateStore, StoredItem
+from twotower.service.state import Event, ItemFields, StateStore, StoredItem, personal
 from twotower.service.state.backup import back_up
 
 RESULTS: Final = Path(__file__).parent / "results" / "state-growth.json"
@@ -70,7 +70,7 @@ def main() -> None:
         )
         for number in range(given.items):
             store.put_item(StoredItem(_item(number, text=False).fields, deleted=True))
-        store.compact()
+        store.write(personal.delete_old_encodings)
         store.delete_events(2**62)
         _vacuum(store)
         found["deleted items", "mb-per-million"] = mb_per_million(empty, given.items)

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from twotower.service.state import Cursor, Event, StateStore
+from twotower.service.state import Cursor, Event, StateStore, live, shadow
 from twotower.service.state.distinct import DistinctItems
 from twotower.service.state.shadow import ListCounts, ShadowCounts, time_bucket
 
@@ -52,12 +52,12 @@ def test_live_tells_what_a_shadow_would_have_shown(cli, tmp_path: Path) -> None:
     state = f"sqlite:///{tmp_path / 'state.sqlite3'}"
     wanted = ("live", "--bundle", tmp_path / "bundle", "--state", state)
     store = StateStore(state)
-    store.set_split("bundle", "later", 0.5, "shadow")
+    store.write(live.set_split, "bundle", "later", 0.5, "shadow")
     out = cli(*wanted)[1]
     assert "shadow: later answered 0 requests unseen, failed at 0, had no time for 0" in out
     times = Counter({time_bucket(0.002): 2})
     lists = ListCounts(20, 1, 0.003, times, DistinctItems.of(["a", "b"]))
-    store.add_shadow(1, ShadowCounts(2, 3, 1, 1.5, 1, lists, lists))
+    store.write(shadow.add_counts, 1, ShadowCounts(2, 3, 1, 1.5, 1, lists, lists))
     store.close()
     status, out, _ = cli(*wanted, "--json", tmp_path / "live.json")
     assert status == 0

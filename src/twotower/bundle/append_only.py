@@ -40,20 +40,14 @@ class GrowingRows:
     A value: `with_rows` gives another one, which shares the memory if this is the newest of those
     that share it, and else works on a copy of its own. So any value may grow, as often as wanted,
     and none sees the rows of another; only to grow one in two threads at a time is not allowed.
-
-    Attributes
-    ----------
-    memory
-        What it shares with the values that it was grown from.
-    used
-        Rows of that which belong to this value.
-    writes
-        How often that had been written to when this value was the newest.
     """
 
     memory: _Buffer
+    """What it shares with the values that it was grown from."""
     used: int
+    """Rows of that which belong to this value."""
     writes: int = 0
+    """How often that had been written to when this value was the newest."""
 
     @classmethod
     def of(cls, rows: Array, room: bool = False) -> Self:
@@ -85,11 +79,8 @@ class GrowingRows:
     def with_rows(self, more: Array, rows: Array | None = None) -> Self:
         """The same rows and ``more`` behind them.
 
-        Parameters
-        ----------
-        rows
-            ``(n,)`` where to write them instead: such as are next behind the others, or rows that
-            older values which share the memory may see change.
+        Or ``more`` at ``(n,)`` rows: such as are next behind the others, or rows that older values
+        which share the memory may see change.
         """
         if rows is None:
             rows = np.arange(self.used, self.used + len(more))

@@ -28,19 +28,12 @@ def read_arrays(
 ) -> dict[str, Array]:
     """The arrays of a safetensors file by name, as ``dtype`` if given, `roomy`.
 
-    NaN and infinity are refused if ``finite``, but for NaN in the arrays ``with_nan``, where it
+    `InputError` at NaN and infinity if ``finite``, but for NaN in the arrays ``with_nan``, where it
     stands for a missing value.
 
     As `safetensors.numpy.load_file`, block by block, with a ``pause`` after each: that holds
     Python's lock until all of the file is read, and every request would wait for a reload that
     long.
-
-    Raises
-    ------
-    OSError, SafetensorError
-        Where it cannot be read.
-    InputError
-        At a number that is not finite.
     """
     arrays = {}
     with safe_open(path, "numpy") as file:

@@ -49,21 +49,14 @@ _ARRAYS: Final = ("weights", "short_lengths", "short_weights", "text", "populari
 
 @dataclass(frozen=True)
 class ItemLinks:
-    """What leads from an item to others, and how strongly: a sparse matrix in compressed rows.
-
-    Attributes
-    ----------
-    indptr
-        ``(items + 1,)`` int64; item ``i`` leads to ``items[indptr[i]:indptr[i + 1]]``.
-    items
-        ``(links,)`` int32.
-    weights
-        ``(links,)`` float32.
-    """
+    """What leads from an item to others, and how strongly: a sparse matrix in compressed rows."""
 
     indptr: OffsetArray
+    """``(items + 1,)`` int64; item ``i`` leads to ``items[indptr[i]:indptr[i + 1]]``."""
     items: IndexArray
+    """``(links,)`` int32."""
     weights: FloatArray
+    """``(links,)`` float32."""
 
     @classmethod
     def none(cls, num_items: int) -> Self:

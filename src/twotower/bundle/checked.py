@@ -1,13 +1,16 @@
 """Checks of a bundle's files: readable, of the right shape, in order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import DTypeLike
 
+from twotower.bundle.arrays import read_arrays
+from twotower.bundle.throttle import Pause, no_pause
 from twotower.data import columns
 from twotower.errors import ArtefactError, InputError
 from twotower.types import Array
@@ -39,6 +42,21 @@ def reading(path: Path | str, failure: str = "cannot be read") -> Iterator[None]
             raise
         what = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         raise ArtefactError(f"{path} {failure} ({what}); save the bundle again") from error
+
+
+def checked_arrays(
+    path: Path,
+    required: Mapping[str, Layout],
+    dtype: DTypeLike | None = None,
+    *,
+    with_nan: Collection[str] = (),
+    pause: Pause = no_pause,
+    **optional: Layout,
+) -> dict[str, Array]:
+    """The arrays of a bundle's file, finite and of the layouts; see `read_arrays`."""
+    arrays = read_arrays(path, dtype, finite=True, with_nan=with_nan, pause=pause)
+    check_layout(arrays, required, **optional)
+    return arrays
 
 
 def check_layout(

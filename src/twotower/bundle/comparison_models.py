@@ -15,21 +15,15 @@ class ComparisonModel:
 
     Any model whose score is an inner product can be one, such as matrix factorisation or
     LightGCN.
-
-    Attributes
-    ----------
-    item_vectors
-        ``(items, d)``.
-    user_vectors
-        ``(users, d)``, made of each user's whole history.
-    earlier_vectors
-        ``(users, d)``, made of each user's history without its newest event, to show what the model
-        recommends when that is hidden from it.
     """
 
     item_vectors: Array
+    """``(items, d)``."""
     user_vectors: Array
+    """``(users, d)``, made of each user's whole history."""
     earlier_vectors: Array
+    """``(users, d)``, made of each user's history without its newest event, to show what the model
+    recommends when that is hidden from it."""
 
     def scores(self, user: int, *, earlier: bool) -> FloatArray:
         """``(items,)`` for a user index, with or without the newest event."""
@@ -67,10 +61,7 @@ def to_arrays(models: Mapping[str, ComparisonModel]) -> dict[str, Array]:
 def from_arrays(arrays: Mapping[str, Array]) -> dict[str, ComparisonModel]:
     """The inverse of `to_arrays`, but for the digits; names come in alphabetical order.
 
-    Raises
-    ------
-    KeyError, TypeError
-        Where a model lacks a field, or has an unknown one.
+    `KeyError` or `TypeError` where a model lacks a field, or has an unknown one.
     """
     fields: dict[str, dict[str, Array]] = {}
     for key in sorted(arrays):

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from twotower.bundle.blend import Blend
+from twotower.bundle.checked import check_places
 from twotower.bundle.manifest import ModelInfo
 from twotower.bundle.new_items import NewItems
 from twotower.bundle.reranker import RerankVectors
@@ -14,7 +16,7 @@ from twotower.data import Histories, IdMap, columns
 from twotower.errors import InputError
 from twotower.features import UserFeatures
 from twotower.index import IndexChoice, ItemIndex
-from twotower.types import FloatArray
+from twotower.types import FloatArray, OffsetArray
 
 if TYPE_CHECKING:
     from twotower.bundle.declared import DeclaredColumns
@@ -22,65 +24,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """Everything that serving reads. Row ``i`` is user or item index ``i`` unless said.
-
-    Attributes
-    ----------
-    info
-        What the model is.
-    user_tower
-        ONNX model, see `twotower.inference.user_tower.UserTower`.
-    user_table
-        ``(users + 1, id_dim)`` float32; row 0 is the learned unknown user, row ``i + 1`` user
-        index ``i``.
-    history_table
-        ``(items + 1, h)`` float32, what the user tower reads of an item in a history; row 0 is
-        padding. None where it reads no history.
-    user_features
-        Fitted user features.
-    item_vectors
-        ``(items, embedding_dim)`` float32: outputs of the item tower, and behind them factors
-        where the model has a least-squares part.
-    users
-        External user ids.
-    catalogue
-        One row per item: at least the item id and the title, and the columns to show.
-    histories
-        One row per user: all that is known of them, oldest first.
-    index
-        Index of ``item_vectors``.
-    factors
-        ``(items, f)`` float32, what a history is folded in with, or None where the vectors have
-        no least-squares part.
-    reranker
-        The second stage, or None.
-    new_items
-        What encodes items and texts that training never saw, or None.
-    declared
-        Declared columns of items, users and events, or None.
-    index_choice
-        What was measured to choose the index, or None where it was given.
-    returned
-        One row per user: items that are not recommended to them again, such as what they returned;
-        None where the log has no such events.
-    """
+    """Everything that serving reads. Row ``i`` is user or item index ``i`` unless said."""
 
     info: ModelInfo
+    """What the model is."""
     user_tower: bytes
+    """ONNX model, see `twotower.inference.user_tower.UserTower`."""
     user_table: FloatArray
+    """``(users + 1, id_dim)`` float32; row 0 is the learned unknown user, row ``i + 1`` user index
+    ``i``."""
     history_table: FloatArray | None
+    """``(items + 1, h)`` float32, what the user tower reads of an item in a history; row 0 is
+    padding. None where it reads no history."""
     user_features: UserFeatures
+    """Fitted user features."""
     item_vectors: FloatArray
+    """``(items, embedding_dim)`` float32: outputs of the item tower, and behind them factors where
+    the model has a least-squares part."""
     users: IdMap
+    """External user ids."""
     catalogue: pl.DataFrame
+    """One row per item: at least the item id and the title, and the columns to show."""
     histories: Histories
+    """One row per user: all that is known of them, oldest first."""
     index: ItemIndex
+    """Index of ``item_vectors``."""
     factors: FloatArray | None = None
+    """``(items, f)`` float32, what a history is folded in with, or None where the vectors have no
+    least-squares part."""
     reranker: RerankVectors | Blend | None = None
+    """The second stage, or None."""
     new_items: NewItems | None = None
+    """What encodes items and texts that training never saw, or None."""
     index_choice: IndexChoice | None = None
+    """What was measured to choose the index, or None where it was given."""
     declared: "DeclaredColumns | None" = None
+    """Declared columns of items, users and events, or None."""
     returned: Histories | None = None
+    """One row per user: items that are not recommended to them again, such as what they returned;
+    None where the log has no such events."""
 
     @property
     def reranks(self) -> bool:
@@ -140,13 +122,7 @@ class BundleContents:
                     "new items need a history_projection, or history_is_vector, exactly where "
                     "there is a history_table"
                 )
-        known = self.histories.items
-        if len(known) and not 0 <= known.min() <= known.max() < items:
-            raise InputError(
-                f"histories must hold items from 0 to {items - 1}, "
-                f"got {known.min()} to {known.max()}"
-            )
-
+        check_places(self.histories.items, items, "items of the histories")
         kinds, rules = self.histories.kinds, self.info.events
         declared = 0 if rules is None else len(rules.kinds)
         if (kinds is None) != (rules is None) or (
@@ -163,6 +139,12 @@ class BundleContents:
         """Columns of the vectors that the towers make; least-squares factors stand behind."""
         fold_in = self.info.fold_in
         return int(self.item_vectors.shape[1]) - (0 if fold_in is None else fold_in.dim)
+
+    @cached_property
+    def event_counts(self) -> OffsetArray:
+        """``(items,)`` int64 events of each item in the histories."""
+        counts: OffsetArray = np.bincount(self.histories.items, minlength=self.catalogue.height)
+        return counts
 
     @cached_property
     def items(self) -> IdMap:

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from twotower.bundle.arrays import read_arrays, save_arrays
-from twotower.bundle.checked import TABLE, WHOLE, check_layout, reading
+from twotower.bundle.arrays import save_arrays
+from twotower.bundle.checked import TABLE, WHOLE, checked_arrays, reading
 from twotower.bundle.manifest import SCHEMA_FILE, Manifest
 from twotower.bundle.throttle import Pause, no_pause
 from twotower.data.schema import DTYPES, Schema
@@ -26,39 +26,27 @@ CONTEXTS: Final = "contexts.parquet"
 
 @dataclass(frozen=True)
 class DeclaredColumns:
-    """The declared columns of a data set as serving needs them.
-
-    Attributes
-    ----------
-    schema
-        What was declared.
-    items
-        Row ``i`` holds the declared columns of item ``i``.
-    item_encoders, user_encoders
-        What encodes them for the towers; empty where these read none.
-    context_encoders
-        What encodes the context of a request; empty where the user tower reads none.
-    users
-        ``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
-        tower reads no columns.
-    regression
-        Vectors of users without a history, by their columns; None exactly where ``users`` is.
-    user_values
-        Row ``u`` holds the declared columns of user ``u``, for the next training.
-    contexts
-        The distinct rows of the log's declared columns, for the next training too: the histories
-        say which one an event has.
-    """
+    """The declared columns of a data set as serving needs them."""
 
     schema: Schema
+    """What was declared."""
     items: pl.DataFrame
+    """Row ``i`` holds the declared columns of item ``i``."""
     item_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
     user_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    """What encodes them for the towers; empty where these read none."""
     users: Encoded | None = None
+    """``(users + 1,)`` encoded rows, row 0 of a user of whom nothing is known; None where the user
+    tower reads no columns."""
     regression: AttributeRegression | None = None
+    """Vectors of users without a history, by their columns; None exactly where ``users`` is."""
     user_values: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Row ``u`` holds the declared columns of user ``u``, for the next training."""
     context_encoders: ColumnEncoders = field(default_factory=lambda: ColumnEncoders({}))
+    """What encodes the context of a request; empty where the user tower reads none."""
     contexts: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """The distinct rows of the log's declared columns, for the next training too: the histories say
+    which one an event has."""
 
     def __post_init__(self) -> None:
         for side, encoders in (
@@ -141,10 +129,9 @@ def load_declared(folder: Path, manifest: Manifest, pause: Pause = no_pause) -> 
     if encoders["users"]:
         with reading(folder / USER_COLUMNS):
             manifest.entry(folder, USER_COLUMNS)
-            arrays = read_arrays(folder / USER_COLUMNS, finite=True, pause=pause)
             layout = {"codes": (WHOLE, (None, None)), "weights": TABLE, "dense": TABLE}
             layout |= {"regression_table": TABLE, "regression_dense": TABLE}
-            check_layout(arrays, layout)
+            arrays = checked_arrays(folder / USER_COLUMNS, layout, pause=pause)
             regression = AttributeRegression(
                 arrays.pop("regression_table"), arrays.pop("regression_dense")
             )

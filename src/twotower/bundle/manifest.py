@@ -157,13 +157,9 @@ def write_manifest(folder: Path, info: ModelInfo, embedding_dim: int) -> Manifes
 def verify(folder: Path, required: Iterable[str], pause: Pause = no_pause) -> Manifest:
     """The manifest of a bundle of which every file is present and as it was saved.
 
-    A file that the manifest does not list is never read, and no error.
-
-    Raises
-    ------
-    ArtefactError
-        Naming the first file that is missing, truncated, corrupt or of another bundle, or the
-        manifest where it is that itself, or of another schema version.
+    `ArtefactError` names the first file that is missing, truncated, corrupt or of another bundle,
+    or the manifest where it is that itself, or of another schema version. A file that the manifest
+    does not list is never read, and no error.
     """
     manifest = _read_manifest(folder)
     for name in sorted({*required, *manifest.files}):

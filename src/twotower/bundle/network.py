@@ -18,33 +18,24 @@ class Network:
     in the history, each cut to the range that it had when the network was fitted and
     standardised, the score is :math:`w^\top x + v^\top \rho(B \rho(A x + a) + b)`, where
     :math:`\rho` is the positive part. It is fitted by `twotower.workflow.reranking_network`.
-
-    Attributes
-    ----------
-    low, high
-        ``(k + 1,)`` float32, the ranges. Equal where an input says nothing, which is not read.
-    center, spread
-        ``(k + 1,)`` float32 means and standard deviations.
-    direct
-        ``(k + 1,)`` float32, ``w``.
-    first, first_bias
-        ``(k + 1, h)`` and ``(h,)`` float32, ``A`` and ``a``.
-    second, second_bias
-        ``(h, h)`` and ``(h,)`` float32, ``B`` and ``b``.
-    last
-        ``(h,)`` float32, ``v``.
     """
 
     low: FloatArray
     high: FloatArray
+    """``(k + 1,)`` float32, the ranges. Equal where an input says nothing, which is not read."""
     center: FloatArray
     spread: FloatArray
+    """``(k + 1,)`` float32 means and standard deviations."""
     direct: FloatArray
+    """``(k + 1,)`` float32, ``w``."""
     first: FloatArray
     first_bias: FloatArray
+    """``(k + 1, h)`` and ``(h,)`` float32, ``A`` and ``a``."""
     second: FloatArray
     second_bias: FloatArray
+    """``(h, h)`` and ``(h,)`` float32, ``B`` and ``b``."""
     last: FloatArray
+    """``(h,)`` float32, ``v``."""
 
     def __post_init__(self) -> None:
         inputs, hidden = self.first.shape

@@ -7,8 +7,8 @@ from typing import Final, get_args
 
 import numpy as np
 
-from twotower.bundle.arrays import read_arrays, save_arrays
-from twotower.bundle.checked import FRACTIONS, TABLE, Layout, check_layout, reading
+from twotower.bundle.arrays import save_arrays
+from twotower.bundle.checked import FRACTIONS, TABLE, Layout, checked_arrays, reading
 from twotower.bundle.manifest import Manifest
 from twotower.bundle.new_items import NewItems, TextModel
 from twotower.bundle.throttle import Pause, no_pause
@@ -73,14 +73,14 @@ def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) ->
         return None
     with reading(folder / ITEM_ENCODER):
         manifest.entry(folder, ITEM_ENCODER)
-        arrays = read_arrays(folder / ITEM_ENCODER, finite=True, pause=pause)
-        check_layout(
-            arrays,
+        arrays = checked_arrays(
+            folder / ITEM_ENCODER,
             _ITEM_ENCODER,
             history_projection=TABLE,
             vector_projection=TABLE,
             bar_users=TABLE,
             bars=(FRACTIONS, (None,)),
+            pause=pause,
         )
         about = json.loads(arrays["text"].tobytes())
         fields, is_vector, name = about["fields"], about["history_is_vector"], about.get("model")
@@ -100,8 +100,7 @@ def load_new_items(folder: Path, manifest: Manifest, pause: Pause = no_pause) ->
     text = None
     if ITEM_TEXT in manifest.files:
         with reading(folder / ITEM_TEXT):
-            found = read_arrays(folder / ITEM_TEXT, np.float32, finite=True, pause=pause)
-            check_layout(found, {"text": TABLE})
+            found = checked_arrays(folder / ITEM_TEXT, {"text": TABLE}, np.float32, pause=pause)
             text = found["text"]
     model = None
     if name is not None:

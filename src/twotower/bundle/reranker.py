@@ -49,12 +49,8 @@ def placed(scores: FloatArray) -> FloatArray:
     """Fill in the missing scores of one query's candidates, best first, by their place.
 
     A candidate with so many known ones before it in the first stage's list has as many before it by
-    the second stage: new items are shown as often as without it.
-
-    Parameters
-    ----------
-    scores
-        ``(candidates,)`` NaN where unknown.
+    the second stage: new items are shown as often as without it. ``(candidates,)`` scores are NaN
+    where unknown.
 
     Examples
     --------
@@ -83,17 +79,12 @@ class RerankVectors:
     """Re-ranks by inner products of vectors such as LightGCN's (He et al., 2020).
 
     A user without a vector gets the mean of the vectors of the items in the history.
-
-    Attributes
-    ----------
-    user_vectors
-        ``(users, d)`` float32.
-    item_vectors
-        ``(items, d)`` float32.
     """
 
     user_vectors: FloatArray
+    """``(users, d)`` float32."""
     item_vectors: FloatArray
+    """``(items, d)`` float32."""
 
     def __post_init__(self) -> None:
         if self.user_vectors.shape[1] != self.item_vectors.shape[1]:

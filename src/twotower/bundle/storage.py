@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from twotower.bundle.checked import (
     check_layout,
     check_places,
     check_rows,
+    checked_arrays,
     reading,
 )
 from twotower.bundle.comparison_models import ComparisonModel, from_arrays, to_arrays
@@ -57,6 +58,8 @@ REQUIRED: Final = (
     INDEX,
 )  # fmt: skip
 
+_EVENTS: Final = ("indptr", "items", "ratings", "timestamps", "weights", "kinds", "contexts")
+"""Arrays of `Histories`, as the file names them."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 _BOUNDS: Final[Layout] = (WHOLE, (None,))
 _NUMBER: Final = f"{WHOLE} or {FRACTIONS}"
@@ -70,17 +73,7 @@ _USER_FEATURES: Final[dict[str, Layout]] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle.
-
-    Attributes
-    ----------
-    folder
-        Where it was read from.
-    manifest
-        What it is.
-    contents
-        What serving reads.
-    """
+    """A verified bundle: where it was read from, what it is, and what serving reads."""
 
     folder: Path
     manifest: Manifest
@@ -114,19 +107,10 @@ def save_bundle(
 
     Parameters
     ----------
-    folder
-        The bundle's folder.
-    contents
-        What serving reads.
     weights
         Trained weights of both towers, by name, for further training.
     comparison_models
         Other models by name, for the demo to compare with; their rows are those of ``contents``.
-
-    Returns
-    -------
-    Manifest
-        What was written.
     """
     tables = {"user_table": contents.user_table}
     if contents.history_table is not None:
@@ -136,15 +120,7 @@ def save_bundle(
     for name, model in (comparison_models or {}).items():
         model.check(name, len(contents.users), len(contents.items))
     log = contents.histories
-    events: dict[str, Array | None] = {
-        "indptr": log.indptr,
-        "items": log.items,
-        "ratings": log.ratings,
-        "timestamps": log.timestamps,
-        "weights": log.weights,
-        "kinds": log.kinds,
-        "contexts": log.contexts,
-    }
+    events = {name: array for name in _EVENTS if (array := getattr(log, name)) is not None}
     if contents.returned is not None:
         events["returned_indptr"] = contents.returned.indptr
         events["returned_items"] = contents.returned.items
@@ -156,10 +132,7 @@ def save_bundle(
         save_arrays(temporary / ITEM_VECTORS, {"item_vectors": contents.item_vectors})
         pl.DataFrame({columns.USER_ID: contents.users.ids}).write_parquet(temporary / USERS)
         contents.catalogue.write_parquet(temporary / CATALOGUE)
-        save_arrays(
-            temporary / HISTORIES,
-            {name: array for name, array in events.items() if array is not None},
-        )
+        save_arrays(temporary / HISTORIES, events)
         save_index(contents.index, temporary, contents.index_choice)
         if isinstance(contents.reranker, Blend):
             save_arrays(temporary / BLEND, contents.reranker.to_arrays())
@@ -179,10 +152,7 @@ def save_bundle(
 def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
     """Read a bundle, after every file's size and sha256 were found right.
 
-    Parameters
-    ----------
-    pause
-        Called every few milliseconds of the work: a `Throttle` where requests are answered beside.
+    ``pause`` is called every few milliseconds of the work: a `Throttle` beside requests.
 
     Raises
     ------
@@ -193,16 +163,19 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
     folder = Path(folder)
     manifest = verify(folder, REQUIRED, pause)
     with reading(folder / USERTABLES):
-        tables = read_arrays(folder / USERTABLES, finite=True, pause=pause)
-        check_layout(tables, {"user_table": TABLE}, history_table=TABLE, factors=TABLE)
+        tables = checked_arrays(
+            folder / USERTABLES,
+            {"user_table": TABLE},
+            history_table=TABLE,
+            factors=TABLE,
+            pause=pause,
+        )
     with reading(folder / USER_FEATURES):
-        arrays = read_arrays(folder / USER_FEATURES, finite=True, pause=pause)
-        check_layout(arrays, _USER_FEATURES)
+        arrays = checked_arrays(folder / USER_FEATURES, _USER_FEATURES, pause=pause)
         user_features = UserFeatures.from_arrays(arrays)
     with reading(folder / ITEM_VECTORS):
-        arrays = read_arrays(folder / ITEM_VECTORS, finite=True, pause=pause)
-        check_layout(arrays, {"item_vectors": ("float32", (None, manifest.embedding_dim))})
-        item_vectors = arrays["item_vectors"]
+        layout: dict[str, Layout] = {"item_vectors": ("float32", (None, manifest.embedding_dim))}
+        item_vectors = checked_arrays(folder / ITEM_VECTORS, layout, pause=pause)["item_vectors"]
     with reading(folder / USERS):
         ids = pl.read_parquet(folder / USERS)[columns.USER_ID]
         check_ids(ids)
@@ -226,16 +199,8 @@ def load_bundle(folder: Path, pause: Pause = no_pause) -> Bundle:
         )
         check_rows(arrays["indptr"], events)
         check_places(arrays["items"], catalogue.height, "items")
-        histories = Histories(
-            arrays["indptr"],
-            arrays["items"],
-            arrays.get("ratings"),
-            arrays.get("timestamps"),
-            arrays.get("weights"),
-            arrays.get("kinds"),
-            manifest.info.events,
-            arrays.get("contexts"),
-        )
+        found: dict[str, Any] = {name: arrays.get(name) for name in _EVENTS}
+        histories = Histories(**found, rules=manifest.info.events)
         returned = _returned(arrays, catalogue.height)
     try:
         contents = BundleContents(
@@ -284,9 +249,8 @@ def _load_reranker(
 ) -> RerankVectors | Blend | None:
     if RERANKER in manifest.files:
         with reading(folder / RERANKER):
-            arrays = read_arrays(folder / RERANKER, finite=True, pause=pause)
-            check_layout(arrays, {"user_vectors": TABLE, "item_vectors": TABLE})
-            return RerankVectors(**arrays)
+            layout = {"user_vectors": TABLE, "item_vectors": TABLE}
+            return RerankVectors(**checked_arrays(folder / RERANKER, layout, pause=pause))
     if BLEND in manifest.files:
         with reading(folder / BLEND):
             arrays = with_all_signals(read_arrays(folder / BLEND, finite=True, pause=pause))

@@ -17,12 +17,8 @@ class Throttle:
     """Lets the thread that makes and calls it work for about a share of the time.
 
     All of the work at once would make every request wait several times as long as usual, for as
-    long as it takes; little by little it makes more of them wait, but not long.
-
-    Parameters
-    ----------
-    share
-        Above 0, at most 1.
+    long as it takes; little by little it makes more of them wait, but not long. The share is above
+    0, at most 1.
     """
 
     def __init__(self, share: float) -> None:

@@ -27,27 +27,19 @@ class Trend:
     Nothing at or after ``t`` counts, so an item that was launched later has a trend of zero.
     Popularity of that kind is a far stronger baseline than that of the whole log: see Ji et al.,
     "A Re-visit of the Popularity Baseline in Recommender Systems", SIGIR 2020.
-
-    Attributes
-    ----------
-    items
-        ``(events,)`` int32, ascending.
-    times
-        ``(events,)`` int64 seconds since 1970, ascending within an item.
-    sums
-        ``(events,)`` float32, what the item's events up to this one count at the time of this one.
-    half_life
-        Seconds; 0 where there are no events with times.
-    after_log
-        Whether all requests come after the log, as in a split by time: those that do not say when
-        they are made are at its end then, and not at the newest event of their history.
     """
 
     items: IndexArray
+    """``(events,)`` int32, ascending."""
     times: OffsetArray
+    """``(events,)`` int64 seconds since 1970, ascending within an item."""
     sums: FloatArray
+    """``(events,)`` float32, what the item's events up to this one count at its time."""
     half_life: float
+    """Seconds; 0 where there are no events with times."""
     after_log: bool = False
+    """Whether all requests come after the log, as in a split by time: those that do not say when
+    they are made are at its end then, and not at the newest event of their history."""
 
     def __post_init__(self) -> None:
         if len(self.items) and not self.half_life > 0:

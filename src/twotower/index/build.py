@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from pydantic import BeforeValidator, SerializeAsAny, TypeAdapter
 
@@ -55,10 +55,7 @@ _ADAPTER: Final[TypeAdapter[IndexConfig]] = TypeAdapter(IndexConfig)
 def named_index(name: str) -> IndexConfig:
     """One of `NAMED`, or the default settings of an index that another package adds.
 
-    Raises
-    ------
-    InputError
-        Where there is none of that name.
+    `InputError` where there is none of that name.
     """
     if name in NAMED:
         return NAMED[name]
@@ -89,35 +86,20 @@ def build_index(vectors: FloatArray, config: IndexConfig) -> ItemIndex:
 def save_index(index: ItemIndex, folder: Path, choice: Config | None = None) -> None:
     """Write ``index.json`` (configuration, size) and the index's own file into ``folder``.
 
-    Not atomic by itself: a bundle writes the whole folder under a temporary name.
-
-    Parameters
-    ----------
-    choice
-        The measurements that chose this index (`twotower.index.choice.IndexChoice`).
+    Not atomic by itself: a bundle writes the whole folder under a temporary name. ``choice`` holds
+    the measurements that chose this index (`twotower.index.choice.IndexChoice`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     index.save(folder)
-    about: dict[str, Any] = {
-        "config": index.config.model_dump(),
-        "dim": index.dim,
-        "size": index.size,
-    }
+    about = {"config": index.config.model_dump(), "dim": index.dim, "size": index.size}
     if choice is not None:
         about["choice"] = choice.model_dump(mode="json")
     (folder / CONFIG_FILE).write_text(json.dumps(about, indent=2))
 
 
 def load_index(folder: Path) -> ItemIndex:
-    """Read what `save_index` wrote.
-
-    Raises
-    ------
-    ArtefactError
-        Where a file is missing, broken, or does not fit the other.
-    """
-    path = folder / CONFIG_FILE
-    named = CONFIG_FILE
+    """Read what `save_index` wrote; `ArtefactError` where a file is missing, broken, or misfits."""
+    path, named = folder / CONFIG_FILE, CONFIG_FILE
     try:
         about = json.loads(path.read_text())
         expected = (about["size"], about["dim"])

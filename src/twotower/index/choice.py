@@ -138,13 +138,7 @@ def named_choice(kind: str) -> IndexConfig | AutoConfig:
 
 
 def load_choice(folder: Path) -> IndexChoice | None:
-    """The choice that `save_index` stored, or None where there was none.
-
-    Raises
-    ------
-    ArtefactError
-        Where ``index.json`` is missing or broken.
-    """
+    """The choice that `save_index` stored, if any; `ArtefactError` where the file is broken."""
     path = folder / CONFIG_FILE
     try:
         found = json.loads(path.read_text()).get("choice")

@@ -22,35 +22,24 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One index at one ``k``.
-
-    Attributes
-    ----------
-    config
-        The index's configuration.
-    k
-        Items searched for.
-    recall
-        Share of the true best ``k`` items that were found, from 0 to 1.
-    latency_us
-        Median CPU time of a search for one query, in microseconds of the calling thread, so that
-        other processes on a busy machine do not count.
-    p99_us
-        99th percentile of the same.
-    build_seconds
-        Time to build the structure. Neighbouring configurations that differ only in how they
-        search share one.
-    nbytes
-        Bytes of memory that the index takes.
-    """
+    """One index at one ``k``."""
 
     config: IndexConfig
+    """The index's configuration."""
     k: int
+    """Items searched for."""
     recall: float
+    """Share of the true best ``k`` items that were found, from 0 to 1."""
     latency_us: float
+    """Median CPU time of a search for one query, in microseconds of the calling thread, so that
+    other processes on a busy machine do not count."""
     p99_us: float
+    """99th percentile of the same."""
     build_seconds: float
+    """Time to build the structure. Neighbouring configurations that differ only in how they search
+    share one."""
     nbytes: int
+    """Bytes of memory that the index takes."""
 
 
 def compare(
@@ -103,22 +92,7 @@ def compare(
 
 
 class Truth:
-    """Ground truth: the best items of some queries, by exact search.
-
-    Parameters
-    ----------
-    vectors
-        ``(items, dim)`` float32.
-    queries
-        ``(queries, dim)`` float32, at least one.
-    ks
-        Numbers of items that will be searched for.
-
-    Raises
-    ------
-    InputError
-        Where vectors, queries or a ``k`` cannot be used.
-    """
+    """Ground truth: the best items of some queries, by exact search; arguments as of `compare`."""
 
     def __init__(self, vectors: FloatArray, queries: FloatArray, ks: Sequence[int]) -> None:
         self.vectors = check_vectors(vectors)
@@ -133,12 +107,8 @@ class Truth:
         """Share of the true best items of the first queries that are among ``found``.
 
         An item counts by its true score: any with at least that of the last of the true best,
-        up to rounding, since equal items are interchangeable.
-
-        Parameters
-        ----------
-        found
-            ``(first queries, k)`` items.
+        up to rounding, since equal items are interchangeable. ``found`` are ``(first queries, k)``
+        items.
         """
         existing = min(found.shape[1], len(self.vectors))
         lowest = self._best[: len(found), existing - 1]
@@ -158,18 +128,12 @@ class Searchable(Protocol):
 
 
 class Searches(NamedTuple):
-    """Searches for one query each.
-
-    Attributes
-    ----------
-    found
-        ``(queries, k)`` items.
-    seconds
-        ``(queries,)`` that each took.
-    """
+    """Searches for one query each."""
 
     found: OffsetArray
+    """``(queries, k)`` items."""
     seconds: DoubleArray
+    """``(queries,)`` that each took."""
 
 
 def search_one_by_one(
@@ -180,14 +144,9 @@ def search_one_by_one(
     most_seconds: float = np.inf,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Searches:
-    """Search for each query by itself, after a short warm-up.
+    """Search for each query by itself, after a short warm-up, timed by a clock.
 
-    Parameters
-    ----------
-    most_seconds
-        No search starts after so many seconds; those done until then are the measurement.
-    clock
-        Clock that times a search.
+    No search starts after ``most_seconds``; those done until then are the measurement.
     """
     end = time.perf_counter() + most_seconds
     for row in range(min(_WARM_UP, len(queries))):

@@ -32,10 +32,7 @@ class ExactConfig(IndexSettings):
 class ExactIndex:
     """Scores every item for every query; ties rank by item index.
 
-    Parameters
-    ----------
-    vectors
-        ``(items, dim)`` float32; kept, not copied.
+    The ``(items, dim)`` float32 vectors are kept, not copied.
     """
 
     is_exact = True

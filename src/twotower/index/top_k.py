@@ -26,18 +26,12 @@ class ItemRows(Protocol):
 
 
 class TopK(NamedTuple):
-    """The best items of a block of queries, best first.
-
-    Attributes
-    ----------
-    scores
-        ``(queries, k)`` of the scores' type, ``-inf`` where fewer than ``k`` items remain.
-    items
-        ``(queries, k)`` int64 item indices, ``-1`` where fewer remain.
-    """
+    """The best items of a block of queries, best first."""
 
     scores: Array
+    """``(queries, k)`` of the scores' type, ``-inf`` where fewer than ``k`` items remain."""
     items: OffsetArray
+    """``(queries, k)`` int64 item indices, ``-1`` where fewer remain."""
 
 
 def top_k(scores: Array, k: int, excluded: ItemRows | None = None) -> TopK:

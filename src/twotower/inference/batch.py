@@ -21,7 +21,7 @@ from twotower.errors import InputError
 from twotower.index import ExactIndex
 from twotower.inference.options import DEFAULTS, RecommendOptions
 from twotower.inference.pipeline import Pipeline
-from twotower.inference.popular import MODEL, POPULAR, PopularItems
+from twotower.inference.popular import PopularItems
 from twotower.inference.ranking import RankedItems
 from twotower.inference.requests import Request
 from twotower.types import Mapper
@@ -48,24 +48,16 @@ SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class BatchCounts:
-    """What a batch holds.
-
-    Attributes
-    ----------
-    users
-        Users asked for.
-    rows
-        Items written, of all users.
-    unknown
-        Users that the bundle does not know.
-    empty
-        Known users for whom no item was left.
-    """
+    """What a batch holds."""
 
     users: int = 0
+    """Users asked for."""
     rows: int = 0
+    """Items written, of all users."""
     unknown: int = 0
+    """Users that the bundle does not know."""
     empty: int = 0
+    """Known users for whom no item was left."""
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -81,8 +73,6 @@ JSON_LINES: Final = (".jsonl", ".ndjson")
 PARQUET: Final = (".parquet", ".pq")
 """Suffixes of each kind of file."""
 _SUFFIXES: Final = (*CSV, *JSON_LINES, *PARQUET)
-_SUFFIX_FIX: Final = "end it in .csv, .jsonl or .parquet"
-_NO_SUFFIX: Final = "name a folder, such as recommendations/"
 STANDARD_OUTPUT: Final = Path("-")
 """In place of a file to write: JSON lines to standard output."""
 
@@ -126,7 +116,10 @@ def read_users(file: Path) -> list[str]:
 
 def _check_suffix(path: Path) -> None:
     if path.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"the name of {path} does not say what kind of file it is", _SUFFIX_FIX)
+        raise InputError(
+            f"the name of {path} does not say what kind of file it is",
+            "end it in .csv, .jsonl or .parquet",
+        )
 
 
 def _read_column(file: Path) -> tuple[pa.Table, list[str]]:
@@ -249,7 +242,10 @@ def recommend_to_folder(
         At a folder that is not empty or has the name of a file, and as `recommend_to_file`.
     """
     if Path(out).suffix.lower() in _SUFFIXES or str(out) == str(STANDARD_OUTPUT):
-        raise InputError(f"several processes write a folder of files, got {out}", _NO_SUFFIX)
+        raise InputError(
+            f"several processes write a folder of files, got {out}",
+            "name a folder, such as recommendations/",
+        )
     if not is_empty(out):
         raise InputError(f"{out} is not empty", "choose another folder for the recommendations")
     if unknown == "fail":
@@ -291,12 +287,7 @@ class _Shards:
         number, users = shard
         with local_output(f"{self.out}/part-{number:05}.parquet") as path:
             return recommend_to_file(
-                self.pipeline,
-                users,
-                path,
-                self.options,
-                unknown=self.unknown,
-                context=self.context,
+                self.pipeline, users, path, self.options, unknown=self.unknown, context=self.context
             )
 
 
@@ -320,13 +311,8 @@ def recommendation_tables(
     for start in range(0, len(users), _USERS_AT_ONCE):
         part = users[start : start + _USERS_AT_ONCE]
         asked = [user for user in part if user in known]
-        answers = dict(
-            zip(
-                asked,
-                exact.rank([Request(user, context=moment) for user in asked], options),
-                strict=True,
-            )
-        )
+        ranked = exact.rank([Request(user, context=moment) for user in asked], options)
+        answers = dict(zip(asked, ranked, strict=True))
         fallback = None
         if popular is not None and len(answers) < len(part):
             fallback = popular.best(options.k, options.filters, rules=exact.rules)
@@ -366,7 +352,7 @@ def _table(
     none = RankedItems(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
     rows = [answers.get(user, fallback or none) for user in users]
     lengths = [len(row.items) for row in rows]
-    sources = np.asarray([MODEL if user in answers else POPULAR for user in users], dtype=object)
+    sources = ["model" if user in answers else "popular" for user in users]
     items = np.concatenate([row.items for row in rows])
     places = [np.arange(1, count + 1, dtype=np.int32) for count in lengths]
     table = pa.table(
@@ -375,7 +361,7 @@ def _table(
             np.concatenate(places),
             pa.array(pipeline.items.ids.rows[items], pa.string()),
             np.concatenate([row.scores for row in rows]).astype(np.float32),
-            pa.array(np.repeat(sources, lengths), pa.string()),
+            pa.array(np.repeat(np.asarray(sources, dtype=object), lengths), pa.string()),
         ],
         schema=SCHEMA,
     )

@@ -135,37 +135,25 @@ def read_rules(path: Path) -> BusinessRules:
 
 @dataclass(frozen=True)
 class ActiveRules:
-    """Rules over the items that are served; made anew whenever those change.
-
-    Attributes
-    ----------
-    rules
-        As the file has them.
-    table
-        The items.
-    unknown
-        Ids in the rules that no item has: those rules do nothing, until such an item is added.
-    open
-        ``(rows,)`` False for blocked items.
-    pins
-        Position of each pinned row.
-    group
-        ``(rows,)`` the group of each row. Its rows have the same weight, so that their best ones
-        are those of the model; 0 is the group that no rule weighs, pinned rows have one too.
-    weights
-        ``(groups, 2)`` factor and offset.
-    names
-        What an answer says of each group.
-    """
+    """Rules over the items that are served; made anew whenever those change."""
 
     rules: BusinessRules
+    """As the file has them."""
     table: ItemTable
+    """The items."""
     unknown: tuple[str, ...]
+    """Ids in the rules that no item has: those rules do nothing, until such an item is added."""
     open: BoolArray
+    """``(rows,)`` False for blocked items."""
     pins: Mapping[int, int]
+    """Position of each pinned row."""
     group: IndexArray
+    """``(rows,)`` the group of each row. Its rows have the same weight, so that their best ones are
+    those of the model; 0 is the group that no rule weighs, pinned rows have one too."""
     weights: FloatArray
+    """``(groups, 2)`` factor and offset."""
     names: tuple[RuleName | None, ...]
+    """What an answer says of each group."""
 
     @classmethod
     def of(cls, rules: BusinessRules, table: ItemTable) -> Self:

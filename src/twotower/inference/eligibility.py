@@ -13,20 +13,14 @@ class EligibilityMask:
     """The items of a mask that many requests share, except those that a user has seen.
 
     A request needs no mask of its own over all items: only the few that its user has seen are kept.
-
-    Attributes
-    ----------
-    mask
-        ``(items,)`` items that are eligible for any user. Read only.
-    count
-        How many eligible items that is.
-    seen
-        ``(n,)`` int64 items excluded for this user, in rising order; None for none.
     """
 
     mask: BoolArray
+    """``(items,)`` items that are eligible for any user. Read only."""
     count: int
+    """How many eligible items that is."""
     seen: OffsetArray | None = None
+    """``(n,)`` int64 items excluded for this user, in rising order; None for none."""
 
     @classmethod
     def of(cls, mask: BoolArray) -> Self:

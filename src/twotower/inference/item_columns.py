@@ -23,22 +23,15 @@ Described = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ColumnValues:
-    """One column's values by row of the item table.
-
-    Attributes
-    ----------
-    column
-        What was declared.
-    values
-        Of a number, date or flag float64, NaN where missing; else the position in ``sets``, 0 where
-        missing.
-    sets
-        Distinct values, each as the categories that it is; the first is of none.
-    """
+    """One column's values by row of the item table."""
 
     column: Column
+    """What was declared."""
     values: GrowingRows
+    """Of a number, date or flag float64, NaN where missing; else the position in ``sets``, 0 where
+    missing."""
     sets: tuple[tuple[str, ...], ...] = ()
+    """Distinct values, each as the categories that it is; the first is of none."""
 
     @classmethod
     def of(cls, column: Column, values: Sequence[Any]) -> Self:

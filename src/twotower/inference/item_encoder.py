@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Self
 
 import numpy as np
@@ -27,24 +27,16 @@ _FILE: Final = "the bundle's item_tower.onnx"
 
 @dataclass(frozen=True)
 class EncodedItems:
-    """Vectors of items that training never saw, as arrays and as bytes; row ``i`` is one item.
-
-    Attributes
-    ----------
-    vectors
-        ``(items, d)`` outputs of the item tower.
-    user_features
-        ``(items, 12)`` what an event with the item adds to its user's features.
-    history
-        ``(items, h)`` what the user tower reads of it in a history, or None.
-    text
-        ``(items, t)`` unit text vectors, or None.
-    """
+    """Vectors of items that training never saw, as arrays and as bytes; row ``i`` is one item."""
 
     vectors: FloatArray
+    """``(items, d)`` outputs of the item tower."""
     user_features: FloatArray
+    """``(items, 12)`` what an event with the item adds to its user's features."""
     history: FloatArray | None
+    """``(items, h)`` what the user tower reads of it in a history, or None."""
     text: FloatArray | None
+    """``(items, t)`` unit text vectors, or None."""
 
     def to_bytes(self, row: int) -> bytes:
         """One item as float32, without its text: the inverse of `of_bytes`."""
@@ -70,17 +62,15 @@ class ItemEncoder:
 
     Parameters
     ----------
-    contents
-        A bundle's contents, with `BundleContents.new_items`.
     text_encoder
-        The encoder of its texts, `twotower.inference.text_encoder.text_encoder_of`, or None.
+        The encoder of the bundle's texts, `twotower.inference.text_encoder.text_encoder_of`.
     threads
         Threads that one run may use.
 
     Raises
     ------
     InputError
-        Where the bundle holds no item tower.
+        Where the bundle holds no item tower, or lacks the text encoder that it needs.
     ArtefactError
         Where the tower cannot be run.
     """
@@ -99,25 +89,17 @@ class ItemEncoder:
         with reading(_FILE, "cannot be run"):
             self._session = open_session(self._new.tower, threads)
         self._inputs = {tensor.name: tensor.shape[-1] for tensor in self._session.get_inputs()}
-        if self.reads_text and self.text_encoder is None:
+        reads_text = "text" in self._inputs or self._new.history_projection is not None
+        if reads_text and self.text_encoder is None:
             raise InputError(
                 f"bundle of {contents.info.model} lacks the text encoder that its item tower needs",
                 "bundle the model again with the text encoder",
             )
 
     @property
-    def reads_text(self) -> bool:
-        """Whether texts are needed, by the item tower or for what users read of an item."""
-        return "text" in self._inputs or self._new.history_projection is not None
-
-    @property
     def keeps_text(self) -> bool:
         """Whether the texts of items are searched, so that those of new ones are kept."""
         return self._new.text is not None
-
-    def column_texts(self, name: str, texts: Sequence[str]) -> FloatArray:
-        """Vectors of texts in declared columns."""
-        return text_vectors(self.text_encoder, name, texts)
 
     def texts(self, rows: pl.DataFrame) -> FloatArray | None:
         """``(rows, t)`` text vectors; None where no text is read."""
@@ -191,7 +173,8 @@ class ItemEncoder:
         declared = self._contents.declared
         if "codes" in self._inputs and declared is not None:
             table = rows_of_requests(columns or [{}] * count, declared.schema.items)
-            feed |= declared.item_encoders.encode(table, self.column_texts)._asdict()
+            texts = partial(text_vectors, self.text_encoder)
+            feed |= declared.item_encoders.encode(table, texts)._asdict()
         return {name: feed[name] for name in (*self._inputs, "release") if name in feed}
 
     def _vectors(
@@ -236,13 +219,7 @@ class ItemEncoder:
 
 
 def text_vectors(encoder: TextEncoder | None, name: str, texts: Sequence[str]) -> FloatArray:
-    """Vectors by a bundle's text encoder, or by one that needs no weights.
-
-    Raises
-    ------
-    InputError
-        Where the bundle lacks the encoder of that name.
-    """
+    """Vectors by the bundle's encoder, or one without weights; `InputError` where it lacks it."""
     if name == "hashing":
         return HashingText().encode(texts)
     if encoder is None or isinstance(encoder, HashingText):

@@ -22,23 +22,16 @@ from twotower.types import Array, BoolArray, FloatArray, IndexArray, OffsetArray
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What items are shown and filtered by; one entry an item.
-
-    Attributes
-    ----------
-    ids, titles, categories
-        Text, or None where unknown.
-    prices
-        NaN where unknown.
-    columns
-        Declared columns of each, or nothing where none are.
-    """
+    """What items are shown and filtered by; one entry an item."""
 
     ids: Sequence[str]
     titles: Sequence[str | None]
     categories: Sequence[str | None]
+    """Text, or None where unknown."""
     prices: Sequence[float]
+    """NaN where unknown."""
     columns: Sequence[Described] = ()
+    """Declared columns of each, or nothing where none are."""
 
 
 @dataclass(frozen=True)
@@ -403,11 +396,6 @@ def _lengthened(mask: BoolArray, size: int) -> BoolArray:
     return longer
 
 
-def price_of(value: float | None) -> float:
-    """A price as `Descriptions` has it."""
-    return float("nan") if value is None else value
-
-
 def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
     """``(items, parts)`` factors of the towers' part of ``(items, d)``, and of the rest.
 
@@ -423,13 +411,7 @@ def part_scales(vectors: FloatArray, tower_dim: int) -> FloatArray:
 
 
 def scale_parts(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None:
-    """Change ``(n, d)`` vectors to such whose dot products are mean cosines.
-
-    Parameters
-    ----------
-    scales
-        ``(n, parts)``, their `part_scales`.
-    """
+    """Change ``(n, d)`` vectors, by their `part_scales`, to such with mean cosines as products."""
     for place, part in enumerate(_parts(vectors, tower_dim)):
         part *= scales[:, place : place + 1]
 
@@ -437,10 +419,7 @@ def scale_parts(vectors: FloatArray, scales: FloatArray, tower_dim: int) -> None
 def mean_cosines(vectors: FloatArray, scales: FloatArray, row: int, tower_dim: int) -> FloatArray:
     """``(items,)`` mean cosine of each of ``(items, d)`` vectors with that of ``row``.
 
-    Parameters
-    ----------
-    scales
-        `part_scales` of the vectors: over a whole catalogue they take longer than the rest.
+    ``scales`` are their `part_scales`: over a whole catalogue those take longer than the rest.
     """
     query = vectors[row : row + 1].copy()
     scale_parts(query, scales[row : row + 1], tower_dim)

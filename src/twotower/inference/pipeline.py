@@ -1,12 +1,12 @@
 """Recommendation pipeline: user tower, index, re-ranking, filters, reasons."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -40,7 +40,7 @@ from twotower.inference.options import (
     check_filters,
     check_k,
 )
-from twotower.inference.popular import MODEL, POPULAR, PopularItems
+from twotower.inference.popular import PopularItems
 from twotower.inference.ranking import RankedItems, filled
 from twotower.inference.requests import Reading, Request, RequestReader, checked_time, context_at
 from twotower.inference.retrieval import search_block
@@ -48,7 +48,7 @@ from twotower.inference.search import TextSearch, positive
 from twotower.inference.stages import Stages, Timings, add_time, second_stage, similar
 from twotower.inference.text_encoder import text_encoder_of
 from twotower.inference.user_tower import UserTower
-from twotower.types import FloatArray, IndexArray, OffsetArray
+from twotower.types import IndexArray, OffsetArray
 
 if TYPE_CHECKING:
     from twotower.features.declared_columns import Encoded
@@ -70,8 +70,6 @@ class Pipeline:
 
     Parameters
     ----------
-    contents
-        A bundle's contents, loaded or just made.
     threads
         Threads that one run of the user tower may use.
     room
@@ -85,8 +83,6 @@ class Pipeline:
         Of the first of them.
     stale
         Rows of the index that were written since it was made: they are searched beside it.
-    rules
-        Business rules over the items, or None.
     """
 
     def __init__(self, contents: BundleContents, threads: int = 1, room: bool = False) -> None:
@@ -119,23 +115,25 @@ class Pipeline:
 
     def with_items(self, items: ItemTable) -> Self:
         """The same over a changed table of items. Rows that the index lacks are searched too."""
-        other = copy(self)
+        other = self._over(items)
         other._text = self._text.following(self.items, items)
+        other.stale = other._stale_rows()
+        return other
+
+    def _over(self, items: ItemTable) -> Self:
+        """A copy over other items, but for its index and its text search."""
+        other = copy(self)
         other.items = items
         history = None if items.history is None else items.history.rows
         other._tower = self._tower.reading(history, items.user_features.rows)
         other._reader = self._reader.over(items)
-        other.stale = other._stale_rows()
         other.rules = None if self.rules is None else self.rules.over(items)
         return other
 
     def with_rules(self, rules: "BusinessRules | None") -> Self:
         """The same under these business rules, None for none.
 
-        Raises
-        ------
-        InputError
-            At a rule with a category or column that no item has.
+        `InputError` at a rule with a category or column that no item has.
         """
         from twotower.inference.business_rules import ActiveRules  # read where there are some
 
@@ -146,24 +144,17 @@ class Pipeline:
     def without_changes(self) -> Self:
         """The bundle's items alone, with the bundle's index, as before anything was changed."""
         contents = replace(self.contents)  # another object: the index of one is not the other's
-        other = copy(self)
+        other = self._over(ItemTable.of(contents))  # without room: it copies before it grows
         other.__dict__.pop("_text", None)  # knows the titles that came later
         other.contents, other.index = contents, contents.index
         other.stale, other._indexed = _NO_ROWS, 0
-        other.items = ItemTable.of(contents)  # without room: it copies before it grows
-        other.rules = None if self.rules is None else self.rules.over(other.items)
-        history = None if other.items.history is None else other.items.history.rows
-        other._tower = self._tower.reading(history, other.items.user_features.rows)
-        other._reader = self._reader.over(other.items)
         return other
 
     def with_index(self, index: ItemIndex, changes: int | None = None) -> Self:
         """The same with another index, of the first rows of the table.
 
-        Parameters
-        ----------
-        changes
-            `ItemTable.changes` of the table that it was made of; by default this pipeline's.
+        ``changes`` are the `ItemTable.changes` of the table that it was made of; by default this
+        pipeline's.
         """
         other = copy(self)
         other.index = index
@@ -264,10 +255,7 @@ class Pipeline:
     ) -> list[list[Recommendation]]:
         """One list per request, in their order; errors as `recommend`, also if not ``strict``.
 
-        Parameters
-        ----------
-        timings
-            Where to add the seconds that each stage took.
+        The seconds that each stage took are added to ``timings``.
         """
         clock: Timings = {} if timings is None else timings
         answers = []
@@ -330,13 +318,13 @@ class Pipeline:
         answers = []
         for place, (request, unknown) in enumerate(known):
             if place in of_model:
-                answers.append(Answer(of_model[place], MODEL, unknown))
+                answers.append(Answer(of_model[place], "model", unknown))
                 continue
             returned = self._reader.known(request).returned
             own = popular
             if returned:
                 own = self.popular(options.k, filters=options.filters, without=returned)
-            answers.append(Answer(own, POPULAR, unknown))
+            answers.append(Answer(own, "popular", unknown))
         return answers
 
     def popular(
@@ -346,10 +334,14 @@ class Pipeline:
 
         ``without`` are rows of the table that are left out.
         """
-        check_k(k)
-        check_categories(filters, self.items.names)
+        self._check(k, filters)
         popular = self._popular.over(self.items)
         return self._shown(popular.best(k, filters, without, self.rules), k)
+
+    def _check(self, k: int, filters: Filters) -> None:
+        check_k(k)
+        check_filters(filters)
+        check_categories(filters, self.items.names)
 
     def _shown(
         self, ranked: RankedItems, k: int, reasons: Sequence[Reason | None] | None = None
@@ -409,7 +401,10 @@ class Pipeline:
             for row, (vector, excluded, first) in enumerate(per_row):
                 masks = [part.without(excluded) for part in parts]
                 stages = Stages(self.index, self.items, vector, masks, first, clock, self.stale)
-                best = stages.best(second, reading.queries, row)
+                best: Callable[[int], RankedItems] = stages.retrieve
+                if second is not None:
+                    query = reading.queries.select(np.asarray([row]))
+                    best = partial(stages.rerank, second, query)
                 if rules is not None:
                     best = rules.ranking(best, options.k)
                 ranked = filled(best, options.k, filters, self.items)
@@ -424,7 +419,7 @@ class Pipeline:
             return None
         columns = declared.users.take(reading.queries.users.astype(np.int64) + 1)
         attributes = [block[row].attributes or {} for row in stated]
-        given = self._tower.columns_of(attributes, self._column_texts)
+        given = self._tower.columns_of(attributes, partial(text_vectors, self.text_encoder))
         columns.codes[stated], columns.weights[stated] = given.codes, given.weights
         columns.dense[stated] = given.dense
         return columns
@@ -501,10 +496,7 @@ class Pipeline:
     def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Attributes of a user as a request names them, checked against the schema.
 
-        Raises
-        ------
-        InputError
-            At a name that the schema does not declare, or a value of another kind.
+        `InputError` at a name that the schema does not declare, or a value of another kind.
         """
         return checked(attributes, self._schema.users, "users")
 
@@ -517,10 +509,8 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Declared columns of an item as a request names them; errors as `checked_attributes`.
 
-        Parameters
-        ----------
-        described
-            Fields of every item, such as title and price: those that are declared too are taken.
+        Of ``described``, fields of every item such as title and price, those that are declared too
+        are taken.
         """
         declared = self._schema.items
         both = {
@@ -537,9 +527,6 @@ class Pipeline:
         declared = self.contents.declared
         return Schema() if declared is None else declared.schema
 
-    def _column_texts(self, name: str, texts: Sequence[str]) -> FloatArray:
-        return text_vectors(self.text_encoder, name, texts)
-
     def _described(self, block: Sequence[Request]) -> list[IndexArray]:
         """Rows of the items that each request's words describe; empty where none has words."""
         if all(request.text is None for request in block):
@@ -554,14 +541,9 @@ class Pipeline:
     ) -> list[Recommendation]:
         """Items that are most like ``item_id``: by the mean cosine of the vectors' parts.
 
-        Raises
-        ------
-        InputError
-            At an unknown item, or ``k`` below 1.
+        `InputError` at an unknown item, or ``k`` below 1.
         """
-        check_k(k)
-        check_filters(filters)
-        check_categories(filters, self.items.names)
+        self._check(k, filters)
         row = self.items.row(item_id)
         return recommendations(self.items, similar(self.items, row, k, filters, self.rules))
 
@@ -572,9 +554,7 @@ class Pipeline:
         a text encoder, the mean of that and of the cosine of text and item. Fewer than ``k``
         come back where fewer have a score above 0.
         """
-        check_k(k)
-        check_filters(filters)
-        check_categories(filters, self.items.names)
+        self._check(k, filters)
         scores = np.where(self.items.passing(filters), self._text.scores(text, self.items), 0)
 
         def best(count: int) -> RankedItems:
@@ -595,10 +575,7 @@ class Pipeline:
     def warm(self, pause: Pause = no_pause) -> None:
         """Load what is otherwise loaded at first use; `ArtefactError` where it is broken.
 
-        Parameters
-        ----------
-        pause
-            Called every few milliseconds of the work.
+        ``pause`` is called every few milliseconds of the work.
         """
         self._text = TextSearch(self.items, self.text_encoder, pause)
         with suppress(InputError):  # a bundle need not take new items

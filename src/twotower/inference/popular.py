@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -13,27 +13,16 @@ from twotower.inference.ranking import RankedItems, filled
 if TYPE_CHECKING:
     from twotower.inference.business_rules import ActiveRules
 
-MODEL: Final = "model"
-"""Source of items that the model ranked."""
-POPULAR: Final = "popular"
-"""Source of the most popular items, for users without any history."""
-
 
 class PopularItems:
     """Items by the number of events in the bundle's histories; equal counts in catalogue order.
 
     Items that were added since have none, and come last.
-
-    Parameters
-    ----------
-    table
-        The items, the bundle's first.
     """
 
     def __init__(self, table: ItemTable) -> None:
         self._table = table
-        counts = np.bincount(table.contents.histories.items, minlength=table.bundled)
-        self._counts = counts.astype(np.float32)
+        self._counts = table.contents.event_counts.astype(np.float32)
         self._order = np.argsort(-self._counts, kind="stable")  # once: it takes milliseconds
 
     def over(self, table: ItemTable) -> Self:

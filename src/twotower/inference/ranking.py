@@ -16,22 +16,15 @@ times as many again while an answer stays short."""
 
 
 class RankedItems(NamedTuple):
-    """Items, best first; each array has one entry per item.
-
-    Attributes
-    ----------
-    items
-        Rows of the item table.
-    scores
-        What they are ranked by.
-    retrieval, rerank
-        Scores of the first and second stage, or None.
-    """
+    """Items, best first; each array has one entry per item."""
 
     items: OffsetArray
+    """Rows of the item table."""
     scores: FloatArray
+    """What they are ranked by."""
     retrieval: FloatArray | None = None
     rerank: FloatArray | None = None
+    """Scores of the first and second stage, or None."""
 
     def take(self, places: Array | slice) -> Self:
         """The items at these places."""

@@ -1,14 +1,14 @@
 """Request reading: external ids of users and items to the queries that a tower reads."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import isfinite
 from numbers import Integral
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -24,64 +24,47 @@ from twotower.data.time_zones import (
 from twotower.errors import InputError
 from twotower.types import Array, FloatArray, IndexArray, OffsetArray
 
+if TYPE_CHECKING:
+    from twotower.inference.item_table import ItemTable
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Something that a user did after the bundle was made.
-
-    Attributes
-    ----------
-    item_id
-        External id. An item that is not known any more is passed over.
-    kind
-        One of `EventRules.kinds`, or where the bundle has no rules ``view``, ``cart``, ``buy`` or
-        ``rating``.
-    rating
-        The rating given, or None.
-    time
-        Milliseconds since 1970-01-01 UTC.
-    quantity
-        How many, negative for a return, or None.
-    """
+    """Something that a user did after the bundle was made."""
 
     item_id: str
+    """External id. An item that is not known any more is passed over."""
     kind: str
+    """One of `EventRules.kinds`, or where the bundle has no rules ``view``, ``cart``, ``buy`` or
+    ``rating``."""
     rating: float | None
+    """The rating given, or None."""
     time: int
+    """Milliseconds since 1970-01-01 UTC."""
     quantity: float | None = None
+    """How many, negative for a return, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: a user, the items just browsed, words, or any of these together.
-
-    Attributes
-    ----------
-    user_id
-        External id, or None. An unknown id with a history is a cold-start user.
-    history
-        External item ids, oldest first, repeats allowed. They follow what is known of the user.
-    text
-        What is wanted, in words, or None.
-    past
-        What the user did since the bundle was made, oldest first; before ``history``.
-    attributes
-        Declared columns of the user, checked; None for those that the bundle knows.
-    time
-        When the request is made, milliseconds since 1970-01-01 UTC, or a datetime with an offset;
-        None for now.
-    context
-        Declared columns of the log for this request, such as its device, checked; None for none.
-        What derives from the time is filled in unless it is among them, null too.
-    """
+    """One request: a user, the items just browsed, words, or any of these together."""
 
     user_id: str | None = None
+    """External id, or None. An unknown id with a history is a cold-start user."""
     history: Sequence[str] = field(default=())
+    """External item ids, oldest first, repeats allowed. They follow what is known of the user."""
     text: str | None = None
+    """What is wanted, in words, or None."""
     past: Sequence[Past] = field(default=())
+    """What the user did since the bundle was made, oldest first; before ``history``."""
     attributes: Mapping[str, Any] | None = None
+    """Declared columns of the user, checked; None for those that the bundle knows."""
     time: int | datetime | None = None
+    """When the request is made, milliseconds since 1970-01-01 UTC, or a datetime with an offset;
+    None for now."""
     context: Mapping[str, Any] | None = None
+    """Declared columns of the log for this request, such as its device, checked; None for none.
+    What derives from the time is filled in unless it is among them, null too."""
 
 
 def checked_time(value: object) -> int | datetime:
@@ -139,20 +122,6 @@ def context_at(
     return values
 
 
-class Items(Protocol):
-    """Rows of items by external id: `twotower.data.IdMap` is one."""
-
-    def __contains__(self, external: object) -> bool: ...
-
-    def indices(self, external: Collection[str], /) -> IndexArray:
-        """Rows of many ids; `InputError` at the first unknown."""
-        ...
-
-    def unknown(self, external: Iterable[str], /) -> list[str]:
-        """The ids that are not known, each once."""
-        ...
-
-
 class Cause(NamedTuple):
     """How an item of a history got there."""
 
@@ -169,21 +138,14 @@ DESCRIBED: Final = Cause("described")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a request's user, beside the request itself.
-
-    Attributes
-    ----------
-    stored
-        Where the user's events of the bundle are, without those that were taken away.
-    past
-        What came since and stands, oldest first.
-    returned
-        Rows of the items that the user's newest event took away.
-    """
+    """What is known of a request's user, beside the request itself."""
 
     stored: slice | OffsetArray
+    """Where the user's events of the bundle are, without those that were taken away."""
     past: Sequence[Past]
+    """What came since and stands, oldest first."""
     returned: Sequence[int] = ()
+    """Rows of the items that the user's newest event took away."""
 
     @property
     def size(self) -> int:
@@ -195,26 +157,18 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Queries, and where the events of their histories come from.
-
-    Attributes
-    ----------
-    queries
-        What the tower reads: stored events, past events, the request's history, and the items
-        that its words describe.
-    known
-        What is known of each user.
-    described
-        ``(queries,)`` how many items at the end of each history only the words describe: the
-        user has not seen those.
-    ratings
-        ``(stored events,)`` of the bundle's log, or None.
-    """
+    """Queries, and where the events of their histories come from."""
 
     queries: Queries
+    """What the tower reads: stored events, past events, the request's history, and the items that
+    its words describe."""
     known: Sequence[Known]
+    """What is known of each user."""
     described: Sequence[int]
+    """``(queries,)`` how many items at the end of each history only the words describe: the user
+    has not seen those."""
     ratings: FloatArray | None = None
+    """``(stored events,)`` of the bundle's log, or None."""
 
     def seen(self, row: int) -> IndexArray:
         """Items of one history that the user has seen."""
@@ -257,10 +211,6 @@ class Reading:
         causes += [Cause(event.kind, event.rating) for event in known.past]
         return causes + [GIVEN] * given + [DESCRIBED] * described
 
-    def kinds(self, row: int) -> list[str]:
-        """The kinds of `causes`."""
-        return [cause.kind for cause in self.causes(row)]
-
 
 class RequestReader:
     """Turns requests into queries.
@@ -271,8 +221,6 @@ class RequestReader:
 
     Parameters
     ----------
-    users, items
-        Id maps.
     stored
         One row per user: what is known of them.
     reads_attributes
@@ -288,7 +236,7 @@ class RequestReader:
     def __init__(
         self,
         users: IdMap,
-        items: Items,
+        items: "IdMap | ItemTable",
         stored: Histories,
         *,
         reads_attributes: bool = False,
@@ -307,7 +255,7 @@ class RequestReader:
         self._mean_rating = _mean(stored.ratings, 0.0)
         self._newest = 0 if stored.timestamps is None else int(stored.timestamps.max(initial=0))
 
-    def over(self, items: Items) -> Self:
+    def over(self, items: "IdMap | ItemTable") -> Self:
         """The same reader over more items."""
         other = copy(self)
         other._items = items
@@ -363,26 +311,27 @@ class RequestReader:
 
     def is_readable(self, request: Request) -> bool:
         """Whether there is an event, a known item, a word or an attribute to recommend by."""
-        if request.text or request.history or self._length(request):
+        if request.text or request.history or self.known(request).size:
             return True
         known = request.attributes is not None or request.user_id in self._users
         return self._reads_attributes and known
 
     def lengths(self, requests: Sequence[Request]) -> list[int]:
         """Items of each history as it is going to be read, but for what words describe."""
-        return [self._length(request) + len(request.history) for request in requests]
-
-    def _length(self, request: Request) -> int:
-        """Events of the user that are stored, or came since."""
-        return self.known(request).size
+        return [self.known(request).size + len(request.history) for request in requests]
 
     def known(self, request: Request) -> Known:
         """What is known of the request's user, after returns and other negative events."""
         user = None if request.user_id is None else self._users.find(request.user_id)
-        stored = self._stored_rows(-1 if user is None else user)
+        bounds = (0, 0) if user is None else self._stored.indptr[user : user + 2].tolist()
+        stored = slice(*bounds)
         if not request.past and (user is None or self._returned is None):
             return Known(stored, ())
-        worth = [(event, self._weight(event)) for event in request.past]
+        worth = [
+            (event, event_weight(self._rules, event.kind, event.rating, event.quantity))
+            for event in request.past
+            if event.item_id in self._items
+        ]
         past = [(event, weight) for event, weight in worth if weight is not None]
         back: dict[str, int] = {}
         for place, (event, weight) in enumerate(past):
@@ -406,16 +355,6 @@ class RequestReader:
         places = np.arange(stored.start, stored.stop)
         left = ~np.isin(self._stored.items[stored], list(taken))
         return Known(places[left], kept, without)
-
-    def _weight(self, event: Past) -> float | None:
-        """What an event is worth, negative where it takes away; None where it cannot be read."""
-        if event.item_id not in self._items:
-            return None
-        return event_weight(self._rules, event.kind, event.rating, event.quantity)
-
-    def _stored_rows(self, user: int) -> slice:
-        """Where the events of a user index are stored; nowhere for -1."""
-        return slice(*self._stored.indptr[user : user + 2].tolist()) if user >= 0 else slice(0, 0)
 
     def _user(self, request: Request, known: Known) -> int:
         if isinstance(request.history, str):
@@ -494,8 +433,7 @@ class RequestReader:
 
     def _ratings(self, stored: Array, count: int, past: Sequence[Past]) -> Array:
         """Ratings of ``count`` items that follow the ``stored`` ones, ``past`` events first."""
-        mean = _mean(stored, self._mean_rating)
-        ratings = np.full(count, mean)
+        ratings = np.full(count, _mean(stored, self._mean_rating))
         for place, event in enumerate(past):
             if event.rating is not None:
                 ratings[place] = event.rating

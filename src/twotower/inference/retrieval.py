@@ -36,14 +36,10 @@ def nearest(
     ----------
     index
         Of the first ``index.size`` rows of ``vectors``; the rows behind are scored one by one.
-    vectors
-        ``(items, d)`` float32.
-    query
-        ``(d,)`` float32.
+    vectors, query
+        ``(items, d)`` and ``(d,)`` float32.
     k
         At least 1.
-    eligible
-        Which items may be recommended.
     found
         What the index found for the query already: scores and items, best first.
     stale
@@ -86,12 +82,7 @@ def search_block(
 ) -> tuple[FloatArray, OffsetArray]:
     """One search for many requests, deep enough that most find ``k`` items to recommend.
 
-    Parameters
-    ----------
-    eligible
-        Items that are eligible for any user.
-    seen
-        For each query the items to exclude.
+    ``eligible`` are the items that any user may get, ``seen`` those to exclude for each query.
     """
     lengths, size = sorted(map(len, seen)), len(eligible)
     usual = lengths[math.ceil(_USUAL_SHARE * (len(lengths) - 1))]

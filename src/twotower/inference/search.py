@@ -31,15 +31,7 @@ _MOST_CATEGORIES: Final = 500
 
 
 class TitleWords:
-    """Which titles hold a word. Titles may be added while others search.
-
-    Parameters
-    ----------
-    titles
-        By row; None for no title.
-    pause
-        Called every few milliseconds of the work.
-    """
+    """Which titles, by row, hold a word. Titles may be added while others search."""
 
     def __init__(self, titles: Sequence[str | None], pause: Pause = no_pause) -> None:
         self._rows: defaultdict[str, list[int]] = defaultdict(list)
@@ -89,17 +81,7 @@ def words(text: str) -> dict[str, None]:
 
 
 class TextSearch:
-    """Scores every item for a text.
-
-    Parameters
-    ----------
-    items
-        The items.
-    encoder
-        The encoder of their text vectors, so that meaning counts too; or None.
-    pause
-        Called every few milliseconds of the work.
-    """
+    """Scores every item for a text; with the encoder of their text vectors, by its meaning too."""
 
     def __init__(
         self, items: ItemTable, encoder: TextEncoder | None, pause: Pause = no_pause
@@ -139,12 +121,8 @@ class TextSearch:
         """Rows of the few items that a text describes best, the best of them last.
 
         Where words of the text mean categories, the best items of each are taken in turn, so
-        that "scary with puzzles" is read as horror and as puzzle games.
-
-        Raises
-        ------
-        InputError
-            Where it describes none.
+        that "scary with puzzles" is read as horror and as puzzle games. `InputError` where it
+        describes none.
         """
         scores = np.where(items.eligible, self.scores(text, items), 0)
         meant = [np.isin(items.categories.rows, codes) for codes in self._meant(text, items)]
@@ -188,12 +166,8 @@ def categories_meant(cosines: FloatArray) -> OffsetArray:
     It is the nearest one, where the cosine is at least 0.5 and 0.1 above that with the second: with
     MiniLM "scary" means Horror, and "game" nothing. Of 128 words about four catalogues 44 of the 66
     that mean a category are read so, and 3 are misread: a word that is read as nothing still counts
-    in titles and texts, one that is misread fills the list with the wrong category.
-
-    Parameters
-    ----------
-    cosines
-        ``(words, categories)`` of their text vectors; at least two categories.
+    in titles and texts, one that is misread fills the list with the wrong category. ``cosines``
+    are ``(words, categories)`` of their text vectors; at least two categories.
 
     Examples
     --------

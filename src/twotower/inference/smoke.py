@@ -23,12 +23,8 @@ def check_answers(pipeline: Pipeline) -> None:
     """Ask every part of a bundle once, before it takes the place of another.
 
     Known users, a cold-start user, the longest history that the tower reads, the second stage;
-    the text encoder and the item tower where the bundle has them.
-
-    Raises
-    ------
-    ArtefactError
-        Where one fails, or gives what does not fit or is not finite.
+    the text encoder and the item tower where the bundle has them. `ArtefactError` where one fails,
+    or gives what does not fit or is not finite.
     """
     with reading("the bundle", "does not answer a request"):
         _check_users(pipeline)
@@ -51,9 +47,8 @@ def _check_users(pipeline: Pipeline) -> None:
     ]
     for rerank in (False, True)[: 1 if contents.reranker is None else 2]:
         options = RecommendOptions(_K, exclude_seen=False, rerank=rerank)
-        answers = pipeline.recommend_batch(requests, options)
-        for answer in answers:
-            expected = min(_K, len(items))
+        expected = min(_K, len(items))
+        for answer in pipeline.recommend_batch(requests, options):
             _check_finite([item.score for item in answer], "the score of an item")
             if len(answer) != expected:
                 raise InputError(f"{len(answer)} items where {expected} exist")

@@ -1,7 +1,7 @@
 """Stages of a request: retrieval, re-ranking and similar items, with their timings."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 Timings = dict[str, float]
 """Seconds by stage, added to what is there: ``encode``, ``search``, ``rerank``, ``present``."""
-Found = tuple[FloatArray, OffsetArray]
-"""What the index found for a request already."""
 
 
 def add_time(clock: Timings, stage: str, began: float) -> float:
@@ -57,64 +55,38 @@ def second_stage(contents: BundleContents, options: RecommendOptions) -> SecondS
     return SecondStage(contents.reranker, max(wanted, options.k))
 
 
+@dataclass(slots=True)
 class Stages:
-    """The stages of one request, each giving as many of its best items as are wanted.
+    """The stages of one request, each giving as many of its best items as are wanted."""
 
-    Parameters
-    ----------
-    index
-        Finds items.
-    table
-        The items.
-    vector
-        ``(d,)`` the user's vector.
-    parts
-        Items that are eligible for the user, in parts of which the best are wanted each; one part
-        unless business rules weigh items.
-    found
-        What the index found for the request already.
-    clock
-        Where to add the seconds taken.
-    stale
-        Rows of the index that changed since it was made.
-    """
-
-    def __init__(
-        self,
-        index: ItemIndex,
-        table: ItemTable,
-        vector: FloatArray,
-        parts: Sequence[EligibilityMask],
-        found: Found,
-        clock: Timings,
-        stale: OffsetArray,
-    ) -> None:
-        self._index, self._table, self._vector = index, table, vector
-        self._parts, self._found, self._clock = parts, found, clock
-        self._stale = stale
-
-    def best(
-        self, second: SecondStage | None, queries: Queries, row: int
-    ) -> Callable[[int], RankedItems]:
-        """What gives the best items of the last stage; ``row`` is the request's query."""
-        if second is None:
-            return self.retrieve
-        return partial(self.rerank, second, queries.select(np.asarray([row])))
+    index: ItemIndex
+    table: ItemTable
+    vector: FloatArray
+    """``(d,)`` the user's vector."""
+    parts: Sequence[EligibilityMask]
+    """Items that are eligible for the user, in parts of which the best are wanted each; one part
+    unless business rules weigh items."""
+    found: tuple[FloatArray, OffsetArray]
+    """What the index found for the request already."""
+    clock: Timings
+    """Where to add the seconds taken."""
+    stale: OffsetArray
+    """Rows of the index that changed since it was made."""
 
     def retrieve(self, count: int) -> RankedItems:
         """The nearest items, so many of each part."""
         began = perf_counter()
-        vectors = self._table.vectors.rows
+        vectors = self.table.vectors.rows
         found = [
-            nearest(self._index, vectors, self._vector, count, part, self._found, self._stale)
-            for part in self._parts
+            nearest(self.index, vectors, self.vector, count, part, self.found, self.stale)
+            for part in self.parts
         ]
         scores, items = found[0]
         if len(found) > 1:
             scores, items = map(np.concatenate, zip(*found, strict=True))
             order = np.argsort(-scores, kind="stable")
             scores, items = scores[order], items[order]
-        add_time(self._clock, "search", began)
+        add_time(self.clock, "search", began)
         return RankedItems(items, scores, retrieval=scores)
 
     def rerank(self, second: SecondStage, query: Queries, count: int) -> RankedItems:
@@ -123,13 +95,13 @@ class Stages:
         began = perf_counter()
         items, towers = retrieved.items, retrieved.scores
         if second.reranker.reads_towers:
-            width = self._table.contents.tower_dim
-            towers = self._table.vectors.rows[items, :width] @ self._vector[:width]
+            width = self.table.contents.tower_dim
+            towers = self.table.vectors.rows[items, :width] @ self.vector[:width]
         scores = placed(
             second.reranker.scores(query, items[None], retrieved.scores[None], towers[None])[0]
         )
         order = np.argsort(-scores, kind="stable")
-        add_time(self._clock, "rerank", began)
+        add_time(self.clock, "rerank", began)
         return RankedItems(retrieved.items, scores, retrieved.scores, scores).take(order)
 
 

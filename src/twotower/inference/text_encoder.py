@@ -24,20 +24,15 @@ _FAILURE: Final = "of the text encoder cannot be run"
 class OnnxText:
     """A sentence encoder in onnxruntime; see `twotower.features.text.TextEncoder`.
 
+    `ArtefactError` where it cannot be run.
+
     Parameters
     ----------
-    model
-        Its weights and its tokenizer.
     threads
         Threads that one run may use.
     batch_size
         Texts of a run. Quantised activations share a scale, so that a text's vector depends a
         little on the others of its run; with 1 it does not.
-
-    Raises
-    ------
-    ArtefactError
-        Where it cannot be run.
     """
 
     def __init__(self, model: TextModel, threads: int = 1, batch_size: int = _BATCH) -> None:
@@ -81,17 +76,7 @@ class OnnxText:
 def text_encoder_of(contents: BundleContents, threads: int = 1) -> TextEncoder | None:
     """The encoder of a bundle's item texts, or None where the bundle does not hold it.
 
-    Parameters
-    ----------
-    contents
-        The bundle's contents.
-    threads
-        Threads that one run may use.
-
-    Raises
-    ------
-    ArtefactError
-        Where it cannot be run.
+    `ArtefactError` where it cannot be run.
     """
     new = contents.new_items
     if new is None or new.text is None:

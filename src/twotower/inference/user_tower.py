@@ -45,13 +45,13 @@ class UserTower:
 
     Parameters
     ----------
-    contents
-        The bundle's contents.
     threads
         Threads that one call may use. A server that answers many requests at once wants 1.
 
     Raises
     ------
+    InputError
+        At fewer than one thread.
     ArtefactError
         Where the model cannot be run, or does not fit the tables.
     """
@@ -234,24 +234,10 @@ def _fold_in(contents: BundleContents) -> tuple[FoldIn | None, float]:
 
 
 def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """A session on the CPU.
+    """A session of an ONNX model on the CPU, each run of which may use so many threads.
 
-    Parameters
-    ----------
-    model
-        An ONNX model.
-    threads
-        Threads that one run may use. A server that answers many requests at once wants 1.
-
-    Raises
-    ------
-    InputError
-        At fewer than one thread.
-    Exception
-        Where onnxruntime cannot read the model; its errors share no narrower class.
+    `Exception` where onnxruntime cannot read the model; its errors share no narrower class.
     """
-    if threads < 1:
-        raise InputError(f"threads must be at least 1, got {threads}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

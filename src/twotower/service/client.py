@@ -76,8 +76,7 @@ class Client:
     ) -> list[dict[str, Any]]:
         """Items for a user, a history or words; ``options`` such as ``k``, ``filters``."""
         wanted = {"user_id": user_id, "history": list(history), "text": text, **options}
-        items: list[dict[str, Any]] = self._call("POST", "recommendations", wanted)["items"]
-        return items
+        return self._list("items", "POST", "recommendations", wanted)
 
     def recommend_batch(
         self, requests: Sequence[Mapping[str, Any]], **options: Any
@@ -90,21 +89,15 @@ class Client:
     ) -> list[dict[str, Any]]:
         """One answer per request: its ``items``, their ``source`` and the ``unknown_items``."""
         wanted = {"requests": [dict(request) for request in requests], **options}
-        answers: list[dict[str, Any]]
-        answers = self._call("POST", "recommendations/batch", wanted)["answers"]
-        return answers
+        return self._list("answers", "POST", "recommendations/batch", wanted)
 
     def similar_items(self, item_id: str, k: int = 10) -> list[dict[str, Any]]:
         """Items nearest to an item."""
-        items: list[dict[str, Any]]
-        items = self._call("GET", f"items/{_part(item_id)}/similar", params={"k": k})["items"]
-        return items
+        return self._list("items", "GET", f"items/{_part(item_id)}/similar", params={"k": k})
 
     def search(self, text: str, k: int = 10) -> list[dict[str, Any]]:
         """Items by their titles."""
-        items: list[dict[str, Any]]
-        items = self._call("GET", "search", params={"q": text, "k": k})["items"]
-        return items
+        return self._list("items", "GET", "search", params={"q": text, "k": k})
 
     def item(self, item_id: str) -> dict[str, Any]:
         """An item as it is served now."""
@@ -133,7 +126,7 @@ class Client:
         items = [
             {"item_id": item_id, "available": is_free} for item_id, is_free in available.items()
         ]
-        return self._call("POST", "items/availability", {"items": items})["items"]  # type: ignore[no-any-return]
+        return self._list("items", "POST", "items/availability", {"items": items})
 
     def record(
         self, user_id: str, item_id: str, kind: str = "view", *, event_id: str | None = None,
@@ -164,11 +157,8 @@ class Client:
 
     def record_all(self, events: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Record events, all or none."""
-        outcomes: list[dict[str, Any]]
-        outcomes = self._call("POST", "events", {"events": [dict(event) for event in events]})[
-            "events"
-        ]
-        return outcomes
+        body = {"events": [dict(event) for event in events]}
+        return self._list("events", "POST", "events", body)
 
     def forget_user(self, user_id: str) -> dict[str, Any]:
         """Forget a user, everywhere; ``unconfirmed`` processes have not said so yet."""
@@ -250,6 +240,10 @@ class Client:
         if not answer.is_success:
             raise ServiceError(answer.status_code, content)
         found: dict[str, Any] = content
+        return found
+
+    def _list(self, field: str, *call: Any, **options: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call(*call, **options)[field]
         return found
 
 

@@ -3,7 +3,7 @@
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twotower.data.events import EventRules, event_weight
 from twotower.inference.pipeline import Pipeline
@@ -12,49 +12,23 @@ from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.shadow import Shadow
 from twotower.service.snapshot import Snapshot
 from twotower.service.state import Event, StateStore, StateUnavailableError
-from twotower.service.state.live import Credit, Outcomes, Split
+from twotower.service.state.live import Credit, Outcomes, Split, add_shown
+from twotower.service.state.shadow import add_counts
 
-
-class Challenger(Protocol):
-    """The other bundle, answering beside the one in service."""
-
-    current: Snapshot
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """What answers its requests now."""
-        ...
-
-    def catch_up(self) -> None:
-        """Take over what was written to the database."""
-        ...
-
-    def confirm(self) -> None:
-        """Tell the database up to which tombstone it obeys."""
-        ...
-
-    def close(self) -> None:
-        """Close the database's connections."""
-        ...
+if TYPE_CHECKING:
+    from twotower.service.service import Service
 
 
 class Assigned(NamedTuple):
-    """What answers a user.
-
-    Attributes
-    ----------
-    snapshot
-        Of the bundle that does.
-    arm, unit
-        Of the split, and the user's in it; empty without one.
-    other
-        Whose list is mixed into the answer, where bundles are interleaved.
-    """
+    """What answers a user."""
 
     snapshot: Snapshot
+    """Of the bundle that answers."""
     arm: Arm = ""
     unit: str = ""
+    """The user's arm and unit of the comparison; empty without one."""
     other: Snapshot | None = None
+    """Whose list is mixed into the answer, where bundles are interleaved."""
 
 
 class Comparison(NamedTuple):
@@ -64,7 +38,7 @@ class Comparison(NamedTuple):
     """
 
     split: Split | None = None
-    challenger: Challenger | None = None
+    challenger: "Service | None" = None
     shadow: Shadow | None = None
 
     def assigned(self, current: Snapshot, user_id: str | None) -> Assigned:
@@ -104,7 +78,7 @@ class Comparison(NamedTuple):
         units: dict[str, str] = {}
         credits: list[Credit | None] = []
         for event in events:
-            about = RecommendationId.read(event.recommendation_id or "")
+            about = RecommendationId.read(event.recommendation_id)
             credits.append(None)
             if about is None or not about.unit.startswith(f"{split.revision}-"):
                 continue
@@ -123,7 +97,7 @@ class Comparison(NamedTuple):
         counts, units = shown.take()
         if counts:
             try:
-                store.add_shown(counts, revision, units)
+                store.write(add_shown, counts, revision, units)
             except StateUnavailableError:
                 shown.put_back(counts, units)
                 raise
@@ -132,7 +106,7 @@ class Comparison(NamedTuple):
         compared = self.shadow.take()
         if compared.requests:
             try:
-                store.add_shadow(revision, compared)
+                store.write(add_counts, revision, compared)
             except StateUnavailableError:
                 self.shadow.put_back(compared)
                 raise

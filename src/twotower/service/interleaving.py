@@ -31,15 +31,13 @@ def team_draft(
     ----------
     a, b
         Lists, best first.
-    k
-        Places.
     toss
         Whether ``a`` begins a turn.
 
     Returns
     -------
     items, teams
-        The answer, ranked from 1 on, and for each place ``a``, ``b`` or ``-``.
+        The answer of ``k`` places, ranked from 1 on, and for each place ``a``, ``b`` or ``-``.
 
     Examples
     --------

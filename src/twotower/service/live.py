@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -20,11 +19,12 @@ from twotower.evaluation.sequential import Difference, difference, preference
 from twotower.service.recommendation_id import Arm, RecommendationId
 from twotower.service.shadow import shadow_report
 from twotower.service.state import StateStore
-from twotower.service.state.live import Shown, ShownKey, Split
+from twotower.service.state import live as counted
+from twotower.service.state.live import HOUR_MS, Shown, ShownKey, Split
 from twotower.service.state.records import Event
 from twotower.service.state.shadow import ShadowCounts
+from twotower.service.state.shadow import counts as shadow_counts
 
-HOUR_MS: Final = 3_600_000
 POSITIONS: Final = ((1, "1"), (3, "2-3"), (10, "4-10"), (math.inf, "11+"))
 """Last position and name of each group of positions."""
 BINS: Final = 10
@@ -114,15 +114,10 @@ class PopularityDrift:
 
     with the shares of the events :math:`a` and of the training log :math:`e`. By custom, above
     0.1 is a change to look at and above 0.25 a large one.
-
-    Parameters
-    ----------
-    contents
-        The bundle's contents.
     """
 
     def __init__(self, contents: BundleContents) -> None:
-        counts = np.bincount(contents.histories.items, minlength=len(contents.items))
+        counts = contents.event_counts
         order = np.argsort(-counts, kind="stable")
         ends = np.cumsum(counts[order]) / max(1, counts.sum())
         self._bins = np.empty(len(counts), dtype=np.int64)
@@ -147,23 +142,6 @@ class PopularityDrift:
             for counts in (self._seen, self._expected)
         )
         return float(np.sum((actual - expected) * np.log(actual / expected)))
-
-
-@dataclass(frozen=True, slots=True)
-class Attributed:
-    """An event that names a recommendation."""
-
-    about: RecommendationId
-    kind: str
-    position: int | None
-
-    @classmethod
-    def of(cls, event: Event) -> "Attributed | None":
-        """None where the event names none, or what is none of ours."""
-        if event.recommendation_id is None:
-            return None
-        about = RecommendationId.read(event.recommendation_id)
-        return None if about is None else cls(about, event.kind, event.position)
 
 
 def report(
@@ -201,7 +179,11 @@ def report(
         shadow answered, and for the lists of each bundle the time that they took, their share of
         items without an event in its training log, and how many different items they had.
     """
-    found = [outcome for event in events if (outcome := Attributed.of(event)) is not None]
+    found = [
+        (about, event)
+        for event in events
+        if (about := RecommendationId.read(event.recommendation_id)) is not None
+    ]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for key, counts in shown.items():
         row = rows.setdefault((key.model_version, key.arm), _empty(key.model_version, key.arm))
@@ -209,11 +191,9 @@ def report(
         row["places"] += counts.places
         row["new_places"] += counts.new_places
         row["new_users"] += 0 if key.known_user else counts.answers
-    answered: Counter[tuple[str, str]] = Counter(
-        (event.about.model_version, event.about.arm) for event in found
-    )
-    bought: Counter[tuple[str, str]] = Counter(
-        (event.about.model_version, event.about.arm) for event in found if event.kind == "buy"
+    answered = Counter((about.model_version, str(about.arm)) for about, _ in found)
+    bought = Counter(
+        (about.model_version, str(about.arm)) for about, event in found if event.kind == "buy"
     )
     for name, row in rows.items():
         answers = max(1, row["answers"])
@@ -222,7 +202,7 @@ def report(
         row["conversion"] = bought[name] / answers
         row["new_user_share"] = row.pop("new_users") / answers
         row["new_item_share"] = row.pop("new_places") / max(1, row["places"])
-    positions = Counter((event.kind, position_group(event.position)) for event in found)
+    positions = Counter((event.kind, position_group(event.position)) for _, event in found)
     result: dict[str, Any] = {
         "models": sorted(rows.values(), key=lambda row: (row["model_version"], row["arm"])),
         "positions": [
@@ -235,23 +215,24 @@ def report(
     }
     if split is None or split.name is None:
         return result
-    about = {"bundle": split.name, "share": split.share}
+    compared = {"bundle": split.name, "share": split.share}
     if split.mode == "shadow":
-        result["shadow"] = {**about, **shadow_report(shadow)}
+        result["shadow"] = {**compared, **shadow_report(shadow)}
     elif split.mode == "interleave":
-        mixed = [event for event in found if event.about.arm == "i"]
-        unplaced = sum(event.about.team(event.position) is None for event in mixed)
+        unplaced = sum(
+            about.arm == "i" and about.team(event.position) is None for about, event in found
+        )
         won = dict(zip(("a", "b", "ties"), wins, strict=True))
         liked = preference(**won)
         result["interleaving"] = {
-            **about, "units": sum(wins), **won, "unplaced": unplaced,
+            **compared, "units": sum(wins), **won, "unplaced": unplaced,
             "preference": liked.estimate, **_bounds(liked),
         }  # fmt: skip
     else:
         a, b = (ArmCounts(*arms.get(arm, (0, 0))) for arm in ("a", "b"))
         between = difference(a, b)
         result["split"] = {
-            **about,
+            **compared,
             "a": {"units": a.units, "successes": a.successes, "rate": a.rate},
             "b": {"units": b.units, "successes": b.successes, "rate": b.rate},
             "difference": between.estimate,
@@ -266,12 +247,13 @@ def _bounds(found: Difference) -> dict[str, Any]:
 
 def live_report(store: StateStore, configured: str, since: int) -> dict[str, Any]:
     """The `report` of services that are configured with a folder, from a moment on."""
-    counts, events = store.shown(since)
-    split = store.split(configured)
+    counts, events = store.read(counted.shown, since)
+    split = store.read(counted.split, configured)
     arms, wins, shadow = {}, (0, 0, 0), ShadowCounts()
     if split is not None:
-        arms, wins = store.arms(split.revision), store.wins(split.revision)
-        shadow = store.shadow(split.revision)
+        arms = store.read(counted.arms, split.revision)
+        wins = store.read(counted.wins, split.revision)
+        shadow = store.read(shadow_counts, split.revision)
     return report(counts, events, split, arms, wins, shadow)
 
 

@@ -19,15 +19,9 @@ class PastEvents:
     Events that the bundle's histories hold already, as after a retraining on this database, are
     passed over: the same user, item and time.
 
-    Parameters
-    ----------
-    contents
-        The bundle's contents.
-    most
-        Events kept of one user.
-    most_of_all
-        Events kept of all users. Beyond it those users are forgotten whose newest event came
-        first; what they did stays in the database, and counts again after the next training.
+    At most ``most`` are kept of one user, and ``most_of_all`` of all. Beyond that those users are
+    forgotten whose newest event came first; what they did stays in the database, and counts again
+    after the next training.
     """
 
     def __init__(self, contents: BundleContents, most: int, most_of_all: int) -> None:
@@ -53,13 +47,8 @@ class PastEvents:
         """Add events; those of one user are kept in the order of their times."""
         grouped: dict[str, list[Past]] = {}
         for event in events:
-            past = Past(
-                self._shared(event.item_id),
-                intern(event.kind),
-                event.rating,
-                event.occurred_at,
-                event.quantity,
-            )
+            item_id, kind = self._shared(event.item_id), intern(event.kind)
+            past = Past(item_id, kind, event.rating, event.occurred_at, event.quantity)
             if not self._bundled(event.user_id, past):
                 # Taken out and put in again: the users stand in the order of their newest events.
                 grouped.setdefault(event.user_id, grouped.pop(event.user_id, [])).append(past)

@@ -15,28 +15,19 @@ _LONGEST: Final = 200
 
 
 class RecommendationId(NamedTuple):
-    """What the id of an answer says.
-
-    Attributes
-    ----------
-    model_version
-        Of the bundle that answered; of an interleaved answer, of the bundle in service.
-    arm
-        Of the split, if there was one.
-    known_user
-        Whether the bundle knew the user.
-    unit
-        Of the split: its revision, and a keyed hash of the user and the day; empty without one.
-    teams
-        Of an interleaved answer, by place: the bundle that the item came from, ``a`` or ``b``, or
-        ``-``. Places beyond those that an id has room for, a hundred or so, are of neither.
-    """
+    """What the id of an answer says."""
 
     model_version: str
+    """Of the bundle that answered; of an interleaved answer, of the bundle in service."""
     arm: Arm = ""
+    """Of the comparison, if there was one."""
     known_user: bool = False
+    """Whether the bundle knew the user."""
     unit: str = ""
+    """Revision of the comparison, and a keyed hash of the user and the day; empty without one."""
     teams: str = ""
+    """Of an interleaved answer, by place: the bundle that the item came from, ``a`` or ``b``, or
+    ``-``. Places beyond those that an id has room for, a hundred or so, are of neither."""
 
     def new(self) -> str:
         """An id that no other answer has."""
@@ -48,8 +39,9 @@ class RecommendationId(NamedTuple):
         return f"{self.model_version}~{self.arm}~{user}~{unit}~{own:012x}"
 
     @classmethod
-    def read(cls, text: str) -> Self | None:
-        """What an id says; None where it is none of ours."""
+    def read(cls, text: str | None) -> Self | None:
+        """What an id says; None where there is none, or it is none of ours."""
+        text = text or ""
         parts = text.rsplit(_MARK, 4)
         if len(text) > _LONGEST or len(parts) != 5:
             return None

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,10 +46,6 @@ def write_source(
 
     Parameters
     ----------
-    contents
-        The bundle that was served.
-    store
-        Its database.
     out
         Folder for ``interactions.parquet`` and ``items.parquet``; with declared columns also
         ``users.parquet`` and the schema in ``dataset.toml``.
@@ -258,18 +255,9 @@ def _with_ratings(log: pl.DataFrame) -> pl.DataFrame:
 def _event_log(
     events: list[Event], wanted: list[str], declared: DeclaredColumns | None
 ) -> pl.DataFrame:
+    fields = attrgetter("user_id", "item_id", "rating", "occurred_at", "kind", "quantity")
     rows = pl.DataFrame(
-        [
-            (
-                event.user_id,
-                event.item_id,
-                event.rating,
-                event.occurred_at,
-                event.kind,
-                event.quantity,
-            )
-            for event in events
-        ],
+        [fields(event) for event in events],
         schema={
             columns.USER_ID: pl.String,
             columns.ITEM_ID: pl.String,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import SecretStr
 
@@ -19,7 +19,7 @@ from twotower.bundle.throttle import Pause, Throttle, no_pause
 from twotower.errors import ArtefactError, InputError, TwoTowerError
 from twotower.inference.business_rules import read_rules
 from twotower.inference.pipeline import Pipeline
-from twotower.service.comparison import Assigned, Challenger, Comparison
+from twotower.service.comparison import Assigned, Comparison
 from twotower.service.live import PopularityDrift, ShownCounts, live_report
 from twotower.service.settings import ServeSettings
 from twotower.service.shadow import Shadow
@@ -37,12 +37,16 @@ from twotower.service.state import (
     StateStore,
     StateUnavailableError,
     StoredItem,
+    live,
+    personal,
 )
 from twotower.service.state.live import Begun, Mode
 from twotower.service.state.personal import HEARTBEAT_S, now_ms
 from twotower.service.trim_memory import trim_memory
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _AT_ONCE: Final = 500  # items, and events, that are read from the database
 _RELOAD_SHARE: Final = 0.25  # of the time, while another bundle answers
@@ -66,11 +70,6 @@ class Service:
 
     The bundle in service is a row of the database. What a reload names is loaded by every service
     over the database that is configured with a folder of the same name, on whatever machine.
-
-    Parameters
-    ----------
-    settings
-        Where the bundle and the database are, and the limits.
 
     Attributes
     ----------
@@ -153,12 +152,8 @@ class Service:
     def create_item(self, fields: ItemFields) -> bool:
         """Add an item; False where the very same one was added before.
 
-        Raises
-        ------
-        StateConflictError
-            Where the id is another item's.
-        InputError
-            Where the bundle cannot encode new items.
+        `StateConflictError` where the id is another item's, `InputError` where the bundle cannot
+        encode new items.
         """
         items, item_id = self.pipeline.items, fields.item_id
         if (row := items.contents.items.find(item_id)) is not None and items.listed[row]:
@@ -187,9 +182,7 @@ class Service:
     def set_availability(self, item_id: str, available: bool) -> None:
         """Say whether an item can be had; `InputError` where there is no such item."""
         self.pipeline.items.row(item_id)
-        with self._noting_writes():
-            revision = self.store.set_availability(item_id, available)
-        self._wrote(Changes([], [(item_id, available)], [], Cursor(availability=revision)))
+        self.set_stock({item_id: available})
 
     def set_stock(self, available: Mapping[str, bool]) -> None:
         """Say which of many items can be had, all or none.
@@ -197,18 +190,12 @@ class Service:
         An item that is not served is taken too: it counts when such an item is added.
         """
         with self._noting_writes():
-            self.store.set_stock(available)
-        self._wrote()
+            revision = self.store.set_stock(available)
+        self._wrote(Changes([], [*available.items()], [], Cursor(availability=revision)))
 
     def put_user(self, user_id: str, attributes: Mapping[str, Any]) -> None:
-        """Say what is known of a user, in place of earlier attributes.
-
-        Raises
-        ------
-        InputError
-            As `checked_attributes`.
-        """
-        checked = self.checked_attributes(attributes)
+        """Say what is known of a user, in place of earlier attributes; raises as `accepted`."""
+        checked = self.accepted(Pipeline.checked_attributes, attributes)
         with self._noting_writes():
             revision = self.store.put_user(user_id, checked)
         self._wrote(Changes([], [], [], Cursor(users=revision), [(user_id, checked)]))
@@ -239,72 +226,38 @@ class Service:
         """What answers a user today as well, unseen, and where that is counted."""
         return self._comparison.shadowed(self.current, user_id)
 
-    def checked_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """A user's attributes, checked; where two bundles answer it is enough that one has them.
+    def accepted(self, check: Callable[[Pipeline, T], dict[str, Any]], given: T) -> dict[str, Any]:
+        """Attributes or a context, checked; where two bundles answer, one that takes it is enough.
 
-        Raises
-        ------
-        InputError
-            What the bundle in service says against them: a column that its schema does not
-            declare, or a value of another kind.
+        ``check`` is a method such as `Pipeline.checked_attributes`. `InputError` is what the bundle
+        in service says against it.
         """
-        return self._accepted(lambda pipeline: pipeline.checked_attributes(attributes))
-
-    def checked_context(self, context: Mapping[str, Any] | Sequence[str]) -> dict[str, Any]:
-        """The context of a request by name, or in texts such as ``device=phone``, checked.
-
-        Where two bundles answer it is enough that one reads it: each takes what it declares.
-
-        Raises
-        ------
-        InputError
-            What the bundle in service says against it.
-        """
-        if isinstance(context, Mapping):
-            return self._accepted(lambda pipeline: pipeline.checked_context(context))
-        return self._accepted(lambda pipeline: pipeline.parsed_context(context))
-
-    def checked_event_context(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        """The context of an event to record, which one of the bundles must declare."""
-        return self._accepted(lambda pipeline: pipeline.checked_event_context(context))
-
-    def _accepted(self, check: Callable[[Pipeline], dict[str, Any]]) -> dict[str, Any]:
-        """What the first of the bundles that answer accepts, or the first one's error."""
         refused: list[InputError] = []
         for pipeline in self._comparison.answering(self.pipeline):
             try:
-                return check(pipeline)
+                return check(pipeline, given)
             except InputError as error:
                 refused.append(error)
         raise refused[0]
 
     def split(self, name: str | None, share: float = 0.5, mode: Mode = "split") -> Begun:
-        """Answer a share of the users from another bundle; None ends that.
+        """Answer a share of the users from another bundle, named as in `reload`; None ends that.
 
-        It takes the place of what was compared before, in whichever mode. Other processes and
-        services follow. Raises as `reload`.
-
-        Parameters
-        ----------
-        name
-            Of a folder beside the configured bundle.
-        share
-            Of the users.
-        mode
-            ``split``; ``interleave`` where each of their answers has items of both bundles, see
-            `team_draft`; ``shadow`` where the other bundle's answers are compared and not shown.
+        It takes the place of what was compared before, in whichever mode: ``split``; ``interleave``
+        where each of their answers has items of both bundles, see `team_draft`; ``shadow`` where
+        the other bundle's answers are compared and not shown. Other processes and services follow.
         """
         if name is not None:
             verify(bundle_folder(self.settings.bundle, name), ())
         with self._noting_writes():
-            begun = self.store.set_split(self._configured, name, share, mode)
+            begun = self.store.write(live.set_split, self._configured, name, share, mode)
         self.follow_split()
         return begun
 
     def follow_split(self) -> None:
         """Load, or let go of, the other bundle of the comparison that the database names."""
         with self._following_split:
-            wanted = self.store.split(self._configured)
+            wanted = self.store.read(live.split, self._configured)
             before = self._comparison
             if wanted == before.split:
                 return
@@ -317,8 +270,9 @@ class Service:
                         same.model_copy(update={"state_url": SecretStr(self.settings.database)})
                     )
                 except TwoTowerError as error:
-                    mode = wanted.mode
-                    logger.error("the other bundle of the %s cannot be used: %s", mode, error)
+                    logger.error(
+                        "the other bundle of the %s cannot be used: %s", wanted.mode, error
+                    )
                 else:
                     shadow = Shadow() if wanted.mode == "shadow" else None
             self._comparison.write(self.store, self.shown)
@@ -365,16 +319,14 @@ class Service:
     def export(self, user_id: str) -> dict[str, Any]:
         """All that is kept of a user: rows of the database by table, and the bundle's history."""
         self.catch_up()
-        rows = self.store.personal_data(user_id)
+        rows = self.store.read(personal.rows_of, user_id)
         snapshot = self.current
         snapshot.past_of(user_id)  # obeys a tombstone
-        version = snapshot.manifest.model_version
-        history = snapshot.bundled_history(user_id)
-        return {
-            "user_id": user_id,
-            **rows,
-            "bundle": {"model_version": version, "history": history},
+        bundle = {
+            "model_version": snapshot.manifest.model_version,
+            "history": snapshot.bundled_history(user_id),
         }
+        return {"user_id": user_id, **rows, "bundle": bundle}
 
     def confirm(self) -> None:
         """Tell the database that this process is there, and up to which tombstone it obeys."""
@@ -390,10 +342,7 @@ class Service:
     def maintain(self) -> None:
         """What is to be done now and then, and may take long: the split, counts, age limits.
 
-        Raises
-        ------
-        StateUnavailableError
-            Where the database does not answer.
+        `StateUnavailableError` where the database does not answer.
         """
         self.follow_split()
         if time.monotonic() - self._shown_at > SHOWN_EVERY_S:
@@ -408,7 +357,7 @@ class Service:
             return
         self._maintained = time.monotonic()
         self._drop_old_events()
-        if self.store.claim_maintenance(settings.maintain_every_s / 2):
+        if self.store.write(personal.claim_maintenance, settings.maintain_every_s / 2):
             self._maintain_database()
 
     def _drop_old_events(self) -> None:
@@ -422,7 +371,7 @@ class Service:
 
     def _maintain_database(self) -> None:
         settings, now = self.settings, now_ms()
-        done = {"encodings_deleted": self.store.compact()}
+        done = {"encodings_deleted": self.store.write(personal.delete_old_encodings)}
         if settings.events_keep_days is not None:
             before = now - int(settings.events_keep_days * _DAY_MS)
             done["events_deleted"] = self.store.delete_events(before)
@@ -435,12 +384,8 @@ class Service:
     def catch_up(self) -> None:
         """Take over what this or another process wrote to the database.
 
-        Raises
-        ------
-        StateUnavailableError
-            Where the database does not answer.
-        StateReplacedError
-            Where it is another one: it is being read anew, beside the requests.
+        `StateUnavailableError` where the database does not answer, `StateReplacedError` where it is
+        another one: it is being read anew, beside the requests.
         """
         try:
             self._refuse_if_replaced()
@@ -464,12 +409,8 @@ class Service:
     def reload(self, name: str | None = None) -> Manifest:
         """Swap in a bundle, after it was verified and tried. The old one answers until then.
 
-        The other services over the database follow.
-
-        Parameters
-        ----------
-        name
-            Of a folder beside the configured bundle; None reads the configured one again.
+        The other services over the database follow. ``name`` is that of a folder beside the
+        configured bundle; None reads the configured one again.
 
         Raises
         ------
@@ -539,13 +480,7 @@ class Service:
         self._writes_fail = False
 
     def _wrote(self, change: Changes | None = None) -> None:
-        """Take over a committed write.
-
-        Parameters
-        ----------
-        change
-            What was written, where that is known; its cursor is that of the one row.
-        """
+        """Take over a committed write: ``change``, with the cursor of its last row, if known."""
         if change is not None and self._took_over(change):
             self._extend_if_due()
             for other in self._others:
@@ -595,7 +530,7 @@ class Service:
                     return
 
     @property
-    def _others(self) -> Sequence[Challenger]:
+    def _others(self) -> Sequence["Service"]:
         """What answers beside this one: the other bundle of a comparison, if one runs."""
         challenger = self._comparison.challenger
         return () if challenger is None else (challenger,)

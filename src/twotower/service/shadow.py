@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, Final, NamedTuple, Self
 
-import numpy as np
-
 from twotower.bundle.contents import BundleContents
 from twotower.inference.answers import Answer
 from twotower.service.snapshot import Snapshot
@@ -30,22 +28,14 @@ _LONG_S: Final = 10.0
 
 
 class Listed(NamedTuple):
-    """The list that a bundle answered with.
-
-    Attributes
-    ----------
-    model_version, contents
-        The bundle's.
-    item_ids
-        Best first.
-    seconds
-        That it took.
-    """
+    """The list that a bundle answered with."""
 
     model_version: str
     contents: BundleContents
     item_ids: Sequence[str]
+    """Of the list, best first."""
     seconds: float
+    """To make it."""
 
     @classmethod
     def of(cls, snapshot: Snapshot, answer: Answer, seconds: float) -> Self:
@@ -55,21 +45,14 @@ class Listed(NamedTuple):
 
 
 class Alike(NamedTuple):
-    """How far two lists agree.
-
-    Attributes
-    ----------
-    overlap
-        Share of the items of the longer list that the other one has too; 1 where both are empty.
-    same_first
-        Whether both begin with the same item.
-    untrained
-        By arm, items of the list that had no event in the training log of its bundle.
-    """
+    """How far two lists agree."""
 
     overlap: float
+    """Share of the items of the longer list that the other one has too; 1 where both are empty."""
     same_first: bool
+    """Whether both begin with the same item."""
     untrained: Mapping[str, int]
+    """By arm, items of the list that had no event in the training log of its bundle."""
 
 
 class SpareThread:
@@ -141,12 +124,11 @@ class Shadow:
         self._lock = threading.Lock()
         self._left = ShadowCounts()
         self._newest = _Newest()
-        self._trained: dict[str, _Trained] = {}
         self._logged = -math.inf
 
     def compare(self, shown: Listed, unseen: Listed) -> Alike:
         """Count a request that both bundles answered."""
-        untrained = {"a": self._untrained("a", shown), "b": self._untrained("b", unseen)}
+        untrained = {"a": _untrained(shown), "b": _untrained(unseen)}
         a, b = shown.item_ids, unseen.item_ids
         alike = Alike(_overlap(a, b), list(a[:1]) == list(b[:1]), untrained)
         with self._lock:
@@ -177,12 +159,12 @@ class Shadow:
         with self._lock:
             left, newest = self._left, self._newest
             self._left, self._newest = ShadowCounts(), _Newest()
-        return left.plus(newest.counts())
+        return left + newest.counts()
 
     def put_back(self, counts: ShadowCounts) -> None:
         """Add what was taken and could not be written."""
         with self._lock:
-            self._left = self._left.plus(counts)
+            self._left = self._left + counts
 
     def _may_log(self) -> bool:
         """Whether nothing was logged in the last minute, so that a log is not flooded."""
@@ -191,12 +173,6 @@ class Shadow:
             return False
         self._logged = now
         return True
-
-    def _untrained(self, arm: str, listed: Listed) -> int:
-        trained = self._trained.get(arm)
-        if trained is None or trained.log is not listed.contents.histories:
-            trained = self._trained[arm] = _Trained(listed.contents)
-        return sum(map(trained.lacks, listed.item_ids))
 
 
 class _Tally:
@@ -232,18 +208,11 @@ class _Newest:
         return ShadowCounts(**self.numbers, a=a, b=b)
 
 
-class _Trained:
-    """The items that have events in a bundle's log."""
-
-    def __init__(self, contents: BundleContents) -> None:
-        self.log = contents.histories
-        self._items = contents.items
-        self._counts = np.bincount(self.log.items, minlength=len(contents.items))
-
-    def lacks(self, item_id: str) -> bool:
-        """Whether an item has none: it has only been described, or came later."""
-        row = self._items.find(item_id)
-        return row is None or not self._counts[row]
+def _untrained(listed: Listed) -> int:
+    """Items of a list without an event in the bundle's log: only described, or added later."""
+    counts = listed.contents.event_counts
+    rows = map(listed.contents.items.find, listed.item_ids)
+    return sum(row is None or not counts[row] for row in rows)
 
 
 def shadow_report(counts: ShadowCounts) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from twotower.bundle.throttle import Pause, no_pause
 from twotower.data import IdMap, columns
 from twotower.errors import InputError
 from twotower.inference.item_encoder import EncodedItems, ItemEncoder, catalogue_rows
-from twotower.inference.item_table import Descriptions, ItemTable, price_of
+from twotower.inference.item_table import Descriptions, ItemTable
 from twotower.inference.pipeline import Pipeline
 from twotower.inference.requests import Past
 from twotower.inference.smoke import check_answers
@@ -47,33 +47,20 @@ class ServedUsers(IdMap):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What answers requests at one moment. A value, but for what users did, and who is forgotten.
-
-    Attributes
-    ----------
-    pipeline
-        The bundle and the items as they are now.
-    manifest
-        The bundle's.
-    past
-        What users did.
-    cursor
-        How much of the database is in it.
-    users
-        The bundle's, without those who were found to be forgotten.
-    forgotten
-        By tombstones, which do not hold ids: a user is recognised when a request names them.
-    attributes
-        Declared columns of users by id, as the database holds them.
-    """
+    """What answers requests at one moment; a value, but for past events and who is forgotten."""
 
     pipeline: Pipeline
+    """The bundle and the items as they are now."""
     manifest: Manifest
     past: PastEvents
     cursor: Cursor
+    """How much of the database is in it."""
     users: ServedUsers
+    """The bundle's, without those who were found to be forgotten."""
     forgotten: Forgotten
+    """By tombstones, which do not hold ids: a user is recognised when a request names them."""
     attributes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Declared columns of users by id, as the database holds them."""
 
     @classmethod
     def of_bundle(
@@ -87,19 +74,14 @@ class Snapshot:
     ) -> Self:
         """Load a bundle, verify it, and try it.
 
+        `ArtefactError` where it is broken, or does not answer as it should.
+
         Parameters
         ----------
         events_of_user, events
             How many are kept of one user, and of all: see `PastEvents`.
         forgotten
             To which the database's tombstones are added; empty.
-        pause
-            Called every few milliseconds of the work.
-
-        Raises
-        ------
-        ArtefactError
-            Where it is broken, or does not answer as it should.
         """
         bundle = load_bundle(folder, pause)
         users = ServedUsers.of(bundle.contents.users)
@@ -215,7 +197,7 @@ def described(items: Sequence[StoredItem]) -> Descriptions:
         [item.item_id for item in fields],
         [item.title for item in fields],
         [item.category for item in fields],
-        [price_of(item.price) for item in fields],
+        [np.nan if item.price is None else item.price for item in fields],
         [item.columns or {} for item in fields],
     )
 

@@ -12,12 +12,9 @@ def trim_memory(thorough: bool = True) -> None:
     would hold up a request. The allocator of glibc keeps what a thread freed for that thread;
     several reloads would each leave a bundle's worth behind.
 
-    Parameters
-    ----------
-    thorough
-        Whether to look through everything first, which stops all threads for a tenth of a
-        second. What refers to itself only through what is older stays otherwise; a replaced
-        bundle does not, and is gone with its last request.
+    ``thorough`` looks through everything first, which stops all threads for a tenth of a second.
+    What refers to itself only through what is older stays otherwise; a replaced bundle does not,
+    and is gone with its last request.
     """
     if thorough:
         gc.unfreeze()

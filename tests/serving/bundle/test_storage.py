@@ -257,7 +257,7 @@ def test_saving_again_replaces_all_of_it(folder, contents, weights):
         (lambda c: {"catalogue": c.catalogue.drop("title")}, r"must have the columns \['title'\]"),
         (
             lambda c: {"histories": replace(c.histories, items=c.histories.items + 30)},
-            r"histories must hold items from 0 to 59, got 30 to 8\d",
+            r"items of the histories must be from 0 to 59, got 30 to 8\d",
         ),
         (
             lambda c: {"reranker": RerankVectors(c.item_vectors, c.item_vectors)},

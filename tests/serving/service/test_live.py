@@ -15,7 +15,7 @@ from twotower.service.interleaving import team_draft
 from twotower.service.live import PopularityDrift, ShownCounts, position_group
 from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
-from twotower.service.state import Event, tables
+from twotower.service.state import Event, live, tables
 from twotower.service.state.live import Shown
 
 
@@ -280,6 +280,6 @@ def test_a_bundle_that_cannot_be_used_splits_nothing(start, tmp_path) -> None:
     service = start()
     with pytest.raises(TwoTowerError):
         service.split("nowhere")
-    service.store.set_split("bundle", "nowhere", 0.5)  # of a service that had it
+    service.store.write(live.set_split, "bundle", "nowhere", 0.5)  # of a service that had it
     service.maintain()
     assert service.assigned("ann").arm == ""

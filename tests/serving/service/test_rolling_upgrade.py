@@ -14,7 +14,7 @@ from support import until
 from twotower.errors import ArtefactError
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
-from twotower.service.state import Event, StateStore, tables
+from twotower.service.state import Event, StateStore, live, tables
 from twotower.service.state.live import Split
 from twotower.service.state.migrations import HEAD
 
@@ -198,7 +198,7 @@ def test_a_replica_of_the_first_release_is_restarted_beside_its_successor(
 def test_the_release_before_shows_nobody_what_a_shadow_answers(state_url) -> None:
     """It reads the comparison that runs, without the column for what nobody is to see."""
     store = StateStore(state_url)
-    store.set_split("bundle", "other", 1.0, "shadow")
+    store.write(live.set_split, "bundle", "other", 1.0, "shadow")
     columns = "SELECT name, share, revision, interleaved FROM splits WHERE configured = 'bundle'"
     begin = (
         "INSERT INTO splits (configured, name, share, revision, interleaved)"
@@ -209,7 +209,7 @@ def test_the_release_before_shows_nobody_what_a_shadow_answers(state_url) -> Non
         assert (name, share, revision, bool(interleaved)) == (None, 1.0, 1, False)
         connection.execute(sa.text("DELETE FROM splits WHERE configured = 'bundle'"))
         connection.execute(sa.text(begin))
-    assert store.split("bundle") == Split("third", 0.5, 2)
+    assert store.read(live.split, "bundle") == Split("third", 0.5, 2)
     store.close()
 
 

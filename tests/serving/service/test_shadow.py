@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from twotower.service import shadow as shadow_module
 from twotower.service.service import Service
 from twotower.service.shadow import Listed, Shadow, SpareThread, shadow_report
-from twotower.service.state import Event, StateUnavailableError, tables
+from twotower.service.state import Event, StateUnavailableError, live, tables
 from twotower.service.state.distinct import KEPT, DistinctItems
 from twotower.service.state.shadow import ListCounts, bucket_end, time_bucket
 
@@ -78,7 +78,7 @@ def test_different_items_are_counted_over_all_processes(count) -> None:
     parts = [ids[::2], ids[1::3], ids[: count // 2], ids]
     total = DistinctItems()
     for part in parts:
-        total = total.plus(DistinctItems.of_bytes(DistinctItems.of(part).to_bytes()))
+        total = total + DistinctItems.of_bytes(DistinctItems.of(part).to_bytes())
     assert total.count == pytest.approx(count, rel=0.05 if count > KEPT else 0)
     assert len(total.to_bytes()) <= 8 * KEPT
 
@@ -91,7 +91,7 @@ def test_times_are_told_within_five_percent() -> None:
     for number in range(1, 201):
         one = ListCounts(seconds=number / 1000)
         one.times[time_bucket(number / 1000)] += 1
-        times = times.plus(one)
+        times = times + one
     assert times.percentile_s(0.99) == pytest.approx(0.198, rel=0.05)
     assert ListCounts().percentile_s(0.99) is None
 
@@ -148,7 +148,7 @@ def test_a_shadow_answers_nobody_and_is_credited_with_nothing(start) -> None:
         recommendation_id=f"v~b~k~{begun.split.revision}-{'0f' * 16}~000000000001", position=1,
     )  # fmt: skip
     service.add_events([event])
-    assert service.store.arms(begun.split.revision) == {}
+    assert service.store.read(live.arms, begun.split.revision) == {}
 
 
 def test_services_follow_a_shadow_and_their_counts_add_up(start, listed) -> None:
@@ -202,7 +202,7 @@ def test_counts_wait_for_a_database_that_is_gone(start, listed, monkeypatch) -> 
         raise StateUnavailableError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.store, "add_shadow", gone)
+        patch.setattr(service.store, "write", gone)
         with pytest.raises(StateUnavailableError):
             service.live_report(0)
     assert counted(service)["shadowed"] == 1

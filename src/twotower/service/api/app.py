@@ -25,9 +25,14 @@ from twotower.service.api.docs import add_docs
 from twotower.service.api.limits import Admission, BodyLimit
 from twotower.service.api.metrics import Metrics
 from twotower.service.api.middleware import Envelope
-from twotower.service.api.problems import on_http_error, on_our_error, on_validation_error
+from twotower.service.api.problems import (
+    RefusedError,
+    on_http_error,
+    on_our_error,
+    on_refused,
+    on_validation_error,
+)
 from twotower.service.api.read_your_writes import ReadYourWrites, sync
-from twotower.service.api.routes import RefusedError, on_refused
 from twotower.service.api.traces import telemetry
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
@@ -42,21 +47,14 @@ _LAST_S: Final = 1.0
 def create_app(
     settings: ServeSettings, service: Service | None = None, metrics_folder: Path | None = None
 ) -> FastAPI:
-    """The service over HTTP.
+    """The service over HTTP; `InputError` where the keys file cannot be used.
 
     Parameters
     ----------
-    settings
-        How it runs.
     service
         What answers; by default it is loaded when the app starts. The app closes it at its end.
     metrics_folder
         Where several processes are one service: the folder of their metrics, see `Metrics`.
-
-    Raises
-    ------
-    InputError
-        Where the keys file cannot be used.
     """
     shared = Context(settings, Metrics(metrics_folder), service)
     keys = KeysFile(settings.keys_file)
@@ -133,15 +131,18 @@ async def _follow(shared: Context, service: Service, stopping: asyncio.Event) ->
             if maintenance is not None:
                 maintenance.cancel()
             return
-        await sync(service)
-        if service.state == "down":
-            with contextlib.suppress(StateUnavailableError):
-                await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
-        else:
-            await _beside(service.confirm)
-            if maintenance is None or maintenance.done():
-                maintenance = asyncio.create_task(_beside(service.maintain))
-        shared.metrics.note(service)  # whichever process is asked for the metrics
+        try:
+            await sync(service)
+            if service.state == "down":
+                with contextlib.suppress(StateUnavailableError):
+                    await anyio.to_thread.run_sync(service.probe, abandon_on_cancel=True)
+            else:
+                await _beside(service.confirm)
+                if maintenance is None or maintenance.done():
+                    maintenance = asyncio.create_task(_beside(service.maintain))
+            shared.metrics.note(service)  # whichever process is asked for the metrics
+        except Exception as error:  # such as a full disk under the metrics: the next look may work
+            logger.error("could not look after the service", exc_info=error)
 
 
 async def _beside(work: Callable[[], None]) -> None:

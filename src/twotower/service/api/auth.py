@@ -35,16 +35,9 @@ class Scope(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is kept.
+    """A key as it is kept, with a name for the log and the metrics.
 
-    Attributes
-    ----------
-    name
-        For the log and the metrics.
-    scope
-        What it allows.
-    digest
-        sha256 of the key. Keys are 256 random bits, so that a slow hash would add nothing.
+    ``digest`` is its sha256. Keys are 256 random bits, so that a slow hash would add nothing.
     """
 
     name: str
@@ -100,17 +93,9 @@ def read_keys(file: Path) -> list[ApiKey]:
 
 
 class KeysFile:
-    """The keys of a file that may change while they are asked for.
+    """The keys of a file that may change while they are asked for; none without a file.
 
-    Parameters
-    ----------
-    file
-        The keys file, or None for no keys.
-
-    Raises
-    ------
-    InputError
-        As `read_keys`.
+    Raises as `read_keys`.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -142,8 +127,7 @@ class KeysFile:
 
     def log_warnings(self) -> None:
         """Log what is likely a mistake: names that come twice, a file that others may write."""
-        counts = Counter(key.name for key in self._keys)
-        for name, count in counts.items():
+        for name, count in Counter(key.name for key in self._keys).items():
             if count > 1:
                 logger.warning(
                     "%d keys are named %r: they share one rate, and the log cannot tell them "

@@ -76,7 +76,11 @@ class ConnectionLimits:
         while True:
             await asyncio.sleep(1)
             for connection in list(self.open):
-                connection.sweep(loop.time())
+                try:
+                    connection.sweep(loop.time())
+                except Exception as error:  # the others must not go without
+                    logger.error("a connection cannot be looked after", exc_info=error)
+                    self.open.discard(connection)
 
     def log(self, what: str) -> None:
         """Log that a connection was refused, in at most one line each ten seconds and kind."""
@@ -110,15 +114,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    @property
-    def has_answered(self) -> bool:
-        """Whether a request was answered on this connection."""
-        return self.cycle is not None and self.cycle.response_complete
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; where there are too many, close the idle one that is silent longest.
 
-        A connection that never brought a request goes before one that did.
+        One that never brought a request goes before one that did.
         """
         super().connection_made(transport)
         self._limits.open.add(self)
@@ -127,7 +126,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         idle = [other for other in self._limits.open if other is not self and other.is_idle]
         if idle:
-            oldest = min(idle, key=lambda each: (each.has_answered, each.waiting_since or 0.0))
+            oldest = min(idle, key=lambda each: (each.cycle is not None, each.waiting_since or 0.0))
             self._limits.log("idle connections were closed to make room for others")
             oldest.close()
         else:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from twotower.service.api.metrics import Metrics
 from twotower.service.api.traces import is_traced
-from twotower.service.api.turns import OverloadedError, Turns, within
+from twotower.service.api.turns import OverloadedError, Turns
 from twotower.service.service import Service
 from twotower.service.settings import ServeSettings
 
@@ -30,18 +29,12 @@ class Context:
 
     Attributes
     ----------
-    settings
-        How the service runs.
-    metrics
-        What is counted.
     service
         What answers; None until it is loaded.
-    workers
-        The threads for what takes longer than a millisecond.
-    batches
-        The threads for batches, so that those hold up no search and no text.
-    writers
-        The threads for writes, so that those that wait for the database hold up no read.
+    workers, batches, writers
+        Threads for what takes longer than a millisecond; others for batches, so that those hold up
+        no search and no text, and for writes, so that those that wait for the database hold up no
+        read.
     turns
         The queue of requests.
     is_traced
@@ -61,29 +54,30 @@ class Context:
     def __post_init__(self) -> None:
         self.turns = Turns(self.settings.max_waiting, self.settings.max_wait_s)
 
-    async def in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do something in one of the workers, so that others are answered meanwhile.
+    async def run(
+        self,
+        threads: ThreadPoolExecutor | None,
+        work: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Do something in a thread, so that others are answered meanwhile.
 
-        A request whose time is over is answered, but its worker is free only when the work has
+        A request whose time is over is answered, but its thread is free only when the work has
         ended: there are never more threads than workers. What has not begun by then never does.
+        `OverloadedError` where too many calls wait for threads, or this one did too long.
         """
-        return await self._run(self.workers, partial(work, *args, **kwargs))
-
-    async def in_batch_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for a batch, in one of the threads for those."""
-        return await self._run(self.batches, partial(work, *args, **kwargs))
-
-    async def write(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do something that writes to the database, in one of the threads for that."""
-        return await self._run(self.writers, partial(work, *args, **kwargs))
-
-    async def _run(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
-        """`OverloadedError` where too many calls wait for threads, or this one did too long."""
         if self._in_threads >= self.turns.most:
             raise OverloadedError(f"{self._in_threads:,} requests are waiting")
-        run = partial(copy_context().run, within, self.turns, time.monotonic(), work)
+        came = time.monotonic()
+
+        def in_time() -> T:
+            self.turns.check_wait(came, time.monotonic())
+            return work(*args, **kwargs)
+
         self._in_threads += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, run)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(threads, copy_context().run, in_time)
         finally:
             self._in_threads -= 1

@@ -10,16 +10,8 @@ from starlette.responses import Response
 from twotower.config import first_problem
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import problem, responses
-from twotower.service.api.routes import (
-    RefusedError,
-    check_rating,
-    fast,
-    needs,
-    not_found,
-    served,
-    within,
-)
+from twotower.service.api.problems import RefusedError, responses
+from twotower.service.api.routes import check_rating, fast, needs, served, unknown_item, within
 from twotower.service.api.rules import NewItemId
 from twotower.service.api.schemas import (
     Availability,
@@ -63,7 +55,7 @@ async def create_item(item: NewItem, request: Request) -> Response:
     shared, service = served(request)
     check_rating(service, "average_rating", item.average_rating)
     fields = _fields(service, item.item_id, item)
-    created = await shared.write(service.create_item, fields)
+    created = await shared.run(shared.writers, service.create_item, fields)
     return fast({"item_id": item.item_id, "created": created}, 201 if created else 200)
 
 
@@ -74,7 +66,8 @@ async def set_stock(stock: Stock, request: Request) -> Response:
     """Say of many items whether they can be had, all or none."""
     shared, service = served(request)
     within("items", len(stock.items), shared.settings.max_batch)
-    await shared.write(service.set_stock, {item.item_id: item.available for item in stock.items})
+    available = {item.item_id: item.available for item in stock.items}
+    await shared.run(shared.writers, service.set_stock, available)
     items = service.pipeline.items
     outcomes = [{**vars(item), "item_known": item.item_id in items} for item in stock.items]
     return fast({"items": outcomes})
@@ -91,7 +84,7 @@ async def set_availability(item_id: ItemId, state: Availability, request: Reques
     """Say whether an item can be had. One that cannot is not recommended."""
     shared, service = served(request)
     _shown(service, item_id)
-    await shared.write(service.set_availability, item_id, state.available)
+    await shared.run(shared.writers, service.set_availability, item_id, state.available)
     return fast(_shown(service, item_id))
 
 
@@ -107,7 +100,7 @@ async def put_item(item_id: ItemId, item: ReplacedItem, request: Request) -> Res
     if item_id not in service.pipeline.items:
         _check_new_id(item_id)
     check_rating(service, "average_rating", item.average_rating)
-    await shared.write(service.put_item, _fields(service, item_id, item))
+    await shared.run(shared.writers, service.put_item, _fields(service, item_id, item))
     return fast(_shown(service, item_id))
 
 
@@ -118,7 +111,7 @@ async def delete_item(item_id: ItemId, request: Request) -> Response:
     """Take an item out of the catalogue. Histories that hold it still count it."""
     shared, service = served(request)
     _shown(service, item_id)
-    await shared.write(service.delete_item, item_id)
+    await shared.run(shared.writers, service.delete_item, item_id)
     return Response(status_code=204)
 
 
@@ -139,14 +132,14 @@ def _check_new_id(item_id: str) -> None:
         _NEW_ID.validate_python(item_id)
     except ValidationError as error:
         what = f"item_id: {first_problem(error).what}"
-        raise RefusedError(problem(422, what, value=item_id, fix="use another id")) from None
+        raise RefusedError(422, what, value=item_id, fix="use another id") from None
 
 
 def _shown(service: Service, item_id: str) -> dict[str, Any]:
     items = service.pipeline.items
     row = items.find(item_id)
     if row is None or not items.listed[row]:
-        raise not_found(f"unknown item {item_id!r}", "search for it: /v1/search?q=title")
+        raise unknown_item(item_id)
     shown = items.describe(row)
     return {
         "item_id": item_id,

@@ -14,8 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from twotower.service.api.context import OPEN_TO_ALL
-from twotower.service.api.problems import problem
-from twotower.service.api.routes import RefusedError
+from twotower.service.api.problems import RefusedError
 
 _JSON: Final = (b"content-type", b"application/json")
 Endpoint = Callable[..., Awaitable[Response]]
@@ -112,17 +111,12 @@ class JsonRoute(APIRoute):
                     takes += " in its address, and a JSON body: see /docs"
                 elif self.path.endswith("/recommendations"):
                     takes += "; POST /v1/recommendations takes filters"
-                raise RefusedError(
-                    problem(422, f"{name[:100]}: not a parameter of this request", fix=takes)
-                )
+                what = f"{name[:100]}: not a parameter of this request"
+                raise RefusedError(422, what, fix=takes)
             if count > 1 and name not in self.lists:
-                values = request.query_params.getlist(name)
-                raise RefusedError(
-                    problem(
-                        422, f"{name} is given {count} times", value=", ".join(values),
-                        fix="give it once",
-                    )
-                )  # fmt: skip
+                values = ", ".join(request.query_params.getlist(name))
+                what = f"{name} is given {count} times"
+                raise RefusedError(422, what, value=values, fix="give it once")
 
 
 def _body(endpoint: Endpoint) -> type[BaseModel] | None:

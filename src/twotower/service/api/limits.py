@@ -23,9 +23,10 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
+        self._too_long = f"the body is longer than {most:,} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what is received."""
+        """Count what is received; where its length is stated, a long body is not read at all."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -36,12 +37,15 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._most:
-                raise _too_long(self._most)
+                raise HTTPException(413, self._too_long)
             return message
 
         lengths = [value for name, value in scope["headers"] if name == b"content-length"]
         if lengths and (not lengths[0].isdigit() or int(lengths[0]) > self._most):
-            await _refuse(scope, send, self._most)
+            refused = problem(
+                413, self._too_long, fix="send less at once", headers={"Connection": "close"}
+            )
+            await refused(scope, receive, send)
             return
         await self._app(scope, counted, send)
 
@@ -49,14 +53,8 @@ class BodyLimit:
 class Admission:
     """Lets a request wait for its turn; 503 where too many wait, or it has waited too long.
 
-    Health, readiness and metrics take no turn.
-
-    Parameters
-    ----------
-    app
-        The app. ``scope["state"]["came"]`` tells it when a request came, by the monotonic clock.
-    turns
-        The queue.
+    Health, readiness and metrics take no turn. ``scope["state"]["came"]`` tells the app when a
+    request came, by the monotonic clock.
     """
 
     def __init__(self, app: ASGIApp, turns: Turns) -> None:
@@ -76,25 +74,8 @@ class Admission:
             await overloaded(error)(scope, receive, send)
 
 
-async def _refuse(scope: Scope, send: Send, most: int) -> None:
-    """Answer 413 without reading the body."""
-    response = problem(
-        413, f"the body is longer than {most:,} bytes", fix="send less at once",
-        headers={"Connection": "close"},
-    )  # fmt: skip
-    await response(scope, _nothing, send)
-
-
 class RateLimit:
-    """A token bucket for each caller.
-
-    Parameters
-    ----------
-    rate
-        Requests per second; None for any number.
-    burst
-        Requests that may come at once.
-    """
+    """A token bucket for each caller: ``rate`` per second, None for any, and ``burst`` at once."""
 
     def __init__(self, rate: float | None, burst: int) -> None:
         self._rate = rate
@@ -124,11 +105,3 @@ def share_of_one(settings: ServeSettings) -> ServeSettings:
     rate = None if settings.rate_limit is None else settings.rate_limit / count
     burst = math.ceil(settings.rate_burst / count)
     return settings.model_copy(update={"rate_limit": rate, "rate_burst": burst})
-
-
-def _too_long(most: int) -> HTTPException:
-    return HTTPException(413, f"the body is longer than {most:,} bytes")
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}

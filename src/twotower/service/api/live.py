@@ -72,7 +72,8 @@ async def _begun(
     wanted: SplitRequest | InterleaveRequest | ShadowRequest, request: Request, mode: Mode
 ) -> Response:
     shared, service = served(request)
-    made, ended = await shared.in_thread(service.split, wanted.bundle, wanted.share, mode)
+    arguments = (wanted.bundle, wanted.share, mode)
+    made, ended = await shared.run(shared.workers, service.split, *arguments)
     return fast(
         {"bundle": made.name, "share": made.share, "revision": made.revision, "ended": ended}
     )
@@ -88,4 +89,4 @@ async def live(
     """What was shown, and what came of it, by model version, position and arm."""
     shared, service = served(request)
     since = int(1000 * (time.time() - 86_400 * days))
-    return fast(await shared.in_thread(service.live_report, since))
+    return fast(await shared.run(shared.workers, service.live_report, since))

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -35,12 +35,9 @@ _RELOADS: Final = 20
 class Metrics:
     """The metrics of one app, in a registry of their own.
 
-    Parameters
-    ----------
-    folder
-        Where several processes are one service: the folder of their metrics, which
-        ``PROMETHEUS_MULTIPROC_DIR`` named when prometheus_client was imported. Counters and
-        histograms are summed over all of them, those that ended too.
+    Where several processes are one service they have a folder, which ``PROMETHEUS_MULTIPROC_DIR``
+    named when prometheus_client was imported. Counters and histograms are summed over all of them,
+    those that ended too.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -48,102 +45,91 @@ class Metrics:
         self._version: str | None = None
         self.recent_reloads: deque[dict[str, str]] = deque(maxlen=_RELOADS)
         self.registry = CollectorRegistry()
-        requests = Counter(
-            "twotower_requests", "Requests answered.", ["route", "status"], registry=self.registry
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        requests = counter("twotower_requests", "Requests answered.", ["route", "status"])
+        seconds = histogram(
+            "twotower_request_seconds", "Time to answer a request.", ["route"], buckets=_SECONDS
         )
-        seconds = Histogram(
-            "twotower_request_seconds", "Time to answer a request.", ["route"],
-            buckets=_SECONDS, registry=self.registry,
-        )  # fmt: skip
-        stage_seconds = Histogram(
+        stage_seconds = histogram(
             "twotower_stage_seconds", "Time of one stage of a call.", ["stage"],
-            buckets=_STAGE_SECONDS, registry=self.registry,
+            buckets=_STAGE_SECONDS,
         )  # fmt: skip
-        self._users = Counter(
+        self._users = counter(
             "twotower_recommended_users",
-            "Users recommended for: known to the bundle, or new (cold start).",
-            ["kind"], registry=self.registry,
+            "Users recommended for: known to the bundle, or new (cold start).", ["kind"],
         )  # fmt: skip
-        self._items_returned = Histogram(
+        self._items_returned = histogram(
             "twotower_items_returned", "Items of an answer.",
-            buckets=(0, 1, 5, 9, 10, 20, 50, 100, 1000), registry=self.registry,
+            buckets=(0, 1, 5, 9, 10, 20, 50, 100, 1000),
         )  # fmt: skip
-        self._candidates = Histogram(
+        self._candidates = histogram(
             "twotower_candidates", "Items open to a recommendation.",
-            buckets=(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000), registry=self.registry,
+            buckets=(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000),
         )  # fmt: skip
-        self.errors = Counter(
-            "twotower_errors", "Requests that failed unexpectedly.", ["kind"],
-            registry=self.registry,
-        )  # fmt: skip
-        self.events = Counter(
-            "twotower_events", "Events received: new, or sent before.", ["recorded"],
-            registry=self.registry,
-        )  # fmt: skip
-        self._reloads = Counter(
-            "twotower_reloads", "Bundles swapped in, or refused.", ["outcome"],
-            registry=self.registry,
-        )  # fmt: skip
-        self.items = Gauge(
-            "twotower_items", "Items listed.", registry=self.registry,
-            multiprocess_mode="livemostrecent",
-        )  # fmt: skip
-        self.outside_index = Gauge(
+        self.errors = counter("twotower_errors", "Requests that failed unexpectedly.", ["kind"])
+        self.events = counter(
+            "twotower_events", "Events received: new, or sent before.", ["recorded"]
+        )
+        self._reloads = counter("twotower_reloads", "Bundles swapped in, or refused.", ["outcome"])
+        self.items = gauge("twotower_items", "Items listed.", multiprocess_mode="livemostrecent")
+        self.outside_index = gauge(
             "twotower_items_outside_index", "Items that the index does not hold yet.",
-            registry=self.registry, multiprocess_mode="livemax",
+            multiprocess_mode="livemax",
         )  # fmt: skip
-        self.state_up = Gauge(
+        self.state_up = gauge(
             "twotower_state_up", "1 while the database answers, and takes writes.",
-            registry=self.registry, multiprocess_mode="livemin",
+            multiprocess_mode="livemin",
         )  # fmt: skip
-        self.model = Gauge(
+        self.model = gauge(
             "twotower_model", "Processes that serve a model version.", ["version"],
-            registry=self.registry, multiprocess_mode="livesum",
+            multiprocess_mode="livesum",
         )  # fmt: skip
-        self._shown = Counter(
+        self._shown = counter(
             "twotower_live_answers", "Answers, by who answered and whether the user was known.",
-            ["version", "arm", "user"], registry=self.registry,
+            ["version", "arm", "user"],
         )  # fmt: skip
-        self._places = Counter(
+        self._places = counter(
             "twotower_live_places",
             "Items of answers: trained, or new to the bundle that answered.",
-            ["version", "arm", "item"], registry=self.registry,
-        )  # fmt: skip
-        self.attributed = Counter(
+            ["version", "arm", "item"],
+        )
+        self.attributed = counter(
             "twotower_live_events", "Events that name a recommendation.",
-            ["version", "arm", "kind", "position"], registry=self.registry,
+            ["version", "arm", "kind", "position"],
         )  # fmt: skip
-        self.coverage = Gauge(
+        self.coverage = gauge(
             "twotower_live_coverage",
             "Share of the items listed that a process recommended since it serves the bundle.",
-            registry=self.registry, multiprocess_mode="livemax",
-        )  # fmt: skip
-        self.psi = Gauge(
+            multiprocess_mode="livemax",
+        )
+        self.psi = gauge(
             "twotower_drift_psi",
             "Population stability index of the items of events, against the training log.",
-            registry=self.registry, multiprocess_mode="livemax",
-        )  # fmt: skip
-        self.shadow_requests = Counter(
+            multiprocess_mode="livemax",
+        )
+        self.shadow_requests = counter(
             "twotower_shadow_requests",
             "Requests that a shadow was to answer too: shadowed, dropped or failed.",
-            ["version", "outcome"], registry=self.registry,
-        )  # fmt: skip
+            ["version", "outcome"],
+        )
         self._shadow_overlap = Summary(
             "twotower_shadow_overlap", "Share of the items that a shadow's list has in common.",
             ["version"], registry=self.registry,
         )  # fmt: skip
-        self._shadow_same_first = Counter(
+        self._shadow_same_first = counter(
             "twotower_shadow_same_first", "Lists of a shadow with the first item that was shown.",
-            ["version"], registry=self.registry,
+            ["version"],
         )  # fmt: skip
-        self._shadow_places = Counter(
+        self._shadow_places = counter(
             "twotower_shadow_places",
             "Items of both lists: with events in the bundle's training log, or without.",
-            ["version", "arm", "item"], registry=self.registry,
-        )  # fmt: skip
-        self._shadow_seconds = Histogram(
+            ["version", "arm", "item"],
+        )
+        self._shadow_seconds = histogram(
             "twotower_shadow_seconds", "Time to make a list, of both bundles.",
-            ["version", "arm"], buckets=_SECONDS, registry=self.registry,
+            ["version", "arm"], buckets=_SECONDS,
         )  # fmt: skip
         for kind in ("known", "new"):
             self._users.labels(kind)  # shown from the start, so that shares can be told
@@ -159,16 +145,9 @@ class Metrics:
     def recommended(
         self, stages: Mapping[str, float], lengths: Iterable[int], candidates: int
     ) -> None:
-        """Count a call for recommendations; who was shown what is counted by `note`.
+        """Count a call by its seconds by stage, the items of each answer, and those eligible.
 
-        Parameters
-        ----------
-        stages
-            Seconds by stage.
-        lengths
-            Items of each user's answer.
-        candidates
-            Items open to a recommendation.
+        Who was shown what is counted by `note`.
         """
         for stage, seconds in stages.items():
             self._stage_seconds(stage).observe(seconds)

@@ -29,17 +29,7 @@ _LONG: Final = frozenset({RELOAD, "/v1/models/split", "/v1/models/interleave", "
 
 
 class Envelope:
-    """Surrounds the app. Whatever happens inside, the caller gets an answer and the log a line.
-
-    Parameters
-    ----------
-    app
-        The app.
-    context
-        What all requests share.
-    keys
-        The API keys.
-    """
+    """Surrounds the app. Whatever happens inside, the caller gets an answer and the log a line."""
 
     def __init__(self, app: ASGIApp, context: Context, keys: KeysFile) -> None:
         self._app = app
@@ -59,7 +49,8 @@ class Envelope:
         given = headers.get("x-request-id", "")
         name = given if _ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
         token = request_id.set(name)
-        limit = self._limit(scope["path"])
+        settings = self._context.settings
+        limit = settings.reload_timeout_s if scope["path"] in _LONG else settings.timeout_s
         scope.setdefault("state", {})["deadline"] = asyncio.get_running_loop().time() + limit
         status, arrived = 0, True
 
@@ -115,24 +106,17 @@ class Envelope:
                 headers={"Retry-After": str(max(1, round(wait)))},
             )  # fmt: skip
         if key is None and (kind or secret):
-            return key_needed("the key is not known", "read")
+            return key_needed("the key is not known", "read").response
         return None
 
-    def _limit(self, path: str) -> float:
-        settings = self._context.settings
-        return settings.reload_timeout_s if path in _LONG else settings.timeout_s
-
     def _failed(self, error: Exception, limit: float) -> Response:
-        kind = type(error).__name__
         if isinstance(error, TimeoutError):
             logger.warning("a request took too long")
             self._context.metrics.errors.labels("timeout").inc()
-            return problem(
-                504, f"not answered within {limit:g} s",
-                fix="ask for less at once, or try again",
-            )  # fmt: skip
+            fix = "ask for less at once, or try again"
+            return problem(504, f"not answered within {limit:g} s", fix=fix)
         logger.error("a request failed", exc_info=error)
-        self._context.metrics.errors.labels(kind).inc()
+        self._context.metrics.errors.labels(type(error).__name__).inc()
         return problem(500, "something went wrong", fix="look for the request id in the log")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

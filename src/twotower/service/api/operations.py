@@ -19,6 +19,7 @@ from twotower.service.api.problems import responses
 from twotower.service.api.routes import context, fast, needs, served
 from twotower.service.api.schemas import Activity, Health, ModelAnswer, Ready, ReloadRequest
 from twotower.service.service import Service
+from twotower.service.state.live import activity as activity_since
 
 router = APIRouter(route_class=JsonRoute, tags=["operations"])
 
@@ -66,14 +67,10 @@ async def activity(
     """Events of the last hours by kind and hour, and the newest reloads of this process."""
     shared, service = served(request)
     since = time.time_ns() // 1_000_000 - hours * 3_600_000
-    counted = await shared.in_thread(service.store.activity, since)
+    counted = await shared.run(shared.workers, service.store.read, activity_since, since)
     events = [
-        {
-            "hour": datetime.fromtimestamp(hour / 1000, UTC).isoformat(),
-            "kind": kind,
-            "events": count,
-        }
-        for hour, kind, count in counted
+        {"hour": datetime.fromtimestamp(at / 1000, UTC).isoformat(), "kind": kind, "events": count}
+        for at, kind, count in counted
     ]
     return fast({"events": events, "reloads": [*shared.metrics.recent_reloads]})
 
@@ -106,7 +103,7 @@ async def reload(wanted: ReloadRequest, request: Request) -> Response:
     """
     shared, service = served(request)
     try:
-        await shared.in_thread(service.reload, wanted.bundle)
+        await shared.run(shared.workers, service.reload, wanted.bundle)
     except TwoTowerError:
         shared.metrics.reloaded(service, "refused")
         raise

@@ -90,10 +90,18 @@ def problem(
     return Response(json.dumps(content), status, headers=headers, media_type=MEDIA_TYPE)
 
 
-def key_needed(detail: str, scope: str) -> Response:
+class RefusedError(Exception):
+    """A request is answered with a `problem` instead."""
+
+    def __init__(self, status: int, detail: str, **about: Any) -> None:
+        self.response = problem(status, detail, **about)
+        super().__init__(status)
+
+
+def key_needed(detail: str, scope: str) -> RefusedError:
     """401, and how a key is made; the same whether or not the service has any."""
     fix = f"send one as 'Authorization: Bearer KEY'; {key_is_made(scope)}"
-    return problem(401, detail, fix=fix, headers={"WWW-Authenticate": "Bearer"})
+    return RefusedError(401, detail, fix=fix, headers={"WWW-Authenticate": "Bearer"})
 
 
 def key_is_made(scope: str) -> str:
@@ -127,22 +135,19 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
         fix = "send a JSON object with 'Content-Type: application/json'"
         return problem(422, "the body is not marked as JSON", fix=fix)
     more = f" (and {first.others} more)" if first.others else ""
-    known = known_keys(first._replace(path=first.path[1:]), _body(request))
+    field = getattr(request.scope.get("route"), "body_field", None)
+    body = None if field is None else field.field_info.annotation
+    known = known_keys(first._replace(path=first.path[1:]), body)
     fix = known or "see /docs for what this request takes"
     if first.kind == "string_type" and type(first.value) in (int, float):
         fix = f'send it as text, in quotes: "{first.value}"'
-    return problem(
-        422,
-        f"{place}: {first.what}{more}",
-        value=_shown(first.value),
-        fix=fix,
-    )
+    return problem(422, f"{place}: {first.what}{more}", value=_shown(first.value), fix=fix)
 
 
-def _body(request: Request) -> Any:
-    """The annotation of the body that a route takes."""
-    field = getattr(request.scope.get("route"), "body_field", None)
-    return None if field is None else field.field_info.annotation
+async def on_refused(_: Request, error: Exception) -> Response:
+    """The problem that a route gave up with."""
+    assert isinstance(error, RefusedError)
+    return error.response
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -27,13 +27,6 @@ class ReadYourWrites:
     acknowledged is in the answer to every request that comes later; a look at the database serves
     all requests that came before it. A database that does not answer within `SYNC_S` is waited for
     no longer: answers come from memory, and `Service.state` is ``stale``.
-
-    Parameters
-    ----------
-    app
-        The app.
-    context
-        What all requests share.
     """
 
     def __init__(self, app: ASGIApp, context: Context) -> None:

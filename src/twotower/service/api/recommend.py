@@ -20,8 +20,8 @@ from twotower.inference.stages import Timings
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import problem, responses
-from twotower.service.api.routes import RefusedError, fast, needs, not_found, served, within
+from twotower.service.api.problems import RefusedError, responses
+from twotower.service.api.routes import fast, needs, served, unknown_item, within
 from twotower.service.api.rules import AddressedTime
 from twotower.service.api.schemas import (
     MOST,
@@ -87,7 +87,7 @@ async def recommend(wanted: RecommendRequest, request: Request) -> Response:
     answers.check_work([query])
     answers = answers.in_time(request)
     if wanted.text is not None:  # an encoder may take milliseconds
-        return await shared.in_thread(answers.single, wanted, query)
+        return await shared.run(shared.workers, answers.single, wanted, query)
     return answers.single(wanted, query)
 
 
@@ -108,17 +108,18 @@ async def recommend_for_user(
     """Items for a user with a history, in the bundle or since; popular items for any other."""
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
-    stated = service.checked_context(context) if context else None
+    stated = service.accepted(Pipeline.parsed_context, context) if context else None
     wanted = UserQuery(user_id=user_id, context=stated, time=time)
     assigned = service.assigned(user_id)
     snapshot, query = assigned.snapshot, _request(assigned.snapshot, wanted)
     if strict and not snapshot.pipeline.reads(query):
         unknown = user_id not in snapshot.pipeline.contents.users
-        raise not_found(
+        raise RefusedError(
+            404,
             f"unknown user {user_id!r}"
             if unknown
             else f"nothing is known of user {user_id!r} that the model could read",
-            "POST /v1/recommendations with a history or words, or leave strict out",
+            fix="POST /v1/recommendations with a history or words, or leave strict out",
         )
     options = _options(shared.settings, k, rerank, strict=strict)
     answers = _Answers(shared, service, assigned, options)
@@ -137,7 +138,7 @@ async def recommend_batch(wanted: BatchRequest, request: Request) -> Response:
     answers = _Answers(shared, service, assigned, _of_body(shared.settings, wanted))
     queries = [_request(assigned.snapshot, _checked(service, query)) for query in wanted.requests]
     answers.check_work(queries)
-    return await shared.in_batch_thread(answers.batch, queries, request.state.deadline)
+    return await shared.run(shared.batches, answers.batch, queries, request.state.deadline)
 
 
 @router.get("/items/{item_id:path}/similar", response_model=ItemsAnswer, responses=responses(404))
@@ -151,7 +152,7 @@ async def similar_items(
     pipeline = snapshot.pipeline
     row = pipeline.items.find(item_id)
     if row is None or not pipeline.items.listed[row]:
-        raise not_found(f"unknown item {item_id!r}", "search for it: /v1/search?q=title")
+        raise unknown_item(item_id)
     found = pipeline.similar_items(item_id, k)
     return fast({"model_version": snapshot.manifest.model_version, "items": found})
 
@@ -166,7 +167,7 @@ async def search(
     shared, service = served(request)
     within("k", k, shared.settings.max_k)
     snapshot = service.current
-    found = await shared.in_thread(snapshot.pipeline.search, q, k)
+    found = await shared.run(shared.workers, snapshot.pipeline.search, q, k)
     return fast({"model_version": snapshot.manifest.model_version, "items": found})
 
 
@@ -184,14 +185,9 @@ def _options(
 
 def _of_body(settings: ServeSettings, body: RecommendRequest | BatchRequest) -> RecommendOptions:
     return _options(
-        settings,
-        body.k,
-        body.rerank,
-        filters=body.filters,
-        exclude_seen=body.exclude_seen,
-        reasons=body.reasons,
-        strict=body.strict,
-    )
+        settings, body.k, body.rerank, filters=body.filters, exclude_seen=body.exclude_seen,
+        reasons=body.reasons, strict=body.strict,
+    )  # fmt: skip
 
 
 def _request(snapshot: Snapshot, query: UserQuery) -> PipelineRequest:
@@ -210,9 +206,9 @@ def _checked(service: Service, query: AnyQuery) -> AnyQuery:
     """The query with its attributes and its context checked."""
     found: dict[str, Any] = {}
     if query.attributes is not None:
-        found["attributes"] = service.checked_attributes(query.attributes)
+        found["attributes"] = service.accepted(Pipeline.checked_attributes, query.attributes)
     if query.context:
-        found["context"] = service.checked_context(query.context)
+        found["context"] = service.accepted(Pipeline.checked_context, query.context)
     return query.model_copy(update=found) if found else query
 
 
@@ -248,14 +244,12 @@ class _Answers(NamedTuple):
         work = self.assigned.snapshot.pipeline.work(queries, k)
         if work > most:
             raise RefusedError(
-                problem(
-                    422,
-                    f"{len(queries):,} requests with k {k:,} and their histories are "
-                    f"{work:,} units of work, {most:,} are allowed",
-                    value=work,
-                    fix="send fewer requests at once, a smaller k or shorter histories: each "
-                    "request is k times (the items of its history + 50)",
-                )
+                422,
+                f"{len(queries):,} requests with k {k:,} and their histories are "
+                f"{work:,} units of work, {most:,} are allowed",
+                value=work,
+                fix="send fewer requests at once, a smaller k or shorter histories: each "
+                "request is k times (the items of its history + 50)",
             )
 
     def single(self, wanted: UserQuery, query: PipelineRequest) -> Response:
@@ -283,14 +277,8 @@ class _Answers(NamedTuple):
         seconds = time.perf_counter() - began
         if beside is not None:
             answer.items, teams = team_draft(answer.items, beside.items, self.options.k)
-        response = fast(
-            {
-                "model_version": self._version,
-                "skipped": self.skipped,
-                "teams": teams,
-                **self._described(query, answer, teams),
-            }
-        )
+        about = {"model_version": self._version, "skipped": self.skipped, "teams": teams}
+        response = fast({**about, **self._described(query, answer, teams)})
         shadowed = None if self.assigned.arm else self.service.shadowed(wanted.user_id)
         if shadowed is not None:
             shown = Listed.of(snapshot, answer, seconds)

@@ -10,24 +10,9 @@ from starlette.responses import Response
 
 from twotower.service.api.auth import Scope
 from twotower.service.api.context import Context
-from twotower.service.api.problems import key_is_made, key_needed, problem
+from twotower.service.api.problems import RefusedError, key_is_made, key_needed
 from twotower.service.api.rules import USUAL_RATINGS, rating_scale
 from twotower.service.service import Service
-
-
-class RefusedError(Exception):
-    """A request is answered with a problem instead."""
-
-    def __init__(self, response: Response) -> None:
-        self.response = response
-        super().__init__(response.status_code)
-
-
-async def on_refused(_: Request, error: Exception) -> Response:
-    """The problem that a route gave up with."""
-    assert isinstance(error, RefusedError)
-    return error.response
-
 
 # Not dependencies: the framework takes longer to resolve one than a stage takes for a request.
 
@@ -42,7 +27,7 @@ def served(request: Request) -> tuple[Context, Service]:
     """What the app's routes share, and what answers; 503 until it is loaded."""
     shared = context(request)
     if shared.service is None:
-        raise RefusedError(problem(503, "the service is starting", fix="wait until /ready says so"))
+        raise RefusedError(503, "the service is starting", fix="wait until /ready says so")
     return shared, shared.service
 
 
@@ -62,12 +47,10 @@ class _Needs(HTTPBearer):
             return
         name = self._scope.name.lower()
         if request.state.key is None:
-            raise RefusedError(key_needed(f"this needs a key of scope {name}", name))
+            raise key_needed(f"this needs a key of scope {name}", name)
         raise RefusedError(
-            problem(
-                403, f"this needs a key of scope {name}", value=request.state.scope.name.lower(),
-                fix=f"use another key; {key_is_made(name)}",
-            )
+            403, f"this needs a key of scope {name}", value=request.state.scope.name.lower(),
+            fix=f"use another key; {key_is_made(name)}",
         )  # fmt: skip
 
 
@@ -81,18 +64,17 @@ def fast(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def not_found(what: str, fix: str) -> RefusedError:
-    """404 for something that the address names."""
-    return RefusedError(problem(404, what, fix=fix))
+def unknown_item(item_id: str) -> RefusedError:
+    """404 for an item that the address names."""
+    fix = "search for it: /v1/search?q=title"
+    return RefusedError(404, f"unknown item {item_id!r}", fix=fix)
 
 
 def within(name: str, value: int, most: int) -> None:
     """422 where more is asked for than the service is set to give."""
     if value > most:
-        raise RefusedError(
-            problem(422, f"{name} must be at most {most}, got {value}", value=value,
-                    fix=f"send at most {most}")
-        )  # fmt: skip
+        what = f"{name} must be at most {most}, got {value}"
+        raise RefusedError(422, what, value=value, fix=f"send at most {most}")
 
 
 def check_rating(service: Service, name: str, rating: float | None) -> None:
@@ -105,9 +87,5 @@ def check_rating(service: Service, name: str, rating: float | None) -> None:
         return
     low, high = scale or rating_scale(log or USUAL_RATINGS)
     if not low <= rating <= high:
-        raise RefusedError(
-            problem(
-                422, f"{name}: {rating:g} is not on the scale of the training log",
-                value=rating, fix=f"send {low:g} to {high:g}",
-            )
-        )  # fmt: skip
+        what = f"{name}: {rating:g} is not on the scale of the training log"
+        raise RefusedError(422, what, value=rating, fix=f"send {low:g} to {high:g}")

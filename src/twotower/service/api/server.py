@@ -64,12 +64,7 @@ def serve(settings: ServeSettings) -> None:
 def _worker_app(settings: ServeSettings, folder: Path) -> FastAPI:
     """The app of one worker, loaded; where that cannot be, its supervisor is told and it ends.
 
-    Parameters
-    ----------
-    settings
-        Its share of the service's.
-    folder
-        Of all workers' metrics.
+    ``settings`` are its share of the service's, ``folder`` is that of all workers' metrics.
     """
     configure_logging(WithFields(process=os.getpid()))
     end_with_supervisor()
@@ -123,8 +118,7 @@ class _Server(uvicorn.Server):
         for server in getattr(self, "servers", ()):
             for listening in server.sockets:
                 host, port = listening.getsockname()[:2]
-                fields = {"host": host, "port": port}
-                logger.info("listening", extra={"fields": fields})
+                logger.info("listening", extra={"fields": {"host": host, "port": port}})
 
 
 _PREFIX: Final = "twotower-metrics-"

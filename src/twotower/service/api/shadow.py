@@ -9,27 +9,16 @@ from twotower.service.shadow import Listed, Shadow
 
 
 class Unseen(NamedTuple):
-    """A request that was answered, and is to be answered by another bundle as well.
-
-    Attributes
-    ----------
-    shared
-        What all requests share.
-    shadow
-        Where it is counted.
-    shown
-        What the bundle in service answered.
-    version
-        Of the other bundle.
-    answer
-        Has that one answer.
-    """
+    """A request that was answered, and is to be answered by another bundle as well."""
 
     shared: Context
     shadow: Shadow
     shown: Listed
+    """What the bundle in service answered."""
     version: str
+    """Of the other bundle."""
     answer: Callable[[], Listed]
+    """Has that one answer."""
 
     async def after(self) -> None:
         """Called when the response was sent.

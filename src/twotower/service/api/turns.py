@@ -5,13 +5,11 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 from twotower.errors import TwoTowerError
-
-T = TypeVar("T")
 
 _PATIENCE: Final = 4
 """Batches wait for single requests up to so many times as long as the last block took."""
@@ -31,15 +29,10 @@ class Turns:
     looks for what came in, so that a health probe waits for one request and not for all those
     that came before it. Of one event loop; `are_wanted` may be read from any thread.
 
-    Parameters
-    ----------
-    most
-        Requests that may wait.
-    longest_s
-        Seconds that one may wait.
-
     Attributes
     ----------
+    most, longest_s
+        Requests that may wait, and seconds that one may.
     are_wanted
         Whether a request waits, or has just begun.
     last_single
@@ -57,10 +50,7 @@ class Turns:
     async def take(self, came: float) -> None:
         """Wait for a turn, from ``came`` on, of the monotonic clock.
 
-        Raises
-        ------
-        OverloadedError
-            At once where as many wait as may; after the wait, where that was too long.
+        `OverloadedError` at once where as many wait as may; after the wait, where it was too long.
         """
         loop = asyncio.get_running_loop()
         if not self.are_wanted:
@@ -95,12 +85,8 @@ class Turns:
         """A block of a batch, after which single requests go first.
 
         Where those come, there is one block at a time: threads of several batches would take the
-        interpreter from single requests several times as often.
-
-        Raises
-        ------
-        TimeoutError
-            At the deadline, of the monotonic clock, if the block has not begun by then.
+        interpreter from single requests several times as often. `TimeoutError` at the deadline, of
+        the monotonic clock, if the block has not begun by then.
         """
         patience = deadline - time.monotonic()
         if patience <= 0 or not self._one_block.acquire(timeout=patience):
@@ -117,14 +103,9 @@ class Turns:
                 self._one_block.release()
 
     def give_way(self, block_s: float) -> None:
-        """Let single requests go first, between two blocks of a batch.
+        """Let single requests go first, after a block of a batch that took ``block_s`` seconds.
 
         Batches still get a fifth of the time, however many there are.
-
-        Parameters
-        ----------
-        block_s
-            Seconds that the last block took.
         """
         until = time.monotonic() + _PATIENCE * block_s
         while self.are_wanted and time.monotonic() < until:
@@ -139,9 +120,3 @@ class Turns:
                 asyncio.get_running_loop().call_soon(self._give_next)
                 return
         self.are_wanted = False
-
-
-def within(turns: Turns, came: float, work: Callable[[], T]) -> T:
-    """Do the work, unless it waited too long for a thread (`OverloadedError`)."""
-    turns.check_wait(came, time.monotonic())
-    return work()

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from twotower.inference.pipeline import Pipeline
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.problems import problem, responses
-from twotower.service.api.routes import RefusedError, check_rating, fast, needs, served, within
+from twotower.service.api.problems import RefusedError, responses
+from twotower.service.api.routes import check_rating, fast, needs, served, within
 from twotower.service.api.rules import USUAL_KINDS, WrittenId
 from twotower.service.api.schemas import (
     Events,
@@ -20,7 +21,8 @@ from twotower.service.api.schemas import (
     UserAttributes,
     UserWritten,
 )
-from twotower.service.live import Attributed, position_group
+from twotower.service.live import position_group
+from twotower.service.recommendation_id import RecommendationId
 from twotower.service.service import Service
 from twotower.service.state.records import Event, Id
 
@@ -44,16 +46,16 @@ async def add_events(events: Events, request: Request) -> Response:
         _check_kind(service, f"events.{place}.kind", event)
         check_rating(service, f"events.{place}.rating", event.rating)
         if event.context:
-            service.checked_event_context(event.context)
+            service.accepted(Pipeline.checked_event_context, event.context)
     plain = [Event.model_construct(**vars(event)) for event in events.events]
-    recorded = await shared.write(service.add_events, plain)
+    recorded = await shared.run(shared.writers, service.add_events, plain)
     items = service.pipeline.items
     for written, new in zip(plain, recorded, strict=True):
         shared.metrics.events.labels("new" if new else "again").inc()
-        named = Attributed.of(written) if new else None
-        if named is not None:
-            about, group = named.about, position_group(named.position)
-            labels = (about.model_version, about.arm, named.kind, group)
+        about = RecommendationId.read(written.recommendation_id) if new else None
+        if about is not None:
+            group = position_group(written.position)
+            labels = (about.model_version, about.arm, written.kind, group)
             shared.metrics.attributed.labels(*labels).inc()
     outcomes = [
         {"event_id": event.event_id, "recorded": new, "item_known": event.item_id in items}
@@ -73,7 +75,7 @@ async def put_user(
 ) -> Response:
     """Say what is known of a user, such as age and country, in place of what was said before."""
     shared, service = served(request)
-    await shared.write(service.put_user, user_id, user.attributes)
+    await shared.run(shared.writers, service.put_user, user_id, user.attributes)
     return fast({"user_id": user_id, "attributes": service.current.attributes_of(user_id)})
 
 
@@ -89,7 +91,7 @@ async def forget_user(user_id: UserId, request: Request) -> Response:
     When this is answered with ``unconfirmed`` 0, no process over the database uses any of it.
     """
     shared, service = served(request)
-    outcome, behind = await shared.write(service.forget, [user_id])
+    outcome, behind = await shared.run(shared.writers, service.forget, [user_id])
     return fast({"rows_deleted": outcome.rows, "unconfirmed": behind})
 
 
@@ -102,7 +104,7 @@ async def forget_user(user_id: UserId, request: Request) -> Response:
 async def export_user(user_id: UserId, request: Request) -> Response:
     """All that is kept of a user."""
     shared, service = served(request)
-    return fast(await shared.in_thread(service.export, user_id))
+    return fast(await shared.run(shared.workers, service.export, user_id))
 
 
 def _check_kind(service: Service, name: str, event: NewEvent) -> None:
@@ -116,4 +118,4 @@ def _check_kind(service: Service, name: str, event: NewEvent) -> None:
     what = f"{name}: {event.kind!r} is no kind of event that is served"
     if rules is not None and rules.from_rating and event.rating is not None:
         what = f"{name}: a rating of {event.rating:g} is of no kind"
-    raise RefusedError(problem(422, what, value=event.kind, fix=f"send one of {', '.join(known)}"))
+    raise RefusedError(422, what, value=event.kind, fix=f"send one of {', '.join(known)}")

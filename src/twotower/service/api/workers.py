@@ -54,8 +54,6 @@ def run_workers(config: uvicorn.Config, settings: ServeSettings, folder: Path) -
     config
         Its app is a factory that every worker calls; where it cannot make one it calls
         `report_failure`.
-    settings
-        Of the whole service.
     folder
         Of all workers' metrics.
 
@@ -83,18 +81,7 @@ class Supervisor(Multiprocess):
 
     uvicorn starts, pings and ends the workers, and restarts them one by one at SIGHUP. This adds
     what it does not do: a log line when all of them listen, pauses between starts that fail, a
-    limit to them, and an end also where a worker hangs.
-
-    Parameters
-    ----------
-    config
-        uvicorn's.
-    addresses
-        Where the workers listen.
-    folder
-        Of their metrics.
-    ending_s
-        What they get to end.
+    limit to them, and an end also where a worker hangs. Workers get ``ending_s`` seconds to end.
     """
 
     def __init__(
@@ -226,11 +213,8 @@ class Supervisor(Multiprocess):
         self._short_lives[place] = short
         pause = 0.0 if short < 2 else min(_LONGEST_PAUSE_S, 0.5 * 2.0 ** (short - 2))
         self._starts[place] = now + pause
-        fields: dict[str, Any] = {
-            "process": worker.pid,
-            "exit_code": worker.exitcode,
-            "pause_s": pause,
-        }
+        fields: dict[str, Any] = {"process": worker.pid, "exit_code": worker.exitcode}
+        fields["pause_s"] = pause
         if failure is not None:
             fields["why"] = failure
         logger.error("a process ended and is replaced", extra={"fields": fields})

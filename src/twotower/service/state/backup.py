@@ -26,24 +26,9 @@ _WAIT_S: Final = 30.0
 def back_up(url: str, out: Path) -> dict[str, int]:
     """Write a copy of a SQLite state database, while services write to it.
 
-    It holds everything that was acknowledged before the call, by SQLite's online back-up.
-
-    Parameters
-    ----------
-    url
-        ``sqlite:///file``.
-    out
-        The copy, one file that only its owner may read; an older one there is replaced.
-
-    Returns
-    -------
-    dict
-        Rows by table.
-
-    Raises
-    ------
-    InputError
-        For a database that is no SQLite file, or is not there.
+    It holds everything that was acknowledged before the call, by SQLite's online back-up, in one
+    file that only its owner may read; an older one there is replaced. The rows by table come back.
+    `InputError` for a database that is no SQLite file, or is not there.
     """
     file = _sqlite_file(url)
     if not file.exists():
@@ -68,8 +53,6 @@ def restore(url: str, backup: Path, lists: Sequence[Path] = ()) -> dict[str, int
 
     Parameters
     ----------
-    url
-        ``sqlite:///file``.
     backup
         What `back_up` wrote, of this release or an earlier one.
     lists
@@ -106,7 +89,8 @@ def restore(url: str, backup: Path, lists: Sequence[Path] = ()) -> dict[str, int
         with closing(StateStore(f"sqlite:///{temporary}")) as store:
             done = {"tombstones": 0, "rows": 0}
             for forgotten in missing:
-                _add(done, obey(store, forgotten))
+                for name, count in obey(store, forgotten).items():
+                    done[name] += count
             with store.engine.begin() as connection:
                 connection.execute(tables.about.update().values(epoch=secrets.token_hex(16)))
                 connection.execute(tables.followers.delete())
@@ -118,10 +102,7 @@ def restore(url: str, backup: Path, lists: Sequence[Path] = ()) -> dict[str, int
 def obey(store: StateStore, forgotten: Forgotten) -> dict[str, int]:
     """Forget in a database who was forgotten in another copy of it.
 
-    Raises
-    ------
-    InputError
-        Where they are not copies of one database, so that ids have other hashes.
+    `InputError` where they are not copies of one database, so that ids have other hashes.
     """
     if forgotten.key != store.forget_key:
         if not forgotten:
@@ -214,8 +195,3 @@ def _opened(file: Path) -> Iterator[sqlite3.Connection]:
 def _has(connection: sqlite3.Connection, table: str) -> bool:
     named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     return connection.execute(named, (table,)).fetchone() is not None
-
-
-def _add(total: dict[str, int], more: dict[str, int]) -> None:
-    for name, count in more.items():
-        total[name] += count

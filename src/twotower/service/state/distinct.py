@@ -23,18 +23,14 @@ class DistinctItems:
     al., "Counting distinct elements in a data stream", RANDOM 2002; Beyer et al., "On synopses
     for distinct-value estimation under multiset operations", SIGMOD 2007).
 
-    Attributes
-    ----------
-    hashes
-        ``(up to KEPT,)`` uint64, ascending.
-
     Examples
     --------
-    >>> DistinctItems.of(["a", "b"]).plus(DistinctItems.of(["b", "c"])).count
+    >>> (DistinctItems.of(["a", "b"]) + DistinctItems.of(["b", "c"])).count
     3
     """
 
     hashes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    """``(up to KEPT,)`` uint64, ascending."""
 
     @classmethod
     def of(cls, item_ids: Iterable[str]) -> Self:
@@ -53,8 +49,7 @@ class DistinctItems:
         """To be stored: 32 KB at most."""
         return self.hashes.astype(_STORED).tobytes()
 
-    def plus(self, other: Self) -> Self:
-        """The sketch of both sets together."""
+    def __add__(self, other: Self) -> Self:
         return type(self)(np.union1d(self.hashes, other.hashes)[:KEPT])
 
     @property

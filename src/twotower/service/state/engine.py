@@ -28,19 +28,8 @@ def open_engine(url: str, wait_s: float = WAIT_S) -> Engine:
     """An engine for ``sqlite:///file`` or ``postgresql://…``.
 
     Writers take turns, so that a reader of rows in the order of their numbers misses none: a
-    number is given and committed before the next one is given.
-
-    Parameters
-    ----------
-    url
-        The database.
-    wait_s
-        What a lock, and in PostgreSQL a statement, may take.
-
-    Raises
-    ------
-    InputError
-        Where the URL names neither.
+    number is given and committed before the next one is given. ``wait_s`` is what a lock, and in
+    PostgreSQL a statement, may take. `InputError` where the URL names neither.
     """
     try:
         parsed = make_url(url)

@@ -30,10 +30,7 @@ class StateConflictError(TwoTowerError):
 def translated(outcome: str = "nothing was written, try again when it is back") -> Iterator[None]:
     """The driver's errors hold statements and addresses, which must not reach an answer.
 
-    Parameters
-    ----------
-    outcome
-        What an error means for what was being done.
+    ``outcome`` is what an error means for what was being done.
     """
     try:
         yield

@@ -18,11 +18,6 @@ class DatabaseFile:
 
     SQLite goes on writing to a file that was deleted, without an error: what it holds is lost when
     the last process closes it.
-
-    Parameters
-    ----------
-    path
-        The file that was opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,17 +34,8 @@ class DatabaseFile:
     def check(self, outcome: str) -> None:
         """See whether it is still there.
 
-        Parameters
-        ----------
-        outcome
-            What it means, where it is not, for what was being done.
-
-        Raises
-        ------
-        StateUnavailableError
-            Where there is no file.
-        StateReplacedError
-            Where it is another one.
+        `StateUnavailableError` where there is no file, `StateReplacedError` where it is another
+        one, both with what that means for what was being done.
         """
         found = _identity(self.path)
         if found is None:

@@ -7,50 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """That a user was forgotten.
-
-    Attributes
-    ----------
-    digest
-        Keyed hash of the user's id, see `Forgotten.digest`.
-    forgotten_at
-        Milliseconds since 1970-01-01 UTC. What the user did until then must not come back; what
-        the user does later counts, as that of a new user.
-    """
+    """That a user was forgotten."""
 
     digest: str
+    """Keyed hash of the user's id, see `Forgotten.digest`."""
     forgotten_at: int
+    """Milliseconds since 1970-01-01 UTC. What the user did until then must not come back; what the
+    user does later counts, as that of a new user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """What one call of `StateStore.forget` did.
-
-    Attributes
-    ----------
-    tombstones
-        One for each user.
-    rows
-        Rows of the database that were deleted: events and attributes.
-    revision
-        The newest tombstone's: followers confirm it.
-    """
+    """What one call of `StateStore.forget` did."""
 
     tombstones: tuple[Tombstone, ...]
+    """One for each user."""
     rows: int
+    """Rows of the database that were deleted: events and attributes."""
     revision: int
+    """The newest tombstone's: followers confirm it."""
 
 
 class Forgotten:
     """The tombstones of one database, by which an id is recognised when it is seen.
 
-    It grows while it is read, from any thread.
-
-    Parameters
-    ----------
-    key
-        The database's key, which was drawn when it was made. An id can be tested with it, so it
-        protects the ids of those who have only the list.
+    It grows while it is read, from any thread. The database's key was drawn when it was made. An id
+    can be tested with it: it protects the ids from those who have only the list.
     """
 
     def __init__(self, key: bytes) -> None:

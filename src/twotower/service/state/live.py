@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from operator import add
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 
 from twotower.service.state import tables
+from twotower.service.state.records import Event, event_of
 
+HOUR_MS: Final = 3_600_000
 Mode: TypeAlias = Literal["split", "interleave", "shadow"]
 """How two bundles are compared: each answers some of the users, both share an answer, or one
 answers unseen."""
@@ -32,33 +35,21 @@ class Shown(NamedTuple):
 
     def plus(self, other: "Shown") -> "Shown":
         """Both together."""
-        return Shown(
-            self.answers + other.answers,
-            self.places + other.places,
-            self.new_places + other.new_places,
-        )
+        return Shown(*map(add, self, other))
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Another bundle is compared with the one in service on a part of the traffic.
-
-    Attributes
-    ----------
-    name
-        Folder of that bundle, beside the configured one; None where nothing is compared.
-    share
-        Of the users and days that it answers.
-    revision
-        Counts the comparisons over one database.
-    mode
-        Whether it answers these instead of the bundle in service, together with it, or unseen.
-    """
+    """Another bundle is compared with the one in service on a part of the traffic."""
 
     name: str | None
+    """Folder of that bundle, beside the configured one; None where nothing is compared."""
     share: float
+    """Of the users and days that it answers."""
     revision: int
+    """Counts the comparisons over one database."""
     mode: Mode = "split"
+    """Whether it answers these instead of the bundle in service, together with it, or unseen."""
 
 
 class Begun(NamedTuple):
@@ -77,21 +68,14 @@ class Credit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What events say of the split that runs.
-
-    Attributes
-    ----------
-    revision
-        Of the split.
-    units
-        Those that the events are successes of, with their arms.
-    credits
-        Of each event, or None; an event that was recorded before gives none.
-    """
+    """What events say of the split that runs."""
 
     revision: int
+    """Of the split that runs."""
     units: Mapping[str, str]
+    """Those that the events are successes of, with their arms."""
     credits: Sequence[Credit | None]
+    """Of each event, or None; an event that was recorded before gives none."""
 
 
 def split(connection: sa.Connection, configured: str) -> Split | None:
@@ -107,7 +91,11 @@ def split(connection: sa.Connection, configured: str) -> Split | None:
 
 
 def set_split(
-    connection: sa.Connection, configured: str, name: str | None, share: float, mode: Mode
+    connection: sa.Connection,
+    configured: str,
+    name: str | None,
+    share: float,
+    mode: Mode = "split",
 ) -> Begun:
     """Begin a comparison, or with ``name`` None end it. What was counted of earlier ones goes."""
     table = tables.splits
@@ -131,27 +119,47 @@ def set_split(
     return Begun(Split(name, share, revision, mode), ended)
 
 
-def add_shown(connection: sa.Connection, counts: Mapping[ShownKey, Shown]) -> None:
-    """Add to the counts of answers."""
+def add_shown(
+    connection: sa.Connection,
+    counts: Mapping[ShownKey, Shown],
+    revision: int,
+    arms: Mapping[str, str],
+) -> None:
+    """Add to the counts of answers, and note the units of a split that were answered."""
     table = tables.shown
     for key, more in counts.items():
         same = sa.and_(*(table.c[name] == value for name, value in key._asdict().items()))
-        values = {name: getattr(more, name) for name in ("answers", "places", "new_places")}
-        sums = {name: table.c[name] + value for name, value in values.items()}
+        sums = {name: table.c[name] + value for name, value in more._asdict().items()}
         if not connection.execute(table.update().where(same).values(sums)).rowcount:
-            connection.execute(table.insert(), {**key._asdict(), **values})
+            connection.execute(table.insert(), {**key._asdict(), **more._asdict()})
+    add_units(connection, revision, arms, success=False)
 
 
-def shown(connection: sa.Connection, since_hour: int) -> dict[ShownKey, Shown]:
-    """The counts of answers from an hour on."""
-    table = tables.shown
-    rows = connection.execute(sa.select(table).where(table.c.hour >= since_hour))
-    return {
+def shown(connection: sa.Connection, since: int) -> tuple[dict[ShownKey, Shown], list[Event]]:
+    """Counts of answers, and the events that name one, from a moment in milliseconds on."""
+    table, events = tables.shown, tables.events
+    rows = connection.execute(sa.select(table).where(table.c.hour >= since // HOUR_MS))
+    counts = {
         ShownKey(row.hour, row.model_version, row.arm, row.known_user): Shown(
             row.answers, row.places, row.new_places
         )
         for row in rows
     }
+    named = events.c.recommendation_id.is_not(None) & (events.c.timestamp >= since)
+    return counts, [event_of(row) for row in connection.execute(sa.select(events).where(named))]
+
+
+def activity(connection: sa.Connection, since: int) -> list[tuple[int, str, int]]:
+    """Hour (milliseconds since 1970), kind, and number of the events since a time."""
+    events = tables.events.c
+    hour, kind = events.timestamp // HOUR_MS, events.kind
+    rows = connection.execute(
+        sa.select(hour, kind, sa.func.count())
+        .where(events.timestamp >= since)
+        .group_by(hour, kind)
+        .order_by(hour, kind)
+    )
+    return [(int(at) * HOUR_MS, str(name), int(count)) for at, name, count in rows]
 
 
 def add_units(

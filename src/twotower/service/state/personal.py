@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -44,7 +45,7 @@ def personal_tables() -> Iterator[sa.Table]:
 
 
 def rows_of(connection: sa.Connection, user_id: str) -> dict[str, list[dict[str, Any]]]:
-    """All rows of a user, by table."""
+    """All rows of a user, by table, oldest first."""
     return {
         str(table.name): [
             {str(name): value for name, value in row._mapping.items()}
@@ -67,9 +68,10 @@ def tombstones(
     if digests is None:
         return [Tombstone(*row) for row in connection.execute(wanted)]
     found: list[Tombstone] = []
-    for portion in _portions(list(digests), 500):  # databases limit the parameters of a statement
-        rows = connection.execute(wanted.where(table.c.digest.in_(portion)))
-        found += [Tombstone(*row) for row in rows]
+    asked = list(digests)
+    for start in range(0, len(asked), 500):  # databases limit the parameters of a statement
+        portion = table.c.digest.in_(asked[start : start + 500])
+        found += [Tombstone(*row) for row in connection.execute(wanted.where(portion))]
     return found
 
 
@@ -82,7 +84,9 @@ def forget(connection: sa.Connection, known: Forgotten, user_ids: Sequence[str])
         newest = sa.select(sa.func.max(events.timestamp)).where(events.user_id == user_id)
         # Clocks differ: an event that was recorded may lie a moment ahead.
         at = max(now, connection.scalar(newest) or 0)
-        gone += _delete_rows(connection, user_id)
+        for table in personal_tables():
+            own = table.c.user_id == user_id
+            gone += connection.execute(table.delete().where(own)).rowcount
         made.append(Tombstone(known.digest(user_id), at))
     return Forgetting(tuple(made), gone, _write(connection, made))
 
@@ -90,9 +94,9 @@ def forget(connection: sa.Connection, known: Forgotten, user_ids: Sequence[str])
 def forget_again(connection: sa.Connection, known: Forgotten, missing: Sequence[Tombstone]) -> int:
     """Write tombstones of the same key, and delete what they cover."""
     _note_newest(connection)
-    known.add(missing)
-    known.add(tombstones(connection))
-    before = {tombstone.digest: tombstone.forgotten_at for tombstone in tombstones(connection)}
+    there = tombstones(connection)
+    before = {tombstone.digest: tombstone.forgotten_at for tombstone in there}
+    known.add([*missing, *there])
     news = [
         tombstone
         for tombstone in known.tombstones()
@@ -100,19 +104,23 @@ def forget_again(connection: sa.Connection, known: Forgotten, missing: Sequence[
     ]
     _write(connection, news)
     gone = 0
-    events = tables.events
-    for (user_id,) in connection.execute(sa.select(events.c.user_id).distinct()).all():
-        at = known.since(user_id)
-        if at is not None:
-            covered = (events.c.user_id == user_id) & (events.c.timestamp <= at)
-            gone += connection.execute(events.delete().where(covered)).rowcount
     for table in personal_tables():
-        if table is not events:
-            for (user_id,) in connection.execute(sa.select(table.c.user_id).distinct()).all():
-                if known.since(user_id) is not None:
-                    own = table.c.user_id == user_id
-                    gone += connection.execute(table.delete().where(own)).rowcount
+        for (user_id,) in connection.execute(sa.select(table.c.user_id).distinct()).all():
+            at = known.since(user_id)
+            if at is None:
+                continue
+            covered = table.c.user_id == user_id
+            if table is tables.events:
+                covered &= table.c.timestamp <= at
+            gone += connection.execute(table.delete().where(covered)).rowcount
     return gone
+
+
+def claim_maintenance(connection: sa.Connection, every_s: float) -> bool:
+    """Whether it is this caller's turn: no other took one in the last ``every_s`` seconds."""
+    now, last = now_ms(), sa.func.coalesce(tables.about.c.maintained_at, 0)
+    due = tables.about.update().values(maintained_at=now).where(last <= now - 1000 * every_s)
+    return connection.execute(due).rowcount > 0
 
 
 def unconfirmed(connection: sa.Connection, revision: int) -> int:
@@ -144,7 +152,7 @@ def anonymise_events(names: Pseudonyms, connection: sa.Connection, before: int) 
 
 
 def delete_old_encodings(connection: sa.Connection) -> int:
-    """Delete encodings that no item has any more."""
+    """Delete encodings of items that were written since, or deleted. How many went."""
     items, encodings = tables.items, tables.encodings
     own = (
         (items.c.item_id == encodings.c.item_id)
@@ -161,13 +169,6 @@ def _older(events: sa.Table, before: int, *, anonymous: bool | None) -> sa.Selec
     return sa.select(events.c.seq).where(mark & (events.c.timestamp < before))
 
 
-def _delete_rows(connection: sa.Connection, user_id: str) -> int:
-    return sum(
-        connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount
-        for table in personal_tables()
-    )
-
-
 def _write(connection: sa.Connection, made: Sequence[Tombstone]) -> int:
     """Write tombstones; the revision of the newest one there is."""
     table = tables.forgotten
@@ -175,12 +176,7 @@ def _write(connection: sa.Connection, made: Sequence[Tombstone]) -> int:
     for tombstone in made:
         revision += 1
         connection.execute(table.delete().where(table.c.digest == tombstone.digest))
-        row = {
-            "digest": tombstone.digest,
-            "forgotten_at": tombstone.forgotten_at,
-            "revision": revision,
-        }
-        connection.execute(table.insert(), row)
+        connection.execute(table.insert(), {**asdict(tombstone), "revision": revision})
     return revision
 
 
@@ -193,7 +189,3 @@ def _note_newest(connection: sa.Connection) -> None:
         newest = sa.select(sa.func.max(number)).scalar_subquery()
         higher = sa.func.coalesce(newest, 0) > sa.func.coalesce(noted, 0)
         connection.execute(tables.about.update().where(higher).values({noted: newest}))
-
-
-def _portions(values: list[str], size: int) -> Iterator[list[str]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

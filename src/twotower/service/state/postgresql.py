@@ -29,13 +29,7 @@ def postgresql_engine(url: URL, wait_s: float) -> Engine:
     The server ends a statement that is slow, and a transaction whose client is silent. The kernels
     end a connection whose other end is gone. The client ends what a frozen server, or a network
     that drops silently, does not answer: see `BoundedConnection`. What the URL sets wins.
-
-    Parameters
-    ----------
-    url
-        The database.
-    wait_s
-        What a statement, and the wait for a lock, may take.
+    ``wait_s`` is what a statement, and the wait for a lock, may take.
     """
     parameters, given = _parameters(url, wait_s)
     engine = create_engine(
@@ -51,15 +45,7 @@ def postgresql_engine(url: URL, wait_s: float) -> Engine:
 def async_connector(
     url: URL, wait_s: float
 ) -> Callable[[], Coroutine[Any, Any, "BoundedAsyncConnection"]]:
-    """What opens a connection for an event loop, on which no wait is endless either.
-
-    Parameters
-    ----------
-    url
-        The database.
-    wait_s
-        What a statement may take.
-    """
+    """What opens a connection for an event loop, on which no wait is endless either."""
     parameters, given = _parameters(url, wait_s)
 
     async def connect() -> BoundedAsyncConnection:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from operator import gt
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import Field, StringConstraints
 
@@ -73,53 +74,51 @@ class Event(Config):
     """Declared columns of the log at that moment, such as the device, for the next training."""
 
 
+def event_of(row: Any) -> Event:
+    """Of a row of the events table, unchecked."""
+    return Event.model_construct(
+        event_id=row.event_id,
+        user_id=row.user_id,
+        item_id=row.item_id,
+        kind=row.kind,
+        rating=row.rating,
+        occurred_at=row.timestamp,
+        quantity=row.quantity,
+        recommendation_id=row.recommendation_id,
+        position=row.position,
+        context=row.context,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """One row of the items table.
-
-    Attributes
-    ----------
-    fields
-        The description; of a deleted item the last one.
-    deleted
-        Whether the item was taken out of the catalogue.
-    text_encoder
-        Name of the encoder of ``text_vector``, or None.
-    text_vector
-        float32 bytes of the unit vector of the item's text, so that a restart need not encode it.
-    model_version
-        Of the bundle whose ``encoding`` it is, or None.
-    encoding
-        What that bundle knows of the item (`inference.item_encoder.EncodedItems`), so that neither
-        a restart nor another process need find it out again.
-    """
+    """One row of the items table."""
 
     fields: ItemFields
+    """The description; of a deleted item the last one."""
     deleted: bool = False
     text_encoder: str | None = None
+    """Name of the encoder of ``text_vector``, or None."""
     text_vector: bytes | None = None
+    """float32 bytes of the unit vector of the item's text, so that a restart need not encode it."""
     model_version: str | None = None
+    """Of the bundle whose ``encoding`` it is, or None."""
     encoding: bytes | None = None
+    """What that bundle knows of the item (`inference.item_encoder.EncodedItems`), so that neither a
+    restart nor another process need find it out again."""
 
 
 @dataclass(frozen=True, slots=True)
 class BundleInService:
-    """The bundle that the last reload named.
-
-    Attributes
-    ----------
-    name
-        Folder beside the configured one; None for that itself.
-    revision
-        Counts the reloads over one database.
-    """
+    """The bundle that the last reload named."""
 
     name: str | None
+    """Folder beside the configured one; None for that itself."""
     revision: int
+    """Counts the reloads over one database."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """How far a reader has read each table."""
 
     items: int = 0
@@ -130,57 +129,28 @@ class Cursor:
 
     def is_ahead_of(self, other: "Cursor") -> bool:
         """Whether it has read more of any table than the other one."""
-        return (
-            self.items > other.items
-            or self.availability > other.availability
-            or self.events > other.events
-            or self.users > other.users
-            or self.forgotten > other.forgotten
-        )
+        return any(map(gt, self, other))
 
     def after(self, row: "Cursor") -> "Cursor | None":
         """The cursor behind the rows that ``row`` numbers; None where there are others between."""
-        found = Cursor(
-            row.items or self.items,
-            row.availability or self.availability,
-            row.events or self.events,
-            row.users or self.users,
-            self.forgotten,
-        )
-        steps = (
-            found.items - self.items,
-            found.availability - self.availability,
-            found.events - self.events,
-            found.users - self.users,
-        )
-        return found if sorted(steps) == [0, 0, 0, 1] else None
+        found = Cursor(*(new or own for new, own in zip(row, self, strict=True)))
+        steps = [new - own for new, own in zip(found, self, strict=True)]
+        return found if sorted(steps) == [0, 0, 0, 0, 1] else None
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was written after a cursor, oldest first, and where to read on.
-
-    Attributes
-    ----------
-    items
-        Items added, changed or deleted.
-    availability
-        Item id and whether it can be had.
-    events
-        Events.
-    cursor
-        The next read's start.
-    users
-        User id and declared columns of that user.
-    forgotten
-        Users that were forgotten.
-    """
+    """What was written after a cursor, oldest first, and where to read on."""
 
     items: Sequence[StoredItem]
+    """Added, changed or deleted."""
     availability: Sequence[tuple[str, bool]]
+    """Item id and whether it can be had."""
     events: Sequence[Event]
     cursor: Cursor
+    """The next read's start."""
     users: Sequence[tuple[str, dict[str, Any]]] = ()
+    """User id and declared columns of that user."""
     forgotten: Sequence[Tombstone] = ()
 
     def __bool__(self) -> bool:

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
@@ -24,39 +24,30 @@ def bucket_end(bucket: int) -> float:
     return float(_SHORTEST_S * _GROWTH**bucket)
 
 
-@dataclass(frozen=True, slots=True)
-class ListCounts:
-    """Counts of the lists of one bundle.
+class _Sums:
+    """Base of counts that add up field by field."""
 
-    Attributes
-    ----------
-    places
-        Items of all lists together.
-    untrained
-        Those among them without an event in the training log of the bundle.
-    seconds
-        That it took to make all lists.
-    times
-        Lists by `time_bucket`.
-    items
-        That were listed.
-    """
+    __slots__ = ()
+
+    def __add__(self, other: Self) -> Self:
+        names = [each.name for each in fields(self)]  # type: ignore[arg-type]
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class ListCounts(_Sums):
+    """Counts of the lists of one bundle."""
 
     places: int = 0
+    """Items of all lists together."""
     untrained: int = 0
+    """Those among them without an event in the training log of the bundle."""
     seconds: float = 0.0
+    """To make all lists."""
     times: Counter[int] = field(default_factory=Counter)
+    """Lists by `time_bucket`."""
     items: DistinctItems = field(default_factory=DistinctItems)
-
-    def plus(self, other: "ListCounts") -> "ListCounts":
-        """Both together."""
-        return ListCounts(
-            self.places + other.places,
-            self.untrained + other.untrained,
-            self.seconds + other.seconds,
-            self.times + other.times,
-            self.items.plus(other.items),
-        )
+    """Different items of the lists."""
 
     def percentile_s(self, share: float) -> float | None:
         """Seconds within which this share of the lists was made, up to 5% more; None of none."""
@@ -69,7 +60,7 @@ class ListCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowCounts:
+class ShadowCounts(_Sums):
     """Counts of the requests that a shadow was to answer too.
 
     Attributes
@@ -96,18 +87,6 @@ class ShadowCounts:
     def requests(self) -> int:
         """All requests of its share."""
         return self.shadowed + self.dropped + self.failed
-
-    def plus(self, other: "ShadowCounts") -> "ShadowCounts":
-        """Both together."""
-        return ShadowCounts(
-            self.shadowed + other.shadowed,
-            self.dropped + other.dropped,
-            self.failed + other.failed,
-            self.overlap + other.overlap,
-            self.same_first + other.same_first,
-            self.a.plus(other.a),
-            self.b.plus(other.b),
-        )
 
 
 _NUMBERS: Final = ("shadowed", "dropped", "failed", "overlap", "same_first")
@@ -141,7 +120,7 @@ def add_counts(connection: sa.Connection, revision: int, more: ShadowCounts) -> 
     runs = sa.select(tables.splits.c.revision).where(tables.splits.c.revision == revision)
     if connection.execute(runs).first() is None:
         return
-    total = counts(connection, revision).plus(more)
+    total = counts(connection, revision) + more
     for table in (tables.shadows, tables.shadow_lists):
         connection.execute(table.delete().where(table.c.split == revision))
     numbers = {name: getattr(total, name) for name in _NUMBERS}

@@ -7,18 +7,18 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from twotower.errors import ArtefactError, TwoTowerError
-from twotower.service.state import live, personal, shadow, tables
+from twotower.service.state import live, personal, tables
 from twotower.service.state.engine import WAIT_S, WRITING, open_engine, within
 from twotower.service.state.errors import StateConflictError, StateReplacedError, translated
 from twotower.service.state.file import DatabaseFile
 from twotower.service.state.forgotten import Forgetting, Forgotten, Tombstone
-from twotower.service.state.live import Begun, Mode, Outcomes, Shown, ShownKey, Split
+from twotower.service.state.live import Outcomes
 from twotower.service.state.migrations import bring_forward
 from twotower.service.state.records import (
     BundleInService,
@@ -27,9 +27,12 @@ from twotower.service.state.records import (
     Event,
     ItemFields,
     StoredItem,
+    event_of,
 )
-from twotower.service.state.shadow import ShadowCounts
 from twotower.service.state.watch import FileWatch, ServerWatch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _ALL: Final = 2**31 - 1
 _FIELDS: Final = tuple(ItemFields.model_fields)
@@ -37,14 +40,18 @@ _FIELDS: Final = tuple(ItemFields.model_fields)
 _values: Final = itemgetter(*map(tables.items.c.keys().index, _FIELDS))
 
 
-def _after(table: sa.Table, column: str) -> sa.Select[Any]:
-    return sa.select(table).where(table.c[column] > sa.bindparam("since")).order_by(table.c[column])
+def _after(table: sa.Table, column: str = "revision") -> sa.Select[Any]:
+    """Rows behind a number, which each has as ``number`` too."""
+    number = table.c[column]
+    later = sa.select(table, number.label("number")).where(number > sa.bindparam("since"))
+    return later.order_by(number).limit(sa.bindparam("most"))
 
 
 # Made once: to put a statement together takes longer than SQLite does to run it.
 _ITEM: Final = sa.select(tables.items).where(tables.items.c.item_id == sa.bindparam("item_id"))
+_EVENT: Final = sa.select(tables.events).where(tables.events.c.event_id == sa.bindparam("event_id"))
 _ITEMS: Final = (
-    _after(tables.items, "revision")
+    _after(tables.items)
     .add_columns(tables.encodings.c.model_version, tables.encodings.c.encoding)
     .join_from(
         tables.items,
@@ -55,16 +62,18 @@ _ITEMS: Final = (
         ),
         isouter=True,
     )
-    .limit(sa.bindparam("most"))
 )
-_AVAILABILITY: Final = _after(tables.availability, "revision")
-_FORGOTTEN: Final = _after(tables.forgotten, "revision")
-_EVENTS: Final = _after(tables.events, "seq").limit(sa.bindparam("most"))
-_USERS: Final = _after(tables.users, "revision").limit(sa.bindparam("most"))
+_CHANGES: Final = (
+    _ITEMS,
+    _after(tables.availability),
+    _after(tables.events, "seq"),
+    _after(tables.users),
+    _after(tables.forgotten),
+)
+"""Of each table that a `Cursor` counts, in its order."""
 _BUNDLE: Final = sa.select(tables.bundles.c.name, tables.bundles.c.revision).where(
     tables.bundles.c.configured == sa.bindparam("configured")
 )
-_HOUR_MS: Final = 3_600_000
 _EPOCH: Final = sa.select(tables.about.c.epoch)
 _SAME_EPOCH: Final = sa.select(
     tables.about.c.epoch,
@@ -165,10 +174,7 @@ class StateStore:
     def create_item(self, item: StoredItem) -> int | None:
         """Add an item; its revision, or None where the very same one is there, as after a retry.
 
-        Raises
-        ------
-        StateConflictError
-            Where another item has the id.
+        `StateConflictError` where another item has the id.
         """
         item_id = item.fields.item_id
         with self._writing() as connection:
@@ -185,10 +191,6 @@ class StateStore:
         """Add or replace an item; with ``deleted`` set, record that it is gone. Its revision."""
         with self._writing() as connection:
             return self._put(connection, item)
-
-    def set_availability(self, item_id: str, available: bool) -> int:
-        """Record whether an item can be had. The row's revision."""
-        return self.set_stock({item_id: available})
 
     def set_stock(self, available: Mapping[str, bool]) -> int:
         """Record which items can be had, all or none. The revision of the last row."""
@@ -211,21 +213,10 @@ class StateStore:
         return revision
 
     def add_events(self, events: Sequence[Event], outcomes: Outcomes | None = None) -> list[bool]:
-        """Record events, all or none.
+        """Record events, all or none, and what they say of the split that runs.
 
         False for each that was recorded before, or is of a user who was forgotten since.
-
-        Parameters
-        ----------
-        events
-            What users did.
-        outcomes
-            What that says of the split that runs.
-
-        Raises
-        ------
-        StateConflictError
-            Where an event id was used for something else.
+        `StateConflictError` where an event id was used for something else.
         """
         recorded = []
         with self._writing() as connection:
@@ -238,7 +229,8 @@ class StateStore:
                     continue
                 statement = _insert_once(connection.dialect.name)
                 new = connection.execute(statement, _event_row(event)).first() is not None
-                if not new and self._event(connection, event.event_id) != event:
+                same = {"event_id": event.event_id}
+                if not new and event_of(connection.execute(_EVENT, same).one()) != event:
                     raise StateConflictError(
                         f"event id {event.event_id!r} was used for another event",
                         "give every event an id of its own",
@@ -254,16 +246,9 @@ class StateStore:
     def changes(self, since: Cursor, events: int = 10_000, items: int = _ALL) -> Changes:
         """What was written after ``since``, at most so many ``events`` and ``items``.
 
-        Raises
-        ------
-        StateReplacedError
-            Where ``since`` is ahead of the database too: an older back-up was restored.
+        `StateReplacedError` where ``since`` is ahead of the database: a back-up was restored.
         """
-        rows: Sequence[Any] = ()
-        available: Sequence[Any] = ()
-        log: Sequence[Any] = ()
-        users: Sequence[Any] = ()
-        gone: Sequence[Any] = ()
+        most = Cursor(items, _ALL, events, events, _ALL)
         with self._reading() as connection:
             newest = connection.execute(_NEWEST).one()
             self._check_epoch(newest.epoch)
@@ -278,27 +263,21 @@ class StateStore:
                 raise StateReplacedError(
                     "the state database holds less than was read from it: a back-up was restored"
                 )
-            if there.items > since.items:
-                rows = connection.execute(_ITEMS, {"since": since.items, "most": items}).all()
-            if there.availability > since.availability:
-                available = connection.execute(_AVAILABILITY, {"since": since.availability}).all()
-            if there.events > since.events:
-                log = connection.execute(_EVENTS, {"since": since.events, "most": events}).all()
-            if there.users > since.users:
-                users = connection.execute(_USERS, {"since": since.users, "most": events}).all()
-            if there.forgotten > since.forgotten:
-                gone = connection.execute(_FORGOTTEN, {"since": since.forgotten}).all()
+            rows: list[Sequence[Any]] = [
+                connection.execute(statement, {"since": read, "most": limit}).all()
+                if last > read
+                else ()
+                for statement, last, read, limit in zip(_CHANGES, there, since, most, strict=True)
+            ]
+        ends = [
+            found[-1].number if found else read for found, read in zip(rows, since, strict=True)
+        ]
+        written, available, log, users, gone = rows
         return Changes(
-            [_item(row) for row in rows],
+            [_item(row) for row in written],
             [(row.item_id, row.available) for row in available],
-            [_event(row) for row in log],
-            Cursor(
-                rows[-1].revision if rows else since.items,
-                available[-1].revision if available else since.availability,
-                log[-1].seq if log else since.events,
-                users[-1].revision if users else since.users,
-                gone[-1].revision if gone else since.forgotten,
-            ),
+            [event_of(row) for row in log],
+            Cursor(*ends),
             [(row.user_id, row.attributes) for row in users],
             [Tombstone(row.digest, row.forgotten_at) for row in gone],
         )
@@ -309,9 +288,7 @@ class StateStore:
         From SQLite's file they are gone too, with the write-ahead log where no other connection
         reads at the moment; else `scrub` removes them from it later.
         """
-        with self._writing() as connection:
-            self._check_epoch(connection.scalar(_EPOCH))
-            outcome = personal.forget(connection, Forgotten(self.forget_key), user_ids)
+        outcome = self.write(personal.forget, Forgotten(self.forget_key), user_ids)
         self.scrub()
         return outcome
 
@@ -325,14 +302,8 @@ class StateStore:
     def forgotten(self) -> Forgotten:
         """All tombstones."""
         found = Forgotten(self.forget_key)
-        with self._reading() as connection:
-            found.add(personal.tombstones(connection))
+        found.add(self.read(personal.tombstones))
         return found
-
-    def personal_data(self, user_id: str) -> dict[str, list[dict[str, Any]]]:
-        """All rows of a user, by table, oldest first."""
-        with self._reading() as connection:
-            return personal.rows_of(connection, user_id)
 
     def confirm(self, follower: str, revision: int) -> None:
         """Say that a process is there, and obeys all tombstones up to a revision."""
@@ -343,8 +314,8 @@ class StateStore:
 
     def leave(self, follower: str) -> None:
         """Say that a process has ended."""
+        named = tables.followers.c.name == follower
         with self._writing() as connection:
-            named = tables.followers.c.name == follower
             connection.execute(tables.followers.delete().where(named))
 
     def wait_for_followers(self, revision: int, seconds: float) -> int:
@@ -354,20 +325,10 @@ class StateStore:
         """
         end = time.monotonic() + seconds
         while True:
-            with self._reading() as connection:
-                behind = personal.unconfirmed(connection, revision)
+            behind = self.read(personal.unconfirmed, revision)
             if not behind or time.monotonic() > end:
                 return behind
             time.sleep(_FOLLOWED_EVERY_S)
-
-    def claim_maintenance(self, every_s: float) -> bool:
-        """Whether it is this caller's turn: no other took one in the last ``every_s`` seconds."""
-        now = personal.now_ms()
-        due = tables.about.update().values(maintained_at=now)
-        last = sa.func.coalesce(tables.about.c.maintained_at, 0)
-        with self._writing() as connection:
-            self._check_epoch(connection.scalar(_EPOCH))
-            return connection.execute(due.where(last <= now - 1000 * every_s)).rowcount > 0
 
     def delete_events(self, before: int) -> int:
         """Delete all events that are older than a moment, in portions. How many went."""
@@ -380,12 +341,6 @@ class StateStore:
         """
         names = personal.Pseudonyms()
         return self._in_portions(partial(personal.anonymise_events, names), before)
-
-    def compact(self) -> int:
-        """Delete encodings of items that were written since, or deleted. How many went."""
-        with self._writing() as connection:
-            self._check_epoch(connection.scalar(_EPOCH))
-            return personal.delete_old_encodings(connection)
 
     def scrub(self) -> bool:
         """Take what was deleted out of SQLite's write-ahead log; True where that was possible."""
@@ -401,13 +356,9 @@ class StateStore:
 
     def _in_portions(self, work: Callable[[sa.Connection, int], int], before: int) -> int:
         done = 0
-        while True:
-            with self._writing() as connection:
-                self._check_epoch(connection.scalar(_EPOCH))
-                count = work(connection, before)
-            if not count:
-                return done
+        while count := self.write(work, before):
             done += count
+        return done
 
     def _forgotten_of(self, connection: sa.Connection, events: Sequence[Event]) -> Forgotten:
         """The tombstones of the users of some events."""
@@ -430,82 +381,26 @@ class StateStore:
             connection.execute(_upsert(connection.dialect.name, tables.bundles), row)
         return BundleInService(name, revision)
 
-    def split(self, configured: str) -> Split | None:
-        """The comparison of services configured with that folder; None before the first."""
+    def read(
+        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What a function of a connection reads, in one transaction."""
         with self._reading() as connection:
-            return live.split(connection, configured)
+            return work(connection, *args, **kwargs)
 
-    def set_split(
-        self, configured: str, name: str | None, share: float, mode: Mode = "split"
-    ) -> Begun:
-        """Have services answer a share of users from another bundle too; None ends that."""
+    def write(
+        self, work: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What a function of a connection returns that writes, in one transaction."""
         with self._writing() as connection:
             self._check_epoch(connection.scalar(_EPOCH))
-            return live.set_split(connection, configured, name, share, mode)
-
-    def add_shown(
-        self, counts: Mapping[ShownKey, Shown], revision: int, arms: Mapping[str, str]
-    ) -> None:
-        """Add counts of answers, and the units of a split that were answered."""
-        with self._writing() as connection:
-            self._check_epoch(connection.scalar(_EPOCH))
-            live.add_shown(connection, counts)
-            live.add_units(connection, revision, arms, success=False)
-
-    def shown(self, since: int) -> tuple[dict[ShownKey, Shown], list[Event]]:
-        """Counts of answers, and the events that name one, from a moment in milliseconds on."""
-        named = tables.events.c.recommendation_id.is_not(None)
-        later = tables.events.c.timestamp >= since
-        with self._reading() as connection:
-            counts = live.shown(connection, since // 3_600_000)
-            rows = connection.execute(sa.select(tables.events).where(named & later)).all()
-        return counts, [_event(row) for row in rows]
-
-    def arms(self, revision: int) -> dict[str, tuple[int, int]]:
-        """Units, and those with a success, of each arm of a split."""
-        with self._reading() as connection:
-            return live.arms(connection, revision)
-
-    def wins(self, revision: int) -> tuple[int, int, int]:
-        """Units of interleaved answers that ``a`` won, that ``b`` won, and ties."""
-        with self._reading() as connection:
-            return live.wins(connection, revision)
-
-    def add_shadow(self, revision: int, counts: ShadowCounts) -> None:
-        """Add to what was counted of a shadow."""
-        with self._writing() as connection:
-            self._check_epoch(connection.scalar(_EPOCH))
-            shadow.add_counts(connection, revision, counts)
-
-    def shadow(self, revision: int) -> ShadowCounts:
-        """What all processes counted of a shadow."""
-        with self._reading() as connection:
-            return shadow.counts(connection, revision)
-
-    def activity(self, since: int) -> list[tuple[int, str, int]]:
-        """Hour (milliseconds since 1970), kind, and number of the events since a time."""
-        hour = tables.events.c.timestamp // _HOUR_MS
-        kind = tables.events.c.kind
-        wanted = (
-            sa.select(hour, kind, sa.func.count())
-            .where(tables.events.c.timestamp >= since)
-            .group_by(hour, kind)
-            .order_by(hour, kind)
-        )
-        with self._reading() as connection:
-            rows = connection.execute(wanted).all()
-        return [(int(at) * _HOUR_MS, str(name), int(count)) for at, name, count in rows]
+            return work(connection, *args, **kwargs)
 
     def start(self, newest_events: int) -> Cursor:
         """The cursor from which `changes` gives all items and about the newest events."""
         with self._reading() as connection:
             last = connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0
         return Cursor(events=max(0, last - newest_events))
-
-    def ping(self) -> None:
-        """`StateUnavailableError` where the database does not answer."""
-        with self._reading() as connection:
-            connection.execute(sa.select(1))
 
     def try_writing(self) -> None:
         """Commit what changes nothing; `StateUnavailableError` where that is not possible."""
@@ -587,11 +482,6 @@ class StateStore:
             connection.execute(_upsert(dialect, tables.encodings), encoding)
         return revision
 
-    @staticmethod
-    def _event(connection: sa.Connection, event_id: str) -> Event:
-        statement = sa.select(tables.events).where(tables.events.c.event_id == event_id)
-        return _event(connection.execute(statement).one())
-
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         if self._file is not None:
@@ -671,28 +561,9 @@ def _fields(row: Any) -> ItemFields:
 
 def _item(row: Any) -> StoredItem:
     return StoredItem(
-        _fields(row),
-        row.deleted,
-        row.text_encoder,
-        row.text_vector,
-        row.model_version,
+        _fields(row), row.deleted, row.text_encoder, row.text_vector, row.model_version,
         row.encoding,
-    )
-
-
-def _event(row: Any) -> Event:
-    return Event.model_construct(
-        event_id=row.event_id,
-        user_id=row.user_id,
-        item_id=row.item_id,
-        kind=row.kind,
-        rating=row.rating,
-        occurred_at=row.timestamp,
-        quantity=row.quantity,
-        recommendation_id=row.recommendation_id,
-        position=row.position,
-        context=row.context,
-    )
+    )  # fmt: skip
 
 
 def _event_row(event: Event) -> dict[str, Any]:

@@ -17,11 +17,6 @@ class FileWatch:
 
     It takes a few microseconds, and changes with every commit of any other connection, of this
     process or another one: https://www.sqlite.org/pragma.html#pragma_data_version.
-
-    Parameters
-    ----------
-    file
-        The database's.
     """
 
     def __init__(self, file: DatabaseFile) -> None:
@@ -31,10 +26,7 @@ class FileWatch:
     def version(self) -> object:
         """Equal to the last one where nothing was committed in between. It waits for no lock.
 
-        Raises
-        ------
-        StateUnavailableError
-            Where the file is locked, gone, or another one.
+        `StateUnavailableError` where the file is locked, gone, or another one.
         """
         self._file.check("nothing was read")
         try:
@@ -60,14 +52,8 @@ class ServerWatch:
 
     On a connection of its own, in autocommit: one round trip, an eighth of a millisecond of this
     process's time. ``LISTEN`` would cost less, but a notification may arrive after the answer to
-    the write that it tells of.
-
-    Parameters
-    ----------
-    connect
-        Opens a connection; a coroutine.
-    statement
-        One row, which differs after every write.
+    the write that it tells of. ``connect`` opens a connection; the statement gives one row, which
+    differs after every write.
     """
 
     def __init__(self, connect: Callable[[], Any], statement: str) -> None:
@@ -79,10 +65,7 @@ class ServerWatch:
     async def version(self) -> object:
         """Equal to the last one where nothing was committed in between.
 
-        Raises
-        ------
-        StateUnavailableError
-            Where the server does not answer in time.
+        `StateUnavailableError` where the server does not answer in time.
         """
         import psycopg
 

@@ -1,5 +1,6 @@
 """The service on a port of this machine, and clients that do not behave."""
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -14,6 +15,7 @@ import pytest
 import uvicorn
 
 from twotower.service.api.app import create_app
+from twotower.service.api.connections import ConnectionLimits
 from twotower.service.api.server import server_config
 from twotower.service.settings import ServeSettings
 
@@ -246,3 +248,24 @@ def test_a_forwarded_address_is_believed_where_it_is_said(listening, trusted, ex
             status(port, headers={"X-Forwarded-For": f"203.0.113.{number}"}) for number in range(3)
         ]
     assert statuses == expected
+
+
+def test_a_connection_that_fails_the_sweep_does_not_end_it(caplog) -> None:
+    class Connection:
+        looks = 0
+
+        def sweep(self, _now: float) -> None:
+            self.looks += 1
+            if self is broken:
+                raise RuntimeError("broken")
+
+    broken, sound = Connection(), Connection()
+    limits = ConnectionLimits(1024, 1.0, 10, open={broken, sound})
+
+    async def sweep() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(limits.sweep(), 2.5)
+
+    asyncio.run(sweep())
+    assert (broken.looks, sound.looks) == (1, 2)
+    assert "a connection cannot be looked after" in caplog.text

@@ -13,7 +13,7 @@ from twotower.service.api import items, operations, recommend
 from twotower.service.api.app import create_app
 from twotower.service.api.auth import Scope
 from twotower.service.api.json_route import JsonRoute
-from twotower.service.api.routes import RefusedError
+from twotower.service.api.problems import RefusedError
 from twotower.service.settings import ServeSettings
 
 DIRECT = {

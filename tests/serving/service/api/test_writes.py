@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from support import until
 from twotower.service.state import StateUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -179,3 +180,19 @@ def test_writes_that_wait_hold_up_no_read(served, tmp_path) -> None:
         for thread in writers:
             thread.join()
         assert statuses == [200, 200]
+
+
+def test_a_look_that_fails_is_not_the_last_one(served, caplog) -> None:
+    with served(poll_s=0.05) as client:
+        metrics = client.app.state.context.metrics
+        note, looks = metrics.note, []
+
+        def failing_once(service) -> None:
+            looks.append(service)
+            if len(looks) == 1:
+                raise OSError("the disk is full")
+            note(service)
+
+        metrics.note = failing_once
+        assert until(lambda: len(looks) > 2)
+    assert caplog.text.count("could not look after the service") == 1

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from twotower.errors import ArtefactError
-from twotower.service.state import StateStore, tables
+from twotower.service.state import StateStore, live, shadow, tables
 from twotower.service.state.engine import open_engine
 from twotower.service.state.live import Split
 from twotower.service.state.migrations import HEAD
@@ -64,7 +64,7 @@ def test_a_database_of_the_first_release_gets_them_and_keeps_what_is_in_it(state
 
 
 def test_a_comparison_of_the_release_before_goes_on(store: StateStore, state_url: str) -> None:
-    store.set_split("bundle", "other", 0.5, "interleave")
+    store.write(live.set_split, "bundle", "other", 0.5, "interleave")
     with store.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE events DROP COLUMN context"))
         connection.execute(sa.text("ALTER TABLE splits DROP COLUMN shadow"))
@@ -73,11 +73,11 @@ def test_a_comparison_of_the_release_before_goes_on(store: StateStore, state_url
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0002'"))
     later = StateStore(state_url)
     assert differences(later.engine) == []
-    assert later.split("bundle") == Split("other", 0.5, 1, "interleave")
-    assert later.set_split("bundle", "other", 1.0, "shadow").ended == "interleave"
-    later.add_shadow(2, ShadowCounts(dropped=3))
-    later.add_shadow(2, ShadowCounts(dropped=1, shadowed=1, overlap=0.5))
-    counts = later.shadow(2)
+    assert later.read(live.split, "bundle") == Split("other", 0.5, 1, "interleave")
+    assert later.write(live.set_split, "bundle", "other", 1.0, "shadow").ended == "interleave"
+    later.write(shadow.add_counts, 2, ShadowCounts(dropped=3))
+    later.write(shadow.add_counts, 2, ShadowCounts(dropped=1, shadowed=1, overlap=0.5))
+    counts = later.read(shadow.counts, 2)
     assert (counts.dropped, counts.shadowed, counts.overlap) == (4, 1, 0.5)
     later.close()
 

@@ -13,6 +13,7 @@ from twotower.service.state import (
     StateStore,
     StoredItem,
     Tombstone,
+    personal,
     tables,
 )
 from twotower.service.state.personal import now_ms
@@ -33,8 +34,8 @@ def test_a_forgotten_user_has_no_row_and_a_tombstone_without_the_id(store) -> No
     outcome = store.forget(["ann"])
     assert outcome.rows == 2
     assert kept(store) == ["2"]
-    assert store.personal_data("ann") == {"events": [], "users": []}
-    assert [row["event_id"] for row in store.personal_data("bob")["events"]] == ["2"]
+    assert store.read(personal.rows_of, "ann") == {"events": [], "users": []}
+    assert [row["event_id"] for row in store.read(personal.rows_of, "bob")["events"]] == ["2"]
     (row,) = store.changes(Cursor()).forgotten
     assert row.digest == store.forgotten().digest("ann")
     assert row.digest != Forgotten(b"another key").digest("ann")
@@ -117,8 +118,8 @@ def test_encodings_that_no_item_has_go(store) -> None:
         store.put_item(StoredItem(fields, model_version="m", encoding=b"1"))
     store.put_item(StoredItem(ItemFields(item_id="a", title="y")))
     store.put_item(StoredItem(ItemFields(item_id="b", title="x"), deleted=True))
-    assert store.compact() == 2
-    assert store.compact() == 0
+    assert store.write(personal.delete_old_encodings) == 2
+    assert store.write(personal.delete_old_encodings) == 0
     assert [one.encoding for one in store.changes(Cursor()).items] == [b"1", None, None]
 
 
@@ -139,9 +140,9 @@ def test_a_forgetting_is_confirmed_by_those_who_serve(store) -> None:
 
 def test_maintenance_is_the_turn_of_one(store, state_url) -> None:
     other = StateStore(state_url)
-    assert store.claim_maintenance(60)
-    assert not other.claim_maintenance(60)
-    assert other.claim_maintenance(0)
+    assert store.write(personal.claim_maintenance, 60)
+    assert not other.write(personal.claim_maintenance, 60)
+    assert other.write(personal.claim_maintenance, 0)
     other.close()
 
 

@@ -63,8 +63,8 @@ def test_changes_are_read_once_and_in_order(store: StateStore) -> None:
     assert [one.fields.item_id for one in first.items] == ["a", "b"]
     store.put_item(item("a", title="Darker Saga"))
     store.put_item(StoredItem(item("b").fields, deleted=True))
-    store.set_availability("a", False)
-    store.set_availability("c", True)
+    store.set_stock({"a": False})
+    store.set_stock({"c": True})
     second = store.changes(first.cursor)
     assert [(one.fields.title, one.deleted) for one in second.items] == [
         ("Darker Saga", False),
@@ -82,7 +82,7 @@ def test_a_deleted_id_can_be_used_again(store: StateStore) -> None:
 
 
 def test_stock_is_written_whole_or_not_at_all(store: StateStore) -> None:
-    store.set_availability("a", False)
+    store.set_stock({"a": False})
     assert store.set_stock({"b": False, "a": True, "c": True}) == 4
     assert list(store.changes(Cursor()).availability) == [("b", False), ("a", True), ("c", True)]
     with pytest.raises(StateUnavailableError, match="does not answer"):
@@ -92,7 +92,7 @@ def test_stock_is_written_whole_or_not_at_all(store: StateStore) -> None:
 
 def test_availability_is_the_last_said(store: StateStore) -> None:
     for available in (False, True, False):
-        store.set_availability("a", available)
+        store.set_stock({"a": available})
     assert list(store.changes(Cursor()).availability) == [("a", False)]
 
 
@@ -124,11 +124,11 @@ def test_events_come_in_portions(store: StateStore) -> None:
 
 def test_it_is_all_there_after_a_restart(store: StateStore, state_url: str) -> None:
     store.create_item(item())
-    store.set_availability("x", False)
+    store.set_stock({"x": False})
     store.add_events([event("1")])
     again = StateStore(state_url)
     assert again.changes(Cursor()) == store.changes(Cursor())
-    again.ping()
+    again.forgotten()
     again.close()
 
 
@@ -205,7 +205,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path) -> None:
 
     with pytest.raises(StateUnavailableError, match=r"does not answer \(the disk is full\)"):
         store.create_item(item("b", description="x" * 20_000))
-    store.set_availability("a", False)  # what still fits is still written
+    store.set_stock({"a": False})  # what still fits is still written
     assert [one.fields.item_id for one in store.changes(Cursor()).items] == ["a"]
     store.close()
 
@@ -221,7 +221,7 @@ def test_the_database_may_go_and_come_back(postgres) -> None:
     store.add_events([event("1")])
     postgres.stop()
     try:
-        for call in (store.ping, lambda: store.add_events([event("2")])):
+        for call in (store.forgotten, lambda: store.add_events([event("2")])):
             with pytest.raises(StateUnavailableError, match="does not answer") as raised:
                 call()
             assert "127.0.0.1" not in str(raised.value)

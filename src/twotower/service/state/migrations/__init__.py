@@ -2,7 +2,8 @@
 
 A change of `twotower.service.state.tables` is a new file in ``versions``: a test compares the two.
 Changes add: a table, an index, or a column that may be null. A release names its columns, so that
-the one before goes on beside the new one during a rolling upgrade, also where it is restarted.
+the one before goes on beside the new one during a rolling upgrade, also where it is restarted: no
+migration has a way back.
 """
 
 from typing import Any, Final

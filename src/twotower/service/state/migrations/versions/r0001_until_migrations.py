@@ -193,7 +193,3 @@ def _widen_kind(columns: Any) -> None:
         length = getattr(column["type"], "length", None) or 50
         if column["name"] == "kind" and length < 50 and op.get_context().dialect.name != "sqlite":
             op.alter_column("events", "kind", type_=String(50))
-
-
-def downgrade() -> None:
-    """Nothing: an earlier release goes on beside the tables of this one."""

@@ -17,7 +17,3 @@ def upgrade() -> None:
         sa.Column("a", sa.BigInteger, nullable=False),
         sa.Column("b", sa.BigInteger, nullable=False),
     )
-
-
-def downgrade() -> None:
-    """Nothing: an earlier release goes on beside the tables of this one."""

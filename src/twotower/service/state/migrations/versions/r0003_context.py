@@ -10,7 +10,3 @@ down_revision = "0002"
 def upgrade() -> None:
     """Add what is lacking."""
     op.add_column("events", sa.Column("context", sa.JSON(none_as_null=True)))
-
-
-def downgrade() -> None:
-    """Nothing: an earlier release goes on beside the column of this one."""

@@ -29,7 +29,3 @@ def upgrade() -> None:
         sa.Column("times", sa.JSON, nullable=False),
         sa.Column("items", sa.LargeBinary, nullable=False),
     )
-
-
-def downgrade() -> None:
-    """Nothing: an earlier release goes on beside the tables of this one."""
