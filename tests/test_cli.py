@@ -141,11 +141,12 @@ def test_results_are_written_for_machines(made: Path) -> None:
 def test_one_training_serves_the_tables_of_new_users_and_new_items(
     made: Path, cli: Any, tmp_path: Path
 ) -> None:
-    cold, text = tmp_path / "cold", ("--text-encoder", "hashing")
+    cold, text = tmp_path / f"cold-{'x' * 80}", ("--text-encoder", "hashing")
     shares = ("--users", 0.2, "--items", 0.3)
     done = cli("hold-out", "--data", made / "data", "--out", cold, *shares)
     assert done.status == 0, done.error
     assert "held out: 12 users, 12 items" in done.out
+    assert f"data set written to {cold}\n" in done.out  # a line, however long the path
     model, file = tmp_path / "v5", tmp_path / "rows.json"
     assert cli("train", "--data", cold, "--model", "v5", *text, "--out", model).status == 0
     names = ("full", "by-activity", "beyond-accuracy", "hold-outs", "history-5-all")

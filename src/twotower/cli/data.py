@@ -10,9 +10,10 @@ from twotower.cli.options import (
     Engine,
     JsonFile,
     Workers,
-    console,
     mapper_of,
     notes,
+    print_note,
+    print_result,
     write_json,
 )
 from twotower.cli.source import declaration, sources, with_words
@@ -38,7 +39,7 @@ def download(
     with downloading(notes()) as progress:
         files = fetch(category, kind, out, progress=progress)
     for file in files:
-        console().print(f"✓ {file}", highlight=False, soft_wrap=True)
+        print_result(f"✓ {file}")
     write_json(json_file, {"files": [str(file) for file in files]})
 
 
@@ -77,7 +78,7 @@ def prepare(
             paths, declaration=described, out=out, progress=reporter.reading(), mapper=mapper
         )
     _print_summary(dataset.name, dict(dataset.summary))
-    notes().print(f"data set written to {out}", highlight=False, soft_wrap=True)
+    print_note(f"data set written to {out}")
     write_json(json_file, dict(dataset.summary))
 
 
@@ -105,13 +106,13 @@ def inspect(
 
     if not source:
         for entry in FORMATS:
-            console().print(f"{entry.name}: {entry.about}", highlight=False)
+            print_result(f"{entry.name}: {entry.about}")
         write_json(json_file, [entry.model_dump(mode="json") for entry in FORMATS])
         return
     paths, known = sources(source)
     found = preview(paths, known.overridden_by(declaration(words)))
     for line in inspection_lines(found):
-        console().print(line, highlight=False, soft_wrap=True)
+        print_result(line)
     if write is not None:
         if write.is_dir():
             write = write / "dataset.toml"
@@ -119,7 +120,7 @@ def inspect(
             raise InputError(f"{write} exists", "delete it first, or name another file")
         with atomic_file(write) as temporary:
             temporary.write_text(found.toml, encoding="utf-8")
-        notes().print(f"written to {write}", highlight=False, soft_wrap=True)
+        print_note(f"written to {write}")
     write_json(json_file, found.described)
 
 
@@ -142,12 +143,11 @@ def hold_out(
     dataset = without(Dataset.load(data), users=users, items=items, seed=seed)
     dataset.save(out)
     record = dataset.summary[SUMMARY]
-    console().print(
+    print_result(
         f"held out: {record['held_out_users']:,} users, {record['held_out_items']:,} items, "
-        f"{record['held_out_interactions']:,} interactions",
-        highlight=False,
+        f"{record['held_out_interactions']:,} interactions"
     )
-    notes().print(f"data set written to {out}", highlight=False)
+    print_note(f"data set written to {out}")
     write_json(json_file, dict(dataset.summary))
 
 
@@ -168,9 +168,7 @@ def generate(
 
     size = LogSize(interactions=interactions, items=items, users=users)
     log = generate_log(out, size, seed)
-    notes().print(
-        f"{log.total:,} interactions written to {log.interactions}", highlight=False, soft_wrap=True
-    )
+    print_note(f"{log.total:,} interactions written to {log.interactions}")
     write_json(json_file, {"interactions": log.total, **size.model_dump(exclude={"interactions"})})
 
 
@@ -178,12 +176,10 @@ def _print_summary(name: str, summary: dict[str, Any]) -> None:
     from twotower.data.summary import summary_lines
 
     parts = ", ".join(f"{count:,} {part}" for part, count in summary["parts"].items())
-    console().print(
+    print_result(
         f"{name}: {summary['users']:,} users, {summary['items']:,} items, "
-        f"{summary['interactions']:,} interactions ({parts})",
-        highlight=False,
-        soft_wrap=True,
+        f"{summary['interactions']:,} interactions ({parts})"
     )
     for line in summary_lines(summary, cli=True):
         style = "yellow" if line.startswith("rejected") else None
-        console().print(line, style=style, highlight=False, soft_wrap=True)
+        print_result(line, style=style)

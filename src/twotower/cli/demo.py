@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twotower.cli.options import console, notes
+from twotower.cli.options import notes, print_result
 from twotower.errors import InputError
 
 
@@ -50,18 +50,10 @@ def demo(
     app_arguments += [] if api is None else ["--api", api]
     for path in results or []:
         app_arguments += ["--results", str(path)]
-    console().print(f"demo: http://{host}:{port}  (Ctrl+C ends it)", highlight=False)
+    print_result(f"demo: http://{host}:{port}  (Ctrl+C ends it)")
+    server = ["--server.address", host, "--server.port", str(port)]
     streamlit(
-        [
-            "run",
-            str(app),
-            "--server.address",
-            host,
-            "--server.port",
-            str(port),
-            "--",
-            *app_arguments,
-        ],
+        ["run", str(app), *server, "--", *app_arguments],
         prog_name="streamlit",
         standalone_mode=False,
     )

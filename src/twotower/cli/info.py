@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twotower.cli.options import JsonFile, console, write_json
+from twotower.cli.options import JsonFile, print_result, write_json
 from twotower.errors import ArtefactError, InputError
 from twotower.reporting.choices import columns_in_words
 from twotower.reporting.product_names import product_name
@@ -30,7 +30,7 @@ def info(
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ArtefactError(f"{file} cannot be read ({error})") from error
             for line in lines:
-                console().print(line, highlight=False, soft_wrap=True)
+                print_result(line)
             write_json(json_file, described)
             return
     made = "give a folder that prepare, train, index or run wrote"

@@ -25,6 +25,7 @@ from twotower.cli.options import (
     console,
     mapper_of,
     notes,
+    print_note,
     write_json,
     write_rows,
 )
@@ -59,9 +60,7 @@ def embed(
     if vectors is None:
         raise InputError(f"the model {model!r} reads no text", "name one that does: two-tower")
     written = {"items": len(vectors), "encoder": text_encoder, "cache": str(cache_folder())}
-    notes().print(
-        f"text of {len(vectors):,} items is in {cache_folder()}", highlight=False, soft_wrap=True
-    )
+    print_note(f"text of {len(vectors):,} items is in {cache_folder()}")
     write_json(json_file, written)
 
 
@@ -125,11 +124,11 @@ def train(
             return
         warn_below_baselines(name, trained, dataset, reporter)
     leave()
-    notes().print(f"model written to {out}", highlight=False)
+    print_note(f"model written to {out}")
     if track:
         tracker = Tracker(out.parent, dataset.name)
         tracker.track(out)
-        notes().print(f"tracked in {tracker.uri}", highlight=False, soft_wrap=True)
+        print_note(f"tracked in {tracker.uri}")
     write_json(json_file, asdict(trained.state))
 
 
@@ -246,5 +245,5 @@ def index(
     if results is not None:
         shutil.copyfile(results, out / "results.json")
     before = ", in place of the bundle that was there" if replaced else ""
-    notes().print(f"bundle {manifest.model_version} written to {out}{before}", highlight=False)
+    print_note(f"bundle {manifest.model_version} written to {out}{before}")
     write_json(json_file, manifest.model_dump(mode="json"))

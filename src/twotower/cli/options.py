@@ -3,7 +3,7 @@
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, wraps
@@ -43,6 +43,16 @@ def notes() -> "Console":
     return Console(markup=False)
 
 
+def print_result(text: str, *, style: str | None = None) -> None:
+    """Print a line of the result; paths and figures are neither wrapped nor coloured."""
+    console().print(text, style=style, highlight=False, soft_wrap=True)
+
+
+def print_note(text: str, *, style: str | None = None) -> None:
+    """Print a line of what was done, as `print_result`."""
+    notes().print(text, style=style, highlight=False, soft_wrap=True)
+
+
 def claimed(path: P) -> P:
     """Keep standard output for the result, where ``-`` asks for it there."""
     if path in (STANDARD_OUTPUT, str(STANDARD_OUTPUT)):
@@ -52,7 +62,6 @@ def claimed(path: P) -> P:
 
 def with_quiet(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the option ``--quiet``."""
-    own = inspect.signature(command)
     quiet = inspect.Parameter(
         "quiet",
         inspect.Parameter.KEYWORD_ONLY,
@@ -68,15 +77,17 @@ def with_quiet(command: Callable[..., None]) -> Callable[..., None]:
             notes().quiet = True
         command(**options)
 
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in own.parameters.values()
-    ]
-    run.__signature__ = own.replace(parameters=[*parameters, quiet])  # type: ignore[attr-defined]
-    run.__annotations__ = {
-        parameter.name: parameter.annotation for parameter in (*parameters, quiet)
-    }
-    del run.__wrapped__
+    return with_parameters(run, [*inspect.signature(command).parameters.values(), quiet])
+
+
+def with_parameters(
+    run: Callable[..., None], parameters: Iterable[inspect.Parameter]
+) -> Callable[..., None]:
+    """Let typer read these parameters of a wrapped command, not those of the wrapper."""
+    named = [found.replace(kind=inspect.Parameter.KEYWORD_ONLY) for found in parameters]
+    run.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    run.__annotations__ = {found.name: found.annotation for found in named}
+    del run.__wrapped__  # type: ignore[attr-defined]
     return run
 
 

@@ -16,6 +16,8 @@ from twotower.cli.options import (
     console,
     mapper_of,
     notes,
+    print_note,
+    print_result,
     write_json,
 )
 from twotower.errors import InputError
@@ -214,15 +216,15 @@ def show_recommendations(
         who += f" with {browsed} in the history"
     if request.text is not None:
         who += f" who wants {request.text}"
-    console().print(f"\nFor {who}", style="bold", highlight=False)
+    print_result(f"\nFor {who}", style="bold")
     for remark in _remarks(pipeline, request, answer):
-        console().print(remark, style="yellow", highlight=False, soft_wrap=True)
+        print_result(remark, style="yellow")
     if answer.items:
         console().print(recommendations_table(answer.items))
     else:
-        console().print(f"no items: {_NOTHING_LEFT}", highlight=False, soft_wrap=True)
+        print_result(f"no items: {_NOTHING_LEFT}")
     if options is not None and 0 < len(answer.items) < options.k:
-        console().print(f"{len(answer.items):,} of {options.k:,}: no more items can be recommended")
+        print_result(f"{len(answer.items):,} of {options.k:,}: no more items can be recommended")
     return answer
 
 
@@ -255,7 +257,7 @@ def _loaded(bundle: str, rules: Path | None) -> "Pipeline":
     if pipeline.rules is not None and pipeline.rules.unknown:
         unknown = ", ".join(pipeline.rules.unknown)
         text = f"rules for items that the bundle lacks: {unknown}"
-        notes().print(text, style="yellow", highlight=False, soft_wrap=True)
+        print_note(text, style="yellow")
     return pipeline
 
 
@@ -294,24 +296,10 @@ def _recommend_batch(
                 pipeline, bundle, chosen, out, options,
                 unknown=unknown, context=moment, progress=progress, mapper=mapper,
             )  # fmt: skip
-    notes().print(
-        f"{counts.rows:,} items for {counts.users:,} users written to {out}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_note(f"{counts.rows:,} items for {counts.users:,} users written to {out}")
     if counts.empty:
-        console().print(
-            f"{counts.empty:,} of them get none: {_NOTHING_LEFT}",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_result(f"{counts.empty:,} of them get none: {_NOTHING_LEFT}", style="yellow")
     if counts.unknown:
         got = "get popular items, with source 'popular'" if unknown == "popular" else "are left out"
-        console().print(
-            f"{counts.unknown:,} of them are not in the bundle and {got}",
-            style="yellow",
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_result(f"{counts.unknown:,} of them are not in the bundle and {got}", style="yellow")
     return {**asdict(counts), "k": options.k, "out": out}

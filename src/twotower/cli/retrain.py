@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twotower.cli.options import JsonFile, notes, write_json
+from twotower.cli.options import JsonFile, notes, print_note, write_json
 from twotower.cli.serve import StateUrl, settings_of
 from twotower.errors import InputError
 
@@ -79,7 +79,7 @@ def retrain(
             reporter=reporter,
         )
     named = f" {outcome.name}" if outcome.name else ""
-    notes().print(f"{outcome.result}{named}: {outcome.new_events:,} new events", highlight=False)
+    print_note(f"{outcome.result}{named}: {outcome.new_events:,} new events")
     write_json(json_file, outcome.model_dump(mode="json"))
     if outcome.result in ("refused", "rolled-back"):
         raise typer.Exit(3)
@@ -101,7 +101,7 @@ def rollback(
     settings = settings_of(bundle=bundle, state_url=state)
     with closing(StateStore(settings.database)) as store:
         entry = roll_back(bundle, store, out or bundle.absolute().parent)
-    notes().print(f"{entry.model_version} is served again", highlight=False)
+    print_note(f"{entry.model_version} is served again")
     write_json(json_file, entry.model_dump(mode="json"))
 
 

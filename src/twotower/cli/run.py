@@ -22,6 +22,7 @@ from twotower.cli.options import (
     Track,
     console,
     notes,
+    print_note,
     write_rows,
 )
 from twotower.cli.recommend import show_recommendations
@@ -102,7 +103,7 @@ def run(
                 values = figures.setdefault((row.model, row.seeds[0]), {})
                 values[f"{row.protocol}.{row.metric}"] = row.value
         uri = track_models(out, result.dataset.name, figures)
-        notes().print(f"tracked in {uri}", highlight=False, soft_wrap=True)
+        print_note(f"tracked in {uri}")
     shown = dict.fromkeys(row.protocol for row in result.rows if row.protocol != "timing")
     for name in shown:
         console().print(results_table(result.rows, name))
@@ -114,7 +115,7 @@ def run(
     user, items = result.example_user, result.example_history
     show_recommendations(pipeline, Request(user))
     show_recommendations(pipeline, Request(history=items))
-    notes().print(f"results: {results_file}", highlight=False, soft_wrap=True)
+    print_note(f"results: {results_file}")
     bundle = ["--bundle", str(result.bundle)]
     for what, *command in (
         ("a known user:   ", "recommend", *bundle, "--user", user),
@@ -122,4 +123,4 @@ def run(
         ("see it all:     ", "demo", *bundle),
     ):
         text = f"{what} {shlex.join(['twotower', *command])}"
-        notes().print(text, highlight=False, soft_wrap=True)
+        print_note(text)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from twotower.cli.options import JsonFile, console, notes, write_json
+from twotower.cli.options import JsonFile, print_note, print_result, write_json
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def key(
         with keys.open("a", encoding="utf-8") as file:
             keys.chmod(0o600)
             file.write(f"{line_end}{line}\n")
-    console().print(f"key:  {made}", highlight=False, soft_wrap=True)
-    console().print(f"line: {line}", highlight=False, soft_wrap=True)
+    print_result(f"key:  {made}")
+    print_result(f"line: {line}")
 
 
 def events(
@@ -135,10 +135,9 @@ def events(
         )  # fmt: skip
     finally:
         store.close()
-    notes().print(
+    print_note(
         f"{counts['interactions']:,} interactions ({counts['interactions_new']:,} new) of "
-        f"{counts['items']:,} items ({counts['items_new']:,} new) written to {out}",
-        highlight=False,
+        f"{counts['items']:,} items ({counts['items_new']:,} new) written to {out}"
     )
     write_json(json_file, counts)
 

@@ -2,24 +2,25 @@
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from twotower.cli.options import with_parameters
 from twotower.errors import InputError
 
 if TYPE_CHECKING:
     from twotower.data.declaration import Declaration
 
-_FILES: Final = "Files of the data set"
-_READ: Final = "How files are read"
-_KEPT: Final = "Filtering and split"
-_KINDS: Final = "Kinds of events"
+_file = partial(typer.Option, rich_help_panel="Files of the data set")
+_read = partial(typer.Option, rich_help_panel="How files are read")
+_kept = partial(typer.Option, rich_help_panel="Filtering and split")
+_kind = partial(typer.Option, rich_help_panel="Kinds of events")
 _KINDS_WORDS: Final = ("half_life", "quantity_power", "learn")
 _SPLIT_WORDS: Final = ("validation", "test", "seed", "folds", "fold")
-_KEPT_WORDS: Final = ("k_core", "keep_repeats", "keep_unknown_items", "strict")
+_KEPT_WORDS: Final = ("keep_repeats", "keep_unknown_items", "strict")
 _READ_WORDS: Final = (
     "compression", "encoding", "separator", "header", "quote", "escape", "decimal_comma",
     "time_format", "time_unit", "time_zone", "min_rating", "unrated",
@@ -29,282 +30,176 @@ _READ_WORDS: Final = (
 def _words(
     format: Annotated[
         str | None,
-        typer.Option(
-            "--as",
-            help="A published format, such as movielens-1m; 'inspect' lists them.",
-            rich_help_panel=_FILES,
-        ),
+        _file("--as", help="A published format, such as movielens-1m; 'inspect' lists them."),
     ] = None,
     catalogue: Annotated[
         str | None,
-        typer.Option(
+        _file(
             "--catalogue",
             help="The catalogue, if not beside the log; 'log' where columns of the log describe "
             "the items, 'none' for none.",
-            rich_help_panel=_FILES,
         ),
     ] = None,
-    users: Annotated[
-        str | None,
-        typer.Option("--users", help="A table of users.", rich_help_panel=_FILES),
-    ] = None,
+    users: Annotated[str | None, _file("--users", help="A table of users.")] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(
+        _file(
             "--column",
             help="A column's name, such as user=customer or time=when; time=date,clock where "
             "they are two. May be repeated.",
-            rich_help_panel=_FILES,
         ),
     ] = None,
     split: Annotated[
         Literal["leave-last-two", "global-time", "rolling", "file-order", "random", "given"] | None,
-        typer.Option(
+        _kept(
             "--split",
             help="Default: the split of the files, else leave-last-two. A log without times is "
             "split by 'random' or 'file-order'.",
-            rich_help_panel=_KEPT,
         ),
     ] = None,
     validation: Annotated[
         float | None,
-        typer.Option(
-            "--validation",
-            help="Share for validation: of random, global-time, rolling and given.",
-            rich_help_panel=_KEPT,
+        _kept(
+            "--validation", help="Share for validation: of random, global-time, rolling and given."
         ),
     ] = None,
     test: Annotated[
         float | None,
-        typer.Option(
-            "--test",
-            help="Share for test: of random, global-time and each fold of rolling.",
-            rich_help_panel=_KEPT,
-        ),
+        _kept("--test", help="Share for test: of random, global-time and each fold of rolling."),
     ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option("--folds", help="Windows of rolling. Default: 3.", rich_help_panel=_KEPT),
-    ] = None,
+    folds: Annotated[int | None, _kept("--folds", help="Windows of rolling. Default: 3.")] = None,
     fold: Annotated[
         int | None,
-        typer.Option(
-            "--fold",
-            help="The window to hold out, 1 is the oldest. Default: the newest.",
-            rich_help_panel=_KEPT,
-        ),
+        _kept("--fold", help="The window to hold out, 1 is the oldest. Default: the newest."),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--split-seed", help="Which interactions are drawn.", rich_help_panel=_KEPT),
-    ] = None,
+    seed: Annotated[int | None, _kept("--split-seed", help="Which interactions are drawn.")] = None,
     k_core: Annotated[
-        int | None,
-        typer.Option(
-            "--k-core", help="Least interactions of a user and an item.", rich_help_panel=_KEPT
-        ),
+        int | None, _kept("--k-core", help="Least interactions of a user and an item.")
     ] = None,
     keep_repeats: Annotated[
-        bool,
-        typer.Option(
-            "--keep-repeats", help="Keep repeats of a user and an item.", rich_help_panel=_KEPT
-        ),
+        bool, _kept("--keep-repeats", help="Keep repeats of a user and an item.")
     ] = False,
     keep_unknown_items: Annotated[
         bool,
-        typer.Option(
-            "--keep-unknown-items",
-            help="Keep interactions with items that the catalogue lacks.",
-            rich_help_panel=_KEPT,
+        _kept(
+            "--keep-unknown-items", help="Keep interactions with items that the catalogue lacks."
         ),
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first bad row.", rich_help_panel=_KEPT)
-    ] = False,
+    strict: Annotated[bool, _kept("--strict", help="Stop at the first bad row.")] = False,
     events: Annotated[
         list[str] | None,
-        typer.Option(
-            "--event",
-            help="A kind of event to keep, such as buy; may be repeated. Default: all.",
-            rich_help_panel=_KEPT,
+        _kept(
+            "--event", help="A kind of event to keep, such as buy; may be repeated. Default: all."
         ),
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option(
+        _kind(
             "--weight",
             help="What an event of a kind is worth: view=0.2 or return=-1; may be repeated.",
-            rich_help_panel=_KINDS,
         ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            "--target",
-            help="A kind to predict, such as buy; may be repeated. Default: all.",
-            rich_help_panel=_KINDS,
-        ),
+        _kind("--target", help="A kind to predict, such as buy; may be repeated. Default: all."),
     ] = None,
     seen: Annotated[
         list[str] | None,
-        typer.Option(
+        _kind(
             "--seen",
             help="A kind after which an item is not recommended again; may be repeated. "
             "Default: all.",
-            rich_help_panel=_KINDS,
         ),
     ] = None,
     from_rating: Annotated[
         list[str] | None,
-        typer.Option(
-            "--from-rating",
-            help="The least rating of a kind, such as like=4; may be repeated.",
-            rich_help_panel=_KINDS,
-        ),
+        _kind("--from-rating", help="The least rating of a kind, such as like=4; may be repeated."),
     ] = None,
     half_life: Annotated[
-        float | None,
-        typer.Option(
-            "--half-life", help="Days after which an event is worth half.", rich_help_panel=_KINDS
-        ),
+        float | None, _kind("--half-life", help="Days after which an event is worth half.")
     ] = None,
     quantity_power: Annotated[
         float | None,
-        typer.Option(
+        _kind(
             "--quantity-power",
             help="Power of the quantity that an event's weight is multiplied by.",
-            rich_help_panel=_KINDS,
         ),
     ] = None,
     learn: Annotated[
         Literal["target", "all"] | None,
-        typer.Option(
-            "--learn",
-            help="Predict target kinds in training, or all kinds by their weights.",
-            rich_help_panel=_KINDS,
-        ),
+        _kind("--learn", help="Predict target kinds in training, or all kinds by their weights."),
     ] = None,
     min_rating: Annotated[
-        float | None,
-        typer.Option("--min-rating", help="Leave out lower ratings.", rich_help_panel=_KEPT),
+        float | None, _kept("--min-rating", help="Leave out lower ratings.")
     ] = None,
     unrated: Annotated[
-        float | None,
-        typer.Option(
-            "--unrated",
-            help="The rating that means none, such as 0 or -1.",
-            rich_help_panel=_READ,
-        ),
+        float | None, _read("--unrated", help="The rating that means none, such as 0 or -1.")
     ] = None,
     rating_scale: Annotated[
         str | None,
-        typer.Option(
-            "--rating-scale",
-            help="Lowest and highest rating, such as 1,10; others are rejected.",
-            rich_help_panel=_READ,
+        _read(
+            "--rating-scale", help="Lowest and highest rating, such as 1,10; others are rejected."
         ),
     ] = None,
     file_format: Annotated[
-        Literal["csv", "json", "parquet"] | None,
-        typer.Option("--format", help="Of the log's files.", rich_help_panel=_READ),
+        Literal["csv", "json", "parquet"] | None, _read("--format", help="Of the log's files.")
     ] = None,
     compression: Annotated[
         Literal["none", "gzip", "bz2", "zstd", "xz", "zip"] | None,
-        typer.Option("--compression", help="Of the files.", rich_help_panel=_READ),
+        _read("--compression", help="Of the files."),
     ] = None,
-    encoding: Annotated[
-        str | None,
-        typer.Option("--encoding", help="Such as latin-1.", rich_help_panel=_READ),
-    ] = None,
+    encoding: Annotated[str | None, _read("--encoding", help="Such as latin-1.")] = None,
     separator: Annotated[
-        str | None,
-        typer.Option(
-            "--separator", help=r"Such as ';', '::', '\t' or whitespace.", rich_help_panel=_READ
-        ),
+        str | None, _read("--separator", help=r"Such as ';', '::', '\t' or whitespace.")
     ] = None,
     header: Annotated[
-        bool | None,
-        typer.Option(
-            "--header/--no-header",
-            help="Whether the first line holds the names.",
-            rich_help_panel=_READ,
-        ),
+        bool | None, _read("--header/--no-header", help="Whether the first line holds the names.")
     ] = None,
     names: Annotated[
         str | None,
-        typer.Option(
-            "--names",
-            "--columns",
-            help="Names of the columns in order: user,item,time.",
-            rich_help_panel=_READ,
-        ),
+        _read("--names", "--columns", help="Names of the columns in order: user,item,time."),
     ] = None,
-    quote: Annotated[
-        str | None,
-        typer.Option("--quote", help="The quote mark, or none.", rich_help_panel=_READ),
-    ] = None,
+    quote: Annotated[str | None, _read("--quote", help="The quote mark, or none.")] = None,
     escape: Annotated[
-        str | None,
-        typer.Option(
-            "--escape", help="The mark before a quote that is text.", rich_help_panel=_READ
-        ),
+        str | None, _read("--escape", help="The mark before a quote that is text.")
     ] = None,
     decimal_comma: Annotated[
-        bool | None,
-        typer.Option("--decimal-comma/--decimal-point", help="1,5 or 1.5.", rich_help_panel=_READ),
+        bool | None, _read("--decimal-comma/--decimal-point", help="1,5 or 1.5.")
     ] = None,
     time_format: Annotated[
-        str | None,
-        typer.Option("--time-format", help="Such as '%d.%m.%Y %H:%M'.", rich_help_panel=_READ),
+        str | None, _read("--time-format", help="Such as '%d.%m.%Y %H:%M'.")
     ] = None,
     time_unit: Annotated[
         Literal["d", "h", "min", "s", "ms", "us", "ns"] | None,
-        typer.Option(
-            "--time-unit", help="Of times that are numbers since 1970.", rich_help_panel=_READ
-        ),
+        _read("--time-unit", help="Of times that are numbers since 1970."),
     ] = None,
     time_zone: Annotated[
-        str | None,
-        typer.Option(
-            "--time-zone",
-            help="Time zone of times without one. Default: UTC.",
-            rich_help_panel=_READ,
-        ),
+        str | None, _read("--time-zone", help="Time zone of times without one. Default: UTC.")
     ] = None,
     ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore", help="A column that is not read; may be repeated.", rich_help_panel=_READ
-        ),
+        list[str] | None, _read("--ignore", help="A column that is not read; may be repeated.")
     ] = None,
     explode: Annotated[
         list[str] | None,
-        typer.Option(
+        _read(
             "--explode",
             help="A key of JSON or a column that holds lists, such as line_items: each element "
             "becomes a row. May be repeated.",
-            rich_help_panel=_READ,
         ),
     ] = None,
     missing: Annotated[
         list[str] | None,
-        typer.Option(
-            "--missing",
-            help="A text that means a missing id; may be repeated.",
-            rich_help_panel=_READ,
-        ),
+        _read("--missing", help="A text that means a missing id; may be repeated."),
     ] = None,
     read_catalogue: Annotated[
         list[str] | None,
-        typer.Option(
+        _read(
             "--read-catalogue",
             help="How the catalogue is read, where it is read otherwise: separator=; and so on.",
-            rich_help_panel=_READ,
         ),
     ] = None,
     read_users: Annotated[
-        list[str] | None,
-        typer.Option("--read-users", help="The same of the table of users.", rich_help_panel=_READ),
+        list[str] | None, _read("--read-users", help="The same of the table of users.")
     ] = None,
 ) -> None:
     """Data set options as parameters, whose annotations `with_words` copies."""
@@ -312,24 +207,15 @@ def _words(
 
 def with_words(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `_words`; it gets them as ``words``, by name."""
-    own, added = inspect.signature(command), inspect.signature(_words)
+    own, added = inspect.signature(command).parameters, inspect.signature(_words).parameters
 
     @wraps(command)
     def run(**options: Any) -> None:
-        words = {name: options.pop(name) for name in added.parameters}
+        words = {name: options.pop(name) for name in added}
         command(**options, words=words)
 
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in (
-            *(parameter for name, parameter in own.parameters.items() if name != "words"),
-            *added.parameters.values(),
-        )
-    ]
-    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del run.__wrapped__
-    return run
+    kept = [parameter for name, parameter in own.items() if name != "words"]
+    return with_parameters(run, [*kept, *added.values()])
 
 
 def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration":
@@ -359,7 +245,7 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
             "pass --split random, global-time, rolling or given",
         )
     split = {"kind": words["split"], **shares} if shares else words["split"]
-    kept = {word: words[word] or None for word in _KEPT_WORDS if word != "k_core"}
+    kept = {word: words[word] or None for word in _KEPT_WORDS}
     columns: dict[str, Any] = dict(
         _pairs("--column", words["columns"], ColumnMapping.model_fields, "user=customer")
     )

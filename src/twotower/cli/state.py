@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twotower.cli.options import JsonFile, console, notes, write_json
+from twotower.cli.options import JsonFile, console, print_note, print_result, write_json
 from twotower.cli.serve import Bundle, StateUrl, settings_of
 from twotower.errors import InputError
 
@@ -50,20 +50,19 @@ def forget(
     with closing(_store(bundle, state)) as store:
         if from_list is not None:
             report |= obey(store, read_tombstones(from_list))
-            notes().print(f"{report['tombstones']:,} users of {from_list} forgotten again")
+            print_note(f"{report['tombstones']:,} users of {from_list} forgotten again")
         if wanted:
             outcome = store.forget(wanted)
             behind = store.wait_for_followers(outcome.revision, seconds=10)
             report |= {"users": len(outcome.tombstones), "rows_deleted": outcome.rows}
             report |= {"unconfirmed": behind}
-            notes().print(
+            print_note(
                 f"{report['users']:,} users forgotten, {outcome.rows:,} rows deleted"
-                + (f"; {behind} processes have not confirmed it yet" if behind else ""),
-                highlight=False,
+                + (f"; {behind} processes have not confirmed it yet" if behind else "")
             )
         if save_list is not None:
             report["listed"] = write_tombstones(store, save_list)
-            notes().print(f"{report['listed']:,} forgotten users written to {save_list}")
+            print_note(f"{report['listed']:,} forgotten users written to {save_list}")
     write_json(json_file, report)
 
 
@@ -80,9 +79,7 @@ def backup(
     from twotower.service.state.backup import back_up
 
     rows = back_up(_url(bundle, state), out)
-    notes().print(
-        f"{rows['events']:,} events, {rows['items']:,} items copied to {out}", soft_wrap=True
-    )
+    print_note(f"{rows['events']:,} events, {rows['items']:,} items copied to {out}")
     write_json(json_file, rows)
 
 
@@ -105,11 +102,9 @@ def restore(
     from twotower.service.state.backup import restore as put_back
 
     done = put_back(_url(bundle, state), backup_file, lists or [])
-    notes().print(
+    print_note(
         f"{backup_file} restored; {done['tombstones']:,} users forgotten since it was made, "
-        f"{done['rows']:,} rows deleted",
-        highlight=False,
-        soft_wrap=True,
+        f"{done['rows']:,} rows deleted"
     )
     write_json(json_file, done)
 
@@ -157,7 +152,7 @@ def live(
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
     console().print(table)
     for line in _comparisons(found):
-        console().print(line, highlight=False, soft_wrap=True)
+        print_result(line)
     write_json(json_file, found)
 
 

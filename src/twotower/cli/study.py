@@ -20,6 +20,8 @@ from twotower.cli.options import (
     changed_settings,
     console,
     notes,
+    print_note,
+    print_result,
     write_json,
 )
 from twotower.errors import InputError
@@ -106,7 +108,7 @@ def ablate(
     )
     if track:
         uri = track_models(out, study.dataset, cell_figures(out))
-        notes().print(f"tracked in {uri}", highlight=False, soft_wrap=True)
+        print_note(f"tracked in {uri}")
     compared = {difference.protocol for difference in study.differences}
     for name in TESTED_PROTOCOLS:
         if any(row.protocol == name for row in study.rows):
@@ -114,16 +116,14 @@ def ablate(
         if name in compared:
             console().print(differences_table(study.differences, name, TESTED_METRICS[-1]))
     for absent in study.absent:
-        console().print(f"{absent.model}: {absent.reason}", highlight=False)
-    notes().print(f"results: {results_file}", highlight=False, soft_wrap=True)
+        print_result(f"{absent.model}: {absent.reason}")
+    print_note(f"results: {results_file}")
     if study.failures:
         count = len(study.failures)
-        console().print(
+        print_result(
             f"{count} cell{'s' * (count > 1)} failed: {', '.join(study.failures)}; "
             "run the same command to try again",
             style="red",
-            highlight=False,
-            soft_wrap=True,
         )
         raise typer.Exit(1)
 
@@ -162,7 +162,7 @@ def _ablate_columns(
     for protocol in (FULL, NEW_USERS):
         console().print(results_table(found.rows, protocol))
         console().print(differences_table(found.differences, protocol, METRICS[-1]))
-    console().print(f"results: {path}", highlight=False, soft_wrap=True)
+    print_result(f"results: {path}")
 
 
 def tune(
@@ -218,13 +218,12 @@ def tune(
         )
     counts = {state: sum(trial.state == state for trial in tuned.trials)
               for state in ("complete", "pruned", "failed")}  # fmt: skip
-    console().print(
+    print_result(
         f"best validation NDCG@10 {tuned.value:.4f}; trials: "
-        + ", ".join(f"{count} {state}" for state, count in counts.items()),
-        highlight=False,
+        + ", ".join(f"{count} {state}" for state, count in counts.items())
     )
     command = f"twotower train --data {out / 'dataset'} --settings {tuned.file} --out …"
-    notes().print(f"best settings: {tuned.file}; {command}", highlight=False, soft_wrap=True)
+    print_note(f"best settings: {tuned.file}; {command}")
     write_json(
         json_file,
         {
@@ -256,10 +255,10 @@ def report(
 
     figures = StudyFigures.read(results, reference=reference)
     write_page(out, figures)
-    notes().print(f"report written to {out}", highlight=False, soft_wrap=True)
+    print_note(f"report written to {out}")
     if picture is not None:
         write_picture(picture, figures)
-        notes().print(f"picture written to {picture}", highlight=False, soft_wrap=True)
+        print_note(f"picture written to {picture}")
     write_json(json_file, {"report": str(out), "picture": picture and str(picture)})
 
 
