@@ -8,10 +8,8 @@ from twotower.data import Dataset
 from twotower.errors import InputError
 from twotower.index.compare import search_one_by_one
 from twotower.reporting.study_results import Reference
-from twotower.study import index_benchmark as index_bench
 from twotower.study.index_benchmark import (
     IndexBench,
-    available_bytes,
     bench_index,
     protocol,
 )
@@ -94,7 +92,7 @@ def test_kinds_that_take_too_much_time_or_memory_are_left_out(
     }
     assert all("to build it would take" in one.reason for one in found.absent)
 
-    monkeypatch.setattr(index_bench, "available_bytes", lambda: 1000)
+    monkeypatch.setattr("twotower.training.memory.available_memory", lambda: 1000)
     found = bench_index(bundle, settings.vary(build_limit=60))
     assert found.rows == []
     assert len(found.absent) == 4
@@ -118,7 +116,3 @@ def test_a_round_ends_at_its_time_limit() -> None:
     found, seconds = search_one_by_one(slow, np.zeros((50, 2), np.float32), 3, most_seconds=0)
     assert len(found) == len(seconds) == 1
     assert slow.asked == 2
-
-
-def test_available_memory_is_positive() -> None:
-    assert available_bytes() > 2**20

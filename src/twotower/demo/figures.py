@@ -25,18 +25,11 @@ _COMMITTED: Final = Path("benchmarks") / "results"
 
 @dataclass(frozen=True)
 class Figures:
-    """Results files that could be read, and those that could not.
-
-    Attributes
-    ----------
-    files
-        The results by file, in order.
-    broken
-        Files that look like results and cannot be read, with the reason.
-    """
+    """Results files that could be read, and those that could not."""
 
     files: dict[Path, Results]
     broken: dict[Path, str]
+    """Files that look like results and cannot be read, with the reason."""
 
     def studies(self) -> list[tuple[str, str]]:
         """Pairs of data set and split with figures; only figures of one pair are comparable."""
@@ -134,20 +127,11 @@ def _figures(where: tuple[Path, ...], changed: tuple[tuple[str, int], ...]) -> F
 
 @dataclass(frozen=True)
 class Size:
-    """Measurements of indexes of one size.
-
-    Attributes
-    ----------
-    items
-        In the index.
-    width
-        Length of a vector.
-    rows
-        Of all kinds and metrics.
-    """
+    """Measurements of indexes of one size."""
 
     items: int
     width: int
+    """Length of a vector."""
     rows: Sequence[Row]
 
     def of(self, metric: str) -> dict[str, Row]:

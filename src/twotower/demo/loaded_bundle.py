@@ -53,27 +53,14 @@ class Item:
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """A bundle with its pipeline; expensive properties are computed at first use and kept.
-
-    Attributes
-    ----------
-    folder
-        Of the bundle.
-    manifest
-        Its manifest.
-    pipeline
-        Serves the bundle's contents.
-    engine
-        Answers requests.
-    served
-        Model version of the engine.
-    """
+    """A bundle with its pipeline; expensive properties are computed at first use and kept."""
 
     folder: Path
     manifest: Manifest
     pipeline: Pipeline
     engine: Engine
     served: str
+    """Model version of the engine."""
 
     @classmethod
     def of(cls, folder: Path, api: str | None = None, api_key: str | None = None) -> Self:

@@ -24,34 +24,21 @@ _SHARES: Final = (1 / 8, 1 / 4, 1 / 2)
 
 @dataclass(frozen=True)
 class Latency:
-    """Latency of requests, one at a time.
-
-    Attributes
-    ----------
-    milliseconds
-        ``(requests,)`` of each whole request.
-    stages
-        Stage → median milliseconds.
-    """
+    """Latency of requests, one at a time."""
 
     milliseconds: FloatArray
+    """``(requests,)`` of each whole request."""
     stages: dict[str, float]
+    """Stage → median milliseconds."""
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Share of users whose hidden item is found at each stage.
-
-    Attributes
-    ----------
-    users
-        Number of users.
-    shares
-        Stage → share of the users, from 0 to 1.
-    """
+    """Share of users whose hidden item is found at each stage."""
 
     users: int
     shares: dict[str, float]
+    """Stage → share of the users, from 0 to 1."""
 
 
 def sampled_users(pipeline: Pipeline, most: int) -> list[list[str]]:

@@ -22,39 +22,25 @@ _NEVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Route:
-    """What was counted of one route since the service started.
-
-    Attributes
-    ----------
-    requests
-        Answers.
-    failed
-        Answers with a status of 500 or more.
-    median_ms, p99_ms
-        Upper bounds of the latency, from the histogram's buckets; infinite beyond the last.
-    """
+    """What was counted of one route since the service started."""
 
     requests: int
     failed: int
+    """Answers with a status of 500 or more."""
     median_ms: float
+    """Upper bound, from the histogram's buckets; infinite beyond the last."""
     p99_ms: float
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a service has counted since it started.
-
-    Attributes
-    ----------
-    routes
-        By path.
-    known, new
-        Users recommended for: of the bundle, and cold-start users.
-    """
+    """What a service has counted since it started."""
 
     routes: Mapping[str, Route]
     known: int
+    """Users of the bundle who were recommended for."""
     new: int
+    """Cold-start users."""
 
     @property
     def cold_share(self) -> float | None:
@@ -192,22 +178,15 @@ def event_notes(histories: Histories, user: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """How the lists of some users use the catalogue.
-
-    Attributes
-    ----------
-    users
-        Whose lists were asked for.
-    coverage
-        Share of the items that are in at least one of the lists.
-    new_places, new_items
-        Share of the lists' places that items without events have, and their share of the items.
-    """
+    """How the lists of some users use the catalogue."""
 
     users: int
     coverage: float
+    """Share of the items that are in at least one of the lists."""
     new_places: float
+    """Share of the lists' places that items without events have."""
     new_items: float
+    """Their share of the items."""
 
 
 def spread(engine: Engine, users: Sequence[str], fresh: BoolArray, ids: Sequence[str]) -> Spread:

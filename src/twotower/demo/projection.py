@@ -10,21 +10,14 @@ from twotower.types import Array, FloatArray
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components (Pearson, 1901): the two directions of greatest variance.
-
-    Attributes
-    ----------
-    mean
-        ``(d,)``.
-    directions
-        ``(d, 2)`` of length 1.
-    kept
-        Share of the variance that the two dimensions show, from 0 to 1.
-    """
+    """Principal components (Pearson, 1901): the two directions of greatest variance."""
 
     mean: FloatArray
+    """``(d,)``."""
     directions: FloatArray
+    """``(d, 2)`` of length 1."""
     kept: float
+    """Share of the variance that the two dimensions show, from 0 to 1."""
 
     @classmethod
     def of(cls, vectors: FloatArray) -> "Projection":
@@ -44,21 +37,11 @@ class Projection:
 
 @dataclass(frozen=True)
 class CatalogueMap:
-    """Items in two dimensions.
-
-    Attributes
-    ----------
-    places
-        ``(items, 2)``.
-    groups
-        ``(items,)`` position of each in ``names``, or -1.
-    names
-        Names of the groups.
-    titles
-        Of each item.
-    """
+    """Items in two dimensions."""
 
     places: FloatArray
+    """``(items, 2)``."""
     groups: Array
+    """``(items,)`` position of each in ``names``, or -1."""
     names: Sequence[str]
     titles: Sequence[str]

@@ -32,21 +32,13 @@ _KINDS: Final = (("series", 4), ("brand", 2), ("category", 4))
 
 @dataclass(frozen=True)
 class Scenario:
-    """A group of popular items to start from.
-
-    Attributes
-    ----------
-    kind
-        ``series``, ``brand`` or ``category``.
-    name
-        Its name, as the catalogue has it.
-    rows
-        Rows of its most popular items.
-    """
+    """A group of popular items to start from."""
 
     kind: str
+    """``series``, ``brand`` or ``category``."""
     name: str
     rows: tuple[int, ...]
+    """Of its most popular items."""
 
 
 def scenarios(items: ItemTable, counts: Array) -> list[Scenario]:

@@ -14,24 +14,16 @@ DEFAULT_BUNDLE: Final = "runs/sample/bundle"
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """Bundle, engine and results files of the demo.
-
-    Attributes
-    ----------
-    bundle
-        A folder, or the address of an archive or a manifest.
-    api
-        Address of a running service that answers instead of the bundle, or None.
-    api_key
-        API key, or None; from the environment only, since other users see arguments.
-    results
-        Results files, and folders of them.
-    """
+    """Bundle, engine and results files of the demo."""
 
     bundle: str
+    """A folder, or the address of an archive or a manifest."""
     api: str | None = None
+    """Address of a running service that answers instead of the bundle, or None."""
     api_key: str | None = None
+    """API key, or None; from the environment only, since other users see arguments."""
     results: tuple[Path, ...] = ()
+    """Files, and folders of them."""
 
     @classmethod
     def read(cls, arguments: Sequence[str], environment: Mapping[str, str]) -> Self:

@@ -14,21 +14,12 @@ _ENDED: Final = {
 
 
 class Choice(NamedTuple):
-    """Something that validation decided.
-
-    Attributes
-    ----------
-    what
-        Was to be decided.
-    taken
-        Was chosen.
-    why
-        NDCG@10 on validation with it and without.
-    """
+    """Something that validation decided."""
 
     what: str
     taken: str
     why: str
+    """NDCG@10 on validation with it and without."""
 
 
 def facts(training: TrainingInfo) -> dict[str, str]:

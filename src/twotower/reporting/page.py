@@ -4,14 +4,13 @@ Needs Plotly, Matplotlib and Jinja (extra 'report'). Charts are SVG: a page has 
 network and is well under 1 MB.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from twotower.data.atomic import atomic_file
-from twotower.errors import InputError
 from twotower.evaluation.registry import FULL, GROUPS, SAMPLED, segment_names
+from twotower.features.pretrained import require
 from twotower.reporting.sentences import (
     agreement_in_words,
     costs_in_words,
@@ -49,12 +48,8 @@ def write_page(path: Path, figures: StudyFigures) -> None:
 
 def render_page(figures: StudyFigures) -> str:
     """The page as text; charts are drawn for the protocols that were measured."""
-    for package in ("plotly", "jinja2", "matplotlib"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"the report needs the package {package}, which is not installed",
-                "run pip install 'twotower[report]'",
-            )
+    needed = ("plotly", "jinja2", "matplotlib")
+    require("the report", needed, "run pip install 'twotower[report]'")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from twotower.reporting.static import static_svg

@@ -24,22 +24,14 @@ MOST_USERS: Final = 5_000
 
 @dataclass(frozen=True)
 class Case:
-    """A user of the newest events.
-
-    Attributes
-    ----------
-    user_id
-        External id.
-    targets
-        External ids of the items that the user had then for the first time.
-    time
-        When the first of these came, milliseconds since 1970: the user is asked for then. None for
-        now.
-    """
+    """A user of the newest events."""
 
     user_id: str
     targets: frozenset[str]
+    """Items that the user had then for the first time."""
     time: int | None = None
+    """When the first of these came, milliseconds since 1970: the user is asked for then. None for
+    now."""
 
 
 class Measured(Config):

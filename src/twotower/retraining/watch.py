@@ -34,20 +34,15 @@ class WatchSettings(Config):
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a service answered, as counted by its metrics.
-
-    Attributes
-    ----------
-    answers, errors
-        Answers in all, and those with status 5xx.
-    timed, seconds
-        Answers with recommendations, and the seconds that they took together.
-    """
+    """What a service answered, as counted by its metrics."""
 
     answers: float = 0.0
     errors: float = 0.0
+    """Answers with status 5xx."""
     timed: float = 0.0
+    """Answers with recommendations."""
     seconds: float = 0.0
+    """What these took together."""
 
     @classmethod
     def of(cls, metrics: str) -> Self:

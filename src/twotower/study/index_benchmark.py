@@ -1,6 +1,5 @@
 """Benchmark of index kinds on a bundle's vectors and users, also at larger catalogues."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -268,8 +267,10 @@ def protocol(size: int, width: int) -> str:
 
 
 def _memory_shortage(needed: float) -> str | None:
-    free = available_bytes()
-    if needed <= free:
+    from twotower.training.memory import available_memory  # imports torch
+
+    free = available_memory()
+    if free is None or needed <= free:
         return None
     return f"it needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free"
 
@@ -329,19 +330,6 @@ class BruteForce:
             searched = torch.from_numpy(queries).to(self._device)
             best = torch.topk(searched @ self._vectors.T, min(k, len(self._vectors)), dim=1)
             return best.values.cpu().numpy(), best.indices.cpu().numpy()
-
-
-def available_bytes() -> int:
-    """Bytes of memory available without swapping, or free bytes where that is not known."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    if "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def larger_catalogue(vectors: FloatArray, size: int, seed: int = 0) -> FloatArray:

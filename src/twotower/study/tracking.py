@@ -5,14 +5,13 @@ Needs the extra 'track'. The store is a SQLite file beside the models, or that o
 callback for it.
 """
 
-import importlib.util
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from twotower.errors import InputError
+from twotower.features.pretrained import require
 from twotower.training.storage import read_description
 
 URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
@@ -30,12 +29,8 @@ def check_tracking() -> None:
     InputError
         Where the extra 'track' is not installed.
     """
-    for package in ("mlflow", "sqlalchemy", "alembic"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"tracking needs the package {package}, which is not installed",
-                "run pip install 'twotower[track]', or leave --track out",
-            )
+    fix = "run pip install 'twotower[track]', or leave --track out"
+    require("tracking", ("mlflow", "sqlalchemy", "alembic"), fix)
 
 
 class Tracker:

@@ -5,7 +5,6 @@ queued again by Optuna's retry callback, and its training resumes from its check
 """
 
 import hashlib
-import importlib.util
 import logging
 import shutil
 import time
@@ -19,7 +18,15 @@ from twotower.data import Dataset, Part
 from twotower.data.atomic import atomic_file
 from twotower.data.split_choice import empty_parts
 from twotower.errors import InputError, TwoTowerError
-from twotower.study.search_space import Categorical, SearchSpace, changed, settings_of, value_of
+from twotower.features.pretrained import require
+from twotower.study.search_space import (
+    Categorical,
+    Parameter,
+    SearchSpace,
+    changed,
+    settings_of,
+    value_of,
+)
 from twotower.training.progress import Progress, TrainingState
 from twotower.training.sizing import sized
 from twotower.training.variant import Variant
@@ -197,11 +204,7 @@ def tune(
 
 
 def _check(space: SearchSpace, trials: int, minutes: float | None) -> None:
-    if importlib.util.find_spec("optuna") is None:
-        raise InputError(
-            "tuning needs the package optuna, which is not installed",
-            "run pip install 'twotower[tune]'",
-        )
+    require("tuning", ("optuna",), "run pip install 'twotower[tune]'")
     if trials < 1:
         raise InputError(f"trials must be at least 1, got {trials}")
     if minutes is not None and not minutes > 0:
@@ -247,7 +250,7 @@ def _finished(study: Any) -> list[Any]:
     ]
 
 
-def _holds(parameter: Any, variant: Variant) -> bool:
+def _holds(parameter: Parameter, variant: Variant) -> bool:
     """Whether the variant's own value is one that is searched."""
     value = value_of(variant, parameter.path)
     if isinstance(parameter, Categorical):
@@ -255,7 +258,7 @@ def _holds(parameter: Any, variant: Variant) -> bool:
     return bool(parameter.low <= value <= parameter.high)
 
 
-def _suggested(trial: Any, parameter: Any) -> Any:
+def _suggested(trial: Any, parameter: Parameter) -> Any:
     if isinstance(parameter, Categorical):
         return trial.suggest_categorical(parameter.path, list(parameter.values))
     return trial.suggest_float(parameter.path, parameter.low, parameter.high, log=parameter.log)
@@ -292,10 +295,9 @@ def _result(study: Any, variant: Variant, space: SearchSpace, out: Path) -> Tune
 
 def _in_words(params: dict[str, Any]) -> str:
     return ", ".join(
-        f"{path.rpartition('.')[2]} {value:.4g}" if isinstance(value, float) else
-        f"{path.rpartition('.')[2]} {value}"
+        f"{path.rpartition('.')[2]} {f'{value:.4g}' if isinstance(value, float) else value}"
         for path, value in params.items()
-    )  # fmt: skip
+    )
 
 
 def _fingerprint(variant: Variant, space: SearchSpace, dataset: Dataset, seed: int) -> str:
