@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 import twotower.demo
 from twotower.bundle import load_bundle, save_bundle
 from twotower.demo.loaded_bundle import LoadedBundle, open_once
+from twotower.demo.views import operations
 from twotower.demo.views.for_you import SHOWN, VARIETY
 from twotower.evaluation.results import read_results, write_results
 
@@ -535,6 +536,7 @@ class FakeService:
     """A service of the fixture's bundle that was used a little; no request leaves the process."""
 
     changed: list[tuple[str, bool]]
+    is_open = True
 
     def __init__(self, loaded: LoadedBundle) -> None:
         self.changed = []
@@ -545,7 +547,7 @@ class FakeService:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self.is_open = False
 
     def model_version(self) -> str:
         return "v9-live"
@@ -554,6 +556,7 @@ class FakeService:
         return {"items_added": 3, "items_outside_index": 1}
 
     def metrics(self) -> str:
+        assert self.is_open
         return (
             'twotower_requests_total{route="/v1/search",status="200"} 7.0\n'
             'twotower_request_seconds_bucket{route="/v1/search",le="0.001"} 7.0\n'
@@ -579,16 +582,29 @@ class FakeService:
         return {"item_id": item_id, "available": available}
 
 
-def test_an_operator_sees_a_running_service_and_changes_it_with_a_key(
+@pytest.fixture
+def service(
     start: Start, loaded: LoadedBundle, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = FakeService(loaded)
-    monkeypatch.setattr("twotower.demo.loaded_bundle.OverHttp", lambda *_: service)
-    monkeypatch.setattr("twotower.demo.views.operations.Client", lambda *_, **__: service)
+) -> FakeService:
+    """What the demo reaches in place of a service over HTTP."""
+    fake = FakeService(loaded)
+
+    def connect(*_: object, **__: object) -> FakeService:
+        fake.is_open = True
+        return fake
+
+    monkeypatch.setattr("twotower.demo.loaded_bundle.OverHttp", connect)
+    monkeypatch.setattr("twotower.demo.views.operations.Client", connect)
     start()
     monkeypatch.setattr(
         sys, "argv", ["app.py", "--bundle", str(bundle_folder), "--api", "http://service"]
     )
+    return fake
+
+
+def test_an_operator_sees_a_running_service_and_changes_it_with_a_key(
+    service: FakeService,
+) -> None:
     test = AppTest.from_string(ALONE.format("operations"), default_timeout=120).run()
     assert not test.exception
     assert not test.error
@@ -606,3 +622,16 @@ def test_an_operator_sees_a_running_service_and_changes_it_with_a_key(
     next(one for one in test.button if one.label == "Set").click().run()
     assert service.changed == [("i05", False)]
     assert "Done" in test.success[0].value
+
+
+def test_the_use_of_a_service_is_drawn_again_after_the_page(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "_live", lambda *given: drawn.append(given))
+        AppTest.from_string(ALONE.format("operations"), default_timeout=120).run()
+    again = f"from twotower.demo.views import operations\noperations._live(*{drawn[0]!r})"
+    test = AppTest.from_string(again).run()  # as Streamlit does half a minute later
+    assert not test.exception
+    assert "/v1/search" in html(test)

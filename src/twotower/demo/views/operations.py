@@ -50,8 +50,7 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
             icon=":material/lan:",
         )
     else:
-        with Client(settings.api, settings.api_key) as client:
-            _live(client)
+        _live(settings.api, settings.api_key)
     _spread(loaded)
     _popular_and_new(loaded)
     _look_up(loaded)
@@ -61,47 +60,40 @@ def show(loaded: LoadedBundle, settings: DemoSettings) -> None:
 
 def _in_service(loaded: LoadedBundle) -> None:
     info, contents = loaded.manifest.info, loaded.pipeline.contents
-    st.html(
-        cards.facts(
-            {
-                "model": product_name(info.model),
-                "version in service": loaded.served,
-                "data set": info.dataset,
-                "bundle made": f"{loaded.manifest.created:%Y-%m-%d %H:%M} UTC",
-                "trained on": "all interactions"
-                if info.fitted_on == "all"
-                else "the training part",
-                "users": f"{len(contents.users):,}",
-                "items": f"{len(contents.items):,}",
-            }
-        )
-    )
+    facts = {
+        "model": product_name(info.model),
+        "version in service": loaded.served,
+        "data set": info.dataset,
+        "bundle made": f"{loaded.manifest.created:%Y-%m-%d %H:%M} UTC",
+        "trained on": "all interactions" if info.fitted_on == "all" else "the training part",
+        "users": f"{len(contents.users):,}",
+        "items": f"{len(contents.items):,}",
+    }
+    st.html(cards.facts(facts))
 
 
 @st.fragment(run_every="30s")
-def _live(client: Client) -> None:
+def _live(api: str, api_key: str | None) -> None:
     st.header("Use of the service")
     try:
-        activity, counted = client.activity(24), operations.counted(client.metrics())
-        model, rates = client.model(), client.live(_DAYS)
+        with Client(api, api_key) as client:
+            activity, counted = client.activity(24), operations.counted(client.metrics())
+            model, rates = client.model(), client.live(_DAYS)
     except (TwoTowerError, httpx.HTTPError) as error:
         st.error(f"The service does not tell: {cards.plain(str(error))}", icon=":material/error:")
         return
     requests = sum(route.requests for route in counted.routes.values())
     failed = sum(route.failed for route in counted.routes.values())
     cold = counted.cold_share
-    st.html(
-        cards.facts(
-            {
-                "requests since the start": f"{requests:,}",
-                "failed (5xx)": f"{failed:,}",
-                "users recommended for": f"{counted.known + counted.new:,}",
-                "of them cold-start": "–" if cold is None else f"{cold:.0%}",
-                "items added since the bundle": f"{model['items_added']:,}",
-                "items beside the index": f"{model['items_outside_index']:,}",
-            }
-        )
-    )
+    facts = {
+        "requests since the start": f"{requests:,}",
+        "failed (5xx)": f"{failed:,}",
+        "users recommended for": f"{counted.known + counted.new:,}",
+        "of them cold-start": "–" if cold is None else f"{cold:.0%}",
+        "items added since the bundle": f"{model['items_added']:,}",
+        "items beside the index": f"{model['items_outside_index']:,}",
+    }
+    st.html(cards.facts(facts))
     _events(activity["events"])
     _rates(rates)
     rows = [
@@ -110,16 +102,14 @@ def _live(client: Client) -> None:
         for name, route in counted.routes.items()
     ]  # fmt: skip
     st.header("Requests by route")
-    st.html(cards.table(["route", "requests", "failed", "half within", "99% within"], rows,
-                        frozenset()))  # fmt: skip
+    st.html(cards.table(["route", "requests", "failed", "half within", "99% within"], rows))
     st.header("Last reloads")
     reloads = [
         [note["at"], _OUTCOMES.get(note["outcome"], note["outcome"]), note["model_version"]]
         for note in activity["reloads"]
     ]
     if reloads:
-        st.html(cards.table(["when (UTC)", "outcome", "in service afterwards"], reloads,
-                            frozenset()))  # fmt: skip
+        st.html(cards.table(["when (UTC)", "outcome", "in service afterwards"], reloads))
     else:
         st.caption("None since the process that answers has started.")
 
@@ -153,7 +143,7 @@ def _rates(found: Mapping[str, Any]) -> None:
         for row in found["models"]
     ]  # fmt: skip
     head = ["version", "users", "answers", "events an answer", "purchases an answer", "cold-start"]
-    st.html(cards.table(head, rows, frozenset()))
+    st.html(cards.table(head, rows))
     st.caption(
         "Of events that name the answer they follow: those of any kind are the click-through rate "
         "where views are sent, purchases are the conversion."
@@ -177,16 +167,13 @@ def _spread(loaded: LoadedBundle) -> None:
         return
     with st.spinner(f"Recommending for {_USERS} users …"):
         found = _measured(loaded, loaded.served)
-    st.html(
-        cards.facts(
-            {
-                "users sampled": f"{found.users:,}",
-                "catalogue coverage": f"{found.coverage:.1%}",
-                "items without events": f"{found.new_items:.1%}",
-                "their share of the lists": f"{found.new_places:.1%}",
-            }
-        )
-    )
+    facts = {
+        "users sampled": f"{found.users:,}",
+        "catalogue coverage": f"{found.coverage:.1%}",
+        "items without events": f"{found.new_items:.1%}",
+        "their share of the lists": f"{found.new_places:.1%}",
+    }
+    st.html(cards.facts(facts))
     st.caption(
         f"Lists of ten for {found.users:,} users, evenly spaced. Items that were added to the "
         "service after the bundle was made count as items without events."
@@ -316,7 +303,7 @@ def _item(loaded: LoadedBundle, item_id: str, row: int) -> None:
         rows = [[name, cards.cut(str(value), 160)] for name, value in values.items()
                 if value is not None]  # fmt: skip
         with st.expander("What the catalogue says", icon=":material/table:"):
-            st.html(cards.table(["column", "value"], rows, frozenset()))
+            st.html(cards.table(["column", "value"], rows))
     similar = loaded.engine.similar_items(item_id, _NEWEST)
     found = [loaded.shown(item.item_id, item.title) for item in similar]
     note = "Users who have this item are likely to get these."
