@@ -150,7 +150,9 @@ def facts(values: Mapping[str, str]) -> str:
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], best: frozenset[tuple[int, int]]
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    best: frozenset[tuple[int, int]] = frozenset(),
 ) -> str:
     """A table of texts; ``best`` are the cells, by row and column, that stand out."""
     top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)

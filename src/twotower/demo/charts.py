@@ -66,14 +66,7 @@ def bars(
     return chart
 
 
-def columns(
-    labels: Sequence[str],
-    values: Sequence[float],
-    *,
-    axis: str,
-    count: str,
-    logarithmic: bool = False,
-) -> Any:
+def columns(labels: Sequence[str], values: Sequence[float], *, axis: str, count: str) -> Any:
     """Columns from left to right."""
     chart = _chart(300)
     chart.add_bar(
@@ -81,7 +74,7 @@ def columns(
         hovertemplate="%{x}: %{y:,}<extra></extra>",
     )  # fmt: skip
     chart.update_xaxes(title=axis, type="category", autotickangles=[0, -35], automargin=True)
-    chart.update_yaxes(title=count, type="log" if logarithmic else "linear")
+    chart.update_yaxes(title=count)
     return chart
 
 
@@ -92,9 +85,7 @@ def stacked(series: Mapping[str, Mapping[str, float]], *, axis: str, count: str)
     for number, (kind, values) in enumerate(series.items()):
         chart.add_bar(
             x=labels, y=[values.get(label, 0) for label in labels], name=kind,
-            marker={"color": COLOURS[number % len(COLOURS)], "pattern": {
-                "shape": ["", "/", ".", "x"][number % 4], "fillmode": "overlay",
-                "fgcolor": "#fff", "fgopacity": 0.5}},
+            marker=_hatched(number),
             hovertemplate="%{x}, " + kind + ": %{y:,}<extra></extra>",
         )  # fmt: skip
     chart.update_layout(barmode="stack", showlegend=True, legend=_TOP)
@@ -109,9 +100,7 @@ def stages(milliseconds: Mapping[str, float]) -> Any:
     for number, (stage, value) in enumerate(milliseconds.items()):
         chart.add_bar(
             x=[value], y=["one request"], orientation="h", name=stage,
-            marker={"color": COLOURS[number], "pattern": {
-                "shape": ["", "/", ".", "x"][number % 4], "fillmode": "overlay",
-                "fgcolor": "#fff", "fgopacity": 0.5}},
+            marker=_hatched(number),
             hovertemplate=stage + ": %{x:.2f} ms<extra></extra>",
         )  # fmt: skip
     chart.update_layout(barmode="stack", showlegend=True, legend={**_TOP, "traceorder": "normal"})
@@ -286,6 +275,17 @@ def catalogue_map(
 
 _EDGE: Final = {"width": 1.5, "color": "#fff"}
 _TOP: Final = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+
+
+def _hatched(number: int) -> dict[str, Any]:
+    """Colour and pattern of a part of a bar."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "pattern": {
+            "shape": ["", "/", ".", "x"][number % 4], "fillmode": "overlay", "fgcolor": "#fff",
+            "fgopacity": 0.5,
+        },
+    }  # fmt: skip
 
 
 def _chart(height: int) -> Any:

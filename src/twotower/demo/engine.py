@@ -1,7 +1,7 @@
 """Recommendation engines of the demo: the bundle in process, or a service over HTTP."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 
@@ -15,37 +15,19 @@ from twotower.service.client import Client
 Answer = TypeVar("Answer")
 
 
-class Engine(Protocol):
-    """Answers requests."""
-
-    def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
-        """Items for a request, as `Pipeline.recommend`."""
-        ...
-
-    def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
-        """Items similar to another, as `Pipeline.similar_items`."""
-        ...
-
-
 class InProcess:
-    """Answers from the bundle in this process.
-
-    Parameters
-    ----------
-    pipeline
-        Of the bundle.
-    """
+    """Answers from the bundle in this process."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
     def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
-        """See `Engine.recommend`."""
+        """Items for a request, best first."""
         (answer,) = self._pipeline.recommend_batch([request], options)
         return answer
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
-        """See `Engine.similar_items`."""
+        """See `Pipeline.similar_items`."""
         return self._pipeline.similar_items(item_id, k)
 
 
@@ -73,7 +55,7 @@ class OverHttp:
         return str(self._call(self._client.model)["model_version"])
 
     def recommend(self, request: Request, options: RecommendOptions) -> list[Recommendation]:
-        """See `Engine.recommend`; the service sets how many candidates are re-ranked."""
+        """As `InProcess.recommend`; the service sets how many candidates are re-ranked."""
         found = self._call(
             lambda: self._client.recommend(
                 request.user_id,
@@ -90,7 +72,7 @@ class OverHttp:
         return [_recommendation(fields) for fields in found]
 
     def similar_items(self, item_id: str, k: int) -> list[Recommendation]:
-        """See `Engine.similar_items`."""
+        """As `InProcess.similar_items`."""
         found = self._call(lambda: self._client.similar_items(item_id, k))
         return [_recommendation(fields) for fields in found]
 
@@ -102,6 +84,10 @@ class OverHttp:
                 f"the service at {self._address} does not answer ({error})",
                 "start it with 'twotower serve', or leave out --api",
             ) from error
+
+
+Engine: TypeAlias = InProcess | OverHttp
+"""Answers the requests of the demo."""
 
 
 def _recommendation(fields: dict[str, Any]) -> Recommendation:

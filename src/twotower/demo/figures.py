@@ -85,16 +85,9 @@ def places(bundle: Path, given: Sequence[Path]) -> list[Path]:
 
 def find_figures(where: Iterable[Path]) -> Figures:
     """Read every results file of these files and folders, each once."""
-    paths = dict.fromkeys(
-        path.resolve()
-        for place in where
-        for path in (sorted(place.glob("*.json")) if place.is_dir() else [place])
-    )
     files: dict[Path, Results] = {}
     broken: dict[Path, str] = {}
-    for path in paths:
-        if not path.is_file() or not _looks_like_results(path):
-            continue
+    for path in filter(_looks_like_results, _files(where)):
         try:
             files[path] = with_product_names(read_results(path))
         except TwoTowerError as error:
@@ -115,14 +108,12 @@ def best_first(figures: StudyFigures) -> StudyFigures:
 
 def figures_of(loaded: LoadedBundle, settings: DemoSettings) -> Figures:
     """Results files of a bundle, read again when one of them changes."""
-    where = places(loaded.folder, settings.results)
-    return _figures(tuple(where), stamp(where))
+    return _figures(stamp(places(loaded.folder, settings.results)))
 
 
 @lru_cache(maxsize=4)
-def _figures(where: tuple[Path, ...], changed: tuple[tuple[str, int], ...]) -> Figures:
-    del changed
-    return find_figures(where)
+def _figures(stamped: tuple[tuple[Path, int], ...]) -> Figures:
+    return find_figures(path for path, _ in stamped)
 
 
 @dataclass(frozen=True)
@@ -150,14 +141,19 @@ def sizes(figures: Figures, dataset: str) -> list[Size]:
     return [Size(items, width, rows[width, items]) for width, items in sorted(rows)]
 
 
-def stamp(where: Iterable[Path]) -> tuple[tuple[str, int], ...]:
-    """Paths and modification times of results files, as a cache key."""
+def stamp(where: Iterable[Path]) -> tuple[tuple[Path, int], ...]:
+    """JSON files among these files and folders with their modification times, as a cache key."""
+    return tuple((path, path.stat().st_mtime_ns) for path in _files(where))
+
+
+def _files(where: Iterable[Path]) -> list[Path]:
+    """Each once."""
     found = (
-        path
+        path.resolve()
         for place in where
-        for path in ([place, *place.glob("*.json")] if place.is_dir() else [place])
+        for path in (sorted(place.glob("*.json")) if place.is_dir() else [place])
     )
-    return tuple((str(path), path.stat().st_mtime_ns) for path in found if path.exists())
+    return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
 def _only(figures: Sequence[Figure], dataset: str, split: str) -> list[Figure]:

@@ -91,22 +91,19 @@ def hits(pipeline: Pipeline, most: int = 200, candidates: int = 1000) -> Hits:
     requests = [Request(history=ids[:-1]) for ids in histories]
     depth = min(candidates, len(pipeline.items))
     rows = pipeline.items.indices(targets)
-    places = [
-        np.flatnonzero(ranked.items == row)
-        for ranked, row in zip(
-            pipeline.rank(requests, RecommendOptions(depth, rerank=False)), rows, strict=True
-        )
-    ]
+
+    def share(options: RecommendOptions, within: int) -> float:
+        ranked = pipeline.rank(requests, options)
+        found = [row in of.items[:within] for of, row in zip(ranked, rows, strict=True)]
+        return sum(found) / max(len(found), 1)
+
+    first = RecommendOptions(depth, rerank=False)
     shares = {
-        f"among {depth:,} candidates": _share(places, depth),
-        "among the first 10": _share(places, 10),
+        f"among {depth:,} candidates": share(first, depth),
+        "among the first 10": share(first, 10),
     }
     if pipeline.contents.reranker is not None:
-        reranked = pipeline.rank(requests, RecommendOptions(10, rerank=True))
-        found = [
-            np.flatnonzero(ranked.items == row) for ranked, row in zip(reranked, rows, strict=True)
-        ]
-        shares["among the first 10, re-ranked"] = _share(found, 10)
+        shares["among the first 10, re-ranked"] = share(RecommendOptions(10, rerank=True), 10)
     return Hits(len(histories), shares)
 
 
@@ -130,14 +127,14 @@ def latency_by_size(
     """
     vectors, users = pipeline.contents.item_vectors, _user_vectors(pipeline, queries)
     found: dict[str, tuple[list[int], list[float]]] = {kind: ([], []) for kind in COMPARED_BY_SIZE}
-    for size in sorted({max(10, int(len(vectors) * share)) for share in _SHARES}):
-        for row in compare(vectors[:size], users, [named_index(kind) for kind in COMPARED_BY_SIZE]):
-            found[row.config.kind][0].append(min(size, len(vectors)))
-            found[row.config.kind][1].append(row.latency_us)
-    for row in whole:
-        if row.config.kind in found:
-            found[row.config.kind][0].append(len(vectors))
-            found[row.config.kind][1].append(row.latency_us)
+    kinds = [named_index(kind) for kind in COMPARED_BY_SIZE]
+    sizes = sorted({max(10, int(len(vectors) * share)) for share in _SHARES})
+    parts = [(size, compare(vectors[:size], users, kinds)) for size in sizes]
+    for size, rows in [*parts, (len(vectors), whole)]:
+        for row in rows:
+            if row.config.kind in found:
+                found[row.config.kind][0].append(min(size, len(vectors)))
+                found[row.config.kind][1].append(row.latency_us)
     return found
 
 
@@ -148,7 +145,3 @@ def _user_vectors(pipeline: Pipeline, most: int) -> FloatArray:
     if not requests:
         raise InputError("no user has two items, so there is no history to measure with")
     return UserTower(contents, 1).encode(reader.queries(requests))
-
-
-def _share(places: "list[np.ndarray[tuple[int], np.dtype[np.int64]]]", within: int) -> float:
-    return sum(len(place) > 0 and int(place[0]) < within for place in places) / max(len(places), 1)

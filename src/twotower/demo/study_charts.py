@@ -10,6 +10,7 @@ from twotower.demo import cards, charts
 from twotower.evaluation.registry import GROUPS, segment_names
 from twotower.evaluation.results import Row
 from twotower.reporting.charts import lines_chart
+from twotower.reporting.sentences import times_popularity, with_interval
 from twotower.reporting.study_results import QUALITY, StudyFigures
 
 _MOST_LINES: Final = 6
@@ -92,7 +93,10 @@ def models_by(columns: Mapping[str, Mapping[str, Row]]) -> str:
         for at, rows in enumerate(columns.values(), start=1)
         if (model := clearly_best(rows)) is not None
     )
-    body = [[model, *(_cell(rows.get(model)) for rows in columns.values())] for model in models]
+    body = [
+        [model, *(with_interval(of[model]) if model in of else "–" for of in columns.values())]
+        for model in models
+    ]
     return cards.table(["model", *columns], body, best)
 
 
@@ -106,11 +110,8 @@ def clearly_best(rows: Mapping[str, Row]) -> str | None:
     """
     if len(rows) < 2:
         return None
-    best = max(rows, key=lambda model: rows[model].value)
-    others = [row.value if row.high is None else row.high for name, row in rows.items()
-              if name != best]  # fmt: skip
-    low = rows[best].low
-    return best if low is not None and low > max(others) else None
+    best, *level = level_with_best(rows)
+    return best if not level and rows[best].low is not None else None
 
 
 def level_with_best(rows: Mapping[str, Row]) -> list[str]:
@@ -128,22 +129,12 @@ def level_with_best(rows: Mapping[str, Row]) -> list[str]:
 def best_in_words(rows: Mapping[str, Row]) -> str:
     """Which model is best, and which are level with it, with its ratio to popularity."""
     best, *level = level_with_best(rows)
-    row = rows[best]
-    interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
-    text = f"Highest {QUALITY}: {best}, {row.value:.4f}{interval}"
-    popular = rows.get("popularity")
-    if popular is not None and popular.value > 0 and best != "popularity":
-        text += f", {row.value / popular.value:.1f} times popularity's"
+    text = f"Highest {QUALITY}: {best}, {with_interval(rows[best])}"
+    if times := times_popularity(rows, best):
+        text += f", {times:.1f} times popularity's"
     if len(rows) < 2:
         return f"{text}."
     if not level:
         return f"{text}. Its interval lies above all others'."
     shown = ", ".join(level[:4]) + (f" and {len(level) - 4} more" if len(level) > 4 else "")
     return f"{text}. No clear difference to {shown}: their intervals overlap."
-
-
-def _cell(row: Row | None) -> str:
-    if row is None:
-        return "–"
-    interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
-    return f"{row.value:.4f}{interval}"

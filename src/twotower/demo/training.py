@@ -39,8 +39,7 @@ def choices(info: ModelInfo, second_stage: bool | None) -> list[Choice]:
     second_stage
         Whether the second stage is served unless a request says otherwise; None without one.
     """
-    chosen = info.config.get("chosen", {})
-    found = [*_choices(chosen)]
+    found = [*_choices(info.config.get("chosen", {}))]
     if second_stage is not None:
         served = "re-ranks by default" if second_stage else "only where a request asks for it"
         compared = "both stages were better" if second_stage else "the first stage was as good"
@@ -60,7 +59,12 @@ def _choices(chosen: Mapping[str, Any]) -> Iterator[Choice]:
             f"{trials[0]['NDCG@10']:.4f}",
         )
     if "gaps" in chosen:
-        yield _read("Times between events", chosen["gaps"], bool(chosen["gaps"]["read"]))
+        gaps = chosen["gaps"]
+        yield Choice(
+            "Times between events",
+            "read" if gaps["read"] else "not read",
+            f"{gaps['with']:.4f} with them, {gaps['without']:.4f} without",
+        )
     if columns := columns_in_words(chosen.get("columns", {})):
         yield Choice("Declared columns", *columns)
     if "factor_weight" in chosen:
@@ -71,14 +75,6 @@ def _choices(chosen: Mapping[str, Any]) -> Iterator[Choice]:
             f"{chosen['factor_weight']:.3g}",
             f"{weights[best]:.4f}; the towers alone {chosen['towers_alone']:.4f}",
         )
-
-
-def _read(what: str, found: Mapping[str, Any], read: bool) -> Choice:
-    return Choice(
-        what,
-        "read" if read else "not read",
-        f"{found['with']:.4f} with them, {found['without']:.4f} without",
-    )
 
 
 def weight_curve(info: ModelInfo) -> dict[float, float]:

@@ -1,9 +1,9 @@
 """Sentences of the report, generated from the figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from twotower.evaluation.registry import FULL, SAMPLED
-from twotower.evaluation.results import Difference
+from twotower.evaluation.results import Difference, Row
 from twotower.reporting.study_results import QUALITY, StudyFigures, within_seeds
 
 
@@ -60,13 +60,24 @@ def extremes_in_words(figures: StudyFigures, protocol: str, when: str = "") -> s
     """The best model of a protocol, and its ratio to popularity."""
     rows = figures.by_model(protocol, QUALITY)
     best = max(rows.values(), key=lambda row: row.value)
-    text = f"{when} {best.model} is best".strip() + f", with {QUALITY} {best.value:.4f}"
-    if best.low is not None:
-        text += f" [{best.low:.4f}, {best.high:.4f}]"
-    popular = rows.get("popularity")
-    if popular is not None and popular.value > 0 and best.model != "popularity":
-        text += f", {best.value / popular.value:.1f} times popularity"
+    text = f"{when} {best.model} is best".strip() + f", with {QUALITY} {with_interval(best)}"
+    if times := times_popularity(rows, best.model):
+        text += f", {times:.1f} times popularity"
     return f"{text}, over {_counted(best.users, 'query', 'queries')}."
+
+
+def with_interval(row: Row) -> str:
+    """A figure with its interval, where it has one."""
+    interval = "" if row.low is None else f" [{row.low:.4f}, {row.high:.4f}]"
+    return f"{row.value:.4f}{interval}"
+
+
+def times_popularity(rows: Mapping[str, Row], model: str) -> float | None:
+    """A model's ratio to popularity; None where that has no figure, or is the model."""
+    popular = rows.get("popularity")
+    if popular is None or popular.value <= 0 or model == "popularity":
+        return None
+    return rows[model].value / popular.value
 
 
 def newcomers_in_words(figures: StudyFigures) -> str:

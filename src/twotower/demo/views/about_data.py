@@ -27,18 +27,15 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
             f"The data set “{contents.info.dataset}”: interactions and catalogue.",
         )
     )
-    st.html(
-        cards.facts(
-            {
-                "users": f"{users:,}",
-                "items": f"{items:,}",
-                "interactions": f"{events:,}",
-                "sparsity": f"{1 - events / cells:.4%}",
-                "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
-                "share of the top 1% of items": _top_share(loaded.counts),
-            }
-        )
-    )
+    facts = {
+        "users": f"{users:,}",
+        "items": f"{items:,}",
+        "interactions": f"{events:,}",
+        "sparsity": f"{1 - events / cells:.4%}",
+        "items per user, median": f"{np.median(log.lengths):,.0f}" if users else "–",
+        "share of the top 1% of items": _top_share(loaded.counts),
+    }
+    st.html(cards.facts(facts))
     if events:
         _spread(loaded)
     _catalogue(loaded)
@@ -104,15 +101,12 @@ def _catalogue(loaded: LoadedBundle) -> None:
             f"{int((codes < 0).sum()):,}.",
         )  # fmt: skip
     titles, prices = loaded.items.titles.rows, loaded.items.prices.rows
-    st.html(
-        cards.facts(
-            {
-                "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
-                "items without a price": f"{int(np.isnan(prices).sum()):,}",
-                "items without interactions": f"{int((loaded.counts == 0).sum()):,}",
-            }
-        )
-    )
+    facts = {
+        "items without a title": f"{sum(title is None for title in titles.tolist()):,}",
+        "items without a price": f"{int(np.isnan(prices).sum()):,}",
+        "items without interactions": f"{int((loaded.counts == 0).sum()):,}",
+    }
+    st.html(cards.facts(facts))
 
 
 def _left_out(loaded: LoadedBundle) -> None:
@@ -137,7 +131,7 @@ def _left_out(loaded: LoadedBundle) -> None:
                 of = why if what != "interactions" else "of such users and items"
                 rows.append([f"{what} {of}", f"{core[f'{what}_removed']:,}"])
     rows += [[f"left for {part}", f"{count:,}"] for part, count in summary.get("parts", {}).items()]
-    st.html(cards.table(["what", "how many"], rows, frozenset()))
+    st.html(cards.table(["what", "how many"], rows))
     if not rejected:
         st.caption("No row was malformed.")
 

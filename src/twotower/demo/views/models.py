@@ -157,7 +157,7 @@ def _how_trained(loaded: LoadedBundle) -> None:
     if found:
         st.header("What validation chose")
         rows = [[*choice] for choice in found]
-        st.html(cards.table(["choice", "taken", "NDCG@10 on validation"], rows, frozenset()))
+        st.html(cards.table(["choice", "taken", "NDCG@10 on validation"], rows))
     weights = training.weight_curve(info)
     if weights:
         charts.draw(
@@ -285,4 +285,4 @@ def _sources(figures: StudyFigures) -> None:
         rows: list[Sequence[str]] = [
             [meta.command, meta.commit or "–", meta.machine, meta.started] for meta in figures.metas
         ]
-        st.html(cards.table(["command", "commit", "machine", "started"], rows, frozenset()))
+        st.html(cards.table(["command", "commit", "machine", "started"], rows))

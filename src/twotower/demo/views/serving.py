@@ -51,17 +51,14 @@ def _latency(loaded: LoadedBundle) -> None:
     with st.spinner("Measuring …"):
         found = measure.latency(loaded.pipeline, rerank=rerank)
     times = found.milliseconds
-    st.html(
-        cards.facts(
-            {
-                "requests": f"{len(times):,}",
-                "median": f"{np.median(times):.2f} ms",
-                "95th percentile": f"{np.quantile(times, 0.95):.2f} ms",
-                "requests/s at the median": f"{1000 / np.median(times):,.0f}",
-                "items in the index": f"{loaded.pipeline.index.size:,}",
-            }
-        )
-    )
+    facts = {
+        "requests": f"{len(times):,}",
+        "median": f"{np.median(times):.2f} ms",
+        "95th percentile": f"{np.quantile(times, 0.95):.2f} ms",
+        "requests/s at the median": f"{1000 / np.median(times):,.0f}",
+        "items in the index": f"{loaded.pipeline.index.size:,}",
+    }
+    st.html(cards.facts(facts))
     named = {_STAGES.get(stage, stage): spent for stage, spent in found.stages.items()}
     charts.draw(
         charts.stages(named),
@@ -138,7 +135,7 @@ def _indexes(loaded: LoadedBundle) -> None:
         ]
         for row in found
     ]
-    st.html(cards.table(["index", "per search", "recall@10", "build time"], rows, frozenset()))
+    st.html(cards.table(["index", "per search", "recall@10", "build time"], rows))
     st.header("Latency by catalogue size")
     with st.spinner("Measuring at four sizes …"):
         by_size = _by_size(loaded, version)
@@ -206,7 +203,7 @@ def _larger(loaded: LoadedBundle, settings: DemoSettings) -> None:
         for kind in kinds
     ]  # fmt: skip
     head = [f"{largest.items:,} items", "per search", "recall@10", "build time", "memory"]
-    st.html(cards.table(head, rows, frozenset()))
+    st.html(cards.table(head, rows))
 
 
 def _figure(row: Row | None, unit: str) -> str:
@@ -239,9 +236,7 @@ def _shipped(loaded: LoadedBundle) -> None:
         ]
         for row in choice.measured
     ]  # fmt: skip
-    st.html(
-        cards.table(["index", "items", "per search", "recall", "build time"], rows, frozenset())
-    )
+    st.html(cards.table(["index", "items", "per search", "recall", "build time"], rows))
     st.caption(cards.plain(f"Measured when the bundle was made: {choice.reason}"))
 
 
