@@ -25,12 +25,12 @@ from twotower.data.holdouts import hold_out, of_new_users
 from twotower.evaluation.figures import result_rows
 from twotower.evaluation.protocols import FULL, evaluate_queries
 from twotower.evaluation.provenance import collect_meta
-from twotower.evaluation.results import Difference, verdict, write_results
-from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
+from twotower.evaluation.results import write_results
 from twotower.factors.attributes import AttributeRegression
 from twotower.factors.popularity import Popularity
 from twotower.factors.scorer import FactorScorer
 from twotower.models.sequence_towers import read_columns
+from twotower.study.ablation.summary import compared, corrected
 from twotower.study.columns import ATTRIBUTES, NEW_SHARE, NEW_USERS, POPULARITY
 from twotower.types import FloatArray
 from twotower.workflow.baselines import BASELINES
@@ -80,19 +80,12 @@ def main() -> None:
         for row in result_rows({0: evaluation}, dataset=given.name, split=SPLIT, model=name)
     ]
     gains = found[ATTRIBUTES].values[FULL] - found[POPULARITY].values[FULL]  # (users, metrics)
-    low, high = bootstrap_interval(gains)
-    p = sign_flip_test(gains)
-    corrected = holm_bonferroni(p)
-    differences = [
-        Difference(
-            dataset=given.name, split=SPLIT, model=ATTRIBUTES, parent=POPULARITY,
-            protocol=NEW_USERS, metric=metric, value=gains[:, at].mean(), low=low[at],
-            high=high[at], p=p[at], p_corrected=corrected[at],
-            verdict=verdict(float(gains[:, at].mean()), float(corrected[at])), seeds=[],
-            parent_seeds=[], users=len(users),
+    differences = corrected(
+        compared(
+            gains, METRICS, dataset=given.name, split=SPLIT, model=ATTRIBUTES, parent=POPULARITY,
+            protocol=NEW_USERS, seeds=[], parent_seeds=[],
         )
-        for at, metric in enumerate(METRICS)
-    ]  # fmt: skip
+    )  # fmt: skip
     file = given.results / f"attributes-{given.name}.json"
     write_results(file, collect_meta(started), rows, differences=differences)
     for one in differences:

@@ -154,29 +154,25 @@ class LoadedBundle:
     @cached_property
     def found_users(self) -> list[str]:
         """Example users whose last item is among the ten best for their other items."""
-        users = [self.pipeline.contents.users.index(user) for user in self.example_users]
-        histories = [self.pipeline.contents.histories.row(user).tolist() for user in users]
-        fit = [
-            place
-            for place, rows in enumerate(histories)
-            if len(rows) > 1 and rows[-1] not in rows[:-1]
-        ]
-        requests = [
-            Request(history=self.items.ids.rows[histories[place][:-1]].tolist()) for place in fit
-        ]
+        fit: dict[str, list[int]] = {}
+        for user in self.example_users:
+            rows = self.history(user)
+            if len(rows) > 1 and rows[-1] not in rows[:-1]:
+                fit[user] = rows
+        ids = self.items.ids.rows
+        requests = [Request(history=ids[rows[:-1]].tolist()) for rows in fit.values()]
         ranked = self.pipeline.rank(requests, RecommendOptions(10)) if requests else []
         return [
-            self.example_users[place]
-            for place, answer in zip(fit, ranked, strict=True)
-            if histories[place][-1] in answer.items.tolist()
+            user
+            for (user, rows), answer in zip(fit.items(), ranked, strict=True)
+            if rows[-1] in answer.items
         ]
 
     @cached_property
     def opening_user(self) -> str:
         """The user to begin with: one whose hidden item is found, and is not merely popular."""
-        contents = self.pipeline.contents
         for user in self.found_users:
-            rows = contents.histories.row(contents.users.index(user))
+            rows = self.history(user)
             unseen = np.ones(self.items.bundled, dtype=np.bool_)
             unseen[rows[:-1]] = False
             if rows[-1] not in top_k_of(self.baselines.popularity, 10, unseen):
@@ -234,6 +230,12 @@ class LoadedBundle:
         _ = self.items.franchises, self.map
         if len(self.pipeline.contents.users):
             _ = self.opening_user
+
+    def history(self, user: str) -> list[int]:
+        """Rows of the items of a user of the bundle, oldest first."""
+        contents = self.pipeline.contents
+        rows: list[int] = contents.histories.row(contents.users.index(user)).tolist()
+        return rows
 
     def title(self, row: int) -> str:
         """Title of a row, or words in its place."""

@@ -41,14 +41,7 @@ def differences_chart(figures: StudyFigures, protocol: str = FULL) -> Any:
         chart.add_scatter(
             x=[d.value for d in those],
             y=[_label(d) for d in those],
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [d.high - d.value for d in those],
-                "arrayminus": [d.value - d.low for d in those],
-                "thickness": 2.5,
-                "width": 0,
-            },
+            error_x=_spread(those, thickness=2.5, width=0),
             customdata=[[figures.changes.get(d.model, ""), d.p_corrected] for d in those],
             hovertemplate="%{y}<br>%{customdata[0]}<br>%{x:+.4f}, corrected p %{customdata[1]:.4f}"
             "<extra></extra>",
@@ -70,7 +63,7 @@ def models_chart(figures: StudyFigures, protocol: str) -> Any:
     chart.add_scatter(
         x=[row.value for row in rows],
         y=[row.model for row in rows],
-        error_x={**_spread(rows), "thickness": 2.5, "width": 0},
+        error_x=_spread(rows, thickness=2.5, width=0),
         mode="markers",
         marker={"color": COLOURS[0], "size": 11},
         hovertemplate="%{y}: %{x:.4f}<extra></extra>",
@@ -89,8 +82,8 @@ def sampled_against_full_chart(figures: StudyFigures) -> Any:
         chart.add_scatter(
             x=[sampled[model].value],
             y=[full[model].value],
-            error_x={**_spread([sampled[model]]), "thickness": 1.2, "width": 3},
-            error_y={**_spread([full[model]]), "thickness": 1.2, "width": 3},
+            error_x=_spread([sampled[model]]),
+            error_y=_spread([full[model]]),
             name=model,
             **_point(number),
             hovertemplate="sampled %{x:.4f}, full %{y:.4f}<extra>" + model + "</extra>",
@@ -160,7 +153,7 @@ def lines_chart(figures: StudyFigures, steps: Mapping[str, str], axis: str) -> A
         chart.add_scatter(
             x=[label for step, label in steps.items() if found[step] is not None],
             y=[row.value for row in rows],
-            error_y={**_spread(rows), "thickness": 1.2, "width": 3},
+            error_y=_spread(rows),
             mode="lines+markers",
             name=model,
             **_style(number),
@@ -237,7 +230,7 @@ def time_chart(figures: StudyFigures) -> Any:
         chart.add_scatter(
             x=[times[model].value],
             y=[quality[model].value],
-            error_y={**_spread([quality[model]]), "thickness": 1.2, "width": 3},
+            error_y=_spread([quality[model]]),
             name=model,
             **_point(number),
             hovertemplate="%{x:.0f} s, %{y:.4f}<extra>" + model + "</extra>",
@@ -251,9 +244,13 @@ def _label(found: Difference) -> str:
     return f"<b>{found.model}</b> vs {found.parent}{' †' * within_seeds(found)}"
 
 
-def _spread(rows: Sequence[Row]) -> dict[str, Any]:
+def _spread(
+    rows: Sequence[Row | Difference], *, thickness: float = 1.2, width: float = 3
+) -> dict[str, Any]:
     """Error bars from the intervals."""
     return {
+        "thickness": thickness,
+        "width": width,
         "type": "data",
         "symmetric": False,
         "array": [0 if row.high is None else row.high - row.value for row in rows],

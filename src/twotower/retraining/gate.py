@@ -7,7 +7,7 @@ from twotower.retraining.comparison import Comparison
 
 
 class Thresholds(Config):
-    """What a new bundle must keep. A file in TOML or JSON names those that differ."""
+    """What a new bundle must keep; those that differ stand in ``retrain --config``."""
 
     least_users: int = Field(30, ge=1)
     """With fewer users in the newest events nothing can be said, and the old one stays."""

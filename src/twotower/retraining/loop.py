@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -204,7 +205,7 @@ class _Run:
         if takes_over:
             if watch is not None:
                 watch.begin()
-            (swap or self._name_in_database)(name)
+            (swap or partial(self.store.set_bundle, self.configured))(name)
         self._put(name, version, "served", verdict)
         shutil.rmtree(self.work)
         complaint = watch.complaint() if takes_over and watch is not None else None
@@ -393,6 +394,3 @@ class _Run:
                 name=name, model_version=version, made=made, outcome=outcome, verdict=verdict
             )
         )
-
-    def _name_in_database(self, name: str) -> None:
-        self.store.set_bundle(self.configured, name)

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -32,8 +31,7 @@ class WatchSettings(Config):
     """Mean time of a recommendation, in times that with the old bundle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """What a service answered, as counted by its metrics."""
 
     answers: float = 0.0
@@ -64,12 +62,7 @@ class Traffic:
         """What came after an earlier look; all of it where the service was restarted since."""
         if self.answers < earlier.answers:
             return self
-        return Traffic(
-            self.answers - earlier.answers,
-            self.errors - earlier.errors,
-            self.timed - earlier.timed,
-            self.seconds - earlier.seconds,
-        )
+        return Traffic(*(now - then for now, then in zip(self, earlier, strict=True)))
 
     @property
     def error_share(self) -> float:

@@ -14,11 +14,12 @@ from twotower.errors import InputError
 from twotower.evaluation.figures import Evaluation
 from twotower.evaluation.protocols import FULL, evaluate, evaluate_queries
 from twotower.evaluation.registry import FULL_TIMED
-from twotower.evaluation.results import Difference, Row, verdict
-from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
+from twotower.evaluation.results import Difference, Row
+from twotower.evaluation.significance import bootstrap_interval
 from twotower.factors.popularity import Popularity
 from twotower.models.base import Scorer
 from twotower.models.sequence_towers import SequenceConfig
+from twotower.study.ablation.summary import compared, corrected
 from twotower.training.fit import Trained
 from twotower.training.sizing import sized
 from twotower.training.variant import Variant
@@ -236,19 +237,14 @@ def _differences(
     others = [name for name in figures if name != parent]
     if parent not in figures or not others:
         return []
-    values = [figures[name] - figures[parent] for name in others]
-    p = np.stack([sign_flip_test(gain) for gain in values])  # (models, metrics)
-    corrected = holm_bonferroni(p.flatten()).reshape(p.shape)
-    return [
-        Difference(
-            dataset=dataset.name, split=split_name(dataset), model=name, parent=parent,
-            protocol=protocol, metric=metric, value=gain[:, at].mean(),
-            low=interval[0][at], high=interval[1][at], p=p[row, at],
-            p_corrected=corrected[row, at],
-            verdict=verdict(float(f"{gain[:, at].mean():.6g}"), float(f"{corrected[row, at]:.6g}")),
-            seeds=seeds, parent_seeds=[] if parent == POPULARITY else seeds, users=len(gain),
-        )
-        for row, (name, gain) in enumerate(zip(others, values, strict=True))
-        for interval in (bootstrap_interval(gain),)
-        for at, metric in enumerate(METRICS)
-    ]  # fmt: skip
+    return corrected(
+        [
+            row
+            for name in others
+            for row in compared(
+                figures[name] - figures[parent], METRICS, dataset=dataset.name,
+                split=split_name(dataset), model=name, parent=parent, protocol=protocol,
+                seeds=seeds, parent_seeds=[] if parent == POPULARITY else seeds,
+            )
+        ]
+    )  # fmt: skip

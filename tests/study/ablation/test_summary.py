@@ -7,7 +7,14 @@ import pytest
 
 from twotower.data import Dataset
 from twotower.study.ablation.cell import Cell, CellRecord, run_cell
-from twotower.study.ablation.summary import TESTED_METRICS, ModelFigures, differences, model_figures
+from twotower.study.ablation.summary import (
+    TESTED_METRICS,
+    ModelFigures,
+    compared,
+    corrected,
+    differences,
+    model_figures,
+)
 
 
 @pytest.fixture
@@ -113,3 +120,12 @@ def test_a_study_of_equal_models_finds_no_difference(records: list[CellRecord], 
         found = differences(figures, {name: "m0" for name in figures if name != "m0"})
         alarms += any(one.verdict != "no difference shown" for one in found)
     assert alarms <= 3  # 5% of 20 are expected at most; P(more than 3) is below 2%
+
+
+def test_a_verdict_is_of_the_digits_that_are_kept() -> None:
+    (row,) = compared(
+        np.full((9, 1), 0.1), ("HR@10",), dataset="d", split="s", model="m", parent="p",
+        protocol="full", seeds=[0], parent_seeds=[0],
+    )  # fmt: skip
+    (found,) = corrected([row | {"p": 0.0499999999}])
+    assert (found.p_corrected, found.verdict) == (0.05, "no difference shown")

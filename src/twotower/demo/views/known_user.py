@@ -54,9 +54,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
     user = _choose(loaded)
     if user is None:
         return
-    log = loaded.pipeline.contents.histories
-    rows = log.row(users.index(user))
-    if not len(rows):
+    rows = loaded.history(user)
+    if not rows:
         st.info("This user has no history.", icon=":material/person_off:")
         return
     hide = len(rows) > 1 and st.toggle("Hide the last item from the models", value=True, key="hide")
@@ -66,8 +65,8 @@ def show(loaded: LoadedBundle, _: DemoSettings) -> None:
             "lists show what it recommends, not how good it is. Page Models has figures of the "
             "evaluated model."
         )
-    _history(loaded, users.index(user), rows.tolist(), hide)
-    _compare(loaded, users.index(user), rows.tolist(), hide)
+    _history(loaded, users.index(user), rows, hide)
+    _compare(loaded, users.index(user), rows, hide)
 
 
 def _choose(loaded: LoadedBundle) -> str | None:

@@ -315,9 +315,8 @@ def _user(loaded: LoadedBundle, user: str) -> None:
     known: list[int] = []
     notes: list[str] = []
     if user in contents.users:
-        index = contents.users.index(user)
-        known = contents.histories.row(index).tolist()
-        notes = operations.event_notes(contents.histories, index)
+        known = loaded.history(user)
+        notes = operations.event_notes(contents.histories, contents.users.index(user))
     newest = [loaded.item(row) for row in known[::-1][:_NEWEST]]
     when = dict(zip((item.item_id for item in newest), notes[::-1], strict=False))
     nearest = RecommendOptions(_NEWEST, exclude_seen=False, rerank=False, reasons=False)

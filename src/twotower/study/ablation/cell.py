@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Self
@@ -186,11 +186,15 @@ def finished_cell(cell: Cell, dataset_fingerprint: str, out: Path) -> CellRecord
     return record
 
 
-def read_evaluation(record: CellRecord, out: Path) -> Evaluation:
-    """The values of a finished cell, query by query."""
+def read_evaluation(
+    record: CellRecord, out: Path, protocols: Container[str] | None = None
+) -> Evaluation:
+    """The values of a finished cell, query by query; of all its protocols, or of some."""
     values: dict[str, DoubleArray] = {}
     lists: dict[str, ListFigures] = {}
     for name in record.means:
+        if protocols is not None and name not in protocols:
+            continue
         file = record.cell.folder(out) / _file_name(name)
         try:
             table = pl.read_parquet(file)

@@ -30,12 +30,8 @@ class _Running:
     bars: dict[str, Bar] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Ended:
-    cell: Cell
-
-
-_Events = queue.Queue[tuple[Cell, dict[str, Any]] | _Ended]
+_Events = queue.Queue[tuple[Cell, dict[str, Any] | None]]
+"""Reports of processes; None where one has ended."""
 
 
 def run_cells(
@@ -99,21 +95,21 @@ def run_cells(
             draw()
             if not running:
                 continue
-            event = events.get()
-            if isinstance(event, _Ended):
-                ended = running.pop(event.cell)
+            cell, event = events.get()
+            if event is not None:
+                _show(cell, event, running[cell], reporter)
+            else:
+                ended = running.pop(cell)
                 for bar in ended.bars.values():
                     bar(1, 1, "")  # closed, finished or not
                 reason = _reason(ended)
                 if reason is None:
-                    done.add(event.cell)
-                    took.setdefault(event.cell.model, []).append(time.monotonic() - ended.began)
-                    unfinished.discard(event.cell)
+                    done.add(cell)
+                    took.setdefault(cell.model, []).append(time.monotonic() - ended.began)
+                    unfinished.discard(cell)
                 else:
-                    failures[event.cell] = reason
-                    reporter.failure(f"{event.cell.label} failed: {reason}")
-            else:
-                _show(*event, running[event[0]], reporter)
+                    failures[cell] = reason
+                    reporter.failure(f"{cell.label} failed: {reason}")
     draw()
     return failures
 
@@ -172,7 +168,7 @@ def _read_events(cell: Cell, stream: IO[str], events: _Events) -> None:
     with stream:
         for line in stream:
             events.put((cell, json.loads(line)))
-    events.put(_Ended(cell))
+    events.put((cell, None))
 
 
 def _show(cell: Cell, event: dict[str, Any], running: _Running, reporter: Reporter) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from twotower.evaluation.figures import Evaluation, result_rows
+from twotower.evaluation.figures import result_rows
 from twotower.evaluation.registry import FULL, SAMPLED
 from twotower.evaluation.results import Difference, Row, verdict
 from twotower.evaluation.significance import bootstrap_interval, holm_bonferroni, sign_flip_test
@@ -41,7 +41,7 @@ def model_figures(records: Sequence[CellRecord], out: Path, split: str) -> Model
     """
     cell = records[0].cell
     shared = set.intersection(*(set(record.means) for record in records))
-    runs = {record.cell.seed: _chosen(record, out, shared) for record in records}
+    runs = {record.cell.seed: read_evaluation(record, out, shared) for record in records}
     rows = result_rows(runs, dataset=records[0].dataset, split=split, model=cell.model)
     measured = [run.values for run in runs.values()]
     columns = [records[0].metrics.index(metric) for metric in TESTED_METRICS]
@@ -64,52 +64,52 @@ def differences(
 
     The p-values are corrected over all of them together.
     """
-    found: list[dict[str, object]] = []
+    found: list[dict[str, Any]] = []
     for model, own in figures.items():
         parent = parents.get(model)
         if parent is None or parent not in figures:
             continue
-        for protocol in own.tested:
-            if protocol in figures[parent].tested:
-                found += _compared(model, parent, protocol, own, figures[parent])
-    corrected = holm_bonferroni([float(str(row["p"])) for row in found])
+        other, like = figures[parent], own.rows[0]
+        for protocol in (name for name in own.tested if name in other.tested):
+            found += compared(
+                own.tested[protocol] - other.tested[protocol], TESTED_METRICS,
+                _seed_errors(own.by_seed[protocol], other.by_seed[protocol]),
+                dataset=like.dataset, split=like.split, model=model, parent=parent,
+                protocol=protocol, seeds=list(own.seeds), parent_seeds=list(other.seeds),
+            )  # fmt: skip
+    return corrected(found)
+
+
+def compared(
+    gained: DoubleArray,
+    metrics: Sequence[str],
+    seed_errors: DoubleArray | None = None,
+    **named: object,
+) -> list[dict[str, Any]]:
+    """Fields of a `Difference` for each metric, before the correction of ``p``.
+
+    ``gained`` are ``(queries, metrics)`` values minus the parent's, ``seed_errors`` ``(metrics,)``
+    standard errors over training seeds, ``named`` the fields that all have.
+    """
+    low, high = bootstrap_interval(gained)
+    figures = {"value": gained.mean(axis=0), "low": low, "high": high, "p": sign_flip_test(gained)}
+    if seed_errors is not None:
+        figures["seed_error"] = seed_errors
+    shared = named | {"users": len(gained)}
     return [
-        Difference.model_validate(
-            {
-                **row,
-                "p_corrected": float(p),
-                "verdict": verdict(float(str(row["value"])), float(p)),
-            }
-        )
-        for row, p in zip(found, corrected, strict=True)
+        shared | {"metric": metric} | {name: of[at] for name, of in figures.items()}
+        for at, metric in enumerate(metrics)
     ]
 
 
-def _compared(
-    model: str, parent: str, protocol: str, own: ModelFigures, other: ModelFigures
-) -> Iterator[dict[str, object]]:
-    gained = own.tested[protocol] - other.tested[protocol]
-    low, high = bootstrap_interval(gained)
-    p = sign_flip_test(gained)
-    means = gained.mean(axis=0)
-    errors = _seed_errors(own.by_seed[protocol], other.by_seed[protocol])
-    for column, metric in enumerate(TESTED_METRICS):
-        yield {
-            "dataset": own.rows[0].dataset,
-            "split": own.rows[0].split,
-            "model": model,
-            "parent": parent,
-            "protocol": protocol,
-            "metric": metric,
-            "value": float(means[column]),
-            "low": float(low[column]),
-            "high": float(high[column]),
-            "p": float(p[column]),
-            "seed_error": None if errors is None else float(errors[column]),
-            "seeds": list(own.seeds),
-            "parent_seeds": list(other.seeds),
-            "users": len(gained),
-        }
+def corrected(found: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Differences with verdicts, their p-values corrected over all of them (Holm)."""
+    values = [float(f"{row['value']:.6g}") for row in found]  # as a results file keeps them
+    p = [float(f"{p:.6g}") for p in holm_bonferroni([row["p"] for row in found])]
+    return [
+        Difference(**row, p_corrected=p_row, verdict=verdict(value, p_row))
+        for row, value, p_row in zip(found, values, p, strict=True)
+    ]
 
 
 def _seed_errors(own: DoubleArray, other: DoubleArray) -> DoubleArray | None:
@@ -120,15 +120,6 @@ def _seed_errors(own: DoubleArray, other: DoubleArray) -> DoubleArray | None:
         own.var(axis=0, ddof=1) / len(own) + other.var(axis=0, ddof=1) / len(other)
     )
     return error
-
-
-def _chosen(record: CellRecord, out: Path, protocols: set[str]) -> Evaluation:
-    found = read_evaluation(record, out)
-    return Evaluation(
-        found.metrics,
-        {name: of for name, of in found.values.items() if name in protocols},
-        {name: of for name, of in found.lists.items() if name in protocols},
-    )
 
 
 def _seed_spread(rows: Sequence[Row], records: Sequence[CellRecord]) -> Iterator[Row]:
