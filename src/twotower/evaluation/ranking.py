@@ -30,23 +30,16 @@ class ScoreError(TwoTowerError):
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Rank of each target among the candidates of its query.
-
-    Attributes
-    ----------
-    ranks
-        ``(pairs,)`` float64, 1 is best. Where scores tie, the rank is the expectation under
-        random tie-breaking and may be fractional.
-    indptr
-        ``(queries + 1,)`` int64; the targets of query ``q`` are
-        ``ranks[indptr[q]:indptr[q + 1]]``, at least one.
-    worth
-        ``(pairs,)`` what each target is worth, such as its price; None where nothing asks for it.
-    """
+    """Rank of each target among the candidates of its query."""
 
     ranks: DoubleArray
+    """``(pairs,)`` float64, 1 is best. Where scores tie, the rank is the expectation under random
+    tie-breaking and may be fractional."""
     indptr: OffsetArray
+    """``(queries + 1,)`` int64; the targets of query ``q`` are ``ranks[indptr[q]:indptr[q + 1]]``,
+    at least one."""
     worth: DoubleArray | None = None
+    """``(pairs,)`` what each target is worth, such as its price; None where nothing asks for it."""
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.ranks):

@@ -244,22 +244,15 @@ def _sampled_gram(prefixes: "_Prefixes", step: int) -> DoubleArray:
 
 @dataclass(frozen=True)
 class _Prefixes:
-    """Beginnings of training histories, and what came next.
-
-    Attributes
-    ----------
-    train
-        The histories.
-    fold
-        Makes vectors of them.
-    last, lengths
-        ``(prefixes,)`` place of the newest event, and how many events are read.
-    """
+    """Beginnings of training histories, and what came next."""
 
     train: Histories
+    """The histories."""
     fold: FoldIn
+    """Makes vectors of them."""
     last: Array
     lengths: Array
+    """``(prefixes,)`` place of the newest event, and how many events are read."""
 
     @classmethod
     def of(cls, train: Histories, factors: FloatArray, config: ALSConfig) -> Self:

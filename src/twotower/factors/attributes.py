@@ -29,17 +29,12 @@ class AttributeRegression:
     it from the attributes :math:`x_u` of the users with a training history, so that the scores of
     a user without one are about the popularity of the items among users of like attributes. The
     intercept is not penalised; the penalty has the least leave-one-out error of the scores.
-
-    Attributes
-    ----------
-    table
-        ``(rows, d)`` what a row of the table of values adds; row 0 is none.
-    dense
-        ``(D + 1, d)`` what a number adds; the last row is the intercept.
     """
 
     table: FloatArray
+    """``(rows, d)`` what a row of the table of values adds; row 0 is none."""
     dense: FloatArray
+    """``(D + 1, d)`` what a number adds; the last row is the intercept."""
 
     @classmethod
     def fit(cls, users: Encoded, rows: int, train: Histories, items: FloatArray) -> Self:

@@ -16,14 +16,10 @@ class ContentSearch:
     Nothing is fitted and no interaction counted, so that a new item is scored as any other:
     what a model that reads text has to beat on new items. An item without a title, and every
     item for an empty history, scores 0.
-
-    Attributes
-    ----------
-    titles
-        ``(num_items, t)`` float32 title vectors of unit length, zero where there is no title.
     """
 
     titles: FloatArray
+    """``(num_items, t)`` float32 title vectors of unit length, zero where there is no title."""
 
     @property
     def num_items(self) -> int:

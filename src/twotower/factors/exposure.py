@@ -58,24 +58,16 @@ def bounding_scale(known: FloatArray, cold: FloatArray, share: float) -> float:
 
 @dataclass(frozen=True)
 class ListBars:
-    """What an added item has to beat to be in a list: known users and their lists' last scores.
-
-    Attributes
-    ----------
-    users
-        ``(queries, d)`` float32 vectors of users that were drawn from those with a history.
-    bars
-        ``(queries,)`` float32 score of the last of each user's `LIST_LENGTH` best items.
-    items
-        Items that these lists were made of.
-    share
-        Largest share of all places that added items may take together: `ColdItems.exposure`.
-    """
+    """What an added item has to beat to be in a list: known users and their lists' last scores."""
 
     users: FloatArray
+    """``(queries, d)`` float32 vectors of users that were drawn from those with a history."""
     bars: FloatArray
+    """``(queries,)`` float32 score of the last of each user's `LIST_LENGTH` best items."""
     items: int
+    """Items that these lists were made of."""
     share: float
+    """Largest share of all places that added items may take together: `ColdItems.exposure`."""
 
     def scales(self, vectors: FloatArray, added: int = 0) -> tuple[FloatArray, FloatArray]:
         """``(m,)`` factors up to 1 of new items' vectors ``(m, d)``, and lists without them.

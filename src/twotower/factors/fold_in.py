@@ -312,26 +312,19 @@ class FoldIn:
     """Makes user vectors from histories; older events weigh less.
 
     Where events have weights of their own, the extra weight is multiplied by these.
-
-    Attributes
-    ----------
-    table
-        ``(items, d)`` float32 item factors in `principal_basis`; an item of zeros has no influence.
-    confidence
-        Extra weight of the newest event.
-    recency
-        What an event's extra weight is multiplied by for each event that came after it.
-    regularisation
-        Weight of the vector's squared norm.
-    length
-        Newest events that are read.
     """
 
     table: FloatArray
+    """``(items, d)`` float32 item factors in `principal_basis`; an item of zeros has no
+    influence."""
     confidence: float
+    """Extra weight of the newest event."""
     recency: float
+    """What an event's extra weight is multiplied by for each event that came after it."""
     regularisation: float
+    """Weight of the vector's squared norm."""
     length: int = 200
+    """Newest events that are read."""
 
     @cached_property
     def spectrum(self) -> FloatArray:

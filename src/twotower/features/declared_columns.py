@@ -34,21 +34,14 @@ _DAY: Final = 86_400_000.0
 
 
 class Encoded(NamedTuple):
-    """Columns as a tower reads them; ``S`` rows of its table, and ``D`` numbers.
-
-    Attributes
-    ----------
-    codes
-        ``(n, S)`` int64 rows of the table; 0 is none.
-    weights
-        ``(n, S)`` float32.
-    dense
-        ``(n, D)`` float32.
-    """
+    """Columns as a tower reads them; ``S`` rows of its table, and ``D`` numbers."""
 
     codes: OffsetArray
+    """``(n, S)`` int64 rows of the table; 0 is none."""
     weights: FloatArray
+    """``(n, S)`` float32."""
     dense: FloatArray
+    """``(n, D)`` float32."""
 
     def take(self, rows: Array) -> "Encoded":
         """These rows."""
@@ -56,33 +49,21 @@ class Encoded(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Place of the column that each part of `Encoded` is of.
-
-    Attributes
-    ----------
-    codes
-        ``(S,)`` int64.
-    dense
-        ``(D,)`` int64.
-    """
+    """Place of the column that each part of `Encoded` is of."""
 
     codes: OffsetArray
+    """``(S,)`` int64."""
     dense: OffsetArray
+    """``(D,)`` int64."""
 
 
 class FitContext(NamedTuple):
-    """What encoders are fitted with, beside the values of known rows.
-
-    Attributes
-    ----------
-    moment
-        Time of the newest training event in milliseconds, or None where the log has no times.
-    vectors
-        Encodes texts.
-    """
+    """What encoders are fitted with, beside the values of known rows."""
 
     moment: float | None
+    """Time of the newest training event in milliseconds, or None where the log has no times."""
     vectors: TextVectors
+    """Encodes texts."""
 
 
 class Part(NamedTuple):
@@ -99,11 +80,9 @@ class Encoder(Protocol):
     @property
     def rows(self) -> int:
         """Rows of the table that are its own."""
-        ...
 
     def encode(self, values: pl.Series, vectors: TextVectors) -> Part:
         """``n`` values, null where missing."""
-        ...
 
 
 class _Dense(Config):

@@ -75,20 +75,14 @@ def _categories(rows: pl.DataFrame) -> pl.Series:
 
 @dataclass(frozen=True, slots=True)
 class Standardiser:
-    """``(value - mean) * weight`` per column; NaN, an unknown value, becomes 0.
-
-    Attributes
-    ----------
-    mean
-        ``(columns,)`` float64 mean of the known values; 0 for indicators.
-    weight
-        ``(columns,)`` float64, 1 / standard deviation of the known values; 1 for indicators;
-        0 where the column is constant or unknown throughout, so that it is always 0:
-        a model cannot have learnt from it.
-    """
+    """``(value - mean) * weight`` per column; NaN, an unknown value, becomes 0."""
 
     mean: DoubleArray
+    """``(columns,)`` float64 mean of the known values; 0 for indicators."""
     weight: DoubleArray
+    """``(columns,)`` float64, 1 / standard deviation of the known values; 1 for indicators; 0 where
+    the column is constant or unknown throughout, so that it is always 0: a model cannot have learnt
+    from it."""
 
     @classmethod
     def fit(cls, raw: DoubleArray, declared: Sequence[Feature], *, notices: bool = False) -> Self:

@@ -28,22 +28,15 @@ BLOCK: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """Standardised features of histories; independent of user ids, hence also of anonymous users.
-
-    Attributes
-    ----------
-    item_table
-        ``(num_items, 12)`` float32, what an event adds to its row's sums: log price (0 where
-        unknown), 1 where it is known, the same two for log popularity, and the one-hot category.
-    standardiser
-        Fitted on the features of every prefix of every training history.
-    end
-        The newest training event, milliseconds since 1970; 0 where the log has no timestamps.
-    """
+    """Standardised features of histories, of anonymous users too: they do not rest on ids."""
 
     item_table: FloatArray
+    """``(num_items, 12)`` float32, what an event adds to its row's sums: log price (0 where
+    unknown), 1 where it is known, the same two for log popularity, and the one-hot category."""
     standardiser: Standardiser
+    """Fitted on the features of every prefix of every training history."""
     end: int
+    """The newest training event, milliseconds since 1970; 0 where the log has no timestamps."""
 
     @classmethod
     def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:
@@ -199,24 +192,16 @@ def _prefix_sums(values: Array, starts: OffsetArray) -> DoubleArray:
 
 
 class UserInputs(NamedTuple):
-    """A batch of user-tower inputs.
-
-    Attributes
-    ----------
-    users
-        ``(B,)`` int64 user index + 1; 0 for a user that training never saw.
-    items
-        ``(B, length)`` int64 item index + 1, oldest first, 0 behind the last.
-    lengths
-        ``(B,)`` int64 items held in ``items``, from 0 to ``length``.
-    features
-        ``(B, 8)`` float32 user features of the whole history, not only of its last items.
-    """
+    """A batch of user-tower inputs."""
 
     users: OffsetArray
+    """``(B,)`` int64 user index + 1; 0 for a user that training never saw."""
     items: OffsetArray
+    """``(B, length)`` int64 item index + 1, oldest first, 0 behind the last."""
     lengths: OffsetArray
+    """``(B,)`` int64 items held in ``items``, from 0 to ``length``."""
     features: FloatArray
+    """``(B, 8)`` float32 user features of the whole history, not only of its last items."""
 
 
 def user_inputs(queries: Queries, user_features: UserFeatures, length: int) -> UserInputs:

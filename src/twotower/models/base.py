@@ -42,7 +42,6 @@ class ContextBuilder(Protocol):
 
     def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
         """Histories ``(B, L)``, lengths ``(B,)`` and features ``(B, F)`` before each event."""
-        ...
 
 
 def no_context(events: Array) -> tuple[Array, Array, FloatArray]:
@@ -207,7 +206,6 @@ class TeacherVectors(Protocol):
     @property
     def own_vectors(self) -> tuple[FloatArray, FloatArray]:
         """``(num_users, d)`` and ``(num_items, d)``."""
-        ...
 
 
 class RetrievalModule(nn.Module):

@@ -189,34 +189,23 @@ class SequenceConfig(ModelFamily):
 
 
 class ReadColumns(NamedTuple):
-    """The declared columns that towers read, fitted on the training part.
-
-    Attributes
-    ----------
-    item_encoders, user_encoders
-        Fitted on items and users with a training event.
-    items
-        ``(items + 1,)`` rows; row 0 is padding, which is read as the first item.
-    users
-        ``(users + 1,)`` rows; row 0 is a user of whom nothing is known.
-    context_encoders
-        Fitted on the context of training events; empty where no column of the log is read.
-    contexts
-        ``(contexts + 1,)`` rows; row 0 is a request of which nothing is known.
-    context_slots
-        Which column each code and number of these is of.
-    time_columns
-        Those of the context that derive from the time.
-    """
+    """The declared columns that towers read, fitted on the training part."""
 
     item_encoders: ColumnEncoders
     user_encoders: ColumnEncoders
+    """Fitted on items and users with a training event."""
     items: Encoded
+    """``(items + 1,)`` rows; row 0 is padding, which is read as the first item."""
     users: Encoded
+    """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
     context_encoders: ColumnEncoders
+    """Fitted on the context of training events; empty where no column of the log is read."""
     contexts: Encoded
+    """``(contexts + 1,)`` rows; row 0 is a request of which nothing is known."""
     context_slots: Slots
+    """Which column each code and number of these is of."""
     time_columns: tuple[str, ...] = ()
+    """Those of the context that derive from the time."""
 
 
 def read_columns(dataset: Dataset) -> ReadColumns:

@@ -41,16 +41,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a training; a single one by default.
-
-    Attributes
-    ----------
-    rank, size
-        Which of how many this is.
-    """
+    """The processes of a training; a single one by default."""
 
     rank: int = 0
     size: int = 1
+    """Which of how many this is."""
 
     @property
     def first(self) -> bool:

@@ -27,7 +27,6 @@ class Fit(Protocol):
 
     def __call__(self, dataset: Dataset, tried: Tried | None = None) -> Scorer:
         """Fit it; ``tried`` is called where there are settings to choose."""
-        ...
 
 
 def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:

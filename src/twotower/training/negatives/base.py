@@ -40,7 +40,6 @@ class NegativeSampler(Protocol):
 
     def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
         """Negatives for ``(B,)`` user and positive item indices."""
-        ...
 
 
 class LiveNegatives(nn.Module):
