@@ -216,6 +216,11 @@ class TwoTower(RetrievalModule):
         penalty = half_squared_norm(len(user), user)
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
 
+    @property
+    def history_length(self) -> int:
+        """Newest items that the user tower reads; 0 where it reads none."""
+        return self.config.history_length
+
     def context(self, train: Histories) -> HistoryContext:
         """The items before each event, and the features of the user at that time."""
         features = self.user_features
@@ -334,8 +339,7 @@ class TwoTower(RetrievalModule):
             vectors: Tensor = self.user_tower(
                 self.user_embedding(self.user_ids[users]), history, lengths, features
             )
-        encoded: FloatArray = vectors.cpu().numpy()
-        return encoded
+        return vectors.cpu().numpy()
 
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
