@@ -211,5 +211,4 @@ def _category_codes(catalogue: pl.DataFrame) -> IndexArray | None:
     if columns.CATEGORY not in catalogue.columns or catalogue[columns.CATEGORY].is_null().all():
         return None
     named = catalogue[columns.CATEGORY].cast(pl.String).fill_null("")
-    codes: IndexArray = named.rank("dense").to_numpy().astype(np.int32) - 1
-    return codes
+    return named.rank("dense").to_numpy().astype(np.int32) - 1

@@ -261,13 +261,6 @@ def read_results(path: Path) -> Results:
         ) from error
 
 
-def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """``old`` with each row of ``new`` in place of the row with the same key, or appended."""
-    merged = {row.key: row for row in old}
-    merged.update((row.key, row) for row in new)
-    return list(merged.values())
-
-
 def markdown_table(
     rows: Iterable[Row], metrics: Sequence[str], *, intervals: bool = False, digits: int = 4
 ) -> str:

@@ -193,8 +193,7 @@ def _of_lengths(lengths: OffsetArray, wanted: OffsetArray, per_row: int) -> Arra
         among = np.flatnonzero(lengths == nearest)
         size = per_row * int(count)
         drawn.append(rng.choice(among, size, replace=size > len(among)))
-    rows: Array = np.sort(np.concatenate(drawn))
-    return rows
+    return np.sort(np.concatenate(drawn))
 
 
 def _no_hold_out(dataset: Dataset, what: str) -> InputError:

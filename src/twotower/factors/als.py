@@ -182,8 +182,7 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
 def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
     """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
     share = _of_the_mean(np.bincount(train.items, minlength=len(factors)))
-    scaled: FloatArray = factors * (share**-power)[:, None].astype(np.float32)
-    return scaled
+    return factors * (share**-power)[:, None].astype(np.float32)
 
 
 def following_factors(

@@ -39,5 +39,4 @@ class ContentSearch:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32 cosines."""
-        scores: FloatArray = self.user_vectors(queries) @ self.titles.T
-        return scores
+        return self.user_vectors(queries) @ self.titles.T

@@ -109,5 +109,4 @@ def _smallest_allowed(ratios: FloatArray, allowed: int) -> FloatArray:
         return np.ones(ratios.shape[1], dtype=np.float32)
     first_too_many = np.partition(ratios, allowed, axis=0)[allowed]
     bounded = np.where(first_too_many < 1, first_too_many * _BELOW, 1)
-    scales: FloatArray = np.maximum(bounded, _LEAST_SCALE).astype(np.float32)
-    return scales
+    return np.maximum(bounded, _LEAST_SCALE).astype(np.float32)

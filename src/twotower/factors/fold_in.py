@@ -41,8 +41,7 @@ def principal_basis(table: FloatArray) -> FloatArray:
     Dot products stay as they are, the columns come in falling order of their squared norm, and
     solving against all items costs a division by it.
     """
-    turned: FloatArray = table @ principal_directions(table)
-    return turned
+    return table @ principal_directions(table)
 
 
 def turn(table: FloatArray, basis: FloatArray) -> None:
@@ -229,8 +228,7 @@ def _conjugate_gradients(
 
     def product(vectors: FloatArray) -> FloatArray:
         scores = (own @ vectors[..., None])[..., 0]
-        found: FloatArray = diagonal * vectors + ((extra * scores)[:, None] @ own)[:, 0]
-        return found
+        return diagonal * vectors + ((extra * scores)[:, None] @ own)[:, 0]
 
     aim = (wanted[:, None] @ own)[:, 0]
     enough = tolerance**2 * (aim * aim / diagonal).sum(axis=1)

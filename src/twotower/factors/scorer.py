@@ -66,8 +66,7 @@ class FactorScorer:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32 dot products."""
-        scores: FloatArray = self.user_vectors(queries) @ self.items.T
-        return scores
+        return self.user_vectors(queries) @ self.items.T
 
 
 def unseen_scores(
@@ -105,8 +104,7 @@ def trained_items(train: Histories, num_items: int) -> BoolArray:
     The row of an item that has none is as it was drawn, or pushed about as a negative: it says
     nothing of the item, and no ranking may rest on it.
     """
-    found: BoolArray = np.bincount(train.items, minlength=num_items) > 0
-    return found
+    return np.bincount(train.items, minlength=num_items) > 0
 
 
 def distinct(histories: Histories) -> Histories:

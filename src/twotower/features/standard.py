@@ -22,8 +22,7 @@ SMALLEST_SPREAD: Final = 1e-6
 
 def log_days(milliseconds: Array) -> DoubleArray:
     """log(1 + days) of spans in milliseconds; a negative span counts as none."""
-    days: DoubleArray = np.log1p(np.maximum(milliseconds, 0) / DAY)
-    return days
+    return np.log1p(np.maximum(milliseconds, 0) / DAY)
 
 
 def numbers(rows: pl.DataFrame, column: str) -> DoubleArray:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 from twotower.config import Config
@@ -37,12 +38,6 @@ def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:
     return fitted
 
 
-def _als(dataset: Dataset, tried: Tried | None = None) -> ALS:
-    del tried
-    config = ALSConfig(popularity_discount=0.0)
-    return ALS.fit(dataset.train, len(dataset.items), config=config)
-
-
 def _chosen(
     choose: Callable[[Dataset, Tried | None], Chosen[Any]],
     fit: Callable[[Histories, int, Any], Scorer],
@@ -62,7 +57,7 @@ BASELINES: Final[Mapping[str, Fit]] = {
     "random-walk": _chosen(choose_walk, RandomWalk.fit),
     "graph-filter": _chosen(choose_filter, GraphFilter.fit),
     "ease": _of_train(EASE.fit),
-    "als": _als,
+    "als": _of_train(partial(ALS.fit, config=ALSConfig(popularity_discount=0.0))),
 }
 """Name → fit. Settings of the walk and of the filter are chosen on the validation part, where there
 is one."""
