@@ -68,9 +68,7 @@ class Row(_Strict):
     def of_repeats(cls, values: ArrayLike, **fields: Any) -> "Row":
         """A repeated measurement: median, least and greatest of ``values`` ``(repeats,)``."""
         found = np.asarray(values, np.float64)
-        return cls(
-            value=float(np.median(found)), low=found.min(), high=found.max(), **fields
-        )  # fmt: skip
+        return cls(value=float(np.median(found)), low=found.min(), high=found.max(), **fields)
 
     @model_serializer(mode="wrap")
     def _without_empty_context(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

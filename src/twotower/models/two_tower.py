@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
@@ -191,9 +192,9 @@ class TwoTower(RetrievalModule):
         for name, trained in (("user_ids", trained_users), ("item_ids", items.trained)):
             ids = np.append(0, np.arange(1, len(trained) + 1) * trained)
             self.register_buffer(name, torch.from_numpy(ids), persistent=False)
-        self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
-        self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
-        self.register_buffer("item_image", _behind_zero_row(image), persistent=False)
+        for name, values in (("features", items.features), ("text", text), ("image", image)):
+            padded = F.pad(torch.from_numpy(values), (0, 0, 1, 0))  # row 0
+            self.register_buffer(f"item_{name}", padded, persistent=False)
         self.trained = items.trained
         self.register_buffer("cold_scale", torch.ones(()))
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
@@ -376,7 +377,3 @@ class TwoTower(RetrievalModule):
             cold_scale=float(self.cold_scale),
             exposure=self.exposure,
         )
-
-
-def _behind_zero_row(values: FloatArray) -> Tensor:
-    return torch.from_numpy(np.vstack([np.zeros((1, values.shape[1]), np.float32), values]))

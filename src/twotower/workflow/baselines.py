@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from twotower.config import Config
 from twotower.data import Dataset, Histories, Part
 from twotower.factors.als import ALS, ALSConfig
-from twotower.factors.content import ContentSearch
+from twotower.factors.content import content_search
 from twotower.factors.ease import EASE
 from twotower.factors.graph_filter import GraphFilter
 from twotower.factors.item_knn import ItemKNN
@@ -62,7 +62,7 @@ BASELINES: Final[Mapping[str, Fit]] = {
 """Name → fit. Settings of the walk and of the filter are chosen on the validation part, where there
 is one."""
 
-TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": ContentSearch}
+TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": content_search}
 """Models that read titles and no interactions: name → of ``(num_items, t)`` title vectors."""
 
 DEFAULT_BASELINES: Final = ("popularity", "item-knn")
