@@ -10,14 +10,10 @@ from twotower.types import FloatArray
 def content_search(titles: FloatArray) -> FactorScorer:
     """Scores an item by the cosine of its title and the mean title of the history.
 
-    Nothing is fitted and no interaction counted, so that a new item is scored as any other:
-    what a model that reads text has to beat on new items. An item without a title, and every
-    item for an empty history, scores 0.
-
-    Parameters
-    ----------
-    titles
-        ``(num_items, t)`` float32 title vectors of unit length, zero where there is no title.
+    ``titles`` are ``(num_items, t)`` float32 of unit length, zero where there is no title. Nothing
+    is fitted and no interaction counted, so that a new item is scored as any other: what a model
+    that reads text has to beat on new items. An item without a title, and every item for an empty
+    history, scores 0.
     """
 
     def encode(queries: Queries) -> FloatArray:

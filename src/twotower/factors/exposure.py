@@ -73,12 +73,8 @@ class ListBars:
         """``(m,)`` factors up to 1 of new items' vectors ``(m, d)``, and lists without them.
 
         Each item is in at most as large a share of the lists as an item of the catalogue is on
-        average, or as its part of ``share`` allows where that is more.
-
-        Parameters
-        ----------
-        added
-            Items that were added before.
+        average, or as its part of ``share`` allows where that is more. So many were ``added``
+        before.
 
         Returns
         -------

@@ -276,13 +276,7 @@ ENCODERS: Final[Mapping[str, type[Numbers | Values | Vectors | Texts]]] = {
 
 
 class ColumnEncoders:
-    """The encoders of one side's columns, fitted.
-
-    Parameters
-    ----------
-    encoders
-        By name of the column, in order.
-    """
+    """The fitted encoders of one side's columns, by name in their order."""
 
     def __init__(self, encoders: Mapping[str, Encoder]) -> None:
         self.encoders = dict(encoders)

@@ -139,21 +139,11 @@ class Embeddings(NamedTuple):
     ) -> Self:
         """Vectors, with what the batch says about them."""
         return cls(
-            query,
-            positive,
-            negative,
-            shared,
-            batch.users,
-            batch.positives,
-            batch.negatives,
-            batch.shared,
-            batch.log_q,
-            batch.negative_log_q,
-            batch.shared_log_q,
-            batch.in_batch,
-            squared_norm,
-            batch.weights,
-        )
+            query, positive, negative, shared,
+            batch.users, batch.positives, batch.negatives, batch.shared,
+            batch.log_q, batch.negative_log_q, batch.shared_log_q, batch.in_batch,
+            squared_norm, batch.weights,
+        )  # fmt: skip
 
 
 class ServedTowers(NamedTuple):

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twotower.config import Config
 from twotower.data import Dataset
 from twotower.data.histories import LogFacts
 from twotower.data.schema import SIDES, Side
@@ -174,10 +173,7 @@ class SequenceConfig(ModelFamily):
         """The same with the least-squares settings and columns of a record of what was chosen."""
         found, changes = chosen.get("least_squares"), {}
         if found is not None:
-            changes = {
-                name: _parsed(kind, found[name])
-                for name, kind in (("factors", ALSConfig), ("smoothing", TextSmoothing))
-            }
+            changes = {"factors": found["factors"], "smoothing": found["smoothing"]}
         if "columns" in chosen:
             changes["columns"] = chosen["columns"]["read"]
         return self.vary(**changes) if changes else self
@@ -249,10 +245,6 @@ def read_columns(dataset: Dataset) -> ReadColumns:
         contexts.slots(table, cached_texts),
         tuple(name for name in contexts.encoders if name in schema.time_columns),
     )
-
-
-def _parsed(kind: type[Config], values: Any) -> Config | None:
-    return None if values is None else kind.model_validate(values)
 
 
 class Gaps(nn.Module):

@@ -166,11 +166,8 @@ class TwoTower(RetrievalModule):
     ) -> None:
         """Make an untrained model.
 
-        Parameters
-        ----------
-        trained_users
-            ``(num_users,)`` whether training has an event of the user. The others have the
-            unknown id: their own rows stay as they were drawn.
+        Users other than ``trained_users`` ``(num_users,)``, of whom training has an event, have
+        the unknown id: their own rows stay as they were drawn.
         """
         super().__init__()
         self.config = config

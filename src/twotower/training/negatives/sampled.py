@@ -126,11 +126,8 @@ class BatchAlone:
 class ByChance:
     """Draw by cumulative share, then draw again where a draw hit the user's own items.
 
-    Parameters
-    ----------
-    batch
-        ``(num_items,)`` chance of each item to be a positive, where the other positives of the
-        batch are negatives too.
+    Where the other positives of the batch are negatives too, ``batch`` ``(num_items,)`` is the
+    chance of each item to be one.
     """
 
     def __init__(
