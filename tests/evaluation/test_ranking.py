@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
-from twotower.evaluation.ranking import (
-    ScoreError,
-    full_ranks,
-    rank_and_list,
-    rank_targets,
-)
+from twotower.evaluation.ranking import ScoreError, full_ranks, rank_and_list
 
 
 class Table:
@@ -74,17 +69,20 @@ def test_more_can_be_excluded_than_the_history_holds() -> None:
     assert found.lists is not None
     assert found.lists.tolist() == [[1, 2]]
     with pytest.raises(InputError, match=r"^seen must have one row per query, got 2 for 1 quer"):
-        rank_targets(Table([[5, 4, 3, 2]]), asked, wanted, {}, seen=Histories.from_lists([[], []]))
+        rank_and_list(Table([[5, 4, 3, 2]]), asked, wanted, {}, seen=Histories.from_lists([[], []]))
 
 
-def test_lists_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_and_lists_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     scorer = Vectors(rng.standard_normal((20, 4)), rng.standard_normal((30, 4)))
     asked, wanted = queries(*[[1, 2]] * 20), Histories.from_lists([[3]] * 20)
-    whole = rank_and_list(scorer, asked, wanted, {}, lists=5).lists
+    among = {"unseen": "unseen"}
+    whole = rank_and_list(scorer, asked, wanted, among, lists=5)
     monkeypatch.setattr("twotower.evaluation.ranking._BLOCK_VALUES", 100)
-    again = rank_and_list(scorer, asked, wanted, {}, lists=5, batch_size=7).lists
-    np.testing.assert_array_equal(again, whole)
+    for batch_size in (7, 1024):
+        again = rank_and_list(scorer, asked, wanted, among, lists=5, batch_size=batch_size)
+        np.testing.assert_array_equal(again.lists, whole.lists)
+        np.testing.assert_array_equal(again.ranks["unseen"].ranks, whole.ranks["unseen"].ranks)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +161,13 @@ def cases(draw: st.DrawFn) -> tuple[Any, ...]:
 def test_ranks_are_the_mean_over_all_ways_to_break_ties(case: tuple[Any, ...]) -> None:
     scores, seen, wanted, batch_size = case
     everything = set(range(len(scores[0])))
-    found = rank_targets(
+    found = rank_and_list(
         Table(scores),
         queries(*seen),
         Histories.from_lists(wanted),
         {"unseen": "unseen", "all": "all"},
         batch_size=batch_size,
-    )
+    ).ranks
     for name in found:
         expected = []
         for row, history, targets in zip(scores, seen, wanted, strict=True):
@@ -189,21 +187,12 @@ def test_vectors_rank_as_their_products_do() -> None:
     np.testing.assert_array_equal(vectors.indptr, table.indptr)
 
 
-def test_blocks_smaller_than_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    scorer = Vectors(rng.standard_normal((20, 4)), rng.standard_normal((30, 4)))
-    asked, wanted = queries(*[[1, 2]] * 20), Histories.from_lists([[3]] * 20)
-    whole = full_ranks(scorer, asked, wanted).ranks
-    monkeypatch.setattr("twotower.evaluation.ranking._BLOCK_VALUES", 100)
-    np.testing.assert_array_equal(full_ranks(scorer, asked, wanted).ranks, whole)
-
-
 def test_ranks_among_sampled_negatives_count_only_negatives_and_targets() -> None:
     scorer = Table([[9, 8, 7, 6, 5, 5], [0, 1, 2, 3, 4, 5]])
     negatives = np.array([[2, 5], [3, 2]], dtype=np.int32)
     wanted = Histories.from_lists([[4], [0, 1]])
-    ranks = rank_targets(scorer, queries([0], []), wanted, {"sampled": negatives})["sampled"]
-    assert ranks.ranks.tolist() == [2.5, 4, 3]
+    found = rank_and_list(scorer, queries([0], []), wanted, {"sampled": negatives})
+    assert found.ranks["sampled"].ranks.tolist() == [2.5, 4, 3]
 
 
 def test_queries_are_scored_in_batches_and_progress_counts_them() -> None:
@@ -274,7 +263,7 @@ def test_bad_input_is_refused_before_anything_is_scored(
 )
 def test_bad_negatives_are_refused(negatives: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        rank_targets(
+        rank_and_list(
             Table(np.zeros((1, 3))),
             queries([]),
             Histories.from_lists([[0]]),

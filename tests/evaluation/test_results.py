@@ -11,7 +11,6 @@ from twotower.evaluation.results import (
     Meta,
     Row,
     markdown_table,
-    merge_rows,
     read_results,
     write_results,
 )
@@ -98,16 +97,6 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     path.write_text('{"meta": {}, "rows": []}')
     with pytest.raises(ArtefactError, match=r"is not a results file: meta.command: Field required"):
         read_results(path)
-
-
-def test_new_rows_replace_old_ones_in_place() -> None:
-    old = [row(value=0.1), row(metric="MRR", value=0.2)]
-    merged = merge_rows(old, [row(model="v5", value=0.4), row(value=0.3)])
-    assert [(one.model, one.metric, one.value) for one in merged] == [
-        ("mf", "HR@10", 0.3),
-        ("mf", "MRR", 0.2),
-        ("v5", "HR@10", 0.4),
-    ]
 
 
 def test_a_table_has_a_line_per_model_and_a_column_per_metric() -> None:

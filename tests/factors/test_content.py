@@ -1,14 +1,13 @@
 import numpy as np
 
 from twotower.data import Histories, Queries
-from twotower.factors.content import ContentSearch
-from twotower.models.base import VectorScorer
+from twotower.factors.content import content_search
 
 TITLES = np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32)
 
 
 def scores(*histories: list[int]) -> np.ndarray:
-    return ContentSearch(TITLES).scores(Queries.anonymous(Histories.from_lists(histories)))
+    return content_search(TITLES).scores(Queries.anonymous(Histories.from_lists(histories)))
 
 
 def test_an_item_scores_by_the_cosine_to_the_mean_title() -> None:
@@ -20,13 +19,3 @@ def test_an_item_scores_by_the_cosine_to_the_mean_title() -> None:
 
 def test_nothing_to_go_by_scores_nothing() -> None:
     np.testing.assert_array_equal(scores([], [3]), 0)
-
-
-def test_it_is_a_scorer_of_vectors() -> None:
-    model = ContentSearch(TITLES)
-    queries = Queries.anonymous(Histories.from_lists([[0, 2], [1]]))
-    assert isinstance(model, VectorScorer)
-    assert model.num_items == 4
-    np.testing.assert_array_equal(
-        model.user_vectors(queries) @ model.item_vectors().T, model.scores(queries)
-    )

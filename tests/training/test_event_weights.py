@@ -16,11 +16,13 @@ from twotower.factors.ease import EASE
 from twotower.factors.item_knn import ItemKNN
 from twotower.factors.popularity import Popularity
 from twotower.models.base import Embeddings
-from twotower.training.examples import Examples
+from twotower.models.build import build_model
+from twotower.training.examples import Examples, event_examples
 from twotower.training.fit import fit
 from twotower.training.losses import BPR, InfoNCE, LossConfig, SampledSoftmax
 from twotower.training.negatives.base import Drawn
 from twotower.training.sequences import SequenceExamples
+from twotower.training.trainer import TrainingConfig
 
 RULES = EventRules(weights={"view": 0.25, "buy": 1.0}, target=("buy",), learn="target")
 VIEW, BUY = 0, 1
@@ -194,6 +196,24 @@ def test_views_stay_candidates_and_returns_do_not(kinds_of_blocks: Dataset) -> N
         span = slice(int(log.indptr[user]), int(log.indptr[user + 1]) - 1)
         bought = log.items[span][log.kinds[span] == BUY].tolist()
         assert sorted(task.seen.row(user)) == sorted([*bought, *([5] if user < 3 else [])])
+
+
+@pytest.mark.parametrize(("name", "reads_histories"), [("v1", False), ("v5", True)])
+def test_a_two_tower_that_reads_histories_predicts_target_kinds_alone(
+    name: str,
+    kinds_of_blocks: Dataset,
+    block_text: Any,
+    small_variants: Any,
+    *,
+    reads_histories: bool,
+) -> None:
+    train = kinds_of_blocks.train
+    module = build_model(small_variants[name].model, kinds_of_blocks, block_text)
+    source = event_examples(module, train, NoNegatives(), TrainingConfig(), 0)  # type: ignore[arg-type]
+    assert train.kinds is not None
+    buys = int((train.kinds == BUY).sum())
+    assert 0 < buys < len(train.items)
+    assert source.size == (buys if reads_histories else len(train.items))
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "v5", "v9", "v10"])

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from twotower.data import Histories
 from twotower.errors import InputError
 from twotower.models.base import Batch, Embeddings
-from twotower.training.losses import BPR, InfoNCE, SampledSoftmax, is_negative, subtract_log_q
+from twotower.training.losses import BPR, InfoNCE, SampledSoftmax, is_negative
 from twotower.training.negatives import AllItems
 
 
@@ -176,21 +176,6 @@ def test_bpr_takes_the_batch() -> None:
     # Rows 0 and 2 have the same positive: neither is the other's negative.
     differences = [0.0 - 0.8, 0.96 - 0.8, 0.6 - 0.8, 1.0 - 0.0]
     assert found.item() == pytest.approx(sum(map(softplus, differences)) / 4, rel=1e-5)
-
-
-def test_the_log_q_correction_recovers_the_full_softmax_over_samples() -> None:
-    """Closed form: sampled in proportion to q and corrected, the normaliser is unbiased."""
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(1, 6, generator=generator)
-    q = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.07, 0.03])
-    corrected = subtract_log_q(scores, q.log())
-    assert torch.equal(corrected, scores - q.log()[None, :])
-    expected = (q * corrected.exp()).sum()  # E_q[exp(s - log q)]
-    torch.testing.assert_close(expected, scores.exp().sum())
-    drawn = torch.multinomial(q, 200_000, replacement=True, generator=generator)
-    torch.testing.assert_close(
-        corrected[0, drawn].exp().mean(), scores.exp().sum(), rtol=0.02, atol=0
-    )
 
 
 @pytest.mark.parametrize("in_batch", [True, False])

@@ -166,25 +166,17 @@ class ListFigures(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListFacts:
-    """Item data that beyond-accuracy metrics need; popularity is that of training.
-
-    Attributes
-    ----------
-    events
-        ``(num_items,)`` int64 training events.
-    users
-        Users with a training event.
-    categories
-        ``(num_items,)`` code of each item's category, items without one sharing a code; None
-        where the catalogue has no categories.
-    titles
-        ``(num_items, t)`` unit vectors of the titles, or None where there are none.
-    """
+    """Item data that beyond-accuracy metrics need; popularity is that of training."""
 
     events: OffsetArray
+    """``(num_items,)`` int64 training events."""
     users: int
+    """Users with a training event."""
     categories: IndexArray | None
+    """``(num_items,)`` code of each item's category, items without one sharing a code; None where
+    the catalogue has no categories."""
     titles: FloatArray | None
+    """``(num_items, t)`` unit vectors of the titles, or None where there are none."""
 
     @classmethod
     def fit(cls, train: Histories, catalogue: pl.DataFrame, titles: FloatArray | None) -> Self:
@@ -219,5 +211,4 @@ def _category_codes(catalogue: pl.DataFrame) -> IndexArray | None:
     if columns.CATEGORY not in catalogue.columns or catalogue[columns.CATEGORY].is_null().all():
         return None
     named = catalogue[columns.CATEGORY].cast(pl.String).fill_null("")
-    codes: IndexArray = named.rank("dense").to_numpy().astype(np.int32) - 1
-    return codes
+    return named.rank("dense").to_numpy().astype(np.int32) - 1

@@ -15,24 +15,16 @@ from twotower.types import DoubleArray
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Per-query values of one model, trained with one seed.
-
-    Attributes
-    ----------
-    metrics
-        Names of the columns of ``values``.
-    values
-        Name of a protocol or segment → ``(queries, metrics)`` float64.
-    lists
-        Protocol of lists → their beyond-accuracy figures.
-    context
-        Declared columns of the log that the model read of each target's own event.
-    """
+    """Per-query values of one model, trained with one seed."""
 
     metrics: tuple[str, ...]
+    """Names of the columns of ``values``."""
     values: Mapping[str, DoubleArray]
+    """Name of a protocol or segment → ``(queries, metrics)`` float64."""
     lists: Mapping[str, ListFigures] = field(default_factory=dict)
+    """Protocol of lists → their beyond-accuracy figures."""
     context: tuple[str, ...] = ()
+    """Declared columns of the log that the model read of each target's own event."""
 
     def mean(self, protocol: str, metric: str) -> float:
         """Mean over the queries."""

@@ -103,8 +103,7 @@ def average_precision_at_k(ranks: Ranks, k: int) -> DoubleArray:
     ordered = ranks.ranks[np.lexsort((ranks.ranks, rows))]
     place = np.arange(len(ordered)) - ranks.indptr[rows] + 1
     found = np.where(ordered <= k, place / ordered, 0.0)
-    values: DoubleArray = np.add.reduceat(found, ranks.indptr[:-1]) / targets
-    return values
+    return np.add.reduceat(found, ranks.indptr[:-1]) / targets
 
 
 def revenue_at_k(ranks: Ranks, k: int) -> DoubleArray:

@@ -7,8 +7,9 @@ from typing import Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 
 from twotower.data import Histories, Queries
+from twotower.data.histories import joined
 from twotower.errors import InputError, TwoTowerError
-from twotower.factors.scorer import Scorer, VectorScorer
+from twotower.factors.scorer import Scorer, VectorScorer, distinct
 from twotower.index.top_k import top_k
 from twotower.types import Array, DoubleArray, FloatArray, IndexArray, OffsetArray
 
@@ -30,23 +31,16 @@ class ScoreError(TwoTowerError):
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Rank of each target among the candidates of its query.
-
-    Attributes
-    ----------
-    ranks
-        ``(pairs,)`` float64, 1 is best. Where scores tie, the rank is the expectation under
-        random tie-breaking and may be fractional.
-    indptr
-        ``(queries + 1,)`` int64; the targets of query ``q`` are
-        ``ranks[indptr[q]:indptr[q + 1]]``, at least one.
-    worth
-        ``(pairs,)`` what each target is worth, such as its price; None where nothing asks for it.
-    """
+    """Rank of each target among the candidates of its query."""
 
     ranks: DoubleArray
+    """``(pairs,)`` float64, 1 is best. Where scores tie, the rank is the expectation under random
+    tie-breaking and may be fractional."""
     indptr: OffsetArray
+    """``(queries + 1,)`` int64; the targets of query ``q`` are ``ranks[indptr[q]:indptr[q + 1]]``,
+    at least one."""
     worth: DoubleArray | None = None
+    """``(pairs,)`` what each target is worth, such as its price; None where nothing asks for it."""
 
     def __post_init__(self) -> None:
         if len(self.indptr) == 0 or int(self.indptr[-1]) != len(self.ranks):
@@ -90,29 +84,13 @@ def full_ranks(
     A target that is also in the history stays a candidate. It would be ranked among unseen items
     only, which gives it away: pass ``exclude_seen=False`` for a log with repeats
     (`Dataset.has_repeats`).
-    See `rank_targets` for the arguments and errors.
+    See `rank_and_list` for the arguments and errors.
     """
     candidates: dict[str, Candidates] = {"full": "unseen" if exclude_seen else "all"}
-    found = rank_targets(
+    found = rank_and_list(
         scorer, queries, targets, candidates, batch_size=batch_size, progress=progress
     )
-    return found["full"]
-
-
-def rank_targets(
-    scorer: Scorer,
-    queries: Queries,
-    targets: Histories,
-    candidates: Mapping[str, Candidates],
-    *,
-    seen: Histories | None = None,
-    batch_size: int = BATCH_SIZE,
-    progress: BatchCallback | None = None,
-) -> dict[str, Ranks]:
-    """Ranks alone, see `rank_and_list`."""
-    return rank_and_list(
-        scorer, queries, targets, candidates, seen=seen, batch_size=batch_size, progress=progress
-    ).ranks
+    return found.ranks["full"]
 
 
 def rank_and_list(
@@ -147,9 +125,8 @@ def rank_and_list(
     candidates
         Name → candidates to rank among.
     seen
-        One row per query of items that "unseen" excludes; None for the histories, of which events
-        of kinds that do not count as seen are left out. It holds more
-        than these where histories were truncated for a cold-start protocol.
+        One row per query of items that "unseen" excludes, more than the histories where these were
+        truncated; None for the histories without events of kinds that do not count as seen.
     lists
         Also list this many of the best unseen items of each query; equal scores rank by item.
     worth
@@ -171,9 +148,11 @@ def rank_and_list(
     num_items = scorer.num_items
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    seen = queries.histories.seen if seen is None else seen
     _check(queries, targets, candidates, num_items)
-    wanted = _distinct(targets, num_items)
-    seen = _distinct(queries.histories.seen if seen is None else seen, num_items)
+    for rows in (targets, seen):
+        _check_items(rows.items, num_items)
+    wanted, seen = distinct(targets), distinct(seen)
     if len(seen) != len(queries):
         raise InputError(
             f"seen must have one row per query, got {len(seen)} for {len(queries)} queries"
@@ -214,7 +193,9 @@ class _Block:
         """``(P,)`` expected ranks of the block's targets."""
         if isinstance(candidates, str):
             greater, equal = self._count_catalogue()
-            out = self.wanted if candidates == "all" else _union(self.wanted, self.seen)
+            out = self.wanted
+            if candidates == "unseen":
+                out = distinct(joined(out, self.seen))
             out_greater, out_equal = self._count_rows(out)
             return self._ranks_of(greater - out_greater, equal - out_equal)
         scores = np.take_along_axis(self.scores, candidates[self.queries], axis=1)
@@ -267,14 +248,6 @@ class _Block:
         return ranks
 
 
-def _union(left: Histories, right: Histories) -> Histories:
-    """Row by row, the items of either, each once."""
-    bound = 1 + max((int(rows.items.max()) for rows in (left, right) if len(rows.items)), default=0)
-    keys = np.unique(np.r_[left.rows * bound + left.items, right.rows * bound + right.items])
-    indptr = np.searchsorted(keys, np.arange(len(left) + 1) * bound)
-    return Histories(indptr.astype(np.int64), (keys % bound).astype(np.int32))
-
-
 def _blocks(scorer: Scorer, queries: Queries, batch_size: int) -> Iterator[tuple[int, Array]]:
     """First query and ``(rows, num_items)`` scores of consecutive queries, checked."""
     num_items = scorer.num_items
@@ -317,15 +290,6 @@ def check_lists(seen: Histories, num_items: int, k: int) -> None:
             "beside its history",
             f"ask for {left} or fewer",
         )
-
-
-def _distinct(rows: Histories, num_items: int) -> Histories:
-    """The same rows with each item once, at its first position."""
-    _check_items(rows.items, num_items)
-    keys = rows.rows * num_items + rows.items
-    first = np.zeros(len(keys), dtype=bool)
-    first[np.unique(keys, return_index=True)[1]] = True
-    return rows.keep(first)
 
 
 def _check(

@@ -28,28 +28,19 @@ SEGMENTS: Final = ((0, 4), (5, 7), (8, 15), (16, 30), (31, None))
 
 @dataclass(frozen=True)
 class Protocol:
-    """A task, the candidates of its targets, and what is reported.
-
-    Attributes
-    ----------
-    task
-        Queries and targets; protocols of the same task share one pass over the scores.
-    among
-        ``unseen`` and ``all`` as in `twotower.evaluation.ranking.Candidates`; ``sampled``
-        for 100 negatives.
-    whole
-        Whether the metrics over all queries are reported, under the protocol's name.
-    segments
-        Also report by history length, under this prefix and the segment's name; None for no.
-    lists
-        Whether the metrics of `twotower.evaluation.beyond_accuracy` are reported.
-    """
+    """A task, the candidates of its targets, and what is reported."""
 
     task: Task
+    """Queries and targets; protocols of the same task share one pass over the scores."""
     among: Literal["unseen", "all", "sampled"] = "unseen"
+    """``unseen`` and ``all`` as in `twotower.evaluation.ranking.Candidates`; ``sampled`` for 100
+    negatives."""
     whole: bool = True
+    """Whether the metrics over all queries are reported, under the protocol's name."""
     segments: str | None = None
+    """Also report by history length, under this prefix and the segment's name; None for no."""
     lists: bool = False
+    """Whether the metrics of `twotower.evaluation.beyond_accuracy` are reported."""
 
 
 def segment_names(prefix: str) -> dict[str, tuple[int, int | None]]:

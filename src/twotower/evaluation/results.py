@@ -68,9 +68,7 @@ class Row(_Strict):
     def of_repeats(cls, values: ArrayLike, **fields: Any) -> "Row":
         """A repeated measurement: median, least and greatest of ``values`` ``(repeats,)``."""
         found = np.asarray(values, np.float64)
-        return cls(
-            value=float(np.median(found)), low=found.min(), high=found.max(), **fields
-        )  # fmt: skip
+        return cls(value=float(np.median(found)), low=found.min(), high=found.max(), **fields)
 
     @model_serializer(mode="wrap")
     def _without_empty_context(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -259,13 +257,6 @@ def read_results(path: Path) -> Results:
         raise ArtefactError(
             f"{path} is not a results file: {first_problem(error)}; {_WRITTEN_BY}"
         ) from error
-
-
-def merge_rows(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """``old`` with each row of ``new`` in place of the row with the same key, or appended."""
-    merged = {row.key: row for row in old}
-    merged.update((row.key, row) for row in new)
-    return list(merged.values())
 
 
 def markdown_table(

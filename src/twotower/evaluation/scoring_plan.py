@@ -30,24 +30,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ScoringPass:
-    """One pass over the scores.
-
-    Attributes
-    ----------
-    task
-        Queries, targets and seen items.
-    candidates
-        Name → candidates of the targets.
-    reports
-        Reports made from the ranks.
-    lists
-        Protocols that report on the lists of the best `LIST_LENGTH` items.
-    """
+    """One pass over the scores."""
 
     task: TaskData
+    """Queries, targets and seen items."""
     candidates: dict[str, Candidates]
+    """Name → candidates of the targets."""
     reports: tuple[Report, ...]
+    """Reports made from the ranks."""
     lists: tuple[str, ...]
+    """Protocols that report on the lists of the best `LIST_LENGTH` items."""
 
 
 def plan(

@@ -14,18 +14,12 @@ PREFERENCE_TUNED_FOR: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one arm of an experiment saw.
-
-    Attributes
-    ----------
-    units
-        Randomised units, such as a user on a day.
-    successes
-        Those among them with an outcome of 1, such as a click.
-    """
+    """What one arm of an experiment saw."""
 
     units: int
+    """Randomised units, such as a user on a day."""
     successes: int
+    """Those among them with an outcome of 1, such as a click."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.successes <= self.units:
@@ -42,19 +36,13 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The difference of two arms, with bounds that hold at all times together.
-
-    Attributes
-    ----------
-    estimate
-        Rate of the second arm minus that of the first, or how much the second is preferred.
-    low, high
-        Of the confidence sequence.
-    """
+    """The difference of two arms, with bounds that hold at all times together."""
 
     estimate: float
+    """Rate of the second arm minus that of the first, or how much the second is preferred."""
     low: float
     high: float
+    """Of the confidence sequence."""
 
     @property
     def better(self) -> str | None:

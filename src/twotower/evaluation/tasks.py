@@ -24,21 +24,14 @@ from twotower.types import Array, BoolArray, OffsetArray
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
-    """Queries, targets and seen items, one row each per query.
-
-    Attributes
-    ----------
-    queries
-        What the model gets.
-    targets
-        The items to find.
-    seen
-        All items that the user had before: no candidates. Empty for a log with repeats.
-    """
+    """Queries, targets and seen items, one row each per query."""
 
     queries: Queries
+    """What the model gets."""
     targets: Histories
+    """The items to find."""
     seen: Histories
+    """All items that the user had before: no candidates. Empty for a log with repeats."""
 
 
 class Task(Protocol):
@@ -46,20 +39,14 @@ class Task(Protocol):
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """`InputError` where the data set has no such query."""
-        ...
 
 
 @dataclass(frozen=True)
 class AllUsers:
-    """Every user with a held-out interaction, with all that came before it.
-
-    Attributes
-    ----------
-    timed
-        Whether the model is given the time of the target.
-    """
+    """Every user with a held-out interaction, with all that came before it."""
 
     timed: bool = False
+    """Whether the model is given the time of the target."""
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """As `Dataset.held_out`."""
@@ -80,19 +67,13 @@ class AllUsers:
 
 @dataclass(frozen=True)
 class CutHistory:
-    """The same users as anonymous ones, with their newest items only.
-
-    Attributes
-    ----------
-    newest
-        Items that the model gets; None for all.
-    least
-        Users with fewer items in their history are left out. With the greatest size of a table
-        here, every row of it is about the same users.
-    """
+    """The same users as anonymous ones, with their newest items only."""
 
     newest: int | None
+    """Items that the model gets; None for all."""
     least: int = 0
+    """Users with fewer items in their history are left out. With the greatest size of a table here,
+    every row of it is about the same users."""
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """The queries of `AllUsers`, anonymous and truncated."""
@@ -140,16 +121,11 @@ class NewUsers:
 
 @dataclass(frozen=True)
 class KnownUsers:
-    """Known users with histories as long as those of `NewUsers`, as account holders.
-
-    Attributes
-    ----------
-    per_user
-        How many are drawn, from a fixed seed, for each new user among those of equal history
-        length (of the nearest length, where no known user has it). More narrow the interval.
-    """
+    """Known users with histories as long as those of `NewUsers`, as account holders."""
 
     per_user: int = 4
+    """How many are drawn, from a fixed seed, for each new user among those of equal history length
+    (of the nearest length, where no known user has it). More narrow the interval."""
 
     def __call__(self, dataset: Dataset, part: Part) -> TaskData:
         """A part of the queries of `AllUsers`, with the lengths of the new users' histories."""
@@ -217,8 +193,7 @@ def _of_lengths(lengths: OffsetArray, wanted: OffsetArray, per_row: int) -> Arra
         among = np.flatnonzero(lengths == nearest)
         size = per_row * int(count)
         drawn.append(rng.choice(among, size, replace=size > len(among)))
-    rows: Array = np.sort(np.concatenate(drawn))
-    return rows
+    return np.sort(np.concatenate(drawn))
 
 
 def _no_hold_out(dataset: Dataset, what: str) -> InputError:

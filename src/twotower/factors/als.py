@@ -182,8 +182,7 @@ def fit_next_factors(train: Histories, factors: FloatArray, config: ALSConfig) -
 def discounted(factors: FloatArray, train: Histories, power: float) -> FloatArray:
     """Factors ``(num_items, d)`` by popularity: see `ALSConfig.popularity_discount`."""
     share = _of_the_mean(np.bincount(train.items, minlength=len(factors)))
-    scaled: FloatArray = factors * (share**-power)[:, None].astype(np.float32)
-    return scaled
+    return factors * (share**-power)[:, None].astype(np.float32)
 
 
 def following_factors(
@@ -244,22 +243,15 @@ def _sampled_gram(prefixes: "_Prefixes", step: int) -> DoubleArray:
 
 @dataclass(frozen=True)
 class _Prefixes:
-    """Beginnings of training histories, and what came next.
-
-    Attributes
-    ----------
-    train
-        The histories.
-    fold
-        Makes vectors of them.
-    last, lengths
-        ``(prefixes,)`` place of the newest event, and how many events are read.
-    """
+    """Beginnings of training histories, and what came next."""
 
     train: Histories
+    """The histories."""
     fold: FoldIn
+    """Makes vectors of them."""
     last: Array
     lengths: Array
+    """``(prefixes,)`` place of the newest event, and how many events are read."""
 
     @classmethod
     def of(cls, train: Histories, factors: FloatArray, config: ALSConfig) -> Self:

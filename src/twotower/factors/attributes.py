@@ -1,6 +1,5 @@
 """Vectors of users without a history, by a regression on their attributes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -29,17 +28,12 @@ class AttributeRegression:
     it from the attributes :math:`x_u` of the users with a training history, so that the scores of
     a user without one are about the popularity of the items among users of like attributes. The
     intercept is not penalised; the penalty has the least leave-one-out error of the scores.
-
-    Attributes
-    ----------
-    table
-        ``(rows, d)`` what a row of the table of values adds; row 0 is none.
-    dense
-        ``(D + 1, d)`` what a number adds; the last row is the intercept.
     """
 
     table: FloatArray
+    """``(rows, d)`` what a row of the table of values adds; row 0 is none."""
     dense: FloatArray
+    """``(D + 1, d)`` what a number adds; the last row is the intercept."""
 
     @classmethod
     def fit(cls, users: Encoded, rows: int, train: Histories, items: FloatArray) -> Self:
@@ -123,18 +117,10 @@ def _left_out_error(
     inverse: DoubleArray,
 ) -> float:
     """Sum of squares of each user's error by the regression on all others, times ``scale``."""
-    return sum(_errors(attributes, targets, scale, weights, inverse))
-
-
-def _errors(
-    attributes: "sparse.csr_matrix",
-    targets: DoubleArray,
-    scale: DoubleArray,
-    weights: DoubleArray,
-    inverse: DoubleArray,
-) -> Iterator[float]:
+    errors = []
     for start in range(0, len(targets), _BLOCK):
         rows = attributes[start : start + _BLOCK]
         leverage = np.asarray(rows.multiply(rows @ inverse).sum(axis=1))
         left = (targets[start : start + _BLOCK] - rows @ weights) / np.maximum(1 - leverage, 1e-6)
-        yield float(((left @ scale) ** 2).sum())
+        errors.append(float(((left @ scale) ** 2).sum()))
+    return sum(errors)

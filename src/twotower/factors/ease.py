@@ -30,21 +30,15 @@ class EASE:
 
     The matrix is inverted in place, in single precision: its peak memory is
     ``4 * bought items ** 2`` bytes and little more. A new user is scored as any other.
-
-    Attributes
-    ----------
-    weights
-        ``(bought, bought)`` float32, dense, or sparse where links were cut. Row ``i`` holds what
-        item ``bought_items[i]`` in the history adds to each.
-    bought_items
-        ``(bought,)`` the items of the training interactions; others score 0.
-    num_items
-        Size of the catalogue.
     """
 
     weights: FloatArray | sparse.csr_array
+    """``(bought, bought)`` float32, dense, or sparse where links were cut. Row ``i`` holds what
+    item ``bought_items[i]`` in the history adds to each."""
     bought_items: Array
+    """``(bought,)`` the items of the training interactions; others score 0."""
     num_items: int
+    """Size of the catalogue."""
 
     @classmethod
     def fit(

@@ -58,35 +58,23 @@ def bounding_scale(known: FloatArray, cold: FloatArray, share: float) -> float:
 
 @dataclass(frozen=True)
 class ListBars:
-    """What an added item has to beat to be in a list: known users and their lists' last scores.
-
-    Attributes
-    ----------
-    users
-        ``(queries, d)`` float32 vectors of users that were drawn from those with a history.
-    bars
-        ``(queries,)`` float32 score of the last of each user's `LIST_LENGTH` best items.
-    items
-        Items that these lists were made of.
-    share
-        Largest share of all places that added items may take together: `ColdItems.exposure`.
-    """
+    """What an added item has to beat to be in a list: known users and their lists' last scores."""
 
     users: FloatArray
+    """``(queries, d)`` float32 vectors of users that were drawn from those with a history."""
     bars: FloatArray
+    """``(queries,)`` float32 score of the last of each user's `LIST_LENGTH` best items."""
     items: int
+    """Items that these lists were made of."""
     share: float
+    """Largest share of all places that added items may take together: `ColdItems.exposure`."""
 
     def scales(self, vectors: FloatArray, added: int = 0) -> tuple[FloatArray, FloatArray]:
         """``(m,)`` factors up to 1 of new items' vectors ``(m, d)``, and lists without them.
 
         Each item is in at most as large a share of the lists as an item of the catalogue is on
-        average, or as its part of ``share`` allows where that is more.
-
-        Parameters
-        ----------
-        added
-            Items that were added before.
+        average, or as its part of ``share`` allows where that is more. So many were ``added``
+        before.
 
         Returns
         -------
@@ -117,5 +105,4 @@ def _smallest_allowed(ratios: FloatArray, allowed: int) -> FloatArray:
         return np.ones(ratios.shape[1], dtype=np.float32)
     first_too_many = np.partition(ratios, allowed, axis=0)[allowed]
     bounded = np.where(first_too_many < 1, first_too_many * _BELOW, 1)
-    scales: FloatArray = np.maximum(bounded, _LEAST_SCALE).astype(np.float32)
-    return scales
+    return np.maximum(bounded, _LEAST_SCALE).astype(np.float32)

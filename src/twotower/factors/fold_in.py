@@ -41,8 +41,7 @@ def principal_basis(table: FloatArray) -> FloatArray:
     Dot products stay as they are, the columns come in falling order of their squared norm, and
     solving against all items costs a division by it.
     """
-    turned: FloatArray = table @ principal_directions(table)
-    return turned
+    return table @ principal_directions(table)
 
 
 def turn(table: FloatArray, basis: FloatArray) -> None:
@@ -229,8 +228,7 @@ def _conjugate_gradients(
 
     def product(vectors: FloatArray) -> FloatArray:
         scores = (own @ vectors[..., None])[..., 0]
-        found: FloatArray = diagonal * vectors + ((extra * scores)[:, None] @ own)[:, 0]
-        return found
+        return diagonal * vectors + ((extra * scores)[:, None] @ own)[:, 0]
 
     aim = (wanted[:, None] @ own)[:, 0]
     enough = tolerance**2 * (aim * aim / diagonal).sum(axis=1)
@@ -312,26 +310,19 @@ class FoldIn:
     """Makes user vectors from histories; older events weigh less.
 
     Where events have weights of their own, the extra weight is multiplied by these.
-
-    Attributes
-    ----------
-    table
-        ``(items, d)`` float32 item factors in `principal_basis`; an item of zeros has no influence.
-    confidence
-        Extra weight of the newest event.
-    recency
-        What an event's extra weight is multiplied by for each event that came after it.
-    regularisation
-        Weight of the vector's squared norm.
-    length
-        Newest events that are read.
     """
 
     table: FloatArray
+    """``(items, d)`` float32 item factors in `principal_basis`; an item of zeros has no
+    influence."""
     confidence: float
+    """Extra weight of the newest event."""
     recency: float
+    """What an event's extra weight is multiplied by for each event that came after it."""
     regularisation: float
+    """Weight of the vector's squared norm."""
     length: int = 200
+    """Newest events that are read."""
 
     @cached_property
     def spectrum(self) -> FloatArray:

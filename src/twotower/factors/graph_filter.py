@@ -42,25 +42,17 @@ class FilterConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class GraphFilter:
-    """Scores items by the filtered history; a new user is scored as any other.
-
-    Attributes
-    ----------
-    interactions
-        ``(users, num_items)`` sparse float32, ``A`` of `FilterConfig`.
-    vectors
-        ``(num_items, f)`` float32 leading right singular vectors of it, the largest first; ``f`` is
-        less than `FilterConfig.factors` where the log is small.
-    scale
-        ``(num_items, 1)`` float32, the diagonal of ``D_I`` to the power of -1/2.
-    config
-        What the scores are made with.
-    """
+    """Scores items by the filtered history; a new user is scored as any other."""
 
     interactions: sparse.csr_array
+    """``(users, num_items)`` sparse float32, ``A`` of `FilterConfig`."""
     vectors: FloatArray
+    """``(num_items, f)`` float32 leading right singular vectors of it, the largest first; ``f`` is
+    less than `FilterConfig.factors` where the log is small."""
     scale: FloatArray
+    """``(num_items, 1)`` float32, the diagonal of ``D_I`` to the power of -1/2."""
     config: FilterConfig
+    """What the scores are made with."""
 
     @classmethod
     def fit(cls, train: Histories, num_items: int, config: FilterConfig | None = None) -> Self:

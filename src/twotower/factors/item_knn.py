@@ -29,14 +29,10 @@ class ItemKNN:
     each (Deshpande and Karypis, Item-based top-N recommendation, TOIS 2004). Of events with
     weights the columns hold the square roots, so that an event of weight 2 counts as two. The user
     is described by the history alone, so that a new user is scored as any other.
-
-    Attributes
-    ----------
-    similarity
-        ``(num_items, num_items)`` sparse float32; row ``i`` holds the neighbours of item ``i``.
     """
 
     similarity: sparse.csr_array
+    """``(num_items, num_items)`` sparse float32; row ``i`` holds the neighbours of item ``i``."""
 
     @classmethod
     def fit(cls, train: Histories, num_items: int, *, neighbours: int | None = None) -> Self:

@@ -15,14 +15,10 @@ class Popularity:
 
     A `VectorScorer` of dimension 1: every user's vector is 1 and an item's is its count, so
     that the baseline can stand in for a model anywhere, in an index too.
-
-    Attributes
-    ----------
-    counts
-        ``(num_items,)`` float32; exact up to 2 ** 24 interactions of one item.
     """
 
     counts: FloatArray
+    """``(num_items,)`` float32; exact up to 2 ** 24 interactions of one item."""
 
     @classmethod
     def fit(cls, train: Histories, num_items: int) -> Self:

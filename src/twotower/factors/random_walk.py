@@ -42,14 +42,10 @@ class RandomWalk:
     """Scores an item by the walks that lead to it from the items of the history.
 
     Nothing is trained, and the user is described by the history alone.
-
-    Attributes
-    ----------
-    similarity
-        ``(num_items, num_items)`` sparse float32; row ``i`` is where a walk from ``i`` ends.
     """
 
     similarity: sparse.csr_array
+    """``(num_items, num_items)`` sparse float32; row ``i`` is where a walk from ``i`` ends."""
 
     @classmethod
     def fit(cls, train: Histories, num_items: int, config: WalkConfig | None = None) -> Self:

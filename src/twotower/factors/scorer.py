@@ -20,11 +20,9 @@ class Scorer(Protocol):
     @property
     def num_items(self) -> int:
         """Size of the catalogue."""
-        ...
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32; higher ranks first. Seen items are not masked."""
-        ...
 
 
 @runtime_checkable
@@ -33,36 +31,25 @@ class VectorScorer(Scorer, Protocol):
 
     def user_vectors(self, queries: Queries) -> FloatArray:
         """``(queries, dim)`` float32."""
-        ...
 
     def item_vectors(self) -> FloatArray:
         """``(num_items, dim)`` float32, row ``i`` for item index ``i``."""
-        ...
 
 
 @dataclass(frozen=True)
 class FactorScorer:
-    """Dot products of user vectors, made per query, and a fixed item table.
-
-    Attributes
-    ----------
-    items
-        ``(num_items, dim)`` float32.
-    encode
-        Makes ``(queries, dim)`` float32 user vectors; it captures a model's frozen weights.
-    reads_context
-        Declared columns of the log that it reads of a query.
-    tower_dim
-        First columns of the vectors, which towers make; None for all.
-    time_context
-        Those of ``reads_context`` that derive from the time of the request.
-    """
+    """Dot products of user vectors, made per query, and a fixed item table."""
 
     items: FloatArray
+    """``(num_items, dim)`` float32."""
     encode: Callable[[Queries], FloatArray]
+    """Makes ``(queries, dim)`` float32 user vectors; it captures a model's frozen weights."""
     reads_context: tuple[str, ...] = ()
+    """Declared columns of the log that it reads of a query."""
     tower_dim: int | None = None
+    """First columns of the vectors, which towers make; None for all."""
     time_context: tuple[str, ...] = ()
+    """Those of ``reads_context`` that derive from the time of the request."""
 
     @property
     def num_items(self) -> int:
@@ -79,8 +66,7 @@ class FactorScorer:
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32 dot products."""
-        scores: FloatArray = self.user_vectors(queries) @ self.items.T
-        return scores
+        return self.user_vectors(queries) @ self.items.T
 
 
 def unseen_scores(
@@ -118,8 +104,7 @@ def trained_items(train: Histories, num_items: int) -> BoolArray:
     The row of an item that has none is as it was drawn, or pushed about as a negative: it says
     nothing of the item, and no ranking may rest on it.
     """
-    found: BoolArray = np.bincount(train.items, minlength=num_items) > 0
-    return found
+    return np.bincount(train.items, minlength=num_items) > 0
 
 
 def distinct(histories: Histories) -> Histories:

@@ -20,16 +20,11 @@ _NO_ITEM: Final = -1
 
 
 class Nearness(NamedTuple):
-    """What counts beside the cosine of two texts: the inner product of other vectors of the two.
-
-    Attributes
-    ----------
-    asking, table
-        ``(m, w)`` of those that ask, and ``(n, w)`` of those that are found.
-    """
+    """What counts beside the cosine of two texts: the inner product of other vectors of the two."""
 
     asking: FloatArray
     table: FloatArray
+    """``(m, w)`` of those that ask, and ``(n, w)`` of those that are found."""
 
     def weighed(self, weight: float) -> Self:
         """The same, counting so much."""

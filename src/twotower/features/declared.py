@@ -9,24 +9,16 @@ NUM_CATEGORIES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of a feature matrix.
-
-    Attributes
-    ----------
-    name
-        Column name.
-    needs
-        The part of the source without which the column is constant.
-    doc
-        Formula in one line.
-    indicator
-        True where the column is 0 or 1 and is not standardised.
-    """
+    """One column of a feature matrix."""
 
     name: str
+    """Column name."""
     needs: str
+    """The part of the source without which the column is constant."""
     doc: str
+    """Formula in one line."""
     indicator: bool = False
+    """True where the column is 0 or 1 and is not standardised."""
 
 
 _EVENTS: Final = "training interactions"

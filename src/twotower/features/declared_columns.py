@@ -34,21 +34,14 @@ _DAY: Final = 86_400_000.0
 
 
 class Encoded(NamedTuple):
-    """Columns as a tower reads them; ``S`` rows of its table, and ``D`` numbers.
-
-    Attributes
-    ----------
-    codes
-        ``(n, S)`` int64 rows of the table; 0 is none.
-    weights
-        ``(n, S)`` float32.
-    dense
-        ``(n, D)`` float32.
-    """
+    """Columns as a tower reads them; ``S`` rows of its table, and ``D`` numbers."""
 
     codes: OffsetArray
+    """``(n, S)`` int64 rows of the table; 0 is none."""
     weights: FloatArray
+    """``(n, S)`` float32."""
     dense: FloatArray
+    """``(n, D)`` float32."""
 
     def take(self, rows: Array) -> "Encoded":
         """These rows."""
@@ -56,33 +49,21 @@ class Encoded(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Place of the column that each part of `Encoded` is of.
-
-    Attributes
-    ----------
-    codes
-        ``(S,)`` int64.
-    dense
-        ``(D,)`` int64.
-    """
+    """Place of the column that each part of `Encoded` is of."""
 
     codes: OffsetArray
+    """``(S,)`` int64."""
     dense: OffsetArray
+    """``(D,)`` int64."""
 
 
 class FitContext(NamedTuple):
-    """What encoders are fitted with, beside the values of known rows.
-
-    Attributes
-    ----------
-    moment
-        Time of the newest training event in milliseconds, or None where the log has no times.
-    vectors
-        Encodes texts.
-    """
+    """What encoders are fitted with, beside the values of known rows."""
 
     moment: float | None
+    """Time of the newest training event in milliseconds, or None where the log has no times."""
     vectors: TextVectors
+    """Encodes texts."""
 
 
 class Part(NamedTuple):
@@ -99,11 +80,9 @@ class Encoder(Protocol):
     @property
     def rows(self) -> int:
         """Rows of the table that are its own."""
-        ...
 
     def encode(self, values: pl.Series, vectors: TextVectors) -> Part:
         """``n`` values, null where missing."""
-        ...
 
 
 class _Dense(Config):
@@ -179,13 +158,13 @@ class Values(Config):
     def fit(cls, values: pl.Series, column: Column, context: FitContext) -> Self:
         """Fit on the values of known rows."""
         del context
-        lists = _as_lists(values)
-        counts = lists.explode().drop_nulls().value_counts(sort=True, name="count")
+        is_list = values.dtype == pl.List
+        single = (values.explode() if is_list else values).cast(pl.String).alias("value")
+        counts = single.drop_nulls().value_counts(name="count")
         common = counts.filter(pl.col("count") >= LEAST_COUNT)
         # Ties in the order of the text, so that the same data give the same rows.
-        common = common.sort([pl.col("count"), pl.col(lists.name)], descending=[True, False])
-        listed = common[lists.name].to_list()
-        longest = lists.list.len().max()
+        listed = common.sort(["count", "value"], descending=[True, False])["value"].to_list()
+        longest = values.list.len().max() if is_list else 1
         length = longest if column.kind == "list" and isinstance(longest, int) else 1
         return cls(
             vocabulary=tuple(listed[:MOST_VALUES]),
@@ -202,23 +181,16 @@ class Values(Config):
         """``S`` is `parts`."""
         del vectors
         known = {value: row for row, value in enumerate(self.vocabulary, 2)}
-        if values.dtype != pl.List:
-            return self._single(values.cast(pl.String), known)
         codes = np.full((len(values), self.parts), -1, dtype=np.int64)
         weights = np.zeros((len(values), self.parts), dtype=np.float32)
-        for row, parts in enumerate(_as_lists(values).to_list()):
-            found = [self._code(part, known) for part in (parts or ())[: self.parts]] or [1]
-            codes[row, : len(found)], weights[row, : len(found)] = found, 1 / len(found)
-        return Part(codes, weights, np.zeros((len(values), 0), dtype=np.float32))
-
-    def _single(self, values: pl.Series, known: Mapping[str, int]) -> Part:
-        """One value each: each distinct one is looked up once."""
-        texts = values.to_list()
-        found = {value: 1 if value is None else self._code(value, known) for value in {*texts}}
-        codes = np.full((len(values), self.parts), -1, dtype=np.int64)
-        codes[:, 0] = [found[value] for value in texts]
-        weights = np.zeros((len(values), self.parts), dtype=np.float32)
-        weights[:, 0] = 1
+        if values.dtype == pl.List:
+            for row, parts in enumerate(values.cast(pl.List(pl.String)).to_list()):
+                found = [self._code(part, known) for part in (parts or ())[: self.parts]] or [1]
+                codes[row, : len(found)], weights[row, : len(found)] = found, 1 / len(found)
+        else:  # each distinct value is looked up once
+            texts = values.cast(pl.String).to_list()
+            code = {value: 1 if value is None else self._code(value, known) for value in {*texts}}
+            codes[:, 0], weights[:, 0] = [code[value] for value in texts], 1
         return Part(codes, weights, np.zeros((len(values), 0), dtype=np.float32))
 
     def _code(self, value: str, known: Mapping[str, int]) -> int:
@@ -304,13 +276,7 @@ ENCODERS: Final[Mapping[str, type[Numbers | Values | Vectors | Texts]]] = {
 
 
 class ColumnEncoders:
-    """The encoders of one side's columns, fitted.
-
-    Parameters
-    ----------
-    encoders
-        By name of the column, in order.
-    """
+    """The fitted encoders of one side's columns, by name in their order."""
 
     def __init__(self, encoders: Mapping[str, Encoder]) -> None:
         self.encoders = dict(encoders)
@@ -318,7 +284,7 @@ class ColumnEncoders:
     @classmethod
     def fit(
         cls,
-        table: pl.DataFrame | None,
+        table: pl.DataFrame,
         columns: Mapping[str, Column],
         known: BoolArray,
         context: FitContext,
@@ -328,7 +294,7 @@ class ColumnEncoders:
         Parameters
         ----------
         table
-            All rows, in the types of the kinds; None for no columns.
+            All rows, in the types of the kinds.
         columns
             Those that are read.
         known
@@ -336,8 +302,6 @@ class ColumnEncoders:
         context
             What else the encoders are fitted with.
         """
-        if table is None:
-            return cls({})
         seen = table.filter(pl.Series(known))
         return cls(
             {
@@ -409,18 +373,3 @@ def no_texts(name: str, texts: Sequence[str]) -> FloatArray:
 def _dense(values: FloatArray) -> Part:
     nothing = np.zeros((len(values), 0))
     return Part(nothing.astype(np.int64), nothing.astype(np.float32), values)
-
-
-def _as_lists(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.List:
-        return values.cast(pl.List(pl.String))
-    return (
-        pl.DataFrame({"value": values.cast(pl.String)})
-        .select(
-            pl.when(pl.col("value").is_null())
-            .then(None)
-            .otherwise(pl.concat_list("value"))
-            .alias(values.name or "value")
-        )
-        .to_series()
-    )

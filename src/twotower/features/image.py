@@ -19,16 +19,13 @@ class ImageEncoder(Protocol):
     @property
     def name(self) -> str:
         """Names the encoder and its weights: equal names give equal vectors."""
-        ...
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        ...
 
     def encode(self, images: Sequence["Image"]) -> FloatArray:
         """``(images, dim)`` float32 of RGB images of any size, L2-normalised."""
-        ...
 
 
 class Thumbnail:

@@ -19,18 +19,12 @@ CHUNK: Final = 32
 
 @dataclass(frozen=True)
 class ImageEmbeddings:
-    """Vectors of image files.
-
-    Attributes
-    ----------
-    vectors
-        ``(files, dim)`` float32 unit vectors, zero where there is no file or no picture in it.
-    broken
-        Row → why its file could not be read as an image.
-    """
+    """Vectors of image files."""
 
     vectors: FloatArray
+    """``(files, dim)`` float32 unit vectors, zero where there is no file or no picture in it."""
     broken: dict[int, str]
+    """Row → why its file could not be read as an image."""
 
 
 def cached_image_embeddings(

@@ -30,28 +30,20 @@ RECENT: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ItemFeatures:
-    """Standardised features of every catalogue item, and their transform for new items.
-
-    Attributes
-    ----------
-    values
-        ``(num_items, 15)`` float32, columns `ITEM_FEATURES`. What is unknown of an item is the
-        mean, 0: its price (with ``price_missing`` set), and everything that is counted in
-        training for an item that training never saw.
-    standardiser
-        Fitted on the catalogue's items.
-    categories
-        Categories of ``category_1`` to ``category_7``; shorter where there are fewer.
-    ratings_in_log
-        True where average rating and rating count were counted in the training log. The
-        catalogue's own figures are a later snapshot, which holds the ratings to be predicted,
-        and are then ignored.
-    """
+    """Standardised features of every catalogue item, and their transform for new items."""
 
     values: FloatArray
+    """``(num_items, 15)`` float32, columns `ITEM_FEATURES`. What is unknown of an item is the mean,
+    0: its price (with ``price_missing`` set), and everything that is counted in training for an
+    item that training never saw."""
     standardiser: Standardiser
+    """Fitted on the catalogue's items."""
     categories: tuple[str, ...]
+    """Categories of ``category_1`` to ``category_7``; shorter where there are fewer."""
     ratings_in_log: bool
+    """True where average rating and rating count were counted in the training log. The
+    catalogue's own figures are a later snapshot, which holds the ratings to be predicted, and
+    are then ignored."""
 
     @classmethod
     def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:

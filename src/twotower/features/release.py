@@ -33,14 +33,10 @@ class ReleaseOrder:
     :math:`\cos 2^k \pi p,\ \sin 2^k \pi p` for :math:`k = 0 \dots 3`, each halved: the inner
     product of two of these unit vectors falls from 1 with the distance of their places, steeply at
     first.
-
-    Attributes
-    ----------
-    known
-        ``(known,)`` float64 releases of the items that training has events of, in rising order.
     """
 
     known: DoubleArray
+    """``(known,)`` float64 releases of the items that training has events of, in rising order."""
 
     @classmethod
     def fit(cls, released: DoubleArray, trained: BoolArray) -> Self:

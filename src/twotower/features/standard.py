@@ -22,8 +22,7 @@ SMALLEST_SPREAD: Final = 1e-6
 
 def log_days(milliseconds: Array) -> DoubleArray:
     """log(1 + days) of spans in milliseconds; a negative span counts as none."""
-    days: DoubleArray = np.log1p(np.maximum(milliseconds, 0) / DAY)
-    return days
+    return np.log1p(np.maximum(milliseconds, 0) / DAY)
 
 
 def numbers(rows: pl.DataFrame, column: str) -> DoubleArray:
@@ -75,20 +74,14 @@ def _categories(rows: pl.DataFrame) -> pl.Series:
 
 @dataclass(frozen=True, slots=True)
 class Standardiser:
-    """``(value - mean) * weight`` per column; NaN, an unknown value, becomes 0.
-
-    Attributes
-    ----------
-    mean
-        ``(columns,)`` float64 mean of the known values; 0 for indicators.
-    weight
-        ``(columns,)`` float64, 1 / standard deviation of the known values; 1 for indicators;
-        0 where the column is constant or unknown throughout, so that it is always 0:
-        a model cannot have learnt from it.
-    """
+    """``(value - mean) * weight`` per column; NaN, an unknown value, becomes 0."""
 
     mean: DoubleArray
+    """``(columns,)`` float64 mean of the known values; 0 for indicators."""
     weight: DoubleArray
+    """``(columns,)`` float64, 1 / standard deviation of the known values; 1 for indicators; 0 where
+    the column is constant or unknown throughout, so that it is always 0: a model cannot have learnt
+    from it."""
 
     @classmethod
     def fit(cls, raw: DoubleArray, declared: Sequence[Feature], *, notices: bool = False) -> Self:

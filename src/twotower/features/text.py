@@ -18,16 +18,13 @@ class TextEncoder(Protocol):
     @property
     def name(self) -> str:
         """Names the encoder and its weights: equal names give equal vectors."""
-        ...
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """``(texts, dim)`` float32, L2-normalised; a blank text is the zero vector."""
-        ...
 
 
 class MiniLM:

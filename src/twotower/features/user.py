@@ -28,22 +28,15 @@ BLOCK: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class UserFeatures:
-    """Standardised features of histories; independent of user ids, hence also of anonymous users.
-
-    Attributes
-    ----------
-    item_table
-        ``(num_items, 12)`` float32, what an event adds to its row's sums: log price (0 where
-        unknown), 1 where it is known, the same two for log popularity, and the one-hot category.
-    standardiser
-        Fitted on the features of every prefix of every training history.
-    end
-        The newest training event, milliseconds since 1970; 0 where the log has no timestamps.
-    """
+    """Standardised features of histories, of anonymous users too: they do not rest on ids."""
 
     item_table: FloatArray
+    """``(num_items, 12)`` float32, what an event adds to its row's sums: log price (0 where
+    unknown), 1 where it is known, the same two for log popularity, and the one-hot category."""
     standardiser: Standardiser
+    """Fitted on the features of every prefix of every training history."""
     end: int
+    """The newest training event, milliseconds since 1970; 0 where the log has no timestamps."""
 
     @classmethod
     def fit(cls, train: Histories, catalogue: pl.DataFrame, *, notices: bool = False) -> Self:
@@ -52,13 +45,8 @@ class UserFeatures:
         What the source lacks altogether is 0 throughout. With `notices`, for models that read all
         of them, it is logged, once per feature.
         """
-        item_table = np.column_stack(
-            [
-                *_value_and_known(log_prices(catalogue)),
-                *_value_and_known(log_popularity(train, catalogue.height)),
-                category_indicators(catalogue, frequent_categories(catalogue)),
-            ]
-        ).astype(np.float32)
+        popularity = log_popularity(train, catalogue.height)
+        item_table = _item_rows(catalogue, popularity, frequent_categories(catalogue))
         end = 0 if train.timestamps is None else int(train.timestamps.max(initial=0))
         raw = _running(train, item_table, end)
         return cls(item_table, Standardiser.fit(raw, USER_FEATURES, notices=notices), end)
@@ -98,14 +86,7 @@ class UserFeatures:
         categories
             Those of the fit, in their order: `ItemFeatures.categories`.
         """
-        unknown = np.full(rows.height, np.nan)
-        return np.column_stack(
-            [
-                *_value_and_known(log_prices(rows)),
-                *_value_and_known(unknown),
-                category_indicators(rows, categories),
-            ]
-        ).astype(np.float32)
+        return _item_rows(rows, np.full(rows.height, np.nan), categories)
 
     def to_arrays(self) -> dict[str, Array]:
         """Everything as NumPy arrays, for a safetensors file."""
@@ -121,6 +102,19 @@ class UserFeatures:
         """The inverse of `to_arrays`."""
         standardiser = Standardiser(arrays["mean"], arrays["weight"])
         return cls(arrays["item_table"], standardiser, int(arrays["end"][0]))
+
+
+def _item_rows(
+    rows: pl.DataFrame, popularity: DoubleArray, categories: Sequence[str]
+) -> FloatArray:
+    """``(rows, 12)`` as `UserFeatures.item_table`."""
+    return np.column_stack(
+        [
+            *_value_and_known(log_prices(rows)),
+            *_value_and_known(popularity),
+            category_indicators(rows, categories),
+        ]
+    ).astype(np.float32)
 
 
 def _value_and_known(values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
@@ -194,29 +188,20 @@ def _prefix_sums(values: Array, starts: OffsetArray) -> DoubleArray:
     """``(events, columns)`` sums of each row's values up to and including each event."""
     totals = np.zeros((len(values) + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=totals[1:])
-    sums: DoubleArray = totals[1:] - totals[starts]
-    return sums
+    return totals[1:] - totals[starts]
 
 
 class UserInputs(NamedTuple):
-    """A batch of user-tower inputs.
-
-    Attributes
-    ----------
-    users
-        ``(B,)`` int64 user index + 1; 0 for a user that training never saw.
-    items
-        ``(B, length)`` int64 item index + 1, oldest first, 0 behind the last.
-    lengths
-        ``(B,)`` int64 items held in ``items``, from 0 to ``length``.
-    features
-        ``(B, 8)`` float32 user features of the whole history, not only of its last items.
-    """
+    """A batch of user-tower inputs."""
 
     users: OffsetArray
+    """``(B,)`` int64 user index + 1; 0 for a user that training never saw."""
     items: OffsetArray
+    """``(B, length)`` int64 item index + 1, oldest first, 0 behind the last."""
     lengths: OffsetArray
+    """``(B,)`` int64 items held in ``items``, from 0 to ``length``."""
     features: FloatArray
+    """``(B, 8)`` float32 user features of the whole history, not only of its last items."""
 
 
 def user_inputs(queries: Queries, user_features: UserFeatures, length: int) -> UserInputs:

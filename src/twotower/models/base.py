@@ -42,7 +42,6 @@ class ContextBuilder(Protocol):
 
     def __call__(self, events: Array) -> tuple[Array, Array, FloatArray]:
         """Histories ``(B, L)``, lengths ``(B,)`` and features ``(B, F)`` before each event."""
-        ...
 
 
 def no_context(events: Array) -> tuple[Array, Array, FloatArray]:
@@ -140,21 +139,11 @@ class Embeddings(NamedTuple):
     ) -> Self:
         """Vectors, with what the batch says about them."""
         return cls(
-            query,
-            positive,
-            negative,
-            shared,
-            batch.users,
-            batch.positives,
-            batch.negatives,
-            batch.shared,
-            batch.log_q,
-            batch.negative_log_q,
-            batch.shared_log_q,
-            batch.in_batch,
-            squared_norm,
-            batch.weights,
-        )
+            query, positive, negative, shared,
+            batch.users, batch.positives, batch.negatives, batch.shared,
+            batch.log_q, batch.negative_log_q, batch.shared_log_q, batch.in_batch,
+            squared_norm, batch.weights,
+        )  # fmt: skip
 
 
 class ServedTowers(NamedTuple):
@@ -207,7 +196,6 @@ class TeacherVectors(Protocol):
     @property
     def own_vectors(self) -> tuple[FloatArray, FloatArray]:
         """``(num_users, d)`` and ``(num_items, d)``."""
-        ...
 
 
 class RetrievalModule(nn.Module):

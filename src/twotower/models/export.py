@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from twotower.models.base import evaluating
 
 OPSET: Final = 17
-_POSITIONS: Final = ("history", "gaps")
-"""The inputs whose second dimension is free too."""
+FREE: Final[Mapping[str, str]] = {
+    "history": "positions", "gaps": "positions", "ids": "pieces", "mask": "pieces",
+}  # fmt: skip
+"""Names of inputs whose second dimension is free too → its name."""
 
 
 def exported(tower: nn.Module, example: Mapping[str, Tensor]) -> bytes:
@@ -22,12 +24,11 @@ def exported(tower: nn.Module, example: Mapping[str, Tensor]) -> bytes:
     ----------
     example
         Inputs by name, in the order of the tower's `forward`, with one row each. The number of
-        rows is free in the exported model, and that of positions of inputs named ``history`` and
-        ``gaps``.
+        rows is free in the exported model, and the second dimension of the inputs in `FREE`.
     """
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*example, "vector")}
-    for name in axes.keys() & set(_POSITIONS):
-        axes[name][1] = "positions"
+    for name in axes.keys() & FREE.keys():
+        axes[name][1] = FREE[name]
     buffer = io.BytesIO()
     with evaluating(tower), warnings.catch_warnings():
         # The tracing exporter is deprecated but needs no further package; the new one does.

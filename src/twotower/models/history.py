@@ -205,8 +205,7 @@ class _Block(nn.Module):
 def _attended(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, scale: float) -> Tensor:
     """``(…, Q, w)`` from as many queries and ``(…, L, w)``; what is ``hidden`` is unseen."""
     scores = query @ key.transpose(-2, -1) * scale
-    mixed: Tensor = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
-    return mixed
+    return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
 
 
 def _newest(states: Tensor, lengths: Tensor) -> Tensor:

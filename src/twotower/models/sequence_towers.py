@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from twotower.config import Config
 from twotower.data import Dataset
 from twotower.data.histories import LogFacts
 from twotower.data.schema import SIDES, Side
@@ -174,10 +173,7 @@ class SequenceConfig(ModelFamily):
         """The same with the least-squares settings and columns of a record of what was chosen."""
         found, changes = chosen.get("least_squares"), {}
         if found is not None:
-            changes = {
-                name: _parsed(kind, found[name])
-                for name, kind in (("factors", ALSConfig), ("smoothing", TextSmoothing))
-            }
+            changes = {"factors": found["factors"], "smoothing": found["smoothing"]}
         if "columns" in chosen:
             changes["columns"] = chosen["columns"]["read"]
         return self.vary(**changes) if changes else self
@@ -189,34 +185,23 @@ class SequenceConfig(ModelFamily):
 
 
 class ReadColumns(NamedTuple):
-    """The declared columns that towers read, fitted on the training part.
-
-    Attributes
-    ----------
-    item_encoders, user_encoders
-        Fitted on items and users with a training event.
-    items
-        ``(items + 1,)`` rows; row 0 is padding, which is read as the first item.
-    users
-        ``(users + 1,)`` rows; row 0 is a user of whom nothing is known.
-    context_encoders
-        Fitted on the context of training events; empty where no column of the log is read.
-    contexts
-        ``(contexts + 1,)`` rows; row 0 is a request of which nothing is known.
-    context_slots
-        Which column each code and number of these is of.
-    time_columns
-        Those of the context that derive from the time.
-    """
+    """The declared columns that towers read, fitted on the training part."""
 
     item_encoders: ColumnEncoders
     user_encoders: ColumnEncoders
+    """Fitted on items and users with a training event."""
     items: Encoded
+    """``(items + 1,)`` rows; row 0 is padding, which is read as the first item."""
     users: Encoded
+    """``(users + 1,)`` rows; row 0 is a user of whom nothing is known."""
     context_encoders: ColumnEncoders
+    """Fitted on the context of training events; empty where no column of the log is read."""
     contexts: Encoded
+    """``(contexts + 1,)`` rows; row 0 is a request of which nothing is known."""
     context_slots: Slots
+    """Which column each code and number of these is of."""
     time_columns: tuple[str, ...] = ()
+    """Those of the context that derive from the time."""
 
 
 def read_columns(dataset: Dataset) -> ReadColumns:
@@ -260,10 +245,6 @@ def read_columns(dataset: Dataset) -> ReadColumns:
         contexts.slots(table, cached_texts),
         tuple(name for name in contexts.encoders if name in schema.time_columns),
     )
-
-
-def _parsed(kind: type[Config], values: Any) -> Config | None:
-    return None if values is None else kind.model_validate(values)
 
 
 class Gaps(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from twotower.data import Histories, Queries
 from twotower.errors import InputError
@@ -165,11 +166,8 @@ class TwoTower(RetrievalModule):
     ) -> None:
         """Make an untrained model.
 
-        Parameters
-        ----------
-        trained_users
-            ``(num_users,)`` whether training has an event of the user. The others have the
-            unknown id: their own rows stay as they were drawn.
+        Users other than ``trained_users`` ``(num_users,)``, of whom training has an event, have
+        the unknown id: their own rows stay as they were drawn.
         """
         super().__init__()
         self.config = config
@@ -191,9 +189,9 @@ class TwoTower(RetrievalModule):
         for name, trained in (("user_ids", trained_users), ("item_ids", items.trained)):
             ids = np.append(0, np.arange(1, len(trained) + 1) * trained)
             self.register_buffer(name, torch.from_numpy(ids), persistent=False)
-        self.register_buffer("item_features", _behind_zero_row(items.features), persistent=False)
-        self.register_buffer("item_text", _behind_zero_row(text), persistent=False)
-        self.register_buffer("item_image", _behind_zero_row(image), persistent=False)
+        for name, values in (("features", items.features), ("text", text), ("image", image)):
+            padded = F.pad(torch.from_numpy(values), (0, 0, 1, 0))  # row 0
+            self.register_buffer(f"item_{name}", padded, persistent=False)
         self.trained = items.trained
         self.register_buffer("cold_scale", torch.ones(()))
         self.user_tower = UserTower(config.user_tower, config.embedding_dim)
@@ -215,6 +213,11 @@ class TwoTower(RetrievalModule):
         items = self.embed_items(wanted_items(batch) + 1)
         penalty = half_squared_norm(len(user), user)
         return Embeddings.of(batch, query, *split_items(items, batch), penalty)
+
+    @property
+    def history_length(self) -> int:
+        """Newest items that the user tower reads; 0 where it reads none."""
+        return self.config.history_length
 
     def context(self, train: Histories) -> HistoryContext:
         """The items before each event, and the features of the user at that time."""
@@ -334,8 +337,7 @@ class TwoTower(RetrievalModule):
             vectors: Tensor = self.user_tower(
                 self.user_embedding(self.user_ids[users]), history, lengths, features
             )
-        encoded: FloatArray = vectors.cpu().numpy()
-        return encoded
+        return vectors.cpu().numpy()
 
     def export(self, num_users: int) -> ServedTowers:
         """Both towers as ONNX models, and the tables that they read.
@@ -372,7 +374,3 @@ class TwoTower(RetrievalModule):
             cold_scale=float(self.cold_scale),
             exposure=self.exposure,
         )
-
-
-def _behind_zero_row(values: FloatArray) -> Tensor:
-    return torch.from_numpy(np.vstack([np.zeros((1, values.shape[1]), np.float32), values]))

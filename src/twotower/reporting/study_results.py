@@ -17,7 +17,6 @@ from twotower.evaluation.results import (
     Meta,
     Results,
     Row,
-    merge_rows,
     read_results,
 )
 from twotower.reporting.product_names import with_product_names
@@ -83,7 +82,7 @@ class StudyFigures:
         InputError
             No rows, or rows of several data sets.
         """
-        rows = merge_rows([], (row for file in results for row in file.rows))
+        rows = list({row.key: row for file in results for row in file.rows}.values())
         datasets = list(dict.fromkeys(row.dataset for row in rows))
         if len(datasets) != 1:
             raise InputError(

@@ -40,54 +40,39 @@ class ColdItemModel(Protocol):
     @property
     def exposure(self) -> float:
         """See `twotower.factors.cold_items.ColdItems.exposure`."""
-        ...
 
     @property
     def cost(self) -> float:
         """See `twotower.factors.cold_items.ColdItems.cost`, where it has factors."""
-        ...
 
     @property
     def has_factors(self) -> bool:
         """Whether a cold item has a least-squares part, borrowed from others."""
-        ...
 
     def cold_parts(self, rows: Array) -> tuple[FloatArray, FloatArray]:
         """``(m, k)`` and ``(m, f)`` both parts of items as if they were cold, not scaled."""
-        ...
 
     def scorer(self) -> VectorScorer:
         """The module as it is now."""
-        ...
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What was fitted, and what it rests on.
-
-    Attributes
-    ----------
-    items
-        Items of the catalogue without a training event.
-    queries
-        Validation queries that were asked.
-    unbounded
-        Share of the places of their lists that these items would have taken.
-    share
-        Share that they take.
-    scale
-        What bounds it: the factor of their scores, 1 where none was needed.
-    tower_scale, factor_scale
-        See `twotower.features.ColdItems`; without the bound's factor.
-    """
+    """What was fitted, and what it rests on."""
 
     items: int
+    """Items of the catalogue without a training event."""
     queries: int
+    """Validation queries that were asked."""
     unbounded: float
+    """Share of the places of their lists that these items would have taken."""
     share: float
+    """Share that they take."""
     scale: float
+    """What bounds it: the factor of their scores, 1 where none was needed."""
     tower_scale: float
     factor_scale: float
+    """See `twotower.features.ColdItems`; without the bound's factor."""
 
 
 def fit_cold_start(module: ColdItemModel, dataset: Dataset) -> ColdStart | None:
@@ -202,28 +187,19 @@ def _fit_scales(module: ColdItemModel, queries: Queries, wanted: Array) -> None:
 
 @dataclass(frozen=True)
 class _Simulation:
-    """Scores of queries in which some trained items stand as if they had no events.
-
-    Attributes
-    ----------
-    known
-        ``(queries, k)`` best unseen scores of the other items, best first.
-    own
-        ``(queries, k)`` those of the simulated items by their own vectors.
-    towers, factors
-        ``(queries, simulated)`` scores of their cold vectors' parts; seen items have -inf.
-    target
-        ``(queries,)`` score of the target by its own vector.
-    column
-        ``(queries,)`` column of a target that is simulated, -1 where it is not.
-    """
+    """Scores of queries in which some trained items stand as if they had no events."""
 
     known: FloatArray
+    """``(queries, k)`` best unseen scores of the other items, best first."""
     own: FloatArray
+    """``(queries, k)`` those of the simulated items by their own vectors."""
     towers: FloatArray
     factors: FloatArray
+    """``(queries, simulated)`` scores of their cold vectors' parts; seen items have -inf."""
     target: FloatArray
+    """``(queries,)`` score of the target by its own vector."""
     column: Array
+    """``(queries,)`` column of a target that is simulated, -1 where it is not."""
 
     @classmethod
     def of(

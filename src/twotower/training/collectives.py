@@ -41,16 +41,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a training; a single one by default.
-
-    Attributes
-    ----------
-    rank, size
-        Which of how many this is.
-    """
+    """The processes of a training; a single one by default."""
 
     rank: int = 0
     size: int = 1
+    """Which of how many this is."""
 
     @property
     def first(self) -> bool:
@@ -110,19 +105,13 @@ class Ranks:
             own_ids = embeddings.positive_ids
             if not part.share:  # they are another process's
                 own_ids = torch.full_like(own_ids, -1)
-            for values, into in (
-                (embeddings.positive, vectors),
-                (own_ids, ids),
-                (embeddings.log_q, log_q),
-            ):
-                into.append(self._gather_uneven(values))
+            vectors.append(self._gather_uneven(embeddings.positive))
+            ids.append(self._gather_uneven(own_ids))
+            log_q.append(self._gather_uneven(embeddings.log_q))
         if part.candidates:
-            for values, into in (
-                (embeddings.shared, vectors),
-                (embeddings.shared_ids, ids),
-                (embeddings.shared_log_q, log_q),
-            ):
-                into.append(self.gather(values)[: part.candidates])
+            vectors.append(self.gather(embeddings.shared)[: part.candidates])
+            ids.append(self.gather(embeddings.shared_ids)[: part.candidates])
+            log_q.append(self.gather(embeddings.shared_log_q)[: part.candidates])
         if not vectors:
             return embeddings
         unit = -math.log(part.share or 1.0)

@@ -25,16 +25,13 @@ class ExampleSource(Protocol):
     @property
     def size(self) -> int:
         """Examples in an epoch."""
-        ...
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
-        ...
 
     def batch(self, epoch: int, step: int) -> Batch:
         """The batch at a position, the same at every call."""
-        ...
 
 
 class ExampleFactory(Protocol):
@@ -49,7 +46,6 @@ class ExampleFactory(Protocol):
         seed: int,
     ) -> ExampleSource:
         """The examples of an epoch; ``negatives`` are fitted on ``train``."""
-        ...
 
 
 EXAMPLE_SOURCES: Final[Registry[ExampleFactory]] = Registry(

@@ -68,7 +68,9 @@ class InfoNCE(LossConfig):
     temperature: float = Field(0.2, gt=0)
     """What cosines are divided by; smaller means a sharper softmax."""
     log_q: bool = False
-    """Whether logits are corrected for some items being candidates more often."""
+    """Whether logits are corrected for some items being candidates more often (Bengio & Senécal,
+    2008). A softmax over candidates that are sampled in proportion to ``q`` learns
+    ``log p(i | u) - log q(i)``, which holds the popular items back; with it, ``log p(i | u)``."""
 
     def __call__(self, embeddings: Embeddings) -> Tensor:
         """Cross-entropy of each query's positive among all its candidates."""
@@ -80,7 +82,7 @@ class InfoNCE(LossConfig):
         for block in everything:
             logits = block.scores / self.temperature
             if self.log_q:
-                logits = subtract_log_q(logits, block.log_q)
+                logits = logits - block.log_q
             blocks.append(logits.masked_fill(~block.usable, float("-inf")))
         logits = torch.cat(blocks, dim=1)  # (B, 1 + C)
         wanted = torch.zeros_like(embeddings.positive_ids)
@@ -182,19 +184,3 @@ def is_negative(positive_ids: Tensor, candidate_ids: Tensor) -> Tensor:
         ``(C,)`` item of each column or ``(B, C)`` of each place, -1 for no item.
     """
     return (candidate_ids != positive_ids[:, None]) & (candidate_ids >= 0)
-
-
-def subtract_log_q(logits: Tensor, log_q: Tensor) -> Tensor:
-    """Correct for candidates that are sampled in proportion to ``q`` (Bengio & Senécal, 2008).
-
-    Without it a softmax over sampled candidates learns ``log p(i | u) - log q(i)``, which
-    holds the popular items back; with it, ``log p(i | u)``.
-
-    Parameters
-    ----------
-    logits
-        ``(B, C)``.
-    log_q
-        ``(C,)`` or ``(B, C)`` log of how often each candidate is one.
-    """
-    return logits - log_q

@@ -83,23 +83,20 @@ def check_memory(variant: Variant, dataset: Dataset) -> str | None:
     needed, left = estimated_peak(variant, dataset), available_memory()
     if needed < _NOTED and (left is None or needed <= left):
         return None
-    counted = (
-        f"{len(dataset.interactions.items):,} interactions of {len(dataset.users):,} users with "
-        f"{len(dataset.items):,} items"
+    line = (
+        f"training on {len(dataset.interactions.items):,} interactions of "
+        f"{len(dataset.users):,} users with {len(dataset.items):,} items takes about "
+        f"{needed / _GB:.1f} GB of memory"
     )
     if left is None:
-        return f"training on {counted} takes about {needed / _GB:.1f} GB of memory"
+        return line
     if needed > left:
         raise InputError(
-            f"training on {counted} takes about {needed / _GB:.1f} GB of memory, and "
-            f"{left / _GB:.1f} GB are available",
+            f"{line}, and {left / _GB:.1f} GB are available",
             "prepare with a larger k-core, pass --settings with a smaller embedding_dim of the "
             f"model or of its factors, or, to try all the same, set {LIMIT}={needed / _GB:.0f}",
         )
-    return (
-        f"training on {counted} takes about {needed / _GB:.1f} GB of memory, "
-        f"{left / _GB:.1f} GB are available"
-    )
+    return f"{line}, {left / _GB:.1f} GB are available"
 
 
 @contextmanager

@@ -76,4 +76,3 @@ class Progress(Protocol):
 
     def __call__(self, state: TrainingState, steps: int, examples_per_second: float) -> None:
         """``state.epoch`` and ``state.step`` are the position just reached."""
-        ...

@@ -7,7 +7,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -245,7 +245,16 @@ class _Run:
         """The state of the last checkpoint, whose tensors are loaded; None where there is none."""
         if self.checkpoint is None or not (self.checkpoint / "last").exists():
             return None
-        return _resume(self.checkpoint, self.modules, self.adam, fingerprint)
+        # Whose it is comes first: the tensors of another run need not fit.
+        state = TrainingState.from_json(read_state(self.checkpoint / "last"))
+        if state.fingerprint != fingerprint:
+            raise ArtefactError(
+                f"checkpoint {self.checkpoint} belongs to another run (fingerprint "
+                f"{state.fingerprint[:12]!r}, this run has {fingerprint[:12]!r}); "
+                "delete it, or choose another folder"
+            )
+        load_tensors(self.checkpoint / "last", self.modules, self.adam)
+        return state
 
     def on_device(self) -> "tuple[_FabricModule, _FabricOptimizer]":
         """The module and optimiser as Fabric wraps them; all processes start alike."""
@@ -318,24 +327,6 @@ def _fabric(config: TrainingConfig, processes: Ranks, negatives: LiveNegatives) 
         precision=config.precision,  # type: ignore[arg-type]
         plugins=[LightningEnvironment()],  # processes are joined already, see `collectives`
     )
-
-
-def _resume(
-    checkpoint: Path,
-    modules: Mapping[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    fingerprint: str,
-) -> TrainingState:
-    # Whose it is comes first: the tensors of another run need not fit.
-    state = TrainingState.from_json(read_state(checkpoint / "last"))
-    if state.fingerprint != fingerprint:
-        raise ArtefactError(
-            f"checkpoint {checkpoint} belongs to another run (fingerprint "
-            f"{state.fingerprint[:12]!r}, this run has {fingerprint[:12]!r}); "
-            "delete it, or choose another folder"
-        )
-    load_tensors(checkpoint / "last", modules, optimiser)
-    return state
 
 
 def _is_due(state: TrainingState, config: TrainingConfig, steps: int) -> bool:

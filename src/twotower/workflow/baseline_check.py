@@ -13,7 +13,7 @@ from twotower.evaluation.protocols import validation_ndcg
 from twotower.evaluation.ranking import full_ranks
 from twotower.evaluation.registry import FULL
 from twotower.evaluation.significance import sign_flip_test
-from twotower.factors.content import ContentSearch
+from twotower.factors.content import content_search
 from twotower.models.base import Scorer
 from twotower.reporting.product_names import product_name
 from twotower.training.fit import Trained
@@ -63,7 +63,7 @@ def warn_below_baselines(
     variant = trained.variant
     text = text_vectors(dataset, variant.text_encoder, variant.text_fields, reporter)
     if text.any():
-        found["content"] = measured(ContentSearch(text))
+        found["content"] = measured(content_search(text))
     best = max(found, key=lambda model: found[model])
     if best != name:
         blend = (second_stage or partial(fitted_blend, dataset=dataset))(trained)

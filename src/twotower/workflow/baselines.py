@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 from twotower.config import Config
 from twotower.data import Dataset, Histories, Part
 from twotower.factors.als import ALS, ALSConfig
-from twotower.factors.content import ContentSearch
+from twotower.factors.content import content_search
 from twotower.factors.ease import EASE
 from twotower.factors.graph_filter import GraphFilter
 from twotower.factors.item_knn import ItemKNN
@@ -27,7 +28,6 @@ class Fit(Protocol):
 
     def __call__(self, dataset: Dataset, tried: Tried | None = None) -> Scorer:
         """Fit it; ``tried`` is called where there are settings to choose."""
-        ...
 
 
 def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:
@@ -36,12 +36,6 @@ def _of_train(fit: Callable[[Histories, int], Scorer]) -> Fit:
         return fit(dataset.train, len(dataset.items))
 
     return fitted
-
-
-def _als(dataset: Dataset, tried: Tried | None = None) -> ALS:
-    del tried
-    config = ALSConfig(popularity_discount=0.0)
-    return ALS.fit(dataset.train, len(dataset.items), config=config)
 
 
 def _chosen(
@@ -63,12 +57,12 @@ BASELINES: Final[Mapping[str, Fit]] = {
     "random-walk": _chosen(choose_walk, RandomWalk.fit),
     "graph-filter": _chosen(choose_filter, GraphFilter.fit),
     "ease": _of_train(EASE.fit),
-    "als": _als,
+    "als": _of_train(partial(ALS.fit, config=ALSConfig(popularity_discount=0.0))),
 }
 """Name → fit. Settings of the walk and of the filter are chosen on the validation part, where there
 is one."""
 
-TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": ContentSearch}
+TEXT_BASELINES: Final[Mapping[str, Callable[[FloatArray], Scorer]]] = {"content": content_search}
 """Models that read titles and no interactions: name → of ``(num_items, t)`` title vectors."""
 
 DEFAULT_BASELINES: Final = ("popularity", "item-knn")

@@ -16,21 +16,14 @@ DATA_VARIABLE: Final = "TWOTOWER_DATA"
 
 @dataclass(frozen=True)
 class KnownDataset:
-    """A data set with a name of its own.
-
-    Attributes
-    ----------
-    folder
-        Says where it is.
-    settings
-        How it is prepared.
-    fetch
-        The command that brings it, followed by the folder, where there is one.
-    """
+    """A data set with a name of its own."""
 
     folder: Callable[[], Path]
+    """Says where it is."""
     settings: PrepareSettings
+    """How it is prepared."""
     fetch: str | None = None
+    """The command that brings it, followed by the folder, where there is one."""
 
 
 def _in_data_folder(name: str) -> Path:

@@ -149,7 +149,6 @@ def fit_blend(
     text: FloatArray,
     *,
     candidates: int = FITTED_CANDIDATES,
-    max_queries: int = MOST_QUERIES,
     reporter: Reporter | None = None,
 ) -> Blend:
     """Fit the weights so that the validation items come first among the candidates.
@@ -170,7 +169,7 @@ def fit_blend(
     """
     advance = (reporter or Silent()).counting("fit the second stage", FOLDS + 4, uneven=True)
     queries, targets = dataset.held_out(Part.VALIDATION)
-    chosen = np.random.default_rng(0).permutation(len(queries))[:max_queries]
+    chosen = np.random.default_rng(0).permutation(len(queries))[:MOST_QUERIES]
     queries, targets = queries.select(np.sort(chosen)), targets.select(np.sort(chosen))
     train = dataset.train
     first = unfitted_blend(train, text)
@@ -190,12 +189,12 @@ def fit_blend(
         blends.append(replace(first, neighbours=links, by_ease=True))
     others = (Trend.fit(train, half_life) for half_life in half_lives(train)[1:])
     trends = [first.earlier, *(replace(other, after_log=after) for other in others)]
-    kept = near.drawn(max_queries)
+    kept = near.drawn(MOST_QUERIES)
     examples = [kept.example(place, slice(candidates)) for place in range(len(kept))]
     blend, signals = _chosen(blends, {**RECENCIES, "earlier": trends}, examples, kept.positives)
     blend = replace(blend, helps=_helps(blend, kept, signals, found))
     advance(1)
-    blend = with_network(blend, found.among(NEAR).drawn(max_queries), advance)
+    blend = with_network(blend, found.among(NEAR).drawn(MOST_QUERIES), advance)
     blend = with_short_weights(blend, scorer, queries, targets, seen)
     blend = replace(blend, candidates=_enough(blend, found.drawn(MOST_JUDGED)))
     advance(1)
@@ -509,8 +508,7 @@ def _judged(
 
 def _weighted(weights: FloatArray, signals: FloatArray, _: int) -> FloatArray:
     """Scores of `Blend.signals` by a weighted sum, whatever the length of the history."""
-    scores: FloatArray = signals[:, : len(SIGNALS)] @ weights
-    return scores
+    return signals[:, : len(SIGNALS)] @ weights
 
 
 def _gains(gains: Array | Sequence[float], owners: Array | Sequence[int]) -> bool:
@@ -596,14 +594,12 @@ class TwoStages:
     @property
     def reads_context(self) -> tuple[str, ...]:
         """Declared columns of the log that the first stage reads."""
-        read: tuple[str, ...] = getattr(self.retrieval, "reads_context", ())
-        return read
+        return getattr(self.retrieval, "reads_context", ())
 
     @property
     def time_context(self) -> tuple[str, ...]:
         """Those of them that derive from the time of the request."""
-        read: tuple[str, ...] = getattr(self.retrieval, "time_context", ())
-        return read
+        return getattr(self.retrieval, "time_context", ())
 
     def scores(self, queries: Queries) -> FloatArray:
         """``(queries, num_items)`` float32."""

@@ -193,21 +193,14 @@ class FactorSettings:
 
 @dataclass
 class ChosenFactors:
-    """What was chosen, and from what.
-
-    Attributes
-    ----------
-    settings
-        What was chosen.
-    metric
-        NDCG@10 of the sample of validation users in the search.
-    trials
-        Every trial: the setting that was changed, its value, and the metric.
-    """
+    """What was chosen, and from what."""
 
     settings: FactorSettings
+    """What was chosen."""
     metric: float
+    """NDCG@10 of the sample of validation users in the search."""
     trials: list[dict[str, Any]] = field(default_factory=list)
+    """Every trial: the setting that was changed, its value, and the metric."""
     seconds: float = 0.0
 
     def record(self) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """ONNX export of the sentence encoder, so that serving reads text without torch."""
 
-import io
 import logging
 import tempfile
-import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +68,8 @@ def _export_minilm() -> bytes:
     from torch import Tensor, nn
     from torch.nn import functional as F
 
+    from twotower.models.export import exported
+
     class Sentence(nn.Module):
         """Word pieces to the unit vector of their mean, as sentence-transformers has it."""
 
@@ -85,25 +85,7 @@ def _export_minilm() -> bytes:
 
     transformer = MiniLM(device="cpu").transformer()
     example = torch.ones(1, 4, dtype=torch.int64)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The tracing exporter is deprecated but needs no further package; the new one does.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Sentence(transformer).eval(),
-            (example, example),
-            buffer,  # type: ignore[arg-type]
-            input_names=["ids", "mask"],
-            output_names=["vector"],
-            dynamic_axes={
-                "ids": {0: "batch", 1: "pieces"},
-                "mask": {0: "batch", 1: "pieces"},
-                "vector": {0: "batch"},
-            },
-            opset_version=17,
-            dynamo=False,
-        )
-    return buffer.getvalue()
+    return exported(Sentence(transformer), {"ids": example, "mask": example})
 
 
 def _quantised(model: bytes) -> bytes:

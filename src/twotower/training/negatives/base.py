@@ -40,7 +40,6 @@ class NegativeSampler(Protocol):
 
     def sample(self, users: Array, positives: Array, rng: np.random.Generator, epoch: int) -> Drawn:
         """Negatives for ``(B,)`` user and positive item indices."""
-        ...
 
 
 class LiveNegatives(nn.Module):
@@ -82,8 +81,7 @@ class NegativesConfig(Config):
 def train_shares(train: Histories, num_items: int) -> DoubleArray:
     """``(num_items,)`` share of the training interactions; an unseen item counts as seen once."""
     counts = np.bincount(train.items, minlength=num_items)
-    shares: DoubleArray = np.maximum(counts, 1) / max(len(train.items), 1)
-    return shares
+    return np.maximum(counts, 1) / max(len(train.items), 1)
 
 
 def none_drawn(log_q: FloatArray, *, in_batch: bool) -> Drawn:

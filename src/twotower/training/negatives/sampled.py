@@ -85,8 +85,7 @@ class Popularity(NegativesConfig):
     def weights(self, train: Histories, num_items: int) -> DoubleArray:
         """``(num_items,)`` what an item's chance to be drawn is in proportion to."""
         counts = np.bincount(train.items, minlength=num_items).astype(np.float64)
-        weights: DoubleArray = np.where(counts > 0, counts**self.power, 0.0)
-        return weights
+        return np.where(counts > 0, counts**self.power, 0.0)
 
     def fit(self, train: Histories, num_items: int) -> NegativeSampler:
         """Count the training interactions of each item."""
@@ -127,11 +126,8 @@ class BatchAlone:
 class ByChance:
     """Draw by cumulative share, then draw again where a draw hit the user's own items.
 
-    Parameters
-    ----------
-    batch
-        ``(num_items,)`` chance of each item to be a positive, where the other positives of the
-        batch are negatives too.
+    Where the other positives of the batch are negatives too, ``batch`` ``(num_items,)`` is the
+    chance of each item to be one.
     """
 
     def __init__(
@@ -194,5 +190,4 @@ class ByChance:
         return int(rng.choice(catalogue, p=free / free.sum())) if free.any() else drawn
 
     def _draw(self, rng: np.random.Generator, size: int | tuple[int, ...]) -> Array:
-        items: Array = np.searchsorted(self._cumulated, rng.random(size), side="right")
-        return items
+        return np.searchsorted(self._cumulated, rng.random(size), side="right")
