@@ -7,9 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from twotower.errors import InputError
+
 GROUPS: Final = Path("/sys/fs/cgroup")
 OWN_GROUPS: Final = Path("/proc/self/cgroup")
 
+GB: Final = 10**9
+LIMIT: Final = "TWOTOWER_MEMORY_GB"
+"""Environment variable: memory that training may take, in place of what the machine has."""
 SPINS: Final = "1000"
 """Turns that a waiting thread of GNU's OpenMP takes before it sleeps: a few microseconds."""
 
@@ -87,4 +92,59 @@ def _cores_of(group: Path, *, is_first_version: bool) -> int | None:
             quota, period = map(int, (group / "cpu.max").read_text().split())
         if quota > 0 and period > 0:
             return math.ceil(quota / period)
+    return None
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take; None where that is not known.
+
+    The least of what the machine has without swapping and what each control group that the process
+    is in, such as that of a container, leaves.
+    """
+    if LIMIT in os.environ:
+        try:
+            return int(float(os.environ[LIMIT]) * GB)
+        except ValueError:
+            raise InputError(
+                f"{LIMIT} must be a number of gigabytes, got {os.environ[LIMIT]!r}",
+                f"set it to a number, such as {LIMIT}=12, or unset it",
+            ) from None
+    left = [*_of_machine(), *_of_groups(GROUPS, OWN_GROUPS)]
+    return min(left, default=None)
+
+
+def _of_machine() -> Iterator[int]:
+    kilobytes = number_after(Path("/proc/meminfo"), "MemAvailable:")
+    if kilobytes is not None:
+        yield kilobytes * 1024
+    elif "SC_PHYS_PAGES" in os.sysconf_names:  # not Linux
+        yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _of_groups(root: Path, own: Path) -> Iterator[int]:
+    """What the control groups of a process leave, version 2 or 1, up to the root."""
+    for group, is_first_version in control_groups("memory", root=root, own=own):
+        yield from _left(
+            group,
+            *(
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                if is_first_version
+                else ("memory.max", "memory.current", "inactive_file")
+            ),
+        )
+
+
+def _left(group: Path, most: str, used: str, cache: str) -> Iterator[int]:
+    with suppress(OSError, ValueError):  # "max", or a group without a limit
+        limit, taken = int((group / most).read_text()), int((group / used).read_text())
+        yield limit - taken + (number_after(group / "memory.stat", cache) or 0)
+
+
+def number_after(path: Path, name: str) -> int | None:
+    """The number after a word at the beginning of a line of a file, None where it has none."""
+    with suppress(OSError):
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words and words[0] == name:
+                return int(words[1])
     return None

@@ -92,7 +92,7 @@ def test_kinds_that_take_too_much_time_or_memory_are_left_out(
     }
     assert all("to build it would take" in one.reason for one in found.absent)
 
-    monkeypatch.setattr("twotower.training.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("twotower.study.index_benchmark.available_memory", lambda: 1000)
     found = bench_index(bundle, settings.vary(build_limit=60))
     assert found.rows == []
     assert len(found.absent) == 4

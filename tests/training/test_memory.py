@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from twotower import machine
 from twotower.data import Dataset
 from twotower.errors import InputError
+from twotower.machine import LIMIT, available_memory
 from twotower.training import memory
-from twotower.training.memory import (
-    LIMIT,
-    MARKER,
-    available_memory,
-    check_memory,
-    estimated_peak,
-    marked_run,
-)
+from twotower.training.memory import MARKER, check_memory, estimated_peak, marked_run
 from twotower.workflow.variants import VARIANTS
 
 
@@ -76,9 +71,9 @@ def test_a_container_leaves_what_it_has(
     word = "inactive_file" if line.startswith("0") else "total_inactive_file"
     (group / "memory.stat").write_text(f"anon 5\n{word} 100\n")
     (tmp_path / "cgroup").write_text(line + "\n")
-    assert list(memory._of_groups(tmp_path / "root", tmp_path / "cgroup")) == [700]
+    assert list(machine._of_groups(tmp_path / "root", tmp_path / "cgroup")) == [700]
     (group / next(iter(files))).write_text("max\n")
-    assert list(memory._of_groups(tmp_path / "root", tmp_path / "cgroup")) == []
+    assert list(machine._of_groups(tmp_path / "root", tmp_path / "cgroup")) == []
 
 
 def test_a_run_that_is_killed_is_told_of_at_the_next_start(

@@ -19,6 +19,7 @@ from twotower.index.base import check_vectors
 from twotower.index.build import NAMED
 from twotower.index.compare import Searchable, Truth, one_thread, search_one_by_one
 from twotower.inference.user_tower import UserTower
+from twotower.machine import available_memory
 from twotower.reporting.study_results import Reference
 from twotower.types import DoubleArray, FloatArray, OffsetArray
 from twotower.workflow.progress import Silent
@@ -267,8 +268,6 @@ def protocol(size: int, width: int) -> str:
 
 
 def _memory_shortage(needed: float) -> str | None:
-    from twotower.training.memory import available_memory  # imports torch
-
     free = available_memory()
     if free is None or needed <= free:
         return None

@@ -11,17 +11,14 @@ from twotower.data import Dataset
 from twotower.data.atomic import atomic_file
 from twotower.errors import InputError
 from twotower.locks import locked
-from twotower.machine import GROUPS, OWN_GROUPS, control_groups
+from twotower.machine import GB, LIMIT, available_memory, number_after
 from twotower.models.sequence_towers import SequenceConfig
 from twotower.training.variant import Variant
 
-LIMIT: Final = "TWOTOWER_MEMORY_GB"
-"""Environment variable: memory that training may take, in place of what the machine has."""
 MARKER: Final = "running.json"
 """File beside the checkpoints while a training runs."""
 LOCK: Final = "running.lock"
 """File beside it that the training has locked."""
-_GB: Final = 10**9
 _BASE: Final = 700_000_000
 """Bytes of Python, PyTorch, Polars and a step of training."""
 _PER_INTERACTION: Final = 250
@@ -33,7 +30,7 @@ _STATES: Final = 7
 _TABLES: Final = 6
 """Copies of item tables that are not trained: in use, best, its successor, while they are made."""
 _TEXT_COPIES: Final = 2
-_NOTED: Final = 2 * _GB
+_NOTED: Final = 2 * GB
 """Bytes from which a training states its memory."""
 
 
@@ -57,24 +54,6 @@ def estimated_peak(variant: Variant, dataset: Dataset) -> int:
     return steady + text + max(least_squares + 4 * items * width, towers)
 
 
-def available_memory() -> int | None:
-    """Bytes that this process may still take; None where that is not known.
-
-    The least of what the machine has without swapping and what each control group that the process
-    is in, such as that of a container, leaves.
-    """
-    if LIMIT in os.environ:
-        try:
-            return int(float(os.environ[LIMIT]) * _GB)
-        except ValueError:
-            raise InputError(
-                f"{LIMIT} must be a number of gigabytes, got {os.environ[LIMIT]!r}",
-                f"set it to a number, such as {LIMIT}=12, or unset it",
-            ) from None
-    left = [*_of_machine(), *_of_groups(GROUPS, OWN_GROUPS)]
-    return min(left, default=None)
-
-
 def check_memory(variant: Variant, dataset: Dataset) -> str | None:
     """What training is expected to take, as a line; `InputError` where there is less.
 
@@ -86,17 +65,17 @@ def check_memory(variant: Variant, dataset: Dataset) -> str | None:
     line = (
         f"training on {len(dataset.interactions.items):,} interactions of "
         f"{len(dataset.users):,} users with {len(dataset.items):,} items takes about "
-        f"{needed / _GB:.1f} GB of memory"
+        f"{needed / GB:.1f} GB of memory"
     )
     if left is None:
         return line
     if needed > left:
         raise InputError(
-            f"{line}, and {left / _GB:.1f} GB are available",
+            f"{line}, and {left / GB:.1f} GB are available",
             "prepare with a larger k-core, pass --settings with a smaller embedding_dim of the "
-            f"model or of its factors, or, to try all the same, set {LIMIT}={needed / _GB:.0f}",
+            f"model or of its factors, or, to try all the same, set {LIMIT}={needed / GB:.0f}",
         )
-    return f"{line}, {left / _GB:.1f} GB are available"
+    return f"{line}, {left / GB:.1f} GB are available"
 
 
 @contextmanager
@@ -161,41 +140,4 @@ def _runs(pid: int) -> bool:
 
 def _memory_kills() -> int | None:
     """Processes that this machine has killed for lack of memory since it started."""
-    return _field(Path("/proc/vmstat"), "oom_kill")
-
-
-def _of_machine() -> Iterator[int]:
-    kilobytes = _field(Path("/proc/meminfo"), "MemAvailable:")
-    if kilobytes is not None:
-        yield kilobytes * 1024
-    elif "SC_PHYS_PAGES" in os.sysconf_names:  # not Linux
-        yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _of_groups(root: Path, own: Path) -> Iterator[int]:
-    """What the control groups of a process leave, version 2 or 1, up to the root."""
-    for group, is_first_version in control_groups("memory", root=root, own=own):
-        yield from _left(
-            group,
-            *(
-                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                if is_first_version
-                else ("memory.max", "memory.current", "inactive_file")
-            ),
-        )
-
-
-def _left(group: Path, most: str, used: str, cache: str) -> Iterator[int]:
-    with suppress(OSError, ValueError):  # "max", or a group without a limit
-        limit, taken = int((group / most).read_text()), int((group / used).read_text())
-        yield limit - taken + (_field(group / "memory.stat", cache) or 0)
-
-
-def _field(path: Path, name: str) -> int | None:
-    """The number after a word at the beginning of a line."""
-    with suppress(OSError):
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if words and words[0] == name:
-                return int(words[1])
-    return None
+    return number_after(Path("/proc/vmstat"), "oom_kill")
