@@ -46,7 +46,7 @@ $(INSTALLED) $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 quickstart: install-runtime ## Train, evaluate and recommend on the bundled sample
-	$(BIN)/twotower run --dataset sample --out runs/sample
+	$(BIN)/twotower run sample --out runs/sample
 
 check: install ## Lint, format, types, the import contract, tables against results files
 	$(BIN)/ruff check
@@ -74,9 +74,9 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/python benchmarks/gowalla.py
 	$(BIN)/python benchmarks/gowalla.py --models graph-filter random-walk "graph-filter chosen" --out benchmarks/results/gowalla-baselines.json
 	$(BIN)/python benchmarks/implicit_bpr.py
-	$(BIN)/twotower run --dataset video-games --seeds 2 --out runs/video-games --json benchmarks/results/video-games-2023.json
+	$(BIN)/twotower run video-games --seeds 2 --out runs/video-games --json benchmarks/results/video-games-2023.json
 	$(BIN)/python benchmarks/trials.py
-	$(BIN)/twotower run --dataset video-games --model v9 --seeds 3 --out runs/video-games
+	$(BIN)/twotower run video-games --model v9 --seeds 3 --out runs/video-games
 	$(BIN)/twotower evaluate --data runs/video-games/dataset runs/video-games/models/v9/seed-0 runs/video-games/models/v9/seed-1 runs/video-games/models/v9/seed-2 --rerank --baseline popularity --baseline item-knn --baseline als --protocol full --protocol sampled-100 --json benchmarks/results/v9-video-games-2023.json
 	$(BIN)/python benchmarks/v9_trials.py --model runs/video-games/models/v9/seed-0
 	$(BIN)/twotower index runs/video-games/models/v9/seed-0 --data runs/video-games/dataset --out runs/video-games/bundle-v9
@@ -89,7 +89,7 @@ bench: install ## Repeat the committed measurements; TWOTOWER_DATA names the rea
 	$(BIN)/twotower hold-out --data runs/video-games/dataset --out runs/video-games-new/data
 	$(BIN)/twotower ablate --dataset runs/video-games-new/data --out runs/video-games-new --variant={popularity,item-knn,content,als,ease,mf,lightgcn,v5,v9} --protocol=hold-outs --json benchmarks/results/hold-outs-video-games-2023.json
 	$(BIN)/twotower ablate --dataset ml-100k --out runs/ml-100k --variant={popularity,item-knn,ease,als,content,mf,lightgcn,v5} --variant=v9=3 --protocol={full,sampled-100,cold-start} --json benchmarks/results/ml-100k.json
-	$(BIN)/twotower run --dataset ml-100k --split global-time --out runs/ml-100k-global-time --json benchmarks/results/global-time-ml-100k.json
+	$(BIN)/twotower run ml-100k --split global-time --out runs/ml-100k-global-time --json benchmarks/results/global-time-ml-100k.json
 	$(BIN)/twotower prepare ml-100k --out runs/ml-100k-refit/data
 	$(BIN)/python benchmarks/refit_worth.py --data runs/ml-100k-refit/data --out runs/ml-100k-refit
 	$(BIN)/twotower report benchmarks/results/ablation-video-games-2023.json benchmarks/results/hold-outs-video-games-2023.json --reference benchmarks/results/reference.json --out runs/report.html --picture docs/ablation.svg

@@ -1,6 +1,6 @@
 """How long the demo takes to answer, from the click to what is seen, in a real browser.
 
-    twotower run --dataset video-games --out runs/video-games
+    twotower run video-games --out runs/video-games
     python benchmarks/demo_speed.py --bundle runs/video-games/bundle
 
 Starts ``twotower demo`` and opens it in the system's Chromium at 1280 px. *First page* is the time

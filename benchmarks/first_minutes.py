@@ -49,7 +49,7 @@ WAYS: Final = {
             "sample": ("make --directory twotower quickstart",),
             "shop": (
                 "twotower/.venv/bin/twotower inspect shop --write shop",
-                "twotower/.venv/bin/twotower run --dataset shop --out runs/shop",
+                "twotower/.venv/bin/twotower run shop --out runs/shop",
             ),
         },
     ),
@@ -60,10 +60,10 @@ WAYS: Final = {
             "env/bin/pip install --quiet -c {source}/constraints.txt {wheel}[train,text]",
         ),
         {
-            "sample": ("env/bin/twotower run --dataset sample --out runs/sample",),
+            "sample": ("env/bin/twotower run sample --out runs/sample",),
             "shop": (
                 "env/bin/twotower inspect shop --write shop",
-                "env/bin/twotower run --dataset shop --out runs/shop",
+                "env/bin/twotower run shop --out runs/shop",
             ),
         },
     ),

@@ -84,7 +84,7 @@ def test_every_kind_of_index_is_named_in_the_help(cli: Any) -> None:
     shown = re.sub(r"\s+|│", " ", cli("index", "--help").out)
     shown = re.sub(r" +", " ", shown)
     assert all(f"{kind}," in shown or f"{kind} (" in shown for kind in ("auto", *NAMED))
-    refused = cli("run", "--dataset", "sample", "--out", "runs/none", "--kind", "annoy")
+    refused = cli("run", "sample", "--out", "runs/none", "--kind", "annoy")
     assert refused.status == 2
     assert "unknown kind of index 'annoy'; choose from exact, flat, " in refused.error
 
@@ -336,7 +336,7 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
     models = [part for name in ("popularity", "mf", "v5") for part in ("--model", name)]
     models += ["--protocol", "full", "--protocol", "by-activity"]
     for _ in range(2):
-        done = cli("run", "--dataset", shop, *models, *options)
+        done = cli("run", shop, *models, *options)
         assert done.status == 0, done.error
         assert "user u" in done.out
         assert "a cold-start user" in done.out
@@ -349,7 +349,7 @@ def test_run_does_it_all_and_again(shop: Path, cli: Any, tmp_path: Path) -> None
     again = cli(*command.split("twotower ")[1].split())  # the command shown is one that works
     assert again.status == 0
 
-    other = cli("run", "--dataset", shop, *models, *options, "--k-core", 2)
+    other = cli("run", shop, *models, *options, "--k-core", 2)
     assert_mistake(other, "was prepared with other settings than wanted now; delete it, or")
 
 

@@ -117,7 +117,7 @@ def test_a_model_family_of_another_package_is_trained_evaluated_bundled_and_serv
 ) -> None:
     assert "mean_history" not in MODELS  # it is installed for the command alone
     command = (
-        "run", "--dataset", shop, "--model", "mean-history", "--text-encoder", "hashing",
+        "run", shop, "--model", "mean-history", "--text-encoder", "hashing",
         "--out", tmp_path / "run", "--k-core", "1",
     )  # fmt: skip
     run_with_plugin(tmp_path, *command)

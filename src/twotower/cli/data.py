@@ -16,7 +16,7 @@ from twotower.cli.options import (
     print_result,
     write_json,
 )
-from twotower.cli.source import declaration, sources, with_words
+from twotower.cli.source import Sources, declaration, sources, with_words
 from twotower.errors import InputError
 
 
@@ -45,15 +45,9 @@ def download(
 
 @with_words
 def prepare(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            help="A folder, a file or its dataset.toml, several files or a pattern of one log, as "
-            "paths or URLs; or a name: sample, video-games, official, ml-100k, gowalla."
-        ),
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the prepared data set.")],
     words: dict[str, Any],
+    source: Sources = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the data set. Default: the folder's.")
     ] = None,
@@ -71,7 +65,7 @@ def prepare(
     from twotower.console import reporting
     from twotower.data.prepare import prepare as make
 
-    paths, known = sources(source)
+    paths, known = sources(source or ())
     described = known.overridden_by(declaration(words, name))
     with mapper_of(engine, workers) as mapper, reporting(notes()) as reporter:
         dataset = make(
@@ -85,10 +79,7 @@ def prepare(
 @with_words
 def inspect(
     words: dict[str, Any],
-    source: Annotated[
-        list[str] | None,
-        typer.Argument(help="A folder or files. Default: list the published formats."),
-    ] = None,
+    source: Sources = None,
     write: Annotated[
         Path | None,
         typer.Option("--write", help="Write a dataset.toml to edit: the file, or its folder."),
@@ -96,6 +87,8 @@ def inspect(
     json_file: JsonFile = None,
 ) -> None:
     """Show what would be read of a folder or file, with guesses, and write a dataset.toml.
+
+    Without SOURCE, list the published formats.
 
     Example: `twotower inspect data/shop --write data/shop/dataset.toml`
     """

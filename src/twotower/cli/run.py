@@ -26,21 +26,14 @@ from twotower.cli.options import (
     write_rows,
 )
 from twotower.cli.recommend import show_recommendations
-from twotower.cli.source import declaration, sources, with_words
+from twotower.cli.source import Sources, declaration, sources, with_words
 
 
 @with_words
 def run(
-    dataset: Annotated[
-        list[str],
-        typer.Option(
-            "--dataset",
-            help="A log (as 'prepare' takes it), a prepared data set, or a name: sample, "
-            "video-games, official, ml-100k. Several files of one log are given again.",
-        ),
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")],
     words: dict[str, Any],
+    source: Sources = None,
     models: Annotated[
         list[str] | None,
         typer.Option("--model", help="Name of a model; may be given again. Default: all."),
@@ -59,7 +52,7 @@ def run(
 ) -> None:
     """Prepare, train, evaluate, bundle and recommend. Run again, it resumes.
 
-    Example: `twotower run --dataset sample --out runs/sample`
+    Example: `twotower run sample --out runs/sample`
     """
     from twotower.console import reporting, results_table
     from twotower.evaluation.registry import PROTOCOLS
@@ -72,7 +65,7 @@ def run(
     started = datetime.now(UTC)
     if track:
         check_tracking()
-    paths, known = sources(dataset)
+    paths, known = sources(source or ())
     asked = declaration(words)
     to_file = json_file not in (None, STANDARD_OUTPUT)
     results_file = json_file if json_file is not None and to_file else out / "results.json"

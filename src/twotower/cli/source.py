@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
@@ -14,6 +14,16 @@ from twotower.errors import InputError
 if TYPE_CHECKING:
     from twotower.data.declaration import Declaration
 
+Sources: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder, a file or its dataset.toml, several files or a pattern of one log, as "
+        "paths or URLs; a prepared data set; or a name: sample, video-games, official, ml-100k, "
+        "gowalla.",
+        show_default=False,
+    ),
+]
 _file = partial(typer.Option, rich_help_panel="Files of the data set")
 _read = partial(typer.Option, rich_help_panel="How files are read")
 _kept = partial(typer.Option, rich_help_panel="Filtering and split")
@@ -28,6 +38,9 @@ _READ_WORDS: Final = (
 
 
 def _words(
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", hidden=True, help="Another way to say SOURCE.")
+    ] = None,
     format: Annotated[
         str | None,
         _file("--as", help="A published format, such as movielens-1m; 'inspect' lists them."),
@@ -206,12 +219,16 @@ def _words(
 
 
 def with_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `_words`; it gets them as ``words``, by name."""
+    """Give a command the options of `_words`; it gets them as ``words``, by name.
+
+    ``--dataset`` adds to its ``source``.
+    """
     own, added = inspect.signature(command).parameters, inspect.signature(_words).parameters
 
     @wraps(command)
     def run(**options: Any) -> None:
         words = {name: options.pop(name) for name in added}
+        options["source"] = [*(options["source"] or ()), *(words.pop("dataset") or ())]
         command(**options, words=words)
 
     kept = [parameter for name, parameter in own.items() if name != "words"]
@@ -276,12 +293,20 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
 
 
 def sources(given: Sequence[str]) -> "tuple[list[str | Path], Declaration]":
-    """Paths of a data set given by name or paths, and the declaration of a named data set."""
+    """Paths of a data set given by name or paths, and the declaration of a named data set.
+
+    Raises
+    ------
+    InputError
+        If none is given, or a name is not known.
+    """
     from twotower.data.declaration import Declaration
     from twotower.data.readers.discovery import with_kinds
     from twotower.data.remote import is_url
     from twotower.workflow.datasets import KNOWN, find_dataset
 
+    if not given:
+        raise InputError("no data set is given", "name a folder, the files of a log, or 'sample'")
     if len(given) == 1 and given[0] in KNOWN:
         path, settings = find_dataset(given[0])
         return [path], Declaration(prepare=settings)
