@@ -18,7 +18,7 @@ SHELL := bash  # braces in the recipe of bench
 
 # One thread per process where the work is small: parallel tests do not compete, threads do not
 # spin waiting for each other on a busy machine, and sums keep their order.
-quickstart test environments docs: export OMP_NUM_THREADS := 1
+test environments docs: export OMP_NUM_THREADS := 1
 
 .PHONY: help install install-runtime quickstart check test environments cluster bench bench-datasets bench-peers bench-serving soak docs package sbom audit clean
 .DEFAULT_GOAL := help
