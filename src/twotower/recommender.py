@@ -123,11 +123,9 @@ class Recommender:
             )
         settle_threads()  # heeded where the caller has not imported torch yet
         from twotower.training.variant import Variant
-        from twotower.workflow.bundling import bundle_contents, check_servable
+        from twotower.workflow.bundling import check_servable, shipped_contents
         from twotower.workflow.models import named_variant, train_variant
         from twotower.workflow.progress import LineReporter, Silent
-        from twotower.workflow.refit import refit as refit_model
-        from twotower.workflow.refit import refit_blend
         from twotower.workflow.reranking import fitted_blend
 
         if not isinstance(model, str | Variant):
@@ -144,13 +142,10 @@ class Recommender:
             variant, dataset, name=name, seed=int(seed), reporter=reporter,
             checkpoint=None if checkpoint is None else Path(checkpoint),
         )  # fmt: skip
-        blend, shipped = fitted_blend(trained, dataset, reporter), trained
-        if refit:
-            shipped = refit_model(name, trained, dataset, reporter=reporter)
-            blend = None if blend is None else refit_blend(blend, shipped, dataset)
-        contents = bundle_contents(
-            name, shipped, dataset, reranker=blend, refitted=refit, evaluated=trained
-        )
+        contents, shipped = shipped_contents(
+            name, trained, dataset, refit=refit, reporter=reporter,
+            reranker=fitted_blend(trained, dataset, reporter),
+        )  # fmt: skip
         return cls(Pipeline(contents), dataset, evaluated=trained, shipped=shipped)
 
     def with_rules(self, rules: BusinessRules | str | Path | None) -> Self:

@@ -73,10 +73,10 @@ def test_it_goes_on_where_it_was_killed(bundle, store, monkeypatch) -> None:
 
         monkeypatch.setattr(loop, name, call)
 
-    steps = ("write_source", "prepare", "compared", "refit")
+    steps = ("write_source", "prepare", "compared", "shipped_contents")
     for name in steps:
         counted(name)
-    for name in ("prepare", "trained_model", "compared", "refit", "write_bundle"):
+    for name in ("prepare", "trained_model", "compared", "shipped_contents", "write_bundle"):
         with monkeypatch.context() as patch:
 
             def killed(*_, **__) -> None:

@@ -35,10 +35,10 @@ from twotower.service.snapshot import Snapshot
 from twotower.service.state import Changes, Cursor, Forgotten, StateStore
 from twotower.training.fit import Trained
 from twotower.training.variant import Variant
-from twotower.workflow.bundling import bundle_contents, write_bundle
+from twotower.workflow.bundling import bundle_contents, shipped_contents, write_bundle
 from twotower.workflow.models import trained_model
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.refit import refit, refit_blend
+from twotower.workflow.refit import refit_folder
 from twotower.workflow.reranking import fitted_blend
 
 WORK: Final = ".retraining"
@@ -368,20 +368,18 @@ class _Run:
         model, settings = self.old.manifest.info.model, self.settings
         if not (self.out / name).exists():
             verdict = Verdict.model_validate_json((self.work / _VERDICT).read_text())
-            evaluated = trained
-            if settings.refit:
-                folder = self.work / "models" / model / f"seed-{settings.seed}-refit"
-                trained = refit(
-                    model, trained, dataset, folder,
-                    models=self.work / "models", reporter=self.reporter,
-                )  # fmt: skip
-                blend = blend and refit_blend(blend, trained, dataset)
-            contents = bundle_contents(
-                model, trained, dataset, reranker=blend, refitted=settings.refit,
+            models = self.work / "models"
+            contents, shipped = shipped_contents(
+                model, trained, dataset,
+                refit=settings.refit,
+                folder=refit_folder(models / model / f"seed-{settings.seed}"),
+                models=models,
                 metrics={"NDCG@10": verdict.comparison.new.ndcg},
-                new_items=self.old.contents.new_items is not None, evaluated=evaluated,
+                reranker=blend,
+                new_items=self.old.contents.new_items is not None,
+                reporter=self.reporter,
             )  # fmt: skip
-            write_bundle(self.out / name, contents, trained)
+            write_bundle(self.out / name, contents, shipped)
         nothing = Changes([], [], [], Cursor())
         return self._snapshot(self.out / name, nothing).manifest.model_version
 

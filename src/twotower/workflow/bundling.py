@@ -135,6 +135,48 @@ def bundle_contents(
     )
 
 
+def shipped_contents(
+    name: str,
+    evaluated: Trained,
+    dataset: Dataset,
+    *,
+    refit: bool = True,
+    folder: Path | None = None,
+    models: Path | None = None,
+    index: IndexConfig | AutoConfig | None = None,
+    metrics: Mapping[str, float] | None = None,
+    reranker: Trained | Blend | None = None,
+    new_items: bool = True,
+    reporter: Reporter | None = None,
+) -> tuple[BundleContents, Trained]:
+    """Everything that serving reads of an evaluated model, and the model that is served.
+
+    That is its refit on all interactions, unless ``refit`` is False; a blend learns from all of
+    them too. ``folder`` and ``models`` are those of `twotower.workflow.refit.refit`, the others
+    those of `bundle_contents`.
+    """
+    reporter = reporter or Silent()
+    shipped = evaluated
+    if refit:
+        shipped = refit_model(name, evaluated, dataset, folder, models=models, reporter=reporter)
+        if isinstance(reranker, Blend):
+            reranker = refit_blend(reranker, shipped, dataset)
+    contents = bundle_contents(
+        name,
+        shipped,
+        dataset,
+        index=index,
+        metrics=metrics,
+        reranker=reranker,
+        new_items=new_items,
+        refitted=refit,
+        evaluated=evaluated,
+    )
+    if contents.index_choice is not None:
+        reporter.note(f"index: {contents.index_choice.reason}")
+    return contents, shipped
+
+
 def _training(state: TrainingState) -> TrainingInfo:
     ended: Literal["validation", "time", "epochs"] = "validation"
     if state.epoch >= state.most_epochs:
@@ -252,34 +294,27 @@ def bundle_model(
     reporter = reporter or Silent()
     trained, name = saved_model(model, dataset, reporter), read_description(model)["name"]
     check_servable(name, trained.variant)  # before it is trained again
-    evaluated = trained
     second: Trained | Blend | None = None
     if reranker is not None:
         second = saved_model(reranker, dataset, reporter)
     elif blend:
         second = fitted_blend(trained, dataset, reporter)
-    if refit:
-        folder = refit_folder(model)
-        trained = refit_model(name, trained, dataset, folder, reporter=reporter)
-        if isinstance(second, Blend):
-            second = refit_blend(second, trained, dataset)
-    contents = bundle_contents(
+    contents, shipped = shipped_contents(
         name,
         trained,
         dataset,
+        refit=refit,
+        folder=refit_folder(model),
         index=index,
         reranker=second,
         new_items=new_items,
-        refitted=refit,
-        evaluated=evaluated,
+        reporter=reporter,
     )
-    if contents.index_choice is not None:
-        reporter.note(f"index: {contents.index_choice.reason}")
     others = {
         read_description(other)["name"]: saved_model(other, dataset, reporter).module.scorer()
         for other in comparisons
     }
-    return write_bundle(out, contents, trained, others)
+    return write_bundle(out, contents, shipped, others)
 
 
 def list_bars(scorer: VectorScorer, dataset: Dataset, share: float) -> ListBars | None:

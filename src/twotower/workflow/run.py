@@ -35,12 +35,11 @@ from twotower.workflow.baseline_check import (
     warn_for_visitors,
 )
 from twotower.workflow.baselines import BASELINES
-from twotower.workflow.bundling import bundle_contents, write_bundle
+from twotower.workflow.bundling import shipped_contents, write_bundle
 from twotower.workflow.evaluation import Evaluator, evaluate_seeds
 from twotower.workflow.models import named_variant, trained_model
 from twotower.workflow.progress import Reporter, Silent
-from twotower.workflow.refit import refit as refit_model
-from twotower.workflow.refit import refit_blend, refit_folder
+from twotower.workflow.refit import refit_folder
 from twotower.workflow.reranking import fitted_once
 
 DEFAULT_MODELS: Final = ("popularity", "item-knn", "als", DEFAULT_MODEL)
@@ -165,26 +164,21 @@ def run(
         return RunResult(dataset, rows, None)
     name, (model, blend, served) = list(servable.items())[-1]
     compare_on_test(name, served, blend is not None and blend.helps, simple, reporter)
-    evaluated = model
-    if refit:
-        folder = refit_folder(out / "models" / name / f"seed-{model.seed}")
-        model = refit_model(name, model, dataset, folder, models=out / "models", reporter=reporter)
-        blend = None if blend is None else refit_blend(blend, model, dataset)
-    contents = bundle_contents(
+    contents, shipped = shipped_contents(
         name,
         model,
         dataset,
+        refit=refit,
+        folder=refit_folder(out / "models" / name / f"seed-{model.seed}"),
+        models=out / "models",
         index=index,
         metrics={
             row.metric: row.value for row in rows if (row.model, row.protocol) == (name, FULL)
         },
         reranker=blend,
-        refitted=refit,
-        evaluated=evaluated,
+        reporter=reporter,
     )
-    if contents.index_choice is not None:
-        reporter.note(f"index: {contents.index_choice.reason}")
-    manifest = write_bundle(out / "bundle", contents, model, comparisons)
+    manifest = write_bundle(out / "bundle", contents, shipped, comparisons)
     reporter.note(f"bundle {manifest.model_version} written")
     return RunResult(dataset, rows, out / "bundle")
 
