@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from twotower.data import columns
 from twotower.data.columns import folded
-from twotower.data.readers.mapping import LOG_NAMES, folded_names
+from twotower.data.readers.mapping import LOG_NAMES, folded_names, named_alike
 from twotower.data.readers.source import LogFile
 
+_IDS: Final = {"user": columns.USER_ID, "item": columns.ITEM_ID}
 _MOST_KINDS: Final = 12
 _FLAGS: Final = frozenset(("true", "false", "True", "False", "0", "1"))
 _SURE: Final = 0.9
@@ -60,11 +61,21 @@ def _is_hour(text: str) -> bool:
 
 
 def guessed_time(values: Mapping[str, Sequence[str]]) -> str | None:
-    """The first column of dates, or of numbers that are plausible times since 1970."""
-    for name, texts in values.items():
-        if _mostly(texts, lambda text: _DATE.match(text) or _EPOCH.match(text)):
-            return name
-    return None
+    """The first column of dates, or of numbers that are plausible times since 1970.
+
+    Those that are named as times come before others, and ids come last.
+
+    >>> sessions = ["1506825423271737"] * 3
+    >>> guessed_time({"session_id": sessions, "click_timestamp": ["1506826800026"] * 3})
+    'click_timestamp'
+    """
+    times = [
+        name
+        for name, texts in values.items()
+        if _mostly(texts, lambda text: _DATE.match(text) or _EPOCH.match(text))
+    ]
+    others = sorted(times, key=lambda name: bool(_ID.search(name)))
+    return named_alike(times, columns.TIMESTAMP) or next(iter(others), None)
 
 
 def is_clock(text: str) -> bool:
@@ -175,10 +186,20 @@ def guessed_items(values: Mapping[str, Sequence[str]], read: Mapping[str, str]) 
 
 
 def guessed_ids(values: Mapping[str, Sequence[str]], missing: Sequence[str]) -> dict[str, str]:
-    """The first columns that could hold ids, for users and items where these are missing."""
+    """Columns that could hold ids, for users and items where these are missing: those that are
+    named alike, else the first ones where there are no more than are missing.
+    """
     fields = [field for field in ("user", "item") if field in missing]
     could = [name for name, texts in values.items() if texts and not any("." in x for x in texts)]
-    return dict(zip(fields, could, strict=False)) if len(could) == len(fields) else {}
+    guesses: dict[str, str] = {}
+    for field in fields:
+        if name := named_alike(could, _IDS[field]):
+            guesses[field] = name
+            could.remove(name)
+    left = [field for field in fields if field not in guesses]
+    if len(could) == len(left):
+        guesses |= zip(left, could, strict=True)
+    return guesses
 
 
 def guessed_columns(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
@@ -199,7 +220,9 @@ def _guessed_column(name: str, texts: Sequence[str]) -> dict[str, Any] | None:
         return {"kind": "embedding" if _mostly(texts, _VECTOR.match) else "list"}
     all_differ = len(distinct) == count and count > _MOST_KINDS
     if _mostly(texts, _NUMBER.match):
-        return None if all_differ and _ID.search(name) else {"kind": "number"}
+        if not _ID.search(name):
+            return {"kind": "number"}
+        return None if all_differ else {"kind": "category"}
     if _mostly(texts, lambda text: len(text) > _LONG):
         return {"kind": "text"}
     return {"kind": "category"} if len(distinct) <= max(count / 2, _MOST_KINDS) else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from twotower.data import columns
+from twotower.data.beside import users_by_ids
 from twotower.data.columns import folded
 from twotower.data.declaration import Declaration
 from twotower.data.guesses import (
@@ -98,6 +99,8 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         users = found.users
         if users is None and found.declaration.users is None and found.base is not None:
             users = users_beside(found.base)
+            if users is None and not found.format:
+                users = users_by_ids([file.path for file in found.logs], found.declaration)
         if users is not None:
             described["users"] = {
                 "file": users.name,

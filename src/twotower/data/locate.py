@@ -12,7 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from twotower.data import columns
-from twotower.data.columns import folded
+from twotower.data.beside import catalogue_by_ids
 from twotower.data.dataset import Part
 from twotower.data.declaration import DECLARATION_FILE, Declaration, declared, read_declaration
 from twotower.data.folders import kind_of
@@ -32,7 +32,6 @@ from twotower.data.readers.files import (
     find_logs,
     log_tables,
     stem_of,
-    tables_beside,
     unread_beside,
     users_beside,
 )
@@ -48,11 +47,6 @@ from twotower.errors import InputError
 
 _LINES: Final = 100
 """Lines by which a format without a header is recognised."""
-_LISTS: Final = frozenset(
-    ("anime", "apps", "articles", "artists", "books", "courses", "games", "jobs", "news", "product",
-     "recipes", "restaurants", "songs", "tracks", "venues", "videos")
-)  # fmt: skip
-"""Names of tables that are a catalogue where they have the log's item column."""
 IN_LOG: Final = "log"
 """Value of ``catalogue``: columns of the log describe the items."""
 NONE: Final = "none"
@@ -463,30 +457,16 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
         mapping = declaration.columns.with_lists(present, lists)
         declaration = declaration.overridden_by(Declaration(columns=mapping))
     catalogue = _file_named(base, declaration, "catalogue")
+    paths = [log.path for log in logs]
     if catalogue is None and declaration.catalogue is None:
-        catalogue = find_catalogue(logs[0].path) or _list_beside(logs[0].path, declaration)
+        catalogue = find_catalogue(logs[0].path) or catalogue_by_ids(paths, declaration)
     users = _file_named(base, declaration, "users")
-    read = {catalogue, users, *(log.path for log in logs)}
+    read = {catalogue, users, *paths}
     if first.is_dir() and len(given) == 1:
         near = users_beside(first) if declaration.users is None else None
         beside = tuple(sorted({*beside, *unread_beside(first), *([near] if near else [])}))
     beside = tuple(path for path in beside if path not in read)
     return Located(logs, declaration, catalogue, users, None, beside, name, base)
-
-
-def _list_beside(log: Path, declaration: Declaration) -> Path | None:
-    """A table beside a log that is named after what it lists and has the log's item column."""
-    try:
-        present = column_names(log, declaration.read)
-        item = declaration.columns.log_columns(log, present).canonical[columns.ITEM_ID]
-        for file in tables_beside(log):
-            if stem_of(file).lower() in _LISTS:
-                names = column_names(file, declaration.catalogue_options)
-                if folded(item) in map(folded, names):
-                    return file
-    except InputError:
-        pass  # reading the log reports what it lacks
-    return None
 
 
 def _files(given: Sequence[Path]) -> list[Path]:

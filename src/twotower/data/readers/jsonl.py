@@ -38,7 +38,7 @@ _EXTENDED: Final = frozenset(
 _BEYOND: Final = 2.0**63
 """Whole numbers from here on may have lost digits."""
 
-LONGEST_OBJECT: Final = 1 << 24
+LONGEST_OBJECT: Final = 1 << 27
 """Characters of an object that spans lines, above which its file is taken to be broken."""
 
 
@@ -129,18 +129,30 @@ def _refuse_wrapped(path: Path, row: dict[str, Any]) -> None:
     """Refuse a file that is a single object which holds the rows, or the columns."""
     values = list(row.values())
     tables = [key for key, value in row.items() if value and _is_table(value)]
+    by_column = len(values) > 1 and all(
+        isinstance(value, dict | list) and value for value in values
+    )
+    if by_column and not tables:
+        lists = [key for key, value in row.items() if _is_of_objects(value)]
+        tables = lists if len(lists) == 1 else []
     if tables or (len(values) == 1 and isinstance(values[0], list) and values[0]):
         raise InputError(
             f"{path} is one object with a list at {(key := next(iter(tables or row)))!r}",
             f"pass ReadOptions(explode=({key!r},)), or write the list itself",
             cli_fix=f"pass --explode {key}, or write the list itself",
         )
-    by_column = (dict, list)
-    if len(values) > 1 and all(isinstance(value, by_column) and value for value in values):
+    if by_column:
         raise InputError(
             f"{path} is one object with a table by columns ({', '.join(list(row)[:5])})",
             "write one object a line: pandas does with to_json(orient='records', lines=True)",
         )
+
+
+def _is_of_objects(value: Any) -> bool:
+    """Whether a value is a list of several objects."""
+    return (
+        isinstance(value, list) and len(value) > 1 and all(isinstance(row, dict) for row in value)
+    )
 
 
 def _is_table(value: Any) -> bool:

@@ -42,12 +42,13 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "user_rating", "review_score", "user_score", "rate", "review_overall",
     ),
     columns.TIMESTAMP: (
-        "timestamp", "time", "ts", "datetime", "date", "unix_review_time", "event_time",
+        "timestamp", "time", "ts", "datetime", "time_ms", "timestamp_ms", "date",
+        "unix_review_time", "event_time",
         "event_timestamp", "utc_timestamp", "event_date", "created_at", "occurred_at",
         "review_time", "review_timestamp", "review_date", "invoice_date", "order_date",
         "order_time", "purchase_date", "purchased_at", "transaction_date", "transaction_time",
         "transaction_dt", "date_created", "date_added", "viewed_at", "played_at", "t_dat",
-        "timestamp_ms", "unix_timestamp", "unix_time", "date_time", "event_ts", "event_datetime",
+        "unix_timestamp", "unix_time", "date_time", "event_ts", "event_datetime",
         "server_time", "log_time", "visit_time", "click_time", "clicked_at", "watched_at",
         "listened_at", "visited_at", "bought_at", "ordered_at", "rated_at", "reviewed_at",
         "checkin_time", "purchase_time", "purchase_timestamp", "order_timestamp",
@@ -70,6 +71,9 @@ Case, blanks, dashes, points and underscores do not count: ``userId`` is ``user_
 stands before a slash: ``review/userId``.
 """
 
+_TELLING: Final = 6
+"""Letters of a usual name that tells by itself what a longer name that ends in it holds."""
+
 CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.ITEM_ID: LOG_NAMES[columns.ITEM_ID] + ("id",),
     columns.TITLE: (
@@ -88,7 +92,7 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     columns.PRICE: (
         "price", "unit_price", "list_price", "sale_price", "retail_price", "product_price",
-        "item_price", "current_price", "regular_price",
+        "item_price", "current_price", "regular_price", "price_final", "final_price",
     ),
     columns.CATEGORY: (
         "category", "main_category", "categories", "genre", "genres", "class", "product_type_name",
@@ -107,7 +111,7 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.RELEASED: (
         "released", "release_date", "release_year", "released_at", "date_first_available", "listed",
         "launch_date", "launched_at", "publication_date", "publication_year", "year_of_publication",
-        "publish_date", "published_at", "air_date", "year",
+        "publish_date", "published_at", "air_date", "date_release", "date_released", "year",
     ),
 }  # fmt: skip
 """Usual names of a catalogue's columns."""
@@ -413,6 +417,16 @@ def first_usual(usual: Iterable[str], by_folded: Mapping[str, str]) -> str | Non
     return next((by_folded[key] for key in map(folded, usual) if key in by_folded), None)
 
 
+def named_alike(names: Iterable[str], column: str) -> str | None:
+    """The first name that ends like a usual name of a log's column.
+
+    >>> named_alike(["brewery_id", "beer_beerid", "click_article_id"], columns.ITEM_ID)
+    'beer_beerid'
+    """
+    usual = tuple(folded(name) for name in LOG_NAMES[column] if len(folded(name)) >= _TELLING)
+    return next((name for name in names if usual and folded(name).endswith(usual)), None)
+
+
 def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None:
     if not missing:
         return
@@ -421,10 +435,14 @@ def _require(missing: Sequence[str], path: Path, present: Sequence[str]) -> None
     kind = "column" if len(labels) == 1 else "columns"
     # Without a user, a session is often what stands for one; only the caller can know.
     sessions = [name for name in present if folded(name) in ("session", "sessionid")]
-    likely = {"user": sessions[0]} if sessions else {}
-    mapping = ", ".join(f"{field}={likely.get(field, '…')!r}" for field in missing)
-    keys = ", ".join(f"{field!r}: {likely.get(field, '…')!r}" for field in missing)
-    options = " ".join(f"--column {field}={likely.get(field, '…')}" for field in missing)
+    of_field = {field: column for column, field in LOG_FIELDS.items()}
+    alike = {field: named_alike(present, of_field.get(field, columns.ITEM_ID)) for field in missing}
+    likely = {field: name or "…" for field, name in alike.items()}
+    if sessions and alike.get("user", "") is None:
+        likely["user"] = sessions[0]
+    mapping = ", ".join(f"{field}={name!r}" for field, name in likely.items())
+    keys = ", ".join(f"{field!r}: {name!r}" for field, name in likely.items())
+    options = " ".join(f"--column {field}={name}" for field, name in likely.items())
     pronoun = "it" if len(labels) == 1 else "them"
     order = " (or order, where it has places and no times)" if "time" in missing else ""
     if not present:

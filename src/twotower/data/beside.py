@@ -1,0 +1,110 @@
+"""Catalogue and table of users beside a log, found by the ids that they list."""
+
+import math
+from collections.abc import Collection, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from twotower.data import columns
+from twotower.data.columns import folded
+from twotower.data.declaration import Declaration
+from twotower.data.readers.files import stem_of, tables_beside
+from twotower.data.readers.mapping import Columns
+from twotower.data.readers.options import ReadOptions
+from twotower.data.readers.tables import column_names, read_table, sampled_values
+from twotower.data.users import users_column
+from twotower.errors import InputError
+
+LISTED: Final = 0.9
+"""Share of a sample of the log's ids that a table must list."""
+REPEATED: Final = 0.01
+"""Share of a table's rows up to which an id may come again."""
+MOST_LOGS: Final = 8
+"""Files of a log that are looked into, spread over all."""
+MOST_TABLES: Final = 50
+"""Tables that are looked into."""
+
+
+def catalogue_by_ids(logs: Sequence[Path], declaration: Declaration) -> Path | None:
+    """The table beside a log that lists its items, one row each; None where there is none.
+
+    It holds nearly all ids of a sample of the log. Its item column is named as the log's, or as
+    usual where the file is named after that: ``id`` of ``RAW_recipes.csv`` for ``recipe_id``. Of
+    several tables one with titles is taken, and the most other columns of a catalogue.
+    """
+    item, ids = _sampled_ids(logs, declaration, columns.ITEM_ID)
+    options, found = declaration.catalogue_options, list[tuple[tuple[bool, int], Path]]()
+    for file in _others(logs) if ids else ():
+        try:
+            names = column_names(file, options)
+            read = declaration.columns.catalogue_columns(file, names, log_item=item).canonical
+            key = read[columns.ITEM_ID]
+            is_of_items = folded(key) == folded(item) or _named_after(file, item)
+            if is_of_items and _lists(file, key, names, options, ids):
+                found.append(((columns.TITLE in read, len(read)), file))
+        except InputError:
+            continue  # a table that cannot be read is no catalogue
+    return max(found, key=lambda entry: entry[0])[1] if found else None
+
+
+def users_by_ids(logs: Sequence[Path], declaration: Declaration) -> Path | None:
+    """The table beside a log that lists its users, under their name in the log; None without."""
+    user, ids = _sampled_ids(logs, declaration, columns.USER_ID)
+    options = declaration.read_users or ReadOptions()
+    for file in _others(logs) if ids else ():
+        try:
+            names = column_names(file, options)
+            key = users_column(file, options, user)
+            if folded(key) == folded(user) and _lists(file, key, names, options, ids):
+                return file
+        except InputError:
+            continue
+    return None
+
+
+def _sampled_ids(logs: Sequence[Path], declaration: Declaration, name: str) -> tuple[str, set[str]]:
+    """A log's column of users or items, and a sample of its values: none where it has none."""
+    ids: set[str] = set()
+    try:
+        present = column_names(logs[0], declaration.read)
+        column = declaration.columns.log_columns(logs[0], present).canonical[name]
+        for log in logs[:: math.ceil(len(logs) / MOST_LOGS)]:
+            present = column_names(log, declaration.read)
+            ids.update(sampled_values(log, [column], present, declaration.read).get(column, ()))
+    except InputError:
+        return "", set()  # reading the log reports what it lacks
+    return column, ids
+
+
+def _others(logs: Sequence[Path]) -> list[Path]:
+    """Tables beside a log that are not of it."""
+    others = (file for file in tables_beside(logs[0]) if file not in logs)
+    return list(islice(others, MOST_TABLES))
+
+
+def _named_after(file: Path, item: str) -> bool:
+    """Whether a file's name says what the log's item column says: ``recipe`` of ``recipe_id``."""
+    what = folded(item).removesuffix("id")
+    return len(what) > 2 and what != "item" and what in folded(stem_of(file))
+
+
+def _lists(
+    file: Path, key: str, names: Sequence[str], options: ReadOptions, ids: Collection[str]
+) -> bool:
+    """Whether a table has a row for each id, and nearly all of these ids."""
+    if len(names) == 1:
+        return False  # it says nothing of them
+    wanted, most = set(ids), (1 - LISTED) * len(ids)
+    rows, had = 0, set[str]()
+    # Under a name of its own, so that nothing is converted.
+    for chunk in read_table(file, Columns({"key": key}, names), options):
+        keys = [str(value).strip() for value in chunk.rows["key"].drop_nulls()]
+        rows += len(keys)
+        had.update(keys)
+        wanted.difference_update(keys)
+        if len(had) < (1 - REPEATED) * rows:
+            return False
+        if len(wanted) <= most:
+            return True
+    return False
