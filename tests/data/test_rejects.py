@@ -8,6 +8,7 @@ import pytest
 from twotower.data.prepare import prepare
 from twotower.data.readers import ReadOptions
 from twotower.data.settings import PrepareSettings
+from twotower.data.summary import summary_lines
 from twotower.errors import InputError
 
 ALL = PrepareSettings(k_core=0)
@@ -183,3 +184,16 @@ def test_rows_of_parquet_files_are_named_by_number(tmp_path: Path) -> None:
 def test_positions_are_checked(tmp_path: Path, position: str, reason: str) -> None:
     (tmp_path / "log.csv").write_text(f"user,item,position\nu,a,1\nu,b,{position}\n")
     assert prepare(tmp_path, settings=ALL).summary["rejected"] == {f"order: {reason}": 1}
+
+
+def test_rows_of_the_table_of_users_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\nu,x,1\nv,x,2\n")
+    users = tmp_path / "people.csv"
+    users.write_text("user,age\nu,20\nv,3,0\n")
+    out = tmp_path / "out"
+    found = prepare(tmp_path / "log.csv", users=users, settings=ALL, out=out)
+    assert found.summary["user_table"]["rejected"] == {"wrong number of fields": 1}
+    assert "people.csv:3" in "\n".join(summary_lines(found.summary))
+    assert "v,3,0" in (out / "rejects.jsonl").read_text()
+    with pytest.raises(InputError, match=r"people\.csv:3: wrong number of fields"):
+        prepare(tmp_path / "log.csv", users=users, settings=STRICT)

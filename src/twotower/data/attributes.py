@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from twotower.data import columns
+from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.lists import elements, mark_of
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.numbers import as_number, as_price, as_rating
@@ -15,6 +16,7 @@ from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import column_names, read_table
 from twotower.data.readers.times import TimeReader
 from twotower.data.readers.values import IdReader
+from twotower.data.rejects import RejectLog
 from twotower.data.schema import DTYPES, KINDS, Column, unknown_column
 from twotower.data.time_zones import TIME_KINDS
 from twotower.errors import InputError
@@ -45,18 +47,34 @@ class Described(NamedTuple):
     """Rows read, without an id and repeated; ids asked for that the file has."""
 
 
-def described_rows(place: Place, key: str, ids: Sequence[str], names: Sequence[str]) -> Described:
-    """Columns ``names`` of a file as they are, a row for each of the ids in column ``key``."""
+def described_rows(
+    place: Place,
+    key: str,
+    ids: Sequence[str],
+    names: Sequence[str],
+    rejects: RejectLog | None = None,
+) -> Described:
+    """Columns ``names`` of a file as they are, a row for each of the ids in column ``key``.
+
+    Rows that cannot be read are added to ``rejects``.
+    """
     id_column = columns.ITEM_ID
     # Under names of their own: a column of ids or numbers is typed by its canonical name.
     canonical = {id_column: key, **{f"of {name}": name for name in names}}
     found = Columns(canonical, column_names(place.path, place.options))
 
-    def tables() -> Iterator[pl.DataFrame]:
-        return (chunk.rows for chunk in read_table(place.path, found, place.options))
+    def read() -> Iterator[Chunk]:
+        return read_table(place.path, found, place.options)
 
-    reader = IdReader(lambda: (rows[id_column] for rows in tables()), place.options.missing_ids)
-    chunks = [rows.with_columns(reader.text(rows[id_column]).alias(id_column)) for rows in tables()]
+    reader = IdReader(
+        lambda: (chunk.rows[id_column] for chunk in read()), place.options.missing_ids
+    )
+    chunks = []
+    for chunk in read():
+        if rejects is not None:
+            rejects.add(place.path, chunk.rejects)
+        ids_as_text = reader.text(chunk.rows[id_column])
+        chunks.append(chunk.rows.with_columns(ids_as_text.alias(id_column)))
     rows = pl.concat(chunks, how="vertical_relaxed") if chunks else pl.DataFrame()
     named = rows.select(pl.col(id_column).alias(""), *(pl.col(f"of {x}").alias(x) for x in names))
     usable = named.filter(pl.col("").is_not_null() & (pl.col("") != ""))

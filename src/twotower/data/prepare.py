@@ -173,10 +173,10 @@ def prepare_located(
         rejects = RejectLog(Path(folder) / REJECTS_FILE, strict=found.declaration.prepare.strict)
         with rejects:
             known, log_read = _read(found, plan.source, rejects, progress, mapper)
-        summary = _read_summary(plan.source, rejects, log_read, known) | found.summary
-        if known is not None:
-            known = with_bare_items(known, log_read.items)
-        dataset = _dataset_of(found, plan, log_read, known, summary)
+            summary = _read_summary(plan.source, rejects, log_read, known) | found.summary
+            if known is not None:
+                known = with_bare_items(known, log_read.items)
+            dataset = _dataset_of(found, plan, log_read, known, summary, rejects)
         if out is not None:
             dataset.save(out, extra=[rejects.path] if rejects.path.exists() else [])
     return dataset
@@ -243,6 +243,7 @@ def _dataset_of(
     log_read: LogRead,
     known: Catalogue | None,
     summary: dict[str, Any],
+    rejects: RejectLog,
 ) -> Dataset:
     """The data set of what was read: reduced, indexed and split; ``summary`` is completed."""
     source, settings, kinds = plan.source, found.declaration.prepare, found.declaration.events
@@ -289,7 +290,7 @@ def _dataset_of(
     user_table = None
     if found.users is not None and plan.users_key is not None:
         user_table, summary["user_table"] = read_users(
-            found.users, found.declaration.read_users, plan.users_key, user_ids
+            found.users, found.declaration.read_users, plan.users_key, user_ids, rejects
         )
         place = Place(found.users, found.declaration.read_users or ReadOptions())
         typed = typed_table(user_table, schema.users, place)

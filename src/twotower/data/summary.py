@@ -24,7 +24,7 @@ def summary_lines(summary: Mapping[str, Any], *, cli: bool = False) -> list[str]
         *_unused_values(summary, cli),
         *_times(summary, cli),
         *_catalogue(summary, cli),
-        *_users(summary),
+        *_users(summary, cli),
         *_reduced(summary, cli),
         *summary.get("notes", ()),
     ]
@@ -182,13 +182,15 @@ def _catalogue(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
         )
 
 
-def _users(summary: Mapping[str, Any]) -> Iterator[str]:
+def _users(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
     users = summary.get("user_table")
     if users is None:
         return
     yield (
         f"users: {users['read']:,} rows read of {users['file']}, with {', '.join(users['columns'])}"
     )
+    rejected = users.get("rejected", {})
+    yield from _rejected(rejected, users.get("examples", {}), users["read"], cli, None)
     problems = {
         "without_id": "rows without an id", "repeated": "rows of a user that is there already",
         "missing": "users of the log are not in it",

@@ -11,6 +11,7 @@ from twotower.data.attributes import Place, described_rows
 from twotower.data.readers.mapping import LOG_NAMES, first_usual, folded_names
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.tables import column_names
+from twotower.data.rejects import RejectLog
 from twotower.errors import InputError
 
 
@@ -35,21 +36,25 @@ def users_column(file: Path, options: ReadOptions | None, log_column: str) -> st
 
 
 def read_users(
-    file: Path, options: ReadOptions | None, column: str, ids: Sequence[str]
+    file: Path, options: ReadOptions | None, column: str, ids: Sequence[str], rejects: RejectLog
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """The rows of the users of a data set, in their order, and a summary of the file.
 
     The table has ``user_id`` and all columns of ``file`` but its id ``column``; null for a user
-    that it lacks. Of users who have several rows the first is kept.
+    that it lacks. Of users who have several rows the first is kept; rows that cannot be read are
+    added to ``rejects``.
     """
     options = options or ReadOptions()
     taken = (column, columns.USER_ID)
     others = [name for name in column_names(file, options) if name not in taken]
-    found = described_rows(Place(file, options), column, ids, others)
+    found = described_rows(Place(file, options), column, ids, others, rejects)
     users = pl.Series(columns.USER_ID, ids, dtype=pl.String)
+    rejected = rejects.counts([file])
     return pl.DataFrame([users, *found.rows]), {
         "file": file.name,
-        "read": found.read,
+        "read": found.read + sum(rejected.values()),
+        "rejected": rejected,
+        "examples": rejects.examples([file]),
         "without_id": found.without_id,
         "repeated": found.repeated,
         "of_the_log": found.known,
