@@ -288,7 +288,7 @@ def test_titles_of_another_encoding_are_not_lost_in_silence(tmp_path: Path) -> N
 def test_prices_with_decimal_commas_are_no_lists(tmp_path: Path, prices: list[str]) -> None:
     path = tmp_path / "tickets.csv"
     rows = (f"{n % 3};a{n % 4};{1600000000 + n};{prices[n % len(prices)]}\n" for n in range(40))
-    path.write_text("kunde;artikel;kaufzeit;unit_price\n" + "".join(rows))
+    path.write_text("wer;was;wann;unit_price\n" + "".join(rows))
     found = inspect([path], Declaration()).described
     assert "explode" not in found["guesses"]
     assert "cannot determine the user, item and time columns" in found["problem"]
@@ -343,3 +343,26 @@ def test_guesses_are_no_dates_of_words_and_no_ids(tmp_path: Path) -> None:
     assert found["schema"]["items"]["came"]["kind"] == "date"
     assert set(found["schema"]["events"]) <= {"hour", "weekday"}
     assert sorted(found["guesses"]["kinds"]) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("log", "catalogue"),
+    [
+        ("Kundennummer;Artikelnummer;Bestelldatum", "Artikelnummer;Bezeichnung;Preis"),
+        ("id_client;id_produit;date_commande", "id_produit;Libellé;Prix"),
+        ("cliente_id;producto_id;fecha", "producto_id;Título;precio"),
+        ("id_cliente;id_produto;data_compra", "id_produto;título;preço"),
+        ("klant_id;productnummer;tijdstip", "productnummer;naam;prijs"),
+    ],
+)
+def test_usual_names_of_other_languages(tmp_path: Path, log: str, catalogue: str) -> None:
+    rows = {"log.csv": f"{log}\nk;7;2020-01-02\n", "stock.csv": f"{catalogue}\n7;Schuh;9.5\n"}
+    found = prepare(files(tmp_path, rows), settings=ALL)
+    assert found.catalogue.select("title", "price").row(0) == ("Schuh", 9.5)
+
+
+def test_ids_within_objects_are_found_by_their_own_names(tmp_path: Path) -> None:
+    rows = [{"userId": "u", "timestamp": 1, "properties": {"product_id": n}} for n in (7, 8)]
+    path = tmp_path / "segment.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert prepare(path, settings=ALL).items.ids == ("7", "8")

@@ -1,7 +1,10 @@
 """Canonical column names of logs and catalogues."""
 
 import re
+import unicodedata
 from typing import Final
+
+_ACCENT: Final = re.compile(r"[\u0300-\u036f]")
 
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
@@ -69,9 +72,10 @@ def is_context(canonical: str) -> bool:
 
 
 def folded(name: str) -> str:
-    """A name without case and marks, as usual names are compared.
+    """A name without case, marks and accents, as usual names are compared.
 
-    >>> folded("Customer ID"), folded("review/userId")
-    ('customerid', 'userid')
+    >>> folded("Customer ID"), folded("review/userId"), folded("Quantité")
+    ('customerid', 'userid', 'quantite')
     """
-    return re.sub(r"[\s_.\-]|^.*/", "", name).lower()
+    plain = name if name.isascii() else _ACCENT.sub("", unicodedata.normalize("NFD", name))
+    return re.sub(r"[\s_.\-]|^.*/", "", plain).lower()

@@ -22,6 +22,10 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "person", "shopper_id", "shopper", "subscriber_id", "listener_id", "listener", "player_id",
         "player", "reader_id", "reader", "learner_id", "student_id", "guest_id", "contact_id",
         "loyalty_id", "household", "steam_id", "cookie_id",
+        "customer_user", "kunde", "kunden_id", "kunden_nr", "kundennummer", "nutzer", "nutzer_id",
+        "benutzer", "benutzer_id", "id_client", "utilisateur", "id_utilisateur", "cliente",
+        "cliente_id", "id_cliente", "usuario", "usuario_id", "id_usuario", "utente", "id_utente",
+        "klant", "klant_id", "klantnummer",
     ),
     columns.ITEM_ID: (
         "item_id", "item", "iid", "parent_asin", "asin", "movie_id", "product_id", "business_id",
@@ -36,10 +40,16 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "property_id", "accommodation_id", "document_id", "doc_id", "page_id", "question_id",
         "problem_id", "exercise_id", "lesson_id", "dish_id", "food_id", "meal_id", "wine_id",
         "title_id",
+        "artikel", "artikel_id", "artikel_nr", "artikelnummer", "produkt", "produkt_id",
+        "produktnummer", "produit", "produit_id", "id_produit", "id_article", "producto",
+        "producto_id", "id_producto", "produto", "produto_id", "id_produto", "prodotto",
+        "id_prodotto", "articolo", "id_articolo", "productnummer",
     ),
     columns.RATING: (
         "rating", "score", "stars", "overall", "book_rating", "star_rating", "review_rating",
         "user_rating", "review_score", "user_score", "rate", "review_overall",
+        "bewertung", "sterne", "puntuacion", "calificacion", "valoracion",
+        "avaliacao", "valutazione", "beoordeling",
     ),
     columns.TIMESTAMP: (
         "timestamp", "time", "ts", "datetime", "time_ms", "timestamp_ms", "date",
@@ -53,6 +63,11 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "listened_at", "visited_at", "bought_at", "ordered_at", "rated_at", "reviewed_at",
         "checkin_time", "purchase_time", "purchase_timestamp", "order_timestamp",
         "order_purchase_timestamp", "inserted_at", "logged_at", "start_time", "started_at",
+        "paid_at", "processed_at", "completed_at", "placed_at", "post_date", "datum", "zeit",
+        "zeitpunkt", "zeitstempel", "bestelldatum", "kaufdatum", "kaufzeit", "date_commande",
+        "date_achat", "horodatage", "fecha", "fecha_hora", "fecha_compra", "fecha_pedido",
+        "data_compra", "data_pedido", "data_ora", "data_ordine", "data_acquisto", "tijdstip",
+        "besteldatum",
     ),
     columns.ORDER: ("order", "position"),
     columns.EVENT: (
@@ -62,15 +77,21 @@ LOG_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     columns.QUANTITY: (
         "quantity", "qty", "line_item_quantity", "item_quantity", "order_quantity", "units",
+        "product_qty", "menge", "anzahl", "quantite", "cantidad", "quantidade", "quantita",
+        "aantal",
     ),
     columns.WEIGHT: (),
 }  # fmt: skip
 """Usual names of a log's columns; the first found is taken.
 
-Case, blanks, dashes, points and underscores do not count: ``userId`` is ``user_id``. Nor does what
-stands before a slash: ``review/userId``.
+Case, accents, blanks, dashes, points and underscores do not count: ``userId`` is ``user_id``. Nor
+does what stands before a slash: ``review/userId``, or, where a log would lack it, the object that
+it is in: ``properties.product_id``. English names come first, then German, French,
+Spanish, Portuguese, Italian and Dutch ones.
 """
 
+_NEEDED: Final = (columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP)
+"""What is looked for within the objects of a row too."""
 _TELLING: Final = 6
 """Letters of a usual name that tells by itself what a longer name that ends in it holds."""
 
@@ -84,21 +105,29 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "course_title", "course_name", "job_title", "business_name", "venue_name",
         "restaurant_name", "hotel_name", "place_name", "beer_name", "wine_name", "primary_title",
         "original_title", "display_name",
+        "titel", "bezeichnung", "artikelbezeichnung", "artikelname", "produktname", "titre",
+        "libelle", "nom", "nom_produit", "nombre", "nombre_producto", "titulo", "nome",
+        "nome_produto", "titolo", "naam",
     ),
     columns.DESCRIPTION: (
         "description", "text", "summary", "detail_desc", "overview", "abstract",
         "product_description", "item_description", "long_description", "short_description",
         "synopsis", "plot", "body", "content",
+        "beschreibung", "artikelbeschreibung", "descriptif", "descripcion", "descricao",
+        "descrizione", "omschrijving",
     ),
     columns.PRICE: (
         "price", "unit_price", "list_price", "sale_price", "retail_price", "product_price",
         "item_price", "current_price", "regular_price", "price_final", "final_price",
+        "preis", "verkaufspreis", "prix", "prix_vente", "precio", "preco", "prezzo", "prijs",
     ),
     columns.CATEGORY: (
         "category", "main_category", "categories", "genre", "genres", "class", "product_type_name",
         "product_category", "category_name", "product_category_name", "item_category", "department",
         "department_name", "product_type", "product_group_name", "subcategory", "section", "topic",
         "topics", "tags", "cuisine", "cuisines",
+        "kategorie", "warengruppe", "produktgruppe", "artikelgruppe", "categorie", "rubrique",
+        "categoria", "familia",
     ),
     columns.AVERAGE_RATING: ("average_rating", "avg_rating", "stars"),
     columns.RATING_COUNT: ("rating_count", "rating_number", "num_ratings", "review_count"),
@@ -107,7 +136,8 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
         "picture_url", "photo_url", "thumbnail", "thumbnail_url", "cover_url", "poster_url",
     ),
     columns.FEATURES: ("features", "bullet_points"),
-    columns.STORE: ("store", "brand", "brand_name", "manufacturer", "vendor"),
+    columns.STORE: ("store", "brand", "brand_name", "manufacturer", "vendor",
+        "marke", "hersteller", "marque", "fabricant", "marca", "fabricante", "merk"),
     columns.RELEASED: (
         "released", "release_date", "release_year", "released_at", "date_first_available", "listed",
         "launch_date", "launched_at", "publication_date", "publication_year", "year_of_publication",
@@ -393,10 +423,13 @@ def _resolve(
     if absent:
         subject = f"column {absent[0]!r}" if len(absent) == 1 else f"columns {_listed(absent)}"
         raise InputError(f"{path} has no {subject}", f"it has {_listed(present)}; name one of them")
-    by_folded = folded_names(name for name in present if name not in ignore)
+    left = [name for name in present if name not in ignore]
+    by_folded, by_leaf = folded_names(left), _folded_leaves(left)
     found = {}
     for column, name in named.items():
         known = first_usual(usual[column], by_folded) if name is None else name
+        if known is None and column in _NEEDED:
+            known = first_usual(usual[column], by_leaf)
         if known is not None:
             if (count := list(present).count(known)) > 1:
                 raise InputError(
@@ -410,6 +443,12 @@ def _resolve(
 def folded_names(names: Iterable[str]) -> dict[str, str]:
     """Names by their `folded` form, the first of those that are alike."""
     return {folded(name): name for name in reversed(list(names))}
+
+
+def _folded_leaves(names: Sequence[str]) -> dict[str, str]:
+    """Keys within objects by what they are called there: ``properties.product_id``."""
+    nested = [name for name in names if "." in name and name.partition(".")[0] in names]
+    return {folded(name.partition(".")[2]): name for name in reversed(nested)}
 
 
 def first_usual(usual: Iterable[str], by_folded: Mapping[str, str]) -> str | None:
