@@ -105,3 +105,11 @@ def test_rows_in_a_list_of_an_object_beside_others(tmp_path: Path) -> None:
     options = ReadOptions(explode=("playlists", "tracks"))
     declaration = Declaration(columns={"user": "pid", "order": "pos"}, prepare=ALL, read=options)
     assert len(prepare(file, declaration=declaration).interactions.items) == 6
+
+
+def test_counts_of_interactions_are_no_proposed_features(tmp_path: Path) -> None:
+    header, rest = "recipe_id,name,minutes,vote_count,price", "Soup {0},{0},{0},9"
+    table(made(tmp_path) / "recipes.csv", header, range(500, 530), rest)
+    found = inspect([tmp_path], Declaration())
+    assert list(found.described["schema"]["items"]) == ["minutes", "price"]
+    assert "# Not proposed as features: vote_count." in found.toml

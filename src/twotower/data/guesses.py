@@ -39,6 +39,12 @@ _NUMBER: Final = re.compile(r"^\W{0,2}[A-Z]{0,3} ?[+-]?\d[\d.,]*\W{0,2}$")
 _VECTOR: Final = re.compile(r"^\[[-+\d.eE,\s]{20,}\]?$")
 _IMAGE: Final = re.compile(r"\.(jpe?g|png|webp|gif)(\?|$)", re.IGNORECASE)
 _STOCK: Final = re.compile(r"stock|available|buyable", re.IGNORECASE)
+_COUNTED: Final = re.compile(
+    r"rating|review|vote|popular|positive|sold|sales|purchases|orders|downloads|members|subscri|"
+    r"favou?rite|like|view|play|listen|click|scrobble|rank|trend|bestseller",
+    re.IGNORECASE,
+)
+"""Names of numbers that count or average interactions."""
 _ID: Final = re.compile(r"(^|_)(id|code|zip|sku|ean|number)(_|$)|[a-z]Id$", re.IGNORECASE)
 _LABELS: Final = frozenset(
     ("label", "click", "clicked", "isclick", "isclicked", "like", "liked", "islike", "isliked",
@@ -206,6 +212,17 @@ def guessed_columns(values: Mapping[str, Sequence[str]]) -> dict[str, dict[str, 
     """Likely declarations of the columns of a table by name; ids and the like are left out."""
     guesses = {name: _guessed_column(name, texts) for name, texts in values.items() if texts}
     return {name: guess for name, guess in guesses.items() if guess is not None}
+
+
+def counts_interactions(name: str, guess: Mapping[str, Any]) -> bool:
+    """Whether a guessed column likely sums up interactions, those to predict among them.
+
+    >>> counts_interactions("vote_count", {"kind": "number"})
+    True
+    >>> counts_interactions("age_rating", {"kind": "category"})
+    False
+    """
+    return guess["kind"] == "number" and _COUNTED.search(name) is not None
 
 
 def _guessed_column(name: str, texts: Sequence[str]) -> dict[str, Any] | None:

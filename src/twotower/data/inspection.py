@@ -14,6 +14,7 @@ from twotower.data.beside import users_by_ids
 from twotower.data.columns import folded
 from twotower.data.declaration import Declaration
 from twotower.data.guesses import (
+    counts_interactions,
     guessed_columns,
     guessed_ids,
     guessed_items,
@@ -291,7 +292,7 @@ def _guesses(
 
 
 def _guessed_schema(
-    found: Located, described: Mapping[str, Any], users: Path | None
+    found: Located, described: dict[str, Any], users: Path | None
 ) -> dict[str, dict[str, Any]]:
     """Likely columns of items, users and the log for ``[schema]``, by side."""
     schema: dict[str, dict[str, Any]] = {}
@@ -313,6 +314,14 @@ def _guessed_schema(
             key = present[0]
         names = [name for name in present if name != key]
         schema["users"] = guessed_columns(sampled_values(users, names, present, options))
+    described["counts"] = counts = [
+        name
+        for guesses in schema.values()
+        for name, guess in guesses.items()
+        if counts_interactions(name, guess)
+    ]
+    for side, guesses in schema.items():
+        schema[side] = {name: guess for name, guess in guesses.items() if name not in counts}
     schema["events"] = _guessed_context(found, described)
     return {side: guesses for side, guesses in schema.items() if guesses}
 
@@ -398,6 +407,11 @@ def _toml(
         text += f"{read}\n# events = [{kept}]  # all are kept unless some are named"
         if declaration.events is None:
             text += _kinds_to_edit(guesses["kinds"])
+    if counts := described.get("counts"):
+        text += (
+            f"\n\n# Not proposed as features: {', '.join(counts)}. Such numbers often count the"
+            "\n# interactions to predict; declare those that were known before."
+        )
     if context:
         text += _context_to_edit(context)
     return "\n".join([*lines, text]) + "\n"
