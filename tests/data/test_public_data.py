@@ -366,3 +366,22 @@ def test_ids_within_objects_are_found_by_their_own_names(tmp_path: Path) -> None
     path = tmp_path / "segment.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert prepare(path, settings=ALL).items.ids == ("7", "8")
+
+
+def test_reviews_of_which_each_value_has_a_line(tmp_path: Path) -> None:
+    """BeerAdvocate, RateBeer, Fine Foods and others, as SNAP published them."""
+    block = (
+        "beer/name: Red\nbeer/beerId: 7\nreview/overall: 13/20\nreview/time: 1157587200\n"
+        "review/profileName: {}\nreview/text: Dark: very.\n Caf{} too.\n\n"
+    )
+    path = tmp_path / "ratebeer.txt"
+    path.write_bytes((block.format("ann", "é") + "\n" + block.format("bob", "e")).encode())
+    found = prepare(path, settings=ALL, catalogue="log")
+    assert found.users.ids == ("ann", "bob")
+    assert found.interactions.ratings is not None
+    assert found.interactions.ratings.tolist() == [13, 13]
+    assert found.catalogue["title"].to_list() == ["Red"]
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xe9"))
+    again = prepare(path, settings=ALL)
+    assert again.summary["rejected"] == {"bad UTF-8": 1}
+    assert again.summary["examples"]["bad UTF-8"].startswith("ratebeer.txt:1:")

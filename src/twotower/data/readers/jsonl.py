@@ -1,11 +1,15 @@
-"""JSON reader: one object per line, arrays, objects over several lines, Python dicts."""
+"""JSON reader: one object per line, arrays, objects over several lines, Python dicts.
+
+Blocks of ``review/userId: A1`` lines, as SNAP publishes reviews, are objects too.
+"""
 
 import ast
 import json
+import re
 import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +29,9 @@ from twotower.errors import InputError
 Extract = Callable[[dict[str, Any]], Sequence[Any]]
 """Extracts the values of the columns from an object."""
 
+BLOCK_LINE: Final = re.compile(rb"\s*[a-z]+/\w+: ")
+"""A line of an object of which each key has a line."""
+_BLOCK_KEY: Final = re.compile(r"^\s*([a-z]+/\w+): ?", re.MULTILINE)
 KEYS_FROM: Final = 1000
 """Objects whose keys are known before a file is read; later ones are found on the way."""
 
@@ -191,9 +198,26 @@ def _records(path: Path, lines: LineFile) -> Iterator[tuple[int, bytes]]:
         head.append((number, line))
         if line.strip():
             break
+    if head and BLOCK_LINE.match(head[-1][1]):
+        return _blocks(chain(head, numbered))
     if head and _spans_lines(head[-1][1]):
         return _joined(path, head, numbered)
     return chain(head, numbered)
+
+
+def _blocks(lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Objects of which each key has a line, with a blank line behind each object."""
+    for filled, group in groupby(lines, lambda line: bool(line[1].strip())):
+        if not filled:
+            continue
+        block = list(group)
+        number, text = block[0][0], b"".join(line for _, line in block)
+        try:
+            _, *parts = _BLOCK_KEY.split(text.decode())
+        except UnicodeDecodeError:
+            yield number, text  # is rejected with its reason
+            continue
+        yield number, orjson.dumps(dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True)))
 
 
 def _spans_lines(line: bytes) -> bool:

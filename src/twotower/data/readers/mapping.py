@@ -141,7 +141,8 @@ CATALOGUE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     columns.RELEASED: (
         "released", "release_date", "release_year", "released_at", "date_first_available", "listed",
         "launch_date", "launched_at", "publication_date", "publication_year", "year_of_publication",
-        "publish_date", "published_at", "air_date", "date_release", "date_released", "year",
+        "publish_date", "published_at", "air_date", "date_release", "date_released",
+        "published_time", "publish_time", "upload_date", "upload_dt", "year",
     ),
 }  # fmt: skip
 """Usual names of a catalogue's columns."""

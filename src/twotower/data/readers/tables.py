@@ -9,7 +9,13 @@ from twotower.data import columns
 from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_reader
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.delimited import delimited_columns, read_delimited
-from twotower.data.readers.jsonl import jsonl_keys, read_jsonl, rows_of_objects, values_of
+from twotower.data.readers.jsonl import (
+    BLOCK_LINE,
+    jsonl_keys,
+    read_jsonl,
+    rows_of_objects,
+    values_of,
+)
 from twotower.data.readers.lists import exploded
 from twotower.data.readers.mapping import Columns
 from twotower.data.readers.options import ReadOptions
@@ -65,7 +71,7 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
         return "parquet"
     with LineFile(path, options) as lines:
         first = next((line.strip() for line in lines if line.strip()), b"")
-    if first.startswith(b"{"):
+    if first.startswith(b"{") or BLOCK_LINE.match(first):
         return "json"
     if suffix in _JSONL and first.startswith((b"[[", b"[ [")):
         raise InputError(
