@@ -36,10 +36,11 @@ from twotower.data.readers.files import (
     unread_beside,
     users_beside,
 )
+from twotower.data.readers.joins import forget_joined
 from twotower.data.readers.mapping import LOG_FIELDS, ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import Source, log_by_columns, source_of
-from twotower.data.readers.tables import column_names, read_table
+from twotower.data.readers.tables import column_names, joined_columns, joined_files, read_table
 from twotower.data.readers.text import head_lines, likely_encoding
 from twotower.data.remote import fetched, is_url
 from twotower.data.reshape import SHAPES, write_shape
@@ -82,6 +83,12 @@ class Located:
     """Columns of the log that are read as its items' description."""
     converted: bool = False
     """Whether the files of the log are temporary ones, unpacked or made of others."""
+
+    @property
+    def joined(self) -> list[Path]:
+        """Tables that the log is joined with."""
+        found = (joined_files(log.path, self.declaration.read) for log in self.logs)
+        return list(dict.fromkeys(file for files in found for file in files))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
         if entry is not None:
             found = _of_format(entry, base, declaration, name, Path(folder))
             if given[0].is_dir() and len(given) == 1:
-                read = {*entry.logs, *entry.catalogue, found.catalogue, found.users}
+                read = {*entry.logs, *entry.catalogue, *found.joined, found.catalogue, found.users}
                 found = replace(found, beside=_unread(entry.logs[0].parent, read))
         else:
             found = _of_tables(given, base, declaration, name)
@@ -149,7 +156,10 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
             wanted = _item_columns(found)
             items = items_in_log(found, wanted, Path(folder))
             found = replace(found, catalogue=items, item_columns=frozenset(wanted.values()))
-        yield replace(found, converted=found.converted or unpacked_any)
+        try:
+            yield replace(found, converted=found.converted or unpacked_any)
+        finally:
+            forget_joined()
 
 
 @contextmanager
@@ -470,8 +480,8 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
     if first.is_dir() and len(given) == 1:
         near = users_beside(first) if declaration.users is None else None
         beside = tuple(sorted({*beside, *unread_beside(first), *([near] if near else [])}))
-    beside = tuple(path for path in beside if path not in read)
-    return Located(logs, declaration, catalogue, users, None, beside, name, base)
+    found_all = Located(logs, declaration, catalogue, users, None, (), name, base)
+    return replace(found_all, beside=tuple(sorted({*beside} - {*read, *found_all.joined})))
 
 
 def _list_beside(log: Path, declaration: Declaration) -> Path | None:
@@ -520,7 +530,10 @@ def _item_columns(found: Located) -> dict[str, str]:
         others = [name for name in present if name not in of_log.values()]
         wanted = dict(
             found.declaration.columns.catalogue_columns(
-                found.logs[0].path, [*others, item], log_item=item
+                found.logs[0].path,
+                [*others, item],
+                ignore=joined_columns(found.logs[0].path, found.declaration.read),
+                log_item=item,
             ).canonical
         )
     return {**wanted, columns.ITEM_ID: item}
