@@ -1,12 +1,14 @@
 """Preview of a data set: columns, examples and guesses, before anything is prepared."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from twotower.data import columns
@@ -69,46 +71,64 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         Where there is no log, or a file cannot be read.
     """
     with located(paths, declaration) as found:
-        described: dict[str, Any] = {"name": found.name, "format": found.format}
-        log = found.logs[0]
-        present = [*column_names(log.path, found.declaration.read), *log.keys]
-        described["log"] = {
-            "files": [file.path.name for file in found.logs],
-            "columns": present,
-            "read": {},
-            "examples": {},
-        }
-        missing = [] if found.format else _missing(found, present)
-        try:
-            source = found.source()
-        except InputError as error:
-            described["problem"] = error.on_command_line
-            described["log"]["read"] = _known(found, present, missing)
-            if found.catalogue is not None:
-                described["catalogue"] = {
-                    "file": found.catalogue.name,
-                    "columns": column_names(found.catalogue, found.declaration.catalogue_options),
-                }
-        else:
-            described["log"] |= _described(source.logs[0], described)
-            if source.catalogue is not None:
-                described["catalogue"] = _described(source.catalogue, described) | {
-                    "file": source.catalogue.path.name
-                }
-        users = found.users
-        if users is None and found.declaration.users is None and found.base is not None:
-            users = users_beside(found.base)
-        if users is not None:
-            described["users"] = {
-                "file": users.name,
-                "columns": column_names(users, found.declaration.read_users or ReadOptions()),
+        likely = found.likely_join
+        if likely is None:
+            return _inspected(found)
+        log, join = likely.log.relative_to(found.base).as_posix(), [likely.option]
+        problem = likely.error.on_command_line
+    # Of a file the log is given; a folder needs its name.
+    named = {} if likely.log in map(Path, paths) else {"log": log}
+    guess = Declaration.model_validate({**named, "read": {"join": join}})
+    with located(paths, declaration.overridden_by(guess)) as found:
+        return _inspected(found, {**named, "join": join}, problem)
+
+
+def _inspected(
+    found: Located, guessed: Mapping[str, Any] = MappingProxyType({}), problem: str | None = None
+) -> Inspection:
+    """The preview of files that were found, with the log and the join that are guesses."""
+    described: dict[str, Any] = {"name": found.name, "format": found.format}
+    if problem is not None:
+        described["problem"] = problem
+    log = found.logs[0]
+    present = [*column_names(log.path, found.declaration.read), *log.keys]
+    described["log"] = {
+        "files": [file.path.name for file in found.logs],
+        "columns": present,
+        "read": {},
+        "examples": {},
+    }
+    missing = [] if found.format else _missing(found, present)
+    try:
+        source = found.source()
+    except InputError as error:
+        described["problem"] = error.on_command_line
+        described["log"]["read"] = _known(found, present, missing)
+        if found.catalogue is not None:
+            described["catalogue"] = {
+                "file": found.catalogue.name,
+                "columns": column_names(found.catalogue, found.declaration.catalogue_options),
             }
-        described["not_read"] = [path.name for path in found.beside if path != users]
-        if not found.format:
-            described["guesses"] = _guesses(found, described, missing)
-            if not found.declaration.declared:
-                described["schema"] = _guessed_schema(found, described, users)
-        return Inspection(described, _toml(found, described, missing, users))
+    else:
+        described["log"] |= _described(source.logs[0], described)
+        if source.catalogue is not None:
+            described["catalogue"] = _described(source.catalogue, described) | {
+                "file": source.catalogue.path.name
+            }
+    users = found.users
+    if users is None and found.declaration.users is None and found.base is not None:
+        users = users_beside(found.base)
+    if users is not None:
+        described["users"] = {
+            "file": users.name,
+            "columns": column_names(users, found.declaration.read_users or ReadOptions()),
+        }
+    described["not_read"] = [path.name for path in found.beside if path != users]
+    if not found.format:
+        described["guesses"] = {**guessed, **_guesses(found, described, missing)}
+        if not found.declaration.declared:
+            described["schema"] = _guessed_schema(found, described, users)
+    return Inspection(described, _toml(found, described, missing, users))
 
 
 def inspection_lines(found: Inspection) -> Iterator[str]:
@@ -366,7 +386,7 @@ def _toml(
     fields = {
         field: guess
         for field, guess in guesses.items()
-        if field not in ("kinds", "explode")
+        if field not in ("kinds", "explode", "log", "join")
         and (field not in values["columns"] or isinstance(guess, list))
     }
     values["columns"] |= fields
@@ -384,6 +404,9 @@ def _toml(
     if "explode" in guesses:
         line = f"explode = {json.dumps([guesses['explode']], ensure_ascii=False)}"
         text = text.replace(line, f"{line}  # a guess: each element of its lists becomes a row")
+    for field, why in (("log", ""), ("join", ": the key is unique in its first rows")):
+        if field in guesses:
+            text = re.sub(rf"^({field} = .*)$", rf"\1  # a guess{why}", text, flags=re.MULTILINE)
     for field in missing:
         if field not in fields:
             if "[columns]" not in text:

@@ -25,6 +25,7 @@ from twotower.data.formats import (
     named_format,
     tables_below,
 )
+from twotower.data.likely_join import LikelyJoin, likely_join
 from twotower.data.readers.archive import archive_of, unpacked
 from twotower.data.readers.discovery import FoundLog, with_kinds, with_parts
 from twotower.data.readers.files import (
@@ -81,6 +82,8 @@ class Located:
     """The folder of the data, which names in a ``dataset.toml`` are relative to."""
     item_columns: frozenset[str] = frozenset()
     """Columns of the log that are read as its items' description."""
+    likely_join: LikelyJoin | None = None
+    """The tables that are likely a log together, where none is one by itself."""
     converted: bool = False
     """Whether the files of the log are temporary ones, unpacked or made of others."""
 
@@ -97,12 +100,16 @@ class Located:
         found: dict[str, Any] = {"declaration": values}
         if self.format is not None:
             found["format"] = self.format
+        if joined := self.joined:
+            found["joined"] = [path.name for path in joined]
         if self.beside:
             found["not_read"] = [path.name for path in self.beside]
         return found
 
     def source(self) -> Source:
         """The files by their columns; `InputError` where a column cannot be determined."""
+        if self.likely_join is not None:
+            raise self.likely_join.error
         declaration, kinds = self.declaration, self.declaration.events
         return source_of(
             self.logs,
@@ -466,8 +473,8 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
         tables = [FoundLog(path) for path in _files(given)]
         logs = tuple(with_parts(tables, stem_of)) if len(tables) > 1 else tuple(tables)
     else:
-        found = find_logs(first, log_by_columns(declaration.columns, declaration.read))
-        logs, beside = found.logs, found.beside
+        of_folder = find_logs(first, log_by_columns(declaration.columns, declaration.read))
+        logs, beside = of_folder.logs, of_folder.beside
     if lists := declaration.read.explode:
         present = column_names(logs[0].path, declaration.read)
         mapping = declaration.columns.with_lists(present, lists)
@@ -480,8 +487,23 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
     if first.is_dir() and len(given) == 1:
         near = users_beside(first) if declaration.users is None else None
         beside = tuple(sorted({*beside, *unread_beside(first), *([near] if near else [])}))
-    found_all = Located(logs, declaration, catalogue, users, None, (), name, base)
-    return replace(found_all, beside=tuple(sorted({*beside} - {*read, *found_all.joined})))
+    found = Located(
+        logs, declaration, catalogue, users, None, (), name, base,
+        likely_join=_likely_join(logs, declaration, whole=first.is_dir() and len(given) == 1),
+    )  # fmt: skip
+    return replace(found, beside=tuple(sorted({*beside} - {*read, *found.joined})))
+
+
+def _likely_join(
+    logs: Sequence[FoundLog], declaration: Declaration, *, whole: bool
+) -> LikelyJoin | None:
+    """The likely join of a log that lacks its user or its item; of a ``whole`` folder of any."""
+    options, log = declaration.read, logs[0]
+    if len(logs) > 1 or options.join or options.explode:
+        return None
+    if log_by_columns(declaration.columns, options)(log.path, log.keys) is not None:
+        return None
+    return likely_join(log.path.parent, declaration.columns, options, None if whole else log.path)
 
 
 def _list_beside(log: Path, declaration: Declaration) -> Path | None:

@@ -19,6 +19,8 @@ from twotower.errors import InputError
 Names: TypeAlias = Callable[[Path, ReadOptions], list[str]]
 Read: TypeAlias = Callable[[Path, Columns, ReadOptions], Iterator[Chunk]]
 
+UNMATCHED: Final = "unmatched"
+"""First word of the fault of a key that the joined table lacks."""
 _NEEDED: Final = frozenset(
     (columns.USER_ID, columns.ITEM_ID, columns.TIMESTAMP, *columns.TIME_PARTS, columns.ORDER)
 )
@@ -91,8 +93,8 @@ def joins_of(
             if column not in there:
                 raise InputError(
                     f"{table} has no column {column!r} to join {file.name} by",
-                    f"it has {', '.join(map(repr, there[:20]))}; name the key, or KEY:ITS_NAME_THERE "
-                    "where the two differ",
+                    f"it has {', '.join(map(repr, there[:20]))}; name the key, or KEY:OTHER where "
+                    f"{file.name} calls it otherwise",
                 )
         stem = file.name.partition(".")[0]
         brings: dict[str, str] = {}
@@ -154,7 +156,7 @@ def _with_columns(
     options: ReadOptions,
     read: Read,
 ) -> Chunk:
-    lookup = _lookup(join.file, join.other, options.for_catalogue(), join.file.stat().st_mtime_ns)
+    lookup = _lookup(join.file, join.other, options.for_catalogue())
     brought = lookup.rows([join.brings[column] for column in takes], read)
     places = lookup.places(chunk.rows[_held(join.key)])
     rows = chunk.rows.with_columns(
@@ -164,7 +166,7 @@ def _with_columns(
     if not is_needed:
         return chunk
     unmatched = Check(
-        join.key, f"unmatched in {join.file.name}", pl.lit(places.is_null()), _held(join.key)
+        join.key, f"{UNMATCHED} in {join.file.name}", pl.lit(places.is_null()), _held(join.key)
     )
     return set_aside(chunk, [unmatched])
 
@@ -239,7 +241,7 @@ def _key_text(values: pl.Series, options: ReadOptions) -> pl.Series:
 
 
 @lru_cache(8)
-def _lookup(file: Path, key: str, options: ReadOptions, changed: int) -> Lookup:
+def _lookup(file: Path, key: str, options: ReadOptions) -> Lookup:
     return Lookup(file, key, options)
 
 
