@@ -314,6 +314,16 @@ def test_inspect_proposes_a_join(tmp_path: Path) -> None:
     assert 'join = { "orders.csv" = "order_id" }\n' in again.toml
 
 
+def test_a_join_is_proposed_for_a_log_of_another_folder(tmp_path: Path) -> None:
+    write(tmp_path, {"order_items.csv": LINES, "orders.csv": ORDERS})
+    (tmp_path / "said").mkdir()
+    (tmp_path / "said" / "dataset.toml").write_text('log = "../order_items.csv"\n')
+    found = inspect([tmp_path / "said"], declared({}, "test"))
+    assert found.described["guesses"]["join"] == ["orders.csv=order_id"]
+    (tmp_path / "said" / "dataset.toml").write_text(found.toml)
+    assert len(prepare(tmp_path / "said", settings=ALL).users) == 12
+
+
 def test_a_file_proposes_a_join_without_its_name(tmp_path: Path) -> None:
     write(tmp_path, {"order_items.csv": LINES, "orders.csv": ORDERS})
     found = inspect([tmp_path / "order_items.csv"], declared({}, "test"))

@@ -74,10 +74,10 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         likely = found.likely_join
         if likely is None:
             return _inspected(found)
-        log, join = likely.log.relative_to(found.base).as_posix(), [likely.option]
-        problem = likely.error.on_command_line
-    # Of a file the log is given; a folder needs its name.
-    named = {} if likely.log in map(Path, paths) else {"log": log}
+        join, problem = [likely.option], likely.error.on_command_line
+        # The log may be said already; in a folder it needs to be named.
+        is_said = found.declaration.log is not None or likely.log in map(Path, paths)
+        named = {} if is_said else {"log": likely.log.relative_to(found.base).as_posix()}
     guess = Declaration.model_validate({**named, "read": {"join": join}})
     with located(paths, declaration.overridden_by(guess)) as found:
         return _inspected(found, {**named, "join": join}, problem)
