@@ -20,6 +20,22 @@ def prepare(cli: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
     return run
 
 
+def test_a_log_is_joined_with_tables_in_order(prepare: Callable[..., str], tmp_path: Path) -> None:
+    lines = "".join(f"{n},p{n % 4}\n" for n in range(12))
+    (tmp_path / "lines.csv").write_text(f"order_id,product_id\n{lines}")
+    orders = "".join(f"{n},c{n},2020-01-{n + 1:02}\n" for n in range(12))
+    (tmp_path / "orders.csv").write_text(f"id,customer_id,created_at\n{orders}")
+    customers = "".join(f"c{n},u{n % 3}\n" for n in range(11))
+    (tmp_path / "customers.csv").write_text(f"customer_id,person\n{customers}")
+    named = ("--join", "orders.csv=order_id:id", "--join", "customers.csv=customer_id")
+    printed = prepare(tmp_path / "lines.csv", *named, "--column", "user=person")
+    assert "lines: 3 users, 4 items, 11 interactions" in printed
+    assert "each row has the columns of its row in orders.csv, customers.csv" in printed
+    assert "unmatched in customers.csv, first lines.csv:13: 'c11'; export the" in printed
+    wrong = prepare(tmp_path / "lines.csv", "--join", "orders.csv", status=2)
+    assert "a join is FILE=KEY, such as orders.csv=order_id" in wrong
+
+
 def test_everything_can_be_said_on_the_command_line(
     prepare: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -243,6 +243,32 @@ SAMPLES: dict[str, tuple[dict[str, str | bytes], Expected]] = {
             {"item_id": "196", "title": "Soda", "category": "soft drinks"},
         ),
     ),
+    "olist": (
+        {
+            "olist_order_items_dataset.csv": '"order_id","order_item_id","product_id","seller_id",'
+            '"shipping_limit_date","price","freight_value"\n'
+            '"00010242","1","4244733e","48436dad","2017-09-19 09:45:35",58.90,13.29\n'
+            '"00018f77","1","e5f2d52b","dd7ddc04","2017-05-03 11:05:13",239.90,19.93\n',
+            "olist_orders_dataset.csv": '"order_id","customer_id","order_status",'
+            '"order_purchase_timestamp","order_approved_at"\n'
+            '"00010242","3ce436f1","delivered","2017-09-13 08:59:02","2017-09-13 09:45:35"\n'
+            '"00018f77","f6dd3ec0","delivered","2017-04-26 10:53:06","2017-04-26 11:05:13"\n',
+            "olist_customers_dataset.csv": '"customer_id","customer_unique_id",'
+            '"customer_zip_code_prefix","customer_city","customer_state"\n'
+            '"3ce436f1","871766c5","28013","campos dos goytacazes","RJ"\n'
+            '"f6dd3ec0","871766c5","28013","campos dos goytacazes","RJ"\n',
+            "olist_products_dataset.csv": '"product_id","product_category_name",'
+            '"product_name_lenght"\n"4244733e","cool_stuff",58\n"e5f2d52b","pet_shop",56\n',
+            "olist_order_reviews_dataset.csv": '"review_id","order_id","review_score"\n'
+            '"97ca439b","00010242",5\n',
+        },
+        Expected(
+            {"871766c5": ["e5f2d52b", "4244733e"]},
+            {"item_id": "4244733e", "category": "cool_stuff"},
+            1493203986000,
+            {"customer_state": "RJ"},
+        ),
+    ),
     "rees46": (
         {
             "2019-Oct.csv": "event_time,event_type,product_id,category_id,category_code,brand,price,"

@@ -54,6 +54,15 @@ def _words(
         ),
     ] = None,
     users: Annotated[str | None, _file("--users", help="A table of users.")] = None,
+    join: Annotated[
+        list[str] | None,
+        _file(
+            "--join",
+            help="A table whose columns each row of the log gets, and the key of both, such as "
+            "orders.csv=order_id; customers.csv=customer_id:id where it is called id there. May be "
+            "repeated, in order.",
+        ),
+    ] = None,
     columns: Annotated[
         list[str] | None,
         _file(
@@ -254,6 +263,7 @@ def declaration(words: dict[str, Any], name: str | None = None) -> "Declaration"
         "ignore": words["ignore"] or None,
         "missing": words["missing"] or None,
         "explode": words["explode"] or None,
+        "join": words["join"] or None,
     }
     shares = {word: words[word] for word in _SPLIT_WORDS if words[word] is not None}
     if shares and words["split"] is None:

@@ -89,6 +89,9 @@ _BOOKS: Final = {
     "title": "Book-Title", "store": "Publisher", "released": "Year-Of-Publication",
     "image": "Image-URL-L",
 }  # fmt: skip
+_OLIST_JOIN: Final = {
+    "olist_orders_dataset.csv": "order_id", "olist_customers_dataset.csv": "customer_id",
+}  # fmt: skip
 _STEAM_GAMES: Final = {
     "catalogue_item": "id", "title": "app_name", "category": "genres", "price": "price",
     "store": "developer", "released": "release_date",
@@ -252,6 +255,20 @@ FORMATS: Final[list[Format]] = [
         shape="ordered-products",
         catalogue=("products.csv", "aisles.csv", "departments.csv"),
         catalogue_shape="grocery-products",
+    ),
+    Format(
+        name="olist",
+        about="Olist, Brazilian shops (Kaggle): olist_order_items_dataset.csv, "
+        "olist_orders_dataset.csv, olist_customers_dataset.csv …",
+        log=("olist_order_items_dataset.csv",),
+        has=("order_id", "product_id", "customer_id"),
+        columns={
+            "user": "customer_unique_id", "item": "product_id", "time": "order_purchase_timestamp",
+            "catalogue_item": "product_id", "category": "product_category_name",
+        },
+        read={"join": _OLIST_JOIN},
+        catalogue=("olist_products_dataset.csv",),
+        users=("olist_customers_dataset.csv",),
     ),
     Format(
         name="rees46",

@@ -1,12 +1,14 @@
 """Preview of a data set: columns, examples and guesses, before anything is prepared."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from twotower.data import columns
@@ -41,6 +43,12 @@ _NO_FEATURES: Final = (
     columns.AVERAGE_RATING, columns.RATING_COUNT,
 )  # fmt: skip
 """Columns of a catalogue that no guess names: the text is read, and the last two would leak."""
+_WHY: Final = {
+    "log": "",
+    "join": ": the key is unique in its first rows",
+    "explode": ": each element of its lists becomes a row",
+}
+"""What follows a guess that is no column in a ``dataset.toml``."""
 _ID_FIELDS: Final = ("user", "item")
 _NO_CONTEXT: Final = frozenset(
     folded(name)
@@ -71,48 +79,66 @@ def inspect(paths: Sequence[str | Path], declaration: Declaration) -> Inspection
         Where there is no log, or a file cannot be read.
     """
     with located(paths, declaration) as found:
-        described: dict[str, Any] = {"name": found.name, "format": found.format}
-        log = found.logs[0]
-        present = [*column_names(log.path, found.declaration.read), *log.keys]
-        described["log"] = {
-            "files": [file.path.name for file in found.logs],
-            "columns": present,
-            "read": {},
-            "examples": {},
-        }
-        missing = [] if found.format else _missing(found, present)
-        try:
-            source = found.source()
-        except InputError as error:
-            described["problem"] = error.on_command_line
-            described["log"]["read"] = _known(found, present, missing)
-            if found.catalogue is not None:
-                described["catalogue"] = {
-                    "file": found.catalogue.name,
-                    "columns": column_names(found.catalogue, found.declaration.catalogue_options),
-                }
-        else:
-            described["log"] |= _described(source.logs[0], described)
-            if source.catalogue is not None:
-                described["catalogue"] = _described(source.catalogue, described) | {
-                    "file": source.catalogue.path.name
-                }
-        users = found.users
-        if users is None and found.declaration.users is None and found.base is not None:
-            users = users_beside(found.base)
-            if users is None and not found.format:
-                users = users_by_ids([file.path for file in found.logs], found.declaration)
-        if users is not None:
-            described["users"] = {
-                "file": users.name,
-                "columns": column_names(users, found.declaration.read_users or ReadOptions()),
+        likely = found.likely_join
+        if likely is None:
+            return _inspected(found)
+        join, problem = [likely.option], likely.error.on_command_line
+        # The log may be said already; in a folder it needs to be named.
+        is_said = found.declaration.log is not None or likely.log in map(Path, paths)
+        named = {} if is_said else {"log": likely.log.relative_to(found.base).as_posix()}
+    guess = Declaration.model_validate({**named, "read": {"join": join}})
+    with located(paths, declaration.overridden_by(guess)) as found:
+        return _inspected(found, {**named, "join": join}, problem)
+
+
+def _inspected(
+    found: Located, guessed: Mapping[str, Any] = MappingProxyType({}), problem: str | None = None
+) -> Inspection:
+    """The preview of files that were found, with the log and the join that are guesses."""
+    described: dict[str, Any] = {"name": found.name, "format": found.format}
+    if problem is not None:
+        described["problem"] = problem
+    log = found.logs[0]
+    present = [*column_names(log.path, found.declaration.read), *log.keys]
+    described["log"] = {
+        "files": [file.path.name for file in found.logs],
+        "columns": present,
+        "read": {},
+        "examples": {},
+    }
+    missing = [] if found.format else _missing(found, present)
+    try:
+        source = found.source()
+    except InputError as error:
+        described["problem"] = error.on_command_line
+        described["log"]["read"] = _known(found, present, missing)
+        if found.catalogue is not None:
+            described["catalogue"] = {
+                "file": found.catalogue.name,
+                "columns": column_names(found.catalogue, found.declaration.catalogue_options),
             }
-        described["not_read"] = [path.name for path in found.beside if path != users]
-        if not found.format:
-            described["guesses"] = _guesses(found, described, missing)
-            if not found.declaration.declared:
-                described["schema"] = _guessed_schema(found, described, users)
-        return Inspection(described, _toml(found, described, missing, users))
+    else:
+        described["log"] |= _described(source.logs[0], described)
+        if source.catalogue is not None:
+            described["catalogue"] = _described(source.catalogue, described) | {
+                "file": source.catalogue.path.name
+            }
+    users = found.users
+    if users is None and found.declaration.users is None and found.base is not None:
+        users = users_beside(found.base)
+        if users is None and not found.format:
+            users = users_by_ids([file.path for file in found.logs], found.declaration)
+    if users is not None:
+        described["users"] = {
+            "file": users.name,
+            "columns": column_names(users, found.declaration.read_users or ReadOptions()),
+        }
+    described["not_read"] = [path.name for path in found.beside if path != users]
+    if not found.format:
+        described["guesses"] = {**guessed, **_guesses(found, described, missing)}
+        if not found.declaration.declared:
+            described["schema"] = _guessed_schema(found, described, users)
+    return Inspection(described, _toml(found, described, missing, users))
 
 
 def inspection_lines(found: Inspection) -> Iterator[str]:
@@ -378,12 +404,13 @@ def _toml(
     fields = {
         field: guess
         for field, guess in guesses.items()
-        if field not in ("kinds", "explode")
+        if field not in ("kinds", *_WHY)
         and (field not in values["columns"] or isinstance(guess, list))
     }
     values["columns"] |= fields
     if "explode" in guesses:
-        values["read"] = {**values.get("read", {}), "explode": [guesses["explode"]]}
+        exploded = [*(declaration.read.explode or ()), guesses["explode"]]
+        values["read"] = {**values.get("read", {}), "explode": exploded}
     schema = dict(described.get("schema", {}))
     context = schema.pop("events", {})
     if schema:
@@ -393,9 +420,9 @@ def _toml(
         line = f"{field} = {json.dumps(guess, ensure_ascii=False)}"
         kinds = f": {', '.join(guesses['kinds'])}" if field == "event" else ""
         text = text.replace(line, f"{line}  # a guess{kinds}")
-    if "explode" in guesses:
-        line = f"explode = {json.dumps([guesses['explode']], ensure_ascii=False)}"
-        text = text.replace(line, f"{line}  # a guess: each element of its lists becomes a row")
+    for field, why in _WHY.items():
+        if field in guesses:
+            text = re.sub(rf"^({field} = .*)$", rf"\1  # a guess{why}", text, flags=re.MULTILINE)
     for field in missing:
         if field not in fields:
             if "[columns]" not in text:
@@ -407,18 +434,24 @@ def _toml(
         text += f"{read}\n# events = [{kept}]  # all are kept unless some are named"
         if declaration.events is None:
             text += _kinds_to_edit(guesses["kinds"])
-    if counts := described.get("counts"):
-        text += (
-            f"\n\n# Not proposed as features: {', '.join(counts)}. Such numbers often count the"
-            "\n# interactions to predict; declare those that were known before."
-        )
-    if context:
-        text += _context_to_edit(context)
+    text += _counts_to_edit(described.get("counts", ())) + _context_to_edit(context)
     return "\n".join([*lines, text]) + "\n"
+
+
+def _counts_to_edit(counts: Sequence[str]) -> str:
+    """Comment lines that name the columns which are not proposed; none without any."""
+    if not counts:
+        return ""
+    return (
+        f"\n\n# Not proposed as features: {', '.join(counts)}. Such numbers often count the"
+        "\n# interactions to predict; declare those that were known before."
+    )
 
 
 def _context_to_edit(context: Mapping[str, Any]) -> str:
     """Comment lines that declare columns of the log: which are known in time no data can tell."""
+    if not context:
+        return ""
     declared = Declaration.model_validate({"schema": {"events": context}}).to_toml()
     return (
         "\n\n# Uncomment what is known when a request is made; what an event ends in is not.\n"

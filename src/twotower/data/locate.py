@@ -25,6 +25,7 @@ from twotower.data.formats import (
     named_format,
     tables_below,
 )
+from twotower.data.likely_join import LikelyJoin, likely_join
 from twotower.data.readers.archive import archive_of, unpacked
 from twotower.data.readers.discovery import FoundLog, with_kinds, with_parts
 from twotower.data.readers.files import (
@@ -35,10 +36,11 @@ from twotower.data.readers.files import (
     unread_beside,
     users_beside,
 )
+from twotower.data.readers.joins import forget_joined
 from twotower.data.readers.mapping import LOG_FIELDS, ColumnMapping, Columns
 from twotower.data.readers.options import ReadOptions
 from twotower.data.readers.source import Source, log_by_columns, source_of
-from twotower.data.readers.tables import column_names, read_table
+from twotower.data.readers.tables import column_names, joined_columns, joined_files, read_table
 from twotower.data.readers.text import head_lines, likely_encoding
 from twotower.data.remote import fetched, is_url
 from twotower.data.reshape import SHAPES, write_shape
@@ -74,8 +76,16 @@ class Located:
     """The folder of the data, which names in a ``dataset.toml`` are relative to."""
     item_columns: frozenset[str] = frozenset()
     """Columns of the log that are read as its items' description."""
+    likely_join: LikelyJoin | None = None
+    """The tables that are likely a log together, where none is one by itself."""
     converted: bool = False
     """Whether the files of the log are temporary ones, unpacked or made of others."""
+
+    @property
+    def joined(self) -> list[Path]:
+        """Tables that the log is joined with."""
+        found = (joined_files(log.path, self.declaration.read) for log in self.logs)
+        return list(dict.fromkeys(file for files in found for file in files))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -84,12 +94,16 @@ class Located:
         found: dict[str, Any] = {"declaration": values}
         if self.format is not None:
             found["format"] = self.format
+        if joined := self.joined:
+            found["joined"] = [path.name for path in joined]
         if self.beside:
             found["not_read"] = [path.name for path in self.beside]
         return found
 
     def source(self) -> Source:
         """The files by their columns; `InputError` where a column cannot be determined."""
+        if self.likely_join is not None:
+            raise self.likely_join.error
         declaration, kinds = self.declaration, self.declaration.events
         return source_of(
             self.logs,
@@ -131,7 +145,7 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
         if entry is not None:
             found = _of_format(entry, base, declaration, name, Path(folder))
             if given[0].is_dir() and len(given) == 1:
-                read = {*entry.logs, *entry.catalogue, found.catalogue, found.users}
+                read = {*entry.logs, *entry.catalogue, *found.joined, found.catalogue, found.users}
                 found = replace(found, beside=_unread(entry.logs[0].parent, read))
         else:
             found = _of_tables(given, base, declaration, name)
@@ -143,7 +157,10 @@ def located(paths: Sequence[str | Path], declaration: Declaration) -> Iterator[L
             wanted = _item_columns(found)
             items = items_in_log(found, wanted, Path(folder))
             found = replace(found, catalogue=items, item_columns=frozenset(wanted.values()))
-        yield replace(found, converted=found.converted or unpacked_any)
+        try:
+            yield replace(found, converted=found.converted or unpacked_any)
+        finally:
+            forget_joined()
 
 
 @contextmanager
@@ -450,8 +467,8 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
         tables = [FoundLog(path) for path in _files(given)]
         logs = tuple(with_parts(tables, stem_of)) if len(tables) > 1 else tuple(tables)
     else:
-        found = find_logs(first, log_by_columns(declaration.columns, declaration.read))
-        logs, beside = found.logs, found.beside
+        of_folder = find_logs(first, log_by_columns(declaration.columns, declaration.read))
+        logs, beside = of_folder.logs, of_folder.beside
     if lists := declaration.read.explode:
         present = column_names(logs[0].path, declaration.read)
         mapping = declaration.columns.with_lists(present, lists)
@@ -465,8 +482,23 @@ def _of_tables(given: Sequence[Path], base: Path, declaration: Declaration, name
     if first.is_dir() and len(given) == 1:
         near = users_beside(first) if declaration.users is None else None
         beside = tuple(sorted({*beside, *unread_beside(first), *([near] if near else [])}))
-    beside = tuple(path for path in beside if path not in read)
-    return Located(logs, declaration, catalogue, users, None, beside, name, base)
+    found = Located(
+        logs, declaration, catalogue, users, None, (), name, base,
+        likely_join=_likely_join(logs, declaration, whole=first.is_dir() and len(given) == 1),
+    )  # fmt: skip
+    return replace(found, beside=tuple(sorted({*beside} - {*read, *found.joined})))
+
+
+def _likely_join(
+    logs: Sequence[FoundLog], declaration: Declaration, *, whole: bool
+) -> LikelyJoin | None:
+    """The likely join of a log that lacks its user or its item; of a ``whole`` folder of any."""
+    options, log = declaration.read, logs[0]
+    if len(logs) > 1 or options.join or options.explode:
+        return None
+    if log_by_columns(declaration.columns, options)(log.path, log.keys) is not None:
+        return None
+    return likely_join(log.path.parent, declaration.columns, options, None if whole else log.path)
 
 
 def _files(given: Sequence[Path]) -> list[Path]:
@@ -500,7 +532,10 @@ def _item_columns(found: Located) -> dict[str, str]:
         others = [name for name in present if name not in of_log.values()]
         wanted = dict(
             found.declaration.columns.catalogue_columns(
-                found.logs[0].path, [*others, item], log_item=item
+                found.logs[0].path,
+                [*others, item],
+                ignore=joined_columns(found.logs[0].path, found.declaration.read),
+                log_item=item,
             ).canonical
         )
     return {**wanted, columns.ITEM_ID: item}

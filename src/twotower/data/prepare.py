@@ -36,6 +36,7 @@ from twotower.data.readers import (
 )
 from twotower.data.readers.lists import looks_like_lists
 from twotower.data.readers.mapping import LOG_NAMES, items_in_log
+from twotower.data.readers.tables import joined_columns
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import DAY, likely_unit
 from twotower.data.rejects import REJECTS_FILE, RejectLog, unknown_item_hint
@@ -457,8 +458,12 @@ def _read_summary(
         "examples": rejects.examples(paths),
         "columns": _columns(source.logs[0].found),
     }
-    if source.catalogue is None and (names := items_in_log(source.logs[0].found.ignored)):
-        summary["items_in_log"] = names
+    if source.catalogue is None:
+        log = source.logs[0]
+        joined = joined_columns(log.path, log.options)
+        names = items_in_log([name for name in log.found.ignored if name not in joined])
+        if names:
+            summary["items_in_log"] = names
     user, share = found.heaviest_user
     if share > HEAVY and len(found.users) >= HEAVY_OF:
         summary["heaviest_user"] = {"user_id": user, "share": share}

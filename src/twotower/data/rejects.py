@@ -8,6 +8,7 @@ from typing import IO, Final, Self
 
 from twotower.data.ids import Vocabulary
 from twotower.data.readers import ReadOptions, Reject
+from twotower.data.readers.joins import UNMATCHED
 from twotower.data.readers.text import likely_encoding
 from twotower.data.readers.times import FORMS
 from twotower.data.validation import UNKNOWN_ITEM, UNKNOWN_REASON
@@ -77,19 +78,25 @@ _FIXES: Final[dict[str, tuple[str, str]]] = {
         "PrepareSettings(keep_unknown_items=True)",
         "add the items to the catalogue, or keep them without a row of it: --keep-unknown-items",
     ),
+    UNMATCHED: (
+        "export the joined table whole, or join by another key: "
+        "ReadOptions(join={'FILE': 'KEY:OTHER'})",
+        "export the joined table whole, or join by another key: --join FILE=KEY:OTHER",
+    ),
     "missing": (
         "texts such as NA count as missing; change them with ReadOptions(missing=(…))",
         "texts such as NA count as missing; change them with --missing TEXT",
     ),
 }
-"""Reason, or its first or last part → fix: in Python, and on the command line."""
+"""Reason, its last part, or the first word of either → fix: in Python, and on the command line."""
 
 _ANYWAY: Final = "correct the row, or prepare without strict to set such rows aside"
 
 
 def fix_of(reason: str, *, cli: bool) -> str | None:
     """The fix for a reason, in the words of Python or of the command line."""
-    for key in (reason, reason.split(": ")[-1], reason.split(" ")[0]):
+    last = reason.split(": ")[-1]
+    for key in (reason, last, reason.split(" ")[0], last.split(" ")[0]):
         if key in _FIXES:
             return _FIXES[key][cli]
     return None

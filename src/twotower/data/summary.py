@@ -34,6 +34,8 @@ def _log(summary: Mapping[str, Any], cli: bool) -> Iterator[str]:
     read, files = summary["read"], ", ".join(summary["files"][:5])
     more = len(summary["files"]) - 5
     yield f"log: {read:,} rows read of {files}" + (f" and {more} more files" if more > 0 else "")
+    if "joined" in summary:
+        yield f"each row has the columns of its row in {', '.join(summary['joined'])}"
     if "format" in summary:
         option = "--as NAME" if cli else "format='NAME'"
         yield f"format: {summary['format']} ({option} reads it as another)"

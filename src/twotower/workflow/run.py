@@ -315,7 +315,7 @@ def _has_url(paths: Sequence[str | Path], said: Declaration) -> bool:
 
 def _digests(found: Located) -> list[list[str]]:
     """Names and SHA-256 of the files that `prepare` reads."""
-    files = [*(log.path for log in found.logs), found.catalogue, found.users]
+    files = [*(log.path for log in found.logs), *found.joined, found.catalogue, found.users]
     declaration = found.base / DECLARATION_FILE
     if declaration.is_file():
         files.append(declaration)

@@ -177,6 +177,12 @@ class Columns:
         self._ignore = ignore
         self._also = also
 
+    def of_same_file(self, canonical: dict[str, str]) -> "Columns":
+        """Other columns of the same file; what is found in its middle, both know."""
+        other = Columns(canonical, (), self._late, self._ignore, self._also)
+        other.present, other.keys, other.late = self.present, self.keys, self.late
+        return other
+
     @property
     def may_grow(self) -> bool:
         """Whether names that are not known yet could be columns that are still missing."""

@@ -1,7 +1,8 @@
 """`ReadOptions`: how files are read; what is None is detected."""
 
 import codecs
-from typing import Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -22,7 +23,7 @@ MISSING_IDS: tuple[str, ...] = (
 """Texts that mean a missing id: those of pandas, of databases and of JavaScript."""
 
 _OF_ONE_FILE = (
-    "format", "compression", "separator", "header", "names", "quote", "escape", "explode",
+    "format", "compression", "separator", "header", "names", "quote", "escape", "explode", "join",
 )  # fmt: skip
 
 
@@ -75,6 +76,11 @@ class ReadOptions(Config):
     Of a table columns of lists, or of texts such as ``A12;B7``, ``A12|B7``, ``A12,B7`` or
     ``["A12", "B7"]``: each element becomes a row. Several go side by side. Where no column is
     recognised as the item, the first of these is."""
+    join: Mapping[str, str] | None = None
+    """Other tables whose columns each row gets: a file's name and the column that both have, such
+    as ``{"orders.csv": "order_id"}``, or ``order_id:id`` where the file calls it ``id``. The key
+    is unique there. They are joined in order, so that a later one may go by a column that an
+    earlier one brings. A column of a name that is there already becomes ``orders.created_at``."""
     missing: tuple[str, ...] | None = None
     """Texts that mean a missing id or rating. By default those of `MISSING_IDS`."""
 
@@ -115,6 +121,19 @@ class ReadOptions(Config):
         if mark not in (None, "none") and (len(mark or "") != 1 or mark in "\r\n"):
             raise ValueError("must be one character, or 'none'")
         return mark
+
+    @field_validator("join", mode="before")
+    @classmethod
+    def _join_as_pairs(cls, join: Any) -> Any:
+        """``FILE=KEY``, or several, as a command line has them."""
+        if join is None or isinstance(join, Mapping):
+            return join
+        pairs = [text.rpartition("=")[::2] for text in ((join,) if isinstance(join, str) else join)]
+        if not all(file and key for file, key in pairs):
+            raise ValueError("a join is FILE=KEY, such as orders.csv=order_id")
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("a file is joined once")
+        return dict(pairs)
 
     @field_validator("time_zone")
     @classmethod

@@ -9,6 +9,7 @@ from twotower.data import columns
 from twotower.data.readers.amazon import MAIN_CATEGORY, META_KEYS, meta_reader
 from twotower.data.readers.chunk import Chunk
 from twotower.data.readers.delimited import delimited_columns, read_delimited
+from twotower.data.readers.joins import Join, joined_file, joins_of, read_joined
 from twotower.data.readers.jsonl import (
     BLOCK_LINE,
     jsonl_keys,
@@ -87,8 +88,31 @@ def file_format(path: Path, options: ReadOptions) -> Literal["csv", "json", "par
 def column_names(
     path: Path, options: ReadOptions | None = None, *, all_keys: bool = False
 ) -> list[str]:
-    """Names of the columns of a table, or of the keys of its first JSON objects, or of all."""
+    """Names of the columns of a table, or of the keys of its first JSON objects, or of all.
+
+    Those of tables that it is joined with follow.
+    """
     options = options or ReadOptions()
+    own = _own_columns(path, options, all_keys)
+    return [*own, *(name for join in _joins(path, own, options) for name in join.brings)]
+
+
+def joined_columns(path: Path, options: ReadOptions) -> list[str]:
+    """Columns of a table that come of tables that it is joined with."""
+    own = _own_columns(path, options) if options.join else []
+    return [name for join in _joins(path, own, options) for name in join.brings]
+
+
+def joined_files(path: Path, options: ReadOptions) -> list[Path]:
+    """The tables that a table is joined with."""
+    return [joined_file(path, name, uncompressed_name) for name in options.join or ()]
+
+
+def _joins(path: Path, own: Sequence[str], options: ReadOptions) -> list[Join]:
+    return joins_of(path, own, options, _own_columns, uncompressed_name) if options.join else []
+
+
+def _own_columns(path: Path, options: ReadOptions, all_keys: bool = False) -> list[str]:
     kind = file_format(path, options)
     if kind == "json":
         return jsonl_keys(path, options, None) if all_keys else jsonl_keys(path, options)
@@ -103,6 +127,13 @@ def column_names(
 
 def read_table(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
     """Chunks of a table, its columns renamed to the canonical names of ``found``."""
+    if options.join:
+        joins = _joins(path, _own_columns(path, options), options)
+        return read_joined(joins, path, found, options, _read_own)
+    return _read_own(path, found, options)
+
+
+def _read_own(path: Path, found: Columns, options: ReadOptions) -> Iterator[Chunk]:
     kind = file_format(path, options)
     if kind == "json":
         return read_jsonl(path, options, found, lambda: values_of(tuple(found.canonical.values())))

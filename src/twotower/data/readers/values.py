@@ -21,7 +21,8 @@ NUMBERS: Final = (
 )  # fmt: skip
 
 _WHOLE_OR_BLANK: Final = r"^([+-]?\d+(\.0*)?)?$"
-_TRAILING: Final = r"^([+-]?\d+)\.0*$"
+WHOLE_FLOAT: Final = r"^([+-]?\d+)\.0*$"
+"""A whole number that is written as a float, such as ``7.0``."""
 
 RAW_TIME: Final = "raw timestamp"
 """Column of a typed chunk: the time as the file has it, for messages."""
@@ -39,7 +40,7 @@ class IdReader:
 
     def __init__(self, again: Callable[[], Iterable[pl.Series]], missing: Sequence[str]) -> None:
         self._again = again
-        self._missing = list(missing)
+        self._missing = missing
         self._whole: bool | None = None
 
     def text(self, values: pl.Series, missing: pl.Series | None = None) -> pl.Series:
@@ -47,16 +48,15 @@ class IdReader:
 
         ``missing`` tells which texts are missing, where ``values`` are texts without blanks.
         """
-        text = self._plain(values) if missing is None else _unquoted(values.set(missing, None))
-        if self._whole is None and text.str.contains(_TRAILING).any():
-            texts = map(self._plain, chain((values,), self._again()))
+        text = (
+            id_text(values, self._missing)
+            if missing is None
+            else _unquoted(values.set(missing, None))
+        )
+        if self._whole is None and text.str.contains(WHOLE_FLOAT).any():
+            texts = (id_text(part, self._missing) for part in chain((values,), self._again()))
             self._whole = all(text.str.contains(_WHOLE_OR_BLANK).all() for text in texts)
-        return text.str.replace(_TRAILING, "$1") if self._whole else text
-
-    def _plain(self, values: pl.Series) -> pl.Series:
-        text = _unquoted(as_text(values).str.strip_chars())
-        absent = text.is_in(self._missing).fill_null(False)
-        return text.set(absent, None) if absent.any() else text
+        return text.str.replace(WHOLE_FLOAT, "$1") if self._whole else text
 
 
 class RatingReader:
@@ -80,6 +80,13 @@ class RatingReader:
         if self._one_scale is None and (scales := rating_scales(values)):
             self._one_scale = len(scales.union(*map(rating_scales, self._again()))) == 1
         return as_rating(values, self._decimal_comma, self._one_scale)
+
+
+def id_text(values: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """Ids as text without blanks around them; null where missing or invalid."""
+    text = _unquoted(as_text(values).str.strip_chars())
+    absent = text.is_in(list(missing)).fill_null(False)
+    return text.set(absent, None) if absent.any() else text
 
 
 def _unquoted(text: pl.Series) -> pl.Series:
