@@ -69,3 +69,17 @@ def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         r"which is not set; set TWOTOWER_DATA, or pass the path of the data set itself$",
     ):
         find_dataset("gowalla")
+
+
+def test_a_folder_of_a_known_name_is_taken_where_no_other_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TWOTOWER_DATA", raising=False)
+    for name in ("gowalla", "sample"):
+        (tmp_path / name).mkdir()
+    assert find_dataset("gowalla")[0] == Path("gowalla")
+    assert find_dataset("sample")[0] != Path("sample")
+    (tmp_path / "data" / "gowalla").mkdir(parents=True)
+    monkeypatch.setenv("TWOTOWER_DATA", str(tmp_path / "data"))
+    assert find_dataset("gowalla")[0] == tmp_path / "data" / "gowalla"

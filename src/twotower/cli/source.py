@@ -313,11 +313,11 @@ def sources(given: Sequence[str]) -> "tuple[list[str | Path], Declaration]":
     from twotower.data.declaration import Declaration
     from twotower.data.readers.discovery import with_kinds
     from twotower.data.remote import is_url
-    from twotower.workflow.datasets import KNOWN, find_dataset
+    from twotower.workflow.datasets import find_dataset, is_known
 
     if not given:
         raise InputError("no data set is given", "name a folder, the files of a log, or 'sample'")
-    if len(given) == 1 and given[0] in KNOWN:
+    if len(given) == 1 and is_known(given[0]):
         path, settings = find_dataset(given[0])
         return [path], Declaration(prepare=settings)
     for pattern in given:

@@ -54,6 +54,14 @@ KNOWN: Final = {
 }
 
 
+def is_known(name: str) -> bool:
+    """Whether this names a data set. A file or folder of that name in the working directory comes
+    first where ``TWOTOWER_DATA`` is not set.
+    """
+    is_found_by_name = name == "sample" or os.environ.get(DATA_VARIABLE) or not Path(name).exists()
+    return name in KNOWN and bool(is_found_by_name)
+
+
 def find_dataset(name_or_path: str) -> tuple[Path, PrepareSettings]:
     """Folder or file of a data set, and the settings that suit it.
 
@@ -62,7 +70,7 @@ def find_dataset(name_or_path: str) -> tuple[Path, PrepareSettings]:
     InputError
         Where there is neither such a name nor such a path.
     """
-    known = KNOWN.get(name_or_path)
+    known = KNOWN[name_or_path] if is_known(name_or_path) else None
     path = known.folder() if known else Path(name_or_path)
     if not path.exists():
         names = ", ".join(KNOWN)
