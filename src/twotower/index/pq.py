@@ -10,6 +10,10 @@ from twotower.types import FloatArray, IndexArray
 
 _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
 
+LARGE: Final = 200_000
+"""Items from which codes are coarser by default."""
+SCORED_OF: Final = 400
+
 
 class PqConfig(FaissSettings):
     """Codes of 4 bits (Jégou, Douze and Schmid, 2011), scanned in registers (André, Kermarrec
@@ -28,12 +32,13 @@ class PqConfig(FaissSettings):
 
     kind: Literal["pq"] = "pq"
     searching: ClassVar[frozenset[str]] = frozenset({"scored", "least_scored"})
-    sub_dim: int = Field(default=2, ge=1)
-    """Dimensions that share a code."""
+    sub_dim: int | None = Field(default=None, ge=1)
+    """Dimensions that share a code. None: 2, and 4 for `LARGE` items or more, where reading the
+    codes takes most of the time."""
     scored: float = Field(default=2.5, ge=1)
     """Items re-ranked by whole vectors, for each item searched for."""
-    least_scored: int = Field(default=200, ge=1)
-    """Least number of items re-ranked."""
+    least_scored: int | None = Field(default=None, ge=1)
+    """Least number of items re-ranked. None: 200, or 1 of `SCORED_OF` items if that is more."""
     iterations: int = Field(default=10, ge=1)
     """Of the k-means that finds the 16 centroids of each code."""
     seed: int = Field(default=0, ge=0)
@@ -47,9 +52,10 @@ class PqConfig(FaissSettings):
     def create(self, vectors: FloatArray) -> Any:
         """Find the codes by k-means, and store codes and vectors."""
         faiss = load_faiss()
-        order = _allocated(np.square(vectors).mean(axis=0), self.sub_dim)
+        sub_dim = self.sub_dim or (2 if len(vectors) < LARGE else 4)
+        order = _allocated(np.square(vectors).mean(axis=0), sub_dim)
         codes = faiss.IndexPQFastScan(
-            len(order), len(order) // self.sub_dim, 4, faiss.METRIC_INNER_PRODUCT
+            len(order), len(order) // sub_dim, 4, faiss.METRIC_INNER_PRODUCT
         )
         codes.pq.cp.seed = self.seed
         codes.pq.cp.niter = self.iterations
@@ -65,7 +71,8 @@ class PqConfig(FaissSettings):
 
     def search_parameters(self, index: Any, k: int) -> Any:
         """Re-rank ``scored`` items for each of the ``k``."""
-        wanted = min(max(self.scored * k, self.least_scored), index.ntotal)
+        least = self.least_scored or max(200, index.ntotal // SCORED_OF)
+        wanted = min(max(self.scored * k, least), index.ntotal)
         return load_faiss().IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
 
 
