@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--kind", default="hnsw-float16", help="of the index")
+    parser.add_argument("--kind", default="pq", help="of the index")
     parser.add_argument("--requests", type=int, default=2000, help="different ones")
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--history", type=int, default=20, help="items of a history")

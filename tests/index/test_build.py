@@ -94,6 +94,31 @@ def test_pq_recall_rises_with_the_items_scored(vectors, queries):
     assert shares[0] < 0.9 < shares[2] == 1.0
 
 
+def test_pq_scans_more_cells_for_more_probes_and_a_large_k(vectors, queries):
+    true = build_index(vectors, ExactConfig()).search(queries, 10)[1]
+    shares = []
+    for probes in (1, 50):
+        config = PqConfig(cells=50, probes=probes, scored=1, least_scored=50)
+        found = build_index(vectors, config).search(queries, 10)[1]
+        shares.append(np.mean([np.isin(f, t).mean() for f, t in zip(found, true, strict=True)]))
+    assert shares[0] < shares[1]
+    few = build_index(vectors, PqConfig(cells=50, probes=1))
+    assert (few.search(queries, 500)[1] >= 0).all()
+    with pytest.raises(InputError, match="cells must be at most the number of items 5, got 6"):
+        build_index(vectors[:5], PqConfig(cells=6))
+
+
+def test_pq_divides_a_large_catalogue_into_cells(vectors, queries, tmp_path, monkeypatch):
+    monkeypatch.setattr("twotower.index.pq.LARGE", 1000)
+    index = build_index(vectors, PqConfig())
+    save_index(index, tmp_path)
+    read = load_index(tmp_path)
+    np.testing.assert_array_equal(read.search(queries, 10)[1], index.search(queries, 10)[1])
+    whole = build_index(vectors, PqConfig(cells=0))
+    assert index.nbytes > whole.nbytes - len(vectors) * vectors.shape[1] // 8  # coarser codes
+    assert index.extended(vectors[:3]).size == len(vectors) + 3
+
+
 def test_pq_holds_items_that_are_all_alike(vectors, queries):
     scores, items = build_index(np.repeat(vectors[:1], 3, axis=0), PqConfig()).search(queries, 3)
     assert sorted(items[0]) == [0, 1, 2]

@@ -1,28 +1,35 @@
-"""FAISS product quantisation: all codes are scanned, the best items are scored exactly."""
+"""FAISS product quantisation: codes are scanned, the best items are scored exactly."""
 
+import math
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
+from twotower.errors import InputError
 from twotower.index.faiss_index import FaissSettings, load_faiss
 from twotower.types import FloatArray, IndexArray
 
 _CENTROIDS: Final = 16  # 4 bits: a table of 16 sums fits a vector register
 
 LARGE: Final = 200_000
-"""Items from which codes are coarser by default."""
+"""Catalogue size from which, by default, codes are coarser and only some cells are scanned."""
 SCORED_OF: Final = 400
+_PROBED_OF: Final = 16
+_REACH: Final = 8
+_POINTS_PER_CELL: Final = 64
+"""Vectors by which the k-means finds a cell: more of them take minutes and change nothing."""
 
 
 class PqConfig(FaissSettings):
     """Codes of 4 bits (Jégou, Douze and Schmid, 2011), scanned in registers (André, Kermarrec
     and Le Scouarnec, VLDB 2015), then re-ranking by whole vectors.
 
-    Nothing is skipped, so that recall depends on how many items are re-ranked, and neither on the
-    lengths of the vectors nor on how they cluster. Time grows with the number of items,
-    but an item is read as ``dim / sub_dim / 2`` bytes. Scores are those of the whole vectors.
-    A query of zeros finds no item.
+    Up to `LARGE` items all codes are scanned: recall depends on how many items are re-ranked, and
+    neither on the lengths of the vectors nor on how they cluster. Time grows with the number of
+    items, but an item is read as ``dim / sub_dim / 2`` bytes. A larger catalogue is divided into
+    the cells of an inverted file, of which a search scans the nearest ones. Scores are those of
+    the whole vectors. A query of zeros finds no item.
 
     Dimensions are allocated to codes by size, so that a large dimension shares a code with a
     small one (the allocation of Ge, He, Ke and Sun, Optimized product quantization, CVPR 2013,
@@ -31,7 +38,7 @@ class PqConfig(FaissSettings):
     """
 
     kind: Literal["pq"] = "pq"
-    searching: ClassVar[frozenset[str]] = frozenset({"scored", "least_scored"})
+    searching: ClassVar[frozenset[str]] = frozenset({"scored", "least_scored", "probes"})
     sub_dim: int | None = Field(default=None, ge=1)
     """Dimensions that share a code. None: 2, and 4 for `LARGE` items or more, where reading the
     codes takes most of the time."""
@@ -39,8 +46,13 @@ class PqConfig(FaissSettings):
     """Items re-ranked by whole vectors, for each item searched for."""
     least_scored: int | None = Field(default=None, ge=1)
     """Least number of items re-ranked. None: 200, or 1 of `SCORED_OF` items if that is more."""
+    cells: int | None = Field(default=None, ge=0)
+    """Cells of the inverted file; 0 for none. None: none, and twice the square root of the number
+    of items for `LARGE` items or more."""
+    probes: int | None = Field(default=None, ge=1)
+    """Least number of cells that are scanned. None: 1 of `_PROBED_OF`."""
     iterations: int = Field(default=10, ge=1)
-    """Of the k-means that finds the 16 centroids of each code."""
+    """Of the k-means that finds cells, and the 16 centroids of each code."""
     seed: int = Field(default=0, ge=0)
     """Draws the first centroids."""
 
@@ -51,18 +63,34 @@ class PqConfig(FaissSettings):
 
     def create(self, vectors: FloatArray) -> Any:
         """Find the codes by k-means, and store codes and vectors."""
-        faiss = load_faiss()
-        sub_dim = self.sub_dim or (2 if len(vectors) < LARGE else 4)
+        faiss, metric = load_faiss(), load_faiss().METRIC_INNER_PRODUCT
+        is_large = len(vectors) >= LARGE
+        sub_dim = self.sub_dim or (4 if is_large else 2)
         order = _allocated(np.square(vectors).mean(axis=0), sub_dim)
-        codes = faiss.IndexPQFastScan(
-            len(order), len(order) // sub_dim, 4, faiss.METRIC_INNER_PRODUCT
-        )
+        width, count = len(order), len(order) // sub_dim
+        cells = self.cells
+        if cells is None:
+            cells = round(2 * math.sqrt(len(vectors))) if is_large else 0
+        if cells > len(vectors):
+            raise InputError(
+                f"cells must be at most the number of items {len(vectors)}, got {cells}",
+                "pass fewer, or 0 for none",
+            )
+        if cells:
+            codes = faiss.IndexIVFPQFastScan(
+                faiss.IndexFlatIP(width), width, cells, count, 4, metric
+            )
+            codes.by_residual = False  # of the vectors, whose inner products are wanted
+            codes.cp.seed, codes.cp.niter = self.seed, self.iterations
+            codes.cp.min_points_per_centroid = 1
+            codes.cp.max_points_per_centroid = _POINTS_PER_CELL
+        else:
+            codes = faiss.IndexPQFastScan(width, count, 4, metric)
         codes.pq.cp.seed = self.seed
         codes.pq.cp.niter = self.iterations
         codes.pq.cp.min_points_per_centroid = 1  # small catalogues are fine, so no warning
         allocated = faiss.IndexPreTransform(
-            faiss.RemapDimensionsTransform(vectors.shape[1], len(order), faiss.swig_ptr(order)),
-            codes,
+            faiss.RemapDimensionsTransform(vectors.shape[1], width, faiss.swig_ptr(order)), codes
         )
         index = faiss.IndexRefineFlat(allocated)
         index.train(vectors if len(vectors) >= _CENTROIDS else _repeated(vectors))
@@ -70,10 +98,19 @@ class PqConfig(FaissSettings):
         return index
 
     def search_parameters(self, index: Any, k: int) -> Any:
-        """Re-rank ``scored`` items for each of the ``k``."""
+        """Re-rank ``scored`` items for each of the ``k``, from cells that hold many times more."""
+        faiss = load_faiss()
         least = self.least_scored or max(200, index.ntotal // SCORED_OF)
         wanted = min(max(self.scored * k, least), index.ntotal)
-        return load_faiss().IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
+        found = faiss.IndexRefineSearchParameters(k_factor=max(wanted / k, 1.0))
+        codes = faiss.downcast_index(faiss.downcast_index(index.base_index).index)
+        if cells := getattr(codes, "nlist", 0):
+            held = math.ceil(_REACH * wanted * cells / index.ntotal)
+            probes = min(max(self.probes or cells // _PROBED_OF, held, 1), cells)
+            found.base_index_params = faiss.SearchParametersPreTransform(
+                index_params=faiss.IVFPQSearchParameters(nprobe=probes)
+            )
+        return found
 
 
 def _allocated(sizes: FloatArray, sub_dim: int) -> IndexArray:
