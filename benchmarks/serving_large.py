@@ -27,12 +27,12 @@ from threadpoolctl import threadpool_limits
 
 from twotower.bundle.contents import BundleContents
 from twotower.bundle.storage import load_bundle, save_bundle
-from twotower.data import Histories, Queries, columns
+from twotower.data import columns
 from twotower.evaluation.provenance import PACKAGES, collect_meta
 from twotower.evaluation.results import Row, write_results
+from twotower.index import ExactConfig
 from twotower.index.build import build_index, named_index
 from twotower.inference.pipeline import Pipeline
-from twotower.inference.user_tower import UserTower
 from twotower.service.client import Client
 from twotower.study.index_benchmark import larger_catalogue
 
@@ -137,17 +137,16 @@ def grown(contents: BundleContents, items: int, kind: str) -> BundleContents:
 
 
 def overlap(pipeline: Pipeline, histories: list[list[str]]) -> float:
-    """Share of the best ten by an exact search that are among the ten that are answered."""
-    contents, found = pipeline.contents, []
-    tower = UserTower(contents)
+    """Share of the ten items that are answered which exact search would have led to, too."""
+    contents = pipeline.contents
+    exact = Pipeline(replace(contents, index=build_index(contents.item_vectors, ExactConfig())))
+    found = []
     for history in histories:
-        rows = contents.items.indices(history)
-        vector = tower.encode(Queries.anonymous(Histories.from_lists([rows.tolist()])))[0]
-        scores = contents.item_vectors @ vector
-        scores[rows] = -np.inf
-        best = {contents.items.ids[row] for row in np.argpartition(-scores, 10)[:10].tolist()}
-        answer = pipeline.recommend(history=history, rerank=False)
-        found.append(len(best & {item.item_id for item in answer}) / 10)
+        answers = [
+            {item.item_id for item in asked.recommend(history=history, rerank=False)}
+            for asked in (exact, pipeline)
+        ]
+        found.append(len(answers[0] & answers[1]) / len(answers[0]))
     return float(np.mean(found))
 
 

@@ -98,7 +98,7 @@ def test_pq_scans_more_cells_for_more_probes_and_a_large_k(vectors, queries):
     true = build_index(vectors, ExactConfig()).search(queries, 10)[1]
     shares = []
     for probes in (1, 50):
-        config = PqConfig(cells=50, probes=probes, scored=1, least_scored=50)
+        config = PqConfig(cells=50, probes=probes, scored=1, least_scored=10)
         found = build_index(vectors, config).search(queries, 10)[1]
         shares.append(np.mean([np.isin(f, t).mean() for f, t in zip(found, true, strict=True)]))
     assert shares[0] < shares[1]
