@@ -61,8 +61,7 @@ def find_logs(path: Path, resolve: Resolve) -> Found:
 
 
 def _recognised(file: Path) -> tuple[int, int]:
-    """Number of log columns recognised by name, and the file size in bytes; (0, 0) if unreadable.
-    """
+    """Number of log columns recognised by name, and file size in bytes; (0, 0) if unreadable."""
     try:
         present = {folded(name) for name in column_names(file)}
     except InputError:

@@ -458,8 +458,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _unfit_ids(values: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Boolean mask of values that cannot be ids: lists, booleans, fractions (NaN is a missing id).
-    """
+    """Mask of values that cannot be ids: lists, booleans, fractions (NaN is a missing id)."""
     return np.asarray(
         [
             type(value) not in (str, int, type(None))

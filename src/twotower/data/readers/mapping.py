@@ -381,8 +381,7 @@ class ColumnMapping(Config):
 
 
 def items_in_log(ignored: Sequence[str]) -> list[str]:
-    """Log columns that may describe items; none if the log has reviews, which they would describe.
-    """
+    """Unread log columns that may describe items; none if the log holds reviews instead."""
     usual = {
         folded(name)
         for column, names in CATALOGUE_NAMES.items()

@@ -60,8 +60,7 @@ class ReadOptions(Config):
     time_zone: str | None = None
     """Zone of times without one, such as ``Europe/Berlin`` or ``+05:30``. UTC by default."""
     rating_scale: tuple[float, float] | None = None
-    """Lowest and highest valid rating; rows outside are rejected. By default any number is valid.
-    """
+    """Lowest and highest valid rating; rows outside are rejected. By default any is valid."""
     min_rating: float | None = None
     """Rows with a lower rating are left out."""
     unrated: float | None = None

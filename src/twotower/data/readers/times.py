@@ -410,8 +410,7 @@ def _as_part(values: pl.Series, *, clock: bool) -> pl.Series:
 
 
 def likely_unit(begin: float, end: float) -> tuple[str, str] | None:
-    """A plausible coarser unit (d, h, min) for times that would lie in 1970 as seconds, and the
-    first date in that unit; None if there is none."""
+    """A unit (d, h, min) that makes times in 1970 plausible, and the first date in that unit."""
     for unit in ("d", "h", "min"):
         first, last = (seconds * UNITS[unit] for seconds in (begin, end))
         if _is_usual(first) and _is_usual(last):
