@@ -42,7 +42,7 @@ _ARRAYS: Final = {
 """Column of ``interactions.parquet`` → the field of `Histories`, which may be None."""
 
 _IN_ORDER: Final = 0.9
-"""Share of users with held-out interactions from which a split counts as one by time."""
+"""Minimum share of users with held-out events in time order for a split to count as by time."""
 
 
 class Part(IntEnum):

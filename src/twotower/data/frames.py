@@ -34,7 +34,7 @@ _HOW: Final = "pass a DataFrame, a dict of columns, or rows with columns=['user'
 
 
 class Files(NamedTuple):
-    """Where tables were written; what was given as paths stays as it is."""
+    """Paths of the written tables; inputs given as paths are unchanged."""
 
     log: Any
     catalogue: str | Path | None
