@@ -43,7 +43,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class AllUsers:
-    """Every user with a held-out interaction, with all that came before it."""
+    """Every user with a held-out interaction, with the full history before it."""
 
     timed: bool = False
     """Whether the model is given the time of the target."""
